@@ -1,0 +1,212 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// maxSmallBlob bounds what ReadBlob takes into memory: a manifest or config. The distribution specification asks
+// registries to accept manifests of 4 MiB.
+const maxSmallBlob = 4 << 20
+
+func (s *Store) blobPath(d digest.Digest) string { return s.Path("blobs", "sha256", d.Encoded()) }
+
+// StatBlob returns a blob's size in bytes; ErrNotFound.
+func (s *Store) StatBlob(d digest.Digest) (int64, error) {
+	if err := validDigest(d); err != nil {
+		return 0, err
+	}
+	info, err := os.Stat(s.blobPath(d))
+	if err != nil {
+		return 0, blobError(d, err)
+	}
+	return info.Size(), nil
+}
+
+// OpenBlob opens a blob for random access, unverified. Whole blobs are read with VerifiedBlob or ReadBlob.
+func (s *Store) OpenBlob(d digest.Digest) (*os.File, error) {
+	if err := validDigest(d); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(s.blobPath(d))
+	if err != nil {
+		return nil, blobError(d, err)
+	}
+	return f, nil
+}
+
+func blobError(d digest.Digest, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("blob %s: %w", d, ErrNotFound)
+	}
+	return fmt.Errorf("blob %s: %w", d, err)
+}
+
+// VerifiedBlob streams a blob. Where the content does not match d, the read that would end it gives ErrDamaged.
+func (s *Store) VerifiedBlob(d digest.Digest) (io.ReadCloser, error) {
+	f, err := s.OpenBlob(d)
+	if err != nil {
+		return nil, err
+	}
+	return &verifiedBlob{f, digest.SHA256.Hash(), d}, nil
+}
+
+type verifiedBlob struct {
+	*os.File
+	hash hash.Hash
+	want digest.Digest
+}
+
+func (v *verifiedBlob) Read(p []byte) (int, error) {
+	n, err := v.File.Read(p)
+	v.hash.Write(p[:n])
+	if err == io.EOF {
+		if got := digest.NewDigest(digest.SHA256, v.hash); got != v.want {
+			return n, fmt.Errorf("blob %s is %w: its content is %s", v.want, ErrDamaged, got)
+		}
+	}
+	return n, err
+}
+
+// WriteTo keeps io.Copy from reading the file around the verification.
+func (v *verifiedBlob) WriteTo(w io.Writer) (int64, error) {
+	return io.CopyBuffer(w, struct{ io.Reader }{v}, make([]byte, 256<<10))
+}
+
+// ReadBlob returns a small blob (a manifest or config, at most 4 MiB), verified.
+func (s *Store) ReadBlob(d digest.Digest) ([]byte, error) {
+	f, err := s.OpenBlob(d)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	data, err := io.ReadAll(io.LimitReader(f, maxSmallBlob+1))
+	if err != nil {
+		return nil, blobError(d, err)
+	}
+	if len(data) > maxSmallBlob {
+		return nil, fmt.Errorf("blob %s is larger than the %d bytes that a manifest or config may have", d, maxSmallBlob)
+	}
+	if got := digest.FromBytes(data); got != d {
+		return nil, fmt.Errorf("blob %s is %w: its content is %s", d, ErrDamaged, got)
+	}
+	return data, nil
+}
+
+// WriteBlob stores data and returns its digest. A blob that is there and whole is left alone; a damaged one is replaced.
+func (s *Store) WriteBlob(data []byte) (digest.Digest, error) {
+	d := digest.FromBytes(data)
+	if old, err := os.ReadFile(s.blobPath(d)); err == nil && bytes.Equal(old, data) {
+		return d, nil
+	}
+	if err := s.WriteFileAtomic(s.blobPath(d), data); err != nil {
+		return "", fmt.Errorf("write blob: %w", err)
+	}
+	return d, nil
+}
+
+// BlobWriter makes a blob, hashing while it writes. Close without Commit discards it.
+type BlobWriter struct {
+	s    *Store
+	f    *os.File
+	hash hash.Hash
+	size int64
+}
+
+// NewBlob starts a blob in tmp/.
+func (s *Store) NewBlob() (*BlobWriter, error) {
+	f, err := os.CreateTemp(s.Path("tmp"), "blob-")
+	if err != nil {
+		return nil, fmt.Errorf("write blob: %w", err)
+	}
+	return &BlobWriter{s: s, f: f, hash: digest.SHA256.Hash()}, nil
+}
+
+func (w *BlobWriter) Write(p []byte) (int, error) {
+	n, err := w.f.Write(p)
+	w.hash.Write(p[:n])
+	w.size += int64(n)
+	if err != nil {
+		return n, fmt.Errorf("write blob: %w", err)
+	}
+	return n, nil
+}
+
+// Size is the number of bytes written so far.
+func (w *BlobWriter) Size() int64 { return w.size }
+
+// Digest is the digest of what was written so far.
+func (w *BlobWriter) Digest() digest.Digest { return digest.NewDigest(digest.SHA256, w.hash) }
+
+// Commit makes the blob durable under its digest, which it returns. Where want is not "" and the content is another,
+// nothing is stored and the error is ErrDamaged.
+func (w *BlobWriter) Commit(want digest.Digest) (digest.Digest, error) {
+	d := w.Digest()
+	if want != "" && want != d {
+		return "", fmt.Errorf("content is %w: expected %s, got %s", ErrDamaged, want, d)
+	}
+	if err := w.f.Sync(); err != nil {
+		return "", fmt.Errorf("write blob: %w", err)
+	}
+	if err := os.Rename(w.f.Name(), w.s.blobPath(d)); err != nil {
+		return "", fmt.Errorf("write blob: %w", err)
+	}
+	return d, nil
+}
+
+// Close frees the writer, and removes the temporary file if the blob was not committed.
+func (w *BlobWriter) Close() error {
+	err := w.f.Close()
+	if rmErr := os.Remove(w.f.Name()); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
+		err = errors.Join(err, rmErr)
+	}
+	return err
+}
+
+// BlobInfo describes a stored blob; Size is in bytes.
+type BlobInfo struct {
+	Digest  digest.Digest
+	Size    int64
+	ModTime time.Time
+}
+
+// Blobs lists every stored blob. Files that are not named as blobs are passed over.
+func (s *Store) Blobs() iter.Seq2[BlobInfo, error] {
+	return func(yield func(BlobInfo, error) bool) {
+		entries, err := os.ReadDir(s.Path("blobs", "sha256"))
+		if err != nil {
+			yield(BlobInfo{}, fmt.Errorf("list blobs: %w", err))
+			return
+		}
+		for _, e := range entries {
+			d := digest.NewDigestFromEncoded(digest.SHA256, e.Name())
+			info, err := e.Info()
+			if validDigest(d) != nil || err != nil {
+				continue
+			}
+			if !yield(BlobInfo{d, info.Size(), info.ModTime()}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// RemoveBlob deletes a blob; a missing one is no error.
+func (s *Store) RemoveBlob(d digest.Digest) error {
+	if err := validDigest(d); err != nil {
+		return err
+	}
+	if err := os.Remove(s.blobPath(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove blob: %w", err)
+	}
+	return nil
+}

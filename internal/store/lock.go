@@ -1,0 +1,101 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Lock is a held file lock. The kernel releases it when the process dies.
+type Lock struct{ f *os.File }
+
+// Lock takes the exclusive lock called name, waiting for it or for ctx.
+func (s *Store) Lock(ctx context.Context, name string) (*Lock, error) {
+	return s.lock(ctx, name, unix.LOCK_EX)
+}
+
+// RLock takes the shared lock called name, waiting for it or for ctx.
+func (s *Store) RLock(ctx context.Context, name string) (*Lock, error) {
+	return s.lock(ctx, name, unix.LOCK_SH)
+}
+
+// TryLock does not wait; ok is false when somebody else holds the lock.
+func (s *Store) TryLock(name string) (l *Lock, ok bool, err error) {
+	f, err := s.lockFile(name)
+	if err != nil {
+		return nil, false, err
+	}
+	err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		return &Lock{f}, true, nil
+	}
+	_ = f.Close()
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, false, nil
+	}
+	return nil, false, fmt.Errorf("lock %s: %w", name, err)
+}
+
+// Use takes the shared "gc" lock. Whoever makes objects that no name points at yet, or reads an image over a longer
+// time, holds it, so that another process's Sweep waits.
+func (s *Store) Use(ctx context.Context) (*Lock, error) { return s.RLock(ctx, "gc") }
+
+// Sweep takes the exclusive "gc" lock, under which garbage is removed.
+func (s *Store) Sweep(ctx context.Context) (*Lock, error) { return s.Lock(ctx, "gc") }
+
+// TrySweep is Sweep when nobody uses the store just now.
+func (s *Store) TrySweep() (l *Lock, ok bool, err error) { return s.TryLock("gc") }
+
+func (s *Store) lockFile(name string) (*os.File, error) {
+	f, err := os.OpenFile(s.Path("locks", name), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	return f, nil
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		err := unix.Flock(int(f.Fd()), how)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// lock first tries without waiting, which is the usual case. A wait happens in a goroutine of its own, for flock(2)
+// cannot be cancelled: when ctx ends first, that goroutine gives the lock back as soon as it gets it.
+func (s *Store) lock(ctx context.Context, name string, how int) (*Lock, error) {
+	f, err := s.lockFile(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(f, how|unix.LOCK_NB); err == nil {
+		return &Lock{f}, nil
+	} else if !errors.Is(err, unix.EWOULDBLOCK) {
+		_ = f.Close()
+		return nil, fmt.Errorf("lock %s: %w", name, err)
+	}
+	got := make(chan error, 1)
+	go func() { got <- flock(f, how) }()
+	select {
+	case err := <-got:
+		if err != nil {
+			_ = f.Close()
+			return nil, fmt.Errorf("lock %s: %w", name, err)
+		}
+		return &Lock{f}, nil
+	case <-ctx.Done():
+		go func() {
+			<-got
+			_ = f.Close()
+		}()
+		return nil, context.Cause(ctx)
+	}
+}
+
+// Unlock gives the lock back.
+func (l *Lock) Unlock() error { return l.f.Close() }

@@ -1,0 +1,125 @@
+package store
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Name points at an image's manifest. There are two kinds, in two folders: names that users gave
+// ("docker.io/library/nginx:latest"), and records, called by the manifest's own digest, which keep an image alive that
+// has no name.
+type Name struct {
+	Ref     string             `json:"ref"`
+	Target  ocispec.Descriptor `json:"target"`
+	Updated time.Time          `json:"updated"`
+}
+
+// Refs is one folder of Name files.
+type Refs struct {
+	s   *Store
+	dir string
+}
+
+// Names are the names that users gave.
+func (s *Store) Names() *Refs { return &Refs{s, "refs/names"} }
+
+// Records are the images, named or not, each called by its manifest's digest.
+func (s *Store) Records() *Refs { return &Refs{s, "refs/images"} }
+
+func (n *Refs) path(ref string) string { return n.s.Path(n.dir, url.PathEscape(ref)) }
+
+// Get returns the name ref; ErrNotFound.
+func (n *Refs) Get(ref string) (Name, error) {
+	name, err := readName(n.path(ref))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNameTooLong) {
+		return Name{}, fmt.Errorf("name %s: %w", ref, ErrNotFound)
+	}
+	return name, err
+}
+
+// errNameTooLong: no file has such a name, so no image does.
+var errNameTooLong = errors.New("file name too long")
+
+func readName(path string) (Name, error) {
+	ref, err := url.PathUnescape(filepath.Base(path))
+	if err != nil {
+		return Name{}, fmt.Errorf("name file %s is %w", filepath.Base(path), ErrDamaged)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		if strings.HasSuffix(err.Error(), errNameTooLong.Error()) {
+			return Name{}, errNameTooLong
+		}
+		return Name{}, err
+	}
+	var name Name
+	if err := json.Unmarshal(data, &name); err != nil || name.Ref != ref || validDigest(name.Target.Digest) != nil {
+		return Name{}, fmt.Errorf("name %s is %w: remove it or give it again", ref, ErrDamaged)
+	}
+	return name, nil
+}
+
+// Set points ref at target.
+func (n *Refs) Set(ref string, target ocispec.Descriptor) error {
+	if err := validDigest(target.Digest); err != nil {
+		return err
+	}
+	data, err := json.Marshal(Name{ref, target, time.Now().UTC()})
+	if err == nil {
+		err = n.s.WriteFileAtomic(n.path(ref), data)
+	}
+	if err != nil {
+		return fmt.Errorf("write name %s: %w", ref, err)
+	}
+	return nil
+}
+
+// Remove deletes ref; a missing one is no error.
+func (n *Refs) Remove(ref string) error {
+	if err := os.Remove(n.path(ref)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove name %s: %w", ref, err)
+	}
+	return nil
+}
+
+// List returns all names, sorted. A damaged one is left out and reported in the error, beside the sound ones.
+func (n *Refs) List() ([]Name, error) {
+	entries, err := os.ReadDir(n.s.Path(n.dir))
+	if err != nil {
+		return nil, fmt.Errorf("list names: %w", err)
+	}
+	list, errs := make([]Name, len(entries)), make([]error, len(entries))
+	var wg sync.WaitGroup
+	const workers = 4
+	for w := range workers {
+		wg.Go(func() {
+			for i := w; i < len(entries); i += workers {
+				list[i], errs[i] = readName(n.s.Path(n.dir, entries[i].Name()))
+			}
+		})
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if errors.Is(err, fs.ErrNotExist) { // removed since the folder was read
+			errs[i] = nil
+		}
+	}
+	list = slices.DeleteFunc(list, func(n Name) bool { return n.Ref == "" })
+	slices.SortFunc(list, func(a, b Name) int { return strings.Compare(a.Ref, b.Ref) })
+	return list, errors.Join(errs...)
+}
+
+// RecordRef is what a record of a manifest is called.
+func RecordRef(manifest digest.Digest) string { return manifest.String() }

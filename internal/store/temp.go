@@ -1,0 +1,123 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Temp is a folder in tmp/ that belongs to this process.
+type Temp struct {
+	Path string
+	lock *os.File
+}
+
+// lockSuffix names the file beside a temporary folder whose lock says that the owner lives.
+const lockSuffix = ".lock"
+
+// TempDir makes a temporary folder. kind is part of its name, for people who look.
+func (s *Store) TempDir(kind string) (*Temp, error) {
+	// The lock is made first: a folder whose lock file is missing is nobody's.
+	f, err := os.CreateTemp(s.Path("tmp"), kind+"-*"+lockSuffix)
+	if err != nil {
+		return nil, fmt.Errorf("make temporary folder: %w", err)
+	}
+	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("make temporary folder: %w", err), f.Close())
+	}
+	t := &Temp{strings.TrimSuffix(f.Name(), lockSuffix), f}
+	if err := os.Mkdir(t.Path, 0o700); err != nil {
+		return nil, errors.Join(fmt.Errorf("make temporary folder: %w", err), t.Remove())
+	}
+	return t, nil
+}
+
+// Remove deletes the folder with all that is in it.
+func (t *Temp) Remove() error {
+	err := removeAll(t.Path)
+	return errors.Join(err, os.Remove(t.lock.Name()), t.lock.Close())
+}
+
+// removeAll deletes a tree in which folders may forbid it to their owner.
+func removeAll(path string) error {
+	err := os.RemoveAll(path)
+	if err == nil || !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	_ = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
+		if d != nil && d.IsDir() {
+			_ = os.Chmod(p, 0o700) //nolint:gosec // a folder about to be deleted
+		}
+		return nil
+	})
+	return os.RemoveAll(path)
+}
+
+// RemoveStaleTemp removes what dead processes left in tmp/ and returns the bytes freed. The caller holds Sweep: then
+// loose files, which have no lock, belong to nobody either.
+func (s *Store) RemoveStaleTemp() (int64, error) {
+	entries, err := os.ReadDir(s.Path("tmp"))
+	if err != nil {
+		return 0, fmt.Errorf("clean tmp: %w", err)
+	}
+	var freed int64
+	var errs []error
+	for _, e := range entries {
+		path := s.Path("tmp", e.Name())
+		if strings.HasSuffix(e.Name(), lockSuffix) || s.alive(path) {
+			continue
+		}
+		freed += treeSize(path)
+		errs = append(errs, removeAll(path))
+	}
+	for _, e := range entries {
+		path := s.Path("tmp", e.Name())
+		if dir, ok := strings.CutSuffix(path, lockSuffix); ok && !s.alive(dir) {
+			errs = append(errs, removeAll(path))
+		}
+	}
+	return freed, errors.Join(errs...)
+}
+
+// alive reports whether some process holds the lock of a temporary folder.
+func (s *Store) alive(dir string) bool {
+	f, err := os.Open(dir + lockSuffix)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }()
+	return flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil
+}
+
+// treeSize is the disk space that a tree takes, in bytes.
+func treeSize(path string) int64 {
+	var size int64
+	_ = filepath.WalkDir(path, func(p string, _ fs.DirEntry, err error) error {
+		var st unix.Stat_t
+		if err == nil && unix.Lstat(p, &st) == nil {
+			size += st.Blocks * 512
+		}
+		return nil
+	})
+	return size
+}
+
+// RemoveTree deletes a folder that other packages keep in the store (a layer's tree), whatever modes its files have: it
+// is renamed into tmp/ first, so that it is gone at once and a kill in between leaves garbage, not half a tree.
+func (s *Store) RemoveTree(path string) (int64, error) {
+	dir, err := os.MkdirTemp(s.Path("tmp"), "gone-")
+	if err != nil {
+		return 0, fmt.Errorf("remove %s: %w", filepath.Base(path), err)
+	}
+	gone := filepath.Join(dir, "tree")
+	if err := os.Rename(path, gone); err != nil {
+		return 0, errors.Join(fmt.Errorf("remove %s: %w", filepath.Base(path), err), os.Remove(dir))
+	}
+	size := treeSize(gone)
+	return size, removeAll(dir)
+}

@@ -1,0 +1,33 @@
+package view
+
+import "io/fs"
+
+// modeBits pairs Unix's special permission bits with Go's.
+var modeBits = [3]struct {
+	unix uint32
+	mode fs.FileMode
+}{{0o4000, fs.ModeSetuid}, {0o2000, fs.ModeSetgid}, {0o1000, fs.ModeSticky}}
+
+// goMode is an entry's mode in Go's form; of the types, only a directory's matters to those who ask.
+func goMode(e *Entry) fs.FileMode {
+	m := fs.FileMode(e.Mode & 0o777)
+	for _, b := range modeBits {
+		if e.Mode&b.unix != 0 {
+			m |= b.mode
+		}
+	}
+	if e.IsDir() {
+		m |= fs.ModeDir
+	}
+	return m
+}
+
+func unixMode(m fs.FileMode) uint32 {
+	u := uint32(m.Perm())
+	for _, b := range modeBits {
+		if m&b.mode != 0 {
+			u |= b.unix
+		}
+	}
+	return u
+}
