@@ -1,0 +1,76 @@
+package sandbox
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// defaultCapabilities are what Docker gives a container (moby/moby oci/caps/defaults.go).
+var defaultCapabilities = []string{
+	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
+	"CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+}
+
+// allCapabilities are those that Linux has (capability.h), in its order.
+var allCapabilities = []string{
+	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID",
+	"CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN",
+	"CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE",
+	"CAP_SYS_PACCT", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE", "CAP_SYS_TIME",
+	"CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL", "CAP_SETFCAP",
+	"CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ",
+	"CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
+}
+
+// capabilities applies --cap-add and --cap-drop to the defaults, as docker run does: ALL first, then single ones.
+func capabilities(p *Process) ([]string, error) {
+	add, err := normalizeCaps(p.CapAdd)
+	if err != nil {
+		return nil, err
+	}
+	drop, err := normalizeCaps(p.CapDrop)
+	if err != nil {
+		return nil, err
+	}
+	caps := slices.Clone(defaultCapabilities)
+	if p.Privileged || slices.Contains(add, "ALL") {
+		caps = slices.Clone(allCapabilities)
+	}
+	if slices.Contains(drop, "ALL") {
+		caps = nil
+	}
+	for _, c := range add {
+		if c != "ALL" && !slices.Contains(caps, c) {
+			caps = append(caps, c)
+		}
+	}
+	return slices.DeleteFunc(caps, func(c string) bool { return slices.Contains(drop, c) }), nil
+}
+
+// normalizeCaps turns "net_admin" into CAP_NET_ADMIN.
+func normalizeCaps(names []string) ([]string, error) {
+	var caps []string
+	for _, n := range names {
+		c := strings.ToUpper(n)
+		if c != "ALL" {
+			c = "CAP_" + strings.TrimPrefix(c, "CAP_")
+			if !slices.Contains(allCapabilities, c) {
+				return nil, fmt.Errorf("invalid capability: %q", n)
+			}
+		}
+		caps = append(caps, c)
+	}
+	return caps, nil
+}
+
+// processCapabilities: root has them all at once, another user can only gain them by running a file that grants them.
+func processCapabilities(caps []string, uid uint32) *specs.LinuxCapabilities {
+	c := &specs.LinuxCapabilities{Bounding: caps}
+	if uid == 0 {
+		c.Effective, c.Permitted = caps, caps
+	}
+	return c
+}

@@ -1,0 +1,137 @@
+package sandbox
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// initName is argv[0] of the init process: this program, started again.
+const initName = "mica-init"
+
+// Init runs the init process and does not return, if args say that this process is one. It is called first thing.
+func Init(args []string) {
+	if len(args) == 1 && args[0] == initName {
+		os.Exit(initMain())
+	}
+}
+
+// initProcess is process 1 of the pid namespace in which sandboxes run, and keeps its mount namespace. It ends when this
+// process closes the pipe to it, which the kernel does for a process that is killed; and with process 1, the kernel
+// kills all others of the namespace.
+type initProcess struct {
+	cmd   *exec.Cmd
+	stdin io.Closer
+	pid   *os.File // the namespaces
+	mnt   *os.File
+}
+
+func startInit() (*initProcess, error) {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{initName}
+	cmd.Env = []string{}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS, Setpgid: true}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, fmt.Errorf("start sandbox: %w", err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("start sandbox: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start sandbox: make namespaces: %w", err)
+	}
+	i := &initProcess{cmd: cmd, stdin: stdin}
+	if err := i.ready(stdout); err != nil {
+		return nil, errors.Join(fmt.Errorf("start sandbox: %w", err), i.stop())
+	}
+	return i, nil
+}
+
+// ready waits until init has mounted what it has to, and opens its namespaces.
+func (i *initProcess) ready(stdout io.Reader) (err error) {
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		return fmt.Errorf("init process ended: %w", err)
+	}
+	if msg := strings.TrimSpace(line); msg != "ok" {
+		return errors.New(msg)
+	}
+	if i.pid, err = os.Open(fmt.Sprintf("/proc/%d/ns/pid", i.cmd.Process.Pid)); err != nil {
+		return err
+	}
+	i.mnt, err = os.Open(fmt.Sprintf("/proc/%d/ns/mnt", i.cmd.Process.Pid))
+	return err
+}
+
+func (i *initProcess) stop() error {
+	for _, f := range []*os.File{i.pid, i.mnt} {
+		if f != nil {
+			_ = f.Close()
+		}
+	}
+	_ = i.stdin.Close()
+	var exit *exec.ExitError
+	if err := i.cmd.Wait(); err != nil && !errors.As(err, &exit) {
+		return fmt.Errorf("stop sandbox: %w", err)
+	}
+	return nil
+}
+
+// initMain is the init process: private mounts, a /proc of its own, and then nothing but reaping until stdin ends.
+func initMain() int {
+	// A terminal's Ctrl-C is for mica, which decides what becomes of the processes here.
+	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, unix.SIGCHLD)
+	go func() {
+		for range children {
+			for {
+				if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); pid <= 0 || err != nil {
+					break
+				}
+			}
+		}
+	}()
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		fmt.Printf("make mounts private: %v\n", err)
+		return 1
+	}
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		fmt.Printf("mount /proc: %v\n", err)
+		return 1
+	}
+	fmt.Println("ok")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	return 0
+}
+
+// inNamespaces runs do on a thread of its own that has a copy of init's mount namespace, and whose children are born in
+// init's pid namespace. The thread is not given back to the Go scheduler: it ends, and its mounts with it.
+func inNamespaces(init *initProcess, do func() error) error {
+	runtime.LockOSThread()
+	// A thread shares its working directory with the others, which forbids it another mount namespace.
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("enter sandbox: %w", err)
+	}
+	if err := unix.Setns(int(init.pid.Fd()), unix.CLONE_NEWPID); err != nil {
+		return fmt.Errorf("enter sandbox: pid namespace: %w", err)
+	}
+	if err := unix.Setns(int(init.mnt.Fd()), unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("enter sandbox: mount namespace: %w", err)
+	}
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("enter sandbox: %w", err)
+	}
+	return do()
+}

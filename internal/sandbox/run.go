@@ -1,0 +1,223 @@
+package sandbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	securejoin "github.com/cyphar/filepath-securejoin"
+	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/union"
+	"github.com/micabuild/mica/internal/userns"
+)
+
+// containerID is what the runtime calls the process. Each has a state folder of its own, so one name serves all.
+const containerID = "mica"
+
+// bundle is the folder of one run: the OCI bundle with its config.json and rootfs, and what is mounted from it.
+type bundle struct {
+	dir    string
+	rootfs string
+	p      *Process
+	// sources are where each of p.Mounts comes from on the host.
+	sources []string
+	ids     ids
+}
+
+// run prepares the bundle and runs it, on a thread with namespaces of its own.
+func (h *Host) run(ctx context.Context, p *Process, dir string) error {
+	b := &bundle{dir: dir, rootfs: filepath.Join(dir, "rootfs"), p: p}
+	if err := b.mount(); err != nil {
+		return err
+	}
+	defer b.unmount()
+	if err := b.prepare(); err != nil {
+		return err
+	}
+	clean := b.stubCleaner()
+	err := h.exec(ctx, b)
+	clean()
+	return err
+}
+
+// mount puts the root filesystem and the sources of mounts in place. At the very bottom of the root lies a folder with
+// every mount point: the runtime finds them there and has nothing to make, so that the upper directory keeps clean.
+func (b *bundle) mount() error {
+	if err := os.Mkdir(b.rootfs, 0o755); err != nil { //nolint:gosec // a root directory
+		return fmt.Errorf("prepare root filesystem: %w", err)
+	}
+	for i, m := range b.p.Mounts {
+		src, err := b.source(i, m)
+		if err != nil {
+			return err
+		}
+		b.sources = append(b.sources, src)
+	}
+	stubs := filepath.Join(b.dir, "stubs")
+	if err := b.makeStubs(stubs); err != nil {
+		return fmt.Errorf("prepare mount points: %w", err)
+	}
+	root := b.p.Root
+	root.Lowers = append([]string{stubs}, root.Lowers...)
+	return union.Mount(b.rootfs, root, userns.Inside())
+}
+
+// source is the path on the host that a mount shows.
+func (b *bundle) source(i int, m Mount) (string, error) {
+	switch m.Type {
+	case MountTmpfs:
+		return "", nil
+	case MountBind:
+		if _, err := os.Stat(m.Source); err != nil {
+			return "", fmt.Errorf("mount %s: %w", m.Target, err)
+		}
+		return m.Source, nil
+	}
+	dir := filepath.Join(b.dir, fmt.Sprintf("mount-%d", i))
+	if err := os.Mkdir(dir, 0o755); err != nil { //nolint:gosec // a mount point
+		return "", fmt.Errorf("mount %s: %w", m.Target, err)
+	}
+	if err := union.Mount(dir, m.Union, userns.Inside()); err != nil {
+		return "", fmt.Errorf("mount %s: %w", m.Target, err)
+	}
+	path, err := securejoin.SecureJoin(dir, m.Selector)
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("mount %s: %s: %w", m.Target, m.Selector, cause(err))
+	}
+	return path, nil
+}
+
+func cause(err error) error {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}
+
+func (b *bundle) unmount() {
+	for _, dir := range append([]string{b.rootfs}, b.sources...) {
+		if strings.HasPrefix(dir, b.dir) {
+			if unix.Unmount(dir, 0) != nil {
+				// The namespace ends with the thread; this only makes it sooner.
+				_ = unix.Unmount(dir, unix.MNT_DETACH)
+			}
+		}
+	}
+}
+
+// prepare resolves the user, makes the working directory, and writes the bundle's files.
+func (b *bundle) prepare() (err error) {
+	if b.ids, err = lookupUser(b.rootfs, b.p.User, b.p.Groups); err != nil {
+		return err
+	}
+	if err := b.makeCwd(); err != nil {
+		return err
+	}
+	if err := b.writeNetworkFiles(); err != nil {
+		return fmt.Errorf("prepare sandbox: %w", err)
+	}
+	spec, err := b.spec()
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(spec)
+	if err != nil {
+		return fmt.Errorf("prepare sandbox: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(b.dir, "config.json"), data, 0o600); err != nil {
+		return fmt.Errorf("prepare sandbox: %w", err)
+	}
+	return nil
+}
+
+// exec runs the runtime in the foreground and translates how it ends.
+func (h *Host) exec(ctx context.Context, b *bundle) error {
+	state := filepath.Join(b.dir, "state")
+	log := filepath.Join(b.dir, "log.json")
+	cmd := exec.Command(h.runtime, "--root", state, "--log", log, "--log-format", "json",
+		"run", "--bundle", b.dir, containerID)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = b.p.Stdin, b.p.Stdout, b.p.Stderr
+	// What runs in the foreground of a terminal must stay in its process group; a build step need not see Ctrl-C.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: b.p.Stdin == nil && !b.p.TTY}
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	if err := cmd.Start(); err != nil {
+		return &StartError{125, fmt.Sprintf("start %s: %v", h.runtime, cause(err))}
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	for {
+		select {
+		case err := <-done:
+			return outcome(err, log)
+		case sig := <-b.p.Signals:
+			_ = cmd.Process.Signal(sig)
+		case <-ctx.Done():
+			// From this thread: the runtime must see the process under the number that it knows.
+			_ = exec.Command(h.runtime, "--root", state, "delete", "--force", containerID).Run()
+			_ = cmd.Process.Kill()
+			<-done
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// outcome tells a process's own end from the runtime's failure to start it, of which its log speaks.
+func outcome(err error, log string) error {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return nil
+	case !errors.As(err, &exit):
+		return fmt.Errorf("wait for process: %w", err)
+	}
+	if reason := runtimeError(log); reason != "" {
+		return startError(reason)
+	}
+	if st, ok := exit.Sys().(syscall.WaitStatus); ok && st.Signaled() {
+		return &ExitError{128 + int(st.Signal())}
+	}
+	return &ExitError{exit.ExitCode()}
+}
+
+// runtimeError is the last error in a runtime's JSON log.
+func runtimeError(log string) string {
+	data, err := os.ReadFile(log)
+	if err != nil {
+		return ""
+	}
+	var reason string
+	for line := range strings.SplitSeq(string(data), "\n") {
+		var entry struct{ Level, Msg string }
+		if json.Unmarshal([]byte(line), &entry) == nil && entry.Level == "error" {
+			reason = entry.Msg
+		}
+	}
+	return reason
+}
+
+func startError(reason string) error {
+	for _, prefix := range []string{"runc run failed: ", "unable to start container process: ", "container_linux.go"} {
+		reason = strings.TrimPrefix(reason, prefix)
+	}
+	code := 125
+	switch {
+	case strings.Contains(reason, "executable file not found"), strings.Contains(reason, "no such file or directory") && strings.Contains(reason, "exec"):
+		code = 127
+	case strings.Contains(reason, "permission denied") && strings.Contains(reason, "exec"), strings.Contains(reason, "is a directory"):
+		code = 126
+	}
+	return &StartError{code, reason}
+}

@@ -1,0 +1,164 @@
+// Package sandbox runs a process in a root filesystem through an OCI runtime.
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+
+	"github.com/micabuild/mica/internal/store"
+	"github.com/micabuild/mica/internal/union"
+)
+
+// Host starts processes. Their mounts live in a mount namespace and they themselves in a pid namespace which end with
+// this process, however it ends: nothing stays mounted and nothing keeps running.
+type Host struct {
+	store   *store.Store
+	runtime string
+
+	mu   sync.Mutex
+	init *initProcess
+}
+
+// NewHost picks the OCI runtime: a name on PATH or a path; "" is runc, else crun. It starts nothing yet.
+func NewHost(s *store.Store, runtime string) (*Host, error) {
+	candidates := []string{runtime}
+	if runtime == "" {
+		candidates = []string{"runc", "crun"}
+	}
+	for _, c := range candidates {
+		if path, err := exec.LookPath(c); err == nil {
+			if path, err = filepath.Abs(path); err == nil {
+				return &Host{store: s, runtime: path}, nil
+			}
+		}
+	}
+	if runtime != "" {
+		return nil, fmt.Errorf("OCI runtime %q is not on PATH", runtime)
+	}
+	// Commands that come to need no process work without a runtime: Run will say what is missing.
+	return &Host{store: s}, nil
+}
+
+// Close ends everything that Run left.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.init == nil {
+		return nil
+	}
+	err := h.init.stop()
+	h.init = nil
+	return err
+}
+
+// MountType says what a Mount is of.
+type MountType int
+
+// The types of mounts.
+const (
+	MountBind  MountType = iota // Source: a path of the host
+	MountUnion                  // Union: a chain of layers
+	MountTmpfs                  // Size, Mode
+)
+
+// Mount is something mounted over the root filesystem.
+type Mount struct {
+	Type     MountType
+	Target   string // in the container
+	Source   string
+	Union    union.Options
+	Selector string // of a chain: only this path in it, found inside it
+	ReadOnly bool
+	Size     int64  // of a tmpfs, in bytes; 0 for the kernel's default
+	Options  string // of a tmpfs, more mount options, comma-separated
+}
+
+// Network is what a process sees of the network.
+type Network int
+
+// The networks that need neither a daemon nor privileges.
+const (
+	NetworkHost Network = iota // the host's own
+	NetworkNone                // a loopback device only
+)
+
+// ExtraHost is a line of /etc/hosts.
+type ExtraHost struct{ Host, IP string }
+
+// Process is one process to run.
+type Process struct {
+	Root         union.Options
+	ReadOnlyRoot bool
+	Args, Env    []string
+	Cwd          string // made in the root filesystem if it is missing
+	User         string // "", name, uid, name:group, uid:gid; found in the root filesystem's passwd and group files
+	Groups       []string
+	Mounts       []Mount
+	Network      Network
+	Hostname     string // "" for BuildKit's
+	ExtraHosts   []ExtraHost
+	// WritableHosts lets the process change /etc/hosts and /etc/resolv.conf, as in a container that runs; in a build they
+	// are read-only.
+	WritableHosts   bool
+	CapAdd, CapDrop []string // as docker run takes them; "ALL" for all
+	Privileged      bool
+	// TTY gives the process a terminal; Stdin, Stdout and Stderr then are the user's own.
+	TTY            bool
+	Stdin          io.Reader // nil for none
+	Stdout, Stderr io.Writer
+	Signals        <-chan os.Signal // forwarded to the process
+}
+
+// ExitError says that the process ran and how it ended: Code is its exit code, 128 + n for a signal n.
+type ExitError struct{ Code int }
+
+func (e *ExitError) Error() string { return fmt.Sprintf("exit code: %d", e.Code) }
+
+// StartError says that the process could not be started. Code is what a shell, and docker run, would exit with:
+// 127 when the command does not exist, 126 when it cannot be executed, 125 for everything else.
+type StartError struct {
+	Code   int
+	Reason string
+}
+
+func (e *StartError) Error() string { return e.Reason }
+
+// Run starts p and waits for it. What was put in place for the process is gone from Root.Upper when Run returns.
+// Cancelling ctx kills everything that p has started.
+func (h *Host) Run(ctx context.Context, p *Process) error {
+	if h.runtime == "" {
+		return errors.New("no OCI runtime is on PATH: install runc or crun")
+	}
+	init, err := h.started()
+	if err != nil {
+		return err
+	}
+	tmp, err := h.store.TempDir("run")
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- inNamespaces(init, func() error { return h.run(ctx, p, tmp.Path) }) }()
+	err = <-done
+	return errors.Join(err, tmp.Remove())
+}
+
+// started is the init process, started if there is none.
+func (h *Host) started() (*initProcess, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.init == nil {
+		init, err := startInit()
+		if err != nil {
+			return nil, err
+		}
+		h.init = init
+	}
+	return h.init, nil
+}

@@ -1,0 +1,164 @@
+package sandbox
+
+import (
+	"fmt"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/moby/profiles/seccomp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/userns"
+)
+
+// spec is the bundle's configuration (OCI runtime specification), with Docker's defaults for what a process may do.
+func (b *bundle) spec() (*specs.Spec, error) {
+	caps, err := capabilities(b.p)
+	if err != nil {
+		return nil, err
+	}
+	s := &specs.Spec{
+		Version:  "1.0.2",
+		Hostname: b.hostname(),
+		Root:     &specs.Root{Path: b.rootfs, Readonly: b.p.ReadOnlyRoot},
+		Process: &specs.Process{
+			Terminal: b.p.TTY, Args: b.p.Args, Env: b.p.Env, Cwd: b.cwd(),
+			User:         specs.User{UID: b.ids.uid, GID: b.ids.gid, AdditionalGids: b.ids.groups},
+			Capabilities: processCapabilities(caps, b.ids.uid),
+		},
+		Mounts: b.mounts(),
+		Linux: &specs.Linux{
+			Namespaces: []specs.LinuxNamespace{
+				{Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.MountNamespace},
+			},
+		},
+	}
+	if b.p.Network == NetworkNone {
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace})
+	}
+	if b.p.Privileged {
+		return s, nil
+	}
+	s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = slices.Clone(maskedPaths), slices.Clone(readonlyPaths)
+	if s.Linux.Seccomp, err = seccomp.GetDefaultProfile(s); err != nil {
+		return nil, fmt.Errorf("prepare sandbox: seccomp profile: %w", err)
+	}
+	return s, nil
+}
+
+func (b *bundle) cwd() string {
+	if b.p.Cwd == "" {
+		return "/"
+	}
+	return path.Clean("/" + b.p.Cwd)
+}
+
+// maskedPaths and readonlyPaths are Docker's (moby/moby oci/defaults.go).
+var (
+	maskedPaths = []string{
+		"/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+		"/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+		"/sys/devices/virtual/powercap",
+	}
+	readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+)
+
+// mounts lists what is mounted, in order: the kernel's filesystems, the network's files, then what the process asked for.
+func (b *bundle) mounts() []specs.Mount {
+	pts := []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"}
+	if userns.Mapped(ttyGroup) {
+		pts = append(pts, fmt.Sprintf("gid=%d", ttyGroup))
+	}
+	list := []specs.Mount{
+		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
+		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: pts},
+		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
+		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
+		b.sysMount(),
+	}
+	for _, name := range []string{"resolv.conf", "hosts"} {
+		list = append(list, bind(filepath.Join(b.dir, name), "/etc/"+name, !b.p.WritableHosts))
+	}
+	for i, m := range b.p.Mounts {
+		list = append(list, b.userMount(m, b.sources[i]))
+	}
+	return dedup(list)
+}
+
+// ttyGroup owns terminals on every Linux.
+const ttyGroup = 5
+
+// sysMount is /sys. A process that shares the host's network inside a user namespace may not mount a sysfs of its own,
+// for that belongs to the network namespace: it sees the host's.
+func (b *bundle) sysMount() specs.Mount {
+	mode := "ro"
+	if b.p.Privileged {
+		mode = "rw"
+	}
+	if userns.Inside() && b.p.Network == NetworkHost {
+		return specs.Mount{Destination: "/sys", Type: "none", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", mode}}
+	}
+	return specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", mode}}
+}
+
+func bind(source, target string, readOnly bool) specs.Mount {
+	m := specs.Mount{Destination: target, Type: "bind", Source: source, Options: []string{"rbind", "rprivate"}}
+	if readOnly {
+		m.Options = append(m.Options, "ro")
+		m.Options = append(m.Options, lockedFlags(source)...)
+	}
+	return m
+}
+
+// lockedFlags are the flags of the source's filesystem that a remount inside a user namespace must repeat.
+func lockedFlags(source string) []string {
+	var st unix.Statfs_t
+	if !userns.Inside() || unix.Statfs(source, &st) != nil {
+		return nil
+	}
+	var flags []string
+	for flag, name := range map[int64]string{unix.ST_NOSUID: "nosuid", unix.ST_NODEV: "nodev", unix.ST_NOEXEC: "noexec"} {
+		if int64(st.Flags)&flag != 0 {
+			flags = append(flags, name)
+		}
+	}
+	slices.Sort(flags)
+	return flags
+}
+
+func (b *bundle) userMount(m Mount, source string) specs.Mount {
+	target := path.Clean("/" + m.Target)
+	if m.Type != MountTmpfs {
+		return bind(source, target, m.ReadOnly)
+	}
+	opts := []string{"nosuid", "nodev", "noexec"}
+	if m.Options != "" {
+		opts = append(opts, strings.Split(m.Options, ",")...)
+	}
+	if m.Size > 0 {
+		opts = append(opts, fmt.Sprintf("size=%d", m.Size))
+	}
+	if m.ReadOnly {
+		opts = append(opts, "ro")
+	}
+	return specs.Mount{Destination: target, Type: "tmpfs", Source: "tmpfs", Options: opts}
+}
+
+// dedup keeps the last of several mounts on one target, in the place of the first.
+func dedup(list []specs.Mount) []specs.Mount {
+	at := map[string]int{}
+	var out []specs.Mount
+	for _, m := range list {
+		if i, ok := at[m.Destination]; ok {
+			out[i] = m
+			continue
+		}
+		at[m.Destination] = len(out)
+		out = append(out, m)
+	}
+	return out
+}

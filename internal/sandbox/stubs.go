@@ -1,0 +1,107 @@
+package sandbox
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	securejoin "github.com/cyphar/filepath-securejoin"
+	"golang.org/x/sys/unix"
+)
+
+// mountPoint is a place in the root filesystem that something is mounted on.
+type mountPoint struct {
+	target string
+	dir    bool
+}
+
+// mountPoints lists all of them.
+func (b *bundle) mountPoints() []mountPoint {
+	points := []mountPoint{
+		{"/proc", true}, {"/dev", true}, {"/sys", true}, {"/etc/resolv.conf", false}, {"/etc/hosts", false},
+	}
+	for i, m := range b.p.Mounts {
+		dir := true
+		if b.sources[i] != "" {
+			info, err := os.Stat(b.sources[i])
+			dir = err != nil || info.IsDir()
+		}
+		points = append(points, mountPoint{path.Clean("/" + m.Target), dir})
+	}
+	return points
+}
+
+// makeStubs makes a tree of nothing but mount points.
+func (b *bundle) makeStubs(dir string) error {
+	if err := os.Mkdir(dir, 0o755); err != nil { //nolint:gosec // a root directory
+		return err
+	}
+	for _, p := range b.mountPoints() {
+		full := filepath.Join(dir, p.target)
+		if p.dir {
+			if err := os.MkdirAll(full, 0o755); err != nil { //nolint:gosec // as a runtime would make it
+				return err
+			}
+			continue
+		}
+		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil { //nolint:gosec // as above
+			return err
+		}
+		if err := os.WriteFile(full, nil, 0o644); err != nil && !errors.Is(err, syscall.EISDIR) { //nolint:gosec // as above
+			return err
+		}
+	}
+	return nil
+}
+
+// stubCleaner notes which mount points are missing in the root filesystem all the same (a layer removed them, or a
+// symlink leads elsewhere), so that the runtime will have to make them, and returns what removes them again: those that
+// are still empty, with the time of their folder put back.
+func (b *bundle) stubCleaner() func() {
+	var missing []string
+	for _, p := range b.mountPoints() {
+		full, err := securejoin.SecureJoin(b.rootfs, p.target)
+		if err != nil {
+			continue
+		}
+		for full != b.rootfs {
+			if _, err := os.Lstat(full); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+				break
+			}
+			missing = append(missing, full)
+			full = filepath.Dir(full)
+		}
+	}
+	return func() {
+		for _, full := range missing {
+			removeStub(b.rootfs, full)
+		}
+	}
+}
+
+// removeStub removes an empty file or folder. It is found anew inside the root: the process may have put links on the way.
+func removeStub(root, full string) {
+	rel, err := filepath.Rel(root, full)
+	if err != nil {
+		return
+	}
+	parent, err := securejoin.SecureJoin(root, filepath.Dir(rel))
+	if err != nil || parent != filepath.Dir(full) {
+		return
+	}
+	info, err := os.Lstat(full)
+	if err != nil || (info.Mode().IsRegular() && info.Size() > 0) || (!info.IsDir() && !info.Mode().IsRegular()) {
+		return
+	}
+	var st unix.Stat_t
+	if unix.Stat(parent, &st) != nil {
+		return
+	}
+	if os.Remove(full) == nil {
+		_ = os.Chtimes(parent, time.Unix(st.Atim.Unix()), time.Unix(st.Mtim.Unix()))
+	}
+}

@@ -1,0 +1,174 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	securejoin "github.com/cyphar/filepath-securejoin"
+	"github.com/moby/sys/user"
+)
+
+// ids are who a process runs as.
+type ids struct {
+	uid, gid uint32
+	groups   []uint32
+}
+
+// maxAccounts bounds what is read of an image's passwd and group files.
+const maxAccounts = 10 << 20
+
+// lookupUser resolves a user by the root filesystem's own passwd and group files, as Docker and BuildKit do.
+func lookupUser(rootfs, name string, extra []string) (ids, error) {
+	var id ids
+	var uid, gid uint32
+	if n, _ := fmt.Sscanf(name, "%d:%d", &uid, &gid); n == 2 && name == fmt.Sprintf("%d:%d", uid, gid) && len(extra) == 0 {
+		return ids{uid: uid, gid: gid}, nil
+	}
+	who := name
+	if who == "" {
+		who = "0"
+	}
+	passwd, err := openAccounts(rootfs, "/etc/passwd")
+	if err != nil {
+		return id, err
+	}
+	defer closeAccounts(passwd)
+	group, err := openAccounts(rootfs, "/etc/group")
+	if err != nil {
+		return id, err
+	}
+	defer closeAccounts(group)
+	u, err := user.GetExecUser(who, nil, passwd, group)
+	if err != nil {
+		if name == "" {
+			return id, nil
+		}
+		return id, fmt.Errorf("unable to find user %s: %w", strings.SplitN(name, ":", 2)[0], err)
+	}
+	id.uid, id.gid = uint32(u.Uid), uint32(u.Gid) //nolint:gosec // the parser keeps to 32 bits
+	for _, g := range u.Sgids {
+		id.groups = append(id.groups, uint32(g)) //nolint:gosec // as above
+	}
+	return id, id.addGroups(rootfs, extra)
+}
+
+func (id *ids) addGroups(rootfs string, extra []string) error {
+	if len(extra) == 0 {
+		return nil
+	}
+	group, err := openAccounts(rootfs, "/etc/group")
+	if err != nil {
+		return err
+	}
+	defer closeAccounts(group)
+	gids, err := user.GetAdditionalGroups(extra, group)
+	if err != nil {
+		return fmt.Errorf("unable to find group %s: %w", strings.Join(extra, ", "), err)
+	}
+	for _, g := range gids {
+		id.groups = append(id.groups, uint32(g)) //nolint:gosec // the parser keeps to 32 bits
+	}
+	return nil
+}
+
+type limitedFile struct {
+	io.Reader
+	*os.File
+}
+
+func (f limitedFile) Read(p []byte) (int, error) { return f.Reader.Read(p) }
+
+// openAccounts opens an account file inside the root filesystem; nil if there is none.
+func openAccounts(rootfs, name string) (io.Reader, error) {
+	path, err := securejoin.SecureJoin(rootfs, name)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil, nil //nolint:nilnil // no file knows nobody
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, cause(err))
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("it is not a regular file")
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("read %s: %w", name, err), f.Close())
+	}
+	return limitedFile{io.LimitReader(f, maxAccounts), f}, nil
+}
+
+func closeAccounts(r io.Reader) {
+	if f, ok := r.(limitedFile); ok {
+		_ = f.Close()
+	}
+}
+
+// makeCwd makes the working directory if it is missing, owned by the user, as BuildKit and Docker do.
+func (b *bundle) makeCwd() error {
+	if b.p.Cwd == "" {
+		return nil
+	}
+	dir, err := securejoin.SecureJoin(b.rootfs, b.p.Cwd)
+	if err != nil {
+		return fmt.Errorf("working directory %s: %w", b.p.Cwd, err)
+	}
+	if info, err := os.Stat(dir); err == nil {
+		if !info.IsDir() {
+			return fmt.Errorf("working directory %s is not a directory", b.p.Cwd)
+		}
+		return nil
+	}
+	if b.p.ReadOnlyRoot || b.p.Root.Upper == "" {
+		return nil // the runtime says so if it matters
+	}
+	err = user.MkdirAllAndChown(dir, 0o755, int(b.ids.uid), int(b.ids.gid))
+	if err != nil {
+		return fmt.Errorf("make working directory %s: %w", b.p.Cwd, cause(err))
+	}
+	return nil
+}
+
+// writeNetworkFiles writes what is mounted on /etc/hosts and /etc/resolv.conf. A process shares the host's network or has
+// none: the host's resolvers are its own.
+func (b *bundle) writeNetworkFiles() error {
+	var hosts strings.Builder
+	name := b.hostname()
+	fmt.Fprintf(&hosts, "127.0.0.1\tlocalhost %s\n::1\tlocalhost ip6-localhost ip6-loopback\n", name)
+	for _, h := range b.p.ExtraHosts {
+		fmt.Fprintf(&hosts, "%s\t%s\n", h.IP, h.Host)
+	}
+	resolv, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for file, data := range map[string]string{"hosts": hosts.String(), "resolv.conf": string(resolv)} {
+		path := filepath.Join(b.dir, file)
+		if err := os.WriteFile(path, []byte(data), 0o644); err != nil { //nolint:gosec // read by any user in the sandbox
+			return err
+		}
+		if err := os.Chmod(path, 0o644); err != nil { //nolint:gosec // whatever the umask
+			return err
+		}
+	}
+	return nil
+}
+
+// defaultHostname is BuildKit's.
+const defaultHostname = "buildkitsandbox"
+
+func (b *bundle) hostname() string {
+	if b.p.Hostname != "" {
+		return b.p.Hostname
+	}
+	return defaultHostname
+}
