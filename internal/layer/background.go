@@ -1,0 +1,185 @@
+package layer
+
+import (
+	"io"
+	"sync/atomic"
+)
+
+// Hashing, reading, decompressing and writing a layer each keep a processor or a disk busy: backgroundWriter and
+// readAhead let them overlap, a few chunks apart, so that memory does not grow with the layer.
+const (
+	chunkSize  = 256 << 10
+	chunkCount = 4
+)
+
+// backgroundWriter passes what is written to it on to w, in a goroutine of its own. Close waits until all is written.
+type backgroundWriter struct {
+	buf    []byte
+	full   chan []byte
+	free   chan []byte
+	made   int
+	done   chan struct{}
+	failed atomic.Bool
+	err    error // w's; read only when failed or done
+}
+
+func newBackgroundWriter(w io.Writer) *backgroundWriter {
+	b := &backgroundWriter{
+		full: make(chan []byte, chunkCount),
+		free: make(chan []byte, chunkCount),
+		done: make(chan struct{}),
+	}
+	go b.run(w)
+	return b
+}
+
+func (b *backgroundWriter) run(w io.Writer) {
+	defer close(b.done)
+	for chunk := range b.full {
+		if b.err == nil {
+			if _, err := w.Write(chunk); err != nil {
+				b.err = err
+				b.failed.Store(true)
+			}
+		}
+		b.free <- chunk[:0]
+	}
+}
+
+func (b *backgroundWriter) Write(p []byte) (int, error) {
+	written := 0
+	for len(p) > 0 {
+		if b.failed.Load() {
+			return written, b.err
+		}
+		if b.buf == nil {
+			b.buf = b.chunk()
+		}
+		n := min(len(p), chunkSize-len(b.buf))
+		b.buf = append(b.buf, p[:n]...)
+		p, written = p[n:], written+n
+		if len(b.buf) == chunkSize {
+			b.full <- b.buf
+			b.buf = nil
+		}
+	}
+	return written, nil
+}
+
+func (b *backgroundWriter) chunk() []byte {
+	select {
+	case c := <-b.free:
+		return c
+	default:
+	}
+	if b.made < chunkCount {
+		b.made++
+		return make([]byte, 0, chunkSize)
+	}
+	return <-b.free
+}
+
+// Close writes what is left and returns w's first error. It may be called again.
+func (b *backgroundWriter) Close() error {
+	if b.full != nil {
+		if len(b.buf) > 0 {
+			b.full <- b.buf
+		}
+		close(b.full)
+		b.full = nil
+	}
+	<-b.done
+	return b.err
+}
+
+// readAhead reads r in a goroutine of its own, some chunks ahead.
+type readAhead struct {
+	full chan []byte
+	free chan []byte
+	stop chan struct{}
+	cur  []byte
+	off  int
+	err  error // r's; read once full is closed
+}
+
+func newReadAhead(r io.Reader) *readAhead {
+	a := &readAhead{
+		full: make(chan []byte, chunkCount-2),
+		free: make(chan []byte, chunkCount),
+		stop: make(chan struct{}),
+	}
+	go a.run(r)
+	return a
+}
+
+func (a *readAhead) run(r io.Reader) {
+	defer close(a.full)
+	for made := 0; ; {
+		var chunk []byte
+		select {
+		case chunk = <-a.free:
+		case <-a.stop:
+			return
+		default:
+			if made < chunkCount {
+				made++
+				chunk = make([]byte, chunkSize)
+				break
+			}
+			select {
+			case chunk = <-a.free:
+			case <-a.stop:
+				return
+			}
+		}
+		n, err := readSome(r, chunk[:chunkSize])
+		if n > 0 {
+			select {
+			case a.full <- chunk[:n]:
+			case <-a.stop:
+				return
+			}
+		}
+		if err != nil {
+			a.err = err
+			return
+		}
+	}
+}
+
+// readSome fills p as far as r gives: a full chunk is worth waiting for, and an error comes after the bytes before it.
+func readSome(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var m int
+		m, err = r.Read(p[n:])
+		n += m
+	}
+	return n, err
+}
+
+func (a *readAhead) Read(p []byte) (int, error) {
+	for a.off == len(a.cur) {
+		if a.cur != nil {
+			a.free <- a.cur
+			a.cur, a.off = nil, 0
+		}
+		chunk, ok := <-a.full
+		if !ok {
+			if a.err == nil {
+				return 0, io.ErrClosedPipe
+			}
+			return 0, a.err
+		}
+		a.cur, a.off = chunk, 0
+	}
+	n := copy(p, a.cur[a.off:])
+	a.off += n
+	return n, nil
+}
+
+// Close stops reading and returns when r is no longer in use.
+func (a *readAhead) Close() {
+	close(a.stop)
+	for range a.full {
+	}
+}

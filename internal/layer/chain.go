@@ -1,0 +1,202 @@
+package layer
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/view"
+)
+
+// View is the merged filesystem of a chain, bottom first, by tables of contents; content is opened from trees or packs
+// as they stand. Of several names of one file the first, sorted, has Hardlink "".
+func (l *Layers) View(ctx context.Context, chain []digest.Digest) (view.View, error) {
+	if len(chain) == 0 {
+		return view.Empty(), nil
+	}
+	root, err := l.merged(ctx, chain)
+	if err != nil {
+		return nil, err
+	}
+	return &chainView{layers: l, root: root}, nil
+}
+
+type chainView struct {
+	layers *Layers
+	root   *node
+}
+
+// find returns the node called name, which need not be clean.
+func (v *chainView) find(op, name string) (*node, error) {
+	n := v.root
+	for rest, more := name, name != "."; more; {
+		var part string
+		part, rest, more = strings.Cut(rest, "/")
+		if n = n.child(part); n == nil {
+			return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
+		}
+	}
+	return n, nil
+}
+
+func (v *chainView) Lstat(_ context.Context, name string) (*view.Entry, error) {
+	n, err := v.find("lstat", name)
+	if err != nil {
+		return nil, err
+	}
+	return v.entry(n), nil
+}
+
+func (v *chainView) ReadDir(_ context.Context, name string) ([]*view.Entry, error) {
+	n, err := v.find("readdir", name)
+	if err != nil {
+		return nil, err
+	}
+	if !n.isDir() {
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: unix.ENOTDIR}
+	}
+	entries := make([]*view.Entry, len(n.kids))
+	for i, kid := range n.kids {
+		entries[i] = v.entry(kid)
+	}
+	return entries, nil
+}
+
+// entry is n's entry as this chain has it: an upper layer may have replaced the first name of a hardlinked file.
+func (v *chainView) entry(n *node) *view.Entry {
+	if n.links == nil {
+		return n.entry
+	}
+	first := ""
+	for _, name := range n.links.names {
+		if name == n {
+			break
+		}
+		if here, err := v.find("", name.entry.Path); err == nil && here.links == n.links {
+			first = name.entry.Path
+			break
+		}
+	}
+	if n.entry.Hardlink == first {
+		return n.entry
+	}
+	e := n.entry.Clone()
+	e.Hardlink = first
+	return e
+}
+
+func (v *chainView) Digest(_ context.Context, name string) (digest.Digest, error) {
+	n, err := v.regular("digest", name)
+	if err != nil {
+		return "", err
+	}
+	return n.entry.Digest, nil
+}
+
+func (v *chainView) regular(op, name string) (*node, error) {
+	n, err := v.find(op, name)
+	if err == nil && n.entry.Type != view.TypeRegular {
+		err = &fs.PathError{Op: op, Path: name, Err: errors.New("not a regular file")}
+	}
+	return n, err
+}
+
+func (v *chainView) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	n, err := v.regular("open", name)
+	if err != nil {
+		return nil, err
+	}
+	f, err := v.layers.openContent(ctx, n)
+	if err != nil {
+		return nil, fmt.Errorf("open %q: %w", name, err)
+	}
+	return f, nil
+}
+
+// maxStreams is how many files are read by decompressing a layer up to them before its tree is worth making.
+const maxStreams = 4
+
+// openContent opens a file where its layer stands: in the tree, in the plain tar, or in a compressed one.
+func (l *Layers) openContent(ctx context.Context, n *node) (io.ReadCloser, error) {
+	if n.entry.Size == 0 {
+		return io.NopCloser(strings.NewReader("")), nil
+	}
+	f, err := l.openInTree(n)
+	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	packs, err := l.packs(n.layer)
+	if err != nil {
+		return nil, err
+	}
+	if holds(packs, n.layer) {
+		blob, err := l.store.OpenBlob(n.layer)
+		if err != nil {
+			return nil, fail(n.layer, err)
+		}
+		if n.place.sparse {
+			return sparseContent(io.NewSectionReader(blob, n.place.offset, 1<<62), blob)
+		}
+		return section{io.NewSectionReader(blob, n.place.offset, n.entry.Size), blob}, nil
+	}
+	if !l.stream(n.layer) {
+		if _, err := l.Tree(ctx, n.layer); err != nil {
+			return nil, err
+		}
+		return l.openInTree(n)
+	}
+	return l.streamContent(ctx, n)
+}
+
+func (l *Layers) openInTree(n *node) (io.ReadCloser, error) {
+	f, err := os.OpenFile(l.path(n.layer, treeDir, n.entry.Path), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// stream counts the files read out of a layer's compressed pack, and says whether one more may be.
+func (l *Layers) stream(id digest.Digest) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.streams[id]++
+	return l.streams[id] <= maxStreams
+}
+
+func (l *Layers) streamContent(ctx context.Context, n *node) (io.ReadCloser, error) {
+	tar, err := l.OpenTar(ctx, n.layer)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.CopyN(io.Discard, tar, n.place.offset); err != nil {
+		return nil, errors.Join(err, tar.Close())
+	}
+	if n.place.sparse {
+		return sparseContent(tar, tar)
+	}
+	return section{io.LimitReader(tar, n.entry.Size), tar}, nil
+}
+
+// section reads a part of what Close closes.
+type section struct {
+	io.Reader
+	io.Closer
+}
+
+// sparseContent reads the content of the tar entry that r begins with.
+func sparseContent(r io.Reader, c io.Closer) (io.ReadCloser, error) {
+	t := tar.NewReader(r)
+	if _, err := t.Next(); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return section{t, c}, nil
+}

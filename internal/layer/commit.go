@@ -1,0 +1,256 @@
+package layer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/view"
+)
+
+// Commit makes a layer of an overlay upper directory, in the same filesystem as the store, by renaming it into place;
+// nothing may write to it any more. The tar is hashed as it would be written. The upper's root directory is no part of
+// the layer, as in BuildKit's and Docker's layers, and becomes plain (0755, of root) again; sockets are removed. After
+// an error what is left of upper is the caller's to remove.
+func (l *Layers) Commit(ctx context.Context, upper string) (*Layer, error) {
+	temp, err := l.store.TempDir("layer")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = temp.Remove() }()
+	d := &draft{temp: temp}
+	if err := l.recordTree(ctx, upper, d); err != nil {
+		return nil, fmt.Errorf("commit layer: %w", err)
+	}
+	d.tree = filepath.Join(temp.Path, "tree")
+	if err := os.Rename(upper, d.tree); err != nil {
+		return nil, fmt.Errorf("commit layer: %w", err)
+	}
+	if err := plainRoot(d.tree, l.host()); err != nil {
+		return nil, fmt.Errorf("commit layer: %w", err)
+	}
+	return l.install(ctx, d)
+}
+
+// plainRoot makes a tree's root directory what it is in layers that do not describe it.
+func plainRoot(tree string, rules hostRules) error {
+	err := unix.Lremovexattr(tree, rules.overlayXattr("opaque"))
+	if err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.ENOTSUP) {
+		return &fs.PathError{Op: "remove attribute", Path: tree, Err: err}
+	}
+	if err := os.Lchown(tree, 0, 0); err != nil {
+		return err
+	}
+	if err := os.Chmod(tree, 0o755); err != nil {
+		return err
+	}
+	return os.Chtimes(tree, time.Unix(0, 0), time.Unix(0, 0))
+}
+
+// recordTree hashes the tar of a tree and makes the draft's table of contents.
+func (l *Layers) recordTree(ctx context.Context, tree string, d *draft) error {
+	w := &treeWalk{path: tree, rules: l.host()}
+	entries, err := w.walk(ctx)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := checkEntry(e); err != nil {
+			return err
+		}
+	}
+	root, err := openRoot(tree)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(root) }()
+	files := fileOpener{root: root}
+	defer files.close()
+	r := &recording{entries: entries, open: func(_ context.Context, i int) (io.ReadCloser, error) {
+		return files.open(entries[i].Path)
+	}}
+	return r.hash(ctx, d)
+}
+
+// fileOpener opens files beneath a root for several goroutines.
+type fileOpener struct {
+	root int
+	mu   sync.Mutex
+	idle []*dirs
+}
+
+func (o *fileOpener) open(name string) (*os.File, error) {
+	o.mu.Lock()
+	var d *dirs
+	if n := len(o.idle); n > 0 {
+		d, o.idle = o.idle[n-1], o.idle[:n-1]
+	} else {
+		d = newDirs(o.root)
+	}
+	o.mu.Unlock()
+	f, err := d.openFile(name)
+	o.mu.Lock()
+	o.idle = append(o.idle, d)
+	o.mu.Unlock()
+	return f, err
+}
+
+func (o *fileOpener) close() {
+	for _, d := range o.idle {
+		d.close()
+	}
+}
+
+// treeWalk lists an unpacked layer, reading its directories in parallel.
+type treeWalk struct {
+	path  string
+	rules hostRules
+
+	mu      sync.Mutex
+	entries []*view.Entry
+	inodes  map[inode][]*view.Entry // files with several names
+}
+
+type inode struct{ dev, ino uint64 }
+
+// walk returns the entries sorted by path, the root not among them. Nothing is opened.
+func (w *treeWalk) walk(ctx context.Context) ([]*view.Entry, error) {
+	w.inodes = make(map[inode][]*view.Entry)
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0) + 1)
+	g.Go(func() error { return w.dir(ctx, g, ".") })
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(w.entries, func(a, b *view.Entry) int { return strings.Compare(a.Path, b.Path) })
+	for _, names := range w.inodes {
+		slices.SortFunc(names, func(a, b *view.Entry) int { return strings.Compare(a.Path, b.Path) })
+		for _, e := range names[1:] {
+			e.Hardlink = names[0].Path
+		}
+	}
+	return w.entries, nil
+}
+
+func (w *treeWalk) dir(ctx context.Context, g *errgroup.Group, dir string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	list, err := os.ReadDir(filepath.Join(w.path, dir))
+	if err != nil {
+		return err
+	}
+	entries := make([]*view.Entry, 0, len(list))
+	for _, item := range list {
+		name := joinPath(dir, item.Name())
+		e, err := w.entry(name)
+		if err != nil {
+			return err
+		}
+		if e.Type == view.TypeSocket {
+			if err := os.Remove(filepath.Join(w.path, name)); err != nil {
+				return err
+			}
+			continue
+		}
+		entries = append(entries, e)
+	}
+	w.mu.Lock()
+	w.entries = append(w.entries, entries...)
+	w.mu.Unlock()
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		if sub := e.Path; !g.TryGo(func() error { return w.dir(ctx, g, sub) }) {
+			if err := w.dir(ctx, g, sub); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// entry describes one file. What overlayfs means by a device 0:0 and by its own attributes is understood and left out.
+func (w *treeWalk) entry(name string) (*view.Entry, error) {
+	file := filepath.Join(w.path, name)
+	var st unix.Stat_t
+	if err := unix.Lstat(file, &st); err != nil {
+		return nil, &fs.PathError{Op: "lstat", Path: name, Err: err}
+	}
+	e := &view.Entry{
+		Path: name, Mode: st.Mode & 0o7777, UID: int(st.Uid), GID: int(st.Gid),
+		ModTime: time.Unix(st.Mtim.Sec, st.Mtim.Nsec).UTC(),
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		e.Type, e.Size = view.TypeRegular, st.Size
+	case unix.S_IFDIR:
+		e.Type = view.TypeDir
+	case unix.S_IFLNK:
+		target, err := os.Readlink(file)
+		if err != nil {
+			return nil, err
+		}
+		e.Type, e.Linkname = view.TypeSymlink, target
+	case unix.S_IFCHR:
+		if st.Rdev == 0 {
+			return &view.Entry{Path: name, Type: view.TypeWhiteout}, nil
+		}
+		e.Type, e.Major, e.Minor = view.TypeChar, int64(unix.Major(st.Rdev)), int64(unix.Minor(st.Rdev))
+	case unix.S_IFBLK:
+		e.Type, e.Major, e.Minor = view.TypeBlock, int64(unix.Major(st.Rdev)), int64(unix.Minor(st.Rdev))
+	case unix.S_IFIFO:
+		e.Type = view.TypeFifo
+	default:
+		e.Type = view.TypeSocket
+		return e, nil
+	}
+	if err := w.xattrs(e, file); err != nil {
+		return nil, err
+	}
+	if st.Nlink > 1 && !e.IsDir() {
+		w.mu.Lock()
+		key := inode{st.Dev, st.Ino}
+		w.inodes[key] = append(w.inodes[key], e)
+		w.mu.Unlock()
+	}
+	return e, nil
+}
+
+// xattrs reads the attributes that are the file's own. Overlayfs's redirects and metadata-only copies are refused: a
+// layer with them would mean nothing outside of the mount that made it.
+func (w *treeWalk) xattrs(e *view.Entry, file string) error {
+	attrs, err := readXattrs(file)
+	if err != nil {
+		return err
+	}
+	for name, value := range attrs {
+		if !overlayPrivate(name) {
+			continue
+		}
+		switch name {
+		case w.rules.overlayXattr("opaque"):
+			e.Opaque = e.IsDir() && value == "y"
+		case w.rules.overlayXattr("redirect"), w.rules.overlayXattr("metacopy"):
+			return fmt.Errorf("%q was written through an overlay mount with redirect_dir or metacopy", e.Path)
+		}
+		delete(attrs, name)
+	}
+	if len(attrs) > 0 {
+		e.Xattrs = attrs
+	}
+	return nil
+}

@@ -1,0 +1,47 @@
+package layer
+
+import (
+	"os"
+	"strings"
+)
+
+// hostRules are what the kernel lets this process do with a tree.
+type hostRules struct {
+	// userns: in a user namespace overlayfs is mounted with userxattr, and device nodes cannot be made.
+	userns bool
+}
+
+func readHostRules() hostRules {
+	uidMap, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return hostRules{userns: os.Geteuid() != 0}
+	}
+	fields := strings.Fields(string(uidMap))
+	whole := len(fields) == 3 && fields[0] == "0" && fields[1] == "0" && fields[2] == "4294967295"
+	return hostRules{userns: !whole}
+}
+
+// overlayXattr is the name of one of overlayfs's own attributes (Documentation/filesystems/overlayfs.rst, "userxattr").
+func (h hostRules) overlayXattr(name string) string {
+	if h.userns {
+		return "user.overlay." + name
+	}
+	return "trusted.overlay." + name
+}
+
+// Notes returns, each once, what trees could not represent on this host. Tables of contents always hold the truth.
+func (l *Layers) Notes() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	notes := make([]string, 0, len(l.notes))
+	for note := range l.notes {
+		notes = append(notes, note)
+	}
+	return notes
+}
+
+func (l *Layers) note(text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.notes[text] = true
+}

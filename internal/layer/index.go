@@ -1,0 +1,361 @@
+package layer
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/view"
+)
+
+// Bounds on what one layer may make us keep in memory, far beyond what real layers have.
+const (
+	maxFiles    = 4_000_000
+	maxPath     = 4096 // PATH_MAX
+	maxNameSize = 255  // NAME_MAX
+	maxLinks    = 40   // symlinks followed in one name, as the kernel has it
+)
+
+// node is one file of a layer's index, or of several layers' merged. A finished node never changes, so that the indexes
+// of chains share what they have in common.
+type node struct {
+	name  string // last component
+	entry *view.Entry
+	kids  []*node // sorted by name when finished
+
+	layer digest.Digest // whose file this is
+	place place
+	// described: an entry says what this is. Directories that only other names imply have made-up entries.
+	described bool
+	links     *links // for files with several names
+	hides     bool   // there is a whiteout or an opaque directory here or beneath
+
+	byName map[string]*node // of kids, while they arrive unsorted
+	order  int              // of its entry in the tar
+}
+
+// links are the names of one file.
+type links struct {
+	names []*node
+	order int // of the entry that has the content
+}
+
+func (n *node) isDir() bool { return n.entry.Type == view.TypeDir }
+
+// child returns the entry called name, or nil.
+func (n *node) child(name string) *node {
+	if n.byName != nil {
+		return n.byName[name]
+	}
+	if i, ok := n.search(name); ok {
+		return n.kids[i]
+	}
+	return nil
+}
+
+func (n *node) search(name string) (int, bool) {
+	if k := len(n.kids); k == 0 || n.kids[k-1].name < name {
+		return k, false // names mostly arrive sorted
+	}
+	return slices.BinarySearchFunc(n.kids, name, func(kid *node, name string) int {
+		return strings.Compare(kid.name, name)
+	})
+}
+
+// attach adds a child whose name is not there yet.
+func (n *node) attach(kid *node) {
+	const small = 32 // below this, moving the rest is cheaper than a map
+	i, _ := n.search(kid.name)
+	switch {
+	case n.byName != nil:
+		n.byName[kid.name] = kid
+		n.kids = append(n.kids, kid)
+	case i == len(n.kids) || len(n.kids) < small:
+		n.kids = slices.Insert(n.kids, i, kid)
+	default:
+		n.byName = make(map[string]*node, 2*len(n.kids))
+		for _, k := range n.kids {
+			n.byName[k.name] = k
+		}
+		n.byName[kid.name] = kid
+		n.kids = append(n.kids, kid)
+	}
+}
+
+// index builds the files of one layer out of its entries as they come, with tar's rules: the last entry of a name
+// counts, a directory over a directory keeps what is in it, and names lead through the layer's own symlinks, which are
+// resolved inside the layer.
+type index struct {
+	root    *node
+	layer   digest.Digest
+	spare   []node
+	count   int
+	groups  []*links
+	lastDir string // and its node: neighbours in a tar mostly share their directory
+	last    *node
+}
+
+// impliedDir is a directory that no entry describes.
+func impliedDir(name string) *view.Entry {
+	return &view.Entry{Path: name, Type: view.TypeDir, Mode: 0o755}
+}
+
+func newIndex(layer digest.Digest, size int) *index {
+	x := &index{layer: layer, spare: make([]node, 0, size+1)}
+	x.root, _ = x.node(".", impliedDir("."))
+	x.lastDir, x.last = ".", x.root
+	return x
+}
+
+func (x *index) node(name string, e *view.Entry) (*node, error) {
+	if x.count++; x.count > maxFiles {
+		return nil, fmt.Errorf("layer has more than %d files", maxFiles)
+	}
+	if len(x.spare) == cap(x.spare) {
+		x.spare = make([]node, 0, min(max(64, x.count), 8192))
+	}
+	x.spare = append(x.spare, node{name: name, entry: e})
+	return &x.spare[len(x.spare)-1], nil
+}
+
+// add puts e where its path leads; e.Path becomes the real one. e.Hardlink is the name of an earlier entry: e gets its
+// file.
+func (x *index) add(e *view.Entry, p place) error {
+	if e.Path == "." {
+		if !e.IsDir() {
+			return errors.New("layer's root is not a directory")
+		}
+		e.Opaque = e.Opaque || x.root.entry.Opaque
+		x.root.entry, x.root.described, x.root.order = e, !p.implied, x.count
+		return nil
+	}
+	dir, base := splitPath(e.Path)
+	parent, real, err := x.dir(dir)
+	if err != nil {
+		return err
+	}
+	if real != dir {
+		e.Path = joinPath(real, base)
+	}
+	n, err := x.node(base, e)
+	if err != nil {
+		return err
+	}
+	n.layer, n.place, n.order, n.described = x.layer, p, x.count, !p.implied
+	if e.Hardlink != "" {
+		if err := x.link(n); err != nil {
+			return err
+		}
+	}
+	x.put(parent, n)
+	return nil
+}
+
+// put attaches n to parent, replacing what has its name.
+func (x *index) put(parent, n *node) {
+	old := parent.child(n.name)
+	switch {
+	case old == nil:
+		parent.attach(n)
+	case n.entry.Type == view.TypeWhiteout:
+		// A whiteout is about lower layers only (OCI image-spec, layer.md): what this layer has itself stays.
+		if old.isDir() {
+			old.setOpaque()
+		}
+	case old.entry.Type == view.TypeWhiteout && n.isDir():
+		*old = *n
+		old.setOpaque()
+	case old.isDir() && n.isDir():
+		opaque := old.entry.Opaque
+		old.entry, old.order, old.described = n.entry, n.order, n.described || old.described
+		if opaque {
+			old.setOpaque()
+		}
+	default:
+		x.drop(old)
+		*old = *n
+		if n.links != nil {
+			n.links.names[len(n.links.names)-1] = old
+		}
+	}
+}
+
+// drop takes a file, or a directory with all in it, out of the index. The node itself is used again.
+func (x *index) drop(n *node) {
+	if n.links != nil {
+		n.links.names = slices.DeleteFunc(n.links.names, func(m *node) bool { return m == n })
+	}
+	for _, kid := range n.kids {
+		x.drop(kid)
+	}
+	x.lastDir, x.last = ".", x.root
+}
+
+// setOpaque makes a directory opaque. The entry may be shared and is copied.
+func (n *node) setOpaque() {
+	if !n.entry.Opaque {
+		n.entry = n.entry.Clone()
+		n.entry.Opaque = true
+	}
+}
+
+// link makes n, a hardlink, another name of the file that its entry names.
+func (x *index) link(n *node) error {
+	e := n.entry
+	dir, base := splitPath(e.Hardlink)
+	parent, _, err := x.walk(dir, false)
+	if err != nil {
+		return err
+	}
+	var first *node
+	if parent != nil {
+		first = parent.child(base)
+	}
+	switch {
+	case e.Hardlink == "." || first != nil && first.isDir():
+		return fmt.Errorf("layer entry %q is a hard link to a directory, %q", e.Path, e.Hardlink)
+	case first == nil || first.entry.Type == view.TypeWhiteout:
+		return fmt.Errorf("layer entry %q is a hard link to %q, which is not in the layer before it", e.Path, e.Hardlink)
+	case first.entry.Path == e.Path:
+		return fmt.Errorf("layer entry %q is a hard link to itself", e.Path)
+	}
+	if first.links == nil {
+		first.links = &links{names: []*node{first}, order: first.order}
+		x.groups = append(x.groups, first.links)
+	}
+	name := e.Path
+	*e = *first.entry
+	e.Path, e.Hardlink = name, first.entry.Path
+	n.place, n.links = first.place, first.links
+	n.links.names = append(n.links.names, n)
+	return nil
+}
+
+// dir returns the directory that name leads to and its real path; what is missing is made.
+func (x *index) dir(name string) (*node, string, error) {
+	if name == x.lastDir {
+		return x.last, name, nil
+	}
+	n, real, err := x.walk(name, true)
+	if err == nil && real == name {
+		x.lastDir, x.last = name, n
+	}
+	return n, real, err
+}
+
+// walk follows name from the root through the layer's symlinks, never out of it. With make, missing directories are
+// made; without, a missing one gives nil.
+func (x *index) walk(name string, make bool) (*node, string, error) {
+	at, real := []*node{x.root}, "."
+	rest, followed := name, 0
+	for rest != "" && rest != "." {
+		var part string
+		part, rest, _ = strings.Cut(rest, "/")
+		if part == "" || part == "." {
+			continue
+		}
+		if part == ".." {
+			if len(at) > 1 {
+				at, real = at[:len(at)-1], path.Dir(real)
+			}
+			continue
+		}
+		here := at[len(at)-1]
+		next := here.child(part)
+		if next != nil && next.entry.Type == view.TypeSymlink {
+			if followed++; followed > maxLinks {
+				return nil, "", fmt.Errorf("layer entry beneath %q leads through too many symbolic links", name)
+			}
+			target := next.entry.Linkname
+			if strings.HasPrefix(target, "/") {
+				at, real = at[:1], "."
+			}
+			rest = target + "/" + rest
+			continue
+		}
+		if len(real)+len(part) >= maxPath {
+			return nil, "", fmt.Errorf("layer entry beneath %.80q… has too long a name", name)
+		}
+		real = joinPath(real, part)
+		switch {
+		case next == nil || next.entry.Type == view.TypeWhiteout:
+			if !make {
+				return nil, real, nil
+			}
+			made, err := x.node(part, impliedDir(real))
+			if err != nil {
+				return nil, "", err
+			}
+			made.order = x.count
+			made.layer = x.layer
+			x.put(here, made)
+			next = here.child(part)
+		case !next.isDir():
+			return nil, "", fmt.Errorf("layer entry beneath %q: %q is not a directory", name, next.entry.Path)
+		}
+		at = append(at, next)
+	}
+	return at[len(at)-1], real, nil
+}
+
+// opaque makes the directory called name opaque.
+func (x *index) opaque(name string) error {
+	n, _, err := x.dir(name)
+	if err == nil {
+		n.setOpaque()
+	}
+	return err
+}
+
+// settle makes the first of the names, by this order, the one with the content, and the others hardlinks to it. Entries
+// may be shared and are copied.
+func (g *links) settle(order func(a, b *node) int) {
+	slices.SortFunc(g.names, order)
+	for i, n := range g.names {
+		first := ""
+		if i > 0 {
+			first = g.names[0].entry.Path
+		}
+		if n.entry.Hardlink != first {
+			n.entry = n.entry.Clone()
+			n.entry.Hardlink = first
+		}
+	}
+}
+
+// finish sorts every directory and returns the root.
+func (x *index) finish() *node {
+	finish(x.root)
+	return x.root
+}
+
+func finish(n *node) {
+	if n.byName != nil {
+		n.byName = nil
+		slices.SortFunc(n.kids, func(a, b *node) int { return strings.Compare(a.name, b.name) })
+	}
+	n.hides = n.entry.Opaque || n.entry.Type == view.TypeWhiteout
+	for _, kid := range n.kids {
+		finish(kid)
+		n.hides = n.hides || kid.hides
+	}
+}
+
+// splitPath is path.Split for clean relative paths; the directory of "a" is ".".
+func splitPath(name string) (dir, base string) {
+	if i := strings.LastIndexByte(name, '/'); i >= 0 {
+		return name[:i], name[i+1:]
+	}
+	return ".", name
+}
+
+func joinPath(dir, base string) string {
+	if dir == "." {
+		return base
+	}
+	return dir + "/" + base
+}

@@ -1,0 +1,130 @@
+package layer
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/store"
+)
+
+// Ingest reads one packed layer (a tar, plain or compressed with gzip, zstd, bzip2 or xz) to its end in one pass: blob,
+// DiffID and table of contents. The content is untrusted. wantBlob and wantDiffID are verified where not "": a mismatch
+// is store.ErrDamaged, and leaves nothing in the store. The descriptor is the blob's as it came.
+func (l *Layers) Ingest(ctx context.Context, r io.Reader, wantBlob, wantDiffID digest.Digest) (*Layer, ocispec.Descriptor, error) {
+	got, desc, err := l.ingest(ctx, r, wantBlob, wantDiffID)
+	if err != nil {
+		if name := cmp.Or(wantDiffID, wantBlob); name != "" {
+			err = fail(name, err)
+		} else {
+			err = fmt.Errorf("layer: %w", err)
+		}
+	}
+	return got, desc, err
+}
+
+func (l *Layers) ingest(ctx context.Context, r io.Reader, wantBlob, wantDiffID digest.Digest) (*Layer, ocispec.Descriptor, error) {
+	none := ocispec.Descriptor{}
+	blob, err := l.store.NewBlob()
+	if err != nil {
+		return nil, none, err
+	}
+	defer func() { _ = blob.Close() }()
+	in, err := l.unpackStream(ctx, r, blob)
+	if err != nil {
+		return nil, none, err
+	}
+	if wantDiffID != "" && in.id != wantDiffID {
+		return nil, none, fmt.Errorf("%w: its content is %s", store.ErrDamaged, in.id)
+	}
+	temp, err := l.store.TempDir("layer")
+	if err != nil {
+		return nil, none, err
+	}
+	defer func() { _ = temp.Remove() }()
+	name, err := blob.Commit(wantBlob)
+	if err != nil {
+		return nil, none, err
+	}
+	desc := ocispec.Descriptor{MediaType: in.mediaType, Digest: name, Size: blob.Size()}
+	d := &draft{temp: temp, toc: in.toc.finish(in.id, in.size, false), pack: []ocispec.Descriptor{desc}}
+	d.sum = in.toc.sum
+	got, err := l.install(ctx, d)
+	return got, desc, err
+}
+
+// incoming is what reading a packed layer gives.
+type incoming struct {
+	id        digest.Digest
+	size      int64
+	mediaType string
+	toc       *tocEncoder
+}
+
+// unpackStream reads a packed layer to its end, and copies it to blob as it came. Reading with the copy, decompressing,
+// hashing and parsing overlap.
+func (l *Layers) unpackStream(ctx context.Context, r io.Reader, blob io.Writer) (*incoming, error) {
+	raw := newReadAhead(&copyReader{ctx: ctx, r: r, to: blob})
+	defer raw.Close()
+	packed := bufio.NewReaderSize(raw, 64<<10)
+	format := detect(packed)
+	plain, err := format.open(packed)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = plain.Close() }()
+	hash := sha256.New()
+	hashing := newBackgroundWriter(hash)
+	defer func() { _ = hashing.Close() }()
+	tee := io.TeeReader(plain, hashing)
+	var ahead *readAhead
+	if format.mediaType != ocispec.MediaTypeImageLayer {
+		ahead = newReadAhead(tee)
+		defer ahead.Close()
+		tee = ahead
+	}
+	toc, size, err := parseTar(ctx, tee)
+	if err != nil {
+		return nil, err
+	}
+	// What follows the compressed stream, as the padding of the archive that it came in, belongs to the blob.
+	if _, err := io.Copy(io.Discard, packed); err != nil {
+		return nil, err
+	}
+	if err := hashing.Close(); err != nil {
+		return nil, err
+	}
+	return &incoming{digest.NewDigest(digest.SHA256, hash), size, format.mediaType, toc}, nil
+}
+
+// copyReader copies what is read through it.
+type copyReader struct {
+	ctx context.Context
+	r   io.Reader
+	to  io.Writer
+}
+
+func (c *copyReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := c.r.Read(p)
+	if _, writeErr := c.to.Write(p[:n]); writeErr != nil {
+		return n, errors.Join(writeErr, nonEOF(err))
+	}
+	return n, err
+}
+
+func nonEOF(err error) error {
+	if err == io.EOF {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,160 @@
+package layer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/store"
+)
+
+// draft is a layer being made, in a folder of its own in tmp/.
+type draft struct {
+	temp *store.Temp
+	toc  []byte
+	sum  summary
+	tree string // a tree to move into the layer, or ""
+	pack []ocispec.Descriptor
+}
+
+func (d *draft) folder() string { return filepath.Join(d.temp.Path, "layer") }
+
+// install makes the draft the layer of its DiffID. Where another process was first, the layer that is there is given
+// what it lacks.
+func (l *Layers) install(ctx context.Context, d *draft) (*Layer, error) {
+	id := d.sum.diffID
+	if err := l.prepare(d); err != nil {
+		return nil, fmt.Errorf("write layer: %w", err)
+	}
+	err := os.Rename(d.folder(), l.path(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(l.store.Path("layers"), 0o755); err == nil {
+			err = os.Rename(d.folder(), l.path(id))
+		}
+	}
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTEMPTY) {
+		err = l.complete(ctx, d)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("write layer: %w", err)
+	}
+	return l.Get(id)
+}
+
+func (l *Layers) prepare(d *draft) error {
+	if err := os.Mkdir(d.folder(), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(d.folder(), tocFile), d.toc, 0o644); err != nil {
+		return err
+	}
+	if len(d.pack) > 0 {
+		if err := writePacks(filepath.Join(d.folder(), packsFile), d.pack); err != nil {
+			return err
+		}
+	}
+	if d.tree == "" {
+		return nil
+	}
+	return os.Rename(d.tree, filepath.Join(d.folder(), treeDir))
+}
+
+// complete moves what the layer in the store lacks out of the draft into it.
+func (l *Layers) complete(ctx context.Context, d *draft) error {
+	id := d.sum.diffID
+	lock, err := l.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = lock.Unlock() }()
+	// A table that says how to pack the layer again is worth more than one that does not.
+	if s, err := l.summary(id); err != nil || d.sum.canonical && !s.canonical {
+		if err := os.Rename(filepath.Join(d.folder(), tocFile), l.path(id, tocFile)); err != nil {
+			return err
+		}
+	}
+	if err := l.addPacks(id, d.pack); err != nil {
+		return err
+	}
+	if d.tree == "" || l.unpacked(id) {
+		return nil
+	}
+	return os.Rename(filepath.Join(d.folder(), treeDir), l.path(id, treeDir))
+}
+
+// lock is held by whoever changes a layer's folder. Readers take none.
+func (l *Layers) lock(ctx context.Context, id digest.Digest) (*store.Lock, error) {
+	return l.store.Lock(ctx, "layer-"+id.Encoded())
+}
+
+// packs returns the blobs that hold the layer and are in the store. A list that cannot be read is an empty one: it is
+// written again with the next blob that comes.
+func (l *Layers) packs(id digest.Digest) ([]ocispec.Descriptor, error) {
+	data, err := os.ReadFile(l.path(id, packsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fail(id, err)
+	}
+	var all, here []ocispec.Descriptor
+	if json.Unmarshal(data, &all) != nil {
+		return nil, nil
+	}
+	for _, d := range all {
+		if size, err := l.store.StatBlob(d.Digest); err == nil && size == d.Size {
+			here = append(here, d)
+		}
+	}
+	return here, nil
+}
+
+// addPacks adds to the layer's list of blobs. The caller holds the layer's lock.
+func (l *Layers) addPacks(id digest.Digest, add []ocispec.Descriptor) error {
+	packs, err := l.packs(id)
+	if err != nil {
+		return err
+	}
+	n := len(packs)
+	for _, d := range add {
+		if !holds(packs, d.Digest) {
+			packs = append(packs, d)
+		}
+	}
+	if len(packs) == n {
+		return nil
+	}
+	temp := l.path(id, packsFile+".new")
+	if err := writePacks(temp, packs); err != nil {
+		return err
+	}
+	return os.Rename(temp, l.path(id, packsFile))
+}
+
+func holds(packs []ocispec.Descriptor, d digest.Digest) bool {
+	for _, p := range packs {
+		if p.Digest == d {
+			return true
+		}
+	}
+	return false
+}
+
+func writePacks(path string, packs []ocispec.Descriptor) error {
+	data, err := json.Marshal(packs)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, data, 0o644)
+}
+
+// uncompressed returns the pack that is the plain tar, if there is one.
+func uncompressed(id digest.Digest, packs []ocispec.Descriptor) bool { return holds(packs, id) }

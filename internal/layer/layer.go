@@ -1,0 +1,162 @@
+// Package layer keeps layers: one identity (the DiffID), two forms (packed and unpacked), and a table of contents.
+//
+// A layer's folder in the store is layers/<hex of its DiffID>/ with its table of contents (toc), its tree when it is
+// unpacked (tree/), and which blobs hold it (packs). It appears by the rename of a folder prepared in tmp/. Nothing in
+// it is synced to disk: what a power cut may damage is told by its checksum, or by the tar's hash, and made again.
+package layer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/store"
+)
+
+// Layers is the set of layers in a store. It is safe for concurrent use, by many processes too.
+type Layers struct {
+	store *store.Store
+	host  func() hostRules // read once, when a tree is first made or read
+
+	mu      sync.Mutex
+	chains  map[digest.Digest]*node // merged indexes by ChainID
+	streams map[digest.Digest]int   // files read out of compressed packs
+	notes   map[string]bool
+}
+
+// New returns the layers of s.
+func New(s *store.Store) *Layers {
+	return &Layers{
+		store:   s,
+		host:    sync.OnceValue(readHostRules),
+		chains:  make(map[digest.Digest]*node),
+		streams: make(map[digest.Digest]int),
+		notes:   make(map[string]bool),
+	}
+}
+
+// Form is how a new layer is written.
+type Form int
+
+// The two forms of a layer.
+const (
+	Packed   Form = iota // one uncompressed tar blob, whose digest is the DiffID
+	Unpacked             // a tree
+)
+
+// Layer describes one stored layer.
+type Layer struct {
+	DiffID  digest.Digest
+	TarSize int64 // bytes of the uncompressed tar
+	Size    int64 // Docker's size of a layer: file sizes and symlink target lengths, a hardlinked file once
+	Empty   bool  // no entry at all
+	// Packs are the blobs in the store that hold this layer (digest, size, media type); may be empty when only unpacked.
+	Packs    []ocispec.Descriptor
+	Unpacked bool
+}
+
+// The files in a layer's folder.
+const (
+	tocFile   = "toc"
+	packsFile = "packs"
+	treeDir   = "tree"
+)
+
+func (l *Layers) path(id digest.Digest, elem ...string) string {
+	return filepath.Join(append([]string{l.store.Path("layers"), id.Encoded()}, elem...)...)
+}
+
+// fail names the layer in an error.
+func fail(id digest.Digest, err error) error {
+	return fmt.Errorf("layer %s: %w", id, err)
+}
+
+// Get describes a layer from the first bytes of its table of contents; store.ErrNotFound. A damaged table is made again
+// where that is possible.
+func (l *Layers) Get(id digest.Digest) (*Layer, error) {
+	s, err := l.summary(id)
+	if errors.Is(err, errTOC) {
+		var t *TOC
+		if t, err = l.remakeTOC(context.Background(), id); err == nil {
+			s = t.summary
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	packs, err := l.packs(id)
+	if err != nil {
+		return nil, err
+	}
+	return &Layer{
+		DiffID:   id,
+		TarSize:  s.tarSize,
+		Size:     s.size,
+		Empty:    s.entries == 0,
+		Packs:    packs,
+		Unpacked: l.unpacked(id),
+	}, nil
+}
+
+// Size returns Layer.Size alone, in one small read.
+func (l *Layers) Size(id digest.Digest) (int64, error) {
+	s, err := l.summary(id)
+	if errors.Is(err, errTOC) {
+		got, err := l.Get(id)
+		if err != nil {
+			return 0, err
+		}
+		return got.Size, nil
+	}
+	return s.size, err
+}
+
+// summary reads the head of a table of contents: errTOC, store.ErrNotFound.
+func (l *Layers) summary(id digest.Digest) (summary, error) {
+	if err := validID(id); err != nil {
+		return summary{}, err
+	}
+	f, err := os.Open(l.path(id, tocFile))
+	if err != nil {
+		return summary{}, l.tocError(id, err)
+	}
+	defer func() { _ = f.Close() }()
+	var head [tocHeaderSize]byte
+	n, _ := f.Read(head[:])
+	s, err := decodeSummary(head[:n], id)
+	if err != nil {
+		return summary{}, fail(id, err)
+	}
+	return s, nil
+}
+
+// tocError tells a layer that is not there from one whose table of contents is gone.
+func (l *Layers) tocError(id digest.Digest, err error) error {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return fail(id, err)
+	}
+	if _, err := os.Lstat(l.path(id)); err == nil {
+		return fail(id, errTOC)
+	}
+	return fail(id, store.ErrNotFound)
+}
+
+func (l *Layers) unpacked(id digest.Digest) bool {
+	_, err := os.Lstat(l.path(id, treeDir))
+	return err == nil
+}
+
+// validID guards the paths that are made of a DiffID, which may come from an image's config.
+func validID(id digest.Digest) error {
+	if id.Validate() != nil || id.Algorithm() != digest.SHA256 {
+		return fmt.Errorf("%q is not the digest of a layer", string(id))
+	}
+	return nil
+}

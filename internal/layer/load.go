@@ -1,0 +1,93 @@
+package layer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/store"
+)
+
+// TOC loads a layer's table of contents, verified. A damaged one is made again: from a pack if there is one, from the
+// tree if its tar has the layer's DiffID.
+func (l *Layers) TOC(ctx context.Context, id digest.Digest) (*TOC, error) {
+	t, err := l.loadTOC(id)
+	if errors.Is(err, errTOC) {
+		return l.remakeTOC(ctx, id)
+	}
+	return t, err
+}
+
+func (l *Layers) loadTOC(id digest.Digest) (*TOC, error) {
+	if err := validID(id); err != nil {
+		return nil, err
+	}
+	file, err := os.ReadFile(l.path(id, tocFile))
+	if err != nil {
+		return nil, l.tocError(id, err)
+	}
+	t, err := decodeTOC(file, id)
+	if err != nil {
+		return nil, fail(id, err)
+	}
+	return t, nil
+}
+
+// remakeTOC replaces a damaged table of contents.
+func (l *Layers) remakeTOC(ctx context.Context, id digest.Digest) (*TOC, error) {
+	lock, err := l.lock(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = lock.Unlock() }()
+	if t, err := l.loadTOC(id); err == nil || !errors.Is(err, errTOC) {
+		return t, err // another process was first
+	}
+	temp, err := l.store.TempDir("toc")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = temp.Remove() }()
+	d := &draft{temp: temp}
+	if err := l.readAgain(ctx, id, d); err != nil {
+		return nil, fail(id, fmt.Errorf("%w, and cannot be made again: %w", errTOC, err))
+	}
+	if err := l.store.WriteFileAtomic(l.path(id, tocFile), d.toc); err != nil {
+		return nil, fail(id, err)
+	}
+	return l.loadTOC(id)
+}
+
+// readAgain makes the table of contents out of what there is of the layer.
+func (l *Layers) readAgain(ctx context.Context, id digest.Digest, d *draft) error {
+	packs, err := l.packs(id)
+	if err != nil {
+		return err
+	}
+	if l.unpacked(id) {
+		// A tree that mica made gives the richer table: the layer can be packed from it.
+		if err := l.recordTree(ctx, l.path(id, treeDir), d); err == nil && d.sum.diffID == id {
+			return nil
+		} else if len(packs) == 0 {
+			return errors.Join(err, fmt.Errorf("its tree is not that layer's: %w", store.ErrDamaged))
+		}
+	}
+	if len(packs) == 0 {
+		return fmt.Errorf("%w: it has neither a blob nor a tree", store.ErrDamaged)
+	}
+	packed, err := l.openPack(ctx, id, packs)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = packed.Close() }()
+	toc, size, err := parseTar(ctx, packed)
+	if err != nil {
+		return err
+	}
+	d.toc = toc.finish(id, size, false)
+	d.sum = toc.sum
+	return nil
+}

@@ -1,0 +1,164 @@
+package layer
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/store"
+)
+
+// OpenTar streams the layer's uncompressed tar, from whichever form there is. Where the content does not match id, the
+// read that would end it gives store.ErrDamaged.
+func (l *Layers) OpenTar(ctx context.Context, id digest.Digest) (io.ReadCloser, error) {
+	packs, err := l.checkedPacks(id)
+	if err != nil {
+		return nil, err
+	}
+	if len(packs) > 0 {
+		return l.openPack(ctx, id, packs)
+	}
+	s, err := l.summary(id)
+	if err != nil && !errors.Is(err, errTOC) {
+		return nil, err
+	}
+	if err == nil && !s.canonical {
+		return nil, fail(id, fmt.Errorf("%w: the blob that packs it is gone", store.ErrNotFound))
+	}
+	return l.repack(ctx, id)
+}
+
+// checkedPacks returns the packs of a layer that is in the store.
+func (l *Layers) checkedPacks(id digest.Digest) ([]ocispec.Descriptor, error) {
+	if _, err := l.summary(id); err != nil && !errors.Is(err, errTOC) {
+		return nil, err
+	}
+	return l.packs(id)
+}
+
+// OpenPack streams what a manifest's layer descriptor names: the blob of that digest if it is stored, else the
+// uncompressed tar of the layer that has this DiffID. The bytes are verified as in OpenTar.
+func (l *Layers) OpenPack(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	blob, err := l.store.VerifiedBlob(desc.Digest)
+	if err == nil || !errors.Is(err, store.ErrNotFound) {
+		return blob, err
+	}
+	tar, tarErr := l.OpenTar(ctx, desc.Digest)
+	if errors.Is(tarErr, store.ErrNotFound) {
+		return nil, err
+	}
+	return tar, tarErr
+}
+
+// openPack decompresses the pack that is cheapest to read, ahead of the reader, and verifies it.
+func (l *Layers) openPack(ctx context.Context, id digest.Digest, packs []ocispec.Descriptor) (io.ReadCloser, error) {
+	choice := packs[0]
+	if holds(packs, id) {
+		choice = ocispec.Descriptor{Digest: id}
+	}
+	f, err := l.store.OpenBlob(choice.Digest)
+	if err != nil {
+		return nil, fail(id, err)
+	}
+	buf := bufio.NewReaderSize(f, 256<<10)
+	plain, err := detect(buf).open(buf)
+	if err != nil {
+		return nil, errors.Join(fail(id, fmt.Errorf("%w: %w", store.ErrDamaged, err)), f.Close())
+	}
+	v := &verifiedTar{id: id, hash: sha256.New(), ctx: ctx}
+	v.ahead = newReadAhead(plain)
+	v.close = func() error {
+		v.ahead.Close()
+		return errors.Join(plain.Close(), f.Close())
+	}
+	return v, nil
+}
+
+// verifiedTar gives an error in place of io.EOF where the content is not the layer's.
+type verifiedTar struct {
+	ctx   context.Context
+	id    digest.Digest
+	ahead *readAhead
+	hash  hash.Hash
+	close func() error
+}
+
+func (v *verifiedTar) Read(p []byte) (int, error) {
+	if err := v.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := v.ahead.Read(p)
+	v.hash.Write(p[:n])
+	switch {
+	case err == nil:
+		return n, nil
+	case err != io.EOF:
+		var packed decompressError
+		if errors.As(err, &packed) {
+			err = fmt.Errorf("%w: %w", store.ErrDamaged, err)
+		}
+		return n, fail(v.id, err)
+	}
+	if got := digest.NewDigest(digest.SHA256, v.hash); got != v.id {
+		return n, fail(v.id, fmt.Errorf("%w: its content is %s", store.ErrDamaged, got))
+	}
+	return n, io.EOF
+}
+
+func (v *verifiedTar) Close() error { return v.close() }
+
+// repack writes the canonical tar again from the table of contents and the tree.
+func (l *Layers) repack(ctx context.Context, id digest.Digest) (io.ReadCloser, error) {
+	t, err := l.TOC(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if !t.summary.canonical {
+		return nil, fail(id, fmt.Errorf("%w: the blob that packs it is gone", store.ErrNotFound))
+	}
+	var files *fileOpener
+	if root, err := openRoot(l.path(id, treeDir)); err == nil {
+		files = &fileOpener{root: root}
+	} else if len(t.Entries) > 0 {
+		return nil, fail(id, fmt.Errorf("%w: it has neither a blob nor a tree", store.ErrDamaged))
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	out, in := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r := &recording{entries: t.Entries, open: func(_ context.Context, i int) (io.ReadCloser, error) {
+			return files.open(t.Entries[i].Path)
+		}}
+		w := newBackgroundWriter(in)
+		err := r.run(ctx, w)
+		if closeErr := w.Close(); err == nil {
+			err = closeErr
+		}
+		if err != nil && ctx.Err() == nil {
+			err = fmt.Errorf("its tree is %w: %w", store.ErrDamaged, err)
+		}
+		in.CloseWithError(err)
+	}()
+	v := &verifiedTar{ctx: ctx, id: id, hash: sha256.New(), ahead: newReadAhead(out)}
+	v.close = func() error {
+		cancel()
+		_ = out.Close()
+		v.ahead.Close()
+		<-done
+		if files != nil {
+			files.close()
+			_ = unix.Close(files.root)
+		}
+		return nil
+	}
+	return v, nil
+}

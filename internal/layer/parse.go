@@ -1,0 +1,275 @@
+package layer
+
+import (
+	"archive/tar"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/view"
+)
+
+// Bounds on what a hostile tar makes us do, far beyond what real layers have.
+const (
+	maxMetadata = 512 << 20 // bytes of names, link targets and attributes in one layer
+	maxSparse   = 64 << 30  // bytes of sparse files in one layer, holes included: they must all be hashed
+	maxID       = 1<<32 - 2 // owners
+	maxMajor    = 1<<12 - 1 // device numbers (Linux's dev_t)
+	maxMinor    = 1<<20 - 1
+)
+
+// tarParser reads somebody else's tar to its end and makes its table of contents.
+type tarParser struct {
+	in     countingReader
+	tar    *tar.Reader
+	index  *index
+	meta   int64
+	sparse int64
+	buf    []byte
+}
+
+type countingReader struct {
+	r io.Reader
+	n int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// parseTar reads r to its end, trailing bytes included, and returns the table of contents, which lacks the DiffID, and
+// the number of bytes read.
+func parseTar(ctx context.Context, r io.Reader) (*tocEncoder, int64, error) {
+	p := &tarParser{index: newIndex("", 64), buf: make([]byte, 64<<10)}
+	p.in.r = r
+	p.tar = tar.NewReader(&p.in)
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, 0, err
+		}
+		start := p.in.n
+		h, err := p.tar.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, 0, p.tarError(err)
+		}
+		if err := p.entry(ctx, h, start); err != nil {
+			return nil, 0, err
+		}
+	}
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, 0, err
+		}
+		if _, err := p.in.Read(p.buf); err == io.EOF {
+			break
+		} else if err != nil {
+			return nil, 0, err
+		}
+	}
+	return p.index.encode(), p.in.n, nil
+}
+
+// tarError explains what the tar reader did not like.
+func (p *tarParser) tarError(err error) error {
+	var packed decompressError
+	switch {
+	case errors.As(err, &packed):
+		return packed
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("tar ends too early")
+	case errors.Is(err, tar.ErrHeader) && p.index.count <= 1:
+		return errors.New("not a tar archive")
+	case errors.Is(err, tar.ErrHeader):
+		return fmt.Errorf("tar is damaged before byte %d", p.in.n)
+	}
+	return err
+}
+
+// entry puts one tar entry into the index. start is where its first header block stands.
+func (p *tarParser) entry(ctx context.Context, h *tar.Header, start int64) error {
+	if h.Typeflag == tar.TypeXGlobalHeader || h.Typeflag == 'V' {
+		return nil // archive-wide records (a git commit), a volume's label: no files
+	}
+	name, err := entryName(h.Name)
+	if err != nil {
+		return err
+	}
+	name, what, err := readMark(name)
+	if err != nil {
+		return err
+	}
+	switch what {
+	case markIgnored:
+		return nil
+	case markOpaque:
+		return p.index.opaque(name)
+	case markWhiteout:
+		return p.index.add(&view.Entry{Path: name, Type: view.TypeWhiteout}, place{})
+	}
+	e, err := p.describe(h, name)
+	if err != nil {
+		return err
+	}
+	at := place{offset: p.in.n}
+	if isSparse(h) {
+		at = place{offset: start, sparse: true}
+		if p.sparse += e.Size; p.sparse > maxSparse || p.sparse < 0 {
+			return fmt.Errorf("layer entry %q: sparse files of more than %d GiB", name, maxSparse>>30)
+		}
+	}
+	if hasContent(e) {
+		if e.Digest, err = p.content(ctx, e); err != nil {
+			return err
+		}
+	}
+	return p.index.add(e, at)
+}
+
+// isSparse says whether a file's content stands in the tar in another form: GNU's old and its pax sparse formats.
+func isSparse(h *tar.Header) bool {
+	if h.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
+// describe makes the entry of a header.
+func (p *tarParser) describe(h *tar.Header, name string) (*view.Entry, error) {
+	if h.Uid < 0 || h.Gid < 0 || h.Uid > maxID || h.Gid > maxID {
+		return nil, fmt.Errorf("layer entry %q: no such owner as %d:%d", name, h.Uid, h.Gid)
+	}
+	e := &view.Entry{
+		Path: name, Mode: uint32(h.Mode & 0o7777), UID: h.Uid, GID: h.Gid, ModTime: h.ModTime.UTC(),
+		Xattrs: fileXattrs(h),
+	}
+	p.meta += int64(len(name) + len(h.Linkname))
+	for k, v := range e.Xattrs {
+		p.meta += int64(len(k) + len(v))
+	}
+	if p.meta > maxMetadata {
+		return nil, fmt.Errorf("layer's names and attributes take more than %d MiB", maxMetadata>>20)
+	}
+	return e, describeType(e, h)
+}
+
+func describeType(e *view.Entry, h *tar.Header) error {
+	switch h.Typeflag {
+	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
+		e.Type, e.Size = view.TypeRegular, h.Size
+	case tar.TypeDir:
+		e.Type = view.TypeDir
+	case tar.TypeFifo:
+		e.Type = view.TypeFifo
+	case tar.TypeSymlink:
+		if h.Linkname == "" || len(h.Linkname) >= maxPath {
+			return fmt.Errorf("layer entry %q: a symbolic link's target must have 1 to %d bytes", e.Path, maxPath-1)
+		}
+		e.Type, e.Linkname = view.TypeSymlink, h.Linkname
+	case tar.TypeLink:
+		target, err := entryName(h.Linkname)
+		if err != nil {
+			return fmt.Errorf("layer entry %q: hard link to %q, outside the root", e.Path, h.Linkname)
+		}
+		e.Type, e.Hardlink = view.TypeRegular, target
+	case tar.TypeChar, tar.TypeBlock:
+		if h.Devmajor < 0 || h.Devmajor > maxMajor || h.Devminor < 0 || h.Devminor > maxMinor {
+			return fmt.Errorf("layer entry %q: no such device as %d:%d", e.Path, h.Devmajor, h.Devminor)
+		}
+		e.Type, e.Major, e.Minor = view.TypeChar, h.Devmajor, h.Devminor
+		if h.Typeflag == tar.TypeBlock {
+			e.Type = view.TypeBlock
+		} else if h.Devmajor == 0 && h.Devminor == 0 {
+			*e = view.Entry{Path: e.Path, Type: view.TypeWhiteout} // what overlayfs would take it for
+		}
+	default:
+		return fmt.Errorf("layer entry %q: unknown type %q", e.Path, h.Typeflag)
+	}
+	return nil
+}
+
+// fileXattrs returns the attributes of an entry that are the file's own.
+func fileXattrs(h *tar.Header) map[string]string {
+	var attrs map[string]string
+	for key, value := range h.PAXRecords {
+		name, ok := strings.CutPrefix(key, xattrRecord)
+		if ok && name != "" && !overlayPrivate(name) {
+			set(&attrs, name, value)
+		}
+	}
+	return attrs
+}
+
+// content digests a file's content.
+func (p *tarParser) content(ctx context.Context, e *view.Entry) (digest.Digest, error) {
+	hash := sha256.New()
+	for size := int64(0); ; {
+		n, err := p.tar.Read(p.buf)
+		hash.Write(p.buf[:n])
+		size += int64(n)
+		if err == io.EOF && size == e.Size {
+			return digest.NewDigest(digest.SHA256, hash), nil
+		}
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return "", fmt.Errorf("layer entry %q: %w", e.Path, p.tarError(err))
+		}
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+	}
+}
+
+// encode returns the table of contents of what add was given, in tar order. A file with several names stands where its
+// content does, under the first name that is left of it.
+func (x *index) encode() *tocEncoder {
+	var nodes []*node
+	var collect func(n *node)
+	collect = func(n *node) {
+		if n.described || n.entry.Opaque {
+			nodes = append(nodes, n)
+		}
+		for _, kid := range n.kids {
+			collect(kid)
+		}
+	}
+	collect(x.finish())
+	for _, g := range x.groups {
+		if len(g.names) == 0 {
+			continue
+		}
+		g.settle(func(a, b *node) int { return cmp.Compare(a.order, b.order) })
+		g.names[0].order = g.order
+	}
+	slices.SortFunc(nodes, func(a, b *node) int { return cmp.Compare(a.order, b.order) })
+	t := &tocEncoder{}
+	number := make(map[*node]int)
+	for i, n := range nodes {
+		first := 0
+		if n.links != nil {
+			number[n] = i
+			first = number[n.links.names[0]]
+		}
+		n.place.implied = !n.described
+		t.add(n.entry, n.place, first)
+	}
+	return t
+}

@@ -1,0 +1,325 @@
+package layer
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"runtime"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/micabuild/mica/internal/view"
+)
+
+const (
+	largeFile  = 1 << 20 // files from this size on are streamed, smaller ones read whole
+	batchSize  = 1 << 20 // bytes of small files read at once
+	batchFiles = 256
+)
+
+// recording turns entries, sorted, and their content into a canonical tar and its table of contents, and into a tree if
+// there is one to make. Each content is read once. Small files are read, digested and written in parallel, some batches
+// ahead of the tar, which is a single stream; a large file is streamed when its turn comes.
+type recording struct {
+	entries []*view.Entry
+	open    func(ctx context.Context, i int) (io.ReadCloser, error)
+	tree    *treeWriter // or nil
+
+	tar   *tarWriter
+	toc   tocEncoder
+	first map[string]int // numbers of the entries that hardlinks name
+	free  chan []byte    // buffers of batches
+	dirs  *dirs          // of the stream
+}
+
+// batch is a run of entries: small files, or one large one.
+type batch struct {
+	from, to int
+	size     int64
+	data     []byte
+	digests  [][sha256.Size]byte
+	err      error
+	done     chan struct{}
+}
+
+func hasContent(e *view.Entry) bool { return e.Type == view.TypeRegular && e.Hardlink == "" }
+
+// run writes the tar to w.
+func (r *recording) run(ctx context.Context, w io.Writer) error {
+	workers := runtime.GOMAXPROCS(0)
+	r.tar = &tarWriter{w: w}
+	r.free = make(chan []byte, 2*workers+2)
+	r.first = make(map[string]int)
+	for _, e := range r.entries {
+		if e.Hardlink != "" {
+			r.first[e.Hardlink] = -1
+		}
+	}
+	todo := make(chan *batch, workers)
+	ordered := make(chan *batch, workers)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(todo)
+		defer close(ordered)
+		return r.plan(ctx, todo, ordered)
+	})
+	for range workers {
+		g.Go(func() error {
+			r.work(ctx, todo)
+			return nil
+		})
+	}
+	g.Go(func() error { return r.stream(ctx, ordered) })
+	return g.Wait()
+}
+
+// plan cuts the entries into batches.
+func (r *recording) plan(ctx context.Context, todo, ordered chan<- *batch) error {
+	for from := 0; from < len(r.entries); {
+		b := &batch{from: from, done: make(chan struct{})}
+		to := from
+		for ; to < len(r.entries) && to-from < batchFiles; to++ {
+			e := r.entries[to]
+			if !hasContent(e) {
+				continue
+			}
+			if to > from && b.size+e.Size > batchSize {
+				break
+			}
+			b.size += e.Size
+			if e.Size >= largeFile {
+				to++
+				break
+			}
+		}
+		b.to, from = to, to
+		for _, c := range []chan<- *batch{todo, ordered} {
+			select {
+			case c <- b:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	return nil
+}
+
+// large returns the number of the batch's large file, always its last entry, or b.to if there is none.
+func (r *recording) large(b *batch) int {
+	if last := b.to - 1; hasContent(r.entries[last]) && r.entries[last].Size >= largeFile {
+		return last
+	}
+	return b.to
+}
+
+// work reads and digests small files, and writes them into the tree.
+func (r *recording) work(ctx context.Context, todo <-chan *batch) {
+	var d *dirs
+	if r.tree != nil {
+		d = newDirs(r.tree.root)
+		defer d.close()
+	}
+	for b := range todo {
+		b.err = r.read(ctx, d, b)
+		close(b.done)
+	}
+}
+
+func (r *recording) read(ctx context.Context, d *dirs, b *batch) error {
+	select {
+	case b.data = <-r.free:
+	default:
+	}
+	size := b.size
+	if large := r.large(b); large < b.to {
+		size -= r.entries[large].Size
+	}
+	if int64(cap(b.data)) < size {
+		b.data = make([]byte, 0, max(size, batchSize/4))
+	}
+	b.data = b.data[:0]
+	b.digests = make([][sha256.Size]byte, b.to-b.from)
+	for i := b.from; i < r.large(b); i++ {
+		e := r.entries[i]
+		if !hasContent(e) {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		start := len(b.data)
+		b.data = b.data[:start+int(e.Size)]
+		content := b.data[start:]
+		if err := r.readSmall(ctx, i, content); err != nil {
+			return err
+		}
+		b.digests[i-b.from] = sha256.Sum256(content)
+		if d != nil {
+			if err := r.tree.writeFile(d, e, content); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *recording) readSmall(ctx context.Context, i int, content []byte) error {
+	if len(content) == 0 {
+		return nil
+	}
+	f, err := r.open(ctx, i)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	if _, err := io.ReadFull(f, content); err != nil {
+		return readError(r.entries[i], err)
+	}
+	return nil
+}
+
+// readError explains a file that turned out to be shorter than its entry says.
+func readError(e *view.Entry, err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return changedError(e)
+	}
+	return fmt.Errorf("read %q: %w", e.Path, err)
+}
+
+func changedError(e *view.Entry) error {
+	return fmt.Errorf("%q changed while it was being read", e.Path)
+}
+
+// stream writes the batches to the tar, in their order.
+func (r *recording) stream(ctx context.Context, ordered <-chan *batch) error {
+	if r.tree != nil {
+		r.dirs = newDirs(r.tree.root)
+		defer r.dirs.close()
+	}
+	for b := range ordered {
+		select {
+		case <-b.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if b.err != nil {
+			return b.err
+		}
+		if err := r.streamBatch(ctx, b); err != nil {
+			return err
+		}
+		select {
+		case r.free <- b.data:
+		default:
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return r.tar.end()
+}
+
+func (r *recording) streamBatch(ctx context.Context, b *batch) error {
+	rest, large := b.data, r.large(b)
+	for i := b.from; i < b.to; i++ {
+		e := r.entries[i]
+		if err := r.tar.header(e); err != nil {
+			return err
+		}
+		at := place{offset: r.tar.n}
+		var sum [sha256.Size]byte
+		if hasContent(e) {
+			var err error
+			if i == large {
+				sum, err = r.streamLarge(ctx, i)
+			} else {
+				sum = b.digests[i-b.from]
+				_, err = r.tar.Write(rest[:e.Size])
+				rest = rest[e.Size:]
+			}
+			if err == nil {
+				err = r.tar.pad()
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if err := r.record(i, sum, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// record adds entry i to the table of contents.
+func (r *recording) record(i int, sum [sha256.Size]byte, at place) error {
+	e := r.entries[i]
+	if hasContent(e) {
+		d := digest.NewDigestFromBytes(digest.SHA256, sum[:])
+		// Whoever knows a digest may have keyed a cache by it: what is recorded must be the same.
+		if e.Digest != "" && e.Digest != d {
+			return changedError(e)
+		}
+		e = e.Clone()
+		e.Digest = d
+	}
+	if _, named := r.first[e.Path]; named {
+		r.first[e.Path] = i
+	}
+	r.toc.add(e, at, r.first[e.Hardlink])
+	return nil
+}
+
+// streamLarge passes one file on to the tar, its digest, and the tree, each of which works on its own.
+func (r *recording) streamLarge(ctx context.Context, i int) (sum [sha256.Size]byte, err error) {
+	e := r.entries[i]
+	f, err := r.open(ctx, i)
+	if err != nil {
+		return sum, err
+	}
+	defer func() { _ = f.Close() }()
+	hash := sha256.New()
+	hashing := newBackgroundWriter(hash)
+	defer func() { _ = hashing.Close() }()
+	to := io.MultiWriter(r.tar, hashing)
+	if r.tree != nil {
+		out, createErr := r.tree.create(r.dirs, e)
+		if createErr != nil {
+			return sum, createErr
+		}
+		defer func() {
+			if closeErr := out.close(); err == nil {
+				err = closeErr
+			}
+		}()
+		to = io.MultiWriter(r.tar, hashing, out)
+	}
+	if err := copyExactly(ctx, to, f, e); err != nil {
+		return sum, err
+	}
+	if err := hashing.Close(); err != nil {
+		return sum, err
+	}
+	return [sha256.Size]byte(hash.Sum(nil)), nil
+}
+
+// copyExactly copies the e.Size bytes that the header announced.
+func copyExactly(ctx context.Context, to io.Writer, from io.Reader, e *view.Entry) error {
+	buf := make([]byte, chunkSize)
+	for left := e.Size; left > 0; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := from.Read(buf[:min(left, chunkSize)])
+		if _, err := to.Write(buf[:n]); err != nil {
+			return err
+		}
+		left -= int64(n)
+		if err != nil && left > 0 {
+			return readError(e, err)
+		}
+	}
+	return nil
+}

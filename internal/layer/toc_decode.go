@@ -1,0 +1,181 @@
+package layer
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"time"
+	"unsafe"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/view"
+)
+
+// minRecord is the least that a record takes, in bytes: it bounds what a damaged count can make us allocate.
+const minRecord = 4
+
+const emptyDigest = digest.Digest("sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+
+// decodeTOC decodes the file of the layer's table of contents. Entries share one allocation, and their strings the
+// file's: a table of 50,000 files is loaded by every build that touches it.
+func decodeTOC(file []byte, id digest.Digest) (*TOC, error) {
+	s, err := decodeSummary(file, id)
+	if err != nil {
+		return nil, err
+	}
+	body := file[tocHeaderSize:]
+	if s.bodySize != int64(len(body)) || s.bodySum != tocSum(body) ||
+		s.entries > len(body)/minRecord || s.digests > s.entries {
+		return nil, errTOC
+	}
+	entries := make([]view.Entry, s.entries)
+	t := &TOC{Entries: make([]*view.Entry, s.entries), summary: s, where: make([]place, s.entries)}
+	d := tocDecoder{
+		rest:    body,
+		text:    unsafe.String(unsafe.SliceData(body), len(body)), // nobody writes to body from here on
+		hexes:   make([]byte, 0, s.digests*(len("sha256:")+64)),
+		entries: entries,
+	}
+	d.digests = unsafe.String(unsafe.SliceData(d.hexes), cap(d.hexes))
+	for i := range entries {
+		t.Entries[i] = &entries[i]
+		d.entry(i, &entries[i], &t.where[i])
+		if d.bad {
+			return nil, errTOC
+		}
+	}
+	if len(d.rest) != 0 {
+		return nil, errTOC
+	}
+	return t, nil
+}
+
+type tocDecoder struct {
+	rest    []byte
+	text    string // all of the body
+	hexes   []byte // digests in text form, filled up to its capacity and never moved
+	digests string // the same bytes
+	entries []view.Entry
+	end     int64
+	bad     bool
+}
+
+func (d *tocDecoder) entry(i int, e *view.Entry, p *place) {
+	if len(d.rest) < 2 {
+		d.bad = true
+		return
+	}
+	kind, flags := view.Type(d.rest[0]), d.rest[1]
+	d.rest = d.rest[2:]
+	name := d.string()
+	if flags&recHardlink != 0 {
+		first := d.uint()
+		if first >= uint64(i) {
+			d.bad = true
+			return
+		}
+		*e = d.entries[first]
+		e.Path, e.Hardlink = name, e.Path
+		return
+	}
+	e.Path, e.Type = name, kind
+	e.Opaque = flags&recOpaque != 0
+	p.sparse, p.implied = flags&recSparse != 0, flags&recImplied != 0
+	e.Mode = uint32(d.uint())
+	e.UID, e.GID = int(d.uint()), int(d.uint())
+	seconds, nanoseconds := d.int(), uint64(0)
+	if flags&recNanoseconds != 0 {
+		nanoseconds = d.uint() % 1e9
+	}
+	e.ModTime = time.Unix(seconds, int64(nanoseconds)).UTC()
+	if flags&recXattrs != 0 {
+		d.xattrs(e)
+	}
+	d.kind(e, p)
+}
+
+func (d *tocDecoder) kind(e *view.Entry, p *place) {
+	switch e.Type {
+	case view.TypeRegular:
+		e.Size = int64(d.uint())
+		if e.Size == 0 {
+			e.Digest = emptyDigest
+			break
+		}
+		e.Digest = d.digest()
+		p.offset = d.end + int64(d.uint())
+		d.end = p.offset
+		if !p.sparse {
+			d.end += e.Size
+		}
+		d.bad = d.bad || e.Size < 0 || p.offset < 0 || d.end < 0
+	case view.TypeSymlink:
+		e.Linkname = d.string()
+	case view.TypeChar, view.TypeBlock:
+		e.Major, e.Minor = int64(d.uint()), int64(d.uint())
+	case view.TypeDir, view.TypeFifo, view.TypeWhiteout:
+	default:
+		d.bad = true
+	}
+}
+
+func (d *tocDecoder) xattrs(e *view.Entry) {
+	n := d.uint()
+	if n > uint64(len(d.rest)) {
+		d.bad = true
+		return
+	}
+	e.Xattrs = make(map[string]string, n)
+	for range n {
+		name := d.string()
+		e.Xattrs[name] = d.string()
+	}
+}
+
+func (d *tocDecoder) digest() digest.Digest {
+	start := len(d.hexes)
+	if len(d.rest) < 32 || cap(d.hexes)-start < 71 {
+		d.bad = true
+		return ""
+	}
+	d.hexes = append(d.hexes, "sha256:"...)
+	d.hexes = hex.AppendEncode(d.hexes, d.rest[:32])
+	d.rest = d.rest[32:]
+	return digest.Digest(d.digests[start : start+71])
+}
+
+func (d *tocDecoder) string() string {
+	n := d.uint()
+	if n > uint64(len(d.rest)) {
+		d.bad = true
+		return ""
+	}
+	at := len(d.text) - len(d.rest)
+	d.rest = d.rest[n:]
+	return d.text[at : at+int(n)]
+}
+
+func (d *tocDecoder) uint() uint64 {
+	if len(d.rest) > 0 && d.rest[0] < 0x80 {
+		v := d.rest[0]
+		d.rest = d.rest[1:]
+		return uint64(v)
+	}
+	v, n := binary.Uvarint(d.rest)
+	if n <= 0 {
+		d.bad = true
+		return 0
+	}
+	d.rest = d.rest[n:]
+	return v
+}
+
+func (d *tocDecoder) int() int64 {
+	v, n := binary.Varint(d.rest)
+	if n <= 0 {
+		d.bad = true
+		return 0
+	}
+	d.rest = d.rest[n:]
+	return v
+}

@@ -1,0 +1,291 @@
+package layer
+
+import (
+	"archive/tar"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/micabuild/mica/internal/store"
+	"github.com/micabuild/mica/internal/view"
+)
+
+// Tree returns the path of the layer's tree, unpacking it first if need be. One process unpacks, others wait for it;
+// whoever finds the tree there does not wait at all.
+func (l *Layers) Tree(ctx context.Context, id digest.Digest) (string, error) {
+	if _, err := l.summary(id); err != nil && !errors.Is(err, errTOC) {
+		return "", err
+	}
+	path := l.path(id, treeDir)
+	if l.unpacked(id) {
+		return path, nil
+	}
+	lock, err := l.lock(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = lock.Unlock() }()
+	if l.unpacked(id) {
+		return path, nil
+	}
+	temp, err := l.store.TempDir("unpack")
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = temp.Remove() }()
+	tree := filepath.Join(temp.Path, "tree")
+	if err := l.unpack(ctx, id, tree); err != nil {
+		return "", fmt.Errorf("unpack %w", err)
+	}
+	if err := os.Rename(tree, path); err != nil {
+		return "", fail(id, err)
+	}
+	return path, nil
+}
+
+// Trees is Tree for a chain, bottom first, unpacking in parallel.
+func (l *Layers) Trees(ctx context.Context, chain []digest.Digest) ([]string, error) {
+	paths := make([]string, len(chain))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0) + 1)
+	for i, id := range chain {
+		g.Go(func() (err error) {
+			paths[i], err = l.Tree(ctx, id)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return paths, nil
+}
+
+// unpack makes the layer's tree at path, and verifies the tar that it comes from. The table of contents says what the
+// tree holds and where in the tar each content stands, so that nothing is decided while unpacking.
+func (l *Layers) unpack(ctx context.Context, id digest.Digest, path string) error {
+	root, err := l.indexOf(ctx, id)
+	if err != nil {
+		return err
+	}
+	plan := newTreePlan(root)
+	packed, err := l.OpenTar(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = packed.Close() }()
+	tree, err := l.newTreeWriter(path)
+	if err != nil {
+		return fail(id, err)
+	}
+	defer tree.close()
+	if err := tree.makeDirs(plan.dirs); err != nil {
+		return fail(id, err)
+	}
+	if err := tree.extract(ctx, packed, plan.files); err != nil {
+		if errors.Is(err, store.ErrDamaged) {
+			return err // names the layer already
+		}
+		return fail(id, err)
+	}
+	if err := tree.finish(plan.rest, plan.dirs); err != nil {
+		return fail(id, err)
+	}
+	return nil
+}
+
+// treePlan is what a tree will hold.
+type treePlan struct {
+	dirs  []*view.Entry // parents first, the root included
+	files []*node       // with content, in the order of the tar; empty ones wherever
+	rest  []*view.Entry // hardlinks, symlinks, devices, whiteouts; a link after what it names
+}
+
+func newTreePlan(root *node) *treePlan {
+	p := &treePlan{}
+	var links []*view.Entry
+	var add func(n *node)
+	add = func(n *node) {
+		switch e := n.entry; {
+		case e.IsDir():
+			p.dirs = append(p.dirs, e)
+		case e.Hardlink != "":
+			links = append(links, e)
+		case e.Type == view.TypeRegular:
+			p.files = append(p.files, n)
+		default:
+			p.rest = append(p.rest, e)
+		}
+		for _, kid := range n.kids {
+			add(kid)
+		}
+	}
+	add(root)
+	p.rest = append(p.rest, links...)
+	slices.SortStableFunc(p.files, func(a, b *node) int { return cmp.Compare(a.place.offset, b.place.offset) })
+	return p
+}
+
+// piece is a small file and its content.
+type piece struct {
+	entry   *view.Entry
+	content []byte
+}
+
+// extract reads the tar to its end and makes the files. Small ones are passed on in batches, to be made in parallel.
+func (t *treeWriter) extract(ctx context.Context, r io.Reader, files []*node) error {
+	g, ctx := errgroup.WithContext(ctx)
+	batches := make(chan []piece, 2)
+	for range runtime.GOMAXPROCS(0) {
+		g.Go(func() error { return t.makeFiles(ctx, batches) })
+	}
+	g.Go(func() error {
+		defer close(batches)
+		x := &extraction{tree: t, in: countingReader{r: r}, batches: batches, dirs: newDirs(t.root)}
+		defer x.dirs.close()
+		return x.run(ctx, files)
+	})
+	return g.Wait()
+}
+
+func (t *treeWriter) makeFiles(ctx context.Context, batches <-chan []piece) error {
+	d := newDirs(t.root)
+	defer d.close()
+	for batch := range batches {
+		for _, p := range batch {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := t.writeFile(d, p.entry, p.content); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// extraction cuts contents out of a tar stream.
+type extraction struct {
+	tree    *treeWriter
+	in      countingReader
+	dirs    *dirs
+	batches chan<- []piece
+	batch   []piece
+	data    []byte // of the batch
+}
+
+func (x *extraction) run(ctx context.Context, files []*node) error {
+	for _, n := range files {
+		var err error
+		switch e := n.entry; {
+		case n.place.sparse:
+			err = x.sparse(n)
+		case e.Size >= largeFile:
+			err = x.large(ctx, n)
+		default:
+			err = x.small(ctx, n)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := x.flush(ctx); err != nil {
+		return err
+	}
+	_, err := io.Copy(io.Discard, &x.in)
+	return err
+}
+
+// seek reads up to where a content stands.
+func (x *extraction) seek(offset int64) error {
+	if offset < x.in.n {
+		return fmt.Errorf("%w: contents overlap", errTOC)
+	}
+	_, err := io.CopyN(io.Discard, &x.in, offset-x.in.n)
+	return x.early(err)
+}
+
+// early explains an end of the tar before the end that the table of contents promises. The tar does not match the
+// layer's identity then, which its reader has had no chance to say.
+func (x *extraction) early(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return fmt.Errorf("%w: its tar ends too early", errTOC)
+	}
+	return err
+}
+
+func (x *extraction) small(ctx context.Context, n *node) error {
+	size := int(n.entry.Size)
+	full := len(x.data)+size > cap(x.data)
+	if full || len(x.batch) >= batchFiles {
+		if err := x.flush(ctx); err != nil {
+			return err
+		}
+	}
+	if full {
+		x.data = make([]byte, 0, max(size, batchSize/2))
+	}
+	start := len(x.data)
+	x.data = x.data[:start+size]
+	content := x.data[start:]
+	if size > 0 {
+		if err := x.seek(n.place.offset); err != nil {
+			return err
+		}
+		if _, err := io.ReadFull(&x.in, content); err != nil {
+			return x.early(err)
+		}
+	}
+	x.batch = append(x.batch, piece{n.entry, content})
+	return nil
+}
+
+func (x *extraction) flush(ctx context.Context) error {
+	if len(x.batch) == 0 {
+		return nil
+	}
+	select {
+	case x.batches <- x.batch:
+		x.batch = make([]piece, 0, batchFiles)
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (x *extraction) large(ctx context.Context, n *node) error {
+	if err := x.seek(n.place.offset); err != nil {
+		return err
+	}
+	f, err := x.tree.create(x.dirs, n.entry)
+	if err != nil {
+		return err
+	}
+	err = copyExactly(ctx, f, &x.in, n.entry)
+	return errors.Join(err, f.close())
+}
+
+// sparse reads an entry from its header on, since the content is not there as it is.
+func (x *extraction) sparse(n *node) error {
+	if err := x.seek(n.place.offset); err != nil {
+		return err
+	}
+	t := tar.NewReader(&x.in)
+	if _, err := t.Next(); err != nil {
+		return x.early(err)
+	}
+	f, err := x.tree.create(x.dirs, n.entry)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, struct{ io.Reader }{t})
+	return errors.Join(x.early(err), f.close())
+}

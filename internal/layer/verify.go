@@ -1,0 +1,158 @@
+package layer
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/store"
+	"github.com/micabuild/mica/internal/view"
+)
+
+// Verify reads all there is of a layer: every pack, and the table of contents, against the DiffID, and the tree against
+// the table of contents. The error, if any, is store.ErrDamaged and says what is wrong.
+func (l *Layers) Verify(ctx context.Context, id digest.Digest) error {
+	t, err := l.TOC(ctx, id)
+	if err != nil {
+		return err
+	}
+	packs, err := l.packs(id)
+	if err != nil {
+		return err
+	}
+	for _, pack := range packs {
+		if err := l.verifyPack(ctx, t, pack); err != nil {
+			return err
+		}
+	}
+	switch {
+	case l.unpacked(id):
+		return l.verifyTree(ctx, t)
+	case len(packs) == 0 && len(t.Entries) > 0:
+		return fail(id, fmt.Errorf("%w: it has neither a blob nor a tree", store.ErrDamaged))
+	}
+	return nil
+}
+
+// verifyPack compares a blob with the layer's identity, and what it holds with the table of contents.
+func (l *Layers) verifyPack(ctx context.Context, t *TOC, pack ocispec.Descriptor) error {
+	id := t.summary.diffID
+	packed, err := l.openPack(ctx, id, []ocispec.Descriptor{pack})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = packed.Close() }()
+	toc, _, err := parseTar(ctx, packed)
+	if err != nil {
+		return err
+	}
+	if toc.sum.entries != t.summary.entries || toc.sum.size != t.summary.size {
+		return fail(id, errTOC)
+	}
+	return nil
+}
+
+// verifyTree compares every file of a tree with the table of contents. What the host could not represent when the tree
+// was made (owners, devices, attributes in a user namespace) is not missed.
+func (l *Layers) verifyTree(ctx context.Context, t *TOC) error {
+	id := t.summary.diffID
+	damaged := func(name string) error {
+		return fail(id, fmt.Errorf("its tree is %w: %q is not as it was", store.ErrDamaged, name))
+	}
+	w := &treeWalk{path: l.path(id, treeDir), rules: l.host()}
+	have, err := w.walk(ctx)
+	if err != nil {
+		return fail(id, err)
+	}
+	root, err := l.indexOf(ctx, id)
+	if err != nil {
+		return err
+	}
+	want := newTreePlan(root).entries()
+	if w.rules.userns {
+		want = slices.DeleteFunc(want, func(e *view.Entry) bool {
+			return e.Type == view.TypeChar || e.Type == view.TypeBlock
+		})
+	}
+	for i, e := range want {
+		if i >= len(have) || have[i].Path != e.Path || !w.rules.same(have[i], e) {
+			return damaged(e.Path)
+		}
+	}
+	if len(have) > len(want) {
+		return damaged(have[len(want)].Path)
+	}
+	return l.verifyContents(ctx, t, want, damaged)
+}
+
+// entries returns all of the plan but the root, sorted by path.
+func (p *treePlan) entries() []*view.Entry {
+	all := slices.Clone(p.rest)
+	for _, n := range p.files {
+		all = append(all, n.entry)
+	}
+	for _, e := range p.dirs {
+		if e.Path != "." {
+			all = append(all, e)
+		}
+	}
+	slices.SortFunc(all, func(a, b *view.Entry) int { return cmp.Compare(a.Path, b.Path) })
+	return all
+}
+
+// same compares what lstat says of a file with its entry.
+func (h hostRules) same(have, want *view.Entry) bool {
+	if have.Type != want.Type || have.Opaque != want.Opaque || have.Hardlink != want.Hardlink {
+		return false
+	}
+	if want.Type == view.TypeWhiteout {
+		return true
+	}
+	mode := have.Mode == want.Mode || want.Type == view.TypeSymlink
+	owner := h.userns || have.UID == want.UID && have.GID == want.GID
+	attrs := h.userns || maps.Equal(have.Xattrs, want.Xattrs)
+	return mode && owner && attrs && have.Size == want.Size && have.Linkname == want.Linkname &&
+		have.Major == want.Major && have.Minor == want.Minor && have.ModTime.Unix() == want.ModTime.Unix() &&
+		have.ModTime.Nanosecond() == want.ModTime.Nanosecond()
+}
+
+// verifyContents digests the files of a tree.
+func (l *Layers) verifyContents(ctx context.Context, t *TOC, want []*view.Entry, damaged func(string) error) error {
+	root, err := openRoot(l.path(t.summary.diffID, treeDir))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(root) }()
+	d := newDirs(root)
+	defer d.close()
+	for _, e := range want {
+		if !hasContent(e) {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		f, err := d.openFile(e.Path)
+		if err != nil {
+			return err
+		}
+		hash := sha256.New()
+		_, err = io.Copy(hash, f)
+		_ = f.Close()
+		if err != nil {
+			return err
+		}
+		if digest.NewDigest(digest.SHA256, hash) != e.Digest {
+			return damaged(e.Path)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,224 @@
+package layer
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/view"
+)
+
+// Write makes a layer of changes, in the form asked. Each file is read once. No changes make the empty layer. Changes
+// name the directories that they are in, as far as those have metadata of their own: a directory that no change
+// describes is 0755, of root.
+func (l *Layers) Write(ctx context.Context, changes []view.Change, form Form) (*Layer, error) {
+	changes, entries, err := layerEntries(changes)
+	if err != nil {
+		return nil, fmt.Errorf("write layer: %w", err)
+	}
+	temp, err := l.store.TempDir("layer")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = temp.Remove() }()
+	r := &recording{entries: entries, open: func(ctx context.Context, i int) (io.ReadCloser, error) {
+		c := &changes[i]
+		if c.Source == nil {
+			return nil, fmt.Errorf("%q has no content", c.Entry.Path)
+		}
+		return c.Source.Open(ctx, c.SourcePath)
+	}}
+	d := &draft{temp: temp}
+	if form == Packed {
+		err = l.writePacked(ctx, r, d)
+	} else {
+		err = l.writeUnpacked(ctx, r, d)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("write layer: %w", err)
+	}
+	return l.install(ctx, d)
+}
+
+// writePacked writes the tar as a blob.
+func (l *Layers) writePacked(ctx context.Context, r *recording, d *draft) error {
+	blob, err := l.store.NewBlob()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = blob.Close() }()
+	out := newBackgroundWriter(blob)
+	err = r.run(ctx, out)
+	if closeErr := out.Close(); closeErr != nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	id, err := blob.Commit("")
+	if err != nil {
+		return err
+	}
+	d.finish(r, id)
+	d.pack = []ocispec.Descriptor{{MediaType: ocispec.MediaTypeImageLayer, Digest: id, Size: r.tar.n}}
+	return nil
+}
+
+// writeUnpacked writes a tree, and hashes the tar that it stands for.
+func (l *Layers) writeUnpacked(ctx context.Context, r *recording, d *draft) error {
+	d.tree = filepath.Join(d.temp.Path, "tree")
+	tree, err := l.newTreeWriter(d.tree)
+	if err != nil {
+		return err
+	}
+	defer tree.close()
+	folders := directories(r.entries)
+	if err := tree.makeDirs(folders); err != nil {
+		return err
+	}
+	r.tree = tree
+	if err := r.hash(ctx, d); err != nil {
+		return err
+	}
+	return tree.finish(r.entries, folders)
+}
+
+// hash hashes the tar without keeping it, and makes its table of contents the draft's.
+func (r *recording) hash(ctx context.Context, d *draft) error {
+	hash := sha256.New()
+	out := newBackgroundWriter(hash)
+	err := r.run(ctx, out)
+	if closeErr := out.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	d.finish(r, digest.NewDigest(digest.SHA256, hash))
+	return nil
+}
+
+func (d *draft) finish(r *recording, id digest.Digest) {
+	d.toc = r.toc.finish(id, r.tar.n, true)
+	d.sum = r.toc.sum
+}
+
+// layerEntries returns the entries of changes in the order of the tar. The first name of a hardlinked file, in that
+// order, is made the one with the content.
+func layerEntries(changes []view.Change) ([]view.Change, []*view.Entry, error) {
+	byPath := func(a, b view.Change) int { return cmp.Compare(a.Entry.Path, b.Entry.Path) }
+	kept := slices.DeleteFunc(slices.Clone(changes), func(c view.Change) bool { return c.Entry.Type == view.TypeSocket })
+	if !slices.IsSortedFunc(kept, byPath) {
+		slices.SortStableFunc(kept, byPath)
+	}
+	if err := firstLinks(kept); err != nil {
+		return nil, nil, err
+	}
+	entries := make([]*view.Entry, len(kept))
+	for i, c := range kept {
+		if err := checkEntry(c.Entry); err != nil {
+			return nil, nil, err
+		}
+		if i > 0 && entries[i-1].Path == c.Entry.Path {
+			return nil, nil, fmt.Errorf("%q is there twice", c.Entry.Path)
+		}
+		entries[i] = c.Entry
+	}
+	return kept, entries, nil
+}
+
+// checkEntry refuses what a layer cannot hold.
+func checkEntry(e *view.Entry) error {
+	switch {
+	case !validPath(e.Path):
+		return fmt.Errorf("%q is not a name in a layer", e.Path)
+	case marksRemoval(e.Path):
+		return fmt.Errorf("%q cannot be kept in a layer: names that begin with .wh. mark removals there", e.Path)
+	case e.Path == "." && !e.IsDir():
+		return fmt.Errorf("a layer's root must be a directory")
+	}
+	return nil
+}
+
+// firstLinks rewrites hardlinks so that each names an earlier change. Entries are shared and are copied before.
+func firstLinks(changes []view.Change) error {
+	var groups map[string][]int // changes of one file, by the name that its hardlinks give it
+	for i, c := range changes {
+		if c.Entry.Hardlink != "" {
+			if groups == nil {
+				groups = make(map[string][]int)
+			}
+			groups[c.Entry.Hardlink] = append(groups[c.Entry.Hardlink], i)
+		}
+	}
+	if groups == nil {
+		return nil
+	}
+	content := make(map[string]view.Change)
+	for i, c := range changes {
+		if c.Entry.Hardlink == "" && groups[c.Entry.Path] != nil {
+			content[c.Entry.Path] = c
+			groups[c.Entry.Path] = append(groups[c.Entry.Path], i)
+		}
+	}
+	for name, members := range groups {
+		slices.Sort(members)
+		source, ok := content[name]
+		if !ok {
+			source = changes[members[0]]
+		}
+		if source.Source == nil && source.Entry.Type == view.TypeRegular && source.Entry.Size > 0 {
+			return fmt.Errorf("%q is a hard link to %q, which is not among the changes", changes[members[0]].Entry.Path, name)
+		}
+		first := changes[members[0]].Entry.Path
+		for n, i := range members {
+			e := changes[i].Entry.Clone()
+			e.Hardlink = ""
+			if n > 0 {
+				e.Hardlink = first
+			}
+			changes[i] = view.Change{Entry: e}
+			if n == 0 {
+				changes[i].Source, changes[i].SourcePath = source.Source, source.SourcePath
+			}
+		}
+	}
+	return nil
+}
+
+// directories returns the directories of sorted entries, with those that the names of others imply and the root.
+func directories(entries []*view.Entry) []*view.Entry {
+	list := make([]*view.Entry, 0, 64)
+	have := map[string]bool{}
+	if len(entries) == 0 || entries[0].Path != "." {
+		have["."] = true
+		list = append(list, impliedDir("."))
+	}
+	var imply func(dir string)
+	imply = func(dir string) {
+		if have[dir] {
+			return
+		}
+		parent, _ := splitPath(dir)
+		imply(parent)
+		have[dir] = true
+		list = append(list, impliedDir(dir))
+	}
+	for _, e := range entries {
+		if parent, _ := splitPath(e.Path); e.Path != "." {
+			imply(parent)
+		}
+		if e.IsDir() {
+			have[e.Path] = true
+			list = append(list, e)
+		}
+	}
+	return list
+}
