@@ -1,0 +1,303 @@
+package archive
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/image"
+)
+
+// found is an image of an archive, verified. Manifest is nil for one that came without.
+type found struct {
+	config   []byte
+	manifest []byte
+	packs    []ocispec.Descriptor
+	names    []string // full
+}
+
+// images finds out what is in the archive. Where Docker's manifest.json and an OCI index are both there, the index tells
+// the manifests and manifest.json adds names.
+func (m *members) images() ([]*found, error) {
+	docker, err := m.dockerImages()
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := m.json[indexName]; !ok {
+		if docker == nil {
+			return nil, errors.New("the input is not an image archive: it has neither manifest.json nor index.json")
+		}
+		return docker, nil
+	}
+	images, err := m.layoutImages()
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range docker {
+		i := slices.IndexFunc(images, func(f *found) bool { return string(f.config) == string(d.config) })
+		if i < 0 {
+			images = append(images, d)
+			continue
+		}
+		for _, n := range d.names {
+			if !slices.Contains(images[i].names, n) {
+				images[i].names = append(images[i].names, n)
+			}
+		}
+	}
+	return images, nil
+}
+
+// dockerImages reads manifest.json.
+func (m *members) dockerImages() ([]*found, error) {
+	raw, ok := m.json[manifestName]
+	if !ok {
+		return nil, nil
+	}
+	var entries []dockerManifest
+	if err := json.Unmarshal(raw, &entries); err != nil {
+		return nil, fmt.Errorf("manifest.json: %w", err)
+	}
+	var images []*found
+	for _, e := range entries {
+		img, err := m.dockerImage(e)
+		if err != nil {
+			return nil, err
+		}
+		images = append(images, img)
+	}
+	return images, nil
+}
+
+func (m *members) dockerImage(e dockerManifest) (*found, error) {
+	config, err := m.readJSON(e.Config, "config")
+	if err != nil {
+		return nil, err
+	}
+	base := strings.TrimSuffix(path.Base(e.Config), ".json")
+	if want := digest.NewDigestFromEncoded(digest.SHA256, base); want.Validate() == nil && digest.FromBytes(config) != want {
+		return nil, fmt.Errorf("config %s: digest mismatch: its content is %s", e.Config, digest.FromBytes(config))
+	}
+	ids, err := diffIDs(config)
+	if err != nil {
+		return nil, err
+	}
+	if len(ids) != len(e.Layers) {
+		return nil, fmt.Errorf("config %s has %d layers, manifest.json %d", e.Config, len(ids), len(e.Layers))
+	}
+	img := &found{config: config, packs: []ocispec.Descriptor{}}
+	for i, name := range e.Layers {
+		l, err := m.layer(name, ids[i])
+		if err != nil {
+			return nil, err
+		}
+		img.packs = append(img.packs, l.pack)
+	}
+	for _, t := range e.RepoTags {
+		named, err := reference.ParseNormalizedNamed(t)
+		if err != nil {
+			return nil, fmt.Errorf("manifest.json: invalid name %q: %w", t, err)
+		}
+		if named, ok := reference.TagNameOnly(named).(reference.NamedTagged); ok {
+			img.names = append(img.names, named.String())
+		}
+	}
+	return img, nil
+}
+
+func diffIDs(config []byte) ([]digest.Digest, error) {
+	var c struct {
+		RootFS ocispec.RootFS `json:"rootfs"`
+	}
+	if err := json.Unmarshal(config, &c); err != nil {
+		return nil, fmt.Errorf("image config: %w", err)
+	}
+	return c.RootFS.DiffIDs, nil
+}
+
+// maxNesting is how deep an index may hold indexes.
+const maxNesting = 4
+
+// layoutImages reads index.json.
+func (m *members) layoutImages() ([]*found, error) {
+	raw, err := m.readJSON(indexName, "")
+	if err != nil {
+		return nil, err
+	}
+	var index ocispec.Index
+	if err := json.Unmarshal(raw, &index); err != nil {
+		return nil, fmt.Errorf("index.json: %w", err)
+	}
+	if len(index.Manifests) == 0 {
+		return nil, errors.New("index.json names no image")
+	}
+	var images []*found
+	for _, d := range index.Manifests {
+		if isAttestation(d) {
+			continue
+		}
+		img, err := m.described(d, 0)
+		if err != nil {
+			return nil, err
+		}
+		if i := slices.IndexFunc(images, func(f *found) bool { return string(f.manifest) == string(img.manifest) }); i >= 0 {
+			img = images[i]
+		} else {
+			images = append(images, img)
+		}
+		if n := annotatedName(d); n != "" && !slices.Contains(img.names, n) {
+			img.names = append(img.names, n)
+		}
+	}
+	return images, nil
+}
+
+// isAttestation: BuildKit keeps provenance beside images under a platform that is none.
+func isAttestation(d ocispec.Descriptor) bool {
+	return d.Annotations["vnd.docker.reference.type"] == "attestation-manifest" ||
+		(d.Platform != nil && d.Platform.OS == "unknown" && d.Platform.Architecture == "unknown")
+}
+
+// annotatedName is the name that an index gives an image: the full one of containerd and Docker, or a reference name that
+// is more than a tag.
+func annotatedName(d ocispec.Descriptor) string {
+	for _, n := range []string{d.Annotations[imageNameAnnotation], d.Annotations[ocispec.AnnotationRefName]} {
+		if !strings.ContainsAny(n, "/:") {
+			continue
+		}
+		if named, err := reference.ParseNormalizedNamed(n); err == nil {
+			if _, digested := named.(reference.Digested); !digested {
+				return reference.TagNameOnly(named).String()
+			}
+		}
+	}
+	return ""
+}
+
+// described is the image that a descriptor names, of an index the one for this machine.
+func (m *members) described(d ocispec.Descriptor, depth int) (*found, error) {
+	raw, err := m.verifiedJSON(d, "manifest")
+	if err != nil {
+		return nil, err
+	}
+	var both struct {
+		ocispec.Manifest
+		Manifests []ocispec.Descriptor `json:"manifests"`
+	}
+	if err := json.Unmarshal(raw, &both); err != nil {
+		return nil, fmt.Errorf("manifest %s: %w", d.Digest, err)
+	}
+	if both.Manifests != nil {
+		if depth == maxNesting {
+			return nil, fmt.Errorf("index %s is nested too deeply", d.Digest)
+		}
+		sub, err := forThisMachine(both.Manifests)
+		if err != nil {
+			return nil, fmt.Errorf("index %s: %w", d.Digest, err)
+		}
+		return m.described(sub, depth+1)
+	}
+	config, err := m.verifiedJSON(both.Config, "config")
+	if err != nil {
+		return nil, err
+	}
+	ids, err := diffIDs(config)
+	if err != nil {
+		return nil, err
+	}
+	if len(ids) != len(both.Layers) {
+		return nil, fmt.Errorf("manifest %s has %d layers, its config %d", d.Digest, len(both.Layers), len(ids))
+	}
+	for i, desc := range both.Layers {
+		l, err := m.layer(blobName(desc.Digest), ids[i])
+		if err != nil {
+			return nil, err
+		}
+		if l.pack.Digest != desc.Digest {
+			return nil, fmt.Errorf("layer %s: digest mismatch: its content is %s", desc.Digest, l.pack.Digest)
+		}
+	}
+	return &found{config: config, manifest: raw}, nil
+}
+
+func (m *members) verifiedJSON(d ocispec.Descriptor, what string) ([]byte, error) {
+	if err := d.Digest.Validate(); err != nil {
+		return nil, fmt.Errorf("%s: invalid digest %q", what, d.Digest)
+	}
+	raw, err := m.readJSON(blobName(d.Digest), what)
+	if err != nil {
+		return nil, err
+	}
+	if got := digest.FromBytes(raw); got != d.Digest {
+		return nil, fmt.Errorf("%s %s: digest mismatch: its content is %s", what, d.Digest, got)
+	}
+	return raw, nil
+}
+
+// forThisMachine picks the best of an index's manifests.
+func forThisMachine(list []ocispec.Descriptor) (ocispec.Descriptor, error) {
+	list = slices.DeleteFunc(slices.Clone(list), isAttestation)
+	if len(list) == 1 {
+		return list[0], nil
+	}
+	match := platforms.Default()
+	var best *ocispec.Descriptor
+	for i, d := range list {
+		if d.Platform == nil || !match.Match(*d.Platform) {
+			continue
+		}
+		if best == nil || match.Less(*d.Platform, *best.Platform) {
+			best = &list[i]
+		}
+	}
+	if best == nil {
+		return ocispec.Descriptor{}, fmt.Errorf("it has no image for platform %s", platforms.Format(platforms.DefaultSpec()))
+	}
+	return *best, nil
+}
+
+// adopt records an image and gives it its names.
+func (a *Archives) adopt(ctx context.Context, f *found) (*Loaded, error) {
+	var img *image.Image
+	var err error
+	if f.manifest != nil {
+		img, err = a.Images.Adopt(ctx, f.manifest, f.config)
+	} else {
+		img, err = a.Images.Create(ctx, f.config, f.packs)
+	}
+	if err != nil {
+		return nil, err
+	}
+	l := &Loaded{ID: img.ID, Replaced: map[string]digest.Digest{}}
+	for _, n := range f.names {
+		named, err := reference.ParseNormalizedNamed(n)
+		if err != nil {
+			return nil, fmt.Errorf("invalid name %q: %w", n, err)
+		}
+		short := reference.FamiliarString(named)
+		if old, err := a.Images.Find(ctx, n); err == nil && old.ID != img.ID {
+			l.Replaced[short] = old.ID
+		}
+		if err := a.Images.Tag(ctx, img, n); err != nil {
+			return nil, err
+		}
+		l.Names = append(l.Names, short)
+	}
+	return l, nil
+}
+
+// isStoreFailure tells that the store could not take a layer from the layer being none.
+func isStoreFailure(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
+		errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES)
+}

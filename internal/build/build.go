@@ -1,0 +1,237 @@
+// Package build makes an image from a Dockerfile: the official compiler, mica's solver, and the exporters.
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+	"github.com/moby/buildkit/frontend/dockerfile/builder"
+	"github.com/moby/buildkit/frontend/gateway/client"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/store"
+	"github.com/micabuild/mica/internal/view"
+)
+
+// Options are what `docker build` is told. The zero value builds the Dockerfile of Context for this machine.
+type Options struct {
+	Context   Context
+	BuildArgs map[string]string
+	Labels    map[string]string
+	Target    string
+	// Platform is what to build for, one platform; "" is this machine's.
+	Platform string
+	// Network of RUN: "", "default", "host" or "none".
+	Network string
+	// AddHosts are "name:address" entries for /etc/hosts.
+	AddHosts []string
+	NoCache  bool
+	Pull     bool
+	// Tags are names for the image, in any form that a user may type.
+	Tags []string
+	// Exports say what is made of the result; none means an image in the store.
+	Exports []Export
+	// Events receives progress; nil for none.
+	Events solver.Events
+}
+
+// Builder builds images in a store.
+type Builder struct {
+	Store  *store.Store
+	Layers *layer.Layers
+	Images *image.Images
+	Host   *sandbox.Host
+}
+
+// Result is what a build came to.
+type Result struct {
+	// Image is the image that was built; its record and names are in the store if an image export asked for it.
+	Image *image.Image
+	// Names are the full names that it was given.
+	Names []string
+}
+
+// Build runs a build from end to end. A failed build leaves every name and image as it was.
+func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
+	names, err := parseTags(o.Tags)
+	if err != nil {
+		return nil, err
+	}
+	opts, err := o.frontendOptions()
+	if err != nil {
+		return nil, err
+	}
+	use, err := b.Store.Use(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, use.Unlock()) }()
+	memory, err := view.OpenMemory(b.Store.Path("cache", "digests"))
+	if err != nil {
+		return nil, err
+	}
+	base := &bases{images: b.Images, found: map[string]*image.Image{}}
+	s := solver.New(solver.Options{
+		Store: b.Store, Layers: b.Layers, Image: base.find, Host: b.Host,
+		Locals: o.Context.locals(), Memory: memory, Events: o.Events,
+	})
+	defer func() { err = errors.Join(err, s.Close()) }()
+	front := &frontend{solver: s, bases: base, opts: opts, inputs: o.Context.inputs(), events: o.Events}
+	res, err := builder.Build(ctx, front)
+	// What was learned of the host's files is worth keeping even when a step failed.
+	if saveErr := memory.Save(); err == nil && saveErr != nil {
+		err = saveErr
+	}
+	if err != nil {
+		return nil, fmt.Errorf("failed to solve: %w", err)
+	}
+	out, err := output(res)
+	if err != nil {
+		return nil, err
+	}
+	return b.export(ctx, s, out, names, o)
+}
+
+// built is the compiler's answer: a filesystem, and the config that goes with it.
+type built struct {
+	result *solver.Result
+	config []byte
+}
+
+func output(res *client.Result) (*built, error) {
+	ref, err := res.SingleRef()
+	if err != nil {
+		return nil, err
+	}
+	out := &built{result: &solver.Result{}, config: res.Metadata[exptypes.ExporterImageConfigKey]}
+	if r, ok := ref.(*resultRef); ok && r != nil {
+		out.result = r.result
+	}
+	if len(out.config) == 0 {
+		return nil, fmt.Errorf("the build has no image config")
+	}
+	return out, nil
+}
+
+// frontendOptions are the options under the names that the compiler knows (frontend/dockerui).
+func (o *Options) frontendOptions() (map[string]string, error) {
+	opts := map[string]string{}
+	for k, v := range o.BuildArgs {
+		opts["build-arg:"+k] = v
+	}
+	for k, v := range o.Labels {
+		opts["label:"+k] = v
+	}
+	if o.Target != "" {
+		opts["target"] = o.Target
+	}
+	if o.NoCache {
+		opts["no-cache"] = ""
+	}
+	if o.Pull {
+		opts["image-resolve-mode"] = "pull"
+	}
+	if name := o.Context.filename(); name != "" {
+		opts["filename"] = name
+	}
+	switch o.Network {
+	case "", "default":
+	case "host", "none":
+		opts["force-network-mode"] = o.Network
+	default:
+		return nil, fmt.Errorf("network mode %q is not supported: use default, host or none", o.Network)
+	}
+	if len(o.AddHosts) > 0 {
+		hosts, err := extraHosts(o.AddHosts)
+		if err != nil {
+			return nil, err
+		}
+		opts["add-hosts"] = hosts
+	}
+	if o.Platform != "" {
+		if strings.Contains(o.Platform, ",") {
+			return nil, fmt.Errorf("platform %q: building for several platforms at once is not supported", o.Platform)
+		}
+		p, err := platforms.Parse(o.Platform)
+		if err != nil {
+			return nil, fmt.Errorf("invalid platform %q: %w", o.Platform, err)
+		}
+		opts["platform"] = platforms.Format(platforms.Normalize(p))
+	}
+	return opts, nil
+}
+
+// extraHosts turns "name:address" and "name=address" into the compiler's "name=address,…".
+func extraHosts(hosts []string) (string, error) {
+	list := make([]string, 0, len(hosts))
+	for _, h := range hosts {
+		name, ip, ok := strings.Cut(h, "=")
+		if !ok {
+			name, ip, ok = strings.Cut(h, ":")
+		}
+		if !ok || name == "" || ip == "" {
+			return "", fmt.Errorf("invalid host %s: use name:address", h)
+		}
+		list = append(list, name+"="+strings.Trim(ip, "[]"))
+	}
+	return strings.Join(list, ","), nil
+}
+
+// parseTags validates names and makes them full: docker.io/library/nginx:latest.
+func parseTags(tags []string) ([]string, error) {
+	var names []string
+	for _, t := range tags {
+		named, err := reference.ParseNormalizedNamed(t)
+		if err != nil {
+			return nil, fmt.Errorf("invalid tag %q: %w", t, err)
+		}
+		if _, ok := named.(reference.Digested); ok {
+			return nil, fmt.Errorf("invalid tag %q: a name with a digest cannot be given to an image", t)
+		}
+		full := reference.TagNameOnly(named).String()
+		if !slices.Contains(names, full) {
+			names = append(names, full)
+		}
+	}
+	return names, nil
+}
+
+// KnownFrontend reports whether a `# syntax=` image is the Dockerfile compiler that is built in.
+func knownFrontend(ref string) bool {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return false
+	}
+	switch reference.FamiliarName(named) {
+	case "docker/dockerfile", "docker/dockerfile-upstream":
+		return true
+	}
+	return false
+}
+
+// platformOf is an image's platform as users write it.
+func platformOf(cfg *dockerspec.DockerOCIImage) string {
+	return platforms.Format(platforms.Normalize(cfg.Platform))
+}
+
+// mergeOptions is a frontend's options with those of a nested request on top.
+func mergeOptions(base, over map[string]string) map[string]string {
+	all := maps.Clone(base)
+	maps.Copy(all, over)
+	return all
+}
+
+// dockerfileDir splits the path of a Dockerfile.
+func dockerfileDir(path string) (dir, name string) { return filepath.Dir(path), filepath.Base(path) }

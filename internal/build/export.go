@@ -1,0 +1,201 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	bkclient "github.com/moby/buildkit/client"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/archive"
+	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/solver"
+)
+
+// Export types, as `docker build --output type=…` names them.
+const (
+	ExportImage  = "image"  // an image in the store
+	ExportOCI    = "oci"    // an OCI layout in a tar
+	ExportDocker = "docker" // a Docker archive
+	ExportTar    = "tar"    // the root filesystem as a tar
+	ExportLocal  = "local"  // the root filesystem as a folder
+)
+
+// Export is one thing to make of a build's result.
+type Export struct {
+	Type string
+	// Names are further names for the image, for image, oci and docker.
+	Names []string
+	// Create opens where an archive is written; Commit makes it visible. For oci, docker and tar.
+	Create func() (Sink, error)
+	// Dir is the folder that local writes to.
+	Dir string
+}
+
+// Sink is a file that appears when it is whole.
+type Sink interface {
+	io.WriteCloser
+	Commit() error
+}
+
+// export makes what was asked of the result: names change only when everything else has succeeded.
+func (b *Builder) export(ctx context.Context, s *solver.Solver, out *built, names []string, o Options) (*Result, error) {
+	config, err := finishConfig(out.config, out.result.Chain)
+	if err != nil {
+		return nil, err
+	}
+	exports := o.Exports
+	if len(exports) == 0 {
+		exports = []Export{{Type: ExportImage}}
+	}
+	img, err := b.Images.Assemble(ctx, config, nil)
+	if err != nil {
+		return nil, err
+	}
+	res := &Result{Image: img}
+	for _, e := range exports {
+		extra, err := parseTags(e.Names)
+		if err != nil {
+			return nil, err
+		}
+		all := append(append([]string(nil), names...), extra...)
+		x := &exporter{b: b, solver: s, out: out, config: config, img: img, names: all, progress: startExport(o.Events, e.Type)}
+		err = x.run(ctx, e)
+		x.progress.end(err)
+		if err != nil {
+			return nil, err
+		}
+		res.Names = append(res.Names, all...)
+	}
+	return res, nil
+}
+
+// exporter is one export under way.
+type exporter struct {
+	b        *Builder
+	solver   *solver.Solver
+	out      *built
+	config   []byte
+	img      *image.Image
+	names    []string
+	progress *exportProgress
+}
+
+func (x *exporter) run(ctx context.Context, e Export) error {
+	switch e.Type {
+	case ExportImage:
+		return x.image(ctx)
+	case ExportOCI, ExportDocker:
+		return x.archive(e, func(w io.Writer) error {
+			return x.b.archives().Save(ctx, w, []archive.Item{{Image: x.img, Names: x.names}})
+		})
+	case ExportTar:
+		return x.archive(e, func(w io.Writer) error {
+			v, err := x.solver.View(ctx, x.out.result)
+			if err != nil {
+				return err
+			}
+			return archive.Export(ctx, w, v)
+		})
+	case ExportLocal:
+		v, err := x.solver.View(ctx, x.out.result)
+		if err != nil {
+			return err
+		}
+		return x.progress.step("copying files", func() error { return writeFolder(ctx, v, e.Dir) })
+	}
+	return fmt.Errorf("unknown output type %q: use image, oci, docker, tar or local", e.Type)
+}
+
+// image records the image, then points the names at it.
+func (x *exporter) image(ctx context.Context) error {
+	err := x.progress.step("writing image "+x.img.ID.String(), func() error {
+		img, err := x.b.Images.Create(ctx, x.config, nil)
+		if err == nil {
+			*x.img = *img
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, name := range x.names {
+		err := x.progress.step("naming to "+name, func() error { return x.b.Images.Tag(ctx, x.img, name) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *exporter) archive(e Export, write func(io.Writer) error) error {
+	w, err := e.Create()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = w.Close() }()
+	return x.progress.step("sending tarball", func() error {
+		if err := write(w); err != nil {
+			return err
+		}
+		return w.Commit()
+	})
+}
+
+// exportProgress shows an export as a vertex of its own, in Docker's words.
+type exportProgress struct {
+	events  solver.Events
+	vertex  bkclient.Vertex
+	started time.Time
+}
+
+func startExport(events solver.Events, kind string) *exportProgress {
+	names := map[string]string{
+		ExportImage: "exporting to image", ExportOCI: "exporting to oci image format", ExportDocker: "exporting to docker image format",
+		ExportTar: "exporting to client tarball", ExportLocal: "exporting to client directory",
+	}
+	p := &exportProgress{events: events, started: time.Now()}
+	p.vertex = bkclient.Vertex{Name: names[kind], Digest: digest.FromString(kind + p.started.String()), Started: &p.started}
+	p.send()
+	return p
+}
+
+func (p *exportProgress) send() {
+	if p.events != nil {
+		v := p.vertex
+		p.events(&solver.Status{Vertexes: []*bkclient.Vertex{&v}})
+	}
+}
+
+func (p *exportProgress) step(name string, do func() error) error {
+	st := bkclient.VertexStatus{ID: name, Vertex: p.vertex.Digest, Name: name, Timestamp: time.Now()}
+	started := st.Timestamp
+	st.Started = &started
+	p.status(st)
+	err := do()
+	done := time.Now()
+	st.Completed, st.Timestamp = &done, done
+	p.status(st)
+	return err
+}
+
+func (p *exportProgress) status(st bkclient.VertexStatus) {
+	if p.events != nil {
+		p.events(&solver.Status{Statuses: []*bkclient.VertexStatus{&st}})
+	}
+}
+
+func (p *exportProgress) end(err error) {
+	now := time.Now()
+	p.vertex.Completed = &now
+	if err != nil {
+		p.vertex.Error = err.Error()
+	}
+	p.send()
+}
+
+func (b *Builder) archives() *archive.Archives {
+	return &archive.Archives{Store: b.Store, Layers: b.Layers, Images: b.Images}
+}

@@ -1,0 +1,190 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/view"
+)
+
+// writeFolder writes a filesystem into a folder of the host, as `--output type=local` does: files belong to the user who
+// builds, what is already there stays unless a file of the same name replaces it, and devices are left out.
+// Nothing is written outside dir, whatever symlinks the image or the folder hold.
+func writeFolder(ctx context.Context, v view.View, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("output folder: %w", err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fmt.Errorf("output folder: %w", err)
+	}
+	defer func() { _ = root.Close() }()
+	w := &folderWriter{ctx: ctx, view: v, root: root, base: "."}
+	if err := w.children("."); err != nil {
+		return fmt.Errorf("write output to %s: %w", dir, err)
+	}
+	return nil
+}
+
+// CopyOut copies the directory at name of a filesystem, with owners and modes, to a new folder of the host; a name that
+// is no directory there gives an empty folder.
+func CopyOut(ctx context.Context, v view.View, name, dir string) (err error) {
+	e, err := v.Lstat(ctx, name)
+	if err != nil || !e.IsDir() {
+		return os.Mkdir(dir, 0o755) //nolint:gosec // as any folder
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	w := &folderWriter{ctx: ctx, view: v, root: root, base: name, owners: true}
+	if err := w.children(name); err != nil {
+		return err
+	}
+	return w.metadata(e)
+}
+
+type folderWriter struct {
+	ctx    context.Context
+	view   view.View
+	root   *os.Root
+	base   string // the directory of the view that root stands for
+	owners bool   // files keep their owners
+}
+
+// place is where an entry goes, relative to root.
+func (w *folderWriter) place(name string) string {
+	if name == w.base {
+		return "."
+	}
+	if w.base == "." {
+		return name
+	}
+	return strings.TrimPrefix(name, w.base+"/")
+}
+
+func (w *folderWriter) children(name string) error {
+	entries, err := w.view.ReadDir(w.ctx, name)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := w.ctx.Err(); err != nil {
+			return err
+		}
+		if err := w.entry(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *folderWriter) entry(e *view.Entry) error {
+	if err := w.makeRoom(e); err != nil {
+		return err
+	}
+	switch {
+	case e.Type == view.TypeDir:
+		return w.dir(e)
+	case e.Hardlink != "":
+		return w.link(e)
+	case e.Type == view.TypeRegular:
+		return w.file(e)
+	case e.Type == view.TypeSymlink:
+		if err := w.root.Symlink(e.Linkname, w.place(e.Path)); err != nil {
+			return err
+		}
+		return w.linkTime(e)
+	}
+	return nil
+}
+
+// link makes a hardlink; a file whose first name is not among what is copied is a file of its own.
+func (w *folderWriter) link(e *view.Entry) error {
+	if w.base == "." || strings.HasPrefix(e.Hardlink, w.base+"/") {
+		return w.root.Link(w.place(e.Hardlink), w.place(e.Path))
+	}
+	return w.file(e)
+}
+
+// makeRoom removes what stands in the way of e. A folder stays where a folder is to be.
+func (w *folderWriter) makeRoom(e *view.Entry) error {
+	info, err := w.root.Lstat(w.place(e.Path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil || (info.IsDir() && e.IsDir()) {
+		return err
+	}
+	return w.root.RemoveAll(w.place(e.Path))
+}
+
+func (w *folderWriter) dir(e *view.Entry) error {
+	if err := w.root.Mkdir(w.place(e.Path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := w.children(e.Path); err != nil {
+		return err
+	}
+	return w.metadata(e)
+}
+
+func (w *folderWriter) file(e *view.Entry) error {
+	src, err := w.view.Open(w.ctx, e.Path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = src.Close() }()
+	dst, err := w.root.OpenFile(w.place(e.Path), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(dst, src)
+	if err := errors.Join(err, dst.Close()); err != nil {
+		return err
+	}
+	return w.metadata(e)
+}
+
+func (w *folderWriter) metadata(e *view.Entry) error {
+	at := w.place(e.Path)
+	if w.owners {
+		if err := w.root.Lchown(at, e.UID, e.GID); err != nil {
+			return err
+		}
+	}
+	if err := w.root.Chmod(at, goMode(e.Mode)); err != nil {
+		return err
+	}
+	return w.root.Chtimes(at, time.Now(), e.ModTime)
+}
+
+// linkTime sets a symlink's own time, which os.Root cannot: the parent is opened inside the root first.
+func (w *folderWriter) linkTime(e *view.Entry) error {
+	at := w.place(e.Path)
+	if w.owners {
+		if err := w.root.Lchown(at, e.UID, e.GID); err != nil {
+			return err
+		}
+	}
+	dir, err := w.root.Open(path.Dir(at))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	ts := unix.NsecToTimespec(e.ModTime.UnixNano())
+	return unix.UtimesNanoAt(int(dir.Fd()), path.Base(at), []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
+}

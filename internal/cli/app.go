@@ -1,0 +1,82 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/store"
+	"github.com/micabuild/mica/internal/userns"
+)
+
+// App is what every command works with: the streams, the global flags, and the store, once it is opened.
+type App struct {
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+
+	root string   // --root
+	args []string // os.Args, to start again with
+
+	Store  *store.Store
+	Layers *layer.Layers
+	Images *image.Images
+}
+
+// Open opens the store. An ordinary user becomes root in a user namespace first, in which the files of images can belong
+// to whom they belong to: Open then does not return, but to a process started anew.
+func (a *App) Open(context.Context) error {
+	if a.Store != nil {
+		return nil
+	}
+	if err := userns.Enter(a.args); err != nil {
+		return err
+	}
+	dir, err := a.storeDir()
+	if err != nil {
+		return err
+	}
+	s, err := store.Open(dir)
+	if err != nil {
+		return err
+	}
+	a.Store = s
+	a.Layers = layer.New(s)
+	a.Images = image.New(s, a.Layers)
+	return nil
+}
+
+func (a *App) storeDir() (string, error) {
+	if a.root != "" {
+		return a.root, nil
+	}
+	return store.DefaultRoot(userns.IsRealRoot())
+}
+
+// collect removes what nothing needs any more, if nobody uses the store just now; else the next prune will.
+func (a *App) collect(ctx context.Context) (err error) {
+	lock, ok, err := a.Store.TrySweep()
+	if err != nil || !ok {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	_, err = a.sweep(ctx)
+	return err
+}
+
+// sweep removes garbage and returns the bytes freed. The caller holds the Sweep lock.
+func (a *App) sweep(ctx context.Context) (int64, error) {
+	records, err := solver.NewCache(a.Store).Records()
+	if err != nil {
+		return 0, err
+	}
+	var keep []digest.Digest
+	for _, r := range records {
+		keep = append(keep, r.Layers()...)
+	}
+	return a.Images.Collect(ctx, keep)
+}

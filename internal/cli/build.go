@@ -1,0 +1,166 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/docker/cli/opts"
+	"github.com/spf13/cobra"
+
+	"github.com/micabuild/mica/internal/build"
+	"github.com/micabuild/mica/internal/sandbox"
+)
+
+// buildFlags are the flags of `docker build` as they were typed.
+type buildFlags struct {
+	file, target, platform, network, iidFile, metadataFile, progress, runtime string
+	tags, buildArgs, labels, addHosts, outputs                                []string
+	noCache, pull, quiet                                                      bool
+}
+
+func newBuildCommand(app *App) *cobra.Command {
+	var f buildFlags
+	cmd := &cobra.Command{
+		Use:     "build [OPTIONS] PATH | -",
+		Short:   "Build an image from a Dockerfile",
+		Args:    requireArgs(1, 1),
+		Aliases: []string{"b"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runBuild(cmd.Context(), app, &f, args[0])
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVarP(&f.file, "file", "f", "", "Name of the Dockerfile (default: PATH/Dockerfile)")
+	fl.StringArrayVarP(&f.tags, "tag", "t", nil, "Name and optionally a tag (format: name:tag)")
+	fl.StringArrayVar(&f.buildArgs, "build-arg", nil, "Set build-time variables")
+	fl.StringArrayVar(&f.labels, "label", nil, "Set metadata for an image")
+	fl.StringArrayVar(&f.addHosts, "add-host", nil, "Add a custom host-to-IP mapping (format: host:ip)")
+	fl.StringArrayVarP(&f.outputs, "output", "o", nil, `Output destination (format: "type=local,dest=path")`)
+	fl.StringVar(&f.target, "target", "", "Set the target build stage to build")
+	fl.StringVar(&f.platform, "platform", "", "Set target platform for build")
+	fl.StringVar(&f.network, "network", "default", "Set the networking mode for the RUN instructions: default, host, none")
+	fl.StringVar(&f.iidFile, "iidfile", "", "Write the image ID to a file")
+	fl.StringVar(&f.metadataFile, "metadata-file", "", "Write build result metadata to a file")
+	fl.StringVar(&f.progress, "progress", "auto", "Set type of progress output (auto, plain, tty, quiet, rawjson)")
+	fl.StringVar(&f.runtime, "runtime", "", "OCI runtime that runs the steps (default: runc, else crun)")
+	fl.BoolVar(&f.noCache, "no-cache", false, "Do not use cache when building the image")
+	fl.BoolVar(&f.pull, "pull", false, "Always attempt to pull all referenced images")
+	fl.BoolVarP(&f.quiet, "quiet", "q", false, "Suppress the build output and print image ID on success")
+	return cmd
+}
+
+func runBuild(ctx context.Context, app *App, f *buildFlags, path string) (err error) {
+	if err := app.Open(ctx); err != nil {
+		return err
+	}
+	o, err := f.options(app)
+	if err != nil {
+		return err
+	}
+	source, cleanup, err := openContext(ctx, app, path, f.file)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cleanup()) }()
+	o.Context = *source
+	host, err := sandbox.NewHost(app.Store, f.runtime)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, host.Close()) }()
+	display, err := startDisplay(ctx, app, f.progressMode())
+	if err != nil {
+		return err
+	}
+	o.Events = display.events
+	b := &build.Builder{Store: app.Store, Layers: app.Layers, Images: app.Images, Host: host}
+	res, err := b.Build(ctx, *o)
+	display.finish()
+	if err != nil {
+		return buildError(app, err)
+	}
+	display.printWarnings()
+	return f.report(app, res)
+}
+
+// options turns the flags into what the build is told.
+func (f *buildFlags) options(app *App) (*build.Options, error) {
+	o := &build.Options{
+		Target: f.target, Platform: f.platform, Network: f.network, AddHosts: f.addHosts,
+		NoCache: f.noCache, Pull: f.pull, Tags: f.tags,
+		// An argument without a value takes the environment's, and is not set when that is not.
+		BuildArgs: opts.ConvertKVStringsToMap(fromEnvironment(f.buildArgs)),
+		Labels:    opts.ConvertKVStringsToMap(f.labels),
+	}
+	for _, name := range proxyArgs {
+		for _, n := range []string{name, strings.ToLower(name)} {
+			if v, ok := os.LookupEnv(n); ok {
+				if _, set := o.BuildArgs[n]; !set {
+					o.BuildArgs[n] = v
+				}
+			}
+		}
+	}
+	for _, s := range f.outputs {
+		e, err := parseOutput(app, s)
+		if err != nil {
+			return nil, err
+		}
+		o.Exports = append(o.Exports, *e)
+	}
+	return o, nil
+}
+
+func fromEnvironment(args []string) []string {
+	var set []string
+	for _, a := range args {
+		if strings.Contains(a, "=") {
+			set = append(set, a)
+		} else if v, ok := os.LookupEnv(a); ok {
+			set = append(set, a+"="+v)
+		}
+	}
+	return set
+}
+
+func (f *buildFlags) progressMode() string {
+	if f.quiet {
+		return "quiet"
+	}
+	return f.progress
+}
+
+// report prints and writes down what the build came to.
+func (f *buildFlags) report(app *App, res *build.Result) error {
+	id := res.Image.ID.String()
+	if f.iidFile != "" {
+		if err := os.WriteFile(f.iidFile, []byte(id), 0o644); err != nil { //nolint:gosec // as docker writes it
+			return fmt.Errorf("write image ID: %w", err)
+		}
+	}
+	if f.metadataFile != "" {
+		meta := map[string]any{
+			"containerimage.config.digest": id,
+			"containerimage.digest":        res.Image.Target.Digest,
+			"containerimage.descriptor":    res.Image.Target,
+		}
+		if len(res.Names) > 0 {
+			meta["image.name"] = strings.Join(res.Names, ",")
+		}
+		data, err := json.MarshalIndent(meta, "", "  ")
+		if err != nil {
+			return fmt.Errorf("write metadata: %w", err)
+		}
+		if err := os.WriteFile(f.metadataFile, data, 0o644); err != nil { //nolint:gosec // as docker writes it
+			return fmt.Errorf("write metadata: %w", err)
+		}
+	}
+	if f.quiet {
+		fmt.Fprintln(app.Stdout, id)
+	}
+	return nil
+}

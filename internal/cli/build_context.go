@@ -1,0 +1,124 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/micabuild/mica/internal/build"
+)
+
+// maxDockerfile bounds a Dockerfile on stdin.
+const maxDockerfile = 2 << 20
+
+// openContext finds out what PATH means: a folder, an archive, or with "-" a Dockerfile or an archive on stdin.
+// cleanup removes what was spooled.
+func openContext(ctx context.Context, app *App, path, dockerfile string) (_ *build.Context, cleanup func() error, err error) {
+	none := func() error { return nil }
+	switch {
+	case path == "-":
+		if dockerfile == "-" {
+			return nil, nil, errors.New("invalid argument: can't use stdin for both build context and dockerfile")
+		}
+		return contextFromStdin(ctx, app, dockerfile)
+	case strings.Contains(path, "://") || strings.HasPrefix(path, "git@"):
+		return nil, nil, fmt.Errorf("unable to prepare context: %s: remote contexts are not supported", path)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, nil, fmt.Errorf("unable to prepare context: path %q not found", path)
+		}
+		return nil, nil, fmt.Errorf("unable to prepare context: %w", err)
+	}
+	if !info.IsDir() {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, nil, fmt.Errorf("unable to prepare context: %w", err)
+		}
+		defer func() { _ = f.Close() }()
+		in := bufio.NewReader(f)
+		if !isArchive(in) {
+			return nil, nil, fmt.Errorf("unable to prepare context: %s is neither a folder nor an archive", path)
+		}
+		return spoolArchive(app, in, dockerfile)
+	}
+	c := &build.Context{Dir: path}
+	switch dockerfile {
+	case "":
+		c.Dockerfile = filepath.Join(path, "Dockerfile")
+	case "-":
+		if c.Inline, err = readDockerfile(app.Stdin); err != nil {
+			return nil, nil, err
+		}
+	default:
+		c.Dockerfile = dockerfile
+	}
+	return c, none, nil
+}
+
+func contextFromStdin(_ context.Context, app *App, dockerfile string) (*build.Context, func() error, error) {
+	in := bufio.NewReader(app.Stdin)
+	if isArchive(in) {
+		return spoolArchive(app, in, dockerfile)
+	}
+	if dockerfile != "" {
+		return nil, nil, errors.New("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles")
+	}
+	text, err := readDockerfile(in)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &build.Context{Inline: text}, func() error { return nil }, nil
+}
+
+func readDockerfile(r io.Reader) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(r, maxDockerfile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read Dockerfile from stdin: %w", err)
+	}
+	if len(text) > maxDockerfile {
+		return nil, fmt.Errorf("read Dockerfile from stdin: it is larger than %d bytes", maxDockerfile)
+	}
+	if len(text) == 0 {
+		return nil, errors.New("read Dockerfile from stdin: it is empty")
+	}
+	return text, nil
+}
+
+// spoolArchive writes an archive to a temporary folder, for it is read more than once.
+func spoolArchive(app *App, in io.Reader, dockerfile string) (*build.Context, func() error, error) {
+	tmp, err := app.Store.TempDir("context")
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := spool(build.SpoolName(tmp.Path), in); err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("read build context: %w", err), tmp.Remove())
+	}
+	return &build.Context{Archive: tmp.Path, Dockerfile: dockerfile}, tmp.Remove, nil
+}
+
+func spool(path string, in io.Reader) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, in)
+	return errors.Join(err, f.Close())
+}
+
+// isArchive tells an archive from text by its first bytes: gzip, bzip2, xz, zstd, or a tar header's magic.
+func isArchive(in *bufio.Reader) bool {
+	head, _ := in.Peek(512)
+	for _, magic := range []string{"\x1f\x8b\x08", "BZh", "\xfd7zXZ\x00", "\x28\xb5\x2f\xfd"} {
+		if strings.HasPrefix(string(head), magic) {
+			return true
+		}
+	}
+	return len(head) == 512 && string(head[257:262]) == "ustar"
+}

@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	bkclient "github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/solver/errdefs"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/progress/progressui"
+
+	"github.com/micabuild/mica/internal/solver"
+)
+
+// progressDisplay is BuildKit's own progress display, fed by a build.
+type progressDisplay struct {
+	out    io.Writer
+	mode   progressui.DisplayMode
+	ch     chan *solver.Status
+	closed chan struct{}
+
+	mu       sync.Mutex
+	done     bool
+	warnings []bkclient.VertexWarning
+}
+
+// startDisplay shows progress on stderr: mode is auto, plain, tty, quiet or rawjson.
+func startDisplay(ctx context.Context, app *App, mode string) (*progressDisplay, error) {
+	switch mode {
+	case "auto", "plain", "tty", "quiet", "rawjson":
+	default:
+		return nil, fmt.Errorf("invalid progress mode %q: use auto, plain, tty, quiet or rawjson", mode)
+	}
+	d := &progressDisplay{
+		out: app.Stderr, mode: progressui.DisplayMode(mode),
+		ch: make(chan *solver.Status, 64), closed: make(chan struct{}),
+	}
+	ui, err := progressui.NewDisplay(app.Stderr, d.mode)
+	if err != nil {
+		return nil, fmt.Errorf("progress mode %s: %w", mode, err)
+	}
+	go func() {
+		defer close(d.closed)
+		// The display ends with its channel, not with the build's context: what was under way is still shown.
+		warnings, _ := ui.UpdateFrom(context.WithoutCancel(ctx), d.ch)
+		d.warnings = warnings
+	}()
+	return d, nil
+}
+
+// events is the build's solver.Events. After finish nothing is taken any more.
+func (d *progressDisplay) events(st *solver.Status) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.done {
+		d.ch <- st
+	}
+}
+
+// finish waits until everything is shown.
+func (d *progressDisplay) finish() {
+	d.mu.Lock()
+	d.done = true
+	d.mu.Unlock()
+	close(d.ch)
+	<-d.closed
+}
+
+// printWarnings lists what the linter found, as `docker build` does after the progress.
+func (d *progressDisplay) printWarnings() {
+	if len(d.warnings) == 0 || d.mode == progressui.QuietMode || d.mode == progressui.RawJSONMode {
+		return
+	}
+	noun := "warning"
+	if len(d.warnings) > 1 {
+		noun = "warnings"
+	}
+	fmt.Fprintf(d.out, "\n %d %s found:\n", len(d.warnings), noun)
+	slices.SortStableFunc(d.warnings, func(a, b bkclient.VertexWarning) int { return line(a.Range) - line(b.Range) })
+	for _, w := range d.warnings {
+		fmt.Fprintf(d.out, " - %s\n", w.Short)
+	}
+}
+
+func line(r []*pb.Range) int {
+	if len(r) == 0 {
+		return 0
+	}
+	return int(r[0].Start.Line)
+}
+
+// buildError shows the lines of the Dockerfile that a build failed on, and returns the error for the last line.
+func buildError(app *App, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	sources := errdefs.Sources(err)
+	for _, s := range sources {
+		if printErr := s.Print(app.Stderr); printErr != nil {
+			return errors.Join(err, printErr)
+		}
+	}
+	if at := position(sources); at != "" && !strings.Contains(err.Error(), at) {
+		return fmt.Errorf("failed to build: %s: %w", at, err)
+	}
+	return fmt.Errorf("failed to build: %w", err)
+}
+
+// position is where in the Dockerfile the build failed: "Dockerfile:3".
+func position(sources []*errdefs.Source) string {
+	if len(sources) == 0 || sources[len(sources)-1].Info == nil {
+		return ""
+	}
+	s := sources[len(sources)-1]
+	if n := line(s.Ranges); n > 0 {
+		return fmt.Sprintf("%s:%d", s.Info.Filename, n)
+	}
+	return ""
+}
+
+// proxyArgs are the build arguments that every Dockerfile has without ARG; like docker, mica takes them from the
+// environment. They reach processes but neither the image nor the cache key.
+var proxyArgs = []string{"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"}

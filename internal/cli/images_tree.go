@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/containerd/platforms"
+	"github.com/docker/cli/cli/command/formatter/tabwriter"
+	"github.com/docker/go-units"
+
+	"github.com/micabuild/mica/internal/image"
+)
+
+// printTree shows each image with its platform and, below it, its layers, newest first, with what made them.
+func printTree(ctx context.Context, app *App, images []*image.Image, noTrunc bool) error {
+	w := tabwriter.NewWriter(app.Stdout, 10, 1, 3, ' ', 0)
+	fmt.Fprintln(w, "IMAGE\tID\tSIZE\tCREATED BY")
+	for i, img := range images {
+		if i > 0 {
+			fmt.Fprintln(w, "\t\t\t")
+		}
+		names := img.Names
+		if len(names) == 0 {
+			names = []string{"<untagged>"}
+		}
+		id := img.ShortID()
+		if noTrunc {
+			id = img.ID.String()
+		}
+		for _, n := range names {
+			fmt.Fprintf(w, "%s\t%s\t%s\t\n", n, id, units.HumanSizeWithPrecision(float64(img.Size), 3))
+		}
+		fmt.Fprintf(w, "└─ %s\t\t\t\n", platforms.Format(img.Config.Platform))
+		if err := printLayers(ctx, app, w, img, noTrunc); err != nil {
+			return err
+		}
+	}
+	return w.Flush()
+}
+
+func printLayers(ctx context.Context, app *App, w *tabwriter.Writer, img *image.Image, noTrunc bool) error {
+	history, err := app.Images.History(ctx, img)
+	if err != nil {
+		return err
+	}
+	chain := img.Chain()
+	var by []string
+	for i, h := range img.Config.History {
+		if !h.EmptyLayer {
+			by = append(by, history[len(history)-1-i].CreatedBy)
+		}
+	}
+	for i := len(chain) - 1; i >= 0; i-- {
+		l, err := app.Layers.Get(chain[i])
+		if err != nil {
+			return err
+		}
+		branch := "├─"
+		if i == 0 {
+			branch = "└─"
+		}
+		id, made := chain[i].Encoded()[:12], ""
+		if i < len(by) {
+			made = strings.ReplaceAll(by[i], "\t", " ")
+		}
+		if noTrunc {
+			id = chain[i].String()
+		} else {
+			made = ellipsis(made, 60)
+		}
+		fmt.Fprintf(w, "   %s layer\t%s\t%s\t%s\n", branch, id, units.HumanSizeWithPrecision(float64(l.Size), 3), made)
+	}
+	return nil
+}

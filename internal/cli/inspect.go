@@ -1,0 +1,130 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"text/template"
+	"time"
+
+	"github.com/docker/cli/templates"
+	imagetypes "github.com/moby/moby/api/types/image"
+	"github.com/spf13/cobra"
+
+	"github.com/micabuild/mica/internal/image"
+)
+
+func newInspectCommand(app *App) *cobra.Command {
+	return inspectCommand(app, "inspect [OPTIONS] NAME|ID [NAME|ID...]", "Return low-level information on images", "object")
+}
+
+func newImageInspectCommand(app *App) *cobra.Command {
+	return inspectCommand(app, "inspect [OPTIONS] IMAGE [IMAGE...]", "Display detailed information on one or more images", "image")
+}
+
+func inspectCommand(app *App, use, short, noun string) *cobra.Command {
+	var format, kind string
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: requireArgs(1, -1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if kind != "" && kind != "image" {
+				return fmt.Errorf("%q is not a valid value for --type: mica has images", kind)
+			}
+			return runInspect(cmd.Context(), app, format, noun, args)
+		},
+	}
+	cmd.Flags().StringVarP(&format, "format", "f", "", `Format output: "json" or a Go template`)
+	if noun == "object" {
+		cmd.Flags().StringVar(&kind, "type", "", "Only inspect objects of the given type: image")
+	}
+	return cmd
+}
+
+// runInspect prints what it finds, and then what it did not find.
+func runInspect(ctx context.Context, app *App, format, noun string, refs []string) error {
+	var tmpl *template.Template
+	if format != "" && format != "json" {
+		var err error
+		if tmpl, err = templates.Parse(format); err != nil {
+			return &exitError{64, fmt.Errorf("template parsing error: %w", err)}
+		}
+	}
+	if err := app.Open(ctx); err != nil {
+		return err
+	}
+	var found []*imagetypes.InspectResponse
+	var errs []error
+	for _, ref := range refs {
+		img, err := app.Images.Find(ctx, ref)
+		var missing *image.NotFoundError
+		switch {
+		case errors.As(err, &missing):
+			errs = append(errs, fmt.Errorf("Error: No such %s: %s", noun, ref)) //nolint:staticcheck // Docker's words
+		case err != nil:
+			errs = append(errs, fmt.Errorf("Error: %w", err)) //nolint:staticcheck // as above
+		default:
+			found = append(found, inspectResponse(img))
+		}
+	}
+	if err := printInspect(app, found, format, tmpl); err != nil {
+		return err
+	}
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	return nil
+}
+
+func printInspect(app *App, found []*imagetypes.InspectResponse, format string, tmpl *template.Template) error {
+	var buf bytes.Buffer
+	switch {
+	case tmpl != nil:
+		for _, r := range found {
+			if err := tmpl.Option("missingkey=error").Execute(&buf, r); err != nil {
+				return &exitError{1, fmt.Errorf("template parsing error: %w", err)}
+			}
+			buf.WriteByte('\n')
+		}
+	case format == "json":
+		enc := json.NewEncoder(&buf)
+		if err := enc.Encode(found); err != nil {
+			return err
+		}
+	case len(found) == 0:
+		buf.WriteString("[]\n")
+	default:
+		enc := json.NewEncoder(&buf)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "    ")
+		if err := enc.Encode(found); err != nil {
+			return err
+		}
+	}
+	_, err := app.Stdout.Write(buf.Bytes())
+	return err
+}
+
+// inspectResponse is an image under Docker's field names.
+func inspectResponse(img *image.Image) *imagetypes.InspectResponse {
+	c := img.Config
+	r := &imagetypes.InspectResponse{
+		ID: img.ID.String(), RepoTags: []string{}, RepoDigests: []string{},
+		Author: c.Author, Architecture: c.Architecture, Variant: c.Variant, Os: c.OS, OsVersion: c.OSVersion,
+		Size: img.Size, Config: &c.Config,
+		RootFS:   imagetypes.RootFS{Type: "layers"},
+		Metadata: imagetypes.Metadata{LastTagTime: img.Tagged},
+	}
+	r.RepoTags = append(r.RepoTags, img.Names...)
+	if c.Created != nil {
+		r.Created = c.Created.Format(time.RFC3339Nano)
+	}
+	for _, id := range img.Chain() {
+		r.RootFS.Layers = append(r.RootFS.Layers, id.String())
+	}
+	if n := len(c.History); n > 0 {
+		r.Comment = c.History[n-1].Comment
+	}
+	return r
+}

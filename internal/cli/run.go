@@ -1,0 +1,295 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	ossignal "os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/docker/cli/opts"
+	"github.com/moby/sys/signal"
+	"github.com/spf13/cobra"
+
+	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/store"
+	"github.com/micabuild/mica/internal/union"
+)
+
+// runFlags are the flags of docker run that have a meaning for a process in the foreground.
+type runFlags struct {
+	interactive, tty, readOnly, privileged, sigProxy                   bool
+	workdir, user, entrypoint, network, name, hostname, runtime        string
+	stopSignal                                                         string
+	env, envFiles, volumes, tmpfs, capAdd, capDrop, addHosts, groupAdd []string
+	entrypointSet                                                      bool
+}
+
+func newRunCommand(app *App) *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run [OPTIONS] IMAGE [COMMAND] [ARG...]",
+		Short: "Run a command in a new container, in the foreground; the container is removed when it ends",
+		Args:  requireArgs(1, -1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.entrypointSet = cmd.Flags().Changed("entrypoint")
+			return runRun(cmd.Context(), app, &f, args)
+		},
+	}
+	fl := cmd.Flags()
+	fl.SetInterspersed(false)
+	fl.Bool("rm", true, "Automatically remove the container when it exits (mica always does)")
+	fl.BoolVarP(&f.interactive, "interactive", "i", false, "Keep STDIN open")
+	fl.BoolVarP(&f.tty, "tty", "t", false, "Allocate a pseudo-TTY")
+	fl.StringArrayVarP(&f.env, "env", "e", nil, "Set environment variables")
+	fl.StringArrayVar(&f.envFiles, "env-file", nil, "Read in a file of environment variables")
+	fl.StringArrayVarP(&f.volumes, "volume", "v", nil, "Bind mount a volume (format: host-path:path[:ro])")
+	fl.StringVarP(&f.workdir, "workdir", "w", "", "Working directory inside the container")
+	fl.StringVarP(&f.user, "user", "u", "", "Username or UID (format: <name|uid>[:<group|gid>])")
+	fl.StringArrayVar(&f.groupAdd, "group-add", nil, "Add additional groups to join")
+	fl.StringVar(&f.entrypoint, "entrypoint", "", "Overwrite the default ENTRYPOINT of the image")
+	fl.StringVar(&f.network, "network", "host", "Connect the container to a network: host, none")
+	fl.BoolVar(&f.readOnly, "read-only", false, "Mount the container's root filesystem as read only")
+	fl.StringArrayVar(&f.tmpfs, "tmpfs", nil, "Mount a tmpfs directory (format: path[:options])")
+	fl.StringArrayVar(&f.capAdd, "cap-add", nil, "Add Linux capabilities")
+	fl.StringArrayVar(&f.capDrop, "cap-drop", nil, "Drop Linux capabilities")
+	fl.StringArrayVar(&f.addHosts, "add-host", nil, "Add a custom host-to-IP mapping (host:ip)")
+	fl.BoolVar(&f.privileged, "privileged", false, "Give extended privileges to this container")
+	fl.StringVar(&f.name, "name", "", "Assign a name to the container: its hostname, where none is given")
+	fl.StringVarP(&f.hostname, "hostname", "h", "", "Container host name")
+	fl.StringVar(&f.stopSignal, "stop-signal", "", "Signal to stop the container")
+	fl.BoolVar(&f.sigProxy, "sig-proxy", true, "Proxy received signals to the process")
+	fl.StringVar(&f.runtime, "runtime", "", "OCI runtime to use (default: runc, else crun)")
+	fl.Bool("help", false, "Print usage")
+	return cmd
+}
+
+// runRun runs a process and ends with its exit code; 125 for what goes wrong before, 126 and 127 as a shell.
+func runRun(ctx context.Context, app *App, f *runFlags, args []string) error {
+	err := f.run(ctx, app, args)
+	var exit *sandbox.ExitError
+	var start *sandbox.StartError
+	var done *exitError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &exit):
+		return &exitError{code: exit.Code}
+	case errors.As(err, &start):
+		return &exitError{start.Code, fmt.Errorf("mica: %w", err)}
+	case errors.As(err, &done):
+		return err
+	}
+	return &exitError{125, fmt.Errorf("mica: %w.\nSee 'mica run --help'", err)}
+}
+
+func (f *runFlags) run(ctx context.Context, app *App, args []string) (err error) {
+	if f.tty && f.interactive && !isTerminal(app.Stdin) {
+		return &exitError{1, errorText("the input device is not a TTY")}
+	}
+	if err := app.Open(ctx); err != nil {
+		return err
+	}
+	use, err := app.Store.Use(ctx)
+	if err != nil {
+		return err
+	}
+	img, hold, err := f.image(ctx, app, args[0])
+	// The image is held by itself from here on: a long run does not keep others from pruning.
+	if err := errors.Join(err, use.Unlock()); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, hold.Unlock()) }()
+	host, err := sandbox.NewHost(app.Store, f.runtime)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, host.Close()) }()
+	tmp, err := app.Store.TempDir("container")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tmp.Remove()) }()
+	p, err := f.process(ctx, app, img, args[1:], tmp.Path)
+	if err != nil {
+		return err
+	}
+	signals := make(chan os.Signal, 16)
+	if f.sigProxy {
+		// While the process runs, what a user or supervisor sends is for it: it decides when to end.
+		ossignal.Reset(syscall.SIGINT, syscall.SIGTERM)
+		ossignal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+		defer ossignal.Stop(signals)
+	}
+	p.Signals = f.translate(img, signals)
+	return host.Run(ctx, p)
+}
+
+// image finds the image and keeps it from being removed.
+func (f *runFlags) image(ctx context.Context, app *App, ref string) (*image.Image, *store.Lock, error) {
+	img, err := app.Images.Find(ctx, ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	hold, err := app.Images.Hold(ctx, img)
+	return img, hold, err
+}
+
+// translate gives the process the image's own stop signal for SIGTERM, as docker stop would.
+func (f *runFlags) translate(img *image.Image, in <-chan os.Signal) <-chan os.Signal {
+	name := f.stopSignal
+	if name == "" {
+		name = img.Config.Config.StopSignal
+	}
+	stop, err := signal.ParseSignal(name)
+	if name == "" || err != nil {
+		return in
+	}
+	out := make(chan os.Signal, cap(in))
+	go func() {
+		for sig := range in {
+			if sig == syscall.SIGTERM {
+				sig = stop
+			}
+			out <- sig
+		}
+	}()
+	return out
+}
+
+// process is what the flags and the image's config come to.
+func (f *runFlags) process(ctx context.Context, app *App, img *image.Image, args []string, dir string) (*sandbox.Process, error) {
+	config := img.Config.Config
+	command, err := f.command(img, args)
+	if err != nil {
+		return nil, err
+	}
+	env, err := f.environment(config.Env)
+	if err != nil {
+		return nil, err
+	}
+	p := &sandbox.Process{
+		Args: command, Env: env, Cwd: first(f.workdir, config.WorkingDir), User: first(f.user, config.User),
+		Groups: f.groupAdd, ReadOnlyRoot: f.readOnly, WritableHosts: true, Privileged: f.privileged,
+		CapAdd: f.capAdd, CapDrop: f.capDrop, Hostname: first(f.hostname, f.name, containerID()),
+		TTY: f.tty, Stdout: app.Stdout, Stderr: app.Stderr,
+	}
+	if f.workdir != "" && !filepath.IsAbs(f.workdir) {
+		return nil, fmt.Errorf("the working directory %q is invalid, it needs to be an absolute path", f.workdir)
+	}
+	if f.interactive || f.tty {
+		p.Stdin = app.Stdin
+	}
+	switch f.network {
+	case "host", "default":
+	case "none":
+		p.Network = sandbox.NetworkNone
+	default:
+		return nil, fmt.Errorf("network %q is not supported: use host or none", f.network)
+	}
+	for _, h := range f.addHosts {
+		name, ip, ok := strings.Cut(h, ":")
+		if !ok || name == "" || ip == "" {
+			return nil, fmt.Errorf("bad format for add-host: %q", h)
+		}
+		p.ExtraHosts = append(p.ExtraHosts, sandbox.ExtraHost{Host: name, IP: strings.Trim(ip, "[]")})
+	}
+	if p.Root, err = rootOptions(ctx, app, img, dir); err != nil {
+		return nil, err
+	}
+	return p, f.addMounts(ctx, app, img, p, dir)
+}
+
+func first(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// containerID is what docker would call the container: twelve hexadecimal digits.
+func containerID() string {
+	var b [6]byte
+	_, _ = rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// command is ENTRYPOINT and CMD, either replaced by what was typed; a new entrypoint clears CMD.
+func (f *runFlags) command(img *image.Image, args []string) ([]string, error) {
+	entrypoint, cmd := img.Config.Config.Entrypoint, img.Config.Config.Cmd
+	if f.entrypointSet {
+		entrypoint, cmd = nil, nil
+		if f.entrypoint != "" {
+			entrypoint = []string{f.entrypoint}
+		}
+	}
+	if len(args) > 0 {
+		cmd = args
+	}
+	command := append(append([]string(nil), entrypoint...), cmd...)
+	if len(command) == 0 {
+		return nil, errors.New("no command specified")
+	}
+	return command, nil
+}
+
+// environment is the image's, then --env-file, then -e; a name alone takes the value of mica's own environment.
+func (f *runFlags) environment(base []string) ([]string, error) {
+	set, err := opts.ReadKVEnvStrings(f.envFiles, f.env)
+	if err != nil {
+		return nil, err
+	}
+	env := append([]string(nil), base...)
+	if !hasEnv(env, "PATH") {
+		env = append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	}
+	if f.tty && !hasEnv(env, "TERM") {
+		env = append(env, "TERM=xterm")
+	}
+	for _, kv := range set {
+		name, _, ok := strings.Cut(kv, "=")
+		kept := env[:0:0]
+		for _, e := range env {
+			if !strings.HasPrefix(e, name+"=") {
+				kept = append(kept, e)
+			}
+		}
+		env = kept
+		if ok {
+			env = append(env, kv)
+		}
+	}
+	return env, nil
+}
+
+func hasEnv(env []string, name string) bool {
+	for _, e := range env {
+		if strings.HasPrefix(e, name+"=") {
+			return true
+		}
+	}
+	return false
+}
+
+// rootOptions is the image's root filesystem with an upper directory of the container's own.
+func rootOptions(ctx context.Context, app *App, img *image.Image, dir string) (union.Options, error) {
+	trees, err := app.Layers.Trees(ctx, img.Chain())
+	if err != nil {
+		return union.Options{}, err
+	}
+	u := union.Options{Lowers: trees, Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work")}
+	for _, d := range []string{u.Upper, u.Work} {
+		if err := os.Mkdir(d, 0o755); err != nil { //nolint:gosec // becomes the root directory
+			return u, fmt.Errorf("prepare root filesystem: %w", err)
+		}
+	}
+	return u, nil
+}

@@ -1,0 +1,250 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/docker/cli/cli/command/formatter"
+	"github.com/docker/cli/cli/command/formatter/tabwriter"
+	"github.com/docker/cli/templates"
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+
+	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/userns"
+)
+
+// Version is set when mica is linked.
+var Version = "dev"
+
+type versionInfo struct {
+	Version, GoVersion, GitCommit, Os, Arch string
+}
+
+func newVersionCommand(app *App) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use: "version [OPTIONS]", Short: "Show the mica version information", Args: requireArgs(0, 0),
+		RunE: func(*cobra.Command, []string) error { return runVersion(app, format) },
+	}
+	cmd.Flags().StringVarP(&format, "format", "f", "", `Format output: "json" or a Go template`)
+	return cmd
+}
+
+func runVersion(app *App, format string) error {
+	v := versionInfo{Version: Version, GoVersion: runtime.Version(), Os: runtime.GOOS, Arch: runtime.GOARCH}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				v.GitCommit = s.Value
+			}
+		}
+	}
+	if format != "" {
+		return printTemplate(app, format, struct{ Client versionInfo }{v})
+	}
+	fmt.Fprintf(app.Stdout, "Client:\n Version:           %s\n Go version:        %s\n", v.Version, v.GoVersion)
+	if v.GitCommit != "" {
+		fmt.Fprintf(app.Stdout, " Git commit:        %s\n", v.GitCommit)
+	}
+	fmt.Fprintf(app.Stdout, " OS/Arch:           %s/%s\n", v.Os, v.Arch)
+	return nil
+}
+
+// printTemplate prints one value by "json" or a template.
+func printTemplate(app *App, format string, value any) error {
+	if format == formatter.JSONFormatKey {
+		format = formatter.JSONFormat
+	}
+	tmpl, err := templates.Parse(format)
+	if err != nil {
+		return &exitError{64, fmt.Errorf("template parsing error: %w", err)}
+	}
+	if err := tmpl.Execute(app.Stdout, value); err != nil {
+		return &exitError{64, fmt.Errorf("template parsing error: %w", err)}
+	}
+	fmt.Fprintln(app.Stdout)
+	return nil
+}
+
+type systemInfo struct {
+	ServerVersion  string // under Docker's names, though there is no server
+	DockerRootDir  string
+	Images         int
+	Driver         string
+	DefaultRuntime string
+	OSType         string
+	Architecture   string
+	NCPU           int
+	Rootless       bool
+	SingleID       bool
+}
+
+func newInfoCommand(app *App) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use: "info [OPTIONS]", Short: "Display system-wide information", Args: requireArgs(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return runInfo(cmd.Context(), app, format) },
+	}
+	cmd.Flags().StringVarP(&format, "format", "f", "", `Format output: "json" or a Go template`)
+	return cmd
+}
+
+func runInfo(ctx context.Context, app *App, format string) error {
+	if err := app.Open(ctx); err != nil {
+		return err
+	}
+	images, err := app.Images.List(ctx)
+	if err != nil && images == nil {
+		return err
+	}
+	i := systemInfo{
+		ServerVersion: Version, DockerRootDir: app.Store.Root(), Images: len(images), Driver: "overlay",
+		OSType: runtime.GOOS, Architecture: runtime.GOARCH, NCPU: runtime.NumCPU(),
+		Rootless: !userns.IsRealRoot(), SingleID: userns.SingleID(), DefaultRuntime: "none",
+	}
+	for _, name := range []string{"crun", "runc"} {
+		if _, err := exec.LookPath(name); err == nil {
+			i.DefaultRuntime = name
+		}
+	}
+	if format != "" {
+		return printTemplate(app, format, i)
+	}
+	w := tabwriter.NewWriter(app.Stdout, 0, 1, 1, ' ', 0)
+	fmt.Fprintf(w, "mica version: %s\nImages: %d\nStore: %s\nStorage driver: %s\nOCI runtime: %s\nOS/Arch: %s/%s\nCPUs: %d\nRootless: %t\n",
+		i.ServerVersion, i.Images, i.DockerRootDir, i.Driver, i.DefaultRuntime, i.OSType, i.Architecture, i.NCPU, i.Rootless)
+	if i.SingleID {
+		fmt.Fprintln(w, "User ids: only your own; add ranges to /etc/subuid and /etc/subgid to keep the owners of files")
+	}
+	return w.Flush()
+}
+
+func newSystemDfCommand(app *App) *cobra.Command {
+	var format string
+	var verbose bool
+	cmd := &cobra.Command{
+		Use: "df [OPTIONS]", Short: "Show disk usage", Args: requireArgs(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return runSystemDf(cmd.Context(), app, format, verbose) },
+	}
+	cmd.Flags().StringVar(&format, "format", "", `Format output: "table", "json" or a Go template`)
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "Show detailed information on space usage")
+	return cmd
+}
+
+// usageRow is a line of `docker system df`.
+type usageRow struct {
+	Type               string
+	TotalCount, Active int
+	Size, Reclaimable  string
+}
+
+func runSystemDf(ctx context.Context, app *App, format string, verbose bool) error {
+	if err := app.Open(ctx); err != nil {
+		return err
+	}
+	rows, err := usageRows(ctx, app)
+	if err != nil {
+		return err
+	}
+	if verbose {
+		return printUsageVerbose(ctx, app)
+	}
+	switch format {
+	case "", formatter.TableFormatKey:
+		w := tabwriter.NewWriter(app.Stdout, 10, 1, 3, ' ', 0)
+		fmt.Fprintln(w, "TYPE\tTOTAL\tACTIVE\tSIZE\tRECLAIMABLE")
+		for _, r := range rows {
+			fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\n", r.Type, r.TotalCount, r.Active, r.Size, r.Reclaimable)
+		}
+		return w.Flush()
+	case formatter.JSONFormatKey:
+		enc := json.NewEncoder(app.Stdout)
+		for _, r := range rows {
+			if err := enc.Encode(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, r := range rows {
+		if err := printTemplate(app, format, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func usageRows(ctx context.Context, app *App) ([]usageRow, error) {
+	u, err := app.Images.DiskUsage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	records, err := solver.NewCache(app.Store).Records()
+	if err != nil {
+		return nil, err
+	}
+	images, _ := app.Images.List(ctx)
+	used := map[string]bool{}
+	for _, img := range images {
+		for _, id := range img.Chain() {
+			used[id.String()] = true
+		}
+	}
+	active := 0
+	sizes := newCacheSizes(app, records)
+	total := sizes.total
+	for _, r := range records {
+		if allUsed(r, used) {
+			active++
+		}
+	}
+	for id := range used {
+		total -= sizes.size[id] // what an image has is counted with the images
+	}
+	return []usageRow{
+		newUsageRow("Images", u.Total, u.Active, u.Size, u.Reclaimable, true),
+		newUsageRow("Build Cache", len(records), active, total, total, false),
+	}, nil
+}
+
+// newUsageRow formats sizes as docker does; images have a percentage.
+func newUsageRow(kind string, total, active int, size, reclaimable int64, percent bool) usageRow {
+	r := usageRow{
+		Type: kind, TotalCount: total, Active: active,
+		Size: units.HumanSize(float64(size)), Reclaimable: units.HumanSize(float64(reclaimable)),
+	}
+	if percent && size > 0 {
+		r.Reclaimable += fmt.Sprintf(" (%v%%)", reclaimable*100/size)
+	}
+	return r
+}
+
+// printUsageVerbose lists every image and every record of the build cache.
+func printUsageVerbose(ctx context.Context, app *App) error {
+	images, err := app.Images.List(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(app.Stdout, "Images space usage:\n\n")
+	if err := formatter.ImageWrite(formatter.ImageContext{Context: formatter.Context{
+		Output: app.Stdout, Format: formatter.NewImageFormat(formatter.TableFormatKey, false, false), Trunc: true,
+	}}, summaries(images)); err != nil {
+		return err
+	}
+	records, err := solver.NewCache(app.Store).Records()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(app.Stdout, "\nBuild cache usage: %s\n\n", units.HumanSize(float64(newCacheSizes(app, records).total)))
+	w := tabwriter.NewWriter(app.Stdout, 10, 1, 3, ' ', 0)
+	fmt.Fprintln(w, "CACHE ID\tDESCRIPTION\tLAST USED")
+	for _, r := range records {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", r.Key.Encoded()[:12], ellipsis(r.Name, 60), r.Used.Format("2006-01-02 15:04:05"))
+	}
+	return w.Flush()
+}

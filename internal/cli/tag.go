@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/distribution/reference"
+	"github.com/spf13/cobra"
+
+	"github.com/micabuild/mica/internal/image"
+)
+
+func newTagCommand(app *App) *cobra.Command {
+	return &cobra.Command{
+		Use:   "tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
+		Short: "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
+		Args:  requireArgs(2, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runTag(cmd.Context(), app, args[0], args[1])
+		},
+	}
+}
+
+func runTag(ctx context.Context, app *App, source, target string) error {
+	if _, err := reference.ParseNormalizedNamed(target); err != nil {
+		return fmt.Errorf("Error parsing reference: %q is not a valid repository/tag: %w", target, err) //nolint:staticcheck // Docker's words
+	}
+	if err := app.Open(ctx); err != nil {
+		return err
+	}
+	img, err := app.Images.Find(ctx, source)
+	if err != nil {
+		var invalid *image.InvalidReferenceError
+		if errors.As(err, &invalid) {
+			return fmt.Errorf("Error parsing reference: %q is not a valid repository/tag: %w", source, invalid.Err) //nolint:staticcheck // as above
+		}
+		return err
+	}
+	return app.Images.Tag(ctx, img, target)
+}

@@ -1,0 +1,170 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/store"
+)
+
+// NotFoundError says, in Docker's words, that there is no such image.
+type NotFoundError struct{ Ref string }
+
+func (e *NotFoundError) Error() string { return "No such image: " + e.Ref }
+
+// AmbiguousError says that several IDs begin as was typed.
+type AmbiguousError struct{ Prefix string }
+
+func (e *AmbiguousError) Error() string {
+	return "multiple IDs found with provided prefix: " + e.Prefix
+}
+
+// InvalidReferenceError says that what was typed can be neither a name nor an ID.
+type InvalidReferenceError struct {
+	Ref string
+	Err error
+}
+
+func (e *InvalidReferenceError) Error() string {
+	return fmt.Sprintf("invalid reference %q: %s", e.Ref, e.Err)
+}
+func (e *InvalidReferenceError) Unwrap() error { return e.Err }
+
+// Find looks an image up as Docker does: by name (the tag defaults to latest), name with digest, ID, or a prefix of one
+// ID. A name wins over an ID that begins alike.
+func (s *Images) Find(ctx context.Context, ref string) (*Image, error) {
+	target, err := s.resolve(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	img, err := s.load(target)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", ref, err)
+	}
+	return s.withNames(img)
+}
+
+// resolve is Find without reading the image, so that a damaged one can be found, too.
+func (s *Images) resolve(_ context.Context, ref string) (ocispec.Descriptor, error) {
+	var none ocispec.Descriptor
+	parsed, err := reference.ParseAnyReference(ref)
+	if err != nil {
+		return none, &InvalidReferenceError{ref, err}
+	}
+	named, ok := parsed.(reference.Named)
+	if !ok {
+		if d, ok := parsed.(reference.Digested); ok {
+			return s.byDigest(d.Digest(), ref)
+		}
+		return none, &NotFoundError{ref}
+	}
+	tagged := reference.TagNameOnly(named)
+	if d, ok := named.(reference.Digested); ok {
+		return s.byNameAndDigest(named, d.Digest())
+	}
+	n, err := s.store.Names().Get(tagged.String())
+	if err == nil {
+		return n.Target, nil
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return none, err
+	}
+	if target, err := s.byPrefix(ref); err == nil || !isNotFound(err) {
+		return target, err
+	}
+	return none, &NotFoundError{reference.FamiliarString(tagged)}
+}
+
+func isNotFound(err error) bool {
+	var nf *NotFoundError
+	return errors.As(err, &nf)
+}
+
+// byDigest finds an image by its ID or, which Docker's newer image store also takes, by its manifest's digest.
+func (s *Images) byDigest(d digest.Digest, ref string) (ocispec.Descriptor, error) {
+	n, err := s.store.Records().Get(d.String())
+	if err == nil {
+		return n.Target, nil
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return n.Target, err
+	}
+	records, _ := s.store.Records().List()
+	for _, r := range records {
+		if r.Target.Digest == d {
+			return r.Target, nil
+		}
+	}
+	return ocispec.Descriptor{}, &NotFoundError{ref}
+}
+
+// byNameAndDigest finds the image of a digest that some name of the repository points at.
+func (s *Images) byNameAndDigest(named reference.Named, d digest.Digest) (ocispec.Descriptor, error) {
+	names, _ := s.store.Names().List()
+	for _, n := range names {
+		other, err := reference.ParseNormalizedNamed(n.Ref)
+		if err == nil && other.Name() == named.Name() && n.Target.Digest == d {
+			return n.Target, nil
+		}
+	}
+	return ocispec.Descriptor{}, &NotFoundError{reference.FamiliarString(named)}
+}
+
+// byPrefix finds the one image whose ID begins with prefix, with or without "sha256:".
+func (s *Images) byPrefix(prefix string) (ocispec.Descriptor, error) {
+	var found *store.Name
+	records, _ := s.store.Records().List()
+	for i := range records {
+		if !isIDPrefix(digest.Digest(records[i].Ref), prefix) {
+			continue
+		}
+		if found != nil {
+			return ocispec.Descriptor{}, &AmbiguousError{prefix}
+		}
+		found = &records[i]
+	}
+	if found == nil {
+		return ocispec.Descriptor{}, &NotFoundError{prefix}
+	}
+	return found.Target, nil
+}
+
+func isIDPrefix(id digest.Digest, prefix string) bool {
+	return strings.HasPrefix(id.String(), prefix) || strings.HasPrefix(id.Encoded(), prefix)
+}
+
+// fullName validates a name that is to be given, and completes it: docker.io/library/nginx:latest.
+func fullName(name string) (string, error) {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return "", &InvalidReferenceError{name, err}
+	}
+	if _, ok := named.(reference.Digested); ok {
+		return "", fmt.Errorf("refusing to create a tag with a digest reference")
+	}
+	return reference.TagNameOnly(named).String(), nil
+}
+
+// Tag gives an image a name; the tag defaults to latest. What had the name before loses it.
+func (s *Images) Tag(ctx context.Context, img *Image, name string) (err error) {
+	full, err := fullName(name)
+	if err != nil {
+		return err
+	}
+	lock, err := s.store.Lock(ctx, "images")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	// Somebody may have removed the image meanwhile.
+	if _, err := s.store.Records().Get(img.ID.String()); err != nil {
+		return &NotFoundError{img.ID.String()}
+	}
+	return s.store.Names().Set(full, img.Target)
+}

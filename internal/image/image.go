@@ -1,0 +1,226 @@
+// Package image is the image as users see it: names, IDs, config, manifest, history, platform.
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/distribution/reference"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/store"
+)
+
+// Images is the set of images in a store.
+//
+// An image is its config: two manifests with one config are one image, which keeps the manifest that came first. It has
+// a record, called by its ID, that points at the manifest; names point at the same manifest. An image without a name
+// lives on by its record.
+type Images struct {
+	store  *store.Store
+	layers *layer.Layers
+}
+
+// New is the set of images of a store.
+func New(s *store.Store, l *layer.Layers) *Images { return &Images{store: s, layers: l} }
+
+// Image is one image.
+type Image struct {
+	ID        digest.Digest      // the config's digest
+	Target    ocispec.Descriptor // the manifest
+	Manifest  ocispec.Manifest
+	Config    dockerspec.DockerOCIImage
+	RawConfig []byte
+	Names     []string  // as people write them, "nginx:latest", sorted
+	Tagged    time.Time // when a name was last given; zero without one
+	Size      int64     // the sum of the layers' sizes as Docker counts them, in bytes
+}
+
+// Chain returns the DiffIDs of the layers, bottom first.
+func (i *Image) Chain() []digest.Digest { return i.Config.RootFS.DiffIDs }
+
+// ShortID is the first twelve digits of the ID.
+func (i *Image) ShortID() string { return i.ID.Encoded()[:12] }
+
+// load reads the image that a manifest describes. Names are the caller's to fill in.
+func (s *Images) load(target ocispec.Descriptor) (*Image, error) {
+	img := &Image{Target: target}
+	raw, err := s.store.ReadBlob(target.Digest)
+	if err != nil {
+		return nil, fmt.Errorf("manifest: %w", err)
+	}
+	if err := json.Unmarshal(raw, &img.Manifest); err != nil {
+		return nil, fmt.Errorf("manifest %s: %w", target.Digest, err)
+	}
+	img.ID = img.Manifest.Config.Digest
+	if img.RawConfig, err = s.store.ReadBlob(img.ID); err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	if img.Config, err = parseConfig(img.RawConfig); err != nil {
+		return nil, err
+	}
+	for _, id := range img.Chain() {
+		l, err := s.layers.Get(id)
+		if err != nil {
+			return nil, err
+		}
+		img.Size += l.Size
+	}
+	return img, nil
+}
+
+// parseConfig reads an image config and checks what the rest of mica relies on.
+func parseConfig(raw []byte) (dockerspec.DockerOCIImage, error) {
+	var c dockerspec.DockerOCIImage
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return c, fmt.Errorf("image config: %w", err)
+	}
+	if t := c.RootFS.Type; t != "" && t != "layers" {
+		return c, fmt.Errorf("image config: unknown rootfs type %q", t)
+	}
+	for _, id := range c.RootFS.DiffIDs {
+		if err := id.Validate(); err != nil {
+			return c, fmt.Errorf("image config: invalid layer %q: %w", id, err)
+		}
+	}
+	return c, nil
+}
+
+// Assemble writes the config and manifest of an image without recording it: what is exported need not be listed.
+// packs are the layers' descriptors, bottom first; where there is none, a pack that the store has, else the uncompressed
+// tar that the DiffID names, whose bytes mica makes when they are asked for.
+func (s *Images) Assemble(_ context.Context, rawConfig []byte, packs []ocispec.Descriptor) (*Image, error) {
+	config, err := parseConfig(rawConfig)
+	if err != nil {
+		return nil, err
+	}
+	if packs != nil && len(packs) != len(config.RootFS.DiffIDs) {
+		return nil, fmt.Errorf("image config names %d layers, but %d were given", len(config.RootFS.DiffIDs), len(packs))
+	}
+	m := ocispec.Manifest{
+		MediaType: ocispec.MediaTypeImageManifest,
+		Config: ocispec.Descriptor{
+			MediaType: ocispec.MediaTypeImageConfig, Digest: digest.FromBytes(rawConfig), Size: int64(len(rawConfig)),
+		},
+		Layers: []ocispec.Descriptor{},
+	}
+	m.SchemaVersion = 2
+	for i, id := range config.RootFS.DiffIDs {
+		l, err := s.layers.Get(id)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case packs != nil:
+			m.Layers = append(m.Layers, packs[i])
+		case len(l.Packs) > 0:
+			m.Layers = append(m.Layers, l.Packs[0])
+		default:
+			m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: id, Size: l.TarSize})
+		}
+	}
+	raw, err := json.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("write manifest: %w", err)
+	}
+	return s.write(raw, rawConfig)
+}
+
+func (s *Images) write(rawManifest, rawConfig []byte) (*Image, error) {
+	if _, err := s.store.WriteBlob(rawConfig); err != nil {
+		return nil, fmt.Errorf("write image config: %w", err)
+	}
+	d, err := s.store.WriteBlob(rawManifest)
+	if err != nil {
+		return nil, fmt.Errorf("write manifest: %w", err)
+	}
+	var head struct {
+		MediaType string `json:"mediaType"`
+	}
+	if err := json.Unmarshal(rawManifest, &head); err != nil {
+		return nil, fmt.Errorf("manifest: %w", err)
+	}
+	if head.MediaType == "" {
+		head.MediaType = ocispec.MediaTypeImageManifest
+	}
+	return s.load(ocispec.Descriptor{MediaType: head.MediaType, Digest: d, Size: int64(len(rawManifest))})
+}
+
+// Create is Assemble for an image that is to stay: it records it.
+func (s *Images) Create(ctx context.Context, rawConfig []byte, packs []ocispec.Descriptor) (*Image, error) {
+	img, err := s.Assemble(ctx, rawConfig, packs)
+	if err != nil {
+		return nil, err
+	}
+	return s.record(ctx, img)
+}
+
+// Adopt records an image by the manifest that it came with, byte for byte, so that its digests stay what they were.
+// The config and the layers are in the store.
+func (s *Images) Adopt(ctx context.Context, rawManifest, rawConfig []byte) (*Image, error) {
+	img, err := s.write(rawManifest, rawConfig)
+	if err != nil {
+		return nil, err
+	}
+	if len(img.Manifest.Layers) != len(img.Chain()) {
+		return nil, fmt.Errorf("manifest %s has %d layers, its config %d", img.Target.Digest, len(img.Manifest.Layers), len(img.Chain()))
+	}
+	return s.record(ctx, img)
+}
+
+// record writes the image's record, unless the image is there already with another manifest.
+func (s *Images) record(ctx context.Context, img *Image) (_ *Image, err error) {
+	lock, err := s.store.Lock(ctx, "images")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	if old, err := s.store.Records().Get(img.ID.String()); err == nil {
+		if same, err := s.load(old.Target); err == nil && same.ID == img.ID {
+			return s.withNames(same)
+		}
+	}
+	if err := s.store.Records().Set(img.ID.String(), img.Target); err != nil {
+		return nil, err
+	}
+	return s.withNames(img)
+}
+
+func (s *Images) withNames(img *Image) (*Image, error) {
+	names, err := s.store.Names().List()
+	if names == nil && err != nil {
+		return nil, err
+	}
+	img.setNames(names)
+	return img, nil
+}
+
+// setNames picks, of all names, those that point at the image.
+func (i *Image) setNames(names []store.Name) {
+	i.Names = nil
+	for _, n := range names {
+		if n.Target.Digest == i.Target.Digest {
+			i.Names = append(i.Names, familiar(n.Ref))
+			if n.Updated.After(i.Tagged) {
+				i.Tagged = n.Updated
+			}
+		}
+	}
+	slices.Sort(i.Names)
+}
+
+// familiar shortens a full name as docker does.
+func familiar(ref string) string {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return ref
+	}
+	return reference.FamiliarString(named)
+}

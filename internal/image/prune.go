@@ -1,0 +1,159 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/store"
+)
+
+// Prune removes the images without a name, or with all every image, that the filter lets through. What runs stays.
+func (s *Images) Prune(ctx context.Context, all bool, f *Filter) ([]Removed, error) {
+	images, _ := s.List(ctx)
+	var lines []Removed
+	for _, img := range images {
+		if _, ok := f.Match(img); !ok || (!all && len(img.Names) > 0) {
+			continue
+		}
+		removed, err := s.Remove(ctx, img.ID.String(), true)
+		var conflict *ConflictError
+		if errors.As(err, &conflict) || isNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return lines, err
+		}
+		lines = append(lines, removed...)
+	}
+	return lines, nil
+}
+
+// Collect removes every blob and layer that neither an image needs nor keep names (what the build cache holds, by
+// DiffID), and what dead processes left. It returns the bytes freed. The caller holds the store's Sweep lock.
+// An image whose manifest cannot be read stops it: what is whole of that image would be lost.
+func (s *Images) Collect(ctx context.Context, keep []digest.Digest) (int64, error) {
+	blobs, layers, err := s.reachable(keep)
+	if err != nil {
+		return 0, fmt.Errorf("nothing was pruned: %w; remove the image first", err)
+	}
+	freed, err := s.layers.Keep(layers)
+	if err != nil {
+		return freed, err
+	}
+	for b, err := range s.store.Blobs() {
+		if err != nil {
+			return freed, err
+		}
+		if err := ctx.Err(); err != nil {
+			return freed, err
+		}
+		if !blobs[b.Digest] {
+			if err := s.store.RemoveBlob(b.Digest); err != nil {
+				return freed, err
+			}
+			freed += b.Size
+		}
+	}
+	stale, err := s.store.RemoveStaleTemp()
+	return freed + stale, err
+}
+
+// reachable returns the blobs and layers that are needed.
+func (s *Images) reachable(keep []digest.Digest) (blobs, layers map[digest.Digest]bool, err error) {
+	blobs, layers = map[digest.Digest]bool{}, map[digest.Digest]bool{}
+	for _, id := range keep {
+		layers[id] = true
+	}
+	records, err := s.store.Records().List()
+	if err != nil {
+		return nil, nil, err
+	}
+	names, err := s.store.Names().List()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, n := range append(records, names...) {
+		if blobs[n.Target.Digest] {
+			continue
+		}
+		img, err := s.load(n.Target)
+		if err != nil {
+			return nil, nil, fmt.Errorf("image %s: %w", n.Ref, err)
+		}
+		blobs[n.Target.Digest], blobs[img.ID] = true, true
+		for _, l := range img.Manifest.Layers {
+			blobs[l.Digest] = true
+		}
+		for _, id := range img.Chain() {
+			layers[id] = true
+		}
+	}
+	for id := range layers {
+		l, err := s.layers.Get(id)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, p := range l.Packs {
+			blobs[p.Digest] = true
+		}
+	}
+	return blobs, layers, nil
+}
+
+// Usage is what images take, for `docker system df`.
+type Usage struct {
+	Total, Active int
+	Size          int64 // bytes; a layer that several images share counts once
+	Reclaimable   int64 // bytes that go when the images that do not run go
+}
+
+// DiskUsage adds up the images. An image is active while it runs.
+func (s *Images) DiskUsage(ctx context.Context) (*Usage, error) {
+	images, err := s.List(ctx)
+	if images == nil && err != nil {
+		return nil, err
+	}
+	u := &Usage{Total: len(images)}
+	size, active := map[digest.Digest]int64{}, map[digest.Digest]bool{}
+	for _, img := range images {
+		used, err := s.inUse(img)
+		if err != nil {
+			return nil, err
+		}
+		if used {
+			u.Active++
+		}
+		for _, id := range img.Chain() {
+			l, err := s.layers.Get(id)
+			if err != nil {
+				return nil, err
+			}
+			size[id] = l.Size
+			active[id] = active[id] || used
+		}
+	}
+	for id, n := range size {
+		u.Size += n
+		if !active[id] {
+			u.Reclaimable += n
+		}
+	}
+	return u, nil
+}
+
+func (s *Images) inUse(img *Image) (bool, error) {
+	l, free, err := s.store.TryLock(usedLock(img.ID))
+	if err != nil {
+		return false, err
+	}
+	if !free {
+		return true, nil
+	}
+	return false, l.Unlock()
+}

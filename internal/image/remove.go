@@ -1,0 +1,170 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
+
+	"github.com/micabuild/mica/internal/store"
+)
+
+// Removed is one line of `docker rmi`: "Untagged: nginx:latest" or "Deleted: sha256:…". Its JSON is Docker's.
+type Removed struct {
+	Untagged string `json:",omitempty"`
+	Deleted  string `json:",omitempty"`
+}
+
+// ConflictError says why an image is not removed.
+type ConflictError struct{ Reason string }
+
+func (e *ConflictError) Error() string { return "conflict: " + e.Reason }
+
+// usedLock is the lock that whoever runs an image holds shared.
+func usedLock(id digest.Digest) string { return "image-" + id.Encoded() }
+
+// Hold keeps an image from being removed until the lock is given back.
+func (s *Images) Hold(ctx context.Context, img *Image) (*store.Lock, error) {
+	return s.store.RLock(ctx, usedLock(img.ID))
+}
+
+// Remove does what `docker rmi ref` does. A name is taken away, and the image with its last name; an ID removes the image
+// if it has at most one name, or with force. What no image needs any more is garbage until the next Collect.
+func (s *Images) Remove(ctx context.Context, ref string, force bool) (_ []Removed, err error) {
+	lock, err := s.store.Lock(ctx, "images")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	r, err := s.removal(ctx, ref, force)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.run(ctx); err != nil {
+		return nil, err
+	}
+	return r.lines, nil
+}
+
+// removal is one removal under way.
+type removal struct {
+	s     *Images
+	id    digest.Digest
+	chain []digest.Digest
+	names []store.Name // of the image
+	given string       // the full name that was given, "" for an ID
+	force bool
+	lines []Removed
+}
+
+func (s *Images) removal(ctx context.Context, ref string, force bool) (*removal, error) {
+	target, err := s.resolve(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	r := &removal{s: s, force: force}
+	records, _ := s.store.Records().List()
+	for _, rec := range records {
+		if rec.Target.Digest == target.Digest {
+			r.id = digest.Digest(rec.Ref)
+		}
+	}
+	if img, err := s.load(target); err == nil {
+		r.chain = img.Chain()
+	}
+	all, _ := s.store.Names().List()
+	for _, n := range all {
+		if n.Target.Digest == target.Digest {
+			r.names = append(r.names, n)
+		}
+	}
+	if r.id == "" || !isIDPrefix(r.id, ref) {
+		r.given, err = s.givenName(ref, r.names)
+	}
+	return r, err
+}
+
+// givenName is the name that ref stands for. A reference by digest stands for the first name that it finds.
+func (s *Images) givenName(ref string, names []store.Name) (string, error) {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return "", &InvalidReferenceError{ref, err}
+	}
+	if _, ok := named.(reference.Digested); ok && len(names) > 0 {
+		return names[0].Ref, nil
+	}
+	return reference.TagNameOnly(named).String(), nil
+}
+
+func (r *removal) run(ctx context.Context) error {
+	last := r.given == "" || len(r.names) <= 1
+	if last && r.id != "" {
+		if err := r.checkUse(); err != nil {
+			return err
+		}
+	}
+	if r.given != "" {
+		if err := r.untag(r.given); err != nil {
+			return err
+		}
+		if !last {
+			return nil
+		}
+	} else {
+		if len(r.names) > 1 && !r.force {
+			return &ConflictError{fmt.Sprintf("unable to delete %s (must be forced) - image is referenced in multiple repositories", r.id.Encoded()[:12])}
+		}
+		for _, n := range r.names {
+			if err := r.untag(n.Ref); err != nil {
+				return err
+			}
+		}
+	}
+	return r.delete(ctx)
+}
+
+// checkUse: an image that runs is not deleted, not even by force.
+func (r *removal) checkUse() error {
+	l, ok, err := r.s.store.TryLock(usedLock(r.id))
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return &ConflictError{fmt.Sprintf("unable to delete %s (cannot be forced) - image is being used by running container", r.id.Encoded()[:12])}
+	}
+	return l.Unlock()
+}
+
+func (r *removal) untag(ref string) error {
+	if err := r.s.store.Names().Remove(ref); err != nil {
+		return err
+	}
+	r.lines = append(r.lines, Removed{Untagged: familiar(ref)})
+	return nil
+}
+
+// delete removes the record, and says like Docker which layer chains no image has any more, top first.
+func (r *removal) delete(ctx context.Context) error {
+	if r.id == "" {
+		return nil
+	}
+	if err := r.s.store.Records().Remove(r.id.String()); err != nil {
+		return err
+	}
+	r.lines = append(r.lines, Removed{Deleted: r.id.String()})
+	others, _ := r.s.List(ctx)
+	for n := len(r.chain); n > 0; n-- {
+		part := r.chain[:n]
+		if slices.ContainsFunc(others, func(o *Image) bool {
+			return len(o.Chain()) >= n && slices.Equal(o.Chain()[:n], part)
+		}) {
+			break
+		}
+		r.lines = append(r.lines, Removed{Deleted: identity.ChainID(part).String()})
+	}
+	return nil
+}

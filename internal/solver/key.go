@@ -1,0 +1,61 @@
+package solver
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// keyVersion is part of every key: raise it when the meaning of an operation changes.
+const keyVersion = 1
+
+// Ingredient is one thing that a key is made of, in the words in which a miss is explained: Kind says what it is
+// ("operation", "layers", "source", "owner"), Name which one, Value its content or the digest of it.
+type Ingredient struct {
+	Kind  string `json:"kind"`
+	Name  string `json:"name,omitempty"`
+	Value string `json:"value"`
+}
+
+// Key identifies an operation by what it does and by the content of what it reads. No time, host name or path of the
+// machine is in it: the same inputs meet the same key anywhere.
+type Key struct {
+	Ingredients []Ingredient
+}
+
+func (k *Key) add(kind, name, value string) {
+	k.Ingredients = append(k.Ingredients, Ingredient{kind, name, value})
+}
+
+// addLayers adds the chain beneath an operation.
+func (k *Key) addLayers(name string, r *Result) {
+	for _, l := range r.Chain {
+		k.add("layers", name, l.DiffID.String())
+	}
+}
+
+// addOperation adds the operation itself, as JSON.
+func (k *Key) addOperation(kind string, op any) error {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(op); err != nil {
+		return fmt.Errorf("describe %s operation: %w", kind, err)
+	}
+	k.add("operation", kind, string(bytes.TrimSpace(buf.Bytes())))
+	return nil
+}
+
+// Digest is the key itself: the sha256 of the ingredients, each field preceded by its length.
+func (k *Key) Digest() digest.Digest {
+	h := digest.SHA256.Digester()
+	fmt.Fprintf(h.Hash(), "mica-key-%d\n", keyVersion)
+	for _, in := range k.Ingredients {
+		for _, f := range []string{in.Kind, in.Name, in.Value} {
+			fmt.Fprintf(h.Hash(), "%d:%s", len(f), f)
+		}
+	}
+	return h.Digest()
+}

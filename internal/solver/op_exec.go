@@ -1,0 +1,264 @@
+package solver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/moby/buildkit/solver/pb"
+
+	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/union"
+	"github.com/micabuild/mica/internal/view"
+)
+
+// execOp is RUN: a process on top of a chain of layers. What it writes becomes a layer by renaming its upper directory.
+type execOp struct {
+	s      *Solver
+	v      *vertex
+	op     *pb.ExecOp
+	inputs []*Result
+	t      *tracker
+}
+
+func newExecOp(s *Solver, v *vertex, op *pb.ExecOp, inputs []*Result, t *tracker) (operation, error) {
+	if op.Meta == nil || len(op.Meta.Args) == 0 {
+		return nil, fmt.Errorf("process has no arguments")
+	}
+	if op.Security != pb.SecurityMode_SANDBOX {
+		return nil, fmt.Errorf("RUN --security=insecure is not supported")
+	}
+	if len(op.Secretenv) > 0 {
+		return nil, fmt.Errorf("RUN --mount=type=secret is not supported")
+	}
+	if len(op.CdiDevices) > 0 {
+		return nil, fmt.Errorf("RUN --device is not supported")
+	}
+	root := false
+	for _, m := range op.Mounts {
+		switch m.MountType {
+		case pb.MountType_BIND, pb.MountType_TMPFS:
+		default:
+			return nil, fmt.Errorf("RUN --mount=type=%s is not supported", strings.ToLower(m.MountType.String()))
+		}
+		if m.Input < int64(pb.Empty) || int(m.Input) >= len(inputs) {
+			return nil, fmt.Errorf("mount %s has an invalid input %d", m.Dest, m.Input)
+		}
+		root = root || m.Dest == pb.RootMount
+	}
+	if !root {
+		return nil, fmt.Errorf("process has no root filesystem")
+	}
+	return &execOp{s, v, op, inputs, t}, nil
+}
+
+// key: the process without what says where it is built rather than what (proxies, addresses of extra hosts), the chain
+// of its root, and the content of what is mounted.
+func (o *execOp) key(ctx context.Context) (Key, bool, error) {
+	plain := o.op.CloneVT()
+	plain.Meta.ProxyEnv = nil
+	for _, h := range plain.Meta.ExtraHosts {
+		h.IP = ""
+	}
+	var k Key
+	if err := k.addOperation("exec", plain); err != nil {
+		return k, false, err
+	}
+	if p := o.v.op.Platform; p != nil {
+		k.add("platform", "", path.Join(p.OS, p.Architecture, p.Variant))
+	}
+	for _, m := range o.op.Mounts {
+		in := o.input(m)
+		if in == nil {
+			continue
+		}
+		if m.Output != int64(pb.SkipOutput) {
+			k.addLayers("root", in)
+			if in.local == nil {
+				continue
+			}
+		}
+		from, err := o.s.View(ctx, in)
+		if err != nil {
+			return k, false, err
+		}
+		sum, err := view.SelectionDigest(ctx, from, selector(m), view.CopyOptions{FollowSymlink: true, DirCopyContents: true})
+		if err != nil {
+			return k, false, missing(err, m.Selector)
+		}
+		k.add("mount", m.Dest, sum)
+	}
+	return k, true, nil
+}
+
+func (o *execOp) input(m *pb.Mount) *Result {
+	if m.Input < 0 {
+		return nil
+	}
+	return o.inputs[m.Input]
+}
+
+func selector(m *pb.Mount) string { return path.Join("/", m.Selector) }
+
+// run prepares the root filesystem and the mounts, runs the process, and commits what has an output.
+func (o *execOp) run(ctx context.Context) ([]*Result, error) {
+	tmp, err := o.s.store.TempDir("exec")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = tmp.Remove() }()
+	p := o.process()
+	uppers := make([]string, len(o.op.Mounts))
+	for i, m := range o.op.Mounts {
+		if m.MountType == pb.MountType_TMPFS {
+			p.Mounts = append(p.Mounts, sandbox.Mount{Type: sandbox.MountTmpfs, Target: m.Dest, Size: m.TmpfsOpt.GetSize()})
+			continue
+		}
+		u, err := o.union(ctx, m, filepath.Join(tmp.Path, fmt.Sprint(i)))
+		if err != nil {
+			return nil, err
+		}
+		uppers[i] = u.Upper
+		if m.Dest == pb.RootMount {
+			p.Root, p.ReadOnlyRoot = u, m.Readonly
+			continue
+		}
+		p.Mounts = append(p.Mounts, sandbox.Mount{
+			Type: sandbox.MountUnion, Target: m.Dest, Union: u, Selector: m.Selector, ReadOnly: m.Readonly,
+		})
+	}
+	if err := o.s.host.Run(ctx, p); err != nil {
+		return nil, o.failure(ctx, err)
+	}
+	return o.commit(ctx, uppers)
+}
+
+func (o *execOp) process() *sandbox.Process {
+	meta := o.op.Meta
+	p := &sandbox.Process{
+		Args: meta.Args, Env: append([]string(nil), meta.Env...), Cwd: meta.Cwd, User: meta.User, Hostname: meta.Hostname,
+		Stdout: o.t.output(1), Stderr: o.t.output(2),
+	}
+	if o.op.Network == pb.NetMode_NONE {
+		p.Network = sandbox.NetworkNone
+	}
+	for _, h := range meta.ExtraHosts {
+		p.ExtraHosts = append(p.ExtraHosts, sandbox.ExtraHost{Host: h.Host, IP: h.IP})
+	}
+	p.Env = append(p.Env, proxyEnv(meta.ProxyEnv)...)
+	return p
+}
+
+// proxyEnv is the predefined proxy arguments as a process sees them, in both cases.
+func proxyEnv(p *pb.ProxyEnv) []string {
+	var env []string
+	for _, v := range []struct{ name, value string }{
+		{"HTTP_PROXY", p.GetHttpProxy()}, {"HTTPS_PROXY", p.GetHttpsProxy()}, {"FTP_PROXY", p.GetFtpProxy()},
+		{"NO_PROXY", p.GetNoProxy()}, {"ALL_PROXY", p.GetAllProxy()},
+	} {
+		if v.value != "" {
+			env = append(env, v.name+"="+v.value, strings.ToLower(v.name)+"="+v.value)
+		}
+	}
+	return env
+}
+
+// union describes the overlay mount of a mount's input; a writable one gets an upper directory below dir.
+func (o *execOp) union(ctx context.Context, m *pb.Mount, dir string) (union.Options, error) {
+	var u union.Options
+	in := o.input(m)
+	if in == nil {
+		in = &Result{}
+	}
+	in, err := o.s.asLayers(ctx, in, m.Selector)
+	if err != nil {
+		return u, err
+	}
+	u.Lowers, err = o.s.layers.Trees(ctx, in.DiffIDs())
+	if err != nil {
+		return u, err
+	}
+	if m.Readonly {
+		return u, nil
+	}
+	u.Upper, u.Work = filepath.Join(dir, "upper"), filepath.Join(dir, "work")
+	for _, d := range []string{u.Upper, u.Work} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return u, fmt.Errorf("prepare root filesystem: %w", err)
+		}
+	}
+	return u, nil
+}
+
+// asLayers turns a local source into a layer, of just the path that a process is to see.
+func (s *Solver) asLayers(ctx context.Context, r *Result, selector string) (*Result, error) {
+	if r.local == nil {
+		return r, nil
+	}
+	o := view.NewOverlay(view.Empty())
+	src := path.Join("/", selector)
+	opt := view.CopyOptions{DirCopyContents: true, CreateDestPath: true, FollowSymlink: true}
+	if err := o.Copy(ctx, r.local, src, src, opt); err != nil {
+		return nil, missing(err, src)
+	}
+	changes, err := o.Changes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l, err := s.layers.Write(ctx, changes, layer.Unpacked)
+	if err != nil {
+		return nil, err
+	}
+	return (&Result{}).on(ChainLink{DiffID: l.DiffID}), nil
+}
+
+// failure words a process's end as `docker build` does.
+func (o *execOp) failure(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	args := strings.Join(o.op.Meta.Args, " ")
+	var exit *sandbox.ExitError
+	if errors.As(err, &exit) {
+		return fmt.Errorf("process %q did not complete successfully: %w", args, err)
+	}
+	return fmt.Errorf("process %q could not be run: %w", args, err)
+}
+
+// commit makes layers of the uppers whose mounts have an output.
+func (o *execOp) commit(ctx context.Context, uppers []string) ([]*Result, error) {
+	outs := map[int64]*Result{}
+	for i, m := range o.op.Mounts {
+		if m.Output == int64(pb.SkipOutput) {
+			continue
+		}
+		in := o.input(m)
+		if in == nil {
+			in = &Result{}
+		}
+		if uppers[i] == "" {
+			outs[m.Output] = in
+			continue
+		}
+		l, err := o.s.layers.Commit(ctx, uppers[i])
+		if err != nil {
+			return nil, err
+		}
+		outs[m.Output] = in.on(ChainLink{DiffID: l.DiffID, Created: time.Now().UTC(), Description: o.v.name})
+	}
+	list := make([]*Result, len(outs))
+	for i := range list {
+		res, ok := outs[int64(i)]
+		if !ok {
+			return nil, fmt.Errorf("process has no output %d", i)
+		}
+		list[i] = res
+	}
+	return list, nil
+}

@@ -1,0 +1,279 @@
+package solver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"time"
+
+	"github.com/moby/buildkit/solver/pb"
+
+	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/view"
+)
+
+// fileOp is COPY, ADD, WORKDIR and heredoc files: actions computed on Views, one layer for each output.
+//
+// An action works on an input of the operation, on the state that an earlier action left, or on nothing; indexes count
+// the inputs first and the actions after them (pb.FileAction).
+type fileOp struct {
+	s      *Solver
+	v      *vertex
+	op     *pb.FileOp
+	inputs []*Result
+}
+
+func newFileOp(s *Solver, v *vertex, op *pb.FileOp, inputs []*Result) (operation, error) {
+	o := &fileOp{s, v, op, inputs}
+	outputs := map[int64]bool{}
+	for i, a := range op.Actions {
+		for _, in := range []int64{a.Input, a.SecondaryInput} {
+			if in < -1 || int(in) >= len(inputs)+i {
+				return nil, fmt.Errorf("file operation has an invalid input %d", in)
+			}
+		}
+		if a.Output >= 0 {
+			outputs[a.Output] = true
+		}
+	}
+	for i := range len(outputs) {
+		if !outputs[int64(i)] {
+			return nil, fmt.Errorf("file operation has no output %d", i)
+		}
+	}
+	if len(outputs) == 0 {
+		return nil, fmt.Errorf("file operation has no output")
+	}
+	return o, nil
+}
+
+// key: the actions with sources named by their content, and the chains that they are put on.
+func (o *fileOp) key(ctx context.Context) (Key, bool, error) {
+	var k Key
+	for _, a := range o.op.Actions {
+		plain := a.CloneVT()
+		if c := plain.GetCopy(); c != nil {
+			c.Src = path.Base(c.Src)
+		}
+		if err := k.addOperation("file", plain); err != nil {
+			return k, false, err
+		}
+	}
+	for _, a := range o.op.Actions {
+		if err := o.addInputs(ctx, &k, a); err != nil {
+			return k, false, err
+		}
+	}
+	return k, true, nil
+}
+
+func (o *fileOp) addInputs(ctx context.Context, k *Key, a *pb.FileAction) error {
+	if in := o.input(a.Input); in != nil {
+		if in.local != nil {
+			return fmt.Errorf("a local source cannot be changed")
+		}
+		k.addLayers("base", in)
+	}
+	if c := a.GetCopy(); c != nil {
+		if in := o.input(a.SecondaryInput); in != nil {
+			from, err := o.s.View(ctx, in)
+			if err != nil {
+				return err
+			}
+			sum, err := view.SelectionDigest(ctx, from, c.Src, copyOptions(c, nil))
+			if err != nil {
+				return missing(err, c.Src)
+			}
+			k.add("source", c.Src, sum)
+		}
+	}
+	for _, u := range owners(actionOwner(a)) {
+		// The ids that a name stands for depend on the image's files, of which they are the only content read.
+		if in := o.input(u.Input); in != nil {
+			k.addLayers("owner", in)
+		}
+	}
+	return nil
+}
+
+// missing names a COPY source that does not exist as `docker build` does: "/file": not found.
+func missing(err error, src string) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%q: not found", path.Join("/", src))
+	}
+	return err
+}
+
+// input returns the operation's own input i; nil for a state that an action left, and for none.
+func (o *fileOp) input(i int64) *Result {
+	if i < 0 || int(i) >= len(o.inputs) {
+		return nil
+	}
+	return o.inputs[i]
+}
+
+// fileState is a filesystem in the making: committed layers and what is changed on top of them.
+type fileState struct {
+	base    *Result
+	overlay *view.Overlay // nil once committed
+}
+
+// fileRun is one execution of the operation.
+type fileRun struct {
+	*fileOp
+	uses   []int // how often each action's state is used again; a state used twice, or put out, is its own layer
+	states []*fileState
+}
+
+func (o *fileOp) run(ctx context.Context) ([]*Result, error) {
+	r := &fileRun{fileOp: o, uses: make([]int, len(o.op.Actions)), states: make([]*fileState, len(o.op.Actions))}
+	for _, a := range o.op.Actions {
+		for _, in := range []int64{a.Input, a.SecondaryInput} {
+			if i := int(in) - len(o.inputs); i >= 0 {
+				r.uses[i]++
+			}
+		}
+	}
+	outs := map[int64]*Result{}
+	for i, a := range o.op.Actions {
+		st, err := r.state(ctx, a.Input)
+		if err != nil {
+			return nil, err
+		}
+		if err := r.apply(ctx, st.overlay, a); err != nil {
+			return nil, err
+		}
+		r.states[i] = st
+		if a.Output < 0 && r.uses[i] < 2 {
+			continue
+		}
+		if err := r.commit(ctx, st); err != nil {
+			return nil, err
+		}
+		if a.Output >= 0 {
+			outs[a.Output] = st.base
+		}
+	}
+	list := make([]*Result, len(outs))
+	for i, res := range outs {
+		list[i] = res
+	}
+	return list, nil
+}
+
+// state returns the filesystem that an action starts from, ready to be changed.
+func (r *fileRun) state(ctx context.Context, in int64) (*fileState, error) {
+	base := &Result{}
+	if i := int(in) - len(r.inputs); i >= 0 {
+		if st := r.states[i]; st.overlay != nil {
+			return st, nil
+		}
+		base = r.states[i].base
+	} else if res := r.input(in); res != nil {
+		base = res
+	}
+	v, err := r.s.View(ctx, base)
+	if err != nil {
+		return nil, err
+	}
+	return &fileState{base: base, overlay: view.NewOverlay(v)}, nil
+}
+
+func (r *fileRun) commit(ctx context.Context, st *fileState) error {
+	changes, err := st.overlay.Changes(ctx)
+	if err != nil {
+		return err
+	}
+	link, err := r.s.write(ctx, changes, r.v)
+	if err != nil {
+		return err
+	}
+	st.base, st.overlay = st.base.on(link), nil
+	return nil
+}
+
+// write makes a layer, in the form that the graph needs next.
+func (s *Solver) write(ctx context.Context, changes []view.Change, v *vertex) (ChainLink, error) {
+	form := layer.Packed
+	if v.needsTree {
+		form = layer.Unpacked
+	}
+	l, err := s.layers.Write(ctx, changes, form)
+	if err != nil {
+		return ChainLink{}, err
+	}
+	return ChainLink{DiffID: l.DiffID, Created: time.Now().UTC(), Description: v.name}, nil
+}
+
+// source is the filesystem that an action copies from.
+func (r *fileRun) source(ctx context.Context, in int64) (view.View, error) {
+	if i := int(in) - len(r.inputs); i >= 0 {
+		if st := r.states[i]; st.overlay != nil {
+			return st.overlay, nil
+		}
+		return r.s.View(ctx, r.states[i].base)
+	}
+	if res := r.input(in); res != nil {
+		return r.s.View(ctx, res)
+	}
+	return view.Empty(), nil
+}
+
+// apply does one action.
+func (r *fileRun) apply(ctx context.Context, o *view.Overlay, action *pb.FileAction) error {
+	owner, err := r.owner(ctx, actionOwner(action))
+	if err != nil {
+		return err
+	}
+	switch a := action.Action.(type) {
+	case *pb.FileAction_Copy:
+		from, err := r.source(ctx, action.SecondaryInput)
+		if err != nil {
+			return err
+		}
+		opt := copyOptions(a.Copy, owner)
+		if a.Copy.AttemptUnpackDockerCompatibility {
+			tmp, err := r.s.store.TempDir("unpack")
+			if err != nil {
+				return err
+			}
+			r.s.cleanup(tmp)
+			opt.TempDir = tmp.Path
+		}
+		return missing(o.Copy(ctx, from, a.Copy.Src, a.Copy.Dest, opt), a.Copy.Src)
+	case *pb.FileAction_Mkdir:
+		return o.Mkdir(ctx, a.Mkdir.Path, uint32(a.Mkdir.Mode), a.Mkdir.MakeParents, owner, timestamp(a.Mkdir.Timestamp))
+	case *pb.FileAction_Mkfile:
+		return o.Mkfile(ctx, a.Mkfile.Path, uint32(a.Mkfile.Mode), a.Mkfile.Data, owner, timestamp(a.Mkfile.Timestamp))
+	case *pb.FileAction_Symlink:
+		return o.Symlink(ctx, a.Symlink.Oldpath, a.Symlink.Newpath, owner, timestamp(a.Symlink.Timestamp))
+	case *pb.FileAction_Rm:
+		return o.Remove(ctx, a.Rm.Path, a.Rm.AllowNotFound, a.Rm.AllowWildcard)
+	}
+	return fmt.Errorf("file action %T is not supported", action.Action)
+}
+
+func copyOptions(c *pb.FileActionCopy, owner *view.Chown) view.CopyOptions {
+	opt := view.CopyOptions{
+		Owner: owner, ModeStr: c.ModeStr, FollowSymlink: c.FollowSymlink, DirCopyContents: c.DirCopyContents,
+		AttemptUnpack: c.AttemptUnpackDockerCompatibility, CreateDestPath: c.CreateDestPath,
+		AllowWildcard: c.AllowWildcard, AllowEmptyWildcard: c.AllowEmptyWildcard, ModTime: timestamp(c.Timestamp),
+		IncludePatterns: c.IncludePatterns, ExcludePatterns: c.ExcludePatterns, RequiredPaths: c.RequiredPaths,
+		AlwaysReplaceExistingDestPaths: c.AlwaysReplaceExistingDestPaths,
+	}
+	if c.Mode >= 0 {
+		mode := uint32(c.Mode)
+		opt.Mode = &mode
+	}
+	return opt
+}
+
+// timestamp is LLB's optional time: nanoseconds since 1970, or -1 for none.
+func timestamp(ns int64) *int64 {
+	if ns == -1 {
+		return nil
+	}
+	return &ns
+}

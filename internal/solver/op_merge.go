@@ -1,0 +1,35 @@
+package solver
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/moby/buildkit/solver/pb"
+)
+
+// mergeOp puts filesystems on top of one another. Layers being what they are, that is joining lists.
+type mergeOp struct{ inputs []*Result }
+
+func newMergeOp(op *pb.MergeOp, inputs []*Result) (operation, error) {
+	o := &mergeOp{}
+	for _, in := range op.Inputs {
+		if in.Input < 0 || int(in.Input) >= len(inputs) {
+			return nil, fmt.Errorf("merge has an invalid input %d", in.Input)
+		}
+		o.inputs = append(o.inputs, inputs[in.Input])
+	}
+	return o, nil
+}
+
+func (o *mergeOp) key(context.Context) (Key, bool, error) { return Key{}, false, nil }
+
+func (o *mergeOp) run(context.Context) ([]*Result, error) {
+	res := &Result{}
+	for _, in := range o.inputs {
+		if in.local != nil {
+			return nil, fmt.Errorf("a local source cannot be merged")
+		}
+		res.Chain = append(res.Chain, in.Chain...)
+	}
+	return []*Result{res}, nil
+}

@@ -1,0 +1,86 @@
+package solver
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/moby/buildkit/solver/pb"
+
+	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/view"
+)
+
+// newSourceOp picks the source by the scheme of its identifier.
+func newSourceOp(s *Solver, op *pb.SourceOp) (operation, error) {
+	scheme, rest, ok := strings.Cut(op.Identifier, "://")
+	if !ok {
+		return nil, fmt.Errorf("source %q is not valid", op.Identifier)
+	}
+	switch scheme {
+	case "docker-image":
+		return &imageSource{s, rest}, nil
+	case "local":
+		return &localSource{s, rest, op.Attrs}, nil
+	}
+	return nil, fmt.Errorf("%s sources are not supported: %s", scheme, op.Identifier)
+}
+
+// imageSource is FROM: an image of the local store.
+type imageSource struct {
+	s   *Solver
+	ref string
+}
+
+func (o *imageSource) key(context.Context) (Key, bool, error) { return Key{}, false, nil }
+
+func (o *imageSource) run(ctx context.Context) ([]*Result, error) {
+	img, err := o.s.image(ctx, o.ref)
+	if err != nil {
+		return nil, err
+	}
+	return []*Result{ImageResult(img)}, nil
+}
+
+// ImageResult is an image's filesystem as a result. Its layers bring their history themselves.
+func ImageResult(img *image.Image) *Result {
+	res := &Result{}
+	for _, id := range img.Chain() {
+		res.Chain = append(res.Chain, ChainLink{DiffID: id})
+	}
+	return res
+}
+
+// localSource is a folder of the host: a build context, or where the Dockerfile lies.
+type localSource struct {
+	s     *Solver
+	name  string
+	attrs map[string]string
+}
+
+func (o *localSource) key(context.Context) (Key, bool, error) { return Key{}, false, nil }
+
+func (o *localSource) run(context.Context) ([]*Result, error) {
+	open, ok := o.s.locals[o.name]
+	if !ok {
+		return nil, fmt.Errorf("no local source is called %q", o.name)
+	}
+	opt := view.DirOptions{Memory: o.s.memory, ResetOwner: true}
+	for attr, list := range map[string]*[]string{
+		pb.AttrIncludePatterns: &opt.Include,
+		pb.AttrExcludePatterns: &opt.Exclude,
+		pb.AttrFollowPaths:     &opt.Follow,
+	} {
+		if v := o.attrs[attr]; v != "" {
+			if err := json.Unmarshal([]byte(v), list); err != nil {
+				return nil, fmt.Errorf("local source %s: attribute %s: %w", o.name, attr, err)
+			}
+		}
+	}
+	v, err := open(opt)
+	if err != nil {
+		return nil, err
+	}
+	return []*Result{{local: v}}, nil
+}

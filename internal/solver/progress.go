@@ -1,0 +1,89 @@
+package solver
+
+import (
+	"io"
+	"sync"
+	"time"
+
+	"github.com/moby/buildkit/client"
+	"github.com/opencontainers/go-digest"
+)
+
+// Status is BuildKit's progress event, which its display understands.
+type Status = client.SolveStatus
+
+// Events receives progress. It may be called from several goroutines at once.
+type Events func(*Status)
+
+// announce tells the display of every vertex of a graph before any starts.
+func (s *Solver) announce(g *graph) {
+	st := &Status{}
+	var add func(v *vertex)
+	seen := map[digest.Digest]bool{}
+	add = func(v *vertex) {
+		if seen[v.digest] {
+			return
+		}
+		seen[v.digest] = true
+		for _, in := range v.inputs {
+			add(in.vertex)
+		}
+		st.Vertexes = append(st.Vertexes, v.event())
+	}
+	add(g.head.vertex)
+	s.events(st)
+}
+
+func (v *vertex) event() *client.Vertex {
+	ev := &client.Vertex{Digest: v.digest, Name: v.name, ProgressGroup: v.meta.GetProgressGroup()}
+	for _, in := range v.inputs {
+		ev.Inputs = append(ev.Inputs, in.vertex.digest)
+	}
+	return ev
+}
+
+// tracker reports one vertex's progress.
+type tracker struct {
+	s       *Solver
+	v       *vertex
+	once    sync.Once
+	started time.Time
+}
+
+func (s *Solver) track(v *vertex) *tracker { return &tracker{s: s, v: v} }
+
+// start says that work has begun; what comes from the cache is never started.
+func (t *tracker) start() {
+	t.once.Do(func() {
+		t.started = time.Now()
+		ev := t.v.event()
+		ev.Started = &t.started
+		t.s.events(&Status{Vertexes: []*client.Vertex{ev}})
+	})
+}
+
+func (t *tracker) complete(cached bool, err error) {
+	t.start()
+	now := time.Now()
+	ev := t.v.event()
+	ev.Started, ev.Completed, ev.Cached = &t.started, &now, cached
+	if err != nil {
+		ev.Error = err.Error()
+	}
+	t.s.events(&Status{Vertexes: []*client.Vertex{ev}})
+}
+
+// output is a writer whose lines the display shows under the vertex. stream is 1 for stdout, 2 for stderr.
+func (t *tracker) output(stream int) io.Writer { return &output{t, stream} }
+
+type output struct {
+	t      *tracker
+	stream int
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.t.s.events(&Status{Logs: []*client.VertexLog{{
+		Vertex: o.t.v.digest, Stream: o.stream, Data: append([]byte(nil), p...), Timestamp: time.Now(),
+	}}})
+	return len(p), nil
+}

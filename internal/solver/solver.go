@@ -1,0 +1,261 @@
+// Package solver runs LLB graphs: every operation once, in parallel, from the cache where its inputs were met before.
+package solver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/moby/buildkit/solver/errdefs"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/store"
+	"github.com/micabuild/mica/internal/view"
+)
+
+// Local gives the view of a local source (a build context, the folder of the Dockerfile) as LLB's attributes select it.
+type Local func(opt view.DirOptions) (view.View, error)
+
+// Options are what a Solver works with. Everything but Events is required.
+type Options struct {
+	Store  *store.Store
+	Layers *layer.Layers
+	// Image finds the image that a docker-image source names.
+	Image func(ctx context.Context, ref string) (*image.Image, error)
+	// Host starts the processes of exec operations.
+	Host *sandbox.Host
+	// Locals are the local sources by name.
+	Locals map[string]Local
+	// Memory remembers the digests of host files.
+	Memory *view.Memory
+	// Events receives progress; nil for none.
+	Events Events
+}
+
+// Solver solves the graphs of one build. An operation that several graphs share runs once.
+// The caller holds store.Use for as long as it uses results.
+type Solver struct {
+	store  *store.Store
+	layers *layer.Layers
+	image  func(ctx context.Context, ref string) (*image.Image, error)
+	host   *sandbox.Host
+	locals map[string]Local
+	memory *view.Memory
+	events Events
+	cache  *Cache
+
+	mu      sync.Mutex
+	flights map[digest.Digest]*flight
+	temps   []*store.Temp
+}
+
+// New makes a Solver.
+func New(o Options) *Solver {
+	events := o.Events
+	if events == nil {
+		events = func(*Status) {}
+	}
+	return &Solver{
+		store: o.Store, layers: o.Layers, image: o.Image, host: o.Host,
+		locals: o.Locals, memory: o.Memory, events: events, cache: NewCache(o.Store),
+		flights: map[digest.Digest]*flight{},
+	}
+}
+
+// Close removes what the build kept in temporary folders; its results stay.
+func (s *Solver) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, t := range s.temps {
+		errs = append(errs, t.Remove())
+	}
+	s.temps = nil
+	return errors.Join(errs...)
+}
+
+// cleanup leaves a temporary folder to Close: what is in it may be read until then.
+func (s *Solver) cleanup(t *store.Temp) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.temps = append(s.temps, t)
+}
+
+// operation is what one kind of LLB operation has to know: its key, and how it is run.
+type operation interface {
+	// key describes the operation and the content it reads; ok is false for what is never cached (sources).
+	key(ctx context.Context) (k Key, ok bool, err error)
+	// run does the work and returns one result per output.
+	run(ctx context.Context) ([]*Result, error)
+}
+
+// Solve brings about what def asks for.
+func (s *Solver) Solve(ctx context.Context, def *pb.Definition) (*Result, error) {
+	g, err := parse(def)
+	if err != nil {
+		return nil, err
+	}
+	s.announce(g)
+	res, err := s.edge(ctx, g.head)
+	if err != nil {
+		return nil, locate(err, def)
+	}
+	return res, nil
+}
+
+// locate adds to a failed operation's error the lines of the Dockerfile that it came from.
+func locate(err error, def *pb.Definition) error {
+	var failed *errdefs.VertexError
+	if !errors.As(err, &failed) || def.Source == nil {
+		return err
+	}
+	for _, loc := range def.Source.Locations[failed.Digest].GetLocations() {
+		if int(loc.SourceIndex) < len(def.Source.Infos) {
+			err = errdefs.WithSource(err, &errdefs.Source{Info: def.Source.Infos[loc.SourceIndex], Ranges: loc.Ranges})
+		}
+	}
+	return err
+}
+
+func (s *Solver) edge(ctx context.Context, e edge) (*Result, error) {
+	outs, err := s.vertex(ctx, e.vertex)
+	if err != nil {
+		return nil, err
+	}
+	if e.output >= len(outs) {
+		return nil, fmt.Errorf("%s has no output %d", e.vertex.name, e.output)
+	}
+	return outs[e.output], nil
+}
+
+// flight is one vertex being solved, or solved.
+type flight struct {
+	done    chan struct{}
+	outputs []*Result
+	err     error
+}
+
+// vertex solves v once per Solver; whoever else wants it waits for the first.
+func (s *Solver) vertex(ctx context.Context, v *vertex) ([]*Result, error) {
+	s.mu.Lock()
+	f, ok := s.flights[v.digest]
+	if !ok {
+		f = &flight{done: make(chan struct{})}
+		s.flights[v.digest] = f
+	}
+	s.mu.Unlock()
+	if !ok {
+		f.outputs, f.err = s.resolve(ctx, v)
+		if f.err != nil {
+			// A later graph may try again: this one's context may have been the reason.
+			s.mu.Lock()
+			delete(s.flights, v.digest)
+			s.mu.Unlock()
+		}
+		close(f.done)
+	}
+	select {
+	case <-f.done:
+		return f.outputs, f.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// resolve solves v's inputs, then v.
+func (s *Solver) resolve(ctx context.Context, v *vertex) ([]*Result, error) {
+	inputs := make([]*Result, len(v.inputs))
+	eg, egctx := errgroup.WithContext(ctx)
+	for i, in := range v.inputs {
+		eg.Go(func() (err error) {
+			inputs[i], err = s.edge(egctx, in)
+			return err
+		})
+	}
+	if err := eg.Wait(); err != nil {
+		return nil, err
+	}
+	t := s.track(v)
+	outs, cached, err := s.perform(ctx, v, inputs, t)
+	t.complete(cached, err)
+	if err != nil {
+		return nil, errdefs.WrapVertex(err, v.digest)
+	}
+	return outs, nil
+}
+
+// perform gives v's results from the cache, or by running it.
+func (s *Solver) perform(ctx context.Context, v *vertex, inputs []*Result, t *tracker) (outs []*Result, cached bool, err error) {
+	op, err := s.operation(v, inputs, t)
+	if err != nil {
+		return nil, false, err
+	}
+	key, ok, err := op.key(ctx)
+	if err != nil {
+		return nil, false, fmt.Errorf("failed to compute cache key: %w", err)
+	}
+	if !ok {
+		t.start()
+		outs, err = op.run(ctx)
+		return outs, false, err
+	}
+	if outs := s.recall(key, v); outs != nil {
+		return outs, true, nil
+	}
+	// Another process may be at the same step: the second waits for the first's result.
+	lock, err := s.store.Lock(ctx, "step-"+key.Digest().Encoded())
+	if err != nil {
+		return nil, false, err
+	}
+	defer func() { _ = lock.Unlock() }()
+	if outs := s.recall(key, v); outs != nil {
+		return outs, true, nil
+	}
+	t.start()
+	outs, err = op.run(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	return outs, false, s.cache.Put(key, v.name, outs)
+}
+
+// recall looks key up in the cache, and accepts only a record whose layers are all there.
+func (s *Solver) recall(key Key, v *vertex) []*Result {
+	if v.meta.GetIgnoreCache() {
+		return nil
+	}
+	outs, err := s.cache.Get(key)
+	if err != nil {
+		return nil
+	}
+	for _, out := range outs {
+		for _, l := range out.Chain {
+			if _, err := s.layers.Get(l.DiffID); err != nil {
+				return nil
+			}
+		}
+	}
+	return outs
+}
+
+func (s *Solver) operation(v *vertex, inputs []*Result, t *tracker) (operation, error) {
+	switch op := v.op.Op.(type) {
+	case *pb.Op_Source:
+		return newSourceOp(s, op.Source)
+	case *pb.Op_Exec:
+		return newExecOp(s, v, op.Exec, inputs, t)
+	case *pb.Op_File:
+		return newFileOp(s, v, op.File, inputs)
+	case *pb.Op_Merge:
+		return newMergeOp(op.Merge, inputs)
+	case *pb.Op_Diff:
+		return newDiffOp(s, v, op.Diff, inputs)
+	}
+	return nil, fmt.Errorf("operation %T is not supported", v.op.Op)
+}
