@@ -66,7 +66,7 @@ func (b *bundle) mount() error {
 	}
 	root := b.p.Root
 	root.Lowers = append([]string{stubs}, root.Lowers...)
-	return union.Mount(b.rootfs, root, userns.Inside())
+	return union.Mount(b.rootfs, b.rootfs+"-links", root, userns.Inside())
 }
 
 // source is the path on the host that a mount shows.
@@ -84,7 +84,7 @@ func (b *bundle) source(i int, m Mount) (string, error) {
 	if err := os.Mkdir(dir, 0o755); err != nil { //nolint:gosec // a mount point
 		return "", fmt.Errorf("mount %s: %w", m.Target, err)
 	}
-	if err := union.Mount(dir, m.Union, userns.Inside()); err != nil {
+	if err := union.Mount(dir, dir+"-links", m.Union, userns.Inside()); err != nil {
 		return "", fmt.Errorf("mount %s: %w", m.Target, err)
 	}
 	path, err := securejoin.SecureJoin(dir, m.Selector)
