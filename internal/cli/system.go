@@ -105,7 +105,7 @@ func runInfo(ctx context.Context, app *App, format string) error {
 	i := systemInfo{
 		ServerVersion: Version, DockerRootDir: app.Store.Root(), Images: len(images), Driver: "overlay",
 		OSType: runtime.GOOS, Architecture: runtime.GOARCH, NCPU: runtime.NumCPU(),
-		Rootless: !userns.IsRealRoot(), SingleID: userns.SingleID(), DefaultRuntime: "none",
+		Rootless: !userns.IsRealRoot(), SingleID: userns.Current().Single(), DefaultRuntime: "none",
 	}
 	for _, name := range []string{"crun", "runc"} {
 		if _, err := exec.LookPath(name); err == nil {

@@ -1,9 +1,6 @@
 package layer
 
-import (
-	"os"
-	"strings"
-)
+import "github.com/micabuild/mica/internal/userns"
 
 // hostRules are what the kernel lets this process do with a tree.
 type hostRules struct {
@@ -12,13 +9,7 @@ type hostRules struct {
 }
 
 func readHostRules() hostRules {
-	uidMap, err := os.ReadFile("/proc/self/uid_map")
-	if err != nil {
-		return hostRules{userns: os.Geteuid() != 0}
-	}
-	fields := strings.Fields(string(uidMap))
-	whole := len(fields) == 3 && fields[0] == "0" && fields[1] == "0" && fields[2] == "4294967295"
-	return hostRules{userns: !whole}
+	return hostRules{userns: userns.Current().Nested()}
 }
 
 // overlayXattr is the name of one of overlayfs's own attributes (Documentation/filesystems/overlayfs.rst, "userxattr").

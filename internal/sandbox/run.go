@@ -29,11 +29,13 @@ type bundle struct {
 	// sources are where each of p.Mounts comes from on the host.
 	sources []string
 	ids     ids
+	// host are the ids that exist here.
+	host userns.IDs
 }
 
 // run prepares the bundle and runs it, on a thread with namespaces of its own.
 func (h *Host) run(ctx context.Context, p *Process, dir string) error {
-	b := &bundle{dir: dir, rootfs: filepath.Join(dir, "rootfs"), p: p}
+	b := &bundle{dir: dir, rootfs: filepath.Join(dir, "rootfs"), p: p, host: h.ids}
 	if err := b.mount(); err != nil {
 		return err
 	}
@@ -66,7 +68,7 @@ func (b *bundle) mount() error {
 	}
 	root := b.p.Root
 	root.Lowers = append([]string{stubs}, root.Lowers...)
-	return union.Mount(b.rootfs, b.rootfs+"-links", root, userns.Inside())
+	return union.Mount(b.rootfs, b.rootfs+"-links", root, b.host.Nested())
 }
 
 // source is the path on the host that a mount shows.
@@ -84,7 +86,7 @@ func (b *bundle) source(i int, m Mount) (string, error) {
 	if err := os.Mkdir(dir, 0o755); err != nil { //nolint:gosec // a mount point
 		return "", fmt.Errorf("mount %s: %w", m.Target, err)
 	}
-	if err := union.Mount(dir, dir+"-links", m.Union, userns.Inside()); err != nil {
+	if err := union.Mount(dir, dir+"-links", m.Union, b.host.Nested()); err != nil {
 		return "", fmt.Errorf("mount %s: %w", m.Target, err)
 	}
 	path, err := securejoin.SecureJoin(dir, m.Selector)

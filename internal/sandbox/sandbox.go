@@ -13,6 +13,7 @@ import (
 
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/union"
+	"github.com/micabuild/mica/internal/userns"
 )
 
 // Host starts processes. Their mounts live in a mount namespace and they themselves in a pid namespace which end with
@@ -20,6 +21,7 @@ import (
 type Host struct {
 	store   *store.Store
 	runtime string
+	ids     userns.IDs
 
 	mu   sync.Mutex
 	init *initProcess
@@ -27,6 +29,7 @@ type Host struct {
 
 // NewHost picks the OCI runtime: a name on PATH or a path; "" is runc, else crun. It starts nothing yet.
 func NewHost(s *store.Store, runtime string) (*Host, error) {
+	ids := userns.Current()
 	candidates := []string{runtime}
 	if runtime == "" {
 		candidates = []string{"runc", "crun"}
@@ -34,7 +37,7 @@ func NewHost(s *store.Store, runtime string) (*Host, error) {
 	for _, c := range candidates {
 		if path, err := exec.LookPath(c); err == nil {
 			if path, err = filepath.Abs(path); err == nil {
-				return &Host{store: s, runtime: path}, nil
+				return &Host{store: s, runtime: path, ids: ids}, nil
 			}
 		}
 	}
@@ -42,7 +45,7 @@ func NewHost(s *store.Store, runtime string) (*Host, error) {
 		return nil, fmt.Errorf("OCI runtime %q is not on PATH", runtime)
 	}
 	// Commands that come to need no process work without a runtime: Run will say what is missing.
-	return &Host{store: s}, nil
+	return &Host{store: s, ids: ids}, nil
 }
 
 // Close ends everything that Run left.

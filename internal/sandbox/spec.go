@@ -11,7 +11,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"github.com/micabuild/mica/internal/userns"
 )
 
 // spec is the bundle's configuration (OCI runtime specification), with Docker's defaults for what a process may do.
@@ -69,7 +68,7 @@ var (
 // mounts lists what is mounted, in order: the kernel's filesystems, the network's files, then what the process asked for.
 func (b *bundle) mounts() []specs.Mount {
 	pts := []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"}
-	if userns.Mapped(ttyGroup) {
+	if b.host.HasGroup(ttyGroup) {
 		pts = append(pts, fmt.Sprintf("gid=%d", ttyGroup))
 	}
 	list := []specs.Mount{
@@ -81,7 +80,7 @@ func (b *bundle) mounts() []specs.Mount {
 		b.sysMount(),
 	}
 	for _, name := range []string{"resolv.conf", "hosts"} {
-		list = append(list, bind(filepath.Join(b.dir, name), "/etc/"+name, !b.p.WritableHosts))
+		list = append(list, b.bind(filepath.Join(b.dir, name), "/etc/"+name, !b.p.WritableHosts))
 	}
 	for i, m := range b.p.Mounts {
 		list = append(list, b.userMount(m, b.sources[i]))
@@ -99,25 +98,25 @@ func (b *bundle) sysMount() specs.Mount {
 	if b.p.Privileged {
 		mode = "rw"
 	}
-	if userns.Inside() && b.p.Network == NetworkHost {
+	if b.host.Nested() && b.p.Network == NetworkHost {
 		return specs.Mount{Destination: "/sys", Type: "none", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", mode}}
 	}
 	return specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", mode}}
 }
 
-func bind(source, target string, readOnly bool) specs.Mount {
+func (b *bundle) bind(source, target string, readOnly bool) specs.Mount {
 	m := specs.Mount{Destination: target, Type: "bind", Source: source, Options: []string{"rbind", "rprivate"}}
 	if readOnly {
 		m.Options = append(m.Options, "ro")
-		m.Options = append(m.Options, lockedFlags(source)...)
+		m.Options = append(m.Options, b.lockedFlags(source)...)
 	}
 	return m
 }
 
 // lockedFlags are the flags of the source's filesystem that a remount inside a user namespace must repeat.
-func lockedFlags(source string) []string {
+func (b *bundle) lockedFlags(source string) []string {
 	var st unix.Statfs_t
-	if !userns.Inside() || unix.Statfs(source, &st) != nil {
+	if !b.host.Nested() || unix.Statfs(source, &st) != nil {
 		return nil
 	}
 	var flags []string
@@ -133,7 +132,7 @@ func lockedFlags(source string) []string {
 func (b *bundle) userMount(m Mount, source string) specs.Mount {
 	target := path.Clean("/" + m.Target)
 	if m.Type != MountTmpfs {
-		return bind(source, target, m.ReadOnly)
+		return b.bind(source, target, m.ReadOnly)
 	}
 	opts := []string{"nosuid", "nodev", "noexec"}
 	if m.Options != "" {

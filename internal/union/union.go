@@ -42,8 +42,12 @@ func Mount(target, scratch string, o Options, userNamespace bool) error {
 	if err != nil {
 		return fmt.Errorf("mount root filesystem: %w", err)
 	}
+	// A tree must mean the same on its own as in the mount it was written in: no redirects, no metadata-only copies.
+	// With userxattr there are none, and the kernel refuses to be told so.
 	if userNamespace {
-		data += ",userxattr"
+		data = "userxattr," + data
+	} else {
+		data = "index=off,redirect_dir=off,metacopy=off," + data
 	}
 	if err := unix.Chdir(scratch); err != nil {
 		return fmt.Errorf("mount root filesystem: %w", err)
@@ -67,8 +71,6 @@ func (o Options) link(scratch string) (data string, flags uintptr, err error) {
 		}
 		lowers = []string{empty}
 	}
-	// A tree must mean the same on its own as in the mount it was written in: no redirects, no metadata-only copies.
-	opts := []string{"index=off,redirect_dir=off,metacopy=off"}
 	names := make([]string, len(lowers))
 	for i, dir := range lowers {
 		name := strconv.Itoa(i)
@@ -77,7 +79,7 @@ func (o Options) link(scratch string) (data string, flags uintptr, err error) {
 		}
 		names[len(lowers)-1-i] = name // overlayfs lists the top first
 	}
-	opts = append(opts, "lowerdir="+strings.Join(names, ":"))
+	opts := []string{"lowerdir=" + strings.Join(names, ":")}
 	if o.Upper == "" {
 		return strings.Join(opts, ","), unix.MS_RDONLY, nil
 	}

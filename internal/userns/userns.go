@@ -5,39 +5,44 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 )
 
 // marker is set in the environment of a process that Enter has started, to the user's own uid.
 const marker = "_MICA_USERNS_UID"
 
-// Inside reports whether this process is root of a user namespace that mica, or somebody before it, made.
-func Inside() bool { return inside() }
-
-var inside = sync.OnceValue(func() bool {
-	ranges, err := readMap("/proc/self/uid_map")
-	return err == nil && !(len(ranges) == 1 && ranges[0] == idRange{0, 0, 4294967295})
-})
-
 // IsRealRoot reports whether the user who started mica is root of the host.
 func IsRealRoot() bool { return os.Geteuid() == 0 && os.Getenv(marker) == "" }
 
-// SingleID reports whether only one user id is mapped: files then all belong to one user.
-func SingleID() bool {
-	if !Inside() {
-		return false
+// IDs are the user and group ids that exist in a user namespace.
+type IDs struct{ users, groups []idRange }
+
+// whole is the mapping of the host's own namespace.
+var whole = idRange{0, 0, 4294967295}
+
+// Current returns the ids of this process's user namespace. It reads /proc/self, which a thread that has entered another
+// pid namespace cannot.
+func Current() IDs {
+	users, err := readMap("/proc/self/uid_map")
+	if err != nil {
+		// No /proc: root is taken to be root.
+		users = []idRange{whole}
 	}
-	ranges, err := readMap("/proc/self/uid_map")
-	return err == nil && len(ranges) == 1 && ranges[0].size == 1
+	groups, err := readMap("/proc/self/gid_map")
+	if err != nil {
+		groups = []idRange{whole}
+	}
+	return IDs{users, groups}
 }
 
-// Mapped reports whether a group id exists in this user namespace.
-func Mapped(gid int) bool {
-	ranges, err := readMap("/proc/self/gid_map")
-	if err != nil {
-		return true
-	}
-	for _, r := range ranges {
+// Nested reports whether this is not the host's own user namespace: being root then is not being root of the host.
+func (i IDs) Nested() bool { return len(i.users) != 1 || i.users[0] != whole }
+
+// Single reports whether only one user id is mapped: files then all belong to one user.
+func (i IDs) Single() bool { return len(i.users) == 1 && i.users[0].size == 1 }
+
+// HasGroup reports whether a group id exists in the namespace.
+func (i IDs) HasGroup(gid int) bool {
+	for _, r := range i.groups {
 		if gid >= r.inner && gid < r.inner+r.size {
 			return true
 		}
