@@ -123,7 +123,7 @@ func commandLine(c instructions.ShellDependantCmdLine) []string {
 	if c.PrependShell {
 		return append([]string{"/bin/sh", "-c"}, strings.Join(c.CmdLine, " "))
 	}
-	return slices.Clone([]string(c.CmdLine))
+	return slices.Clone(c.CmdLine)
 }
 
 func setEnv(env []string, key, value string) []string {

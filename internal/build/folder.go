@@ -40,7 +40,7 @@ func writeFolder(ctx context.Context, v view.View, dir string) error {
 func CopyOut(ctx context.Context, v view.View, name, dir string) (err error) {
 	e, err := v.Lstat(ctx, name)
 	if err != nil || !e.IsDir() {
-		return os.Mkdir(dir, 0o755) //nolint:gosec // as any folder
+		return os.Mkdir(dir, 0o755)
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err

@@ -285,7 +285,7 @@ func openSource(ctx context.Context, app *App, source string) (io.Reader, func()
 		if err != nil {
 			return nil, nil, fmt.Errorf("import: %w", err)
 		}
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := http.DefaultClient.Do(req) //nolint:bodyclose // the caller closes it
 		if err != nil {
 			return nil, nil, fmt.Errorf("import: %w", err)
 		}

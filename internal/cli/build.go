@@ -138,7 +138,7 @@ func (f *buildFlags) progressMode() string {
 func (f *buildFlags) report(app *App, res *build.Result) error {
 	id := res.Image.ID.String()
 	if f.iidFile != "" {
-		if err := os.WriteFile(f.iidFile, []byte(id), 0o644); err != nil { //nolint:gosec // as docker writes it
+		if err := os.WriteFile(f.iidFile, []byte(id), 0o644); err != nil {
 			return fmt.Errorf("write image ID: %w", err)
 		}
 	}
@@ -155,7 +155,7 @@ func (f *buildFlags) report(app *App, res *build.Result) error {
 		if err != nil {
 			return fmt.Errorf("write metadata: %w", err)
 		}
-		if err := os.WriteFile(f.metadataFile, data, 0o644); err != nil { //nolint:gosec // as docker writes it
+		if err := os.WriteFile(f.metadataFile, data, 0o644); err != nil {
 			return fmt.Errorf("write metadata: %w", err)
 		}
 	}

@@ -61,9 +61,9 @@ func runInspect(ctx context.Context, app *App, format, noun string, refs []strin
 		var missing *image.NotFoundError
 		switch {
 		case errors.As(err, &missing):
-			errs = append(errs, fmt.Errorf("Error: No such %s: %s", noun, ref)) //nolint:staticcheck // Docker's words
+			errs = append(errs, fmt.Errorf("Error: No such %s: %s", noun, ref))
 		case err != nil:
-			errs = append(errs, fmt.Errorf("Error: %w", err)) //nolint:staticcheck // as above
+			errs = append(errs, fmt.Errorf("Error: %w", err))
 		default:
 			found = append(found, inspectResponse(img))
 		}

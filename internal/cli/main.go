@@ -36,7 +36,7 @@ type interrupted struct{ sig syscall.Signal }
 func (i interrupted) Error() string { return "canceled" }
 
 // Is makes errors.Is(err, context.Canceled) true.
-func (i interrupted) Is(target error) bool { return target == context.Canceled } //nolint:errorlint // what Is is for
+func (i interrupted) Is(target error) bool { return target == context.Canceled }
 
 // interruptible is a context that SIGINT and SIGTERM end. A second signal ends mica at once.
 func interruptible() (context.Context, func()) {

@@ -40,7 +40,7 @@ func runRmi(ctx context.Context, app *App, refs []string, force bool) error {
 		case force && errors.As(err, &missing):
 			fmt.Fprintf(app.Stderr, "Error: %s\n", err)
 		default:
-			errs = append(errs, fmt.Errorf("Error: %w", err)) //nolint:staticcheck // one line for each, as docker prints them
+			errs = append(errs, fmt.Errorf("Error: %w", err))
 		}
 	}
 	if err := app.collect(ctx); err != nil {

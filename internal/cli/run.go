@@ -287,7 +287,7 @@ func rootOptions(ctx context.Context, app *App, img *image.Image, dir string) (u
 	}
 	u := union.Options{Lowers: trees, Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work")}
 	for _, d := range []string{u.Upper, u.Work} {
-		if err := os.Mkdir(d, 0o755); err != nil { //nolint:gosec // becomes the root directory
+		if err := os.Mkdir(d, 0o755); err != nil {
 			return u, fmt.Errorf("prepare root filesystem: %w", err)
 		}
 	}

@@ -115,7 +115,7 @@ func parseVolume(v string) (m sandbox.Mount, anonymous bool, err error) {
 	}
 	if _, err := os.Stat(m.Source); errors.Is(err, fs.ErrNotExist) {
 		// As docker does for -v.
-		err = os.MkdirAll(m.Source, 0o755) //nolint:gosec // as docker does
+		err = os.MkdirAll(m.Source, 0o755)
 		if err != nil {
 			return m, false, fmt.Errorf("invalid volume specification: '%s': %w", v, err)
 		}

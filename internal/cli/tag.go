@@ -24,7 +24,7 @@ func newTagCommand(app *App) *cobra.Command {
 
 func runTag(ctx context.Context, app *App, source, target string) error {
 	if _, err := reference.ParseNormalizedNamed(target); err != nil {
-		return fmt.Errorf("Error parsing reference: %q is not a valid repository/tag: %w", target, err) //nolint:staticcheck // Docker's words
+		return fmt.Errorf("Error parsing reference: %q is not a valid repository/tag: %w", target, err)
 	}
 	if err := app.Open(ctx); err != nil {
 		return err
@@ -33,7 +33,7 @@ func runTag(ctx context.Context, app *App, source, target string) error {
 	if err != nil {
 		var invalid *image.InvalidReferenceError
 		if errors.As(err, &invalid) {
-			return fmt.Errorf("Error parsing reference: %q is not a valid repository/tag: %w", source, invalid.Err) //nolint:staticcheck // as above
+			return fmt.Errorf("Error parsing reference: %q is not a valid repository/tag: %w", source, invalid.Err)
 		}
 		return err
 	}

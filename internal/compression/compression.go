@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/bzip2"
+	"errors"
 	"fmt"
 	"io"
 
@@ -42,26 +43,40 @@ func Detect(head []byte) Algorithm {
 			return m.algorithm
 		}
 	}
+	// A zstd stream may begin with a skippable frame (RFC 8878, 3.1.2), as those of zstd:chunked and pzstd do.
+	if len(head) >= 4 && head[0]&0xf0 == 0x50 && bytes.Equal(head[1:4], []byte{0x2a, 0x4d, 0x18}) {
+		return Zstd
+	}
 	return None
 }
 
-// maxWindow bounds the memory that a compressed stream can make its reader take: zstd's long mode goes to 128 MiB.
+// maxWindow bounds the memory that a compressed stream can make its reader take: what `zstd -d` and `xz -9 -d` accept.
 const maxWindow = 128 << 20
 
-// NewReader reads r decompressed, and says how it was compressed. The reader buffers: it may have taken more from r than
-// it gave. Close frees what it holds, not r.
+// NewReader reads r decompressed, and says how it was compressed. It reads ahead: where r is a *bufio.Reader, what
+// follows the compressed stream is still to be had from r. Its errors about the data itself are an *Error. Close frees
+// what it holds, not r.
 func NewReader(r io.Reader) (io.ReadCloser, Algorithm, error) {
-	in := bufio.NewReaderSize(r, 64<<10)
+	in, ok := r.(*bufio.Reader)
+	if !ok {
+		in = bufio.NewReaderSize(r, 64<<10)
+	}
 	head, err := in.Peek(10)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, "", err
 	}
 	algorithm := Detect(head)
 	out, err := open(in, algorithm)
-	if err != nil {
-		return nil, "", fmt.Errorf("read %s: %w", algorithm, err)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
 	}
-	return out, algorithm, nil
+	if err != nil {
+		return nil, "", &Error{algorithm, err}
+	}
+	if algorithm == None {
+		return out, None, nil
+	}
+	return decompressed{out, algorithm}, algorithm, nil
 }
 
 func open(in *bufio.Reader, algorithm Algorithm) (io.ReadCloser, error) {
@@ -85,3 +100,32 @@ func open(in *bufio.Reader, algorithm Algorithm) (io.ReadCloser, error) {
 	}
 	return io.NopCloser(in), nil
 }
+
+// decompressed names the algorithm in its errors.
+type decompressed struct {
+	io.ReadCloser
+	algorithm Algorithm
+}
+
+func (d decompressed) Read(p []byte) (int, error) {
+	n, err := d.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = &Error{d.algorithm, err}
+	}
+	return n, err
+}
+
+// Error says that a compressed stream cannot be read.
+type Error struct {
+	Algorithm Algorithm
+	Err       error
+}
+
+func (e *Error) Error() string {
+	if errors.Is(e.Err, io.ErrUnexpectedEOF) {
+		return fmt.Sprintf("%s data ends too early", e.Algorithm)
+	}
+	return fmt.Sprintf("%s data is damaged: %v", e.Algorithm, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }

@@ -29,13 +29,13 @@ func newBackgroundWriter(w io.Writer) *backgroundWriter {
 		free: make(chan []byte, chunkCount),
 		done: make(chan struct{}),
 	}
-	go b.run(w)
+	go b.run(w, b.full)
 	return b
 }
 
-func (b *backgroundWriter) run(w io.Writer) {
+func (b *backgroundWriter) run(w io.Writer, full <-chan []byte) {
 	defer close(b.done)
-	for chunk := range b.full {
+	for chunk := range full {
 		if b.err == nil {
 			if _, err := w.Write(chunk); err != nil {
 				b.err = err

@@ -30,7 +30,6 @@ type differ struct {
 	lower, upper view.View
 	a, b         *chainView // the same views, where both are chains
 	changes      []view.Change
-	linked       map[string]bool
 }
 
 // same says whether both sides have the very same directory, which chains of common layers share.

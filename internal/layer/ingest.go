@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -60,6 +61,15 @@ func (l *Layers) ingest(ctx context.Context, r io.Reader, wantBlob, wantDiffID d
 	return got, desc, err
 }
 
+// mediaTypes are those of layers. No specification names the last two: registries do not have them, archives to import do.
+var mediaTypes = map[compression.Algorithm]string{
+	compression.None:  ocispec.MediaTypeImageLayer,
+	compression.Gzip:  ocispec.MediaTypeImageLayerGzip,
+	compression.Zstd:  ocispec.MediaTypeImageLayerZstd,
+	compression.Bzip2: "application/vnd.oci.image.layer.v1.tar+bzip2",
+	compression.XZ:    "application/vnd.oci.image.layer.v1.tar+xz",
+}
+
 // incoming is what reading a packed layer gives.
 type incoming struct {
 	id        digest.Digest
@@ -74,8 +84,7 @@ func (l *Layers) unpackStream(ctx context.Context, r io.Reader, blob io.Writer) 
 	raw := newReadAhead(&copyReader{ctx: ctx, r: r, to: blob})
 	defer raw.Close()
 	packed := bufio.NewReaderSize(raw, 64<<10)
-	format := detect(packed)
-	plain, err := format.open(packed)
+	plain, algorithm, err := compression.NewReader(packed)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +94,7 @@ func (l *Layers) unpackStream(ctx context.Context, r io.Reader, blob io.Writer) 
 	defer func() { _ = hashing.Close() }()
 	tee := io.TeeReader(plain, hashing)
 	var ahead *readAhead
-	if format.mediaType != ocispec.MediaTypeImageLayer {
+	if algorithm != compression.None {
 		ahead = newReadAhead(tee)
 		defer ahead.Close()
 		tee = ahead
@@ -101,7 +110,7 @@ func (l *Layers) unpackStream(ctx context.Context, r io.Reader, blob io.Writer) 
 	if err := hashing.Close(); err != nil {
 		return nil, err
 	}
-	return &incoming{digest.NewDigest(digest.SHA256, hash), size, format.mediaType, toc}, nil
+	return &incoming{digest.NewDigest(digest.SHA256, hash), size, mediaTypes[algorithm], toc}, nil
 }
 
 // copyReader copies what is read through it.
@@ -123,7 +132,7 @@ func (c *copyReader) Read(p []byte) (int, error) {
 }
 
 func nonEOF(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return nil
 	}
 	return err

@@ -107,7 +107,7 @@ func (l *Layers) packs(id digest.Digest) ([]ocispec.Descriptor, error) {
 	}
 	var all, here []ocispec.Descriptor
 	if json.Unmarshal(data, &all) != nil {
-		return nil, nil
+		return nil, nil //nolint:nilerr // see above
 	}
 	for _, d := range all {
 		if size, err := l.store.StatBlob(d.Digest); err == nil && size == d.Size {
@@ -155,6 +155,3 @@ func writePacks(path string, packs []ocispec.Descriptor) error {
 	}
 	return os.WriteFile(path, data, 0o644)
 }
-
-// uncompressed returns the pack that is the plain tar, if there is one.
-func uncompressed(id digest.Digest, packs []ocispec.Descriptor) bool { return holds(packs, id) }

@@ -291,7 +291,7 @@ func TestWriteRefuses(t *testing.T) {
 		{"whiteout name", file("a/.wh.b"), "names that begin with .wh."},
 		{"whiteout directory", file(".wh.a/b"), "names that begin with .wh."},
 		{"absolute", file("/a"), "not a name in a layer"},
-		{"dot dot", file("a/../../b"), "not a name in a layer"},
+		{"dot", file("a/../../b"), "not a name in a layer"},
 		{"NUL", file("a\x00b"), "not a name in a layer"},
 		{"attribute name", attr, "extended attribute"},
 		{"owner", owner, "owner or device number"},

@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -69,7 +70,7 @@ func (l *Layers) openPack(ctx context.Context, id digest.Digest, packs []ocispec
 		return nil, fail(id, err)
 	}
 	buf := bufio.NewReaderSize(f, 256<<10)
-	plain, err := detect(buf).open(buf)
+	plain, _, err := compression.NewReader(buf)
 	if err != nil {
 		return nil, errors.Join(fail(id, fmt.Errorf("%w: %w", store.ErrDamaged, err)), f.Close())
 	}
@@ -100,8 +101,8 @@ func (v *verifiedTar) Read(p []byte) (int, error) {
 	switch {
 	case err == nil:
 		return n, nil
-	case err != io.EOF:
-		var packed decompressError
+	case !errors.Is(err, io.EOF):
+		var packed *compression.Error
 		if errors.As(err, &packed) {
 			err = fmt.Errorf("%w: %w", store.ErrDamaged, err)
 		}

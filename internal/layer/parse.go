@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -72,7 +73,7 @@ func parseTar(ctx context.Context, r io.Reader) (*tocEncoder, int64, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, 0, err
 		}
-		if _, err := p.in.Read(p.buf); err == io.EOF {
+		if _, err := p.in.Read(p.buf); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			return nil, 0, err
@@ -83,7 +84,7 @@ func parseTar(ctx context.Context, r io.Reader) (*tocEncoder, int64, error) {
 
 // tarError explains what the tar reader did not like.
 func (p *tarParser) tarError(err error) error {
-	var packed decompressError
+	var packed *compression.Error
 	switch {
 	case errors.As(err, &packed):
 		return packed

@@ -3,6 +3,7 @@ package layer
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -182,7 +183,7 @@ func (r *recording) readSmall(ctx context.Context, i int, content []byte) error 
 
 // readError explains a file that turned out to be shorter than its entry says.
 func readError(e *view.Entry, err error) error {
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return changedError(e)
 	}
 	return fmt.Errorf("read %q: %w", e.Path, err)

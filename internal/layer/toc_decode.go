@@ -32,11 +32,11 @@ func decodeTOC(file []byte, id digest.Digest) (*TOC, error) {
 	t := &TOC{Entries: make([]*view.Entry, s.entries), summary: s, where: make([]place, s.entries)}
 	d := tocDecoder{
 		rest:    body,
-		text:    unsafe.String(unsafe.SliceData(body), len(body)), // nobody writes to body from here on
+		text:    unsafe.String(unsafe.SliceData(body), len(body)), //nolint:gosec // nobody writes to body from here on
 		hexes:   make([]byte, 0, s.digests*(len("sha256:")+64)),
 		entries: entries,
 	}
-	d.digests = unsafe.String(unsafe.SliceData(d.hexes), cap(d.hexes))
+	d.digests = unsafe.String(unsafe.SliceData(d.hexes), cap(d.hexes)) //nolint:gosec // each byte is written before the part of the string that has it is used
 	for i := range entries {
 		t.Entries[i] = &entries[i]
 		d.entry(i, &entries[i], &t.where[i])

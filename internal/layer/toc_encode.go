@@ -46,8 +46,8 @@ func (t *tocEncoder) add(e *view.Entry, p place, link int) {
 			flags |= f.flag
 		}
 	}
-	b := append(t.body, byte(e.Type), flags)
-	b = appendString(b, e.Path)
+	t.body = append(t.body, byte(e.Type), flags)
+	b := appendString(t.body, e.Path)
 	if flags&recHardlink != 0 {
 		t.body = binary.AppendUvarint(b, uint64(link))
 		t.sum.entries++

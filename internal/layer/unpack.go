@@ -216,7 +216,7 @@ func (x *extraction) seek(offset int64) error {
 // early explains an end of the tar before the end that the table of contents promises. The tar does not match the
 // layer's identity then, which its reader has had no chance to say.
 func (x *extraction) early(err error) error {
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("%w: its tar ends too early", errTOC)
 	}
 	return err

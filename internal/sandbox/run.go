@@ -52,7 +52,7 @@ func (h *Host) run(ctx context.Context, p *Process, dir string) error {
 // mount puts the root filesystem and the sources of mounts in place. At the very bottom of the root lies a folder with
 // every mount point: the runtime finds them there and has nothing to make, so that the upper directory keeps clean.
 func (b *bundle) mount() error {
-	if err := os.Mkdir(b.rootfs, 0o755); err != nil { //nolint:gosec // a root directory
+	if err := os.Mkdir(b.rootfs, 0o755); err != nil {
 		return fmt.Errorf("prepare root filesystem: %w", err)
 	}
 	for i, m := range b.p.Mounts {
@@ -83,7 +83,7 @@ func (b *bundle) source(i int, m Mount) (string, error) {
 		return m.Source, nil
 	}
 	dir := filepath.Join(b.dir, fmt.Sprintf("mount-%d", i))
-	if err := os.Mkdir(dir, 0o755); err != nil { //nolint:gosec // a mount point
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", fmt.Errorf("mount %s: %w", m.Target, err)
 	}
 	if err := union.Mount(dir, dir+"-links", m.Union, b.host.Nested()); err != nil {
@@ -170,7 +170,7 @@ func (h *Host) exec(ctx context.Context, b *bundle) error {
 			// From this thread: the runtime must see the process under the number that it knows.
 			_ = exec.Command(h.runtime, "--root", state, "delete", "--force", containerID).Run()
 			_ = cmd.Process.Kill()
-			<-done
+			_ = <-done //nolint:staticcheck // only that it has ended matters
 			return context.Cause(ctx)
 		}
 	}

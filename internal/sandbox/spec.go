@@ -10,7 +10,6 @@ import (
 	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
-
 )
 
 // spec is the bundle's configuration (OCI runtime specification), with Docker's defaults for what a process may do.
@@ -121,7 +120,7 @@ func (b *bundle) lockedFlags(source string) []string {
 	}
 	var flags []string
 	for flag, name := range map[int64]string{unix.ST_NOSUID: "nosuid", unix.ST_NODEV: "nodev", unix.ST_NOEXEC: "noexec"} {
-		if int64(st.Flags)&flag != 0 {
+		if int64(st.Flags)&flag != 0 { //nolint:unconvert // another type elsewhere
 			flags = append(flags, name)
 		}
 	}

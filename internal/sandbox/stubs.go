@@ -37,21 +37,21 @@ func (b *bundle) mountPoints() []mountPoint {
 
 // makeStubs makes a tree of nothing but mount points.
 func (b *bundle) makeStubs(dir string) error {
-	if err := os.Mkdir(dir, 0o755); err != nil { //nolint:gosec // a root directory
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
 	for _, p := range b.mountPoints() {
 		full := filepath.Join(dir, p.target)
 		if p.dir {
-			if err := os.MkdirAll(full, 0o755); err != nil { //nolint:gosec // as a runtime would make it
+			if err := os.MkdirAll(full, 0o755); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil { //nolint:gosec // as above
+		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
 			return err
 		}
-		if err := os.WriteFile(full, nil, 0o644); err != nil && !errors.Is(err, syscall.EISDIR) { //nolint:gosec // as above
+		if err := os.WriteFile(full, nil, 0o644); err != nil && !errors.Is(err, syscall.EISDIR) {
 			return err
 		}
 	}

@@ -51,9 +51,9 @@ func lookupUser(rootfs, name string, extra []string) (ids, error) {
 		}
 		return id, fmt.Errorf("unable to find user %s: %w", strings.SplitN(name, ":", 2)[0], err)
 	}
-	id.uid, id.gid = uint32(u.Uid), uint32(u.Gid) //nolint:gosec // the parser keeps to 32 bits
+	id.uid, id.gid = uint32(u.Uid), uint32(u.Gid)
 	for _, g := range u.Sgids {
-		id.groups = append(id.groups, uint32(g)) //nolint:gosec // as above
+		id.groups = append(id.groups, uint32(g))
 	}
 	return id, id.addGroups(rootfs, extra)
 }
@@ -72,7 +72,7 @@ func (id *ids) addGroups(rootfs string, extra []string) error {
 		return fmt.Errorf("unable to find group %s: %w", strings.Join(extra, ", "), err)
 	}
 	for _, g := range gids {
-		id.groups = append(id.groups, uint32(g)) //nolint:gosec // the parser keeps to 32 bits
+		id.groups = append(id.groups, uint32(g))
 	}
 	return nil
 }
@@ -153,10 +153,10 @@ func (b *bundle) writeNetworkFiles() error {
 	}
 	for file, data := range map[string]string{"hosts": hosts.String(), "resolv.conf": string(resolv)} {
 		path := filepath.Join(b.dir, file)
-		if err := os.WriteFile(path, []byte(data), 0o644); err != nil { //nolint:gosec // read by any user in the sandbox
+		if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
 			return err
 		}
-		if err := os.Chmod(path, 0o644); err != nil { //nolint:gosec // whatever the umask
+		if err := os.Chmod(path, 0o644); err != nil {
 			return err
 		}
 	}

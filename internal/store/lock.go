@@ -90,7 +90,7 @@ func (s *Store) lock(ctx context.Context, name string, how int) (*Lock, error) {
 		return &Lock{f}, nil
 	case <-ctx.Done():
 		go func() {
-			<-got
+			_ = <-got //nolint:staticcheck // whether or not it was had
 			_ = f.Close()
 		}()
 		return nil, context.Cause(ctx)

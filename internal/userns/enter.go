@@ -101,7 +101,7 @@ func supervise(cmd *exec.Cmd, signals <-chan os.Signal) int {
 			if !fromTerminal || !foreground() { // a terminal has sent it to both
 				_ = cmd.Process.Signal(sig)
 			}
-		case <-done:
+		case <-done: //nolint:errcheck // the process state says how it ended
 			st, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
 			if ok && st.Signaled() {
 				return 128 + int(st.Signal())

@@ -35,13 +35,13 @@ func (o *Overlay) unpack(ctx context.Context, from View, src, dest string, opt C
 	defer func() { err = errors.Join(err, f.Close()) }()
 	in, _, err := compression.NewReader(f)
 	if err != nil {
-		return false, nil //nolint:nilerr // it begins like an archive and is none
+		return false, nil
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
 	tr := tar.NewReader(in)
 	first, err := tr.Next()
 	if err != nil {
-		return false, nil //nolint:nilerr // as above
+		return false, nil
 	}
 	root, err := Resolve(ctx, o, dest, true)
 	if err != nil {
@@ -186,7 +186,7 @@ func (u *unpacker) put(h *tar.Header, target string, content io.Reader) error {
 
 // TarEntry is a tar header as an entry. Path and Type are left to the caller.
 func TarEntry(h *tar.Header) *Entry {
-	e := &Entry{Mode: uint32(h.Mode) & 0o7777, UID: h.Uid, GID: h.Gid, ModTime: h.ModTime.UTC()} //nolint:gosec // masked
+	e := &Entry{Mode: uint32(h.Mode) & 0o7777, UID: h.Uid, GID: h.Gid, ModTime: h.ModTime.UTC()}
 	switch h.Typeflag {
 	case tar.TypeReg, tar.TypeGNUSparse:
 		e.Size = h.Size

@@ -12,6 +12,7 @@ import (
 // Type is a file's type.
 type Type uint8
 
+// The types of files.
 const (
 	TypeRegular Type = iota + 1
 	TypeDir

@@ -1,0 +1,76 @@
+# mica: the two commands that matter are `make demo` and `make test`.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X github.com/micabuild/mica/internal/cli.Version=$(VERSION)
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
+PREFIX  ?= /usr/local
+# The end-to-end tests start servers and mount filesystems: one package at a time.
+E2E     := go test -tags e2e -count=1 -p 1 -timeout 30m
+FUZZTIME ?= 5s
+
+.PHONY: all demo test bench install setup fmt format vet lint unit fuzz e2e parity portable size peers tools clean
+
+all: bin/mica
+
+.PHONY: bin/mica
+bin/mica:
+	$(GOBUILD) -o $@ ./cmd/mica
+
+## demo: what mica is for, on real input
+demo: setup bin/mica
+	scripts/demo
+
+## test: everything
+test: setup format vet lint portable size unit fuzz e2e
+
+## bench: mica beside its peers, in one run
+bench: setup peers bin/mica
+	go run -tags e2e ./test/bench
+
+install: bin/mica
+	install -D -m 0755 bin/mica $(DESTDIR)$(PREFIX)/bin/mica
+
+## setup: the packages that demo, test and bench need, by apt
+setup:
+	scripts/setup
+
+fmt: tools
+	bin/tools/golangci-lint fmt ./...
+
+format: tools
+	bin/tools/golangci-lint fmt --diff ./...
+
+vet:
+	go vet -tags e2e ./...
+
+lint: tools
+	bin/tools/golangci-lint run ./...
+
+unit:
+	go test -race ./...
+
+## fuzz: every fuzz target, briefly
+fuzz:
+	FUZZTIME=$(FUZZTIME) scripts/fuzz
+
+e2e: peers bin/mica
+	$(E2E) ./test/...
+
+## parity: the Dockerfiles that mica and BuildKit build to the same image
+parity: peers bin/mica
+	$(E2E) -v ./test/parity
+
+portable:
+	GOARCH=amd64 $(GOBUILD) -o bin/portable/mica-linux-amd64 ./cmd/mica
+	GOARCH=arm64 $(GOBUILD) -o bin/portable/mica-linux-arm64 ./cmd/mica
+
+size: bin/mica
+	scripts/size bin/mica
+
+peers:
+	cd test/peers && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../../bin/peers/ tool
+
+tools:
+	cd tools && go build -trimpath -o ../bin/tools/ tool
+
+clean:
+	rm -rf bin coverage.out
