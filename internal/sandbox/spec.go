@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"fmt"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -24,15 +25,22 @@ func (b *bundle) spec() (*specs.Spec, error) {
 		Root:     &specs.Root{Path: b.rootfs, Readonly: b.p.ReadOnlyRoot},
 		Process: &specs.Process{
 			Terminal: b.p.TTY, Args: b.p.Args, Env: b.p.Env, Cwd: b.cwd(),
-			User:         specs.User{UID: b.ids.uid, GID: b.ids.gid, AdditionalGids: b.ids.groups},
+			User:         specs.User{UID: b.ids.uid, GID: b.ids.gid, AdditionalGids: b.ids.supplementary()},
 			Capabilities: processCapabilities(caps, b.ids.uid),
 		},
 		Mounts: b.mounts(),
 		Linux: &specs.Linux{
+			CgroupsPath: "/mica/" + filepath.Base(b.dir),
 			Namespaces: []specs.LinuxNamespace{
 				{Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.MountNamespace},
 			},
 		},
+	}
+	if b.ownCgroup() {
+		s.Mounts = append(s.Mounts, specs.Mount{
+			Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"ro", "nosuid", "noexec", "nodev"},
+		})
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
 	}
 	if b.p.Network == NetworkNone {
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace})
@@ -45,6 +53,16 @@ func (b *bundle) spec() (*specs.Spec, error) {
 		return nil, fmt.Errorf("prepare sandbox: seccomp profile: %w", err)
 	}
 	return s, nil
+}
+
+// ownCgroup reports whether the process gets a cgroup of its own and may see it: programs size their memory and threads
+// by it. In a user namespace nobody has delegated one.
+func (b *bundle) ownCgroup() bool {
+	if b.host.Nested() {
+		return false
+	}
+	_, err := os.Stat("/sys/fs/cgroup")
+	return err == nil
 }
 
 func (b *bundle) cwd() string {

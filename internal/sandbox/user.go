@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -56,6 +57,15 @@ func lookupUser(rootfs, name string, extra []string) (ids, error) {
 		id.groups = append(id.groups, uint32(g))
 	}
 	return id, id.addGroups(rootfs, extra)
+}
+
+// supplementary are the groups of the process beside its primary one, which as in Docker and containerd is among them:
+// what drops its primary group keeps its rights (CVE-2022-36109).
+func (id *ids) supplementary() []uint32 {
+	if slices.Contains(id.groups, id.gid) {
+		return id.groups
+	}
+	return append([]uint32{id.gid}, id.groups...)
 }
 
 func (id *ids) addGroups(rootfs string, extra []string) error {

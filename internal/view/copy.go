@@ -136,7 +136,7 @@ func (o *Overlay) copyOne(ctx context.Context, from View, src, dest string, opt 
 	if err := c.copy(e, "", target, false, patternmatcher.MatchInfo{}, patternmatcher.MatchInfo{}); err != nil {
 		return err
 	}
-	return c.checkRequired()
+	return c.checkRequired(src)
 }
 
 func (c *copier) patterns() (err error) {
@@ -154,13 +154,15 @@ func (c *copier) patterns() (err error) {
 	return nil
 }
 
-// checkRequired: each path that must be copied was.
-func (c *copier) checkRequired() error {
+// checkRequired: each path that must be copied was. Required paths are those of the whole source, matched ones are below
+// src.
+func (c *copier) checkRequired(src string) error {
 	if c.include == nil {
 		return nil
 	}
 	for _, p := range c.opt.RequiredPaths {
-		if !c.matched[Clean(p)] {
+		rel := strings.TrimPrefix(Clean(p), strings.TrimPrefix(Clean(src)+"/", "./"))
+		if !c.matched[rel] {
 			return notExist("open", Clean(p))
 		}
 	}

@@ -24,8 +24,9 @@ type DirOptions struct {
 	Include, Exclude []string // patterns as in .dockerignore
 	Follow           []string // only these paths, and what symlinks on the way to them point at
 	Memory           *Memory  // nil: every digest is computed
-	// ResetOwner makes root the owner of every file, as of a build context's files.
-	ResetOwner bool
+	// Anonymous makes root the owner of every file and leaves extended attributes out, as BuildKit does with the files of
+	// a build context: what a host adds to its files says nothing about an image.
+	Anonymous bool
 }
 
 // Dir is a view of a host directory as it is now. No symlink is followed in reading it.
@@ -158,9 +159,6 @@ func (w *dirWalk) file(fd int, base, full string) (hostFile, error) {
 	}
 	e := statEntry(&st)
 	e.Path = full
-	if w.opt.ResetOwner {
-		e.UID, e.GID = 0, 0
-	}
 	if e.Type == TypeSymlink {
 		buf := make([]byte, unix.PathMax)
 		n, err := unix.Readlinkat(fd, base, buf)
@@ -169,11 +167,15 @@ func (w *dirWalk) file(fd int, base, full string) (hostFile, error) {
 		}
 		e.Linkname = string(buf[:n])
 	}
-	xattrs, err := ReadXattrs(filepath.Join(w.dir, full))
-	if err != nil {
-		return hostFile{}, err
+	if w.opt.Anonymous {
+		e.UID, e.GID = 0, 0
+	} else {
+		xattrs, err := ReadXattrs(filepath.Join(w.dir, full))
+		if err != nil {
+			return hostFile{}, err
+		}
+		e.Xattrs = xattrs
 	}
-	e.Xattrs = xattrs
 	return hostFile{
 		entry: e, links: uint64(st.Nlink), //nolint:unconvert // its width depends on the architecture
 		key: fileKey{st.Dev, st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()},

@@ -37,7 +37,7 @@ func (o *Overlay) unpack(ctx context.Context, from View, src, dest string, opt C
 	if err != nil {
 		return false, nil
 	}
-	defer func() { err = errors.Join(err, in.Close()) }()
+	defer func() { _ = in.Close() }()
 	tr := tar.NewReader(in)
 	first, err := tr.Next()
 	if err != nil {

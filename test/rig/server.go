@@ -1,0 +1,194 @@
+package rig
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// server is a program that runs until it is stopped. It needs no test: one may serve a whole package, from TestMain.
+type server struct {
+	cmd   *exec.Cmd
+	log   string
+	ended chan struct{}
+}
+
+// startServer starts a program in a process group of its own and waits until ready says so.
+func startServer(dir, name string, ready func(context.Context) error, args ...string) (*server, error) {
+	s := &server{log: filepath.Join(dir, filepath.Base(name)+".log"), ended: make(chan struct{})}
+	log, err := os.Create(s.log)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = log.Close() }()
+	s.cmd = exec.Command(name, args...)
+	s.cmd.Stdout, s.cmd.Stderr = log, log
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := s.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		defer close(s.ended)
+		_ = s.cmd.Wait()
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.ended:
+			return nil, fmt.Errorf("%s ended: %s\n%s", name, s.cmd.ProcessState, s.tail())
+		case <-ctx.Done():
+			_ = s.stop()
+			return nil, fmt.Errorf("%s did not become ready\n%s", name, s.tail())
+		case <-tick.C:
+			if ready(ctx) == nil {
+				return s, nil
+			}
+		}
+	}
+}
+
+func (s *server) tail() string {
+	data, _ := os.ReadFile(s.log)
+	return string(data[max(0, len(data)-4000):])
+}
+
+func (s *server) stop() error {
+	if s == nil {
+		return nil
+	}
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-s.ended:
+		return nil
+	case <-time.After(20 * time.Second):
+		return syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
+	}
+}
+
+// freePort is a port of loopback that nobody listens on.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// Registry is Debian's docker-registry on loopback.
+type Registry struct {
+	Addr string // host:port
+	*server
+}
+
+// StartRegistry starts an empty registry that keeps its files in dir.
+func StartRegistry(dir string) (*Registry, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	r := &Registry{Addr: fmt.Sprintf("127.0.0.1:%d", port)}
+	config := filepath.Join(dir, "registry.yml")
+	text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage:\n  filesystem: {rootdirectory: %s}\nhttp: {addr: %q}\n",
+		filepath.Join(dir, "registry"), r.Addr)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	r.server, err = startServer(dir, "docker-registry", func(ctx context.Context) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.Addr+"/v2/", http.NoBody)
+		if err != nil {
+			return err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
+			err = resp.Body.Close()
+		}
+		return err
+	}, "serve", config)
+	return r, err
+}
+
+// Stop ends the registry.
+func (r *Registry) Stop() error { return r.stop() }
+
+// BuildKit is the reference builder.
+type BuildKit struct {
+	addr, buildctl string
+	*server
+}
+
+// StartBuildKit starts a buildkitd that keeps its files in dir.
+func StartBuildKit(dir string) (*BuildKit, error) {
+	bin := filepath.Join(Top(), "bin", "peers")
+	b := &BuildKit{addr: "unix://" + filepath.Join(dir, "buildkit.sock"), buildctl: filepath.Join(bin, "buildctl")}
+	var err error
+	b.server, err = startServer(dir, filepath.Join(bin, "buildkitd"), func(ctx context.Context) error {
+		return exec.CommandContext(ctx, b.buildctl, "--addr", b.addr, "debug", "workers").Run()
+	}, "--root", filepath.Join(dir, "buildkit"), "--addr", b.addr, "--oci-worker-net", "host", "--containerd-worker=false")
+	return b, err
+}
+
+// Command is buildctl with args.
+func (b *BuildKit) Command(args ...string) *exec.Cmd {
+	return exec.Command(b.buildctl, append([]string{"--addr", b.addr}, args...)...)
+}
+
+// Stop ends the daemon.
+func (b *BuildKit) Stop() error { return b.stop() }
+
+// Docker is the real Docker Engine.
+type Docker struct {
+	host string
+	*server
+}
+
+// StartDocker starts a dockerd without networks that keeps its files in dir.
+func StartDocker(dir string) (*Docker, error) {
+	d := &Docker{host: "unix://" + filepath.Join(dir, "docker.sock")}
+	var err error
+	d.server, err = startServer(dir, "dockerd", func(ctx context.Context) error {
+		cmd := exec.CommandContext(ctx, dockerClient, "-H", d.host, "version")
+		return cmd.Run()
+	}, "--iptables=false", "--ip6tables=false", "--bridge=none", "--host", d.host, "--data-root", filepath.Join(dir, "docker"),
+		"--exec-root", filepath.Join(dir, "docker-run"), "--pidfile", filepath.Join(dir, "docker.pid"))
+	return d, err
+}
+
+// dockerClient is the client of the engine's own release, where another may come first on PATH.
+const dockerClient = "/usr/bin/docker"
+
+// Command is docker with args.
+func (d *Docker) Command(args ...string) *exec.Cmd {
+	cmd := exec.Command(dockerClient, append([]string{"-H", d.host}, args...)...)
+	cmd.Env = append(os.Environ(), "DOCKER_BUILDKIT=0", "LC_ALL=C.UTF-8")
+	return cmd
+}
+
+// Try runs docker and gives what came of it.
+func (d *Docker) Try(t testing.TB, args ...string) Output {
+	t.Helper()
+	return Run(t, d.Command(args...))
+}
+
+// Run runs docker, which must succeed, and gives its stdout.
+func (d *Docker) Run(t testing.TB, args ...string) string {
+	t.Helper()
+	out := d.Try(t, args...)
+	if out.Code != 0 {
+		t.Fatalf("docker %v: exit code %d\n%s%s", args, out.Code, out.Stdout, out.Stderr)
+	}
+	return out.Stdout
+}
+
+// Stop ends the engine.
+func (d *Docker) Stop() error { return d.stop() }
