@@ -14,7 +14,7 @@ import (
 
 type imagesFlags struct {
 	all, quiet, noTrunc, digests, tree bool
-	filters                            []string
+	filters                            filterFlag
 	format                             string
 }
 
@@ -37,7 +37,7 @@ func newImagesCommand(app *App) *cobra.Command {
 	fl.BoolVar(&f.noTrunc, "no-trunc", false, "Don't truncate output")
 	fl.BoolVar(&f.digests, "digests", false, "Show digests")
 	fl.BoolVar(&f.tree, "tree", false, "Show the layers of each image")
-	fl.StringArrayVarP(&f.filters, "filter", "f", nil, "Filter output based on conditions provided")
+	fl.VarP(&f.filters, "filter", "f", "Filter output based on conditions provided")
 	fl.StringVar(&f.format, "format", "", `Format output: "table", "table TEMPLATE", "json" or a Go template`)
 	return cmd
 }

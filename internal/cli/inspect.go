@@ -82,7 +82,7 @@ func printInspect(app *App, found []*imagetypes.InspectResponse, format string, 
 	switch {
 	case tmpl != nil:
 		for _, r := range found {
-			if err := tmpl.Option("missingkey=error").Execute(&buf, r); err != nil {
+			if err := executeInspect(&buf, tmpl, r); err != nil {
 				return &exitError{1, fmt.Errorf("template parsing error: %w", err)}
 			}
 			buf.WriteByte('\n')
@@ -104,6 +104,28 @@ func printInspect(app *App, found []*imagetypes.InspectResponse, format string, 
 	}
 	_, err := app.Stdout.Write(buf.Bytes())
 	return err
+}
+
+// executeInspect gives a template the answer under Go's field names, and if it knows those not, under those of the JSON,
+// as docker does: {{.ID}} and {{.Id}} both work.
+func executeInspect(buf *bytes.Buffer, tmpl *template.Template, r *imagetypes.InspectResponse) error {
+	var typed bytes.Buffer
+	tmpl = tmpl.Option("missingkey=error")
+	if err := tmpl.Execute(&typed, r); err == nil {
+		buf.Write(typed.Bytes())
+		return nil
+	}
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	var raw any
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	if err := dec.Decode(&raw); err != nil {
+		return err
+	}
+	return tmpl.Execute(buf, raw)
 }
 
 // inspectResponse is an image under Docker's field names.

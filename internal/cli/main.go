@@ -99,7 +99,7 @@ func (a *App) exitCode(ctx context.Context, cmd *cobra.Command, err error) int {
 // printError prints an error as docker does, without its "response from daemon". A build's begins with ERROR.
 func (a *App) printError(err error) {
 	text := err.Error()
-	for _, known := range []string{"Error: ", "ERROR: ", `"mica`, "mica: "} {
+	for _, known := range []string{"Error: ", "ERROR: ", "Error parsing reference: ", "template parsing error: ", `"mica`, "mica: "} {
 		if strings.HasPrefix(text, known) {
 			fmt.Fprintln(a.Stderr, text)
 			return

@@ -16,7 +16,7 @@ import (
 
 func newImagePruneCommand(app *App) *cobra.Command {
 	var all, force bool
-	var filters []string
+	var filters filterFlag
 	cmd := &cobra.Command{
 		Use:   "prune [OPTIONS]",
 		Short: "Remove unused images",
@@ -27,7 +27,7 @@ func newImagePruneCommand(app *App) *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "Remove all unused images, not just dangling ones")
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not prompt for confirmation")
-	cmd.Flags().StringArrayVar(&filters, "filter", nil, `Provide filter values (e.g. "until=<timestamp>")`)
+	cmd.Flags().Var(&filters, "filter", `Provide filter values (e.g. "until=<timestamp>")`)
 	return cmd
 }
 
@@ -83,7 +83,7 @@ func confirm(app *App, question string) bool {
 
 type builderPruneFlags struct {
 	all, force  bool
-	filters     []string
+	filters     filterFlag
 	keepStorage string
 }
 
@@ -98,7 +98,7 @@ func newBuilderPruneCommand(app *App) *cobra.Command {
 	fl := cmd.Flags()
 	fl.BoolVarP(&f.all, "all", "a", false, "Remove all build cache, not just what no image shares layers with")
 	fl.BoolVarP(&f.force, "force", "f", false, "Do not prompt for confirmation")
-	fl.StringArrayVar(&f.filters, "filter", nil, `Provide filter values (e.g. "until=24h")`)
+	fl.Var(&f.filters, "filter", `Provide filter values (e.g. "until=24h")`)
 	fl.StringVar(&f.keepStorage, "keep-storage", "", "Amount of disk space to keep for cache")
 	return cmd
 }

@@ -37,6 +37,7 @@ func newRootCommand(app *App) *cobra.Command {
 		group("system", "Manage mica", newSystemDfCommand(app), newInfoCommand(app)),
 	)
 	completeImages(app, root)
+	useDockersHelp(root)
 	return root
 }
 

@@ -27,9 +27,7 @@ func (s *Images) NewFilter(ctx context.Context, conditions []string, allowed ...
 	f := &Filter{}
 	for _, c := range conditions {
 		key, value, ok := strings.Cut(c, "=")
-		if key = strings.ToLower(strings.TrimSpace(key)); key == "label!" {
-			key = "label!"
-		}
+		key = strings.ToLower(strings.TrimSpace(key))
 		if !ok {
 			return nil, fmt.Errorf("invalid argument %q for \"-f, --filter\" flag: bad format of filter (expected name=value)", c)
 		}

@@ -126,6 +126,9 @@ func (b *bundle) prepare() (err error) {
 	if err := b.makeCwd(); err != nil {
 		return err
 	}
+	if err := b.findExecutable(); err != nil {
+		return err
+	}
 	if err := b.writeNetworkFiles(); err != nil {
 		return fmt.Errorf("prepare sandbox: %w", err)
 	}

@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// common are the commands that `mica --help` shows first.
+var common = []string{"build", "run", "images", "history", "inspect", "tag", "rmi", "save", "load", "import", "export"}
+
+// useDockersHelp gives every command docker's way of explaining itself.
+func useDockersHelp(root *cobra.Command) {
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { printHelp(cmd.OutOrStdout(), cmd) })
+	root.SetUsageFunc(func(cmd *cobra.Command) error {
+		printHelp(cmd.OutOrStderr(), cmd)
+		return nil
+	})
+	var walk func(*cobra.Command)
+	walk = func(c *cobra.Command) {
+		c.DisableFlagsInUseLine = true
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(root)
+}
+
+// printHelp prints what a command does, its options, and the commands below it.
+func printHelp(w io.Writer, cmd *cobra.Command) {
+	use := cmd.UseLine()
+	if cmd.HasAvailableSubCommands() && cmd.HasParent() {
+		use = cmd.CommandPath() + " COMMAND"
+	}
+	fmt.Fprintf(w, "Usage:  %s\n\n%s\n", use, cmd.Short)
+	if !cmd.HasParent() {
+		printCommands(w, cmd, "Common Commands", func(c *cobra.Command) bool { return isCommon(c) })
+		printCommands(w, cmd, "Management Commands", func(c *cobra.Command) bool { return !isCommon(c) && c.HasSubCommands() })
+		printCommands(w, cmd, "Commands", func(c *cobra.Command) bool { return !isCommon(c) && !c.HasSubCommands() })
+	} else {
+		printCommands(w, cmd, "Commands", func(*cobra.Command) bool { return true })
+	}
+	if cmd.HasAvailableLocalFlags() {
+		fmt.Fprintf(w, "\nOptions:\n%s", cmd.LocalFlags().FlagUsagesWrapped(100))
+	}
+	if cmd.HasParent() && cmd.HasAvailableInheritedFlags() {
+		fmt.Fprintf(w, "\nGlobal Options:\n%s", cmd.InheritedFlags().FlagUsagesWrapped(100))
+	}
+	if cmd.HasAvailableSubCommands() {
+		fmt.Fprintf(w, "\nRun '%s COMMAND --help' for more information on a command.\n", cmd.CommandPath())
+	}
+}
+
+func isCommon(c *cobra.Command) bool {
+	for _, name := range common {
+		if c.Name() == name {
+			return true
+		}
+	}
+	return false
+}
+
+// printCommands lists the commands below cmd that belong under a heading.
+func printCommands(w io.Writer, cmd *cobra.Command, heading string, belongs func(*cobra.Command) bool) {
+	var lines strings.Builder
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() && belongs(c) {
+			fmt.Fprintf(&lines, "  %-*s %s\n", cmd.NamePadding(), c.Name(), c.Short)
+		}
+	}
+	if lines.Len() > 0 {
+		fmt.Fprintf(w, "\n%s:\n%s", heading, lines.String())
+	}
+}
