@@ -148,14 +148,15 @@ func (m *members) has(name string) bool {
 	return m.json[name] != nil || m.layers[name] != nil || m.links[name] != ""
 }
 
-// file takes a member by its first byte: JSON is kept, anything else is taken for a layer.
+// file takes a member by its first bytes: JSON and what is too short for a tar is kept, anything else is taken for a layer.
 func (m *members) file(ctx context.Context, name string, size int64, r io.Reader) error {
 	in := bufio.NewReaderSize(r, 64<<10)
-	head, err := in.Peek(1)
+	head, err := in.Peek(10)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return archiveError(err, m.count)
 	}
-	if len(head) == 0 || size < 512 || head[0] == '{' || head[0] == '[' {
+	packed := compression.Detect(head) != compression.None
+	if !packed && (size < 512 || head[0] == '{' || head[0] == '[') {
 		return m.small(name, size, in)
 	}
 	l, pack, err := m.a.Layers.Ingest(ctx, in, "", "")

@@ -83,6 +83,7 @@ func printInspect(app *App, found []*imagetypes.InspectResponse, format string, 
 	case tmpl != nil:
 		for _, r := range found {
 			if err := executeInspect(&buf, tmpl, r); err != nil {
+				fmt.Fprintln(app.Stdout) // docker ends a line that it has not begun
 				return &exitError{1, fmt.Errorf("template parsing error: %w", err)}
 			}
 			buf.WriteByte('\n')
