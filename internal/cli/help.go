@@ -36,7 +36,7 @@ func printHelp(w io.Writer, cmd *cobra.Command) {
 	}
 	fmt.Fprintf(w, "Usage:  %s\n\n%s\n", use, cmd.Short)
 	if !cmd.HasParent() {
-		printCommands(w, cmd, "Common Commands", func(c *cobra.Command) bool { return isCommon(c) })
+		printCommands(w, cmd, "Common Commands", isCommon)
 		printCommands(w, cmd, "Management Commands", func(c *cobra.Command) bool { return !isCommon(c) && c.HasSubCommands() })
 		printCommands(w, cmd, "Commands", func(c *cobra.Command) bool { return !isCommon(c) && !c.HasSubCommands() })
 	} else {

@@ -7,13 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	ossignal "os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/docker/cli/opts"
-	"github.com/moby/sys/signal"
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/image"
@@ -28,6 +25,7 @@ type runFlags struct {
 	workdir, user, entrypoint, network, name, hostname, runtime        string
 	stopSignal                                                         string
 	env, envFiles, volumes, tmpfs, capAdd, capDrop, addHosts, groupAdd []string
+	stopTimeout                                                        int
 	entrypointSet                                                      bool
 }
 
@@ -64,6 +62,7 @@ func newRunCommand(app *App) *cobra.Command {
 	fl.StringVar(&f.name, "name", "", "Assign a name to the container: its hostname, where none is given")
 	fl.StringVarP(&f.hostname, "hostname", "h", "", "Container host name")
 	fl.StringVar(&f.stopSignal, "stop-signal", "", "Signal to stop the container")
+	fl.IntVar(&f.stopTimeout, "stop-timeout", 10, "Seconds that the process has to end after SIGTERM, before it is killed; -1 for any time")
 	fl.BoolVar(&f.sigProxy, "sig-proxy", true, "Proxy received signals to the process")
 	fl.StringVar(&f.runtime, "runtime", "", "OCI runtime to use (default: runc, else crun)")
 	fl.Bool("help", false, "Print usage")
@@ -120,14 +119,9 @@ func (f *runFlags) run(ctx context.Context, app *App, args []string) (err error)
 	if err != nil {
 		return err
 	}
-	signals := make(chan os.Signal, 16)
-	if f.sigProxy {
-		// While the process runs, what a user or supervisor sends is for it: it decides when to end.
-		ossignal.Reset(syscall.SIGINT, syscall.SIGTERM)
-		ossignal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
-		defer ossignal.Stop(signals)
-	}
-	p.Signals = f.translate(img, signals)
+	ctx, signals, done := f.forwardSignals(ctx, img)
+	defer done()
+	p.Signals = signals
 	return host.Run(ctx, p)
 }
 
@@ -139,28 +133,6 @@ func (f *runFlags) image(ctx context.Context, app *App, ref string) (*image.Imag
 	}
 	hold, err := app.Images.Hold(ctx, img)
 	return img, hold, err
-}
-
-// translate gives the process the image's own stop signal for SIGTERM, as docker stop would.
-func (f *runFlags) translate(img *image.Image, in <-chan os.Signal) <-chan os.Signal {
-	name := f.stopSignal
-	if name == "" {
-		name = img.Config.Config.StopSignal
-	}
-	stop, err := signal.ParseSignal(name)
-	if name == "" || err != nil {
-		return in
-	}
-	out := make(chan os.Signal, cap(in))
-	go func() {
-		for sig := range in {
-			if sig == syscall.SIGTERM {
-				sig = stop
-			}
-			out <- sig
-		}
-	}()
-	return out
 }
 
 // process is what the flags and the image's config come to.

@@ -202,7 +202,7 @@ func TestListingsEqualDockers(t *testing.T) {
 		p.same(strings.Split(args, " ")...)
 	}
 	for _, format := range []string{
-		"{{.ID}}", "{{.ID}} {{.Repository}}:{{.Tag}}", "table {{.Repository}}\t{{.Size}}", "table {{.ID}}\t{{.CreatedSince}}\t{{.CreatedAt}}",
+		"{{.ID}}", "{{.ID}} {{.Repository}}:{{.Tag}}", "table {{.ID}}\t{{.Repository}}\t{{.Size}}", "table {{.ID}}\t{{.CreatedSince}}\t{{.CreatedAt}}",
 		"{{.ID}} {{.Digest}} {{.CreatedAt}}", "{{json .}}", "{{.ID}} {{upper .Repository}}", "{{.Size}} {{.Containers}} {{.SharedSize}} {{.UniqueSize}}",
 		"{{slice .ID 0 4}}", "{{.ID}} {{println .Tag}}", "{{.ID}} {{truncate .Repository 3}}", "{{.ID}}{{pad .Tag 2 2}}|", `{{.ID}} {{join (split .Repository "/") "+"}}`,
 	} {

@@ -23,7 +23,7 @@ func (p *pair) inspectWhole(refs ...string) {
 		}
 		// Docker lists names in no order, and when a tag was given is each store's own affair.
 		for _, m := range []map[string]any{want[0], got[0]} {
-			slices.SortFunc(m["RepoTags"].([]any), func(a, b any) int { return compareText(a, b) })
+			slices.SortFunc(m["RepoTags"].([]any), compareText)
 			delete(m, "Metadata")
 			// Docker's own builder notes the parent image.
 			delete(m["Config"].(map[string]any), "Image")

@@ -39,7 +39,7 @@ func serve(m *testing.M) int {
 		peer.BuildKit, err = rig.StartBuildKit(dir)
 	}
 	if err == nil {
-		defer func() { _ = peer.BuildKit.Stop() }()
+		defer func() { _ = peer.Stop() }()
 		err = makeBase(dir)
 	}
 	if err != nil {
