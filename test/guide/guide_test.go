@@ -77,10 +77,10 @@ func (g *guide) history(t *testing.T) {
 	}
 	steps := []string{
 		`CMD ["nginx" "-g" "daemon off;"]`, `CMD ["nginx" "-v"]`, `STOPSIGNAL SIGQUIT`, `EXPOSE [80/tcp]`, `ENTRYPOINT ["/docker-entrypoint.sh"]`,
-		`VOLUME [/var/cache/nginx]`, `COPY 10-listen-port.sh /docker-entrypoint.d/`, `COPY docker-entrypoint.sh /`,
+		`VOLUME [/var/cache/nginx]`, `COPY --chmod=755 10-listen-port.sh /docker-e`, `COPY --chmod=755 docker-entrypoint.sh /`,
 		`COPY default.conf.template /etc/nginx/templa`, `ADD site.tar.gz . # buildkit`, `WORKDIR /usr/share/nginx/html`,
 		`RUN /bin/sh -c set -x     && apt-get update`, `ENV NGINX_PORT=80`, `LABEL maintainer=NGINX Docker Maintainers <d`,
-		`/bin/sh -c #(nop)  CMD ["bash"]`, ``,
+		``, // import
 	}
 	plain := strings.Split(strings.TrimSuffix(g.m.Run("history", "--format", "{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}", "nginx"), "\n"), "\n")
 	if len(plain) != len(steps) {
