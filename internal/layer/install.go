@@ -40,11 +40,15 @@ func (l *Layers) install(ctx context.Context, d *draft) (*Layer, error) {
 			err = os.Rename(d.folder(), l.path(id))
 		}
 	}
+	fresh := err == nil
 	if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTEMPTY) {
 		err = l.complete(ctx, d)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("write layer: %w", err)
+	}
+	if d.tree != "" && fresh {
+		l.sound.Store(id, true)
 	}
 	return l.Get(id)
 }

@@ -29,6 +29,8 @@ type Layers struct {
 	chains  map[digest.Digest]*node // merged indexes by ChainID
 	streams map[digest.Digest]int   // files read out of compressed packs
 	notes   map[string]bool
+	// sound holds the DiffIDs whose trees this process has made, or looked through.
+	sound sync.Map
 }
 
 // New returns the layers of s.

@@ -26,7 +26,7 @@ func (l *Layers) Tree(ctx context.Context, id digest.Digest) (string, error) {
 		return "", err
 	}
 	path := l.path(id, treeDir)
-	if l.unpacked(id) {
+	if l.unpacked(id) && l.soundTree(ctx, id) == nil {
 		return path, nil
 	}
 	lock, err := l.lock(ctx, id)
@@ -35,7 +35,16 @@ func (l *Layers) Tree(ctx context.Context, id digest.Digest) (string, error) {
 	}
 	defer func() { _ = lock.Unlock() }()
 	if l.unpacked(id) {
-		return path, nil
+		err := l.soundTree(ctx, id)
+		if err == nil {
+			return path, nil
+		}
+		if packs, packsErr := l.packs(id); packsErr != nil || len(packs) == 0 || !errors.Is(err, store.ErrDamaged) {
+			return "", err
+		}
+		if _, err := l.store.RemoveTree(path); err != nil {
+			return "", fail(id, err)
+		}
 	}
 	temp, err := l.store.TempDir("unpack")
 	if err != nil {
@@ -49,6 +58,7 @@ func (l *Layers) Tree(ctx context.Context, id digest.Digest) (string, error) {
 	if err := os.Rename(tree, path); err != nil {
 		return "", fail(id, err)
 	}
+	l.sound.Store(id, true)
 	return path, nil
 }
 

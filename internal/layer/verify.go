@@ -60,21 +60,32 @@ func (l *Layers) verifyPack(ctx context.Context, t *TOC, pack ocispec.Descriptor
 	return nil
 }
 
-// verifyTree compares every file of a tree with the table of contents. What the host could not represent when the tree
-// was made (owners, devices, attributes in a user namespace) is not missed.
+// damagedTree says which file of a tree is not what it should be.
+func damagedTree(id digest.Digest, name string) error {
+	return fail(id, fmt.Errorf("its tree is %w: %q is not as it was", store.ErrDamaged, name))
+}
+
+// verifyTree compares every file of a tree with the table of contents, and its content with its digest.
 func (l *Layers) verifyTree(ctx context.Context, t *TOC) error {
-	id := t.summary.diffID
-	damaged := func(name string) error {
-		return fail(id, fmt.Errorf("its tree is %w: %q is not as it was", store.ErrDamaged, name))
+	want, err := l.inspectTree(ctx, t.summary.diffID)
+	if err != nil {
+		return err
 	}
+	return l.verifyContents(ctx, t, want)
+}
+
+// inspectTree compares what lstat says of every file of a tree with the table of contents, and returns what should be
+// there. What the host could not represent when the tree was made (owners, devices, attributes in a user namespace) is
+// not missed.
+func (l *Layers) inspectTree(ctx context.Context, id digest.Digest) ([]*view.Entry, error) {
 	w := &treeWalk{path: l.path(id, treeDir), rules: l.host()}
 	have, err := w.walk(ctx)
 	if err != nil {
-		return fail(id, err)
+		return nil, fail(id, err)
 	}
 	root, err := l.indexOf(ctx, id)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	want := newTreePlan(root).entries()
 	if w.rules.userns {
@@ -84,13 +95,13 @@ func (l *Layers) verifyTree(ctx context.Context, t *TOC) error {
 	}
 	for i, e := range want {
 		if i >= len(have) || have[i].Path != e.Path || !w.rules.same(have[i], e) {
-			return damaged(e.Path)
+			return nil, damagedTree(id, e.Path)
 		}
 	}
 	if len(have) > len(want) {
-		return damaged(have[len(want)].Path)
+		return nil, damagedTree(id, have[len(want)].Path)
 	}
-	return l.verifyContents(ctx, t, want, damaged)
+	return want, nil
 }
 
 // entries returns all of the plan but the root, sorted by path.
@@ -125,7 +136,7 @@ func (h hostRules) same(have, want *view.Entry) bool {
 }
 
 // verifyContents digests the files of a tree.
-func (l *Layers) verifyContents(ctx context.Context, t *TOC, want []*view.Entry, damaged func(string) error) error {
+func (l *Layers) verifyContents(ctx context.Context, t *TOC, want []*view.Entry) error {
 	root, err := openRoot(l.path(t.summary.diffID, treeDir))
 	if err != nil {
 		return err
@@ -151,7 +162,7 @@ func (l *Layers) verifyContents(ctx context.Context, t *TOC, want []*view.Entry,
 			return err
 		}
 		if digest.NewDigest(digest.SHA256, hash) != e.Digest {
-			return damaged(e.Path)
+			return damagedTree(t.summary.diffID, e.Path)
 		}
 	}
 	return nil

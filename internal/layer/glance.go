@@ -1,0 +1,82 @@
+package layer
+
+import (
+	"context"
+	"errors"
+	"runtime"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/view"
+)
+
+// soundTree looks, once in this process, whether a tree is still what its table of contents says: a process is about to
+// run on it. Contents are digested only by Verify, and whenever they are packed.
+func (l *Layers) soundTree(ctx context.Context, id digest.Digest) error {
+	if _, ok := l.sound.Load(id); ok {
+		return nil
+	}
+	t, err := l.TOC(ctx, id)
+	if err != nil {
+		return err
+	}
+	if !l.glance(t) {
+		// A glance can be wrong, of a tar that has a name twice for example.
+		if _, err := l.inspectTree(ctx, id); err != nil {
+			return err
+		}
+	}
+	l.sound.Store(id, true)
+	return nil
+}
+
+// errChanged says that a file is not what it was.
+var errChanged = errors.New("changed")
+
+// glance reports whether every file's type, mode, size and time are as in the table of contents. What was added or
+// removed shows in the time of its directory, so that no directory is listed. It takes about a microsecond per file.
+func (l *Layers) glance(t *TOC) bool {
+	root, err := openRoot(l.path(t.summary.diffID, treeDir))
+	if err != nil {
+		return false
+	}
+	defer func() { _ = unix.Close(root) }()
+	var g errgroup.Group
+	rules, workers := l.host(), runtime.GOMAXPROCS(0)
+	for i := range workers {
+		from, to := i*len(t.Entries)/workers, (i+1)*len(t.Entries)/workers
+		g.Go(func() error {
+			d := newDirs(root)
+			defer d.close()
+			for _, e := range t.Entries[from:to] {
+				if !d.unchanged(e, rules) {
+					return errChanged
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait() == nil
+}
+
+func (d *dirs) unchanged(e *view.Entry, rules hostRules) bool {
+	if e.Path == "." || e.Hardlink != "" || rules.userns && (e.Type == view.TypeChar || e.Type == view.TypeBlock) {
+		return true
+	}
+	at, base, err := d.parent(e.Path)
+	if err != nil {
+		return false
+	}
+	var st unix.Stat_t
+	if unix.Fstatat(at, base, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+		return false
+	}
+	have := view.StatEntry(&st)
+	if e.Type == view.TypeWhiteout {
+		return have.Type == view.TypeChar && st.Rdev == 0
+	}
+	return have.Type == e.Type && have.Size == e.Size && (have.Mode == e.Mode || e.Type == view.TypeSymlink) &&
+		(e.ModTime.IsZero() || have.ModTime.Equal(e.ModTime))
+}
