@@ -65,7 +65,7 @@ func (b *bases) find(ctx context.Context, ref string) (*image.Image, error) {
 	if err != nil {
 		var missing *image.NotFoundError
 		if errors.As(err, &missing) {
-			return nil, fmt.Errorf("%s: not found: load or import it first", ref)
+			return nil, fmt.Errorf("failed to resolve source metadata for %s: not found: load or import it first", ref)
 		}
 		return nil, err
 	}

@@ -70,6 +70,10 @@ func newExport(app *App, attrs map[string]string) (*build.Export, error) {
 		}
 	}
 	dest := attrs["dest"]
+	// Better said before a long build than after.
+	if info, err := os.Stat(filepath.Dir(dest)); e.Type != build.ExportLocal && (err != nil || !info.IsDir()) {
+		return nil, fmt.Errorf("destination %s: no such folder", filepath.Dir(dest))
+	}
 	switch e.Type {
 	case build.ExportImage:
 	case build.ExportLocal:

@@ -99,6 +99,9 @@ func (s *Images) reachable(keep []digest.Digest) (blobs, layers map[digest.Diges
 		if err != nil {
 			return nil, nil, err
 		}
+		if l.Repackable {
+			continue // a pack that no manifest names is one form too many
+		}
 		for _, p := range l.Packs {
 			blobs[p.Digest] = true
 		}

@@ -62,6 +62,8 @@ type Layer struct {
 	// Packs are the blobs in the store that hold this layer (digest, size, media type); may be empty when only unpacked.
 	Packs    []ocispec.Descriptor
 	Unpacked bool
+	// Repackable: the tar can be written again from the tree, so that no pack is needed to keep the layer.
+	Repackable bool
 }
 
 // The files in a layer's folder.
@@ -103,7 +105,7 @@ func (l *Layers) Get(id digest.Digest) (*Layer, error) {
 		Size:     s.size,
 		Empty:    s.entries == 0,
 		Packs:    packs,
-		Unpacked: l.unpacked(id),
+		Unpacked: l.unpacked(id), Repackable: s.canonical && l.unpacked(id),
 	}, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/moby/buildkit/solver/errdefs"
@@ -115,12 +116,27 @@ func locate(err error, def *pb.Definition) error {
 	if !errors.As(err, &failed) || def.Source == nil {
 		return err
 	}
-	for _, loc := range def.Source.Locations[failed.Digest].GetLocations() {
+	for _, loc := range locations(digest.Digest(failed.Digest), def) {
 		if int(loc.SourceIndex) < len(def.Source.Infos) {
 			err = errdefs.WithSource(err, &errdefs.Source{Info: def.Source.Infos[loc.SourceIndex], Ranges: loc.Ranges})
 		}
 	}
 	return err
+}
+
+// locations are where an operation comes from; one that has no place of its own (a source) has those of what it is for.
+func locations(op digest.Digest, def *pb.Definition) []*pb.Location {
+	found := def.Source.Locations[op.String()].GetLocations()
+	for _, raw := range def.Def {
+		if len(found) > 0 {
+			break
+		}
+		user := &pb.Op{}
+		if user.UnmarshalVT(raw) == nil && slices.ContainsFunc(user.Inputs, func(in *pb.Input) bool { return in.Digest == op.String() }) {
+			found = locations(digest.FromBytes(raw), def)
+		}
+	}
+	return found
 }
 
 func (s *Solver) edge(ctx context.Context, e edge) (*Result, error) {

@@ -68,7 +68,7 @@ func WriteArchive(t testing.TB, out io.Writer, images ...Image) {
 		e := entry{RepoTags: img.Names}
 		diffIDs := []string{}
 		for _, l := range img.Layers {
-			sum := sum(l)
+			sum := Sum(l)
 			diffIDs = append(diffIDs, "sha256:"+sum)
 			e.Layers = append(e.Layers, sum+"/layer.tar")
 			write(sum+"/layer.tar", l)
@@ -78,7 +78,7 @@ func WriteArchive(t testing.TB, out io.Writer, images ...Image) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e.Config = sum(config) + ".json"
+		e.Config = Sum(config) + ".json"
 		write(e.Config, config)
 		manifest = append(manifest, e)
 	}
@@ -92,7 +92,8 @@ func WriteArchive(t testing.TB, out io.Writer, images ...Image) {
 	}
 }
 
-func sum(data []byte) string {
+// Sum is a sha256 in hexadecimal.
+func Sum(data []byte) string {
 	s := sha256.Sum256(data)
 	return hex.EncodeToString(s[:])
 }
