@@ -66,11 +66,15 @@ type Layer struct {
 	Repackable bool
 }
 
+// Present reports whether the layer's content is there, in any form.
+func (l *Layer) Present() bool { return l.Unpacked || len(l.Packs) > 0 || l.Empty }
+
 // The files in a layer's folder.
 const (
-	tocFile   = "toc"
-	packsFile = "packs"
-	treeDir   = "tree"
+	tocFile    = "toc"
+	packsFile  = "packs"
+	treeDir    = "tree"
+	damagedDir = "damaged" // a tree that was set aside
 )
 
 func (l *Layers) path(id digest.Digest, elem ...string) string {

@@ -39,11 +39,14 @@ func (l *Layers) Tree(ctx context.Context, id digest.Digest) (string, error) {
 		if err == nil {
 			return path, nil
 		}
-		if packs, packsErr := l.packs(id); packsErr != nil || len(packs) == 0 || !errors.Is(err, store.ErrDamaged) {
+		if !errors.Is(err, store.ErrDamaged) {
 			return "", err
 		}
-		if _, err := l.store.RemoveTree(path); err != nil {
+		if err := l.setAside(id); err != nil {
 			return "", fail(id, err)
+		}
+		if packs, packsErr := l.packs(id); packsErr != nil || len(packs) == 0 {
+			return "", fmt.Errorf("%w; build or load the image again", err)
 		}
 	}
 	temp, err := l.store.TempDir("unpack")
@@ -60,6 +63,18 @@ func (l *Layers) Tree(ctx context.Context, id digest.Digest) (string, error) {
 	}
 	l.sound.Store(id, true)
 	return path, nil
+}
+
+// setAside takes a damaged tree out of use: it can be made again now, from a pack or by building again. It goes with the
+// layer, and until then whoever wants to can look at it.
+func (l *Layers) setAside(id digest.Digest) error {
+	aside := l.path(id, damagedDir)
+	if _, err := os.Lstat(aside); err == nil {
+		if _, err := l.store.RemoveTree(aside); err != nil {
+			return err
+		}
+	}
+	return os.Rename(l.path(id, treeDir), aside)
 }
 
 // Trees is Tree for a chain, bottom first, unpacking in parallel.

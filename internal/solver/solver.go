@@ -252,7 +252,7 @@ func (s *Solver) recall(key Key, v *vertex) []*Result {
 	}
 	for _, out := range outs {
 		for _, l := range out.Chain {
-			if _, err := s.layers.Get(l.DiffID); err != nil {
+			if got, err := s.layers.Get(l.DiffID); err != nil || !got.Present() {
 				return nil
 			}
 		}
