@@ -136,7 +136,7 @@ func TestHostileArchives(t *testing.T) {
 		"layer that is no tar":        archiveWith(t, []byte(strings.Repeat("no tar ", 200))),
 		"layer that lies":             archiveWith(t, lying),
 		"name too long":               archiveWith(t, tarOf(t, member{name: strings.Repeat("n", 300), data: "x"})),
-		"NUL in a name":               archiveWith(t, bytes.Replace(tarOf(t, member{name: "aXb/" + strings.Repeat("p", 120), data: "x"}), []byte("aXb"), []byte("a\x00b"), -1)),
+		"NUL in a name":               archiveWith(t, bytes.ReplaceAll(tarOf(t, member{name: "aXb/" + strings.Repeat("p", 120), data: "x"}), []byte("aXb"), []byte("a\x00b"))),
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := &patient{t, p.Mica}

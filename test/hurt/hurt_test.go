@@ -91,7 +91,7 @@ func (p *patient) healthy() {
 	}
 }
 
-// refuses expects exit code code and, as the last line of stderr, one that matches want; and nothing changed.
+// refuses expects an exit code and, as the last line of stderr, one that matches want; and nothing changed.
 func (p *patient) refuses(code int, want string, stdin io.Reader, args ...string) {
 	p.t.Helper()
 	name := strings.Join(args, " ")
