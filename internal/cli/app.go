@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/opencontainers/go-digest"
@@ -55,6 +56,13 @@ func (a *App) storeDir() (string, error) {
 		return a.root, nil
 	}
 	return store.DefaultRoot(userns.IsRealRoot())
+}
+
+// printNotes says what this host could not represent of the files of images.
+func (a *App) printNotes() {
+	for _, note := range a.Layers.Notes() {
+		fmt.Fprintln(a.Stderr, "NOTE: "+note)
+	}
 }
 
 // collect removes what nothing needs any more, if nobody uses the store just now; else the next prune will.

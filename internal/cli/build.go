@@ -80,6 +80,7 @@ func runBuild(ctx context.Context, app *App, f *buildFlags, path string) (err er
 	b := &build.Builder{Store: app.Store, Layers: app.Layers, Images: app.Images, Host: host}
 	res, err := b.Build(ctx, *o)
 	display.finish()
+	app.printNotes()
 	if err != nil {
 		return buildError(app, err)
 	}

@@ -103,8 +103,13 @@ func destination(app *App, dest string) func() (build.Sink, error) {
 			}
 			return stdoutSink{app.Stdout}, nil
 		}
+		if real, err := filepath.EvalSymlinks(dest); err == nil {
+			dest = real // the file is replaced, not the link to it
+		}
 		if info, err := os.Stat(dest); err == nil && info.IsDir() {
 			return nil, fmt.Errorf("destination %s is a folder", dest)
+		} else if err == nil && !info.Mode().IsRegular() {
+			return openSpecial(dest)
 		}
 		f, err := os.CreateTemp(filepath.Dir(dest), "."+filepath.Base(dest)+".tmp-")
 		if err != nil {
@@ -118,6 +123,19 @@ type stdoutSink struct{ io.Writer }
 
 func (stdoutSink) Commit() error { return nil }
 func (stdoutSink) Close() error  { return nil }
+
+// openSpecial opens a device or a pipe, which is written to and never replaced.
+func openSpecial(dest string) (build.Sink, error) {
+	f, err := os.OpenFile(dest, os.O_WRONLY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", dest, err)
+	}
+	return specialSink{f}, nil
+}
+
+type specialSink struct{ *os.File }
+
+func (specialSink) Commit() error { return nil }
 
 type fileSink struct {
 	*os.File

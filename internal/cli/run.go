@@ -119,6 +119,7 @@ func (f *runFlags) run(ctx context.Context, app *App, args []string) (err error)
 	if err != nil {
 		return err
 	}
+	app.printNotes()
 	ctx, signals, done := f.forwardSignals(ctx, img)
 	defer done()
 	p.Signals = signals

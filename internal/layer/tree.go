@@ -278,7 +278,7 @@ func (t *treeWriter) owner(e *view.Entry, err error) error {
 		return nil
 	}
 	if t.rules.userns && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM)) {
-		t.note("files of owners that this user's subuid and subgid ranges do not cover belong to the user in root filesystems")
+		t.note("files of owners that the user's ranges in /etc/subuid and /etc/subgid do not cover belong to the user in root filesystems")
 		return nil
 	}
 	return &fs.PathError{Op: "chown", Path: e.Path, Err: err}

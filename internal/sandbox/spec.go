@@ -30,13 +30,13 @@ func (b *bundle) spec() (*specs.Spec, error) {
 		},
 		Mounts: b.mounts(),
 		Linux: &specs.Linux{
-			CgroupsPath: "/mica/" + filepath.Base(b.dir),
 			Namespaces: []specs.LinuxNamespace{
 				{Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.MountNamespace},
 			},
 		},
 	}
 	if b.ownCgroup() {
+		s.Linux.CgroupsPath = "/mica/" + filepath.Base(b.dir)
 		s.Mounts = append(s.Mounts, specs.Mount{
 			Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"ro", "nosuid", "noexec", "nodev"},
 		})

@@ -1,0 +1,340 @@
+//go:build e2e
+
+// Package commands tries every command and flag by hand, as a user would: what is not compared with Docker (test/docker)
+// or BuildKit (test/parity). It needs root; the same things as an ordinary user are in rootless_test.go.
+package commands
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/micabuild/mica/test/rig"
+)
+
+// newMica is a mica with the small base image.
+func newMica(t *testing.T) *rig.Mica {
+	t.Helper()
+	m := rig.NewMica(t)
+	rig.ImportBusybox(t, m, "base")
+	return m
+}
+
+// folder makes a folder of files.
+func folder(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := rig.TempDir(t)
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestBuildContexts(t *testing.T) {
+	m := newMica(t)
+	const dockerfile = "FROM base\nCOPY f /f\n"
+	dir := folder(t, map[string]string{"Dockerfile": dockerfile, "f": "file", "other/My.Dockerfile": "FROM base\nCOPY f /g\n"})
+	tar := func(args ...string) string {
+		return rig.Must(t, "tar", append([]string{"-C", dir, "-c"}, args...)...)
+	}
+	file := filepath.Join(rig.TempDir(t), "context.tar.gz")
+	if err := os.WriteFile(file, []byte(tar("-z", ".")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		stdin string
+		args  []string
+		file  string
+	}{
+		"folder":                  {args: []string{dir}},
+		"folder and file":         {args: []string{"-f", filepath.Join(dir, "other/My.Dockerfile"), dir}, file: "/g"},
+		"Dockerfile on stdin":     {stdin: "FROM base\nRUN echo -n file > /f\n", args: []string{"-"}},
+		"folder, file on stdin":   {stdin: dockerfile, args: []string{"-f", "-", dir}},
+		"tar on stdin":            {stdin: tar("."), args: []string{"-"}},
+		"tar.gz on stdin":         {stdin: tar("-z", "."), args: []string{"-"}},
+		"tar on stdin and file":   {stdin: tar("."), args: []string{"-f", "other/My.Dockerfile", "-"}, file: "/g"},
+		"archive":                 {args: []string{file}},
+		"archive without its dot": {stdin: tar("Dockerfile", "f"), args: []string{"-"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			id := strings.TrimSpace(m.RunIn(strings.NewReader(c.stdin), append([]string{"build", "-q"}, c.args...)...))
+			if c.file == "" {
+				c.file = "/f"
+			}
+			if got := m.Run("run", id, "cat", c.file); got != "file" {
+				t.Errorf("%s holds %q", c.file, got)
+			}
+		})
+	}
+}
+
+func TestBuildFlags(t *testing.T) {
+	m := newMica(t)
+	dir := folder(t, map[string]string{"Dockerfile": `FROM base AS one
+ARG A=default
+ARG FROMENV
+RUN echo "$A $FROMENV" > /a
+FROM one AS two
+RUN false
+`})
+	out := rig.TempDir(t)
+	m.Env = []string{"FROMENV=environment"}
+	id := m.Run("build", "-q", "--target", "one", "--build-arg", "A=given", "--build-arg", "FROMENV", "--label", "l=v", "--label", "m", "-t", "x", "-t", "y:2",
+		"--iidfile", out+"/iid", "--metadata-file", out+"/meta", "--add-host", "h:1.2.3.4", "--network", "none", dir)
+	if data, err := os.ReadFile(out + "/iid"); err != nil || string(data) != strings.TrimSpace(id) {
+		t.Errorf("iidfile holds %q, want %q", data, id)
+	}
+	var meta map[string]any
+	data, err := os.ReadFile(out + "/meta")
+	if err == nil {
+		err = json.Unmarshal(data, &meta)
+	}
+	if err != nil || meta["image.name"] != "docker.io/library/x:latest,docker.io/library/y:2" || meta["containerimage.config.digest"] != strings.TrimSpace(id) {
+		t.Errorf("metadata is %v %v", meta, err)
+	}
+	if got := m.Run("run", "x", "cat", "/a"); got != "given environment\n" {
+		t.Errorf("arguments are %q", got)
+	}
+	if got := m.Run("inspect", "-f", "{{json .Config.Labels}}", "y:2"); got != `{"l":"v","m":""}`+"\n" {
+		t.Errorf("labels are %s", got)
+	}
+	for _, mode := range []string{"plain", "auto", "rawjson", "quiet"} {
+		o := m.Try(nil, "build", "--progress", mode, "--target", "one", dir)
+		if o.Code != 0 {
+			t.Errorf("progress %s: %s", mode, o.Stderr)
+		}
+		if mode != "quiet" && o.Stdout != "" {
+			t.Errorf("progress %s writes to stdout: %q", mode, o.Stdout)
+		}
+	}
+	// Without a change everything is cached; with --no-cache nothing is.
+	again := m.Try(nil, "build", "--target", "one", dir).Stderr
+	none := m.Try(nil, "build", "--no-cache", "--target", "one", dir).Stderr
+	if !strings.Contains(again, " CACHED") || strings.Contains(none, " CACHED") {
+		t.Errorf("cached:\n%s\nnot cached:\n%s", again, none)
+	}
+}
+
+func TestBuildFailureShowsTheStep(t *testing.T) {
+	m := newMica(t)
+	out := m.Try(nil, "build", "--progress", "plain", folder(t, map[string]string{"Dockerfile": "FROM base\n\nRUN echo out; echo err >&2; exit 5\n"}))
+	for _, want := range []string{
+		"------\n > [2/2] RUN echo out; echo err >&2; exit 5:\n", " out\n", " err\n", "------\nDockerfile:3\n--------------------\n", "   3 | >>> RUN echo out; echo err >&2; exit 5\n",
+		`process "/bin/sh -c echo out; echo err >&2; exit 5" did not complete successfully: exit code: 5`,
+	} {
+		if !strings.Contains(out.Stderr, want) {
+			t.Errorf("%q is missing in\n%s", want, out.Stderr)
+		}
+	}
+	if out.Code != 1 || out.Stdout != "" {
+		t.Errorf("exit code %d, stdout %q", out.Code, out.Stdout)
+	}
+}
+
+func TestBuildOutputs(t *testing.T) {
+	m := newMica(t)
+	dir := folder(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY f /d/f\nCOPY --from=base /bin/sh /bin/busybox /bin/\n", "f": "file"})
+	out := rig.TempDir(t)
+	before := m.Run("images", "-aq")
+	for _, o := range []string{
+		"type=local,dest=" + out + "/local", "type=tar,dest=" + out + "/x.tar", "type=oci,dest=" + out + "/oci.tar", "type=docker,dest=" + out + "/docker.tar", out + "/short",
+	} {
+		m.Run("build", "-q", "-o", o, dir)
+	}
+	if after := m.Run("images", "-aq"); after != before {
+		t.Errorf("images are %s", after)
+	}
+	for _, d := range []string{"local", "short"} {
+		if got := rig.Must(t, "cat", filepath.Join(out, d, "d/f")); got != "file" {
+			t.Errorf("%s holds %q", d, got)
+		}
+	}
+	if got := rig.Must(t, "tar", "-tf", out+"/x.tar"); !strings.Contains(got, "d/f\n") {
+		t.Errorf("tar holds %s", got)
+	}
+	if got := m.Run("build", "-q", "-o", "-", dir); !strings.Contains(got, "ustar") {
+		t.Error("-o - is no tar")
+	}
+	for _, a := range []string{"oci.tar", "docker.tar"} {
+		if got := m.Run("load", "-i", filepath.Join(out, a)); !strings.HasPrefix(got, "Loaded image ID: sha256:") {
+			t.Errorf("load of %s: %s", a, got)
+		}
+	}
+	m.Run("build", "-q", "-o", "type=image,name=named:1", dir)
+	if got := m.Run("images", "-q", "named:1"); got == "" {
+		t.Error("type=image,name= made no image")
+	}
+}
+
+func TestRun(t *testing.T) {
+	m := newMica(t)
+	m.Run("build", "-q", "-t", "app", folder(t, map[string]string{"Dockerfile": `FROM base
+ENV A=image B=kept
+WORKDIR /work
+RUN mkdir /data && echo seed > /data/seed && chown -R dev /data
+VOLUME /data
+USER dev
+ENTRYPOINT ["sh", "-c"]
+CMD ["echo $A $B; pwd; id -un"]
+`}))
+	host := folder(t, map[string]string{"f": "from the host", "env": "A=file\n# comment\nC=three\n"})
+	if err := os.Chmod(host, 0o777); err != nil { //nolint:gosec // the user in the container writes to it
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"app"}, "image kept\n/work\ndev\n"},
+		{[]string{"app", "echo other"}, "other\n"},
+		{[]string{"-e", "A=flag", "app"}, "flag kept\n/work\ndev\n"},
+		{[]string{"--env-file", host + "/env", "app", "echo $A $C"}, "file three\n"},
+		{[]string{"-w", "/tmp", "-u", "0", "app"}, "image kept\n/tmp\nroot\n"},
+		{[]string{"-u", "33:50", "app", "id -u; id -g"}, "33\n50\n"},
+		{[]string{"--entrypoint", "echo", "app", "a", "b"}, "a b\n"},
+		{[]string{"--entrypoint", "", "app", "pwd"}, "/work\n"},
+		{[]string{"-v", host + ":/h", "app", "cat /h/f; echo new > /h/new"}, "from the host"},
+		{[]string{"-v", host + ":/h:ro", "app", "echo x > /h/no 2>/dev/null || echo refused"}, "refused\n"},
+		{[]string{"app", "cat /data/seed; touch /data/mine && echo mine"}, "seed\nmine\n"},
+		{[]string{"-u", "0", "--read-only", "app", "touch /x 2>/dev/null || echo refused"}, "refused\n"},
+		{[]string{"-u", "0", "--read-only", "--tmpfs", "/t:size=1m", "app", "touch /t/x && df -m /t | tail -n 1 | awk '{print $2}'"}, "1\n"},
+		{[]string{"--network", "none", "app", "ls /sys/class/net"}, "lo\n"},
+		{[]string{"--hostname", "named", "app", "hostname"}, "named\n"},
+		{[]string{"--name", "called", "app", "hostname"}, "called\n"},
+		{[]string{"-u", "0", "--cap-drop", "ALL", "app", "grep CapEff /proc/self/status"}, "CapEff:\t0000000000000000\n"},
+		{[]string{"-u", "0", "--cap-drop", "ALL", "--cap-add", "NET_RAW", "app", "grep CapEff /proc/self/status"}, "CapEff:\t0000000000002000\n"},
+		{[]string{"-u", "0", "app", "grep CapEff /proc/self/status"}, "CapEff:\t00000000a80425fb\n"},
+		{[]string{"--add-host", "h.test:10.9.8.7", "app", "grep h.test /etc/hosts | awk '{print $1}'"}, "10.9.8.7\n"},
+		{[]string{"app", "cat /etc/hosts | head -n 1 | awk '{print $2}'"}, "localhost\n"},
+		{[]string{"--rm", "app", "echo ok"}, "ok\n"},
+	} {
+		if got := m.Run(append([]string{"run"}, c.args...)...); got != c.want {
+			t.Errorf("run %q: %q, want %q", c.args, got, c.want)
+		}
+	}
+	if got := m.RunIn(strings.NewReader("typed"), "run", "-i", "app", "cat"); got != "typed" {
+		t.Errorf("stdin is %q", got)
+	}
+	if got := m.RunIn(strings.NewReader("typed"), "run", "app", "cat"); got != "" {
+		t.Errorf("without -i, stdin is %q", got)
+	}
+	for _, code := range []string{"0", "1", "42", "255"} {
+		if out := m.Try(nil, "run", "app", "exit "+code); out.Code != atoi(code) || out.Stderr != "" {
+			t.Errorf("exit %s: %d %q", code, out.Code, out.Stderr)
+		}
+	}
+	if out := m.Try(nil, "run", "app", "sh -c 'kill -9 $$'; exit $?"); out.Code != 137 {
+		t.Errorf("kill -9: exit code %d", out.Code)
+	}
+	// A terminal, from script(1).
+	tty := exec.Command("script", "-qec", m.Path+" --root "+m.Root+" run -it app 'tty; echo $TERM'", "/dev/null")
+	if got := rig.Run(t, tty).Stdout; !strings.Contains(got, "/dev/pts/0\r\nxterm\r\n") {
+		t.Errorf("terminal: %q", got)
+	}
+}
+
+func atoi(s string) int {
+	n := 0
+	for _, c := range s {
+		n = 10*n + int(c-'0')
+	}
+	return n
+}
+
+func TestImagesTree(t *testing.T) {
+	m := newMica(t)
+	m.Run("build", "-q", "-t", "app", folder(t, map[string]string{"Dockerfile": "FROM base\nRUN echo x > /x\n"}))
+	out := m.Run("images", "--tree")
+	for _, want := range []string{`app:latest`, `base:latest`, "RUN /bin/sh -c echo x > /x"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in\n%s", want, out)
+		}
+	}
+}
+
+func TestImportChangesAndExport(t *testing.T) {
+	m := newMica(t)
+	flat := filepath.Join(rig.TempDir(t), "flat.tar")
+	m.Run("export", "-o", flat, "base")
+	m.Run("import", "-m", "a message", "-c", "ENV A=b", "-c", "WORKDIR /opt", "-c", `CMD ["pwd"]`, "--change", "LABEL x=y", "-c", "EXPOSE 80", flat, "flat:1")
+	if got := m.Run("run", "flat:1"); got != "/opt\n" {
+		t.Errorf("runs to %q", got)
+	}
+	if got := m.Run("history", "--format", "{{.Comment}}", "flat:1"); got != "a message\n" {
+		t.Errorf("history is %q", got)
+	}
+	again := filepath.Join(rig.TempDir(t), "again.tar")
+	m.Run("export", "-o", again, "flat:1")
+	if rig.Must(t, "sha256sum", flat)[:64] != rig.Must(t, "sha256sum", again)[:64] {
+		t.Error("export of an import of an export is another file")
+	}
+}
+
+func TestPrune(t *testing.T) {
+	m := newMica(t)
+	dir := folder(t, map[string]string{"Dockerfile": "FROM base\nRUN head -c 3000000 /dev/zero > /z\n"})
+	m.Run("build", "-q", "-t", "app", dir)
+	m.Run("rmi", "app")
+	df := m.Run("system", "df", "--format", "{{.Type}} {{.TotalCount}} {{.Size}}")
+	if !regexp.MustCompile(`(?m)^Build Cache 1 3(\.\d+)?MB$`).MatchString(df) {
+		t.Errorf("system df: %s", df)
+	}
+	if out := m.Run("builder", "prune", "-af"); !regexp.MustCompile(`(?m)^Total(:|\sreclaimed space:)\s+3(\.\d+)?MB$`).MatchString(out) {
+		t.Errorf("builder prune: %s", out)
+	}
+	if left := m.Run("system", "df", "--format", "{{.Type}} {{.TotalCount}}"); !strings.Contains(left, "Build Cache 0\n") {
+		t.Errorf("left: %s", left)
+	}
+	if m.Run("image", "prune", "-af"); m.Run("images", "-q") != "" {
+		t.Error("image prune -a leaves images")
+	}
+	for _, dir := range []string{"layers", "blobs/sha256", "tmp", "cache/records"} {
+		if left, err := os.ReadDir(filepath.Join(m.Root, dir)); err == nil && len(left) > 0 {
+			t.Errorf("%s holds %d files", dir, len(left))
+		}
+	}
+}
+
+func TestVersionInfoHelpCompletion(t *testing.T) {
+	m := newMica(t)
+	m.Run("tag", "base", "zebra:1")
+	if got := m.Run("version"); !regexp.MustCompile(`^Client:\n Version: +\S+\n Go version: +go1\.\d+`).MatchString(got) {
+		t.Errorf("version: %s", got)
+	}
+	if got := m.Run("version", "-f", "{{.Client.Os}}"); got != "linux\n" {
+		t.Errorf("version -f: %q", got)
+	}
+	var info map[string]any
+	if err := json.Unmarshal([]byte(m.Run("info", "-f", "json")), &info); err != nil || info["Images"] != 1.0 || info["Rootless"] != false {
+		t.Errorf("info: %v %v", info, err)
+	}
+	words := strings.Fields(m.Run("__complete", "rmi", "z"))
+	if !slices.Contains(words, "zebra:1") {
+		t.Errorf("completes to %v", words)
+	}
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		if got := m.Run("completion", shell); !strings.Contains(got, "mica") {
+			t.Errorf("completion %s: %d bytes", shell, len(got))
+		}
+	}
+	top := m.Run("--help")
+	for _, name := range strings.Fields("build run images history inspect tag rmi save load import export image builder system version info completion") {
+		if !regexp.MustCompile(`(?m)^  ` + name + ` +\S`).MatchString(top) {
+			t.Errorf("help does not show %s", name)
+		}
+		if out := m.Try(nil, name, "--help"); out.Code != 0 || !strings.HasPrefix(out.Stdout, "Usage:  mica "+name) {
+			t.Errorf("%s --help: %d %q", name, out.Code, out.Stdout)
+		}
+	}
+}
