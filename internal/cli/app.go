@@ -82,6 +82,9 @@ func (a *App) sweep(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := a.Store.RemoveLocks(solver.StepLock); err != nil {
+		return 0, err
+	}
 	var keep []digest.Digest
 	for _, r := range records {
 		keep = append(keep, r.Layers()...)

@@ -206,6 +206,9 @@ func (s *Solver) resolve(ctx context.Context, v *vertex) ([]*Result, error) {
 	return outs, nil
 }
 
+// StepLock begins the name of the lock that is held while an operation runs; its key follows.
+const StepLock = "step-"
+
 // perform gives v's results from the cache, or by running it.
 func (s *Solver) perform(ctx context.Context, v *vertex, inputs []*Result, t *tracker) (outs []*Result, cached bool, err error) {
 	op, err := s.operation(v, inputs, t)
@@ -225,7 +228,7 @@ func (s *Solver) perform(ctx context.Context, v *vertex, inputs []*Result, t *tr
 		return outs, true, nil
 	}
 	// Another process may be at the same step: the second waits for the first's result.
-	lock, err := s.store.Lock(ctx, "step-"+key.Digest().Encoded())
+	lock, err := s.store.Lock(ctx, StepLock+key.Digest().Encoded())
 	if err != nil {
 		return nil, false, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -95,6 +96,22 @@ func (s *Store) lock(ctx context.Context, name string, how int) (*Lock, error) {
 		}()
 		return nil, context.Cause(ctx)
 	}
+}
+
+// RemoveLocks removes the lock files whose names begin with prefix. The caller holds Sweep, and such locks are only taken
+// by who holds Use.
+func (s *Store) RemoveLocks(prefix string) error {
+	files, err := os.ReadDir(s.Path("locks"))
+	if err != nil {
+		return fmt.Errorf("clean locks: %w", err)
+	}
+	var errs []error
+	for _, f := range files {
+		if strings.HasPrefix(f.Name(), prefix) {
+			errs = append(errs, os.Remove(s.Path("locks", f.Name())))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Unlock gives the lock back.

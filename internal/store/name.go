@@ -13,13 +13,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Name points at an image's manifest. There are two kinds, in two folders: names that users gave
-// ("docker.io/library/nginx:latest"), and records, called by the manifest's own digest, which keep an image alive that
-// has no name.
+// ("docker.io/library/nginx:latest"), and records, called by the image's ID (the digest of its config), which keep an
+// image alive that has no name.
 type Name struct {
 	Ref     string             `json:"ref"`
 	Target  ocispec.Descriptor `json:"target"`
@@ -35,7 +34,7 @@ type Refs struct {
 // Names are the names that users gave.
 func (s *Store) Names() *Refs { return &Refs{s, "refs/names"} }
 
-// Records are the images, named or not, each called by its manifest's digest.
+// Records are the images, named or not, each called by its ID.
 func (s *Store) Records() *Refs { return &Refs{s, "refs/images"} }
 
 func (n *Refs) path(ref string) string { return n.s.Path(n.dir, url.PathEscape(ref)) }
@@ -120,6 +119,3 @@ func (n *Refs) List() ([]Name, error) {
 	slices.SortFunc(list, func(a, b Name) int { return strings.Compare(a.Ref, b.Ref) })
 	return list, errors.Join(errs...)
 }
-
-// RecordRef is what a record of a manifest is called.
-func RecordRef(manifest digest.Digest) string { return manifest.String() }

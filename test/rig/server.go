@@ -75,6 +75,9 @@ func (s *server) stop() error {
 	}
 }
 
+// Pid is the server's process.
+func (s *server) Pid() int { return s.cmd.Process.Pid }
+
 // freePort is a port of loopback that nobody listens on.
 func freePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -148,18 +151,18 @@ func (b *BuildKit) Stop() error { return b.stop() }
 
 // Docker is the real Docker Engine.
 type Docker struct {
-	host string
+	Host string // where it listens, as docker -H takes it
 	*server
 }
 
 // StartDocker starts a dockerd without networks that keeps its files in dir.
 func StartDocker(dir string) (*Docker, error) {
-	d := &Docker{host: "unix://" + filepath.Join(dir, "docker.sock")}
+	d := &Docker{Host: "unix://" + filepath.Join(dir, "docker.sock")}
 	var err error
 	d.server, err = startServer(dir, "dockerd", func(ctx context.Context) error {
-		cmd := exec.CommandContext(ctx, dockerClient, "-H", d.host, "version")
+		cmd := exec.CommandContext(ctx, dockerClient, "-H", d.Host, "version")
 		return cmd.Run()
-	}, "--iptables=false", "--ip6tables=false", "--bridge=none", "--host", d.host, "--data-root", filepath.Join(dir, "docker"),
+	}, "--iptables=false", "--ip6tables=false", "--bridge=none", "--host", d.Host, "--data-root", filepath.Join(dir, "docker"),
 		"--exec-root", filepath.Join(dir, "docker-run"), "--pidfile", filepath.Join(dir, "docker.pid"))
 	return d, err
 }
@@ -169,7 +172,7 @@ const dockerClient = "/usr/bin/docker"
 
 // Command is docker with args.
 func (d *Docker) Command(args ...string) *exec.Cmd {
-	cmd := exec.Command(dockerClient, append([]string{"-H", d.host}, args...)...)
+	cmd := exec.Command(dockerClient, append([]string{"-H", d.Host}, args...)...)
 	cmd.Env = append(os.Environ(), "DOCKER_BUILDKIT=0", "LC_ALL=C.UTF-8")
 	return cmd
 }
