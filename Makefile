@@ -67,7 +67,7 @@ size: bin/mica
 	scripts/size bin/mica
 
 peers:
-	cd test/peers && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../../bin/peers/ tool
+	cd test/peers && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/moby/buildkit/version.Version=$$(go list -m -f "{{.Version}}" github.com/moby/buildkit)" -o ../../bin/peers/ tool
 
 tools:
 	cd tools && go build -trimpath -o ../bin/tools/ tool

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,6 +30,7 @@ const maxLowers = 500
 //
 // Mount moves the thread's working directory: the thread must have one of its own (CLONE_FS unshared).
 func Mount(target, scratch string, o Options, userNamespace bool) error {
+	o.Lowers = once(o.Lowers)
 	if len(o.Lowers) > maxLowers {
 		return fmt.Errorf("mount root filesystem: %d layers are more than the %d that Linux can stack", len(o.Lowers), maxLowers)
 	}
@@ -56,6 +58,21 @@ func Mount(target, scratch string, o Options, userNamespace bool) error {
 		return fmt.Errorf("mount root filesystem: overlayfs: %w%s", err, advice(err))
 	}
 	return nil
+}
+
+// once leaves every folder in its highest place: overlayfs refuses to have one twice (ELOOP), and two steps that change
+// nothing make the same layer. What the lower one does, the upper one does again.
+func once(lowers []string) []string {
+	seen := map[string]bool{}
+	var kept []string
+	for _, dir := range slices.Backward(lowers) {
+		if !seen[dir] {
+			seen[dir] = true
+			kept = append(kept, dir)
+		}
+	}
+	slices.Reverse(kept)
+	return kept
 }
 
 // link makes a symlink in scratch for every folder of the mount and returns mount options that name those, relative to

@@ -152,18 +152,19 @@ func (b *BuildKit) Stop() error { return b.stop() }
 // Docker is the real Docker Engine.
 type Docker struct {
 	Host string // where it listens, as docker -H takes it
+	run  string
 	*server
 }
 
 // StartDocker starts a dockerd without networks that keeps its files in dir.
 func StartDocker(dir string) (*Docker, error) {
-	d := &Docker{Host: "unix://" + filepath.Join(dir, "docker.sock")}
+	d := &Docker{Host: "unix://" + filepath.Join(dir, "docker.sock"), run: filepath.Join(dir, "docker-run")}
 	var err error
 	d.server, err = startServer(dir, "dockerd", func(ctx context.Context) error {
 		cmd := exec.CommandContext(ctx, dockerClient, "-H", d.Host, "version")
 		return cmd.Run()
 	}, "--iptables=false", "--ip6tables=false", "--bridge=none", "--host", d.Host, "--data-root", filepath.Join(dir, "docker"),
-		"--exec-root", filepath.Join(dir, "docker-run"), "--pidfile", filepath.Join(dir, "docker.pid"))
+		"--exec-root", d.run, "--pidfile", filepath.Join(dir, "docker.pid"))
 	return d, err
 }
 
@@ -193,5 +194,9 @@ func (d *Docker) Run(t testing.TB, args ...string) string {
 	return out.Stdout
 }
 
-// Stop ends the engine.
-func (d *Docker) Stop() error { return d.stop() }
+// Stop ends the engine, and unmounts what it leaves mounted.
+func (d *Docker) Stop() error {
+	err := d.stop()
+	_ = syscall.Unmount(filepath.Join(d.run, "netns", "default"), syscall.MNT_DETACH)
+	return err
+}

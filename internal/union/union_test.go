@@ -1,0 +1,108 @@
+package union
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestOnce(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "", "a": "a", "a b c": "a b c", "a a": "a", "a e b e c e": "a b c e", "e a e": "a e",
+	} {
+		if got := once(strings.Fields(in)); !slices.Equal(got, strings.Fields(want)) {
+			t.Errorf("once(%s) = %v, want %s", in, got, want)
+		}
+	}
+}
+
+// mountRoot mounts in a mount namespace of the test's own thread, which ends with it.
+func mountRoot(t *testing.T, o Options) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("this test needs root")
+	}
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	target := filepath.Join(dir, "root")
+	if err := os.Mkdir(target, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := Mount(target, filepath.Join(dir, "links"), o, false); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(target, 0) })
+	return target
+}
+
+// tree makes a folder whose name overlayfs would take apart.
+func tree(t *testing.T, name, file, content string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if file != "" {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestRootMountOrderAndWrites(t *testing.T) {
+	a, b := tree(t, `a:b,c\d`, "f", "lower"), tree(t, "b b", "f", "upper")
+	upper, work := tree(t, "u,p", "", ""), tree(t, "w:k", "", "")
+	root := mountRoot(t, Options{Lowers: []string{b, a, b}, Upper: upper, Work: work})
+	if got, err := os.ReadFile(filepath.Join(root, "f")); err != nil || string(got) != "upper" {
+		t.Errorf("f is %q, %v", got, err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "new"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(upper, "new")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRootMountReadOnly(t *testing.T) {
+	for _, lowers := range [][]string{{tree(t, "one", "f", "x")}, {tree(t, "one", "f", "x"), tree(t, "two", "g", "y")}} {
+		root := mountRoot(t, Options{Lowers: lowers})
+		if err := os.WriteFile(filepath.Join(root, "new"), nil, 0o600); err == nil {
+			t.Error("it can be written to")
+		}
+	}
+}
+
+func TestRootMountManyLayers(t *testing.T) {
+	base := t.TempDir()
+	var lowers []string
+	for range maxLowers {
+		dir, err := os.MkdirTemp(base, strings.Repeat("long-name-", 15))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lowers = append(lowers, dir)
+	}
+	if err := os.WriteFile(filepath.Join(lowers[0], "f"), []byte("bottom"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	root := mountRoot(t, Options{Lowers: lowers})
+	if got, err := os.ReadFile(filepath.Join(root, "f")); err != nil || string(got) != "bottom" {
+		t.Errorf("f is %q, %v", got, err)
+	}
+	if err := Mount(root, filepath.Join(base, "links"), Options{Lowers: append(lowers, base)}, false); err == nil {
+		t.Error("one layer too many is accepted")
+	}
+}
