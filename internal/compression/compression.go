@@ -92,14 +92,46 @@ func open(in *bufio.Reader, algorithm Algorithm) (io.ReadCloser, error) {
 	case Bzip2:
 		return io.NopCloser(bzip2.NewReader(in)), nil
 	case XZ:
-		d, err := xz.ReaderConfig{DictCap: maxWindow}.NewReader(in)
+		f := &xzFooter{in: in}
+		d, err := xz.ReaderConfig{DictCap: maxWindow}.NewReader(f)
 		if err != nil {
 			return nil, err
 		}
-		return io.NopCloser(d), nil
+		f.out = d
+		return io.NopCloser(readerFunc(f.check)), nil
 	}
 	return io.NopCloser(in), nil
 }
+
+// xzFooter sees that a stream ends in a footer ("The .xz File Format", 2.1.2.4): the library takes the end of what it
+// reads for the end of the stream wherever it comes between blocks.
+type xzFooter struct {
+	in   io.Reader
+	out  io.Reader
+	tail [2]byte // the last two bytes read, stream padding left out
+}
+
+func (f *xzFooter) Read(p []byte) (int, error) {
+	n, err := f.in.Read(p)
+	if end := bytes.TrimRight(p[:n], "\x00"); len(end) > 1 {
+		copy(f.tail[:], end[len(end)-2:])
+	} else if len(end) == 1 {
+		f.tail = [2]byte{f.tail[1], end[0]}
+	}
+	return n, err
+}
+
+func (f *xzFooter) check(p []byte) (int, error) {
+	n, err := f.out.Read(p)
+	if errors.Is(err, io.EOF) && string(f.tail[:]) != "YZ" {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // decompressed names the algorithm in its errors.
 type decompressed struct {

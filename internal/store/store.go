@@ -109,7 +109,7 @@ func (s *Store) WriteFileAtomic(path string, data []byte) error {
 
 // validDigest refuses anything but a well-formed sha256, so that a digest is always safe as a file name.
 func validDigest(d digest.Digest) error {
-	if d.Algorithm() != digest.SHA256 || d.Validate() != nil {
+	if d.Validate() != nil || d.Algorithm() != digest.SHA256 {
 		return fmt.Errorf("invalid digest %q: only sha256 is supported", d)
 	}
 	return nil

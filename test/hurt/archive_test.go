@@ -123,6 +123,8 @@ func TestHostileArchives(t *testing.T) {
 		"OCI index of nothing":     tarOf(t, member{name: "oci-layout", data: `{"imageLayoutVersion":"1.0.0"}`}, member{name: "index.json", data: `{"schemaVersion":2,"manifests":[]}`}),
 		"OCI digest outside": tarOf(t, member{name: "oci-layout", data: `{"imageLayoutVersion":"1.0.0"}`},
 			member{name: "index.json", data: `{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:../../../../etc/passwd","size":10}]}`}),
+		"OCI digest of nothing": tarOf(t, member{name: "oci-layout", data: `{"imageLayoutVersion":"1.0.0"}`},
+			member{name: "index.json", data: `{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"","size":0}]}`}),
 		"OCI index of itself": selfIndex(t),
 		// Layers that no honest builder writes.
 		"layer above the root":        archiveWith(t, tarOf(t, member{name: "../../../../tmp/mica-escaped", data: "x"})),

@@ -1,0 +1,151 @@
+package archive
+
+import (
+	"archive/tar"
+	"bytes"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/store"
+)
+
+func newArchives(t testing.TB) *Archives {
+	t.Helper()
+	s, err := store.Open(filepath.Join(t.TempDir(), "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := layer.New(s)
+	return &Archives{Store: s, Layers: l, Images: image.New(s, l)}
+}
+
+func rootfs(t testing.TB, files ...string) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	for _, f := range files {
+		if err := w.WriteHeader(&tar.Header{Name: f, Size: int64(len(f)), Mode: 0o644, ModTime: time.Unix(1, 0)}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+var imported = ImportOptions{
+	Changes: []string{"ENV A=b", `CMD ["x"]`, "LABEL l=m", "EXPOSE 80", "WORKDIR /w", "USER u", "VOLUME /v"}, Message: "m",
+	Platform: "linux/arm64", Created: time.Unix(1_600_000_000, 0).UTC(),
+}
+
+func TestImportSaveLoad(t *testing.T) {
+	from := newArchives(t)
+	img, err := from.Import(t.Context(), bytes.NewReader(rootfs(t, "a", "b")), imported)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := img.Config; c.Config.WorkingDir != "/w" || c.Config.User != "u" || c.Architecture != "arm64" || !slices.Contains(c.Config.Env, "A=b") ||
+		c.Config.Labels["l"] != "m" || c.History[0].Comment != "m" {
+		t.Errorf("config is %+v", c)
+	}
+	names := []string{"docker.io/library/x:1", "registry.example:5000/y:latest"}
+	var saved, again bytes.Buffer
+	for _, w := range []io.Writer{&saved, &again} {
+		if err := from.Save(t.Context(), w, []Item{{img, names}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(saved.Bytes(), again.Bytes()) {
+		t.Error("saved twice, the bytes differ")
+	}
+	to := newArchives(t)
+	loaded, err := to.Load(t.Context(), &saved)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(loaded) != 1 || loaded[0].ID != img.ID || !slices.Equal(loaded[0].Names, []string{"registry.example:5000/y:latest", "x:1"}) &&
+		!slices.Equal(loaded[0].Names, []string{"x:1", "registry.example:5000/y:latest"}) {
+		t.Errorf("loaded %+v", loaded)
+	}
+	got, err := to.Images.Find(t.Context(), "x:1")
+	if err != nil || got.ID != img.ID || got.Target.Digest != img.Target.Digest {
+		t.Errorf("%+v %v", got, err)
+	}
+	var flat bytes.Buffer
+	v, err := to.Layers.View(t.Context(), got.Chain())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Export(t.Context(), &flat, v); err != nil {
+		t.Fatal(err)
+	}
+	var files []string
+	for tr := tar.NewReader(&flat); ; {
+		h, err := tr.Next()
+		if err != nil {
+			break
+		}
+		files = append(files, h.Name)
+	}
+	if strings.Join(files, " ") != "a b" {
+		t.Errorf("exported %v", files)
+	}
+}
+
+func TestImportRefuses(t *testing.T) {
+	for name, o := range map[string]ImportOptions{
+		"RUN":            {Changes: []string{"RUN true"}},
+		"no instruction": {Changes: []string{"???"}},
+		"two in one":     {Changes: []string{"ENV A=b\nRUN true"}},
+		"platform":       {Platform: "a/b/c/d"},
+		"broken ENV":     {Changes: []string{"ENV"}},
+	} {
+		a := newArchives(t)
+		if _, err := a.Import(t.Context(), bytes.NewReader(rootfs(t, "a")), o); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestMemberName(t *testing.T) {
+	for in, want := range map[string]string{"a": "a", "./a/b": "a/b", "/a": "a", "a/../b": "b", "a/": "a"} {
+		if got, err := memberName(in); err != nil || got != want {
+			t.Errorf("%q is %q, %v", in, got, err)
+		}
+	}
+	for _, bad := range []string{"..", "../a", "a/../../b"} {
+		if got, err := memberName(bad); err == nil {
+			t.Errorf("%q is %q", bad, got)
+		}
+	}
+}
+
+// FuzzLoad gives arbitrary manifests and indexes for an archive's.
+func FuzzLoad(f *testing.F) {
+	f.Add(`[{"Config":"c.json","RepoTags":["x:1"],"Layers":["l.tar"]}]`, `{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}`, `{"schemaVersion":2,"manifests":[]}`)
+	f.Add(`[]`, `{}`, `{"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"","size":1}]}`)
+	f.Add(`null`, `null`, `{"manifests":[{"digest":"sha256:`+digest.FromString("x").Encoded()+`"}]}`)
+	a := newArchives(f)
+	f.Fuzz(func(t *testing.T, manifest, config, index string) {
+		m := &members{
+			a: a, layers: map[string]*ingested{}, links: map[string]string{},
+			json: map[string][]byte{"manifest.json": []byte(manifest), "c.json": []byte(config), "index.json": []byte(index), "oci-layout": []byte(`{"imageLayoutVersion":"1.0.0"}`)},
+		}
+		images, err := m.images()
+		if err == nil && slices.Contains(images, nil) {
+			t.Error("an image of nothing")
+		}
+	})
+}

@@ -1,0 +1,244 @@
+package image
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/store"
+	"github.com/micabuild/mica/internal/view"
+)
+
+func newImages(t *testing.T) *Images {
+	t.Helper()
+	s, err := store.Open(filepath.Join(t.TempDir(), "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return New(s, layer.New(s))
+}
+
+// add makes an image of one file, so many days old, and names it.
+func add(t *testing.T, s *Images, age int, labels map[string]string, names ...string) *Image {
+	t.Helper()
+	content := fmt.Sprint(age, labels)
+	l, err := s.layers.Write(t.Context(), []view.Change{{
+		Entry: &view.Entry{Path: "f", Type: view.TypeRegular, Mode: 0o644, Size: int64(len(content))}, Source: view.Files(map[string][]byte{"f": []byte(content)}), SourcePath: "f",
+	}}, layer.Packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := json.Marshal(map[string]any{
+		"architecture": "amd64", "os": "linux", "created": time.Now().AddDate(0, 0, -age), "config": map[string]any{"Labels": labels},
+		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{l.DiffID.String()}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := s.Create(t.Context(), config, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range names {
+		if err := s.Tag(t.Context(), img, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return img
+}
+
+func TestFind(t *testing.T) {
+	s := newImages(t)
+	a := add(t, s, 1, nil, "nginx", "registry.example:5000/team/app:v1")
+	add(t, s, 2, nil, "other")
+	hex := a.ID.Encoded()
+	for _, ref := range []string{
+		"nginx", "nginx:latest", "library/nginx", "docker.io/library/nginx:latest", "registry.example:5000/team/app:v1", a.ID.String(), hex, hex[:12], "sha256:" + hex[:10],
+		"nginx@" + a.Target.Digest.String(), a.Target.Digest.String(),
+	} {
+		if got, err := s.Find(t.Context(), ref); err != nil || got.ID != a.ID {
+			t.Errorf("%s: %v", ref, err)
+		}
+	}
+	var missing *NotFoundError
+	for _, ref := range []string{"nope", "nginx:1", "sha256:" + strings.Repeat("0", 64), strings.Repeat("f", 64)} {
+		if _, err := s.Find(t.Context(), ref); !errors.As(err, &missing) {
+			t.Errorf("%s: %v", ref, err)
+		}
+	}
+	var invalid *InvalidReferenceError
+	for _, ref := range []string{"", "UPPER", "a:b:c", "a b", "../x"} {
+		if _, err := s.Find(t.Context(), ref); !errors.As(err, &invalid) {
+			t.Errorf("%q: %v", ref, err)
+		}
+	}
+}
+
+func TestAmbiguousPrefix(t *testing.T) {
+	s := newImages(t)
+	seen := map[byte]bool{}
+	for i := range 17 {
+		id := add(t, s, i, nil).ID.Encoded()
+		if !seen[id[0]] {
+			seen[id[0]] = true
+			continue
+		}
+		var ambiguous *AmbiguousError
+		if _, err := s.Find(t.Context(), id[:1]); !errors.As(err, &ambiguous) {
+			t.Errorf("%s: %v", id[:1], err)
+		}
+		return
+	}
+}
+
+func TestListAndFilters(t *testing.T) {
+	s := newImages(t)
+	add(t, s, 30, map[string]string{"tier": "web"}, "old")
+	add(t, s, 10, map[string]string{"tier": "db"}, "mid:1", "mid:2", "x/y")
+	add(t, s, 1, nil)
+	all := []string{"dangling", "label", "label!", "before", "since", "reference", "until"}
+	for conditions, want := range map[string]string{
+		"":                              "<none> mid:1 mid:2 x/y:latest old:latest",
+		"dangling=true":                 "<none>",
+		"dangling=false":                "mid:1 mid:2 x/y:latest old:latest",
+		"label=tier":                    "mid:1 mid:2 x/y:latest old:latest",
+		"label=tier=web":                "old:latest",
+		"label!=tier=web":               "<none> mid:1 mid:2 x/y:latest",
+		"before=mid:1":                  "old:latest",
+		"since=mid:1":                   "<none>",
+		"since=old before=mid:1":        "",
+		"reference=mid":                 "mid:1 mid:2",
+		"reference=*:1":                 "mid:1",
+		"reference=*/*":                 "x/y:latest",
+		"reference=old reference=mid:2": "mid:2 old:latest",
+		"until=480h":                    "old:latest",
+	} {
+		f, err := s.NewFilter(t.Context(), strings.Fields(conditions), all...)
+		if err != nil {
+			t.Errorf("%s: %v", conditions, err)
+			continue
+		}
+		images, err := s.List(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, img := range images {
+			if names, ok := f.Match(img); ok && len(names) == 0 {
+				got = append(got, "<none>")
+			} else if ok {
+				got = append(got, names...)
+			}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %v, want %s", conditions, got, want)
+		}
+	}
+	for _, bad := range []string{"nope=1", "dangling=maybe", "before=nope", "until=never", "reference=["} {
+		if _, err := s.NewFilter(t.Context(), []string{bad}, all...); err == nil {
+			t.Errorf("%s is accepted", bad)
+		}
+	}
+}
+
+func TestRemove(t *testing.T) {
+	s := newImages(t)
+	img := add(t, s, 1, nil, "a", "b:1", "c/d")
+	lines := func(ref string, force bool) string {
+		t.Helper()
+		removed, err := s.Remove(t.Context(), ref, force)
+		if err != nil {
+			return err.Error()
+		}
+		var list []string
+		for _, r := range removed {
+			list = append(list, r.Untagged+r.Deleted)
+		}
+		return strings.Join(list, " ")
+	}
+	if got := lines("a", false); got != "a:latest" {
+		t.Errorf("a name: %s", got)
+	}
+	if got := lines(img.ID.String(), false); !strings.HasPrefix(got, "conflict: unable to delete "+img.ShortID()) {
+		t.Errorf("an ID with two names: %s", got)
+	}
+	hold, err := s.Hold(t.Context(), img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := lines(img.ID.String(), true); !strings.Contains(got, "is being used by running container") {
+		t.Errorf("what runs: %s", got)
+	}
+	if err := hold.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	if got := lines(img.ID.String(), true); !strings.HasPrefix(got, "c/d:latest b:1 "+img.ID.String()) {
+		t.Errorf("by force: %s", got)
+	}
+	if _, err := s.Find(t.Context(), img.ID.String()); err == nil {
+		t.Error("it is still there")
+	}
+	if freed, err := s.Collect(t.Context(), nil); err != nil || freed == 0 {
+		t.Errorf("collected %d bytes, %v", freed, err)
+	}
+	if left, err := s.layers.All(); err != nil || len(left) > 0 {
+		t.Errorf("layers left: %v %v", left, err)
+	}
+}
+
+func TestCollectKeepsWhatIsNeeded(t *testing.T) {
+	s := newImages(t)
+	kept, dangling := add(t, s, 1, nil, "kept"), add(t, s, 2, nil)
+	gone := add(t, s, 3, nil)
+	cached := gone.Chain()
+	if _, err := s.Remove(t.Context(), gone.ID.String(), false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Collect(t.Context(), cached); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range append(append(cached, kept.Chain()...), dangling.Chain()...) {
+		if err := s.layers.Verify(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := s.Prune(t.Context(), false, &Filter{}); err != nil {
+		t.Fatal(err)
+	}
+	if images, err := s.List(t.Context()); err != nil || len(images) != 1 || images[0].ID != kept.ID {
+		t.Errorf("%v %v", images, err)
+	}
+}
+
+func TestTagMovesAName(t *testing.T) {
+	s := newImages(t)
+	a, b := add(t, s, 1, nil, "x"), add(t, s, 2, nil)
+	if err := s.Tag(t.Context(), b, "x"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Find(t.Context(), "x"); err != nil || got.ID != b.ID {
+		t.Errorf("x is %v %v", got, err)
+	}
+	if got, err := s.Find(t.Context(), a.ID.String()); err != nil || len(got.Names) != 0 {
+		t.Errorf("what had the name: %v %v", got, err)
+	}
+	for _, bad := range []string{"", "UPPER", "x:-y", "x@" + a.ID.String(), strings.Repeat("0", 64)} {
+		if err := s.Tag(t.Context(), a, bad); err == nil {
+			t.Errorf("%q is a name", bad)
+		}
+	}
+}
+
+func TestConfigsThatAreRefused(t *testing.T) {
+	s := newImages(t)
+	for _, bad := range []string{"", "null", "[]", `{"rootfs":{"type":"layers","diff_ids":["sha256:../../x"]}}`, `{"rootfs":{"diff_ids":[""]}}`, `{"os":1}`} {
+		if img, err := s.Create(t.Context(), []byte(bad), nil); err == nil && bad != "null" {
+			t.Errorf("%s is an image: %v", bad, img.ID)
+		}
+	}
+}

@@ -1,0 +1,186 @@
+package layer
+
+import (
+	"archive/tar"
+	"bytes"
+	"path"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/view"
+)
+
+// tarOf is a small tar with one of everything.
+func tarOf(t testing.TB, headers ...tar.Header) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	for _, h := range headers {
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(bytes.Repeat([]byte("x"), int(h.Size))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+func everything() []tar.Header {
+	return []tar.Header{
+		{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o755},
+		{Name: "d/f", Size: 700, Mode: 0o4755, Uid: 33, PAXRecords: map[string]string{"SCHILY.xattr.user.k": "v"}},
+		{Name: "d/l", Typeflag: tar.TypeLink, Linkname: "d/f"},
+		{Name: "s", Typeflag: tar.TypeSymlink, Linkname: "d/f"},
+		{Name: "n", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3},
+		{Name: ".wh.gone"},
+		{Name: "d/.wh..wh..opq"},
+		{Name: strings.Repeat("long/", 40) + "f", Size: 3},
+	}
+}
+
+// FuzzParseTar gives arbitrary bytes for a layer: an error, or a table of contents that can be read again and whose every
+// path stays inside.
+func FuzzParseTar(f *testing.F) {
+	f.Add(tarOf(f, everything()...))
+	f.Add(tarOf(f, tar.Header{Name: "../x"}, tar.Header{Name: "a/../../b"}))
+	f.Add([]byte{})
+	id := digest.FromString("a layer")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		enc, size, err := parseTar(t.Context(), bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		toc, err := decodeTOC(enc.finish(id, size, false), id)
+		if err != nil {
+			t.Fatalf("a layer is accepted whose table of contents is not: %v", err)
+		}
+		for _, e := range toc.Entries {
+			if e.Path != path.Clean(e.Path) || strings.HasPrefix(e.Path, "/") || e.Path == ".." || strings.HasPrefix(e.Path, "../") {
+				t.Errorf("path %q", e.Path)
+			}
+		}
+		if _, err := toc.index(); err != nil {
+			t.Errorf("index: %v", err)
+		}
+	})
+}
+
+// FuzzTOC gives arbitrary bytes for a table of contents, with and without sums that fit.
+func FuzzTOC(f *testing.F) {
+	l := newLayers(f)
+	got, _, err := l.Ingest(f.Context(), bytes.NewReader(tarOf(f, everything()...)), "", "")
+	if err != nil {
+		f.Fatal(err)
+	}
+	s, err := l.summary(got.DiffID)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte{}, 0)
+	f.Add([]byte{1, 0, 1, 'a', 0, 0, 0, 0, 0}, 1)
+	f.Add(bytes.Repeat([]byte{0xff}, 200), 3)
+	f.Fuzz(func(_ *testing.T, body []byte, entries int) {
+		sum := s
+		sum.entries, sum.digests = entries&0xffff, 0
+		sum.bodySize, sum.bodySum = int64(len(body)), tocSum(body)
+		if t, err := decodeTOC(append(sum.encode(), body...), got.DiffID); err == nil {
+			_, _ = t.index()
+		}
+		_, _ = decodeTOC(body, got.DiffID)
+	})
+}
+
+func TestIngestMeansWhatTheTarSays(t *testing.T) {
+	l := newLayers(t)
+	got, _, err := l.Ingest(t.Context(), bytes.NewReader(tarOf(t, everything()...)), "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	toc, err := l.TOC(t.Context(), got.DiffID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]*view.Entry{}
+	for _, e := range toc.Entries {
+		found[e.Path] = e
+	}
+	if f := found["d/f"]; f == nil || f.Mode != 0o4755 || f.UID != 33 || f.Size != 700 || f.Xattrs["user.k"] != "v" {
+		t.Errorf("d/f is %+v", f)
+	}
+	if e := found["d/l"]; e == nil || e.Hardlink != "d/f" {
+		t.Errorf("d/l is %+v", e)
+	}
+	if e := found["gone"]; e == nil || e.Type != view.TypeWhiteout {
+		t.Errorf("gone is %+v", e)
+	}
+	if e := found["d"]; e == nil || !e.Opaque {
+		t.Errorf("d is %+v", e)
+	}
+	if e := found["n"]; e == nil || e.Type != view.TypeChar || e.Major != 1 || e.Minor != 3 {
+		t.Errorf("n is %+v", e)
+	}
+}
+
+func TestIngestRefuses(t *testing.T) {
+	for name, h := range map[string]tar.Header{
+		"above the root":       {Name: "../x"},
+		"inside and above":     {Name: "a/../../x"},
+		"hard link above":      {Name: "l", Typeflag: tar.TypeLink, Linkname: "../x"},
+		"hard link to nothing": {Name: "l", Typeflag: tar.TypeLink, Linkname: "x"},
+		"whiteout of nothing":  {Name: ".wh."},
+		"whiteout of dot-dot":  {Name: ".wh..."},
+	} {
+		l := newLayers(t)
+		if _, _, err := l.Ingest(t.Context(), bytes.NewReader(tarOf(t, h)), "", ""); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+		wantNothing(t, l)
+	}
+	l := newLayers(t)
+	other := digest.FromString("something else")
+	if _, _, err := l.Ingest(t.Context(), bytes.NewReader(tarOf(t, everything()...)), other, ""); err == nil {
+		t.Error("another blob is accepted")
+	}
+	if _, _, err := l.Ingest(t.Context(), bytes.NewReader(tarOf(t, everything()...)), "", other); err == nil {
+		t.Error("another layer is accepted")
+	}
+	wantNothing(t, l)
+}
+
+// TestRootDamagedTreeIsSeen: whatever changes in a tree, a glance sees it, and the tree is made again from its pack.
+func TestRootDamagedTreeIsSeen(t *testing.T) {
+	l := newLayers(t)
+	got, _, err := l.Ingest(t.Context(), bytes.NewReader(tarOf(t, everything()...)), "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := l.Tree(t.Context(), got.DiffID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, hurt := range treeDamages {
+		if err := hurt(tree); err != nil {
+			t.Fatal(err)
+		}
+		toc, err := l.TOC(t.Context(), got.DiffID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.glance(toc) {
+			t.Errorf("%s: not seen", name)
+		}
+		l.sound.Clear()
+		if _, err := l.Tree(t.Context(), got.DiffID); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if !l.glance(toc) {
+			t.Errorf("%s: not mended", name)
+		}
+	}
+}
