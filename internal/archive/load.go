@@ -95,6 +95,9 @@ func (m *members) read(ctx context.Context, in io.Reader) error {
 		if err != nil {
 			return err
 		}
+		if m.jsonSize += len(name) + len(h.Linkname); m.jsonSize > maxAllJSON {
+			return fmt.Errorf("names, manifests and configs take more than %d bytes", maxAllJSON)
+		}
 		if err := m.member(ctx, name, h, tr); err != nil {
 			return err
 		}

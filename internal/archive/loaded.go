@@ -223,6 +223,9 @@ func (m *members) described(d ocispec.Descriptor, depth int) (*found, error) {
 		if err != nil {
 			return nil, err
 		}
+		if l.pack.Size != desc.Size {
+			return nil, fmt.Errorf("layer %s: its size is %d, not the %d of the manifest", desc.Digest, l.pack.Size, desc.Size)
+		}
 		if l.pack.Digest != desc.Digest {
 			return nil, fmt.Errorf("layer %s: digest mismatch: its content is %s", desc.Digest, l.pack.Digest)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	bkclient "github.com/moby/buildkit/client"
@@ -50,6 +51,9 @@ func (b *Builder) export(ctx context.Context, s *solver.Solver, out *built, name
 	if len(exports) == 0 {
 		exports = []Export{{Type: ExportImage}}
 	}
+	// Images come last: names move only when nothing else can fail.
+	exports = slices.Clone(exports)
+	slices.SortStableFunc(exports, func(a, b Export) int { return compareBool(a.Type == ExportImage, b.Type == ExportImage) })
 	img, err := b.Images.Assemble(ctx, config, nil)
 	if err != nil {
 		return nil, err
@@ -107,6 +111,16 @@ func (x *exporter) run(ctx context.Context, e Export) error {
 		return x.progress.step("copying files", func() error { return writeFolder(ctx, v, e.Dir) })
 	}
 	return fmt.Errorf("unknown output type %q: use image, oci, docker, tar or local", e.Type)
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }
 
 // image records the image, then points the names at it.

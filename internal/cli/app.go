@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"syscall"
 
 	"github.com/opencontainers/go-digest"
 
@@ -20,8 +22,9 @@ type App struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 
-	root string   // --root
-	args []string // os.Args, to start again with
+	root  string   // --root
+	args  []string // os.Args, to start again with
+	umask os.FileMode
 
 	Store  *store.Store
 	Layers *layer.Layers
@@ -37,6 +40,8 @@ func (a *App) Open(context.Context) error {
 	if err := userns.Enter(a.args); err != nil {
 		return err
 	}
+	// What the user's umask says is for the user's files, not for those of images.
+	a.umask = os.FileMode(syscall.Umask(0o022))
 	dir, err := a.storeDir()
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/docker/cli/cli/config"
 	"github.com/docker/cli/opts"
 	"github.com/spf13/cobra"
 
@@ -97,15 +98,7 @@ func (f *buildFlags) options(app *App) (*build.Options, error) {
 		BuildArgs: opts.ConvertKVStringsToMap(fromEnvironment(f.buildArgs)),
 		Labels:    opts.ConvertKVStringsToMap(f.labels),
 	}
-	for _, name := range proxyArgs {
-		for _, n := range []string{name, strings.ToLower(name)} {
-			if v, ok := os.LookupEnv(n); ok {
-				if _, set := o.BuildArgs[n]; !set {
-					o.BuildArgs[n] = v
-				}
-			}
-		}
-	}
+	addProxies(app, o.BuildArgs)
 	for _, s := range f.outputs {
 		e, err := parseOutput(app, s)
 		if err != nil {
@@ -114,6 +107,16 @@ func (f *buildFlags) options(app *App) (*build.Options, error) {
 		o.Exports = append(o.Exports, *e)
 	}
 	return o, nil
+}
+
+// addProxies adds the proxies of docker's configuration file to build arguments, as docker does. Those of the environment
+// are not taken: an image's history shows the arguments that its Dockerfile declares.
+func addProxies(app *App, args map[string]string) {
+	for name, value := range config.LoadDefaultConfigFile(app.Stderr).ParseProxyConfig("default", nil) {
+		if _, set := args[name]; !set && value != nil {
+			args[name] = *value
+		}
+	}
 }
 
 func fromEnvironment(args []string) []string {

@@ -115,7 +115,11 @@ func destination(app *App, dest string) func() (build.Sink, error) {
 		if err != nil {
 			return nil, fmt.Errorf("create %s: %w", dest, err)
 		}
-		return &fileSink{f, dest}, nil
+		mode := 0o666 &^ app.umask
+		if info, err := os.Stat(dest); err == nil {
+			mode = info.Mode().Perm()
+		}
+		return &fileSink{f, dest, mode}, nil
 	}
 }
 
@@ -140,11 +144,12 @@ func (specialSink) Commit() error { return nil }
 type fileSink struct {
 	*os.File
 	dest string
+	mode os.FileMode
 }
 
-// Commit gives the file its name and the permissions of an ordinary new file.
+// Commit gives the file its name, and the permissions of the one that it replaces or of an ordinary new one.
 func (s *fileSink) Commit() error {
-	err := errors.Join(s.Chmod(0o644), s.File.Close())
+	err := errors.Join(s.Chmod(s.mode), s.File.Close())
 	if err == nil {
 		err = os.Rename(s.Name(), s.dest)
 	}

@@ -122,7 +122,3 @@ func position(sources []*errdefs.Source) string {
 	}
 	return ""
 }
-
-// proxyArgs are the build arguments that every Dockerfile has without ARG; like docker, mica takes them from the
-// environment. They reach processes but neither the image nor the cache key.
-var proxyArgs = []string{"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"}

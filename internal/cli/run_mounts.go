@@ -60,7 +60,7 @@ func (f *runFlags) addMounts(ctx context.Context, app *App, img *image.Image, p 
 // tmpfs is a --tmpfs mount; docker's options size and mode, and those of mount(8).
 func tmpfs(target, options string) sandbox.Mount {
 	m := sandbox.Mount{Type: sandbox.MountTmpfs, Target: target}
-	var rest []string
+	rest := []string{"nodev", "noexec"} // docker's; options that are given come after
 	for o := range strings.SplitSeq(options, ",") {
 		if size, ok := strings.CutPrefix(o, "size="); ok {
 			if n, err := units.RAMInBytes(size); err == nil {

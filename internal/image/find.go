@@ -136,7 +136,8 @@ func (s *Images) byPrefix(prefix string) (ocispec.Descriptor, error) {
 }
 
 func isIDPrefix(id digest.Digest, prefix string) bool {
-	return strings.HasPrefix(id.String(), prefix) || strings.HasPrefix(id.Encoded(), prefix)
+	hex, full := strings.CutPrefix(prefix, "sha256:")
+	return (hex != "" || !full) && strings.HasPrefix(id.Encoded(), hex)
 }
 
 // fullName validates a name that is to be given, and completes it: docker.io/library/nginx:latest.

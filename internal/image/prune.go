@@ -99,12 +99,6 @@ func (s *Images) reachable(keep []digest.Digest) (blobs, layers map[digest.Diges
 		if err != nil {
 			return nil, nil, err
 		}
-		if l.Repackable {
-			// A pack that no manifest names is one form too many, and so is the plain tar, which is written again when
-			// it is wanted.
-			delete(blobs, id)
-			continue
-		}
 		for _, p := range l.Packs {
 			blobs[p.Digest] = true
 		}

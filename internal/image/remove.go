@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
@@ -29,7 +30,17 @@ func usedLock(id digest.Digest) string { return "image-" + id.Encoded() }
 
 // Hold keeps an image from being removed until the lock is given back.
 func (s *Images) Hold(ctx context.Context, img *Image) (*store.Lock, error) {
-	return s.store.RLock(ctx, usedLock(img.ID))
+	lock, err := s.store.RLock(ctx, usedLock(img.ID))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.store.Records().Get(img.ID.String()); err != nil {
+		if errors.Is(err, store.ErrNotFound) { // removed in between
+			err = &NotFoundError{img.ID.String()}
+		}
+		return nil, errors.Join(err, lock.Unlock())
+	}
+	return lock, nil
 }
 
 // Remove does what `docker rmi ref` does. A name is taken away, and the image with its last name; an ID removes the image
@@ -41,9 +52,13 @@ func (s *Images) Remove(ctx context.Context, ref string, force bool) (_ []Remove
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	r, err := s.removal(ctx, ref, force)
+	if errors.Is(err, store.ErrDamaged) {
+		return s.removeDamaged(ref, err)
+	}
 	if err != nil {
 		return nil, err
 	}
+	defer func() { err = errors.Join(err, r.release()) }()
 	if err := r.run(ctx); err != nil {
 		return nil, err
 	}
@@ -59,6 +74,7 @@ type removal struct {
 	given string       // the full name that was given, "" for an ID
 	force bool
 	lines []Removed
+	used  *store.Lock // held from the look whether the image runs until its record is gone
 }
 
 func (s *Images) removal(ctx context.Context, ref string, force bool) (*removal, error) {
@@ -82,10 +98,34 @@ func (s *Images) removal(ctx context.Context, ref string, force bool) (*removal,
 			r.names = append(r.names, n)
 		}
 	}
-	if r.id == "" || !isIDPrefix(r.id, ref) {
-		r.given, err = s.givenName(ref, r.names)
+	// As in Find, a name wins over an ID that begins alike.
+	given, err := s.givenName(ref, r.names)
+	isName := slices.ContainsFunc(r.names, func(n store.Name) bool { return n.Ref == given })
+	if isName || r.id == "" || !isIDPrefix(r.id, ref) {
+		r.given = given
+		return r, err
 	}
-	return r, err
+	return r, nil
+}
+
+// removeDamaged removes a name's or a record's file that cannot be read: nothing else can be done with it.
+func (s *Images) removeDamaged(ref string, damage error) ([]Removed, error) {
+	if full, err := fullName(ref); err == nil {
+		if _, err := s.store.Names().Get(full); errors.Is(err, store.ErrDamaged) {
+			return []Removed{{Untagged: familiar(full)}}, s.store.Names().Remove(full)
+		}
+	}
+	id := ref
+	if !strings.Contains(id, ":") {
+		id = "sha256:" + id
+	}
+	if digest.Digest(id).Validate() != nil {
+		return nil, damage
+	}
+	if _, err := s.store.Records().Get(id); !errors.Is(err, store.ErrDamaged) {
+		return nil, damage
+	}
+	return []Removed{{Deleted: id}}, s.store.Records().Remove(id)
 }
 
 // givenName is the name that ref stands for. A reference by digest stands for the first name that it finds.
@@ -133,10 +173,18 @@ func (r *removal) checkUse() error {
 	if err != nil {
 		return err
 	}
+	r.used = l
 	if !ok {
 		return &ConflictError{fmt.Sprintf("unable to delete %s (cannot be forced) - image is being used by running container", r.id.Encoded()[:12])}
 	}
-	return l.Unlock()
+	return nil
+}
+
+func (r *removal) release() error {
+	if r.used == nil {
+		return nil
+	}
+	return r.used.Unlock()
 }
 
 func (r *removal) untag(ref string) error {

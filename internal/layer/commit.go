@@ -160,7 +160,7 @@ func (w *treeWalk) dir(ctx context.Context, g *errgroup.Group, dir string) error
 			return err
 		}
 		if e.Type == view.TypeSocket {
-			if err := os.Remove(filepath.Join(w.path, name)); err != nil {
+			if err := removeSocket(filepath.Join(w.path, name)); err != nil {
 				return err
 			}
 			continue
@@ -181,6 +181,19 @@ func (w *treeWalk) dir(ctx context.Context, g *errgroup.Group, dir string) error
 		}
 	}
 	return nil
+}
+
+// removeSocket removes what no layer can hold. Its folder keeps its time, which has been read already.
+func removeSocket(file string) error {
+	dir := filepath.Dir(file)
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return &fs.PathError{Op: "lstat", Path: dir, Err: err}
+	}
+	if err := os.Remove(file); err != nil {
+		return err
+	}
+	return unix.UtimesNanoAt(unix.AT_FDCWD, dir, []unix.Timespec{st.Atim, st.Mtim}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
 // entry describes one file. What overlayfs means by a device 0:0 and by its own attributes is understood and left out.
@@ -238,7 +251,7 @@ func (w *treeWalk) xattrs(e *view.Entry, file string) error {
 		return err
 	}
 	for name, value := range attrs {
-		if !overlayPrivate(name) {
+		if !view.OverlayXattr(name) {
 			continue
 		}
 		switch name {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -78,5 +79,12 @@ func (d *dirs) unchanged(e *view.Entry, rules hostRules) bool {
 		return have.Type == view.TypeChar && st.Rdev == 0
 	}
 	return have.Type == e.Type && have.Size == e.Size && (have.Mode == e.Mode || e.Type == view.TypeSymlink) &&
-		(e.ModTime.IsZero() || have.ModTime.Equal(e.ModTime))
+		sameTime(have.ModTime, e.ModTime)
+}
+
+// sameTime compares a file's time with its entry's as far as filesystems go: some have whole seconds only, and none has
+// every year that a tar can.
+func sameTime(have, want time.Time) bool {
+	year := want.Year()
+	return want.IsZero() || year < 1902 || year > 2400 || have.Equal(want) || have.Nanosecond() == 0 && have.Unix() == want.Unix()
 }

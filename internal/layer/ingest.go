@@ -45,6 +45,9 @@ func (l *Layers) ingest(ctx context.Context, r io.Reader, wantBlob, wantDiffID d
 	if wantDiffID != "" && in.id != wantDiffID {
 		return nil, none, fmt.Errorf("%w: its content is %s", store.ErrDamaged, in.id)
 	}
+	if got, ok := l.madeHere(ctx, in, blob, wantBlob); ok {
+		return got, ocispec.Descriptor{MediaType: in.mediaType, Digest: in.id, Size: blob.Size()}, nil
+	}
 	temp, err := l.store.TempDir("layer")
 	if err != nil {
 		return nil, none, err
@@ -59,6 +62,20 @@ func (l *Layers) ingest(ctx context.Context, r io.Reader, wantBlob, wantDiffID d
 	d.sum = in.toc.sum
 	got, err := l.install(ctx, d)
 	return got, desc, err
+}
+
+// madeHere tells that the plain tar of a layer has come which stands here as a tree that it can be written from again: a
+// second copy need not be kept.
+func (l *Layers) madeHere(ctx context.Context, in *incoming, blob *store.BlobWriter, wantBlob digest.Digest) (*Layer, bool) {
+	s, err := l.summary(in.id)
+	if err != nil || !s.canonical || blob.Digest() != in.id || wantBlob != "" && wantBlob != in.id || !l.unpacked(in.id) {
+		return nil, false
+	}
+	if l.soundTree(ctx, in.id) != nil {
+		return nil, false
+	}
+	got, err := l.Get(in.id)
+	return got, err == nil
 }
 
 // mediaTypes are those of layers. No specification names the last two: registries do not have them, archives to import do.

@@ -62,8 +62,6 @@ type Layer struct {
 	// Packs are the blobs in the store that hold this layer (digest, size, media type); may be empty when only unpacked.
 	Packs    []ocispec.Descriptor
 	Unpacked bool
-	// Repackable: the tar can be written again from the tree, so that no pack is needed to keep the layer.
-	Repackable bool
 }
 
 // Present reports whether the layer's content is there, in any form.
@@ -109,7 +107,7 @@ func (l *Layers) Get(id digest.Digest) (*Layer, error) {
 		Size:     s.size,
 		Empty:    s.entries == 0,
 		Packs:    packs,
-		Unpacked: l.unpacked(id), Repackable: s.canonical && l.unpacked(id),
+		Unpacked: l.unpacked(id),
 	}, nil
 }
 

@@ -210,7 +210,7 @@ func fileXattrs(h *tar.Header) map[string]string {
 	var attrs map[string]string
 	for key, value := range h.PAXRecords {
 		name, ok := strings.CutPrefix(key, xattrRecord)
-		if ok && name != "" && !overlayPrivate(name) {
+		if ok && name != "" && !view.OverlayXattr(name) {
 			set(&attrs, name, value)
 		}
 	}

@@ -131,8 +131,7 @@ func (h hostRules) same(have, want *view.Entry) bool {
 	owner := h.userns || have.UID == want.UID && have.GID == want.GID
 	attrs := h.userns || maps.Equal(have.Xattrs, want.Xattrs)
 	return mode && owner && attrs && have.Size == want.Size && have.Linkname == want.Linkname &&
-		have.Major == want.Major && have.Minor == want.Minor && have.ModTime.Unix() == want.ModTime.Unix() &&
-		have.ModTime.Nanosecond() == want.ModTime.Nanosecond()
+		have.Major == want.Major && have.Minor == want.Minor && sameTime(have.ModTime, want.ModTime)
 }
 
 // verifyContents digests the files of a tree.

@@ -8,12 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// overlayPrivate says whether an attribute is overlayfs's own: it says where a file stands in one mount, never what it
-// is, and could redirect lookups if it were taken from an image.
-func overlayPrivate(name string) bool {
-	return strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.")
-}
-
 // readXattrs returns all attributes of the file at path, itself if it is a symlink; nil if it has none.
 func readXattrs(path string) (map[string]string, error) {
 	var buf [1024]byte

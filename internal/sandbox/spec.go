@@ -96,6 +96,9 @@ func (b *bundle) mounts() []specs.Mount {
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
 		b.sysMount(),
 	}
+	if list[len(list)-1].Type == "none" {
+		list = append(list, b.hideCgroups()...)
+	}
 	for _, name := range []string{"resolv.conf", "hosts"} {
 		list = append(list, b.bind(filepath.Join(b.dir, name), "/etc/"+name, !b.p.WritableHosts))
 	}
@@ -121,10 +124,21 @@ func (b *bundle) sysMount() specs.Mount {
 	return specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", mode}}
 }
 
+// hideCgroups covers the cgroups of a /sys that is the host's: those that the user owns could be written to through it
+// (CVE-2023-25809).
+func (b *bundle) hideCgroups() []specs.Mount {
+	if _, err := os.Stat("/sys/fs/cgroup"); err != nil {
+		return nil
+	}
+	return []specs.Mount{{
+		Destination: "/sys/fs/cgroup", Type: "tmpfs", Source: "tmpfs", Options: []string{"ro", "nosuid", "noexec", "nodev", "mode=755", "size=0"},
+	}}
+}
+
 func (b *bundle) bind(source, target string, readOnly bool) specs.Mount {
 	m := specs.Mount{Destination: target, Type: "bind", Source: source, Options: []string{"rbind", "rprivate"}}
 	if readOnly {
-		m.Options = append(m.Options, "ro")
+		m.Options = append(m.Options, "ro", "rro")
 		m.Options = append(m.Options, b.lockedFlags(source)...)
 	}
 	return m
@@ -151,7 +165,7 @@ func (b *bundle) userMount(m Mount, source string) specs.Mount {
 	if m.Type != MountTmpfs {
 		return b.bind(source, target, m.ReadOnly)
 	}
-	opts := []string{"nosuid", "nodev", "noexec"}
+	opts := []string{"nosuid"}
 	if m.Options != "" {
 		opts = append(opts, strings.Split(m.Options, ",")...)
 	}

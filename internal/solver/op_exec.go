@@ -221,7 +221,7 @@ func (s *Solver) asLayers(ctx context.Context, r *Result, selector string) (*Res
 // failure words a process's end as `docker build` does.
 func (o *execOp) failure(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return context.Canceled // whatever the reason, it is not this step's
 	}
 	args := strings.Join(o.op.Meta.Args, " ")
 	var exit *sandbox.ExitError

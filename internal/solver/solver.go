@@ -200,6 +200,9 @@ func (s *Solver) resolve(ctx context.Context, v *vertex) ([]*Result, error) {
 	t := s.track(v)
 	outs, cached, err := s.perform(ctx, v, inputs, t)
 	t.complete(cached, err)
+	if errors.Is(err, context.Canceled) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, errdefs.WrapVertex(err, v.digest)
 	}

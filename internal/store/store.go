@@ -92,7 +92,7 @@ func (s *Store) Path(elem ...string) string {
 // WriteFileAtomic writes data to path, inside the store, so that readers see the old content or the new one, whatever
 // happens to this process or to the machine.
 func (s *Store) WriteFileAtomic(path string, data []byte) error {
-	f, err := os.CreateTemp(s.Path("tmp"), "file-")
+	f, err := os.CreateTemp(s.Path("tmp"), filePrefix)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,19 +23,37 @@ const lockSuffix = ".lock"
 
 // TempDir makes a temporary folder. kind is part of its name, for people who look.
 func (s *Store) TempDir(kind string) (*Temp, error) {
-	// The lock is made first: a folder whose lock file is missing is nobody's.
-	f, err := os.CreateTemp(s.Path("tmp"), kind+"-*"+lockSuffix)
+	f, err := s.tempLock(kind)
 	if err != nil {
 		return nil, fmt.Errorf("make temporary folder: %w", err)
-	}
-	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("make temporary folder: %w", err), f.Close())
 	}
 	t := &Temp{strings.TrimSuffix(f.Name(), lockSuffix), f}
 	if err := os.Mkdir(t.Path, 0o700); err != nil {
 		return nil, errors.Join(fmt.Errorf("make temporary folder: %w", err), t.Remove())
 	}
 	return t, nil
+}
+
+// tempLock makes the lock of a temporary folder before the folder, for a folder whose lock file is missing is nobody's. A
+// sweep may take the file for a dead process's before it is locked: then there is another try.
+func (s *Store) tempLock(kind string) (*os.File, error) {
+	for {
+		f, err := os.CreateTemp(s.Path("tmp"), kind+"-*"+lockSuffix)
+		if err != nil {
+			return nil, err
+		}
+		if err := flock(f, unix.LOCK_EX); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		have, err := f.Stat()
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		if there, err := os.Stat(f.Name()); err == nil && os.SameFile(have, there) {
+			return f, nil
+		}
+		_ = f.Close()
+	}
 }
 
 // Remove deletes the folder with all that is in it.
@@ -59,7 +78,7 @@ func removeAll(path string) error {
 }
 
 // RemoveStaleTemp removes what dead processes left in tmp/ and returns the bytes freed. The caller holds Sweep: then
-// loose files, which have no lock, belong to nobody either.
+// loose files, which have no lock, belong to nobody either, but for small ones of the last minute.
 func (s *Store) RemoveStaleTemp() (int64, error) {
 	entries, err := os.ReadDir(s.Path("tmp"))
 	if err != nil {
@@ -69,7 +88,7 @@ func (s *Store) RemoveStaleTemp() (int64, error) {
 	var errs []error
 	for _, e := range entries {
 		path := s.Path("tmp", e.Name())
-		if strings.HasSuffix(e.Name(), lockSuffix) || s.alive(path) {
+		if strings.HasSuffix(e.Name(), lockSuffix) || s.alive(path) || s.beingWritten(e) {
 			continue
 		}
 		freed += treeSize(path)
@@ -82,6 +101,15 @@ func (s *Store) RemoveStaleTemp() (int64, error) {
 		}
 	}
 	return freed, errors.Join(errs...)
+}
+
+// filePrefix begins the names of WriteFileAtomic's files, whose writers need not hold Use.
+const filePrefix = "file-"
+
+// beingWritten reports whether somebody may be about to rename a loose file.
+func (s *Store) beingWritten(e fs.DirEntry) bool {
+	info, err := e.Info()
+	return err == nil && strings.HasPrefix(e.Name(), filePrefix) && time.Since(info.ModTime()) < time.Minute
 }
 
 // alive reports whether some process holds the lock of a temporary folder.

@@ -22,10 +22,27 @@ const stageName = "mica-userns"
 // becomes mica itself with the original arguments. It is called first thing.
 func Init(args []string) {
 	if len(args) == 0 || args[0] != stageName {
+		dieWithParent()
 		return
 	}
 	if err := stage(args[1:]); err != nil {
 		fmt.Fprintf(os.Stderr, "ERROR: enter user namespace: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// parentMarker is set in the environment of a process that Enter has started, to the process ID of the outer one.
+const parentMarker = "_MICA_USERNS_PARENT"
+
+// dieWithParent ends this process when the outer one ends, even by kill -9. The kernel forgets the wish when a program
+// starts that gains capabilities, as mica does in its user namespace: it is made in the last of them.
+func dieWithParent() {
+	parent, err := strconv.Atoi(os.Getenv(parentMarker))
+	if err != nil {
+		return
+	}
+	_ = os.Unsetenv(parentMarker)
+	if unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0) != nil || os.Getppid() != parent {
 		os.Exit(1)
 	}
 }
@@ -41,10 +58,6 @@ func stage(args []string) error {
 	_ = pipe.Close()
 	if os.Geteuid() != 0 {
 		return errors.New("ids were not mapped")
-	}
-	// Dies with the outer process, even by kill -9.
-	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
-		return err
 	}
 	return unix.Exec("/proc/self/exe", append([]string{"mica"}, args...), os.Environ())
 }
@@ -69,12 +82,13 @@ func Enter(args []string) error {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = append([]string{stageName}, args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", marker, os.Getuid()))
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", marker, os.Getuid()), fmt.Sprintf("%s=%d", parentMarker, os.Getpid()))
 	cmd.ExtraFiles = []*os.File{read}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS}
 	maps.own(cmd.SysProcAttr)
 	// Signals of a terminal reach both processes; others are passed on.
 	signals := make(chan os.Signal, 16)
+	signal.Reset(unix.SIGINT, unix.SIGTERM) // whoever handled them until now
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("enter user namespace: %w; is kernel.unprivileged_userns_clone or user.max_user_namespaces 0?", err)

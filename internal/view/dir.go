@@ -255,20 +255,51 @@ type hostContent struct {
 	keys   []fileKey // by tag
 }
 
-// Open fails if the file is no longer a regular one.
-func (c *hostContent) Open(_ context.Context, e *Entry, _ int) (io.ReadCloser, error) {
+// Open fails if the file is not the one that was found in its folder.
+func (c *hostContent) Open(_ context.Context, e *Entry, tag int) (io.ReadCloser, error) {
 	f, err := c.root.OpenFile(e.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s changed while it was read", e.Path)
-	}
-	if err != nil {
+	h := &hostFileReader{f, e.Path, c.keys[tag]}
+	if err := h.unchanged(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return f, nil
+	return h, nil
+}
+
+// hostFileReader reads a file as it was when its folder was read: what a cache key was made of is what is copied.
+type hostFileReader struct {
+	*os.File
+	name string
+	key  fileKey
+}
+
+// Read looks once more at the end whether the file is still the same.
+func (h *hostFileReader) Read(p []byte) (int, error) {
+	n, err := h.File.Read(p)
+	if errors.Is(err, io.EOF) {
+		if changed := h.unchanged(); changed != nil {
+			return n, changed
+		}
+	}
+	return n, err
+}
+
+// WriteTo keeps io.Copy from going around Read.
+func (h *hostFileReader) WriteTo(w io.Writer) (int64, error) {
+	return io.Copy(w, struct{ io.Reader }{h})
+}
+
+func (h *hostFileReader) unchanged() error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(h.Fd()), &st); err != nil {
+		return err
+	}
+	if (fileKey{st.Dev, st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}) != h.key {
+		return fmt.Errorf("%s changed while the build read it: build again", h.name)
+	}
+	return nil
 }
 
 // Digest reads the file unless its state is remembered.

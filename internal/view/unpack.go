@@ -196,7 +196,7 @@ func TarEntry(h *tar.Header) *Entry {
 		e.Major, e.Minor = h.Devmajor, h.Devminor
 	}
 	for k, v := range h.PAXRecords {
-		if name, ok := strings.CutPrefix(k, "SCHILY.xattr."); ok {
+		if name, ok := strings.CutPrefix(k, "SCHILY.xattr."); ok && !OverlayXattr(name) {
 			if e.Xattrs == nil {
 				e.Xattrs = map[string]string{}
 			}

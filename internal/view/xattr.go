@@ -23,7 +23,7 @@ func ReadXattrs(path string) (map[string]string, error) {
 	}
 	var attrs map[string]string
 	for name := range strings.SplitSeq(string(list), "\x00") {
-		if name == "" || strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.") {
+		if name == "" || OverlayXattr(name) {
 			continue
 		}
 		value, err := longXattr(func(b []byte) (int, error) { return unix.Lgetxattr(path, name, b) })
@@ -39,6 +39,12 @@ func ReadXattrs(path string) (map[string]string, error) {
 		attrs[name] = string(value)
 	}
 	return attrs, nil
+}
+
+// OverlayXattr reports whether an attribute is overlayfs's own: it says where a file stands in one mount, never what it
+// is. From an archive or an image it would speak to the mount that the file becomes part of.
+func OverlayXattr(name string) bool {
+	return strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.")
 }
 
 // longXattr asks for the length first, and again if it grew in between.
