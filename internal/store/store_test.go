@@ -1,20 +1,21 @@
 package store
 
 import (
+	"bufio"
 	"bytes"
-	"context"
-	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
-
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-func open(t *testing.T) *Store {
+// newStore returns an empty store.
+func newStore(t testing.TB) *Store {
 	t.Helper()
 	s, err := Open(filepath.Join(t.TempDir(), "store"))
 	if err != nil {
@@ -23,202 +24,337 @@ func open(t *testing.T) *Store {
 	return s
 }
 
-func TestBlobs(t *testing.T) {
-	s := open(t)
-	w, err := s.NewBlob()
+// inFolder lists the files of one of the store's folders.
+func inFolder(t testing.TB, s *Store, elem ...string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(s.Path(elem...))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.WriteString(w, "content"); err != nil {
-		t.Fatal(err)
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
 	}
-	if _, err := w.Commit(digest.FromString("other")); !errors.Is(err, ErrDamaged) {
-		t.Errorf("another digest: %v", err)
-	}
-	_ = w.Close()
-	for b := range s.Blobs() {
-		t.Errorf("a refused blob is there: %s", b.Digest)
-	}
-	id, err := s.WriteBlob([]byte("content"))
-	if err != nil || id != digest.FromString("content") {
-		t.Fatalf("%s %v", id, err)
-	}
-	if again, err := s.WriteBlob([]byte("content")); err != nil || again != id {
-		t.Errorf("twice: %s %v", again, err)
-	}
-	if data, err := s.ReadBlob(id); err != nil || string(data) != "content" {
-		t.Errorf("%q %v", data, err)
-	}
-	if n, err := s.StatBlob(id); err != nil || n != 7 {
-		t.Errorf("size %d %v", n, err)
-	}
-	if _, err := s.ReadBlob(digest.FromString("missing")); !errors.Is(err, ErrNotFound) {
-		t.Errorf("missing: %v", err)
-	}
-	for _, bad := range []digest.Digest{"", "sha256:..", "sha256:../../../../etc/passwd", "md5:d41d8cd98f00b204e9800998ecf8427e", digest.Digest("sha512:" + strings.Repeat("0", 128))} {
-		if _, err := s.OpenBlob(bad); err == nil {
-			t.Errorf("%q is opened", bad)
-		}
-	}
-	path := s.Path("blobs", "sha256", id.Encoded())
-	if err := errors.Join(os.Chmod(path, 0o600), os.WriteFile(path, []byte("kontent"), 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.ReadBlob(id); !errors.Is(err, ErrDamaged) {
-		t.Errorf("damaged: %v", err)
-	}
-	r, err := s.VerifiedBlob(id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = r.Close() }()
-	if _, err := io.Copy(&bytes.Buffer{}, r); !errors.Is(err, ErrDamaged) {
-		t.Errorf("damaged, streamed: %v", err)
-	}
-	if err := s.RemoveBlob(id); err != nil {
-		t.Error(err)
-	}
-	if _, err := s.StatBlob(id); !errors.Is(err, ErrNotFound) {
-		t.Errorf("removed: %v", err)
+	return names
+}
+
+func wantEmpty(t testing.TB, s *Store, elem ...string) {
+	t.Helper()
+	if files := inFolder(t, s, elem...); len(files) > 0 {
+		t.Errorf("%s holds %q, want nothing", filepath.Join(elem...), files)
 	}
 }
 
-func TestLargeBlobIsNotReadWhole(t *testing.T) {
-	s := open(t)
-	id, err := s.WriteBlob(make([]byte, 5<<20))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.ReadBlob(id); err == nil {
-		t.Error("a blob of 5 MiB is read as if it were JSON")
-	}
-}
-
-func TestNames(t *testing.T) {
-	s := open(t)
-	target := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("m"), Size: 1}
-	names := s.Names()
-	hostile := []string{"../../../escape", "/etc/passwd", "a/b/c:d", "...", "x%2Fy", "with space", "name\nline"}
-	for _, ref := range append(hostile, "docker.io/library/nginx:latest") {
-		if err := names.Set(ref, target); err != nil {
-			t.Fatalf("%q: %v", ref, err)
-		}
-		if n, err := names.Get(ref); err != nil || n.Ref != ref || n.Target.Digest != target.Digest {
-			t.Errorf("%q: %+v %v", ref, n, err)
-		}
-	}
-	if list, err := names.List(); err != nil || len(list) != len(hostile)+1 {
-		t.Errorf("%d names, %v", len(list), err)
-	}
-	outside, err := filepath.Glob(filepath.Join(s.Root(), "..", "*"))
-	if err != nil || len(outside) != 1 {
-		t.Errorf("beside the store: %v", outside)
-	}
-	if _, err := names.Get("none"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("missing: %v", err)
-	}
-	if _, err := names.Get(strings.Repeat("x", 5000)); !errors.Is(err, ErrNotFound) {
-		t.Errorf("too long: %v", err)
-	}
-	if err := names.Set("..", target); err == nil {
-		t.Error("a folder is a name")
-	}
-	if err := names.Remove("..."); err != nil {
-		t.Error(err)
-	}
-	if _, err := s.Records().Get("docker.io/library/nginx:latest"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("names are records: %v", err)
-	}
-}
-
-func TestLocks(t *testing.T) {
-	s := open(t)
-	a, err := s.Lock(t.Context(), "x")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, ok, err := s.TryLock("x"); ok || err != nil {
-		t.Errorf("a held lock is given: %v", err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := s.RLock(ctx, "x"); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: %v", err)
-	}
-	if err := a.Unlock(); err != nil {
-		t.Fatal(err)
-	}
-	r1, err1 := s.RLock(t.Context(), "x")
-	r2, err2 := s.RLock(t.Context(), "x")
-	if err1 != nil || err2 != nil {
-		t.Fatal(err1, err2)
-	}
-	if _, ok, _ := s.TryLock("x"); ok {
-		t.Error("an exclusive lock beside shared ones")
-	}
-	if err := errors.Join(r1.Unlock(), r2.Unlock()); err != nil {
-		t.Error(err)
-	}
-	use, err := s.Use(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, ok, _ := s.TrySweep(); ok {
-		t.Error("who sweeps does not mind who uses")
-	}
-	if err := use.Unlock(); err != nil {
-		t.Error(err)
-	}
-	if l, ok, err := s.TrySweep(); !ok || err != nil {
-		t.Error("nobody uses, and nobody may sweep")
-	} else if err := l.Unlock(); err != nil {
-		t.Error(err)
-	}
-	if err := s.RemoveLocks("x"); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Stat(s.Path("locks", "x")); !os.IsNotExist(err) {
-		t.Error("the lock file is still there")
-	}
-}
-
-func TestTemporaryFolders(t *testing.T) {
-	s := open(t)
-	mine, err := s.TempDir("test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	// What a dead process leaves: a folder whose lock nobody holds, with modes that forbid much, and loose files.
-	dead := s.Path("tmp", "dead-1")
-	for _, err := range []error{
-		os.MkdirAll(filepath.Join(dead, "a/b"), 0o700), os.WriteFile(dead+lockSuffix, nil, 0o600), os.Chmod(filepath.Join(dead, "a"), 0),
-		os.WriteFile(s.Path("tmp", "file-loose"), []byte("x"), 0o600),
-	} {
+// snapshot is every path beneath dir, with the content of files.
+func snapshot(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			files[p] = "folder"
+			return nil
+		}
+		data, err := os.ReadFile(p)
+		files[p] = "file " + string(data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// The environment of another process that uses a store: see otherProcess.
+const (
+	otherRoot = "MICA_TEST_STORE"
+	otherKind = "MICA_TEST_HOLD"
+)
+
+// TestMain lets the test's binary be another process that uses a store until it is killed.
+func TestMain(m *testing.M) {
+	if root := os.Getenv(otherRoot); root != "" {
+		if err := hold(root, os.Getenv(otherKind)); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println("ready")
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// held keeps what another process has taken from the garbage collector, which would close it.
+var held []any
+
+func hold(root, kind string) error {
+	s, err := Open(root)
+	if err != nil {
+		return err
+	}
+	switch kind {
+	case "lock":
+		l, ok, err := s.TryLock("shared by all")
+		if err != nil || !ok {
+			return fmt.Errorf("no lock: %w", err)
+		}
+		held = append(held, l)
+	case "temp":
+		d, err := s.TempDir("other")
+		if err != nil {
+			return err
+		}
+		held = append(held, d)
+		return os.WriteFile(filepath.Join(d.Path, "file"), bytes.Repeat([]byte("x"), 10_000), 0o600)
+	case "blob":
+		w, err := s.NewBlob()
+		if err != nil {
+			return err
+		}
+		held = append(held, w)
+		_, err = w.Write([]byte("half of a blob"))
+		return err
+	}
+	return nil
+}
+
+// otherProcess starts a process that takes something of the store and keeps it until it is killed.
+func otherProcess(t *testing.T, s *Store, kind string) (kill func()) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), otherRoot+"="+s.Root(), otherKind+"="+kind)
+	in, err := cmd.StdinPipe() // closed with this process, so that the other never outlives it
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	kill = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		_ = in.Close()
+	})
+	t.Cleanup(kill)
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+		t.Fatalf("the other process says %q: %v", line, err)
+	}
+	return kill
+}
+
+func TestOpenMakesAStoreAndFindsItAgain(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "deep", "down")
+	s, err := Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := s.WriteBlob([]byte("kept"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{"blobs/sha256", "layers", "refs/names", "refs/images", "cache", "mounts", "tmp", "locks"} {
+		if info, err := os.Stat(s.Path(dir)); err != nil || !info.IsDir() {
+			t.Errorf("folder %s: %v", dir, err)
+		}
+	}
+	again, err := Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data, err := again.ReadBlob(d); err != nil || string(data) != "kept" {
+		t.Errorf("the blob is %q: %v", data, err)
+	}
+	if again.Root() != root {
+		t.Errorf("root is %s, want %s", again.Root(), root)
+	}
+}
+
+func TestOpenOfARelativePath(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	s, err := Open("store")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir("/") // a store stays where it is
+	if _, err := s.WriteBlob([]byte("x")); err != nil {
+		t.Error(err)
+	}
+	if !filepath.IsAbs(s.Root()) {
+		t.Errorf("root %s is relative", s.Root())
+	}
+}
+
+func TestOpenByManyAtOnce(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "store")
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			s, err := Open(root)
+			if err != nil {
+				t.Errorf("open: %v", err)
+				return
+			}
+			if _, err := s.WriteBlob(fmt.Appendf(nil, "blob %d", i)); err != nil {
+				t.Errorf("write: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	s, err := Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if blobs := inFolder(t, s, "blobs", "sha256"); len(blobs) != 16 {
+		t.Errorf("%d blobs, want 16", len(blobs))
+	}
+	wantEmpty(t, s, "tmp")
+}
+
+func TestOpenRefusesAnotherFormat(t *testing.T) {
+	for name, version := range map[string]string{
+		"a later one":   "mica store 2\n",
+		"empty":         "",
+		"no newline":    "mica store 1",
+		"something new": "mica store 1\nand more\n",
+		"not mica's":    "\x00\x01",
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			if err := os.WriteFile(filepath.Join(root, "version"), []byte(version), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			before := snapshot(t, root)
+			if _, err := Open(root); err == nil || !strings.Contains(err.Error(), "another format") {
+				t.Errorf("error %v, want another format", err)
+			}
+			if after := snapshot(t, root); len(after) != len(before) {
+				t.Errorf("the folder is touched: %q", after)
+			}
+		})
+	}
+}
+
+func TestOpenWhereNoStoreCanBe(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	versionFolder := t.TempDir()
+	if err := os.Mkdir(filepath.Join(versionFolder, "version"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, root := range map[string]string{
+		"a file":              file,
+		"in a file":           filepath.Join(file, "store"),
+		"version is a folder": versionFolder,
+	} {
+		if _, err := Open(root); err == nil {
+			t.Errorf("%s: opened", name)
+		}
+	}
+}
+
+func TestDefaultRoot(t *testing.T) {
+	for name, tt := range map[string]struct {
+		mica, data, home string
+		root             bool
+		want             string
+	}{
+		"MICA_ROOT wins":            {mica: "/m", data: "/d", home: "/h", want: "/m"},
+		"MICA_ROOT wins for root":   {mica: "/m", root: true, want: "/m"},
+		"root":                      {data: "/d", home: "/h", root: true, want: "/var/lib/mica"},
+		"XDG_DATA_HOME":             {data: "/d", home: "/h", want: "/d/mica"},
+		"relative XDG_DATA_HOME":    {data: "d", home: "/h", want: "/h/.local/share/mica"},
+		"home":                      {home: "/h", want: "/h/.local/share/mica"},
+		"nowhere":                   {want: ""},
+		"MICA_ROOT is cleaned":      {mica: "/m/../n/", want: "/n"},
+		"root asks for no home":     {root: true, want: "/var/lib/mica"},
+		"XDG_DATA_HOME and no home": {data: "/d", want: "/d/mica"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("MICA_ROOT", tt.mica)
+			t.Setenv("XDG_DATA_HOME", tt.data)
+			t.Setenv("HOME", tt.home)
+			got, err := DefaultRoot(tt.root)
+			if got != tt.want || (err == nil) != (tt.want != "") {
+				t.Errorf("%q, %v; want %q", got, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestWriteFileAtomic(t *testing.T) {
+	s := newStore(t)
+	path := s.Path("cache", "file")
+	for _, content := range []string{"first", "", "a longer second one"} {
+		if err := s.WriteFileAtomic(path, []byte(content)); err != nil {
 			t.Fatal(err)
 		}
+		if got, err := os.ReadFile(path); err != nil || string(got) != content {
+			t.Errorf("content %q: %v; want %q", got, err, content)
+		}
 	}
-	if freed, err := s.RemoveStaleTemp(); err != nil || freed == 0 {
-		t.Errorf("freed %d, %v", freed, err)
+	wantEmpty(t, s, "tmp")
+}
+
+func TestWriteFileAtomicThatFailsChangesNothing(t *testing.T) {
+	s := newStore(t)
+	if err := os.MkdirAll(s.Path("cache", "full", "file"), 0o700); err != nil {
+		t.Fatal(err)
 	}
-	left, err := os.ReadDir(s.Path("tmp"))
-	if err != nil || len(left) != 2 { // mine and its lock
-		t.Errorf("%v %v", left, err)
+	before := snapshot(t, s.Root())
+	for name, path := range map[string]string{
+		"no such folder":    s.Path("cache", "none", "file"),
+		"a folder is there": s.Path("cache", "full"),
+	} {
+		if err := s.WriteFileAtomic(path, []byte("x")); err == nil {
+			t.Errorf("%s: written", name)
+		}
 	}
-	if _, err := os.Stat(mine.Path); err != nil {
-		t.Error("a living process's folder is gone")
-	}
-	if err := mine.Remove(); err != nil {
-		t.Error(err)
+	if after := snapshot(t, s.Root()); fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Errorf("the store is now %q", after)
 	}
 }
 
-func TestOtherFormat(t *testing.T) {
-	s := open(t)
-	if err := s.WriteFileAtomic(s.Path("version"), []byte("mica store 2\n")); err != nil {
+// Whoever reads while a file is replaced sees one content or the other, whole.
+func TestWriteFileAtomicUnderReaders(t *testing.T) {
+	s := newStore(t)
+	path := s.Path("cache", "file")
+	old, replacement := bytes.Repeat([]byte("a"), 100_000), bytes.Repeat([]byte("b"), 50_000)
+	if err := s.WriteFileAtomic(path, old); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(s.Root()); err == nil || !strings.Contains(err.Error(), "another format") {
-		t.Errorf("%v", err)
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	for range 4 {
+		wg.Go(func() {
+			for {
+				data, err := os.ReadFile(path)
+				if err != nil || !bytes.Equal(data, old) && !bytes.Equal(data, replacement) {
+					t.Errorf("a reader sees %d bytes: %v", len(data), err)
+					return
+				}
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		})
 	}
+	for i := range 40 {
+		if err := s.WriteFileAtomic(path, [][]byte{replacement, old}[i%2]); err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	wg.Wait()
 }

@@ -1,0 +1,170 @@
+package store
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// put writes a file of some blocks and the folders that it is in.
+func put(t testing.TB, elem ...string) {
+	t.Helper()
+	path := filepath.Join(elem...)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(strings.Repeat("x", 10_000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// forbid takes the owner's rights to a folder away.
+func forbid(t testing.TB, dir string) {
+	t.Helper()
+	if err := os.Chmod(dir, 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTempDir(t *testing.T) {
+	s := newStore(t)
+	a, err := s.TempDir("layer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := s.TempDir("layer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Path == b.Path {
+		t.Errorf("two folders are one: %s", a.Path)
+	}
+	for _, d := range []*Temp{a, b} {
+		if filepath.Dir(d.Path) != s.Path("tmp") || !strings.HasPrefix(filepath.Base(d.Path), "layer-") {
+			t.Errorf("%s is not a folder for a layer in tmp", d.Path)
+		}
+		put(t, d.Path, "deep", "down", "file")
+		forbid(t, filepath.Join(d.Path, "deep", "down"))
+	}
+	for _, d := range []*Temp{a, b} {
+		if err := d.Remove(); err != nil {
+			t.Error(err)
+		}
+	}
+	wantEmpty(t, s, "tmp")
+}
+
+func TestRemoveStaleTemp(t *testing.T) {
+	s := newStore(t)
+	live, err := s.TempDir("live")
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, live.Path, "file")
+	keep := []string{filepath.Base(live.Path), filepath.Base(live.Path) + lockSuffix}
+	if freed, err := s.RemoveStaleTemp(); freed != 0 || err != nil {
+		t.Errorf("freed %d, %v, with nothing stale", freed, err)
+	}
+	// What a process leaves that is killed here or there.
+	put(t, s.Path("tmp", "nobodys"), "deep", "file")
+	put(t, s.Path("tmp", "dead"), "deep", "file")
+	put(t, s.Path("tmp", "dead"+lockSuffix))
+	forbid(t, s.Path("tmp", "dead", "deep"))
+	put(t, s.Path("tmp", "orphan"+lockSuffix))
+	put(t, s.Path("tmp", "blob-123"))
+	put(t, s.Path("tmp", "file-123"))
+	if err := os.Chtimes(s.Path("tmp", "file-123"), time.Time{}, time.Unix(1700000000, 0)); err != nil {
+		t.Fatal(err)
+	}
+	// Who writes a small file does not hold Use: a young one may be about to be renamed.
+	put(t, s.Path("tmp", "file-young"))
+	if err := os.Chtimes(s.Path("tmp", "file-young"), time.Time{}, time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	keep = append([]string{"file-young"}, keep...)
+	if err := os.Symlink(live.Path, s.Path("tmp", "link")); err != nil {
+		t.Fatal(err)
+	}
+	freed, err := s.RemoveStaleTemp()
+	if err != nil {
+		t.Error(err)
+	}
+	if freed < 4*10_000 {
+		t.Errorf("freed %d bytes, want those of four files", freed)
+	}
+	if got := inFolder(t, s, "tmp"); !slices.Equal(got, keep) {
+		t.Errorf("left are %q, want %q", got, keep)
+	}
+	if _, err := os.Stat(filepath.Join(live.Path, "file")); err != nil {
+		t.Errorf("the live folder lost its file: %v", err)
+	}
+	if err := errors.Join(live.Remove(), os.Remove(s.Path("tmp", "file-young"))); err != nil {
+		t.Error(err)
+	}
+	wantEmpty(t, s, "tmp")
+}
+
+// What a process has taken is there while it lives, and garbage once it is dead.
+func TestTempOfAProcessThatDies(t *testing.T) {
+	s := newStore(t)
+	kill := otherProcess(t, s, "temp")
+	if freed, err := s.RemoveStaleTemp(); freed != 0 || err != nil {
+		t.Errorf("freed %d, %v, while it lives", freed, err)
+	}
+	if files := inFolder(t, s, "tmp"); len(files) != 2 {
+		t.Errorf("tmp holds %q, want a folder and its lock", files)
+	}
+	kill()
+	if freed, err := s.RemoveStaleTemp(); freed < 10_000 || err != nil {
+		t.Errorf("freed %d, %v, after it died", freed, err)
+	}
+	wantEmpty(t, s, "tmp")
+}
+
+func TestBlobOfAProcessThatDies(t *testing.T) {
+	s := newStore(t)
+	kill := otherProcess(t, s, "blob")
+	kill()
+	wantEmpty(t, s, "blobs", "sha256")
+	if _, err := s.StatBlob(digest.FromString("half of a blob")); !errors.Is(err, ErrNotFound) {
+		t.Errorf("half a blob: %v", err)
+	}
+	if _, err := s.RemoveStaleTemp(); err != nil {
+		t.Error(err)
+	}
+	wantEmpty(t, s, "tmp")
+}
+
+func TestRemoveTree(t *testing.T) {
+	s := newStore(t)
+	outside := filepath.Join(t.TempDir(), "outside")
+	put(t, outside)
+	tree := s.Path("layers", "abc")
+	put(t, tree, "a", "b", "file")
+	put(t, tree, "c")
+	if err := os.Symlink(outside, filepath.Join(tree, "link")); err != nil {
+		t.Fatal(err)
+	}
+	forbid(t, filepath.Join(tree, "a", "b"))
+	forbid(t, filepath.Join(tree, "a"))
+	freed, err := s.RemoveTree(tree)
+	if err != nil || freed < 10_000 {
+		t.Errorf("freed %d, %v", freed, err)
+	}
+	wantEmpty(t, s, "layers")
+	wantEmpty(t, s, "tmp")
+	if _, err := os.Stat(outside); err != nil {
+		t.Errorf("what a link points at: %v", err)
+	}
+	if _, err := s.RemoveTree(tree); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a tree that is gone: %v", err)
+	}
+	wantEmpty(t, s, "tmp")
+}
