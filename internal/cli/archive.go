@@ -161,7 +161,7 @@ func newLoadCommand(app *App) *cobra.Command {
 }
 
 func runLoad(ctx context.Context, app *App, input string, quiet bool) error {
-	in, closeInput, err := openInput(app, input, "load")
+	in, closeInput, err := openInput(ctx, app, input, "load")
 	if err != nil {
 		return err
 	}
@@ -201,12 +201,12 @@ func load(ctx context.Context, app *App, in io.Reader) (_ []archive.Loaded, err 
 }
 
 // openInput opens a file, or stdin for "" unless that is a terminal.
-func openInput(app *App, path, verb string) (io.Reader, func(), error) {
+func openInput(ctx context.Context, app *App, path, verb string) (io.Reader, func(), error) {
 	if path == "" {
 		if isTerminal(app.Stdin) {
 			return nil, nil, fmt.Errorf("requested %s from stdin, but stdin is empty", verb)
 		}
-		return app.Stdin, func() {}, nil
+		return app.input(ctx), func() {}, nil
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -279,7 +279,7 @@ func runImport(ctx context.Context, app *App, o archive.ImportOptions, source, n
 func openSource(ctx context.Context, app *App, source string) (io.Reader, func(), error) {
 	switch {
 	case source == "-":
-		return openInput(app, "", "import")
+		return openInput(ctx, app, "", "import")
 	case strings.HasPrefix(source, "http://"), strings.HasPrefix(source, "https://"):
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, source, http.NoBody)
 		if err != nil {
@@ -295,7 +295,7 @@ func openSource(ctx context.Context, app *App, source string) (io.Reader, func()
 		}
 		return resp.Body, func() { _ = resp.Body.Close() }, nil
 	}
-	return openInput(app, source, "import")
+	return openInput(ctx, app, source, "import")
 }
 
 func newExportCommand(app *App) *cobra.Command {

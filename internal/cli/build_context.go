@@ -53,7 +53,7 @@ func openContext(ctx context.Context, app *App, path, dockerfile string) (_ *bui
 	case "":
 		c.Dockerfile = filepath.Join(path, "Dockerfile")
 	case "-":
-		if c.Inline, err = readDockerfile(app.Stdin); err != nil {
+		if c.Inline, err = readDockerfile(app.input(ctx)); err != nil {
 			return nil, nil, err
 		}
 	default:
@@ -62,8 +62,8 @@ func openContext(ctx context.Context, app *App, path, dockerfile string) (_ *bui
 	return c, none, nil
 }
 
-func contextFromStdin(_ context.Context, app *App, dockerfile string) (*build.Context, func() error, error) {
-	in := bufio.NewReader(app.Stdin)
+func contextFromStdin(ctx context.Context, app *App, dockerfile string) (*build.Context, func() error, error) {
+	in := bufio.NewReader(app.input(ctx))
 	if isArchive(in) {
 		return spoolArchive(app, in, dockerfile)
 	}

@@ -36,11 +36,11 @@ func runImagePrune(ctx context.Context, app *App, all, force bool, filters []str
 	if all {
 		question = "WARNING! This will remove all images without at least one container associated to them.\nAre you sure you want to continue? [y/N] "
 	}
-	if !force && !confirm(app, question) {
-		return nil
-	}
 	if err := app.Open(ctx); err != nil {
 		return err
+	}
+	if !force && !confirm(ctx, app, question) {
+		return nil
 	}
 	f, err := app.Images.NewFilter(ctx, filters, "until", "label", "label!", "dangling")
 	if err != nil {
@@ -75,9 +75,9 @@ func runImagePrune(ctx context.Context, app *App, all, force bool, filters []str
 }
 
 // confirm asks a question that only y answers with yes.
-func confirm(app *App, question string) bool {
+func confirm(ctx context.Context, app *App, question string) bool {
 	fmt.Fprint(app.Stdout, question)
-	line, _ := bufio.NewReader(app.Stdin).ReadString('\n')
+	line, _ := bufio.NewReader(app.input(ctx)).ReadString('\n')
 	return strings.EqualFold(strings.TrimSpace(line), "y")
 }
 
@@ -112,11 +112,11 @@ func runBuilderPrune(ctx context.Context, app *App, f *builderPruneFlags) (err e
 	if f.all {
 		question = "WARNING! This will remove all build cache. Are you sure you want to continue? [y/N] "
 	}
-	if !f.force && !confirm(app, question) {
-		return nil
-	}
 	if err := app.Open(ctx); err != nil {
 		return err
+	}
+	if !f.force && !confirm(ctx, app, question) {
+		return nil
 	}
 	lock, err := app.Store.Sweep(ctx)
 	if err != nil {
