@@ -195,7 +195,7 @@ func TestLoadKilled(t *testing.T) {
 	}
 }
 
-// TestRemoveKilled kills rmi and prune at many instants: whatever is still listed is whole.
+// TestRemoveKilled kills and interrupts rmi and prune at many instants: whatever is still listed is whole.
 func TestRemoveKilled(t *testing.T) {
 	p := newPatient(t)
 	dir := context(t, "FROM base\nCOPY f /f\nRUN mkdir /m && cd /m && for i in $(seq 200); do echo $i > $i; done\n")
@@ -210,7 +210,11 @@ func TestRemoveKilled(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		killer := time.AfterFunc(time.Duration(i)*700*time.Microsecond, func() { _ = cmd.Process.Kill() })
+		sig := syscall.SIGKILL
+		if i%3 == 2 {
+			sig = syscall.SIGINT
+		}
+		killer := time.AfterFunc(time.Duration(i)*700*time.Microsecond, func() { _ = cmd.Process.Signal(sig) })
 		_ = cmd.Wait()
 		killer.Stop()
 		for _, ref := range strings.Fields(p.Run("images", "--format", "{{.Repository}}")) {
