@@ -2,25 +2,37 @@ package build
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
 
 	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/registry"
+	"github.com/micabuild/mica/internal/solver"
 )
 
-// bases finds base images, each once in a build: a name that another process moves meanwhile keeps its first meaning.
+// bases finds base images, in the store or else at their registry, each once in a build: a name that somebody moves
+// meanwhile keeps its first meaning.
 type bases struct {
 	images *image.Images
+	pull   func(ctx context.Context, name reference.Named, platform *ocispec.Platform, progress registry.Progress) error
+	events solver.Events
 
 	mu    sync.Mutex
-	found map[string]*image.Image // by full name, and by full name with digest
+	found map[string]*base // by full name and platform, and by full name with digest
+}
+
+// base is one image that is looked for, or was found.
+type base struct {
+	done chan struct{}
+	img  *image.Image
+	err  error
 }
 
 // imageRef takes the image's name out of an LLB source identifier.
@@ -28,50 +40,72 @@ func imageRef(identifier string) (string, bool) {
 	return strings.CutPrefix(identifier, "docker-image://")
 }
 
-// resolve finds an image and sees that it is for the platform asked.
+// resolve finds an image for the platform that is asked for.
 func (b *bases) resolve(ctx context.Context, ref string, opt *sourceresolver.ResolveImageOpt) (*image.Image, error) {
-	if opt != nil && opt.ResolveMode == llb.ResolveModeForcePull.String() {
-		return nil, fmt.Errorf("%s: this mica does not pull images; load or import it, and build without --pull", ref)
+	var platform *ocispec.Platform
+	always := false
+	if opt != nil {
+		platform, always = opt.Platform, opt.ResolveMode == llb.ResolveModeForcePull.String()
 	}
-	img, err := b.find(ctx, ref)
-	if err != nil {
-		return nil, err
-	}
-	if opt != nil && opt.Platform != nil {
-		if err := forPlatform(img, ref, *opt.Platform); err != nil {
-			return nil, err
-		}
-	}
-	return img, nil
+	return b.get(ctx, ref, platform, always)
 }
 
-func forPlatform(img *image.Image, ref string, want ocispec.Platform) error {
-	have := platformOf(&img.Config)
-	p, err := platforms.Parse(have)
-	if err != nil || platforms.Only(want).Match(p) {
-		return nil //nolint:nilerr // an image that does not say what it is for is taken as it is
-	}
-	return fmt.Errorf("%s: no match for platform %s: the image is for %s", ref, platforms.Format(want), have)
-}
-
-// find looks ref up once. The compiler asks by name first and then by the digest that it was told.
+// find is what the solver asks: the compiler has resolved the name before, and made it one by digest.
 func (b *bases) find(ctx context.Context, ref string) (*image.Image, error) {
+	return b.get(ctx, ref, nil, false)
+}
+
+func (b *bases) get(ctx context.Context, ref string, platform *ocispec.Platform, always bool) (*image.Image, error) {
+	key := ref
+	if platform != nil && !strings.Contains(ref, "@") {
+		key += " " + platforms.Format(*platform)
+	}
+	b.mu.Lock()
+	wanted, ok := b.found[key]
+	if !ok {
+		wanted = &base{done: make(chan struct{})}
+		b.found[key] = wanted
+	}
+	b.mu.Unlock()
+	if !ok {
+		wanted.img, wanted.err = b.look(ctx, ref, platform, always)
+		b.keep(ref, wanted)
+		close(wanted.done)
+	}
+	select {
+	case <-wanted.done:
+		return wanted.img, wanted.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// keep remembers an image under its digest, too: the solver asks for that.
+func (b *bases) keep(ref string, found *base) {
+	if found.err != nil || strings.Contains(ref, "@") {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if img, ok := b.found[ref]; ok {
-		return img, nil
-	}
-	img, err := b.images.Find(ctx, ref)
-	if err != nil {
-		var missing *image.NotFoundError
-		if errors.As(err, &missing) {
-			return nil, fmt.Errorf("failed to resolve source metadata for %s: not found: load or import it first", ref)
+	b.found[ref+"@"+found.img.Target.Digest.String()] = found
+}
+
+func (b *bases) look(ctx context.Context, ref string, platform *ocispec.Platform, always bool) (*image.Image, error) {
+	if !always {
+		img, err := b.images.FindFor(ctx, ref, platform)
+		if err == nil || !image.IsMissing(err) {
+			return img, err
 		}
-		return nil, err
 	}
-	b.found[ref] = img
-	if !strings.Contains(ref, "@") {
-		b.found[ref+"@"+img.Target.Digest.String()] = img
+	name, err := reference.ParseNormalizedNamed(ref)
+	if err == nil {
+		name = reference.TagNameOnly(name)
+		p := startStep(b.events, "pull "+name.String())
+		err = b.pull(ctx, name, platform, p.layer)
+		p.end(err)
 	}
-	return img, nil
+	if err != nil {
+		return nil, fmt.Errorf("failed to resolve source metadata for %s: %w", ref, err)
+	}
+	return b.images.FindFor(ctx, ref, platform)
 }

@@ -16,9 +16,11 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/builder"
 	"github.com/moby/buildkit/frontend/gateway/client"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/store"
@@ -53,6 +55,8 @@ type Builder struct {
 	Layers *layer.Layers
 	Images *image.Images
 	Host   *sandbox.Host
+	// Registry is where base images come from that are not in the store, and where images are pushed.
+	Registry *registry.Client
 }
 
 // Result is what a build came to.
@@ -61,6 +65,8 @@ type Result struct {
 	Image *image.Image
 	// Names are the full names that it was given.
 	Names []string
+	// Pushed is what registries have, if it was pushed: plain layers are compressed on their way.
+	Pushed ocispec.Descriptor
 }
 
 // Build runs a build from end to end. A failed build leaves every name and image as it was.
@@ -82,7 +88,7 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	base := &bases{images: b.Images, found: map[string]*image.Image{}}
+	base := &bases{images: b.Images, pull: b.pull, events: o.Events, found: map[string]*base{}}
 	s := solver.New(solver.Options{
 		Store: b.Store, Layers: b.Layers, Image: base.find, Host: b.Host,
 		Locals: o.Context.locals(), Memory: memory, Events: o.Events,
@@ -102,6 +108,20 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 		return nil, err
 	}
 	return b.export(ctx, s, out, names, o)
+}
+
+func (b *Builder) local() *registry.Local {
+	return &registry.Local{Store: b.Store, Layers: b.Layers, Images: b.Images}
+}
+
+// pull gets a base image. Its layers are unpacked when a step needs them.
+func (b *Builder) pull(ctx context.Context, name reference.Named, platform *ocispec.Platform, progress registry.Progress) error {
+	o := registry.PullOptions{Progress: progress}
+	if platform != nil {
+		o.Platforms = []ocispec.Platform{*platform}
+	}
+	_, err := b.Registry.Pull(ctx, b.local(), name, o)
+	return err
 }
 
 // built is the compiler's answer: a filesystem, and the config that goes with it.

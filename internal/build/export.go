@@ -2,16 +2,21 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
+	"github.com/distribution/reference"
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/archive"
 	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/solver"
 )
 
@@ -33,6 +38,10 @@ type Export struct {
 	Create func() (Sink, error)
 	// Dir is the folder that local writes to.
 	Dir string
+	// Push sends an image, once it is named, to the registries of its names.
+	Push bool
+	// Upload says how; for Push.
+	Upload registry.PushOptions
 }
 
 // Sink is a file that appears when it is whole.
@@ -72,6 +81,9 @@ func (b *Builder) export(ctx context.Context, s *solver.Solver, out *built, name
 			return nil, err
 		}
 		res.Names = append(res.Names, all...)
+		if x.pushed.Digest != "" {
+			res.Pushed = x.pushed
+		}
 	}
 	return res, nil
 }
@@ -85,12 +97,16 @@ type exporter struct {
 	img      *image.Image
 	names    []string
 	progress *exportProgress
+	pushed   ocispec.Descriptor
 }
 
 func (x *exporter) run(ctx context.Context, e Export) error {
 	switch e.Type {
 	case ExportImage:
-		return x.image(ctx)
+		if err := x.image(ctx); err != nil || !e.Push {
+			return err
+		}
+		return x.push(ctx, e.Upload)
 	case ExportOCI, ExportDocker:
 		return x.archive(e, func(w io.Writer) error {
 			return x.b.archives().Save(ctx, w, []archive.Item{{Image: x.img, Names: x.names}})
@@ -144,6 +160,30 @@ func (x *exporter) image(ctx context.Context) error {
 	return nil
 }
 
+// push sends the image under each of its names.
+func (x *exporter) push(ctx context.Context, o registry.PushOptions) error {
+	if len(x.names) == 0 {
+		return errors.New("tag is needed when pushing to registry")
+	}
+	for _, name := range x.names {
+		named, err := reference.ParseNormalizedNamed(name)
+		if err != nil {
+			return err
+		}
+		o.Progress = x.progress.layer
+		var got *registry.Pushed
+		err = x.progress.step("pushing "+name, func() (err error) {
+			got, err = x.b.Registry.Push(ctx, x.b.local(), named, x.img.Target, o)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		x.pushed = got.Root
+	}
+	return nil
+}
+
 func (x *exporter) archive(e Export, write func(io.Writer) error) error {
 	w, err := e.Create()
 	if err != nil {
@@ -163,6 +203,31 @@ type exportProgress struct {
 	events  solver.Events
 	vertex  bkclient.Vertex
 	started time.Time
+
+	mu     sync.Mutex
+	layers map[digest.Digest]time.Time // when each was first heard of
+}
+
+// layer is a registry.Progress: the layers of a pull or push, below its step.
+func (p *exportProgress) layer(e registry.Event) {
+	if e.State == registry.Waiting {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	started, ok := p.layers[e.Layer]
+	if !ok {
+		started = now
+		p.layers[e.Layer] = now
+	}
+	st := bkclient.VertexStatus{
+		ID: e.Layer.String(), Name: e.Layer.String(), Vertex: p.vertex.Digest, Current: e.Done, Total: e.Total, Timestamp: now, Started: &started,
+	}
+	if e.State == registry.Done || e.State == registry.Exists || e.State == registry.Mounted {
+		st.Current, st.Completed = e.Total, &now
+	}
+	p.status(st)
 }
 
 func startExport(events solver.Events, kind string) *exportProgress {
@@ -170,8 +235,13 @@ func startExport(events solver.Events, kind string) *exportProgress {
 		ExportImage: "exporting to image", ExportOCI: "exporting to oci image format", ExportDocker: "exporting to docker image format",
 		ExportTar: "exporting to client tarball", ExportLocal: "exporting to client directory",
 	}
-	p := &exportProgress{events: events, started: time.Now()}
-	p.vertex = bkclient.Vertex{Name: names[kind], Digest: digest.FromString(kind + p.started.String()), Started: &p.started}
+	return startStep(events, names[kind])
+}
+
+// startStep shows a step of the build that is no operation of its graph.
+func startStep(events solver.Events, name string) *exportProgress {
+	p := &exportProgress{events: events, started: time.Now(), layers: map[digest.Digest]time.Time{}}
+	p.vertex = bkclient.Vertex{Name: name, Digest: digest.FromString(name + p.started.String()), Started: &p.started}
 	p.send()
 	return p
 }

@@ -8,10 +8,13 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/docker/cli/cli/config"
+	"github.com/docker/cli/cli/config/configfile"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/userns"
@@ -29,6 +32,30 @@ type App struct {
 	Store  *store.Store
 	Layers *layer.Layers
 	Images *image.Images
+
+	docker *configfile.ConfigFile
+	client *registry.Client
+}
+
+// dockerConfig is docker's configuration file: credentials, proxies.
+func (a *App) dockerConfig() *configfile.ConfigFile {
+	if a.docker == nil {
+		a.docker = config.LoadDefaultConfigFile(a.Stderr)
+	}
+	return a.docker
+}
+
+// registry is what talks to registries.
+func (a *App) registry() *registry.Client {
+	if a.client == nil {
+		a.client = registry.New(registry.Options{Docker: a.dockerConfig(), UserAgent: "mica/" + Version})
+	}
+	return a.client
+}
+
+// local is the opened store, as the registry client takes it.
+func (a *App) local() *registry.Local {
+	return &registry.Local{Store: a.Store, Layers: a.Layers, Images: a.Images}
 }
 
 // Open opens the store. An ordinary user becomes root in a user namespace first, in which the files of images can belong

@@ -8,7 +8,6 @@ import (
 	"os"
 	"strings"
 
-	"github.com/docker/cli/cli/config"
 	"github.com/docker/cli/opts"
 	"github.com/spf13/cobra"
 
@@ -20,7 +19,7 @@ import (
 type buildFlags struct {
 	file, target, platform, network, iidFile, metadataFile, progress, runtime string
 	tags, buildArgs, labels, addHosts, outputs                                []string
-	noCache, pull, quiet                                                      bool
+	noCache, pull, push, load, quiet                                          bool
 }
 
 func newBuildCommand(app *App) *cobra.Command {
@@ -50,6 +49,8 @@ func newBuildCommand(app *App) *cobra.Command {
 	fl.StringVar(&f.runtime, "runtime", "", "OCI runtime that runs the steps (default: runc, else crun)")
 	fl.BoolVar(&f.noCache, "no-cache", false, "Do not use cache when building the image")
 	fl.BoolVar(&f.pull, "pull", false, "Always attempt to pull all referenced images")
+	fl.BoolVar(&f.push, "push", false, `Shorthand for "--output=type=registry"`)
+	fl.BoolVar(&f.load, "load", false, `Shorthand for "--output=type=docker"`)
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "Suppress the build output and print image ID on success")
 	return cmd
 }
@@ -78,7 +79,7 @@ func runBuild(ctx context.Context, app *App, f *buildFlags, path string) (err er
 		return err
 	}
 	o.Events = display.events
-	b := &build.Builder{Store: app.Store, Layers: app.Layers, Images: app.Images, Host: host}
+	b := &build.Builder{Store: app.Store, Layers: app.Layers, Images: app.Images, Host: host, Registry: app.registry()}
 	res, err := b.Build(ctx, *o)
 	display.finish()
 	app.printNotes()
@@ -106,13 +107,16 @@ func (f *buildFlags) options(app *App) (*build.Options, error) {
 		}
 		o.Exports = append(o.Exports, *e)
 	}
+	if f.push || f.load {
+		o.Exports = append(o.Exports, build.Export{Type: build.ExportImage, Push: f.push})
+	}
 	return o, nil
 }
 
 // addProxies adds the proxies of docker's configuration file to build arguments, as docker does. Those of the environment
 // are not taken: an image's history shows the arguments that its Dockerfile declares.
 func addProxies(app *App, args map[string]string) {
-	for name, value := range config.LoadDefaultConfigFile(app.Stderr).ParseProxyConfig("default", nil) {
+	for name, value := range app.dockerConfig().ParseProxyConfig("default", nil) {
 		if _, set := args[name]; !set && value != nil {
 			args[name] = *value
 		}
@@ -147,10 +151,14 @@ func (f *buildFlags) report(app *App, res *build.Result) error {
 		}
 	}
 	if f.metadataFile != "" {
+		target := res.Image.Target
+		if res.Pushed.Digest != "" {
+			target = res.Pushed
+		}
 		meta := map[string]any{
 			"containerimage.config.digest": id,
-			"containerimage.digest":        res.Image.Target.Digest,
-			"containerimage.descriptor":    res.Image.Target,
+			"containerimage.digest":        target.Digest,
+			"containerimage.descriptor":    target,
 		}
 		if len(res.Names) > 0 {
 			meta["image.name"] = strings.Join(res.Names, ",")

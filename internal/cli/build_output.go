@@ -8,11 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/term"
 
 	"github.com/micabuild/mica/internal/build"
+	"github.com/micabuild/mica/internal/compression"
 )
 
 // parseOutput reads --output: "type=oci,dest=FILE", or a bare path for type=local, or "-" for type=tar to stdout.
@@ -38,9 +40,13 @@ func parseOutput(app *App, s string) (*build.Export, error) {
 	return newExport(app, attrs)
 }
 
+// exportRegistry is an image that is pushed, as `--push` asks for.
+const exportRegistry = "registry"
+
 // outputAttributes are what each type understands beside its type.
 var outputAttributes = map[string][]string{
-	build.ExportImage:  {"name"},
+	build.ExportImage:  {"name", "push", "compression", "compression-level", "force-compression"},
+	exportRegistry:     {"name", "compression", "compression-level", "force-compression"},
 	build.ExportOCI:    {"name", "dest", "tar"},
 	build.ExportDocker: {"name", "dest", "tar"},
 	build.ExportTar:    {"dest"},
@@ -54,7 +60,7 @@ func newExport(app *App, attrs map[string]string) (*build.Export, error) {
 	}
 	known, ok := outputAttributes[e.Type]
 	if !ok {
-		return nil, fmt.Errorf("unknown output type %q: use image, oci, docker, tar or local", e.Type)
+		return nil, fmt.Errorf("unknown output type %q: use image, registry, oci, docker, tar or local", e.Type)
 	}
 	for k := range attrs {
 		if k != "type" && !slices.Contains(known, k) {
@@ -69,13 +75,15 @@ func newExport(app *App, attrs map[string]string) (*build.Export, error) {
 			e.Names = append(e.Names, name)
 		}
 	}
+	if e.Type == build.ExportImage || e.Type == exportRegistry {
+		return e, imageOutput(e, attrs)
+	}
 	dest := attrs["dest"]
 	// Better said before a long build than after.
 	if info, err := os.Stat(filepath.Dir(dest)); e.Type != build.ExportLocal && (err != nil || !info.IsDir()) {
 		return nil, fmt.Errorf("destination %s: no such folder", filepath.Dir(dest))
 	}
 	switch e.Type {
-	case build.ExportImage:
 	case build.ExportLocal:
 		if dest == "" || dest == "-" {
 			return nil, errors.New("dest is required for output type local: a folder")
@@ -92,6 +100,33 @@ func newExport(app *App, attrs map[string]string) (*build.Export, error) {
 		e.Create = destination(app, dest)
 	}
 	return e, nil
+}
+
+// imageOutput reads what an image in the store, or one that is pushed, is told.
+func imageOutput(e *build.Export, attrs map[string]string) (err error) {
+	e.Push = e.Type == exportRegistry
+	e.Type = build.ExportImage
+	for key, to := range map[string]*bool{"push": &e.Push, "force-compression": &e.Upload.Force} {
+		if v, ok := attrs[key]; ok {
+			if *to, err = strconv.ParseBool(v); err != nil {
+				return fmt.Errorf("output attribute %s: %q is neither true nor false", key, v)
+			}
+		}
+	}
+	if v, ok := attrs["compression-level"]; ok {
+		if e.Upload.Level, err = strconv.Atoi(v); err != nil {
+			return fmt.Errorf("output attribute compression-level: %q is no number", v)
+		}
+	}
+	e.Upload.Compression = compression.Gzip
+	switch v := attrs["compression"]; v {
+	case "":
+	case "uncompressed", "none":
+		e.Upload.Compression = compression.None
+	default:
+		e.Upload.Compression = compression.Algorithm(v)
+	}
+	return compression.CheckLevel(e.Upload.Compression, e.Upload.Level)
 }
 
 // destination opens a file that appears when it is whole, or stdout for "" and "-".

@@ -10,10 +10,14 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
 	"github.com/docker/cli/opts"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/union"
@@ -21,9 +25,9 @@ import (
 
 // runFlags are the flags of docker run that have a meaning for a process in the foreground.
 type runFlags struct {
-	interactive, tty, readOnly, privileged, sigProxy                   bool
+	interactive, tty, readOnly, privileged, sigProxy, quiet            bool
 	workdir, user, entrypoint, network, name, hostname, runtime        string
-	stopSignal                                                         string
+	stopSignal, pull, platform                                         string
 	env, envFiles, volumes, tmpfs, capAdd, capDrop, addHosts, groupAdd []string
 	stopTimeout                                                        int
 	entrypointSet                                                      bool
@@ -64,6 +68,9 @@ func newRunCommand(app *App) *cobra.Command {
 	fl.StringVar(&f.stopSignal, "stop-signal", "", "Signal to stop the container")
 	fl.IntVar(&f.stopTimeout, "stop-timeout", 10, "Seconds that the process has to end after SIGTERM, before it is killed; -1 for any time")
 	fl.BoolVar(&f.sigProxy, "sig-proxy", true, "Proxy received signals to the process")
+	fl.StringVar(&f.pull, "pull", "missing", `Pull image before running ("always", "missing", "never")`)
+	fl.StringVar(&f.platform, "platform", "", "Set platform if the image has several")
+	fl.BoolVarP(&f.quiet, "quiet", "q", false, "Suppress the pull output")
 	fl.StringVar(&f.runtime, "runtime", "", "OCI runtime to use (default: runc, else crun)")
 	fl.Bool("help", false, "Print usage")
 	return cmd
@@ -126,14 +133,58 @@ func (f *runFlags) run(ctx context.Context, app *App, args []string) (err error)
 	return host.Run(ctx, p)
 }
 
-// image finds the image and keeps it from being removed.
+// image finds the image, pulls it where that is to be done, and keeps it from being removed.
 func (f *runFlags) image(ctx context.Context, app *App, ref string) (*image.Image, *store.Lock, error) {
-	img, err := app.Images.Find(ctx, ref)
+	img, err := f.find(ctx, app, ref)
 	if err != nil {
 		return nil, nil, err
 	}
 	hold, err := app.Images.Hold(ctx, img)
 	return img, hold, err
+}
+
+func (f *runFlags) find(ctx context.Context, app *App, ref string) (*image.Image, error) {
+	var platform *ocispec.Platform
+	if f.platform != "" {
+		p, err := platforms.Parse(f.platform)
+		if err != nil {
+			return nil, fmt.Errorf("invalid platform %q: %w", f.platform, err)
+		}
+		p = platforms.Normalize(p)
+		platform = &p
+	}
+	switch f.pull {
+	case "missing", "never":
+		img, err := app.Images.FindFor(ctx, ref, platform)
+		if err == nil || f.pull == "never" || !image.IsMissing(err) {
+			return img, err
+		}
+		fmt.Fprintf(app.Stderr, "Unable to find image '%s' locally\n", withTag(ref))
+	case "always":
+	default:
+		return nil, fmt.Errorf("invalid pull option: '%s': must be one of \"always\", \"missing\" or \"never\"", f.pull)
+	}
+	name, err := remoteName(ref)
+	if err != nil {
+		return nil, err
+	}
+	o := registry.PullOptions{Unpack: true}
+	if platform != nil {
+		o.Platforms = []ocispec.Platform{*platform}
+	}
+	if err := app.pullTo(ctx, app.Stderr, reference.TagNameOnly(name), o, f.quiet); err != nil {
+		return nil, err
+	}
+	return app.Images.FindFor(ctx, ref, platform)
+}
+
+// withTag completes a name as docker shows it.
+func withTag(ref string) string {
+	name, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return ref
+	}
+	return reference.FamiliarString(reference.TagNameOnly(name))
 }
 
 // process is what the flags and the image's config come to.

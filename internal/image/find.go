@@ -39,15 +39,7 @@ func (e *InvalidReferenceError) Unwrap() error { return e.Err }
 // Find looks an image up as Docker does: by name (the tag defaults to latest), name with digest, ID, or a prefix of one
 // ID. A name wins over an ID that begins alike.
 func (s *Images) Find(ctx context.Context, ref string) (*Image, error) {
-	target, err := s.resolve(ctx, ref)
-	if err != nil {
-		return nil, err
-	}
-	img, err := s.load(target)
-	if err != nil {
-		return nil, fmt.Errorf("image %s: %w", ref, err)
-	}
-	return s.withNames(img)
+	return s.FindFor(ctx, ref, nil)
 }
 
 // resolve is Find without reading the image, so that a damaged one can be found, too.
@@ -104,13 +96,32 @@ func (s *Images) byDigest(d digest.Digest, ref string) (ocispec.Descriptor, erro
 	return ocispec.Descriptor{}, &NotFoundError{ref}
 }
 
-// byNameAndDigest finds the image of a digest that some name of the repository points at.
+// byNameAndDigest finds the image of a digest that some name of the repository points at, or an index that one points at
+// has.
 func (s *Images) byNameAndDigest(named reference.Named, d digest.Digest) (ocispec.Descriptor, error) {
 	names, _ := s.store.Names().List()
+	var indexes []ocispec.Descriptor
 	for _, n := range names {
 		other, err := reference.ParseNormalizedNamed(n.Ref)
-		if err == nil && other.Name() == named.Name() && n.Target.Digest == d {
+		if err != nil || other.Name() != named.Name() {
+			continue
+		}
+		if n.Target.Digest == d {
 			return n.Target, nil
+		}
+		if IsIndex(n.Target.MediaType) {
+			indexes = append(indexes, n.Target)
+		}
+	}
+	for _, target := range indexes {
+		index, err := s.Index(target)
+		if err != nil {
+			continue
+		}
+		for _, child := range s.present(index) {
+			if child.Digest == d {
+				return child, nil
+			}
 		}
 	}
 	return ocispec.Descriptor{}, &NotFoundError{reference.FamiliarString(named)}
@@ -164,8 +175,18 @@ func (s *Images) Tag(ctx context.Context, img *Image, name string) (err error) {
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	// Somebody may have removed the image meanwhile.
-	if _, err := s.store.Records().Get(img.ID.String()); err != nil {
+	record, err := s.store.Records().Get(img.ID.String())
+	if err != nil {
 		return &NotFoundError{img.ID.String()}
 	}
-	return s.store.Names().Set(full, img.Target)
+	if img.Root.Digest == "" || img.Root.Digest == record.Target.Digest {
+		return s.store.Names().Set(full, img.Target)
+	}
+	ids := []digest.Digest{img.ID}
+	if IsIndex(img.Root.MediaType) {
+		if _, ids, err = s.described(img.Root); err != nil {
+			return err
+		}
+	}
+	return s.store.Names().Set(full, img.Root, ids...)
 }

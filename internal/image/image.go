@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/distribution/reference"
@@ -38,9 +39,12 @@ type Image struct {
 	Manifest  ocispec.Manifest
 	Config    dockerspec.DockerOCIImage
 	RawConfig []byte
-	Names     []string  // as people write them, "nginx:latest", sorted
-	Tagged    time.Time // when a name was last given; zero without one
-	Size      int64     // the sum of the layers' sizes as Docker counts them, in bytes
+	// Root is what the name that the image was found by points at: the manifest, or an index that has it.
+	Root    ocispec.Descriptor
+	Names   []string  // as people write them, "nginx:latest", sorted
+	Digests []string  // names by digest, of what a registry has: "nginx@sha256:…", sorted
+	Tagged  time.Time // when a name was last given; zero without one
+	Size    int64     // the sum of the layers' sizes as Docker counts them, in bytes
 }
 
 // Chain returns the DiffIDs of the layers, bottom first.
@@ -49,9 +53,17 @@ func (i *Image) Chain() []digest.Digest { return i.Config.RootFS.DiffIDs }
 // ShortID is the first twelve digits of the ID.
 func (i *Image) ShortID() string { return i.ID.Encoded()[:12] }
 
-// load reads the image that a manifest describes. Names are the caller's to fill in.
+// load reads the image that a manifest describes, or of an index the one for this host. Names are the caller's to fill in.
 func (s *Images) load(target ocispec.Descriptor) (*Image, error) {
-	img := &Image{Target: target}
+	root := target
+	if IsIndex(target.MediaType) {
+		child, err := s.child(target, nil)
+		if err != nil {
+			return nil, err
+		}
+		target = child
+	}
+	img := &Image{Target: target, Root: root}
 	raw, err := s.store.ReadBlob(target.Digest)
 	if err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
@@ -150,7 +162,11 @@ func (s *Images) write(rawManifest, rawConfig []byte) (*Image, error) {
 	if head.MediaType == "" {
 		head.MediaType = ocispec.MediaTypeImageManifest
 	}
-	return s.load(ocispec.Descriptor{MediaType: head.MediaType, Digest: d, Size: int64(len(rawManifest))})
+	img, err := s.load(ocispec.Descriptor{MediaType: head.MediaType, Digest: d, Size: int64(len(rawManifest))})
+	if err == nil && len(img.Manifest.Layers) != len(img.Chain()) {
+		return nil, fmt.Errorf("manifest %s has %d layers, its config %d", d, len(img.Manifest.Layers), len(img.Chain()))
+	}
+	return img, err
 }
 
 // Create is Assemble for an image that is to stay: it records it.
@@ -168,9 +184,6 @@ func (s *Images) Adopt(ctx context.Context, rawManifest, rawConfig []byte) (*Ima
 	img, err := s.write(rawManifest, rawConfig)
 	if err != nil {
 		return nil, err
-	}
-	if len(img.Manifest.Layers) != len(img.Chain()) {
-		return nil, fmt.Errorf("manifest %s has %d layers, its config %d", img.Target.Digest, len(img.Manifest.Layers), len(img.Chain()))
 	}
 	return s.record(ctx, img)
 }
@@ -202,18 +215,32 @@ func (s *Images) withNames(img *Image) (*Image, error) {
 	return img, nil
 }
 
-// setNames picks, of all names, those that point at the image.
+// setNames picks, of all names, those of the image.
 func (i *Image) setNames(names []store.Name) {
-	i.Names = nil
+	i.Names, i.Digests = nil, nil
 	for _, n := range names {
-		if n.Target.Digest == i.Target.Digest {
-			i.Names = append(i.Names, familiar(n.Ref))
-			if n.Updated.After(i.Tagged) {
-				i.Tagged = n.Updated
-			}
+		if !i.has(n) {
+			continue
+		}
+		if short := familiar(n.Ref); strings.Contains(n.Ref, "@") {
+			i.Digests = append(i.Digests, short)
+		} else {
+			i.Names = append(i.Names, short)
+		}
+		if n.Updated.After(i.Tagged) {
+			i.Tagged = n.Updated
 		}
 	}
 	slices.Sort(i.Names)
+	slices.Sort(i.Digests)
+}
+
+// has reports whether a name stands for the image: of an index, for the one for this host.
+func (i *Image) has(n store.Name) bool {
+	if len(n.Images) > 0 {
+		return n.Images[0] == i.ID
+	}
+	return n.Target.Digest == i.Target.Digest
 }
 
 // familiar shortens a full name as docker does.

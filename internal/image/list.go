@@ -7,15 +7,37 @@ import (
 	"runtime"
 	"slices"
 
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 )
 
-// List returns all images, newest first. One whose manifest, config or layers are damaged is left out, and named in the
-// error that comes with the others.
+// List returns all images, newest first. Those for other platforms that a name has beside this host's are not listed by
+// themselves. One whose manifest, config or layers are damaged is left out, and named in the error that comes with the
+// others.
 func (s *Images) List(ctx context.Context) ([]*Image, error) {
+	images, parts, err := s.list(ctx)
+	return slices.DeleteFunc(images, func(i *Image) bool {
+		return parts[i.ID] && len(i.Names) == 0 && len(i.Digests) == 0
+	}), err
+}
+
+// list returns all images, and which of them some name has beside this host's.
+func (s *Images) list(ctx context.Context) (images []*Image, parts map[digest.Digest]bool, err error) {
 	records, recErr := s.store.Records().List()
 	names, nameErr := s.store.Names().List()
-	images, errs := make([]*Image, len(records)), make([]error, len(records))
+	errs := make([]error, len(records))
+	images, parts = make([]*Image, len(records)), map[digest.Digest]bool{}
+	roots := map[digest.Digest]ocispec.Descriptor{}
+	for _, n := range names {
+		for i, id := range n.Images {
+			if i == 0 {
+				roots[id] = n.Target
+			} else {
+				parts[id] = true
+			}
+		}
+	}
 	var eg errgroup.Group
 	eg.SetLimit(runtime.NumCPU())
 	for i, r := range records {
@@ -28,6 +50,9 @@ func (s *Images) List(ctx context.Context) ([]*Image, error) {
 				errs[i] = fmt.Errorf("image %s: its record is damaged", r.Ref)
 			default:
 				img.setNames(names)
+				if root, ok := roots[img.ID]; ok {
+					img.Root = root
+				}
 				images[i] = img
 			}
 			return nil
@@ -35,9 +60,9 @@ func (s *Images) List(ctx context.Context) ([]*Image, error) {
 	}
 	_ = eg.Wait()
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	images = slices.DeleteFunc(images, func(i *Image) bool { return i == nil })
 	slices.SortStableFunc(images, func(a, b *Image) int { return b.created().Compare(a.created()) })
-	return images, errors.Join(append(errs, recErr, nameErr)...)
+	return images, parts, errors.Join(append(errs, recErr, nameErr)...)
 }

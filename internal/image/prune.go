@@ -2,10 +2,12 @@ package image
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/store"
 )
@@ -76,19 +78,8 @@ func (s *Images) reachable(keep []digest.Digest) (blobs, layers map[digest.Diges
 		return nil, nil, err
 	}
 	for _, n := range append(records, names...) {
-		if blobs[n.Target.Digest] {
-			continue
-		}
-		img, err := s.load(n.Target)
-		if err != nil {
+		if err := s.mark(n.Target, blobs, layers); err != nil {
 			return nil, nil, fmt.Errorf("image %s: %w", n.Ref, err)
-		}
-		blobs[n.Target.Digest], blobs[img.ID] = true, true
-		for _, l := range img.Manifest.Layers {
-			blobs[l.Digest] = true
-		}
-		for _, id := range img.Chain() {
-			layers[id] = true
 		}
 	}
 	for id := range layers {
@@ -106,6 +97,62 @@ func (s *Images) reachable(keep []digest.Digest) (blobs, layers map[digest.Diges
 	return blobs, layers, nil
 }
 
+// mark adds what a manifest or index needs to the blobs and layers that are kept. What an index has that was not asked for
+// is not in the store.
+func (s *Images) mark(target ocispec.Descriptor, blobs, layers map[digest.Digest]bool) error {
+	if blobs[target.Digest] {
+		return nil
+	}
+	blobs[target.Digest] = true
+	if !IsIndex(target.MediaType) {
+		return s.markManifest(target, blobs, layers)
+	}
+	index, err := s.Index(target)
+	if err != nil {
+		return err
+	}
+	for _, d := range index.Manifests {
+		if _, err := s.store.StatBlob(d.Digest); err != nil {
+			continue
+		}
+		if err := s.mark(d, blobs, layers); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// markManifest marks what a manifest names. Its config is an image's unless it says otherwise, as attestations do.
+func (s *Images) markManifest(target ocispec.Descriptor, blobs, layers map[digest.Digest]bool) error {
+	raw, err := s.store.ReadBlob(target.Digest)
+	if err != nil {
+		return fmt.Errorf("manifest: %w", err)
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return fmt.Errorf("manifest %s: %w", target.Digest, err)
+	}
+	blobs[m.Config.Digest] = true
+	for _, l := range m.Layers {
+		blobs[l.Digest] = true
+	}
+	if !IsImageConfig(m.Config.MediaType) {
+		return nil
+	}
+	rawConfig, err := s.store.ReadBlob(m.Config.Digest)
+	if err != nil {
+		return fmt.Errorf("config: %w", err)
+	}
+	config, err := parseConfig(rawConfig)
+	if err != nil {
+		return err
+	}
+	for _, id := range config.RootFS.DiffIDs {
+		layers[id] = true
+	}
+	return nil
+}
+
 // Usage is what images take, for `docker system df`.
 type Usage struct {
 	Total, Active int
@@ -115,7 +162,7 @@ type Usage struct {
 
 // DiskUsage adds up the images. An image is active while it runs.
 func (s *Images) DiskUsage(ctx context.Context) (*Usage, error) {
-	images, err := s.List(ctx)
+	images, _, err := s.list(ctx)
 	if images == nil && err != nil {
 		return nil, err
 	}

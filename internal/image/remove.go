@@ -70,7 +70,8 @@ type removal struct {
 	s     *Images
 	id    digest.Digest
 	chain []digest.Digest
-	names []store.Name // of the image
+	all   []store.Name
+	names []store.Name // of the image, by digest too
 	given string       // the full name that was given, "" for an ID
 	force bool
 	lines []Removed
@@ -91,10 +92,13 @@ func (s *Images) removal(ctx context.Context, ref string, force bool) (*removal,
 	}
 	if img, err := s.load(target); err == nil {
 		r.chain = img.Chain()
+		if s.recorded(img) {
+			r.id = img.ID
+		}
 	}
-	all, _ := s.store.Names().List()
-	for _, n := range all {
-		if n.Target.Digest == target.Digest {
+	r.all, _ = s.store.Names().List()
+	for _, n := range r.all {
+		if n.Target.Digest == target.Digest || len(n.Images) > 0 && n.Images[0] == r.id {
 			r.names = append(r.names, n)
 		}
 	}
@@ -141,30 +145,99 @@ func (s *Images) givenName(ref string, names []store.Name) (string, error) {
 }
 
 func (r *removal) run(ctx context.Context) error {
-	last := r.given == "" || len(r.names) <= 1
+	gone, err := r.untagged()
+	if err != nil {
+		return err
+	}
+	last := len(gone) >= len(r.names)
 	if last && r.id != "" {
 		if err := r.checkUse(); err != nil {
 			return err
 		}
 	}
-	if r.given != "" {
-		if err := r.untag(r.given); err != nil {
+	for _, ref := range gone {
+		if err := r.untag(ref); err != nil {
 			return err
 		}
-		if !last {
-			return nil
-		}
-	} else {
-		if len(r.names) > 1 && !r.force {
-			return &ConflictError{fmt.Sprintf("unable to delete %s (must be forced) - image is referenced in multiple repositories", r.id.Encoded()[:12])}
+	}
+	if !last {
+		return nil
+	}
+	if err := r.deleteParts(gone); err != nil {
+		return err
+	}
+	return r.delete(ctx)
+}
+
+// untagged are the names that go. With the last tag of a repository go the repository's names by digest.
+func (r *removal) untagged() ([]string, error) {
+	if r.given != "" {
+		gone := []string{r.given}
+		repository := repositoryOf(r.given)
+		tags := 0
+		for _, n := range r.names {
+			if repositoryOf(n.Ref) == repository && !isDigestName(n.Ref) && n.Ref != r.given {
+				tags++
+			}
 		}
 		for _, n := range r.names {
-			if err := r.untag(n.Ref); err != nil {
-				return err
+			if tags == 0 && n.Ref != r.given && repositoryOf(n.Ref) == repository {
+				gone = append(gone, n.Ref)
+			}
+		}
+		return gone, nil
+	}
+	var gone []string
+	tags, repositories := 0, map[string]bool{}
+	for _, n := range r.names {
+		gone = append(gone, n.Ref)
+		repositories[repositoryOf(n.Ref)] = true
+		if !isDigestName(n.Ref) {
+			tags++
+		}
+	}
+	if (tags > 1 || len(repositories) > 1) && !r.force {
+		return nil, &ConflictError{fmt.Sprintf("unable to delete %s (must be forced) - image is referenced in multiple repositories", r.id.Encoded()[:12])}
+	}
+	return gone, nil
+}
+
+func isDigestName(ref string) bool { return strings.Contains(ref, "@") }
+
+func repositoryOf(ref string) string {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return ref
+	}
+	return named.Name()
+}
+
+// deleteParts removes the images for other platforms that came with the names that went, unless other names have them.
+func (r *removal) deleteParts(gone []string) error {
+	kept := map[digest.Digest]bool{}
+	var parts []digest.Digest
+	for _, n := range r.all {
+		for i, id := range n.Images {
+			if !slices.Contains(gone, n.Ref) {
+				kept[id] = true
+			} else if i > 0 && !slices.Contains(parts, id) {
+				parts = append(parts, id)
 			}
 		}
 	}
-	return r.delete(ctx)
+	for _, id := range parts {
+		rec, err := r.s.store.Records().Get(id.String())
+		if err != nil || kept[id] || slices.ContainsFunc(r.all, func(n store.Name) bool {
+			return len(n.Images) == 0 && n.Target.Digest == rec.Target.Digest
+		}) {
+			continue
+		}
+		if err := r.s.store.Records().Remove(id.String()); err != nil {
+			return err
+		}
+		r.lines = append(r.lines, Removed{Deleted: id.String()})
+	}
+	return nil
 }
 
 // checkUse: an image that runs is not deleted, not even by force.
@@ -204,7 +277,7 @@ func (r *removal) delete(ctx context.Context) error {
 		return err
 	}
 	r.lines = append(r.lines, Removed{Deleted: r.id.String()})
-	others, _ := r.s.List(ctx)
+	others, _, _ := r.s.list(ctx)
 	for n := len(r.chain); n > 0; n-- {
 		part := r.chain[:n]
 		if slices.ContainsFunc(others, func(o *Image) bool {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -16,13 +17,30 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
-// Ingest reads one packed layer (a tar, plain or compressed with gzip, zstd, bzip2 or xz) to its end in one pass: blob,
-// DiffID and table of contents. The content is untrusted. wantBlob and wantDiffID are verified where not "": a mismatch
-// is store.ErrDamaged, and leaves nothing in the store. The descriptor is the blob's as it came.
+// Incoming is a packed layer that comes from elsewhere, untrusted: a tar, plain or compressed with gzip, zstd, bzip2 or
+// xz.
+type Incoming struct {
+	Reader io.Reader
+	// Blob and DiffID are verified where not "".
+	Blob, DiffID digest.Digest
+	// Into is where the blob is written, nil for a new one.
+	Into *store.BlobWriter
+	// Unpack makes the tree in the same pass. Of a layer that needs a second look (names that occur twice or lead through
+	// its own symlinks) it is not made; Tree makes it then.
+	Unpack bool
+}
+
+// Ingest is IngestFrom of a reader alone.
 func (l *Layers) Ingest(ctx context.Context, r io.Reader, wantBlob, wantDiffID digest.Digest) (*Layer, ocispec.Descriptor, error) {
-	got, desc, err := l.ingest(ctx, r, wantBlob, wantDiffID)
+	return l.IngestFrom(ctx, Incoming{Reader: r, Blob: wantBlob, DiffID: wantDiffID})
+}
+
+// IngestFrom reads one packed layer to its end in one pass: blob, DiffID, table of contents and, if asked, tree. A
+// mismatch is store.ErrDamaged, and leaves nothing in the store. The descriptor is the blob's as it came.
+func (l *Layers) IngestFrom(ctx context.Context, from Incoming) (*Layer, ocispec.Descriptor, error) {
+	got, desc, err := l.ingest(ctx, from)
 	if err != nil {
-		if name := cmp.Or(wantDiffID, wantBlob); name != "" {
+		if name := cmp.Or(from.DiffID, from.Blob); name != "" {
 			err = fail(name, err)
 		} else {
 			err = fmt.Errorf("layer: %w", err)
@@ -31,34 +49,38 @@ func (l *Layers) Ingest(ctx context.Context, r io.Reader, wantBlob, wantDiffID d
 	return got, desc, err
 }
 
-func (l *Layers) ingest(ctx context.Context, r io.Reader, wantBlob, wantDiffID digest.Digest) (*Layer, ocispec.Descriptor, error) {
+func (l *Layers) ingest(ctx context.Context, from Incoming) (*Layer, ocispec.Descriptor, error) {
 	none := ocispec.Descriptor{}
-	blob, err := l.store.NewBlob()
-	if err != nil {
-		return nil, none, err
-	}
-	defer func() { _ = blob.Close() }()
-	in, err := l.unpackStream(ctx, r, blob)
-	if err != nil {
-		return nil, none, err
-	}
-	if wantDiffID != "" && in.id != wantDiffID {
-		return nil, none, fmt.Errorf("%w: its content is %s", store.ErrDamaged, in.id)
-	}
-	if got, ok := l.madeHere(ctx, in, blob, wantBlob); ok {
-		return got, ocispec.Descriptor{MediaType: in.mediaType, Digest: in.id, Size: blob.Size()}, nil
+	blob := from.Into
+	if blob == nil {
+		var err error
+		if blob, err = l.store.NewBlob(); err != nil {
+			return nil, none, err
+		}
+		defer func() { _ = blob.Close() }()
 	}
 	temp, err := l.store.TempDir("layer")
 	if err != nil {
 		return nil, none, err
 	}
 	defer func() { _ = temp.Remove() }()
-	name, err := blob.Commit(wantBlob)
+	d := &draft{temp: temp}
+	in, err := l.unpackStream(ctx, from, blob, d)
+	if err != nil {
+		return nil, none, err
+	}
+	if from.DiffID != "" && in.id != from.DiffID {
+		return nil, none, fmt.Errorf("%w: its content is %s", store.ErrDamaged, in.id)
+	}
+	if got, ok := l.madeHere(ctx, in, blob, from.Blob); ok {
+		return got, ocispec.Descriptor{MediaType: in.mediaType, Digest: in.id, Size: blob.Size()}, nil
+	}
+	name, err := blob.Commit(from.Blob)
 	if err != nil {
 		return nil, none, err
 	}
 	desc := ocispec.Descriptor{MediaType: in.mediaType, Digest: name, Size: blob.Size()}
-	d := &draft{temp: temp, toc: in.toc.finish(in.id, in.size, false), pack: []ocispec.Descriptor{desc}}
+	d.toc, d.pack = in.toc.finish(in.id, in.size, false), []ocispec.Descriptor{desc}
 	d.sum = in.toc.sum
 	got, err := l.install(ctx, d)
 	return got, desc, err
@@ -96,9 +118,9 @@ type incoming struct {
 }
 
 // unpackStream reads a packed layer to its end, and copies it to blob as it came. Reading with the copy, decompressing,
-// hashing and parsing overlap.
-func (l *Layers) unpackStream(ctx context.Context, r io.Reader, blob io.Writer) (*incoming, error) {
-	raw := newReadAhead(&copyReader{ctx: ctx, r: r, to: blob})
+// hashing, parsing and making the tree overlap.
+func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob io.Writer, d *draft) (*incoming, error) {
+	raw := newReadAhead(&copyReader{ctx: ctx, r: from.Reader, to: blob})
 	defer raw.Close()
 	packed := bufio.NewReaderSize(raw, 64<<10)
 	plain, algorithm, err := compression.NewReader(packed)
@@ -116,9 +138,19 @@ func (l *Layers) unpackStream(ctx context.Context, r io.Reader, blob io.Writer) 
 		defer ahead.Close()
 		tee = ahead
 	}
-	toc, size, err := parseTar(ctx, tee)
+	var tree *treeStream
+	if from.Unpack {
+		if tree, err = l.newTreeStream(ctx, filepath.Join(d.temp.Path, "tree")); err != nil {
+			return nil, err
+		}
+		defer tree.close()
+	}
+	toc, size, err := parseTarInto(ctx, tee, tree)
 	if err != nil {
 		return nil, err
+	}
+	if tree != nil && tree.whole {
+		d.tree = tree.path
 	}
 	// What follows the compressed stream, as the padding of the archive that it came in, belongs to the blob.
 	if _, err := io.Copy(io.Discard, packed); err != nil {

@@ -34,6 +34,7 @@ type tarParser struct {
 	meta   int64
 	sparse int64
 	buf    []byte
+	tree   *treeStream // or nil
 }
 
 type countingReader struct {
@@ -50,7 +51,12 @@ func (c *countingReader) Read(p []byte) (int, error) {
 // parseTar reads r to its end, trailing bytes included, and returns the table of contents, which lacks the DiffID, and
 // the number of bytes read.
 func parseTar(ctx context.Context, r io.Reader) (*tocEncoder, int64, error) {
-	p := &tarParser{index: newIndex("", 64), buf: make([]byte, 64<<10)}
+	return parseTarInto(ctx, r, nil)
+}
+
+// parseTarInto is parseTar, and makes the tar's tree if tree is not nil.
+func parseTarInto(ctx context.Context, r io.Reader, tree *treeStream) (*tocEncoder, int64, error) {
+	p := &tarParser{index: newIndex("", 64), buf: make([]byte, 64<<10), tree: tree}
 	p.in.r = r
 	p.tar = tar.NewReader(&p.in)
 	for {
@@ -79,7 +85,13 @@ func parseTar(ctx context.Context, r io.Reader) (*tocEncoder, int64, error) {
 			return nil, 0, err
 		}
 	}
-	return p.index.encode(), p.in.n, nil
+	toc := p.index.encode()
+	if tree != nil {
+		if err := tree.finish(p.index.root); err != nil {
+			return nil, 0, err
+		}
+	}
+	return toc, p.in.n, nil
 }
 
 // tarError explains what the tar reader did not like.
@@ -131,8 +143,19 @@ func (p *tarParser) entry(ctx context.Context, h *tar.Header, start int64) error
 		}
 	}
 	if hasContent(e) {
-		if e.Digest, err = p.content(ctx, e); err != nil {
+		var out io.Writer = io.Discard
+		if p.tree != nil {
+			if out, err = p.tree.create(p.index, e, at); err != nil {
+				return err
+			}
+		}
+		if e.Digest, err = p.content(ctx, e, out); err != nil {
 			return err
+		}
+		if p.tree != nil {
+			if err := p.tree.end(); err != nil {
+				return err
+			}
 		}
 	}
 	return p.index.add(e, at)
@@ -217,12 +240,15 @@ func fileXattrs(h *tar.Header) map[string]string {
 	return attrs
 }
 
-// content digests a file's content.
-func (p *tarParser) content(ctx context.Context, e *view.Entry) (digest.Digest, error) {
+// content digests a file's content, and copies it to out.
+func (p *tarParser) content(ctx context.Context, e *view.Entry, out io.Writer) (digest.Digest, error) {
 	hash := sha256.New()
 	for size := int64(0); ; {
 		n, err := p.tar.Read(p.buf)
 		hash.Write(p.buf[:n])
+		if _, err := out.Write(p.buf[:n]); err != nil {
+			return "", err
+		}
 		size += int64(n)
 		if err == io.EOF && size == e.Size {
 			return digest.NewDigest(digest.SHA256, hash), nil

@@ -35,11 +35,14 @@ func (l *Layers) newTreeWriter(path string) (*treeWriter, error) {
 func (t *treeWriter) close() { _ = unix.Close(t.root) }
 
 // makeDirs makes directories, given parents first.
-func (t *treeWriter) makeDirs(entries []*view.Entry) error {
+func (t *treeWriter) makeDirs(entries []*view.Entry) error { return t.makeOtherDirs(entries, nil) }
+
+// makeOtherDirs is makeDirs without those that are there.
+func (t *treeWriter) makeOtherDirs(entries []*view.Entry, there map[string]bool) error {
 	d := newDirs(t.root)
 	defer d.close()
 	for _, e := range entries {
-		if e.Path == "." {
+		if e.Path == "." || there[e.Path] {
 			continue
 		}
 		at, base, err := d.parent(e.Path)

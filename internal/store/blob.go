@@ -116,10 +116,12 @@ func (s *Store) WriteBlob(data []byte) (digest.Digest, error) {
 
 // BlobWriter makes a blob, hashing while it writes. Close without Commit discards it.
 type BlobWriter struct {
-	s    *Store
-	f    *os.File
-	hash hash.Hash
-	size int64
+	s      *Store
+	f      *os.File
+	hash   hash.Hash
+	size   int64
+	onDisk int64 // bytes that are in the file before they are written: see Partial
+	lazy   bool  // what can be fetched again need not survive a power cut
 }
 
 // NewBlob starts a blob in tmp/.
@@ -132,7 +134,12 @@ func (s *Store) NewBlob() (*BlobWriter, error) {
 }
 
 func (w *BlobWriter) Write(p []byte) (int, error) {
-	n, err := w.f.Write(p)
+	skip := int(min(int64(len(p)), max(w.onDisk-w.size, 0)))
+	n, err := skip, error(nil)
+	if skip < len(p) {
+		n, err = w.f.WriteAt(p[skip:], w.size+int64(skip))
+		n += skip
+	}
 	w.hash.Write(p[:n])
 	w.size += int64(n)
 	if err != nil {
@@ -154,13 +161,26 @@ func (w *BlobWriter) Commit(want digest.Digest) (digest.Digest, error) {
 	if want != "" && want != d {
 		return "", fmt.Errorf("content is %w: expected %s, got %s", ErrDamaged, want, d)
 	}
-	if err := w.f.Sync(); err != nil {
+	if err := w.settle(); err != nil {
 		return "", fmt.Errorf("write blob: %w", err)
 	}
 	if err := os.Rename(w.f.Name(), w.s.blobPath(d)); err != nil {
 		return "", fmt.Errorf("write blob: %w", err)
 	}
 	return d, nil
+}
+
+// settle makes the file as long as what was written, and durable unless it can be fetched again.
+func (w *BlobWriter) settle() error {
+	if w.onDisk > w.size {
+		if err := w.f.Truncate(w.size); err != nil {
+			return err
+		}
+	}
+	if w.lazy {
+		return nil
+	}
+	return w.f.Sync()
 }
 
 // Close frees the writer, and removes the temporary file if the blob was not committed.

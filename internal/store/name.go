@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -20,9 +21,12 @@ import (
 // ("docker.io/library/nginx:latest"), and records, called by the image's ID (the digest of its config), which keep an
 // image alive that has no name.
 type Name struct {
-	Ref     string             `json:"ref"`
-	Target  ocispec.Descriptor `json:"target"`
-	Updated time.Time          `json:"updated"`
+	Ref    string             `json:"ref"`
+	Target ocispec.Descriptor `json:"target"`
+	// Images are the IDs of the images that Target describes, the one for this host first. Empty: the image whose record
+	// points at Target.
+	Images  []digest.Digest `json:"images,omitempty"`
+	Updated time.Time       `json:"updated"`
 }
 
 // Refs is one folder of Name files.
@@ -64,18 +68,21 @@ func readName(path string) (Name, error) {
 		return Name{}, err
 	}
 	var name Name
-	if err := json.Unmarshal(data, &name); err != nil || name.Ref != ref || validDigest(name.Target.Digest) != nil {
+	if err := json.Unmarshal(data, &name); err != nil || name.Ref != ref || validDigest(name.Target.Digest) != nil ||
+		slices.ContainsFunc(name.Images, func(id digest.Digest) bool { return validDigest(id) != nil }) {
 		return Name{}, fmt.Errorf("name %s is %w: remove it or give it again", ref, ErrDamaged)
 	}
 	return name, nil
 }
 
-// Set points ref at target.
-func (n *Refs) Set(ref string, target ocispec.Descriptor) error {
-	if err := validDigest(target.Digest); err != nil {
-		return err
+// Set points ref at target, which describes the images of these IDs; see Name.
+func (n *Refs) Set(ref string, target ocispec.Descriptor, images ...digest.Digest) error {
+	for _, d := range append([]digest.Digest{target.Digest}, images...) {
+		if err := validDigest(d); err != nil {
+			return err
+		}
 	}
-	data, err := json.Marshal(Name{ref, target, time.Now().UTC()})
+	data, err := json.Marshal(Name{ref, target, images, time.Now().UTC()})
 	if err == nil {
 		err = n.s.WriteFileAtomic(n.path(ref), data)
 	}

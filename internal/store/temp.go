@@ -78,7 +78,8 @@ func removeAll(path string) error {
 }
 
 // RemoveStaleTemp removes what dead processes left in tmp/ and returns the bytes freed. The caller holds Sweep: then
-// loose files, which have no lock, belong to nobody either, but for small ones of the last minute.
+// loose files, which have no lock, belong to nobody either, but for small ones of the last minute. Downloads of the last
+// day that were interrupted stay.
 func (s *Store) RemoveStaleTemp() (int64, error) {
 	entries, err := os.ReadDir(s.Path("tmp"))
 	if err != nil {
@@ -88,7 +89,7 @@ func (s *Store) RemoveStaleTemp() (int64, error) {
 	var errs []error
 	for _, e := range entries {
 		path := s.Path("tmp", e.Name())
-		if strings.HasSuffix(e.Name(), lockSuffix) || s.alive(path) || s.beingWritten(e) {
+		if strings.HasSuffix(e.Name(), lockSuffix) || s.alive(path) || s.beingWritten(e) || keepPartial(path, e) {
 			continue
 		}
 		freed += treeSize(path)

@@ -1,0 +1,109 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/moby/moby/client/pkg/jsonmessage"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/registry"
+)
+
+// layerDisplay shows what happens to layers as docker pull and docker push do: a bar for each on a terminal, a line for
+// each step in a log.
+type layerDisplay struct {
+	words  map[registry.State]string
+	ch     chan jsonstream.Message
+	closed chan struct{}
+
+	mu   sync.Mutex
+	last map[digest.Digest]shownLayer
+}
+
+type shownLayer struct {
+	state registry.State
+	at    time.Time
+}
+
+// The words of docker for the states of layers.
+var (
+	pullWords = map[registry.State]string{
+		registry.Waiting: "Pulling fs layer", registry.Downloading: "Downloading", registry.Retrying: "Retrying",
+		registry.Exists: "Already exists", registry.Done: "Pull complete",
+	}
+	pushWords = map[registry.State]string{
+		registry.Waiting: "Preparing", registry.Uploading: "Pushing", registry.Exists: "Layer already exists",
+		registry.Done: "Pushed", registry.Mounted: "Mounted from",
+	}
+	copyWords = map[registry.State]string{
+		registry.Waiting: "Waiting", registry.Downloading: "Copying", registry.Uploading: "Copying",
+		registry.Exists: "Already exists", registry.Done: "Copied", registry.Mounted: "Mounted from",
+	}
+)
+
+// newLayerDisplay starts a display on w; quiet shows nothing.
+func newLayerDisplay(w io.Writer, words map[registry.State]string, quiet bool) *layerDisplay {
+	d := &layerDisplay{words: words, last: map[digest.Digest]shownLayer{}}
+	if quiet {
+		return d
+	}
+	d.ch, d.closed = make(chan jsonstream.Message, 64), make(chan struct{})
+	go func() {
+		defer close(d.closed)
+		_ = jsonmessage.DisplayMessages(func(yield func(jsonstream.Message, error) bool) {
+			for m := range d.ch {
+				if !yield(m, nil) {
+					break
+				}
+			}
+		}, w)
+		for range d.ch { // whatever the terminal does, nobody waits for it
+			continue
+		}
+	}()
+	return d
+}
+
+// redraw is how often a bar moves.
+const redraw = 100 * time.Millisecond
+
+// progress is a registry.Progress.
+func (d *layerDisplay) progress(e registry.Event) {
+	if d.ch == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	moving := e.State == registry.Downloading || e.State == registry.Uploading
+	if old, ok := d.last[e.Layer]; ok && old.state == e.State && (!moving || time.Since(old.at) < redraw) {
+		return
+	}
+	d.last[e.Layer] = shownLayer{e.State, time.Now()}
+	m := jsonstream.Message{ID: e.Layer.Encoded()[:12], Status: d.words[e.State]}
+	if moving {
+		m.Progress = &jsonstream.Progress{Current: max(e.Done, 1), Total: e.Total}
+	}
+	if e.State == registry.Mounted {
+		m.Status += " " + e.From
+	}
+	d.ch <- m
+}
+
+// say prints a line among the layers.
+func (d *layerDisplay) say(id, format string, args ...any) {
+	if d.ch != nil {
+		d.ch <- jsonstream.Message{ID: id, Status: fmt.Sprintf(format, args...)}
+	}
+}
+
+// finish waits until everything is shown.
+func (d *layerDisplay) finish() {
+	if d.ch != nil {
+		close(d.ch)
+		<-d.closed
+	}
+}

@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
+
+	"github.com/micabuild/mica/internal/compression"
+	"github.com/micabuild/mica/internal/registry"
+)
+
+type pushFlags struct {
+	compression, platform string
+	level                 int
+	force, all, quiet     bool
+}
+
+func newPushCommand(app *App) *cobra.Command {
+	var f pushFlags
+	cmd := &cobra.Command{
+		Use:   "push [OPTIONS] NAME[:TAG]",
+		Short: "Upload an image to a registry",
+		Args:  requireArgs(1, 1),
+		RunE:  func(cmd *cobra.Command, args []string) error { return runPush(cmd.Context(), app, &f, args[0]) },
+	}
+	fl := cmd.Flags()
+	fl.BoolVarP(&f.all, "all-tags", "a", false, "Push all tags of an image to the repository")
+	fl.BoolVarP(&f.quiet, "quiet", "q", false, "Suppress verbose output")
+	fl.StringVar(&f.platform, "platform", "", "Push one platform of an image that has several")
+	fl.StringVar(&f.compression, "compression", "gzip", "Compression of layers that have none: gzip, zstd, none")
+	fl.IntVar(&f.level, "compression-level", 0, "Level of the compression: 1 to 9 for gzip, 1 to 22 for zstd")
+	fl.BoolVar(&f.force, "force-compression", false, "Compress layers that are compressed already, too")
+	fl.Bool("disable-content-trust", true, "Skip image signing (mica does not sign)")
+	_ = fl.MarkHidden("disable-content-trust")
+	return cmd
+}
+
+func (f *pushFlags) options() (registry.PushOptions, error) {
+	o := registry.PushOptions{Compression: compression.Algorithm(f.compression), Level: f.level, Force: f.force}
+	if err := compression.CheckLevel(o.Compression, o.Level); err != nil {
+		return o, err
+	}
+	if f.platform != "" {
+		list, all, err := parsePlatforms([]string{f.platform})
+		if err != nil || all {
+			return o, err
+		}
+		o.Platform = &list[0]
+	}
+	return o, nil
+}
+
+func runPush(ctx context.Context, app *App, f *pushFlags, ref string) (err error) {
+	name, err := remoteName(ref)
+	if err != nil {
+		return err
+	}
+	if _, digested := name.(reference.Digested); digested {
+		return errors.New("cannot push a digest reference")
+	}
+	if f.all && !reference.IsNameOnly(name) {
+		return errors.New("tag can't be used with --all-tags/-a")
+	}
+	o, err := f.options()
+	if err != nil {
+		return err
+	}
+	if err := app.Open(ctx); err != nil {
+		return err
+	}
+	use, err := app.Store.Use(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, use.Unlock()) }()
+	names := []reference.Named{reference.TagNameOnly(name)}
+	if f.all {
+		if names, err = app.localTags(ctx, name); err != nil {
+			return err
+		}
+	} else if reference.IsNameOnly(name) && !f.quiet {
+		fmt.Fprintf(app.Stderr, "Using default tag: latest\n")
+	}
+	if !f.quiet {
+		fmt.Fprintf(app.Stderr, "The push refers to repository [%s]\n", reference.TrimNamed(name))
+	}
+	for _, n := range names {
+		root, err := app.Images.Root(ctx, n.String())
+		if err != nil {
+			return fmt.Errorf("An image does not exist locally with the tag: %s", reference.FamiliarName(name)) //nolint:staticcheck // Docker's words
+		}
+		if err := app.push(ctx, n, root, o, f.quiet); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// localTags are the names that the images of a repository have here.
+func (a *App) localTags(ctx context.Context, name reference.Named) ([]reference.Named, error) {
+	tagged, err := repositoryImages(ctx, a, name.String())
+	if err != nil {
+		return nil, err
+	}
+	if len(tagged) == 0 {
+		return nil, fmt.Errorf("An image does not exist locally with the tag: %s", reference.FamiliarName(name)) //nolint:staticcheck // Docker's words
+	}
+	var names []reference.Named
+	for _, t := range tagged {
+		n, err := reference.ParseNormalizedNamed(t.name)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, n)
+	}
+	return names, nil
+}
+
+// push pushes what one name stands for, with docker's words about it.
+func (a *App) push(ctx context.Context, name reference.Named, root ocispec.Descriptor, o registry.PushOptions, quiet bool) error {
+	d := newLayerDisplay(a.Stderr, pushWords, quiet)
+	o.Progress = d.progress
+	got, err := a.registry().Push(ctx, a.local(), name, root, o)
+	d.finish()
+	if err != nil {
+		return fmt.Errorf("Error: %w", err)
+	}
+	if got.Reduced.Digest != "" && !quiet {
+		fmt.Fprintf(a.Stderr, "Not all of the platforms of %s are in the store: only those that are were pushed\n", got.Reduced.Digest)
+	}
+	if quiet {
+		fmt.Fprintln(a.Stdout, name)
+		return nil
+	}
+	fmt.Fprintf(a.Stdout, "%s: digest: %s size: %d\n", tagOrDigest(name), got.Root.Digest, got.Root.Size)
+	return nil
+}

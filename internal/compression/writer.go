@@ -1,0 +1,69 @@
+package compression
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/klauspost/pgzip"
+)
+
+// Levels that a Writer takes where none is given: those that gzip and zstd have themselves.
+const (
+	DefaultGzipLevel = 6
+	DefaultZstdLevel = 3
+)
+
+// blockSize is what one processor compresses at a time, in bytes. It shows in the output: changing it changes digests.
+const blockSize = 1 << 20
+
+// CheckLevel refuses a level that the algorithm does not have. 0 stands for the default.
+func CheckLevel(a Algorithm, level int) error {
+	most := map[Algorithm]int{Gzip: 9, Zstd: 22, None: 0}
+	top, ok := most[a]
+	switch {
+	case !ok:
+		return fmt.Errorf("unknown compression %q: use gzip, zstd or none", a)
+	case level < 0 || level > top:
+		return fmt.Errorf("compression level %d: %s has 1 to %d", level, a, top)
+	}
+	return nil
+}
+
+// NewWriter compresses what is written to it, on all processors. The same input gives the same output. level 0 is the
+// default. Close ends the stream, not w.
+func NewWriter(w io.Writer, a Algorithm, level int) (io.WriteCloser, error) {
+	if err := CheckLevel(a, level); err != nil {
+		return nil, err
+	}
+	switch a {
+	case Gzip:
+		if level == 0 {
+			level = DefaultGzipLevel
+		}
+		z, err := pgzip.NewWriterLevel(w, level)
+		if err != nil {
+			return nil, err
+		}
+		return z, z.SetConcurrency(blockSize, runtime.GOMAXPROCS(0)+1)
+	case Zstd:
+		if level == 0 {
+			level = DefaultZstdLevel
+		}
+		return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)), zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)))
+	}
+	return nopCloser{w}, nil
+}
+
+type nopCloser struct{ io.Writer }
+
+func (nopCloser) Close() error { return nil }
+
+// Recipe names what NewWriter does, so that a later run can tell whether it would do the same: "gzip:6".
+func Recipe(a Algorithm, level int) string {
+	if level == 0 {
+		level = map[Algorithm]int{Gzip: DefaultGzipLevel, Zstd: DefaultZstdLevel}[a]
+	}
+	return fmt.Sprintf("%s:%d", a, level)
+}

@@ -1,0 +1,227 @@
+package layer
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/view"
+)
+
+// treeStream makes a layer's tree while its tar is read for the first time, when nobody knows yet what is to come. Only
+// regular files are made on the way, and the directories that they are in, so that no name can lead astray; the rest is
+// made when the whole is known. A tar that does not fit (a name twice, names through symlinks, sparse files) is given up:
+// it is unpacked by its table of contents later, as if it had come from the store.
+type treeStream struct {
+	path  string
+	whole bool // finish has made all of it
+
+	tree    *treeWriter
+	ctx     context.Context
+	workers *errgroup.Group
+	batches chan []piece
+	batch   []piece
+	data    []byte
+	dirs    *dirs
+	large   *treeFile
+	made    map[string]bool  // directories
+	files   map[string]int64 // where in the tar each file's content stands
+	off     bool
+}
+
+func (l *Layers) newTreeStream(ctx context.Context, path string) (*treeStream, error) {
+	tree, err := l.newTreeWriter(path)
+	if err != nil {
+		return nil, err
+	}
+	s := &treeStream{path: path, tree: tree, made: map[string]bool{".": true}, files: map[string]int64{}}
+	s.workers, s.ctx = errgroup.WithContext(ctx)
+	s.batches = make(chan []piece, 2)
+	s.dirs = newDirs(tree.root)
+	for range runtime.GOMAXPROCS(0) {
+		s.workers.Go(func() error { return tree.makeFiles(s.ctx, s.batches) })
+	}
+	return s, nil
+}
+
+// create begins a regular file; end ends it.
+func (s *treeStream) create(x *index, e *view.Entry, at place) (io.Writer, error) {
+	if s.off || at.sparse || !x.plain(e.Path) {
+		return io.Discard, s.giveUp()
+	}
+	dir, _ := splitPath(e.Path)
+	if err := s.makeDir(dir); err != nil {
+		return nil, err
+	}
+	s.files[e.Path] = at.offset
+	if e.Size >= largeFile {
+		f, err := s.tree.create(s.dirs, e)
+		if err != nil {
+			return nil, err
+		}
+		s.large = f
+		return f, nil
+	}
+	size := int(e.Size)
+	full := len(s.data)+size > cap(s.data)
+	if full || len(s.batch) >= batchFiles {
+		if err := s.flush(); err != nil {
+			return nil, err
+		}
+	}
+	if full {
+		s.data = make([]byte, 0, max(size, batchSize/2))
+	}
+	start := len(s.data)
+	s.data = s.data[:start+size]
+	s.batch = append(s.batch, piece{e, s.data[start : start : start+size]})
+	return s, nil
+}
+
+// Write takes content of the small file that was created last.
+func (s *treeStream) Write(p []byte) (int, error) {
+	last := &s.batch[len(s.batch)-1]
+	last.content = append(last.content, p...)
+	return len(p), nil
+}
+
+func (s *treeStream) end() error {
+	if s.large == nil {
+		return nil
+	}
+	err := s.large.close()
+	s.large = nil
+	return err
+}
+
+func (s *treeStream) flush() error {
+	if len(s.batch) == 0 {
+		return nil
+	}
+	select {
+	case s.batches <- s.batch:
+		s.batch = make([]piece, 0, batchFiles)
+		return nil
+	case <-s.ctx.Done():
+		return s.stop()
+	}
+}
+
+// makeDir makes a directory and those above it. What they look like is set in the end.
+func (s *treeStream) makeDir(name string) error {
+	if s.made[name] {
+		return nil
+	}
+	parent, _ := splitPath(name)
+	if err := s.makeDir(parent); err != nil {
+		return err
+	}
+	at, base, err := s.dirs.parent(name)
+	if err != nil {
+		return err
+	}
+	if err := unix.Mkdirat(at, base, 0o700); err != nil {
+		return &fs.PathError{Op: "make directory", Path: name, Err: err}
+	}
+	s.made[name] = true
+	return nil
+}
+
+// giveUp makes no more of the tree.
+func (s *treeStream) giveUp() error {
+	if s.off {
+		return nil
+	}
+	s.off = true
+	s.batch, s.data = nil, nil
+	return s.stop()
+}
+
+// stop waits for the files under way.
+func (s *treeStream) stop() error {
+	if s.batches == nil {
+		return nil
+	}
+	close(s.batches)
+	s.batches = nil
+	return s.workers.Wait()
+}
+
+func (s *treeStream) close() {
+	if s.large != nil {
+		_ = s.large.close()
+	}
+	_ = s.stop()
+	s.dirs.close()
+	s.tree.close()
+}
+
+// finish makes the rest, if what was made is what the layer means: root is its index.
+func (s *treeStream) finish(root *node) error {
+	if s.off {
+		return nil
+	}
+	if err := errors.Join(s.flush(), s.stop()); err != nil {
+		return err
+	}
+	plan := newTreePlan(root)
+	if !s.fits(plan) {
+		s.off = true
+		return nil
+	}
+	if err := s.tree.makeOtherDirs(plan.dirs, s.made); err != nil {
+		return err
+	}
+	if err := s.tree.finish(plan.rest, plan.dirs); err != nil {
+		return err
+	}
+	s.whole = true
+	return nil
+}
+
+// fits reports whether the files that were made are those of the plan, neither more nor less.
+func (s *treeStream) fits(plan *treePlan) bool {
+	if len(plan.files) != len(s.files) {
+		return false
+	}
+	for _, n := range plan.files {
+		if at, ok := s.files[n.entry.Path]; !ok || at != n.place.offset {
+			return false
+		}
+	}
+	planned := 0
+	for _, e := range plan.dirs {
+		if s.made[e.Path] {
+			planned++
+		}
+	}
+	return planned == len(s.made)
+}
+
+// plain reports whether a name is new and leads through directories alone.
+func (x *index) plain(name string) bool {
+	dir, base := splitPath(name)
+	if dir == x.lastDir {
+		return x.last.child(base) == nil
+	}
+	n, rest := x.root, name
+	for more := true; more; {
+		var part string
+		part, rest, more = strings.Cut(rest, "/")
+		next := n.child(part)
+		if next == nil {
+			return true
+		}
+		if !next.isDir() {
+			return false
+		}
+		n = next
+	}
+	return false
+}

@@ -1,0 +1,112 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+
+	"github.com/docker/cli/cli/config/configfile"
+	"github.com/docker/cli/cli/config/types"
+	"oras.land/oras-go/v2/registry/remote/auth"
+)
+
+// dockerHub is how the files of credentials call Docker Hub.
+const dockerHub = "https://index.docker.io/v1/"
+
+// serverKey is what docker's configuration calls a registry.
+func serverKey(host string) string {
+	switch host {
+	case "docker.io", "index.docker.io", "registry-1.docker.io":
+		return dockerHub
+	}
+	return host
+}
+
+// credential finds the credentials for a repository of a registry: docker's, through its helpers, then podman's.
+func (c *Client) credential(_ context.Context, host, repository string) (auth.Credential, error) {
+	key := serverKey(host)
+	if c.docker != nil {
+		got, err := c.docker.GetAuthConfig(key)
+		if err != nil {
+			return auth.EmptyCredential, fmt.Errorf("credentials of %s: %w", host, err)
+		}
+		if cred := credentialOf(got); cred != auth.EmptyCredential {
+			return cred, nil
+		}
+	}
+	for _, file := range podmanFiles() {
+		cred, err := podmanCredential(file, host, repository)
+		if err != nil {
+			return auth.EmptyCredential, fmt.Errorf("credentials of %s: %s: %w", host, file, err)
+		}
+		if cred != auth.EmptyCredential {
+			return cred, nil
+		}
+	}
+	return auth.EmptyCredential, nil
+}
+
+func credentialOf(a types.AuthConfig) auth.Credential {
+	cred := auth.Credential{Username: a.Username, Password: a.Password, RefreshToken: a.IdentityToken, AccessToken: a.RegistryToken}
+	if a.Username == "<token>" { // what helpers call an identity token
+		cred = auth.Credential{RefreshToken: a.Password}
+	}
+	return cred
+}
+
+// podmanFiles are the places of containers-auth.json(5).
+func podmanFiles() []string {
+	var files []string
+	if f := os.Getenv("REGISTRY_AUTH_FILE"); f != "" {
+		return append(files, f)
+	}
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		files = append(files, filepath.Join(dir, "containers", "auth.json"))
+	} else {
+		files = append(files, fmt.Sprintf("/run/containers/%d/auth.json", os.Getuid()))
+	}
+	if dir, err := os.UserConfigDir(); err == nil {
+		files = append(files, filepath.Join(dir, "containers", "auth.json"))
+	}
+	return files
+}
+
+// podmanCredential reads one of podman's files, which has docker's form. A key may be longer than a registry's name
+// ("quay.io/team"): the longest one that the repository begins with counts.
+func podmanCredential(file, host, repository string) (auth.Credential, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
+			return auth.EmptyCredential, nil
+		}
+		return auth.EmptyCredential, err
+	}
+	defer func() { _ = f.Close() }()
+	config := configfile.New(file)
+	if err := config.LoadFromReader(io.LimitReader(f, maxManifest)); err != nil {
+		return auth.EmptyCredential, err
+	}
+	name := host
+	if serverKey(host) == dockerHub {
+		name = "docker.io"
+	}
+	for key := name + "/" + repository; key != "."; key = path.Dir(key) {
+		if entry, ok := config.AuthConfigs[key]; ok {
+			return credentialOf(entry), nil
+		}
+	}
+	for _, key := range []string{name, serverKey(host)} {
+		got, err := config.GetAuthConfig(key)
+		if err != nil {
+			return auth.EmptyCredential, err
+		}
+		if cred := credentialOf(got); cred != auth.EmptyCredential {
+			return cred, nil
+		}
+	}
+	return auth.EmptyCredential, nil
+}

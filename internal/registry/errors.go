@@ -1,0 +1,81 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"oras.land/oras-go/v2/errdef"
+	"oras.land/oras-go/v2/registry/remote/errcode"
+)
+
+// NotFoundError says, in Docker's words, that a registry does not have what was asked for.
+type NotFoundError struct{ Ref string }
+
+func (e *NotFoundError) Error() string {
+	return "manifest for " + e.Ref + " not found: manifest unknown"
+}
+
+// DeniedError says that a registry does not let the user see a repository, or that there is none.
+type DeniedError struct{ Host, Ref string }
+
+func (e *DeniedError) Error() string {
+	return fmt.Sprintf("access to %s denied: the repository does not exist or needs 'mica login %s'", e.Ref, e.Host)
+}
+
+// explain says in one line what a registry, or the way to it, did not do. what is what was asked of it.
+func explain(what string, err error) error {
+	var resp *errcode.ErrorResponse
+	var denied *DeniedError
+	var missing *NotFoundError
+	switch {
+	case err == nil, errors.Is(err, context.Canceled), errors.As(err, &denied), errors.As(err, &missing):
+		return err
+	case errors.As(err, &resp):
+		return explainResponse(what, resp)
+	case errors.Is(err, errdef.ErrNotFound):
+		return &NotFoundError{what}
+	}
+	var u *url.Error
+	if errors.As(err, &u) {
+		return fmt.Errorf("%s: %s: %w", what, hostOfURL(u.URL), u.Err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+func hostOfURL(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return raw
+	}
+	return u.Host
+}
+
+func explainResponse(what string, resp *errcode.ErrorResponse) error {
+	switch resp.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return &DeniedError{resp.URL.Host, what}
+	case http.StatusNotFound:
+		return &NotFoundError{what}
+	}
+	said := http.StatusText(resp.StatusCode)
+	if len(resp.Errors) > 0 {
+		said = strings.Join(strings.Fields(resp.Errors.Error()), " ")
+	}
+	if len(said) > 300 {
+		said = said[:300] + "…"
+	}
+	return fmt.Errorf("%s: registry %s answers %d: %s", what, resp.URL.Host, resp.StatusCode, said)
+}
+
+// isLocal tells a failure of this machine (a full disk) from one of the registry or the network.
+func isLocal(err error) bool {
+	var path *fs.PathError
+	var network net.Error
+	return errors.As(err, &path) && !errors.As(err, &network)
+}

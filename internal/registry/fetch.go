@@ -1,0 +1,202 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/errdef"
+	"oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/errcode"
+)
+
+// stallTime is how long a connection may say nothing before another is tried.
+const stallTime = 60 * time.Second
+
+// span is a part of a blob: bytes from up to, not including, to.
+type span struct{ from, to int64 }
+
+// openSpan asks for a part of a blob. A registry may send the whole instead; then got begins at 0.
+func (c *Client) openSpan(ctx context.Context, repo *remote.Repository, desc ocispec.Descriptor, s span) (r io.ReadCloser, got span, err error) {
+	ref := repo.Reference
+	ref.Reference = desc.Digest.String()
+	ctx = auth.AppendRepositoryScope(ctx, ref, auth.ActionPull)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, baseURL(repo)+"/blobs/"+desc.Digest.String(), http.NoBody)
+	if err != nil {
+		return nil, got, err
+	}
+	if s.from > 0 || s.to < desc.Size {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", s.from, s.to-1))
+	}
+	resp, err := repo.Client.Do(req)
+	if err != nil {
+		return nil, got, err
+	}
+	got, err = spanOf(resp, desc, s)
+	if err != nil {
+		return nil, got, errors.Join(err, resp.Body.Close())
+	}
+	return resp.Body, got, nil
+}
+
+// spanOf says what part of the blob an answer has.
+func spanOf(resp *http.Response, desc ocispec.Descriptor, asked span) (span, error) {
+	whole := span{0, desc.Size}
+	switch resp.StatusCode {
+	case http.StatusOK:
+		if resp.ContentLength >= 0 && resp.ContentLength != desc.Size {
+			return whole, &permanentError{fmt.Errorf("blob %s: the manifest says %d bytes, the registry %d", desc.Digest, desc.Size, resp.ContentLength)}
+		}
+		return whole, nil
+	case http.StatusPartialContent:
+		got := span{}
+		var last, total int64
+		_, err := fmt.Sscanf(resp.Header.Get("Content-Range"), "bytes %d-%d/%d", &got.from, &last, &total)
+		got.to = last + 1
+		if err != nil || got.from != asked.from || got.to > asked.to || got.to <= got.from || total != desc.Size {
+			return got, &permanentError{fmt.Errorf("blob %s: bytes %d-%d of %d were asked for, the registry sent %q",
+				desc.Digest, asked.from, asked.to-1, desc.Size, resp.Header.Get("Content-Range"))}
+		}
+		return got, nil
+	case http.StatusNotFound:
+		return whole, &permanentError{fmt.Errorf("blob %s: %w", desc.Digest, errdef.ErrNotFound)}
+	}
+	return whole, &permanentError{responseError(resp)}
+}
+
+// responseError is an answer that is none, as oras gives it.
+func responseError(resp *http.Response) error {
+	e := &errcode.ErrorResponse{Method: resp.Request.Method, URL: resp.Request.URL, StatusCode: resp.StatusCode}
+	var body struct {
+		Errors errcode.Errors `json:"errors"`
+	}
+	if decodeJSON(io.LimitReader(resp.Body, 64<<10), &body) == nil {
+		e.Errors = body.Errors
+	}
+	return e
+}
+
+// baseURL is where a repository's API is.
+func baseURL(repo *remote.Repository) string {
+	scheme := "https"
+	if repo.PlainHTTP {
+		scheme = "http"
+	}
+	return scheme + "://" + repo.Reference.Host() + "/v2/" + repo.Reference.Repository
+}
+
+// spanReader reads a part of a blob, and goes on where it was when a connection breaks.
+type spanReader struct {
+	ctx   context.Context
+	open  func(ctx context.Context, s span) (io.ReadCloser, span, error)
+	span  // what is still to be read
+	body  io.ReadCloser
+	stop  context.CancelFunc // of the request
+	stall *time.Timer
+	tries int // since bytes last came
+}
+
+func (r *spanReader) Read(p []byte) (int, error) {
+	for {
+		if r.from >= r.to {
+			return 0, io.EOF
+		}
+		if r.body == nil {
+			if err := r.connect(); err != nil {
+				return 0, err
+			}
+		}
+		n, err := r.body.Read(p[:min(int64(len(p)), r.to-r.from)])
+		r.from += int64(n)
+		if n > 0 {
+			r.tries = 0
+			r.stall.Reset(stallTime)
+			return n, nil
+		}
+		if err == nil {
+			continue
+		}
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		r.disconnect()
+		if err := r.again(err); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// again waits before the next try, or gives up.
+func (r *spanReader) again(err error) error {
+	if cause := context.Cause(r.ctx); cause != nil {
+		return cause
+	}
+	if r.tries++; r.tries >= maxTries {
+		return fmt.Errorf("the connection broke %d times: %w", r.tries, err)
+	}
+	return sleep(r.ctx, backoff(r.tries-1))
+}
+
+func (r *spanReader) connect() error {
+	for {
+		ctx, cancel := context.WithCancel(r.ctx)
+		stall := time.AfterFunc(stallTime, cancel)
+		body, got, err := r.open(ctx, r.span)
+		if err == nil && got.from < r.from {
+			// The registry knows no ranges: what is here already comes once more.
+			_, err = io.CopyN(io.Discard, body, r.from-got.from)
+		}
+		if err == nil {
+			r.body, r.stop, r.stall = body, cancel, stall
+			return nil
+		}
+		if body != nil {
+			_ = body.Close()
+		}
+		stall.Stop()
+		cancel()
+		// A request that failed has been tried again already: what is left is a connection that says nothing.
+		if r.ctx.Err() == nil && !errors.Is(err, context.Canceled) {
+			return err
+		}
+		if err := r.again(err); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *spanReader) disconnect() {
+	if r.body != nil {
+		r.stall.Stop()
+		r.stop()
+		_ = r.body.Close()
+		r.body = nil
+	}
+}
+
+func (r *spanReader) Close() error {
+	r.disconnect()
+	return nil
+}
+
+// openBlob streams a blob from an offset on. The content is not verified.
+func (c *Client) openBlob(ctx context.Context, repo *remote.Repository, desc ocispec.Descriptor, from int64) io.ReadCloser {
+	open := func(ctx context.Context, s span) (io.ReadCloser, span, error) { return c.openSpan(ctx, repo, desc, s) }
+	whole := &spanReader{ctx: ctx, open: open, span: span{from, desc.Size}}
+	if desc.Size-from < minRanges {
+		return whole
+	}
+	return &rangesReader{whole: whole}
+}
+
+// short is a digest as people compare them.
+func short(d string) string {
+	_, hex, _ := strings.Cut(d, ":")
+	return hex[:min(12, len(hex))]
+}

@@ -1,0 +1,386 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+	"oras.land/oras-go/v2/errdef"
+	"oras.land/oras-go/v2/registry/remote"
+
+	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/store"
+)
+
+// Local is the store that images are pulled into and pushed from.
+type Local struct {
+	Store  *store.Store
+	Layers *layer.Layers
+	Images *image.Images
+}
+
+// PullOptions say what to pull. The zero value pulls the image for this host.
+type PullOptions struct {
+	// Platforms to pull of an image that has several; none means this host's.
+	Platforms []ocispec.Platform
+	// AllPlatforms pulls every one, and what else the index has.
+	AllPlatforms bool
+	// Unpack makes the trees of the layers while they arrive: a process is about to run.
+	Unpack bool
+	// Progress is told what happens to each layer; nil for nobody.
+	Progress Progress
+}
+
+// Pulled is what a pull came to.
+type Pulled struct {
+	Image *image.Image
+	// Root is what the name stands for at the registry: a manifest or an index.
+	Root ocispec.Descriptor
+	// Fresh is false where everything was there.
+	Fresh bool
+}
+
+// parallelLayers is how many layers of an image come at once.
+const parallelLayers = 4
+
+// Pull gets an image by its tag or digest and gives it that name. What arrived of a pull that failed is kept for the next.
+// The caller holds store.Use.
+func (c *Client) Pull(ctx context.Context, local *Local, name reference.Named, o PullOptions) (*Pulled, error) {
+	places, err := endpoints(name)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, place := range places {
+		got, err := c.pullFrom(ctx, local, name, place, o)
+		if err == nil {
+			return got, nil
+		}
+		err = explain(reference.FamiliarString(place.name), err)
+		if ctx.Err() != nil || isLocal(err) {
+			return nil, err
+		}
+		errs = append(errs, err)
+	}
+	// What the registry itself says counts; a mirror that does not have an image is no news.
+	return nil, errs[len(errs)-1]
+}
+
+func (c *Client) pullFrom(ctx context.Context, local *Local, name reference.Named, place endpoint, o PullOptions) (*Pulled, error) {
+	repo, err := c.repository(ctx, place.name)
+	if err != nil {
+		return nil, err
+	}
+	root, err := fetchManifest(ctx, repo, refOf(place.name))
+	if err != nil {
+		return nil, err
+	}
+	p := &puller{c: c, local: local, repo: repo, origin: name.Name(), o: o}
+	p.progress = o.Progress
+	if p.progress == nil {
+		p.progress = func(Event) {}
+	}
+	if err := p.pull(ctx, root); err != nil {
+		return nil, err
+	}
+	before, beforeErr := local.Images.Root(ctx, name.String())
+	img, err := local.Images.Keep(ctx, root.desc, keptNames(name, root.desc.Digest)...)
+	if err != nil {
+		return nil, err
+	}
+	return &Pulled{Image: img, Root: root.desc, Fresh: p.fresh || beforeErr != nil || before.Digest != root.desc.Digest}, nil
+}
+
+// keptNames are the names that a pulled or pushed image has: its tag, and its digest.
+func keptNames(name reference.Named, d digest.Digest) []string {
+	var names []string
+	if _, ok := name.(reference.Digested); !ok {
+		names = append(names, reference.TagNameOnly(name).String())
+	}
+	return append(names, reference.TrimNamed(name).String()+"@"+d.String())
+}
+
+// puller is one pull under way.
+type puller struct {
+	c        *Client
+	local    *Local
+	repo     *remote.Repository
+	origin   string // the repository's full name, as users know it
+	o        PullOptions
+	progress Progress
+
+	mu    sync.Mutex
+	fresh bool
+}
+
+func (p *puller) pull(ctx context.Context, root *manifest) error {
+	if !image.IsIndex(root.desc.MediaType) {
+		return p.image(ctx, root)
+	}
+	children, err := p.choose(root)
+	if err != nil {
+		return err
+	}
+	for _, d := range children {
+		m, err := p.manifest(ctx, d)
+		if err != nil {
+			return err
+		}
+		if image.IsIndex(m.desc.MediaType) {
+			return fmt.Errorf("index %s has an index in it, %s: pull that by its digest", root.desc.Digest, d.Digest)
+		}
+		if err := p.image(ctx, m); err != nil {
+			return err
+		}
+	}
+	return p.write(root)
+}
+
+// manifest gets one manifest of an index, from the store if it is there.
+func (p *puller) manifest(ctx context.Context, d ocispec.Descriptor) (*manifest, error) {
+	if raw, err := p.local.Store.ReadBlob(d.Digest); err == nil {
+		return &manifest{d, raw}, nil
+	}
+	return fetchManifest(ctx, p.repo, d.Digest.String())
+}
+
+// choose picks what is pulled of an index.
+func (p *puller) choose(root *manifest) ([]ocispec.Descriptor, error) {
+	c, err := root.parse()
+	if err != nil {
+		return nil, err
+	}
+	if p.o.AllPlatforms {
+		return c.Manifests, nil
+	}
+	if len(p.o.Platforms) == 0 {
+		if d, ok := image.Choose(c.Manifests, nil); ok {
+			return []ocispec.Descriptor{d}, nil
+		}
+		// An index of one image that does not say what it is for.
+		if len(c.Manifests) == 1 && c.Manifests[0].Platform == nil {
+			return c.Manifests, nil
+		}
+		return nil, noPlatform(platforms.DefaultSpec(), c.Manifests)
+	}
+	var chosen []ocispec.Descriptor
+	for _, want := range p.o.Platforms {
+		d, ok := image.Choose(c.Manifests, &want)
+		if !ok {
+			return nil, noPlatform(want, c.Manifests)
+		}
+		if !slices.ContainsFunc(chosen, func(o ocispec.Descriptor) bool { return o.Digest == d.Digest }) {
+			chosen = append(chosen, d)
+		}
+	}
+	return chosen, nil
+}
+
+func noPlatform(want ocispec.Platform, list []ocispec.Descriptor) error {
+	var have []string
+	for _, d := range list {
+		if d.Platform != nil && !image.IsAttestation(d) {
+			have = append(have, platforms.Format(*d.Platform))
+		}
+	}
+	return fmt.Errorf("no matching manifest for %s in the manifest list entries: it has %v", platforms.Format(want), have)
+}
+
+// image gets what a manifest describes, and the manifest last: who sees it in the store knows the rest is there.
+func (p *puller) image(ctx context.Context, m *manifest) error {
+	c, err := m.parse()
+	if err != nil {
+		return err
+	}
+	if !image.IsImageConfig(c.Config.MediaType) {
+		return p.artifact(ctx, m, c)
+	}
+	for _, l := range c.Layers {
+		if !layerTypes[l.MediaType] && !isForeign(l.MediaType) {
+			return fmt.Errorf("layer %s is of the unknown type %q", l.Digest, l.MediaType)
+		}
+	}
+	config, err := p.config(ctx, c.Config)
+	if err != nil {
+		return err
+	}
+	ids, err := diffIDs(config)
+	if err != nil {
+		return err
+	}
+	if len(ids) != len(c.Layers) {
+		return fmt.Errorf("manifest %s has %d layers, its config %d", m.desc.Digest, len(c.Layers), len(ids))
+	}
+	if err := p.allLayers(ctx, c.Layers, ids); err != nil {
+		return err
+	}
+	if _, err := p.local.Store.WriteBlob(config); err != nil {
+		return err
+	}
+	return p.write(m)
+}
+
+func (p *puller) config(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+	if err := checkDescriptor(d); err != nil {
+		return nil, err
+	}
+	if raw, err := p.local.Store.ReadBlob(d.Digest); err == nil {
+		return raw, nil
+	}
+	return p.c.fetchSmall(ctx, p.repo, d)
+}
+
+func (p *puller) write(m *manifest) error {
+	if _, err := p.local.Store.StatBlob(m.desc.Digest); err != nil {
+		p.fresh = true
+	}
+	_, err := p.local.Store.WriteBlob(m.raw)
+	return err
+}
+
+// artifact gets a manifest that is no image's but belongs to one: an attestation in an index that is pulled as a whole.
+func (p *puller) artifact(ctx context.Context, m *manifest, c *content) error {
+	if !p.o.AllPlatforms {
+		return fmt.Errorf("it is no image but a %s; mica copy takes it", c.Config.MediaType)
+	}
+	for _, d := range append([]ocispec.Descriptor{c.Config}, c.Layers...) {
+		if _, err := p.local.Store.StatBlob(d.Digest); err == nil {
+			continue
+		}
+		raw, err := p.c.fetchSmall(ctx, p.repo, d)
+		if err != nil {
+			return err
+		}
+		if _, err := p.local.Store.WriteBlob(raw); err != nil {
+			return err
+		}
+	}
+	return p.write(m)
+}
+
+func (p *puller) allLayers(ctx context.Context, list []ocispec.Descriptor, ids []digest.Digest) error {
+	for _, d := range list {
+		p.progress(Event{Layer: d.Digest, State: Waiting, Total: d.Size})
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallelLayers)
+	seen := map[digest.Digest]bool{}
+	for i, d := range list {
+		if seen[ids[i]] {
+			p.progress(Event{Layer: d.Digest, State: Exists, Total: d.Size})
+			continue
+		}
+		seen[ids[i]] = true
+		g.Go(func() error {
+			if err := p.layer(ctx, d, ids[i]); err != nil {
+				return fmt.Errorf("layer %s: %w", short(d.Digest.String()), err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// layer gets one layer, unless it is there.
+func (p *puller) layer(ctx context.Context, d ocispec.Descriptor, id digest.Digest) error {
+	if l, err := p.local.Layers.Get(id); err == nil && l.Present() {
+		p.progress(Event{Layer: d.Digest, State: Exists, Total: d.Size})
+		return p.remember(id, d)
+	}
+	p.setFresh()
+	for try := 0; ; try++ {
+		err := p.download(ctx, d, id)
+		switch {
+		case errors.Is(err, store.ErrExists):
+			if l, err := p.local.Layers.Get(id); err == nil && l.Present() {
+				p.progress(Event{Layer: d.Digest, State: Exists, Total: d.Size})
+				return p.remember(id, d)
+			}
+		case err == nil:
+			p.progress(Event{Layer: d.Digest, State: Done, Total: d.Size})
+			return p.remember(id, d)
+		case !errors.Is(err, store.ErrDamaged):
+			if isForeign(d.MediaType) && isMissing(err) {
+				err = fmt.Errorf("it is a foreign layer, which the registry does not have (%s); mica does not fetch it from elsewhere", d.MediaType)
+			}
+			return err
+		}
+		if try > 0 {
+			return err
+		}
+		// It may have been damaged on its way: once more, from the start.
+		p.progress(Event{Layer: d.Digest, State: Retrying, Total: d.Size})
+	}
+}
+
+// diffIDs are the identities of an image's layers, by its config.
+func diffIDs(config []byte) ([]digest.Digest, error) {
+	var c struct {
+		RootFS ocispec.RootFS `json:"rootfs"`
+	}
+	if err := json.Unmarshal(config, &c); err != nil {
+		return nil, fmt.Errorf("image config: %w", err)
+	}
+	for _, id := range c.RootFS.DiffIDs {
+		if err := checkDescriptor(ocispec.Descriptor{Digest: id}); err != nil {
+			return nil, fmt.Errorf("image config: %w", err)
+		}
+	}
+	return c.RootFS.DiffIDs, nil
+}
+
+// isMissing reports whether a registry does not have a blob.
+func isMissing(err error) bool { return errors.Is(err, errdef.ErrNotFound) }
+
+func (p *puller) setFresh() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fresh = true
+}
+
+// remember notes where the layer's blob may be had, so that a push need not send it.
+func (p *puller) remember(id digest.Digest, d ocispec.Descriptor) error {
+	return p.local.Layers.AddSource(id, layer.Source{Pack: d, Repositories: []string{p.origin}})
+}
+
+// download reads a layer into the store in one pass: blob, identity, table of contents and, if asked for, tree.
+func (p *puller) download(ctx context.Context, d ocispec.Descriptor, id digest.Digest) (err error) {
+	if f, err := p.local.Store.VerifiedBlob(d.Digest); err == nil {
+		// The blob is there, and no layer was made of it.
+		defer func() { _ = f.Close() }()
+		_, _, err := p.local.Layers.IngestFrom(ctx, layer.Incoming{Reader: f, Blob: d.Digest, DiffID: id, Unpack: p.o.Unpack})
+		if !errors.Is(err, store.ErrDamaged) {
+			return err
+		}
+	}
+	part, err := p.local.Store.NewPartial(ctx, d.Digest)
+	if err != nil {
+		return err
+	}
+	if part.Had() > d.Size {
+		return errors.Join(part.Discard(), fmt.Errorf("%w: what had arrived is too long", store.ErrDamaged))
+	}
+	body := p.c.openBlob(ctx, p.repo, d, part.Had())
+	defer func() { _ = body.Close() }()
+	in := &progressReader{parts: []reader{part.Earlier(), body}, event: Event{Layer: d.Digest, State: Downloading, Total: d.Size}, tell: p.progress}
+	_, _, err = p.local.Layers.IngestFrom(ctx, layer.Incoming{
+		Reader: in, Blob: d.Digest, DiffID: id, Into: part.BlobWriter, Unpack: p.o.Unpack,
+	})
+	if err == nil {
+		return part.Close()
+	}
+	if errors.Is(err, store.ErrDamaged) || isLocal(err) || in.read == d.Size {
+		// A disk that is full is not filled further.
+		return errors.Join(err, part.Discard())
+	}
+	return errors.Join(err, part.Close())
+}

@@ -1,0 +1,327 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+	"oras.land/oras-go/v2/registry/remote"
+
+	"github.com/micabuild/mica/internal/compression"
+	"github.com/micabuild/mica/internal/image"
+)
+
+// PushOptions say how to push. The zero value sends what is packed as it is, and compresses the rest with gzip.
+type PushOptions struct {
+	// Compression of layers that are not compressed yet: Gzip where "".
+	Compression compression.Algorithm
+	Level       int // 0: the algorithm's default
+	// Force compresses layers that are compressed already, too.
+	Force bool
+	// Platform picks one image of several; nil for all that are there.
+	Platform *ocispec.Platform
+	Progress Progress
+}
+
+// Pushed is what the registry has now.
+type Pushed struct {
+	Root ocispec.Descriptor
+	// Reduced is the index that the name stands for where not all of it could be pushed; else its digest is "".
+	Reduced ocispec.Descriptor
+}
+
+// Push sends an image under its name to its registry. root is what the name stands for: a manifest or an index. Digests
+// stay what they were, except that plain layers are compressed on their way. The caller holds store.Use.
+func (c *Client) Push(ctx context.Context, local *Local, name reference.Named, root ocispec.Descriptor, o PushOptions) (*Pushed, error) {
+	to, err := home(name)
+	if err != nil {
+		return nil, err
+	}
+	if o.Compression == "" {
+		o.Compression = compression.Gzip
+	}
+	if err := compression.CheckLevel(o.Compression, o.Level); err != nil {
+		return nil, err
+	}
+	p := &pusher{c: c, local: local, name: name, o: o, progress: o.Progress, blobs: map[digest.Digest]*sync.Mutex{}}
+	if p.progress == nil {
+		p.progress = func(Event) {}
+	}
+	p.slots = make(chan struct{}, parallelLayers)
+	got, err := p.push(ctx, to, root)
+	return got, explain(reference.FamiliarString(to), err)
+}
+
+// pusher is one push under way.
+type pusher struct {
+	c        *Client
+	local    *Local
+	repo     *remote.Repository
+	name     reference.Named
+	o        PushOptions
+	progress Progress
+	slots    chan struct{}
+
+	mu    sync.Mutex
+	blobs map[digest.Digest]*sync.Mutex // by layer: images of one index share some
+}
+
+func (p *pusher) push(ctx context.Context, to reference.Named, root ocispec.Descriptor) (*Pushed, error) {
+	var err error
+	if p.repo, err = p.c.repository(ctx, to); err != nil {
+		return nil, err
+	}
+	done := &Pushed{}
+	var m *manifest
+	if image.IsIndex(root.MediaType) && p.o.Platform == nil {
+		m, err = p.index(ctx, root)
+		if err == nil && m.desc.Digest != root.Digest {
+			done.Reduced = root
+		}
+	} else {
+		m, err = p.single(ctx, root)
+	}
+	if err != nil {
+		return nil, err
+	}
+	done.Root = m.desc
+	if err := p.pushManifest(ctx, m, refOf(to)); err != nil {
+		return nil, err
+	}
+	// What the registry has now has a name by its digest here, too.
+	if _, err := p.local.Store.WriteBlob(m.raw); err != nil {
+		return nil, err
+	}
+	_, err = p.local.Images.Keep(ctx, m.desc, reference.TrimNamed(p.name).String()+"@"+m.desc.Digest.String())
+	return done, err
+}
+
+// single pushes one image and returns its manifest, which is not pushed yet.
+func (p *pusher) single(ctx context.Context, root ocispec.Descriptor) (*manifest, error) {
+	if image.IsIndex(root.MediaType) {
+		index, err := p.local.Images.Index(root)
+		if err != nil {
+			return nil, err
+		}
+		d, ok := image.Choose(index.Manifests, p.o.Platform)
+		if !ok {
+			return nil, noPlatform(*p.o.Platform, index.Manifests)
+		}
+		root = d
+	}
+	return p.image(ctx, root)
+}
+
+// index pushes the images of an index. Where one is neither here nor at the registry, the rest is pushed: one image by
+// itself, several under an index of their own, as docker push does.
+func (p *pusher) index(ctx context.Context, root ocispec.Descriptor) (*manifest, error) {
+	raw, err := p.local.Store.ReadBlob(root.Digest)
+	if err != nil {
+		return nil, err
+	}
+	var index ocispec.Index
+	if err := json.Unmarshal(raw, &index); err != nil {
+		return nil, fmt.Errorf("index %s: %w", root.Digest, err)
+	}
+	var children []*manifest
+	var kept []ocispec.Descriptor
+	changed := false
+	for _, d := range index.Manifests {
+		if _, err := p.local.Store.StatBlob(d.Digest); err != nil {
+			there, err := p.repo.Manifests().Exists(ctx, d)
+			if err != nil {
+				return nil, err
+			}
+			if there {
+				kept = append(kept, d)
+			} else {
+				changed = true
+			}
+			continue
+		}
+		m, err := p.image(ctx, d)
+		if err != nil {
+			return nil, err
+		}
+		if m.desc.Digest != d.Digest {
+			changed = true
+		}
+		d.Digest, d.Size, d.MediaType = m.desc.Digest, m.desc.Size, m.desc.MediaType
+		kept, children = append(kept, d), append(children, m)
+	}
+	if !changed {
+		return &manifest{root, raw}, p.pushChildren(ctx, children)
+	}
+	if len(kept) == 1 && len(children) == 1 {
+		return children[0], nil
+	}
+	if len(children) == 0 {
+		return nil, fmt.Errorf("index %s: none of its images is in the store", root.Digest)
+	}
+	index.Manifests = slices.DeleteFunc(kept, func(d ocispec.Descriptor) bool { return orphaned(d, kept) })
+	if raw, err = json.Marshal(index); err != nil {
+		return nil, err
+	}
+	root.Digest, root.Size = digest.FromBytes(raw), int64(len(raw))
+	return &manifest{root, raw}, p.pushChildren(ctx, children)
+}
+
+// orphaned reports whether a descriptor is an attestation of an image that is not in the list.
+func orphaned(d ocispec.Descriptor, list []ocispec.Descriptor) bool {
+	of, ok := d.Annotations["vnd.docker.reference.digest"]
+	return ok && !slices.ContainsFunc(list, func(o ocispec.Descriptor) bool { return o.Digest.String() == of })
+}
+
+func (p *pusher) pushChildren(ctx context.Context, children []*manifest) error {
+	for _, m := range children {
+		if err := p.pushManifest(ctx, m, m.desc.Digest.String()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pushManifest sends a manifest, unless the registry has it under this reference.
+func (p *pusher) pushManifest(ctx context.Context, m *manifest, ref string) error {
+	if d, err := p.repo.Manifests().Resolve(ctx, ref); err == nil && d.Digest == m.desc.Digest {
+		return nil
+	}
+	return p.repo.Manifests().PushReference(ctx, m.desc, bytes.NewReader(m.raw), ref)
+}
+
+// image sends what a manifest describes, and returns the manifest to send.
+func (p *pusher) image(ctx context.Context, target ocispec.Descriptor) (*manifest, error) {
+	raw, err := p.local.Store.ReadBlob(target.Digest)
+	if err != nil {
+		return nil, err
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return nil, fmt.Errorf("manifest %s: %w", target.Digest, err)
+	}
+	config, err := p.local.Store.ReadBlob(m.Config.Digest)
+	if err != nil {
+		return nil, err
+	}
+	var ids []digest.Digest
+	if image.IsImageConfig(m.Config.MediaType) {
+		if ids, err = diffIDs(config); err != nil {
+			return nil, err
+		}
+	}
+	if ids == nil {
+		ids = make([]digest.Digest, len(m.Layers)) // no layers of files: blobs that the store has as they are
+	}
+	if len(ids) != len(m.Layers) {
+		return nil, fmt.Errorf("manifest %s has %d layers, its config %d", target.Digest, len(m.Layers), len(ids))
+	}
+	layers, err := p.layers(ctx, m, ids, config)
+	if err != nil {
+		return nil, err
+	}
+	if slices.EqualFunc(layers, m.Layers, func(a, b ocispec.Descriptor) bool { return a.Digest == b.Digest }) {
+		return &manifest{target, raw}, nil
+	}
+	m.Layers = layers
+	m.MediaType, m.Versioned = ocispec.MediaTypeImageManifest, specs.Versioned{SchemaVersion: 2}
+	m.Config.MediaType = ocispec.MediaTypeImageConfig
+	if raw, err = json.Marshal(m); err != nil {
+		return nil, err
+	}
+	return &manifest{ocispec.Descriptor{MediaType: m.MediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}, raw}, nil
+}
+
+// layers sends layers and config, in parallel, and returns what the layers are at the registry.
+func (p *pusher) layers(ctx context.Context, m ocispec.Manifest, ids []digest.Digest, config []byte) ([]ocispec.Descriptor, error) {
+	for i, d := range m.Layers {
+		p.progress(Event{Layer: shown(ids[i], d), State: Waiting})
+	}
+	layers := slices.Clone(m.Layers)
+	g, ctx := errgroup.WithContext(ctx)
+	for i, d := range m.Layers {
+		g.Go(func() error {
+			l := &pushedLayer{p: p, id: ids[i], desc: d, shown: shown(ids[i], d)}
+			got, err := l.push(ctx)
+			if err != nil {
+				return fmt.Errorf("layer %s: %w", short(l.shown.String()), err)
+			}
+			layers[i].MediaType, layers[i].Digest, layers[i].Size = got.MediaType, got.Digest, got.Size
+			return nil
+		})
+	}
+	g.Go(func() error { return p.config(ctx, m.Config, config) })
+	return layers, g.Wait()
+}
+
+// shown is what the progress calls a layer: docker shows the first digits of the DiffID.
+func shown(id digest.Digest, d ocispec.Descriptor) digest.Digest {
+	if id == "" {
+		return d.Digest
+	}
+	return id
+}
+
+func (p *pusher) config(ctx context.Context, d ocispec.Descriptor, config []byte) error {
+	there, err := p.repo.Blobs().Exists(ctx, d)
+	if err != nil || there {
+		return err
+	}
+	return p.c.pushBlob(ctx, p.repo, d, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(config)), nil })
+}
+
+// lockLayer keeps two images of one index from sending the same layer twice.
+func (p *pusher) lockLayer(id digest.Digest) func() {
+	p.mu.Lock()
+	l, ok := p.blobs[id]
+	if !ok {
+		l = &sync.Mutex{}
+		p.blobs[id] = l
+	}
+	p.mu.Unlock()
+	l.Lock()
+	return l.Unlock
+}
+
+// mountable are the repositories of this registry, as it calls them, that are known to have a blob.
+func (p *pusher) mountable(repositories []string) []string {
+	var list []string
+	for _, r := range repositories {
+		named, err := reference.ParseNormalizedNamed(r)
+		if err != nil {
+			continue
+		}
+		at, err := home(named)
+		if err != nil || reference.Domain(at) != p.repo.Reference.Registry || reference.Path(at) == p.repo.Reference.Repository {
+			continue
+		}
+		list = append(list, reference.Path(at))
+	}
+	return list
+}
+
+// errNotMounted: the registry would take the blob, but not from there.
+var errNotMounted = errors.New("not mounted")
+
+// mount asks the registry to take a blob from another of its repositories.
+func (p *pusher) mount(ctx context.Context, d ocispec.Descriptor, from string) bool {
+	err := p.repo.Blobs().(interface {
+		Mount(context.Context, ocispec.Descriptor, string, func() (io.ReadCloser, error)) error
+	}).Mount(ctx, d, from, func() (io.ReadCloser, error) { return nil, errNotMounted })
+	return err == nil
+}
+
+// isCompressed reports whether a layer's media type is that of a compressed one.
+func isCompressed(mediaType string) bool {
+	return strings.HasSuffix(mediaType, "gzip") || strings.HasSuffix(mediaType, "zstd")
+}

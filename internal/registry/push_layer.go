@@ -1,0 +1,212 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/compression"
+	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/store"
+)
+
+// pushedLayer is one layer on its way to the registry.
+type pushedLayer struct {
+	p     *pusher
+	id    digest.Digest      // "" for a blob that is no layer of files
+	desc  ocispec.Descriptor // what the manifest says
+	shown digest.Digest
+}
+
+// push sees that the registry has the layer, and says as what.
+func (l *pushedLayer) push(ctx context.Context) (ocispec.Descriptor, error) {
+	defer l.p.lockLayer(l.shown)()
+	select {
+	case l.p.slots <- struct{}{}:
+		defer func() { <-l.p.slots }()
+	case <-ctx.Done():
+		return l.desc, context.Cause(ctx)
+	}
+	if l.staysAsItIs() {
+		return l.desc, l.exact(ctx)
+	}
+	if l.p.o.Compression == compression.None {
+		plain := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: l.id, Size: l.desc.Size}
+		got, err := l.p.local.Layers.Get(l.id)
+		if err != nil {
+			return plain, err
+		}
+		plain.Size = got.TarSize
+		return plain, l.known(ctx, plain, l.repositories(plain.Digest), func() (io.ReadCloser, error) {
+			return l.p.local.Layers.OpenTar(ctx, l.id)
+		})
+	}
+	recipe := compression.Recipe(l.p.o.Compression, l.p.o.Level)
+	for _, s := range l.p.local.Layers.Sources(l.id) {
+		if s.Recipe != recipe {
+			continue
+		}
+		there, err := l.there(ctx, s.Pack, s.Repositories)
+		if err != nil || there {
+			return s.Pack, err
+		}
+	}
+	return l.compress(ctx, recipe)
+}
+
+// staysAsItIs: what is compressed is sent as it is, unless the user wants another compression.
+func (l *pushedLayer) staysAsItIs() bool {
+	if l.id == "" || isForeign(l.desc.MediaType) {
+		return true
+	}
+	return isCompressed(l.desc.MediaType) && !l.p.o.Force
+}
+
+// repositories are those that are known to have a blob of the layer.
+func (l *pushedLayer) repositories(d digest.Digest) []string {
+	if l.id == "" {
+		return nil
+	}
+	for _, s := range l.p.local.Layers.Sources(l.id) {
+		if s.Pack.Digest == d {
+			return s.Repositories
+		}
+	}
+	return nil
+}
+
+// exact sends the very blob that the manifest names: from the store, or else from where it was pulled.
+func (l *pushedLayer) exact(ctx context.Context) error {
+	from := l.repositories(l.desc.Digest)
+	return l.known(ctx, l.desc, from, func() (io.ReadCloser, error) {
+		r, err := l.p.local.Layers.OpenPack(ctx, l.desc)
+		if err == nil || !errors.Is(err, store.ErrNotFound) {
+			return r, err
+		}
+		for _, name := range from {
+			r, err := l.p.c.openElsewhere(ctx, name, l.desc)
+			if err == nil {
+				return r, nil
+			}
+		}
+		return nil, fmt.Errorf("its blob %s is not in the store; push with --force-compression to make another", short(l.desc.Digest.String()))
+	})
+}
+
+// openElsewhere reads a blob from another repository.
+func (c *Client) openElsewhere(ctx context.Context, name string, d ocispec.Descriptor) (io.ReadCloser, error) {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return nil, err
+	}
+	at, err := home(named)
+	if err != nil {
+		return nil, err
+	}
+	repo, err := c.repository(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	return repo.Blobs().Fetch(ctx, d)
+}
+
+// there reports whether the registry has a blob, or takes it from another of its repositories.
+func (l *pushedLayer) there(ctx context.Context, d ocispec.Descriptor, repositories []string) (bool, error) {
+	exists, err := l.p.repo.Blobs().Exists(ctx, d)
+	if err != nil {
+		return false, err
+	}
+	if exists {
+		l.tell(Event{State: Exists})
+		return true, l.remember(d, "")
+	}
+	for _, from := range l.p.mountable(repositories) {
+		if l.p.mount(ctx, d, from) {
+			l.tell(Event{State: Mounted, From: from})
+			return true, l.remember(d, "")
+		}
+	}
+	return false, nil
+}
+
+// known sends a blob whose digest is known, unless the registry has it.
+func (l *pushedLayer) known(ctx context.Context, d ocispec.Descriptor, from []string, open func() (io.ReadCloser, error)) error {
+	there, err := l.there(ctx, d, from)
+	if err != nil || there {
+		return err
+	}
+	err = l.p.c.pushBlob(ctx, l.p.repo, d, func() (io.ReadCloser, error) {
+		r, err := open()
+		if err != nil {
+			return nil, err
+		}
+		return struct {
+			io.Reader
+			io.Closer
+		}{&progressReader{parts: []reader{r}, event: Event{Layer: l.shown, State: Uploading, Total: d.Size}, tell: l.p.progress}, r}, nil
+	})
+	if err != nil {
+		return err
+	}
+	l.tell(Event{State: Done})
+	return l.remember(d, "")
+}
+
+// compress sends the layer's tar, compressed on its way.
+func (l *pushedLayer) compress(ctx context.Context, recipe string) (ocispec.Descriptor, error) {
+	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip}
+	if l.p.o.Compression == compression.Zstd {
+		desc.MediaType = ocispec.MediaTypeImageLayerZstd
+	}
+	err := l.p.c.tryUpload(ctx, func() error {
+		u, err := l.p.c.beginUpload(ctx, l.p.repo)
+		if err != nil {
+			return err
+		}
+		desc.Digest, desc.Size, err = u.stream(ctx, func(w io.Writer) error { return l.write(ctx, w) })
+		return err
+	})
+	if err != nil {
+		return desc, err
+	}
+	l.tell(Event{State: Done})
+	return desc, l.remember(desc, recipe)
+}
+
+// write compresses the tar.
+func (l *pushedLayer) write(ctx context.Context, w io.Writer) (err error) {
+	got, err := l.p.local.Layers.Get(l.id)
+	if err != nil {
+		return err
+	}
+	tar, err := l.p.local.Layers.OpenTar(ctx, l.id)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tar.Close()) }()
+	z, err := compression.NewWriter(w, l.p.o.Compression, l.p.o.Level)
+	if err != nil {
+		return err
+	}
+	in := &progressReader{parts: []reader{tar}, event: Event{Layer: l.shown, State: Uploading, Total: got.TarSize}, tell: l.p.progress}
+	_, err = io.CopyBuffer(z, in, make([]byte, 256<<10))
+	return errors.Join(err, z.Close())
+}
+
+// remember notes that the repository has a blob of the layer.
+func (l *pushedLayer) remember(d ocispec.Descriptor, recipe string) error {
+	if l.id == "" {
+		return nil
+	}
+	return l.p.local.Layers.AddSource(l.id, layer.Source{Pack: d, Recipe: recipe, Repositories: []string{l.p.name.Name()}})
+}
+
+func (l *pushedLayer) tell(e Event) {
+	e.Layer = l.shown
+	l.p.progress(e)
+}
