@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/distribution/reference"
 	"github.com/docker/cli/cli/command/formatter"
 	imagetypes "github.com/moby/moby/api/types/image"
 	"github.com/spf13/cobra"
@@ -79,7 +80,8 @@ func runImages(ctx context.Context, app *App, f *imagesFlags) error {
 	return errors.Join(formatter.ImageWrite(out, summaries(shown)), err)
 }
 
-// summaries are images as Docker's formatter takes them: one per name, so that their order is ours.
+// summaries are images as Docker's formatter takes them: one per row, so that their order is ours. A repository of which
+// only a digest is left has a row without a tag.
 func summaries(images []*image.Image) []imagetypes.Summary {
 	var list []imagetypes.Summary
 	for _, img := range images {
@@ -87,14 +89,38 @@ func summaries(images []*image.Image) []imagetypes.Summary {
 			ID: img.ID.String(), Created: img.Created().Unix(), Size: img.Size, Labels: img.Config.Config.Labels,
 			Containers: -1, SharedSize: -1,
 		}
+		tagged := map[string]bool{}
 		for _, n := range img.Names {
 			named := s
 			named.RepoTags = []string{n}
+			repository := repositoryName(n)
+			tagged[repository] = true
+			for _, d := range img.Digests {
+				if repositoryName(d) == repository {
+					named.RepoDigests = append(named.RepoDigests, d)
+				}
+			}
 			list = append(list, named)
 		}
-		if len(img.Names) == 0 {
+		for _, d := range img.Digests {
+			if repository := repositoryName(d); !tagged[repository] {
+				tagged[repository] = true
+				named := s
+				named.RepoDigests = []string{d}
+				list = append(list, named)
+			}
+		}
+		if len(tagged) == 0 {
 			list = append(list, s)
 		}
 	}
 	return list
+}
+
+func repositoryName(ref string) string {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return ref
+	}
+	return named.Name()
 }

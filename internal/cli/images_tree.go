@@ -8,6 +8,7 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/docker/cli/cli/command/formatter/tabwriter"
 	"github.com/docker/go-units"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/image"
 )
@@ -31,15 +32,56 @@ func printTree(ctx context.Context, app *App, images []*image.Image, noTrunc boo
 		for _, n := range names {
 			fmt.Fprintf(w, "%s\t%s\t%s\t\n", n, id, units.HumanSizeWithPrecision(float64(img.Size), 3))
 		}
-		fmt.Fprintf(w, "└─ %s\t\t\t\n", platforms.Format(img.Config.Platform))
-		if err := printLayers(ctx, app, w, img, noTrunc); err != nil {
+		if err := printPlatforms(ctx, app, w, img, noTrunc); err != nil {
 			return err
 		}
 	}
 	return w.Flush()
 }
 
-func printLayers(ctx context.Context, app *App, w *tabwriter.Writer, img *image.Image, noTrunc bool) error {
+// printPlatforms shows the platforms of an image: its own, or those of the index that its name stands for. Those that are
+// not in the store have no ID.
+func printPlatforms(ctx context.Context, app *App, w *tabwriter.Writer, img *image.Image, noTrunc bool) error {
+	parts := []image.Part{{Image: img}}
+	if image.IsIndex(img.Root.MediaType) {
+		var err error
+		if parts, err = app.Images.Parts(img.Root); err != nil {
+			return err
+		}
+	}
+	for i, p := range parts {
+		branch, trunk := "├─", "│  "
+		if i == len(parts)-1 {
+			branch, trunk = "└─", "   "
+		}
+		switch {
+		case len(parts) == 1:
+			fmt.Fprintf(w, "%s %s\t\t\t\n", branch, platforms.Format(img.Config.Platform))
+		case p.Image == nil:
+			fmt.Fprintf(w, "%s %s\t\t\tnot pulled\n", branch, platformName(p.Descriptor.Platform))
+			continue
+		default:
+			id := p.Image.ShortID()
+			if noTrunc {
+				id = p.Image.ID.String()
+			}
+			fmt.Fprintf(w, "%s %s\t%s\t%s\t\n", branch, platformName(p.Descriptor.Platform), id, units.HumanSizeWithPrecision(float64(p.Image.Size), 3))
+		}
+		if err := printLayers(ctx, app, w, p.Image, trunk, noTrunc); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func platformName(p *ocispec.Platform) string {
+	if p == nil {
+		return "unknown"
+	}
+	return platforms.Format(*p)
+}
+
+func printLayers(ctx context.Context, app *App, w *tabwriter.Writer, img *image.Image, trunk string, noTrunc bool) error {
 	history, err := app.Images.History(ctx, img)
 	if err != nil {
 		return err
@@ -69,7 +111,7 @@ func printLayers(ctx context.Context, app *App, w *tabwriter.Writer, img *image.
 		} else {
 			made = ellipsis(made, 60)
 		}
-		fmt.Fprintf(w, "   %s layer\t%s\t%s\t%s\n", branch, id, units.HumanSizeWithPrecision(float64(l.Size), 3), made)
+		fmt.Fprintf(w, "%s%s layer\t%s\t%s\t%s\n", trunk, branch, id, units.HumanSizeWithPrecision(float64(l.Size), 3), made)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/docker/cli/templates"
 	imagetypes "github.com/moby/moby/api/types/image"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/image"
@@ -25,25 +26,59 @@ func newImageInspectCommand(app *App) *cobra.Command {
 }
 
 func inspectCommand(app *App, use, short, noun string) *cobra.Command {
-	var format, kind string
+	var format, kind, platform string
+	var remote bool
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: requireArgs(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if kind != "" && kind != "image" {
 				return fmt.Errorf("%q is not a valid value for --type: mica has images", kind)
 			}
-			return runInspect(cmd.Context(), app, format, noun, args)
+			find, err := inspector(cmd.Context(), app, remote, platform)
+			if err != nil {
+				return err
+			}
+			return runInspect(app, format, noun, args, find)
 		},
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", `Format output: "json" or a Go template`)
+	if noun == "image" {
+		cmd.Flags().BoolVar(&remote, "remote", false, "Inspect what the registry has, without pulling it")
+		cmd.Flags().StringVar(&platform, "platform", "", "Inspect one platform of an image that has several")
+	}
 	if noun == "object" {
 		cmd.Flags().StringVar(&kind, "type", "", "Only inspect objects of the given type: image")
 	}
 	return cmd
 }
 
+// inspector is what looks an image up: in the store, or at its registry.
+func inspector(ctx context.Context, app *App, remote bool, platform string) (func(ref string) (*imagetypes.InspectResponse, error), error) {
+	var want *ocispec.Platform
+	if platform != "" {
+		list, all, err := parsePlatforms([]string{platform})
+		if err != nil || all {
+			return nil, errors.Join(err, fmt.Errorf("invalid platform %q", platform))
+		}
+		want = &list[0]
+	}
+	if remote {
+		return func(ref string) (*imagetypes.InspectResponse, error) { return inspectRemote(ctx, app, ref, want) }, nil
+	}
+	return func(ref string) (*imagetypes.InspectResponse, error) {
+		if err := app.Open(ctx); err != nil {
+			return nil, err
+		}
+		img, err := app.Images.FindFor(ctx, ref, want)
+		if err != nil {
+			return nil, err
+		}
+		return inspectResponse(img), nil
+	}, nil
+}
+
 // runInspect prints what it finds, and then what it did not find.
-func runInspect(ctx context.Context, app *App, format, noun string, refs []string) error {
+func runInspect(app *App, format, noun string, refs []string, find func(ref string) (*imagetypes.InspectResponse, error)) error {
 	var tmpl *template.Template
 	if format != "" && format != "json" {
 		var err error
@@ -51,13 +86,10 @@ func runInspect(ctx context.Context, app *App, format, noun string, refs []strin
 			return &exitError{64, fmt.Errorf("template parsing error: %w", err)}
 		}
 	}
-	if err := app.Open(ctx); err != nil {
-		return err
-	}
 	var found []*imagetypes.InspectResponse
 	var errs []error
 	for _, ref := range refs {
-		img, err := app.Images.Find(ctx, ref)
+		r, err := find(ref)
 		var missing *image.NotFoundError
 		switch {
 		case errors.As(err, &missing):
@@ -65,7 +97,7 @@ func runInspect(ctx context.Context, app *App, format, noun string, refs []strin
 		case err != nil:
 			errs = append(errs, fmt.Errorf("Error: %w", err))
 		default:
-			found = append(found, inspectResponse(img))
+			found = append(found, r)
 		}
 	}
 	if err := printInspect(app, found, format, tmpl); err != nil {
@@ -140,6 +172,7 @@ func inspectResponse(img *image.Image) *imagetypes.InspectResponse {
 		Metadata: imagetypes.Metadata{LastTagTime: img.Tagged},
 	}
 	r.RepoTags = append(r.RepoTags, img.Names...)
+	r.RepoDigests = append(r.RepoDigests, img.Digests...)
 	if c.Created != nil {
 		r.Created = c.Created.Format(time.RFC3339Nano)
 	}

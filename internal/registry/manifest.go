@@ -51,8 +51,8 @@ type manifest struct {
 	raw  []byte
 }
 
-// content is what a manifest or an index may say.
-type content struct {
+// document is what a manifest or an index may say.
+type document struct {
 	MediaType string               `json:"mediaType"`
 	Config    ocispec.Descriptor   `json:"config"`
 	Layers    []ocispec.Descriptor `json:"layers"`
@@ -112,8 +112,8 @@ func (m *manifest) check() error {
 	}
 }
 
-func (m *manifest) parse() (*content, error) {
-	var c content
+func (m *manifest) parse() (*document, error) {
+	var c document
 	if err := json.Unmarshal(m.raw, &c); err != nil {
 		return nil, fmt.Errorf("manifest %s: %w", m.desc.Digest, err)
 	}

@@ -248,7 +248,7 @@ func (p *puller) write(m *manifest) error {
 }
 
 // artifact gets a manifest that is no image's but belongs to one: an attestation in an index that is pulled as a whole.
-func (p *puller) artifact(ctx context.Context, m *manifest, c *content) error {
+func (p *puller) artifact(ctx context.Context, m *manifest, c *document) error {
 	if !p.o.AllPlatforms {
 		return fmt.Errorf("it is no image but a %s; mica copy takes it", c.Config.MediaType)
 	}

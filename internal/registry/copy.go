@@ -1,0 +1,291 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2"
+	"oras.land/oras-go/v2/content"
+	"oras.land/oras-go/v2/errdef"
+	"oras.land/oras-go/v2/registry/remote"
+
+	"github.com/micabuild/mica/internal/image"
+)
+
+// Source is where Copy reads an image from: a repository, or an archive or folder of package transport.
+type Source interface {
+	content.ReadOnlyGraphStorage
+	// Root is the manifest or index to copy.
+	Root(ctx context.Context) (ocispec.Descriptor, error)
+	Close() error
+}
+
+// Destination is where Copy writes an image to. Nothing is seen there before Commit.
+type Destination interface {
+	content.Storage
+	Commit(ctx context.Context, root ocispec.Descriptor) error
+	Close() error
+}
+
+// CopyOptions say what to copy. The zero value copies an image with all of its platforms.
+type CopyOptions struct {
+	// Platform picks one image of several.
+	Platform *ocispec.Platform
+	// Referrers copies what refers to the image, too: signatures, attestations, and what refers to those.
+	Referrers bool
+	Progress  Progress
+}
+
+// Copy copies an image as it is, byte for byte, and returns what was copied. The store is not touched.
+func Copy(ctx context.Context, src Source, dst Destination, o CopyOptions) (ocispec.Descriptor, error) {
+	root, err := src.Root(ctx)
+	if err != nil {
+		return root, err
+	}
+	if o.Platform != nil && image.IsIndex(root.MediaType) {
+		if root, err = onePlatform(ctx, src, root, *o.Platform); err != nil {
+			return root, err
+		}
+	}
+	opts := copyOptions(src, dst, o.Progress)
+	if err := oras.CopyGraph(ctx, src, dst, root, opts); err != nil {
+		return root, copyError(err)
+	}
+	if o.Referrers {
+		if err := copyReferrers(ctx, src, dst, root, opts); err != nil {
+			return root, copyError(err)
+		}
+	}
+	return root, dst.Commit(ctx, root)
+}
+
+func onePlatform(ctx context.Context, src Source, root ocispec.Descriptor, want ocispec.Platform) (ocispec.Descriptor, error) {
+	list, err := content.Successors(ctx, src, root)
+	if err != nil {
+		return root, err
+	}
+	d, ok := image.Choose(list, &want)
+	if !ok {
+		return root, noPlatform(want, list)
+	}
+	return d, nil
+}
+
+func copyOptions(src Source, dst Destination, progress Progress) oras.CopyGraphOptions {
+	opts := oras.CopyGraphOptions{Concurrency: parallelLayers, MaxMetadataBytes: maxManifest}
+	if progress == nil {
+		progress = func(Event) {}
+	}
+	tell := func(s State) func(context.Context, ocispec.Descriptor) error {
+		return func(_ context.Context, d ocispec.Descriptor) error {
+			progress(Event{Layer: d.Digest, State: s, Total: d.Size})
+			return nil
+		}
+	}
+	opts.PreCopy, opts.PostCopy, opts.OnCopySkipped, opts.OnMounted = tell(Downloading), tell(Done), tell(Exists), tell(Mounted)
+	from, ok := src.(*repositorySource)
+	to, both := dst.(*repositoryDestination)
+	if both {
+		to.src = src
+	}
+	if ok && both && from.repo.Reference.Registry == to.repo.Reference.Registry {
+		opts.MountFrom = func(context.Context, ocispec.Descriptor) ([]string, error) {
+			return []string{from.repo.Reference.Repository}, nil
+		}
+		opts.OnMounted = func(_ context.Context, d ocispec.Descriptor) error {
+			progress(Event{Layer: d.Digest, State: Mounted, From: from.repo.Reference.Repository})
+			return nil
+		}
+	}
+	return opts
+}
+
+// copyReferrers copies what refers to an image, or to one of an index's.
+func copyReferrers(ctx context.Context, src Source, dst Destination, root ocispec.Descriptor, opts oras.CopyGraphOptions) error {
+	subjects := []ocispec.Descriptor{root}
+	if image.IsIndex(root.MediaType) {
+		children, err := content.Successors(ctx, src, root)
+		if err != nil {
+			return err
+		}
+		subjects = append(subjects, children...)
+	}
+	for _, s := range subjects {
+		if err := oras.ExtendedCopyGraph(ctx, src, dst, s, oras.ExtendedCopyGraphOptions{CopyGraphOptions: opts}); err != nil {
+			return err
+		}
+		from, ok := src.(*repositorySource)
+		to, both := dst.(*repositoryDestination)
+		if !ok || !both {
+			continue
+		}
+		if err := copyCosign(ctx, from, to, s, opts); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyCosign copies what cosign attaches by the names of tags, which was before registries knew referrers
+// (cosign, specs/SIGNATURE_SPEC.md).
+func copyCosign(ctx context.Context, from *repositorySource, to *repositoryDestination, subject ocispec.Descriptor, opts oras.CopyGraphOptions) error {
+	for _, suffix := range []string{"sig", "att", "sbom"} {
+		tag := strings.Replace(subject.Digest.String(), ":", "-", 1) + "." + suffix
+		d, err := from.repo.Manifests().Resolve(ctx, tag)
+		if errors.Is(err, errdef.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := oras.CopyGraph(ctx, from, to, d, opts); err != nil {
+			return err
+		}
+		if err := to.repo.Tag(ctx, d, tag); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyError takes oras's own words off an error.
+func copyError(err error) error {
+	var c *oras.CopyError
+	if errors.As(err, &c) {
+		return c.Err
+	}
+	return err
+}
+
+// Source opens a repository to copy from, a mirror of it if there is one that answers.
+func (c *Client) Source(ctx context.Context, name reference.Named) (Source, error) {
+	places, err := endpoints(reference.TagNameOnly(name))
+	if err != nil {
+		return nil, err
+	}
+	var last error
+	for _, place := range places {
+		repo, err := c.repository(ctx, place.name)
+		if err != nil {
+			return nil, err
+		}
+		root, err := fetchManifest(ctx, repo, refOf(place.name))
+		if err == nil {
+			return &repositorySource{c, repo, root}, nil
+		}
+		last = explain(reference.FamiliarString(place.name), err)
+	}
+	return nil, last
+}
+
+type repositorySource struct {
+	c    *Client
+	repo *remote.Repository
+	root *manifest
+}
+
+func (s *repositorySource) Root(context.Context) (ocispec.Descriptor, error) { return s.root.desc, nil }
+func (s *repositorySource) Close() error                                     { return nil }
+
+func (s *repositorySource) Exists(ctx context.Context, d ocispec.Descriptor) (bool, error) {
+	return s.repo.Exists(ctx, d)
+}
+
+func (s *repositorySource) Predecessors(ctx context.Context, d ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	return s.repo.Predecessors(ctx, d)
+}
+
+// Fetch gives manifests from memory or the registry, and blobs over as many connections and tries as they need. The
+// content is verified: the read that would end it fails if it is another.
+func (s *repositorySource) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	if d.Digest == s.root.desc.Digest {
+		return io.NopCloser(bytes.NewReader(s.root.raw)), nil
+	}
+	if err := checkDescriptor(d); err != nil {
+		return nil, err
+	}
+	if isManifest(d.MediaType) {
+		m, err := fetchManifest(ctx, s.repo, d.Digest.String())
+		if err != nil {
+			return nil, err
+		}
+		return io.NopCloser(bytes.NewReader(m.raw)), nil
+	}
+	return verified(s.c.openBlob(ctx, s.repo, d, 0), d), nil
+}
+
+// isManifest reports whether a registry keeps this as a manifest, not as a blob.
+func isManifest(mediaType string) bool {
+	return image.IsIndex(mediaType) || image.IsManifest(mediaType)
+}
+
+// verified reads r and fails at its end if it is not what d says.
+func verified(r io.ReadCloser, d ocispec.Descriptor) io.ReadCloser {
+	return &verifiedReader{r, content.NewVerifyReader(r, d)}
+}
+
+type verifiedReader struct {
+	io.Closer
+	v *content.VerifyReader
+}
+
+func (v *verifiedReader) Read(p []byte) (int, error) {
+	n, err := v.v.Read(p)
+	if errors.Is(err, io.EOF) {
+		if bad := v.v.Verify(); bad != nil {
+			return n, fmt.Errorf("the registry sent something else: %w", bad)
+		}
+	}
+	return n, err
+}
+
+// Destination opens a repository to copy to. Its tag moves in Commit.
+func (c *Client) Destination(ctx context.Context, name reference.Named) (Destination, error) {
+	at, err := home(reference.TagNameOnly(name))
+	if err != nil {
+		return nil, err
+	}
+	repo, err := c.repository(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	return &repositoryDestination{c: c, Repository: repo, repo: repo, ref: refOf(at)}, nil
+}
+
+type repositoryDestination struct {
+	*remote.Repository
+	c    *Client
+	repo *remote.Repository
+	ref  string
+	src  Source // where a blob may be read once more
+}
+
+// Push sends a manifest or blob. A blob whose upload broke is read once more.
+func (d *repositoryDestination) Push(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
+	if isManifest(desc.MediaType) || d.src == nil {
+		return d.repo.Push(ctx, desc, r)
+	}
+	first := true
+	return d.c.pushBlob(ctx, d.repo, desc, func() (io.ReadCloser, error) {
+		if first {
+			first = false
+			return io.NopCloser(r), nil
+		}
+		return d.src.Fetch(ctx, desc)
+	})
+}
+
+func (d *repositoryDestination) Commit(ctx context.Context, root ocispec.Descriptor) error {
+	if d.ref == root.Digest.String() {
+		return nil
+	}
+	return explain(d.repo.Reference.Repository+":"+d.ref, d.repo.Tag(ctx, root, d.ref))
+}
+
+func (d *repositoryDestination) Close() error { return nil }
