@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -91,11 +92,13 @@ func (b *bases) keep(ref string, found *base) {
 }
 
 func (b *bases) look(ctx context.Context, ref string, platform *ocispec.Platform, always bool) (*image.Image, error) {
+	var here error
 	if !always {
 		img, err := b.images.FindFor(ctx, ref, platform)
 		if err == nil || !image.IsMissing(err) {
 			return img, err
 		}
+		here = err
 	}
 	name, err := reference.ParseNormalizedNamed(ref)
 	if err == nil {
@@ -104,7 +107,11 @@ func (b *bases) look(ctx context.Context, ref string, platform *ocispec.Platform
 		err = b.pull(ctx, name, platform, p.layer)
 		p.end(err)
 	}
-	if err != nil {
+	var other *image.PlatformError
+	switch {
+	case err != nil && errors.As(here, &other):
+		return nil, fmt.Errorf("failed to resolve source metadata for %s: no match for platform %s in the store, and %w", ref, other.Platform, err)
+	case err != nil:
 		return nil, fmt.Errorf("failed to resolve source metadata for %s: %w", ref, err)
 	}
 	return b.images.FindFor(ctx, ref, platform)

@@ -9,7 +9,7 @@ import (
 )
 
 // common are the commands that `mica --help` shows first.
-var common = []string{"build", "run", "images", "history", "inspect", "tag", "rmi", "save", "load", "import", "export"}
+var common = []string{"build", "run", "images", "history", "inspect", "tag", "rmi", "pull", "push", "copy", "login", "save", "load", "import", "export"}
 
 // useDockersHelp gives every command docker's way of explaining itself.
 func useDockersHelp(root *cobra.Command) {

@@ -28,7 +28,7 @@ func newRootCommand(app *App) *cobra.Command {
 		newRmiCommand(app), newVersionCommand(app), newInfoCommand(app), newRunCommand(app),
 		newSaveCommand(app), newLoadCommand(app), newImportCommand(app), newExportCommand(app),
 		newPullCommand(app), newPushCommand(app), newLoginCommand(app), newLogoutCommand(app), newTagsCommand(app),
-		newCatalogCommand(app), newManifestCommand(app),
+		newCatalogCommand(app), newManifestCommand(app), newCopyCommand(app),
 		group("image", "Manage images",
 			newBuildCommand(app), renamed(newImagesCommand(app), "ls [OPTIONS] [REPOSITORY[:TAG]]", "list"),
 			newHistoryCommand(app), newImageInspectCommand(app), newTagCommand(app),

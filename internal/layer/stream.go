@@ -30,8 +30,9 @@ type treeStream struct {
 	data    []byte
 	dirs    *dirs
 	large   *treeFile
-	made    map[string]bool  // directories
-	files   map[string]int64 // where in the tar each file's content stands
+	ahead   *backgroundWriter // of large
+	made    map[string]bool   // directories
+	files   map[string]int64  // where in the tar each file's content stands
 	off     bool
 }
 
@@ -65,8 +66,9 @@ func (s *treeStream) create(x *index, e *view.Entry, at place) (io.Writer, error
 		if err != nil {
 			return nil, err
 		}
-		s.large = f
-		return f, nil
+		// Written beside the hashing: either keeps a processor busy.
+		s.large, s.ahead = f, newBackgroundWriter(f)
+		return s.ahead, nil
 	}
 	size := int(e.Size)
 	full := len(s.data)+size > cap(s.data)
@@ -95,8 +97,8 @@ func (s *treeStream) end() error {
 	if s.large == nil {
 		return nil
 	}
-	err := s.large.close()
-	s.large = nil
+	err := errors.Join(s.ahead.Close(), s.large.close())
+	s.large, s.ahead = nil, nil
 	return err
 }
 
@@ -154,9 +156,7 @@ func (s *treeStream) stop() error {
 }
 
 func (s *treeStream) close() {
-	if s.large != nil {
-		_ = s.large.close()
-	}
+	_ = s.end()
 	_ = s.stop()
 	s.dirs.close()
 	s.tree.close()

@@ -42,7 +42,14 @@ func explain(what string, err error) error {
 		return &NotFoundError{what}
 	}
 	var u *url.Error
-	if errors.As(err, &u) {
+	var dns *net.DNSError
+	var dial *net.OpError
+	switch {
+	case errors.As(err, &dns):
+		return fmt.Errorf("%s: registry %s cannot be reached: no such host", what, dns.Name)
+	case errors.As(err, &dial) && dial.Op == "dial" && errors.As(err, &u):
+		return fmt.Errorf("%s: registry %s cannot be reached: %w", what, hostOfURL(u.URL), dial.Err)
+	case errors.As(err, &u):
 		return fmt.Errorf("%s: %s: %w", what, hostOfURL(u.URL), u.Err)
 	}
 	return fmt.Errorf("%s: %w", what, err)

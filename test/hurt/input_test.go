@@ -17,14 +17,14 @@ func TestBadDockerfiles(t *testing.T) {
 		{"no FROM", "RUN true\n", `^ERROR: .*Dockerfile:1.*no build stage`},
 		{"unknown instruction", "FROM base\nFLY away\n", `^ERROR: .*Dockerfile:2.*unknown instruction: FLY`},
 		{"unknown flag", "FROM base\nCOPY --wings f /\n", `^ERROR: .*Dockerfile:2.*unknown flag: --wings`},
-		{"unknown stage", "FROM base\nCOPY --from=nobody /f /\n", `^ERROR: .*Dockerfile:2.*nobody.*not found`},
-		{"unknown image", "FROM nothing-like-it:7\n", `^ERROR: .*Dockerfile:1.*docker.io/library/nothing-like-it:7: not found`},
+		{"unknown stage", "FROM base\nCOPY --from=nobody /f /\n", `^ERROR: .*Dockerfile:2.*nobody.*(not found|cannot be reached|denied)`},
+		{"unknown image", "FROM nothing-like-it:7\n", `^ERROR: .*Dockerfile:1.*docker.io/library/nothing-like-it:7: .*(not found|cannot be reached|denied)`},
 		{"invalid image name", "FROM Bad Name\n", `^ERROR: .*Dockerfile:1.*FROM requires`},
 		{"upper-case image name", "FROM base/UPPER:1\n", `^ERROR: .*Dockerfile:1.*must be lowercase`},
 		{"unterminated heredoc", "FROM base\nRUN <<EOT\necho\n", `^ERROR: .*Dockerfile:2.*unterminated heredoc`},
 		{"missing file", "FROM base\n\nCOPY missing /\n", `^ERROR: .*Dockerfile:3.*"/missing".*not found`},
 		{"file outside", "FROM base\nCOPY ../../etc/shadow /x\n", `^ERROR: .*Dockerfile:2.*"/etc/shadow".*not found`},
-		{"circular stages", "FROM b AS a\nFROM a AS b\n", `^ERROR: .*(not found|circular)`},
+		{"circular stages", "FROM b AS a\nFROM a AS b\n", `^ERROR: .*(not found|circular|cannot be reached|denied)`},
 		{"bad mode", "FROM base\nCOPY --chmod=99 f /\n", `^ERROR: .*Dockerfile:2.*invalid chmod`},
 		{"bad variable", "FROM base\nENV A=${B?needed}\n", `^ERROR: .*Dockerfile:2.*needed`},
 		{"failing command", "FROM base\nRUN echo out; exit 9\n", `^ERROR: .*Dockerfile:2.*exit code: 9`},
@@ -81,7 +81,7 @@ func TestBadContexts(t *testing.T) {
 	p.refuses(1, `no such folder`, nil, "build", "-o", "type=oci,dest=/no/such/folder/x.tar", ok)
 	p.refuses(1, `OCI runtime "nope" is not on PATH`, nil, "build", "--runtime", "nope", ok)
 	p.refuses(1, `progress`, nil, "build", "--progress", "fancy", ok)
-	p.refuses(1, `without --pull`, nil, "build", "--pull", ok)
+	p.refuses(1, `docker.io/library/base:latest: .*(not found|cannot be reached|denied)`, nil, "build", "--pull", ok)
 	p.healthy()
 }
 
@@ -101,7 +101,8 @@ func TestBadNames(t *testing.T) {
 	p.refuses(1, `No such`, nil, "inspect", strings.Repeat("0", 64))
 	p.refuses(1, `No such`, nil, "inspect", "sha256:"+strings.Repeat("f", 64))
 	p.refuses(1, `invalid reference`, nil, "rmi", "../../../etc/passwd")
-	p.refuses(125, `No such image: nope:latest`, nil, "run", "nope")
+	p.refuses(125, `nope:latest.*(not found|cannot be reached|denied)`, nil, "run", "nope")
+	p.refuses(125, `No such image: nope:latest`, nil, "run", "--pull", "never", "nope")
 	p.refuses(127, `executable file not found in \$PATH`, nil, "run", "app", "nope")
 	p.refuses(126, `permission denied`, nil, "run", "app", "/etc/passwd")
 	p.refuses(126, `is a directory`, nil, "run", "app", "/etc")

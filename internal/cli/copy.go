@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/distribution/reference"
+	"github.com/spf13/cobra"
+
+	"github.com/micabuild/mica/internal/layout"
+	"github.com/micabuild/mica/internal/registry"
+)
+
+type copyFlags struct {
+	platform         string
+	referrers, quiet bool
+}
+
+func newCopyCommand(app *App) *cobra.Command {
+	var f copyFlags
+	cmd := &cobra.Command{
+		Use:   "copy [OPTIONS] SOURCE DESTINATION",
+		Short: "Copy an image between registries, layouts and archives, as it is",
+		Long: "A SOURCE or DESTINATION is the name of an image at a registry, oci:FOLDER[:TAG], oci-archive:FILE[:TAG] or\n" +
+			"docker-archive:FILE[:NAME]. The store is not touched.",
+		Args: requireArgs(2, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runCopy(cmd.Context(), app, &f, args[0], args[1])
+		},
+	}
+	cmd.Flags().StringVar(&f.platform, "platform", "", "Copy one platform of an image that has several (default: all)")
+	cmd.Flags().BoolVar(&f.referrers, "referrers", false, "Copy what refers to the image, too: signatures, attestations")
+	cmd.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "Suppress verbose output")
+	return cmd
+}
+
+func runCopy(ctx context.Context, app *App, f *copyFlags, from, to string) (err error) {
+	o := registry.CopyOptions{Referrers: f.referrers}
+	if f.platform != "" && f.platform != "all" {
+		list, _, err := parsePlatforms([]string{f.platform})
+		if err != nil {
+			return err
+		}
+		o.Platform = &list[0]
+	}
+	src, name, err := openCopySource(ctx, app, from)
+	if err != nil {
+		return fmt.Errorf("Error: %w", err)
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	dst, err := openCopyDestination(ctx, app, to, name)
+	if err != nil {
+		return fmt.Errorf("Error: %w", err)
+	}
+	defer func() { err = errors.Join(err, dst.Close()) }()
+	d := newLayerDisplay(app.Stderr, copyWords, f.quiet)
+	o.Progress = d.progress
+	root, err := registry.Copy(ctx, src, dst, o)
+	d.finish()
+	if err != nil {
+		return fmt.Errorf("Error: copy %s to %s: %w", from, to, err)
+	}
+	fmt.Fprintln(app.Stdout, root.Digest)
+	return nil
+}
+
+// openCopySource opens a place to copy from. name is the full name of the image, if the place says so.
+func openCopySource(ctx context.Context, app *App, s string) (_ registry.Source, name string, err error) {
+	at, ok, err := layout.Parse(s)
+	if err != nil {
+		return nil, "", err
+	}
+	if ok {
+		src, err := at.Open(ctx, os.TempDir())
+		if err != nil {
+			return nil, "", err
+		}
+		return src, "", nil
+	}
+	named, err := remoteName(s)
+	if err != nil {
+		return nil, "", err
+	}
+	if _, digested := named.(reference.Digested); !digested {
+		named = reference.TagNameOnly(named)
+		name = named.String()
+	}
+	src, err := app.registry().Source(ctx, named)
+	return src, name, err
+}
+
+func openCopyDestination(ctx context.Context, app *App, s, name string) (registry.Destination, error) {
+	at, ok, err := layout.Parse(s)
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		dst, err := at.Create(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		return dst, nil
+	}
+	named, err := remoteName(s)
+	if err != nil {
+		return nil, err
+	}
+	return app.registry().Destination(ctx, reference.TagNameOnly(named))
+}
