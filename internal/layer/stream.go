@@ -43,10 +43,11 @@ func (l *Layers) newTreeStream(ctx context.Context, path string) (*treeStream, e
 	}
 	s := &treeStream{path: path, tree: tree, made: map[string]bool{".": true}, files: map[string]int64{}}
 	s.workers, s.ctx = errgroup.WithContext(ctx)
-	s.batches = make(chan []piece, 2)
+	batches := make(chan []piece, 2)
+	s.batches = batches // nil when it is closed
 	s.dirs = newDirs(tree.root)
 	for range runtime.GOMAXPROCS(0) {
-		s.workers.Go(func() error { return tree.makeFiles(s.ctx, s.batches) })
+		s.workers.Go(func() error { return tree.makeFiles(s.ctx, batches) })
 	}
 	return s, nil
 }

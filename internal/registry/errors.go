@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"oras.land/oras-go/v2/errdef"
+	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 )
 
@@ -38,6 +39,8 @@ func explain(what string, err error) error {
 		return err
 	case errors.As(err, &resp):
 		return explainResponse(what, resp)
+	case errors.Is(err, auth.ErrBasicCredentialNotFound):
+		return &DeniedError{strings.SplitN(what, "/", 2)[0], what}
 	case errors.Is(err, errdef.ErrNotFound):
 		return &NotFoundError{what}
 	}

@@ -27,7 +27,7 @@ func (c *Client) openSpan(ctx context.Context, repo *remote.Repository, desc oci
 	ref := repo.Reference
 	ref.Reference = desc.Digest.String()
 	ctx = auth.AppendRepositoryScope(ctx, ref, auth.ActionPull)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, baseURL(repo)+"/blobs/"+desc.Digest.String(), http.NoBody)
+	req, err := newRequest(ctx, http.MethodGet, baseURL(repo)+"/blobs/"+desc.Digest.String(), nil)
 	if err != nil {
 		return nil, got, err
 	}

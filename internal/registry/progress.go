@@ -45,6 +45,7 @@ type progressReader struct {
 	tell  Progress
 	read  int64
 	told  int64
+	err   error // of reading, not of who reads
 }
 
 func (p *progressReader) Read(b []byte) (int, error) {
@@ -62,6 +63,7 @@ func (p *progressReader) Read(b []byte) (int, error) {
 			err = nil
 		}
 		if n > 0 || err != nil {
+			p.err = err
 			return n, err
 		}
 	}

@@ -297,6 +297,7 @@ func (p *puller) layer(ctx context.Context, d ocispec.Descriptor, id digest.Dige
 		return p.remember(id, d)
 	}
 	p.setFresh()
+	var content *contentError
 	for try := 0; ; try++ {
 		err := p.download(ctx, d, id)
 		switch {
@@ -308,7 +309,7 @@ func (p *puller) layer(ctx context.Context, d ocispec.Descriptor, id digest.Dige
 		case err == nil:
 			p.progress(Event{Layer: d.Digest, State: Done, Total: d.Size})
 			return p.remember(id, d)
-		case !errors.Is(err, store.ErrDamaged):
+		case !errors.Is(err, store.ErrDamaged) && !errors.As(err, &content):
 			if isForeign(d.MediaType) && isMissing(err) {
 				err = fmt.Errorf("it is a foreign layer, which the registry does not have (%s); mica does not fetch it from elsewhere", d.MediaType)
 			}
@@ -337,6 +338,11 @@ func diffIDs(config []byte) ([]digest.Digest, error) {
 	}
 	return c.RootFS.DiffIDs, nil
 }
+
+// contentError says that a layer cannot be read. It may have been damaged on its way.
+type contentError struct{ error }
+
+func (e *contentError) Unwrap() error { return e.error }
 
 // isMissing reports whether a registry does not have a blob.
 func isMissing(err error) bool { return errors.Is(err, errdef.ErrNotFound) }
@@ -378,9 +384,12 @@ func (p *puller) download(ctx context.Context, d ocispec.Descriptor, id digest.D
 	if err == nil {
 		return part.Close()
 	}
-	if errors.Is(err, store.ErrDamaged) || isLocal(err) || in.read == d.Size {
-		// A disk that is full is not filled further.
-		return errors.Join(err, part.Discard())
+	if in.err != nil || ctx.Err() != nil {
+		return errors.Join(err, part.Close())
 	}
-	return errors.Join(err, part.Close())
+	// What came is not what was to come, or does not fit on the disk.
+	if !isLocal(err) && !errors.Is(err, store.ErrDamaged) {
+		err = &contentError{err}
+	}
+	return errors.Join(err, part.Discard())
 }

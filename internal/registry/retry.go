@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -27,6 +28,11 @@ const (
 type permanentError struct{ error }
 
 func (e *permanentError) Unwrap() error { return e.error }
+
+// newRequest is http.NewRequestWithContext. A request without a body has nil, not http.NoBody: only such a one is sent again.
+func newRequest(ctx context.Context, method, url string, body io.Reader) (*http.Request, error) {
+	return http.NewRequestWithContext(ctx, method, url, body)
+}
 
 type retryPolicy struct{}
 

@@ -28,7 +28,7 @@ type upload struct {
 // beginUpload asks for a place to send a blob to.
 func (c *Client) beginUpload(ctx context.Context, repo *remote.Repository) (*upload, error) {
 	ctx = pushScope(ctx, repo)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, baseURL(repo)+"/blobs/uploads/", http.NoBody)
+	req, err := newRequest(ctx, http.MethodPost, baseURL(repo)+"/blobs/uploads/", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (u *upload) commit(ctx context.Context, d digest.Digest) error {
 	q := u.at.Query()
 	q.Set("digest", d.String())
 	u.at.RawQuery = q.Encode()
-	req, err := u.request(ctx, http.MethodPut, http.NoBody)
+	req, err := u.request(ctx, http.MethodPut, nil)
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (u *upload) commit(ctx context.Context, d digest.Digest) error {
 }
 
 func (u *upload) request(ctx context.Context, method string, body io.Reader) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(pushScope(ctx, u.repo), method, u.at.String(), body)
+	req, err := newRequest(pushScope(ctx, u.repo), method, u.at.String(), body)
 	if err == nil && u.authorization != "" {
 		req.Header.Set("Authorization", u.authorization)
 	}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Top is the project's folder.
@@ -129,4 +130,16 @@ func Must(t testing.TB, name string, args ...string) string {
 		t.Fatalf("%s %s: exit code %d\n%s%s", name, strings.Join(args, " "), out.Code, out.Stdout, out.Stderr)
 	}
 	return out.Stdout
+}
+
+// Eventually waits until something holds, which another process is to bring about.
+func Eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for !holds() {
+		if time.Now().After(deadline) {
+			t.Fatalf("it does not happen: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }

@@ -1,0 +1,151 @@
+package rig
+
+import (
+	"bytes"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+)
+
+// Fault answers a request wrongly. next is what would have answered it.
+type Fault func(w http.ResponseWriter, r *http.Request, next http.Handler)
+
+// altered is next's whole answer, changed before it is sent.
+func altered(change func(*httptest.ResponseRecorder)) Fault {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		rec := httptest.NewRecorder()
+		next.ServeHTTP(rec, r)
+		change(rec)
+		maps.Copy(w.Header(), rec.Header())
+		w.WriteHeader(rec.Code)
+		_, _ = w.Write(rec.Body.Bytes())
+	}
+}
+
+// Status answers with a code and header fields, in pairs.
+func Status(code int, header ...string) Fault {
+	return func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		for i := 0; i+1 < len(header); i += 2 {
+			w.Header().Set(header[i], header[i+1])
+		}
+		refuse(w, code, "UNKNOWN")
+	}
+}
+
+// Cut sends the first n bytes of the right answer and breaks the connection.
+func Cut(n int) Fault {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		begin(w, r, next, n)
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// Hold sends the first n bytes of the right answer, and then nothing until release is closed.
+func Hold(n int, release <-chan struct{}) Fault {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		begin(w, r, next, n)
+		<-release
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// begin sends the first n bytes of an answer.
+func begin(w http.ResponseWriter, r *http.Request, next http.Handler, n int) {
+	rec := httptest.NewRecorder()
+	next.ServeHTTP(rec, r)
+	maps.Copy(w.Header(), rec.Header())
+	w.Header().Set("Content-Length", strconv.Itoa(rec.Body.Len()))
+	w.WriteHeader(rec.Code)
+	_, _ = w.Write(rec.Body.Bytes()[:min(n, rec.Body.Len())])
+	_ = http.NewResponseController(w).Flush()
+}
+
+// Hangup breaks the connection before any answer; what the client sends is not read.
+func Hangup(http.ResponseWriter, *http.Request, http.Handler) { panic(http.ErrAbortHandler) }
+
+// CutUpload reads n bytes of what the client sends and breaks the connection.
+func CutUpload(n int64) Fault {
+	return func(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
+		_, _ = io.CopyN(io.Discard, r.Body, n)
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// Short sends a body that lacks its last n bytes, with the length to match: nothing looks broken.
+func Short(n int) Fault {
+	return altered(func(a *httptest.ResponseRecorder) {
+		a.Body.Truncate(max(0, a.Body.Len()-n))
+		a.Header().Set("Content-Length", strconv.Itoa(a.Body.Len()))
+	})
+}
+
+// Long sends n bytes more than there are.
+func Long(n int) Fault {
+	return altered(func(a *httptest.ResponseRecorder) {
+		a.Body.Write(make([]byte, n))
+		a.Header().Set("Content-Length", strconv.Itoa(a.Body.Len()))
+	})
+}
+
+// Flip changes one byte in the middle of the body.
+func Flip() Fault {
+	return altered(func(a *httptest.ResponseRecorder) {
+		if b := a.Body.Bytes(); len(b) > 0 {
+			b[len(b)/2] ^= 1
+		}
+	})
+}
+
+// Header replaces header fields of the right answer, in pairs; "" removes one.
+func Header(pairs ...string) Fault {
+	return altered(func(a *httptest.ResponseRecorder) {
+		for i := 0; i+1 < len(pairs); i += 2 {
+			if pairs[i+1] == "" {
+				a.Header().Del(pairs[i])
+			} else {
+				a.Header().Set(pairs[i], pairs[i+1])
+			}
+		}
+	})
+}
+
+// Huge answers 200 with n bytes of JSON white space, of a type.
+func Huge(mediaType string, n int) Fault {
+	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		w.Header().Set("Content-Type", mediaType)
+		w.Header().Set("Content-Length", strconv.Itoa(n))
+		block := bytes.Repeat([]byte(" "), 1<<16)
+		for n > 0 {
+			k, err := w.Write(block[:min(n, len(block))])
+			if err != nil {
+				return
+			}
+			n -= k
+		}
+	}
+}
+
+// Redirect sends the client to the same path at another server.
+func Redirect(base string) Fault {
+	return func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+		http.Redirect(w, r, base+r.URL.RequestURI(), http.StatusTemporaryRedirect)
+	}
+}
+
+// NoRanges answers as a registry that has never heard of ranges.
+func NoRanges(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	r.Header.Del("Range")
+	Header("Accept-Ranges", "")(w, r, next)
+}
+
+// Wrong answers with another body and the right header.
+func Wrong(mediaType string, body []byte) Fault {
+	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		w.Header().Set("Content-Type", mediaType)
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		_, _ = w.Write(body)
+	}
+}
