@@ -138,11 +138,23 @@ func (p *puller) pull(ctx context.Context, root *manifest) error {
 		if image.IsIndex(m.desc.MediaType) {
 			return fmt.Errorf("index %s has an index in it, %s: pull that by its digest", root.desc.Digest, d.Digest)
 		}
-		if err := p.image(ctx, m); err != nil {
+		if err := p.child(ctx, d, m); err != nil {
 			return err
 		}
 	}
 	return p.write(root)
+}
+
+// child gets what one manifest of an index describes.
+func (p *puller) child(ctx context.Context, d ocispec.Descriptor, m *manifest) error {
+	if !image.IsAttestation(d) {
+		return p.image(ctx, m)
+	}
+	c, err := m.parse()
+	if err != nil {
+		return err
+	}
+	return p.artifact(ctx, m, c)
 }
 
 // manifest gets one manifest of an index, from the store if it is there.

@@ -54,6 +54,18 @@ func NewAuthority() (*Authority, error) {
 	return &Authority{cert, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}, nil
 }
 
+// sign signs a hash as JSON Web Signatures are (RFC 7518, 3.4).
+func (a *Authority) sign(hash []byte) ([]byte, error) {
+	r, s, err := ecdsa.Sign(rand.Reader, a.key, hash)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]byte, 64)
+	r.FillBytes(out[:32])
+	s.FillBytes(out[32:])
+	return out, nil
+}
+
 // serverFiles writes a certificate for loopback and its key into dir.
 func (a *Authority) serverFiles(dir string) (cert, key string, err error) {
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

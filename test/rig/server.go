@@ -2,6 +2,7 @@ package rig
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -95,24 +96,28 @@ type Registry struct {
 }
 
 // StartRegistry starts an empty registry that keeps its files in dir.
-func StartRegistry(dir string) (*Registry, error) {
+func StartRegistry(dir string) (*Registry, error) { return StartRegistryWith(dir, "http", "") }
+
+// StartRegistryWith is StartRegistry with lines added to its configuration, the first of which may go on with its "http".
+func StartRegistryWith(dir, scheme, settings string) (*Registry, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
 	r := &Registry{Addr: fmt.Sprintf("127.0.0.1:%d", port)}
 	config := filepath.Join(dir, "registry.yml")
-	text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage:\n  filesystem: {rootdirectory: %s}\nhttp: {addr: %q}\n",
-		filepath.Join(dir, "registry"), r.Addr)
+	text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage:\n  filesystem: {rootdirectory: %s}\nhttp:\n  addr: %q\n%s",
+		filepath.Join(dir, "registry"), r.Addr, settings)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	r.server, err = startServer(dir, "docker-registry", func(ctx context.Context) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.Addr+"/v2/", http.NoBody)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+r.Addr+"/v2/", http.NoBody)
 		if err != nil {
 			return err
 		}
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := client.Do(req)
 		if err == nil {
 			err = resp.Body.Close()
 		}
