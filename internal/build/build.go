@@ -15,7 +15,6 @@ import (
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	"github.com/moby/buildkit/frontend/dockerfile/builder"
 	"github.com/moby/buildkit/frontend/gateway/client"
-	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/image"
@@ -239,11 +238,6 @@ func knownFrontend(ref string) bool {
 		return true
 	}
 	return false
-}
-
-// platformOf is an image's platform as users write it.
-func platformOf(cfg *dockerspec.DockerOCIImage) string {
-	return platforms.Format(platforms.Normalize(cfg.Platform))
 }
 
 // mergeOptions is a frontend's options with those of a nested request on top.

@@ -95,7 +95,7 @@ func (f *loginFlags) ask(ctx context.Context, app *App, givenPassword bool) erro
 	in, isFile := app.Stdin.(*os.File)
 	atTerminal := isFile && term.IsTerminal(int(in.Fd()))
 	if (f.user == "" || f.password == "" && !givenPassword && !f.stdin) && !atTerminal {
-		return errors.New("Error: Cannot perform an interactive login from a non TTY device") //nolint:staticcheck // Docker's words
+		return errors.New("Error: Cannot perform an interactive login from a non TTY device")
 	}
 	if f.user == "" {
 		fmt.Fprint(app.Stderr, "Username: ")
@@ -115,7 +115,7 @@ func (f *loginFlags) ask(ctx context.Context, app *App, givenPassword bool) erro
 		f.password = string(data)
 	}
 	if f.user == "" || f.password == "" {
-		return errors.New("Error: username and password are required") //nolint:staticcheck // as Docker's begin
+		return errors.New("Error: username and password are required")
 	}
 	return nil
 }

@@ -143,7 +143,7 @@ func (p *tarParser) entry(ctx context.Context, h *tar.Header, start int64) error
 		}
 	}
 	if hasContent(e) {
-		var out io.Writer = io.Discard
+		out := io.Discard
 		if p.tree != nil {
 			if out, err = p.tree.create(p.index, e, at); err != nil {
 				return err

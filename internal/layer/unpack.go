@@ -56,6 +56,9 @@ func (l *Layers) Tree(ctx context.Context, id digest.Digest) (string, error) {
 	defer func() { _ = temp.Remove() }()
 	tree := filepath.Join(temp.Path, "tree")
 	if err := l.unpack(ctx, id, tree); err != nil {
+		if errors.Is(err, store.ErrDamaged) {
+			return "", fmt.Errorf("unpack %w; pull or load the image again", errors.Join(err, l.dropDamaged(id)))
+		}
 		return "", fmt.Errorf("unpack %w", err)
 	}
 	if err := os.Rename(tree, path); err != nil {
@@ -63,6 +66,28 @@ func (l *Layers) Tree(ctx context.Context, id digest.Digest) (string, error) {
 	}
 	l.sound.Store(id, true)
 	return path, nil
+}
+
+// dropDamaged removes the blobs of a layer that are not what their names say, so that they can be fetched again.
+func (l *Layers) dropDamaged(id digest.Digest) error {
+	packs, err := l.packs(id)
+	if err != nil {
+		return err
+	}
+	for _, p := range packs {
+		r, err := l.store.VerifiedBlob(p.Digest)
+		if err != nil {
+			continue
+		}
+		_, err = io.Copy(io.Discard, r)
+		_ = r.Close()
+		if errors.Is(err, store.ErrDamaged) {
+			if err := l.store.RemoveBlob(p.Digest); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // setAside takes a damaged tree out of use: it can be made again now, from a pack or by building again. It goes with the

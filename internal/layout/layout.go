@@ -5,6 +5,7 @@ package layout
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -123,7 +124,7 @@ type verifiedReader struct {
 
 func (v *verifiedReader) Read(p []byte) (int, error) {
 	n, err := v.v.Read(p)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		if bad := v.v.Verify(); bad != nil {
 			return n, fmt.Errorf("blob %s is damaged: %w", v.d.Digest, bad)
 		}

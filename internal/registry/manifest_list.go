@@ -104,7 +104,7 @@ func (l *ManifestList) find(d digest.Digest) int {
 
 // Entry finds the entry of an image that the registry has under a name.
 func (l *ManifestList) Entry(ctx context.Context, c *Client, name reference.Named) (*ListEntry, error) {
-	d := digest.Digest("")
+	var d digest.Digest
 	if by, ok := name.(reference.Digested); ok {
 		d = by.Digest()
 	} else {

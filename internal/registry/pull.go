@@ -92,12 +92,15 @@ func (c *Client) pullFrom(ctx context.Context, local *Local, name reference.Name
 	if err := p.pull(ctx, root); err != nil {
 		return nil, err
 	}
-	before, beforeErr := local.Images.Root(ctx, name.String())
+	moved := true
+	if before, err := local.Images.Root(ctx, name.String()); err == nil {
+		moved = before.Digest != root.desc.Digest
+	}
 	img, err := local.Images.Keep(ctx, root.desc, keptNames(name, root.desc.Digest)...)
 	if err != nil {
 		return nil, err
 	}
-	return &Pulled{Image: img, Root: root.desc, Fresh: p.fresh || beforeErr != nil || before.Digest != root.desc.Digest}, nil
+	return &Pulled{Image: img, Root: root.desc, Fresh: p.fresh || moved}, nil
 }
 
 // keptNames are the names that a pulled or pushed image has: its tag, and its digest.

@@ -93,7 +93,7 @@ func worthRetry(err error) bool {
 // backoff is how long to wait before the next try: full jitter over the upper half.
 func backoff(attempt int) time.Duration {
 	wait := min(firstWait<<attempt, maxWait)
-	return wait/2 + rand.N(wait/2)
+	return wait/2 + rand.N(wait/2) //nolint:gosec // nobody gains by guessing it
 }
 
 // retryAfter reads a Retry-After header (RFC 9110, 10.2.3): seconds or a date.

@@ -1,0 +1,166 @@
+package transport
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/compression"
+)
+
+const dockerManifestName = "manifest.json"
+
+// dockerEntry is an entry of Docker's manifest.json.
+type dockerEntry struct {
+	Config   string
+	RepoTags []string
+	Layers   []string
+}
+
+// readDockerManifest adds what manifest.json lists. In an archive that is a layout, too, index.json tells the manifests
+// and manifest.json more names.
+func (s *source) readDockerManifest(ctx context.Context, isLayout bool) error {
+	var list []dockerEntry
+	_, err := readJSON(s.files, dockerManifestName, &list)
+	if errors.Is(err, fs.ErrNotExist) {
+		if isLayout {
+			return nil
+		}
+		return errors.New("it is not an image archive: it has neither manifest.json nor index.json")
+	}
+	if err != nil {
+		return err
+	}
+	if len(list) > maxMembers {
+		return fmt.Errorf("manifest.json has more than %d entries", maxMembers)
+	}
+	byConfig := map[digest.Digest][]int{}
+	w := s.newWalker()
+	for i, e := range s.entries {
+		err := w.walk(ctx, e.desc, 0, func(_ ocispec.Descriptor, m *manifest) {
+			byConfig[m.Config.Digest] = append(byConfig[m.Config.Digest], i)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for i, e := range list {
+		config, _, err := s.readConfig(e.Config)
+		if err != nil {
+			return err
+		}
+		known := byConfig[config.Digest]
+		for _, k := range known {
+			s.entries[k].names = append(s.entries[k].names, e.RepoTags...)
+		}
+		if len(known) == 0 {
+			s.entries = append(s.entries, entry{names: e.RepoTags, docker: &list[i]})
+		}
+	}
+	return nil
+}
+
+// readConfig reads a config, which Docker names by its digest.
+func (s *source) readConfig(name string) (ocispec.Descriptor, []digest.Digest, error) {
+	var config struct {
+		RootFS ocispec.RootFS `json:"rootfs"`
+	}
+	raw, err := readJSON(s.files, name, &config)
+	if err != nil {
+		return ocispec.Descriptor{}, nil, err
+	}
+	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
+	want := digest.NewDigestFromEncoded(digest.SHA256, strings.TrimSuffix(path.Base(name), ".json"))
+	if want.Validate() == nil && want != d.Digest {
+		return d, nil, fmt.Errorf("config %s: digest mismatch: its content is %s", name, d.Digest)
+	}
+	return d, config.RootFS.DiffIDs, nil
+}
+
+// synthesise makes the manifest of an image that came without, of the config and layers as they stand. The same archive
+// gives the same manifest. The caller holds s.mu.
+func (s *source) synthesise(ctx context.Context, e *dockerEntry) (ocispec.Descriptor, error) {
+	config, ids, err := s.readConfig(e.Config)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if len(ids) != len(e.Layers) {
+		return ocispec.Descriptor{}, fmt.Errorf("config %s has %d layers, manifest.json %d", e.Config, len(ids), len(e.Layers))
+	}
+	m := ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
+		Config: config, Layers: []ocispec.Descriptor{},
+	}
+	s.places[config.Digest] = e.Config
+	for i, name := range e.Layers {
+		d, err := s.hashLayer(ctx, name, ids[i])
+		if err != nil {
+			return ocispec.Descriptor{}, fmt.Errorf("layer %s: %w", name, err)
+		}
+		s.places[d.Digest] = name
+		m.Layers = append(m.Layers, d)
+	}
+	raw, err := json.Marshal(m)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	d := ocispec.Descriptor{MediaType: m.MediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
+	s.made[d.Digest] = raw
+	return d, nil
+}
+
+// layerTypes are the media types of layers, by their compression.
+var layerTypes = map[compression.Algorithm]string{
+	compression.None: ocispec.MediaTypeImageLayer,
+	compression.Gzip: ocispec.MediaTypeImageLayerGzip,
+	compression.Zstd: ocispec.MediaTypeImageLayerZstd,
+}
+
+// hashLayer describes a layer as it stands, when its uncompressed tar is the one that the config names.
+func (s *source) hashLayer(ctx context.Context, name string, id digest.Digest) (ocispec.Descriptor, error) {
+	var d ocispec.Descriptor
+	file, size, err := s.files.open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return d, errors.New("the archive lacks it")
+	}
+	if err != nil {
+		return d, err
+	}
+	defer func() { _ = file.Close() }()
+	packed := digest.SHA256.Digester()
+	in := bufio.NewReaderSize(io.TeeReader(contextReader{ctx, file}, packed.Hash()), 256<<10)
+	out, algorithm, err := compression.NewReader(in)
+	if err != nil {
+		return d, err
+	}
+	defer func() { _ = out.Close() }()
+	var ok bool
+	if d.MediaType, ok = layerTypes[algorithm]; !ok {
+		return d, fmt.Errorf("it is compressed with %s, which manifests have no name for: only gzip and zstd", algorithm)
+	}
+	unpacked := packed
+	if algorithm != compression.None {
+		unpacked = digest.SHA256.Digester()
+		if _, err := io.Copy(unpacked.Hash(), out); err != nil {
+			return d, err
+		}
+	}
+	if _, err := io.Copy(io.Discard, in); err != nil {
+		return d, err
+	}
+	if unpacked.Digest() != id {
+		return d, fmt.Errorf("digest mismatch: the config says %s, its content is %s", id, unpacked.Digest())
+	}
+	d.Digest, d.Size = packed.Digest(), size
+	return d, nil
+}

@@ -1,0 +1,256 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
+	"oras.land/oras-go/v2/errdef"
+)
+
+// Names in a layout's folder that are not the layout's. Readers look at neither.
+const (
+	lockName   = ".lock"
+	tempPrefix = ".tmp-"
+)
+
+// folderWriter adds to a layout in a folder. Blobs appear there whole, one by one and out of order; others may write blobs
+// at the same time.
+type folderWriter struct {
+	path string
+
+	mu    sync.Mutex
+	root  *folder // nil before there is something to write
+	temps int
+	whole map[digest.Digest]bool // blobs that were verified
+}
+
+func newFolderWriter(path string) (*folderWriter, error) {
+	if err := checkFolder(path); err != nil {
+		return nil, err
+	}
+	return &folderWriter{path: path, whole: map[digest.Digest]bool{}}, nil
+}
+
+// checkFolder refuses what is something else than a layout, or the beginnings of one.
+func checkFolder(path string) error {
+	list, err := os.ReadDir(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return reason(err)
+	}
+	other := ""
+	for _, e := range list {
+		switch n := e.Name(); {
+		case n == ocispec.ImageIndexFile:
+			return nil
+		case n == ocispec.ImageLayoutFile, n == ocispec.ImageBlobsDir, n == lockName, strings.HasPrefix(n, tempPrefix):
+		default:
+			other = n
+		}
+	}
+	if other != "" {
+		return fmt.Errorf("the folder is not an OCI image layout, and not empty: it has %s", other)
+	}
+	return nil
+}
+
+// folder makes the folders when they are needed.
+func (w *folderWriter) folder() (*folder, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.root != nil {
+		return w.root, nil
+	}
+	if err := os.MkdirAll(w.path, 0o777); err != nil {
+		return nil, fmt.Errorf("make the folder: %w", reason(err))
+	}
+	f, err := openFolder(w.path)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.root.MkdirAll(path.Join(ocispec.ImageBlobsDir, digest.SHA256.String()), 0o777); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("make the folder of blobs: %w", reason(err))
+	}
+	w.root = f
+	return f, nil
+}
+
+// has reads a blob that is there through: only a whole one counts.
+func (w *folderWriter) has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
+	if w.verified(d.Digest) {
+		return true, nil
+	}
+	if _, err := os.Stat(w.path); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	r, err := w.fetch(d)
+	if err != nil {
+		return false, nil // a push says what is wrong, if it still is then
+	}
+	defer func() { _ = r.Close() }()
+	if _, err := io.Copy(io.Discard, contextReader{ctx, r}); err != nil {
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
+		}
+		return false, nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.whole[d.Digest] = true
+	return true, nil
+}
+
+func (w *folderWriter) verified(d digest.Digest) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.whole[d]
+}
+
+func (w *folderWriter) fetch(d ocispec.Descriptor) (io.ReadCloser, error) {
+	if _, err := os.Stat(w.path); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("it has no blob %s: %w", d.Digest, errdef.ErrNotFound)
+	}
+	f, err := w.folder()
+	if err != nil {
+		return nil, err
+	}
+	return openBlob(f, blobName(d.Digest), d)
+}
+
+// push writes a blob, over one that is damaged if need be.
+func (w *folderWriter) push(ctx context.Context, d ocispec.Descriptor, r io.Reader) error {
+	if ok, err := w.has(ctx, d); ok || err != nil {
+		return err
+	}
+	f, err := w.folder()
+	if err != nil {
+		return err
+	}
+	if err := w.replace(f, blobName(d.Digest), r); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.whole[d.Digest] = true
+	return nil
+}
+
+// replace writes a file so that readers see the old one, or none, until they see the whole new one.
+func (w *folderWriter) replace(f *folder, name string, r io.Reader) error {
+	temp, err := w.createTemp(f)
+	if err != nil {
+		return fmt.Errorf("make a temporary file: %w", reason(err))
+	}
+	_, err = io.CopyBuffer(struct{ io.Writer }{temp}, r, make([]byte, 256<<10))
+	if err == nil {
+		err = reason(temp.Sync())
+	}
+	if closed := temp.Close(); err == nil {
+		err = reason(closed)
+	}
+	tempName := filepath.Base(temp.Name())
+	if err == nil {
+		if err = f.root.Rename(tempName, name); err == nil {
+			return nil
+		}
+		err = fmt.Errorf("rename to %s: %w", name, reason(err))
+	}
+	_ = f.root.Remove(tempName)
+	return err
+}
+
+func (w *folderWriter) createTemp(f *folder) (*os.File, error) {
+	for {
+		w.mu.Lock()
+		w.temps++
+		name := fmt.Sprintf("%s%d-%d", tempPrefix, os.Getpid(), w.temps)
+		w.mu.Unlock()
+		temp, err := f.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+		if !errors.Is(err, fs.ErrExist) {
+			return temp, err
+		}
+	}
+}
+
+// commit changes index.json under a lock, so that of two copies at the same time neither loses the other's image.
+func (w *folderWriter) commit(ctx context.Context, files map[string]any, index func(ocispec.Index) ocispec.Index) error {
+	f, err := w.folder()
+	if err != nil {
+		return err
+	}
+	lock, err := takeLock(ctx, f)
+	if err != nil {
+		return fmt.Errorf("lock the folder: %w", err)
+	}
+	defer func() { _ = lock.Close() }()
+	var old ocispec.Index
+	if _, err := readJSON(f, ocispec.ImageIndexFile, &old); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for name, v := range files {
+		if err := w.replaceJSON(f, name, v); err != nil {
+			return err
+		}
+	}
+	return w.replaceJSON(f, ocispec.ImageIndexFile, index(old))
+}
+
+func (w *folderWriter) replaceJSON(f *folder, name string, v any) error {
+	data, err := marshal(name, v)
+	if err != nil {
+		return err
+	}
+	if err := w.replace(f, name, bytes.NewReader(data)); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return nil
+}
+
+// takeLock waits for the folder's lock, or for ctx. The kernel releases the lock when the process dies.
+func takeLock(ctx context.Context, f *folder) (*os.File, error) {
+	lock, err := f.root.OpenFile(lockName, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return nil, reason(err)
+	}
+	for {
+		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return lock, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			_ = lock.Close()
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			_ = lock.Close()
+			return nil, context.Cause(ctx)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (w *folderWriter) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.root == nil {
+		return nil
+	}
+	return w.root.Close()
+}

@@ -1,0 +1,90 @@
+package transport
+
+import (
+	"fmt"
+	"regexp"
+
+	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// imageNameAnnotation holds the full name of an image in an index, as containerd and Docker write it.
+const imageNameAnnotation = "io.containerd.image.name"
+
+// refName is what a layout may call an image: the grammar of image-spec, annotations.md, and all that are tags.
+var refName = regexp.MustCompile(`^([A-Za-z0-9]+((--|[-._:@+])[A-Za-z0-9]+)*(/[A-Za-z0-9]+((--|[-._:@+])[A-Za-z0-9]+)*)*|[\w][\w.-]{0,127})$`)
+
+// entryName is what an image is to be called where it is written.
+type entryName struct {
+	ref  string // as a layout calls it, "" for nothing
+	full string // with registry and tag, "" for none
+}
+
+// entryName chooses the names of what is written; name is the full one of the image, "" for none.
+func (l *Location) entryName(name string) (entryName, error) {
+	if l.Kind == DockerArchive && l.Ref != "" {
+		name = l.Ref
+	}
+	n := entryName{}
+	if name != "" {
+		named, err := reference.ParseNormalizedNamed(name)
+		if err != nil {
+			return n, fmt.Errorf("invalid name %q: %w", name, err)
+		}
+		if _, digested := named.(reference.Digested); digested && l.Kind == DockerArchive && l.Ref != "" {
+			return n, fmt.Errorf("invalid name %q: an archive's image is named by a tag, not a digest", name)
+		}
+		n.full = fullName(name)
+	}
+	switch {
+	case l.Kind != DockerArchive && l.Ref != "":
+		n.ref = l.Ref
+		if !refName.MatchString(n.ref) {
+			return n, fmt.Errorf("invalid name %q: a layout's names are letters and digits, with one of -._:@+/ in between", n.ref)
+		}
+	case l.Kind != OCI:
+		// A folder may have images of several names with the same tag, an archive has one image.
+		n.ref = tagOf(n.full)
+	}
+	return n, nil
+}
+
+// fullName completes a name as Docker does; what cannot be a name stays.
+func fullName(name string) string {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return name
+	}
+	return reference.TagNameOnly(named).String()
+}
+
+func tagOf(name string) string {
+	if named, err := reference.ParseNormalizedNamed(name); err == nil {
+		if t, ok := named.(reference.Tagged); ok {
+			return t.Tag()
+		}
+	}
+	return ""
+}
+
+// repoTags are a name as Docker writes it to manifest.json: short, and with a tag.
+func repoTags(name string) []string {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return nil
+	}
+	tag := tagOf(name)
+	if tag == "" {
+		return nil
+	}
+	tagged, err := reference.WithTag(reference.TrimNamed(named), tag)
+	if err != nil {
+		return nil
+	}
+	return []string{reference.FamiliarString(tagged)}
+}
+
+// plain is a descriptor without what the index that it comes from says about it.
+func plain(d ocispec.Descriptor) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, Platform: d.Platform, ArtifactType: d.ArtifactType}
+}

@@ -1,0 +1,127 @@
+// Package transport holds the places outside of registries and of mica's store that images are copied from and to: OCI
+// image layouts (image-spec, image-layout.md) in a folder or a tar, and the archives of docker save.
+package transport
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/content"
+)
+
+// The kinds of locations, by the names that skopeo and podman gave them.
+const (
+	OCI           = "oci"
+	OCIArchive    = "oci-archive"
+	DockerArchive = "docker-archive"
+)
+
+// Location is a place as users write it: oci:DIR[:REF], oci-archive:FILE[:REF] or docker-archive:FILE[:NAME[:TAG]].
+type Location struct {
+	Kind string // OCI, OCIArchive or DockerArchive
+	Path string
+	Ref  string // "" for none
+}
+
+// Parse splits a location into its parts. ok is false for what begins like none, which is the name of a registry's image.
+func Parse(s string) (l *Location, ok bool, err error) {
+	kind, rest, found := strings.Cut(s, ":")
+	if !found || !slices.Contains([]string{OCI, OCIArchive, DockerArchive}, kind) {
+		return nil, false, nil
+	}
+	path, ref, named := strings.Cut(rest, ":")
+	if path == "" {
+		return nil, true, fmt.Errorf("%q has no path: write %s:PATH", s, kind)
+	}
+	if named && ref == "" {
+		return nil, true, fmt.Errorf("%q ends where a name is due", s)
+	}
+	return &Location{Kind: kind, Path: path, Ref: ref}, true, nil
+}
+
+// String is the location as users write it.
+func (l *Location) String() string {
+	if l.Ref == "" {
+		return l.Kind + ":" + l.Path
+	}
+	return l.Kind + ":" + l.Path + ":" + l.Ref
+}
+
+// Source is a location that is read.
+type Source interface {
+	content.ReadOnlyStorage
+
+	// Predecessors lists the manifests whose subject is the given one. Those that only contain it are left out.
+	content.PredecessorFinder
+
+	// Root is what the location names: the image called Ref, or the only one.
+	Root(ctx context.Context) (ocispec.Descriptor, error)
+
+	// Close frees what the source holds.
+	Close() error
+}
+
+// Destination is a location that is written. Push skips what is there already. Methods may be called at the same time.
+type Destination interface {
+	content.Storage
+
+	// Commit shows the image whose manifest or index is root. It comes last.
+	Commit(ctx context.Context, root ocispec.Descriptor) error
+
+	// Close frees what the destination holds. Without Commit before it, nothing is seen of the image.
+	Close() error
+}
+
+// Open opens a location to read from. What it must decompress goes to a file in tempDir that nobody else sees.
+func (l *Location) Open(ctx context.Context, tempDir string) (Source, error) {
+	s, err := l.open(ctx, tempDir)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", l, err)
+	}
+	return s, nil
+}
+
+func (l *Location) open(ctx context.Context, tempDir string) (*source, error) {
+	var f files
+	var err error
+	if l.Kind == OCI {
+		f, err = openFolder(l.Path)
+	} else {
+		f, err = openArchive(ctx, l.Path, tempDir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, err := newSource(ctx, l, f)
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Create prepares a location to be written. name is the full name of the image, "" for none.
+func (l *Location) Create(_ context.Context, name string) (Destination, error) {
+	d, err := l.create(name)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", l, err)
+	}
+	return d, nil
+}
+
+func (l *Location) create(name string) (*destination, error) {
+	n, err := l.entryName(name)
+	if err != nil {
+		return nil, err
+	}
+	d := &destination{location: l, name: n, digests: newDigests()}
+	if l.Kind == OCI {
+		d.writer, err = newFolderWriter(l.Path)
+	} else {
+		d.writer, err = newArchiveWriter(l.Path)
+	}
+	return d, err
+}
