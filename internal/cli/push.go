@@ -17,6 +17,7 @@ type pushFlags struct {
 	compression, platform string
 	level                 int
 	force, all, quiet     bool
+	given                 bool // --compression was
 }
 
 func newPushCommand(app *App) *cobra.Command {
@@ -25,7 +26,10 @@ func newPushCommand(app *App) *cobra.Command {
 		Use:   "push [OPTIONS] NAME[:TAG]",
 		Short: "Upload an image to a registry",
 		Args:  requireArgs(1, 1),
-		RunE:  func(cmd *cobra.Command, args []string) error { return runPush(cmd.Context(), app, &f, args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.given = cmd.Flags().Changed("compression")
+			return runPush(cmd.Context(), app, &f, args[0])
+		},
 	}
 	fl := cmd.Flags()
 	fl.BoolVarP(&f.all, "all-tags", "a", false, "Push all tags of an image to the repository")
@@ -43,6 +47,9 @@ func (f *pushFlags) options() (registry.PushOptions, error) {
 	o := registry.PushOptions{Compression: compression.Algorithm(f.compression), Level: f.level, Force: f.force}
 	if err := compression.CheckLevel(o.Compression, o.Level); err != nil {
 		return o, err
+	}
+	if !f.given {
+		o.Compression = ""
 	}
 	if f.platform != "" {
 		list, all, err := parsePlatforms([]string{f.platform})

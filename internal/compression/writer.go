@@ -9,9 +9,9 @@ import (
 	"github.com/klauspost/pgzip"
 )
 
-// Levels that a Writer takes where none is given: those that gzip and zstd have themselves.
+// Levels that a Writer takes where none is given: the defaults of the libraries.
 const (
-	DefaultGzipLevel = 6
+	DefaultGzipLevel = 5
 	DefaultZstdLevel = 3
 )
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
@@ -170,6 +171,14 @@ func IsMissing(err error) bool {
 // Root returns what a name points at: a manifest or an index; *NotFoundError.
 func (s *Images) Root(ctx context.Context, ref string) (ocispec.Descriptor, error) {
 	return s.resolve(ctx, ref)
+}
+
+// HasDigestName reports whether a name by digest points at a manifest or index: a registry has it.
+func (s *Images) HasDigestName(d digest.Digest) bool {
+	names, _ := s.store.Names().List()
+	return slices.ContainsFunc(names, func(n store.Name) bool {
+		return n.Target.Digest == d && strings.HasSuffix(n.Ref, "@"+d.String())
+	})
 }
 
 // Keep records the images of an index or manifest that came from elsewhere, and points names at it: tags, and names by

@@ -24,7 +24,8 @@ import (
 
 // PushOptions say how to push. The zero value sends what is packed as it is, and compresses the rest with gzip.
 type PushOptions struct {
-	// Compression of layers that are not compressed yet: Gzip where "".
+	// Compression of layers that are not compressed yet. "" is Gzip for what was made here; what came from a registry stays
+	// as it is.
 	Compression compression.Algorithm
 	Level       int // 0: the algorithm's default
 	// Force compresses layers that are compressed already, too.
@@ -48,13 +49,15 @@ func (c *Client) Push(ctx context.Context, local *Local, name reference.Named, r
 	if err != nil {
 		return nil, err
 	}
+	p := &pusher{c: c, local: local, name: name, progress: o.Progress, blobs: map[digest.Digest]*sync.Mutex{}}
 	if o.Compression == "" {
 		o.Compression = compression.Gzip
+		p.asItIs = !o.Force && local.Images.HasDigestName(root.Digest)
 	}
 	if err := compression.CheckLevel(o.Compression, o.Level); err != nil {
 		return nil, err
 	}
-	p := &pusher{c: c, local: local, name: name, o: o, progress: o.Progress, blobs: map[digest.Digest]*sync.Mutex{}}
+	p.o = o
 	if p.progress == nil {
 		p.progress = func(Event) {}
 	}
@@ -71,6 +74,7 @@ type pusher struct {
 	name     reference.Named
 	o        PushOptions
 	progress Progress
+	asItIs   bool // registries have it in this form
 	slots    chan struct{}
 
 	mu    sync.Mutex
@@ -156,6 +160,9 @@ func (p *pusher) index(ctx context.Context, root ocispec.Descriptor) (*manifest,
 		}
 		if m.desc.Digest != d.Digest {
 			changed = true
+			if _, err := p.local.Store.WriteBlob(m.raw); err != nil {
+				return nil, err
+			}
 		}
 		d.Digest, d.Size, d.MediaType = m.desc.Digest, m.desc.Size, m.desc.MediaType
 		kept, children = append(kept, d), append(children, m)

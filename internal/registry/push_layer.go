@@ -61,8 +61,8 @@ func (l *pushedLayer) push(ctx context.Context) (ocispec.Descriptor, error) {
 
 // staysAsItIs: what is compressed is sent as it is, unless the user wants another compression.
 func (l *pushedLayer) staysAsItIs() bool {
-	if l.id == "" || !layerTypes[l.desc.MediaType] {
-		return true // no layer of files, or a foreign one
+	if l.p.asItIs || l.id == "" || !layerTypes[l.desc.MediaType] {
+		return true // the last two: no layer of files, or a foreign one
 	}
 	return isCompressed(l.desc.MediaType) && !l.p.o.Force
 }

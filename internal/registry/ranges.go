@@ -14,9 +14,16 @@ const (
 	rangeConns = 4 // connections to one blob
 )
 
-// rangeBuffers bounds the memory of all blobs together. A blob asks for its ranges in order, so that the one that it waits
-// for always has a buffer.
-var rangeBuffers = make(chan struct{}, 12)
+// rangeBuffers are the buffers of all blobs together; one that is nil is still to be made. A blob asks for its ranges in
+// order, so that the one that it waits for always has a buffer.
+var rangeBuffers = func() chan []byte {
+	const count = 8
+	c := make(chan []byte, count)
+	for range count {
+		c <- nil
+	}
+	return c
+}()
 
 // rangesReader reads a span in ranges.
 type rangesReader struct {
@@ -25,8 +32,8 @@ type rangesReader struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	order  chan chan piece
-	cur    []byte
-	held   bool // cur has a buffer of rangeBuffers
+	cur    []byte // what is left of buf
+	buf    []byte // one of rangeBuffers, or nil
 	err    error
 }
 
@@ -54,7 +61,7 @@ func (r *rangesReader) Read(p []byte) (int, error) {
 			return 0, r.err
 		}
 		got := <-next
-		r.cur, r.held = got.data, true
+		r.cur, r.buf = got.data, got.data
 		if got.err != nil {
 			r.cur, r.err = nil, got.err
 			return 0, r.err
@@ -66,9 +73,9 @@ func (r *rangesReader) Read(p []byte) (int, error) {
 }
 
 func (r *rangesReader) release() {
-	if r.held {
-		<-rangeBuffers
-		r.held = false
+	if r.buf != nil {
+		rangeBuffers <- r.buf
+		r.buf = nil
 	}
 }
 
@@ -109,27 +116,30 @@ func (r *rangesReader) plan(first *spanReader) {
 			next = &spanReader{ctx: r.ctx, open: r.whole.open, span: span{from, min(from+rangeSize, r.whole.to)}}
 		}
 		done := make(chan piece, 1)
+		var buf []byte
 		select {
-		case rangeBuffers <- struct{}{}:
+		case buf = <-rangeBuffers:
 		case <-r.ctx.Done():
 			next.disconnect()
 			return
 		}
-		go fetchRange(next, done)
+		if buf == nil {
+			buf = make([]byte, rangeSize)
+		}
+		go fetchRange(next, buf[:rangeSize], done)
 		select {
 		case r.order <- done:
 		case <-r.ctx.Done():
-			<-done
-			<-rangeBuffers
+			rangeBuffers <- (<-done).data
 			return
 		}
 		next = nil
 	}
 }
 
-func fetchRange(s *spanReader, done chan<- piece) {
+func fetchRange(s *spanReader, buf []byte, done chan<- piece) {
 	defer s.disconnect()
-	data := make([]byte, s.to-s.from)
+	data := buf[:s.to-s.from]
 	_, err := io.ReadFull(s, data)
 	done <- piece{data, err}
 }
@@ -139,8 +149,7 @@ func (r *rangesReader) Close() error {
 		r.cancel()
 		r.release()
 		for next := range r.order {
-			<-next
-			<-rangeBuffers
+			rangeBuffers <- (<-next).data
 		}
 	}
 	return errors.Join(r.whole.Close())

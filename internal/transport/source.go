@@ -138,7 +138,7 @@ func (s *source) choose(ctx context.Context) (entry, error) {
 	case 1:
 		return images[0], nil
 	}
-	return entry{}, fmt.Errorf("it has %d images: say which%s", len(images), s.list(images))
+	return entry{}, fmt.Errorf("it has %d images, say which%s", len(images), s.list(images))
 }
 
 // named are the different images with a name, or digest, that fits.
@@ -198,7 +198,7 @@ func (s *source) list(entries []entry) string {
 	if len(names) > most {
 		names = append(names[:most], fmt.Sprintf("and %d more", len(names)-most))
 	}
-	return ": it has " + strings.Join(names, ", ")
+	return " (there are: " + strings.Join(names, ", ") + ")"
 }
 
 // Exists reports whether a blob is there. Whether it is whole, reading it shows.

@@ -70,8 +70,8 @@ func TestRoundTripOfIndexWithReferrers(t *testing.T) {
 			o := newOrigin(t)
 			one, two := o.image("one"), o.image("two")
 			root := o.index(one, two)
-			a, b, c := o.signature(root, "a"), o.signature(one, "b"), ocispec.Descriptor{}
-			c = o.signature(a, "c")
+			a, b := o.signature(root, "a"), o.signature(one, "b")
+			c := o.signature(a, "c")
 			to := kind + ":" + filepath.Join(t.TempDir(), "x")
 			dst := create(t, to, "")
 			for _, d := range []ocispec.Descriptor{root, a, b, c} {

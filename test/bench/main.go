@@ -1,17 +1,20 @@
 //go:build e2e
 
-// Command bench measures mica beside its peers in one run on one machine: the reference BuildKit and the Docker Engine.
-// It needs root. Times are medians of 5 runs after a warm-up, mica and the peers taking turns; ratios are what counts.
+// Command bench measures mica beside its peers in one run on one machine: the reference BuildKit, the Docker Engine, Buildah
+// and crane. It needs root. Times are medians of 5 runs after a warm-up, mica and the peers taking turns; ratios are what
+// counts.
 //
-//	go run -tags e2e ./test/bench
+//	go run -tags e2e ./test/bench [-runs 5] [-only REGEXP]
 package main
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -20,9 +23,13 @@ import (
 	"github.com/micabuild/mica/test/rig"
 )
 
-const runs = 5
+var (
+	runs = flag.Int("runs", 5, "runs of each work, after one that warms up")
+	only = flag.String("only", "", "measure the works whose names match this regular expression")
+)
 
 func main() {
+	flag.Parse()
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -40,8 +47,21 @@ func run() (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("| work | mica | BuildKit %s | Docker %s | mica / best |\n|---|---|---|---|---|\n", b.buildkitVersion, b.dockerVersion)
+	wanted, err := regexp.Compile(*only)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("| work | mica | BuildKit %s | Docker %s | Buildah %s | crane | mica / best |\n|---|---|---|---|---|---|---|\n",
+		b.buildkitVersion, b.dockerVersion, field(exec.Command("buildah", "--version"), 2))
 	for _, w := range b.works() {
+		if w.before != nil && wanted.MatchString(w.name) {
+			if err := w.before(); err != nil {
+				return fmt.Errorf("prepare %s: %w", w.name, err)
+			}
+		}
+		if !wanted.MatchString(w.name) {
+			continue
+		}
 		if err := b.measure(w); err != nil {
 			return fmt.Errorf("%s: %w", w.name, err)
 		}
@@ -62,12 +82,15 @@ type bench struct {
 	buildkitVersion, dockerVersion string
 	peak                           map[string]int64 // bytes, by program
 	round                          int
+	buildahStore                   string
+	sinkServer                     *rig.Registry
 }
 
 // work is one thing that is measured. Each function prepares a command for one run; nil where the peer has none.
 type work struct {
-	name                   string
-	mica, buildkit, docker func() *exec.Cmd
+	name                                   string
+	before                                 func() error // once, before the first run
+	mica, buildkit, docker, buildah, crane func() *exec.Cmd
 }
 
 func newBench(dir string) (*bench, error) {
@@ -84,6 +107,10 @@ func newBench(dir string) (*bench, error) {
 	}
 	b.buildkitVersion = field(b.buildkit.Command("--version"), 2)
 	b.dockerVersion = field(b.docker.Command("version", "-f", "{{.Server.Version}}"), 0)
+	b.buildahStore = filepath.Join(dir, "buildah")
+	if err := contexts(dir); err != nil {
+		return b, err
+	}
 	return b, b.images()
 }
 
@@ -103,8 +130,10 @@ func (b *bench) close() error {
 	if b.buildkit != nil {
 		errs = append(errs, b.buildkit.Stop())
 	}
-	if b.registry != nil {
-		errs = append(errs, b.registry.Stop())
+	for _, r := range []*rig.Registry{b.registry, b.sinkServer} {
+		if r != nil {
+			errs = append(errs, r.Stop())
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -144,26 +173,33 @@ func (b *bench) works() []work {
 	_ = os.MkdirAll(steps, 0o755)
 	_ = os.WriteFile(filepath.Join(steps, "Dockerfile"), []byte(dockerfile), 0o600)
 	listing := func() *exec.Cmd { return b.micaCommand("images") }
-	return []work{
+	works := []work{
 		{
-			"rebuild of the guide's Python image, all cached",
-			func() *exec.Cmd { return b.micaCommand("build", "-q", "-t", "hello", python) },
-			func() *exec.Cmd { return b.buildkitCommand(python, "python:3.9-slim") },
-			func() *exec.Cmd { return b.docker.Command("build", "--network", "host", "-q", "-t", "hello", python) },
+			name:     "rebuild of the guide's Python image, all cached",
+			mica:     func() *exec.Cmd { return b.micaCommand("build", "-q", "-t", "hello", python) },
+			buildkit: func() *exec.Cmd { return b.buildkitCommand(python, "python:3.9-slim") },
+			docker:   func() *exec.Cmd { return b.docker.Command("build", "--network", "host", "-q", "-t", "hello", python) },
 		},
 		{
-			"cold build, 20 RUN steps of echo",
-			func() *exec.Cmd { return b.micaCommand("build", "-q", "-t", "steps", "--build-arg", b.fresh(), steps) },
-			func() *exec.Cmd { return b.buildkitCommand(steps, "base", "--opt", "build-arg:"+b.fresh()) },
-			func() *exec.Cmd {
+			name:     "cold build, 20 RUN steps of echo",
+			mica:     func() *exec.Cmd { return b.micaCommand("build", "-q", "-t", "steps", "--build-arg", b.fresh(), steps) },
+			buildkit: func() *exec.Cmd { return b.buildkitCommand(steps, "base", "--opt", "build-arg:"+b.fresh()) },
+			docker: func() *exec.Cmd {
 				return b.docker.Command("build", "--network", "host", "-q", "-t", "steps", "--build-arg", b.fresh(), steps)
 			},
 		},
-		{"images, 200 tags", b.tagged(listing), nil, func() *exec.Cmd { return b.docker.Command("images") }},
-		{"history", func() *exec.Cmd { return b.micaCommand("history", "hello") }, nil, func() *exec.Cmd { return b.docker.Command("history", "hello") }},
-		{"inspect", func() *exec.Cmd { return b.micaCommand("inspect", "hello") }, nil, func() *exec.Cmd { return b.docker.Command("inspect", "hello") }},
-		{"tag", func() *exec.Cmd { return b.micaCommand("tag", "hello", "again") }, nil, func() *exec.Cmd { return b.docker.Command("tag", "hello", "again") }},
-		{"version", func() *exec.Cmd { return b.micaCommand("version") }, nil, nil},
+		{name: "images, 200 tags", mica: b.tagged(listing), docker: func() *exec.Cmd { return b.docker.Command("images") }},
+		b.both("history", "history", "hello"), b.both("inspect", "inspect", "hello"), b.both("tag", "tag", "hello", "again"),
+		{name: "version", mica: func() *exec.Cmd { return b.micaCommand("version") }},
+	}
+	works = append(works, b.transfers("big", "1 GiB in 8 files")...)
+	return append(works, b.transfers("many", "50,000 files (200 MB)")...)
+}
+
+// both is a command that mica and Docker have alike.
+func (b *bench) both(name string, args ...string) work {
+	return work{
+		name: name, mica: func() *exec.Cmd { return b.micaCommand(args...) }, docker: func() *exec.Cmd { return b.docker.Command(args...) },
 	}
 }
 
@@ -203,9 +239,9 @@ func (b *bench) buildkitCommand(dir, base string, more ...string) *exec.Cmd {
 
 // measure runs a work in all three, taking turns, and prints a row.
 func (b *bench) measure(w work) error {
-	who := []func() *exec.Cmd{w.mica, w.buildkit, w.docker}
+	who := []func() *exec.Cmd{w.mica, w.buildkit, w.docker, w.buildah, w.crane}
 	times := make([][]time.Duration, len(who))
-	for i := range runs + 1 {
+	for i := range *runs + 1 {
 		for j, command := range who {
 			if command == nil {
 				continue

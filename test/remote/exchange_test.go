@@ -218,6 +218,9 @@ func TestCompressions(t *testing.T) {
 		if got := other.Run("run", "-q", "--network", "none", name, "cat", "/built"); got != "built\n" {
 			t.Errorf("--compression %s: runs to %q", flag, got)
 		}
+		if a, b := digestOf(t, other.Run("inspect", "-f", "{{.RepoDigests}}", name)), digestOf(t, other.Run("push", name)); a != b {
+			t.Errorf("--compression %s: pulled as %s, pushed again as %s", flag, a, b)
+		}
 		if flag != "gzip" {
 			continue
 		}

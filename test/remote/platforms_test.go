@@ -219,8 +219,8 @@ func TestCopy(t *testing.T) {
 		"oci:" + dir + "/nowhere " + addr + "/x":                         "no such file",
 		"oci:" + dir + "/layout:none " + addr + "/x":                     "no image named none",
 		"oci:" + dir + "/layout " + addr + "/x:1 --platform linux/s390x": "no matching manifest",
-		"docker-archive:/etc/passwd " + addr + "/x":                      "no tar archive",
-		from + " oci:/etc":                          "has something in it",
+		"docker-archive:/etc/passwd " + addr + "/x":                      "not an image archive",
+		from + " oci:/etc":                          "not empty",
 		f.host() + "/nothing:1 oci:" + dir + "/new": "not found",
 	} {
 		if out := m.Try(nil, append([]string{"copy"}, strings.Fields(args)...)...); out.Code != 1 || !strings.Contains(out.Stderr, want) {
