@@ -63,20 +63,15 @@ type document struct {
 // fetchManifest gets what a tag or digest names. The bytes are verified: with the digest asked for, or with what the
 // registry says of the tag.
 func fetchManifest(ctx context.Context, repo *remote.Repository, ref string) (*manifest, error) {
-	desc, r, err := repo.Manifests().FetchReference(ctx, ref)
+	desc, raw, err := readManifest(ctx, repo, ref)
+	for try := 1; err != nil && try < maxTries && brokeOff(err) && ctx.Err() == nil; try++ {
+		if err := sleep(ctx, backoff(try-1)); err != nil {
+			return nil, err
+		}
+		desc, raw, err = readManifest(ctx, repo, ref)
+	}
 	if err != nil {
 		return nil, err
-	}
-	defer func() { _ = r.Close() }()
-	if desc.Size > maxManifest {
-		return nil, fmt.Errorf("its manifest has %d bytes, more than the %d that one may have", desc.Size, maxManifest)
-	}
-	raw, err := io.ReadAll(io.LimitReader(r, maxManifest+1))
-	if err != nil {
-		return nil, fmt.Errorf("read manifest: %w", err)
-	}
-	if len(raw) > maxManifest {
-		return nil, fmt.Errorf("its manifest has more than the %d bytes that one may have", maxManifest)
 	}
 	want := desc.Digest
 	if d := digest.Digest(ref); d.Validate() == nil {
@@ -98,6 +93,39 @@ func fetchManifest(ctx context.Context, repo *remote.Repository, ref string) (*m
 		m.desc.MediaType = c.MediaType
 	}
 	return m, m.check()
+}
+
+// brokenError says that the connection broke in the middle of an answer.
+type brokenError struct{ error }
+
+func (e *brokenError) Unwrap() error { return e.error }
+
+func brokeOff(err error) bool {
+	var broken *brokenError
+	return errors.As(err, &broken)
+}
+
+// readManifest is one try.
+func readManifest(ctx context.Context, repo *remote.Repository, ref string) (desc ocispec.Descriptor, raw []byte, err error) {
+	desc, r, err := repo.Manifests().FetchReference(ctx, ref)
+	if err != nil {
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			err = &brokenError{err}
+		}
+		return desc, nil, err
+	}
+	defer func() { _ = r.Close() }()
+	if desc.Size > maxManifest {
+		return desc, nil, fmt.Errorf("its manifest has %d bytes, more than the %d that one may have", desc.Size, maxManifest)
+	}
+	raw, err = io.ReadAll(io.LimitReader(r, maxManifest+1))
+	if err != nil {
+		return desc, nil, &brokenError{fmt.Errorf("read manifest: %w", err)}
+	}
+	if len(raw) > maxManifest {
+		return desc, nil, fmt.Errorf("its manifest has more than the %d bytes that one may have", maxManifest)
+	}
+	return desc, raw, nil
 }
 
 // check refuses what is no image.

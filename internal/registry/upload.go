@@ -79,8 +79,8 @@ func (u *upload) stream(ctx context.Context, write func(io.Writer) error) (diges
 	}()
 	err := u.patch(ctx, out)
 	_ = out.CloseWithError(errors.Join(err, errStopped))
-	// What went wrong first is what the other side complains about.
-	if writeErr := <-written; writeErr != nil && !errors.Is(writeErr, errStopped) {
+	// That nobody reads any more is no failure of the writer's: the request closes the pipe when it has failed.
+	if writeErr := <-written; writeErr != nil && !errors.Is(writeErr, errStopped) && !errors.Is(writeErr, io.ErrClosedPipe) {
 		err = &localError{writeErr}
 	}
 	if err != nil {

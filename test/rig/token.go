@@ -40,7 +40,7 @@ type TokenServer struct {
 	Refresh string   // the refresh token that it gives and takes; "": none
 	Expires time.Duration
 
-	url string
+	URL string // its realm
 	ca  *Authority
 
 	mu   sync.Mutex
@@ -57,7 +57,7 @@ func NewTokenServer(t testing.TB) *TokenServer {
 	s := &TokenServer{Expires: 5 * time.Minute, ca: ca}
 	srv := httptest.NewServer(s)
 	t.Cleanup(srv.Close)
-	s.url = srv.URL + "/token"
+	s.URL = srv.URL + "/token"
 	return s
 }
 
@@ -183,5 +183,5 @@ func (s *TokenServer) StartRegistry(dir string) (*Registry, error) {
 		return nil, err
 	}
 	return startRegistry(dir, "http", http.DefaultClient, "relativeurls: false", fmt.Sprintf(
-		"auth:\n  token: {realm: %q, service: %q, issuer: %q, rootcertbundle: %q}", s.url, tokenService, tokenIssuer, roots))
+		"auth:\n  token: {realm: %q, service: %q, issuer: %q, rootcertbundle: %q}", s.URL, tokenService, tokenIssuer, roots))
 }
