@@ -20,8 +20,9 @@ type layerDisplay struct {
 	ch     chan jsonstream.Message
 	closed chan struct{}
 
-	mu   sync.Mutex
-	last map[digest.Digest]shownLayer
+	mu    sync.Mutex
+	ended bool // nothing is shown any more
+	last  map[digest.Digest]shownLayer
 }
 
 type shownLayer struct {
@@ -78,12 +79,19 @@ func (d *layerDisplay) progress(e registry.Event) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.ended {
+		return
+	}
 	moving := e.State == registry.Downloading || e.State == registry.Uploading
 	if old, ok := d.last[e.Layer]; ok && old.state == e.State && (!moving || time.Since(old.at) < redraw) {
 		return
 	}
 	d.last[e.Layer] = shownLayer{e.State, time.Now()}
-	m := jsonstream.Message{ID: e.Layer.Encoded()[:12], Status: d.words[e.State]}
+	id := string(e.Layer)
+	if e.Layer.Validate() == nil {
+		id = e.Layer.Encoded()[:12]
+	}
+	m := jsonstream.Message{ID: id, Status: d.words[e.State]}
 	if moving {
 		m.Progress = &jsonstream.Progress{Current: max(e.Done, 1), Total: e.Total}
 	}
@@ -102,8 +110,12 @@ func (d *layerDisplay) say(id, format string, args ...any) {
 
 // finish waits until everything is shown.
 func (d *layerDisplay) finish() {
-	if d.ch != nil {
-		close(d.ch)
-		<-d.closed
+	if d.ch == nil {
+		return
 	}
+	d.mu.Lock()
+	d.ended = true
+	d.mu.Unlock()
+	close(d.ch)
+	<-d.closed
 }

@@ -179,14 +179,14 @@ func (s *Images) Tag(ctx context.Context, img *Image, name string) (err error) {
 	if err != nil {
 		return &NotFoundError{img.ID.String()}
 	}
-	if img.Root.Digest == "" || img.Root.Digest == record.Target.Digest {
-		return s.store.Names().Set(full, img.Target)
+	root, ids := img.Root, []digest.Digest{img.ID}
+	if root.Digest == "" {
+		root = record.Target
 	}
-	ids := []digest.Digest{img.ID}
-	if IsIndex(img.Root.MediaType) {
-		if _, ids, err = s.described(img.Root); err != nil {
+	if IsIndex(root.MediaType) {
+		if _, ids, err = s.described(root); err != nil {
 			return err
 		}
 	}
-	return s.store.Names().Set(full, img.Root, ids...)
+	return s.store.Names().Set(full, root, ids...)
 }

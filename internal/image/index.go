@@ -155,7 +155,7 @@ func (s *Images) FindFor(ctx context.Context, ref string, want *ocispec.Platform
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", ref, err)
 	}
-	if want != nil && img.Config.Architecture != "" && !platforms.Only(*want).Match(img.Config.Platform) {
+	if want != nil && target.Digest == root.Digest && img.Config.Architecture != "" && !platforms.Only(*want).Match(img.Config.Platform) {
 		return nil, fmt.Errorf("image %s is for %s: %w", ref, platforms.Format(img.Config.Platform), &PlatformError{platforms.Format(*want)})
 	}
 	img.Root = root
@@ -227,6 +227,10 @@ func (s *Images) described(root ocispec.Descriptor) (images []*Image, ids []dige
 	}
 	for _, t := range targets {
 		img, err := s.load(t)
+		// Of an index: what a sweep that was killed has left of another platform, and what is no image.
+		if t.Digest != root.Digest && (errors.Is(err, store.ErrNotFound) || err == nil && !IsImageConfig(img.Manifest.Config.MediaType)) {
+			continue
+		}
 		if err != nil {
 			return nil, nil, err
 		}

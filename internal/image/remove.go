@@ -75,7 +75,7 @@ type removal struct {
 	given string       // the full name that was given, "" for an ID
 	force bool
 	lines []Removed
-	used  *store.Lock // held from the look whether the image runs until its record is gone
+	used  []*store.Lock // held from the look whether the images run until their records are gone
 }
 
 func (s *Images) removal(ctx context.Context, ref string, force bool) (*removal, error) {
@@ -84,6 +84,7 @@ func (s *Images) removal(ctx context.Context, ref string, force bool) (*removal,
 		return nil, err
 	}
 	r := &removal{s: s, force: force}
+	var recorded digest.Digest // the manifest of the image's record
 	records, _ := s.store.Records().List()
 	for _, rec := range records {
 		if rec.Target.Digest == target.Digest {
@@ -96,9 +97,12 @@ func (s *Images) removal(ctx context.Context, ref string, force bool) (*removal,
 			r.id = img.ID
 		}
 	}
+	if rec, err := s.store.Records().Get(r.id.String()); err == nil {
+		recorded = rec.Target.Digest
+	}
 	r.all, _ = s.store.Names().List()
 	for _, n := range r.all {
-		if n.Target.Digest == target.Digest || len(n.Images) > 0 && n.Images[0] == r.id {
+		if len(n.Images) > 0 && n.Images[0] == r.id || len(n.Images) == 0 && (n.Target.Digest == target.Digest || n.Target.Digest == recorded) {
 			r.names = append(r.names, n)
 		}
 	}
@@ -109,7 +113,7 @@ func (s *Images) removal(ctx context.Context, ref string, force bool) (*removal,
 		r.given = given
 		return r, err
 	}
-	return r, nil
+	return r, r.checkWhole()
 }
 
 // removeDamaged removes a name's or a record's file that cannot be read: nothing else can be done with it.
@@ -139,6 +143,9 @@ func (s *Images) givenName(ref string, names []store.Name) (string, error) {
 		return "", &InvalidReferenceError{ref, err}
 	}
 	if _, ok := named.(reference.Digested); ok && len(names) > 0 {
+		if slices.ContainsFunc(names, func(n store.Name) bool { return n.Ref == named.String() }) {
+			return named.String(), nil
+		}
 		return names[0].Ref, nil
 	}
 	return reference.TagNameOnly(named).String(), nil
@@ -150,9 +157,12 @@ func (r *removal) run(ctx context.Context) error {
 		return err
 	}
 	last := len(gone) >= len(r.names)
+	parts := r.parts(gone)
 	if last && r.id != "" {
-		if err := r.checkUse(); err != nil {
-			return err
+		for _, id := range append([]digest.Digest{r.id}, parts...) {
+			if err := r.checkUse(id); err != nil {
+				return err
+			}
 		}
 	}
 	for _, ref := range gone {
@@ -163,8 +173,11 @@ func (r *removal) run(ctx context.Context) error {
 	if !last {
 		return nil
 	}
-	if err := r.deleteParts(gone); err != nil {
-		return err
+	for _, id := range parts {
+		if err := r.s.store.Records().Remove(id.String()); err != nil {
+			return err
+		}
+		r.lines = append(r.lines, Removed{Deleted: id.String()})
 	}
 	return r.delete(ctx)
 }
@@ -212,8 +225,18 @@ func repositoryOf(ref string) string {
 	return named.Name()
 }
 
-// deleteParts removes the images for other platforms that came with the names that went, unless other names have them.
-func (r *removal) deleteParts(gone []string) error {
+// checkWhole: one platform of a name goes with the name alone.
+func (r *removal) checkWhole() error {
+	for _, n := range r.all {
+		if i := slices.Index(n.Images, r.id); i > 0 {
+			return &ConflictError{fmt.Sprintf("unable to delete %s (cannot be forced) - image is one platform of %s", r.id.Encoded()[:12], familiar(n.Ref))}
+		}
+	}
+	return nil
+}
+
+// parts are the images for other platforms that came with the names that go, unless other names have them.
+func (r *removal) parts(gone []string) []digest.Digest {
 	kept := map[digest.Digest]bool{}
 	var parts []digest.Digest
 	for _, n := range r.all {
@@ -225,39 +248,33 @@ func (r *removal) deleteParts(gone []string) error {
 			}
 		}
 	}
-	for _, id := range parts {
+	return slices.DeleteFunc(parts, func(id digest.Digest) bool {
 		rec, err := r.s.store.Records().Get(id.String())
-		if err != nil || kept[id] || slices.ContainsFunc(r.all, func(n store.Name) bool {
+		return err != nil || kept[id] || slices.ContainsFunc(r.all, func(n store.Name) bool {
 			return len(n.Images) == 0 && n.Target.Digest == rec.Target.Digest
-		}) {
-			continue
-		}
-		if err := r.s.store.Records().Remove(id.String()); err != nil {
-			return err
-		}
-		r.lines = append(r.lines, Removed{Deleted: id.String()})
-	}
-	return nil
+		})
+	})
 }
 
 // checkUse: an image that runs is not deleted, not even by force.
-func (r *removal) checkUse() error {
-	l, ok, err := r.s.store.TryLock(usedLock(r.id))
+func (r *removal) checkUse(id digest.Digest) error {
+	l, ok, err := r.s.store.TryLock(usedLock(id))
 	if err != nil {
 		return err
 	}
-	r.used = l
 	if !ok {
-		return &ConflictError{fmt.Sprintf("unable to delete %s (cannot be forced) - image is being used by running container", r.id.Encoded()[:12])}
+		return &ConflictError{fmt.Sprintf("unable to delete %s (cannot be forced) - image is being used by running container", id.Encoded()[:12])}
 	}
+	r.used = append(r.used, l)
 	return nil
 }
 
 func (r *removal) release() error {
-	if r.used == nil {
-		return nil
+	var errs []error
+	for _, l := range r.used {
+		errs = append(errs, l.Unlock())
 	}
-	return r.used.Unlock()
+	return errors.Join(errs...)
 }
 
 func (r *removal) untag(ref string) error {

@@ -119,8 +119,15 @@ type incoming struct {
 
 // unpackStream reads a packed layer to its end, and copies it to blob as it came. Reading with the copy, decompressing,
 // hashing, parsing and making the tree overlap.
-func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob io.Writer, d *draft) (*incoming, error) {
-	raw := newReadAhead(&copyReader{ctx: ctx, r: from.Reader, to: blob})
+func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob io.Writer, d *draft) (_ *incoming, err error) {
+	source := &copyReader{ctx: ctx, r: from.Reader, to: blob}
+	defer func() {
+		// A disk that is full or a connection that broke looks like damaged data to who decompresses it.
+		if err != nil && source.err != nil {
+			err = source.err
+		}
+	}()
+	raw := newReadAhead(source)
 	defer raw.Close()
 	packed := bufio.NewReaderSize(raw, 64<<10)
 	plain, algorithm, err := compression.NewReader(packed)
@@ -167,15 +174,19 @@ type copyReader struct {
 	ctx context.Context
 	r   io.Reader
 	to  io.Writer
+	err error // of reading or writing, the end left out
 }
 
 func (c *copyReader) Read(p []byte) (int, error) {
 	if err := c.ctx.Err(); err != nil {
+		c.err = err
 		return 0, err
 	}
 	n, err := c.r.Read(p)
+	c.err = nonEOF(err)
 	if _, writeErr := c.to.Write(p[:n]); writeErr != nil {
-		return n, errors.Join(writeErr, nonEOF(err))
+		c.err = errors.Join(writeErr, c.err)
+		return n, c.err
 	}
 	return n, err
 }

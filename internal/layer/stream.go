@@ -112,7 +112,7 @@ func (s *treeStream) flush() error {
 		s.batch = make([]piece, 0, batchFiles)
 		return nil
 	case <-s.ctx.Done():
-		return s.stop()
+		return errors.Join(s.stop(), context.Cause(s.ctx))
 	}
 }
 

@@ -42,6 +42,9 @@ type CopyOptions struct {
 	Progress  Progress
 }
 
+// maxReferrers is how far referrers of referrers are followed.
+const maxReferrers = 8
+
 // Copy copies an image as it is, byte for byte, and returns what was copied. The store is not touched.
 func Copy(ctx context.Context, src Source, dst Destination, o CopyOptions) (ocispec.Descriptor, error) {
 	root, err := src.Root(ctx)
@@ -117,7 +120,7 @@ func copyReferrers(ctx context.Context, src Source, dst Destination, root ocispe
 		subjects = append(subjects, children...)
 	}
 	for _, s := range subjects {
-		if err := oras.ExtendedCopyGraph(ctx, src, dst, s, oras.ExtendedCopyGraphOptions{CopyGraphOptions: opts}); err != nil {
+		if err := oras.ExtendedCopyGraph(ctx, src, dst, s, oras.ExtendedCopyGraphOptions{CopyGraphOptions: opts, Depth: maxReferrers}); err != nil {
 			return err
 		}
 		from, ok := src.(*repositorySource)

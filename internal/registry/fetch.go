@@ -146,29 +146,35 @@ func (r *spanReader) again(err error) error {
 func (r *spanReader) connect() error {
 	for {
 		ctx, cancel := context.WithCancel(r.ctx)
-		stall := time.AfterFunc(stallTime, cancel)
 		body, got, err := r.open(ctx, r.span)
-		if err == nil && got.from < r.from {
-			// The registry knows no ranges: what is here already comes once more.
-			_, err = io.CopyN(io.Discard, body, r.from-got.from)
+		if err != nil {
+			cancel()
+			return err // which has been tried again already
 		}
-		if err == nil {
-			r.body, r.stop, r.stall = body, cancel, stall
+		r.body, r.stop, r.stall = body, cancel, time.AfterFunc(stallTime, cancel)
+		if err = r.skip(r.from - got.from); err == nil {
 			return nil
 		}
-		if body != nil {
-			_ = body.Close()
-		}
-		stall.Stop()
-		cancel()
-		// A request that failed has been tried again already: what is left is a connection that says nothing.
-		if r.ctx.Err() == nil && !errors.Is(err, context.Canceled) {
-			return err
-		}
+		r.disconnect()
 		if err := r.again(err); err != nil {
 			return err
 		}
 	}
+}
+
+// skip reads over what is here already, and comes once more from a registry that knows no ranges.
+func (r *spanReader) skip(n int64) error {
+	buf := make([]byte, 64<<10)
+	for n > 0 {
+		m, err := r.body.Read(buf[:min(n, int64(len(buf)))])
+		n -= int64(m)
+		if m > 0 {
+			r.stall.Reset(stallTime)
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *spanReader) disconnect() {

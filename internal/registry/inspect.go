@@ -24,6 +24,9 @@ type Remote struct {
 	repo *remote.Repository
 }
 
+// maxImages is how many images of an index are looked at, each of which takes memory.
+const maxImages = 200
+
 // Inspect gets the manifest or index of a name, and nothing else.
 func (c *Client) Inspect(ctx context.Context, name reference.Named) (*Remote, error) {
 	src, err := c.Source(ctx, name)
@@ -52,6 +55,9 @@ func (r *Remote) Images(ctx context.Context) ([]*RemoteImage, error) {
 			return nil, fmt.Errorf("index %s: %w", r.Root.Digest, err)
 		}
 		list = index.Manifests
+	}
+	if len(list) > maxImages {
+		return nil, fmt.Errorf("index %s has %d entries, more than the %d that are looked at", r.Root.Digest, len(list), maxImages)
 	}
 	var images []*RemoteImage
 	for _, d := range list {

@@ -7,8 +7,11 @@ import (
 	"github.com/distribution/reference"
 )
 
-// maxListed bounds how many tags or repositories are taken from a registry.
-const maxListed = 1_000_000
+// What is taken from a registry: tags or repositories, and pages of them.
+const (
+	maxListed = 1_000_000
+	maxPages  = 10_000
+)
 
 // Tags lists the tags of a repository, in the registry's order, which the specification wants to be the alphabet's.
 func (c *Client) Tags(ctx context.Context, name reference.Named) ([]string, error) {
@@ -39,8 +42,11 @@ func (c *Client) Catalog(ctx context.Context, host string, yield func(repository
 	if err != nil {
 		return err
 	}
-	n := 0
+	n, pages := 0, 0
 	err = reg.Repositories(ctx, "", func(page []string) error {
+		if pages++; pages > maxPages {
+			return fmt.Errorf("the registry's catalog has more than %d pages", maxPages)
+		}
 		for _, r := range page {
 			if n++; n > maxListed {
 				return fmt.Errorf("the registry has more than %d repositories", maxListed)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
@@ -15,6 +16,9 @@ import (
 
 	"github.com/micabuild/mica/internal/image"
 )
+
+// manifestTime bounds the time for a manifest, tries included.
+const manifestTime = 3 * time.Minute
 
 // maxManifest bounds a manifest or config, in bytes: what the distribution specification asks registries to accept.
 const maxManifest = 4 << 20
@@ -107,6 +111,8 @@ func brokeOff(err error) bool {
 
 // readManifest is one try.
 func readManifest(ctx context.Context, repo *remote.Repository, ref string) (desc ocispec.Descriptor, raw []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, manifestTime)
+	defer cancel()
 	desc, r, err := repo.Manifests().FetchReference(ctx, ref)
 	if err != nil {
 		if errors.Is(err, io.ErrUnexpectedEOF) {
@@ -145,7 +151,14 @@ func (m *manifest) parse() (*document, error) {
 	if err := json.Unmarshal(m.raw, &c); err != nil {
 		return nil, fmt.Errorf("manifest %s: %w", m.desc.Digest, err)
 	}
-	for _, d := range append(append([]ocispec.Descriptor{}, c.Layers...), c.Manifests...) {
+	all := append(append([]ocispec.Descriptor{}, c.Layers...), c.Manifests...)
+	if c.Subject != nil {
+		all = append(all, *c.Subject)
+	}
+	if c.Config.Digest != "" {
+		all = append(all, c.Config)
+	}
+	for _, d := range all {
 		if err := checkDescriptor(d); err != nil {
 			return nil, fmt.Errorf("manifest %s: %w", m.desc.Digest, err)
 		}

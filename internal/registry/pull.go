@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 
@@ -271,15 +272,30 @@ func (p *puller) artifact(ctx context.Context, m *manifest, c *document) error {
 		if _, err := p.local.Store.StatBlob(d.Digest); err == nil {
 			continue
 		}
-		raw, err := p.c.fetchSmall(ctx, p.repo, d)
-		if err != nil {
-			return err
-		}
-		if _, err := p.local.Store.WriteBlob(raw); err != nil {
-			return err
+		if err := p.opaque(ctx, d); err != nil {
+			return fmt.Errorf("blob %s: %w", short(d.Digest.String()), err)
 		}
 	}
 	return p.write(m)
+}
+
+// opaque gets a blob that is kept as it is.
+func (p *puller) opaque(ctx context.Context, d ocispec.Descriptor) error {
+	if err := checkDescriptor(d); err != nil {
+		return err
+	}
+	w, err := p.local.Store.NewBlob()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = w.Close() }()
+	r := p.c.openBlob(ctx, p.repo, d, 0)
+	defer func() { _ = r.Close() }()
+	if _, err := io.Copy(w, r); err != nil {
+		return err
+	}
+	_, err = w.Commit(d.Digest)
+	return err
 }
 
 func (p *puller) allLayers(ctx context.Context, list []ocispec.Descriptor, ids []digest.Digest) error {
@@ -379,9 +395,10 @@ func (p *puller) download(ctx context.Context, d ocispec.Descriptor, id digest.D
 		// The blob is there, and no layer was made of it.
 		defer func() { _ = f.Close() }()
 		_, _, err := p.local.Layers.IngestFrom(ctx, layer.Incoming{Reader: f, Blob: d.Digest, DiffID: id, Unpack: p.o.Unpack})
-		if !errors.Is(err, store.ErrDamaged) {
+		if err == nil || ctx.Err() != nil || isLocal(err) {
 			return err
 		}
+		// It is damaged: it comes once more.
 	}
 	part, err := p.local.Store.NewPartial(ctx, d.Digest)
 	if err != nil {

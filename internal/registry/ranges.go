@@ -81,7 +81,9 @@ func (r *rangesReader) release() {
 
 // start asks for the first range: the answer tells whether there are ranges.
 func (r *rangesReader) start() error {
+	r.ctx, r.cancel = context.WithCancel(r.whole.ctx)
 	first := *r.whole
+	first.ctx = r.ctx
 	first.to = first.from + rangeSize
 	var got span
 	open := first.open
@@ -101,7 +103,6 @@ func (r *rangesReader) start() error {
 		return nil
 	}
 	first.open = open
-	r.ctx, r.cancel = context.WithCancel(r.whole.ctx)
 	r.order = make(chan chan piece, rangeConns-1)
 	go r.plan(&first)
 	return nil
@@ -147,6 +148,8 @@ func fetchRange(s *spanReader, buf []byte, done chan<- piece) {
 func (r *rangesReader) Close() error {
 	if r.cancel != nil {
 		r.cancel()
+	}
+	if r.order != nil {
 		r.release()
 		for next := range r.order {
 			rangeBuffers <- (<-next).data

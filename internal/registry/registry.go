@@ -142,6 +142,7 @@ func (c *Client) repository(ctx context.Context, name reference.Named) (*remote.
 	repo.Client = &of
 	repo.MaxMetadataBytes = maxManifest
 	repo.SkipReferrersGC = true
+	repo.TagListMaxPages, repo.ReferrerListMaxPages = maxPages, maxPages
 	repo.ManifestMediaTypes = manifestTypes
 	repo.PlainHTTP, err = c.plainHTTP(ctx, repo.Reference.Host())
 	return repo, err

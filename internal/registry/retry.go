@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -126,10 +127,15 @@ func sleep(ctx context.Context, d time.Duration) error {
 // uploadAgain reports whether an upload that ended so may succeed when it is begun anew. An upload that the registry has
 // forgotten (404) may.
 func uploadAgain(err error) bool {
+	// The request that begins an upload has no body, and has been tried again already.
 	var resp *errcode.ErrorResponse
 	if errors.As(err, &resp) {
-		return retryStatus(resp.StatusCode) || resp.StatusCode == http.StatusNotFound && resp.Method != http.MethodPost ||
-			resp.StatusCode == http.StatusRequestedRangeNotSatisfiable
+		return resp.Method != http.MethodPost && (retryStatus(resp.StatusCode) || resp.StatusCode == http.StatusNotFound ||
+			resp.StatusCode == http.StatusRequestedRangeNotSatisfiable)
 	}
-	return worthRetry(err)
+	var request *url.Error
+	if errors.As(err, &request) {
+		return request.Op != "Post" && worthRetry(err)
+	}
+	return brokeOff(err)
 }

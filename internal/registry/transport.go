@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -29,11 +30,47 @@ func (t *transports) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp, err := host.RoundTrip(req)
+	resp, err := answer(host, req)
 	if err != nil && strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
 		err = &permanentError{fmt.Errorf("%s does not speak TLS; if that is meant to be, set insecure = true for it in registries.conf", req.URL.Host)}
 	}
 	return resp, err
+}
+
+// answerTime is how long a registry may take to begin an answer. Taking an upload may take longer.
+const answerTime = 60 * time.Second
+
+// answer sends a request, and gives up on a registry that says nothing.
+func answer(host *http.Transport, req *http.Request) (*http.Response, error) {
+	if req.Method == http.MethodPut || req.Method == http.MethodPatch {
+		return host.RoundTrip(req)
+	}
+	ctx, cancel := context.WithCancelCause(req.Context())
+	timer := time.AfterFunc(answerTime, func() { cancel(errSilent) })
+	resp, err := host.RoundTrip(req.WithContext(ctx))
+	timer.Stop()
+	if err != nil {
+		if req.Context().Err() == nil && errors.Is(context.Cause(ctx), errSilent) {
+			err = errSilent
+		}
+		cancel(nil)
+		return nil, err
+	}
+	resp.Body = &cancelBody{resp.Body, cancel}
+	return resp, nil
+}
+
+var errSilent = fmt.Errorf("no answer for %s", answerTime)
+
+// cancelBody frees the request's context with the answer's body.
+type cancelBody struct {
+	io.ReadCloser
+	cancel context.CancelCauseFunc
+}
+
+func (c *cancelBody) Close() error {
+	defer c.cancel(nil)
+	return c.ReadCloser.Close()
 }
 
 func (t *transports) of(host string) (*http.Transport, error) {

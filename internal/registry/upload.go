@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -55,7 +57,7 @@ func (u *upload) next(resp *http.Response) error {
 		return fmt.Errorf("the registry does not say where to upload to: %w", err)
 	}
 	from := resp.Request.URL
-	if at.Hostname() != from.Hostname() || from.Scheme == "https" && at.Scheme != "https" {
+	if hostPort(at) != hostPort(from) || from.Scheme == "https" && at.Scheme != "https" {
 		return fmt.Errorf("the registry wants the upload sent to another host, %s", at.Host)
 	}
 	if at.Port() == "" && from.Port() == "443" {
@@ -63,6 +65,15 @@ func (u *upload) next(resp *http.Response) error {
 	}
 	u.at = at
 	return nil
+}
+
+// hostPort is a URL's host with its port, also where that is the scheme's own.
+func hostPort(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return net.JoinHostPort(u.Hostname(), port)
 }
 
 // stream sends what write writes, and returns the blob's digest and size.
@@ -77,10 +88,13 @@ func (u *upload) stream(ctx context.Context, write func(io.Writer) error) (diges
 		in.CloseWithError(err)
 		written <- err
 	}()
-	err := u.patch(ctx, out)
-	_ = out.CloseWithError(errors.Join(err, errStopped))
-	// That nobody reads any more is no failure of the writer's: the request closes the pipe when it has failed.
-	if writeErr := <-written; writeErr != nil && !errors.Is(writeErr, errStopped) && !errors.Is(writeErr, io.ErrClosedPipe) {
+	// Not a closer: a request that fails would close the pipe, which would look like a failure of the writer.
+	err := u.patch(ctx, io.NopCloser(out))
+	_ = out.CloseWithError(errStopped)
+	switch writeErr := <-written; {
+	case errors.Is(writeErr, errStopped) && err == nil:
+		err = &brokenError{errors.New("the registry ended the upload before it was whole")}
+	case writeErr != nil && !errors.Is(writeErr, errStopped):
 		err = &localError{writeErr}
 	}
 	if err != nil {
@@ -137,7 +151,8 @@ func (u *upload) commit(ctx context.Context, d digest.Digest) error {
 
 func (u *upload) request(ctx context.Context, method string, body io.Reader) (*http.Request, error) {
 	req, err := newRequest(pushScope(ctx, u.repo), method, u.at.String(), body)
-	if err == nil && u.authorization != "" {
+	// A body that is a stream cannot be sent twice; for the rest the client sees to it, as tokens may run out meanwhile.
+	if err == nil && u.authorization != "" && body != nil {
 		req.Header.Set("Authorization", u.authorization)
 	}
 	return req, err
@@ -152,20 +167,36 @@ func (c *Client) pushBlob(ctx context.Context, repo *remote.Repository, desc oci
 		}
 		watch := &watchReader{r: r}
 		err = repo.Blobs().Push(ctx, desc, watch)
-		if watch.err != nil {
-			err = &localError{watch.err}
+		// A request that has failed may go on reading for a while.
+		if readErr := watch.stop(); readErr != nil {
+			err = &localError{readErr}
 		}
 		return errors.Join(err, r.Close())
 	})
 }
 
-// watchReader remembers that reading failed.
+// watchReader remembers that reading failed, and reads no more once it is stopped.
 type watchReader struct {
-	r   io.Reader
-	err error
+	r io.Reader
+
+	mu      sync.Mutex
+	stopped bool
+	err     error
+}
+
+func (w *watchReader) stop() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stopped = true
+	return w.err
 }
 
 func (w *watchReader) Read(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stopped {
+		return 0, errStopped
+	}
 	n, err := w.r.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		w.err = err
