@@ -2,16 +2,21 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"io"
+	"time"
 )
 
-// A large blob is read in ranges over several connections, where the registry knows ranges: one connection is often slower
-// than the line. The ranges are put together in memory, in order.
+// A large blob is read in ranges over several connections, where the registry knows ranges and one connection turns out to
+// be slow: it often is slower than the line. Where it is fast, ranges only cost the registry time. They are put together
+// in memory, in order.
 const (
-	minRanges  = 64 << 20 // smaller blobs come over one connection
+	minRanges  = 64 << 20 // less than that comes over one connection
 	rangeSize  = 4 << 20
 	rangeConns = 4 // connections to one blob
+
+	// One connection is slow when trialSize bytes keep their reader waiting for longer than trialWait: 100 MiB/s.
+	trialSize = 8 << 20
+	trialWait = 80 * time.Millisecond
 )
 
 // rangeBuffers are the buffers of all blobs together; one that is nil is still to be made. A blob asks for its ranges in
@@ -25,10 +30,12 @@ var rangeBuffers = func() chan []byte {
 	return c
 }()
 
-// rangesReader reads a span in ranges.
+// rangesReader reads a span over one connection, and from where that is slow on in ranges.
 type rangesReader struct {
 	whole  *spanReader
-	single bool // the registry does not know ranges
+	single bool          // the registry does not know ranges
+	came   int           // bytes of the trial under way
+	waited time.Duration // for these
 	ctx    context.Context
 	cancel context.CancelFunc
 	order  chan chan piece
@@ -44,14 +51,16 @@ type piece struct {
 }
 
 func (r *rangesReader) Read(p []byte) (int, error) {
-	if r.order == nil && !r.single && r.err == nil {
-		r.err = r.start()
-	}
 	if r.err != nil {
 		return 0, r.err
 	}
-	if r.single {
-		return r.whole.Read(p)
+	if r.order == nil {
+		if r.single || !r.slow() {
+			return r.readWhole(p)
+		}
+		r.whole.disconnect()
+		r.err = r.start()
+		return 0, r.err
 	}
 	for len(r.cur) == 0 {
 		r.release()
@@ -70,6 +79,22 @@ func (r *rangesReader) Read(p []byte) (int, error) {
 	n := copy(p, r.cur)
 	r.cur = r.cur[n:]
 	return n, nil
+}
+
+// readWhole reads over one connection, and takes the time.
+func (r *rangesReader) readWhole(p []byte) (int, error) {
+	if r.came >= trialSize {
+		r.came, r.waited = 0, 0
+	}
+	before := time.Now()
+	n, err := r.whole.Read(p)
+	r.came, r.waited = r.came+n, r.waited+time.Since(before)
+	return n, err
+}
+
+// slow reports whether ranges are worth a try.
+func (r *rangesReader) slow() bool {
+	return r.came >= trialSize && r.waited > trialWait && r.whole.to-r.whole.from >= minRanges
 }
 
 func (r *rangesReader) release() {
@@ -155,5 +180,5 @@ func (r *rangesReader) Close() error {
 			rangeBuffers <- (<-next).data
 		}
 	}
-	return errors.Join(r.whole.Close())
+	return r.whole.Close()
 }

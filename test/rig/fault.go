@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"time"
 )
 
 // Fault answers a request wrongly. next is what would have answered it.
@@ -133,6 +134,19 @@ func Redirect(base string) Fault {
 	return func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
 		http.Redirect(w, r, base+r.URL.RequestURI(), http.StatusTemporaryRedirect)
 	}
+}
+
+// SlowLine sends the right answer at 40 MB/s at most: a line where one connection does not reach the whole speed.
+func SlowLine(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	next.ServeHTTP(&SlowWriter{w}, r)
+}
+
+// SlowWriter writes at 40 MB/s at most.
+type SlowWriter struct{ http.ResponseWriter }
+
+func (w *SlowWriter) Write(p []byte) (int, error) {
+	time.Sleep(time.Duration(len(p)) * time.Second / 40e6)
+	return w.ResponseWriter.Write(p)
 }
 
 // NoRanges answers as a registry that has never heard of ranges.
