@@ -8,9 +8,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
-	"strings"
 
-	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	"github.com/moby/buildkit/frontend/dockerfile/builder"
@@ -25,28 +23,6 @@ import (
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
 )
-
-// Options are what `docker build` is told. The zero value builds the Dockerfile of Context for this machine.
-type Options struct {
-	Context   Context
-	BuildArgs map[string]string
-	Labels    map[string]string
-	Target    string
-	// Platform is what to build for, one platform; "" is this machine's.
-	Platform string
-	// Network of RUN: "", "default", "host" or "none".
-	Network string
-	// AddHosts are "name:address" entries for /etc/hosts.
-	AddHosts []string
-	NoCache  bool
-	Pull     bool
-	// Tags are names for the image, in any form that a user may type.
-	Tags []string
-	// Exports say what is made of the result; none means an image in the store.
-	Exports []Export
-	// Events receives progress; nil for none.
-	Events solver.Events
-}
 
 // Builder builds images in a store.
 type Builder struct {
@@ -78,6 +54,10 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
+	allowed, err := o.entitlements()
+	if err != nil {
+		return nil, err
+	}
 	use, err := b.Store.Use(ctx)
 	if err != nil {
 		return nil, err
@@ -90,7 +70,8 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 	base := &bases{images: b.Images, pull: b.pull, events: o.Events, found: map[string]*base{}}
 	s := solver.New(solver.Options{
 		Store: b.Store, Layers: b.Layers, Image: base.find, Host: b.Host,
-		Locals: o.Context.locals(), Memory: memory, Events: o.Events,
+		Locals: o.locals(), Memory: memory, Events: o.Events,
+		Secret: o.Secret, SSH: o.SSH, Allowed: allowed,
 	})
 	defer func() { err = errors.Join(err, s.Close()) }()
 	front := &frontend{solver: s, bases: base, opts: opts, inputs: o.Context.inputs(), events: o.Events}
@@ -142,70 +123,6 @@ func output(res *client.Result) (*built, error) {
 		return nil, fmt.Errorf("the build has no image config")
 	}
 	return out, nil
-}
-
-// frontendOptions are the options under the names that the compiler knows (frontend/dockerui).
-func (o *Options) frontendOptions() (map[string]string, error) {
-	opts := map[string]string{}
-	for k, v := range o.BuildArgs {
-		opts["build-arg:"+k] = v
-	}
-	for k, v := range o.Labels {
-		opts["label:"+k] = v
-	}
-	if o.Target != "" {
-		opts["target"] = o.Target
-	}
-	if o.NoCache {
-		opts["no-cache"] = ""
-	}
-	if o.Pull {
-		opts["image-resolve-mode"] = "pull"
-	}
-	if name := o.Context.filename(); name != "" {
-		opts["filename"] = name
-	}
-	switch o.Network {
-	case "", "default":
-	case "host", "none":
-		opts["force-network-mode"] = o.Network
-	default:
-		return nil, fmt.Errorf("network mode %q is not supported: use default, host or none", o.Network)
-	}
-	if len(o.AddHosts) > 0 {
-		hosts, err := extraHosts(o.AddHosts)
-		if err != nil {
-			return nil, err
-		}
-		opts["add-hosts"] = hosts
-	}
-	if o.Platform != "" {
-		if strings.Contains(o.Platform, ",") {
-			return nil, fmt.Errorf("platform %q: building for several platforms at once is not supported", o.Platform)
-		}
-		p, err := platforms.Parse(o.Platform)
-		if err != nil {
-			return nil, fmt.Errorf("invalid platform %q: %w", o.Platform, err)
-		}
-		opts["platform"] = platforms.Format(platforms.Normalize(p))
-	}
-	return opts, nil
-}
-
-// extraHosts turns "name:address" and "name=address" into the compiler's "name=address,…".
-func extraHosts(hosts []string) (string, error) {
-	list := make([]string, 0, len(hosts))
-	for _, h := range hosts {
-		name, ip, ok := strings.Cut(h, "=")
-		if !ok {
-			name, ip, ok = strings.Cut(h, ":")
-		}
-		if !ok || name == "" || ip == "" {
-			return "", fmt.Errorf("invalid host %s: use name:address", h)
-		}
-		list = append(list, name+"="+strings.Trim(ip, "[]"))
-	}
-	return strings.Join(list, ","), nil
 }
 
 // parseTags validates names and makes them full: docker.io/library/nginx:latest.

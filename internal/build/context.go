@@ -3,6 +3,7 @@ package build
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/solver/pb"
@@ -31,6 +32,16 @@ type Context struct {
 	Dockerfile string
 	// Inline is the text of the Dockerfile itself, which then is looked for nowhere.
 	Inline []byte
+}
+
+// IsRemote reports whether a context is one that the build fetches, not a folder of the host.
+func IsRemote(context string) bool {
+	for _, prefix := range []string{"http://", "https://", "git://", "ssh://", "git@", "docker-image://", "oci-layout://"} {
+		if strings.HasPrefix(context, prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 // SpoolName is the file inside the folder Archive that holds the archive.

@@ -18,6 +18,7 @@ import (
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/view"
 )
 
 // Export types, as `docker build --output type=…` names them.
@@ -124,7 +125,7 @@ func (x *exporter) run(ctx context.Context, e Export) error {
 		if err != nil {
 			return err
 		}
-		return x.progress.step("copying files", func() error { return writeFolder(ctx, v, e.Dir) })
+		return x.progress.step("copying files", func() error { return view.WriteFolder(ctx, v, e.Dir) })
 	}
 	return fmt.Errorf("unknown output type %q: use image, oci, docker, tar or local", e.Type)
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/docker/go-units"
 
-	"github.com/micabuild/mica/internal/build"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/view"
@@ -138,7 +137,7 @@ func anonymousVolume(ctx context.Context, app *App, img *image.Image, target, di
 	if err != nil {
 		return "", fmt.Errorf("make volume %s: %w", target, err)
 	}
-	if err := build.CopyOut(ctx, v, at, folder); err != nil {
+	if err := view.CopyOut(ctx, v, at, folder); err != nil {
 		return "", fmt.Errorf("make volume %s: %w", target, err)
 	}
 	return folder, nil

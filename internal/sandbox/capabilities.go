@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // defaultCapabilities are what Docker gives a container (moby/moby oci/caps/defaults.go).
@@ -39,6 +40,11 @@ func capabilities(p *Process) ([]string, error) {
 	if p.Privileged || slices.Contains(add, "ALL") {
 		caps = slices.Clone(allCapabilities)
 	}
+	if p.Privileged {
+		// All that there are to give: a container that mica runs in may have fewer.
+		held := heldCapabilities()
+		caps = slices.DeleteFunc(caps, func(c string) bool { return !slices.Contains(held, c) })
+	}
 	if slices.Contains(drop, "ALL") {
 		caps = nil
 	}
@@ -48,6 +54,22 @@ func capabilities(p *Process) ([]string, error) {
 		}
 	}
 	return slices.DeleteFunc(caps, func(c string) bool { return slices.Contains(drop, c) }), nil
+}
+
+// heldCapabilities are those of this process.
+func heldCapabilities() []string {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if unix.Capget(&header, &data[0]) != nil {
+		return allCapabilities
+	}
+	var held []string
+	for i, c := range allCapabilities {
+		if data[i/32].Permitted&(1<<(i%32)) != 0 {
+			held = append(held, c)
+		}
+	}
+	return held
 }
 
 // normalizeCaps turns "net_admin" into CAP_NET_ADMIN.

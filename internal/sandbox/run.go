@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 
-	securejoin "github.com/cyphar/filepath-securejoin"
 	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/union"
@@ -28,7 +28,10 @@ type bundle struct {
 	p      *Process
 	// sources are where each of p.Mounts comes from on the host.
 	sources []string
-	ids     ids
+	// mounted and listeners end with the run.
+	mounted   []string
+	listeners []net.Listener
+	ids       ids
 	// host are the ids that exist here.
 	host userns.IDs
 }
@@ -36,10 +39,10 @@ type bundle struct {
 // run prepares the bundle and runs it, on a thread with namespaces of its own.
 func (h *Host) run(ctx context.Context, p *Process, dir string) error {
 	b := &bundle{dir: dir, rootfs: filepath.Join(dir, "rootfs"), p: p, host: h.ids}
+	defer b.unmount()
 	if err := b.mount(); err != nil {
 		return err
 	}
-	defer b.unmount()
 	if err := b.prepare(); err != nil {
 		return err
 	}
@@ -58,7 +61,7 @@ func (b *bundle) mount() error {
 	for i, m := range b.p.Mounts {
 		src, err := b.source(i, m)
 		if err != nil {
-			return err
+			return fmt.Errorf("mount %s: %w", m.Target, cause(err))
 		}
 		b.sources = append(b.sources, src)
 	}
@@ -71,34 +74,6 @@ func (b *bundle) mount() error {
 	return union.Mount(b.rootfs, b.rootfs+"-links", root, b.host.Nested())
 }
 
-// source is the path on the host that a mount shows.
-func (b *bundle) source(i int, m Mount) (string, error) {
-	switch m.Type {
-	case MountTmpfs:
-		return "", nil
-	case MountBind:
-		if _, err := os.Stat(m.Source); err != nil {
-			return "", fmt.Errorf("mount %s: %w", m.Target, err)
-		}
-		return m.Source, nil
-	}
-	dir := filepath.Join(b.dir, fmt.Sprintf("mount-%d", i))
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return "", fmt.Errorf("mount %s: %w", m.Target, err)
-	}
-	if err := union.Mount(dir, dir+"-links", m.Union, b.host.Nested()); err != nil {
-		return "", fmt.Errorf("mount %s: %w", m.Target, err)
-	}
-	path, err := securejoin.SecureJoin(dir, m.Selector)
-	if err == nil {
-		_, err = os.Stat(path)
-	}
-	if err != nil {
-		return "", fmt.Errorf("mount %s: %s: %w", m.Target, m.Selector, cause(err))
-	}
-	return path, nil
-}
-
 func cause(err error) error {
 	var pe *os.PathError
 	if errors.As(err, &pe) {
@@ -108,12 +83,13 @@ func cause(err error) error {
 }
 
 func (b *bundle) unmount() {
-	for _, dir := range append([]string{b.rootfs}, b.sources...) {
-		if strings.HasPrefix(dir, b.dir) {
-			if unix.Unmount(dir, 0) != nil {
-				// The namespace ends with the thread; this only makes it sooner.
-				_ = unix.Unmount(dir, unix.MNT_DETACH)
-			}
+	for _, l := range b.listeners {
+		_ = l.Close()
+	}
+	for _, dir := range append([]string{b.rootfs}, b.mounted...) {
+		if unix.Unmount(dir, 0) != nil {
+			// The namespace ends with the thread; this only makes it sooner.
+			_ = unix.Unmount(dir, unix.MNT_DETACH)
 		}
 	}
 }

@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/union"
@@ -65,9 +68,11 @@ type MountType int
 
 // The types of mounts.
 const (
-	MountBind  MountType = iota // Source: a path of the host
-	MountUnion                  // Union: a chain of layers
-	MountTmpfs                  // Size, Mode
+	MountBind   MountType = iota // Source: a path of the host
+	MountUnion                   // Union: a chain of layers
+	MountTmpfs                   // Size, Options
+	MountSecret                  // Data, in a file that no disk holds; Mode, UID, GID
+	MountSocket                  // Serve, behind a socket; Mode, UID, GID
 )
 
 // Mount is something mounted over the root filesystem.
@@ -76,10 +81,14 @@ type Mount struct {
 	Target   string // in the container
 	Source   string
 	Union    union.Options
-	Selector string // of a chain: only this path in it, found inside it
+	Selector string // of a chain or of Source: only this path in it, found inside it; "" for the whole
 	ReadOnly bool
 	Size     int64  // of a tmpfs, in bytes; 0 for the kernel's default
 	Options  string // of a tmpfs, more mount options, comma-separated
+	Data     []byte
+	Serve    func(net.Conn) // called for each connection, which it closes
+	Mode     os.FileMode
+	UID, GID int
 }
 
 // Network is what a process sees of the network.
@@ -90,6 +99,12 @@ const (
 	NetworkHost Network = iota // the host's own
 	NetworkNone                // a loopback device only
 )
+
+// Rlimit is a resource limit of the process (setrlimit(2)), called as docker calls it: "nofile".
+type Rlimit struct {
+	Name       string
+	Soft, Hard int64
+}
 
 // ExtraHost is a line of /etc/hosts.
 type ExtraHost struct{ Host, IP string }
@@ -111,6 +126,9 @@ type Process struct {
 	WritableHosts   bool
 	CapAdd, CapDrop []string // as docker run takes them; "ALL" for all
 	Privileged      bool
+	Rlimits         []Rlimit
+	CgroupParent    string // of root's processes: the cgroup in which theirs is made
+	Resources       *specs.LinuxResources
 	// TTY gives the process a terminal; Stdin, Stdout and Stderr then are the user's own.
 	TTY            bool
 	Stdin          io.Reader // nil for none

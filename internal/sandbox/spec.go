@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path"
@@ -36,16 +37,26 @@ func (b *bundle) spec() (*specs.Spec, error) {
 		},
 	}
 	if b.ownCgroup() {
-		s.Linux.CgroupsPath = "/mica/" + filepath.Base(b.dir)
+		s.Linux.CgroupsPath = path.Join("/", cmp.Or(b.p.CgroupParent, "mica"), filepath.Base(b.dir))
 		s.Mounts = append(s.Mounts, specs.Mount{
 			Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"ro", "nosuid", "noexec", "nodev"},
 		})
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
 	}
+	if r := b.p.Resources; r != nil {
+		limits := *r
+		s.Linux.Resources = &limits
+	}
+	for _, r := range b.p.Rlimits {
+		s.Process.Rlimits = append(s.Process.Rlimits, specs.POSIXRlimit{
+			Type: "RLIMIT_" + strings.ToUpper(r.Name), Soft: uint64(r.Soft), Hard: uint64(r.Hard),
+		})
+	}
 	if b.p.Network == NetworkNone {
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace})
 	}
 	if b.p.Privileged {
+		b.openDevices(s)
 		return s, nil
 	}
 	s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = slices.Clone(maskedPaths), slices.Clone(readonlyPaths)
@@ -53,6 +64,28 @@ func (b *bundle) spec() (*specs.Spec, error) {
 		return nil, fmt.Errorf("prepare sandbox: seccomp profile: %w", err)
 	}
 	return s, nil
+}
+
+// openDevices gives a privileged process the devices that BuildKit gives one (solver/llbsolver and util/entitlements/security):
+// those with which filesystems, networks and virtual machines are made. In a user namespace there are none to give.
+func (b *bundle) openDevices(s *specs.Spec) {
+	if b.host.Nested() {
+		return
+	}
+	if s.Linux.Resources == nil {
+		s.Linux.Resources = &specs.LinuxResources{}
+	}
+	s.Linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: true, Type: "c", Access: "rwm"}, {Allow: true, Type: "b", Access: "rwm"}}
+	device := func(path, kind string, major, minor int64) {
+		s.Linux.Devices = append(s.Linux.Devices, specs.LinuxDevice{Path: path, Type: kind, Major: major, Minor: minor})
+	}
+	device("/dev/kmsg", "c", 1, 11)
+	for name, minor := range map[string]int64{"cuse": 203, "fuse": 229, "kvm": 232, "net/tun": 200, "loop-control": 237} {
+		device("/dev/"+name, "c", 10, minor)
+	}
+	for i := range int64(8) {
+		device(fmt.Sprintf("/dev/loop%d", i), "b", 7, i)
+	}
 }
 
 // ownCgroup reports whether the process gets a cgroup of its own and may see it: programs size their memory and threads
@@ -162,7 +195,16 @@ func (b *bundle) lockedFlags(source string) []string {
 
 func (b *bundle) userMount(m Mount, source string) specs.Mount {
 	target := path.Clean("/" + m.Target)
-	if m.Type != MountTmpfs {
+	switch m.Type {
+	case MountTmpfs:
+	case MountSecret:
+		secret := b.bind(source, target, true)
+		secret.Options = append(secret.Options, "nodev", "nosuid")
+		if m.Mode&0o111 == 0 {
+			secret.Options = append(secret.Options, "noexec")
+		}
+		return secret
+	default:
 		return b.bind(source, target, m.ReadOnly)
 	}
 	opts := []string{"nosuid"}

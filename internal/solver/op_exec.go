@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/union"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -31,21 +33,13 @@ func newExecOp(s *Solver, v *vertex, op *pb.ExecOp, inputs []*Result, t *tracker
 	if op.Meta == nil || len(op.Meta.Args) == 0 {
 		return nil, fmt.Errorf("process has no arguments")
 	}
-	if op.Security != pb.SecurityMode_SANDBOX {
-		return nil, fmt.Errorf("RUN --security=insecure is not supported")
-	}
-	if len(op.Secretenv) > 0 {
-		return nil, fmt.Errorf("RUN --mount=type=secret is not supported")
-	}
 	if len(op.CdiDevices) > 0 {
 		return nil, fmt.Errorf("RUN --device is not supported")
 	}
 	root := false
 	for _, m := range op.Mounts {
-		switch m.MountType {
-		case pb.MountType_BIND, pb.MountType_TMPFS:
-		default:
-			return nil, fmt.Errorf("RUN --mount=type=%s is not supported", strings.ToLower(m.MountType.String()))
+		if err := checkMount(m); err != nil {
+			return nil, err
 		}
 		if m.Input < int64(pb.Empty) || int(m.Input) >= len(inputs) {
 			return nil, fmt.Errorf("mount %s has an invalid input %d", m.Dest, m.Input)
@@ -63,6 +57,11 @@ func newExecOp(s *Solver, v *vertex, op *pb.ExecOp, inputs []*Result, t *tracker
 func (o *execOp) key(ctx context.Context) (Key, bool, error) {
 	plain := o.op.CloneVT()
 	plain.Meta.ProxyEnv = nil
+	for _, m := range plain.Mounts {
+		if m.CacheOpt != nil {
+			m.CacheOpt = &pb.CacheOpt{} // which cache it is does not say what is built
+		}
+	}
 	for _, h := range plain.Meta.ExtraHosts {
 		h.IP = ""
 	}
@@ -78,7 +77,7 @@ func (o *execOp) key(ctx context.Context) (Key, bool, error) {
 		if in == nil {
 			continue
 		}
-		if m.Output != int64(pb.SkipOutput) {
+		if m.Output != int64(pb.SkipOutput) && m.MountType == pb.MountType_BIND {
 			k.addLayers("root", in)
 			if in.local == nil {
 				continue
@@ -107,17 +106,36 @@ func (o *execOp) input(m *pb.Mount) *Result {
 func selector(m *pb.Mount) string { return path.Join("/", m.Selector) }
 
 // run prepares the root filesystem and the mounts, runs the process, and commits what has an output.
-func (o *execOp) run(ctx context.Context) ([]*Result, error) {
+func (o *execOp) run(ctx context.Context) (_ []*Result, err error) {
 	tmp, err := o.s.store.TempDir("exec")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = tmp.Remove() }()
-	p := o.process()
+	p, err := o.process(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var locks []*store.Lock
+	defer func() {
+		for _, l := range locks {
+			err = errors.Join(err, l.Unlock())
+		}
+	}()
 	uppers := make([]string, len(o.op.Mounts))
 	for i, m := range o.op.Mounts {
-		if m.MountType == pb.MountType_TMPFS {
-			p.Mounts = append(p.Mounts, sandbox.Mount{Type: sandbox.MountTmpfs, Target: m.Dest, Size: m.TmpfsOpt.GetSize()})
+		if m.MountType == pb.MountType_CACHE {
+			mount, lock, err := o.s.cacheMount(ctx, m, o.input(m))
+			if err != nil {
+				return nil, fmt.Errorf("cache mount %s: %w", m.Dest, err)
+			}
+			p.Mounts, locks = append(p.Mounts, mount), append(locks, lock)
+			continue
+		}
+		if m.MountType != pb.MountType_BIND {
+			if err := o.addHostMount(ctx, p, m); err != nil {
+				return nil, err
+			}
 			continue
 		}
 		u, err := o.union(ctx, m, filepath.Join(tmp.Path, fmt.Sprint(i)))
@@ -139,10 +157,11 @@ func (o *execOp) run(ctx context.Context) ([]*Result, error) {
 	return o.commit(ctx, uppers)
 }
 
-func (o *execOp) process() *sandbox.Process {
+func (o *execOp) process(ctx context.Context) (*sandbox.Process, error) {
 	meta := o.op.Meta
 	p := &sandbox.Process{
 		Args: meta.Args, Env: append([]string(nil), meta.Env...), Cwd: meta.Cwd, User: meta.User, Hostname: meta.Hostname,
+		CgroupParent: meta.CgroupParent, Privileged: o.op.Security == pb.SecurityMode_INSECURE,
 		Stdout: o.t.output(1), Stderr: o.t.output(2),
 	}
 	if o.op.Network == pb.NetMode_NONE {
@@ -151,8 +170,39 @@ func (o *execOp) process() *sandbox.Process {
 	for _, h := range meta.ExtraHosts {
 		p.ExtraHosts = append(p.ExtraHosts, sandbox.ExtraHost{Host: h.Host, IP: h.IP})
 	}
+	for _, u := range meta.Ulimit {
+		p.Rlimits = append(p.Rlimits, sandbox.Rlimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
+	}
+	p.Resources = resources(o.v.meta.GetLinuxResources())
 	p.Env = append(p.Env, proxyEnv(meta.ProxyEnv)...)
-	return p
+	secrets, err := o.secretEnv(ctx)
+	p.Env = append(p.Env, secrets...)
+	return p, err
+}
+
+// resources are the limits of a step in the runtime's terms, nil for none.
+func resources(r *pb.LinuxResources) *specs.LinuxResources {
+	if r == nil {
+		return nil
+	}
+	set := &specs.LinuxResources{
+		Memory: &specs.LinuxMemory{}, CPU: &specs.LinuxCPU{Cpus: r.CpusetCpus, Mems: r.CpusetMems},
+	}
+	for _, v := range []struct {
+		value int64
+		to    **int64
+	}{{r.Memory, &set.Memory.Limit}, {r.MemorySwap, &set.Memory.Swap}, {r.CpuQuota, &set.CPU.Quota}} {
+		if v.value != 0 {
+			*v.to = &v.value
+		}
+	}
+	if r.CpuShares != 0 {
+		set.CPU.Shares = &r.CpuShares
+	}
+	if r.CpuPeriod != 0 {
+		set.CPU.Period = &r.CpuPeriod
+	}
+	return set
 }
 
 // proxyEnv is the predefined proxy arguments as a process sees them, in both cases.
@@ -235,7 +285,8 @@ func (o *execOp) failure(ctx context.Context, err error) error {
 func (o *execOp) commit(ctx context.Context, uppers []string) ([]*Result, error) {
 	outs := map[int64]*Result{}
 	for i, m := range o.op.Mounts {
-		if m.Output == int64(pb.SkipOutput) {
+		// What is no bind mount has no output, whatever its field says.
+		if m.Output == int64(pb.SkipOutput) || m.MountType != pb.MountType_BIND {
 			continue
 		}
 		in := o.input(m)

@@ -5,11 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"net"
 	"slices"
 	"sync"
 
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/entitlements"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
@@ -33,6 +36,12 @@ type Options struct {
 	Host *sandbox.Host
 	// Locals are the local sources by name.
 	Locals map[string]Local
+	// Secret gives the value of a secret by its ID, or fs.ErrNotExist; nil where there are none.
+	Secret func(ctx context.Context, id string) ([]byte, error)
+	// SSH are the agents that steps may talk to, by their IDs. A function answers one connection, and closes it.
+	SSH map[string]func(net.Conn)
+	// Allowed are the entitlements that the user grants to steps.
+	Allowed entitlements.Set
 	// Memory remembers the digests of host files.
 	Memory *view.Memory
 	// Events receives progress; nil for none.
@@ -48,6 +57,9 @@ type Solver struct {
 	host   *sandbox.Host
 	locals map[string]Local
 	memory *view.Memory
+	secret func(ctx context.Context, id string) ([]byte, error)
+	ssh    map[string]func(net.Conn)
+	allow  entitlements.Set
 	events Events
 	cache  *Cache
 
@@ -62,9 +74,14 @@ func New(o Options) *Solver {
 	if events == nil {
 		events = func(*Status) {}
 	}
+	secret := o.Secret
+	if secret == nil {
+		secret = func(context.Context, string) ([]byte, error) { return nil, fs.ErrNotExist }
+	}
 	return &Solver{
 		store: o.Store, layers: o.Layers, image: o.Image, host: o.Host,
 		locals: o.Locals, memory: o.Memory, events: events, cache: NewCache(o.Store),
+		secret: secret, ssh: o.SSH, allow: o.Allowed,
 		flights: map[digest.Digest]*flight{},
 	}
 }
@@ -102,12 +119,31 @@ func (s *Solver) Solve(ctx context.Context, def *pb.Definition) (*Result, error)
 	if err != nil {
 		return nil, err
 	}
+	if err := s.entitled(g); err != nil {
+		return nil, locate(err, def)
+	}
 	s.announce(g)
 	res, err := s.edge(ctx, g.head)
 	if err != nil {
 		return nil, locate(err, def)
 	}
 	return res, nil
+}
+
+// entitled refuses a graph with a step that wants more than the user grants, before anything of it runs.
+func (s *Solver) entitled(g *graph) error {
+	for _, v := range g.vertices {
+		if exec := v.op.GetExec(); exec != nil {
+			err := s.allow.Check(entitlements.Values{
+				NetworkHost:      exec.Network == pb.NetMode_HOST,
+				SecurityInsecure: exec.Security == pb.SecurityMode_INSECURE,
+			})
+			if err != nil {
+				return errdefs.WrapVertex(err, v.digest)
+			}
+		}
+	}
+	return nil
 }
 
 // locate adds to a failed operation's error the lines of the Dockerfile that it came from.

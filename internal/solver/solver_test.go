@@ -184,12 +184,13 @@ func TestRefusesByName(t *testing.T) {
 		return llb.Scratch().Run(append([]llb.RunOption{llb.Shlex("true")}, opts...)...).Root()
 	}
 	for want, st := range map[string]llb.State{
-		"https sources are not supported":      llb.HTTP("https://example.com/x"),
-		"git sources are not supported":        llb.Git("https://example.com/x.git", "main"),
-		"--mount=type=cache is not supported":  run(llb.AddMount("/c", llb.Scratch(), llb.AsPersistentCacheDir("id", llb.CacheMountShared))),
-		"--mount=type=secret is not supported": run(llb.AddSecret("/s")),
-		"--security=insecure is not supported": run(llb.Security(pb.SecurityMode_INSECURE)),
-		"no local source is called":            llb.Scratch().File(llb.Copy(llb.Local("nothing"), "/", "/")),
+		"https sources are not supported":    llb.HTTP("https://example.com/x"),
+		"git sources are not supported":      llb.Git("https://example.com/x.git", "main"),
+		"secret /s: not found: give it with": run(llb.AddSecret("/s")),
+		"no SSH key \"x\" forwarded":         run(llb.AddSSHSocket(llb.SSHID("x"))),
+		"security.insecure is not allowed":   run(llb.Security(pb.SecurityMode_INSECURE)),
+		"network.host is not allowed":        run(llb.Network(pb.NetMode_HOST)),
+		"no local source is called":          llb.Scratch().File(llb.Copy(llb.Local("nothing"), "/", "/")),
 	} {
 		if _, err := solve(t, s, st); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", want, err)

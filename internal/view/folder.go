@@ -1,4 +1,4 @@
-package build
+package view
 
 import (
 	"context"
@@ -12,14 +12,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/micabuild/mica/internal/view"
 )
 
-// writeFolder writes a filesystem into a folder of the host, as `--output type=local` does: files belong to the user who
+// WriteFolder writes a filesystem into a folder of the host, as `--output type=local` does: files belong to the user who
 // builds, what is already there stays unless a file of the same name replaces it, and devices are left out.
 // Nothing is written outside dir, whatever symlinks the image or the folder hold.
-func writeFolder(ctx context.Context, v view.View, dir string) error {
+func WriteFolder(ctx context.Context, v View, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("output folder: %w", err)
 	}
@@ -37,7 +35,7 @@ func writeFolder(ctx context.Context, v view.View, dir string) error {
 
 // CopyOut copies the directory at name of a filesystem, with owners and modes, to a new folder of the host; a name that
 // is no directory there gives an empty folder.
-func CopyOut(ctx context.Context, v view.View, name, dir string) (err error) {
+func CopyOut(ctx context.Context, v View, name, dir string) (err error) {
 	e, err := v.Lstat(ctx, name)
 	if err != nil || !e.IsDir() {
 		return os.Mkdir(dir, 0o755)
@@ -59,7 +57,7 @@ func CopyOut(ctx context.Context, v view.View, name, dir string) (err error) {
 
 type folderWriter struct {
 	ctx    context.Context
-	view   view.View
+	view   View
 	root   *os.Root
 	base   string // the directory of the view that root stands for
 	owners bool   // files keep their owners
@@ -92,18 +90,18 @@ func (w *folderWriter) children(name string) error {
 	return nil
 }
 
-func (w *folderWriter) entry(e *view.Entry) error {
+func (w *folderWriter) entry(e *Entry) error {
 	if err := w.makeRoom(e); err != nil {
 		return err
 	}
 	switch {
-	case e.Type == view.TypeDir:
+	case e.Type == TypeDir:
 		return w.dir(e)
 	case e.Hardlink != "":
 		return w.link(e)
-	case e.Type == view.TypeRegular:
+	case e.Type == TypeRegular:
 		return w.file(e)
-	case e.Type == view.TypeSymlink:
+	case e.Type == TypeSymlink:
 		if err := w.root.Symlink(e.Linkname, w.place(e.Path)); err != nil {
 			return err
 		}
@@ -113,7 +111,7 @@ func (w *folderWriter) entry(e *view.Entry) error {
 }
 
 // link makes a hardlink; a file whose first name is not among what is copied is a file of its own.
-func (w *folderWriter) link(e *view.Entry) error {
+func (w *folderWriter) link(e *Entry) error {
 	if w.base == "." || strings.HasPrefix(e.Hardlink, w.base+"/") {
 		return w.root.Link(w.place(e.Hardlink), w.place(e.Path))
 	}
@@ -121,7 +119,7 @@ func (w *folderWriter) link(e *view.Entry) error {
 }
 
 // makeRoom removes what stands in the way of e. A folder stays where a folder is to be.
-func (w *folderWriter) makeRoom(e *view.Entry) error {
+func (w *folderWriter) makeRoom(e *Entry) error {
 	info, err := w.root.Lstat(w.place(e.Path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -132,7 +130,7 @@ func (w *folderWriter) makeRoom(e *view.Entry) error {
 	return w.root.RemoveAll(w.place(e.Path))
 }
 
-func (w *folderWriter) dir(e *view.Entry) error {
+func (w *folderWriter) dir(e *Entry) error {
 	if err := w.root.Mkdir(w.place(e.Path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -142,7 +140,7 @@ func (w *folderWriter) dir(e *view.Entry) error {
 	return w.metadata(e)
 }
 
-func (w *folderWriter) file(e *view.Entry) error {
+func (w *folderWriter) file(e *Entry) error {
 	src, err := w.view.Open(w.ctx, e.Path)
 	if err != nil {
 		return err
@@ -159,21 +157,21 @@ func (w *folderWriter) file(e *view.Entry) error {
 	return w.metadata(e)
 }
 
-func (w *folderWriter) metadata(e *view.Entry) error {
+func (w *folderWriter) metadata(e *Entry) error {
 	at := w.place(e.Path)
 	if w.owners {
 		if err := w.root.Lchown(at, e.UID, e.GID); err != nil {
 			return err
 		}
 	}
-	if err := w.root.Chmod(at, goMode(e.Mode)); err != nil {
+	if err := w.root.Chmod(at, goMode(e)); err != nil {
 		return err
 	}
 	return w.root.Chtimes(at, time.Now(), e.ModTime)
 }
 
 // linkTime sets a symlink's own time, which os.Root cannot: the parent is opened inside the root first.
-func (w *folderWriter) linkTime(e *view.Entry) error {
+func (w *folderWriter) linkTime(e *Entry) error {
 	at := w.place(e.Path)
 	if w.owners {
 		if err := w.root.Lchown(at, e.UID, e.GID); err != nil {

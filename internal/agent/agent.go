@@ -1,0 +1,156 @@
+// Package agent offers SSH keys, or an SSH agent of the user's, to the steps of a build: to sign with, and for nothing else.
+package agent
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+)
+
+// Source says what stands behind one agent, as `--ssh` does.
+type Source struct {
+	// ID is what a step calls it, "default" for "".
+	ID string
+	// Paths are private keys, or one socket; none means the agent of $SSH_AUTH_SOCK.
+	Paths []string
+	// Raw hands every byte on to the socket, which then need not be an agent's.
+	Raw bool
+}
+
+// DefaultID is the agent of a step that names none.
+const DefaultID = "default"
+
+const (
+	maxKey   = 100 << 10 // bytes of a private key
+	dialTime = 2 * time.Second
+)
+
+// Serve answers one connection, and closes it.
+type Serve = func(net.Conn)
+
+// New prepares the agents. Keys are read now, sockets are connected to when a step does.
+func New(sources []Source) (map[string]Serve, error) {
+	agents := map[string]Serve{}
+	for _, s := range sources {
+		id := cmp.Or(s.ID, DefaultID)
+		if agents[id] != nil {
+			return nil, fmt.Errorf("ssh agent %q is named twice", id)
+		}
+		serve, err := s.open()
+		if err != nil {
+			return nil, fmt.Errorf("ssh agent %q: %w", id, err)
+		}
+		agents[id] = serve
+	}
+	return agents, nil
+}
+
+func (s *Source) open() (Serve, error) {
+	paths := s.Paths
+	if len(paths) == 0 || len(paths) == 1 && paths[0] == "" {
+		socket := os.Getenv("SSH_AUTH_SOCK")
+		if socket == "" {
+			return nil, errors.New("no agent is running: $SSH_AUTH_SOCK is not set")
+		}
+		paths = []string{socket}
+	}
+	keys := agent.NewKeyring()
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, err
+		}
+		if info.Mode()&os.ModeSocket != 0 {
+			if len(paths) > 1 {
+				return nil, errors.New("a socket must be alone: it cannot be combined with keys or with another")
+			}
+			return forward(path, s.Raw), nil
+		}
+		if s.Raw {
+			return nil, fmt.Errorf("%s is no socket: raw needs one", path)
+		}
+		if err := addKey(keys, path); err != nil {
+			return nil, err
+		}
+	}
+	return func(c net.Conn) { answer(c, keys) }, nil
+}
+
+func addKey(keys agent.Agent, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxKey))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	key, err := ssh.ParseRawPrivateKey(data)
+	var locked *ssh.PassphraseMissingError
+	if errors.As(err, &locked) {
+		return fmt.Errorf("key %s has a passphrase: add it to an agent with ssh-add, and forward that", path)
+	}
+	if err == nil {
+		err = keys.Add(agent.AddedKey{PrivateKey: key})
+	}
+	if err != nil {
+		return fmt.Errorf("key %s: %w", path, err)
+	}
+	return nil
+}
+
+// answer speaks the agents' protocol (draft-miller-ssh-agent) until the connection ends.
+func answer(c net.Conn, a agent.Agent) {
+	defer func() { _ = c.Close() }()
+	_ = agent.ServeAgent(&signer{a}, c)
+}
+
+// forward connects to the agent behind a socket.
+func forward(path string, raw bool) Serve {
+	return func(c net.Conn) {
+		defer func() { _ = c.Close() }()
+		to, err := net.DialTimeout("unix", path, dialTime) //nolint:gosec // the socket that the user named
+		if err != nil {
+			return // the step is told that the connection ended
+		}
+		defer func() { _ = to.Close() }()
+		if raw {
+			go func() {
+				_, _ = io.Copy(to, c)
+				_ = to.(*net.UnixConn).CloseWrite()
+			}()
+			_, _ = io.Copy(c, to)
+			return
+		}
+		answer(c, agent.NewClient(to))
+	}
+}
+
+// signer is an agent that lists its keys and signs with them. A step may not change what the user's agent has.
+type signer struct{ agent.Agent }
+
+var errReadOnly = errors.New("a build step may only use the keys")
+
+func (*signer) Add(agent.AddedKey) error   { return errReadOnly }
+func (*signer) Remove(ssh.PublicKey) error { return errReadOnly }
+func (*signer) RemoveAll() error           { return errReadOnly }
+func (*signer) Lock([]byte) error          { return errReadOnly }
+func (*signer) Unlock([]byte) error        { return errReadOnly }
+
+// SignWithFlags asks for a signature of the newer kinds, rsa-sha2-256 and rsa-sha2-512.
+func (s *signer) SignWithFlags(key ssh.PublicKey, data []byte, flags agent.SignatureFlags) (*ssh.Signature, error) {
+	if a, ok := s.Agent.(agent.ExtendedAgent); ok {
+		return a.SignWithFlags(key, data, flags)
+	}
+	return s.Sign(key, data)
+}
+
+// Extension has none to offer.
+func (*signer) Extension(string, []byte) ([]byte, error) { return nil, agent.ErrExtensionUnsupported }

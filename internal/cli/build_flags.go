@@ -1,0 +1,160 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/docker/cli/opts"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/micabuild/mica/internal/agent"
+	"github.com/micabuild/mica/internal/build"
+)
+
+// buildFlags are the flags of `docker buildx build` as they were typed.
+type buildFlags struct {
+	file, target, network, iidFile, metadataFile, progress, runtime, cgroupParent                string
+	tags, platforms, buildArgs, labels, addHosts, outputs, contexts, secrets, ssh, noCacheFilter []string
+	allow, resources                                                                             []string
+	noCache, pull, push, load, quiet                                                             bool
+	shmSize                                                                                      opts.MemBytes
+	ulimits                                                                                      *opts.UlimitOpt
+}
+
+func newBuildCommand(app *App) *cobra.Command {
+	var f buildFlags
+	cmd := &cobra.Command{
+		Use:     "build [OPTIONS] PATH | URL | -",
+		Short:   "Build an image from a Dockerfile",
+		Args:    requireArgs(1, 1),
+		Aliases: []string{"b"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runBuild(cmd.Context(), app, &f, args[0])
+		},
+	}
+	f.add(cmd.Flags())
+	return cmd
+}
+
+func (f *buildFlags) add(fl *pflag.FlagSet) {
+	f.ulimits = opts.NewUlimitOpt(nil)
+	fl.StringVarP(&f.file, "file", "f", "", "Name of the Dockerfile (default: PATH/Dockerfile)")
+	fl.StringVar(&f.target, "target", "", "Set the target build stage to build")
+	fl.StringVar(&f.network, "network", "default", "Set the networking mode for the RUN instructions: default, host, none")
+	fl.StringVar(&f.cgroupParent, "cgroup-parent", "", "Set the parent cgroup for the RUN instructions during build")
+	fl.StringVar(&f.iidFile, "iidfile", "", "Write the image ID to a file")
+	fl.StringVar(&f.metadataFile, "metadata-file", "", "Write build result metadata to a file")
+	fl.StringVar(&f.progress, "progress", "auto", "Set type of progress output (auto, plain, tty, quiet, rawjson)")
+	fl.StringVar(&f.runtime, "runtime", "", "OCI runtime that runs the steps (default: runc, else crun)")
+	fl.StringArrayVarP(&f.tags, "tag", "t", nil, "Name and optionally a tag (format: name:tag)")
+	fl.StringSliceVar(&f.platforms, "platform", nil, "Set target platform for build")
+	fl.StringArrayVar(&f.buildArgs, "build-arg", nil, "Set build-time variables")
+	fl.StringArrayVar(&f.contexts, "build-context", nil, "Additional build contexts (e.g., name=path)")
+	fl.StringArrayVar(&f.labels, "label", nil, "Set metadata for an image")
+	fl.StringArrayVar(&f.addHosts, "add-host", nil, "Add a custom host-to-IP mapping (format: host:ip)")
+	fl.StringArrayVarP(&f.outputs, "output", "o", nil, `Output destination (format: "type=local,dest=path")`)
+	fl.StringArrayVar(&f.secrets, "secret", nil, `Secret to expose to the build (format: "id=mysecret[,src=/local/secret]")`)
+	fl.StringArrayVar(&f.ssh, "ssh", nil, `SSH agent socket or keys to expose to the build (format: "default|<id>[=<socket>|<key>[,<key>]]")`)
+	fl.StringArrayVar(&f.noCacheFilter, "no-cache-filter", nil, "Do not cache specified stages")
+	fl.StringArrayVar(&f.allow, "allow", nil, `Allow extra privileged entitlement (e.g., "network.host", "security.insecure")`)
+	fl.StringArrayVar(&f.resources, "resource", nil, `Resource limits for the RUN instructions (format: "memory=2g", "cpu-quota=50000")`)
+	fl.Var(&f.shmSize, "shm-size", "Shared memory size for the RUN instructions")
+	fl.Var(f.ulimits, "ulimit", "Ulimit options")
+	fl.BoolVar(&f.noCache, "no-cache", false, "Do not use cache when building the image")
+	fl.BoolVar(&f.pull, "pull", false, "Always attempt to pull all referenced images")
+	fl.BoolVar(&f.push, "push", false, `Shorthand for "--output=type=registry"`)
+	fl.BoolVar(&f.load, "load", false, `Shorthand for "--output=type=docker"`)
+	fl.BoolVarP(&f.quiet, "quiet", "q", false, "Suppress the build output and print image ID on success")
+}
+
+// options turns the flags into what the build is told.
+func (f *buildFlags) options(app *App) (o *build.Options, err error) {
+	o = &build.Options{
+		Target: f.target, Platforms: f.platforms, Network: f.network, AddHosts: f.addHosts,
+		NoCache: f.noCache, Pull: f.pull, Tags: f.tags,
+		CgroupParent: f.cgroupParent, ShmSize: f.shmSize.Value(), Allow: f.allow,
+		// An argument without a value takes the environment's, and is not set when that is not.
+		BuildArgs: opts.ConvertKVStringsToMap(fromEnvironment(f.buildArgs)),
+		Labels:    opts.ConvertKVStringsToMap(f.labels),
+	}
+	for _, list := range f.noCacheFilter {
+		o.NoCacheFilter = append(o.NoCacheFilter, strings.Split(list, ",")...)
+	}
+	for _, u := range f.ulimits.GetList() {
+		o.Ulimits = append(o.Ulimits, u.String())
+	}
+	addProxies(app, o.BuildArgs)
+	if o.Contexts, err = parseContexts(f.contexts); err != nil {
+		return nil, err
+	}
+	if o.Resources, err = parseResources(f.resources); err != nil {
+		return nil, err
+	}
+	if o.Secret, err = parseSecrets(f.secrets); err != nil {
+		return nil, err
+	}
+	agents, err := parseSSH(f.ssh)
+	if err == nil {
+		o.SSH, err = agent.New(agents)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range f.outputs {
+		e, err := parseOutput(app, s)
+		if err != nil {
+			return nil, err
+		}
+		o.Exports = append(o.Exports, *e)
+	}
+	if f.push || f.load {
+		o.Exports = append(o.Exports, build.Export{Type: build.ExportImage, Push: f.push})
+	}
+	return o, nil
+}
+
+// addProxies adds the proxies of docker's configuration file to build arguments, as docker does. Those of the environment
+// are not taken: an image's history shows the arguments that its Dockerfile declares.
+func addProxies(app *App, args map[string]string) {
+	for name, value := range app.dockerConfig().ParseProxyConfig("default", nil) {
+		if _, set := args[name]; !set && value != nil {
+			args[name] = *value
+		}
+	}
+}
+
+func fromEnvironment(args []string) []string {
+	var set []string
+	for _, a := range args {
+		if strings.Contains(a, "=") {
+			set = append(set, a)
+		} else if v, ok := os.LookupEnv(a); ok {
+			set = append(set, a+"="+v)
+		}
+	}
+	return set
+}
+
+// parseContexts reads --build-context: name=path, or name=URL.
+func parseContexts(list []string) (map[string]string, error) {
+	contexts := map[string]string{}
+	for _, s := range list {
+		name, value, ok := strings.Cut(s, "=")
+		if !ok || name == "" || value == "" {
+			return nil, fmt.Errorf("invalid context value: %s, expected key=value", s)
+		}
+		if !build.IsRemote(value) {
+			info, err := os.Stat(value)
+			if err == nil && !info.IsDir() {
+				err = fmt.Errorf("%s is not a folder", value)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("failed to get build context %s: %w", name, err)
+			}
+		}
+		contexts[name] = value
+	}
+	return contexts, nil
+}

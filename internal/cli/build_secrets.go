@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/moby/buildkit/session/secrets"
+	"github.com/moby/buildkit/session/secrets/secretsprovider"
+	"github.com/tonistiigi/go-csvvalue"
+
+	"github.com/micabuild/mica/internal/agent"
+)
+
+// parseSecrets reads --secret: "id=name[,src=file|env=VARIABLE]". A secret is read when a step asks for it.
+func parseSecrets(list []string) (func(context.Context, string) ([]byte, error), error) {
+	var sources []secretsprovider.Source
+	for _, s := range list {
+		source, err := parseSecret(s)
+		if err != nil {
+			return nil, fmt.Errorf("invalid secret %q: %w", s, err)
+		}
+		sources = append(sources, *source)
+	}
+	store, err := secretsprovider.NewStore(sources)
+	if err != nil {
+		return nil, fmt.Errorf("secret: %w", err)
+	}
+	return func(ctx context.Context, id string) ([]byte, error) {
+		data, err := store.GetSecret(ctx, id)
+		if errors.Is(err, secrets.ErrNotFound) {
+			return nil, fs.ErrNotExist
+		}
+		if err == nil && len(data) > secretsprovider.MaxSecretSize {
+			return nil, fmt.Errorf("it has %d bytes: a secret has at most %d", len(data), secretsprovider.MaxSecretSize)
+		}
+		return data, err
+	}, nil
+}
+
+func parseSecret(s string) (*secretsprovider.Source, error) {
+	fields, err := csvvalue.Fields(s, nil)
+	if err != nil {
+		return nil, err
+	}
+	source, kind := &secretsprovider.Source{}, ""
+	for _, f := range fields {
+		key, value, ok := strings.Cut(f, "=")
+		if !ok {
+			return nil, fmt.Errorf("field %q must be a key=value pair", f)
+		}
+		switch strings.ToLower(key) {
+		case "type":
+			if value != "file" && value != "env" {
+				return nil, fmt.Errorf("unsupported type %q: use file or env", value)
+			}
+			kind = value
+		case "id":
+			source.ID = value
+		case "source", "src":
+			source.FilePath = value
+		case "env":
+			source.Env = value
+		default:
+			return nil, fmt.Errorf("unexpected key %q: use id, src, env or type", key)
+		}
+	}
+	if kind == "env" && source.Env == "" {
+		source.Env, source.FilePath = source.FilePath, ""
+	}
+	return source, nil
+}
+
+// parseSSH reads --ssh: "default|<id>[=<socket>|<key>[,<key>]][,raw=true]".
+func parseSSH(list []string) ([]agent.Source, error) {
+	var agents []agent.Source
+	for _, s := range list {
+		id, rest, ok := strings.Cut(s, "=")
+		a := agent.Source{ID: id}
+		if ok {
+			for path := range strings.SplitSeq(rest, ",") {
+				raw, isRaw := strings.CutPrefix(path, "raw=")
+				if !isRaw {
+					a.Paths = append(a.Paths, path)
+					continue
+				}
+				var err error
+				if a.Raw, err = strconv.ParseBool(raw); err != nil {
+					return nil, fmt.Errorf("invalid ssh %q: raw is true or false", s)
+				}
+			}
+		}
+		agents = append(agents, a)
+	}
+	return agents, nil
+}
+
+// parseResources reads --resource into what the front end calls the limits.
+func parseResources(list []string) (map[string]string, error) {
+	limits := map[string]string{}
+	for _, s := range list {
+		fields, err := csvvalue.Fields(s, nil)
+		if err != nil {
+			return nil, fmt.Errorf("invalid resource %q: %w", s, err)
+		}
+		for _, f := range fields {
+			key, value, ok := strings.Cut(f, "=")
+			if !ok {
+				return nil, fmt.Errorf("invalid resource %q: expected key=value", f)
+			}
+			switch key {
+			case "memory", "memory-swap":
+				if value != "-1" {
+					n, err := units.RAMInBytes(value)
+					if err != nil {
+						return nil, fmt.Errorf("invalid resource %q: %w", f, err)
+					}
+					value = strconv.FormatInt(n, 10)
+				}
+				key = map[string]string{"memory": "memory", "memory-swap": "memswap"}[key]
+			case "cpu-shares", "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems":
+				key = strings.ReplaceAll(key, "-", "")
+			default:
+				return nil, fmt.Errorf("unknown resource %q: use memory, memory-swap, cpu-shares, cpu-period, cpu-quota, cpuset-cpus or cpuset-mems", key)
+			}
+			limits[key] = value
+		}
+	}
+	return limits, nil
+}
