@@ -63,7 +63,7 @@ func TestImportSaveLoad(t *testing.T) {
 	names := []string{"docker.io/library/x:1", "registry.example:5000/y:latest"}
 	var saved, again bytes.Buffer
 	for _, w := range []io.Writer{&saved, &again} {
-		if err := from.Save(t.Context(), w, []Item{{img, names}}); err != nil {
+		if err := from.Save(t.Context(), w, []Item{{Image: img, Names: names}}); err != nil {
 			t.Fatal(err)
 		}
 	}

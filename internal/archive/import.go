@@ -54,7 +54,7 @@ func (a *Archives) Import(ctx context.Context, r io.Reader, o ImportOptions) (*i
 	if err != nil {
 		return nil, fmt.Errorf("import: %w", err)
 	}
-	return a.Images.Create(ctx, raw, []ocispec.Descriptor{pack})
+	return a.Images.Create(ctx, image.Draft{Config: raw, Packs: []ocispec.Descriptor{pack}})
 }
 
 // applyChanges sets what Dockerfile instructions say, with the instructions that docker import and commit allow.

@@ -276,7 +276,7 @@ func (a *Archives) adopt(ctx context.Context, f *found) (*Loaded, error) {
 	if f.manifest != nil {
 		img, err = a.Images.Adopt(ctx, f.manifest, f.config)
 	} else {
-		img, err = a.Images.Create(ctx, f.config, f.packs)
+		img, err = a.Images.Create(ctx, image.Draft{Config: f.config, Packs: f.packs})
 	}
 	if err != nil {
 		return nil, err

@@ -2,12 +2,15 @@ package archive
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"time"
+	"os"
 
+	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -19,28 +22,51 @@ import (
 // Item is an image to save, with the full names to save it under; without one it is saved by its ID.
 type Item struct {
 	Image *image.Image
+	// Root is an index that Image is of, if all of that is to be saved; else it may be left out.
+	Root  ocispec.Descriptor
 	Names []string
 }
 
 // Save writes images as one tar that is both a Docker archive and an OCI image layout, as Docker writes it. A layer that
 // several images share is written once. The same images give the same bytes.
 func (a *Archives) Save(ctx context.Context, w io.Writer, items []Item) error {
-	s := &saver{a: a, ctx: ctx, tw: tar.NewWriter(w), written: map[string]bool{}}
+	tw := tar.NewWriter(w)
+	if err := a.save(ctx, tarMembers{tw}, items); err != nil {
+		return err
+	}
+	return tw.Close()
+}
+
+// SaveFolder is Save into a folder. What is in the folder already is replaced where it has the same name.
+func (a *Archives) SaveFolder(ctx context.Context, dir string, items []Item) (err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	return a.save(ctx, folderMembers{root}, items)
+}
+
+func (a *Archives) save(ctx context.Context, to memberWriter, items []Item) error {
+	s := &saver{a: a, ctx: ctx, to: to, written: map[string]bool{}}
 	if err := s.head(items); err != nil {
 		return err
 	}
 	for _, it := range items {
-		if err := s.image(it.Image); err != nil {
+		if err := s.item(it); err != nil {
 			return fmt.Errorf("save image %s: %w", it.Image.ID, err)
 		}
 	}
-	return s.tw.Close()
+	return nil
 }
 
 type saver struct {
 	a       *Archives
 	ctx     context.Context
-	tw      *tar.Writer
+	to      memberWriter
 	written map[string]bool
 }
 
@@ -87,10 +113,12 @@ func dockerEntry(it Item) dockerManifest {
 // indexEntries describes an image once for each name.
 func indexEntries(it Item) []ocispec.Descriptor {
 	d := it.Image.Target
-	d.Annotations = nil
-	if p := it.Image.Config.Platform; p.OS != "" && p.Architecture != "" {
+	if image.IsIndex(it.Root.MediaType) {
+		d = it.Root
+	} else if p := it.Image.Config.Platform; p.OS != "" && p.Architecture != "" {
 		d.Platform = &p
 	}
+	d.Annotations = nil
 	if len(it.Names) == 0 {
 		return []ocispec.Descriptor{d}
 	}
@@ -108,14 +136,68 @@ func indexEntries(it Item) []ocispec.Descriptor {
 	return list
 }
 
+// item writes an image, or an index with all that it lists.
+func (s *saver) item(it Item) error {
+	if !image.IsIndex(it.Root.MediaType) {
+		return s.image(it.Image)
+	}
+	index, err := s.a.Images.Index(it.Root)
+	if err != nil {
+		return err
+	}
+	parts, err := s.a.Images.Parts(it.Root)
+	if err != nil {
+		return err
+	}
+	for _, p := range parts {
+		if p.Image == nil {
+			return fmt.Errorf("its image for %s is not in the store: pull it first", platforms.Format(*p.Descriptor.Platform))
+		}
+		if err := s.image(p.Image); err != nil {
+			return err
+		}
+	}
+	for _, d := range index.Manifests {
+		if image.IsAttestation(d) {
+			if err := s.attestation(d); err != nil {
+				return err
+			}
+		}
+	}
+	return s.blob(it.Root.Digest)
+}
+
+// attestation writes a manifest that is no image's, and what it lists.
+func (s *saver) attestation(d ocispec.Descriptor) error {
+	raw, err := s.a.Store.ReadBlob(d.Digest)
+	if err != nil {
+		return err
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return fmt.Errorf("manifest %s: %w", d.Digest, err)
+	}
+	for _, l := range append(m.Layers, m.Config, d) {
+		if err := s.blob(l.Digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// blob writes a small blob.
+func (s *saver) blob(d digest.Digest) error {
+	data, err := s.a.Store.ReadBlob(d)
+	if err != nil {
+		return err
+	}
+	return s.file(blobName(d), data)
+}
+
 // image writes what one image is made of.
 func (s *saver) image(img *image.Image) error {
 	for _, d := range []digest.Digest{img.Target.Digest, img.ID} {
-		data, err := s.a.Store.ReadBlob(d)
-		if err != nil {
-			return err
-		}
-		if err := s.file(blobName(d), data); err != nil {
+		if err := s.blob(d); err != nil {
 			return err
 		}
 	}
@@ -136,43 +218,21 @@ func (s *saver) layer(desc ocispec.Descriptor) error {
 		return err
 	}
 	defer func() { _ = r.Close() }()
-	if err := s.header(blobName(desc.Digest), desc.Size); err != nil {
-		return err
-	}
-	if _, err := io.Copy(s.tw, contextReader{s.ctx, r}); err != nil {
+	if err := s.add(blobName(desc.Digest), desc.Size, contextReader{s.ctx, r}); err != nil {
 		return fmt.Errorf("layer %s: %w", desc.Digest, err)
 	}
 	return nil
 }
 
 func (s *saver) file(name string, data []byte) error {
+	return s.add(name, int64(len(data)), bytes.NewReader(data))
+}
+
+// add writes a file once.
+func (s *saver) add(name string, size int64, r io.Reader) error {
 	if s.written[name] {
 		return nil
 	}
-	if err := s.header(name, int64(len(data))); err != nil {
-		return err
-	}
-	_, err := s.tw.Write(data)
-	return err
-}
-
-// header begins a file. All have the same time: an archive says when its images were made, not when it was.
-func (s *saver) header(name string, size int64) error {
 	s.written[name] = true
-	return s.tw.WriteHeader(&tar.Header{
-		Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o644, ModTime: time.Unix(0, 0), Format: tar.FormatPAX,
-	})
-}
-
-// contextReader ends when its context does.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, context.Cause(c.ctx)
-	}
-	return c.r.Read(p)
+	return s.to.add(name, size, r)
 }

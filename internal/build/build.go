@@ -10,9 +10,7 @@ import (
 	"slices"
 
 	"github.com/distribution/reference"
-	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	"github.com/moby/buildkit/frontend/dockerfile/builder"
-	"github.com/moby/buildkit/frontend/gateway/client"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/image"
@@ -36,12 +34,16 @@ type Builder struct {
 
 // Result is what a build came to.
 type Result struct {
-	// Image is the image that was built; its record and names are in the store if an image export asked for it.
+	// Image is the image that was built, of several platforms that for this host or else the last; its record and names
+	// are in the store if an image export asked for it.
 	Image *image.Image
+	// Root is its manifest, or the index of several platforms; where it was pushed, what registries have: plain layers are
+	// compressed on their way.
+	Root ocispec.Descriptor
 	// Names are the full names that it was given.
 	Names []string
-	// Pushed is what registries have, if it was pushed: plain layers are compressed on their way.
-	Pushed ocispec.Descriptor
+	// Answer is what the front end says to Options.Call.
+	Answer map[string][]byte
 }
 
 // Build runs a build from end to end. A failed build leaves every name and image as it was.
@@ -83,7 +85,10 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("failed to solve: %w", err)
 	}
-	out, err := output(res)
+	if o.Call != "" {
+		return &Result{Answer: res.Metadata}, nil
+	}
+	out, err := newAnswer(res)
 	if err != nil {
 		return nil, err
 	}
@@ -102,27 +107,6 @@ func (b *Builder) pull(ctx context.Context, name reference.Named, platform *ocis
 	}
 	_, err := b.Registry.Pull(ctx, b.local(), name, o)
 	return err
-}
-
-// built is the compiler's answer: a filesystem, and the config that goes with it.
-type built struct {
-	result *solver.Result
-	config []byte
-}
-
-func output(res *client.Result) (*built, error) {
-	ref, err := res.SingleRef()
-	if err != nil {
-		return nil, err
-	}
-	out := &built{result: &solver.Result{}, config: res.Metadata[exptypes.ExporterImageConfigKey]}
-	if r, ok := ref.(*resultRef); ok && r != nil {
-		out.result = r.result
-	}
-	if len(out.config) == 0 {
-		return nil, fmt.Errorf("the build has no image config")
-	}
-	return out, nil
 }
 
 // parseTags validates names and makes them full: docker.io/library/nginx:latest.

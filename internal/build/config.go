@@ -3,6 +3,7 @@ package build
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -13,7 +14,8 @@ import (
 // finishConfig completes the compiler's config with what only the finished layers tell: their DiffIDs, and the times of
 // the history. It follows BuildKit's exporter (exporter/containerimage/writer.go: normalizeLayersAndHistory and
 // patchImageConfig), so that the same Dockerfile gives the same config; fields that mica does not know are kept.
-func finishConfig(config []byte, chain []solver.ChainLink) ([]byte, error) {
+// No time is later than epoch, except in what the base image brought; nil for no such limit.
+func finishConfig(config []byte, chain []solver.ChainLink, epoch *time.Time, base *ocispec.Image) ([]byte, error) {
 	fields := map[string]json.RawMessage{}
 	if err := json.Unmarshal(config, &fields); err != nil {
 		return nil, fmt.Errorf("image config: %w", err)
@@ -25,13 +27,20 @@ func finishConfig(config []byte, chain []solver.ChainLink) ([]byte, error) {
 		}
 	}
 	history = finishHistory(history, chain)
+	clampHistory(history, epoch, base)
 	rootfs := ocispec.RootFS{Type: "layers"}
 	for _, l := range chain {
 		rootfs.DiffIDs = append(rootfs.DiffIDs, l.DiffID)
 	}
 	set := map[string]any{"rootfs": rootfs, "history": history}
-	if _, ok := fields["created"]; !ok {
+	if raw, ok := fields["created"]; !ok {
 		set["created"] = lastCreated(history)
+	} else if epoch != nil {
+		var at time.Time
+		if err := json.Unmarshal(raw, &at); err != nil {
+			return nil, fmt.Errorf("image config: created: %w", err)
+		}
+		set["created"] = earlier(&at, epoch)
 	}
 	for name, value := range set {
 		raw, err := json.Marshal(value)
@@ -41,6 +50,20 @@ func finishConfig(config []byte, chain []solver.ChainLink) ([]byte, error) {
 		fields[name] = raw
 	}
 	return json.Marshal(fields)
+}
+
+// clampHistory sets times that are later than the epoch to it, from the first entry on that is not the base image's.
+func clampHistory(history []ocispec.History, epoch *time.Time, base *ocispec.Image) {
+	if epoch == nil {
+		return
+	}
+	ofBase := base != nil
+	for i := range history {
+		ofBase = ofBase && i < len(base.History) && reflect.DeepEqual(history[i], base.History[i])
+		if !ofBase {
+			history[i].Created = earlier(history[i].Created, epoch)
+		}
+	}
 }
 
 // finishHistory makes the history fit the layers: one entry that is not empty for each, and a time in every entry.

@@ -22,8 +22,10 @@ const (
 // archiveName is how a context that is an archive is called inside its local source.
 const archiveName = "context.tar"
 
-// Context says where a build's files come from. One of Dir and Archive is set, or neither for an empty context.
+// Context says where a build's files come from. One of Dir, Archive and Remote is set, or none for an empty context.
 type Context struct {
+	// Remote is the URL of a git repository, or of a file: an archive, or a Dockerfile.
+	Remote string
 	// Dir is a folder of the host.
 	Dir string
 	// Archive is the folder that holds a tar, plain or compressed, under the name context.tar.
@@ -52,7 +54,7 @@ func (c *Context) filename() string {
 	switch {
 	case c.Inline != nil || c.Dockerfile == "":
 		return ""
-	case c.Archive != "":
+	case c.Archive != "" || c.Remote != "":
 		return c.Dockerfile
 	}
 	_, name := dockerfileDir(c.Dockerfile)
@@ -78,7 +80,7 @@ func (c *Context) locals() map[string]solver.Local {
 	switch {
 	case c.Inline != nil:
 		l[localDockerfile] = files(map[string][]byte{"Dockerfile": c.Inline})
-	case c.Dockerfile != "" && c.Archive == "":
+	case c.Dockerfile != "" && c.Archive == "" && c.Remote == "":
 		folder, _ := dockerfileDir(c.Dockerfile)
 		l[localDockerfile] = dir(folder)
 	case c.Dir != "":

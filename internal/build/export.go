@@ -5,16 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
-	"sync"
-	"time"
 
 	"github.com/distribution/reference"
-	bkclient "github.com/moby/buildkit/client"
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/archive"
+	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/solver"
@@ -24,7 +22,7 @@ import (
 // Export types, as `docker build --output type=…` names them.
 const (
 	ExportImage  = "image"  // an image in the store
-	ExportOCI    = "oci"    // an OCI layout in a tar
+	ExportOCI    = "oci"    // an OCI layout, in a tar or as a folder
 	ExportDocker = "docker" // a Docker archive
 	ExportTar    = "tar"    // the root filesystem as a tar
 	ExportLocal  = "local"  // the root filesystem as a folder
@@ -37,12 +35,34 @@ type Export struct {
 	Names []string
 	// Create opens where an archive is written; Commit makes it visible. For oci, docker and tar.
 	Create func() (Sink, error)
-	// Dir is the folder that local writes to.
+	// Dir is the folder that local writes to, and oci where it is not to be a tar.
 	Dir string
+	// Split puts each platform into a folder of its own, for local and tar; several platforms always are.
+	Split bool
 	// Push sends an image, once it is named, to the registries of its names.
 	Push bool
+	// Unnamed leaves the store's names as they are, and pushes by digest where it pushes.
+	Unnamed bool
 	// Upload says how; for Push.
 	Upload registry.PushOptions
+	// Form is how the image is written.
+	Form Form
+}
+
+// Form is what an image looks like: the attributes of BuildKit's image exporter (docs/exporters).
+type Form struct {
+	// Annotations by their keys as BuildKit has them: "annotation-index.org.example=…" is "annotation-index.org.example".
+	Annotations map[string]string
+	// DockerTypes gives the image Docker's media types.
+	DockerTypes bool
+	// Compression packs the layers, with a level (0 for the default); "" leaves them as they are in the store.
+	Compression      compression.Algorithm
+	Level            int
+	ForceCompression bool // of layers that are compressed otherwise, too
+	// Epoch is what no time of the image is later than, in seconds since 1970; "" for SOURCE_DATE_EPOCH of the build.
+	Epoch string
+	// RewriteTimestamp clamps the files of the layers that were built, too.
+	RewriteTimestamp bool
 }
 
 // Sink is a file that appears when it is whole.
@@ -52,11 +72,7 @@ type Sink interface {
 }
 
 // export makes what was asked of the result: names change only when everything else has succeeded.
-func (b *Builder) export(ctx context.Context, s *solver.Solver, out *built, names []string, o Options) (*Result, error) {
-	config, err := finishConfig(out.config, out.result.Chain)
-	if err != nil {
-		return nil, err
-	}
+func (b *Builder) export(ctx context.Context, s *solver.Solver, out *answer, names []string, o Options) (*Result, error) {
 	exports := o.Exports
 	if len(exports) == 0 {
 		exports = []Export{{Type: ExportImage}}
@@ -64,27 +80,31 @@ func (b *Builder) export(ctx context.Context, s *solver.Solver, out *built, name
 	// Images come last: names move only when nothing else can fail.
 	exports = slices.Clone(exports)
 	slices.SortStableFunc(exports, func(a, b Export) int { return compareBool(a.Type == ExportImage, b.Type == ExportImage) })
-	img, err := b.Images.Assemble(ctx, config, nil)
-	if err != nil {
-		return nil, err
-	}
-	res := &Result{Image: img}
+	res := &Result{}
 	for _, e := range exports {
 		extra, err := parseTags(e.Names)
 		if err != nil {
 			return nil, err
 		}
-		all := append(append([]string(nil), names...), extra...)
-		x := &exporter{b: b, solver: s, out: out, config: config, img: img, names: all, progress: startExport(o.Events, e.Type)}
+		all := append(slices.Clone(names), extra...)
+		x := &exporter{b: b, solver: s, out: out, names: all, progress: startExport(o.Events, e.Type)}
 		err = x.run(ctx, e)
 		x.progress.end(err)
 		if err != nil {
 			return nil, err
 		}
 		res.Names = append(res.Names, all...)
-		if x.pushed.Digest != "" {
-			res.Pushed = x.pushed
+		if x.root.Digest != "" {
+			res.Image, res.Root = x.image, x.root
 		}
+	}
+	if res.Image == nil {
+		// What was only written out as files has an ID, too.
+		x := &exporter{b: b, solver: s, out: out, progress: startExport(nil, ExportImage)}
+		if err := x.assemble(ctx, Form{}); err != nil {
+			return nil, err
+		}
+		res.Image, res.Root = x.image, x.root
 	}
 	return res, nil
 }
@@ -93,39 +113,38 @@ func (b *Builder) export(ctx context.Context, s *solver.Solver, out *built, name
 type exporter struct {
 	b        *Builder
 	solver   *solver.Solver
-	out      *built
-	config   []byte
-	img      *image.Image
+	out      *answer
 	names    []string
 	progress *exportProgress
-	pushed   ocispec.Descriptor
+	// image is what was built, of several platforms that for this host, and root its manifest or the index.
+	image *image.Image
+	root  ocispec.Descriptor
 }
 
 func (x *exporter) run(ctx context.Context, e Export) error {
 	switch e.Type {
 	case ExportImage:
-		if err := x.image(ctx); err != nil || !e.Push {
+		return x.keep(ctx, e)
+	case ExportOCI, ExportDocker:
+		if err := x.assemble(ctx, e.Form); err != nil {
 			return err
 		}
-		return x.push(ctx, e.Upload)
-	case ExportOCI, ExportDocker:
-		return x.archive(e, func(w io.Writer) error {
-			return x.b.archives().Save(ctx, w, []archive.Item{{Image: x.img, Names: x.names}})
-		})
+		if e.Type == ExportDocker && image.IsIndex(x.root.MediaType) {
+			return errors.New("docker exporter does not support exporting manifest lists, use type=oci or type=image instead")
+		}
+		items := []archive.Item{{Image: x.image, Root: x.root, Names: x.names}}
+		if e.Dir != "" {
+			return x.progress.step("copying files", func() error { return x.b.archives().SaveFolder(ctx, e.Dir, items) })
+		}
+		return x.archive(e, func(w io.Writer) error { return x.b.archives().Save(ctx, w, items) })
 	case ExportTar:
-		return x.archive(e, func(w io.Writer) error {
-			v, err := x.solver.View(ctx, x.out.result)
-			if err != nil {
-				return err
-			}
-			return archive.Export(ctx, w, v)
-		})
-	case ExportLocal:
-		v, err := x.solver.View(ctx, x.out.result)
+		v, err := x.files(ctx, e.Split)
 		if err != nil {
 			return err
 		}
-		return x.progress.step("copying files", func() error { return view.WriteFolder(ctx, v, e.Dir) })
+		return x.archive(e, func(w io.Writer) error { return archive.Export(ctx, w, v) })
+	case ExportLocal:
+		return x.progress.step("copying files", func() error { return x.folders(ctx, e) })
 	}
 	return fmt.Errorf("unknown output type %q: use image, oci, docker, tar or local", e.Type)
 }
@@ -140,47 +159,96 @@ func compareBool(a, b bool) int {
 	return 1
 }
 
-// image records the image, then points the names at it.
-func (x *exporter) image(ctx context.Context) error {
-	err := x.progress.step("writing image "+x.img.ID.String(), func() error {
-		img, err := x.b.Images.Create(ctx, x.config, nil)
-		if err == nil {
-			*x.img = *img
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	for _, name := range x.names {
-		err := x.progress.step("naming to "+name, func() error { return x.b.Images.Tag(ctx, x.img, name) })
+// folders writes the root filesystems to a folder, each to one of its own where there are several.
+func (x *exporter) folders(ctx context.Context, e Export) error {
+	for _, p := range x.out.platforms {
+		v, err := x.solver.View(ctx, p.result)
 		if err != nil {
+			return err
+		}
+		dir := e.Dir
+		if x.out.several || e.Split {
+			dir = filepath.Join(dir, p.folder())
+		}
+		if err := view.WriteFolder(ctx, v, dir); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// files is the root filesystem, or a folder with those of several platforms.
+func (x *exporter) files(ctx context.Context, split bool) (view.View, error) {
+	if !x.out.several && !split {
+		return x.solver.View(ctx, x.out.platforms[0].result)
+	}
+	all := view.NewOverlay(view.Empty())
+	for _, p := range x.out.platforms {
+		v, err := x.solver.View(ctx, p.result)
+		if err != nil {
+			return nil, err
+		}
+		if err := all.Copy(ctx, v, "/", "/"+p.folder(), view.CopyOptions{DirCopyContents: true, CreateDestPath: true}); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// keep records the image, points the names at it, and sends it where it is to go.
+func (x *exporter) keep(ctx context.Context, e Export) error {
+	err := x.progress.step("writing image", func() error {
+		if err := x.assemble(ctx, e.Form); err != nil {
+			return err
+		}
+		img, err := x.b.Images.Keep(ctx, x.root)
+		if err == nil {
+			x.image = img
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if !e.Unnamed {
+		for _, name := range x.names {
+			err := x.progress.step("naming to "+name, func() error { return x.b.Images.Tag(ctx, x.image, name) })
+			if err != nil {
+				return err
+			}
+		}
+	}
+	if !e.Push {
+		return nil
+	}
+	return x.push(ctx, e)
+}
+
 // push sends the image under each of its names.
-func (x *exporter) push(ctx context.Context, o registry.PushOptions) error {
+func (x *exporter) push(ctx context.Context, e Export) error {
 	if len(x.names) == 0 {
 		return errors.New("tag is needed when pushing to registry")
 	}
+	o, built := e.Upload, x.root
 	for _, name := range x.names {
 		named, err := reference.ParseNormalizedNamed(name)
 		if err != nil {
 			return err
 		}
+		if e.Unnamed {
+			named = reference.TrimNamed(named)
+			o.ByDigest = true
+		}
 		o.Progress = x.progress.layer
 		var got *registry.Pushed
 		err = x.progress.step("pushing "+name, func() (err error) {
-			got, err = x.b.Registry.Push(ctx, x.b.local(), named, x.img.Target, o)
+			got, err = x.b.Registry.Push(ctx, x.b.local(), named, built, o)
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		x.pushed = got.Root
+		x.root = got.Root
 	}
 	return nil
 }
@@ -197,88 +265,6 @@ func (x *exporter) archive(e Export, write func(io.Writer) error) error {
 		}
 		return w.Commit()
 	})
-}
-
-// exportProgress shows an export as a vertex of its own, in Docker's words.
-type exportProgress struct {
-	events  solver.Events
-	vertex  bkclient.Vertex
-	started time.Time
-
-	mu     sync.Mutex
-	layers map[digest.Digest]time.Time // when each was first heard of
-}
-
-// layer is a registry.Progress: the layers of a pull or push, below its step.
-func (p *exportProgress) layer(e registry.Event) {
-	if e.State == registry.Waiting {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := time.Now()
-	started, ok := p.layers[e.Layer]
-	if !ok {
-		started = now
-		p.layers[e.Layer] = now
-	}
-	st := bkclient.VertexStatus{
-		ID: e.Layer.String(), Name: e.Layer.String(), Vertex: p.vertex.Digest, Current: e.Done, Total: e.Total, Timestamp: now, Started: &started,
-	}
-	if e.State == registry.Done || e.State == registry.Exists || e.State == registry.Mounted {
-		st.Current, st.Completed = e.Total, &now
-	}
-	p.status(st)
-}
-
-func startExport(events solver.Events, kind string) *exportProgress {
-	names := map[string]string{
-		ExportImage: "exporting to image", ExportOCI: "exporting to oci image format", ExportDocker: "exporting to docker image format",
-		ExportTar: "exporting to client tarball", ExportLocal: "exporting to client directory",
-	}
-	return startStep(events, names[kind])
-}
-
-// startStep shows a step of the build that is no operation of its graph.
-func startStep(events solver.Events, name string) *exportProgress {
-	p := &exportProgress{events: events, started: time.Now(), layers: map[digest.Digest]time.Time{}}
-	p.vertex = bkclient.Vertex{Name: name, Digest: digest.FromString(name + p.started.String()), Started: &p.started}
-	p.send()
-	return p
-}
-
-func (p *exportProgress) send() {
-	if p.events != nil {
-		v := p.vertex
-		p.events(&solver.Status{Vertexes: []*bkclient.Vertex{&v}})
-	}
-}
-
-func (p *exportProgress) step(name string, do func() error) error {
-	st := bkclient.VertexStatus{ID: name, Vertex: p.vertex.Digest, Name: name, Timestamp: time.Now()}
-	started := st.Timestamp
-	st.Started = &started
-	p.status(st)
-	err := do()
-	done := time.Now()
-	st.Completed, st.Timestamp = &done, done
-	p.status(st)
-	return err
-}
-
-func (p *exportProgress) status(st bkclient.VertexStatus) {
-	if p.events != nil {
-		p.events(&solver.Status{Statuses: []*bkclient.VertexStatus{&st}})
-	}
-}
-
-func (p *exportProgress) end(err error) {
-	now := time.Now()
-	p.vertex.Completed = &now
-	if err != nil {
-		p.vertex.Error = err.Error()
-	}
-	p.send()
 }
 
 func (b *Builder) archives() *archive.Archives {

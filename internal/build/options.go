@@ -49,6 +49,8 @@ type Options struct {
 	SSH map[string]func(net.Conn)
 	// Tags are names for the image, in any form that a user may type.
 	Tags []string
+	// Call asks the front end something in place of a build: "lint", "outline", "targets".
+	Call string
 	// Exports say what is made of the result; none means an image in the store.
 	Exports []Export
 	// Events receives progress; nil for none.
@@ -83,6 +85,15 @@ func (o *Options) frontendOptions() (map[string]string, error) {
 	}
 	if o.Pull {
 		opts["image-resolve-mode"] = "pull"
+	}
+	if o.Call != "" {
+		opts["requestid"] = "frontend." + o.Call
+	}
+	if o.Context.Remote != "" {
+		opts["context"] = o.Context.Remote
+		if o.Context.Inline != nil {
+			opts["dockerfilekey"] = localDockerfile
+		}
 	}
 	o.addContexts(opts)
 	switch o.Network {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/micabuild/mica/internal/build"
+	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/sandbox"
 )
 
@@ -43,6 +44,9 @@ func runBuild(ctx context.Context, app *App, f *buildFlags, path string) (err er
 	if err != nil {
 		return buildError(app, err)
 	}
+	if o.Call != "" {
+		return f.printAnswer(app, res.Answer)
+	}
 	display.printWarnings()
 	return f.report(app, res)
 }
@@ -57,20 +61,21 @@ func (f *buildFlags) progressMode() string {
 // report prints and writes down what the build came to.
 func (f *buildFlags) report(app *App, res *build.Result) error {
 	id := res.Image.ID.String()
+	if image.IsIndex(res.Root.MediaType) {
+		id = res.Root.Digest.String() // as docker has it of several platforms
+	}
 	if f.iidFile != "" {
 		if err := os.WriteFile(f.iidFile, []byte(id), 0o644); err != nil {
 			return fmt.Errorf("write image ID: %w", err)
 		}
 	}
 	if f.metadataFile != "" {
-		target := res.Image.Target
-		if res.Pushed.Digest != "" {
-			target = res.Pushed
-		}
 		meta := map[string]any{
-			"containerimage.config.digest": id,
-			"containerimage.digest":        target.Digest,
-			"containerimage.descriptor":    target,
+			"containerimage.digest":     res.Root.Digest,
+			"containerimage.descriptor": res.Root,
+		}
+		if !image.IsIndex(res.Root.MediaType) {
+			meta["containerimage.config.digest"] = id
 		}
 		if len(res.Names) > 0 {
 			meta["image.name"] = strings.Join(res.Names, ",")

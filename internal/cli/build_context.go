@@ -26,8 +26,13 @@ func openContext(ctx context.Context, app *App, path, dockerfile string) (_ *bui
 			return nil, nil, errors.New("invalid argument: can't use stdin for both build context and dockerfile")
 		}
 		return contextFromStdin(ctx, app, dockerfile)
-	case strings.Contains(path, "://") || strings.HasPrefix(path, "git@"):
-		return nil, nil, fmt.Errorf("unable to prepare context: %s: remote contexts are not supported", path)
+	case build.IsRemote(path):
+		c := &build.Context{Remote: path, Dockerfile: dockerfile}
+		if dockerfile == "-" {
+			c.Dockerfile = ""
+			c.Inline, err = readDockerfile(app.input(ctx))
+		}
+		return c, none, err
 	}
 	info, err := os.Stat(path)
 	if err != nil {

@@ -15,10 +15,10 @@ import (
 
 // buildFlags are the flags of `docker buildx build` as they were typed.
 type buildFlags struct {
-	file, target, network, iidFile, metadataFile, progress, runtime, cgroupParent                string
+	file, target, network, iidFile, metadataFile, progress, runtime, cgroupParent, call          string
 	tags, platforms, buildArgs, labels, addHosts, outputs, contexts, secrets, ssh, noCacheFilter []string
-	allow, resources                                                                             []string
-	noCache, pull, push, load, quiet                                                             bool
+	allow, resources, annotations                                                                []string
+	noCache, pull, push, load, quiet, check                                                      bool
 	shmSize                                                                                      opts.MemBytes
 	ulimits                                                                                      *opts.UlimitOpt
 }
@@ -60,6 +60,9 @@ func (f *buildFlags) add(fl *pflag.FlagSet) {
 	fl.StringArrayVar(&f.noCacheFilter, "no-cache-filter", nil, "Do not cache specified stages")
 	fl.StringArrayVar(&f.allow, "allow", nil, `Allow extra privileged entitlement (e.g., "network.host", "security.insecure")`)
 	fl.StringArrayVar(&f.resources, "resource", nil, `Resource limits for the RUN instructions (format: "memory=2g", "cpu-quota=50000")`)
+	fl.StringArrayVar(&f.annotations, "annotation", nil, "Add annotation to the image")
+	fl.StringVar(&f.call, "call", "build", `Set method for evaluating build ("check", "outline", "targets")`)
+	fl.BoolVar(&f.check, "check", false, `Shorthand for "--call=check"`)
 	fl.Var(&f.shmSize, "shm-size", "Shared memory size for the RUN instructions")
 	fl.Var(f.ulimits, "ulimit", "Ulimit options")
 	fl.BoolVar(&f.noCache, "no-cache", false, "Do not use cache when building the image")
@@ -109,10 +112,15 @@ func (f *buildFlags) options(app *App) (o *build.Options, err error) {
 		}
 		o.Exports = append(o.Exports, *e)
 	}
-	if f.push || f.load {
+	if f.push || f.load || len(o.Exports) == 0 {
 		o.Exports = append(o.Exports, build.Export{Type: build.ExportImage, Push: f.push})
 	}
-	return o, nil
+	call, err := f.parseCall()
+	if err != nil {
+		return nil, err
+	}
+	o.Call = call.name
+	return o, f.annotate(o.Exports)
 }
 
 // addProxies adds the proxies of docker's configuration file to build arguments, as docker does. Those of the environment

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -43,90 +44,156 @@ func parseOutput(app *App, s string) (*build.Export, error) {
 // exportRegistry is an image that is pushed, as `--push` asks for.
 const exportRegistry = "registry"
 
-// outputAttributes are what each type understands beside its type.
-var outputAttributes = map[string][]string{
-	build.ExportImage:  {"name", "push", "compression", "compression-level", "force-compression"},
-	exportRegistry:     {"name", "compression", "compression-level", "force-compression"},
-	build.ExportOCI:    {"name", "dest", "tar"},
-	build.ExportDocker: {"name", "dest", "tar"},
-	build.ExportTar:    {"dest"},
-	build.ExportLocal:  {"dest"},
-}
-
+// newExport reads the attributes of an output, as BuildKit has them (docs/exporters). An attribute that begins with
+// "annotation" is one of the image's.
 func newExport(app *App, attrs map[string]string) (*build.Export, error) {
-	e := &build.Export{Type: attrs["type"]}
-	if e.Type == "" {
-		return nil, errors.New("type is required for output")
-	}
-	known, ok := outputAttributes[e.Type]
-	if !ok {
-		return nil, fmt.Errorf("unknown output type %q: use image, registry, oci, docker, tar or local", e.Type)
-	}
-	for k := range attrs {
-		if k != "type" && !slices.Contains(known, k) {
-			return nil, fmt.Errorf("output type %s has no attribute %q", e.Type, k)
+	kind := attrs["type"]
+	delete(attrs, "type")
+	e := &build.Export{Type: kind, Form: build.Form{Annotations: map[string]string{}}}
+	for k, v := range attrs {
+		if strings.HasPrefix(k, "annotation") {
+			e.Form.Annotations[k] = v
+			delete(attrs, k)
 		}
 	}
-	if v, ok := attrs["tar"]; ok && v != "true" {
-		return nil, fmt.Errorf("output type %s: tar=%s is not supported", e.Type, v)
+	a := &outputAttributes{kind: kind, left: attrs}
+	switch kind {
+	case "":
+		return nil, errors.New("type is required for output")
+	case build.ExportImage, exportRegistry:
+		e.Type = build.ExportImage
+		a.image(e)
+		a.push(e)
+	case build.ExportOCI, build.ExportDocker:
+		a.image(e)
+		if a.flag("tar", true) {
+			break
+		}
+		e.Dir = a.text("dest")
+		if e.Dir == "" || e.Dir == "-" {
+			return nil, fmt.Errorf("dest is required for output type %s with tar=false: a folder", kind)
+		}
+		return e, a.err()
+	case build.ExportTar, build.ExportLocal:
+		e.Split = a.flag("platform-split", false)
+	default:
+		return nil, fmt.Errorf("unknown output type %q: use image, registry, oci, docker, tar or local", kind)
 	}
-	for name := range strings.SplitSeq(attrs["name"], ",") {
+	if e.Type == build.ExportImage {
+		return e, a.err()
+	}
+	return e, errors.Join(a.dest(app, e), a.err())
+}
+
+// outputAttributes are the attributes of an output. What is asked for is taken out, so that the rest is unknown.
+type outputAttributes struct {
+	kind string
+	left map[string]string
+	bad  error
+}
+
+func (a *outputAttributes) text(name string) string {
+	v := a.left[name]
+	delete(a.left, name)
+	return v
+}
+
+func (a *outputAttributes) flag(name string, unset bool) bool {
+	v, ok := a.left[name]
+	if !ok {
+		return unset
+	}
+	delete(a.left, name)
+	b, err := strconv.ParseBool(v)
+	if err != nil {
+		a.bad = fmt.Errorf("output attribute %s: %q is neither true nor false", name, v)
+	}
+	return b
+}
+
+// err is what was wrong with the attributes, once those that are known have been asked for.
+func (a *outputAttributes) err() error {
+	if a.bad != nil {
+		return a.bad
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.left)) {
+		return fmt.Errorf("output type %s has no attribute %q", a.kind, name)
+	}
+	return nil
+}
+
+// image reads what an image is to look like.
+func (a *outputAttributes) image(e *build.Export) {
+	for name := range strings.SplitSeq(a.text("name"), ",") {
 		if name != "" {
 			e.Names = append(e.Names, name)
 		}
 	}
-	if e.Type == build.ExportImage || e.Type == exportRegistry {
-		return e, imageOutput(e, attrs)
-	}
-	dest := attrs["dest"]
-	// Better said before a long build than after.
-	if info, err := os.Stat(filepath.Dir(dest)); e.Type != build.ExportLocal && (err != nil || !info.IsDir()) {
-		return nil, fmt.Errorf("destination %s: no such folder", filepath.Dir(dest))
-	}
-	switch e.Type {
-	case build.ExportLocal:
-		if dest == "" || dest == "-" {
-			return nil, errors.New("dest is required for output type local: a folder")
+	f := &e.Form
+	f.DockerTypes = !a.flag("oci-mediatypes", true)
+	f.RewriteTimestamp = a.flag("rewrite-timestamp", false)
+	f.Epoch = a.text("source-date-epoch")
+	f.ForceCompression = a.flag("force-compression", false)
+	if v := a.text("compression-level"); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil {
+			a.bad = fmt.Errorf("output attribute compression-level: %q is no number", v)
 		}
-		e.Dir = dest
-	case build.ExportDocker:
-		if dest == "" {
-			// Without a file, type=docker loads the image, as `docker build --load` does.
-			e.Type = build.ExportImage
-			return e, nil
-		}
-		e.Create = destination(app, dest)
-	default:
-		e.Create = destination(app, dest)
+		f.Level = n
 	}
-	return e, nil
-}
-
-// imageOutput reads what an image in the store, or one that is pushed, is told.
-func imageOutput(e *build.Export, attrs map[string]string) (err error) {
-	e.Push = e.Type == exportRegistry
-	e.Type = build.ExportImage
-	for key, to := range map[string]*bool{"push": &e.Push, "force-compression": &e.Upload.Force} {
-		if v, ok := attrs[key]; ok {
-			if *to, err = strconv.ParseBool(v); err != nil {
-				return fmt.Errorf("output attribute %s: %q is neither true nor false", key, v)
-			}
-		}
-	}
-	if v, ok := attrs["compression-level"]; ok {
-		if e.Upload.Level, err = strconv.Atoi(v); err != nil {
-			return fmt.Errorf("output attribute compression-level: %q is no number", v)
-		}
-	}
-	e.Upload.Compression = compression.Gzip
-	switch v := attrs["compression"]; v {
+	switch v := a.text("compression"); v {
 	case "":
 	case "uncompressed", "none":
-		e.Upload.Compression = compression.None
+		f.Compression = compression.None
 	default:
-		e.Upload.Compression = compression.Algorithm(v)
+		f.Compression = compression.Algorithm(v)
 	}
-	return compression.CheckLevel(e.Upload.Compression, e.Upload.Level)
+	if f.Compression != "" {
+		if err := compression.CheckLevel(f.Compression, f.Level); err != nil {
+			a.bad = err
+		}
+	}
+	if f.DockerTypes && f.Compression == compression.Zstd {
+		a.bad = errors.New("output attribute compression=zstd conflicts with oci-mediatypes=false")
+	}
+}
+
+// push reads what becomes of an image in the store. Layers that are pushed are compressed on their way.
+func (a *outputAttributes) push(e *build.Export) {
+	e.Push = a.flag("push", a.kind == exportRegistry)
+	// Images are unpacked when a process needs their files, and always stored: there is no other place for them.
+	a.flag("unpack", false)
+	a.flag("store", true)
+	if a.flag("push-by-digest", false) {
+		e.Push, e.Unnamed = true, true
+	}
+	f := &e.Form
+	e.Upload.Compression, e.Upload.Level, e.Upload.Force = f.Compression, f.Level, f.ForceCompression
+	if e.Upload.Compression == "" {
+		e.Upload.Compression = compression.Gzip
+	}
+	f.Compression = ""
+}
+
+// dest reads where files go.
+func (a *outputAttributes) dest(app *App, e *build.Export) error {
+	dest := a.text("dest")
+	// Better said before a long build than after.
+	if info, err := os.Stat(filepath.Dir(dest)); e.Type != build.ExportLocal && (err != nil || !info.IsDir()) {
+		return fmt.Errorf("destination %s: no such folder", filepath.Dir(dest))
+	}
+	switch {
+	case e.Type == build.ExportLocal && (dest == "" || dest == "-"):
+		return errors.New("dest is required for output type local: a folder")
+	case e.Type == build.ExportLocal:
+		e.Dir = dest
+	case e.Type == build.ExportDocker && dest == "":
+		// Without a file, type=docker loads the image, as `docker build --load` does.
+		e.Type = build.ExportImage
+	default:
+		e.Create = destination(app, dest)
+	}
+	return nil
 }
 
 // destination opens a file that appears when it is whole, or stdout for "" and "-".

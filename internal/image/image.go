@@ -105,21 +105,31 @@ func parseConfig(raw []byte) (dockerspec.DockerOCIImage, error) {
 	return c, nil
 }
 
+// Draft is what an image is assembled from.
+type Draft struct {
+	Config []byte
+	// Packs are the layers' descriptors, bottom first; nil for a pack that the store has, else the uncompressed tar that the
+	// DiffID names, whose bytes mica makes when they are asked for.
+	Packs       []ocispec.Descriptor
+	Annotations map[string]string // of the manifest
+	// DockerTypes gives everything Docker's media types in place of OCI's.
+	DockerTypes bool
+}
+
 // Assemble writes the config and manifest of an image without recording it: what is exported need not be listed.
-// packs are the layers' descriptors, bottom first; where there is none, a pack that the store has, else the uncompressed
-// tar that the DiffID names, whose bytes mica makes when they are asked for.
-func (s *Images) Assemble(_ context.Context, rawConfig []byte, packs []ocispec.Descriptor) (*Image, error) {
-	config, err := parseConfig(rawConfig)
+func (s *Images) Assemble(_ context.Context, d Draft) (*Image, error) {
+	config, err := parseConfig(d.Config)
 	if err != nil {
 		return nil, err
 	}
-	if packs != nil && len(packs) != len(config.RootFS.DiffIDs) {
-		return nil, fmt.Errorf("image config names %d layers, but %d were given", len(config.RootFS.DiffIDs), len(packs))
+	if d.Packs != nil && len(d.Packs) != len(config.RootFS.DiffIDs) {
+		return nil, fmt.Errorf("image config names %d layers, but %d were given", len(config.RootFS.DiffIDs), len(d.Packs))
 	}
 	m := ocispec.Manifest{
-		MediaType: ocispec.MediaTypeImageManifest,
+		MediaType:   ocispec.MediaTypeImageManifest,
+		Annotations: d.Annotations,
 		Config: ocispec.Descriptor{
-			MediaType: ocispec.MediaTypeImageConfig, Digest: digest.FromBytes(rawConfig), Size: int64(len(rawConfig)),
+			MediaType: ocispec.MediaTypeImageConfig, Digest: digest.FromBytes(d.Config), Size: int64(len(d.Config)),
 		},
 		Layers: []ocispec.Descriptor{},
 	}
@@ -130,19 +140,22 @@ func (s *Images) Assemble(_ context.Context, rawConfig []byte, packs []ocispec.D
 			return nil, err
 		}
 		switch {
-		case packs != nil:
-			m.Layers = append(m.Layers, packs[i])
+		case d.Packs != nil:
+			m.Layers = append(m.Layers, d.Packs[i])
 		case len(l.Packs) > 0:
 			m.Layers = append(m.Layers, l.Packs[0])
 		default:
 			m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: id, Size: l.TarSize})
 		}
 	}
+	if d.DockerTypes {
+		useDockerTypes(&m)
+	}
 	raw, err := json.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("write manifest: %w", err)
 	}
-	return s.write(raw, rawConfig)
+	return s.write(raw, d.Config)
 }
 
 func (s *Images) write(rawManifest, rawConfig []byte) (*Image, error) {
@@ -170,8 +183,8 @@ func (s *Images) write(rawManifest, rawConfig []byte) (*Image, error) {
 }
 
 // Create is Assemble for an image that is to stay: it records it.
-func (s *Images) Create(ctx context.Context, rawConfig []byte, packs []ocispec.Descriptor) (*Image, error) {
-	img, err := s.Assemble(ctx, rawConfig, packs)
+func (s *Images) Create(ctx context.Context, d Draft) (*Image, error) {
+	img, err := s.Assemble(ctx, d)
 	if err != nil {
 		return nil, err
 	}

@@ -40,7 +40,7 @@ func add(t *testing.T, s *Images, age int, labels map[string]string, names ...st
 	if err != nil {
 		t.Fatal(err)
 	}
-	img, err := s.Create(t.Context(), config, nil)
+	img, err := s.Create(t.Context(), Draft{Config: config})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +237,7 @@ func TestTagMovesAName(t *testing.T) {
 func TestConfigsThatAreRefused(t *testing.T) {
 	s := newImages(t)
 	for _, bad := range []string{"", "null", "[]", `{"rootfs":{"type":"layers","diff_ids":["sha256:../../x"]}}`, `{"rootfs":{"diff_ids":[""]}}`, `{"os":1}`} {
-		if img, err := s.Create(t.Context(), []byte(bad), nil); err == nil && bad != "null" {
+		if img, err := s.Create(t.Context(), Draft{Config: []byte(bad)}); err == nil && bad != "null" {
 			t.Errorf("%s is an image: %v", bad, img.ID)
 		}
 	}

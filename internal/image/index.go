@@ -22,6 +22,22 @@ const (
 	dockerConfig       = "application/vnd.docker.container.image.v1+json"
 )
 
+// dockerLayers are Docker's media types of layers by those of OCI.
+var dockerLayers = map[string]string{
+	ocispec.MediaTypeImageLayer:     "application/vnd.docker.image.rootfs.diff.tar",
+	ocispec.MediaTypeImageLayerGzip: "application/vnd.docker.image.rootfs.diff.tar.gzip",
+}
+
+// useDockerTypes renames the media types of a manifest. Docker has none for zstd.
+func useDockerTypes(m *ocispec.Manifest) {
+	m.MediaType, m.Config.MediaType = dockerManifest, dockerConfig
+	for i, l := range m.Layers {
+		if t, ok := dockerLayers[l.MediaType]; ok {
+			m.Layers[i].MediaType = t
+		}
+	}
+}
+
 // IsImageConfig reports whether a media type is that of an image's config.
 func IsImageConfig(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageConfig || mediaType == dockerConfig
@@ -55,6 +71,24 @@ func (s *Images) Index(target ocispec.Descriptor) (*ocispec.Index, error) {
 		return nil, fmt.Errorf("index %s: %w", target.Digest, err)
 	}
 	return &index, nil
+}
+
+// WriteIndex writes an index of manifests that are in the store, and returns its descriptor. Nothing names it yet.
+func (s *Images) WriteIndex(list []ocispec.Descriptor, annotations map[string]string, dockerTypes bool) (ocispec.Descriptor, error) {
+	index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: list, Annotations: annotations}
+	index.SchemaVersion = 2
+	if dockerTypes {
+		index.MediaType = dockerManifestList
+	}
+	raw, err := json.Marshal(index)
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("write index: %w", err)
+	}
+	d, err := s.store.WriteBlob(raw)
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("write index: %w", err)
+	}
+	return ocispec.Descriptor{MediaType: index.MediaType, Digest: d, Size: int64(len(raw))}, nil
 }
 
 // IsAttestation reports whether an index keeps under this descriptor what BuildKit says about an image, not an image.

@@ -30,6 +30,8 @@ type PushOptions struct {
 	Level       int // 0: the algorithm's default
 	// Force compresses layers that are compressed already, too.
 	Force bool
+	// ByDigest gives what is pushed no tag.
+	ByDigest bool
 	// Platform picks one image of several; nil for all that are there.
 	Platform *ocispec.Platform
 	Progress Progress
@@ -100,7 +102,11 @@ func (p *pusher) push(ctx context.Context, to reference.Named, root ocispec.Desc
 		return nil, err
 	}
 	done.Root = m.desc
-	if err := p.pushManifest(ctx, m, refOf(to)); err != nil {
+	ref := refOf(to)
+	if p.o.ByDigest {
+		ref = m.desc.Digest.String()
+	}
+	if err := p.pushManifest(ctx, m, ref); err != nil {
 		return nil, err
 	}
 	// What the registry has now has a name by its digest here, too.

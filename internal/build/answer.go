@@ -1,0 +1,95 @@
+package build
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+	commonexptypes "github.com/moby/buildkit/exporter/exptypes"
+	"github.com/moby/buildkit/frontend/gateway/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/solver"
+)
+
+// answer is what the compiler says was built.
+type answer struct {
+	platforms []*built
+	several   bool // an index is asked for
+}
+
+// built is one image: a filesystem, and the config that goes with it.
+type built struct {
+	id       string // of the platform, as the front end calls it
+	platform ocispec.Platform
+	result   *solver.Result
+	config   []byte
+	base     *ocispec.Image // what it began with, nil for scratch
+	epoch    *time.Time     // SOURCE_DATE_EPOCH
+}
+
+// folder is the platform as the name of a folder.
+func (b *built) folder() string { return strings.ReplaceAll(b.id, "/", "_") }
+
+func newAnswer(res *client.Result) (*answer, error) {
+	list, err := exptypes.ParsePlatforms(res.Metadata)
+	if err != nil {
+		return nil, err
+	}
+	out := &answer{several: len(res.Refs) > 0}
+	for _, p := range list.Platforms {
+		ref, ok := res.FindRef(p.ID)
+		if !ok {
+			return nil, fmt.Errorf("the build has no result for %s", p.ID)
+		}
+		b := &built{id: p.ID, platform: p.Platform, result: &solver.Result{}}
+		if r, ok := ref.(*resultRef); ok && r != nil {
+			b.result = r.result
+		}
+		if err := b.read(res.Metadata, &p); err != nil {
+			return nil, err
+		}
+		out.platforms = append(out.platforms, b)
+	}
+	if len(out.platforms) == 0 {
+		return nil, fmt.Errorf("the build has no result")
+	}
+	return out, nil
+}
+
+// read takes what the compiler says beside the filesystem.
+func (b *built) read(meta map[string][]byte, p *exptypes.Platform) error {
+	b.config = exptypes.ParseKey(meta, exptypes.ExporterImageConfigKey, p)
+	if len(b.config) == 0 {
+		return fmt.Errorf("the build has no image config")
+	}
+	if raw := exptypes.ParseKey(meta, exptypes.ExporterImageBaseConfigKey, p); len(raw) > 0 {
+		b.base = &ocispec.Image{}
+		if err := json.Unmarshal(raw, b.base); err != nil {
+			return fmt.Errorf("config of the base image: %w", err)
+		}
+	}
+	if raw := exptypes.ParseKey(meta, commonexptypes.ExporterEpochKey, p); len(raw) > 0 {
+		var err error
+		if b.epoch, err = parseEpoch(string(raw)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parseEpoch reads seconds since 1970, nil for "" (https://reproducible-builds.org/specs/source-date-epoch/).
+func parseEpoch(s string) (*time.Time, error) {
+	if s == "" {
+		return nil, nil
+	}
+	seconds, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("invalid SOURCE_DATE_EPOCH: %q is no number of seconds", s)
+	}
+	at := time.Unix(seconds, 0).UTC()
+	return &at, nil
+}

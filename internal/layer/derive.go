@@ -1,0 +1,81 @@
+package layer
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/compression"
+	"github.com/micabuild/mica/internal/view"
+)
+
+// Clamp makes of a layer another in which no file is newer than latest; a layer that has none is returned as it is.
+func (l *Layers) Clamp(ctx context.Context, id digest.Digest, latest time.Time) (digest.Digest, error) {
+	t, err := l.TOC(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	if !slices.ContainsFunc(t.Entries, func(e *view.Entry) bool { return e.ModTime.After(latest) }) {
+		return id, nil
+	}
+	own, err := l.View(ctx, []digest.Digest{id})
+	if err != nil {
+		return "", err
+	}
+	changes := make([]view.Change, len(t.Entries))
+	for i, e := range t.Entries {
+		if e.ModTime.After(latest) {
+			e = e.Clone()
+			e.ModTime = latest
+		}
+		changes[i].Entry = e
+		if hasContent(e) {
+			changes[i].Source, changes[i].SourcePath = own, e.Path
+		}
+	}
+	clamped, err := l.Write(ctx, changes, Packed)
+	if err != nil {
+		return "", fail(id, err)
+	}
+	return clamped.DiffID, nil
+}
+
+// Compress packs a layer with an algorithm and a level, 0 for the default, and returns the blob's descriptor. What was
+// packed so before is not packed again.
+func (l *Layers) Compress(ctx context.Context, id digest.Digest, a compression.Algorithm, level int) (_ ocispec.Descriptor, err error) {
+	none, recipe := ocispec.Descriptor{}, compression.Recipe(a, level)
+	for _, s := range l.Sources(id) {
+		if size, err := l.store.StatBlob(s.Pack.Digest); err == nil && s.Recipe == recipe && size == s.Pack.Size {
+			return s.Pack, nil
+		}
+	}
+	tar, err := l.OpenTar(ctx, id)
+	if err != nil {
+		return none, err
+	}
+	defer func() { _ = tar.Close() }()
+	blob, err := l.store.NewBlob()
+	if err != nil {
+		return none, fail(id, err)
+	}
+	defer func() { _ = blob.Close() }()
+	z, err := compression.NewWriter(blob, a, level)
+	if err != nil {
+		return none, err
+	}
+	_, err = io.Copy(z, tar)
+	if err := errors.Join(err, z.Close()); err != nil {
+		return none, fail(id, err)
+	}
+	name, err := blob.Commit("")
+	if err != nil {
+		return none, fail(id, err)
+	}
+	desc := ocispec.Descriptor{MediaType: mediaTypes[a], Digest: name, Size: blob.Size()}
+	return desc, l.AddSource(id, Source{Pack: desc, Recipe: recipe})
+}
