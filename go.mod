@@ -34,6 +34,7 @@ require (
 	golang.org/x/term v0.47.0
 	golang.org/x/tools v0.52.0
 	oras.land/oras-go/v2 v2.7.0
+	software.sslmate.com/src/go-pkcs12 v0.7.4
 )
 
 require (

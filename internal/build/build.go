@@ -70,13 +70,23 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 		return nil, err
 	}
 	base := &bases{images: b.Images, pull: b.pull, events: o.Events, found: map[string]*base{}}
+	layouts, err := b.openLayouts(ctx, o.Contexts, opts)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, layouts.close()) }()
+	around, err := b.hostCerts(o.HostCerts)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, around.remove()) }()
 	s := solver.New(solver.Options{
-		Store: b.Store, Layers: b.Layers, Image: base.find, Host: b.Host,
+		Store: b.Store, Layers: b.Layers, Image: base.find, Layout: layouts.find, Host: b.Host,
 		Locals: o.locals(), Memory: memory, Events: o.Events,
-		Secret: o.Secret, SSH: o.SSH, Allowed: allowed,
+		Secret: o.Secret, SSH: o.SSH, Allowed: allowed, Ambient: around.ambient,
 	})
 	defer func() { err = errors.Join(err, s.Close()) }()
-	front := &frontend{solver: s, bases: base, opts: opts, inputs: o.Context.inputs(), events: o.Events}
+	front := &frontend{solver: s, bases: base, layouts: layouts, opts: opts, inputs: o.Context.inputs(), events: o.Events}
 	res, err := builder.Build(ctx, front)
 	// What was learned of the host's files is worth keeping even when a step failed.
 	if saveErr := memory.Save(); err == nil && saveErr != nil {

@@ -197,10 +197,14 @@ func (x *exporter) files(ctx context.Context, split bool) (view.View, error) {
 
 // keep records the image, points the names at it, and sends it where it is to go.
 func (x *exporter) keep(ctx context.Context, e Export) error {
-	err := x.progress.step("writing image", func() error {
-		if err := x.assemble(ctx, e.Form); err != nil {
-			return err
-		}
+	if err := x.assemble(ctx, e.Form); err != nil {
+		return err
+	}
+	shown := x.image.ID
+	if image.IsIndex(x.root.MediaType) {
+		shown = x.root.Digest
+	}
+	err := x.progress.step("writing image "+shown.String(), func() error {
 		img, err := x.b.Images.Keep(ctx, x.root)
 		if err == nil {
 			x.image = img

@@ -21,11 +21,12 @@ import (
 
 // frontend is the host that the Dockerfile compiler asks for everything: images' configs, files, results of graphs.
 type frontend struct {
-	solver *solver.Solver
-	bases  *bases
-	opts   map[string]string
-	inputs map[string]llb.State
-	events solver.Events
+	solver  *solver.Solver
+	bases   *bases
+	layouts *layouts
+	opts    map[string]string
+	inputs  map[string]llb.State
+	events  solver.Events
 }
 
 var _ client.Client = (*frontend)(nil)
@@ -112,6 +113,13 @@ func (f *frontend) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, o
 }
 
 func (f *frontend) ResolveImageConfig(ctx context.Context, ref string, opt sourceresolver.Opt) (string, digest.Digest, []byte, error) {
+	if l := opt.OCILayoutOpt; l != nil {
+		img, err := f.layouts.resolve(ctx, l.Store.StoreID, l.Platform)
+		if err != nil {
+			return "", "", nil, err
+		}
+		return ref, img.Target.Digest, img.RawConfig, nil
+	}
 	img, err := f.bases.resolve(ctx, ref, opt.ImageOpt)
 	if err != nil {
 		return "", "", nil, err

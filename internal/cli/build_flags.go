@@ -18,7 +18,7 @@ type buildFlags struct {
 	file, target, network, iidFile, metadataFile, progress, runtime, cgroupParent, call          string
 	tags, platforms, buildArgs, labels, addHosts, outputs, contexts, secrets, ssh, noCacheFilter []string
 	allow, resources, annotations                                                                []string
-	noCache, pull, push, load, quiet, check                                                      bool
+	noCache, pull, push, load, quiet, check, hostCerts                                           bool
 	shmSize                                                                                      opts.MemBytes
 	ulimits                                                                                      *opts.UlimitOpt
 }
@@ -65,6 +65,7 @@ func (f *buildFlags) add(fl *pflag.FlagSet) {
 	fl.BoolVar(&f.check, "check", false, `Shorthand for "--call=check"`)
 	fl.Var(&f.shmSize, "shm-size", "Shared memory size for the RUN instructions")
 	fl.Var(f.ulimits, "ulimit", "Ulimit options")
+	fl.BoolVar(&f.hostCerts, "host-certs", false, "Let RUN instructions trust the host's certificate authorities")
 	fl.BoolVar(&f.noCache, "no-cache", false, "Do not use cache when building the image")
 	fl.BoolVar(&f.pull, "pull", false, "Always attempt to pull all referenced images")
 	fl.BoolVar(&f.push, "push", false, `Shorthand for "--output=type=registry"`)
@@ -77,7 +78,7 @@ func (f *buildFlags) options(app *App) (o *build.Options, err error) {
 	o = &build.Options{
 		Target: f.target, Platforms: f.platforms, Network: f.network, AddHosts: f.addHosts,
 		NoCache: f.noCache, Pull: f.pull, Tags: f.tags,
-		CgroupParent: f.cgroupParent, ShmSize: f.shmSize.Value(), Allow: f.allow,
+		HostCerts: f.hostCerts, CgroupParent: f.cgroupParent, ShmSize: f.shmSize.Value(), Allow: f.allow,
 		// An argument without a value takes the environment's, and is not set when that is not.
 		BuildArgs: opts.ConvertKVStringsToMap(fromEnvironment(f.buildArgs)),
 		Labels:    opts.ConvertKVStringsToMap(f.labels),

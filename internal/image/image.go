@@ -191,6 +191,11 @@ func (s *Images) Create(ctx context.Context, d Draft) (*Image, error) {
 	return s.record(ctx, img)
 }
 
+// Put writes an image by the manifest that it came with, byte for byte, without recording it.
+func (s *Images) Put(rawManifest, rawConfig []byte) (*Image, error) {
+	return s.write(rawManifest, rawConfig)
+}
+
 // Adopt records an image by the manifest that it came with, byte for byte, so that its digests stay what they were.
 // The config and the layers are in the store.
 func (s *Images) Adopt(ctx context.Context, rawManifest, rawConfig []byte) (*Image, error) {

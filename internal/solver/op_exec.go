@@ -175,6 +175,10 @@ func (o *execOp) process(ctx context.Context) (*sandbox.Process, error) {
 	}
 	p.Resources = resources(o.v.meta.GetLinuxResources())
 	p.Env = append(p.Env, proxyEnv(meta.ProxyEnv)...)
+	if a := o.s.around; a != nil {
+		p.Env = a.Env(p.Env)
+		p.Mounts = append(p.Mounts, sandbox.Mount{Type: sandbox.MountBind, Target: a.Target, Source: a.Source, ReadOnly: true})
+	}
 	secrets, err := o.secretEnv(ctx)
 	p.Env = append(p.Env, secrets...)
 	return p, err

@@ -7,13 +7,15 @@ import (
 	"strings"
 
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/view"
 )
 
 // newSourceOp picks the source by the scheme of its identifier.
-func newSourceOp(s *Solver, op *pb.SourceOp) (operation, error) {
+func newSourceOp(s *Solver, v *vertex, op *pb.SourceOp) (operation, error) {
 	scheme, rest, ok := strings.Cut(op.Identifier, "://")
 	if !ok {
 		return nil, fmt.Errorf("source %q is not valid", op.Identifier)
@@ -21,6 +23,8 @@ func newSourceOp(s *Solver, op *pb.SourceOp) (operation, error) {
 	switch scheme {
 	case "docker-image":
 		return &imageSource{s, rest}, nil
+	case "oci-layout":
+		return &layoutSource{s, rest, platformOf(v.op)}, nil
 	case "local":
 		return &localSource{s, rest, op.Attrs}, nil
 	}
@@ -41,6 +45,33 @@ func (o *imageSource) run(ctx context.Context) ([]*Result, error) {
 		return nil, err
 	}
 	return []*Result{ImageResult(img)}, nil
+}
+
+// layoutSource is a named context that is an OCI layout.
+type layoutSource struct {
+	s        *Solver
+	ref      string // ends in "@digest"
+	platform *ocispec.Platform
+}
+
+func (o *layoutSource) key(context.Context) (Key, bool, error) { return Key{}, false, nil }
+
+func (o *layoutSource) run(context.Context) ([]*Result, error) {
+	_, d, _ := strings.Cut(o.ref, "@")
+	img, err := o.s.layout(digest.Digest(d), o.platform)
+	if err != nil {
+		return nil, err
+	}
+	return []*Result{ImageResult(img)}, nil
+}
+
+// platformOf is the platform that an operation is for, nil for this host's.
+func platformOf(op *pb.Op) *ocispec.Platform {
+	p := op.Platform
+	if p == nil {
+		return nil
+	}
+	return &ocispec.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion, OSFeatures: p.OSFeatures}
 }
 
 // ImageResult is an image's filesystem as a result. Its layers bring their history themselves.

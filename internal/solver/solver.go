@@ -14,6 +14,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/entitlements"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/micabuild/mica/internal/image"
@@ -32,6 +33,8 @@ type Options struct {
 	Layers *layer.Layers
 	// Image finds the image that a docker-image source names.
 	Image func(ctx context.Context, ref string) (*image.Image, error)
+	// Layout finds the image that an oci-layout source names by the digest of its manifest or index.
+	Layout func(d digest.Digest, platform *ocispec.Platform) (*image.Image, error)
 	// Host starts the processes of exec operations.
 	Host *sandbox.Host
 	// Locals are the local sources by name.
@@ -40,6 +43,8 @@ type Options struct {
 	Secret func(ctx context.Context, id string) ([]byte, error)
 	// SSH are the agents that steps may talk to, by their IDs. A function answers one connection, and closes it.
 	SSH map[string]func(net.Conn)
+	// Ambient is what every process finds, and no key, record or layer knows of; nil for nothing.
+	Ambient *Ambient
 	// Allowed are the entitlements that the user grants to steps.
 	Allowed entitlements.Set
 	// Memory remembers the digests of host files.
@@ -48,18 +53,26 @@ type Options struct {
 	Events Events
 }
 
+// Ambient is a folder of the host that processes see, and what it changes in their environment.
+type Ambient struct {
+	Source, Target string
+	Env            func(env []string) []string
+}
+
 // Solver solves the graphs of one build. An operation that several graphs share runs once.
 // The caller holds store.Use for as long as it uses results.
 type Solver struct {
 	store  *store.Store
 	layers *layer.Layers
 	image  func(ctx context.Context, ref string) (*image.Image, error)
+	layout func(d digest.Digest, platform *ocispec.Platform) (*image.Image, error)
 	host   *sandbox.Host
 	locals map[string]Local
 	memory *view.Memory
 	secret func(ctx context.Context, id string) ([]byte, error)
 	ssh    map[string]func(net.Conn)
 	allow  entitlements.Set
+	around *Ambient
 	events Events
 	cache  *Cache
 
@@ -79,9 +92,9 @@ func New(o Options) *Solver {
 		secret = func(context.Context, string) ([]byte, error) { return nil, fs.ErrNotExist }
 	}
 	return &Solver{
-		store: o.Store, layers: o.Layers, image: o.Image, host: o.Host,
+		store: o.Store, layers: o.Layers, image: o.Image, layout: o.Layout, host: o.Host,
 		locals: o.Locals, memory: o.Memory, events: events, cache: NewCache(o.Store),
-		secret: secret, ssh: o.SSH, allow: o.Allowed,
+		secret: secret, ssh: o.SSH, allow: o.Allowed, around: o.Ambient,
 		flights: map[digest.Digest]*flight{},
 	}
 }
@@ -305,7 +318,7 @@ func (s *Solver) recall(key Key, v *vertex) []*Result {
 func (s *Solver) operation(v *vertex, inputs []*Result, t *tracker) (operation, error) {
 	switch op := v.op.Op.(type) {
 	case *pb.Op_Source:
-		return newSourceOp(s, op.Source)
+		return newSourceOp(s, v, op.Source)
 	case *pb.Op_Exec:
 		return newExecOp(s, v, op.Exec, inputs, t)
 	case *pb.Op_File:
