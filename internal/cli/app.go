@@ -114,8 +114,10 @@ func (a *App) sweep(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := a.Store.RemoveLocks(solver.StepLock); err != nil {
-		return 0, err
+	for _, prefix := range []string{solver.StepLock, solver.MountLock} {
+		if err := a.Store.RemoveLocks(prefix); err != nil {
+			return 0, err
+		}
 	}
 	var keep []digest.Digest
 	for _, r := range records {

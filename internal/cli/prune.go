@@ -132,10 +132,16 @@ func runBuilderPrune(ctx context.Context, app *App, f *builderPruneFlags) (err e
 	if err != nil {
 		return err
 	}
+	mounts, mounted, err := pruneMounts(cache, before, keep)
+	if err != nil {
+		return err
+	}
+	removed = append(removed, mounts...)
 	freed, err := app.sweep(ctx)
 	if err != nil {
 		return err
 	}
+	freed += mounted
 	if len(removed) > 0 {
 		fmt.Fprintln(app.Stdout, "Deleted build cache objects:")
 		for _, id := range removed {
@@ -188,6 +194,26 @@ func pruneRecords(ctx context.Context, app *App, cache *solver.Cache, records []
 		removed = append(removed, r.Key.Encoded()[:25])
 	}
 	return removed, nil
+}
+
+// pruneMounts removes cache mounts, least recently used first, and returns the IDs of those that went and their size.
+func pruneMounts(cache *solver.Cache, before time.Time, keep int64) (removed []string, freed int64, err error) {
+	mounts, err := cache.CacheMounts()
+	total := int64(0)
+	for _, m := range mounts {
+		total += m.Size
+	}
+	for _, m := range mounts {
+		if m.Used.After(before) || keep > 0 && total <= keep {
+			continue
+		}
+		if err := cache.RemoveCacheMount(m); err != nil {
+			return removed, freed, err
+		}
+		total, freed = total-m.Size, freed+m.Size
+		removed = append(removed, m.Name[:25])
+	}
+	return removed, freed, err
 }
 
 // allUsed reports whether images have all layers of a record: forgetting it would free nothing.

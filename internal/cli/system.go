@@ -184,7 +184,12 @@ func usageRows(ctx context.Context, app *App) ([]usageRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	records, err := solver.NewCache(app.Store).Records()
+	cache := solver.NewCache(app.Store)
+	records, err := cache.Records()
+	if err != nil {
+		return nil, err
+	}
+	mounts, err := cache.CacheMounts()
 	if err != nil {
 		return nil, err
 	}
@@ -206,9 +211,12 @@ func usageRows(ctx context.Context, app *App) ([]usageRow, error) {
 	for id := range used {
 		total -= sizes.size[id] // what an image has is counted with the images
 	}
+	for _, m := range mounts {
+		total += m.Size
+	}
 	return []usageRow{
 		newUsageRow("Images", u.Total, u.Active, u.Size, u.Reclaimable, true),
-		newUsageRow("Build Cache", len(records), active, total, total, false),
+		newUsageRow("Build Cache", len(records)+len(mounts), active, total, total, false),
 	}, nil
 }
 
@@ -240,11 +248,22 @@ func printUsageVerbose(ctx context.Context, app *App) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(app.Stdout, "\nBuild cache usage: %s\n\n", units.HumanSize(float64(newCacheSizes(app, records).total)))
+	mounts, err := solver.NewCache(app.Store).CacheMounts()
+	if err != nil {
+		return err
+	}
+	total := newCacheSizes(app, records).total
+	for _, m := range mounts {
+		total += m.Size
+	}
+	fmt.Fprintf(app.Stdout, "\nBuild cache usage: %s\n\n", units.HumanSize(float64(total)))
 	w := tabwriter.NewWriter(app.Stdout, 10, 1, 3, ' ', 0)
 	fmt.Fprintln(w, "CACHE ID\tDESCRIPTION\tLAST USED")
 	for _, r := range records {
 		fmt.Fprintf(w, "%s\t%s\t%s\n", r.Key.Encoded()[:12], ellipsis(r.Name, 60), r.Used.Format("2006-01-02 15:04:05"))
+	}
+	for _, m := range mounts {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", m.Name[:12], ellipsis("cache mount "+m.ID, 60), m.Used.Format("2006-01-02 15:04:05"))
 	}
 	return w.Flush()
 }

@@ -8,6 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
 
 	"github.com/moby/buildkit/solver/pb"
 
@@ -18,6 +21,13 @@ import (
 
 // MountLock begins the name of the lock that is held while a process has a cache mount; the folder's name follows.
 const MountLock = "mount-"
+
+// A cache mount's folder has what is mounted, and the ID of the cache.
+const (
+	mountsDir = "mounts"
+	mountData = "data"
+	mountID   = "id"
+)
 
 // cacheMount is RUN --mount=type=cache: a folder that outlives builds, in the store's mounts/. Its name is a hash of the
 // cache's ID and of what it began as. Who shares it holds a shared lock; "locked" waits for an exclusive one; "private"
@@ -47,12 +57,15 @@ func (s *Solver) cacheMount(ctx context.Context, m *pb.Mount, in *Result) (mount
 	if err != nil {
 		return mount, nil, err
 	}
-	dir := s.store.Path("mounts", name)
-	if err := s.makeCacheMount(ctx, dir, name, in); err != nil {
+	dir := s.store.Path(mountsDir, name)
+	if err := s.makeCacheMount(ctx, dir, m.CacheOpt.ID, in); err != nil {
 		return mount, nil, errors.Join(err, lock.Unlock())
 	}
+	// The time of use orders what a prune removes first; losing one costs nothing.
+	now := time.Now()
+	_ = os.Chtimes(dir, now, now)
 	return sandbox.Mount{
-		Type: sandbox.MountBind, Target: m.Dest, Source: dir, Selector: m.Selector, ReadOnly: m.Readonly,
+		Type: sandbox.MountBind, Target: m.Dest, Source: filepath.Join(dir, mountData), Selector: m.Selector, ReadOnly: m.Readonly,
 	}, lock, nil
 }
 
@@ -71,7 +84,7 @@ func (s *Solver) privateMount(base string) (name string, lock *store.Lock, err e
 }
 
 // makeCacheMount makes the folder, with what it begins as, unless it is there.
-func (s *Solver) makeCacheMount(ctx context.Context, dir, name string, in *Result) error {
+func (s *Solver) makeCacheMount(ctx context.Context, dir, id string, in *Result) error {
 	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -87,8 +100,14 @@ func (s *Solver) makeCacheMount(ctx context.Context, dir, name string, in *Resul
 		return err
 	}
 	defer func() { _ = tmp.Remove() }()
-	made := filepath.Join(tmp.Path, name)
-	if err := view.CopyOut(ctx, v, ".", made); err != nil {
+	made := filepath.Join(tmp.Path, "made")
+	if err := os.Mkdir(made, 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(made, mountID), []byte(id), 0o600); err != nil {
+		return err
+	}
+	if err := view.CopyOut(ctx, v, ".", filepath.Join(made, mountData)); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
@@ -99,4 +118,56 @@ func (s *Solver) makeCacheMount(ctx context.Context, dir, name string, in *Resul
 		return nil // another process was first
 	}
 	return err
+}
+
+// CacheMount is the folder of a RUN --mount=type=cache.
+type CacheMount struct {
+	Name string // of its folder in the store's mounts/
+	ID   string // as the Dockerfile has it
+	Size int64  // on the disk, in bytes
+	Used time.Time
+}
+
+// CacheMounts lists them, least recently used first.
+func (c *Cache) CacheMounts() ([]CacheMount, error) {
+	dirs, err := os.ReadDir(c.store.Path(mountsDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list cache mounts: %w", err)
+	}
+	var list []CacheMount
+	for _, d := range dirs {
+		info, err := d.Info()
+		if err != nil || !d.IsDir() {
+			continue
+		}
+		path := c.store.Path(mountsDir, d.Name())
+		id, _ := os.ReadFile(filepath.Join(path, mountID))
+		list = append(list, CacheMount{d.Name(), string(id), diskUsage(path), info.ModTime()})
+	}
+	slices.SortStableFunc(list, func(a, b CacheMount) int { return a.Used.Compare(b.Used) })
+	return list, nil
+}
+
+// RemoveCacheMount removes one. The caller holds the store's Sweep lock.
+func (c *Cache) RemoveCacheMount(m CacheMount) error {
+	if err := os.RemoveAll(c.store.Path(mountsDir, m.Name)); err != nil {
+		return fmt.Errorf("remove cache mount %s: %w", m.ID, err)
+	}
+	return nil
+}
+
+// diskUsage adds up the blocks of the files below a folder. What goes away meanwhile is not counted.
+func diskUsage(dir string) (n int64) {
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil //nolint:nilerr // see above
+		}
+		if info, err := d.Info(); err == nil {
+			if st, ok := info.Sys().(*syscall.Stat_t); ok {
+				n += st.Blocks * 512
+			}
+		}
+		return nil
+	})
+	return n
 }
