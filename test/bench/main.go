@@ -151,6 +151,8 @@ func (b *bench) images() error {
 "$MICA" import -c 'ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin' "$SMALL" base
 "$MICA" import "$DEBIAN" debian:bookworm-slim
 cp -r "$TOP/demo/python-base" "$PYTHON"; cp /etc/ssl/certs/ca-certificates.crt "$PYTHON"
+# The peers have no --host-certs.
+printf 'COPY ca-certificates.crt /etc/ssl/certs/\nENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt\n' >>"$PYTHON/Dockerfile"
 "$MICA" build -q -t python:3.9-slim "$PYTHON"
 "$MICA" save -o "$DIR/bases.tar" base python:3.9-slim
 docker -H "$DOCKER" load -q -i "$DIR/bases.tar"
