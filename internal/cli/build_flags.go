@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/docker/cli/opts"
@@ -46,7 +48,7 @@ func (f *buildFlags) add(fl *pflag.FlagSet) {
 	fl.StringVar(&f.cgroupParent, "cgroup-parent", "", "Set the parent cgroup for the RUN instructions during build")
 	fl.StringVar(&f.iidFile, "iidfile", "", "Write the image ID to a file")
 	fl.StringVar(&f.metadataFile, "metadata-file", "", "Write build result metadata to a file")
-	fl.StringVar(&f.progress, "progress", "auto", "Set type of progress output (auto, plain, tty, quiet, rawjson)")
+	fl.StringVar(&f.progress, "progress", cmp.Or(os.Getenv("BUILDKIT_PROGRESS"), "auto"), "Set type of progress output (auto, plain, tty, quiet, rawjson)")
 	fl.StringVar(&f.runtime, "runtime", "", "OCI runtime that runs the steps (default: runc, else crun)")
 	fl.StringArrayVarP(&f.tags, "tag", "t", nil, "Name and optionally a tag (format: name:tag)")
 	fl.StringSliceVar(&f.platforms, "platform", nil, "Set target platform for build")
@@ -82,6 +84,14 @@ func (f *buildFlags) options(app *App) (o *build.Options, err error) {
 		// An argument without a value takes the environment's, and is not set when that is not.
 		BuildArgs: opts.ConvertKVStringsToMap(fromEnvironment(f.buildArgs)),
 		Labels:    opts.ConvertKVStringsToMap(f.labels),
+	}
+	// As buildx does: these two come from the environment, too.
+	const epoch = "SOURCE_DATE_EPOCH"
+	if v, ok := os.LookupEnv(epoch); ok && !hasArgument(f.buildArgs, epoch) {
+		o.BuildArgs[epoch] = v
+	}
+	if p := os.Getenv("DOCKER_DEFAULT_PLATFORM"); p != "" && len(o.Platforms) == 0 {
+		o.Platforms = []string{p}
 	}
 	for _, list := range f.noCacheFilter {
 		o.NoCacheFilter = append(o.NoCacheFilter, strings.Split(list, ",")...)
@@ -122,6 +132,10 @@ func (f *buildFlags) options(app *App) (o *build.Options, err error) {
 	}
 	o.Call = call.name
 	return o, f.annotate(o.Exports)
+}
+
+func hasArgument(args []string, name string) bool {
+	return slices.ContainsFunc(args, func(a string) bool { return a == name || strings.HasPrefix(a, name+"=") })
 }
 
 // addProxies adds the proxies of docker's configuration file to build arguments, as docker does. Those of the environment
