@@ -3,7 +3,10 @@ package solver
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/moby/buildkit/solver/pb"
@@ -11,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/remote"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -28,8 +32,51 @@ func newSourceOp(s *Solver, v *vertex, op *pb.SourceOp) (operation, error) {
 	case "local":
 		return &localSource{s, rest, op.Attrs}, nil
 	}
-	return nil, fmt.Errorf("%s sources are not supported: %s", scheme, op.Identifier)
+	src, err := s.remotes.Open(op.Identifier, op.Attrs)
+	if err != nil {
+		return nil, err
+	}
+	return &remoteSource{s, src}, nil
 }
+
+// remoteSource is a file over http, or a git repository. What it holds is asked for in every build; what was fetched once
+// is in the cache under its pin.
+type remoteSource struct {
+	s   *Solver
+	src remote.Source
+}
+
+func (o *remoteSource) key(ctx context.Context) (Key, bool, error) {
+	var k Key
+	pin, err := o.src.Pin(ctx)
+	if err != nil {
+		return k, false, errors.Join(err, o.src.Close())
+	}
+	k.add("source", "remote", pin)
+	return k, true, nil
+}
+
+func (o *remoteSource) run(ctx context.Context) ([]*Result, error) {
+	tmp, err := o.s.store.TempDir("source")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = tmp.Remove() }()
+	dir := filepath.Join(tmp.Path, "files")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, err
+	}
+	if err := o.src.Fetch(ctx, dir); err != nil {
+		return nil, err
+	}
+	l, err := o.s.layers.Commit(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	return []*Result{(&Result{}).on(ChainLink{DiffID: l.DiffID})}, nil
+}
+
+func (o *remoteSource) close() error { return o.src.Close() }
 
 // imageSource is FROM: an image of the local store.
 type imageSource struct {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/remote"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
@@ -62,19 +63,20 @@ type Ambient struct {
 // Solver solves the graphs of one build. An operation that several graphs share runs once.
 // The caller holds store.Use for as long as it uses results.
 type Solver struct {
-	store  *store.Store
-	layers *layer.Layers
-	image  func(ctx context.Context, ref string) (*image.Image, error)
-	layout func(d digest.Digest, platform *ocispec.Platform) (*image.Image, error)
-	host   *sandbox.Host
-	locals map[string]Local
-	memory *view.Memory
-	secret func(ctx context.Context, id string) ([]byte, error)
-	ssh    map[string]func(net.Conn)
-	allow  entitlements.Set
-	around *Ambient
-	events Events
-	cache  *Cache
+	store   *store.Store
+	layers  *layer.Layers
+	image   func(ctx context.Context, ref string) (*image.Image, error)
+	layout  func(d digest.Digest, platform *ocispec.Platform) (*image.Image, error)
+	host    *sandbox.Host
+	locals  map[string]Local
+	memory  *view.Memory
+	secret  func(ctx context.Context, id string) ([]byte, error)
+	ssh     map[string]func(net.Conn)
+	allow   entitlements.Set
+	around  *Ambient
+	remotes *remote.Fetcher
+	events  Events
+	cache   *Cache
 
 	mu      sync.Mutex
 	flights map[digest.Digest]*flight
@@ -94,7 +96,7 @@ func New(o Options) *Solver {
 	return &Solver{
 		store: o.Store, layers: o.Layers, image: o.Image, layout: o.Layout, host: o.Host,
 		locals: o.Locals, memory: o.Memory, events: events, cache: NewCache(o.Store),
-		secret: secret, ssh: o.SSH, allow: o.Allowed, around: o.Ambient,
+		secret: secret, ssh: o.SSH, remotes: &remote.Fetcher{Store: o.Store, Secret: secret, SSH: o.SSH}, allow: o.Allowed, around: o.Ambient,
 		flights: map[digest.Digest]*flight{},
 	}
 }
@@ -266,6 +268,9 @@ func (s *Solver) perform(ctx context.Context, v *vertex, inputs []*Result, t *tr
 	op, err := s.operation(v, inputs, t)
 	if err != nil {
 		return nil, false, err
+	}
+	if c, ok := op.(interface{ close() error }); ok {
+		defer func() { err = errors.Join(err, c.close()) }()
 	}
 	key, ok, err := op.key(ctx)
 	if err != nil {

@@ -1,0 +1,143 @@
+package remotecache
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	cachetypes "github.com/moby/buildkit/cache/remotecache/v1/types"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// layerKey is a layer on top of others.
+type layerKey struct {
+	blob   digest.Digest
+	parent int
+}
+
+// write lists the records, in an order that depends on what is in them only. results adds what a record came to.
+func (g *graph) write(results func(*cachetypes.CacheRecord, *Result)) []cachetypes.CacheRecord {
+	records := slices.Clone(g.records)
+	slices.SortFunc(records, func(a, b *exportRecord) int { return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.id, b.id)) })
+	number := make(map[*exportRecord]int, len(records))
+	for i, rec := range records {
+		number[rec] = i
+	}
+	list := make([]cachetypes.CacheRecord, len(records))
+	for i, rec := range records {
+		out := &list[i]
+		out.Digest = rec.name
+		for _, links := range rec.inputs {
+			inputs := make([]cachetypes.CacheInput, len(links))
+			for j, l := range links {
+				inputs[j] = cachetypes.CacheInput{Selector: l.selector.String(), LinkIndex: number[l.to]}
+			}
+			out.Inputs = append(out.Inputs, inputs)
+		}
+		if rec.result != nil {
+			results(out, rec.result)
+		}
+	}
+	return list
+}
+
+// layerList collects the layers of a config (cache/remotecache/v1/utils.go, marshalRemote).
+type layerList struct {
+	list   []cachetypes.CacheLayer
+	number map[layerKey]int
+	blobs  map[digest.Digest]ocispec.Descriptor // by DiffID
+}
+
+// add returns the number of a chain's top layer.
+func (w *layerList) add(chain []Layer) int {
+	top := -1
+	for _, l := range chain {
+		key := layerKey{w.blobs[l.DiffID].Digest, top}
+		at, ok := w.number[key]
+		if !ok {
+			at = len(w.list)
+			w.list = append(w.list, cachetypes.CacheLayer{Blob: key.blob, ParentIndex: top})
+			w.number[key] = at
+		}
+		top = at
+	}
+	return top
+}
+
+// annotate says in a manifest what a reader must know of a layer to use it without its content (cache/refs.go, ociDesc).
+func annotate(d ocispec.Descriptor, l Layer) ocispec.Descriptor {
+	d = ocispec.Descriptor{MediaType: ociMediaType(d.MediaType), Digest: d.Digest, Size: d.Size}
+	d.Annotations = map[string]string{annotationDiffID: l.DiffID.String()}
+	if !l.Created.IsZero() {
+		d.Annotations[annotationCreated] = l.Created.UTC().Format(time.RFC3339Nano)
+	}
+	if l.Description != "" {
+		d.Annotations[annotationDescription] = l.Description
+	}
+	return d
+}
+
+// ociMediaType is what OCI calls a layer of Docker's (util/compression, ConvertAllLayerMediaTypes).
+func ociMediaType(t string) string {
+	switch t {
+	case "application/vnd.docker.image.rootfs.diff.tar":
+		return ocispec.MediaTypeImageLayer
+	case "application/vnd.docker.image.rootfs.diff.tar.gzip":
+		return ocispec.MediaTypeImageLayerGzip
+	case "application/vnd.docker.image.rootfs.diff.tar.zstd":
+		return ocispec.MediaTypeImageLayerZstd
+	}
+	return t
+}
+
+// created is when the newest layer was made: the same build is exported to the same bytes.
+func (r *Result) created() time.Time {
+	var at time.Time
+	for _, l := range r.Layers {
+		if l.Created.After(at) {
+			at = l.Created
+		}
+	}
+	return at.UTC()
+}
+
+// pack writes config and manifest (cache/remotecache/export.go).
+func pack(config *cachetypes.CacheConfig, byLayer map[digest.Digest]ocispec.Descriptor, index bool) (*Exported, error) {
+	x := &Exported{}
+	blobs := make(map[digest.Digest]ocispec.Descriptor, len(byLayer))
+	for _, d := range byLayer {
+		blobs[d.Digest] = d
+	}
+	for _, l := range config.Layers {
+		if d, ok := blobs[l.Blob]; ok {
+			x.Layers = append(x.Layers, d)
+			delete(blobs, l.Blob)
+		}
+	}
+	var err error
+	x.Config, x.ConfigDescriptor, err = document(cachetypes.CacheConfigMediaTypeV0, config)
+	if err != nil {
+		return nil, err
+	}
+	if index {
+		m := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: append(slices.Clone(x.Layers), x.ConfigDescriptor)}
+		m.SchemaVersion = 2
+		x.Manifest, x.ManifestDescriptor, err = document(m.MediaType, m)
+		return x, err
+	}
+	m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: x.ConfigDescriptor, Layers: x.Layers}
+	m.SchemaVersion = 2
+	x.Manifest, x.ManifestDescriptor, err = document(m.MediaType, m)
+	return x, err
+}
+
+func document(mediaType string, doc any) ([]byte, ocispec.Descriptor, error) {
+	data, err := json.Marshal(doc)
+	if err != nil {
+		return nil, ocispec.Descriptor{}, fmt.Errorf("write build cache: %w", err)
+	}
+	return data, ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}, nil
+}

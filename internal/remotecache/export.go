@@ -1,0 +1,230 @@
+package remotecache
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	cachetypes "github.com/moby/buildkit/cache/remotecache/v1/types"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+// Mode says which results are exported; the records of all steps are in either (solver/types.go, CacheExportMode).
+type Mode int
+
+// The modes.
+const (
+	ModeMin Mode = iota // results made of layers that the built image has
+	ModeMax             // every step's
+)
+
+// ExportOptions say what to export.
+type ExportOptions struct {
+	Mode Mode
+	// Blob gives the blob by which a layer is to be had where the cache goes, and sees that it is there. It is called once
+	// for every layer that the cache needs, several at a time.
+	Blob func(ctx context.Context, l Layer) (ocispec.Descriptor, error)
+	// Index writes the manifest as an index, as old versions of BuildKit do, for registries and readers that want it.
+	Index bool
+}
+
+// Exported is a cache that is ready to be stored, its layers being stored already.
+type Exported struct {
+	Config, Manifest                     []byte
+	ConfigDescriptor, ManifestDescriptor ocispec.Descriptor
+	Layers                               []ocispec.Descriptor
+}
+
+// Export makes the cache of what was built: the results that keys stand for, and the steps that lead to them. It is nil
+// when no step has a result to export.
+func (c *Cache) Export(ctx context.Context, o ExportOptions, keys ...Key) (*Exported, error) {
+	g, err := c.gather(ctx, o.Mode, keys)
+	if err != nil {
+		return nil, err
+	}
+	blobs, err := g.blobs(ctx, o.Blob)
+	if err != nil {
+		return nil, err
+	}
+	layers := &layerList{blobs: blobs, number: map[layerKey]int{}}
+	records := g.write(func(out *cachetypes.CacheRecord, r *Result) {
+		out.Results = []cachetypes.CacheResult{{LayerIndex: layers.add(r.Layers), CreatedAt: r.created()}}
+	})
+	if len(layers.list) == 0 {
+		return nil, nil
+	}
+	return pack(&cachetypes.CacheConfig{Layers: layers.list, Records: records}, blobs, o.Index)
+}
+
+// parallelBlobs is how many layers are made ready at once.
+const parallelBlobs = 4
+
+// blobs has every layer of the results made ready, and annotates what it is to be had by.
+func (g *graph) blobs(ctx context.Context, blob func(context.Context, Layer) (ocispec.Descriptor, error)) (map[digest.Digest]ocispec.Descriptor, error) {
+	var mu sync.Mutex
+	ready := map[digest.Digest]ocispec.Descriptor{}
+	eg, ctx := errgroup.WithContext(ctx)
+	eg.SetLimit(parallelBlobs)
+	seen := map[digest.Digest]bool{}
+	for _, rec := range g.records {
+		if rec.result == nil {
+			continue
+		}
+		for _, l := range rec.result.Layers {
+			if seen[l.DiffID] {
+				continue
+			}
+			seen[l.DiffID] = true
+			eg.Go(func() error {
+				d, err := blob(ctx, l)
+				if err != nil {
+					return fmt.Errorf("layer %s: %w", l.DiffID, err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				ready[l.DiffID] = annotate(d, l)
+				return nil
+			})
+		}
+	}
+	return ready, eg.Wait()
+}
+
+// graph is the records of a build, as they are exported.
+type graph struct {
+	cache   *Cache
+	wanted  func(Result) bool
+	records []*exportRecord
+	byID    map[digest.Digest]*exportRecord
+	steps   map[Key][]*exportRecord
+}
+
+// exportRecord is a record, whose ID is the digest of all that leads to it.
+type exportRecord struct {
+	id     digest.Digest
+	name   digest.Digest
+	inputs [][]exportLink
+	result *Result
+}
+
+type exportLink struct {
+	selector digest.Digest
+	to       *exportRecord
+}
+
+// gather follows the build from its results down (solver/exporter.go, ExportTo).
+func (c *Cache) gather(ctx context.Context, mode Mode, keys []Key) (*graph, error) {
+	g := &graph{cache: c, byID: map[digest.Digest]*exportRecord{}, steps: map[Key][]*exportRecord{}}
+	final := map[digest.Digest]bool{}
+	for _, k := range keys {
+		r, _ := k.result()
+		for _, l := range r.Layers {
+			final[l.DiffID] = true
+		}
+	}
+	g.wanted = func(r Result) bool {
+		return mode == ModeMax || !slices.ContainsFunc(r.Layers, func(l Layer) bool { return !final[l.DiffID] })
+	}
+	for _, k := range keys {
+		if _, err := g.key(ctx, k); err != nil {
+			return nil, err
+		}
+	}
+	return g, nil
+}
+
+// key returns the records that stand for a key; none where some input has none.
+func (g *graph) key(ctx context.Context, k Key) ([]*exportRecord, error) {
+	if k.step == nil {
+		return nil, nil
+	}
+	if list, ok := g.steps[k]; ok {
+		return list, nil
+	}
+	inputs, err := g.inputs(ctx, k.step)
+	if err != nil {
+		return nil, err
+	}
+	var list []*exportRecord
+	if !slices.ContainsFunc(inputs, func(l []exportLink) bool { return len(l) == 0 }) {
+		for _, d := range k.step.digests {
+			list = append(list, g.add(recordDigest(d, k.output), inputs))
+		}
+	}
+	// What a build starts from is to be had elsewhere: sources have no results.
+	if r, ok := k.result(); ok && len(inputs) > 0 && !k.step.noExport && len(r.Layers) > 0 && g.wanted(r) {
+		for _, rec := range list {
+			rec.result = &r
+		}
+	}
+	g.steps[k] = list
+	return list, nil
+}
+
+func (g *graph) inputs(ctx context.Context, s *Step) ([][]exportLink, error) {
+	all := make([][]exportLink, len(s.inputs))
+	for i, in := range s.inputs {
+		known, err := g.key(ctx, in.Key)
+		if err != nil {
+			return nil, err
+		}
+		var links []exportLink
+		for _, rec := range known {
+			links = append(links, exportLink{in.selector, rec})
+		}
+		content, err := s.content(ctx, i)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range content {
+			links = append(links, exportLink{"", g.add(d, nil)})
+		}
+		all[i] = links
+	}
+	return all, nil
+}
+
+// content are the content records of an input: those that were met, else those of the cache that the step comes from, else
+// those of its files.
+func (s *Step) content(ctx context.Context, i int) ([]digest.Digest, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	in := s.inputs[i]
+	if len(in.records) > 0 || !in.content {
+		return in.records, nil
+	}
+	if list := s.contentOf(i); len(list) > 0 {
+		return list, nil
+	}
+	err := in.learn(ctx, s.cache)
+	return in.records, err
+}
+
+// add returns the record of a name and inputs, one for all that are the same.
+func (g *graph) add(name digest.Digest, inputs [][]exportLink) *exportRecord {
+	h := digest.SHA256.Digester()
+	_, _ = h.Hash().Write([]byte(name))
+	for _, links := range inputs {
+		slices.SortFunc(links, compareLinks)
+		_, _ = h.Hash().Write([]byte{0})
+		for _, l := range links {
+			_, _ = h.Hash().Write([]byte("|" + l.selector + "|" + l.to.id))
+		}
+	}
+	id := h.Digest()
+	rec, ok := g.byID[id]
+	if !ok {
+		rec = &exportRecord{id: id, name: name, inputs: inputs}
+		g.byID[id] = rec
+		g.records = append(g.records, rec)
+	}
+	return rec
+}
+
+func compareLinks(a, b exportLink) int {
+	return cmp.Or(cmp.Compare(a.selector, b.selector), cmp.Compare(a.to.id, b.to.id))
+}

@@ -1,0 +1,210 @@
+package remotecache
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Hit is a result that an imported cache has of a step's output.
+type Hit struct {
+	Layers  []RemoteLayer
+	Created time.Time
+
+	cache  *Import
+	record int
+}
+
+// RemoteLayer is a layer of an imported cache: a blob that may be had where the cache is.
+type RemoteLayer struct {
+	Layer
+	Blob ocispec.Descriptor
+	From Place
+}
+
+// Depth says how far a step is looked for.
+type Depth int
+
+// The depths of a search.
+const (
+	// ByDefinition looks for what is known without reading a file.
+	ByDefinition Depth = iota
+	// ByContent reads the inputs, too, where an imported cache has a record that may be met so.
+	ByContent
+)
+
+// reach is a question: which records of an imported cache stand for an output of the step?
+type reach struct {
+	cache  *Import
+	output int
+	depth  Depth
+}
+
+// Find looks for the step in the imported caches: one result per output, or nil. Nothing is downloaded.
+func (s *Step) Find(ctx context.Context, depth Depth) ([]*Hit, error) {
+	hits := make([]*Hit, s.outputs)
+	for i := range hits {
+		hit, err := s.find(ctx, i, depth)
+		if err != nil || hit == nil {
+			return nil, err
+		}
+		hits[i] = hit
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hits = hits
+	s.cache.found(hits)
+	return hits, nil
+}
+
+// found keeps in mind where the layers of hits are.
+func (c *Cache) found(hits []*Hit) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, hit := range hits {
+		for _, l := range hit.Layers {
+			known := slices.ContainsFunc(c.remote[l.DiffID], func(o RemoteLayer) bool { return o.Blob.Digest == l.Blob.Digest })
+			if !known {
+				c.remote[l.DiffID] = append(c.remote[l.DiffID], l)
+			}
+		}
+	}
+}
+
+// Remote says where a layer of what was found may be had: a result may be built upon before its layers are fetched, and
+// most are never needed.
+func (c *Cache) Remote(id digest.Digest) []RemoteLayer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.remote[id])
+}
+
+func (s *Step) find(ctx context.Context, output int, depth Depth) (*Hit, error) {
+	for _, c := range s.cache.imports {
+		records, err := s.reach(ctx, reach{c, output, depth})
+		if err != nil {
+			return nil, err
+		}
+		if hit := c.best(records); hit != nil {
+			return hit, nil
+		}
+	}
+	return nil, nil
+}
+
+// answer is what a question came to. One by definition holds until more content is known.
+type answer struct {
+	records map[int]bool
+	learned int64
+}
+
+// reach finds the records that stand for an output (solver/edge.go: probeCache and recalcCurrentState).
+func (s *Step) reach(ctx context.Context, q reach) (map[int]bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known, ok := s.reached[reach{q.cache, q.output, ByContent}]; ok {
+		return known.records, nil
+	}
+	learned := s.cache.learned.Load()
+	if known, ok := s.reached[q]; ok && known.learned == learned {
+		return known.records, nil
+	}
+	found, err := s.search(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	s.reached[q] = answer{found, learned}
+	if q.depth == ByContent && len(found) > 0 {
+		s.cache.learned.Add(1)
+	}
+	return found, nil
+}
+
+func (s *Step) search(ctx context.Context, q reach) (map[int]bool, error) {
+	found := map[int]bool{}
+	if s.ignore {
+		return found, nil
+	}
+	var candidates []int
+	for _, d := range s.digests {
+		candidates = append(candidates, q.cache.named(recordDigest(d, q.output), len(s.inputs))...)
+	}
+	if len(s.inputs) == 0 || len(candidates) == 0 {
+		for _, r := range candidates {
+			found[r] = true
+		}
+		return found, nil
+	}
+	inputs := make([]map[int]bool, len(s.inputs))
+	for i, in := range s.inputs {
+		if in.Key.step == nil {
+			continue
+		}
+		known, err := in.Key.step.reach(ctx, reach{q.cache, in.Key.output, q.depth})
+		if err != nil {
+			return nil, err
+		}
+		inputs[i] = known
+	}
+	s.meet(q.cache, candidates, inputs, found)
+	if q.depth == ByDefinition || q.cache.has(found) {
+		return found, nil
+	}
+	if err := s.read(ctx, q.cache, candidates); err != nil {
+		return nil, err
+	}
+	s.meet(q.cache, candidates, inputs, found)
+	return found, nil
+}
+
+// read learns the content of the inputs by which candidates may be met.
+func (s *Step) read(ctx context.Context, c *Import, candidates []int) error {
+	for i, in := range s.inputs {
+		useful := slices.ContainsFunc(candidates, func(r int) bool {
+			return slices.ContainsFunc(c.records[r].inputs[i], func(l link) bool { return l.selector == "" && c.isRoot(l.record) })
+		})
+		if !useful {
+			continue
+		}
+		if err := in.learn(ctx, s.cache); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// meet adds to found the candidates that every input leads to: from its own records, or from its content's.
+func (s *Step) meet(c *Import, candidates []int, inputs []map[int]bool, found map[int]bool) {
+	for _, r := range candidates {
+		ok := true
+		for i, in := range s.inputs {
+			ok = ok && slices.ContainsFunc(c.records[r].inputs[i], func(l link) bool {
+				if l.selector == in.selector && inputs[i][l.record] {
+					return true
+				}
+				return l.selector == "" && c.isRoot(l.record) && slices.Contains(in.records, c.records[l.record].digest)
+			})
+		}
+		if ok {
+			found[r] = true
+		}
+	}
+}
+
+// contentOf returns the content records of an input of the step that was met by definition, from the cache that has it.
+func (s *Step) contentOf(input int) []digest.Digest {
+	var list []digest.Digest
+	for _, hit := range s.hits {
+		c := hit.cache
+		for _, l := range c.records[hit.record].inputs[input] {
+			if l.selector == "" && c.isRoot(l.record) {
+				list = append(list, c.records[l.record].digest)
+			}
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}

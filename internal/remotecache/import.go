@@ -1,0 +1,208 @@
+package remotecache
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	cachetypes "github.com/moby/buildkit/cache/remotecache/v1/types"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Import is a cache that somebody exported.
+type Import struct {
+	// Place is where it was read from, and has the blobs of its layers.
+	Place Place
+
+	records []record
+	byName  map[digest.Digest][]int
+	layers  []importedLayer
+}
+
+// record is a CacheRecord of BuildKit.
+type record struct {
+	digest  digest.Digest
+	inputs  [][]link
+	results []result
+}
+
+// link leads to a record of an input.
+type link struct {
+	selector digest.Digest
+	record   int
+}
+
+// result is a chain of layers: those that end in top, or a list.
+type result struct {
+	top     int
+	list    []int
+	created time.Time
+}
+
+// importedLayer is a layer on top of another; whole says that it and all below it can be used.
+type importedLayer struct {
+	RemoteLayer
+	parent        int
+	usable, whole bool
+}
+
+// The annotations of layers in a cache manifest (cache/refs.go, ociDesc; worker/base/worker.go, FromRemote).
+const (
+	annotationDiffID      = "containerd.io/uncompressed"
+	annotationCreated     = "buildkit/createdat"
+	annotationDescription = "buildkit/description"
+)
+
+// newImport checks a config (cache/remotecache/v1/parse.go). Layers are found by the digests of their blobs; a result with
+// one that is not there, or whose DiffID nobody says, is none.
+func newImport(place Place, config *cachetypes.CacheConfig, blobs map[digest.Digest]ocispec.Descriptor) (*Import, error) {
+	c := &Import{Place: place, byName: map[digest.Digest][]int{}}
+	for _, l := range config.Layers {
+		c.layers = append(c.layers, c.layer(blobs[l.Blob], l.ParentIndex))
+	}
+	if err := c.checkLayers(); err != nil {
+		return nil, err
+	}
+	for i, r := range config.Records {
+		rec, err := c.record(&r, len(config.Records))
+		if err != nil {
+			return nil, fmt.Errorf("record %d: %w", i, err)
+		}
+		c.records = append(c.records, rec)
+		c.byName[r.Digest] = append(c.byName[r.Digest], i)
+	}
+	return c, nil
+}
+
+func (c *Import) record(r *cachetypes.CacheRecord, records int) (record, error) {
+	rec := record{digest: r.Digest, inputs: make([][]link, len(r.Inputs))}
+	for i, list := range r.Inputs {
+		if len(list) == 0 {
+			return rec, fmt.Errorf("input %d is empty", i)
+		}
+		for _, in := range list {
+			if in.LinkIndex < 0 || in.LinkIndex >= records {
+				return rec, fmt.Errorf("it links to record %d, of %d", in.LinkIndex, records)
+			}
+			rec.inputs[i] = append(rec.inputs[i], link{digest.Digest(in.Selector), in.LinkIndex})
+		}
+	}
+	results := make([]result, 0, len(r.Results)+len(r.ChainedResults))
+	for _, res := range r.Results {
+		results = append(results, result{top: res.LayerIndex, list: []int{res.LayerIndex}, created: res.CreatedAt})
+	}
+	for _, res := range r.ChainedResults {
+		results = append(results, result{top: -1, list: res.LayerIndexes, created: res.CreatedAt})
+	}
+	for _, res := range results {
+		usable := len(res.list) > 0
+		for _, i := range res.list {
+			if i < 0 || i >= len(c.layers) {
+				return rec, fmt.Errorf("it has layer %d, of %d", i, len(c.layers))
+			}
+			usable = usable && c.layers[i].usable && (res.top < 0 || c.layers[i].whole)
+		}
+		if usable {
+			rec.results = append(rec.results, res)
+		}
+	}
+	return rec, nil
+}
+
+// checkLayers finds the layers that are whole, each once.
+func (c *Import) checkLayers() error {
+	const open, done = 1, 2
+	state := make([]int, len(c.layers))
+	for i := range c.layers {
+		// Down to a layer that is known, or to the end, and back.
+		var path []int
+		for at := i; at != -1 && state[at] != done; at = c.layers[at].parent {
+			if up := c.layers[at].parent; up < -1 || up >= len(c.layers) || state[at] == open {
+				return fmt.Errorf("layer %d has the parent %d, of %d", at, up, len(c.layers))
+			}
+			state[at] = open
+			path = append(path, at)
+		}
+		for _, at := range slices.Backward(path) {
+			l := &c.layers[at]
+			l.whole = l.usable && (l.parent == -1 || c.layers[l.parent].whole)
+			state[at] = done
+		}
+	}
+	return nil
+}
+
+// chain gives the layers of a result.
+func (c *Import) chain(r *result) []RemoteLayer {
+	indexes := r.list
+	if r.top >= 0 {
+		indexes = nil
+		for at := r.top; at != -1; at = c.layers[at].parent {
+			indexes = append(indexes, at)
+		}
+		slices.Reverse(indexes)
+	}
+	chain := make([]RemoteLayer, len(indexes))
+	for i, at := range indexes {
+		chain[i] = c.layers[at].RemoteLayer
+	}
+	return chain
+}
+
+// layer reads the annotations of a layer.
+func (c *Import) layer(d ocispec.Descriptor, parent int) importedLayer {
+	l := importedLayer{parent: parent}
+	l.Blob, l.From = ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}, c.Place
+	l.DiffID = digest.Digest(d.Annotations[annotationDiffID])
+	l.Description = d.Annotations[annotationDescription]
+	l.usable = l.DiffID.Validate() == nil && d.Digest.Validate() == nil
+	if t := d.Annotations[annotationCreated]; t != "" {
+		// A time that cannot be read is none.
+		_ = l.Created.UnmarshalText([]byte(t))
+	}
+	return l
+}
+
+// named returns the records of a name that have so many inputs.
+func (c *Import) named(d digest.Digest, inputs int) []int {
+	var list []int
+	for _, i := range c.byName[d] {
+		if len(c.records[i].inputs) == inputs {
+			list = append(list, i)
+		}
+	}
+	return list
+}
+
+func (c *Import) isRoot(i int) bool { return len(c.records[i].inputs) == 0 }
+
+// best is the newest result of records; nil if there is none.
+func (c *Import) best(records map[int]bool) *Hit {
+	var best *result
+	var of int
+	for i := range c.records {
+		if !records[i] {
+			continue
+		}
+		for j, r := range c.records[i].results {
+			if best == nil || r.created.After(best.created) {
+				best, of = &c.records[i].results[j], i
+			}
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	return &Hit{Layers: c.chain(best), Created: best.created, cache: c, record: of}
+}
+
+// has reports whether one of records has a result.
+func (c *Import) has(records map[int]bool) bool {
+	for i := range records {
+		if len(c.records[i].results) > 0 {
+			return true
+		}
+	}
+	return false
+}

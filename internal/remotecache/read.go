@@ -1,0 +1,167 @@
+package remotecache
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	cachetypes "github.com/moby/buildkit/cache/remotecache/v1/types"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Place is where a cache is kept: a repository of a registry, a folder.
+type Place interface {
+	// Open opens a blob or manifest. What it reads is verified by who asks.
+	Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error)
+}
+
+// manifest is any document that a cache may begin with.
+type manifest struct {
+	Config    ocispec.Descriptor   `json:"config"`
+	Layers    []ocispec.Descriptor `json:"layers"`
+	Manifests []ocispec.Descriptor `json:"manifests"`
+}
+
+// Read reads the cache that a manifest has: a cache manifest in the form of an image or, as old versions of BuildKit write
+// it, of an index; or images with a cache inside their configs. An image without one gives none.
+func Read(ctx context.Context, place Place, root ocispec.Descriptor) ([]*Import, error) {
+	r := &reader{place: place, seen: map[digest.Digest]bool{}}
+	if err := r.read(ctx, root); err != nil {
+		return nil, fmt.Errorf("read build cache: %w", err)
+	}
+	return r.found, nil
+}
+
+type reader struct {
+	place Place
+	seen  map[digest.Digest]bool
+	found []*Import
+}
+
+func (r *reader) read(ctx context.Context, d ocispec.Descriptor) error {
+	if r.seen[d.Digest] {
+		return nil
+	}
+	r.seen[d.Digest] = true
+	var m manifest
+	if err := r.document(ctx, d, &m); err != nil {
+		return err
+	}
+	switch {
+	case m.Config.MediaType == cachetypes.CacheConfigMediaTypeV0:
+		return r.config(ctx, m.Config, m.Layers)
+	case m.Config.Digest != "":
+		return r.inline(ctx, &m)
+	}
+	for i, d := range m.Manifests {
+		if d.MediaType == cachetypes.CacheConfigMediaTypeV0 {
+			return r.config(ctx, d, append(m.Manifests[:i:i], m.Manifests[i+1:]...))
+		}
+	}
+	for _, d := range m.Manifests {
+		if err := r.read(ctx, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxDocument bounds manifests and configs.
+const maxDocument = 64 << 20
+
+func (r *reader) document(ctx context.Context, d ocispec.Descriptor, doc any) error {
+	f, err := r.place.Open(ctx, d)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	data, err := io.ReadAll(io.LimitReader(f, maxDocument+1))
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: %w", d.Digest, err)
+	case len(data) > maxDocument:
+		return fmt.Errorf("%s is larger than %d bytes", d.Digest, maxDocument)
+	case d.Digest.Validate() != nil || d.Digest.Algorithm().FromBytes(data) != d.Digest:
+		return fmt.Errorf("%s: digest mismatch", d.Digest)
+	}
+	if err := json.Unmarshal(data, doc); err != nil {
+		return fmt.Errorf("%s: %w", d.Digest, err)
+	}
+	return nil
+}
+
+func (r *reader) config(ctx context.Context, d ocispec.Descriptor, list []ocispec.Descriptor) error {
+	var config cachetypes.CacheConfig
+	if err := r.document(ctx, d, &config); err != nil {
+		return err
+	}
+	layers := make(map[digest.Digest]ocispec.Descriptor, len(list))
+	for _, l := range list {
+		layers[l.Digest] = l
+	}
+	return r.add(&config, layers)
+}
+
+func (r *reader) add(config *cachetypes.CacheConfig, layers map[digest.Digest]ocispec.Descriptor) error {
+	c, err := newImport(r.place, config, layers)
+	if err == nil {
+		r.found = append(r.found, c)
+	}
+	return err
+}
+
+// inlineName is the field of an image config that holds the records of the image's layers, base64 of JSON.
+const inlineName = "moby.buildkit.cache.v0"
+
+// inlineConfig is an image config with a cache inside.
+type inlineConfig struct {
+	RootFS  ocispec.RootFS    `json:"rootfs"`
+	History []ocispec.History `json:"history"`
+	Cache   []byte            `json:"moby.buildkit.cache.v0"`
+}
+
+// inline reads an image (cache/remotecache/import.go, importInlineCache).
+func (r *reader) inline(ctx context.Context, m *manifest) error {
+	var img inlineConfig
+	if err := r.document(ctx, m.Config, &img); err != nil {
+		return err
+	}
+	if img.Cache == nil || len(m.Layers) == 0 || len(img.RootFS.DiffIDs) != len(m.Layers) {
+		return nil
+	}
+	var config cachetypes.CacheConfig
+	if err := json.Unmarshal(img.Cache, &config.Records); err != nil {
+		return fmt.Errorf("%s: %w", inlineName, err)
+	}
+	layers := map[digest.Digest]ocispec.Descriptor{}
+	for i, l := range describeLayers(m.Layers, &img) {
+		layers[l.Digest] = l
+		config.Layers = append(config.Layers, cachetypes.CacheLayer{Blob: l.Digest, ParentIndex: i - 1})
+	}
+	return r.add(&config, layers)
+}
+
+// describeLayers annotates an image's layers with what its config says of them.
+func describeLayers(list []ocispec.Descriptor, img *inlineConfig) []ocispec.Descriptor {
+	var history []ocispec.History
+	for _, h := range img.History {
+		if !h.EmptyLayer {
+			history = append(history, h)
+		}
+	}
+	described := make([]ocispec.Descriptor, len(list))
+	for i, l := range list {
+		l.Annotations = map[string]string{annotationDiffID: img.RootFS.DiffIDs[i].String()}
+		if i < len(history) {
+			l.Annotations[annotationDescription] = history[i].CreatedBy
+			if at := history[i].Created; at != nil {
+				l.Annotations[annotationCreated] = at.Format(time.RFC3339Nano)
+			}
+		}
+		described[i] = l
+	}
+	return described
+}

@@ -1,0 +1,76 @@
+// Package remotecache reads and writes the build caches that BuildKit exchanges (--cache-from, --cache-to), so that either
+// builder is served by what the other exported.
+//
+// A cache is a graph of records. A record is named by the digest of what an operation does, and linked to the records of
+// the operation's inputs: by definition (the input's own records, under a selector that says what is read of it) and by
+// content (a record whose name is the digest of the files that are read). A record may have a result: a chain of layers.
+// Whoever computes the same names finds the result. The names are BuildKit's own cache keys, which this package computes
+// from LLB and from Views; every rule cites the file of BuildKit that it follows.
+//
+// A build has one Cache. The solver makes a Step of every vertex, asks it for a result before it runs the vertex, and tells
+// it what the vertex came to; the exporters ask the Cache for what those steps make up.
+package remotecache
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/view"
+)
+
+// Cache is what one build has of others' caches: those that it imports, and the steps that it may export.
+// It is safe for concurrent use.
+type Cache struct {
+	imports []*Import
+	sums    *Sums
+	// learned counts what was found out of the content of inputs: then a step may be found that was not before.
+	learned atomic.Int64
+
+	mu     sync.Mutex
+	remote map[digest.Digest][]RemoteLayer // by DiffID
+}
+
+// New is the cache of a build that may use imports, the first that has a result winning. sums remembers the digests of
+// files; nil remembers nothing.
+func New(imports []*Import, sums *Sums) *Cache {
+	return &Cache{imports: imports, sums: sums, remote: map[digest.Digest][]RemoteLayer{}}
+}
+
+// Layer is one layer of a result.
+type Layer struct {
+	DiffID      digest.Digest
+	Created     time.Time // when the step that it came from ran; zero where nobody knows
+	Description string    // what that step did
+}
+
+// Result is one output of a step: layers, bottom first. None is the empty filesystem.
+type Result struct{ Layers []Layer }
+
+// Key stands for one output of a step. The zero Key is that of a filesystem nobody knows the origin of: nothing is found by
+// it, only by its content.
+type Key struct {
+	step   *Step
+	output int
+}
+
+// Input is what a step reads through one of its inputs.
+type Input struct {
+	Key Key
+	// View opens the input's filesystem, for the content of what the step reads; nil where that is not to be had.
+	View func(context.Context) (view.View, error)
+	// Local is set for a folder of the host.
+	Local bool
+}
+
+// recordDigest names the record of an output of an operation (BuildKit: solver/cachemanager.go, rootKey).
+func recordDigest(operation digest.Digest, output int) digest.Digest {
+	return digest.FromString(fmt.Sprintf("%s@%d", operation, output))
+}
+
+// contentRecord names the record of files with a digest (BuildKit: solver/edge.go, processDepSlowCacheReq).
+func contentRecord(content digest.Digest) digest.Digest { return recordDigest(content, -1) }

@@ -1,0 +1,132 @@
+package remotecache
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/view"
+)
+
+// Step is one vertex of a build. It is safe for concurrent use.
+type Step struct {
+	cache *Cache
+	// digests name what the step does: a source may have several names.
+	digests []digest.Digest
+	outputs int
+	inputs  []*stepInput
+	// ignore keeps the step from being found, as --no-cache does; noExport its results from being exported.
+	ignore, noExport bool
+
+	mu      sync.Mutex
+	reached map[reach]answer
+	results map[int]Result
+	hits    []*Hit
+}
+
+// stepInput is an input, and what of it the operation depends on.
+type stepInput struct {
+	Input
+	dep
+	records []digest.Digest // of its content, once that is known
+}
+
+// Source makes the step of a source that others may know by names (ImageKeys, GitKey, HTTPKey). A folder of the host has
+// none.
+func (c *Cache) Source(names ...string) *Step {
+	s := &Step{cache: c, outputs: 1, reached: map[reach]answer{}, results: map[int]Result{}}
+	for _, name := range names {
+		s.digests = append(s.digests, sourceDigest(name))
+	}
+	return s
+}
+
+// Step makes the step of an operation. meta may be nil.
+func (c *Cache) Step(op *pb.Op, meta *pb.OpMetadata, inputs []Input) (*Step, error) {
+	if len(inputs) != len(op.Inputs) {
+		return nil, fmt.Errorf("operation has %d inputs, but %d were given", len(op.Inputs), len(inputs))
+	}
+	o, err := describe(op)
+	if err != nil {
+		return nil, err
+	}
+	s := &Step{
+		cache: c, digests: []digest.Digest{o.digest}, outputs: o.outputs, ignore: meta.GetIgnoreCache(),
+		noExport: meta.GetExportCache() != nil && !meta.GetExportCache().Value,
+		reached:  map[reach]answer{}, results: map[int]Result{},
+	}
+	if len(o.deps) != len(inputs) {
+		return nil, fmt.Errorf("operation depends on %d of %d inputs", len(o.deps), len(inputs))
+	}
+	for i, in := range inputs {
+		s.inputs = append(s.inputs, &stepInput{Input: in, dep: o.deps[i]})
+	}
+	return s, nil
+}
+
+// Key stands for an output of the step.
+func (s *Step) Key(output int) Key { return Key{s, output} }
+
+// Record tells what an output came to: by running, or from any cache.
+func (s *Step) Record(output int, r Result) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.results[output] = r
+}
+
+// result is what was recorded of the key's output.
+func (k Key) result() (Result, bool) {
+	if k.step == nil {
+		return Result{}, false
+	}
+	k.step.mu.Lock()
+	defer k.step.mu.Unlock()
+	r, ok := k.step.results[k.output]
+	return r, ok
+}
+
+// readable reports whether the input may be known by its content, and the content be had.
+func (in *stepInput) readable() bool { return in.content && in.View != nil }
+
+// learn computes the record of an input's content. The caller holds the step's lock.
+func (in *stepInput) learn(ctx context.Context, c *Cache) error {
+	if len(in.records) > 0 || !in.readable() {
+		return nil
+	}
+	d, err := in.digest(ctx, c.sums)
+	if err != nil {
+		return err
+	}
+	c.learned.Add(1)
+	in.records = []digest.Digest{contentRecord(d)}
+	return nil
+}
+
+func (in *stepInput) digest(ctx context.Context, sums *Sums) (digest.Digest, error) {
+	if r, ok := in.Key.result(); ok && len(r.Layers) == 0 && !in.Local {
+		return emptyDigest(in.selections)
+	}
+	v, err := in.View(ctx)
+	if err != nil {
+		return "", err
+	}
+	return contentDigest(ctx, v, in.Local, in.selections, sums)
+}
+
+// emptyDigest is the content of a filesystem that has no layer: BuildKit has no reference of it, and knows only its root
+// (cache/contenthash/checksum.go, cacheManager.Checksum).
+func emptyDigest(list []selection) (digest.Digest, error) {
+	for _, s := range list {
+		if view.Clean(s.path) != "." {
+			return "", fmt.Errorf("%q: not found", s.path)
+		}
+	}
+	parts := make([][]byte, max(1, len(list)))
+	for i := range parts {
+		parts[i] = []byte(digest.FromBytes(nil))
+	}
+	return listDigest(parts), nil
+}

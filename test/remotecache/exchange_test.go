@@ -1,0 +1,164 @@
+//go:build e2e
+
+package remotecache
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	cachetypes "github.com/moby/buildkit/cache/remotecache/v1/types"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/tools/txtar"
+
+	"github.com/micabuild/mica/internal/compression"
+	"github.com/micabuild/mica/internal/remotecache"
+	"github.com/micabuild/mica/test/rig"
+)
+
+// unlike are contexts that mica sees otherwise than BuildKit, and so names otherwise.
+var unlike = map[string]string{
+	"copy-xattrs":       "mica sees no extended attributes in a context; BuildKit's names count them",
+	"xattrs-in-context": "mica sees no extended attributes in a context; BuildKit's names count them",
+	"socket-in-context": "mica sees no sockets in a context; BuildKit counts them as empty files",
+}
+
+// TestExchange builds every Dockerfile with either builder, compares the names in the caches that they export, and has
+// each find every step in the other's.
+func TestExchange(t *testing.T) {
+	cases := dockerfiles(t)
+	for _, name := range slices.Sorted(maps.Keys(cases)) {
+		t.Run(name, func(t *testing.T) {
+			if why := unlike[filepath.Base(name)]; why != "" {
+				t.Skip(why)
+			}
+			exchange(t, cases[name])
+		})
+	}
+}
+
+func exchange(t *testing.T, a *txtar.Archive) {
+	ctx := context.Background()
+	c := unpack(t, a)
+	prune(t)
+	theirs := filepath.Join(rig.TempDir(t), "cache")
+	if out := c.try(t, "--export-cache", "type=local,mode=max,dest="+theirs); out.Code != 0 {
+		t.Skipf("BuildKit does not build it: %s", out.Stderr)
+	}
+	h := newHost(t, c, remotecache.New(nil, nil))
+	ours := remotecache.NewFolder(filepath.Join(rig.TempDir(t), "cache"))
+	x := h.export(ctx, h.build(ctx), remotecache.ExportOptions{Mode: remotecache.ModeMax, Blob: h.gzip(ours)})
+	if _, err := os.Stat(filepath.Join(theirs, "index.json")); err != nil {
+		if x != nil {
+			t.Error("BuildKit exports nothing")
+		}
+		return
+	}
+	if x == nil {
+		t.Fatal("nothing is exported")
+	}
+	from := remotecache.NewFolder(theirs)
+	root, err := from.Root(remotecache.DefaultTag)
+	must(t, err)
+	compare(t, readConfig(t, from, root), parseConfig(t, x), false)
+
+	imports, err := remotecache.Read(ctx, from, root)
+	must(t, err)
+	second := newHost(t, c, remotecache.New(imports, nil))
+	second.build(ctx)
+	if len(second.ran) > 0 {
+		t.Errorf("mica runs %q", second.ran)
+	}
+
+	must(t, ours.Put(x, remotecache.DefaultTag))
+	prune(t)
+	if ran := c.uncached(t, "--import-cache", "type=local,src="+ours.Dir()); len(ran) > 0 {
+		t.Errorf("BuildKit runs %q", ran)
+	}
+}
+
+func (h *host) export(ctx context.Context, b *built, o remotecache.ExportOptions) *remotecache.Exported {
+	h.t.Helper()
+	if b.edge == nil {
+		return nil
+	}
+	x, err := h.cache.Export(ctx, o, b.edge.step.Key(b.edge.output))
+	must(h.t, err)
+	return x
+}
+
+// gzip stores layers in a folder.
+func (h *host) gzip(f *remotecache.Folder) func(context.Context, remotecache.Layer) (ocispec.Descriptor, error) {
+	return func(ctx context.Context, l remotecache.Layer) (ocispec.Descriptor, error) {
+		d, err := f.Write(func(w io.Writer) error {
+			tar, err := h.layers.OpenTar(ctx, l.DiffID)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = tar.Close() }()
+			z, err := compression.NewWriter(w, compression.Gzip, 0)
+			if err != nil {
+				return err
+			}
+			if _, err := io.Copy(z, tar); err != nil {
+				return err
+			}
+			return z.Close()
+		})
+		d.MediaType = ocispec.MediaTypeImageLayerGzip
+		return d, err
+	}
+}
+
+func parseConfig(t *testing.T, x *remotecache.Exported) *cachetypes.CacheConfig {
+	t.Helper()
+	c := &cachetypes.CacheConfig{}
+	must(t, json.Unmarshal(x.Config, c))
+	return c
+}
+
+// readConfig reads the config of a cache manifest in the form of an image.
+func readConfig(t *testing.T, p remotecache.Place, root ocispec.Descriptor) *cachetypes.CacheConfig {
+	t.Helper()
+	var m ocispec.Manifest
+	readJSON(t, p, root, &m)
+	c := &cachetypes.CacheConfig{}
+	readJSON(t, p, m.Config, c)
+	return c
+}
+
+func readJSON(t *testing.T, p remotecache.Place, d ocispec.Descriptor, doc any) {
+	t.Helper()
+	f, err := p.Open(context.Background(), d)
+	must(t, err)
+	defer func() { _ = f.Close() }()
+	must(t, json.NewDecoder(f).Decode(doc))
+}
+
+// names lists the names of records, of those with a result only if asked so.
+func names(c *cachetypes.CacheConfig, results bool) []string {
+	var list []string
+	for _, r := range c.Records {
+		if !results || len(r.Results) > 0 {
+			list = append(list, r.Digest.String())
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+func compare(t *testing.T, theirs, ours *cachetypes.CacheConfig, results bool) {
+	t.Helper()
+	want, got := names(theirs, results), names(ours, results)
+	if slices.Equal(want, got) {
+		return
+	}
+	w, _ := json.MarshalIndent(theirs, "", " ")
+	g, _ := json.MarshalIndent(ours, "", " ")
+	t.Errorf("records are named %q, BuildKit's %q\nBuildKit: %s\nmica: %s", got, want, w, g)
+}
