@@ -12,6 +12,7 @@ import (
 	"github.com/moby/buildkit/frontend/gateway/client"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/remotecache"
 	"github.com/micabuild/mica/internal/solver"
 )
 
@@ -19,6 +20,9 @@ import (
 type answer struct {
 	platforms []*built
 	several   bool // an index is asked for
+	// keys are what caches know the platforms' results by; inline makes the image one.
+	keys   []remotecache.Key
+	inline *remotecache.Cache
 }
 
 // built is one image: a filesystem, and the config that goes with it.

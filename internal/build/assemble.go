@@ -63,6 +63,11 @@ func (x *exporter) platform(ctx context.Context, f Form, p *built, notes map[str
 	if err != nil {
 		return nil, err
 	}
+	if x.out.inline != nil {
+		if config, err = x.out.inline.Inline(ctx, config, p.result.Key); err != nil {
+			return nil, err
+		}
+	}
 	d := image.Draft{Config: config, Annotations: notes, DockerTypes: f.DockerTypes}
 	if f.Compression != "" {
 		if d.Packs, err = x.packs(ctx, chain, f); err != nil {

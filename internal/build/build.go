@@ -16,6 +16,7 @@ import (
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/registry"
+	"github.com/micabuild/mica/internal/remotecache"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/store"
@@ -80,10 +81,11 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, around.remove()) }()
+	others, sums := b.openCaches(ctx, &o)
 	s := solver.New(solver.Options{
 		Store: b.Store, Layers: b.Layers, Image: base.find, Layout: layouts.find, Host: b.Host,
 		Locals: o.locals(), Memory: memory, Events: o.Events,
-		Secret: o.Secret, SSH: o.SSH, Allowed: allowed, Ambient: around.ambient,
+		Secret: o.Secret, SSH: o.SSH, Allowed: allowed, Ambient: around.ambient, Remote: others,
 	})
 	defer func() { err = errors.Join(err, s.Close()) }()
 	front := &frontend{solver: s, bases: base, layouts: layouts, opts: opts, inputs: o.Context.inputs(), events: o.Events}
@@ -102,7 +104,30 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return b.export(ctx, s, out, names, o)
+	return b.finish(ctx, s, out, names, o, others, sums)
+}
+
+// finish brings what is missing of the result, and makes of it what is asked: images, files, caches.
+func (b *Builder) finish(
+	ctx context.Context, s *solver.Solver, out *answer, names []string, o Options, others *remotecache.Cache, sums *remotecache.Sums,
+) (*Result, error) {
+	for _, p := range out.platforms {
+		if err := s.Fetch(ctx, p.result); err != nil {
+			return nil, err
+		}
+		out.keys = append(out.keys, p.result.Key)
+	}
+	if o.inline() {
+		out.inline = others
+	}
+	res, err := b.export(ctx, s, out, names, o)
+	if err != nil || others == nil {
+		return res, err
+	}
+	if err := (&cacheWriter{b, others}).writeCaches(ctx, &o, out.keys); err != nil {
+		return nil, err
+	}
+	return res, sums.Save()
 }
 
 func (b *Builder) local() *registry.Local {

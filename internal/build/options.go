@@ -47,6 +47,8 @@ type Options struct {
 	Secret func(ctx context.Context, id string) ([]byte, error)
 	// SSH are the agents that steps may talk to, by their IDs.
 	SSH map[string]func(net.Conn)
+	// CacheFrom and CacheTo are caches of others that are read, and written.
+	CacheFrom, CacheTo []Cache
 	// HostCerts lets steps trust the certificate authorities of this host.
 	HostCerts bool
 	// Tags are names for the image, in any form that a user may type.

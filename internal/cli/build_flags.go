@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/docker/cli/opts"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"github.com/tonistiigi/go-csvvalue"
 
 	"github.com/micabuild/mica/internal/agent"
 	"github.com/micabuild/mica/internal/build"
@@ -19,7 +21,7 @@ import (
 type buildFlags struct {
 	file, target, network, iidFile, metadataFile, progress, runtime, cgroupParent, call          string
 	tags, platforms, buildArgs, labels, addHosts, outputs, contexts, secrets, ssh, noCacheFilter []string
-	allow, resources, annotations                                                                []string
+	allow, resources, annotations, cacheFrom, cacheTo                                            []string
 	noCache, pull, push, load, quiet, check, hostCerts                                           bool
 	shmSize                                                                                      opts.MemBytes
 	ulimits                                                                                      *opts.UlimitOpt
@@ -65,6 +67,8 @@ func (f *buildFlags) add(fl *pflag.FlagSet) {
 	fl.StringArrayVar(&f.annotations, "annotation", nil, "Add annotation to the image")
 	fl.StringVar(&f.call, "call", "build", `Set method for evaluating build ("check", "outline", "targets")`)
 	fl.BoolVar(&f.check, "check", false, `Shorthand for "--call=check"`)
+	fl.StringArrayVar(&f.cacheFrom, "cache-from", nil, `External cache sources (e.g., "user/app:cache", "type=local,src=path/to/dir")`)
+	fl.StringArrayVar(&f.cacheTo, "cache-to", nil, `Cache export destinations (e.g., "user/app:cache", "type=local,dest=path/to/dir")`)
 	fl.Var(&f.shmSize, "shm-size", "Shared memory size for the RUN instructions")
 	fl.Var(f.ulimits, "ulimit", "Ulimit options")
 	fl.BoolVar(&f.hostCerts, "host-certs", false, "Let RUN instructions trust the host's certificate authorities")
@@ -102,6 +106,16 @@ func (f *buildFlags) options(app *App) (o *build.Options, err error) {
 	addProxies(app, o.BuildArgs)
 	if o.Contexts, err = parseContexts(f.contexts); err != nil {
 		return nil, err
+	}
+	if o.CacheFrom, err = parseCaches(f.cacheFrom, false); err != nil {
+		return nil, err
+	}
+	if o.CacheTo, err = parseCaches(f.cacheTo, true); err != nil {
+		return nil, err
+	}
+	// As docker has it: an argument of BuildKit's own, too.
+	if v, _ := strconv.ParseBool(o.BuildArgs["BUILDKIT_INLINE_CACHE"]); v {
+		o.CacheTo = append(o.CacheTo, build.Cache{Type: build.CacheInline})
 	}
 	if o.Resources, err = parseResources(f.resources); err != nil {
 		return nil, err
@@ -158,6 +172,36 @@ func fromEnvironment(args []string) []string {
 		}
 	}
 	return set
+}
+
+// parseCaches reads --cache-from and --cache-to: "type=…,key=value", or a name in a registry.
+func parseCaches(list []string, to bool) ([]build.Cache, error) {
+	var caches []build.Cache
+	for _, s := range list {
+		fields, err := csvvalue.Fields(s, nil)
+		if err != nil {
+			return nil, fmt.Errorf("invalid cache %q: %w", s, err)
+		}
+		c := build.Cache{Attrs: map[string]string{}}
+		for _, f := range fields {
+			key, value, ok := strings.Cut(f, "=")
+			switch {
+			case !ok && len(fields) == 1:
+				c.Type, c.Attrs["ref"] = build.CacheRegistry, f
+			case !ok:
+				return nil, fmt.Errorf("invalid value %s in cache %q: expected key=value", f, s)
+			case strings.ToLower(key) == "type":
+				c.Type = value
+			default:
+				c.Attrs[strings.ToLower(key)] = value
+			}
+		}
+		if err := c.Check(to); err != nil {
+			return nil, fmt.Errorf("invalid cache %q: %w", s, err)
+		}
+		caches = append(caches, c)
+	}
+	return caches, nil
 }
 
 // parseContexts reads --build-context: name=path, or name=URL.

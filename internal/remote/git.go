@@ -33,6 +33,7 @@ type repository struct {
 	tokenSecret    string
 
 	commit     string // of the object that the ref names: a tag's own, where it is annotated
+	pinned     string // the commit itself, where that is enough
 	fullRef    string
 	auth       []string // arguments of git that lead to authHeader
 	authHeader string
@@ -96,6 +97,7 @@ func (r *repository) Pin(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	r.pinned = pinned
 	for _, part := range []struct {
 		on   bool
 		text string
@@ -109,6 +111,9 @@ func (r *repository) Pin(ctx context.Context) (string, error) {
 	}
 	return pinned, nil
 }
+
+// Identity is the commit.
+func (r *repository) Identity() Identity { return Identity{Commit: r.pinned, Ref: r.fullRef} }
 
 func (r *repository) resolve(ctx context.Context) (string, error) {
 	if gitutil.IsCommitSHA(r.ref) {

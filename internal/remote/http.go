@@ -112,6 +112,15 @@ func (s *file) Pin(ctx context.Context) (string, error) {
 	return s.pin(), nil
 }
 
+// Identity is the file.
+func (s *file) Identity() Identity {
+	is := Identity{Name: s.got.Name, Digest: s.got.Digest}
+	if at, err := http.ParseTime(s.got.LastModified); err == nil {
+		is.Modified = &at
+	}
+	return is
+}
+
 // pin is the content, and everything else that the file will have.
 func (s *file) pin() string {
 	parts := []string{s.got.Digest.String(), s.got.Name, s.got.LastModified, fmt.Sprintf("%o %d %d", s.perm, s.uid, s.gid)}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/moby/buildkit/util/urlutil"
 	"github.com/opencontainers/go-digest"
@@ -23,10 +24,21 @@ import (
 type Source interface {
 	// Pin names the content that there is now: whoever has fetched the same pin before need not fetch it again.
 	Pin(ctx context.Context) (string, error)
+	// Identity is what was pinned.
+	Identity() Identity
 	// Fetch puts the content that was pinned into an empty folder.
 	Fetch(ctx context.Context, dir string) error
 	// Close removes what Pin has brought and Fetch did not need.
 	Close() error
+}
+
+// Identity says what a source was found to be: a file, or a commit.
+type Identity struct {
+	Name     string
+	Digest   digest.Digest
+	Modified *time.Time // nil where nobody said, or the build names the digest itself
+	Commit   string     // that the pin stands for
+	Ref      string     // in full
 }
 
 // Fetcher gets sources. What it learns of URLs and repositories it keeps in the store's cache/http and cache/git.

@@ -234,6 +234,9 @@ func (o *execOp) union(ctx context.Context, m *pb.Mount, dir string) (union.Opti
 	if err != nil {
 		return u, err
 	}
+	if err := o.s.Fetch(ctx, in); err != nil {
+		return u, err
+	}
 	u.Lowers, err = o.s.layers.Trees(ctx, in.DiffIDs())
 	if err != nil {
 		return u, err

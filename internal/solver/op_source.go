@@ -3,7 +3,6 @@ package solver
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/remote"
+	"github.com/micabuild/mica/internal/remotecache"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -26,7 +26,7 @@ func newSourceOp(s *Solver, v *vertex, op *pb.SourceOp) (operation, error) {
 	}
 	switch scheme {
 	case "docker-image":
-		return &imageSource{s, rest}, nil
+		return &imageSource{s: s, v: v, ref: rest}, nil
 	case "oci-layout":
 		return &layoutSource{s, rest, platformOf(v.op)}, nil
 	case "local":
@@ -36,21 +36,32 @@ func newSourceOp(s *Solver, v *vertex, op *pb.SourceOp) (operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &remoteSource{s, src}, nil
+	return &remoteSource{s, op, src}, nil
 }
 
 // remoteSource is a file over http, or a git repository. What it holds is asked for in every build; what was fetched once
 // is in the cache under its pin.
 type remoteSource struct {
 	s   *Solver
+	op  *pb.SourceOp
 	src remote.Source
+}
+
+func (o *remoteSource) names() ([]string, error) {
+	is := o.src.Identity()
+	if is.Commit != "" {
+		name, err := remotecache.GitKey(o.op, is.Commit, is.Ref)
+		return []string{name}, err
+	}
+	name, err := remotecache.HTTPKey(o.op, remotecache.Download{Filename: is.Name, Digest: is.Digest, Modified: is.Modified})
+	return []string{name}, err
 }
 
 func (o *remoteSource) key(ctx context.Context) (Key, bool, error) {
 	var k Key
 	pin, err := o.src.Pin(ctx)
 	if err != nil {
-		return k, false, errors.Join(err, o.src.Close())
+		return k, false, err
 	}
 	k.add("source", "remote", pin)
 	return k, true, nil
@@ -81,7 +92,9 @@ func (o *remoteSource) close() error { return o.src.Close() }
 // imageSource is FROM: an image of the local store.
 type imageSource struct {
 	s   *Solver
+	v   *vertex
 	ref string
+	img *image.Image
 }
 
 func (o *imageSource) key(context.Context) (Key, bool, error) { return Key{}, false, nil }
@@ -91,7 +104,14 @@ func (o *imageSource) run(ctx context.Context) ([]*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.img = img
 	return []*Result{ImageResult(img)}, nil
+}
+
+func (o *imageSource) names() ([]string, error) {
+	return remotecache.ImageKeys(o.v.op, remotecache.Image{
+		Roots: []digest.Digest{o.img.Root.Digest, o.img.Target.Digest}, Chain: o.img.Chain(),
+	})
 }
 
 // layoutSource is a named context that is an OCI layout.
@@ -111,6 +131,8 @@ func (o *layoutSource) run(context.Context) ([]*Result, error) {
 	}
 	return []*Result{ImageResult(img)}, nil
 }
+
+func (o *layoutSource) names() ([]string, error) { return nil, nil }
 
 // platformOf is the platform that an operation is for, nil for this host's.
 func platformOf(op *pb.Op) *ocispec.Platform {
@@ -138,6 +160,8 @@ type localSource struct {
 }
 
 func (o *localSource) key(context.Context) (Key, bool, error) { return Key{}, false, nil }
+
+func (o *localSource) names() ([]string, error) { return nil, nil }
 
 func (o *localSource) run(context.Context) ([]*Result, error) {
 	open, ok := o.s.locals[o.name]

@@ -6,6 +6,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/remotecache"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -20,6 +21,8 @@ type ChainLink struct {
 // The zero Result is the empty filesystem.
 type Result struct {
 	Chain []ChainLink
+	// Key is what the caches of others know the result by.
+	Key   remotecache.Key
 	local view.View
 }
 
@@ -46,6 +49,9 @@ func (s *Solver) View(ctx context.Context, r *Result) (view.View, error) {
 		return r.local, nil
 	case len(r.Chain) == 0:
 		return view.Empty(), nil
+	}
+	if err := s.Fetch(ctx, r); err != nil {
+		return nil, err
 	}
 	return s.layers.View(ctx, r.DiffIDs())
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/remote"
+	"github.com/micabuild/mica/internal/remotecache"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
@@ -44,6 +45,8 @@ type Options struct {
 	Secret func(ctx context.Context, id string) ([]byte, error)
 	// SSH are the agents that steps may talk to, by their IDs. A function answers one connection, and closes it.
 	SSH map[string]func(net.Conn)
+	// Remote are the caches of others, read and written; nil for neither.
+	Remote *remotecache.Cache
 	// Ambient is what every process finds, and no key, record or layer knows of; nil for nothing.
 	Ambient *Ambient
 	// Allowed are the entitlements that the user grants to steps.
@@ -75,6 +78,7 @@ type Solver struct {
 	allow   entitlements.Set
 	around  *Ambient
 	remotes *remote.Fetcher
+	others  *remotecache.Cache
 	events  Events
 	cache   *Cache
 
@@ -96,7 +100,7 @@ func New(o Options) *Solver {
 	return &Solver{
 		store: o.Store, layers: o.Layers, image: o.Image, layout: o.Layout, host: o.Host,
 		locals: o.Locals, memory: o.Memory, events: events, cache: NewCache(o.Store),
-		secret: secret, ssh: o.SSH, remotes: &remote.Fetcher{Store: o.Store, Secret: secret, SSH: o.SSH}, allow: o.Allowed, around: o.Ambient,
+		secret: secret, ssh: o.SSH, remotes: &remote.Fetcher{Store: o.Store, Secret: secret, SSH: o.SSH}, allow: o.Allowed, around: o.Ambient, others: o.Remote,
 		flights: map[digest.Digest]*flight{},
 	}
 }
@@ -118,14 +122,6 @@ func (s *Solver) cleanup(t *store.Temp) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.temps = append(s.temps, t)
-}
-
-// operation is what one kind of LLB operation has to know: its key, and how it is run.
-type operation interface {
-	// key describes the operation and the content it reads; ok is false for what is never cached (sources).
-	key(ctx context.Context) (k Key, ok bool, err error)
-	// run does the work and returns one result per output.
-	run(ctx context.Context) ([]*Result, error)
 }
 
 // Solve brings about what def asks for.
@@ -258,66 +254,6 @@ func (s *Solver) resolve(ctx context.Context, v *vertex) ([]*Result, error) {
 		return nil, errdefs.WrapVertex(err, v.digest)
 	}
 	return outs, nil
-}
-
-// StepLock begins the name of the lock that is held while an operation runs; its key follows.
-const StepLock = "step-"
-
-// perform gives v's results from the cache, or by running it.
-func (s *Solver) perform(ctx context.Context, v *vertex, inputs []*Result, t *tracker) (outs []*Result, cached bool, err error) {
-	op, err := s.operation(v, inputs, t)
-	if err != nil {
-		return nil, false, err
-	}
-	if c, ok := op.(interface{ close() error }); ok {
-		defer func() { err = errors.Join(err, c.close()) }()
-	}
-	key, ok, err := op.key(ctx)
-	if err != nil {
-		return nil, false, fmt.Errorf("failed to compute cache key: %w", err)
-	}
-	if !ok {
-		t.start()
-		outs, err = op.run(ctx)
-		return outs, false, err
-	}
-	if outs := s.recall(key, v); outs != nil {
-		return outs, true, nil
-	}
-	// Another process may be at the same step: the second waits for the first's result.
-	lock, err := s.store.Lock(ctx, StepLock+key.Digest().Encoded())
-	if err != nil {
-		return nil, false, err
-	}
-	defer func() { _ = lock.Unlock() }()
-	if outs := s.recall(key, v); outs != nil {
-		return outs, true, nil
-	}
-	t.start()
-	outs, err = op.run(ctx)
-	if err != nil {
-		return nil, false, err
-	}
-	return outs, false, s.cache.Put(key, v.name, outs)
-}
-
-// recall looks key up in the cache, and accepts only a record whose layers are all there.
-func (s *Solver) recall(key Key, v *vertex) []*Result {
-	if v.meta.GetIgnoreCache() {
-		return nil
-	}
-	outs, err := s.cache.Get(key)
-	if err != nil {
-		return nil
-	}
-	for _, out := range outs {
-		for _, l := range out.Chain {
-			if got, err := s.layers.Get(l.DiffID); err != nil || !got.Present() {
-				return nil
-			}
-		}
-	}
-	return outs
 }
 
 func (s *Solver) operation(v *vertex, inputs []*Result, t *tracker) (operation, error) {

@@ -184,13 +184,13 @@ func TestRefusesByName(t *testing.T) {
 		return llb.Scratch().Run(append([]llb.RunOption{llb.Shlex("true")}, opts...)...).Root()
 	}
 	for want, st := range map[string]llb.State{
-		"https sources are not supported":    llb.HTTP("https://example.com/x"),
-		"git sources are not supported":      llb.Git("https://example.com/x.git", "main"),
-		"secret /s: not found: give it with": run(llb.AddSecret("/s")),
-		"no SSH key \"x\" forwarded":         run(llb.AddSSHSocket(llb.SSHID("x"))),
-		"security.insecure is not allowed":   run(llb.Security(pb.SecurityMode_INSECURE)),
-		"network.host is not allowed":        run(llb.Network(pb.NetMode_HOST)),
-		"no local source is called":          llb.Scratch().File(llb.Copy(llb.Local("nothing"), "/", "/")),
+		"failed to load cache key: http://127.0.0.1:1/x: ":                          llb.HTTP("http://127.0.0.1:1/x"),
+		"failed to load cache key: failed to fetch remote http://127.0.0.1:1/x.git": llb.Git("http://127.0.0.1:1/x.git", "main"),
+		"secret /s: not found: give it with":                                        run(llb.AddSecret("/s")),
+		"no SSH key \"x\" forwarded":                                                run(llb.AddSSHSocket(llb.SSHID("x"))),
+		"security.insecure is not allowed":                                          run(llb.Security(pb.SecurityMode_INSECURE)),
+		"network.host is not allowed":                                               run(llb.Network(pb.NetMode_HOST)),
+		"no local source is called":                                                 llb.Scratch().File(llb.Copy(llb.Local("nothing"), "/", "/")),
 	} {
 		if _, err := solve(t, s, st); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", want, err)

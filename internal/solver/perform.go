@@ -1,0 +1,109 @@
+package solver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// operation is what one kind of LLB operation has to know: its key, and how it is run.
+type operation interface {
+	// key describes the operation and the content it reads; ok is false for what is never cached (images, folders).
+	key(ctx context.Context) (k Key, ok bool, err error)
+	// run does the work and returns one result per output.
+	run(ctx context.Context) ([]*Result, error)
+}
+
+// StepLock begins the name of the lock that is held while an operation runs; its key follows.
+const StepLock = "step-"
+
+// perform gives v's results from a cache, or by running it.
+func (s *Solver) perform(ctx context.Context, v *vertex, inputs []*Result, t *tracker) (outs []*Result, cached bool, err error) {
+	op, err := s.operation(v, inputs, t)
+	if err != nil {
+		return nil, false, err
+	}
+	if c, ok := op.(interface{ close() error }); ok {
+		defer func() { err = errors.Join(err, c.close()) }()
+	}
+	step, err := s.newStep(op, v, inputs)
+	if err != nil {
+		return nil, false, err
+	}
+	// Where an input's files are still elsewhere, the step is first looked for without them.
+	if s.pending(inputs) {
+		if outs := step.find(ctx, byDefinition, inputs); outs != nil {
+			return outs, true, nil
+		}
+	}
+	key, ok, err := op.key(ctx)
+	if _, isSource := op.(*remoteSource); err != nil && isSource {
+		return nil, false, fmt.Errorf("failed to load cache key: %w", err)
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("failed to compute cache key: %w", err)
+	}
+	if !ok {
+		t.start()
+		if outs, err = op.run(ctx); err != nil {
+			return nil, false, err
+		}
+		outs, err = step.done(outs)
+		return outs, false, err
+	}
+	outs, cached, err = s.once(ctx, key, v, op, step, inputs, t)
+	if err != nil {
+		return nil, false, err
+	}
+	outs, err = step.done(outs)
+	return outs, cached, err
+}
+
+// once gives the results of what has a key: those that this store has, those of others, or new ones.
+func (s *Solver) once(ctx context.Context, key Key, v *vertex, op operation, step *step, inputs []*Result, t *tracker) ([]*Result, bool, error) {
+	if outs := s.recall(key, v); outs != nil {
+		return outs, true, nil
+	}
+	// Another process may be at the same step: the second waits for the first's result.
+	lock, err := s.store.Lock(ctx, StepLock+key.Digest().Encoded())
+	if err != nil {
+		return nil, false, err
+	}
+	defer func() { _ = lock.Unlock() }()
+	if outs := s.recall(key, v); outs != nil {
+		return outs, true, nil
+	}
+	if outs := step.find(ctx, byContent, inputs); outs != nil {
+		return outs, true, s.cache.Put(key, v.name, outs)
+	}
+	t.start()
+	outs, err := op.run(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	return outs, false, s.cache.Put(key, v.name, outs)
+}
+
+// recall looks key up in the cache, and accepts only a record whose layers are all there.
+func (s *Solver) recall(key Key, v *vertex) []*Result {
+	if v.meta.GetIgnoreCache() {
+		return nil
+	}
+	outs, err := s.cache.Get(key)
+	if err != nil || s.pending(outs) {
+		return nil
+	}
+	return outs
+}
+
+// pending reports whether layers of some result are not in the store.
+func (s *Solver) pending(results []*Result) bool {
+	for _, r := range results {
+		for _, l := range r.Chain {
+			if got, err := s.layers.Get(l.DiffID); err != nil || !got.Present() {
+				return true
+			}
+		}
+	}
+	return false
+}

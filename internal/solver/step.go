@@ -1,0 +1,155 @@
+package solver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/remotecache"
+	"github.com/micabuild/mica/internal/view"
+)
+
+// How far a step is looked for in the caches of others.
+const (
+	byDefinition = remotecache.ByDefinition
+	byContent    = remotecache.ByContent
+)
+
+// step is a vertex as the caches of others know it. A nil *step is one that nobody asks for.
+type step struct {
+	s      *Solver
+	v      *vertex
+	source source            // of what has no inputs
+	known  *remotecache.Step // of everything else
+}
+
+// source is an operation that others' caches know by names, once it has run.
+type source interface{ names() ([]string, error) }
+
+// newStep is nil where no cache of others is read or written.
+func (s *Solver) newStep(op operation, v *vertex, inputs []*Result) (*step, error) {
+	if s.others == nil {
+		return nil, nil
+	}
+	if src, ok := op.(source); ok {
+		return &step{s: s, v: v, source: src}, nil
+	}
+	in := make([]remotecache.Input, len(inputs))
+	for i, r := range inputs {
+		in[i] = remotecache.Input{
+			Key: r.Key, Local: r.local != nil, View: func(ctx context.Context) (view.View, error) { return s.View(ctx, r) },
+		}
+	}
+	known, err := s.others.Step(v.op, v.meta, in)
+	if err != nil {
+		return nil, err
+	}
+	return &step{s: s, v: v, known: known}, nil
+}
+
+// find returns what others have of the step, or nil. What cannot be found out is no reason to fail: the step runs then.
+func (st *step) find(ctx context.Context, depth remotecache.Depth, inputs []*Result) []*Result {
+	if st == nil || st.known == nil || st.v.meta.GetIgnoreCache() {
+		return nil
+	}
+	hits, err := st.known.Find(ctx, depth)
+	if err != nil || hits == nil {
+		return nil
+	}
+	// The input's own links say more than a cache does.
+	mine := map[string]ChainLink{}
+	for _, in := range inputs {
+		for _, l := range in.Chain {
+			mine[l.DiffID.String()] = l
+		}
+	}
+	outs := make([]*Result, len(hits))
+	for i, hit := range hits {
+		outs[i] = &Result{}
+		for _, l := range hit.Layers {
+			link, ok := mine[l.DiffID.String()]
+			if !ok {
+				link = ChainLink(l.Layer)
+				if link.Description == "" {
+					link.Description = st.v.name
+				}
+			}
+			outs[i].Chain = append(outs[i].Chain, link)
+		}
+	}
+	outs, err = st.done(outs)
+	if err != nil {
+		return nil
+	}
+	return outs
+}
+
+// done tells what the step came to, and gives the results the keys by which what is built on them is known.
+func (st *step) done(outs []*Result) ([]*Result, error) {
+	if st == nil {
+		return outs, nil
+	}
+	known := st.known
+	if st.source != nil {
+		names, err := st.source.names()
+		if err != nil {
+			return nil, err
+		}
+		known = st.s.others.Source(names...)
+	}
+	keyed := make([]*Result, len(outs))
+	for i, out := range outs {
+		var r remotecache.Result
+		for _, l := range out.Chain {
+			r.Layers = append(r.Layers, remotecache.Layer(l))
+		}
+		known.Record(i, r)
+		keyed[i] = &Result{Chain: out.Chain, local: out.local, Key: known.Key(i)}
+	}
+	return keyed, nil
+}
+
+// Fetch brings the layers of a result that are still where a cache of others has them.
+func (s *Solver) Fetch(ctx context.Context, r *Result) error {
+	for _, l := range r.Chain {
+		if got, err := s.layers.Get(l.DiffID); err == nil && got.Present() {
+			continue
+		}
+		if err := s.fetchLayer(ctx, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fetchLayer gets a layer from the first place that has it. Two operations that need it at once get it once.
+func (s *Solver) fetchLayer(ctx context.Context, l ChainLink) error {
+	if s.others == nil {
+		return nil // whoever opens the layer says what is wrong
+	}
+	lock, err := s.store.Lock(ctx, "fetch-"+l.DiffID.Encoded())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = lock.Unlock() }()
+	if got, err := s.layers.Get(l.DiffID); err == nil && got.Present() {
+		return nil
+	}
+	var errs []error
+	for _, at := range s.others.Remote(l.DiffID) {
+		r, err := at.From.Open(ctx, at.Blob)
+		if err == nil {
+			_, _, err = s.layers.IngestFrom(ctx, layer.Incoming{Reader: r, Blob: at.Blob.Digest, DiffID: l.DiffID})
+			err = errors.Join(err, r.Close())
+		}
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return fmt.Errorf("fetch layer %s from the build cache: %w", l.DiffID, errors.Join(errs...))
+}
