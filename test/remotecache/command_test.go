@@ -1,0 +1,143 @@
+//go:build e2e
+
+package remotecache
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+
+	"github.com/micabuild/mica/test/rig"
+)
+
+// commandCase has a stage that is only copied from, mounts, and a folder: what is not needed is not to be fetched.
+const commandCase = `
+-- Dockerfile --
+FROM base AS build
+RUN head -c 300000 /dev/urandom >/heavy
+COPY src /src
+RUN --mount=type=bind,source=src,target=/bound date >/stamp; cat /bound/a >/out
+FROM base
+WORKDIR /app
+COPY --from=build /out ./
+RUN echo final >final
+-- src/a --
+a
+-- src/b --
+b
+`
+
+var (
+	micaStep   = regexp.MustCompile(`(?m)^#(\d+) (\[(?:[^ ]+ )? *\d+/\d+\] (?:RUN|COPY|WORKDIR).*)$`)
+	micaCached = regexp.MustCompile(`(?m)^#(\d+) CACHED$`)
+)
+
+// ran returns the steps that mica ran, by its plain progress.
+func ran(t *testing.T, out rig.Output) []string {
+	t.Helper()
+	if out.Code != 0 {
+		t.Fatalf("mica: %s", out.Stderr)
+	}
+	cached := map[string]bool{}
+	for _, m := range micaCached.FindAllStringSubmatch(out.Stderr, -1) {
+		cached[m[1]] = true
+	}
+	steps := micaStep.FindAllStringSubmatch(out.Stderr, -1)
+	if len(steps) < 5 {
+		t.Fatalf("mica names %d steps:\n%s", len(steps), out.Stderr)
+	}
+	var list []string
+	for _, m := range steps {
+		if !cached[m[1]] {
+			list = append(list, m[2])
+		}
+	}
+	return list
+}
+
+// mica builds c in a new store.
+func (c *dockerfile) mica(t *testing.T, args ...string) (*rig.Mica, rig.Output) {
+	t.Helper()
+	m := rig.NewMica(t)
+	args = append([]string{"build", "--progress", "plain", "--build-context", "base=docker-image://" + peer.registry.Addr + "/base:latest"}, args...)
+	return m, m.Try(nil, append(args, c.dir)...)
+}
+
+// TestCommand exchanges caches through a real registry and through folders, in both directions.
+func TestCommand(t *testing.T) {
+	for i, kind := range []string{"image", "index", "local"} {
+		t.Run(kind, func(t *testing.T) {
+			c := unpack(t, txtar.Parse([]byte(commandCase)))
+			dir := rig.TempDir(t)
+			place := func(who, direction string) string {
+				if kind == "local" {
+					return fmt.Sprintf("type=local,%s=%s", map[string]string{"to": "dest", "from": "src"}[direction], filepath.Join(dir, who))
+				}
+				return fmt.Sprintf("type=registry,ref=%s/command%d:%s,registry.insecure=true", peer.registry.Addr, i, who)
+			}
+			form := fmt.Sprintf(",mode=max,image-manifest=%t", kind != "index")
+
+			_, out := c.mica(t, "--cache-to", place("mica", "to")+form)
+			if list := ran(t, out); len(list) != 6 {
+				t.Errorf("in an empty store mica ran %q", list)
+			}
+			prune(t)
+			if list := c.uncached(t, "--import-cache", place("mica", "from")); len(list) > 0 {
+				t.Errorf("BuildKit ran %q, with mica's cache", list)
+			}
+
+			prune(t)
+			c.buildkit(t, "--export-cache", place("buildkit", "to")+form)
+			m, out := c.mica(t, "--cache-from", place("buildkit", "from"), "-t", "found")
+			if list := ran(t, out); len(list) > 0 {
+				t.Errorf("mica ran %q, with BuildKit's cache", list)
+			}
+			if got := m.Run("run", "--rm", "found", "sh", "-c", "cat /app/out /app/final"); got != "a\nfinal\n" {
+				t.Errorf("what was found holds %q", got)
+			}
+		})
+	}
+}
+
+// TestCommandInline: an image is its own cache, whoever made it.
+func TestCommandInline(t *testing.T) {
+	c := unpack(t, txtar.Parse([]byte(commandCase)))
+	name := peer.registry.Addr + "/inline:"
+	if _, out := c.mica(t, "--cache-to", "type=inline", "--push", "-t", name+"mica"); out.Code != 0 {
+		t.Fatal(out.Stderr)
+	}
+	prune(t)
+	c.buildkit(t, "--export-cache", "type=inline", "--output", "type=image,push=true,registry.insecure=true,name="+name+"buildkit")
+	for _, who := range []string{"mica", "buildkit"} {
+		_, out := c.mica(t, "--cache-from", name+who)
+		for _, step := range ran(t, out) {
+			if regexp.MustCompile(`^\[stage-1`).MatchString(step) {
+				t.Errorf("with the image of %s, mica ran %q", who, step)
+			}
+		}
+	}
+}
+
+// TestCommandWithoutCache: a cache that is not there is no reason to fail, one that cannot be written is.
+func TestCommandWithoutCache(t *testing.T) {
+	c := unpack(t, txtar.Parse([]byte(commandCase)))
+	for _, from := range []string{peer.registry.Addr + "/nothing", "type=local,src=" + rig.TempDir(t), "127.0.0.1:1/x"} {
+		if _, out := c.mica(t, "--cache-from", from); len(ran(t, out)) != 6 {
+			t.Errorf("%s: %s", from, out.Stderr)
+		}
+	}
+	if _, out := c.mica(t, "--cache-to", "127.0.0.1:1/x"); out.Code != 1 {
+		t.Errorf("exit code %d: %s", out.Code, out.Stderr)
+	}
+	if _, out := c.mica(t, "--cache-to", "type=registry,ref=127.0.0.1:1/x,ignore-error=true"); out.Code != 0 {
+		t.Errorf("exit code %d: %s", out.Code, out.Stderr)
+	}
+	for _, bad := range []string{"type=s3,bucket=x", "type=registry", "type=local", "type=registry,ref=UPPER", "type=local,src=/x,mode=max"} {
+		if _, out := c.mica(t, "--cache-from", bad); out.Code != 1 {
+			t.Errorf("%s: exit code %d", bad, out.Code)
+		}
+	}
+}
