@@ -36,6 +36,7 @@ func TestDiffSeesEverything(t *testing.T) {
 	}
 	for name, change := range map[string]func(*Image){
 		"layers":        func(i *Image) { i.Layers++ },
+		"annotations":   func(i *Image) { i.Annotations = map[string]string{"a": "b"} },
 		"config":        func(i *Image) { i.Config["architecture"] = "arm64" },
 		"config more":   func(i *Image) { i.Config["os"] = "linux" },
 		"config less":   func(i *Image) { delete(i.Config, "architecture") },
@@ -122,5 +123,32 @@ func TestReadAppliesLayers(t *testing.T) {
 	}
 	if got := strings.Join(names, " "); got != "/d /o/new /a/a /link/a /x" {
 		t.Errorf("files: %s", got)
+	}
+}
+
+// TestDiffIndexesSeesEverything: as above, of several images.
+func TestDiffIndexesSeesEverything(t *testing.T) {
+	index := func() *Index {
+		return &Index{
+			Several: true, Images: map[string]*Image{"linux/amd64": sample(), "linux/arm64": sample()},
+			Descriptors: map[string]map[string]string{"linux/amd64": {"a": "b"}},
+		}
+	}
+	if d := DiffIndexes(index(), index(), Options{Fixed: fixed}); len(d) != 0 {
+		t.Fatalf("equal indexes differ: %q", d)
+	}
+	for name, change := range map[string]func(*Index){
+		"form":        func(x *Index) { x.Several = false },
+		"annotations": func(x *Index) { x.Annotations = map[string]string{"a": "b"} },
+		"descriptor":  func(x *Index) { x.Descriptors["linux/amd64"]["a"] = "c" },
+		"image":       func(x *Index) { x.Images["linux/arm64"].Layers++ },
+		"less":        func(x *Index) { delete(x.Images, "linux/arm64") },
+		"more":        func(x *Index) { x.Images["linux/arm/v7"] = sample() },
+	} {
+		x := index()
+		change(x)
+		if len(DiffIndexes(index(), x, Options{Fixed: fixed})) == 0 {
+			t.Errorf("a difference of %s is overlooked", name)
+		}
 	}
 }

@@ -18,12 +18,46 @@ type Options struct {
 	IgnoreTimes bool
 }
 
+// DiffIndexes is Diff of all images, and of what the index says of them.
+func DiffIndexes(want, got *Index, o Options) []string {
+	var d []string
+	if want.Several != got.Several {
+		d = append(d, fmt.Sprintf("an index: %t, want %t", got.Several, want.Several))
+	}
+	d = append(d, diffAnnotations("index", want.Annotations, got.Annotations)...)
+	for _, p := range slices.Sorted(maps.Keys(want.Images)) {
+		g, ok := got.Images[p]
+		if !ok {
+			d = append(d, "no image for "+p)
+			continue
+		}
+		d = append(d, diffAnnotations("descriptor of "+p, want.Descriptors[p], got.Descriptors[p])...)
+		for _, what := range Diff(want.Images[p], g, o) {
+			d = append(d, p+" "+what)
+		}
+	}
+	for p := range got.Images {
+		if want.Images[p] == nil {
+			d = append(d, "an image for "+p)
+		}
+	}
+	return d
+}
+
+func diffAnnotations(of string, want, got map[string]string) []string {
+	if len(want) == len(got) && (len(want) == 0 || maps.Equal(want, got)) {
+		return nil
+	}
+	return []string{fmt.Sprintf("annotations of the %s %v, want %v", of, got, want)}
+}
+
 // Diff lists how the images differ, in words; empty when they are equal.
 func Diff(want, got *Image, o Options) []string {
 	var d []string
 	if want.Layers != got.Layers {
 		d = append(d, fmt.Sprintf("%d layers, want %d", got.Layers, want.Layers))
 	}
+	d = append(d, diffAnnotations("manifest", want.Annotations, got.Annotations)...)
 	d = append(d, diffConfigs(want.Config, got.Config, o.Fixed)...)
 	for _, p := range slices.Sorted(maps.Keys(want.Files)) {
 		g, ok := got.Files[p]

@@ -40,42 +40,99 @@ type Image struct {
 	// Files are the merged filesystem by path.
 	Files  map[string]*File
 	Layers int
+	// Annotations are those of the manifest.
+	Annotations map[string]string
+}
+
+// Index is what an archive holds: an image, or one for each of several platforms.
+type Index struct {
+	// Several is set where the archive has an index of images.
+	Several     bool
+	Annotations map[string]string
+	// Images by platform, and the annotations that the index gives them; "" for the only one.
+	Images      map[string]*Image
+	Descriptors map[string]map[string]string
 }
 
 // Read reads the only image of an OCI archive.
 func Read(archive string) (*Image, error) {
+	index, err := ReadIndex(archive)
+	if err != nil {
+		return nil, err
+	}
+	if index.Several {
+		return nil, fmt.Errorf("%s: it has an index", archive)
+	}
+	return index.Images[""], nil
+}
+
+// ReadIndex reads all images of an OCI archive. Attestations are left out.
+func ReadIndex(archive string) (*Index, error) {
 	blobs, err := readBlobs(archive)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", archive, err)
 	}
-	var index struct{ Manifests []descriptor }
-	if err := json.Unmarshal(blobs["index.json"], &index); err != nil {
+	var top document
+	if err := json.Unmarshal(blobs["index.json"], &top); err != nil {
 		return nil, fmt.Errorf("%s: index.json: %w", archive, err)
 	}
-	if len(index.Manifests) != 1 {
-		return nil, fmt.Errorf("%s: %d manifests", archive, len(index.Manifests))
+	if len(top.Manifests) != 1 {
+		return nil, fmt.Errorf("%s: %d manifests", archive, len(top.Manifests))
 	}
-	var manifest struct {
-		Config descriptor
-		Layers []descriptor
-	}
-	if err := json.Unmarshal(blobs[index.Manifests[0].file()], &manifest); err != nil {
+	var root document
+	if err := json.Unmarshal(blobs[top.Manifests[0].file()], &root); err != nil {
 		return nil, fmt.Errorf("%s: manifest: %w", archive, err)
 	}
-	img := &Image{Files: map[string]*File{}, Layers: len(manifest.Layers)}
+	x := &Index{Several: len(root.Manifests) > 0, Images: map[string]*Image{}, Descriptors: map[string]map[string]string{}}
+	if !x.Several {
+		x.Images[""], err = readImage(blobs, top.Manifests[0])
+		return x, err
+	}
+	x.Annotations = root.Annotations
+	for _, d := range root.Manifests {
+		if d.Platform.OS == "unknown" {
+			continue
+		}
+		name := path.Join(d.Platform.OS, d.Platform.Architecture, d.Platform.Variant)
+		x.Descriptors[name] = d.Annotations
+		if x.Images[name], err = readImage(blobs, d); err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", archive, name, err)
+		}
+	}
+	return x, nil
+}
+
+// document is a manifest or an index.
+type document struct {
+	Annotations map[string]string
+	Manifests   []descriptor
+	Config      descriptor
+	Layers      []descriptor
+}
+
+func readImage(blobs map[string][]byte, d descriptor) (*Image, error) {
+	var manifest document
+	if err := json.Unmarshal(blobs[d.file()], &manifest); err != nil {
+		return nil, fmt.Errorf("manifest: %w", err)
+	}
+	img := &Image{Files: map[string]*File{}, Layers: len(manifest.Layers), Annotations: manifest.Annotations}
 	if err := json.Unmarshal(blobs[manifest.Config.file()], &img.Config); err != nil {
-		return nil, fmt.Errorf("%s: config: %w", archive, err)
+		return nil, fmt.Errorf("config: %w", err)
 	}
 	for i, l := range manifest.Layers {
 		if err := img.apply(blobs[l.file()]); err != nil {
-			return nil, fmt.Errorf("%s: layer %d: %w", archive, i, err)
+			return nil, fmt.Errorf("layer %d: %w", i, err)
 		}
 	}
 	img.nameLinks()
 	return img, nil
 }
 
-type descriptor struct{ Digest string }
+type descriptor struct {
+	Digest      string
+	Annotations map[string]string
+	Platform    struct{ OS, Architecture, Variant string }
+}
 
 func (d descriptor) file() string { return "blobs/" + strings.Replace(d.Digest, ":", "/", 1) }
 

@@ -5,15 +5,15 @@
 package parity
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
-	"time"
-
-	"golang.org/x/tools/txtar"
 
 	"github.com/micabuild/mica/test/compare"
 	"github.com/micabuild/mica/test/rig"
@@ -24,6 +24,7 @@ var peer struct {
 	*rig.BuildKit
 	registry *rig.Registry
 	base     string // an OCI archive of the base image
+	web      *web
 }
 
 func TestMain(m *testing.M) { os.Exit(serve(m)) }
@@ -41,6 +42,10 @@ func serve(m *testing.M) int {
 	if err == nil {
 		defer func() { _ = peer.Stop() }()
 		err = makeBase(dir)
+	}
+	if err == nil {
+		peer.web = newWeb()
+		defer peer.web.Close()
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -78,31 +83,25 @@ func makeBase(dir string) error {
 	return nil
 }
 
-// testCase is a Dockerfile with its context.
-type testCase struct {
-	dir        string
-	dockerfile string
-	args       []string // for mica
-	opts       []string // for buildctl
-	fails      bool
-	line       string // that both must name when they refuse, "0" for none
-}
-
 func TestParity(t *testing.T) {
 	mica := rig.NewMica(t)
 	mica.Run("load", "-i", peer.base)
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) < 40 {
+	files, err := filepath.Glob("testdata/*/*.txtar")
+	if err != nil || len(files) < 100 {
 		t.Fatalf("%d cases: %v", len(files), err)
 	}
 	t.Run("cases", func(t *testing.T) {
 		for i, file := range files {
-			t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			group, name := filepath.Split(strings.TrimSuffix(file, ".txtar"))
+			t.Run(filepath.Base(group)+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				c := readCase(t, file, i)
-				if c.fails {
+				switch {
+				case c.fails:
 					c.compareRefusals(t, mica)
-				} else {
+				case c.call != "":
+					c.compareAnswers(t, mica)
+				default:
 					c.compareImages(t, mica)
 				}
 			})
@@ -110,113 +109,112 @@ func TestParity(t *testing.T) {
 	})
 }
 
-// inputTime is when the first case's context was last changed. Every case has a time of its own: BuildKit takes files of
-// the same name, size and time for equal, in whatever context it met them.
-var inputTime = time.Date(2022, 2, 3, 4, 5, 6, 0, time.UTC)
-
-func readCase(t *testing.T, file string, number int) *testCase {
-	t.Helper()
-	a, err := txtar.ParseFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &testCase{dir: filepath.Join(rig.TempDir(t), "context"), dockerfile: "Dockerfile"}
-	if err := os.Mkdir(c.dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range a.Files {
-		path := filepath.Join(c.dir, f.Name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, f.Data, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	finish := `[ ! -f setup.sh ] || { . ./setup.sh; rm setup.sh; }; find . -newermt 2023-01-01 -exec touch -h -d @` +
-		fmt.Sprint(inputTime.Unix()+int64(number)*60) + ` {} +`
-	if out, err := exec.Command("sh", "-ec", "cd "+c.dir+"; "+finish).CombinedOutput(); err != nil {
-		t.Fatalf("setup: %v\n%s", err, out)
-	}
-	for line := range strings.Lines(string(a.Comment)) {
-		c.option(t, strings.TrimSpace(line))
-	}
-	return c
-}
-
-func (c *testCase) option(t *testing.T, line string) {
-	t.Helper()
-	word, value, _ := strings.Cut(line, " ")
-	switch word {
-	case "arg":
-		c.args = append(c.args, "--build-arg", value)
-		c.opts = append(c.opts, "build-arg:"+value)
-	case "label":
-		c.args = append(c.args, "--label", value)
-		c.opts = append(c.opts, "label:"+value)
-	case "target":
-		c.args = append(c.args, "--target", value)
-		c.opts = append(c.opts, "target="+value)
-	case "add-host":
-		c.args = append(c.args, "--add-host", value)
-		c.opts = append(c.opts, "add-hosts="+strings.Replace(value, ":", "=", 1))
-	case "file":
-		c.dockerfile = value
-	case "fails":
-		c.fails, c.line = true, value
-	case "":
-	default:
-		t.Fatalf("unknown option %q", line)
-	}
-}
-
 func (c *testCase) withMica(t *testing.T, m *rig.Mica, dest string) rig.Output {
 	t.Helper()
-	args := append([]string{"build", "-f", filepath.Join(c.dir, c.dockerfile), "-o", "type=oci,dest=" + dest}, c.args...)
-	return m.Try(nil, append(args, c.dir)...)
+	args := append([]string{"build", "-o", c.output("dest=" + dest)}, c.args...)
+	return c.mica(t, m, args...)
 }
 
-func (c *testCase) withBuildKit(t *testing.T, dest string) rig.Output {
+func (c *testCase) mica(t *testing.T, m *rig.Mica, args ...string) rig.Output {
+	t.Helper()
+	context := c.url
+	if context == "" {
+		context = c.dir
+		args = append(args, "-f", filepath.Join(c.dir, c.dockerfile))
+	}
+	cmd := m.Command(append(args, context)...)
+	cmd.Env = append(cmd.Env, c.env...)
+	return rig.Run(t, cmd)
+}
+
+func (c *testCase) withBuildKit(t *testing.T, more ...string) rig.Output {
 	t.Helper()
 	args := []string{
 		"build", "--progress", "plain", "--frontend", "dockerfile.v0",
-		"--local", "context=" + c.dir, "--local", "dockerfile=" + filepath.Dir(filepath.Join(c.dir, c.dockerfile)),
-		"--opt", "filename=" + filepath.Base(c.dockerfile),
 		"--opt", "context:base=docker-image://" + peer.registry.Addr + "/base:latest",
-		"--output", "type=oci,dest=" + dest,
+	}
+	if c.url != "" {
+		args = append(args, "--opt", "context="+c.url)
+	} else {
+		args = append(args, "--local", "context="+c.dir, "--local", "dockerfile="+filepath.Dir(filepath.Join(c.dir, c.dockerfile)),
+			"--opt", "filename="+filepath.Base(c.dockerfile))
 	}
 	for _, o := range c.opts {
 		args = append(args, "--opt", o)
 	}
-	return rig.Run(t, peer.Command(args...))
+	cmd := peer.Command(append(append(args, c.peerArgs...), more...)...)
+	cmd.Env = append(os.Environ(), c.env...)
+	return rig.Run(t, cmd)
+}
+
+// output is the exporter's attributes, the same for both.
+func (c *testCase) output(more string) string {
+	return strings.Join(append([]string{"type=oci"}, append(c.attrs, more)...), ",")
 }
 
 func (c *testCase) compareImages(t *testing.T, m *rig.Mica) {
 	t.Helper()
 	wantTar, gotTar := filepath.Join(c.dir, "..", "want.tar"), filepath.Join(c.dir, "..", "got.tar")
-	if out := c.withBuildKit(t, wantTar); out.Code != 0 {
+	if out := c.withBuildKit(t, "--output", c.output("dest="+wantTar)); out.Code != 0 {
 		t.Fatalf("buildkit: %s", out.Stderr)
 	}
 	if out := c.withMica(t, m, gotTar); out.Code != 0 {
 		t.Fatalf("mica: %s", out.Stderr)
 	}
-	want, err := compare.Read(wantTar)
+	want, err := compare.ReadIndex(wantTar)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := compare.Read(gotTar)
+	got, err := compare.ReadIndex(gotTar)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range compare.Diff(want, got, compare.Options{Fixed: inputTime.AddDate(1, 0, 0)}) {
+	for _, d := range compare.DiffIndexes(want, got, compare.Options{Fixed: inputTime.AddDate(1, 0, 0)}) {
 		t.Error(d)
+	}
+}
+
+// compareAnswers compares what the front ends say to a call.
+func (c *testCase) compareAnswers(t *testing.T, m *rig.Mica) {
+	t.Helper()
+	file := filepath.Join(c.dir, "..", "answer.json")
+	request := map[string]string{"check": "lint"}[c.call]
+	if request == "" {
+		request = c.call
+	}
+	if out := c.withBuildKit(t, "--opt", "requestid=frontend."+request, "--metadata-file", file); out.Code != 0 {
+		t.Fatalf("buildkit: %s", out.Stderr)
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var meta map[string]any
+	if err := json.Unmarshal(data, &meta); err != nil {
+		t.Fatal(err)
+	}
+	out := c.mica(t, m, append([]string{"build", "--call", c.call + ",format=json,ignorestatus=true"}, c.args...)...)
+	if out.Code != 0 {
+		t.Fatalf("mica: %s", out.Stderr)
+	}
+	var want, got any
+	text, _ := meta["result.json"].(string)
+	if text == "" { // buildctl may have parsed it
+		raw, _ := json.Marshal(meta["result.json"])
+		text = string(raw)
+	}
+	if err := errors.Join(json.Unmarshal([]byte(text), &want), json.Unmarshal([]byte(out.Stdout), &got)); err != nil {
+		t.Fatalf("%v\n%s\n%s", err, data, out.Stdout)
+	}
+	if !reflect.DeepEqual(want, got) {
+		t.Errorf("the answer is\n%v\nwant\n%v", got, want)
 	}
 }
 
 func (c *testCase) compareRefusals(t *testing.T, m *rig.Mica) {
 	t.Helper()
 	dest := filepath.Join(c.dir, "..", "out.tar")
-	if out := c.withBuildKit(t, dest+".want"); out.Code == 0 {
+	if out := c.withBuildKit(t, "--output", c.output("dest="+dest+".want")); out.Code == 0 {
 		t.Fatal("buildkit does not refuse")
 	}
 	out := c.withMica(t, m, dest)

@@ -142,7 +142,8 @@ func StartBuildKit(dir string) (*BuildKit, error) {
 	var err error
 	b.server, err = startServer(dir, filepath.Join(bin, "buildkitd"), func(ctx context.Context) error {
 		return exec.CommandContext(ctx, b.buildctl, "--addr", b.addr, "debug", "workers").Run()
-	}, "--root", filepath.Join(dir, "buildkit"), "--addr", b.addr, "--oci-worker-net", "host", "--containerd-worker=false")
+	}, "--root", filepath.Join(dir, "buildkit"), "--addr", b.addr, "--oci-worker-net", "host", "--containerd-worker=false",
+		"--allow-insecure-entitlement", "network.host", "--allow-insecure-entitlement", "security.insecure")
 	return b, err
 }
 

@@ -1,0 +1,50 @@
+//go:build e2e
+
+package parity
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+)
+
+// web serves the folders www of all cases, on loopback.
+type web struct {
+	*httptest.Server
+	folders sync.Map // by the first part of the path
+}
+
+func newWeb() *web {
+	w := &web{}
+	w.Server = httptest.NewServer(http.HandlerFunc(w.answer))
+	return w
+}
+
+// serve gives the URL under which a folder is served.
+func (w *web) serve(name, dir string) string {
+	w.folders.Store(name, dir)
+	return w.URL + "/" + name
+}
+
+// answer sends a file with a validator. Under "named/" it is called otherwise than its URL, "moved/" leads to the file
+// itself, and "gone/" has nothing.
+func (w *web) answer(rw http.ResponseWriter, r *http.Request) {
+	name, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	dir, ok := w.folders.Load(name)
+	if !ok {
+		http.NotFound(rw, r)
+		return
+	}
+	if to, ok := strings.CutPrefix(rest, "moved/"); ok {
+		http.Redirect(rw, r, "/"+name+"/"+to, http.StatusFound)
+		return
+	}
+	if to, ok := strings.CutPrefix(rest, "named/"); ok {
+		rw.Header().Set("Content-Disposition", `attachment; filename="given-name"`)
+		rest = to
+	}
+	rw.Header().Set("ETag", `"`+name+"-"+rest+`"`)
+	r.URL.Path = "/" + rest
+	http.FileServer(http.Dir(dir.(string))).ServeHTTP(rw, r)
+}
