@@ -78,9 +78,8 @@ func (o *execOp) secretEnv(ctx context.Context) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if data != nil {
-			env = append(env, s.Name+"="+string(data))
-		}
+		// As in BuildKit: one that is missing is there, and empty.
+		env = append(env, s.Name+"="+string(data))
 	}
 	return env, nil
 }

@@ -151,6 +151,11 @@ func (o *execOp) run(ctx context.Context) (_ []*Result, err error) {
 			Type: sandbox.MountUnion, Target: m.Dest, Union: u, Selector: m.Selector, ReadOnly: m.Readonly,
 		})
 	}
+	for i, m := range p.Mounts {
+		if !path.IsAbs(m.Target) {
+			p.Mounts[i].Target = path.Join("/", o.op.Meta.Cwd, m.Target)
+		}
+	}
 	if err := o.s.host.Run(ctx, p); err != nil {
 		return nil, o.failure(ctx, err)
 	}

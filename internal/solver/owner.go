@@ -85,6 +85,9 @@ const maxAccounts = 10 << 20
 
 // readAccounts opens name inside the image that the user is to be looked up in; a missing file knows nobody.
 func (r *fileRun) readAccounts(ctx context.Context, n *pb.NamedUserOpt, name string, parse func(io.Reader) error) error {
+	if n.Input < 0 {
+		return fmt.Errorf("user or group %q is unknown: there is no image to look it up in", n.Name)
+	}
 	v, err := r.source(ctx, n.Input)
 	if err != nil {
 		return err

@@ -172,7 +172,7 @@ func (c *copier) checkRequired(src string) error {
 // dirMode is the mode of directories that a copy has to make on the way.
 func (c *copier) dirMode() uint32 {
 	if c.opt.Mode != nil && c.opt.ModeStr == "" {
-		return *c.opt.Mode
+		return *c.opt.Mode & 0o777 // BuildKit loses the special bits here
 	}
 	return 0o755
 }
@@ -197,7 +197,10 @@ func (c *copier) target(e *Entry, src, dest string) (string, error) {
 	}
 	contents := c.opt.DirCopyContents && e.IsDir()
 	if (e.IsDir() && !contents && d != nil) || (!e.IsDir() && d != nil && d.IsDir()) {
-		target = Join(target, path.Base("/"+src))
+		// The root has no name of its own: its contents are what is copied.
+		if base := path.Base(path.Clean("/" + src)); base != "/" {
+			target = Join(target, base)
+		}
 	}
 	parent := path.Dir(target)
 	if contents && d == nil {

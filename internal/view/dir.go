@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -125,7 +126,7 @@ func (w *dirWalk) folder(d *os.File, name string, up *verdict) error {
 				return errors.Join(err, d.Close())
 			}
 		}
-		if v.seen && f.entry.Type != TypeSocket || f.entry.IsDir() && v.descend {
+		if v.seen || f.entry.IsDir() && v.descend {
 			found = append(found, f)
 		}
 	}
@@ -159,6 +160,9 @@ func (w *dirWalk) file(fd int, base, full string) (hostFile, error) {
 	}
 	e := statEntry(&st)
 	e.Path = full
+	if e.Type == TypeSocket {
+		e.Type = TypeRegular // no layer can hold a socket: as in BuildKit, an empty file stands for it
+	}
 	if e.Type == TypeSymlink {
 		buf := make([]byte, unix.PathMax)
 		n, err := unix.Readlinkat(fd, base, buf)
@@ -258,6 +262,9 @@ type hostContent struct {
 // Open fails if the file is not the one that was found in its folder.
 func (c *hostContent) Open(_ context.Context, e *Entry, tag int) (io.ReadCloser, error) {
 	f, err := c.root.OpenFile(e.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, unix.ENXIO) && e.Size == 0 {
+		return io.NopCloser(strings.NewReader("")), nil // a socket
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -66,7 +66,7 @@ func TestDir(t *testing.T) {
 		device("pipe", TypeFifo, 0, 0).mode(0o600), device("socket", TypeSocket, 0, 0), regular("é \xff\n*", "odd"))
 	v := dirOf(t, dir, DirOptions{})
 	same(t, listing(t, v), []string{
-		"a -> ../../outside", "b/", "b/empty/ 1700", `b/x = "X" 4640`, `b-c = ""`, "pipe fifo 0600", "é \xff\n* = \"odd\"",
+		"a -> ../../outside", "b/", "b/empty/ 1700", `b/x = "X" 4640`, `b-c = ""`, "pipe fifo 0600", `socket = ""`, "é \xff\n* = \"odd\"",
 	})
 	if e, err := v.Lstat(t.Context(), "b/x"); err != nil || !e.ModTime.Equal(longAgo) {
 		t.Errorf("b/x is of %v, %v", e.ModTime, err)

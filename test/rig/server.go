@@ -131,25 +131,26 @@ func (r *Registry) Stop() error { return r.stop() }
 
 // BuildKit is the reference builder.
 type BuildKit struct {
-	addr, buildctl string
+	Addr     string // where it listens
+	buildctl string
 	*server
 }
 
 // StartBuildKit starts a buildkitd that keeps its files in dir.
 func StartBuildKit(dir string) (*BuildKit, error) {
 	bin := filepath.Join(Top(), "bin", "peers")
-	b := &BuildKit{addr: "unix://" + filepath.Join(dir, "buildkit.sock"), buildctl: filepath.Join(bin, "buildctl")}
+	b := &BuildKit{Addr: "unix://" + filepath.Join(dir, "buildkit.sock"), buildctl: filepath.Join(bin, "buildctl")}
 	var err error
 	b.server, err = startServer(dir, filepath.Join(bin, "buildkitd"), func(ctx context.Context) error {
-		return exec.CommandContext(ctx, b.buildctl, "--addr", b.addr, "debug", "workers").Run()
-	}, "--root", filepath.Join(dir, "buildkit"), "--addr", b.addr, "--oci-worker-net", "host", "--containerd-worker=false",
+		return exec.CommandContext(ctx, b.buildctl, "--addr", b.Addr, "debug", "workers").Run()
+	}, "--root", filepath.Join(dir, "buildkit"), "--addr", b.Addr, "--oci-worker-net", "host", "--containerd-worker=false",
 		"--allow-insecure-entitlement", "network.host", "--allow-insecure-entitlement", "security.insecure")
 	return b, err
 }
 
 // Command is buildctl with args.
 func (b *BuildKit) Command(args ...string) *exec.Cmd {
-	return exec.Command(b.buildctl, append([]string{"--addr", b.addr}, args...)...)
+	return exec.Command(b.buildctl, append([]string{"--addr", b.Addr}, args...)...)
 }
 
 // Stop ends the daemon.
