@@ -191,7 +191,9 @@ func (c *testCase) compareAnswers(t *testing.T, m *rig.Mica) {
 		m, _ := answer.(map[string]any)
 		sources, _ := m["sources"].([]any)
 		for _, s := range sources {
-			delete(s.(map[string]any), "definition")
+			if m, ok := s.(map[string]any); ok {
+				delete(m, "definition")
+			}
 		}
 	}
 	if !reflect.DeepEqual(want, got) {
