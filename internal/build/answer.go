@@ -10,8 +10,11 @@ import (
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	commonexptypes "github.com/moby/buildkit/exporter/exptypes"
 	"github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/solver/result"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/attest"
 	"github.com/micabuild/mica/internal/remotecache"
 	"github.com/micabuild/mica/internal/solver"
 )
@@ -23,6 +26,8 @@ type answer struct {
 	// keys are what caches know the platforms' results by; inline makes the image one.
 	keys   []remotecache.Key
 	inline *remotecache.Cache
+	// testimony is what the build has to say of itself.
+	testimony *testimony
 }
 
 // built is one image: a filesystem, and the config that goes with it.
@@ -32,7 +37,10 @@ type built struct {
 	result   *solver.Result
 	config   []byte
 	base     *ocispec.Image // what it began with, nil for scratch
-	epoch    *time.Time     // SOURCE_DATE_EPOCH
+	def      *pb.Definition
+	bundles  []result.Attestation[client.Reference] // what scanners have found
+	said     []*attest.Attestation
+	epoch    *time.Time // SOURCE_DATE_EPOCH
 }
 
 // folder is the platform as the name of a folder.
@@ -51,8 +59,9 @@ func newAnswer(res *client.Result) (*answer, error) {
 		}
 		b := &built{id: p.ID, platform: p.Platform, result: &solver.Result{}}
 		if r, ok := ref.(*resultRef); ok && r != nil {
-			b.result = r.result
+			b.result, b.def = r.result, r.def
 		}
+		b.bundles = res.Attestations[p.ID]
 		if err := b.read(res.Metadata, &p); err != nil {
 			return nil, err
 		}

@@ -25,7 +25,12 @@ func (x *exporter) assemble(ctx context.Context, f Form) error {
 	if err != nil {
 		return err
 	}
-	var list []ocispec.Descriptor
+	attested := x.out.testimony.any(x.out)
+	if attested && f.Compression == "" {
+		// What is said of a manifest holds for it alone: it is not to change when it is pushed.
+		f.Compression = compression.Gzip
+	}
+	var list, said []ocispec.Descriptor
 	for _, p := range x.out.platforms {
 		if epoch != nil {
 			at := *p
@@ -39,14 +44,23 @@ func (x *exporter) assemble(ctx context.Context, f Form) error {
 		d := img.Target
 		d.Platform, d.Annotations = &p.platform, notes.descriptor(p.platform)
 		list = append(list, d)
+		if attested {
+			d, ok, err := x.writeAttestations(ctx, p, img)
+			if err != nil {
+				return err
+			}
+			if ok {
+				said = append(said, d)
+			}
+		}
 		if x.image == nil || platforms.Default().Match(p.platform) {
 			x.image, x.root = img, img.Target
 		}
 	}
-	if !x.out.several {
+	if !x.out.several && len(said) == 0 {
 		return nil
 	}
-	x.root, err = x.b.Images.WriteIndex(list, notes.index, f.DockerTypes)
+	x.root, err = x.b.Images.WriteIndex(append(list, said...), notes.index, f.DockerTypes)
 	return err
 }
 

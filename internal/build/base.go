@@ -31,9 +31,11 @@ type bases struct {
 
 // base is one image that is looked for, or was found.
 type base struct {
-	done chan struct{}
-	img  *image.Image
-	err  error
+	ref    string // as it was asked for, "" for an image by its digest
+	wanted *ocispec.Platform
+	done   chan struct{}
+	img    *image.Image
+	err    error
 }
 
 // imageRef takes the image's name out of an LLB source identifier.
@@ -64,7 +66,10 @@ func (b *bases) get(ctx context.Context, ref string, platform *ocispec.Platform,
 	b.mu.Lock()
 	wanted, ok := b.found[key]
 	if !ok {
-		wanted = &base{done: make(chan struct{})}
+		wanted = &base{done: make(chan struct{}), wanted: platform}
+		if !strings.Contains(ref, "@") {
+			wanted.ref = ref
+		}
 		b.found[key] = wanted
 	}
 	b.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/distribution/reference"
 	"github.com/moby/buildkit/frontend/dockerfile/builder"
@@ -49,6 +50,7 @@ type Result struct {
 
 // Build runs a build from end to end. A failed build leaves every name and image as it was.
 func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
+	started := time.Now().UTC()
 	names, err := parseTags(o.Tags)
 	if err != nil {
 		return nil, err
@@ -103,6 +105,14 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 	out, err := newAnswer(res)
 	if err != nil {
 		return nil, err
+	}
+	if out.testimony, err = newTestimony(s, base, opts, started); err != nil {
+		return nil, err
+	}
+	for _, p := range out.platforms {
+		if err := out.testimony.collect(ctx, p); err != nil {
+			return nil, err
+		}
 	}
 	return b.finish(ctx, s, out, names, o, others, sums)
 }

@@ -162,7 +162,7 @@ func compareBool(a, b bool) int {
 // folders writes the root filesystems to a folder, each to one of its own where there are several.
 func (x *exporter) folders(ctx context.Context, e Export) error {
 	for _, p := range x.out.platforms {
-		v, err := x.solver.View(ctx, p.result)
+		v, err := x.view(ctx, p)
 		if err != nil {
 			return err
 		}
@@ -177,14 +177,23 @@ func (x *exporter) folders(ctx context.Context, e Export) error {
 	return nil
 }
 
+// view is the files of a platform, and what is said of them.
+func (x *exporter) view(ctx context.Context, p *built) (view.View, error) {
+	v, err := x.solver.View(ctx, p.result)
+	if err != nil {
+		return nil, err
+	}
+	return x.sayBeside(ctx, p, v, "")
+}
+
 // files is the root filesystem, or a folder with those of several platforms.
 func (x *exporter) files(ctx context.Context, split bool) (view.View, error) {
 	if !x.out.several && !split {
-		return x.solver.View(ctx, x.out.platforms[0].result)
+		return x.view(ctx, x.out.platforms[0])
 	}
 	all := view.NewOverlay(view.Empty())
 	for _, p := range x.out.platforms {
-		v, err := x.solver.View(ctx, p.result)
+		v, err := x.view(ctx, p)
 		if err != nil {
 			return nil, err
 		}

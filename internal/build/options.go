@@ -53,6 +53,8 @@ type Options struct {
 	HostCerts bool
 	// Tags are names for the image, in any form that a user may type.
 	Tags []string
+	// Attest are attestations by their type, with attributes as BuildKit has them: "provenance": "mode=max".
+	Attest map[string]string
 	// Call asks the front end something in place of a build: "lint", "outline", "targets".
 	Call string
 	// Exports say what is made of the result; none means an image in the store.
@@ -69,6 +71,9 @@ func (o *Options) frontendOptions() (map[string]string, error) {
 	}
 	for k, v := range o.Labels {
 		opts["label:"+k] = v
+	}
+	for k, v := range o.Attest {
+		opts["attest:"+k] = v
 	}
 	for k, v := range o.Resources {
 		opts[k] = v

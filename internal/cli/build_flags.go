@@ -19,12 +19,12 @@ import (
 
 // buildFlags are the flags of `docker buildx build` as they were typed.
 type buildFlags struct {
-	file, target, network, iidFile, metadataFile, progress, runtime, cgroupParent, call          string
-	tags, platforms, buildArgs, labels, addHosts, outputs, contexts, secrets, ssh, noCacheFilter []string
-	allow, resources, annotations, cacheFrom, cacheTo                                            []string
-	noCache, pull, push, load, quiet, check, hostCerts                                           bool
-	shmSize                                                                                      opts.MemBytes
-	ulimits                                                                                      *opts.UlimitOpt
+	file, target, network, iidFile, metadataFile, progress, runtime, cgroupParent, call, provenance, sbom string
+	tags, platforms, buildArgs, labels, addHosts, outputs, contexts, secrets, ssh, noCacheFilter          []string
+	allow, resources, annotations, cacheFrom, cacheTo, attests                                            []string
+	noCache, pull, push, load, quiet, check, hostCerts                                                    bool
+	shmSize                                                                                               opts.MemBytes
+	ulimits                                                                                               *opts.UlimitOpt
 }
 
 func newBuildCommand(app *App) *cobra.Command {
@@ -67,6 +67,9 @@ func (f *buildFlags) add(fl *pflag.FlagSet) {
 	fl.StringArrayVar(&f.annotations, "annotation", nil, "Add annotation to the image")
 	fl.StringVar(&f.call, "call", "build", `Set method for evaluating build ("check", "outline", "targets")`)
 	fl.BoolVar(&f.check, "check", false, `Shorthand for "--call=check"`)
+	fl.StringArrayVar(&f.attests, "attest", nil, `Attestation parameters (format: "type=sbom,generator=image")`)
+	fl.StringVar(&f.provenance, "provenance", "", `Shorthand for "--attest=type=provenance"`)
+	fl.StringVar(&f.sbom, "sbom", "", `Shorthand for "--attest=type=sbom"`)
 	fl.StringArrayVar(&f.cacheFrom, "cache-from", nil, `External cache sources (e.g., "user/app:cache", "type=local,src=path/to/dir")`)
 	fl.StringArrayVar(&f.cacheTo, "cache-to", nil, `Cache export destinations (e.g., "user/app:cache", "type=local,dest=path/to/dir")`)
 	fl.Var(&f.shmSize, "shm-size", "Shared memory size for the RUN instructions")
@@ -105,6 +108,9 @@ func (f *buildFlags) options(app *App) (o *build.Options, err error) {
 	}
 	addProxies(app, o.BuildArgs)
 	if o.Contexts, err = parseContexts(f.contexts); err != nil {
+		return nil, err
+	}
+	if o.Attest, err = f.parseAttests(); err != nil {
 		return nil, err
 	}
 	if o.CacheFrom, err = parseCaches(f.cacheFrom, false); err != nil {
@@ -172,6 +178,52 @@ func fromEnvironment(args []string) []string {
 		}
 	}
 	return set
+}
+
+// parseAttests reads --attest, --provenance and --sbom, the later of a type winning; "false" and disabled=true take one away.
+func (f *buildFlags) parseAttests() (map[string]string, error) {
+	list := slices.Clone(f.attests)
+	for kind, value := range map[string]string{"provenance": f.provenance, "sbom": f.sbom} {
+		if value == "" {
+			continue
+		}
+		if on, err := strconv.ParseBool(value); err == nil {
+			value = fmt.Sprintf("disabled=%t", !on)
+		}
+		list = append(list, "type="+kind+","+value)
+	}
+	attests := map[string]string{}
+	for _, s := range list {
+		fields, err := csvvalue.Fields(s, nil)
+		if err != nil {
+			return nil, fmt.Errorf("invalid attestation %q: %w", s, err)
+		}
+		kind, off, rest := "", false, []string{}
+		for _, field := range fields {
+			key, value, ok := strings.Cut(field, "=")
+			switch strings.ToLower(strings.TrimSpace(key)) {
+			case "type":
+				kind = value
+			case "disabled":
+				if off, err = strconv.ParseBool(value); err != nil {
+					return nil, fmt.Errorf("invalid attestation %q: disabled is true or false", s)
+				}
+			default:
+				if !ok {
+					return nil, fmt.Errorf("invalid attestation %q: expected key=value, not %q", s, field)
+				}
+				rest = append(rest, field)
+			}
+		}
+		if kind != "provenance" && kind != "sbom" {
+			return nil, fmt.Errorf("invalid attestation %q: the type is provenance or sbom", s)
+		}
+		delete(attests, kind)
+		if !off {
+			attests[kind] = strings.Join(rest, ",")
+		}
+	}
+	return attests, nil
 }
 
 // parseCaches reads --cache-from and --cache-to: "type=…,key=value", or a name in a registry.

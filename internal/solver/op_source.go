@@ -36,13 +36,14 @@ func newSourceOp(s *Solver, v *vertex, op *pb.SourceOp) (operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &remoteSource{s, op, src}, nil
+	return &remoteSource{s, v, op, src}, nil
 }
 
 // remoteSource is a file over http, or a git repository. What it holds is asked for in every build; what was fetched once
 // is in the cache under its pin.
 type remoteSource struct {
 	s   *Solver
+	v   *vertex
 	op  *pb.SourceOp
 	src remote.Source
 }
@@ -63,6 +64,9 @@ func (o *remoteSource) key(ctx context.Context) (Key, bool, error) {
 	if err != nil {
 		return k, false, err
 	}
+	o.s.mu.Lock()
+	o.s.pins[o.v.digest] = o.src.Identity()
+	o.s.mu.Unlock()
 	k.add("source", "remote", pin)
 	return k, true, nil
 }

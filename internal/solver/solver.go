@@ -84,6 +84,7 @@ type Solver struct {
 
 	mu      sync.Mutex
 	flights map[digest.Digest]*flight
+	pins    map[digest.Digest]remote.Identity
 	temps   []*store.Temp
 }
 
@@ -101,7 +102,7 @@ func New(o Options) *Solver {
 		store: o.Store, layers: o.Layers, image: o.Image, layout: o.Layout, host: o.Host,
 		locals: o.Locals, memory: o.Memory, events: events, cache: NewCache(o.Store),
 		secret: secret, ssh: o.SSH, remotes: &remote.Fetcher{Store: o.Store, Secret: secret, SSH: o.SSH}, allow: o.Allowed, around: o.Ambient, others: o.Remote,
-		flights: map[digest.Digest]*flight{},
+		flights: map[digest.Digest]*flight{}, pins: map[digest.Digest]remote.Identity{},
 	}
 }
 
@@ -115,6 +116,26 @@ func (s *Solver) Close() error {
 	}
 	s.temps = nil
 	return errors.Join(errs...)
+}
+
+// Pin says what a remote source came to, by its operation's digest.
+func (s *Solver) Pin(op digest.Digest) (remote.Identity, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	pin, ok := s.pins[op]
+	return pin, ok
+}
+
+// Outputs are the results of an operation that was solved, nil for another.
+func (s *Solver) Outputs(op digest.Digest) []*Result {
+	s.mu.Lock()
+	f, ok := s.flights[op]
+	s.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	<-f.done
+	return f.outputs
 }
 
 // cleanup leaves a temporary folder to Close: what is in it may be read until then.

@@ -52,6 +52,16 @@ type Index struct {
 	// Images by platform, and the annotations that the index gives them; "" for the only one.
 	Images      map[string]*Image
 	Descriptors map[string]map[string]string
+	// Statements are the attestations that the index has, of all platforms.
+	Statements []Statement
+}
+
+// Statement is an attestation (in-toto).
+type Statement struct {
+	Type          string `json:"_type"`
+	PredicateType string
+	Subject       []any
+	Predicate     map[string]any
 }
 
 // Read reads the only image of an OCI archive.
@@ -66,7 +76,7 @@ func Read(archive string) (*Image, error) {
 	return index.Images[""], nil
 }
 
-// ReadIndex reads all images of an OCI archive. Attestations are left out.
+// ReadIndex reads all images of an OCI archive, and what is attested of them.
 func ReadIndex(archive string) (*Index, error) {
 	blobs, err := readBlobs(archive)
 	if err != nil {
@@ -91,6 +101,9 @@ func ReadIndex(archive string) (*Index, error) {
 	x.Annotations = root.Annotations
 	for _, d := range root.Manifests {
 		if d.Platform.OS == "unknown" {
+			if err := x.readStatements(blobs, d); err != nil {
+				return nil, fmt.Errorf("%s: attestation: %w", archive, err)
+			}
 			continue
 		}
 		name := path.Join(d.Platform.OS, d.Platform.Architecture, d.Platform.Variant)
@@ -100,6 +113,24 @@ func ReadIndex(archive string) (*Index, error) {
 		}
 	}
 	return x, nil
+}
+
+func (x *Index) readStatements(blobs map[string][]byte, d descriptor) error {
+	var manifest document
+	if err := json.Unmarshal(blobs[d.file()], &manifest); err != nil {
+		return err
+	}
+	for _, l := range manifest.Layers {
+		var s Statement
+		if err := json.Unmarshal(blobs[l.file()], &s); err != nil {
+			return err
+		}
+		if l.Annotations["in-toto.io/predicate-type"] != s.PredicateType {
+			return fmt.Errorf("layer %s does not say that it is %s", l.Digest, s.PredicateType)
+		}
+		x.Statements = append(x.Statements, s)
+	}
+	return nil
 }
 
 // document is a manifest or an index.

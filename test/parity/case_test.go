@@ -28,6 +28,7 @@ type testCase struct {
 	attrs      []string // of the output
 	env        []string
 	call       string // in place of a build
+	ownBase    bool   // base has no meaning
 	fails      bool
 	line       string // that both must name when they refuse, "0" for none
 	web        string // the URL of the case's folder www

@@ -129,9 +129,9 @@ func (c *testCase) mica(t *testing.T, m *rig.Mica, args ...string) rig.Output {
 
 func (c *testCase) withBuildKit(t *testing.T, more ...string) rig.Output {
 	t.Helper()
-	args := []string{
-		"build", "--progress", "plain", "--frontend", "dockerfile.v0",
-		"--opt", "context:base=docker-image://" + peer.registry.Addr + "/base:latest",
+	args := []string{"build", "--progress", "plain", "--frontend", "dockerfile.v0"}
+	if !c.ownBase {
+		args = append(args, "--opt", "context:base=docker-image://"+peer.registry.Addr+"/base:latest")
 	}
 	if c.url != "" {
 		args = append(args, "--opt", "context="+c.url)

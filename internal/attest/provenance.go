@@ -1,0 +1,222 @@
+package attest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/solver/llbsolver/provenance"
+	provenancetypes "github.com/moby/buildkit/solver/llbsolver/provenance/types"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Build is what there is to say of a build of one platform.
+type Build struct {
+	Definition *pb.Definition
+	Frontend   string            // "dockerfile.v0"
+	Args       map[string]string // the front end's options
+	// Pin finds what a source came to, by the operation's digest.
+	Pin func(op digest.Digest) (Pin, bool)
+	// Images are those that the front end has asked for.
+	Images            []provenancetypes.ImageSource
+	Started, Finished time.Time
+	ID                string // of this run
+	// Layers are the results of operations, of those that are in the image: by the operation, and by its output.
+	Layers func(op digest.Digest) map[int][]ocispec.Descriptor
+}
+
+// Pin is what a source came to.
+type Pin struct {
+	Digest digest.Digest // of a file
+	Commit string        // of a repository
+}
+
+// Provenance makes the provenance of a build. attrs are those of `--attest type=provenance`: mode (min or max), version
+// (v1 or v0.2), builder-id, reproducible, filename.
+func Provenance(ctx context.Context, b *Build, attrs map[string]string) (*Attestation, error) {
+	c, err := b.capture()
+	if err != nil {
+		return nil, err
+	}
+	p, err := provenance.NewPredicate(c)
+	if err != nil {
+		return nil, fmt.Errorf("provenance: %w", err)
+	}
+	meta := p.RunDetails.Metadata
+	meta.StartedOn, meta.FinishedOn, meta.InvocationID = &b.Started, &b.Finished, b.ID
+	if v, ok := attrs["reproducible"]; ok {
+		if meta.Reproducible, err = strconv.ParseBool(v); err != nil {
+			return nil, fmt.Errorf("provenance: reproducible is true or false, not %q", v)
+		}
+	}
+	p.RunDetails.Builder.ID = attrs["builder-id"]
+	switch mode := attrs["mode"]; mode {
+	case "min":
+		if scrub(&p.BuildDefinition.ExternalParameters.Request) {
+			meta.Completeness.Request = false
+		}
+	case "", "max", "full":
+		if err := b.describe(ctx, p, c); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, fmt.Errorf("provenance: unknown mode %q: use min or max", mode)
+	}
+	a := &Attestation{Name: "provenance.json", PredicateType: ProvenanceV1}
+	if name := attrs["filename"]; name != "" {
+		a.Name = name
+	}
+	var said any = p
+	switch v := attrs["version"]; v {
+	case "", "v1":
+	case "v0.2":
+		said, a.PredicateType = p.ConvertToSLSA02(), ProvenanceV02
+	default:
+		return nil, fmt.Errorf("provenance: unknown version %q: use v1 or v0.2", v)
+	}
+	if a.Predicate, err = json.MarshalIndent(said, "", "  "); err != nil {
+		return nil, fmt.Errorf("provenance: %w", err)
+	}
+	return a, nil
+}
+
+// capture collects what the operations have used (BuildKit, solver/llbsolver/provenance.go, captureProvenance).
+func (b *Build) capture() (*provenance.Capture, error) {
+	c := &provenance.Capture{}
+	c.Request.Frontend, c.Request.Args = b.Frontend, provenance.FilterArgs(b.Args)
+	// The Dockerfile itself comes from somewhere, too.
+	definitions := []*pb.Definition{b.Definition}
+	for _, info := range b.Definition.GetSource().GetInfos() {
+		definitions = append(definitions, info.Definition)
+	}
+	for _, def := range definitions {
+		if err := b.captureOperations(c, def); err != nil {
+			return nil, err
+		}
+	}
+	for _, i := range b.Images {
+		c.AddImage(i)
+	}
+	if err := c.OptimizeImageSources(); err != nil {
+		return nil, fmt.Errorf("provenance: %w", err)
+	}
+	c.Sort()
+	return c, nil
+}
+
+func (b *Build) captureOperations(c *provenance.Capture, def *pb.Definition) error {
+	for _, raw := range def.GetDef() {
+		op := &pb.Op{}
+		if err := op.UnmarshalVT(raw); err != nil {
+			return fmt.Errorf("provenance: %w", err)
+		}
+		if e := op.GetExec(); e != nil {
+			captureExec(c, e)
+		}
+		if s := op.GetSource(); s != nil {
+			b.captureSource(c, op, s, digest.FromBytes(raw))
+		}
+	}
+	return nil
+}
+
+func captureExec(c *provenance.Capture, e *pb.ExecOp) {
+	for _, m := range e.Mounts {
+		switch m.MountType {
+		case pb.MountType_SECRET:
+			c.AddSecret(provenancetypes.Secret{ID: m.SecretOpt.GetID(), Optional: m.SecretOpt.GetOptional()})
+		case pb.MountType_SSH:
+			c.AddSSH(provenancetypes.SSH{ID: m.SSHOpt.GetID(), Optional: m.SSHOpt.GetOptional()})
+		}
+	}
+	for _, s := range e.Secretenv {
+		c.AddSecret(provenancetypes.Secret{ID: s.GetID(), Optional: s.GetOptional()})
+	}
+	if e.Network != pb.NetMode_NONE {
+		c.NetworkAccess = true
+	}
+}
+
+func (b *Build) captureSource(c *provenance.Capture, op *pb.Op, s *pb.SourceOp, id digest.Digest) {
+	scheme, rest, _ := strings.Cut(s.Identifier, "://")
+	pin, _ := b.Pin(id)
+	switch scheme {
+	case "local":
+		c.AddLocal(provenancetypes.LocalSource{Name: rest})
+	case "docker-image", "oci-layout":
+		_, d, _ := strings.Cut(rest, "@")
+		c.AddImage(provenancetypes.ImageSource{Ref: rest, Platform: platformOf(op), Digest: digest.Digest(d), Local: scheme == "oci-layout"})
+	case "http", "https":
+		c.AddHTTP(provenancetypes.HTTPSource{URL: s.Identifier, Digest: pin.Digest})
+	case "git":
+		url := s.Attrs[pb.AttrFullRemoteURL]
+		if url == "" {
+			url, _, _ = strings.Cut(rest, "#")
+		}
+		if _, ref, ok := strings.Cut(rest, "#"); ok {
+			ref, _, _ = strings.Cut(ref, ":")
+			url += "#" + ref
+		}
+		c.AddGit(provenancetypes.GitSource{URL: url, Commit: pin.Commit})
+	default:
+		c.IncompleteMaterials = true
+	}
+}
+
+func platformOf(op *pb.Op) *ocispec.Platform {
+	p := op.Platform
+	if p == nil {
+		return nil
+	}
+	return &ocispec.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion, OSFeatures: p.OSFeatures}
+}
+
+// scrub leaves out of the request what may be confidential, and reports whether that was something that matters
+// (scrubMinRequest).
+func scrub(r *provenancetypes.Parameters) (incomplete bool) {
+	args := map[string]string{}
+	for k, v := range r.Args {
+		if strings.HasPrefix(k, "build-arg:") || strings.HasPrefix(k, "label:") {
+			incomplete = true
+			continue
+		}
+		args[k] = v
+	}
+	if r.Args != nil {
+		r.Args = args
+	}
+	r.Secrets, r.SSH = nil, nil
+	return incomplete
+}
+
+// describe adds the operations, where in the Dockerfile they come from, and their layers.
+func (b *Build) describe(ctx context.Context, p *provenancetypes.ProvenancePredicateSLSA1, c *provenance.Capture) error {
+	steps, err := provenance.AddBuildConfig(ctx, p, c, definition{def: b.Definition}, false)
+	if err != nil {
+		return fmt.Errorf("provenance: %w", err)
+	}
+	layers := map[string][][]ocispec.Descriptor{}
+	for op, step := range steps {
+		for output, descs := range b.Layers(op) {
+			layers[fmt.Sprintf("step%d:%d", step, output)] = [][]ocispec.Descriptor{descs}
+		}
+	}
+	if len(layers) > 0 {
+		p.RunDetails.Metadata.BuildKitMetadata.Layers = layers
+	}
+	return nil
+}
+
+// definition is a result of which only the definition is asked for.
+type definition struct {
+	solver.ResultProxy
+	def *pb.Definition
+}
+
+func (d definition) Definition() *pb.Definition { return d.def }

@@ -1,0 +1,139 @@
+//go:build e2e
+
+package parity
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/micabuild/mica/test/compare"
+	"github.com/micabuild/mica/test/rig"
+)
+
+// TestProvenance compares what both builders attest of the same builds, but for what differs from run to run: times, the
+// names of a run and of operations, the digests of what was made, and who built.
+func TestProvenance(t *testing.T) {
+	mica := rig.NewMica(t)
+	mica.Run("load", "-i", peer.base)
+	for i, attrs := range []string{"mode=min", "mode=max", "mode=max,version=v0.2", "mode=max,builder-id=https://example.com/me,reproducible=true"} {
+		t.Run(attrs, func(t *testing.T) {
+			c := readCase(t, "testdata/attest/all.txtar", 1000+i)
+			c.ownBase = true
+			c.args = append(c.args, "--attest", "type=provenance,"+attrs)
+			c.opts = append(c.opts, "attest:provenance="+attrs)
+			want, got := c.statement(t, mica)
+			if want.Type != got.Type || want.PredicateType != got.PredicateType || len(want.Subject) != len(got.Subject) {
+				t.Errorf("a statement %s %s of %d, want %s %s of %d", got.Type, got.PredicateType, len(got.Subject),
+					want.Type, want.PredicateType, len(want.Subject))
+			}
+			if d := cmp.Diff(normal(want.Predicate), normal(got.Predicate)); d != "" {
+				t.Errorf("provenance differs (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+// scanner writes what an SBOM scanner writes (BuildKit, docs/attestations/sbom-protocol.md): how many files it was shown.
+const scanner = `FROM $REGISTRY/base:latest
+COPY --chmod=755 <<"EOF" /scan
+#!/bin/sh
+set -e
+name=$(basename "$BUILDKIT_SCAN_SOURCE")
+cat >"$BUILDKIT_SCAN_DESTINATION/$name.spdx.json" <<END
+{"_type": "https://in-toto.io/Statement/v0.1", "predicateType": "https://spdx.dev/Document",
+ "predicate": {"SPDXID": "SPDXRef-DOCUMENT", "name": "$name of $(find $BUILDKIT_SCAN_SOURCE -type f | wc -l) files"}}
+END
+EOF
+ENTRYPOINT ["/scan"]
+`
+
+// TestSBOM: a scanner is run over what was built, and what it says is attested.
+func TestSBOM(t *testing.T) {
+	mica := rig.NewMica(t)
+	name := peer.registry.Addr + "/scanner:1"
+	text := strings.ReplaceAll(scanner, "$REGISTRY", peer.registry.Addr)
+	if out := mica.Try(strings.NewReader(text), "build", "--push", "-t", name, "-"); out.Code != 0 {
+		t.Fatal(out.Stderr)
+	}
+	c := readCase(t, "testdata/attest/all.txtar", 1100)
+	c.ownBase = true
+	c.args = append(c.args, "--sbom", "generator="+name)
+	c.opts = append(c.opts, "attest:sbom=generator="+name)
+	want, got := c.statement(t, mica)
+	if want.PredicateType != got.PredicateType || len(want.Subject) != len(got.Subject) || want.Predicate["name"] != got.Predicate["name"] {
+		t.Errorf("%s of %v says %v, want %s of %v: %v", got.PredicateType, got.Subject, got.Predicate, want.PredicateType, want.Subject, want.Predicate)
+	}
+	if name, _ := got.Predicate["name"].(string); !strings.HasPrefix(name, "sbom of ") || strings.HasPrefix(name, "sbom of 0") {
+		t.Errorf("the scanner says %q", name)
+	}
+}
+
+// statement builds c with both.
+func (c *testCase) statement(t *testing.T, m *rig.Mica) (want, got compare.Statement) {
+	t.Helper()
+	wantTar, gotTar := filepath.Join(c.dir, "..", "want.tar"), filepath.Join(c.dir, "..", "got.tar")
+	if out := c.withBuildKit(t, "--output", c.output("name=example.com/app:1,dest="+wantTar)); out.Code != 0 {
+		t.Fatalf("buildkit: %s", out.Stderr)
+	}
+	c.attrs = append(c.attrs, "name=example.com/app:1")
+	if out := c.withMica(t, m, gotTar); out.Code != 0 {
+		t.Fatalf("mica: %s", out.Stderr)
+	}
+	var both [2]compare.Statement
+	for i, file := range []string{wantTar, gotTar} {
+		index, err := compare.ReadIndex(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(index.Statements) != 1 {
+			t.Fatalf("%s: %d statements", filepath.Base(file), len(index.Statements))
+		}
+		both[i] = index.Statements[0]
+	}
+	return both[0], both[1]
+}
+
+var (
+	anyDigest = regexp.MustCompile(`^(sha256:)?[0-9a-f]{64}$`)
+)
+
+// normal takes out of a document what no two builds have in common.
+func normal(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := map[string]any{}
+		for k, e := range v {
+			switch k {
+			case "startedOn", "finishedOn", "invocationId", "buildStartedOn", "buildFinishedOn", "buildInvocationID", "invocationID",
+				"root", // the request once more, where a client ran the front end: with mica there is no other
+				"compatibilityVersion", "dockerfileVersion", "digestMapping", "local.sharedkeyhint", "local.session", "size", "caps":
+				continue
+			}
+			if anyDigest.MatchString(k) {
+				k = "digest"
+			}
+			out[k] = normal(e)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, e := range v {
+			out[i] = normal(e)
+		}
+		return out
+	case string:
+		if anyDigest.MatchString(v) {
+			return "digest"
+		}
+		return v
+	case float64, bool, nil:
+		return v
+	}
+	data, _ := json.Marshal(v)
+	return string(data)
+}
