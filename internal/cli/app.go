@@ -15,6 +15,7 @@ import (
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/registry"
+	"github.com/micabuild/mica/internal/remote"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/userns"
@@ -114,7 +115,7 @@ func (a *App) sweep(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	for _, prefix := range []string{solver.StepLock, solver.MountLock} {
+	for _, prefix := range []string{solver.StepLock, solver.MountLock, solver.FetchLock, remote.GitLock} {
 		if err := a.Store.RemoveLocks(prefix); err != nil {
 			return 0, err
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
+	"github.com/micabuild/mica/internal/remote"
 	"github.com/micabuild/mica/internal/solver"
 )
 
@@ -137,6 +138,13 @@ func runBuilderPrune(ctx context.Context, app *App, f *builderPruneFlags) (err e
 		return err
 	}
 	removed = append(removed, mounts...)
+	if f.all && len(f.filters) == 0 && keep == 0 {
+		sources, err := remote.RemoveCaches(app.Store)
+		if err != nil {
+			return err
+		}
+		mounted += sources
+	}
 	freed, err := app.sweep(ctx)
 	if err != nil {
 		return err

@@ -19,11 +19,14 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
+// GitLock begins the name of the lock that is held while a bare repository is used; the name of its folder follows.
+const GitLock = "git-"
+
 // Fetch checks out the commit that was pinned. Of every remote a bare repository is kept in the store's cache/git, so that
 // the next commit is fetched alone.
 func (r *repository) Fetch(ctx context.Context, dir string) (err error) {
 	name := key(r.remote)
-	lock, err := r.f.Store.Lock(ctx, "git-"+name)
+	lock, err := r.f.Store.Lock(ctx, GitLock+name)
 	if err != nil {
 		return err
 	}

@@ -336,7 +336,7 @@ func (r *repository) run(ctx context.Context, cmd *exec.Cmd) error {
 		return err
 	case <-ctx.Done():
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		<-done
+		_ = <-done //nolint:staticcheck // only that it has ended matters
 		return context.Cause(ctx)
 	}
 }

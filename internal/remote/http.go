@@ -245,10 +245,9 @@ func (s *file) download(ctx context.Context) (err error) {
 	if s.temp, err = s.f.Store.TempDir("http"); err != nil {
 		return err
 	}
-	var resp *http.Response
 	for n := range tries {
 		var broken bool
-		resp, broken, err = s.get(ctx)
+		broken, err = s.get(ctx)
 		if err == nil || !broken || ctx.Err() != nil || n == tries-1 {
 			break
 		}
@@ -256,38 +255,38 @@ func (s *file) download(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.remember(resp)
+	s.remember()
 	return nil
 }
 
 // get asks once. broken is true where another try may help.
-func (s *file) get(ctx context.Context) (_ *http.Response, broken bool, err error) {
+func (s *file) get(ctx context.Context) (broken bool, err error) {
 	req, err := s.request(ctx, http.MethodGet)
 	if err != nil {
-		return nil, false, err
+		return false, err
 	}
 	resp, err := s.client().Do(req)
 	if err != nil {
-		return nil, true, err
+		return true, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode < 200 || resp.StatusCode >= 300 {
-		return nil, resp.StatusCode >= 500, fmt.Errorf("invalid response status %d", resp.StatusCode)
+		return resp.StatusCode >= 500, fmt.Errorf("invalid response status %d", resp.StatusCode)
 	}
 	out, err := os.OpenFile(s.content(), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return nil, false, err
+		return false, err
 	}
 	h := sha256.New()
 	_, err = io.Copy(io.MultiWriter(out, h), resp.Body)
 	if err := errors.Join(err, out.Close()); err != nil {
-		return nil, true, err
+		return true, err
 	}
 	s.got = &answer{
 		Digest: digest.NewDigest(digest.SHA256, h), Name: s.fileName(resp),
 		ETag: resp.Header.Get("ETag"), LastModified: resp.Header.Get("Last-Modified"),
 	}
-	return resp, false, nil
+	return false, nil
 }
 
 // fileName is what the file is called: as it was asked for, as the server says, else the end of the URL.
@@ -335,8 +334,8 @@ func (s *file) remembered() *answer {
 }
 
 // remember keeps the answer where it can be asked for again. It is an aid: what cannot be written is done without.
-func (s *file) remember(resp *http.Response) {
-	if resp.Header.Get("ETag") == "" {
+func (s *file) remember() {
+	if s.got.ETag == "" {
 		return
 	}
 	data, err := json.Marshal(s.got)

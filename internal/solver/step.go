@@ -123,12 +123,15 @@ func (s *Solver) Fetch(ctx context.Context, r *Result) error {
 	return nil
 }
 
+// FetchLock begins the name of the lock that is held while a layer comes from a cache of others; its DiffID follows.
+const FetchLock = "fetch-"
+
 // fetchLayer gets a layer from the first place that has it. Two operations that need it at once get it once.
 func (s *Solver) fetchLayer(ctx context.Context, l ChainLink) error {
 	if s.others == nil {
 		return nil // whoever opens the layer says what is wrong
 	}
-	lock, err := s.store.Lock(ctx, "fetch-"+l.DiffID.Encoded())
+	lock, err := s.store.Lock(ctx, FetchLock+l.DiffID.Encoded())
 	if err != nil {
 		return err
 	}
