@@ -24,7 +24,7 @@ func newRootCommand(app *App) *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.PersistentFlags().StringVar(&app.root, "root", "", "Folder of the store (default: $MICA_ROOT, /var/lib/mica, or ~/.local/share/mica)")
 	root.AddCommand(
-		newBuildCommand(app), newImagesCommand(app), newHistoryCommand(app), newInspectCommand(app), newTagCommand(app),
+		newBuildCommand(app), newBakeCommand(app), newImagesCommand(app), newHistoryCommand(app), newInspectCommand(app), newTagCommand(app),
 		newRmiCommand(app), newVersionCommand(app), newInfoCommand(app), newRunCommand(app),
 		newSaveCommand(app), newLoadCommand(app), newImportCommand(app), newExportCommand(app),
 		newPullCommand(app), newPushCommand(app), newLoginCommand(app), newLogoutCommand(app), newTagsCommand(app),

@@ -34,7 +34,7 @@ func TestBadDockerfiles(t *testing.T) {
 		{"missing secret", "FROM base\nRUN --mount=type=secret,id=x,required=true true\n", `^ERROR: .*Dockerfile:2.*secret x: not found: give it with --secret id=x`},
 		{"missing agent", "FROM base\nRUN --mount=type=ssh,required=true true\n", `^ERROR: .*Dockerfile:2.*no SSH key "default"`},
 		{"privileged step", "FROM base\nRUN --security=insecure true\n", `^ERROR: .*Dockerfile:2.*security.insecure is not allowed`},
-		{"http source", "FROM base\nADD https://127.0.0.1:1/x /x\n", `^ERROR: .*Dockerfile:2.*not supported`},
+		{"http source", "FROM base\nADD https://127.0.0.1:1/x /x\n", `^ERROR: .*Dockerfile:2.*failed to load cache key: https://127.0.0.1:1/x`},
 		{"other frontend", "# syntax=example.com/own/frontend:1\nFROM base\n", `^ERROR: .*example.com/own/frontend:1`},
 		{"binary", "\x00\x01\x02\xff\xfe", `^ERROR: .*`},
 		{"very long line", "FROM base\nRUN " + strings.Repeat("x", 3<<20), `^ERROR: .*`},
@@ -69,7 +69,8 @@ func TestBadContexts(t *testing.T) {
 	p.refuses(1, `^ERROR: .*"?/?etc/shadow"?.*not found|^ERROR: .*out.*not found`, nil, "build", escaping)
 	p.refuses(1, `^Error: .*neither a folder nor an archive`, nil, "build", filepath.Join(ok, "dir.tar"))
 	p.refuses(1, `Other.Dockerfile.*does not exist`, nil, "build", "-f", filepath.Join(ok, "Other.Dockerfile"), ok)
-	p.refuses(1, `^Error: .*remote contexts are not supported`, nil, "build", "https://example.com/x.git")
+	p.refuses(1, `^ERROR: .*failed to fetch remote http://127.0.0.1:1/x.git`, nil, "build", "http://127.0.0.1:1/x.git")
+	p.refuses(1, `^ERROR: .*http://127.0.0.1:1/x.tar`, nil, "build", "http://127.0.0.1:1/x.tar")
 	p.refuses(1, `requires exactly 1 argument|^Build an image`, nil, "build")
 	p.refuses(1, `is empty`, strings.NewReader(""), "build", "-")
 	p.refuses(1, `can't use stdin for both`, strings.NewReader(""), "build", "-f", "-", "-")

@@ -22,7 +22,7 @@ func TestProvenance(t *testing.T) {
 	mica.Run("load", "-i", peer.base)
 	for i, attrs := range []string{"mode=min", "mode=max", "mode=max,version=v0.2", "mode=max,builder-id=https://example.com/me,reproducible=true"} {
 		t.Run(attrs, func(t *testing.T) {
-			c := readCase(t, "testdata/attest/all.txtar", 1000+i)
+			c := readCase(t, "testdata/provenance.txtar", 1000+i)
 			c.ownBase = true
 			c.args = append(c.args, "--attest", "type=provenance,"+attrs)
 			c.opts = append(c.opts, "attest:provenance="+attrs)
@@ -60,7 +60,7 @@ func TestSBOM(t *testing.T) {
 	if out := mica.Try(strings.NewReader(text), "build", "--push", "-t", name, "-"); out.Code != 0 {
 		t.Fatal(out.Stderr)
 	}
-	c := readCase(t, "testdata/attest/all.txtar", 1100)
+	c := readCase(t, "testdata/provenance.txtar", 1100)
 	c.ownBase = true
 	c.args = append(c.args, "--sbom", "generator="+name)
 	c.opts = append(c.opts, "attest:sbom=generator="+name)

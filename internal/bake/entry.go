@@ -1,0 +1,213 @@
+package bake
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/tonistiigi/go-csvvalue"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
+)
+
+// Entry is a value that has a type and attributes: an output, a cache, an attestation. A file writes it as an object, or
+// as text: "type=local,dest=out".
+type Entry struct {
+	Type  string
+	Attrs map[string]string
+}
+
+// String is the entry as the command line has it.
+func (e Entry) String() string {
+	pairs := []string{"type=" + e.Type}
+	for _, k := range slices.Sorted(maps.Keys(e.Attrs)) {
+		pairs = append(pairs, k+"="+e.Attrs[k])
+	}
+	return joinCSV(pairs)
+}
+
+// joinCSV quotes where a field needs it, as flags are read.
+func joinCSV(fields []string) string {
+	var b strings.Builder
+	w := csv.NewWriter(&b)
+	_ = w.Write(fields)
+	w.Flush()
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+func (e Entry) equal(o Entry) bool { return e.Type == o.Type && maps.Equal(e.Attrs, o.Attrs) }
+
+func (e Entry) clone() Entry { return Entry{e.Type, maps.Clone(e.Attrs)} }
+
+// MarshalJSON writes the type among the attributes.
+func (e Entry) MarshalJSON() ([]byte, error) { return json.Marshal(e.strings()) }
+
+func (e Entry) strings() map[string]string {
+	m := map[string]string{"type": e.Type}
+	maps.Copy(m, e.Attrs)
+	return m
+}
+
+var entryType = cty.Map(cty.String)
+
+// cty is the entry as an expression of another target sees it.
+func (e Entry) cty() cty.Value {
+	m := map[string]cty.Value{}
+	for k, v := range e.strings() {
+		m[k] = cty.StringVal(v)
+	}
+	return cty.MapVal(m)
+}
+
+func entriesToCty(list []Entry) cty.Value {
+	if len(list) == 0 {
+		return cty.ListValEmpty(entryType)
+	}
+	var out []cty.Value
+	for _, e := range list {
+		out = append(out, e.cty())
+	}
+	return cty.ListVal(out)
+}
+
+// parseEntries reads a list, whose elements are text or objects; both end in finish.
+func parseEntries(in cty.Value, p cty.Path, parse func(string) ([]Entry, error), finish func(*Entry) error) ([]Entry, error) {
+	out := []Entry{}
+	err := eachValue(in, p, cty.List(entryType), func(v cty.Value) error {
+		if v.Type() == cty.String {
+			got, err := parse(v.AsString())
+			if err != nil {
+				return p.NewError(err)
+			}
+			out = append(out, got...)
+			return nil
+		}
+		e, err := entryFromObject(v)
+		if err == nil {
+			err = finish(&e)
+		}
+		if err != nil {
+			return p.NewError(err)
+		}
+		out = append(out, e)
+		return nil
+	})
+	return out, err
+}
+
+// eachValue visits the elements of a list, but for those that are empty.
+func eachValue(in cty.Value, p cty.Path, want cty.Type, visit func(cty.Value) error) error {
+	if got := in.Type(); !got.IsTupleType() && !got.IsListType() {
+		return p.NewErrorf("%s", convert.MismatchMessage(got, want))
+	}
+	if in.IsNull() || !in.IsKnown() {
+		return nil
+	}
+	for it := in.ElementIterator(); it.Next(); {
+		_, v := it.Element()
+		if v.IsNull() || !v.IsKnown() || v.Type() == cty.String && v.AsString() == "" {
+			continue
+		}
+		if err := visit(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func entryFromObject(v cty.Value) (Entry, error) {
+	e := Entry{Attrs: map[string]string{}}
+	conv, err := convert.Convert(v, entryType)
+	if err != nil {
+		return e, err
+	}
+	if !conv.IsKnown() {
+		return e, nil
+	}
+	for k, v := range conv.AsValueMap() {
+		switch {
+		case v.IsNull() || !v.IsKnown():
+		case k == "type":
+			e.Type = v.AsString()
+		default:
+			e.Attrs[k] = v.AsString()
+		}
+	}
+	return e, nil
+}
+
+// splitEntry reads "type=…,key=value,…"; name gives the form that keys have.
+func splitEntry(text string, name func(string) string) (Entry, error) {
+	e := Entry{Attrs: map[string]string{}}
+	fields, err := csvvalue.Fields(text, nil)
+	if err != nil {
+		return e, err
+	}
+	for _, f := range fields {
+		key, value, ok := strings.Cut(f, "=")
+		if !ok {
+			return e, fmt.Errorf("invalid value %s", f)
+		}
+		if key = name(key); key == "type" {
+			e.Type = value
+		} else {
+			e.Attrs[key] = value
+		}
+	}
+	return e, nil
+}
+
+// dropEqual leaves one of equal entries, in the order that buildx leaves them in.
+func dropEqual(s []Entry) []Entry {
+	if len(s) == 0 {
+		return nil
+	}
+	s = slices.Clone(s)
+	for i := len(s) - 2; i >= 0; i-- {
+		for j := i + 1; j < len(s); j++ {
+			if s[i].equal(s[j]) {
+				s[j] = s[len(s)-1]
+				s = s[:len(s)-1]
+				break
+			}
+		}
+	}
+	return s
+}
+
+// parseAll reads each text that is not empty.
+func parseAll[T any](texts []string, parse func(string) ([]T, error)) ([]T, error) {
+	out := make([]T, 0, len(texts))
+	for _, s := range texts {
+		if s == "" {
+			continue
+		}
+		got, err := parse(s)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, got...)
+	}
+	return out, nil
+}
+
+// replaceByKey keeps one entry of each key: the last, at the place of the first.
+func replaceByKey[T any](list []T, key func(T) string) []T {
+	if len(list) == 0 {
+		return nil
+	}
+	var out []T
+	at := map[string]int{}
+	for _, v := range list {
+		if i, ok := at[key(v)]; ok {
+			out[i] = v
+			continue
+		}
+		at[key(v)] = len(out)
+		out = append(out, v)
+	}
+	return out
+}

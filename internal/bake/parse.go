@@ -1,0 +1,193 @@
+package bake
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/docker/buildx/bake/hclparser"
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclparse"
+)
+
+// Variable is one that files define, with the value that it has.
+type Variable = hclparser.Variable
+
+// Parse reads files into one configuration: compose files first, then the others, each laid over those before it.
+func Parse(files []File, o Options) (c *Config, vars []*Variable, err error) {
+	// The evaluator is not ours: what it does not expect in a file must not end mica.
+	defer func() {
+		if r := recover(); r != nil {
+			c, vars, err = nil, nil, fmt.Errorf("bake file: the evaluator failed: %s", oneLine(fmt.Sprint(r)))
+		}
+	}()
+	compose, others, err := sortFiles(files, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	c = &Config{}
+	if len(compose) > 0 {
+		if c, err = parseCompose(compose, o); err != nil {
+			return nil, nil, fmt.Errorf("failed to parse compose file: %w", err)
+		}
+		if o.FileRelative {
+			c.setFileDirs(compose)
+		}
+	}
+	if len(others) > 0 {
+		if vars, err = c.evaluate(others, o); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := c.unknown(); err != nil {
+		return nil, nil, err
+	}
+	c.Groups, c.Targets = dropGroups(c.Groups), mergeTargets(c.Targets)
+	if o.FileRelative {
+		c.rebase()
+	}
+	return c, vars, nil
+}
+
+// sortFiles tells compose files from HCL and JSON: by their names or, of those without, by what parses.
+func sortFiles(files []File, o Options) (compose []File, others []*hcl.File, err error) {
+	for _, f := range files {
+		isCompose, composeErr := checkCompose(f, o)
+		if isCompose {
+			if composeErr != nil {
+				return nil, nil, fmt.Errorf("%s: %w", f.Name, composeErr)
+			}
+			compose = append(compose, f)
+			continue
+		}
+		parsed, err := parseHCL(f)
+		if err != nil && composeErr != nil {
+			return nil, nil, fmt.Errorf("failed to parse %s: parsing yaml: %s, parsing hcl: %w", f.Name, oneLine(composeErr.Error()), err)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		others = append(others, parsed)
+	}
+	return compose, others, nil
+}
+
+func parseHCL(f File) (*hcl.File, error) {
+	p := hclparse.NewParser()
+	switch {
+	case strings.HasSuffix(f.Name, ".json"):
+		parsed, diags := p.ParseJSON(f.Data, f.Name)
+		return parsed, hclError(diags)
+	case strings.HasSuffix(f.Name, ".hcl"):
+		parsed, diags := p.ParseHCL(f.Data, f.Name)
+		return parsed, hclError(diags)
+	}
+	parsed, diags := p.ParseHCL(f.Data, f.Name+".hcl")
+	if !diags.HasErrors() {
+		return parsed, nil
+	}
+	if parsed, other := p.ParseJSON(f.Data, f.Name+".json"); !other.HasErrors() {
+		return parsed, nil
+	}
+	return nil, hclError(diags)
+}
+
+// hclError is the first error of a list, in one line: "docker-bake.hcl:3,5-9: what; why".
+func hclError(diags hcl.Diagnostics) error {
+	for _, d := range diags {
+		if d.Severity != hcl.DiagError {
+			continue
+		}
+		text := oneLine(d.Summary)
+		if d.Detail != "" {
+			text += "; " + oneLine(d.Detail)
+		}
+		if d.Subject != nil {
+			text = d.Subject.String() + ": " + text
+		}
+		return errors.New(text)
+	}
+	return nil
+}
+
+// oneLine is a message without what a terminal would not show as text.
+func oneLine(s string) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case !unicode.IsPrint(r):
+			return '\uFFFD'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\uFFFD"))
+	return strings.Join(strings.Fields(s), " ")
+}
+
+var targetName = regexp.MustCompile(`^[a-zA-Z0-9_-]+$`)
+
+func checkName(name string) error {
+	if !targetName.MatchString(name) {
+		return fmt.Errorf("only %q are allowed", "[a-zA-Z0-9_-]+")
+	}
+	return nil
+}
+
+// evaluate adds what HCL and JSON files say.
+func (c *Config) evaluate(files []*hcl.File, o Options) ([]*Variable, error) {
+	meta, diags := hclparser.Parse(hclparser.MergeFiles(files), hclparser.Opt{
+		LookupVar: func(name string) (string, bool) {
+			if v, ok := o.Vars[name]; ok {
+				return v, true
+			}
+			return lookup(o.Env, name)
+		},
+		Vars:          o.Defaults,
+		ValidateLabel: checkName,
+	}, c)
+	if err := hclError(diags); err != nil {
+		return nil, err
+	}
+	// A block with a matrix gives a group of its own name.
+	for _, renamed := range meta.Renamed {
+		for _, name := range slices.Sorted(maps.Keys(renamed)) {
+			cells := unique(renamed[name])
+			if len(cells) != 1 || cells[0] != name {
+				c.Groups = append(c.Groups, &Group{Name: name, Targets: cells})
+			}
+		}
+	}
+	return meta.AllVariables, nil
+}
+
+// unknown is the first key that is none of a target or group. The evaluator overlooks them.
+func (c *Config) unknown() error {
+	for _, t := range c.Targets {
+		if t.unknown != nil {
+			return t.unknown
+		}
+	}
+	for _, g := range c.Groups {
+		if g.unknown != nil {
+			return g.unknown
+		}
+	}
+	return nil
+}
+
+// unknownKey names an attribute of a block that the type has no field for.
+func unknownKey(block *hcl.Block, of reflect.Type) error {
+	schema := &hcl.BodySchema{Attributes: []hcl.AttributeSchema{{Name: "name"}, {Name: "matrix"}}}
+	for i := range of.NumField() {
+		if name, kind, _ := strings.Cut(of.Field(i).Tag.Get("hcl"), ","); name != "" && kind != "label" {
+			schema.Attributes = append(schema.Attributes, hcl.AttributeSchema{Name: name})
+		}
+	}
+	_, diags := block.Body.Content(schema)
+	return hclError(diags)
+}

@@ -1,0 +1,179 @@
+package bake
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+)
+
+func (c *Config) group(name string) *Group {
+	for _, g := range c.Groups {
+		if g.Name == name {
+			return g
+		}
+	}
+	return nil
+}
+
+func (c *Config) target(name string) *Target {
+	for _, t := range c.Targets {
+		if t.Name == name {
+			return t
+		}
+	}
+	return nil
+}
+
+// match lists the groups and targets whose names a pattern fits.
+func (c *Config) match(pattern string) []string {
+	var names []string
+	for _, g := range c.Groups {
+		names = append(names, g.Name)
+	}
+	for _, t := range c.Targets {
+		names = append(names, t.Name)
+	}
+	return slices.DeleteFunc(names, func(name string) bool {
+		ok, err := path.Match(pattern, name)
+		return !ok || err != nil
+	})
+}
+
+// members are the targets that a name stands for, and the groups on the way to them. A group that names itself means the
+// target of that name.
+func (c *Config) members(name string) (targets, groups []string) {
+	type members struct{ targets, groups []string }
+	seen := map[string]*members{}
+	var visit func(string) *members
+	visit = func(name string) *members {
+		if m, ok := seen[name]; ok {
+			return m
+		}
+		g := c.group(name)
+		if g == nil {
+			return &members{targets: []string{name}}
+		}
+		seen[name] = &members{}
+		m := &members{groups: []string{name}}
+		for _, t := range g.Targets {
+			inner := visit(t)
+			if len(inner.targets) == 0 {
+				inner = &members{targets: []string{t}}
+			}
+			m.targets = append(m.targets, inner.targets...)
+			m.groups = append(m.groups, inner.groups...)
+		}
+		seen[name] = m
+		return m
+	}
+	m := visit(name)
+	return unique(m.targets), unique(m.groups)
+}
+
+// resolver makes whole targets of what files and overrides say.
+type resolver struct {
+	config    *Config
+	overrides map[string][]override
+	targets   map[string]*Target
+	granted   Grants // what overrides name
+}
+
+// target resolves one: what it inherits, itself, the overrides.
+func (r *resolver) target(name string) (*Target, error) {
+	t, err := r.inherited(name, nil)
+	if err != nil {
+		return nil, err
+	}
+	t.Name = name
+	t.Inherits = nil
+	if t.Context == nil {
+		t.Context = ref(t.base.fallback())
+	}
+	t.Context = ref(cleanContext(*t.Context))
+	if t.Dockerfile == nil || *t.Dockerfile == "" {
+		t.Dockerfile = ref("Dockerfile")
+	}
+	return t, nil
+}
+
+// cleanContext is the context in its shortest form.
+func cleanContext(context string) string {
+	if !IsPath(context) {
+		return context
+	}
+	return path.Clean(strings.TrimPrefix(context, "cwd://"))
+}
+
+func (r *resolver) inherited(name string, path []string) (*Target, error) {
+	own := r.config.target(name)
+	if own == nil {
+		return nil, fmt.Errorf("failed to find target %s", name)
+	}
+	path = append(slices.Clone(path), name)
+	t := &Target{}
+	for _, parent := range own.Inherits {
+		if slices.Contains(path, parent) {
+			return nil, fmt.Errorf("target %s inherits from itself: %s", parent, strings.Join(append(path, parent), " → "))
+		}
+		p, err := r.inherited(parent, path)
+		if err != nil {
+			return nil, err
+		}
+		t.Merge(p)
+	}
+	t.Merge(own)
+	for _, o := range r.overrides[name] {
+		if err := t.override(o, &r.granted); err != nil {
+			return nil, err
+		}
+	}
+	t.normalize()
+	return t, nil
+}
+
+// link adds the targets that a target's contexts come from, and checks that none needs itself.
+func (r *resolver) link(name string, path []string) error {
+	t, path := r.targets[name], append(slices.Clone(path), name)
+	links := t.Links()
+	for _, key := range slices.Sorted(maps.Keys(links)) {
+		other := links[key]
+		if other == name {
+			return fmt.Errorf("target %s cannot link to itself", other)
+		}
+		if slices.Contains(path, other) {
+			return fmt.Errorf("infinite loop from %s to %s", name, other)
+		}
+		if r.targets[other] == nil {
+			linked, err := r.target(other)
+			if err != nil {
+				return err
+			}
+			linked.Outputs, linked.linked = Outputs{{Type: "cacheonly", Attrs: map[string]string{}}}, true
+			r.targets[other] = linked
+		}
+		if err := r.link(other, path); err != nil {
+			return err
+		}
+		if err := t.use(name, r.targets[other], other); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// use checks a link, and takes the entitlements that come with it.
+func (t *Target) use(name string, other *Target, otherName string) error {
+	t.Entitlements = unique(append(t.Entitlements, other.Entitlements...))
+	if len(t.Platforms) < 2 || len(other.Platforms) < 2 {
+		return nil
+	}
+	for _, p := range t.Platforms {
+		if !slices.Contains(other.Platforms, p) {
+			return fmt.Errorf("target %s can't be used by %s because its platforms %v are not a subset of %v",
+				otherName, name, t.Platforms, other.Platforms)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,197 @@
+package bake
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/tonistiigi/go-csvvalue"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
+)
+
+// Secrets are those that the steps of a target may read.
+type Secrets []Secret
+
+// Secret is a file or a variable of the host.
+type Secret struct {
+	ID  string `json:"id,omitempty"`
+	Src string `json:"src,omitempty"`
+	Env string `json:"env,omitempty"`
+}
+
+// String is the secret as the command line has it.
+func (s Secret) String() string {
+	pairs := []string{"id=" + s.ID}
+	if s.Src != "" {
+		pairs = append(pairs, "src="+s.Src)
+	}
+	if s.Env != "" {
+		pairs = append(pairs, "env="+s.Env)
+	}
+	return joinCSV(pairs)
+}
+
+// parseSecret reads "id=name,src=file", "id=name,env=VARIABLE".
+func parseSecret(text string) ([]Secret, error) {
+	fields, err := csvvalue.Fields(text, nil)
+	if err != nil {
+		return nil, fmt.Errorf("failed to parse csv secret: %w", err)
+	}
+	var s Secret
+	kind := ""
+	for _, f := range fields {
+		key, value, ok := strings.Cut(f, "=")
+		if !ok {
+			return nil, fmt.Errorf("invalid field '%s' must be a key=value pair", f)
+		}
+		switch key = strings.ToLower(key); key {
+		case "type":
+			if value != "file" && value != "env" {
+				return nil, fmt.Errorf("unsupported secret type %q", value)
+			}
+			kind = value
+		case "id":
+			s.ID = value
+		case "source", "src":
+			s.Src = value
+		case "env":
+			s.Env = value
+		default:
+			return nil, fmt.Errorf("unexpected key '%s' in '%s'", key, f)
+		}
+	}
+	if kind == "env" && s.Env == "" {
+		s.Env, s.Src = s.Src, ""
+	}
+	return []Secret{s}, nil
+}
+
+func (s Secrets) normal() Secrets {
+	return replaceByKey(s, func(s Secret) string { return s.ID })
+}
+
+var secretType = cty.ObjectWithOptionalAttrs(
+	map[string]cty.Type{"id": cty.String, "src": cty.String, "env": cty.String}, []string{"id", "src", "env"})
+
+// FromCtyValue is told what a file has (hclparser.FromCtyValueConverter).
+func (s *Secrets) FromCtyValue(in cty.Value, p cty.Path) error {
+	*s = Secrets{}
+	return eachValue(in, p, cty.List(secretType), func(v cty.Value) error {
+		if v.Type() == cty.String {
+			got, err := parseSecret(v.AsString())
+			if err != nil {
+				return p.NewError(err)
+			}
+			*s = append(*s, got...)
+			return nil
+		}
+		conv, err := convert.Convert(v, secretType)
+		if err != nil {
+			return err
+		}
+		*s = append(*s, Secret{ID: text(conv, "id"), Src: text(conv, "src"), Env: text(conv, "env")})
+		return nil
+	})
+}
+
+// text is an attribute of an object that is a string, "" where there is none.
+func text(object cty.Value, name string) string {
+	v := object.GetAttr(name)
+	if v.IsNull() || !v.IsKnown() {
+		return ""
+	}
+	return v.AsString()
+}
+
+// ToCtyValue is what other targets see (hclparser.ToCtyValueConverter).
+func (s Secrets) ToCtyValue() cty.Value {
+	if len(s) == 0 {
+		return cty.ListValEmpty(secretType)
+	}
+	var out []cty.Value
+	for _, one := range s {
+		out = append(out, cty.ObjectVal(map[string]cty.Value{
+			"id": cty.StringVal(one.ID), "src": cty.StringVal(one.Src), "env": cty.StringVal(one.Env),
+		}))
+	}
+	return cty.ListVal(out)
+}
+
+// SSHKeys are the agents, and keys, that the steps of a target may use.
+type SSHKeys []SSH
+
+// SSH is an agent, made of keys where it has paths.
+type SSH struct {
+	ID    string   `json:"id,omitempty"`
+	Paths []string `json:"paths,omitempty"`
+}
+
+// String is the agent as the command line has it.
+func (s SSH) String() string {
+	if len(s.Paths) == 0 {
+		return s.ID
+	}
+	return s.ID + "=" + strings.Join(s.Paths, ",")
+}
+
+func parseSSH(text string) ([]SSH, error) {
+	id, paths, ok := strings.Cut(text, "=")
+	s := SSH{ID: id}
+	if ok {
+		s.Paths = strings.Split(paths, ",")
+	}
+	return []SSH{s}, nil
+}
+
+func (s SSHKeys) normal() SSHKeys {
+	return replaceByKey(s, func(s SSH) string { return s.ID })
+}
+
+var sshType = cty.ObjectWithOptionalAttrs(
+	map[string]cty.Type{"id": cty.String, "paths": cty.List(cty.String)}, []string{"id", "paths"})
+
+// FromCtyValue is told what a file has (hclparser.FromCtyValueConverter).
+func (s *SSHKeys) FromCtyValue(in cty.Value, p cty.Path) error {
+	*s = SSHKeys{}
+	return eachValue(in, p, cty.List(sshType), func(v cty.Value) error {
+		if v.Type() == cty.String {
+			got, err := parseSSH(v.AsString())
+			*s = append(*s, got...)
+			return err
+		}
+		conv, err := convert.Convert(v, sshType)
+		if err != nil {
+			return err
+		}
+		key := SSH{ID: text(conv, "id")}
+		if paths := conv.GetAttr("paths"); !paths.IsNull() && paths.IsKnown() {
+			for _, p := range paths.AsValueSlice() {
+				if !p.IsNull() && p.IsKnown() {
+					key.Paths = append(key.Paths, p.AsString())
+				}
+			}
+		}
+		*s = append(*s, key)
+		return nil
+	})
+}
+
+// ToCtyValue is what other targets see (hclparser.ToCtyValueConverter).
+func (s SSHKeys) ToCtyValue() cty.Value {
+	if len(s) == 0 {
+		return cty.ListValEmpty(sshType)
+	}
+	var out []cty.Value
+	for _, one := range s {
+		paths := cty.ListValEmpty(cty.String)
+		if len(one.Paths) > 0 {
+			var list []cty.Value
+			for _, p := range one.Paths {
+				list = append(list, cty.StringVal(p))
+			}
+			paths = cty.ListVal(list)
+		}
+		out = append(out, cty.ObjectVal(map[string]cty.Value{"id": cty.StringVal(one.ID), "paths": paths}))
+	}
+	return cty.ListVal(out)
+}

@@ -1,0 +1,250 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/platforms"
+	"github.com/docker/buildx/util/urlutil"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/micabuild/mica/internal/bake"
+)
+
+// bakeFlags are the flags of `docker buildx bake` as they were typed.
+type bakeFlags struct {
+	files, set, vars, allow                                                   []string
+	call, list, metadataFile, progress, runtime, sbom, provenance             string
+	print, load, push, noCache, pull, check, hostCerts, setNoCache, setUpdate bool
+}
+
+func newBakeCommand(app *App) *cobra.Command {
+	var f bakeFlags
+	cmd := &cobra.Command{
+		Use:     "bake [OPTIONS] [TARGET...]",
+		Short:   "Build from a file",
+		Aliases: []string{"f"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.setNoCache, f.setUpdate = cmd.Flags().Changed("no-cache"), cmd.Flags().Changed("pull")
+			return runBake(cmd.Context(), app, &f, args)
+		},
+	}
+	f.add(cmd.Flags())
+	return cmd
+}
+
+func (f *bakeFlags) add(fl *pflag.FlagSet) {
+	fl.StringArrayVarP(&f.files, "file", "f", nil, "Build definition file")
+	fl.StringArrayVar(&f.set, "set", nil, `Override target value (e.g., "targetpattern.key=value")`)
+	fl.StringArrayVar(&f.vars, "var", nil, `Set a variable value (e.g., "name=value")`)
+	fl.StringArrayVar(&f.allow, "allow", nil, "Allow build to access specified resources")
+	fl.StringVar(&f.call, "call", "build", `Set method for evaluating build ("check", "outline", "targets")`)
+	fl.StringVar(&f.list, "list", "", "List targets or variables")
+	fl.StringVar(&f.metadataFile, "metadata-file", "", "Write build result metadata to a file")
+	fl.StringVar(&f.progress, "progress", cmp.Or(os.Getenv("BUILDKIT_PROGRESS"), "auto"), "Set type of progress output (auto, plain, tty, quiet, rawjson)")
+	fl.StringVar(&f.runtime, "runtime", "", "OCI runtime that runs the steps (default: runc, else crun)")
+	fl.StringVar(&f.sbom, "sbom", "", `Shorthand for "--set=*.attest=type=sbom"`)
+	fl.StringVar(&f.provenance, "provenance", "", `Shorthand for "--set=*.attest=type=provenance"`)
+	fl.BoolVar(&f.print, "print", false, "Print the options without building")
+	fl.BoolVar(&f.load, "load", false, `Shorthand for "--set=*.output=type=docker". Conditional.`)
+	fl.BoolVar(&f.push, "push", false, `Shorthand for "--set=*.output=type=registry". Conditional.`)
+	fl.BoolVar(&f.noCache, "no-cache", false, "Do not use cache when building the image")
+	fl.BoolVar(&f.pull, "pull", false, "Always attempt to pull all referenced images")
+	fl.BoolVar(&f.check, "check", false, `Shorthand for "--call=check"`)
+	fl.BoolVar(&f.hostCerts, "host-certs", false, "Let RUN instructions trust the host's certificate authorities")
+}
+
+func runBake(ctx context.Context, app *App, f *bakeFlags, targets []string) error {
+	if len(targets) > 0 && urlutil.IsRemoteURL(targets[0]) {
+		return fmt.Errorf("bake files of %s: remote bake files are not supported", targets[0])
+	}
+	if f.print && f.list != "" {
+		return errors.New("--print and --list are mutually exclusive")
+	}
+	building := !f.print && f.list == ""
+	if building {
+		// Before stdin is read: an ordinary user's mica starts anew in a namespace.
+		if err := app.Open(ctx); err != nil {
+			return err
+		}
+	}
+	o, err := f.options(targets)
+	if err != nil {
+		return err
+	}
+	files, err := f.read(ctx, app)
+	if err != nil {
+		return err
+	}
+	if f.list != "" {
+		return printBakeList(app, f.list, files, *o)
+	}
+	def, err := bake.Read(files, *o)
+	if err != nil {
+		return err
+	}
+	addEpoch(def)
+	builds, err := f.targets(def)
+	if err != nil {
+		return err
+	}
+	if f.print {
+		return printIndented(app, def)
+	}
+	for _, name := range slices.Sorted(maps.Keys(def.Targets)) {
+		if err := refuse(def.Targets[name]); err != nil {
+			return fmt.Errorf("target %s: %w", name, err)
+		}
+	}
+	if err := f.allowed(def); err != nil {
+		return err
+	}
+	return f.build(ctx, app, def, builds)
+}
+
+// read reads the files that are named by flags, by BUILDX_BAKE_FILE, or by convention.
+func (f *bakeFlags) read(ctx context.Context, app *App) ([]bake.File, error) {
+	names := f.files
+	if list, ok := os.LookupEnv("BUILDX_BAKE_FILE"); ok && len(names) == 0 {
+		separator := cmp.Or(os.Getenv("BUILDX_BAKE_PATH_SEPARATOR"), string(os.PathListSeparator))
+		for name := range strings.SplitSeq(list, separator) {
+			if name = strings.TrimSpace(name); name != "" {
+				names = append(names, name)
+			}
+		}
+	}
+	var local []string
+	for _, name := range names {
+		local = append(local, strings.TrimPrefix(name, "cwd://"))
+	}
+	return bake.ReadFiles(local, app.input(ctx))
+}
+
+// options are what the flags and the environment say about reading files.
+func (f *bakeFlags) options(targets []string) (*bake.Options, error) {
+	o := &bake.Options{
+		Targets: targets,
+		Vars:    map[string]string{},
+		Defaults: map[string]string{
+			"BAKE_CMD_CONTEXT":    "cwd://",
+			"BAKE_LOCAL_PLATFORM": platforms.Format(platforms.DefaultSpec()),
+		},
+	}
+	for _, v := range f.vars {
+		name, value, ok := strings.Cut(v, "=")
+		if !ok || name == "" {
+			return nil, fmt.Errorf("invalid variable %q, expected key=value", v)
+		}
+		o.Vars[name] = value
+	}
+	if blind, _ := strconv.ParseBool(os.Getenv("BUILDX_BAKE_DISABLE_VARS_ENV_LOOKUP")); !blind {
+		o.Env, o.Environ = os.LookupEnv, os.Environ()
+	}
+	var err error
+	if o.FileRelative, err = boolVariable("BUILDX_BAKE_FILE_RELATIVE_PATHS", false); err != nil {
+		return nil, err
+	}
+	o.Overrides, err = f.overrides()
+	return o, err
+}
+
+func boolVariable(name string, unset bool) (bool, error) {
+	v := strings.TrimSpace(os.Getenv(name))
+	if v == "" {
+		return unset, nil
+	}
+	b, err := strconv.ParseBool(v)
+	if err != nil {
+		return false, fmt.Errorf("failed to parse %s value %q: use true or false", name, v)
+	}
+	return b, nil
+}
+
+// overrides are those of --set, and of the flags that stand for some.
+func (f *bakeFlags) overrides() ([]string, error) {
+	all := append([]string{}, f.set...)
+	call, err := f.parseCall()
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range []struct {
+		on   bool
+		text string
+	}{
+		{f.push, "*.push=true"},
+		{f.load, "*.load=true"},
+		{call.name != "", "*.call=" + call.name},
+		{f.setNoCache, "*.no-cache=" + strconv.FormatBool(f.noCache)},
+		{f.setUpdate, "*.pull=" + strconv.FormatBool(f.pull)},
+		{f.sbom != "", "*.attest=" + bake.CanonicalAttest("sbom", f.sbom)},
+		{f.provenance != "", "*.attest=" + bake.CanonicalAttest("provenance", f.provenance)},
+	} {
+		if o.on {
+			all = append(all, o.text)
+		}
+	}
+	return all, nil
+}
+
+// parseCall reads --call, as that of a build.
+func (f *bakeFlags) parseCall() (*buildCall, error) {
+	return (&buildFlags{call: cmp.Or(f.call, "build"), check: f.check}).parseCall()
+}
+
+// addEpoch gives every target the environment's SOURCE_DATE_EPOCH, as buildx does.
+func addEpoch(def *bake.Definition) {
+	const name = "SOURCE_DATE_EPOCH"
+	epoch := os.Getenv(name)
+	if epoch == "" {
+		return
+	}
+	for _, t := range def.Targets {
+		if _, ok := t.Args[name]; ok {
+			continue
+		}
+		if t.Args == nil {
+			t.Args = map[string]*string{}
+		}
+		t.Args[name] = &epoch
+	}
+}
+
+// allowed checks that --allow grants what the targets ask for.
+func (f *bakeFlags) allowed(def *bake.Definition) error {
+	granted, err := bake.ParseGrants(f.allow)
+	if err != nil {
+		return err
+	}
+	granted.Add(def.Granted)
+	granted.AllowFolder(".")
+	check, err := boolVariable("BUILDX_BAKE_ENTITLEMENTS_FS", true)
+	if err != nil {
+		return err
+	}
+	if !check {
+		granted.AllowAllFiles()
+	}
+	missing, err := granted.Missing(def.Targets)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	return fmt.Errorf("additional privileges requested: pass --allow=%s to grant them", strings.Join(missing, " --allow="))
+}
+
+func printIndented(app *App, v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(app.Stdout, string(data))
+	return nil
+}

@@ -1,0 +1,177 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/micabuild/mica/internal/bake"
+	"github.com/micabuild/mica/internal/build"
+	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/solver"
+)
+
+// baking is several targets that are built at once.
+type baking struct {
+	app     *App
+	targets map[string]*bakeTarget
+	builder *build.Builder
+	display *progressDisplay
+	links   *bakeLinks
+	done    map[string]chan struct{} // closed when a target is built
+	results map[string]*build.Result // of those whose channels are closed
+}
+
+// build builds the targets: each when those it links to are built, otherwise all at the same time.
+func (f *bakeFlags) build(ctx context.Context, app *App, def *bake.Definition, targets map[string]*bakeTarget) (err error) {
+	// Nothing that one target leaves for another is to be swept away in between.
+	use, err := app.Store.Use(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, use.Unlock()) }()
+	links, err := newBakeLinks(app, targets)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, links.remove(context.WithoutCancel(ctx))) }()
+	host, err := sandbox.NewHost(app.Store, f.runtime)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, host.Close()) }()
+	display, err := startDisplay(ctx, app, f.progress)
+	if err != nil {
+		return err
+	}
+	b := &baking{
+		app: app, targets: targets, display: display, links: links,
+		builder: &build.Builder{Store: app.Store, Layers: app.Layers, Images: app.Images, Host: host, Registry: app.registry()},
+		done:    map[string]chan struct{}{}, results: map[string]*build.Result{},
+	}
+	err = b.all(ctx)
+	display.finish()
+	app.printNotes()
+	if err != nil {
+		return buildError(app, err)
+	}
+	if err := f.writeMetadata(b.results, targets); err != nil {
+		return err
+	}
+	if anyCall(targets) {
+		return f.printAnswers(app, def, b)
+	}
+	display.printWarnings()
+	return nil
+}
+
+// targets maps what was read to builds. All mistakes are found before anything is built.
+func (f *bakeFlags) targets(def *bake.Definition) (map[string]*bakeTarget, error) {
+	targets, stdout := map[string]*bakeTarget{}, ""
+	for _, name := range slices.Sorted(maps.Keys(def.Targets)) {
+		t, err := f.target(name, def.Targets[name])
+		if err != nil {
+			return nil, err
+		}
+		if def.Targets[name].Outputs.Stdout() {
+			if stdout != "" {
+				return nil, fmt.Errorf("targets %s and %s cannot both be written to stdout: give one of them a dest", stdout, name)
+			}
+			stdout = name
+		}
+		targets[name] = t
+	}
+	for _, name := range slices.Sorted(maps.Keys(targets)) {
+		if err := targets[name].checkLinks(targets); err != nil {
+			return nil, err
+		}
+	}
+	return targets, nil
+}
+
+// checkLinks sees to links where targets are not built, but asked something: a question needs no filesystem.
+func (b *bakeTarget) checkLinks(targets map[string]*bakeTarget) error {
+	for _, name := range slices.Sorted(maps.Keys(b.links)) {
+		switch other := b.links[name]; {
+		case b.calls():
+			b.flags.contexts = append(b.flags.contexts, name+"=docker-image://scratch")
+			delete(b.links, name)
+		case targets[other].calls():
+			return fmt.Errorf("target %s needs the result of %s, which has call=%s and none", b.name, other, targets[other].flags.call)
+		}
+	}
+	return nil
+}
+
+func (b *baking) all(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for name := range b.targets {
+		b.done[name] = make(chan struct{})
+	}
+	results := make(chan func(), len(b.targets))
+	for _, t := range b.targets {
+		group.Go(func() error {
+			for _, other := range t.links {
+				select {
+				case <-b.done[other]:
+				case <-ctx.Done():
+					return context.Cause(ctx)
+				}
+			}
+			res, err := b.one(ctx, t)
+			if err != nil {
+				return fmt.Errorf("target %s: %w", t.name, err)
+			}
+			results <- func() { b.results[t.name] = res }
+			close(b.done[t.name])
+			return nil
+		})
+	}
+	err := group.Wait()
+	close(results)
+	for keep := range results {
+		keep()
+	}
+	return err
+}
+
+// one builds a target whose links are built.
+func (b *baking) one(ctx context.Context, t *bakeTarget) (_ *build.Result, err error) {
+	o, err := t.flags.options(b.app)
+	if err != nil {
+		return nil, err
+	}
+	source, cleanup, err := openContext(ctx, b.app, t.context, t.flags.file)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, cleanup()) }()
+	o.Context = *source
+	if t.inline != nil {
+		o.Context.Inline, o.Context.Dockerfile = t.inline, ""
+	}
+	for name, other := range t.links {
+		o.Contexts[name] = b.links.context(other)
+	}
+	if t.hidden {
+		o.Tags, o.Exports = nil, []build.Export{{Type: build.ExportImage, Unnamed: true}}
+	}
+	o.Events = b.events(t.name)
+	res, err := b.builder.Build(ctx, *o)
+	if err != nil || o.Call != "" {
+		return res, err
+	}
+	return res, b.links.add(t, res)
+}
+
+// events shows the progress of a target under its name, if there are several.
+func (b *baking) events(name string) solver.Events {
+	if len(b.targets) == 1 {
+		return b.display.events
+	}
+	return func(st *solver.Status) { b.display.events(named(name, st)) }
+}

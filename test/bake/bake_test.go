@@ -1,0 +1,148 @@
+//go:build e2e
+
+// Package bake builds the targets of bake files, as `docker buildx bake` does. It needs root, for the base image.
+package bake
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/micabuild/mica/test/rig"
+)
+
+// project is a folder with files, and a mica that has the base image.
+func project(t *testing.T, files map[string]string) (*rig.Mica, func(args ...string) rig.Output) {
+	t.Helper()
+	m, dir := rig.NewMica(t), rig.TempDir(t)
+	rig.ImportBusybox(t, m, "base")
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return m, func(args ...string) rig.Output {
+		cmd := m.Command(append([]string{"bake"}, args...)...)
+		cmd.Dir = dir
+		return rig.Run(t, cmd)
+	}
+}
+
+const hcl = `
+variable "TAG" { default = "v1" }
+group "default" { targets = ["app", "tool"] }
+target "common" {
+  labels = { made = "here" }
+}
+target "base" {
+  inherits = ["common"]
+  dockerfile-inline = "FROM base\nRUN echo base >/b"
+}
+target "app" {
+  inherits = ["common"]
+  contexts = { b = "target:base", data = "data" }
+  dockerfile-inline = "FROM b\nARG X\nCOPY --from=data f /f\nRUN --mount=type=secret,id=s cat /run/secrets/s | wc -c >/n; echo $X >/x"
+  args = { X = upper("hi") }
+  secret = ["id=s,src=secret"]
+  tags = ["app:${TAG}"]
+}
+target "tool" {
+  name = "tool-${v}"
+  matrix = { v = ["1", "2"] }
+  dockerfile-inline = "FROM base\nRUN echo ${v} >/v"
+  tags = ["tool:${v}"]
+}
+`
+
+func TestTargets(t *testing.T) {
+	m, bake := project(t, map[string]string{"docker-bake.hcl": hcl, "data/f": "data\n", "secret": "12345"})
+	if out := bake("--metadata-file", filepath.Join(m.Root, "..", "meta.json")); out.Code != 0 {
+		t.Fatal(out.Stderr)
+	}
+	if got := m.Run("run", "--rm", "app:v1", "cat", "/x", "/b", "/f", "/n"); got != "HI\nbase\ndata\n5\n" {
+		t.Errorf("app holds %q", got)
+	}
+	for _, v := range []string{"1", "2"} {
+		if got := m.Run("run", "--rm", "tool:"+v, "cat", "/v"); got != v+"\n" {
+			t.Errorf("tool:%s holds %q", v, got)
+		}
+	}
+	if got := m.Run("inspect", "-f", "{{.Config.Labels.made}}", "app:v1"); got != "here\n" {
+		t.Errorf("the label that is inherited is %q", got)
+	}
+	data, err := os.ReadFile(filepath.Join(m.Root, "..", "meta.json"))
+	var meta map[string]map[string]any
+	if err == nil {
+		err = json.Unmarshal(data, &meta)
+	}
+	if err != nil || meta["app"]["containerimage.digest"] == nil {
+		t.Errorf("metadata %s: %v", data, err)
+	}
+	// Nothing but what the command line changes is another build.
+	if out := bake("--set", "app.args.X=set", "--set", "app.tags=other", "app"); out.Code != 0 {
+		t.Fatal(out.Stderr)
+	}
+	if got := m.Run("run", "--rm", "other", "cat", "/x"); got != "set\n" {
+		t.Errorf("set by the command line, it holds %q", got)
+	}
+}
+
+func TestPrint(t *testing.T) {
+	_, bake := project(t, map[string]string{"docker-bake.hcl": hcl})
+	out := bake("--print", "--var", "TAG=v2", "app")
+	var got struct {
+		Target map[string]struct {
+			Args map[string]string
+			Tags []string
+		}
+	}
+	if err := json.Unmarshal([]byte(out.Stdout), &got); err != nil || got.Target["app"].Args["X"] != "HI" || got.Target["app"].Tags[0] != "app:v2" {
+		t.Errorf("%v: %s%s", err, out.Stdout, out.Stderr)
+	}
+	if out := bake("--list", "targets"); !strings.HasPrefix(out.Stdout, "TARGET") || !strings.Contains(out.Stdout, "tool-2") {
+		t.Errorf("%s%s", out.Stdout, out.Stderr)
+	}
+}
+
+func TestCompose(t *testing.T) {
+	m, bake := project(t, map[string]string{
+		"compose.yaml":   "services:\n  web:\n    image: web:1\n    build:\n      context: web\n      args: {X: composed}\n",
+		"web/Dockerfile": "FROM base\nARG X\nRUN echo $X >/x\n",
+	})
+	if out := bake(); out.Code != 0 {
+		t.Fatal(out.Stderr)
+	}
+	if got := m.Run("run", "--rm", "web:1", "cat", "/x"); got != "composed\n" {
+		t.Errorf("it holds %q", got)
+	}
+}
+
+func TestBadInput(t *testing.T) {
+	for name, c := range map[string]struct {
+		file, text string
+		args       []string
+		want       string
+	}{
+		"broken":         {"docker-bake.hcl", `target "a" {`, nil, ""},
+		"unknown target": {"docker-bake.hcl", hcl, []string{"nothing"}, "nothing"},
+		"cycle":          {"docker-bake.hcl", `target "a" { inherits = ["b"] }` + "\n" + `target "b" { inherits = ["a"] }`, []string{"a"}, ""},
+		"function":       {"docker-bake.hcl", `target "default" { tags = [shout("x")] }`, nil, "shout"},
+		"missing file":   {"x", "", []string{"-f", "nothing.hcl"}, "nothing.hcl"},
+		"no file":        {"x", "", nil, ""},
+		"bad JSON":       {"docker-bake.json", `{"target": [}`, nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, bake := project(t, map[string]string{c.file: c.text})
+			out := bake(c.args...)
+			if out.Code != 1 || !strings.Contains(out.Stderr, c.want) || strings.Contains(out.Stderr, "goroutine") {
+				t.Errorf("exit code %d: %s", out.Code, out.Stderr)
+			}
+		})
+	}
+}
