@@ -47,12 +47,20 @@ func TestManifest(t *testing.T) {
 	if err != nil || len(subjects) != 1 || subjects[0].Name != "pkg:docker/app@1?platform=linux%2Famd64" {
 		t.Fatalf("%v %v", subjects, err)
 	}
-	m, err := NewManifest(image, []*Attestation{{PredicateType: "t", Predicate: json.RawMessage(`{}`)}}, subjects)
+	m, err := NewManifest(image, []*Attestation{{PredicateType: "t", Predicate: json.RawMessage(`{}`)}}, subjects, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got ocispec.Manifest
 	if err := json.Unmarshal(m.Blobs[len(m.Blobs)-1], &got); err != nil || len(got.Layers) != 1 || got.Layers[0].Annotations[predicateNote] != "t" {
+		t.Errorf("%+v %v", got, err)
+	}
+	artifact, err := NewManifest(image, nil, nil, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got = ocispec.Manifest{}
+	if err := json.Unmarshal(artifact.Blobs[len(artifact.Blobs)-1], &got); err != nil || got.Subject.Digest != image.Digest || got.ArtifactType != artifactType {
 		t.Errorf("%+v %v", got, err)
 	}
 	if m.Descriptor.Annotations["vnd.docker.reference.digest"] != image.Digest.String() || m.Descriptor.Platform.OS != "unknown" {

@@ -45,7 +45,7 @@ func (x *exporter) assemble(ctx context.Context, f Form) error {
 		d.Platform, d.Annotations = &p.platform, notes.descriptor(p.platform)
 		list = append(list, d)
 		if attested {
-			d, ok, err := x.writeAttestations(ctx, p, img)
+			d, ok, err := x.writeAttestations(ctx, p, img, f.Artifact)
 			if err != nil {
 				return err
 			}

@@ -134,7 +134,7 @@ func (b *bases) resolved(platform ocispec.Platform) []provenancetypes.ImageSourc
 }
 
 // writeAttestations writes what is said of an image beside it, and returns the descriptor for the index.
-func (x *exporter) writeAttestations(ctx context.Context, p *built, img *image.Image) (ocispec.Descriptor, bool, error) {
+func (x *exporter) writeAttestations(ctx context.Context, p *built, img *image.Image, artifact bool) (ocispec.Descriptor, bool, error) {
 	none := ocispec.Descriptor{}
 	list, err := x.out.testimony.of(ctx, p, img)
 	if err != nil || len(list) == 0 {
@@ -144,7 +144,7 @@ func (x *exporter) writeAttestations(ctx context.Context, p *built, img *image.I
 	if err != nil {
 		return none, false, err
 	}
-	m, err := attest.NewManifest(img.Target, list, subjects)
+	m, err := attest.NewManifest(img.Target, list, subjects, artifact)
 	if err != nil {
 		return none, false, err
 	}

@@ -121,6 +121,9 @@ func (b *Builder) cacheRepository(ctx context.Context, c *Cache) (*registry.Cach
 	if err != nil {
 		return nil, err
 	}
+	if c.flag("registry.insecure", false) {
+		b.Registry.AllowInsecure(name)
+	}
 	o := registry.PushOptions{Force: c.flag("force-compression", false)}
 	o.Compression, o.Level = c.compression()
 	return b.Registry.OpenCache(ctx, b.local(), name, o)

@@ -43,8 +43,14 @@ type Export struct {
 	Push bool
 	// Unnamed leaves the store's names as they are, and pushes by digest where it pushes.
 	Unnamed bool
-	// Upload says how; for Push.
-	Upload registry.PushOptions
+	// Upload says how; for Push. Insecure lets the registry be one without TLS.
+	Upload   registry.PushOptions
+	Insecure bool
+	// Canonical names the image by its digest, too; Dangling is a repository that names an image without a name so.
+	Canonical bool
+	Dangling  string
+	// StatementPrefix begins the names of the files with attestations, for local and tar.
+	StatementPrefix string
 	// Form is how the image is written.
 	Form Form
 }
@@ -61,6 +67,8 @@ type Form struct {
 	ForceCompression bool // of layers that are compressed otherwise, too
 	// Epoch is what no time of the image is later than, in seconds since 1970; "" for SOURCE_DATE_EPOCH of the build.
 	Epoch string
+	// Artifact writes attestations as artifacts whose subject is the image (image-spec, manifest.md, "subject").
+	Artifact bool
 	// RewriteTimestamp clamps the files of the layers that were built, too.
 	RewriteTimestamp bool
 }
@@ -138,7 +146,7 @@ func (x *exporter) run(ctx context.Context, e Export) error {
 		}
 		return x.archive(e, func(w io.Writer) error { return x.b.archives().Save(ctx, w, items) })
 	case ExportTar:
-		v, err := x.files(ctx, e.Split)
+		v, err := x.files(ctx, e)
 		if err != nil {
 			return err
 		}
@@ -162,7 +170,7 @@ func compareBool(a, b bool) int {
 // folders writes the root filesystems to a folder, each to one of its own where there are several.
 func (x *exporter) folders(ctx context.Context, e Export) error {
 	for _, p := range x.out.platforms {
-		v, err := x.view(ctx, p)
+		v, err := x.view(ctx, p, e)
 		if err != nil {
 			return err
 		}
@@ -178,22 +186,22 @@ func (x *exporter) folders(ctx context.Context, e Export) error {
 }
 
 // view is the files of a platform, and what is said of them.
-func (x *exporter) view(ctx context.Context, p *built) (view.View, error) {
+func (x *exporter) view(ctx context.Context, p *built, e Export) (view.View, error) {
 	v, err := x.solver.View(ctx, p.result)
 	if err != nil {
 		return nil, err
 	}
-	return x.sayBeside(ctx, p, v, "")
+	return x.sayBeside(ctx, p, v, e.StatementPrefix)
 }
 
 // files is the root filesystem, or a folder with those of several platforms.
-func (x *exporter) files(ctx context.Context, split bool) (view.View, error) {
-	if !x.out.several && !split {
-		return x.view(ctx, x.out.platforms[0])
+func (x *exporter) files(ctx context.Context, e Export) (view.View, error) {
+	if !x.out.several && !e.Split {
+		return x.view(ctx, x.out.platforms[0], e)
 	}
 	all := view.NewOverlay(view.Empty())
 	for _, p := range x.out.platforms {
-		v, err := x.view(ctx, p)
+		v, err := x.view(ctx, p, e)
 		if err != nil {
 			return nil, err
 		}
@@ -231,10 +239,31 @@ func (x *exporter) keep(ctx context.Context, e Export) error {
 			}
 		}
 	}
-	if !e.Push {
-		return nil
+	if err := x.nameByDigest(ctx, e); err != nil || !e.Push {
+		return err
 	}
 	return x.push(ctx, e)
+}
+
+// nameByDigest gives the image names that end in its digest, where they are asked for.
+func (x *exporter) nameByDigest(ctx context.Context, e Export) error {
+	var repositories []string
+	if e.Canonical && !e.Unnamed {
+		repositories = x.names
+	}
+	if e.Dangling != "" && len(x.names) == 0 {
+		repositories = append(repositories, e.Dangling)
+	}
+	for _, r := range repositories {
+		named, err := reference.ParseNormalizedNamed(r)
+		if err != nil {
+			return fmt.Errorf("invalid name %q: %w", r, err)
+		}
+		if _, err := x.b.Images.Keep(ctx, x.root, named.Name()+"@"+x.root.Digest.String()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // push sends the image under each of its names.
@@ -247,6 +276,9 @@ func (x *exporter) push(ctx context.Context, e Export) error {
 		named, err := reference.ParseNormalizedNamed(name)
 		if err != nil {
 			return err
+		}
+		if e.Insecure {
+			x.b.Registry.AllowInsecure(named)
 		}
 		if e.Unnamed {
 			named = reference.TrimNamed(named)

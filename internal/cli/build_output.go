@@ -76,6 +76,7 @@ func newExport(app *App, attrs map[string]string) (*build.Export, error) {
 		return e, a.err()
 	case build.ExportTar, build.ExportLocal:
 		e.Split = a.flag("platform-split", false)
+		e.StatementPrefix = a.text("attestation-prefix")
 	default:
 		return nil, fmt.Errorf("unknown output type %q: use image, registry, oci, docker, tar or local", kind)
 	}
@@ -131,6 +132,10 @@ func (a *outputAttributes) image(e *build.Export) {
 	}
 	f := &e.Form
 	f.DockerTypes = !a.flag("oci-mediatypes", true)
+	f.Artifact = a.flag("oci-artifact", false)
+	// Attestations are always there where they are asked for, and a layer keeps the type that it came with.
+	a.flag("force-inline", false)
+	a.flag("prefer-nondist-layers", false)
 	f.RewriteTimestamp = a.flag("rewrite-timestamp", false)
 	f.Epoch = a.text("source-date-epoch")
 	f.ForceCompression = a.flag("force-compression", false)
@@ -164,6 +169,8 @@ func (a *outputAttributes) push(e *build.Export) {
 	// Images are unpacked when a process needs their files, and always stored: there is no other place for them.
 	a.flag("unpack", false)
 	a.flag("store", true)
+	e.Canonical, e.Dangling = a.flag("name-canonical", false), a.text("dangling-name-prefix")
+	e.Insecure = a.flag("registry.insecure", false)
 	if a.flag("push-by-digest", false) {
 		e.Push, e.Unnamed = true, true
 	}

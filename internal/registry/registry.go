@@ -31,6 +31,8 @@ type Client struct {
 	docker *configfile.ConfigFile
 	auth   *auth.Client
 	conns  *transports
+	// trusted are hosts that the user lets be insecure.
+	trusted sync.Map
 
 	mu    sync.Mutex
 	plain map[string]bool // hosts that were asked whether they speak TLS
@@ -104,8 +106,15 @@ func home(name reference.Named) (reference.Named, error) {
 	return list[len(list)-1].name, nil
 }
 
+// AllowInsecure lets the client speak to a name's registry without TLS, or with a certificate of anybody's, as
+// `insecure = true` in registries.conf does. It comes before the first use of that registry.
+func (c *Client) AllowInsecure(name reference.Named) { c.trusted.Store(reference.Domain(name), true) }
+
 // insecure reports whether registries.conf lets a host be spoken to without TLS, or with a certificate of anybody's.
 func (c *Client) insecure(host string) bool {
+	if _, ok := c.trusted.Load(host); ok {
+		return true
+	}
 	r, err := sysregistriesv2.FindRegistry(&types.SystemContext{}, host)
 	if err == nil && r != nil && r.Insecure && hostOf(r.Location) == host {
 		return true
