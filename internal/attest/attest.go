@@ -6,14 +6,16 @@ package attest
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
+	"io"
+	"path"
+	"strings"
 
 	slsa02 "github.com/in-toto/in-toto-golang/in_toto/slsa_provenance/v0.2"
 	slsa1 "github.com/in-toto/in-toto-golang/in_toto/slsa_provenance/v1"
 	"github.com/moby/buildkit/util/purl"
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/view"
@@ -28,6 +30,10 @@ const (
 const (
 	statementType = "https://in-toto.io/Statement/v1"
 	payloadType   = "application/vnd.in-toto+json"
+	predicateNote = "in-toto.io/predicate-type"
+
+	// maxStatement bounds what a scanner writes, in bytes, as BuildKit does.
+	maxStatement = 40 << 20
 )
 
 // Attestation is one thing that is said of an image.
@@ -38,8 +44,6 @@ type Attestation struct {
 	Predicate     json.RawMessage
 	// Subjects are what it speaks of; none means the image.
 	Subjects []Subject
-	// InlineOnly is an attestation that images have, and folders, archives and layouts do not.
-	InlineOnly bool
 }
 
 // Subject is what a statement speaks of (in-toto, Statement v1).
@@ -64,42 +68,7 @@ func Subjects(names []string, platform ocispec.Platform, manifest digest.Digest)
 		if err != nil {
 			return nil, err
 		}
-		subjects = append(subjects, subject(u, manifest))
-	}
-	return subjects, nil
-}
-
-func subject(name string, d digest.Digest) Subject {
-	return Subject{name, map[string]string{d.Algorithm().String(): d.Encoded()}}
-}
-
-// FileSubjects are the files of a filesystem: what is said of an output that is no image (BuildKit, exporter/local/fs.go).
-func FileSubjects(ctx context.Context, v view.View) ([]Subject, error) {
-	subjects := []Subject{}
-	var walk func(dir string) error
-	walk = func(dir string) error {
-		entries, err := v.ReadDir(ctx, dir)
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			switch e.Type {
-			case view.TypeDir:
-				if err := walk(e.Path); err != nil {
-					return err
-				}
-			case view.TypeRegular:
-				d, err := v.Digest(ctx, e.Path)
-				if err != nil {
-					return err
-				}
-				subjects = append(subjects, subject(e.Path, d))
-			}
-		}
-		return nil
-	}
-	if err := walk("."); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("write attestation: %w", err)
+		subjects = append(subjects, Subject{u, map[string]string{manifest.Algorithm().String(): manifest.Encoded()}})
 	}
 	return subjects, nil
 }
@@ -110,8 +79,108 @@ func (a *Attestation) Statement(subjects []Subject) ([]byte, error) {
 	if len(s.Subject) == 0 {
 		s.Subject = subjects
 	}
-	if s.Subject == nil {
-		s.Subject = []Subject{} // in-toto wants the list, though it be empty
-	}
 	return json.Marshal(s)
+}
+
+// ReadBundle reads the statements that a scanner has left in a folder of a filesystem, all of one type.
+func ReadBundle(ctx context.Context, v view.View, dir, predicateType string) ([]*Attestation, error) {
+	at, err := view.Resolve(ctx, v, path.Join("/", dir), true)
+	if err != nil {
+		return nil, err
+	}
+	files, err := v.ReadDir(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	var list []*Attestation
+	for _, f := range files {
+		a, err := readStatement(ctx, v, f)
+		if err != nil {
+			return nil, fmt.Errorf("attestation %s: %w", path.Base(f.Path), err)
+		}
+		if predicateType != "" && a.PredicateType != predicateType {
+			return nil, fmt.Errorf("attestation %s is of type %s, not %s", path.Base(f.Path), a.PredicateType, predicateType)
+		}
+		if strings.HasPrefix(a.PredicateType, "https://slsa.dev/provenance/") {
+			return nil, fmt.Errorf("attestation %s: a scanner cannot make provenance", path.Base(f.Path))
+		}
+		list = append(list, a)
+	}
+	return list, nil
+}
+
+func readStatement(ctx context.Context, v view.View, f *view.Entry) (*Attestation, error) {
+	if f.Type != view.TypeRegular {
+		return nil, fmt.Errorf("not a regular file")
+	}
+	if f.Size > maxStatement {
+		return nil, fmt.Errorf("it has %d bytes, more than the %d that it may have", f.Size, maxStatement)
+	}
+	r, err := v.Open(ctx, f.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = r.Close() }()
+	data, err := io.ReadAll(io.LimitReader(r, maxStatement))
+	if err != nil {
+		return nil, err
+	}
+	var s statement
+	if err := json.Unmarshal(data, &s); err != nil {
+		return nil, err
+	}
+	return &Attestation{Name: path.Base(f.Path), PredicateType: s.PredicateType, Predicate: s.Predicate, Subjects: s.Subject}, nil
+}
+
+// Manifest is the manifest that holds an image's attestations, its config, and the statements.
+type Manifest struct {
+	Descriptor ocispec.Descriptor // for the index
+	Blobs      [][]byte           // all that it is made of, itself included
+}
+
+// artifactType is that of a manifest of attestations which is an artifact.
+const artifactType = "application/vnd.docker.attestation.manifest.v1+json"
+
+// NewManifest makes the manifest of statements about an image: in the form of an image, which every registry takes, or as
+// an artifact whose subject the image is.
+func NewManifest(image ocispec.Descriptor, list []*Attestation, subjects []Subject, artifact bool) (*Manifest, error) {
+	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
+	config := ocispec.Image{Platform: ocispec.Platform{Architecture: "unknown", OS: "unknown"}}
+	config.RootFS.Type = "layers"
+	out := &Manifest{}
+	for _, a := range list {
+		data, err := a.Statement(subjects)
+		if err != nil {
+			return nil, fmt.Errorf("write attestation: %w", err)
+		}
+		d := out.add(payloadType, data)
+		d.Annotations = map[string]string{predicateNote: a.PredicateType}
+		m.Layers = append(m.Layers, d)
+		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, d.Digest)
+	}
+	raw, err := json.Marshal(config)
+	if err != nil {
+		return nil, fmt.Errorf("write attestation: %w", err)
+	}
+	if artifact {
+		m.ArtifactType, m.Subject = artifactType, &ocispec.Descriptor{MediaType: image.MediaType, Digest: image.Digest, Size: image.Size}
+		m.Config = ocispec.DescriptorEmptyJSON
+		out.add(m.Config.MediaType, m.Config.Data)
+	} else {
+		m.Config = out.add(ocispec.MediaTypeImageConfig, raw)
+	}
+	if raw, err = json.Marshal(m); err != nil {
+		return nil, fmt.Errorf("write attestation: %w", err)
+	}
+	out.Descriptor = out.add(m.MediaType, raw)
+	out.Descriptor.Platform = &ocispec.Platform{Architecture: "unknown", OS: "unknown"}
+	out.Descriptor.Annotations = map[string]string{
+		"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": image.Digest.String(),
+	}
+	return out, nil
+}
+
+func (m *Manifest) add(mediaType string, data []byte) ocispec.Descriptor {
+	m.Blobs = append(m.Blobs, data)
+	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,44 +30,95 @@ const (
 	mountID   = "id"
 )
 
-// cacheMount is RUN --mount=type=cache: a folder that outlives builds, in the store's mounts/. Its name is a hash of the
-// cache's ID and of what it began as. Who shares it holds a shared lock; "locked" waits for an exclusive one; "private"
-// takes the first folder that nobody has.
-func (s *Solver) cacheMount(ctx context.Context, m *pb.Mount, in *Result) (mount sandbox.Mount, lock *store.Lock, err error) {
+// caches are the cache mounts of one step, RUN --mount=type=cache: folders that outlive builds, in the store's mounts/. A
+// folder's name is a hash of the cache's ID and of what it began as. Who shares it holds a shared lock; "locked" waits for an
+// exclusive one; "private" takes the first folder that nobody has.
+type caches struct {
+	names map[string]string // of the folders, by those that were asked for
+	locks []*store.Lock
+}
+
+// lockCaches takes the caches of a step, in one order for all steps, so that no two wait for each other. A cache that is
+// mounted twice is taken once, in the strictest way.
+func (s *Solver) lockCaches(ctx context.Context, o *execOp) (_ *caches, err error) {
+	wanted := map[string]pb.CacheSharingOpt{}
+	for _, m := range o.op.Mounts {
+		if m.MountType != pb.MountType_CACHE {
+			continue
+		}
+		name, err := s.cacheName(ctx, m, o.input(m))
+		if err != nil {
+			return nil, fmt.Errorf("cache mount %s: %w", m.Dest, err)
+		}
+		wanted[name] = max(wanted[name], m.CacheOpt.Sharing) // shared, private, locked
+	}
+	c := &caches{names: map[string]string{}}
+	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+		var lock *store.Lock
+		got := name
+		switch sharing := wanted[name]; sharing {
+		case pb.CacheSharingOpt_SHARED:
+			lock, err = s.store.RLock(ctx, MountLock+name)
+		case pb.CacheSharingOpt_LOCKED:
+			lock, err = s.store.Lock(ctx, MountLock+name)
+		case pb.CacheSharingOpt_PRIVATE:
+			got, lock, err = s.privateMount(name)
+		default:
+			err = fmt.Errorf("sharing mode %s is not supported", sharing)
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("cache mount: %w", err), c.unlock())
+		}
+		c.names[name], c.locks = got, append(c.locks, lock)
+	}
+	return c, nil
+}
+
+func (c *caches) unlock() error {
+	var errs []error
+	for _, l := range c.locks {
+		errs = append(errs, l.Unlock())
+	}
+	return errors.Join(errs...)
+}
+
+// cacheName is a hash of what makes a cache another one.
+func (s *Solver) cacheName(ctx context.Context, m *pb.Mount, in *Result) (string, error) {
 	h := sha256.New()
 	fmt.Fprintf(h, "%d:%s", len(m.CacheOpt.ID), m.CacheOpt.ID)
 	if in != nil {
-		if in, err = s.asLayers(ctx, in, "/"); err != nil {
-			return mount, nil, err
+		in, err := s.asLayers(ctx, in, "/")
+		if err != nil {
+			return "", err
 		}
 		for _, id := range in.DiffIDs() {
 			fmt.Fprintf(h, "\n%s", id)
 		}
 	}
-	name := fmt.Sprintf("%x", h.Sum(nil))
-	switch m.CacheOpt.Sharing {
-	case pb.CacheSharingOpt_SHARED:
-		lock, err = s.store.RLock(ctx, MountLock+name)
-	case pb.CacheSharingOpt_LOCKED:
-		lock, err = s.store.Lock(ctx, MountLock+name)
-	case pb.CacheSharingOpt_PRIVATE:
-		name, lock, err = s.privateMount(name)
-	default:
-		err = fmt.Errorf("sharing mode %s is not supported", m.CacheOpt.Sharing)
-	}
+	return fmt.Sprintf("%x", h.Sum(nil)), nil
+}
+
+// cacheMount is one mount of a cache that the step has.
+func (s *Solver) cacheMount(ctx context.Context, c *caches, m *pb.Mount, in *Result) (mount sandbox.Mount, err error) {
+	name, err := s.cacheName(ctx, m, in)
 	if err != nil {
-		return mount, nil, err
+		return mount, err
 	}
-	dir := s.store.Path(mountsDir, name)
+	if in != nil {
+		if in, err = s.asLayers(ctx, in, "/"); err != nil {
+			return mount, err
+		}
+	}
+	dir := s.store.Path(mountsDir, c.names[name])
 	if err := s.makeCacheMount(ctx, dir, m.CacheOpt.ID, in); err != nil {
-		return mount, nil, errors.Join(err, lock.Unlock())
+		return mount, err
 	}
 	// The time of use orders what a prune removes first; losing one costs nothing.
 	now := time.Now()
 	_ = os.Chtimes(dir, now, now)
 	return sandbox.Mount{
 		Type: sandbox.MountBind, Target: m.Dest, Source: filepath.Join(dir, mountData), Selector: m.Selector, ReadOnly: m.Readonly,
-	}, lock, nil
+	}, nil
 }
 
 // privateMount finds a folder that no other process has at the moment.

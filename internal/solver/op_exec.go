@@ -15,7 +15,6 @@ import (
 
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/sandbox"
-	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/union"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -116,20 +115,19 @@ func (o *execOp) run(ctx context.Context) (_ []*Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var locks []*store.Lock
-	defer func() {
-		for _, l := range locks {
-			err = errors.Join(err, l.Unlock())
-		}
-	}()
+	caches, err := o.s.lockCaches(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, caches.unlock()) }()
 	uppers := make([]string, len(o.op.Mounts))
 	for i, m := range o.op.Mounts {
 		if m.MountType == pb.MountType_CACHE {
-			mount, lock, err := o.s.cacheMount(ctx, m, o.input(m))
+			mount, err := o.s.cacheMount(ctx, caches, m, o.input(m))
 			if err != nil {
 				return nil, fmt.Errorf("cache mount %s: %w", m.Dest, err)
 			}
-			p.Mounts, locks = append(p.Mounts, mount), append(locks, lock)
+			p.Mounts = append(p.Mounts, mount)
 			continue
 		}
 		if m.MountType != pb.MountType_BIND {

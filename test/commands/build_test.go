@@ -83,6 +83,27 @@ func TestCacheMountsOfConcurrentBuilds(t *testing.T) {
 	}
 }
 
+// TestCachesInAnyOrder: steps that lock the same caches the other way round, or one twice, do not wait for ever.
+func TestCachesInAnyOrder(t *testing.T) {
+	m := rig.NewMica(t)
+	rig.ImportBusybox(t, m, "base")
+	one, two := "--mount=type=cache,id=one,target=/a,sharing=locked ", "--mount=type=cache,id=two,target=/b,sharing=locked "
+	dir := folder(t, map[string]string{
+		"Dockerfile": "FROM base AS x\nARG N\nRUN " + one + two + "usleep 100000\nFROM base AS y\nARG N\nRUN " + two + one + "usleep 100000\n" +
+			"FROM base\nRUN --mount=type=cache,id=one,target=/a,sharing=locked --mount=type=cache,id=one,target=/c,sharing=shared echo x >/a/x && cat /c/x\n" +
+			"COPY --from=x /etc/passwd /1\nCOPY --from=y /etc/passwd /2\n",
+	})
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			if out := m.Try(nil, "build", "-q", "--build-arg", "N="+string(rune('a'+i)), dir); out.Code != 0 {
+				t.Error(out.Stderr)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // TestOneDigestOnTwoMachines: stores that know nothing of each other make the same image of the same inputs, whenever.
 func TestOneDigestOnTwoMachines(t *testing.T) {
 	base := rig.NewMica(t)
