@@ -5,7 +5,8 @@ GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
 PREFIX  ?= /usr/local
 # The end-to-end tests start servers and mount filesystems: one package at a time.
 E2E     := go test -tags e2e -count=1 -p 1 -timeout 30m
-FUZZTIME ?= 5s
+# A number of runs: where go ends a fuzz by time it may fail on its own deadline.
+FUZZTIME ?= 20000x
 
 .PHONY: all demo test bench install setup fmt format vet lint unit fuzz e2e parity portable size peers tools clean
 
