@@ -246,13 +246,11 @@ func (w *changeWalk) emit(c *change, name string, hidden bool) (keep bool, err e
 	e.Path, e.Hardlink = name, ""
 	e.Opaque = c.opaque && below != nil && below.IsDir()
 	ch := Change{Entry: e}
-	if e.Type == TypeRegular {
-		if first, ok := w.first[c.file]; ok {
-			e.Hardlink = first
-		} else {
-			w.first[c.file] = name
-			ch.Source, ch.SourcePath = c.file.source, c.file.sourcePath
-		}
+	if first, ok := w.first[c.file]; ok {
+		e.Hardlink = first
+	} else {
+		w.first[c.file] = name
+		ch.Source, ch.SourcePath = c.file.source, c.file.sourcePath
 	}
 	w.list = append(w.list, ch)
 	return true, nil

@@ -178,7 +178,7 @@ func TestOverlayLeavesItsBaseAlone(t *testing.T) {
 	if err != nil || e.Path != "etc/passwd" {
 		t.Fatal(e, err)
 	}
-	if _, err := o.share(t.Context(), "etc/passwd"); err != nil {
+	if _, err := o.claim(t.Context(), "etc/passwd"); err != nil {
 		t.Fatal(err)
 	}
 	put(o, folder("etc/conf").mode(0o700))

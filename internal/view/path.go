@@ -61,6 +61,15 @@ func Resolve(ctx context.Context, v View, name string, last bool) (string, error
 
 // resolveBelow is Resolve with a directory of the view, itself resolved, as the root.
 func resolveBelow(ctx context.Context, v View, root, name string, last bool) (string, error) {
+	return resolve(ctx, v, root, name, last, false)
+}
+
+// resolveExisting is resolveBelow for what must be there, as it must for the kernel.
+func resolveExisting(ctx context.Context, v View, root, name string, last bool) (string, error) {
+	return resolve(ctx, v, root, name, last, true)
+}
+
+func resolve(ctx context.Context, v View, root, name string, last, exists bool) (string, error) {
 	todo := strings.Split(path.Clean("/" + name)[1:], "/")
 	at := "."
 	links := 0
@@ -77,7 +86,7 @@ func resolveBelow(ctx context.Context, v View, root, name string, last bool) (st
 		next := Join(at, part)
 		e, err := v.Lstat(ctx, Clean(root+"/"+next))
 		switch {
-		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
+		case !exists && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)):
 			at = next
 			continue
 		case err != nil:

@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
+	"math"
 	"os"
 	"path"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -18,8 +21,9 @@ import (
 )
 
 // unpack extracts an archive into dest, as ADD does. done is false when src is no archive: then it is to be copied.
-// It follows BuildKit's unpack, which is Docker's Untar inside a chroot: what the archive names, links included, is
-// found inside dest, a directory is merged with one that is there, and anything else replaces what is in its place.
+// It follows BuildKit's unpack, which is Docker's Untar (github.com/moby/go-archive) inside a chroot: what the archive
+// names, links included, is found inside dest, a directory is merged with one that is there, and anything else replaces
+// what is in its place.
 func (o *Overlay) unpack(ctx context.Context, from View, src, dest string, opt CopyOptions) (done bool, err error) {
 	real, err := Resolve(ctx, from, src, true)
 	if err != nil {
@@ -55,16 +59,10 @@ func (o *Overlay) unpack(ctx context.Context, from View, src, dest string, opt C
 		return false, err
 	}
 	defer func() { err = errors.Join(err, u.close()) }()
-	for h := first; ; {
-		if err := u.entry(h, tr); err != nil {
-			return false, fmt.Errorf("extract %s: %w", path.Join("/", src), err)
-		}
-		if h, err = tr.Next(); errors.Is(err, io.EOF) {
-			return true, nil
-		} else if err != nil {
-			return false, fmt.Errorf("extract %s: %w", path.Join("/", src), err)
-		}
+	if err := u.members(first, tr); err != nil {
+		return false, fmt.Errorf("extract %s: %w", path.Join("/", src), err)
 	}
+	return true, nil
 }
 
 // unpacker puts an archive's entries into an Overlay. Contents are written one after another to a spool file, from
@@ -74,6 +72,7 @@ type unpacker struct {
 	ctx   context.Context
 	root  string
 	owner *Chown
+	dirs  []*tar.Header // those that were extracted
 	out   *os.File
 	files *Index
 	where *spooled
@@ -111,6 +110,19 @@ func (u *unpacker) spool(dir string) (err error) {
 
 func (u *unpacker) close() error { return u.out.Close() }
 
+// members extracts all that the archive holds.
+func (u *unpacker) members(first *tar.Header, tr *tar.Reader) (err error) {
+	for h := first; err == nil; h, err = tr.Next() {
+		if err := u.entry(h, tr); err != nil {
+			return err
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		return err
+	}
+	return u.settle()
+}
+
 // entry extracts one member of the archive.
 func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 	if err := u.ctx.Err(); err != nil {
@@ -119,91 +131,152 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
-	name := path.Clean(h.Name)
-	if name == ".." || strings.HasPrefix(name, "../") {
-		return fmt.Errorf("member %q is outside of the archive", h.Name)
-	}
-	target, err := u.place(name)
+	target, err := u.place(h.Name)
 	if err != nil {
-		return err
+		return fmt.Errorf("member %q: %w", h.Name, err)
 	}
 	old, err := u.o.Lstat(u.ctx, target)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		old = nil
 	case err != nil:
 		return err
-	case old.IsDir() && Clean(name) == ".":
+	case old.IsDir() && path.Clean(h.Name) == ".":
 		return nil
-	case !old.IsDir() || h.Typeflag != tar.TypeDir:
+	case old.IsDir() && h.Typeflag == tar.TypeDir:
+	case target == u.root:
+		return fmt.Errorf("member %q cannot replace the folder that the archive is extracted to", h.Name)
+	default:
 		u.o.remove(target)
+		old = nil
 	}
-	return u.put(h, target, content)
+	return u.put(h, target, old, content)
 }
 
-// place finds where a member goes: symlinks in its folder are followed inside the root, missing folders are made.
+// place finds where a member goes. The destination is the root of all its names, also of those that climb.
 func (u *unpacker) place(name string) (string, error) {
-	if Clean(name) == "." {
+	if name = Clean(name); name == "." {
 		return u.root, nil
 	}
-	dir, err := resolveBelow(u.ctx, u.o, u.root, path.Dir(path.Clean("/"+name)), true)
+	dir, err := u.folder(path.Dir(name))
+	return Join(dir, path.Base(name)), err
+}
+
+// folder finds a member's folder, through symlinks, and makes what is missing. As for the kernel, a symlink to what is
+// missing leads nowhere.
+func (u *unpacker) folder(name string) (string, error) {
+	dir, err := resolveExisting(u.ctx, u.o, u.root, name, true)
+	if err == nil {
+		return dir, u.o.mkdirAll(u.ctx, dir, 0o755, nil, nil)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	parent, err := u.folder(path.Dir(name))
 	if err != nil {
 		return "", err
 	}
-	if err := u.o.mkdirAll(u.ctx, dir, 0o755, nil, nil); err != nil {
-		return "", err
+	dir = Join(parent, path.Base(name))
+	if e, err := u.o.Lstat(u.ctx, dir); err == nil {
+		return "", fmt.Errorf("%s is a symlink to %s, which does not exist: %w", name, e.Linkname, fs.ErrNotExist)
 	}
-	return Join(dir, path.Base(name)), nil
+	return dir, u.o.mkdirAll(u.ctx, dir, 0o755, nil, nil)
+}
+
+// settle gives folders their times once nothing more is put in them. As in Docker's Untar it is done by name: what has
+// taken the place of a folder since has its time.
+func (u *unpacker) settle() error {
+	for _, h := range u.dirs {
+		real, err := resolveExisting(u.ctx, u.o, u.root, h.Name, true)
+		if err != nil {
+			return fmt.Errorf("member %q: %w", h.Name, err)
+		}
+		f, err := u.o.claim(u.ctx, real)
+		if err != nil {
+			return err
+		}
+		f.entry.ModTime = archivedTime(h)
+	}
+	return nil
 }
 
 var tarTypes = map[byte]Type{
 	tar.TypeReg: TypeRegular, tar.TypeDir: TypeDir, tar.TypeSymlink: TypeSymlink,
-	tar.TypeChar: TypeChar, tar.TypeBlock: TypeBlock, tar.TypeFifo: TypeFifo, tar.TypeGNUSparse: TypeRegular,
+	tar.TypeChar: TypeChar, tar.TypeBlock: TypeBlock, tar.TypeFifo: TypeFifo,
 }
 
-func (u *unpacker) put(h *tar.Header, target string, content io.Reader) error {
+// put makes target what a member says; old is the directory that it is merged with, if any.
+func (u *unpacker) put(h *tar.Header, target string, old *Entry, content io.Reader) error {
 	if h.Typeflag == tar.TypeLink {
 		return u.link(h, target)
 	}
 	t, ok := tarTypes[h.Typeflag]
-	if !ok {
+	switch {
+	case h.Typeflag == tar.TypeGNUSparse:
+		return fmt.Errorf("member %q is a sparse file in GNU tar's own format, which ADD does not extract: archive it with tar --format=pax", h.Name)
+	case !ok:
 		return fmt.Errorf("member %q has the unknown type %q", h.Name, h.Typeflag)
 	}
-	e := TarEntry(h)
-	e.Type = t
-	if u.owner != nil {
-		e.UID, e.GID = u.owner.UID, u.owner.GID
-	}
-	f := &file{entry: *e}
-	if t == TypeRegular {
+	f := &file{entry: Entry{Type: t, Mode: uint32(h.Mode) & 0o7777, ModTime: archivedTime(h)}}
+	e := &f.entry
+	switch t {
+	case TypeRegular:
 		var err error
-		if f.source, f.sourcePath, err = u.store(&f.entry, content); err != nil {
+		if f.source, f.sourcePath, err = u.store(e, content); err != nil {
 			return err
 		}
+	case TypeDir:
+		u.dirs = append(u.dirs, h)
+		if old != nil {
+			e.Xattrs = old.Xattrs
+		}
+	case TypeSymlink:
+		e.Linkname, e.Mode = h.Linkname, 0o777
+	case TypeChar, TypeBlock:
+		e.Major, e.Minor = h.Devmajor, h.Devminor
 	}
+	u.describe(e, h)
 	u.o.put(target, f)
 	return nil
 }
 
-// TarEntry is a tar header as an entry. Path and Type are left to the caller.
-func TarEntry(h *tar.Header) *Entry {
-	e := &Entry{Mode: uint32(h.Mode) & 0o7777, UID: h.Uid, GID: h.Gid, ModTime: h.ModTime.UTC()}
-	switch h.Typeflag {
-	case tar.TypeReg, tar.TypeGNUSparse:
-		e.Size = h.Size
-	case tar.TypeSymlink:
-		e.Linkname, e.Mode = h.Linkname, 0o777
-	case tar.TypeChar, tar.TypeBlock:
-		e.Major, e.Minor = h.Devmajor, h.Devminor
+// describe gives a file the owner and the attributes of a member.
+func (u *unpacker) describe(e *Entry, h *tar.Header) {
+	e.UID, e.GID = h.Uid, h.Gid
+	if u.owner != nil {
+		e.UID, e.GID = u.owner.UID, u.owner.GID
 	}
+	attrs := map[string]string{}
+	maps.Copy(attrs, e.Xattrs)
 	for k, v := range h.PAXRecords {
-		if name, ok := strings.CutPrefix(k, "SCHILY.xattr."); ok && !OverlayXattr(name) {
-			if e.Xattrs == nil {
-				e.Xattrs = map[string]string{}
-			}
-			e.Xattrs[name] = v
+		if name, ok := strings.CutPrefix(k, "SCHILY.xattr."); ok && takesXattr(e.Type, name) {
+			attrs[name] = v
 		}
 	}
-	return e
+	if len(attrs) > 0 {
+		e.Xattrs = attrs
+	}
+}
+
+// takesXattr reports whether a file of type t can have an attribute (xattr(7)); others in an archive are passed over.
+func takesXattr(t Type, name string) bool {
+	space, _, _ := strings.Cut(name, ".")
+	switch space {
+	case "user", "system":
+		return (t == TypeRegular || t == TypeDir) && !OverlayXattr(name)
+	case "trusted", "security":
+		return !OverlayXattr(name)
+	}
+	return false
+}
+
+// archivedTime is a member's time. Docker's Untar takes those that nanoseconds since 1970 cannot say for 1970.
+func archivedTime(h *tar.Header) time.Time {
+	epoch := time.Unix(0, 0).UTC()
+	if t := h.ModTime.UTC(); !t.Before(epoch) && !t.After(time.Unix(0, math.MaxInt64)) {
+		return t
+	}
+	return epoch
 }
 
 // store writes a member's content to the spool.
@@ -225,28 +298,42 @@ func (u *unpacker) store(e *Entry, content io.Reader) (View, string, error) {
 	return u.files, name, nil
 }
 
-// link makes a member another name of one that is there.
+// link makes a member another name of a file that is there, which gets the member's owner, and its mode and time unless it
+// is a symlink.
 func (u *unpacker) link(h *tar.Header, target string) error {
-	to, err := resolveBelow(u.ctx, u.o, u.root, h.Linkname, false)
-	if err != nil {
-		return err
+	to, err := resolveExisting(u.ctx, u.o, u.root, h.Linkname, false)
+	var f *file
+	if err == nil {
+		f, err = u.o.claim(u.ctx, to)
 	}
-	f, err := u.o.share(u.ctx, to)
+	if err == nil && f.entry.IsDir() {
+		err = fs.ErrPermission
+	}
 	if err != nil {
 		return fmt.Errorf("member %q is a link to %q: %w", h.Name, h.Linkname, err)
+	}
+	if f.entry.Type == TypeRegular {
+		f.entry.dropPrivileges()
+	}
+	u.describe(&f.entry, h)
+	if f.entry.Type != TypeSymlink {
+		f.entry.Mode, f.entry.ModTime = uint32(h.Mode)&0o7777, archivedTime(h)
 	}
 	u.o.put(target, f)
 	return nil
 }
 
-// share returns the file that name is, so that another name can be given to it. A file of the base becomes a change.
-func (o *Overlay) share(ctx context.Context, name string) (*file, error) {
+// dropPrivileges takes a file's capabilities, as the kernel does when its owner is set (chown(2)).
+func (e *Entry) dropPrivileges() {
+	e.Xattrs = maps.Clone(e.Xattrs)
+	delete(e.Xattrs, "security.capability")
+}
+
+// claim returns the file that name is, to be changed or given another name. A file of the base becomes a change.
+func (o *Overlay) claim(ctx context.Context, name string) (*file, error) {
 	e, err := o.Lstat(ctx, name)
 	if err != nil {
 		return nil, err
-	}
-	if e.IsDir() {
-		return nil, fs.ErrPermission
 	}
 	c := o.touch(name)
 	if c.file == nil {

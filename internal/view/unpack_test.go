@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
@@ -36,8 +37,8 @@ func archived(name string, typeflag byte, more ...func(*tar.Header)) *tar.Header
 	return h
 }
 
-func archivedLink(name string, typeflag byte, target string) *tar.Header {
-	return archived(name, typeflag, func(h *tar.Header) { h.Linkname = target })
+func archivedLink(name string, typeflag byte, target string, more ...func(*tar.Header)) *tar.Header {
+	return archived(name, typeflag, append(more, func(h *tar.Header) { h.Linkname = target })...)
 }
 
 // data is the content of an archive's regular file.
@@ -178,6 +179,9 @@ func TestUnpackSources(t *testing.T) {
 }
 
 func TestUnpack(t *testing.T) {
+	odd := func(h *tar.Header) {
+		h.PAXRecords = map[string]string{"SCHILY.xattr.user.k": "v", "SCHILY.xattr.trusted.k": "v", "SCHILY.xattr.odd.k": "v"}
+	}
 	for _, c := range []struct {
 		name    string
 		base    []member
@@ -204,10 +208,17 @@ func TestUnpack(t *testing.T) {
 		}, want: []string{`d/a = "A"`, "d/abs is d/a", "d/hard is d/a", "d/harder is d/a", "d/soft -> ../../etc//passwd"}},
 		{name: "a hardlink to a symlink is a symlink", archive: []*tar.Header{
 			archivedLink("soft", tar.TypeSymlink, "a"), archived("a", tar.TypeReg, data("A")), archivedLink("hard", tar.TypeLink, "soft"),
-		}, want: []string{`d/a = "A"`, "d/hard -> a", "d/soft -> a"}},
+		}, want: []string{`d/a = "A"`, "d/hard -> a", "d/soft is d/hard"}},
 		{name: "a hardlink to a file that was there", base: []member{regular("d/old", "old").mode(0o600)}, archive: []*tar.Header{
 			archivedLink("new", tar.TypeLink, "old"),
-		}, want: []string{`d/new = "old" 0600`, "d/old is d/new 0600"}},
+		}, want: []string{`d/new = "old"`, "d/old is d/new"}},
+		{name: "a hardlink changes its file", owner: someone, archive: []*tar.Header{
+			archived("a", tar.TypeReg, data("A"), func(h *tar.Header) {
+				h.Mode, h.PAXRecords["SCHILY.xattr.security.capability"], h.PAXRecords["SCHILY.xattr.user.k"] = 0o4755, "\x01", "v"
+			}), archivedLink("b", tar.TypeLink, "a"),
+		}, want: []string{`d/a = "A" 5:6 {user.k=v}`, "d/b is d/a 5:6 {user.k=v}"}},
+		{name: "a hardlink to a pipe", archive: []*tar.Header{archived("p", tar.TypeFifo), archivedLink("q", tar.TypeLink, "p")},
+			want: []string{"d/p fifo", "d/q is d/p"}},
 		{name: "a hardlink to what comes later", archive: []*tar.Header{archivedLink("b", tar.TypeLink, "a"), archived("a", tar.TypeReg)},
 			kind: fs.ErrNotExist, says: `extract /x.tar: member "b" is a link to "a"`},
 		{name: "a hardlink to itself", archive: []*tar.Header{archived("a", tar.TypeReg), archivedLink("a", tar.TypeLink, "a")}, kind: fs.ErrNotExist},
@@ -227,6 +238,9 @@ func TestUnpack(t *testing.T) {
 			archived("a", tar.TypeReg, data("")),
 		}, want: []string{`d/a = ""`}},
 		{name: "an unknown type", archive: []*tar.Header{archived("a", 'Z')}, says: `member "a" has the unknown type 'Z'`},
+		{name: "attributes that a file cannot have", archive: []*tar.Header{
+			archivedLink("a", tar.TypeSymlink, "x", odd), archived("b", tar.TypeFifo, odd), archived("c", tar.TypeDir, odd),
+		}, want: []string{"d/a -> x {trusted.k=v}", "d/b fifo {trusted.k=v}", "d/c/ {trusted.k=v} {user.k=v}"}},
 
 		{name: "a folder is merged with one that is there", base: []member{folder("d/a").mode(0o700), regular("d/a/old", "old")},
 			archive: []*tar.Header{archived("a", tar.TypeDir), archived("a/new", tar.TypeReg, data("new"))},
@@ -247,21 +261,27 @@ func TestUnpack(t *testing.T) {
 		}, want: []string{`d/a = "two"`, `d/b = "one"`}},
 		{name: "below a file", archive: []*tar.Header{archived("a", tar.TypeReg), archived("a/b", tar.TypeReg)}, kind: syscall.ENOTDIR},
 
-		{name: "a name out of the archive", archive: []*tar.Header{archived("../x", tar.TypeReg)}, says: `member "../x" is outside of the archive`},
-		{name: "a name that is the parent", archive: []*tar.Header{archived("..", tar.TypeDir)}, says: "outside"},
-		{name: "a name out of the archive by detours", archive: []*tar.Header{archived("a/../../x", tar.TypeReg)}, says: "outside"},
+		{name: "names that climb stay inside", archive: []*tar.Header{
+			archived("../x", tar.TypeReg, data("")), archived("a/../../y", tar.TypeReg, data("")), archived("../../b/z", tar.TypeReg, data("")),
+		}, want: []string{"d/b/", `d/b/z = ""`, `d/x = ""`, `d/y = ""`}},
+		{name: "a name that is the parent is the root", base: []member{folder("d").mode(0o700)}, archive: []*tar.Header{archived("..", tar.TypeFifo)},
+			says: `member ".." cannot replace the folder`},
 		{name: "dots that stay inside", archive: []*tar.Header{archived("a/../x", tar.TypeReg, data(""))}, want: []string{`d/x = ""`}},
 		{name: "an absolute name", archive: []*tar.Header{archived("/x", tar.TypeReg, data("")), archived("/../y", tar.TypeReg, data("")), archived("//z", tar.TypeReg, data(""))},
 			want: []string{`d/x = ""`, `d/y = ""`, `d/z = ""`}},
 		{name: "through an absolute link of the archive", archive: []*tar.Header{
-			archivedLink("l", tar.TypeSymlink, "/etc"), archived("l/passwd", tar.TypeReg, data("me")),
+			archived("etc", tar.TypeDir), archivedLink("l", tar.TypeSymlink, "/etc"), archived("l/passwd", tar.TypeReg, data("me")),
 		}, want: []string{"d/etc/", `d/etc/passwd = "me"`, "d/l -> /etc"}},
 		{name: "through a climbing link of the archive", archive: []*tar.Header{
 			archivedLink("l", tar.TypeSymlink, "../../.."), archived("l/etc/passwd", tar.TypeReg, data("me")),
 		}, want: []string{"d/etc/", `d/etc/passwd = "me"`, "d/l -> ../../.."}},
-		{name: "through links that were there", base: []member{symlink("d/l", "/etc"), symlink("d/m", "../etc")}, archive: []*tar.Header{
+		{name: "through links that were there", base: []member{folder("d/etc"), symlink("d/l", "/etc"), symlink("d/m", "../etc")}, archive: []*tar.Header{
 			archived("l/one", tar.TypeReg, data("1")), archived("m/two", tar.TypeReg, data("2")),
 		}, want: []string{"d/etc/", `d/etc/one = "1"`, `d/etc/two = "2"`}},
+		{name: "through a link that leads nowhere in there", base: []member{symlink("d/l", "/etc")}, archive: []*tar.Header{archived("l/x/passwd", tar.TypeReg)},
+			kind: fs.ErrNotExist, says: `member "l/x/passwd": l is a symlink to /etc, which does not exist`},
+		{name: "through a link that leads on by what is missing", base: []member{folder("d/real"), symlink("d/l", "no/../real")},
+			archive: []*tar.Header{archived("l/a", tar.TypeReg)}, kind: fs.ErrNotExist},
 		{name: "onto a link", base: []member{symlink("d/l", "/etc/passwd")}, archive: []*tar.Header{archived("l", tar.TypeReg, data("me"))},
 			want: []string{`d/l = "me"`}},
 		{name: "a hardlink to what is outside", archive: []*tar.Header{archivedLink("h", tar.TypeLink, "../etc/passwd")}, kind: fs.ErrNotExist},
@@ -352,14 +372,34 @@ func TestUnpackStopsWhenItIsCancelled(t *testing.T) {
 }
 
 func TestUnpackKeepsTimes(t *testing.T) {
+	of := func(at time.Time) func(*tar.Header) { return func(h *tar.Header) { h.ModTime = at } }
+	epoch := time.Unix(0, 0).UTC()
 	o := begin()
-	if err := add(t, o, archive(t, archived("made/a", tar.TypeReg), archived("b", tar.TypeDir)), nil); err != nil {
+	if err := add(t, o, archive(t,
+		archived("made/a", tar.TypeReg), archived("b", tar.TypeDir), archived("f", tar.TypeReg, of(now)), archivedLink("g", tar.TypeLink, "f"),
+		archived("before", tar.TypeReg, of(epoch.Add(-time.Second))), archivedLink("after", tar.TypeSymlink, "x", of(epoch.AddDate(300, 0, 0))),
+		archived("was", tar.TypeDir, of(epoch.Add(time.Hour))), archived("was", tar.TypeReg), // the folder's time is set last
+	), nil); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{"d": now.String(), "d/made": now.String(), "d/made/a": longAgo.String(), "d/b": longAgo.String()} {
-		if e, err := o.Lstat(t.Context(), name); err != nil || e.ModTime.String() != want {
+	for name, want := range map[string]time.Time{
+		"d": now, "d/made": now, "d/made/a": longAgo, "d/b": longAgo, "d/f": longAgo, "d/before": epoch, "d/after": epoch, "d/was": epoch.Add(time.Hour),
+	} {
+		if e, err := o.Lstat(t.Context(), name); err != nil || !e.ModTime.Equal(want) {
 			t.Errorf("%s is of %v (%v), want %s", name, e.ModTime, err, want)
 		}
+	}
+	gone := archive(t, archived("a", tar.TypeDir), archivedLink("a", tar.TypeSymlink, "nowhere"))
+	fails(t, add(t, begin(), gone, nil), fs.ErrNotExist, `member "a": `)
+}
+
+func TestUnpackTheRootByOtherNames(t *testing.T) {
+	for _, name := range []string{"/", "..", "/../", "../.."} {
+		o := begin(folder("d"))
+		if err := add(t, o, archive(t, archived(name, tar.TypeDir, func(h *tar.Header) { h.Mode = 0o700 })), nil); err != nil {
+			t.Fatal(err)
+		}
+		same(t, changesOf(t, o), []string{"d/ 0700"})
 	}
 }
 

@@ -90,9 +90,6 @@ func line(e *Entry, data string) string {
 		return "removed " + e.Path
 	case TypeRegular:
 		s = fmt.Sprintf("%s = %q", e.Path, data)
-		if e.Hardlink != "" {
-			s = e.Path + " is " + e.Hardlink
-		}
 	case TypeDir:
 		s, usual = e.Path+"/", 0o755
 	case TypeSymlink:
@@ -105,6 +102,9 @@ func line(e *Entry, data string) string {
 		s = e.Path + " fifo"
 	default:
 		s = fmt.Sprintf("%s type %d", e.Path, e.Type)
+	}
+	if e.Hardlink != "" {
+		s = e.Path + " is " + e.Hardlink
 	}
 	if e.Mode != usual {
 		s += fmt.Sprintf(" %04o", e.Mode)
@@ -198,18 +198,17 @@ func changesOf(t testing.TB, o *Overlay) []string {
 		if i > 0 && Compare(changes[i-1].Entry.Path, c.Entry.Path) >= 0 {
 			t.Errorf("change of %q comes after that of %q", c.Entry.Path, changes[i-1].Entry.Path)
 		}
-		if c.Entry.Type == TypeRegular {
-			data, linked := files[c.Entry.Hardlink]
-			switch {
-			case c.Source != nil && c.Entry.Hardlink == "":
-				data = content(t, c.Source, c.SourcePath, c.Entry.Size)
-			case c.Source != nil || !linked:
-				t.Errorf("change of %q is a link to %q, which is no earlier file", c.Entry.Path, c.Entry.Hardlink)
-			}
-			files[c.Entry.Path] = data
-		} else if c.Source != nil || c.Entry.Hardlink != "" {
+		data, linked := files[c.Entry.Hardlink]
+		switch {
+		case c.Entry.Hardlink != "" && (c.Source != nil || !linked):
+			t.Errorf("change of %q is a link to %q, which is no earlier file", c.Entry.Path, c.Entry.Hardlink)
+		case c.Entry.Hardlink != "":
+		case c.Entry.Type == TypeRegular:
+			data = content(t, c.Source, c.SourcePath, c.Entry.Size)
+		case c.Source != nil:
 			t.Errorf("change of %q, which is no regular file, has content", c.Entry.Path)
 		}
+		files[c.Entry.Path] = data
 		list = append(list, line(c.Entry, files[c.Entry.Path]))
 	}
 	if diff := gocmp.Diff(lines(t, layered(t, o.base, changes, files), false), lines(t, o, false)); diff != "" {
