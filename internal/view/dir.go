@@ -1,21 +1,17 @@
 package view
 
 import (
-	"context"
-	"encoding/hex"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
@@ -50,12 +46,12 @@ func Dir(dir string, opt DirOptions) (View, error) {
 	if err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
-	w := &dirWalk{dir: dir, filter: f, opt: opt}
+	w := &dirWalk{dir: dir, filter: f, opt: opt, began: time.Now()}
 	w.group.SetLimit(walkers)
 	if err := w.run(root); err != nil {
 		return nil, errors.Join(fmt.Errorf("read %s: %w", dir, err), root.Close())
 	}
-	return w.index(root), nil
+	return newHostDir(root, w), nil
 }
 
 // walkers is how many folders are read at once.
@@ -76,9 +72,18 @@ type dirWalk struct {
 	filter *filter
 	opt    DirOptions
 	group  errgroup.Group
+	began  time.Time
 
-	mu    sync.Mutex
-	found []hostFile
+	mu        sync.Mutex
+	folders   []hostFolder
+	unsettled bool // some file changed so lately that its state cannot be told from the next
+}
+
+// hostFolder is what is seen of one folder, sorted by name, and a hash of the states of its files.
+type hostFolder struct {
+	name  string
+	files []hostFile
+	state sum
 }
 
 // hostFile is one file found; seen is false for a directory that is there only if something below it is.
@@ -104,12 +109,15 @@ func (w *dirWalk) folder(d *os.File, name string, up *verdict) error {
 	if err != nil {
 		return errors.Join(err, d.Close())
 	}
+	slices.Sort(names)
 	// The folder stays open until the last of those below it, which are opened relative to it, is done with.
 	fd := int(d.Fd())
 	found := make([]hostFile, 0, len(names))
-	for _, base := range names {
+	entries := make([]Entry, len(names))
+	for i, base := range names {
+		f := hostFile{entry: &entries[i]}
 		full := Join(name, base)
-		f, err := w.file(fd, base, full)
+		err := w.file(fd, base, full, &f)
 		if errors.Is(err, unix.ENOENT) { // gone since the folder was read
 			continue
 		}
@@ -130,10 +138,36 @@ func (w *dirWalk) folder(d *os.File, name string, up *verdict) error {
 			found = append(found, f)
 		}
 	}
-	w.mu.Lock()
-	w.found = append(w.found, found...)
-	w.mu.Unlock()
+	w.add(name, found)
 	return d.Close()
+}
+
+// add keeps what was found in a folder.
+func (w *dirWalk) add(name string, found []hostFile) {
+	folder := hostFolder{name: name, files: found}
+	unsettled := false
+	h := sha256.New()
+	var buf []byte
+	for _, f := range found {
+		buf = append(buf[:0], byte(f.entry.Type), 0)
+		if f.seen {
+			buf[1] = 1
+		}
+		// Names are part of the state themselves: that others come and go in a directory, which changes its times, is nothing.
+		if w.opt.Anonymous && f.entry.IsDir() {
+			buf = binary.BigEndian.AppendUint32(buf, f.entry.Mode)
+		} else {
+			buf = f.key.append(buf)
+			unsettled = unsettled || !settled(f.key, w.began)
+		}
+		buf = append(append(buf, path.Base(f.entry.Path)...), 0)
+		h.Write(buf)
+	}
+	h.Sum(folder.state[:0])
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.folders = append(w.folders, folder)
+	w.unsettled = w.unsettled || unsettled
 }
 
 // enter reads a subfolder, in a goroutine of its own if one is free.
@@ -153,12 +187,13 @@ func (w *dirWalk) enter(fd int, base, full string, v *verdict) error {
 }
 
 // file reads the metadata of one name in an open folder.
-func (w *dirWalk) file(fd int, base, full string) (hostFile, error) {
+func (w *dirWalk) file(fd int, base, full string, f *hostFile) error {
 	var st unix.Stat_t
 	if err := unix.Fstatat(fd, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return hostFile{}, err
+		return err
 	}
-	e := statEntry(&st)
+	e := f.entry
+	e.fromStat(&st)
 	e.Path = full
 	if e.Type == TypeSocket {
 		e.Type = TypeRegular // no layer can hold a socket: as in BuildKit, an empty file stands for it
@@ -167,7 +202,7 @@ func (w *dirWalk) file(fd int, base, full string) (hostFile, error) {
 		buf := make([]byte, unix.PathMax)
 		n, err := unix.Readlinkat(fd, base, buf)
 		if err != nil {
-			return hostFile{}, err
+			return err
 		}
 		e.Linkname = string(buf[:n])
 	}
@@ -176,22 +211,25 @@ func (w *dirWalk) file(fd int, base, full string) (hostFile, error) {
 	} else {
 		xattrs, err := ReadXattrs(filepath.Join(w.dir, full))
 		if err != nil {
-			return hostFile{}, err
+			return err
 		}
 		e.Xattrs = xattrs
 	}
-	return hostFile{
-		entry: e, links: uint64(st.Nlink), //nolint:unconvert // its width depends on the architecture
-		key: fileKey{st.Dev, st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()},
-	}, nil
+	f.links = uint64(st.Nlink) //nolint:unconvert // its width depends on the architecture
+	f.key = fileKey{st.Dev, st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
+	return nil
 }
 
-// statEntry is what stat(2) says of a file. Path, Linkname and Xattrs are left to the caller.
-func statEntry(st *unix.Stat_t) *Entry {
-	e := &Entry{
-		Mode: st.Mode & 0o7777, UID: int(st.Uid), GID: int(st.Gid),
-		ModTime: time.Unix(st.Mtim.Unix()).UTC(),
-	}
+// StatEntry is what stat(2) says of a file. Path, Linkname and Xattrs are left to the caller.
+func StatEntry(st *unix.Stat_t) *Entry {
+	e := &Entry{}
+	e.fromStat(st)
+	return e
+}
+
+func (e *Entry) fromStat(st *unix.Stat_t) {
+	e.Mode, e.UID, e.GID = st.Mode&0o7777, int(st.Uid), int(st.Gid)
+	e.ModTime = time.Unix(st.Mtim.Unix()).UTC()
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		e.Type, e.Size = TypeRegular, st.Size
@@ -208,129 +246,4 @@ func statEntry(st *unix.Stat_t) *Entry {
 	case unix.S_IFSOCK:
 		e.Type = TypeSocket
 	}
-	return e
 }
-
-// StatEntry is statEntry for other packages that read trees.
-func StatEntry(st *unix.Stat_t) *Entry { return statEntry(st) }
-
-// index makes the view of what was found: hardlinks named after their first name, folders only where they are wanted.
-func (w *dirWalk) index(root *os.Root) View {
-	slices.SortFunc(w.found, func(a, b hostFile) int { return Compare(a.entry.Path, b.entry.Path) })
-	content := &hostContent{root: root, memory: w.opt.Memory}
-	x := NewIndex(content, len(w.found))
-	dirs := map[string]hostFile{}
-	first := map[[2]uint64]string{}
-	for _, f := range w.found {
-		if !f.seen {
-			dirs[f.entry.Path] = f
-			continue
-		}
-		w.addParents(x, dirs, path.Dir(f.entry.Path))
-		if f.entry.Type == TypeRegular && f.links > 1 {
-			id := [2]uint64{f.key.Dev, f.key.Ino}
-			if name, ok := first[id]; ok {
-				f.entry.Hardlink = name
-			} else {
-				first[id] = f.entry.Path
-			}
-		}
-		x.Put(f.entry, len(content.keys))
-		content.keys = append(content.keys, f.key)
-	}
-	return x.Freeze()
-}
-
-// addParents adds the folders on the way to a file that do not match themselves.
-func (w *dirWalk) addParents(x *Index, dirs map[string]hostFile, dir string) {
-	f, ok := dirs[dir]
-	if !ok {
-		return
-	}
-	delete(dirs, dir)
-	w.addParents(x, dirs, path.Dir(dir))
-	x.Put(f.entry, -1)
-}
-
-// hostContent reads files below a folder of the host.
-type hostContent struct {
-	root   *os.Root
-	memory *Memory
-	keys   []fileKey // by tag
-}
-
-// Open fails if the file is not the one that was found in its folder.
-func (c *hostContent) Open(_ context.Context, e *Entry, tag int) (io.ReadCloser, error) {
-	f, err := c.root.OpenFile(e.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if errors.Is(err, unix.ENXIO) && e.Size == 0 {
-		return io.NopCloser(strings.NewReader("")), nil // a socket
-	}
-	if err != nil {
-		return nil, err
-	}
-	h := &hostFileReader{f, e.Path, c.keys[tag]}
-	if err := h.unchanged(); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return h, nil
-}
-
-// hostFileReader reads a file as it was when its folder was read: what a cache key was made of is what is copied.
-type hostFileReader struct {
-	*os.File
-	name string
-	key  fileKey
-}
-
-// Read looks once more at the end whether the file is still the same.
-func (h *hostFileReader) Read(p []byte) (int, error) {
-	n, err := h.File.Read(p)
-	if errors.Is(err, io.EOF) {
-		if changed := h.unchanged(); changed != nil {
-			return n, changed
-		}
-	}
-	return n, err
-}
-
-// WriteTo keeps io.Copy from going around Read.
-func (h *hostFileReader) WriteTo(w io.Writer) (int64, error) {
-	return io.Copy(w, struct{ io.Reader }{h})
-}
-
-func (h *hostFileReader) unchanged() error {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(h.Fd()), &st); err != nil {
-		return err
-	}
-	if (fileKey{st.Dev, st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}) != h.key {
-		return fmt.Errorf("%s changed while the build read it: build again", h.name)
-	}
-	return nil
-}
-
-// Digest reads the file unless its state is remembered.
-func (c *hostContent) Digest(ctx context.Context, e *Entry, tag int) (digest.Digest, error) {
-	if c.memory != nil {
-		if d, ok := c.memory.lookup(c.keys[tag]); ok {
-			return d, nil
-		}
-	}
-	began := time.Now()
-	f, err := c.Open(ctx, e, tag)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = f.Close() }()
-	h := digest.SHA256.Hash()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	d := digest.NewDigest(digest.SHA256, h)
-	if c.memory != nil {
-		c.memory.learn(c.keys[tag], d, began)
-	}
-	return d, nil
-}
-
-func hexBytes(d digest.Digest) ([]byte, error) { return hex.DecodeString(d.Encoded()) }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,75 +22,76 @@ type fileKey struct {
 	MTime, CTime int64 // nanoseconds
 }
 
-type sum [32]byte
+const (
+	fileKeySize = 5 * 8
+	sumSize     = 32
+)
 
-// Memory remembers the digests of host files by (device, inode, size, mtime, ctime), so that an unchanged file is not
-// read again. It is safe for concurrent use.
-type Memory struct {
-	path string
-
-	mu    sync.Mutex
-	known map[fileKey]sum
-	used  map[fileKey]sum // what this build learned or relied on
-	fresh bool            // used holds something that known does not
+func (k fileKey) append(b []byte) []byte {
+	for _, n := range []uint64{k.Dev, k.Ino, uint64(k.Size), uint64(k.MTime), uint64(k.CTime)} {
+		b = binary.BigEndian.AppendUint64(b, n)
+	}
+	return b
 }
 
-// memoryMagic begins a memory file: the name of the format and its version.
-const memoryMagic = "mica-digests-1\n\x00"
+type sum [sumSize]byte
 
-// maxRemembered bounds the file (72 bytes a record): past it, only what the last build used is kept.
-const maxRemembered = 1 << 20
+// Memory remembers the digests of host files by (device, inode, size, mtime, ctime), so that an unchanged file is not
+// read again; and the digests of selections by the state of all files in a folder, so that of an unchanged folder
+// nothing but the metadata is looked at. It is safe for concurrent use.
+type Memory struct {
+	dir        string
+	files      *table
+	selections *table
 
-// recordSize is the length of one record: five numbers and a sha256.
-const recordSize = 5*8 + 32
+	mu         sync.Mutex
+	newFiles   map[fileKey]sum
+	newChoices map[sum]sum
+	fresh      bool // something was learned since the last Save
+}
 
-// OpenMemory loads the memory that is kept in folder dir. It is a cache: a missing or damaged file counts as empty.
+// The names of the files begin with the name of their format and its version.
+const (
+	filesMagic      = "mica-digests-2\n\x00"
+	selectionsMagic = "mica-selection-1"
+)
+
+// What a memory holds at most. Past it, only what the last build used is kept.
+const (
+	maxFiles      = 1 << 20 // 76 bytes each
+	maxSelections = 1 << 14 // 68 bytes each
+)
+
+// OpenMemory opens the memory that is kept in folder dir. It is a cache: missing or damaged files count as empty.
 func OpenMemory(dir string) (*Memory, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("remembered digests: %w", err)
 	}
-	m := &Memory{path: filepath.Join(dir, "files"), used: map[fileKey]sum{}}
-	m.known = readMemory(m.path)
+	m := &Memory{dir: dir, newFiles: map[fileKey]sum{}, newChoices: map[sum]sum{}}
+	m.files, m.selections = m.openTables()
 	return m, nil
 }
 
-// readMemory reads a memory file: the magic, the records, and the sha256 of both.
-func readMemory(path string) map[fileKey]sum {
-	data, err := os.ReadFile(path)
-	body := len(data) - 32
-	if err != nil || body < len(memoryMagic) || (body-len(memoryMagic))%recordSize != 0 ||
-		!bytes.HasPrefix(data, []byte(memoryMagic)) || string(digestBytes(data[:body])) != string(data[body:]) {
-		return map[fileKey]sum{}
-	}
-	records := data[len(memoryMagic):body]
-	known := make(map[fileKey]sum, len(records)/recordSize)
-	for ; len(records) > 0; records = records[recordSize:] {
-		n := func(i int) uint64 { return binary.LittleEndian.Uint64(records[i*8:]) }
-		known[fileKey{n(0), n(1), int64(n(2)), int64(n(3)), int64(n(4))}] = sum(records[40:recordSize])
-	}
-	return known
-}
+func (m *Memory) filesPath() string      { return filepath.Join(m.dir, "files") }
+func (m *Memory) selectionsPath() string { return filepath.Join(m.dir, "selections") }
 
-func digestBytes(data []byte) []byte {
-	h := digest.SHA256.Hash()
-	h.Write(data)
-	return h.Sum(nil)
+func (m *Memory) openTables() (files, selections *table) {
+	return openTable(m.filesPath(), filesMagic, fileKeySize, sumSize), openTable(m.selectionsPath(), selectionsMagic, sumSize, sumSize)
 }
 
 // lookup returns a remembered digest.
 func (m *Memory) lookup(k fileKey) (digest.Digest, bool) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	s, ok := m.used[k]
-	if !ok {
-		if s, ok = m.known[k]; ok {
-			m.used[k] = s
-		}
+	s, ok := m.newFiles[k]
+	m.mu.Unlock()
+	if ok {
+		return digest.NewDigestFromBytes(digest.SHA256, s[:]), true
 	}
-	if !ok {
+	raw := m.files.find(k.append(make([]byte, 0, fileKeySize)))
+	if raw == nil {
 		return "", false
 	}
-	return digest.NewDigestFromBytes(digest.SHA256, s[:]), true
+	return digest.NewDigestFromBytes(digest.SHA256, raw), true
 }
 
 // settled is how old a change must be before the file's times can be trusted to change with the next one: clocks of
@@ -104,19 +106,50 @@ func settled(k fileKey, read time.Time) bool {
 
 // learn remembers the digest of a file that was read from read on, if its state is old enough to be told from the next.
 func (m *Memory) learn(k fileKey, d digest.Digest, read time.Time) {
-	if !settled(k, read) {
+	s, ok := rawSum(d)
+	if !ok || !settled(k, read) {
 		return
 	}
-	var s sum
-	raw, err := hexBytes(d)
-	if err != nil {
-		return
-	}
-	copy(s[:], raw)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.used[k] = s
+	m.newFiles[k] = s
 	m.fresh = true
+}
+
+// selection returns the remembered digest of what was selected in a state of a folder.
+func (m *Memory) selection(k sum) (string, bool) {
+	m.mu.Lock()
+	s, ok := m.newChoices[k]
+	m.mu.Unlock()
+	if ok {
+		return digest.NewDigestFromBytes(digest.SHA256, s[:]).String(), true
+	}
+	raw := m.selections.find(k[:])
+	if raw == nil {
+		return "", false
+	}
+	return digest.NewDigestFromBytes(digest.SHA256, raw).String(), true
+}
+
+// learnSelection remembers the digest of a selection.
+func (m *Memory) learnSelection(k sum, d digest.Digest) {
+	s, ok := rawSum(d)
+	if !ok {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.newChoices[k] = s
+	m.fresh = true
+}
+
+func rawSum(d digest.Digest) (s sum, ok bool) {
+	raw, err := hexBytes(d)
+	if err != nil || len(raw) != sumSize {
+		return s, false
+	}
+	copy(s[:], raw)
+	return s, true
 }
 
 // Save writes back what was learned, together with what other processes have saved since, by rename.
@@ -126,7 +159,7 @@ func (m *Memory) Save() (err error) {
 	if !m.fresh {
 		return nil
 	}
-	lock, err := os.OpenFile(m.path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := os.OpenFile(m.filesPath()+".lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return fmt.Errorf("remember digests: %w", err)
 	}
@@ -134,34 +167,35 @@ func (m *Memory) Save() (err error) {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		return fmt.Errorf("remember digests: %w", err)
 	}
-	all := readMemory(m.path)
-	if len(all)+len(m.used) > maxRemembered {
-		all = map[fileKey]sum{}
+	files := make([]pair, 0, len(m.newFiles))
+	for k, s := range m.newFiles {
+		files = append(files, append(k.append(make([]byte, 0, fileKeySize+sumSize)), s[:]...))
 	}
-	for k, s := range m.used {
-		all[k] = s
+	selections := make([]pair, 0, len(m.newChoices))
+	for k, s := range m.newChoices {
+		selections = append(selections, append(append(make([]byte, 0, 2*sumSize), k[:]...), s[:]...))
 	}
-	m.fresh = false
-	if err := writeMemory(m.path, all); err != nil {
+	nowFiles, nowSelections := m.openTables()
+	err = errors.Join(
+		update(m.files, nowFiles, m.filesPath(), filesMagic, files, maxFiles),
+		update(m.selections, nowSelections, m.selectionsPath(), selectionsMagic, selections, maxSelections),
+	)
+	if err != nil {
 		return fmt.Errorf("remember digests: %w", err)
 	}
+	m.fresh = false
 	return nil
 }
 
-// writeMemory is not synced to disk: after a crash the checksum tells, and the memory is empty.
-func writeMemory(path string, all map[fileKey]sum) error {
-	buf := make([]byte, 0, len(memoryMagic)+len(all)*recordSize+32)
-	buf = append(buf, memoryMagic...)
-	for k, s := range all {
-		for _, n := range []uint64{k.Dev, k.Ino, uint64(k.Size), uint64(k.MTime), uint64(k.CTime)} {
-			buf = binary.LittleEndian.AppendUint64(buf, n)
-		}
-		buf = append(buf, s[:]...)
+// update adds to a table as it is now. One that would hold too much keeps what is new and what this process found in it.
+func update(before, now *table, path, magic string, added []pair, most int) error {
+	if len(added) == 0 {
+		return nil
 	}
-	buf = append(buf, digestBytes(buf)...)
-	tmp := path + ".new"
-	if err := os.WriteFile(tmp, buf, 0o600); err != nil {
-		return err
+	slices.SortFunc(added, func(a, b pair) int { return bytes.Compare(a, b) })
+	keep := func([]byte) bool { return true }
+	if now.len()+len(added) > most {
+		keep = before.wasFound
 	}
-	return os.Rename(tmp, path)
+	return now.merge(path, magic, added, keep)
 }

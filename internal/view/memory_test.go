@@ -111,19 +111,19 @@ func TestMemoryLearnsOnlyWhatIsSettled(t *testing.T) {
 }
 
 func TestMemoryFileDamaged(t *testing.T) {
+	const record = fileKeySize + sumSize + crcSize
 	for name, damage := range map[string]func([]byte) []byte{
-		"empty":                  func([]byte) []byte { return nil },
-		"rubbish":                func([]byte) []byte { return bytes.Repeat([]byte("rubbish"), 100) },
-		"another version":        func(b []byte) []byte { b[len("mica-digests-")]++; return b },
-		"cut off":                func(b []byte) []byte { return b[:len(b)-1] },
-		"cut off by a record":    func(b []byte) []byte { return b[:len(b)-recordSize] },
-		"only the magic":         func([]byte) []byte { return []byte(memoryMagic) },
-		"longer":                 func(b []byte) []byte { return append(b, 0) },
-		"longer by a record":     func(b []byte) []byte { return append(b, make([]byte, recordSize)...) },
-		"a digest changed":       func(b []byte) []byte { b[len(memoryMagic)+41] ^= 1; return b },
-		"a key changed":          func(b []byte) []byte { b[len(memoryMagic)] ^= 1; return b },
-		"the checksum changed":   func(b []byte) []byte { b[len(b)-1] ^= 1; return b },
-		"the same records twice": func(b []byte) []byte { return append(b, b...) },
+		"empty":               func([]byte) []byte { return nil },
+		"rubbish":             func([]byte) []byte { return bytes.Repeat([]byte("rubbish"), 100) },
+		"another version":     func(b []byte) []byte { b[len("mica-digests-")]++; return b },
+		"cut off":             func(b []byte) []byte { return b[:len(b)-1] },
+		"cut off by a record": func(b []byte) []byte { return b[:len(b)-record] },
+		"only the magic":      func([]byte) []byte { return []byte(filesMagic) },
+		"longer":              func(b []byte) []byte { return append(b, 0) },
+		"a digest changed":    func(b []byte) []byte { b[len(filesMagic)+41] ^= 1; return b },
+		"a key changed":       func(b []byte) []byte { b[len(filesMagic)] ^= 1; return b },
+		"a checksum changed":  func(b []byte) []byte { b[len(b)-1] ^= 1; return b },
+		"zeros":               func(b []byte) []byte { return append(b[:len(filesMagic)], make([]byte, record)...) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := saved(t)
@@ -143,6 +143,33 @@ func TestMemoryFileDamaged(t *testing.T) {
 			}
 			remembers(t, openMemory(t, dir), someKey, someSum)
 		})
+	}
+}
+
+// TestMemoryKeepsToItsBound: what was neither learned nor found goes first.
+func TestMemoryKeepsToItsBound(t *testing.T) {
+	dir := t.TempDir()
+	key := func(i int) (k sum) { k[0], k[1] = byte(i>>8), byte(i); return k }
+	m := openMemory(t, dir)
+	for i := range maxSelections {
+		m.learnSelection(key(i), someSum)
+	}
+	if err := m.Save(); err != nil {
+		t.Fatal(err)
+	}
+	m = openMemory(t, dir)
+	if _, ok := m.selection(key(7)); !ok {
+		t.Fatal("a selection is not remembered")
+	}
+	m.learnSelection(key(maxSelections), someSum)
+	if err := m.Save(); err != nil {
+		t.Fatal(err)
+	}
+	m = openMemory(t, dir)
+	for i, want := range map[int]bool{7: true, maxSelections: true, 8: false} {
+		if _, ok := m.selection(key(i)); ok != want {
+			t.Errorf("%d is remembered: %v, want %v", i, ok, want)
+		}
 	}
 }
 
@@ -212,11 +239,12 @@ func TestMemoryErrors(t *testing.T) {
 // stateOf is what a view of a host folder knows a file by.
 func stateOf(t testing.TB, v View, name string) fileKey {
 	t.Helper()
-	n, err := v.(*Index).regular("test", name)
+	x := v.(*hostDir).index()
+	n, err := x.regular("test", name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return v.(*Index).content.(*hostContent).keys[n.tag]
+	return x.content.(*hostContent).keys[n.tag]
 }
 
 // TestDirUsesItsMemory gives the memory a wrong digest, which tells whether the file was read.
@@ -271,4 +299,69 @@ func TestDirTeachesItsMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	remembers(t, m, stateOf(t, v, "memory_test.go"), want)
+}
+
+// TestSelectionIsRemembered gives the memory a wrong digest of a folder's selection, which tells whether it was computed.
+func TestSelectionIsRemembered(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(dir string) error
+		kept   bool
+	}{
+		"nothing":       {func(string) error { return nil }, true},
+		"written":       {func(dir string) error { return os.WriteFile(filepath.Join(dir, "a/f"), []byte("two"), 0o600) }, false},
+		"touched":       {func(dir string) error { return os.Chtimes(filepath.Join(dir, "a/f"), now, now) }, false},
+		"mode":          {func(dir string) error { return os.Chmod(filepath.Join(dir, "a/f"), 0o640) }, false},
+		"folder's mode": {func(dir string) error { return os.Chmod(filepath.Join(dir, "a"), 0o700) }, false},
+		"renamed":       {func(dir string) error { return os.Rename(filepath.Join(dir, "a/f"), filepath.Join(dir, "a/g")) }, false},
+		"added":         {func(dir string) error { return os.WriteFile(filepath.Join(dir, "a/g"), nil, 0o600) }, false},
+		"removed":       {func(dir string) error { return os.Remove(filepath.Join(dir, "a/f")) }, false},
+		"ignored":       {func(dir string) error { return os.WriteFile(filepath.Join(dir, "ignored"), []byte("x"), 0o600) }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := host(t, regular("a/f", "one"), regular("b", "other"))
+			m := openMemory(t, t.TempDir())
+			opt := DirOptions{Memory: m, Anonymous: true, Exclude: []string{"ignored"}}
+			// The files are new: as if they had been there for long.
+			settledDir := func() *hostDir {
+				v := dirOf(t, dir, opt).(*hostDir)
+				v.settled = true
+				return v
+			}
+			before, err := SelectionDigest(t.Context(), settledDir(), "/", CopyOptions{DirCopyContents: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			wrong := sum(bytes.Repeat([]byte{7}, sumSize))
+			for k := range m.newChoices {
+				m.newChoices[k] = wrong
+			}
+			if err := errors.Join(c.change(dir), m.Save()); err != nil {
+				t.Fatal(err)
+			}
+			m = openMemory(t, m.dir)
+			opt.Memory = m
+			after, err := SelectionDigest(t.Context(), settledDir(), "/", CopyOptions{DirCopyContents: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if kept := after == digest.NewDigestFromBytes(digest.SHA256, wrong[:]).String(); kept != c.kept {
+				t.Errorf("remembered: %v, want %v (%s, %s)", kept, c.kept, before, after)
+			}
+			if other, err := SelectionDigest(t.Context(), settledDir(), "/a", CopyOptions{DirCopyContents: true}); err == nil && other == after {
+				t.Error("another selection has the same digest")
+			}
+		})
+	}
+}
+
+// TestSelectionOfNewFilesIsNotRemembered: their states could not be told from the next.
+func TestSelectionOfNewFilesIsNotRemembered(t *testing.T) {
+	m := openMemory(t, t.TempDir())
+	v := dirOf(t, host(t, regular("f", "one")), DirOptions{Memory: m, Anonymous: true})
+	if _, err := SelectionDigest(t.Context(), v, "/", CopyOptions{DirCopyContents: true}); err != nil {
+		t.Fatal(err)
+	}
+	if len(m.newChoices) != 0 {
+		t.Error("the selection is remembered")
+	}
 }

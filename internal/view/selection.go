@@ -3,22 +3,42 @@ package view
 import (
 	"context"
 	"fmt"
-	"hash"
 	"maps"
 	"runtime"
 	"slices"
+	"strconv"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 )
 
 // SelectionDigest is the digest of what Copy would read for src: paths, types, modes, owners, link targets, xattrs,
-// devices and the content of files; no modification times. Copying the selection onto nothing tells what that is, so
-// that the two can never differ.
+// devices and the content of files; no modification times. Of a host's folder whose files are in a state that is
+// remembered, it is remembered, too.
 func SelectionDigest(ctx context.Context, from View, src string, opt CopyOptions) (string, error) {
-	o := NewOverlay(Empty())
 	opt.CreateDestPath, opt.AttemptUnpack = true, false
 	opt.Owner, opt.Mode, opt.ModeStr, opt.ModTime = nil, nil, "", nil
+	dir, known := from.(*hostDir)
+	if known = known && dir.settled && dir.memory != nil; !known {
+		return selectionDigest(ctx, from, src, opt)
+	}
+	h := digest.SHA256.Hash()
+	fmt.Fprintf(h, "%x %q %t %t %t %t %t %q %q %q", dir.state, src, opt.FollowSymlink, opt.DirCopyContents, opt.AllowWildcard,
+		opt.AllowEmptyWildcard, opt.AlwaysReplaceExistingDestPaths, opt.IncludePatterns, opt.ExcludePatterns, opt.RequiredPaths)
+	key := sum(h.Sum(nil))
+	if d, ok := dir.memory.selection(key); ok {
+		return d, nil
+	}
+	d, err := selectionDigest(ctx, from, src, opt)
+	if err == nil {
+		dir.memory.learnSelection(key, digest.Digest(d))
+	}
+	return d, err
+}
+
+// selectionDigest copies the selection onto nothing to tell what it is, so that the two can never differ.
+func selectionDigest(ctx context.Context, from View, src string, opt CopyOptions) (string, error) {
+	o := NewOverlay(Empty())
 	// Names matter where a wildcard chooses them: such sources are copied into a folder, single ones to one name.
 	dest := "/selection"
 	if opt.AllowWildcard && hasWildcard(src) {
@@ -36,8 +56,10 @@ func SelectionDigest(ctx context.Context, from View, src string, opt CopyOptions
 		return "", err
 	}
 	h := digest.SHA256.Hash()
+	var line []byte
 	for i, c := range changes {
-		writeEntry(h, c.Entry, sums[i])
+		line = appendEntry(line[:0], c.Entry, sums[i])
+		_, _ = h.Write(line)
 	}
 	return digest.NewDigest(digest.SHA256, h).String(), nil
 }
@@ -67,12 +89,29 @@ func contentDigests(ctx context.Context, changes []Change) ([]digest.Digest, err
 	return sums, eg.Wait()
 }
 
-// writeEntry feeds an entry to a hash, every field delimited.
-func writeEntry(h hash.Hash, e *Entry, content digest.Digest) {
-	fmt.Fprintf(h, "%d:%s%d,%o,%d,%d,%d:%s%d:%s%d,%d,%s", len(e.Path), e.Path, e.Type, e.Mode, e.UID, e.GID,
-		len(e.Linkname), e.Linkname, len(e.Hardlink), e.Hardlink, e.Major, e.Minor, content)
-	for _, k := range slices.Sorted(maps.Keys(e.Xattrs)) {
-		fmt.Fprintf(h, ";%d:%s%d:%s", len(k), k, len(e.Xattrs[k]), e.Xattrs[k])
+// appendEntry writes an entry for a hash, every field delimited.
+func appendEntry(b []byte, e *Entry, content digest.Digest) []byte {
+	text := func(s string) {
+		b = strconv.AppendInt(b, int64(len(s)), 10)
+		b = append(append(b, ':'), s...)
 	}
-	_, _ = h.Write([]byte{'\n'})
+	numbers := func(base int, list ...int64) {
+		for _, n := range list {
+			b = append(strconv.AppendInt(b, n, base), ',')
+		}
+	}
+	text(e.Path)
+	numbers(10, int64(e.Type))
+	numbers(8, int64(e.Mode))
+	numbers(10, int64(e.UID), int64(e.GID))
+	text(e.Linkname)
+	text(e.Hardlink)
+	numbers(10, e.Major, e.Minor)
+	b = append(b, content...)
+	for _, k := range slices.Sorted(maps.Keys(e.Xattrs)) {
+		b = append(b, ';')
+		text(k)
+		text(e.Xattrs[k])
+	}
+	return append(b, '\n')
 }
