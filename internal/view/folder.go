@@ -15,7 +15,8 @@ import (
 )
 
 // WriteFolder writes a filesystem into a folder of the host, as `--output type=local` does: files belong to the user who
-// builds, what is already there stays unless a file of the same name replaces it, and devices are left out.
+// builds, what is already there stays unless a file of the same name replaces it, and devices are left out where the user
+// may make none.
 // Nothing is written outside dir, whatever symlinks the image or the folder hold.
 func WriteFolder(ctx context.Context, v View, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -94,28 +95,32 @@ func (w *folderWriter) entry(e *Entry) error {
 	if err := w.makeRoom(e); err != nil {
 		return err
 	}
-	switch {
-	case e.Type == TypeDir:
-		return w.dir(e)
-	case e.Hardlink != "":
+	if e.Hardlink != "" && (w.base == "." || strings.HasPrefix(e.Hardlink, w.base+"/")) {
 		return w.link(e)
-	case e.Type == TypeRegular:
+	}
+	switch e.Type {
+	case TypeDir:
+		return w.dir(e)
+	case TypeRegular:
 		return w.file(e)
-	case e.Type == TypeSymlink:
+	case TypeSymlink:
 		if err := w.root.Symlink(e.Linkname, w.place(e.Path)); err != nil {
 			return err
 		}
 		return w.linkTime(e)
+	case TypeFifo, TypeChar, TypeBlock:
+		return w.special(e)
 	}
 	return nil
 }
 
-// link makes a hardlink; a file whose first name is not among what is copied is a file of its own.
+// link makes another name of what is among the files that are copied.
 func (w *folderWriter) link(e *Entry) error {
-	if w.base == "." || strings.HasPrefix(e.Hardlink, w.base+"/") {
-		return w.root.Link(w.place(e.Hardlink), w.place(e.Path))
+	err := w.root.Link(w.place(e.Hardlink), w.place(e.Path))
+	if errors.Is(err, fs.ErrNotExist) && e.isDevice() {
+		return nil // its first name was left out
 	}
-	return w.file(e)
+	return err
 }
 
 // makeRoom removes what stands in the way of e. A folder stays where a folder is to be.
@@ -170,19 +175,43 @@ func (w *folderWriter) metadata(e *Entry) error {
 	return w.root.Chtimes(at, time.Now(), e.ModTime)
 }
 
-// linkTime sets a symlink's own time, which os.Root cannot: the parent is opened inside the root first.
+// special makes a pipe or a device.
+func (w *folderWriter) special(e *Entry) error {
+	kinds := map[Type]uint32{TypeFifo: unix.S_IFIFO, TypeChar: unix.S_IFCHR, TypeBlock: unix.S_IFBLK}
+	err := w.inParent(e, func(dir int, base string) error {
+		return unix.Mknodat(dir, base, kinds[e.Type]|0o600, int(unix.Mkdev(uint32(e.Major), uint32(e.Minor))))
+	})
+	switch {
+	case errors.Is(err, fs.ErrPermission) && e.isDevice():
+		return nil
+	case err != nil:
+		return &fs.PathError{Op: "make", Path: w.place(e.Path), Err: err}
+	}
+	return w.metadata(e)
+}
+
+func (e *Entry) isDevice() bool { return e.Type == TypeChar || e.Type == TypeBlock }
+
+// linkTime sets a symlink's own time, and its owner.
 func (w *folderWriter) linkTime(e *Entry) error {
-	at := w.place(e.Path)
 	if w.owners {
-		if err := w.root.Lchown(at, e.UID, e.GID); err != nil {
+		if err := w.root.Lchown(w.place(e.Path), e.UID, e.GID); err != nil {
 			return err
 		}
 	}
+	ts := unix.NsecToTimespec(e.ModTime.UnixNano())
+	return w.inParent(e, func(dir int, base string) error {
+		return unix.UtimesNanoAt(dir, base, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
+	})
+}
+
+// inParent does what os.Root cannot: the parent is opened inside the root first.
+func (w *folderWriter) inParent(e *Entry, do func(dir int, base string) error) error {
+	at := w.place(e.Path)
 	dir, err := w.root.Open(path.Dir(at))
 	if err != nil {
 		return err
 	}
 	defer func() { _ = dir.Close() }()
-	ts := unix.NsecToTimespec(e.ModTime.UnixNano())
-	return unix.UtimesNanoAt(int(dir.Fd()), path.Base(at), []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
+	return do(int(dir.Fd()), path.Base(at))
 }
