@@ -73,7 +73,35 @@ func Subjects(names []string, platform ocispec.Platform, manifest digest.Digest)
 	return subjects, nil
 }
 
-// Statement is the attestation of an image that subjects name.
+// Files are the regular files of a filesystem, by their names and digests.
+func Files(ctx context.Context, v view.View) ([]Subject, error) {
+	subjects := []Subject{}
+	var walk func(dir string) error
+	walk = func(dir string) error {
+		entries, err := v.ReadDir(ctx, dir)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			switch e.Type {
+			case view.TypeDir:
+				err = walk(e.Path)
+			case view.TypeRegular:
+				var sum digest.Digest
+				if sum, err = v.Digest(ctx, e.Path); err == nil {
+					subjects = append(subjects, Subject{e.Path, map[string]string{sum.Algorithm().String(): sum.Encoded()}})
+				}
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return subjects, walk(".")
+}
+
+// Statement is the attestation of an image, or of files, that subjects name.
 func (a *Attestation) Statement(subjects []Subject) ([]byte, error) {
 	s := statement{Type: statementType, PredicateType: a.PredicateType, Subject: a.Subjects, Predicate: a.Predicate}
 	if len(s.Subject) == 0 {

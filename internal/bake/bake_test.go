@@ -214,8 +214,12 @@ func TestGrants(t *testing.T) {
 		"written by set": {file: `target "default" {}`, set: []string{"*.output=../out"}},
 		"host network":   {file: `target "default" { network = "host" }`, want: []string{"network.host"}},
 		"allowed":        {file: `target "default" { network = "host" }`, allow: []string{"network.host"}},
-		"agent":          {file: `target "default" { ssh = ["default"] }`, want: []string{"ssh"}},
-		"secret":         {file: `target "default" { secret = ["id=a,src=/etc/hostname"] }`, want: []string{"fs.read=/etc/hostname"}},
+		"removing":       {file: `target "default" { output = ["type=local,dest=out,mode=delete"] }`, want: []string{"buildx.local.delete"}},
+		"removing, allowed": {
+			file: `target "default" { output = ["type=local,dest=out,mode=delete"] }`, allow: []string{"buildx.local.delete"},
+		},
+		"agent":  {file: `target "default" { ssh = ["default"] }`, want: []string{"ssh"}},
+		"secret": {file: `target "default" { secret = ["id=a,src=/etc/hostname"] }`, want: []string{"fs.read=/etc/hostname"}},
 		"of a link": {
 			file: `target "default" { contexts = { x = "target:b" } }` + "\n" + `target "b" { entitlements = ["security.insecure"] }`,
 			want: []string{"security.insecure"},

@@ -15,23 +15,25 @@ import (
 const (
 	NetworkHost      = "network.host"
 	SecurityInsecure = "security.insecure"
+	localDelete      = "buildx.local.delete" // outputs with mode=delete
 )
 
 // Grants are what a build may do that a bake file cannot allow itself: --allow.
 type Grants struct {
-	entitlements []string // network.host, security.insecure
+	entitlements []string // network.host, security.insecure, buildx.local.delete
 	ssh          bool
 	reads        []string // folders; "*" for any
 	writes       []string
 }
 
-// ParseGrants reads --allow: "network.host", "security.insecure", "ssh", "fs=PATH", "fs.read=PATH", "fs.write=PATH".
+// ParseGrants reads --allow: "network.host", "security.insecure", "buildx.local.delete", "ssh", "fs=PATH", "fs.read=PATH",
+// "fs.write=PATH".
 func ParseGrants(list []string) (*Grants, error) {
 	g := &Grants{}
 	for _, s := range list {
 		key, value, _ := strings.Cut(s, "=")
 		switch key {
-		case NetworkHost, SecurityInsecure:
+		case NetworkHost, SecurityInsecure, localDelete:
 			g.add(key)
 		case "ssh":
 			g.ssh = true
@@ -42,7 +44,7 @@ func ParseGrants(list []string) (*Grants, error) {
 		case "fs":
 			g.read(value)
 			g.write(value)
-		case "device", "image", "image.push", "image.load", "buildx.local.delete":
+		case "device", "image", "image.push", "image.load":
 			// They allow what mica has not, or never asks about.
 		default:
 			return nil, fmt.Errorf("unknown entitlement key %q", key)
@@ -82,7 +84,11 @@ func (g *Grants) Missing(targets map[string]*Target) ([]string, error) {
 	missing := map[string]bool{}
 	reads, writes := map[string]bool{}, map[string]bool{}
 	for _, t := range targets {
-		for _, e := range t.Entitlements {
+		asked := t.Entitlements
+		if slices.ContainsFunc(t.Outputs, func(e Entry) bool { return e.Type == "local" && e.Attrs["mode"] == "delete" }) {
+			asked = append(slices.Clone(asked), localDelete)
+		}
+		for _, e := range asked {
 			if !slices.Contains(g.entitlements, e) {
 				missing[e] = true
 			}

@@ -3,7 +3,6 @@ package build
 import (
 	"context"
 	"crypto/rand"
-	"path/filepath"
 	"time"
 
 	"github.com/moby/buildkit/frontend/attestations"
@@ -15,7 +14,6 @@ import (
 	"github.com/micabuild/mica/internal/attest"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/solver"
-	"github.com/micabuild/mica/internal/view"
 )
 
 // testimony is what a build has to say of itself.
@@ -154,28 +152,4 @@ func (x *exporter) writeAttestations(ctx context.Context, p *built, img *image.I
 		}
 	}
 	return m.Descriptor, true, nil
-}
-
-// sayBeside adds what is said of a platform to its files, as statements about them.
-func (x *exporter) sayBeside(ctx context.Context, p *built, v view.View, prefix string) (view.View, error) {
-	list, err := x.out.testimony.of(ctx, p, nil)
-	if err != nil || len(list) == 0 {
-		return v, err
-	}
-	files := view.NewOverlay(v)
-	var at *int64
-	if p.epoch != nil {
-		nanoseconds := p.epoch.UnixNano()
-		at = &nanoseconds
-	}
-	for _, a := range list {
-		data, err := a.Statement([]attest.Subject{})
-		if err != nil {
-			return nil, err
-		}
-		if err := files.Mkfile(ctx, filepath.Join("/", prefix+a.Name), 0o600, data, nil, at); err != nil {
-			return nil, err
-		}
-	}
-	return files, nil
 }

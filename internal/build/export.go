@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
 
 	"github.com/distribution/reference"
@@ -37,8 +36,10 @@ type Export struct {
 	Create func() (Sink, error)
 	// Dir is the folder that local writes to, and oci where it is not to be a tar.
 	Dir string
-	// Split puts each platform into a folder of its own, for local and tar; several platforms always are.
-	Split bool
+	// Split puts each platform into a folder of its own, for local and tar; nil does so where there are several.
+	Split *bool
+	// Remove removes from the folder what the build does not have, for local.
+	Remove bool
 	// Push sends an image, once it is named, to the registries of its names.
 	Push bool
 	// Unnamed leaves the store's names as they are, and pushes by digest where it pushes.
@@ -65,7 +66,8 @@ type Form struct {
 	Compression      compression.Algorithm
 	Level            int
 	ForceCompression bool // of layers that are compressed otherwise, too
-	// Epoch is what no time of the image is later than, in seconds since 1970; "" for SOURCE_DATE_EPOCH of the build.
+	// Epoch is what no time of the image is later than, and the time of all that local and tar put out, in seconds since
+	// 1970; "" for SOURCE_DATE_EPOCH of the build.
 	Epoch string
 	// Artifact writes attestations as artifacts whose subject is the image (image-spec, manifest.md, "subject").
 	Artifact bool
@@ -152,7 +154,11 @@ func (x *exporter) run(ctx context.Context, e Export) error {
 		}
 		return x.archive(e, func(w io.Writer) error { return archive.Export(ctx, w, v) })
 	case ExportLocal:
-		return x.progress.step("copying files", func() error { return x.folders(ctx, e) })
+		v, err := x.files(ctx, e)
+		if err != nil {
+			return err
+		}
+		return x.progress.step("copying files", func() error { return view.WriteFolder(ctx, v, e.Dir, e.Remove) })
 	}
 	return fmt.Errorf("unknown output type %q: use image, oci, docker, tar or local", e.Type)
 }
@@ -165,51 +171,6 @@ func compareBool(a, b bool) int {
 		return -1
 	}
 	return 1
-}
-
-// folders writes the root filesystems to a folder, each to one of its own where there are several.
-func (x *exporter) folders(ctx context.Context, e Export) error {
-	for _, p := range x.out.platforms {
-		v, err := x.view(ctx, p, e)
-		if err != nil {
-			return err
-		}
-		dir := e.Dir
-		if x.out.several || e.Split {
-			dir = filepath.Join(dir, p.folder())
-		}
-		if err := view.WriteFolder(ctx, v, dir); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// view is the files of a platform, and what is said of them.
-func (x *exporter) view(ctx context.Context, p *built, e Export) (view.View, error) {
-	v, err := x.solver.View(ctx, p.result)
-	if err != nil {
-		return nil, err
-	}
-	return x.sayBeside(ctx, p, v, e.StatementPrefix)
-}
-
-// files is the root filesystem, or a folder with those of several platforms.
-func (x *exporter) files(ctx context.Context, e Export) (view.View, error) {
-	if !x.out.several && !e.Split {
-		return x.view(ctx, x.out.platforms[0], e)
-	}
-	all := view.NewOverlay(view.Empty())
-	for _, p := range x.out.platforms {
-		v, err := x.view(ctx, p, e)
-		if err != nil {
-			return nil, err
-		}
-		if err := all.Copy(ctx, v, "/", "/"+p.folder(), view.CopyOptions{DirCopyContents: true, CreateDestPath: true}); err != nil {
-			return nil, err
-		}
-	}
-	return all, nil
 }
 
 // keep records the image, points the names at it, and sends it where it is to go.

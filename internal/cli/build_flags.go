@@ -87,7 +87,8 @@ func (f *buildFlags) options(app *App) (o *build.Options, err error) {
 	o = &build.Options{
 		Target: f.target, Platforms: f.platforms, Network: f.network, AddHosts: f.addHosts,
 		NoCache: f.noCache, Pull: f.pull, Tags: f.tags,
-		HostCerts: f.hostCerts, CgroupParent: f.cgroupParent, ShmSize: f.shmSize.Value(), Allow: f.allow,
+		HostCerts: f.hostCerts, CgroupParent: f.cgroupParent, ShmSize: f.shmSize.Value(),
+		Allow: slices.DeleteFunc(slices.Clone(f.allow), func(a string) bool { return a == allowLocalDelete }),
 		// An argument without a value takes the environment's, and is not set when that is not.
 		BuildArgs: opts.ConvertKVStringsToMap(fromEnvironment(f.buildArgs)),
 		Labels:    opts.ConvertKVStringsToMap(f.labels),
@@ -142,6 +143,9 @@ func (f *buildFlags) options(app *App) (o *build.Options, err error) {
 			return nil, err
 		}
 		o.Exports = append(o.Exports, *e)
+	}
+	if err := checkRemovals(o.Exports, f.allow); err != nil {
+		return nil, err
 	}
 	if f.push || f.load || len(o.Exports) == 0 {
 		o.Exports = append(o.Exports, build.Export{Type: build.ExportImage, Push: f.push})

@@ -75,8 +75,14 @@ func newExport(app *App, attrs map[string]string) (*build.Export, error) {
 		}
 		return e, a.err()
 	case build.ExportTar, build.ExportLocal:
-		e.Split = a.flag("platform-split", false)
-		e.StatementPrefix = a.text("attestation-prefix")
+		if _, ok := attrs["platform-split"]; ok {
+			split := a.flag("platform-split", false)
+			e.Split = &split
+		}
+		e.StatementPrefix, e.Form.Epoch = a.text("attestation-prefix"), a.text("source-date-epoch")
+		if kind == build.ExportLocal {
+			e.Remove = a.mode()
+		}
 	default:
 		return nil, fmt.Errorf("unknown output type %q: use image, registry, oci, docker, tar or local", kind)
 	}
@@ -134,7 +140,7 @@ func (a *outputAttributes) image(e *build.Export) {
 	f.DockerTypes = !a.flag("oci-mediatypes", true)
 	f.Artifact = a.flag("oci-artifact", false)
 	// Attestations are always there where they are asked for, and a layer keeps the type that it came with.
-	a.flag("force-inline", false)
+	a.flag("attestation-inline", false)
 	a.flag("prefer-nondist-layers", false)
 	f.RewriteTimestamp = a.flag("rewrite-timestamp", false)
 	f.Epoch = a.text("source-date-epoch")
@@ -180,6 +186,58 @@ func (a *outputAttributes) push(e *build.Export) {
 		e.Upload.Compression = compression.Gzip
 	}
 	f.Compression = ""
+}
+
+// mode reads whether what the build does not have is removed from a folder.
+func (a *outputAttributes) mode() bool {
+	switch v := a.text("mode"); v {
+	case "", "copy":
+	case "delete":
+		return true
+	default:
+		a.bad = fmt.Errorf("output attribute mode: %q is neither copy nor delete", v)
+	}
+	return false
+}
+
+// allowLocalDelete is what buildx has --allow grant for mode=delete.
+const allowLocalDelete = "buildx.local.delete"
+
+// checkRemovals refuses mode=delete for a folder outside of the current one, and for that itself, unless it is allowed:
+// what is there need not be of any build.
+func checkRemovals(exports []build.Export, allow []string) error {
+	for _, e := range exports {
+		if !e.Remove || slices.Contains(allow, allowLocalDelete) {
+			continue
+		}
+		dir, err := realPath(".")
+		if err != nil {
+			return err
+		}
+		dest, err := realPath(e.Dir)
+		if err != nil {
+			return err
+		}
+		if !strings.HasPrefix(dest, strings.TrimSuffix(dir, "/")+"/") {
+			return fmt.Errorf("output to %s with mode=delete removes files outside of the current folder: pass --allow %s if it may", e.Dir, allowLocalDelete)
+		}
+	}
+	return nil
+}
+
+// realPath is a path without symlinks, of which not all needs to exist.
+func realPath(name string) (string, error) {
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		return "", err
+	}
+	real, err := filepath.EvalSymlinks(abs)
+	if errors.Is(err, os.ErrNotExist) {
+		if real, err = realPath(filepath.Dir(abs)); err == nil {
+			real = filepath.Join(real, filepath.Base(abs))
+		}
+	}
+	return real, err
 }
 
 // dest reads where files go.

@@ -16,9 +16,9 @@ import (
 
 // WriteFolder writes a filesystem into a folder of the host, as `--output type=local` does: files belong to the user who
 // builds, what is already there stays unless a file of the same name replaces it, and devices are left out where the user
-// may make none.
+// may make none. With remove, what v does not have is removed (mode=delete).
 // Nothing is written outside dir, whatever symlinks the image or the folder hold.
-func WriteFolder(ctx context.Context, v View, dir string) error {
+func WriteFolder(ctx context.Context, v View, dir string, remove bool) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("output folder: %w", err)
 	}
@@ -27,7 +27,7 @@ func WriteFolder(ctx context.Context, v View, dir string) error {
 		return fmt.Errorf("output folder: %w", err)
 	}
 	defer func() { _ = root.Close() }()
-	w := &folderWriter{ctx: ctx, view: v, root: root, base: "."}
+	w := &folderWriter{ctx: ctx, view: v, root: root, base: ".", remove: remove}
 	if err := w.children("."); err != nil {
 		return fmt.Errorf("write output to %s: %w", dir, err)
 	}
@@ -62,6 +62,7 @@ type folderWriter struct {
 	root   *os.Root
 	base   string // the directory of the view that root stands for
 	owners bool   // files keep their owners
+	remove bool   // what the view does not have is removed
 }
 
 // place is where an entry goes, relative to root.
@@ -80,11 +81,41 @@ func (w *folderWriter) children(name string) error {
 	if err != nil {
 		return err
 	}
+	if w.remove {
+		if err := w.removeOthers(name, entries); err != nil {
+			return err
+		}
+	}
 	for _, e := range entries {
 		if err := w.ctx.Err(); err != nil {
 			return err
 		}
 		if err := w.entry(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeOthers removes what is in a folder besides the entries.
+func (w *folderWriter) removeOthers(name string, entries []*Entry) error {
+	dir, err := w.root.Open(w.place(name))
+	if err != nil {
+		return err
+	}
+	there, err := dir.Readdirnames(-1)
+	if err := errors.Join(err, dir.Close()); err != nil {
+		return err
+	}
+	keep := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		keep[path.Base(e.Path)] = true
+	}
+	for _, base := range there {
+		if keep[base] {
+			continue
+		}
+		if err := w.root.RemoveAll(path.Join(w.place(name), base)); err != nil {
 			return err
 		}
 	}

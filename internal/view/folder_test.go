@@ -15,7 +15,7 @@ func TestWriteFolder(t *testing.T) {
 		regular("a", "A").mode(0o640), hardlink("a2", "a"), folder("d").mode(0o1777), regular("d/b", "B"),
 		symlink("l", "a"), hardlink("l2", "l"), device("p", TypeFifo, 0, 0), hardlink("p2", "p"), regular("was", "W"), regular("out", "O"),
 	)
-	if err := WriteFolder(t.Context(), v, dir); err != nil {
+	if err := WriteFolder(t.Context(), v, dir, false); err != nil {
 		t.Fatal(err)
 	}
 	same(t, listing(t, dirOf(t, dir, DirOptions{})), []string{
@@ -45,7 +45,7 @@ func TestWriteFolderWithDevices(t *testing.T) {
 	dir := t.TempDir()
 	may := unix.Mknod(filepath.Join(dir, "probe"), unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))) == nil
 	v := tree(device("null", TypeChar, 1, 3), hardlink("null2", "null"), device("disk", TypeBlock, 7, 0), regular("z", ""))
-	if err := WriteFolder(t.Context(), v, dir); err != nil {
+	if err := WriteFolder(t.Context(), v, dir, false); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]fs.FileMode{
@@ -58,6 +58,31 @@ func TestWriteFolderWithDevices(t *testing.T) {
 	}
 	if _, err := os.Lstat(filepath.Join(dir, "z")); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestWriteFolderRemovesTheRest(t *testing.T) {
+	dir := host(t, regular("old", ""), regular("d/old", ""), regular("gone/x/y", ""), symlink("link", "/etc"), regular("kept", "old"))
+	v := tree(folder("d"), regular("d/new", "N"), regular("kept", "K"))
+	if err := WriteFolder(t.Context(), v, dir, true); err != nil {
+		t.Fatal(err)
+	}
+	same(t, listing(t, dirOf(t, dir, DirOptions{})), []string{"d/", `d/new = "N"`, `kept = "K"`})
+}
+
+func TestDated(t *testing.T) {
+	v := Dated(tree(regular("d/f", "F"), symlink("l", "d")), now)
+	for _, e := range []string{"d", "d/f", "l"} {
+		if e, err := v.Lstat(t.Context(), e); err != nil || !e.ModTime.Equal(now) {
+			t.Errorf("%v, %v", e, err)
+		}
+	}
+	same(t, listing(t, v), []string{"d/", `d/f = "F"`, "l -> d"})
+	if list, err := v.ReadDir(t.Context(), "."); err != nil || !list[1].ModTime.Equal(now) {
+		t.Errorf("%v, %v", list, err)
+	}
+	if _, err := v.Lstat(t.Context(), "no"); err == nil {
+		t.Error("a missing file has a time")
 	}
 }
 

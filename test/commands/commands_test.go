@@ -177,6 +177,53 @@ func TestBuildOutputs(t *testing.T) {
 	}
 }
 
+// TestBuildFolders: the attributes of files that are put out.
+func TestBuildFolders(t *testing.T) {
+	m := newMica(t)
+	dir := folder(t, map[string]string{"Dockerfile": "FROM scratch AS one\nCOPY f /d/f\nFROM one\nARG TARGETARCH\nCOPY f /$TARGETARCH\n", "f": "file"})
+	work := rig.TempDir(t)
+	build := func(args ...string) rig.Output {
+		cmd := m.Command(append(append([]string{"build", "-q"}, args...), dir)...)
+		cmd.Dir = work
+		return rig.Run(t, cmd)
+	}
+	list := func(name string) string {
+		return strings.Join(strings.Fields(rig.Must(t, "sh", "-c", "cd "+filepath.Join(work, name)+" && find . -type f | LC_ALL=C sort")), " ")
+	}
+	both := []string{"--platform", "linux/amd64,linux/386", "--build-arg", "SOURCE_DATE_EPOCH=1500000000"}
+	for _, c := range []struct {
+		args []string
+		want string
+		says string
+	}{
+		{args: append(both, "-o", "type=local,dest=out"), want: "./linux_386/386 ./linux_386/d/f ./linux_amd64/amd64 ./linux_amd64/d/f"},
+		{args: []string{"--target", "one", "-o", "type=local,dest=out"}, want: "./d/f ./linux_386/386 ./linux_386/d/f ./linux_amd64/amd64 ./linux_amd64/d/f"},
+		{args: []string{"--target", "one", "-o", "type=local,dest=out,mode=delete"}, want: "./d/f"},
+		{args: append(both, "-o", "type=local,dest=out,platform-split=false"), says: "d/f is in the files of both linux/amd64 and linux/386"},
+		{args: []string{"--target", "one", "-o", "type=local,dest=.,mode=delete"}, says: "pass --allow buildx.local.delete if it may"},
+		{args: []string{"--target", "one", "-o", "type=local,dest=" + dir + "/../out,mode=delete"}, says: "pass --allow buildx.local.delete if it may"},
+		{args: []string{"-o", "type=local,dest=out,mode=move"}, says: `output attribute mode: "move" is neither copy nor delete`},
+		{args: []string{"-o", "type=tar,dest=out.tar,mode=delete"}, says: `output type tar has no attribute "mode"`},
+	} {
+		out := build(c.args...)
+		if (out.Code != 0) != (c.says != "") || !strings.Contains(out.Stderr, c.says) {
+			t.Fatalf("%q: exit code %d: %s", c.args, out.Code, out.Stderr)
+		}
+		if got := list("out"); c.want != "" && got != c.want {
+			t.Errorf("%q puts out %s, want %s", c.args, got, c.want)
+		}
+	}
+	if out := build(append(both, "-o", "type=local,dest=dated", "-o", "type=tar,dest=dated.tar,source-date-epoch=1400000000")...); out.Code != 0 {
+		t.Fatal(out.Stderr)
+	}
+	if got := rig.Must(t, "find", filepath.Join(work, "dated"), "-mindepth", "1", "-not", "-newermt", "@1500000000", "-newermt", "@1499999999"); strings.Count(got, "\n") != 8 {
+		t.Errorf("of the time that was given are %s", got)
+	}
+	if got := rig.Must(t, "tar", "--utc", "-tvf", filepath.Join(work, "dated.tar")); strings.Count(got, "2014-05-13 16:53") != 8 {
+		t.Errorf("the tar has %s", got)
+	}
+}
+
 func TestRun(t *testing.T) {
 	m := newMica(t)
 	m.Run("build", "-q", "-t", "app", folder(t, map[string]string{"Dockerfile": `FROM base

@@ -4,6 +4,7 @@ package parity
 
 import (
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -35,6 +36,41 @@ func TestProvenance(t *testing.T) {
 				t.Errorf("provenance differs (-want +got):\n%s", d)
 			}
 		})
+	}
+}
+
+// TestProvenanceOfFiles compares what is attested of files that are put out: each is named.
+func TestProvenanceOfFiles(t *testing.T) {
+	mica := rig.NewMica(t)
+	mica.Run("load", "-i", peer.base)
+	c := readCase(t, "testdata/provenance.txtar", 1200)
+	c.ownBase = true
+	c.args = append(c.args, "--attest", "type=provenance,mode=max")
+	c.opts = append(c.opts, "attest:provenance=mode=max")
+	dir := filepath.Join(c.dir, "..")
+	if out := c.withBuildKit(t, "--output", "type=local,attestation-prefix=of-,dest="+dir+"/want"); out.Code != 0 {
+		t.Fatalf("buildkit: %s", out.Stderr)
+	}
+	args := append([]string{"build", "-o", "type=local,attestation-prefix=of-,dest=" + dir + "/got"}, c.args...)
+	if out := c.mica(t, mica, args...); out.Code != 0 {
+		t.Fatalf("mica: %s", out.Stderr)
+	}
+	read := func(name string) (s compare.Statement) {
+		data, err := os.ReadFile(filepath.Join(dir, name, "of-provenance.json"))
+		if err == nil {
+			err = json.Unmarshal(data, &s)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	want, got := read("want"), read("got")
+	if len(want.Subject) < 10 {
+		t.Fatalf("buildkit names %d files", len(want.Subject))
+	}
+	if d := cmp.Diff(want.Subject, got.Subject); d != "" || want.PredicateType != got.PredicateType {
+		t.Errorf("the files that are named differ (-want +got):\n%s", d)
 	}
 }
 
