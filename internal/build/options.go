@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/util/entitlements"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/view"
@@ -126,7 +128,7 @@ func (o *Options) frontendOptions() (map[string]string, error) {
 func (o *Options) addPlatforms(opts map[string]string) error {
 	var list []string
 	for _, name := range o.Platforms {
-		p, err := platforms.Parse(name)
+		p, err := parsePlatform(name)
 		if err != nil {
 			return fmt.Errorf("invalid platform %q: %w", name, err)
 		}
@@ -170,6 +172,17 @@ func (o *Options) locals() map[string]solver.Local {
 	return l
 }
 
+// parsePlatform reads a platform; "local" is this machine's, as for buildx.
+func parsePlatform(name string) (ocispec.Platform, error) {
+	switch strings.ToLower(name) {
+	case "local":
+		return platforms.DefaultSpec(), nil
+	case "":
+		return ocispec.Platform{}, errors.New("it has no name")
+	}
+	return platforms.Parse(name)
+}
+
 // entitlements are those that the user grants; who asks for the host's network has granted it.
 func (o *Options) entitlements() (entitlements.Set, error) {
 	var list []entitlements.Entitlement
@@ -182,18 +195,30 @@ func (o *Options) entitlements() (entitlements.Set, error) {
 	return entitlements.WhiteList(list, nil)
 }
 
-// extraHosts turns "name:address" and "name=address" into the compiler's "name=address,…".
+// hostGateway is the address of the host, which a step reaches on its own loopback: they share a network.
+const hostGateway = "host-gateway"
+
+// extraHosts turns "name:address" and "name=address", of which several may follow each other, into the compiler's
+// "name=address,…".
 func extraHosts(hosts []string) (string, error) {
-	list := make([]string, 0, len(hosts))
+	var list []string
 	for _, h := range hosts {
-		name, ip, ok := strings.Cut(h, "=")
+		name, addresses, ok := strings.Cut(h, "=")
 		if !ok {
-			name, ip, ok = strings.Cut(h, ":")
+			name, addresses, ok = strings.Cut(h, ":")
 		}
-		if !ok || name == "" || ip == "" {
+		if !ok || name == "" || addresses == "" {
 			return "", fmt.Errorf("invalid host %s: use name:address", h)
 		}
-		list = append(list, name+"="+strings.Trim(ip, "[]"))
+		for ip := range strings.SplitSeq(addresses, ",") {
+			if ip == hostGateway {
+				ip = "127.0.0.1"
+			}
+			if ip = strings.Trim(ip, "[]"); net.ParseIP(ip) == nil {
+				return "", fmt.Errorf("invalid host %s: %q is no IP address", h, ip)
+			}
+			list = append(list, name+"="+ip)
+		}
 	}
 	return strings.Join(list, ","), nil
 }

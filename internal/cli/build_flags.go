@@ -21,7 +21,7 @@ import (
 type buildFlags struct {
 	file, target, network, iidFile, metadataFile, progress, runtime, cgroupParent, call, provenance, sbom string
 	tags, platforms, buildArgs, labels, addHosts, outputs, contexts, secrets, ssh, noCacheFilter          []string
-	allow, resources, annotations, cacheFrom, cacheTo, attests                                            []string
+	allow, resources, limits, annotations, cacheFrom, cacheTo, attests                                    []string
 	noCache, pull, push, load, quiet, check, hostCerts                                                    bool
 	shmSize                                                                                               opts.MemBytes
 	ulimits                                                                                               *opts.UlimitOpt
@@ -39,6 +39,7 @@ func newBuildCommand(app *App) *cobra.Command {
 		},
 	}
 	f.add(cmd.Flags())
+	f.addHidden(cmd.Flags())
 	return cmd
 }
 
@@ -57,7 +58,7 @@ func (f *buildFlags) add(fl *pflag.FlagSet) {
 	fl.StringArrayVar(&f.buildArgs, "build-arg", nil, "Set build-time variables")
 	fl.StringArrayVar(&f.contexts, "build-context", nil, "Additional build contexts (e.g., name=path)")
 	fl.StringArrayVar(&f.labels, "label", nil, "Set metadata for an image")
-	fl.StringArrayVar(&f.addHosts, "add-host", nil, "Add a custom host-to-IP mapping (format: host:ip)")
+	fl.StringSliceVar(&f.addHosts, "add-host", nil, "Add a custom host-to-IP mapping (format: host:ip)")
 	fl.StringArrayVarP(&f.outputs, "output", "o", nil, `Output destination (format: "type=local,dest=path")`)
 	fl.StringArrayVar(&f.secrets, "secret", nil, `Secret to expose to the build (format: "id=mysecret[,src=/local/secret]")`)
 	fl.StringArrayVar(&f.ssh, "ssh", nil, `SSH agent socket or keys to expose to the build (format: "default|<id>[=<socket>|<key>[,<key>]]")`)
@@ -124,7 +125,7 @@ func (f *buildFlags) options(app *App) (o *build.Options, err error) {
 	if v, _ := strconv.ParseBool(o.BuildArgs["BUILDKIT_INLINE_CACHE"]); v {
 		o.CacheTo = append(o.CacheTo, build.Cache{Type: build.CacheInline})
 	}
-	if o.Resources, err = parseResources(f.resources); err != nil {
+	if o.Resources, err = parseResources(slices.Concat(f.limits, f.resources)); err != nil {
 		return nil, err
 	}
 	if o.Secret, err = parseSecrets(f.secrets); err != nil {

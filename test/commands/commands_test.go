@@ -126,6 +126,42 @@ RUN false
 	}
 }
 
+// TestBuildOlderFlags: what people have typed for years still builds, and is not in the help.
+func TestBuildOlderFlags(t *testing.T) {
+	m := newMica(t)
+	dir := folder(t, map[string]string{"Dockerfile": "FROM base\nRUN true\n"})
+	for flags, says := range map[string]string{
+		"--rm --force-rm --compress":            "",
+		"-m 64m --memory-swap -1 -c 512":        "",
+		"--cpu-period 100000 --cpu-quota 50000": "",
+		"--cpuset-cpus 0 --cpuset-mems 0":       "",
+		"--squash":                              "--squash has been deprecated",
+		"--security-opt seccomp=unconfined":     `take "RUN --security=insecure"`,
+		"--isolation default":                   "--isolation has been deprecated",
+		"--print targets":                       "",
+		"--add-host a:host-gateway,b=10.1.1.1":  "",
+		"--platform local":                      "",
+	} {
+		out := m.Try(nil, append(append([]string{"build", "-q"}, strings.Fields(flags)...), dir)...)
+		if out.Code != 0 || out.Stdout == "" || !strings.Contains(out.Stderr, says) || says == "" && out.Stderr != "" {
+			t.Errorf("%s: exit code %d, %q, %q", flags, out.Code, out.Stdout, out.Stderr)
+		}
+	}
+	for flags, says := range map[string]string{
+		"--memory much":         `invalid resource "memory=much"`,
+		"--add-host a:nowhere":  `invalid host a:nowhere: "nowhere" is no IP address`,
+		"--platform linux,,arm": `invalid platform ""`,
+	} {
+		out := m.Try(nil, append(append([]string{"build", "-q"}, strings.Fields(flags)...), dir)...)
+		if out.Code != 1 || !strings.Contains(out.Stderr, says) {
+			t.Errorf("%s: exit code %d, %q", flags, out.Code, out.Stderr)
+		}
+	}
+	if help := m.Run("build", "--help"); strings.Contains(help, "--squash") || strings.Contains(help, "--memory-swap") {
+		t.Error("the help shows flags of earlier builders")
+	}
+}
+
 func TestBuildFailureShowsTheStep(t *testing.T) {
 	m := newMica(t)
 	out := m.Try(nil, "build", "--progress", "plain", folder(t, map[string]string{"Dockerfile": "FROM base\n\nRUN echo out; echo err >&2; exit 5\n"}))

@@ -1,0 +1,52 @@
+package cli
+
+import "github.com/spf13/pflag"
+
+// addHidden adds the flags of earlier builders that buildx still takes and does not show: limits in the form before
+// --resource, and what has no meaning any more.
+func (f *buildFlags) addHidden(fl *pflag.FlagSet) {
+	for _, l := range []struct{ name, short string }{
+		{"memory", "m"}, {"memory-swap", ""}, {"cpu-shares", "c"}, {"cpu-period", ""}, {"cpu-quota", ""}, {"cpuset-cpus", ""}, {"cpuset-mems", ""},
+	} {
+		fl.VarP(&limitFlag{&f.limits, l.name}, l.name, l.short, "Same as --resource "+l.name+"=")
+		hide(fl, l.name)
+	}
+	fl.StringVar(&f.call, "print", "build", "Same as --call")
+	fl.Bool("rm", true, "Remove intermediate containers after a successful build: there are none")
+	fl.Bool("force-rm", false, "Always remove intermediate containers: there are none")
+	fl.Bool("compress", false, "Compress the build context: it is not sent anywhere")
+	for _, name := range []string{"print", "rm", "force-rm", "compress"} {
+		hide(fl, name)
+	}
+	fl.String("isolation", "", "Container isolation technology")
+	fl.StringSlice("security-opt", nil, "Security options")
+	fl.Bool("squash", false, "Squash newly built layers into one")
+	for name, instead := range map[string]string{
+		"isolation":    "it is not used",
+		"security-opt": `it is not used: take "RUN --security=insecure"`,
+		"squash":       "it is not used: copy from a stage for one layer",
+	} {
+		if err := fl.MarkDeprecated(name, instead); err != nil {
+			panic(err) // the flag is defined above
+		}
+	}
+}
+
+func hide(fl *pflag.FlagSet, name string) { fl.Lookup(name).Hidden = true }
+
+// limitFlag is a limit that has a flag of its own.
+type limitFlag struct {
+	limits *[]string
+	key    string
+}
+
+func (l *limitFlag) String() string { return "" }
+
+// Type is what the help calls a value.
+func (l *limitFlag) Type() string { return "string" }
+
+// Set adds the limit.
+func (l *limitFlag) Set(value string) error {
+	*l.limits = append(*l.limits, l.key+"="+value)
+	return nil
+}
