@@ -35,6 +35,7 @@ func newBuildCommand(app *App) *cobra.Command {
 		Args:    requireArgs(1, 1),
 		Aliases: []string{"b"},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			warnUnused(app, cmd.Flags())
 			return runBuild(cmd.Context(), app, &f, args[0])
 		},
 	}

@@ -1,6 +1,12 @@
 package cli
 
-import "github.com/spf13/pflag"
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/spf13/pflag"
+)
 
 // addHidden adds the flags of earlier builders that buildx still takes and does not show: limits in the form before
 // --resource, and what has no meaning any more.
@@ -21,13 +27,23 @@ func (f *buildFlags) addHidden(fl *pflag.FlagSet) {
 	fl.String("isolation", "", "Container isolation technology")
 	fl.StringSlice("security-opt", nil, "Security options")
 	fl.Bool("squash", false, "Squash newly built layers into one")
-	for name, instead := range map[string]string{
-		"isolation":    "it is not used",
-		"security-opt": `it is not used: take "RUN --security=insecure"`,
-		"squash":       "it is not used: copy from a stage for one layer",
-	} {
-		if err := fl.MarkDeprecated(name, instead); err != nil {
-			panic(err) // the flag is defined above
+	for name := range unused {
+		hide(fl, name)
+	}
+}
+
+// unused are flags that change nothing, though who gives them expects something.
+var unused = map[string]string{
+	"isolation":    "",
+	"security-opt": `, "RUN --security=insecure" is`,
+	"squash":       ", for one layer copy from a stage",
+}
+
+// warnUnused says which of the flags that were given are not used.
+func warnUnused(app *App, fl *pflag.FlagSet) {
+	for _, name := range slices.Sorted(maps.Keys(unused)) {
+		if fl.Changed(name) {
+			fmt.Fprintf(app.Stderr, "WARNING: --%s is not used%s\n", name, unused[name])
 		}
 	}
 }
