@@ -8,7 +8,7 @@ E2E     := go test -tags e2e -count=1 -p 1 -timeout 30m
 # A number of runs: where go ends a fuzz by time it may fail on its own deadline.
 FUZZTIME ?= 20000x
 
-.PHONY: all demo test bench install setup fmt format vet lint unit fuzz e2e parity portable size peers tools clean
+.PHONY: all demo test bench bench-compare install setup fmt format vet lint unit fuzz e2e parity portable size peers peers-bench tools clean
 
 all: bin/mica
 
@@ -23,9 +23,14 @@ demo: setup bin/mica
 ## test: everything
 test: setup format vet lint portable size unit fuzz e2e
 
-## bench: mica beside its peers, in one run
-bench: setup peers bin/mica
-	go run -tags e2e ./test/bench
+## bench: mica beside its peers, in one run; docs/performance.md is what it finds. BENCH='-only REGEXP' measures less.
+BENCH ?= -json docs/performance/results.json -page
+bench: setup peers peers-bench bin/mica
+	go run -tags e2e ./bench $(BENCH)
+
+## bench-compare: the benchmarks beside the code, of this commit and the one before
+bench-compare: tools
+	scripts/bench-compare
 
 install: bin/mica
 	install -D -m 0755 bin/mica $(DESTDIR)$(PREFIX)/bin/mica
@@ -69,6 +74,10 @@ size: bin/mica
 
 peers:
 	cd test/peers && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/moby/buildkit/version.Version=$$(go list -m -f "{{.Version}}" github.com/moby/buildkit)" -o ../../bin/peers/ tool
+
+# Buildah's dependencies are not BuildKit's; only the benchmark needs it. It is C in part.
+peers-bench:
+	cd test/peers/buildah && CGO_ENABLED=1 go build -trimpath -tags "exclude_graphdriver_btrfs containers_image_openpgp" -ldflags "-s -w" -o ../../../bin/peers/ tool
 
 tools:
 	cd tools && go build -trimpath -o ../bin/tools/ tool

@@ -1,0 +1,132 @@
+//go:build e2e
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// A kind is one of those that are compared.
+type kind string
+
+// All of them, in the order of the columns.
+const (
+	kindMica     kind = "mica"
+	kindBuildKit kind = "BuildKit"
+	kindDocker   kind = "Docker"
+	kindBuildah  kind = "Buildah"
+	kindCrane    kind = "crane"
+)
+
+var kinds = []kind{kindMica, kindBuildKit, kindDocker, kindBuildah, kindCrane}
+
+// An engine is mica or a peer with a store of its own, in which the image `base` is ready to run.
+type engine interface {
+	kind() kind
+	// dir is where all of its files are.
+	dir() string
+	// daemon is the process that works for its commands, 0 if they work themselves.
+	daemon() int
+	// build is a build to an image with layers of its own: never a result that stays in a cache alone.
+	build(j job) *exec.Cmd
+	// command is its command line with these arguments.
+	command(args ...string) *exec.Cmd
+	close() error
+}
+
+// A job is a build.
+type job struct {
+	context string   // the folder
+	file    string   // the Dockerfile's name, if it is not Dockerfile
+	tag     string   // what the image is called
+	round   string   // the value of the build argument ROUND
+	images  []string // what the Dockerfile is FROM, where not `base` alone
+	noCache bool
+	push    string // the image is pushed under this name
+}
+
+// newEngine makes an engine with an empty store, and gives it the image `base`.
+func (b *bench) newEngine(k kind) (engine, error) {
+	dir, err := os.MkdirTemp(b.dir, strings.ToLower(string(k))+"-")
+	if err != nil {
+		return nil, err
+	}
+	var e engine
+	switch k {
+	case kindMica:
+		e, err = b.newMica(dir)
+	case kindBuildKit:
+		e, err = b.newBuildKit(dir)
+	case kindDocker:
+		e, err = b.newDocker(dir)
+	case kindBuildah:
+		e, err = b.newBuildah(dir)
+	case kindCrane:
+		e = &crane{path: filepath.Join(b.peers, "crane"), root: dir}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("prepare %s: %w", k, err)
+	}
+	return e, nil
+}
+
+// shared is an engine that lives as long as the benchmark: the same for the same name.
+func (b *bench) shared(k kind, name string) (engine, error) {
+	key := name + "/" + string(k)
+	if e := b.engines[key]; e != nil {
+		return e, nil
+	}
+	e, err := b.newEngine(k)
+	if err == nil {
+		b.engines[key] = e
+	}
+	return e, err
+}
+
+// all runs commands to their ends, which must succeed.
+func all(cmds ...*exec.Cmd) error {
+	for _, c := range cmds {
+		if out, err := c.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w\n%s", c, err, out)
+		}
+	}
+	return nil
+}
+
+// chain is one command that runs several, each if those before succeeded.
+func chain(cmds ...*exec.Cmd) *exec.Cmd {
+	parts := make([]string, len(cmds))
+	for i, c := range cmds {
+		parts[i] = commandLine(c)
+	}
+	cmd := exec.Command("/bin/sh", "-c", strings.Join(parts, " && "))
+	cmd.Env = cmds[0].Env
+	return cmd
+}
+
+// together is one command that runs several at once, and fails if one does.
+func together(cmds []*exec.Cmd) *exec.Cmd {
+	var script strings.Builder
+	for _, c := range cmds {
+		fmt.Fprintf(&script, "%s & pids=\"$pids $!\"\n", commandLine(c))
+	}
+	script.WriteString("for p in $pids; do wait $p || exit 1; done\n")
+	cmd := exec.Command("/bin/sh", "-c", script.String())
+	cmd.Env = cmds[0].Env
+	return cmd
+}
+
+// commandLine is a command as a shell takes it.
+func commandLine(c *exec.Cmd) string {
+	words := []string{quote(c.Path)}
+	for _, a := range c.Args[1:] {
+		words = append(words, quote(a))
+	}
+	return strings.Join(words, " ")
+}
+
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

@@ -1,0 +1,50 @@
+//go:build e2e
+
+package main
+
+import (
+	"os"
+	"os/exec"
+)
+
+// mica is the engine that this is all about.
+type mica struct{ path, root string }
+
+func (b *bench) newMica(dir string) (engine, error) {
+	m := &mica{b.micaPath, dir}
+	// As with the peers, the base is unpacked when the measuring begins.
+	return m, all(
+		m.command("import", "-c", "ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin", b.baseTar, "base"),
+		m.command("run", "-q", "--network", "none", "base", "true"),
+	)
+}
+
+func (*mica) kind() kind    { return kindMica }
+func (m *mica) dir() string { return m.root }
+func (*mica) daemon() int   { return 0 }
+func (*mica) close() error  { return nil }
+
+func (m *mica) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(m.path, args...)
+	cmd.Env = append(os.Environ(), "MICA_ROOT="+m.root)
+	return cmd
+}
+
+func (m *mica) build(j job) *exec.Cmd {
+	args := []string{"build", "-q", "--network", "host"}
+	if j.noCache {
+		args = append(args, "--no-cache")
+	}
+	if j.file != "" {
+		args = append(args, "-f", j.context+"/"+j.file)
+	}
+	if j.round != "" {
+		args = append(args, "--build-arg", "ROUND="+j.round)
+	}
+	tag := j.tag
+	if j.push != "" {
+		tag = j.push
+		args = append(args, "--push")
+	}
+	return m.command(append(args, "-t", tag, j.context)...)
+}

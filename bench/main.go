@@ -1,0 +1,125 @@
+//go:build e2e
+
+// Command bench measures mica beside its peers in one run on one machine: the reference BuildKit, the Docker Engine, Buildah
+// and crane; and how mica's own costs grow. It needs root. Times are medians of runs after a warm-up, mica and the peers
+// taking turns; ratios are what counts.
+//
+//	go run -tags e2e ./bench [-runs 5] [-only REGEXP] [-quick] [-huge] [-json FILE] [-page]
+//	go run -tags e2e ./bench -draw FILE.json
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"syscall"
+
+	"github.com/micabuild/mica/test/rig"
+)
+
+// options is what the command line says.
+type options struct {
+	runs        int
+	only        *regexp.Regexp
+	quick, huge bool
+	mica        string // the binary under test
+	json, draw  string
+	page        bool
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, parse())
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func parse() *options {
+	o := &options{}
+	only := flag.String("only", "", "measure the rows and curves whose names match this regular expression")
+	flag.IntVar(&o.runs, "runs", 5, "runs of each row, after one that warms up")
+	flag.BoolVar(&o.quick, "quick", false, "small workloads, one run and no warm-up: to see that everything works")
+	flag.BoolVar(&o.huge, "huge", false, "also layers of up to 20 GiB")
+	flag.StringVar(&o.mica, "mica", filepath.Join(rig.Top(), "bin", "mica"), "the mica that is measured")
+	flag.StringVar(&o.json, "json", "", "write the results to this file")
+	flag.BoolVar(&o.page, "page", false, "write docs/performance.md and its charts")
+	flag.StringVar(&o.draw, "draw", "", "measure nothing: write the page of the results in this file")
+	flag.Parse()
+	o.only = regexp.MustCompile(*only)
+	if o.quick {
+		o.runs = 1
+	}
+	return o
+}
+
+func run(ctx context.Context, o *options) error {
+	if o.draw != "" {
+		r, err := readResults(o.draw)
+		if err != nil {
+			return err
+		}
+		return writePage(r)
+	}
+	r, err := measureAll(ctx, o)
+	if r == nil {
+		return err
+	}
+	printTable(os.Stdout, r)
+	if o.page {
+		err = errors.Join(err, writePage(r))
+	}
+	return err
+}
+
+// measureAll measures the rows, then the curves, and saves the results after each.
+func measureAll(ctx context.Context, o *options) (r *results, err error) {
+	dir, err := os.MkdirTemp("", "mica-bench-")
+	if err != nil {
+		return nil, err
+	}
+	b := &bench{options: o, dir: dir, engines: map[string]engine{}}
+	defer func() { err = errors.Join(err, b.close(), os.RemoveAll(dir)) }()
+	if err := b.start(); err != nil {
+		return nil, err
+	}
+	r = b.results()
+	var failed []error
+	for _, w := range b.rows() {
+		if !o.only.MatchString(w.name) {
+			continue
+		}
+		result := b.measure(ctx, w)
+		if ctx.Err() != nil {
+			return r, ctx.Err()
+		}
+		failed = append(failed, result.err())
+		r.Rows = append(r.Rows, result)
+		printProgress(os.Stderr, result)
+		if err := r.save(o.json); err != nil {
+			return r, err
+		}
+	}
+	for _, c := range b.curves() {
+		if !o.only.MatchString(c.name) {
+			continue
+		}
+		result, err := b.grow(ctx, c)
+		failed = append(failed, err)
+		if result == nil {
+			continue
+		}
+		r.Curves = append(r.Curves, *result)
+		if err := r.save(o.json); err != nil {
+			return r, err
+		}
+	}
+	return r, errors.Join(failed...)
+}

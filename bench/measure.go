@@ -1,0 +1,132 @@
+//go:build e2e
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// measure runs a row: once to warm up, then as often as the options say, everyone taking turns. Who fails is out of it.
+func (b *bench) measure(ctx context.Context, w row) *rowResult {
+	r := newRowResult(w)
+	first := 0
+	if b.quick {
+		first = 1 // no warm-up
+	}
+	for i := first; i <= b.runs; i++ {
+		for _, k := range w.kinds {
+			if ctx.Err() != nil {
+				return r
+			}
+			if r.Failed[k] != "" {
+				continue
+			}
+			m, err := b.one(w, k, i)
+			if err != nil {
+				r.Failed[k] = err.Error()
+				continue
+			}
+			r.add(k, m, i > 0)
+		}
+	}
+	b.tidy()
+	return r.finish()
+}
+
+// measurement is what one run took.
+type measurement struct {
+	seconds      float64
+	memory, disk int64
+}
+
+// one measures one run of one of them.
+func (b *bench) one(w row, k kind, i int) (m measurement, err error) {
+	e, done, err := b.engineFor(w, k)
+	if err != nil {
+		return m, err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	if key := w.name + "/" + string(k); w.setup != nil && !b.ready[key] {
+		b.ready[key] = true
+		if err := w.setup(e); err != nil {
+			return m, fmt.Errorf("set up: %w", err)
+		}
+	}
+	if w.prepare != nil {
+		if err := w.prepare(e); err != nil {
+			return m, fmt.Errorf("prepare: %w", err)
+		}
+	}
+	cmd, err := w.command(e)
+	if err != nil {
+		return m, err
+	}
+	m, err = b.time(e, cmd, i == 0 || b.quick)
+	if err == nil && w.content > 0 {
+		m.disk, err = diskUsage(e.dir())
+	}
+	return m, err
+}
+
+// engineFor is the engine of a run, and what to do with it afterwards.
+func (b *bench) engineFor(w row, k kind) (engine, func() error, error) {
+	if w.store != "" {
+		e, err := b.shared(k, w.store)
+		return e, func() error { return nil }, err
+	}
+	e, err := b.newEngine(k)
+	if err != nil {
+		return nil, nil, err
+	}
+	return e, func() error {
+		err := e.close()
+		if w.bulky {
+			return errors.Join(err, os.RemoveAll(e.dir()))
+		}
+		b.garbage = append(b.garbage, e.dir())
+		return err
+	}, nil
+}
+
+// time runs a command. What others left to be written to disk is written before, so that it does not slow this one.
+func (b *bench) time(e engine, cmd *exec.Cmd, sample bool) (measurement, error) {
+	syscall.Sync()
+	resetPeak(e.daemon())
+	watch := &sampler{path: b.micaPath}
+	if sample && e.kind() == kindMica {
+		watch.start()
+	}
+	began := time.Now()
+	out, err := cmd.CombinedOutput()
+	took := time.Since(began)
+	m := measurement{seconds: took.Seconds(), memory: max(watch.stop(), peak(e.daemon()))}
+	if err != nil {
+		return m, fmt.Errorf("%s: %w\n%s", cmd, err, out)
+	}
+	if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok && e.daemon() == 0 {
+		m.memory = max(m.memory, u.Maxrss<<10)
+	}
+	return m, nil
+}
+
+// lowSpace is when what is left behind is removed before the end.
+const lowSpace = 30 << 30
+
+// tidy makes room when there is little. The filesystem is given time then: it is slow after many deletions.
+func (b *bench) tidy() {
+	if len(b.garbage) == 0 || freeSpace(b.dir) > lowSpace {
+		return
+	}
+	for _, dir := range b.garbage {
+		_ = os.RemoveAll(dir)
+	}
+	b.garbage = nil
+	syscall.Sync()
+	time.Sleep(time.Minute)
+}

@@ -1,0 +1,62 @@
+//go:build e2e
+
+package main
+
+import "os/exec"
+
+// mainStore is the name of the engines that most rows share.
+const mainStore = "main"
+
+// A row is one thing that is measured.
+type row struct {
+	group, name string
+	note        string // what is unlike in what is compared
+	target      target
+	kinds       []kind // who takes part
+	// store names the engines, shared with other rows of the same name; without a name, each run has an engine of its
+	// own, made for it.
+	store string
+	// content is the size of the image that a run leaves in its own engine, if disk space is measured, too.
+	content int64
+	// bulky: what a run leaves is removed at once. It has few files.
+	bulky bool
+	// setup is done once for an engine, prepare before each run; neither is measured.
+	setup, prepare func(e engine) error
+	// command is what is measured.
+	command func(e engine) (*exec.Cmd, error)
+}
+
+// target is what mica is to reach; what is 0 is not asked for.
+type target struct {
+	Ratio   float64 `json:"ratio,omitempty"`   // of mica's time to that of the best peer, at most
+	Seconds float64 `json:"seconds,omitempty"` // at most
+}
+
+// The limits of all rows.
+const (
+	diskTarget   = 1.05      // bytes on disk by bytes of the image's content
+	memoryTarget = 150 << 20 // bytes of mica's processes
+)
+
+var (
+	builders  = []kind{kindMica, kindBuildKit, kindDocker, kindBuildah}
+	withNames = []kind{kindMica, kindDocker, kindBuildah} // those that have images by name
+)
+
+// rows lists what is measured, in the order of the table.
+func (b *bench) rows() []row {
+	return join(b.cachedRows(), b.coldRows(), b.transferRows(), b.archiveRows(), b.listingRows(), b.removalRows(), b.hugeRows())
+}
+
+func join(lists ...[]row) []row {
+	var all []row
+	for _, l := range lists {
+		all = append(all, l...)
+	}
+	return all
+}
+
+// building is the command of a row that builds.
+func (b *bench) building(j job) func(engine) (*exec.Cmd, error) {
+	return func(e engine) (*exec.Cmd, error) { return e.build(j), nil }
+}
