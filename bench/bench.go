@@ -25,6 +25,7 @@ type bench struct {
 	origin                *rig.Registry
 	origins               map[string]string // references of the origin's images with digests
 	sink                  *rig.Registry     // what is pushed to, empty
+	sinkDir               string
 	engines               map[string]engine // those that rows share
 	ready                 map[string]bool   // what they have been given
 	round                 int
@@ -119,19 +120,19 @@ func (b *bench) having(k kind, name string) (engine, error) {
 	return e, all(e.build(job{context: b.context(name), tag: name}))
 }
 
-// emptySink is a registry that has nothing.
+// emptySink is a registry that has nothing, in place of the one before. Its few files are removed at once.
 func (b *bench) emptySink() (string, error) {
 	if b.sink != nil {
-		if err := b.sink.Stop(); err != nil {
+		err := errors.Join(b.sink.Stop(), os.RemoveAll(b.sinkDir))
+		if b.sink = nil; err != nil {
 			return "", err
 		}
 	}
-	dir, err := os.MkdirTemp(b.dir, "sink-")
-	if err != nil {
+	var err error
+	if b.sinkDir, err = os.MkdirTemp(b.dir, "sink-"); err != nil {
 		return "", err
 	}
-	b.sink, err = rig.StartRegistry(dir)
-	if err != nil {
+	if b.sink, err = rig.StartRegistry(b.sinkDir); err != nil {
 		return "", err
 	}
 	return b.sink.Addr, nil
