@@ -84,6 +84,7 @@ func (l *Layers) complete(ctx context.Context, d *draft) error {
 		if err := os.Rename(filepath.Join(d.folder(), tocFile), l.path(id, tocFile)); err != nil {
 			return err
 		}
+		l.heads.Delete(id)
 	}
 	if err := l.addPacks(id, d.pack); err != nil {
 		return err

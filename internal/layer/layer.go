@@ -31,6 +31,8 @@ type Layers struct {
 	notes   map[string]bool
 	// sound holds the DiffIDs whose trees this process has made, or looked through.
 	sound sync.Map
+	// heads holds the summaries that were read, by DiffID.
+	heads sync.Map
 }
 
 // New returns the layers of s.
@@ -129,6 +131,9 @@ func (l *Layers) summary(id digest.Digest) (summary, error) {
 	if err := validID(id); err != nil {
 		return summary{}, err
 	}
+	if s, ok := l.heads.Load(id); ok {
+		return s.(summary), nil
+	}
 	f, err := os.Open(l.path(id, tocFile))
 	if err != nil {
 		return summary{}, l.tocError(id, err)
@@ -140,6 +145,7 @@ func (l *Layers) summary(id digest.Digest) (summary, error) {
 	if err != nil {
 		return summary{}, fail(id, err)
 	}
+	l.heads.Store(id, s)
 	return s, nil
 }
 

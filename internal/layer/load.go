@@ -58,6 +58,7 @@ func (l *Layers) remakeTOC(ctx context.Context, id digest.Digest) (*TOC, error) 
 	if err := l.store.WriteFileAtomic(l.path(id, tocFile), d.toc); err != nil {
 		return nil, fail(id, err)
 	}
+	l.heads.Delete(id)
 	return l.loadTOC(id)
 }
 

@@ -26,7 +26,8 @@ const (
 type recording struct {
 	entries []*view.Entry
 	open    func(ctx context.Context, i int) (io.ReadCloser, error)
-	tree    *treeWriter // or nil
+	known   map[int][sha256.Size]byte // digests of contents that need not be computed
+	tree    *treeWriter               // or nil
 
 	tar   *tarWriter
 	toc   tocEncoder
@@ -156,7 +157,11 @@ func (r *recording) read(ctx context.Context, d *dirs, b *batch) error {
 		if err := r.readSmall(ctx, i, content); err != nil {
 			return err
 		}
-		b.digests[i-b.from] = sha256.Sum256(content)
+		if sum, ok := r.known[i]; ok {
+			b.digests[i-b.from] = sum
+		} else {
+			b.digests[i-b.from] = sha256.Sum256(content)
+		}
 		if d != nil {
 			if err := r.tree.writeFile(d, e, content); err != nil {
 				return err
@@ -178,7 +183,22 @@ func (r *recording) readSmall(ctx context.Context, i int, content []byte) error 
 	if _, err := io.ReadFull(f, content); err != nil {
 		return readError(r.entries[i], err)
 	}
-	return nil
+	return r.ended(i, f)
+}
+
+// ended reads the end of a file whose digest is known: there its View says whether it still is what is known.
+func (r *recording) ended(i int, f io.Reader) error {
+	if _, known := r.known[i]; !known {
+		return nil
+	}
+	switch n, err := f.Read(make([]byte, 1)); {
+	case n > 0:
+		return changedError(r.entries[i])
+	case errors.Is(err, io.EOF):
+		return nil
+	default:
+		return err
+	}
 }
 
 // readError explains a file that turned out to be shorter than its entry says.
@@ -281,10 +301,14 @@ func (r *recording) streamLarge(ctx context.Context, i int) (sum [sha256.Size]by
 		return sum, err
 	}
 	defer func() { _ = f.Close() }()
+	to := []io.Writer{r.tar}
 	hash := sha256.New()
 	hashing := newBackgroundWriter(hash)
 	defer func() { _ = hashing.Close() }()
-	to := io.MultiWriter(r.tar, hashing)
+	sum, known := r.known[i]
+	if !known {
+		to = append(to, hashing)
+	}
 	if r.tree != nil {
 		out, createErr := r.tree.create(r.dirs, e)
 		if createErr != nil {
@@ -295,10 +319,13 @@ func (r *recording) streamLarge(ctx context.Context, i int) (sum [sha256.Size]by
 				err = closeErr
 			}
 		}()
-		to = io.MultiWriter(r.tar, hashing, out)
+		to = append(to, out)
 	}
-	if err := copyExactly(ctx, to, f, e); err != nil {
+	if err := copyExactly(ctx, io.MultiWriter(to...), f, e); err != nil {
 		return sum, err
+	}
+	if known {
+		return sum, r.ended(i, f)
 	}
 	if err := hashing.Close(); err != nil {
 		return sum, err

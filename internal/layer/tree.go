@@ -56,6 +56,10 @@ func (t *treeWriter) makeOtherDirs(entries []*view.Entry, there map[string]bool)
 	return nil
 }
 
+// plain reports whether a file can be made with its mode at once: no umask in use takes anything from it (022), and no chown
+// follows, which would clear bits.
+func plain(e *view.Entry) bool { return e.Mode&^0o755 == 0 && e.UID == 0 && e.GID == 0 }
+
 // writeFile makes a regular file with this content.
 func (t *treeWriter) writeFile(d *dirs, e *view.Entry, content []byte) error {
 	f, err := t.create(d, e)
@@ -69,8 +73,7 @@ func (t *treeWriter) writeFile(d *dirs, e *view.Entry, content []byte) error {
 // treeFile is a regular file being written. Long runs of zeros become holes.
 type treeFile struct {
 	t      *treeWriter
-	at, fd int // at: its directory, good as long as the dirs it came from is not used
-	base   string
+	fd     int
 	entry  *view.Entry
 	offset int64
 	hole   bool // the file ends with a hole
@@ -81,11 +84,15 @@ func (t *treeWriter) create(d *dirs, e *view.Entry) (*treeFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	fd, err := openat(at, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	mode := uint32(0o600)
+	if plain(e) {
+		mode = e.Mode
+	}
+	fd, err := openat(at, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, mode)
 	if err != nil {
 		return nil, &fs.PathError{Op: "create", Path: e.Path, Err: err}
 	}
-	return &treeFile{t: t, at: at, fd: fd, base: base, entry: e}, nil
+	return &treeFile{t: t, fd: fd, entry: e}, nil
 }
 
 func (f *treeFile) Write(p []byte) (int, error) {
@@ -140,15 +147,29 @@ func (f *treeFile) seal() error {
 		}
 	}
 	// After the owner: chown clears setuid bits and file capabilities.
-	if err := unix.Fchmod(f.fd, e.Mode); err != nil {
-		return &fs.PathError{Op: "chmod", Path: e.Path, Err: err}
+	if !plain(e) {
+		if err := unix.Fchmod(f.fd, e.Mode); err != nil {
+			return &fs.PathError{Op: "chmod", Path: e.Path, Err: err}
+		}
 	}
 	for name, value := range e.Xattrs {
 		if err := f.t.xattr(e, name, unix.Fsetxattr(f.fd, name, []byte(value), 0)); err != nil {
 			return err
 		}
 	}
-	return setTimes(f.at, f.base, e)
+	if err := futimens(f.fd, timesOf(e)); err != nil {
+		return &fs.PathError{Op: "set times", Path: e.Path, Err: err}
+	}
+	return nil
+}
+
+// futimens is utimensat(2) of an open file, which spares the kernel the look-up of a name (Linux 5.8).
+func futimens(fd int, times [2]unix.Timespec) error {
+	err := unix.UtimesNanoAt(fd, "", times[:], unix.AT_EMPTY_PATH)
+	if errors.Is(err, unix.EINVAL) {
+		err = unix.UtimesNanoAt(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), times[:], 0)
+	}
+	return err
 }
 
 // finish makes what is neither directory nor regular file, then sets the directories' metadata, which making files in
@@ -300,12 +321,18 @@ func (t *treeWriter) xattr(e *view.Entry, name string, err error) error {
 }
 
 func setTimes(at int, base string, e *view.Entry) error {
+	times := timesOf(e)
+	if err := unix.UtimesNanoAt(at, base, times[:], unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return &fs.PathError{Op: "set times", Path: e.Path, Err: err}
+	}
+	return nil
+}
+
+// timesOf are the times of access and modification that an entry's file gets.
+func timesOf(e *view.Entry) [2]unix.Timespec {
 	ts := unix.Timespec{}
 	if !e.ModTime.IsZero() {
 		ts.Sec, ts.Nsec = e.ModTime.Unix(), int64(e.ModTime.Nanosecond())
 	}
-	if err := unix.UtimesNanoAt(at, base, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return &fs.PathError{Op: "set times", Path: e.Path, Err: err}
-	}
-	return nil
+	return [2]unix.Timespec{ts, ts}
 }

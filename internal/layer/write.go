@@ -28,7 +28,7 @@ func (l *Layers) Write(ctx context.Context, changes []view.Change, form Form) (*
 		return nil, err
 	}
 	defer func() { _ = temp.Remove() }()
-	r := &recording{entries: entries, open: func(ctx context.Context, i int) (io.ReadCloser, error) {
+	r := &recording{entries: entries, known: knownDigests(ctx, changes), open: func(ctx context.Context, i int) (io.ReadCloser, error) {
 		c := &changes[i]
 		if c.Source == nil {
 			return nil, fmt.Errorf("%q has no content", c.Entry.Path)
@@ -45,6 +45,26 @@ func (l *Layers) Write(ctx context.Context, changes []view.Change, form Form) (*
 		return nil, fmt.Errorf("write layer: %w", err)
 	}
 	return l.install(ctx, d)
+}
+
+// knownDigests returns the digests of the changes' contents that need not be computed, by their number; nil for none.
+func knownDigests(ctx context.Context, changes []view.Change) map[int][sha256.Size]byte {
+	var known map[int][sha256.Size]byte
+	for i, c := range changes {
+		from, ok := c.Source.(view.Known)
+		if !ok || !hasContent(c.Entry) {
+			continue
+		}
+		d, ok := from.KnownDigest(ctx, c.SourcePath)
+		if !ok {
+			continue
+		}
+		if known == nil {
+			known = make(map[int][sha256.Size]byte, len(changes))
+		}
+		known[i] = [sha256.Size]byte(rawDigest(d))
+	}
+	return known
 }
 
 // writePacked writes the tar as a blob.

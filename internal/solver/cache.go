@@ -116,7 +116,7 @@ func (c *Cache) Put(key Key, name string, outs []*Result) error {
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return fmt.Errorf("write cache record: %w", err)
 	}
-	if err := c.store.WriteFileAtomic(c.path(rec.Key), data); err != nil {
+	if err := c.store.WriteCacheFile(c.path(rec.Key), data); err != nil {
 		return fmt.Errorf("write cache record: %w", err)
 	}
 	return nil

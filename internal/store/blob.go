@@ -121,7 +121,6 @@ type BlobWriter struct {
 	hash   hash.Hash
 	size   int64
 	onDisk int64 // bytes that are in the file before they are written: see Partial
-	lazy   bool  // what can be fetched again need not survive a power cut
 }
 
 // NewBlob starts a blob in tmp/.
@@ -154,33 +153,23 @@ func (w *BlobWriter) Size() int64 { return w.size }
 // Digest is the digest of what was written so far.
 func (w *BlobWriter) Digest() digest.Digest { return digest.NewDigest(digest.SHA256, w.hash) }
 
-// Commit makes the blob durable under its digest, which it returns. Where want is not "" and the content is another,
-// nothing is stored and the error is ErrDamaged.
+// Commit gives the blob the name of its digest, which it returns. Where want is not "" and the content is another, nothing
+// is stored and the error is ErrDamaged. The blob is a layer's: it is not synced to disk, for it can be fetched, or made,
+// again.
 func (w *BlobWriter) Commit(want digest.Digest) (digest.Digest, error) {
 	d := w.Digest()
 	if want != "" && want != d {
 		return "", fmt.Errorf("content is %w: expected %s, got %s", ErrDamaged, want, d)
 	}
-	if err := w.settle(); err != nil {
-		return "", fmt.Errorf("write blob: %w", err)
+	if w.onDisk > w.size {
+		if err := w.f.Truncate(w.size); err != nil {
+			return "", fmt.Errorf("write blob: %w", err)
+		}
 	}
 	if err := os.Rename(w.f.Name(), w.s.blobPath(d)); err != nil {
 		return "", fmt.Errorf("write blob: %w", err)
 	}
 	return d, nil
-}
-
-// settle makes the file as long as what was written, and durable unless it can be fetched again.
-func (w *BlobWriter) settle() error {
-	if w.onDisk > w.size {
-		if err := w.f.Truncate(w.size); err != nil {
-			return err
-		}
-	}
-	if w.lazy {
-		return nil
-	}
-	return w.f.Sync()
 }
 
 // Close frees the writer, and removes the temporary file if the blob was not committed.

@@ -56,7 +56,7 @@ func (s *Store) NewPartial(ctx context.Context, d digest.Digest) (*Partial, erro
 			}
 			continue
 		}
-		w := &BlobWriter{s: s, f: f, hash: digest.SHA256.Hash(), onDisk: have.Size(), lazy: true}
+		w := &BlobWriter{s: s, f: f, hash: digest.SHA256.Hash(), onDisk: have.Size()}
 		return &Partial{w, have.Size()}, nil
 	}
 }

@@ -91,14 +91,19 @@ func (s *Store) Path(elem ...string) string {
 
 // WriteFileAtomic writes data to path, inside the store, so that readers see the old content or the new one, whatever
 // happens to this process or to the machine.
-func (s *Store) WriteFileAtomic(path string, data []byte) error {
+func (s *Store) WriteFileAtomic(path string, data []byte) error { return s.writeFile(path, data, true) }
+
+// WriteCacheFile is WriteFileAtomic for what can be done without: after a power cut the content may be damaged.
+func (s *Store) WriteCacheFile(path string, data []byte) error { return s.writeFile(path, data, false) }
+
+func (s *Store) writeFile(path string, data []byte, durable bool) error {
 	f, err := os.CreateTemp(s.Path("tmp"), filePrefix)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.Remove(f.Name()) }()
 	_, err = f.Write(data)
-	if err == nil {
+	if err == nil && durable {
 		err = f.Sync()
 	}
 	if err := errors.Join(err, f.Close()); err != nil {

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -244,8 +243,8 @@ func TestDirFilesChangedBeforeTheyAreRead(t *testing.T) {
 		{"a folder", func(name string) error { return os.Mkdir(name, 0o755) }, nil, "f changed while"},
 		{"a pipe", func(name string) error { return unix.Mkfifo(name, 0o600) }, nil, "f changed while"},
 		{"a link to another file", func(name string) error { return os.Symlink("ignored", name) }, nil, "f changed while"},
-		{"a link to the outside", func(name string) error { return os.Symlink("/etc/passwd", name) }, nil, "escapes"},
-		{"a loop", func(name string) error { return os.Symlink("f", name) }, syscall.ELOOP, "f"},
+		{"a link to the outside", func(name string) error { return os.Symlink("/etc/passwd", name) }, nil, "f changed while"},
+		{"a loop", func(name string) error { return os.Symlink("f", name) }, nil, "f changed while"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := host(t, regular("f", "data"), regular("ignored", "not the same"))

@@ -60,6 +60,20 @@ func (d *hostDir) Digest(ctx context.Context, name string) (digest.Digest, error
 	return d.index().Digest(ctx, name)
 }
 
+// KnownDigest implements Known.
+func (d *hostDir) KnownDigest(_ context.Context, name string) (digest.Digest, bool) {
+	x := d.index()
+	n, err := x.regular("read", name)
+	if err != nil || d.memory == nil {
+		return "", false
+	}
+	content, ok := x.content.(*hostContent)
+	if !ok {
+		return "", false
+	}
+	return d.memory.lookup(content.keys[n.tag])
+}
+
 // index makes the view of what was found: hardlinks named after their first name, folders only where they are wanted.
 func (w *dirWalk) index(root *os.Root) *Index {
 	var found []hostFile
@@ -67,7 +81,7 @@ func (w *dirWalk) index(root *os.Root) *Index {
 		found = append(found, f.files...)
 	}
 	slices.SortFunc(found, func(a, b hostFile) int { return Compare(a.entry.Path, b.entry.Path) })
-	content := &hostContent{root: root, memory: w.opt.Memory}
+	content := newHostContent(root, w.opt.Memory)
 	x := NewIndex(content, len(found))
 	dirs := map[string]hostFile{}
 	first := map[[2]uint64]string{}

@@ -66,6 +66,13 @@ type View interface {
 	Digest(ctx context.Context, name string) (digest.Digest, error)
 }
 
+// Known is a View that knows the content of files by their state, which Open sees to: a file that it opens has the
+// digest that it knows, or reading it fails.
+type Known interface {
+	// KnownDigest returns a regular file's digest if it is known without reading the file.
+	KnownDigest(ctx context.Context, name string) (digest.Digest, bool)
+}
+
 // Change is one difference that a layer records. Changes are sorted by Path (parents first).
 type Change struct {
 	Entry *Entry // Type whiteout for a removal
