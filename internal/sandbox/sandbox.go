@@ -28,6 +28,8 @@ type Host struct {
 
 	mu   sync.Mutex
 	init *initProcess
+
+	removals sync.WaitGroup // of folders of processes that have ended
 }
 
 // NewHost picks the OCI runtime: a name on PATH or a path; "" is runc, else crun. It starts nothing yet.
@@ -53,6 +55,7 @@ func NewHost(s *store.Store, runtime string) (*Host, error) {
 
 // Close ends everything that Run left.
 func (h *Host) Close() error {
+	h.removals.Wait()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.init == nil {
@@ -167,7 +170,9 @@ func (h *Host) Run(ctx context.Context, p *Process) error {
 	done := make(chan error, 1)
 	go func() { done <- inNamespaces(init, func() error { return h.run(ctx, p, tmp.Path) }) }()
 	err = <-done
-	return errors.Join(err, tmp.Remove())
+	// The next step need not wait for it. What cannot be removed is the next prune's.
+	h.removals.Go(func() { _ = tmp.Remove() })
+	return err
 }
 
 // started is the init process, started if there is none.

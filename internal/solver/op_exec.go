@@ -110,7 +110,7 @@ func (o *execOp) run(ctx context.Context) (_ []*Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = tmp.Remove() }()
+	defer o.s.removeLater(tmp)
 	p, err := o.process(ctx)
 	if err != nil {
 		return nil, err

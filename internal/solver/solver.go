@@ -86,6 +86,8 @@ type Solver struct {
 	flights map[digest.Digest]*flight
 	pins    map[digest.Digest]remote.Identity
 	temps   []*store.Temp
+
+	removals sync.WaitGroup
 }
 
 // New makes a Solver.
@@ -108,6 +110,7 @@ func New(o Options) *Solver {
 
 // Close removes what the build kept in temporary folders; its results stay.
 func (s *Solver) Close() error {
+	s.removals.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var errs []error
@@ -144,6 +147,9 @@ func (s *Solver) cleanup(t *store.Temp) {
 	defer s.mu.Unlock()
 	s.temps = append(s.temps, t)
 }
+
+// removeLater removes a temporary folder while other steps run.
+func (s *Solver) removeLater(t *store.Temp) { s.removals.Go(func() { _ = t.Remove() }) }
 
 // Solve brings about what def asks for.
 func (s *Solver) Solve(ctx context.Context, def *pb.Definition) (*Result, error) {
