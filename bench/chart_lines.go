@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"math"
 )
 
@@ -69,7 +70,7 @@ func (a axes) y(v float64) float64 {
 func (a axes) grid(s *svg, c *curveResult) {
 	for v := a.minY; v <= a.maxY*1.01; v *= decade {
 		s.line(axisLeft, a.y(v), axisRight, a.y(v), inkGrid, 1)
-		s.text(axisLeft-8, a.y(v)+4, "end", inkFaint, seconds(v))
+		s.text(axisLeft-8, a.y(v)+4, "end", inkFaint, decadeLabel(v))
 		// From this height on the left, as far as it stays on the drawing.
 		if end := min(a.maxX, a.minX*a.maxY/v); end > a.minX {
 			s.line(axisLeft, a.y(v), a.x(end), a.y(v*end/a.minX), inkGrid, 0.7)
@@ -79,4 +80,12 @@ func (a axes) grid(s *svg, c *curveResult) {
 		s.text(a.x(d.X), axisBottom+18, "middle", inkFaint, number(d.X))
 	}
 	s.text((axisLeft+axisRight)/2, axisBottom+38, "middle", inkText, c.Unit)
+}
+
+// decadeLabel is a power of ten of seconds.
+func decadeLabel(v float64) string {
+	if v > 0.5 {
+		return fmt.Sprintf("%.0f s", v)
+	}
+	return fmt.Sprintf("%g ms", math.Round(v*1e4)/10)
 }

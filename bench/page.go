@@ -56,44 +56,51 @@ the growth from the point before: 1 is linear, 0 is no growth; more than 1.1 is 
 
 // introduce says what was measured, where and how, and what came of it.
 func introduce(page *bytes.Buffer, r *results) {
-	reached, asked := count(r)
+	m := r.Machine
 	fmt.Fprintf(page, "# How fast mica is\n\n`make bench` wrote this page on %s: %s.\n\n", r.Date, versionsLine(r))
 	fmt.Fprintf(page, "The machine: %d processors (%s), %.0f GB of memory, %s, Linux %s, %s. Absolute times move from machine to machine;\n"+
-		"ratios are what counts. ", r.Machine.Processors, r.Machine.Model, float64(r.Machine.Memory)/1e9, r.Machine.Filesystem, r.Machine.Kernel, r.Machine.Go)
-	fmt.Fprintf(page, "Each time is the median of %d runs after one that warms up, mica and the peers taking turns, with the least and\n"+
-		"the most. Everything is local, the registry on loopback. What is written is in the page cache when a command ends: each\n"+
-		"measurement begins after sync(2).\n\n", r.Runs)
+		"ratios are what counts. ", m.Processors, m.Model, float64(m.Memory)/1e9, m.Filesystem, m.Kernel, m.Go)
+	fmt.Fprintf(page, "Each time is the median of %d after a warm-up, mica and the peers taking turns, with the least and the most in\n"+
+		"parentheses. Everything is local, the registry on loopback. What is written is in the page cache when a command ends; each\n"+
+		"measurement begins after sync(2). Every peer does what it does fastest that leaves what mica leaves; where that is not the\n"+
+		"same, the notes say so.\n\n", r.Runs)
 	if r.Quick {
 		page.WriteString("**With small workloads, to try the benchmark out: these numbers say nothing.**\n\n")
 	}
-	fmt.Fprintf(page, "**%d of the %d targets are reached.** The ratio is mica's time to that of the best peer; *at most* is what it is to be.\n", reached, asked)
+	page.WriteString("The ratio is mica's time to that of the best peer; *at most* is what it is to be.\n\n")
+	summarise(page, r)
+}
+
+// summarise says which targets are reached.
+func summarise(page *bytes.Buffer, r *results) {
+	fmt.Fprintln(page, "| targets | reached | of |\n|---|---|---|")
 	var missed []string
-	for _, row := range r.Rows {
-		if yes, asked := row.reached(); asked && !yes {
-			missed = append(missed, row.Name)
+	for _, t := range []struct {
+		name  string
+		check func(*rowResult) (yes, asked bool)
+	}{{"time", (*rowResult).reached}, {"disk", (*rowResult).diskReached}, {"memory", (*rowResult).memoryReached}} {
+		reached, asked := 0, 0
+		for _, row := range r.Rows {
+			yes, has := t.check(row)
+			if has {
+				asked++
+			}
+			if yes {
+				reached++
+			} else if has {
+				missed = append(missed, t.name+": "+row.Name)
+			}
 		}
+		fmt.Fprintf(page, "| %s | %d | %d |\n", t.name, reached, asked)
 	}
 	if len(missed) > 0 {
-		fmt.Fprintf(page, "Not reached: %s.\n", strings.Join(missed, "; "))
+		fmt.Fprintf(page, "\nNot reached:\n\n- %s\n", strings.Join(missed, "\n- "))
 	}
 	for _, row := range r.Rows {
 		for k := range row.Failed {
 			fmt.Fprintf(page, "\n%s failed at: %s.\n", k, row.Name)
 		}
 	}
-}
-
-func count(r *results) (reached, asked int) {
-	for _, row := range r.Rows {
-		yes, has := row.reached()
-		if has {
-			asked++
-		}
-		if yes {
-			reached++
-		}
-	}
-	return reached, asked
 }
 
 // group is rows under one heading.

@@ -110,6 +110,17 @@ func (r *rowResult) reached() (yes, asked bool) {
 	return (r.Target.Ratio == 0 || r.Ratio <= r.Target.Ratio) && (r.Target.Seconds == 0 || s.Median <= r.Target.Seconds), true
 }
 
+// diskReached says whether mica's store is as small as it is to be.
+func (r *rowResult) diskReached() (yes, asked bool) {
+	asked = r.Content > 0 && r.Disk[kindMica] > 0
+	return asked && float64(r.Disk[kindMica]) <= diskTarget*float64(r.Content), asked
+}
+
+// memoryReached says whether mica's peak memory is as small as it is to be.
+func (r *rowResult) memoryReached() (yes, asked bool) {
+	return r.Memory[kindMica] <= memoryTarget && r.Memory[kindMica] > 0, r.Memory[kindMica] > 0
+}
+
 // results begins with what is known of the machine and of those who are compared.
 func (b *bench) results() *results {
 	first := func(cmd *exec.Cmd, format string) string {

@@ -34,8 +34,8 @@ type target struct {
 
 // The limits of all rows.
 const (
-	diskTarget   = 1.05      // bytes on disk by bytes of the image's content
-	memoryTarget = 150 << 20 // bytes of mica's processes
+	diskTarget   = 1.05  // bytes on disk by bytes of the image's content
+	memoryTarget = 150e6 // bytes of mica's processes
 )
 
 var (

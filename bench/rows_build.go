@@ -12,8 +12,8 @@ import (
 const (
 	groupRebuild = "Rebuilding"
 	groupCold    = "Building what is not cached"
-	noteImages   = "All make an image with a layer for each instruction, not compressed; BuildKit's output is `type=image,compression=uncompressed`."
-	notePacked   = "mica and BuildKit leave the layer as a tar, too, or only; it is unpacked when a step or a container needs it, which the next row includes."
+	noteImages   = "Here and below everyone makes an image with a layer for each instruction, not compressed: BuildKit's output is `type=image,compression=uncompressed`, which is quicker than its archives; Buildah builds with `--layers`."
+	notePacked   = "mica leaves the layer as a tar, and unpacks it when a step or a container needs its files, which the next row includes; Docker and Buildah leave it unpacked, BuildKit as both."
 )
 
 // cachedRows lists builds in a store that has all of it, or all but one file.

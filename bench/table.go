@@ -77,15 +77,7 @@ func timeCell(r *rowResult, k kind, spread bool) string {
 }
 
 // mark is whether the target is reached.
-func mark(r *rowResult) string {
-	switch yes, asked := r.reached(); {
-	case !asked:
-		return ""
-	case yes:
-		return "✓"
-	}
-	return "✗"
-}
+func mark(r *rowResult) string { return tick(r.reached()) }
 
 // String is the target as the tables have it.
 func (t target) String() string {
@@ -133,7 +125,7 @@ func writeDisk(w io.Writer, r *results) {
 			fmt.Fprintf(w, " %s |", megabytes(row.Disk[k]))
 		}
 		ratio := float64(row.Disk[kindMica]) / float64(row.Content)
-		fmt.Fprintf(w, " %.3f | %.2f | %s |\n", ratio, diskTarget, tick(ratio <= diskTarget))
+		fmt.Fprintf(w, " %.3f | %.2f | %s |\n", ratio, diskTarget, tick(row.diskReached()))
 	}
 }
 
@@ -149,12 +141,16 @@ func writeMemory(w io.Writer, r *results) {
 		for _, k := range kinds {
 			fmt.Fprintf(w, " %s |", megabytes(row.Memory[k]))
 		}
-		fmt.Fprintf(w, " %s | %s |\n", megabytes(memoryTarget), tick(row.Memory[kindMica] <= memoryTarget))
+		fmt.Fprintf(w, " %s | %s |\n", megabytes(memoryTarget), tick(row.memoryReached()))
 	}
 }
 
-func tick(yes bool) string {
-	if yes {
+// tick is the mark of what was reached, and of what was not.
+func tick(yes, asked bool) string {
+	switch {
+	case !asked:
+		return ""
+	case yes:
 		return "✓"
 	}
 	return "✗"
