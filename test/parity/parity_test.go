@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -204,8 +206,13 @@ func (c *testCase) compareAnswers(t *testing.T, m *rig.Mica) {
 func (c *testCase) compareRefusals(t *testing.T, m *rig.Mica) {
 	t.Helper()
 	dest := filepath.Join(c.dir, "..", "out.tar")
-	if out := c.withBuildKit(t, "--output", c.output("dest="+dest+".want")); out.Code == 0 {
+	want := c.withBuildKit(t, "--output", c.output("dest="+dest+".want"))
+	if want.Code == 0 {
 		t.Fatal("buildkit does not refuse")
+	}
+	// mica may name a line where BuildKit names none.
+	if lines := c.linesNamed(want.Stderr); len(lines) > 0 && !slices.Contains(lines, c.line) {
+		t.Errorf("buildkit names the lines %s, not %s", lines, c.line)
 	}
 	out := c.withMica(t, m, dest)
 	if out.Code != 1 {
@@ -222,4 +229,13 @@ func (c *testCase) compareRefusals(t *testing.T, m *rig.Mica) {
 	if _, err := os.Stat(dest); err == nil {
 		t.Error("there is an output all the same")
 	}
+}
+
+// linesNamed are the lines of the Dockerfile that BuildKit shows for an error.
+func (c *testCase) linesNamed(stderr string) (lines []string) {
+	shown := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(filepath.Base(c.dockerfile)) + `:(\d+)\n-----`)
+	for _, m := range shown.FindAllStringSubmatch(stderr, -1) {
+		lines = append(lines, m[1])
+	}
+	return lines
 }
