@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/distribution/reference"
 	"github.com/docker/cli/opts"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -262,7 +263,7 @@ func parseCaches(list []string, to bool) ([]build.Cache, error) {
 	return caches, nil
 }
 
-// parseContexts reads --build-context: name=path, or name=URL.
+// parseContexts reads --build-context: name=path, or name=URL. The name is one that FROM and --from know in any form.
 func parseContexts(list []string) (map[string]string, error) {
 	contexts := map[string]string{}
 	for _, s := range list {
@@ -279,7 +280,11 @@ func parseContexts(list []string) (map[string]string, error) {
 				return nil, fmt.Errorf("failed to get build context %s: %w", name, err)
 			}
 		}
-		contexts[name] = value
+		named, err := reference.ParseNormalizedNamed(name)
+		if err != nil {
+			return nil, fmt.Errorf("invalid context name %s: %w", name, err)
+		}
+		contexts[strings.TrimSuffix(reference.FamiliarString(named), ":latest")] = value
 	}
 	return contexts, nil
 }

@@ -79,6 +79,27 @@ func TestBuildContexts(t *testing.T) {
 	}
 }
 
+// TestNamesOfContexts: --build-context and FROM may call one thing by different forms of its name.
+func TestNamesOfContexts(t *testing.T) {
+	m := newMica(t)
+	dir := folder(t, map[string]string{"d/f": "file"})
+	for from, names := range map[string][]string{
+		"other:1":      {"other:1", "docker.io/library/other:1", "docker.io/other:1"},
+		"other":        {"other", "other:latest", "docker.io/library/other"},
+		"other:latest": {"other", "library/other"},
+	} {
+		for _, name := range names {
+			out := m.Try(strings.NewReader("FROM "+from+" AS x\nFROM base\nCOPY --from=x /f /f\n"), "build", "-q", "--build-context", name+"="+dir+"/d", "-")
+			if out.Code != 0 {
+				t.Errorf("%s for %s: %s", name, from, out.Stderr)
+			}
+		}
+	}
+	if out := m.Try(nil, "build", "--build-context", "Other="+dir, dir); out.Code != 1 || !strings.Contains(out.Stderr, "invalid context name Other") {
+		t.Errorf("exit code %d: %s", out.Code, out.Stderr)
+	}
+}
+
 func TestBuildFlags(t *testing.T) {
 	m := newMica(t)
 	dir := folder(t, map[string]string{"Dockerfile": `FROM base AS one
