@@ -4,7 +4,7 @@
 // and crane; and how mica's own costs grow. It needs root. Times are medians of runs after a warm-up, mica and the peers
 // taking turns; ratios are what counts.
 //
-//	go run -tags e2e ./bench [-runs 5] [-only REGEXP] [-quick] [-huge] [-json FILE] [-page]
+//	go run -tags e2e ./bench [-runs 5] [-warm=false] [-only REGEXP] [-with REGEXP] [-quick] [-huge] [-json FILE] [-page]
 //	go run -tags e2e ./bench -draw FILE.json
 package main
 
@@ -25,7 +25,8 @@ import (
 // options is what the command line says.
 type options struct {
 	runs        int
-	only        *regexp.Regexp
+	warm        bool
+	only, with  *regexp.Regexp
 	quick, huge bool
 	mica        string // the binary under test
 	json, draw  string
@@ -45,7 +46,9 @@ func main() {
 func parse() *options {
 	o := &options{}
 	only := flag.String("only", "", "measure the rows and curves whose names match this regular expression")
+	with := flag.String("with", "", "beside mica, measure the peers whose names match this regular expression")
 	flag.IntVar(&o.runs, "runs", 5, "runs of each row, after one that warms up")
+	flag.BoolVar(&o.warm, "warm", true, "warm up before the runs that count")
 	flag.BoolVar(&o.quick, "quick", false, "small workloads, one run and no warm-up: to see that everything works")
 	flag.BoolVar(&o.huge, "huge", false, "also layers of up to 20 GiB")
 	flag.StringVar(&o.mica, "mica", filepath.Join(rig.Top(), "bin", "mica"), "the mica that is measured")
@@ -53,9 +56,9 @@ func parse() *options {
 	flag.BoolVar(&o.page, "page", false, "write docs/performance.md and its charts")
 	flag.StringVar(&o.draw, "draw", "", "measure nothing: write the page of the results in this file")
 	flag.Parse()
-	o.only = regexp.MustCompile(*only)
+	o.only, o.with = regexp.MustCompile(*only), regexp.MustCompile(*with)
 	if o.quick {
-		o.runs = 1
+		o.runs, o.warm = 1, false
 	}
 	return o
 }

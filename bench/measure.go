@@ -16,15 +16,15 @@ import (
 func (b *bench) measure(ctx context.Context, w row) *rowResult {
 	r := newRowResult(w)
 	first := 0
-	if b.quick {
-		first = 1 // no warm-up
+	if !b.warm {
+		first = 1
 	}
 	for i := first; i <= b.runs; i++ {
 		for _, k := range w.kinds {
 			if ctx.Err() != nil {
 				return r
 			}
-			if r.Failed[k] != "" {
+			if r.Failed[k] != "" || k != kindMica && !b.with.MatchString(string(k)) {
 				continue
 			}
 			m, err := b.one(w, k, i)
@@ -67,7 +67,7 @@ func (b *bench) one(w row, k kind, i int) (m measurement, err error) {
 	if err != nil {
 		return m, err
 	}
-	m, err = b.time(e, cmd, i == 0 || b.quick)
+	m, err = b.time(e, cmd, i == 0 || !b.warm)
 	if err == nil && w.content > 0 {
 		m.disk, err = diskUsage(e.dir())
 	}

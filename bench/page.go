@@ -60,10 +60,14 @@ func introduce(page *bytes.Buffer, r *results) {
 	fmt.Fprintf(page, "# How fast mica is\n\n`make bench` wrote this page on %s: %s.\n\n", r.Date, versionsLine(r))
 	fmt.Fprintf(page, "The machine: %d processors (%s), %.0f GB of memory, %s, Linux %s, %s. Absolute times move from machine to machine;\n"+
 		"ratios are what counts. ", m.Processors, m.Model, float64(m.Memory)/1e9, m.Filesystem, m.Kernel, m.Go)
-	fmt.Fprintf(page, "Each time is the median of %d after a warm-up, mica and the peers taking turns, with the least and the most in\n"+
+	warm := ""
+	if r.Warm {
+		warm = " after a warm-up"
+	}
+	fmt.Fprintf(page, "Each time is the median of %d%s, mica and the peers taking turns, with the least and the most in\n"+
 		"parentheses. Everything is local, the registry on loopback. What is written is in the page cache when a command ends; each\n"+
 		"measurement begins after sync(2). Every peer does what it does fastest that leaves what mica leaves; where that is not the\n"+
-		"same, the notes say so.\n\n", r.Runs)
+		"same, the notes say so.\n\n", r.Runs, warm)
 	if r.Quick {
 		page.WriteString("**With small workloads, to try the benchmark out: these numbers say nothing.**\n\n")
 	}
