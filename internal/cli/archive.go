@@ -95,7 +95,7 @@ func saveItems(ctx context.Context, app *App, refs []string) ([]archive.Item, er
 		if len(tagged) > 0 {
 			continue
 		}
-		img, err := app.Images.Find(ctx, ref)
+		img, err := app.Images.FindNamed(ctx, ref, nil)
 		if err != nil {
 			return nil, err
 		}

@@ -89,7 +89,7 @@ func (l *bakeLinks) remove(ctx context.Context) error {
 		return nil
 	}
 	for _, id := range l.hidden {
-		if img, err := l.app.Images.Find(ctx, id.String()); err == nil && len(img.Names)+len(img.Digests) == 0 {
+		if img, err := l.app.Images.FindNamed(ctx, id.String(), nil); err == nil && len(img.Names)+len(img.Digests) == 0 {
 			_, _ = l.app.Images.Remove(ctx, id.String(), false)
 		}
 	}

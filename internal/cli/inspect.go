@@ -69,7 +69,7 @@ func inspector(ctx context.Context, app *App, remote bool, platform string) (fun
 		if err := app.Open(ctx); err != nil {
 			return nil, err
 		}
-		img, err := app.Images.FindFor(ctx, ref, want)
+		img, err := app.Images.FindNamed(ctx, ref, want)
 		if err != nil {
 			return nil, err
 		}

@@ -12,7 +12,6 @@ type HistoryItem struct {
 	CreatedBy string
 	Size      int64 // bytes, as Docker counts a layer
 	Comment   string
-	Tags      []string // of the newest line
 }
 
 // created is when the image was made; the zero time when its config does not say.
@@ -46,7 +45,7 @@ func (s *Images) History(_ context.Context, img *Image) ([]HistoryItem, error) {
 		items = append([]HistoryItem{item}, items...)
 	}
 	if len(items) > 0 {
-		items[0].ID, items[0].Tags = img.ID.String(), img.Names
+		items[0].ID = img.ID.String()
 	}
 	return items, nil
 }

@@ -40,7 +40,8 @@ type Image struct {
 	Config    dockerspec.DockerOCIImage
 	RawConfig []byte
 	// Root is what the name that the image was found by points at: the manifest, or an index that has it.
-	Root    ocispec.Descriptor
+	Root ocispec.Descriptor
+	// Names, Digests and Tagged are there in what List and FindNamed return.
 	Names   []string  // as people write them, "nginx:latest", sorted
 	Digests []string  // names by digest, of what a registry has: "nginx@sha256:…", sorted
 	Tagged  time.Time // when a name was last given; zero without one
@@ -215,31 +216,43 @@ func (s *Images) record(ctx context.Context, img *Image) (_ *Image, err error) {
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	if old, err := s.store.Records().Get(img.ID.String()); err == nil {
 		if same, err := s.load(old.Target); err == nil && same.ID == img.ID {
-			return s.withNames(same)
+			return same, nil
 		}
 	}
-	if err := s.store.Records().Set(img.ID.String(), img.Target); err != nil {
-		return nil, err
-	}
-	return s.withNames(img)
+	return img, s.store.Records().Set(img.ID.String(), img.Target)
 }
 
-func (s *Images) withNames(img *Image) (*Image, error) {
-	names, err := s.store.Names().List()
+// FindNamed is FindFor, and tells the image's names: of those that the store has, all must be looked at.
+func (s *Images) FindNamed(ctx context.Context, ref string, want *ocispec.Platform) (*Image, error) {
+	img, err := s.FindFor(ctx, ref, want)
+	if err != nil {
+		return nil, err
+	}
+	names, err := s.store.Names().Recall()
 	if names == nil && err != nil {
 		return nil, err
 	}
-	img.setNames(names)
+	img.setNames(bearers(names))
 	return img, nil
 }
 
-// setNames picks, of all names, those of the image.
-func (i *Image) setNames(names []store.Name) {
-	i.Names, i.Digests = nil, nil
+// bearers groups names by what they stand for: the ID of an image, of an index the one for this host, or a manifest.
+func bearers(names []store.Name) map[digest.Digest][]store.Name {
+	by := make(map[digest.Digest][]store.Name, len(names))
 	for _, n := range names {
-		if !i.has(n) {
-			continue
+		at := n.Target.Digest
+		if len(n.Images) > 0 {
+			at = n.Images[0]
 		}
+		by[at] = append(by[at], n)
+	}
+	return by
+}
+
+// setNames picks the image's names.
+func (i *Image) setNames(by map[digest.Digest][]store.Name) {
+	i.Names, i.Digests = nil, nil
+	for _, n := range slices.Concat(by[i.ID], by[i.Target.Digest]) {
 		if short := familiar(n.Ref); strings.Contains(n.Ref, "@") {
 			i.Digests = append(i.Digests, short)
 		} else {
@@ -251,14 +264,6 @@ func (i *Image) setNames(names []store.Name) {
 	}
 	slices.Sort(i.Names)
 	slices.Sort(i.Digests)
-}
-
-// has reports whether a name stands for the image: of an index, for the one for this host.
-func (i *Image) has(n store.Name) bool {
-	if len(n.Images) > 0 {
-		return n.Images[0] == i.ID
-	}
-	return n.Target.Digest == i.Target.Digest
 }
 
 // familiar shortens a full name as docker does.

@@ -224,7 +224,7 @@ func TestTagMovesAName(t *testing.T) {
 	if got, err := s.Find(t.Context(), "x"); err != nil || got.ID != b.ID {
 		t.Errorf("x is %v %v", got, err)
 	}
-	if got, err := s.Find(t.Context(), a.ID.String()); err != nil || len(got.Names) != 0 {
+	if got, err := s.FindNamed(t.Context(), a.ID.String(), nil); err != nil || len(got.Names) != 0 {
 		t.Errorf("what had the name: %v %v", got, err)
 	}
 	for _, bad := range []string{"", "UPPER", "x:-y", "x@" + a.ID.String(), strings.Repeat("0", 64)} {

@@ -193,7 +193,7 @@ func (s *Images) FindFor(ctx context.Context, ref string, want *ocispec.Platform
 		return nil, fmt.Errorf("image %s is for %s: %w", ref, platforms.Format(img.Config.Platform), &PlatformError{platforms.Format(*want)})
 	}
 	img.Root = root
-	return s.withNames(img)
+	return img, nil
 }
 
 // IsMissing reports whether an error of Find means that there is no such image, or not for the platform.
@@ -209,7 +209,7 @@ func (s *Images) Root(ctx context.Context, ref string) (ocispec.Descriptor, erro
 
 // HasDigestName reports whether a name by digest points at a manifest or index: a registry has it.
 func (s *Images) HasDigestName(d digest.Digest) bool {
-	names, _ := s.store.Names().List()
+	names, _ := s.store.Names().Recall()
 	return slices.ContainsFunc(names, func(n store.Name) bool {
 		return n.Target.Digest == d && strings.HasSuffix(n.Ref, "@"+d.String())
 	})
@@ -241,7 +241,7 @@ func (s *Images) Keep(ctx context.Context, root ocispec.Descriptor, names ...str
 		}
 	}
 	images[0].Root = root
-	return s.withNames(images[0])
+	return images[0], nil
 }
 
 // described returns the images that an index or manifest describes, of those in the store, and their IDs: that for this

@@ -114,7 +114,7 @@ func TestTwoManifestsOfOneImage(t *testing.T) {
 	if _, err := s.Remove(t.Context(), "reg.example/app@"+d.String(), false); err != nil {
 		t.Fatal(err)
 	}
-	got, err := s.Find(t.Context(), "app:dev")
+	got, err := s.FindNamed(t.Context(), "app:dev", nil)
 	if err != nil || !slices.Equal(got.Names, []string{"app:dev", "reg.example/app:1"}) || len(got.Digests) != 0 {
 		t.Errorf("after the name by digest is gone: %v, %v", got, err)
 	}

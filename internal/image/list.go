@@ -24,8 +24,9 @@ func (s *Images) List(ctx context.Context) ([]*Image, error) {
 
 // list returns all images, and which of them some name has beside this host's.
 func (s *Images) list(ctx context.Context) (images []*Image, parts map[digest.Digest]bool, err error) {
-	records, recErr := s.store.Records().List()
-	names, nameErr := s.store.Names().List()
+	records, recErr := s.store.Records().Recall()
+	names, nameErr := s.store.Names().Recall()
+	by := bearers(names)
 	errs := make([]error, len(records))
 	images, parts = make([]*Image, len(records)), map[digest.Digest]bool{}
 	roots := map[digest.Digest]ocispec.Descriptor{}
@@ -49,7 +50,7 @@ func (s *Images) list(ctx context.Context) (images []*Image, parts map[digest.Di
 			case img.ID.String() != r.Ref:
 				errs[i] = fmt.Errorf("image %s: its record is damaged", r.Ref)
 			default:
-				img.setNames(names)
+				img.setNames(by)
 				if root, ok := roots[img.ID]; ok {
 					img.Root = root
 				}

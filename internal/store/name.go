@@ -101,7 +101,9 @@ func (n *Refs) Remove(ref string) error {
 }
 
 // List returns all names, sorted. A damaged one is left out and reported in the error, beside the sound ones.
-func (n *Refs) List() ([]Name, error) {
+func (n *Refs) List() ([]Name, error) { return n.list(readName) }
+
+func (n *Refs) list(read func(path string) (Name, error)) ([]Name, error) {
 	entries, err := os.ReadDir(n.s.Path(n.dir))
 	if err != nil {
 		return nil, fmt.Errorf("list names: %w", err)
@@ -112,7 +114,7 @@ func (n *Refs) List() ([]Name, error) {
 	for w := range workers {
 		wg.Go(func() {
 			for i := w; i < len(entries); i += workers {
-				list[i], errs[i] = readName(n.s.Path(n.dir, entries[i].Name()))
+				list[i], errs[i] = read(n.s.Path(n.dir, entries[i].Name()))
 			}
 		})
 	}
