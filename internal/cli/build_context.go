@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,7 +14,7 @@ import (
 	"github.com/micabuild/mica/internal/build"
 )
 
-// maxDockerfile bounds a Dockerfile on stdin.
+// maxDockerfile bounds a Dockerfile that is read from stdin or a URL.
 const maxDockerfile = 2 << 20
 
 // openContext finds out what PATH means: a folder, an archive, or with "-" a Dockerfile or an archive on stdin.
@@ -27,10 +28,11 @@ func openContext(ctx context.Context, app *App, path, dockerfile string) (_ *bui
 		}
 		return contextFromStdin(ctx, app, dockerfile)
 	case build.IsRemote(path):
-		c := &build.Context{Remote: path, Dockerfile: dockerfile}
-		if dockerfile == "-" {
-			c.Dockerfile = ""
-			c.Inline, err = readDockerfile(app.input(ctx))
+		c := &build.Context{Remote: path}
+		if filepath.IsAbs(dockerfile) {
+			c.Inline, err = os.ReadFile(dockerfile)
+		} else {
+			c.Dockerfile, c.Inline, err = findDockerfile(ctx, app, dockerfile)
 		}
 		return c, none, err
 	}
@@ -53,18 +55,41 @@ func openContext(ctx context.Context, app *App, path, dockerfile string) (_ *bui
 		}
 		return spoolArchive(app, in, dockerfile)
 	}
-	c := &build.Context{Dir: path}
-	switch dockerfile {
-	case "":
-		c.Dockerfile = filepath.Join(path, "Dockerfile")
-	case "-":
-		if c.Inline, err = readDockerfile(app.input(ctx)); err != nil {
-			return nil, nil, err
-		}
-	default:
-		c.Dockerfile = dockerfile
+	if dockerfile == "" {
+		dockerfile = filepath.Join(path, "Dockerfile")
 	}
-	return c, none, nil
+	c := &build.Context{Dir: path}
+	c.Dockerfile, c.Inline, err = findDockerfile(ctx, app, dockerfile)
+	return c, none, err
+}
+
+// findDockerfile finds out what --file means: stdin, a URL, of which the text is read, or a path.
+func findDockerfile(ctx context.Context, app *App, name string) (path string, text []byte, err error) {
+	switch {
+	case name == "-":
+		text, err = readDockerfile(app.input(ctx), "stdin")
+	case strings.HasPrefix(name, "http://") || strings.HasPrefix(name, "https://"):
+		text, err = fetchDockerfile(ctx, name)
+	default:
+		path = name
+	}
+	return path, text, err
+}
+
+func fetchDockerfile(ctx context.Context, url string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return nil, fmt.Errorf("read Dockerfile: %w", err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("read Dockerfile: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("read Dockerfile from %s: %s", url, resp.Status)
+	}
+	return readDockerfile(resp.Body, url)
 }
 
 func contextFromStdin(ctx context.Context, app *App, dockerfile string) (*build.Context, func() error, error) {
@@ -75,23 +100,23 @@ func contextFromStdin(ctx context.Context, app *App, dockerfile string) (*build.
 	if dockerfile != "" {
 		return nil, nil, errors.New("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles")
 	}
-	text, err := readDockerfile(in)
+	text, err := readDockerfile(in, "stdin")
 	if err != nil {
 		return nil, nil, err
 	}
 	return &build.Context{Inline: text}, func() error { return nil }, nil
 }
 
-func readDockerfile(r io.Reader) ([]byte, error) {
+func readDockerfile(r io.Reader, from string) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxDockerfile+1))
 	if err != nil {
-		return nil, fmt.Errorf("read Dockerfile from stdin: %w", err)
+		return nil, fmt.Errorf("read Dockerfile from %s: %w", from, err)
 	}
 	if len(text) > maxDockerfile {
-		return nil, fmt.Errorf("read Dockerfile from stdin: it is larger than %d bytes", maxDockerfile)
+		return nil, fmt.Errorf("read Dockerfile from %s: it is larger than %d bytes", from, maxDockerfile)
 	}
 	if len(text) == 0 {
-		return nil, errors.New("read Dockerfile from stdin: it is empty")
+		return nil, fmt.Errorf("read Dockerfile from %s: it is empty", from)
 	}
 	return text, nil
 }

@@ -6,6 +6,8 @@ package commands
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,6 +78,31 @@ func TestBuildContexts(t *testing.T) {
 				t.Errorf("%s holds %q", c.file, got)
 			}
 		})
+	}
+}
+
+// TestDockerfilesElsewhere: a Dockerfile at a URL, and one of the host for a context at a URL.
+func TestDockerfilesElsewhere(t *testing.T) {
+	m := newMica(t)
+	dir := folder(t, map[string]string{"Dockerfile": "FROM base\nCOPY f /f\n", "f": "file", "empty": "", "own/Dockerfile": "FROM base\nCOPY f /g\n"})
+	if err := os.WriteFile(filepath.Join(dir, "context.tar"), []byte(rig.Must(t, "tar", "-C", dir, "-c", "f")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	web := httptest.NewServer(http.FileServer(http.Dir(dir)))
+	defer web.Close()
+	for want, args := range map[string][]string{
+		"/f": {"-f", web.URL + "/Dockerfile", dir},
+		"/g": {"-f", filepath.Join(dir, "own/Dockerfile"), web.URL + "/context.tar"},
+	} {
+		id := strings.TrimSpace(m.Run(append([]string{"build", "-q"}, args...)...))
+		if got := m.Run("run", id, "cat", want); got != "file" {
+			t.Errorf("%q: %s holds %q", args, want, got)
+		}
+	}
+	for name, says := range map[string]string{"missing": "404 Not Found", "empty": "it is empty"} {
+		if out := m.Try(nil, "build", "-f", web.URL+"/"+name, dir); out.Code != 1 || !strings.Contains(out.Stderr, "Error: read Dockerfile from "+web.URL+"/"+name+": "+says) {
+			t.Errorf("%s: exit code %d: %s", name, out.Code, out.Stderr)
+		}
 	}
 }
 
