@@ -84,6 +84,9 @@ func (c *Cache) Check(to bool) error {
 			return fmt.Errorf("invalid cache reference %q: %w", ref, err)
 		}
 	}
+	if c.flag("image-manifest", false) && !c.flag("oci-mediatypes", true) {
+		return errors.New("image-manifest=true conflicts with oci-mediatypes=false")
+	}
 	a, level := c.compression()
 	return compression.CheckLevel(a, level)
 }
@@ -108,7 +111,7 @@ func (c *Cache) compression() (compression.Algorithm, int) {
 }
 
 func (c *Cache) exportOptions() remotecache.ExportOptions {
-	o := remotecache.ExportOptions{Index: !c.flag("image-manifest", true)}
+	o := remotecache.ExportOptions{Index: !c.flag("image-manifest", true), DockerTypes: !c.flag("oci-mediatypes", true)}
 	if c.Attrs["mode"] == "max" {
 		o.Mode = remotecache.ModeMax
 	}

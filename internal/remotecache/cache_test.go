@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -113,8 +114,16 @@ func find(t testing.TB, s *Step, d Depth) *Hit {
 }
 
 func TestFind(t *testing.T) {
-	for _, index := range []bool{false, true} {
-		imports, _ := exported(t, ExportOptions{Mode: ModeMax, Index: index})
+	for manifest, form := range map[string]ExportOptions{
+		"application/vnd.oci.image.manifest.v1+json":                {},
+		"application/vnd.oci.image.index.v1+json":                   {Index: true},
+		"application/vnd.docker.distribution.manifest.list.v2+json": {DockerTypes: true},
+	} {
+		form.Mode = ModeMax
+		imports, x := exported(t, form)
+		if x.ManifestDescriptor.MediaType != manifest || form.DockerTypes == strings.Contains(string(x.Manifest), "oci") {
+			t.Errorf("the manifest is %s", x.Manifest)
+		}
 		s := newSample(t, New(imports, nil), nil)
 		if find(t, s.made, ByDefinition) != nil || s.read != 0 {
 			t.Error("found though the context was not read")

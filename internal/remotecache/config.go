@@ -80,15 +80,30 @@ func annotate(d ocispec.Descriptor, l Layer) ocispec.Descriptor {
 	return d
 }
 
-// ociMediaType is what OCI calls a layer of Docker's (util/compression, ConvertAllLayerMediaTypes).
+// layerTypes are what Docker and OCI call the same layers (util/compression, ConvertAllLayerMediaTypes).
+var layerTypes = []struct{ docker, oci string }{
+	{"application/vnd.docker.image.rootfs.diff.tar", ocispec.MediaTypeImageLayer},
+	{"application/vnd.docker.image.rootfs.diff.tar.gzip", ocispec.MediaTypeImageLayerGzip},
+	{"application/vnd.docker.image.rootfs.diff.tar.zstd", ocispec.MediaTypeImageLayerZstd},
+}
+
+// dockerManifestList is Docker's index.
+const dockerManifestList = "application/vnd.docker.distribution.manifest.list.v2+json"
+
 func ociMediaType(t string) string {
-	switch t {
-	case "application/vnd.docker.image.rootfs.diff.tar":
-		return ocispec.MediaTypeImageLayer
-	case "application/vnd.docker.image.rootfs.diff.tar.gzip":
-		return ocispec.MediaTypeImageLayerGzip
-	case "application/vnd.docker.image.rootfs.diff.tar.zstd":
-		return ocispec.MediaTypeImageLayerZstd
+	for _, l := range layerTypes {
+		if l.docker == t {
+			return l.oci
+		}
+	}
+	return t
+}
+
+func dockerMediaType(t string) string {
+	for _, l := range layerTypes {
+		if l.oci == t {
+			return l.docker
+		}
 	}
 	return t
 }
@@ -105,10 +120,13 @@ func (r *Result) created() time.Time {
 }
 
 // pack writes config and manifest (cache/remotecache/export.go).
-func pack(config *cachetypes.CacheConfig, byLayer map[digest.Digest]ocispec.Descriptor, index bool) (*Exported, error) {
+func pack(config *cachetypes.CacheConfig, byLayer map[digest.Digest]ocispec.Descriptor, o ExportOptions) (*Exported, error) {
 	x := &Exported{}
 	blobs := make(map[digest.Digest]ocispec.Descriptor, len(byLayer))
 	for _, d := range byLayer {
+		if o.DockerTypes {
+			d.MediaType = dockerMediaType(d.MediaType)
+		}
 		blobs[d.Digest] = d
 	}
 	for _, l := range config.Layers {
@@ -122,8 +140,11 @@ func pack(config *cachetypes.CacheConfig, byLayer map[digest.Digest]ocispec.Desc
 	if err != nil {
 		return nil, err
 	}
-	if index {
+	if o.Index || o.DockerTypes {
 		m := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: append(slices.Clone(x.Layers), x.ConfigDescriptor)}
+		if o.DockerTypes {
+			m.MediaType = dockerManifestList
+		}
 		m.SchemaVersion = 2
 		x.Manifest, x.ManifestDescriptor, err = document(m.MediaType, m)
 		return x, err

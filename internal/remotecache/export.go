@@ -30,6 +30,8 @@ type ExportOptions struct {
 	Blob func(ctx context.Context, l Layer) (ocispec.Descriptor, error)
 	// Index writes the manifest as an index, as old versions of BuildKit do, for registries and readers that want it.
 	Index bool
+	// DockerTypes gives everything Docker's media types, which have no other form than an index.
+	DockerTypes bool
 }
 
 // Exported is a cache that is ready to be stored, its layers being stored already.
@@ -57,7 +59,7 @@ func (c *Cache) Export(ctx context.Context, o ExportOptions, keys ...Key) (*Expo
 	if len(layers.list) == 0 {
 		return nil, nil
 	}
-	return pack(&cachetypes.CacheConfig{Layers: layers.list, Records: records}, blobs, o.Index)
+	return pack(&cachetypes.CacheConfig{Layers: layers.list, Records: records}, blobs, o)
 }
 
 // parallelBlobs is how many layers are made ready at once.

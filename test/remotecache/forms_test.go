@@ -89,20 +89,18 @@ func form(t *testing.T, name string) *dockerfile {
 // TestRegistry exchanges caches by a registry, in the two forms that manifests have.
 func TestRegistry(t *testing.T) {
 	ctx := context.Background()
-	for name, index := range map[string]bool{"image": false, "index": true} {
+	for name, o := range map[string]remotecache.ExportOptions{"image": {}, "index": {Index: true}, "docker": {DockerTypes: true}} {
 		t.Run(name, func(t *testing.T) {
 			c := form(t, "stages")
 			r := newRepository(t, "cache-"+name)
-			attrs := ",mode=max,registry.insecure=true"
-			if index {
-				attrs += ",image-manifest=false"
-			}
+			attrs := ",mode=max,registry.insecure=true" + map[string]string{"index": ",image-manifest=false", "docker": ",oci-mediatypes=false"}[name]
 			c.buildkit(t, "--export-cache", "type=registry,ref="+peer.registry.Addr+"/cache-"+name+":theirs"+attrs)
 			if ran := c.withMica(t, r, "theirs"); len(ran) > 0 {
 				t.Errorf("mica runs %q", ran)
 			}
 			h := newHost(t, c, remotecache.New(nil, nil))
-			x := h.export(ctx, h.build(ctx), remotecache.ExportOptions{Mode: remotecache.ModeMax, Blob: r.gzip(h), Index: index})
+			o.Mode, o.Blob = remotecache.ModeMax, r.gzip(h)
+			x := h.export(ctx, h.build(ctx), o)
 			r.put(t, x.ConfigDescriptor, x.Config)
 			must(t, r.PushReference(ctx, x.ManifestDescriptor, bytes.NewReader(x.Manifest), "ours"))
 			prune(t)
