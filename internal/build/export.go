@@ -175,6 +175,10 @@ func compareBool(a, b bool) int {
 
 // keep records the image, points the names at it, and sends it where it is to go.
 func (x *exporter) keep(ctx context.Context, e Export) error {
+	if x.out.testimony.any(x.out) && e.Upload.Compression != "" {
+		// What is said of an image holds for its layers as they are: they are made as they are to be pushed.
+		e.Form.Compression, e.Upload.Force = e.Upload.Compression, false
+	}
 	if err := x.assemble(ctx, e.Form); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ package parity
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -71,6 +72,32 @@ func TestProvenanceOfFiles(t *testing.T) {
 	}
 	if d := cmp.Diff(want.Subject, got.Subject); d != "" || want.PredicateType != got.PredicateType {
 		t.Errorf("the files that are named differ (-want +got):\n%s", d)
+	}
+}
+
+// TestProvenanceIsPushed: whatever the layers are to be in the registry, what is said of the image goes with it.
+func TestProvenanceIsPushed(t *testing.T) {
+	mica := rig.NewMica(t)
+	mica.Run("load", "-i", peer.base)
+	for i, attrs := range []string{"compression=gzip", "compression=zstd,force-compression=true", "compression=uncompressed,force-compression=true", "oci-mediatypes=false"} {
+		name := fmt.Sprintf("%s/attested:%d", peer.registry.Addr, i)
+		out := mica.Try(strings.NewReader("FROM base\nRUN echo x >/x\n"), "build", "-o", "type=registry,name="+name+","+attrs, "--provenance=true", "-")
+		if out.Code != 0 {
+			t.Fatal(out.Stderr)
+		}
+		var index struct {
+			Manifests []struct {
+				Digest      string
+				Annotations map[string]string
+			}
+		}
+		raw := rig.Must(t, "skopeo", "inspect", "--raw", "--tls-verify=false", "docker://"+name)
+		if err := json.Unmarshal([]byte(raw), &index); err != nil {
+			t.Fatal(err)
+		}
+		if list := index.Manifests; len(list) != 2 || list[1].Annotations["vnd.docker.reference.digest"] != list[0].Digest {
+			t.Errorf("%s: the registry has %s", attrs, raw)
+		}
 	}
 }
 
