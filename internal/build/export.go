@@ -25,6 +25,7 @@ const (
 	ExportDocker = "docker" // a Docker archive
 	ExportTar    = "tar"    // the root filesystem as a tar
 	ExportLocal  = "local"  // the root filesystem as a folder
+	ExportNone   = "cacheonly"
 )
 
 // Export is one thing to make of a build's result.
@@ -92,6 +93,9 @@ func (b *Builder) export(ctx context.Context, s *solver.Solver, out *answer, nam
 	slices.SortStableFunc(exports, func(a, b Export) int { return compareBool(a.Type == ExportImage, b.Type == ExportImage) })
 	res := &Result{}
 	for _, e := range exports {
+		if e.Type == ExportNone {
+			continue
+		}
 		extra, err := parseTags(e.Names)
 		if err != nil {
 			return nil, err

@@ -83,8 +83,10 @@ func newExport(app *App, attrs map[string]string) (*build.Export, error) {
 		if kind == build.ExportLocal {
 			e.Remove = a.mode()
 		}
+	case build.ExportNone:
+		return e, a.err()
 	default:
-		return nil, fmt.Errorf("unknown output type %q: use image, registry, oci, docker, tar or local", kind)
+		return nil, fmt.Errorf("unknown output type %q: use image, registry, oci, docker, tar, local or cacheonly", kind)
 	}
 	if e.Type == build.ExportImage {
 		return e, a.err()

@@ -232,7 +232,7 @@ func TestBuildOutputs(t *testing.T) {
 	out := rig.TempDir(t)
 	before := m.Run("images", "-aq")
 	for _, o := range []string{
-		"type=local,dest=" + out + "/local", "type=tar,dest=" + out + "/x.tar", "type=oci,dest=" + out + "/oci.tar", "type=docker,dest=" + out + "/docker.tar", out + "/short",
+		"type=local,dest=" + out + "/local", "type=tar,dest=" + out + "/x.tar", "type=oci,dest=" + out + "/oci.tar", "type=docker,dest=" + out + "/docker.tar", out + "/short", "type=cacheonly",
 	} {
 		m.Run("build", "-q", "-o", o, dir)
 	}
