@@ -86,8 +86,10 @@ func (b *bakeTarget) setSource(t *bake.Target) error {
 	switch {
 	case t.DockerfileInline != nil:
 		b.inline = []byte(*t.DockerfileInline)
+	case isWebURL(*t.Dockerfile):
+		b.flags.file = *t.Dockerfile
 	case !bake.IsPath(*t.Dockerfile):
-		return fmt.Errorf("dockerfile %s: a Dockerfile from a URL is not supported", *t.Dockerfile)
+		return fmt.Errorf("dockerfile %s: only http and https URLs are read", *t.Dockerfile)
 	case bake.IsPath(b.context):
 		b.flags.file = t.DockerfilePath()
 	default:

@@ -68,13 +68,15 @@ func findDockerfile(ctx context.Context, app *App, name string) (path string, te
 	switch {
 	case name == "-":
 		text, err = readDockerfile(app.input(ctx), "stdin")
-	case strings.HasPrefix(name, "http://") || strings.HasPrefix(name, "https://"):
+	case isWebURL(name):
 		text, err = fetchDockerfile(ctx, name)
 	default:
 		path = name
 	}
 	return path, text, err
 }
+
+func isWebURL(s string) bool { return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://") }
 
 func fetchDockerfile(ctx context.Context, url string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)

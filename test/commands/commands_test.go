@@ -99,6 +99,10 @@ func TestDockerfilesElsewhere(t *testing.T) {
 			t.Errorf("%q: %s holds %q", args, want, got)
 		}
 	}
+	bake := `{"target": {"default": {"context": "` + dir + `", "dockerfile": "` + web.URL + `/Dockerfile", "tags": ["baked"]}}}`
+	if out := m.Try(strings.NewReader(bake), "bake", "-f", "-", "--allow", "fs=*"); out.Code != 0 || m.Run("run", "baked", "cat", "/f") != "file" {
+		t.Errorf("bake: exit code %d: %s", out.Code, out.Stderr)
+	}
 	for name, says := range map[string]string{"missing": "404 Not Found", "empty": "it is empty"} {
 		if out := m.Try(nil, "build", "-f", web.URL+"/"+name, dir); out.Code != 1 || !strings.Contains(out.Stderr, "Error: read Dockerfile from "+web.URL+"/"+name+": "+says) {
 			t.Errorf("%s: exit code %d: %s", name, out.Code, out.Stderr)
