@@ -76,7 +76,9 @@ func findDockerfile(ctx context.Context, app *App, name string) (path string, te
 	return path, text, err
 }
 
-func isWebURL(s string) bool { return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://") }
+func isWebURL(s string) bool {
+	return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://")
+}
 
 func fetchDockerfile(ctx context.Context, url string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
