@@ -112,12 +112,10 @@ func (b *bench) having(k kind, name string) (engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	key := "image " + name + "/" + string(k)
-	if b.ready[key] || k == kindBuildKit || k == kindCrane {
-		return e, nil
+	if k == kindBuildKit || k == kindCrane {
+		return e, nil // they have no images by name
 	}
-	b.ready[key] = true
-	return e, all(e.build(job{context: b.context(name), tag: name}))
+	return e, b.once(e, job{context: b.context(name), tag: name})
 }
 
 // emptySink is a registry that has nothing, in place of the one before. Its few files are removed at once.

@@ -20,7 +20,7 @@ const (
 func (b *bench) cachedRows() []row {
 	small := job{context: b.context("small"), tag: "small"}
 	many := job{context: b.context("many"), file: "Dockerfile.run", tag: "many-run"}
-	once := func(j job) func(engine) error { return func(e engine) error { return all(e.build(j)) } }
+	once := func(j job) func(engine) error { return func(e engine) error { return b.once(e, j) } }
 	return []row{
 		{
 			group: groupRebuild, name: "rebuild, all cached, 2 files", target: target{Ratio: 0.25}, kinds: builders, store: mainStore,
@@ -35,6 +35,16 @@ func (b *bench) cachedRows() []row {
 			setup: once(many), prepare: func(engine) error { return b.changeOne() }, command: b.building(many),
 		},
 	}
+}
+
+// once builds in a main engine what has not been built there.
+func (b *bench) once(e engine, j job) error {
+	key := "image " + j.tag + "/" + string(e.kind())
+	if b.ready[key] {
+		return nil
+	}
+	b.ready[key] = true
+	return all(e.build(j))
 }
 
 // changeOne gives one of the many files another content of the same size.

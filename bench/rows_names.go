@@ -14,7 +14,7 @@ const groupNames = "Names and listings"
 // listingRows lists the commands that only read or write names.
 func (b *bench) listingRows() []row {
 	images := func(e engine) (*exec.Cmd, error) { return e.command("images"), nil }
-	small := func(e engine) error { return all(e.build(job{context: b.context("small"), tag: "small"})) }
+	small := func(e engine) error { return b.once(e, job{context: b.context("small"), tag: "small"}) }
 	short := func(name string, kinds []kind, args ...string) row {
 		return row{
 			group: groupNames, name: name, target: target{Ratio: 0.60}, kinds: kinds, store: mainStore, setup: small,
