@@ -36,13 +36,9 @@ type chainView struct {
 
 // find returns the node called name, which need not be clean.
 func (v *chainView) find(op, name string) (*node, error) {
-	n := v.root
-	for rest, more := name, name != "."; more; {
-		var part string
-		part, rest, more = strings.Cut(rest, "/")
-		if n = n.child(part); n == nil {
-			return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
-		}
+	n := v.root.descend(name)
+	if n == nil {
+		return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
 	}
 	return n, nil
 }

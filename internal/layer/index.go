@@ -57,6 +57,16 @@ func (n *node) child(name string) *node {
 	return nil
 }
 
+// descend returns the node of a path below n, or nil.
+func (n *node) descend(path string) *node {
+	for rest, more := path, path != "."; more && n != nil; {
+		var part string
+		part, rest, more = strings.Cut(rest, "/")
+		n = n.child(part)
+	}
+	return n
+}
+
 func (n *node) search(name string) (int, bool) {
 	if k := len(n.kids); k == 0 || n.kids[k-1].name < name {
 		return k, false // names mostly arrive sorted

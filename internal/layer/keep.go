@@ -62,7 +62,8 @@ func (l *Layers) Remove(id digest.Digest) (int64, error) {
 	return freed, nil
 }
 
-// DiskUsage returns the disk space, in bytes, that a layer's table of contents and tree take; packs are blobs.
+// DiskUsage returns the disk space, in bytes, that a layer's table of contents and tree take; packs are blobs. A file that
+// several trees have is shared among them.
 func (l *Layers) DiskUsage(id digest.Digest) (int64, error) {
 	if err := validID(id); err != nil {
 		return 0, err
@@ -76,7 +77,11 @@ func (l *Layers) DiskUsage(id digest.Digest) (int64, error) {
 		if err := unix.Lstat(path, &st); err != nil {
 			return err
 		}
-		total += st.Blocks * 512
+		size := st.Blocks * 512
+		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			size /= max(int64(st.Nlink), 1)
+		}
+		total += size
 		return nil
 	})
 	if err != nil {

@@ -28,12 +28,14 @@ type recording struct {
 	open    func(ctx context.Context, i int) (io.ReadCloser, error)
 	known   map[int][sha256.Size]byte // digests of contents that need not be computed
 	tree    *treeWriter               // or nil
+	twins   *twins                    // of files of the tree, or nil
 
 	tar   *tarWriter
 	toc   tocEncoder
 	first map[string]int // numbers of the entries that hardlinks name
 	free  chan []byte    // buffers of batches
 	dirs  *dirs          // of the stream
+	links *linker        // of the stream
 }
 
 // batch is a run of entries: small files, or one large one.
@@ -123,13 +125,15 @@ func (r *recording) work(ctx context.Context, todo <-chan *batch) {
 		d = newDirs(r.tree.root)
 		defer d.close()
 	}
+	links := r.twins.linker()
+	defer links.close()
 	for b := range todo {
-		b.err = r.read(ctx, d, b)
+		b.err = r.read(ctx, d, links, b)
 		close(b.done)
 	}
 }
 
-func (r *recording) read(ctx context.Context, d *dirs, b *batch) error {
+func (r *recording) read(ctx context.Context, d *dirs, links *linker, b *batch) error {
 	select {
 	case b.data = <-r.free:
 	default:
@@ -162,7 +166,7 @@ func (r *recording) read(ctx context.Context, d *dirs, b *batch) error {
 		} else {
 			b.digests[i-b.from] = sha256.Sum256(content)
 		}
-		if d != nil {
+		if d != nil && !links.link(d, i, e, b.digests[i-b.from]) {
 			if err := r.tree.writeFile(d, e, content); err != nil {
 				return err
 			}
@@ -218,6 +222,8 @@ func (r *recording) stream(ctx context.Context, ordered <-chan *batch) error {
 	if r.tree != nil {
 		r.dirs = newDirs(r.tree.root)
 		defer r.dirs.close()
+		r.links = r.twins.linker()
+		defer r.links.close()
 	}
 	for b := range ordered {
 		select {
@@ -309,7 +315,7 @@ func (r *recording) streamLarge(ctx context.Context, i int) (sum [sha256.Size]by
 	if !known {
 		to = append(to, hashing)
 	}
-	if r.tree != nil {
+	if r.tree != nil && !r.linkLarge(i, sum, known) {
 		out, createErr := r.tree.create(r.dirs, e)
 		if createErr != nil {
 			return sum, createErr
@@ -331,6 +337,18 @@ func (r *recording) streamLarge(ctx context.Context, i int) (sum [sha256.Size]by
 		return sum, err
 	}
 	return [sha256.Size]byte(hash.Sum(nil)), nil
+}
+
+// linkLarge makes a large file a link to its twin, whose digest, if it was only told, is computed all the same: see record.
+func (r *recording) linkLarge(i int, sum [sha256.Size]byte, known bool) bool {
+	e := r.entries[i]
+	if !known {
+		if e.Digest == "" {
+			return false
+		}
+		sum = [sha256.Size]byte(rawDigest(e.Digest))
+	}
+	return r.links.link(r.dirs, i, e, sum)
 }
 
 // copyExactly copies the e.Size bytes that the header announced.

@@ -19,6 +19,11 @@ import (
 // name the directories that they are in, as far as those have metadata of their own: a directory that no change
 // describes is 0755, of root.
 func (l *Layers) Write(ctx context.Context, changes []view.Change, form Form) (*Layer, error) {
+	return l.WriteLike(ctx, changes, form, "")
+}
+
+// WriteLike is Write of a layer that resembles another, of whose tree it takes what is the same; "" for none.
+func (l *Layers) WriteLike(ctx context.Context, changes []view.Change, form Form, like digest.Digest) (*Layer, error) {
 	changes, entries, err := layerEntries(changes)
 	if err != nil {
 		return nil, fmt.Errorf("write layer: %w", err)
@@ -39,6 +44,7 @@ func (l *Layers) Write(ctx context.Context, changes []view.Change, form Form) (*
 	if form == Packed {
 		err = l.writePacked(ctx, r, d)
 	} else {
+		r.twins = l.newTwins(ctx, changes, like)
 		err = l.writeUnpacked(ctx, r, d)
 	}
 	if err != nil {

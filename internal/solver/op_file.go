@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/view"
@@ -23,10 +24,12 @@ type fileOp struct {
 	v      *vertex
 	op     *pb.FileOp
 	inputs []*Result
+	// kin is what this step shares with those of other builds that do the same with other content.
+	kin digest.Digest
 }
 
 func newFileOp(s *Solver, v *vertex, op *pb.FileOp, inputs []*Result) (operation, error) {
-	o := &fileOp{s, v, op, inputs}
+	o := &fileOp{s: s, v: v, op: op, inputs: inputs}
 	outputs := map[int64]bool{}
 	for i, a := range op.Actions {
 		for _, in := range []int64{a.Input, a.SecondaryInput} {
@@ -66,6 +69,7 @@ func (o *fileOp) key(ctx context.Context) (Key, bool, error) {
 			return k, false, err
 		}
 	}
+	o.kin = k.without("source").Digest()
 	return k, true, nil
 }
 
@@ -125,6 +129,7 @@ type fileRun struct {
 	*fileOp
 	uses   []int // how often each action's state is used again; a state used twice, or put out, is its own layer
 	states []*fileState
+	at     int // the action that is being done
 }
 
 func (o *fileOp) run(ctx context.Context) ([]*Result, error) {
@@ -138,6 +143,7 @@ func (o *fileOp) run(ctx context.Context) ([]*Result, error) {
 	}
 	outs := map[int64]*Result{}
 	for i, a := range o.op.Actions {
+		r.at = i
 		st, err := r.state(ctx, a.Input)
 		if err != nil {
 			return nil, err
@@ -186,7 +192,7 @@ func (r *fileRun) commit(ctx context.Context, st *fileState) error {
 	if err != nil {
 		return err
 	}
-	link, err := r.s.write(ctx, changes, r.v)
+	link, err := r.s.write(ctx, changes, r.v, fmt.Sprintf("%s-%d", r.kin.Encoded(), r.at))
 	if err != nil {
 		return err
 	}
@@ -194,13 +200,17 @@ func (r *fileRun) commit(ctx context.Context, st *fileState) error {
 	return nil
 }
 
-// write makes a layer, in the form that the graph needs next.
-func (s *Solver) write(ctx context.Context, changes []view.Change, v *vertex) (ChainLink, error) {
-	form := layer.Packed
+// write makes a layer, in the form that the graph needs next. kin names the layer among those of earlier builds.
+func (s *Solver) write(ctx context.Context, changes []view.Change, v *vertex, kin string) (ChainLink, error) {
+	var l *layer.Layer
+	var err error
 	if v.needsTree {
-		form = layer.Unpacked
+		if l, err = s.layers.WriteLike(ctx, changes, layer.Unpacked, s.cache.Last(kin)); err == nil {
+			s.cache.SetLast(kin, l.DiffID)
+		}
+	} else {
+		l, err = s.layers.Write(ctx, changes, layer.Packed)
 	}
-	l, err := s.layers.Write(ctx, changes, form)
 	if err != nil {
 		return ChainLink{}, err
 	}

@@ -123,14 +123,22 @@ func (s *Store) alive(dir string) bool {
 	return flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil
 }
 
-// treeSize is the disk space that a tree takes, in bytes.
+// treeSize is the disk space that becomes free with a tree, in bytes: files that have names elsewhere stay.
 func treeSize(path string) int64 {
 	var size int64
+	names := map[uint64]uint64{} // of files with several, by inode
 	_ = filepath.WalkDir(path, func(p string, _ fs.DirEntry, err error) error {
 		var st unix.Stat_t
-		if err == nil && unix.Lstat(p, &st) == nil {
-			size += st.Blocks * 512
+		if err != nil || unix.Lstat(p, &st) != nil {
+			return nil //nolint:nilerr // what cannot be looked at is not counted
 		}
+		links := uint64(st.Nlink) //nolint:unconvert // its width depends on the architecture
+		if st.Mode&unix.S_IFMT != unix.S_IFDIR && links > 1 {
+			if names[st.Ino]++; names[st.Ino] < links {
+				return nil
+			}
+		}
+		size += st.Blocks * 512
 		return nil
 	})
 	return size
