@@ -92,21 +92,47 @@ func (b *backgroundWriter) Close() error {
 	return b.err
 }
 
-// readAhead reads r in a goroutine of its own, some chunks ahead.
+// readAhead reads r in a goroutine of its own, some chunks ahead, and passes all of it on to a tap, if there is one, in
+// another. Chunks are shared, not copied.
 type readAhead struct {
-	full chan []byte
-	free chan []byte
+	full chan *chunk
+	free chan *chunk
 	stop chan struct{}
-	cur  []byte
+	cur  *chunk
 	off  int
 	err  error // r's; read once full is closed
+
+	tap *tap
 }
 
-func newReadAhead(r io.Reader) *readAhead {
+// chunk is a piece of a stream, which readers and tap give back when they are done with it.
+type chunk struct {
+	data  []byte // of chunkSize
+	n     int
+	users atomic.Int32
+}
+
+// tap writes what a readAhead has read.
+type tap struct {
+	w      io.Writer
+	full   chan *chunk
+	done   chan struct{}
+	failed atomic.Bool
+	err    error // w's; read only when failed or done
+}
+
+func newReadAhead(r io.Reader) *readAhead { return newTapped(r, nil) }
+
+// newTapped is a readAhead that writes to w, too. An error of w ends it.
+func newTapped(r io.Reader, w io.Writer) *readAhead {
 	a := &readAhead{
-		full: make(chan []byte, chunkCount-2),
-		free: make(chan []byte, chunkCount),
+		full: make(chan *chunk, chunkCount-2),
+		free: make(chan *chunk, 2*chunkCount),
 		stop: make(chan struct{}),
+	}
+	if w != nil {
+		a.tap = &tap{w: w, full: make(chan *chunk, chunkCount-2), done: make(chan struct{})}
+		go a.runTap()
 	}
 	go a.run(r)
 	return a
@@ -114,36 +140,73 @@ func newReadAhead(r io.Reader) *readAhead {
 
 func (a *readAhead) run(r io.Reader) {
 	defer close(a.full)
+	if a.tap != nil {
+		defer close(a.tap.full)
+	}
 	for made := 0; ; {
-		var chunk []byte
+		var c *chunk
 		select {
-		case chunk = <-a.free:
+		case c = <-a.free:
 		case <-a.stop:
 			return
 		default:
-			if made < chunkCount {
+			if made < 2*chunkCount {
 				made++
-				chunk = make([]byte, chunkSize)
+				c = &chunk{data: make([]byte, chunkSize)}
 				break
 			}
 			select {
-			case chunk = <-a.free:
+			case c = <-a.free:
 			case <-a.stop:
 				return
 			}
 		}
-		n, err := readSome(r, chunk[:chunkSize])
-		if n > 0 {
-			select {
-			case a.full <- chunk[:n]:
-			case <-a.stop:
-				return
-			}
+		var err error
+		if c.n, err = readSome(r, c.data); c.n > 0 && !a.pass(c) {
+			return
 		}
 		if err != nil {
 			a.err = err
 			return
 		}
+	}
+}
+
+// pass hands a chunk to the tap and to the reader; false when nobody reads any more.
+func (a *readAhead) pass(c *chunk) bool {
+	c.users.Store(1)
+	if a.tap != nil {
+		c.users.Store(2)
+		select {
+		case a.tap.full <- c:
+		case <-a.stop:
+			return false
+		}
+	}
+	select {
+	case a.full <- c:
+	case <-a.stop:
+		return false
+	}
+	return true
+}
+
+func (a *readAhead) release(c *chunk) {
+	if c.users.Add(-1) == 0 {
+		a.free <- c
+	}
+}
+
+func (a *readAhead) runTap() {
+	defer close(a.tap.done)
+	for c := range a.tap.full {
+		if a.tap.err == nil {
+			if _, err := a.tap.w.Write(c.data[:c.n]); err != nil {
+				a.tap.err = err
+				a.tap.failed.Store(true)
+			}
+		}
+		a.release(c)
 	}
 }
 
@@ -158,28 +221,48 @@ func readSome(r io.Reader, p []byte) (n int, err error) {
 }
 
 func (a *readAhead) Read(p []byte) (int, error) {
-	for a.off == len(a.cur) {
+	for a.cur == nil || a.off == a.cur.n {
 		if a.cur != nil {
-			a.free <- a.cur
-			a.cur, a.off = nil, 0
+			a.release(a.cur)
+			a.cur = nil
 		}
-		chunk, ok := <-a.full
+		if a.tap != nil && a.tap.failed.Load() {
+			return 0, a.tap.err
+		}
+		c, ok := <-a.full
 		if !ok {
 			if a.err == nil {
 				return 0, io.ErrClosedPipe
 			}
 			return 0, a.err
 		}
-		a.cur, a.off = chunk, 0
+		a.cur, a.off = c, 0
 	}
-	n := copy(p, a.cur[a.off:])
+	n := copy(p, a.cur.data[a.off:a.cur.n])
 	a.off += n
 	return n, nil
 }
 
-// Close stops reading and returns when r is no longer in use.
+// finish waits until the tap has written all that was read, and returns its error. All must have been read.
+func (a *readAhead) finish() error {
+	<-a.tap.done
+	return a.tap.err
+}
+
+// tapFailure is the tap's error, if it has had one by now.
+func (a *readAhead) tapFailure() error {
+	if a.tap == nil || !a.tap.failed.Load() {
+		return nil
+	}
+	return a.tap.err
+}
+
+// Close stops reading and returns when neither r nor the tap's writer is in use any more.
 func (a *readAhead) Close() {
 	close(a.stop)
 	for range a.full {
+	}
+	if a.tap != nil {
+		<-a.tap.done
 	}
 }

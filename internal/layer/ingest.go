@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -117,33 +118,31 @@ type incoming struct {
 	toc       *tocEncoder
 }
 
-// unpackStream reads a packed layer to its end, and copies it to blob as it came. Reading with the copy, decompressing,
+// unpackStream reads a packed layer to its end, and copies it to blob as it came. Reading, writing the blob, decompressing,
 // hashing, parsing and making the tree overlap.
-func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob io.Writer, d *draft) (_ *incoming, err error) {
-	source := &copyReader{ctx: ctx, r: from.Reader, to: blob}
+func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob *store.BlobWriter, d *draft) (_ *incoming, err error) {
+	source := &sourceReader{ctx: ctx, r: from.Reader}
+	raw := newTapped(source, blob)
+	defer raw.Close()
 	defer func() {
 		// A disk that is full or a connection that broke looks like damaged data to who decompresses it.
-		if err != nil && source.err != nil {
-			err = source.err
+		if err != nil {
+			err = cmp.Or(source.failure(), raw.tapFailure(), err)
 		}
 	}()
-	raw := newReadAhead(source)
-	defer raw.Close()
 	packed := bufio.NewReaderSize(raw, 64<<10)
 	plain, algorithm, err := compression.NewReader(packed)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = plain.Close() }()
+	content := io.Reader(plain)
 	hash := sha256.New()
-	hashing := newBackgroundWriter(hash)
-	defer func() { _ = hashing.Close() }()
-	tee := io.TeeReader(plain, hashing)
-	var ahead *readAhead
+	var hashed *readAhead
 	if algorithm != compression.None {
-		ahead = newReadAhead(tee)
-		defer ahead.Close()
-		tee = ahead
+		hashed = newTapped(plain, hash)
+		defer hashed.Close()
+		content = hashed
 	}
 	var tree *treeStream
 	if from.Unpack {
@@ -152,7 +151,7 @@ func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob io.Writer
 		}
 		defer tree.close()
 	}
-	toc, size, err := parseTarInto(ctx, tee, tree)
+	toc, size, err := parseTarInto(ctx, content, tree)
 	if err != nil {
 		return nil, err
 	}
@@ -163,32 +162,46 @@ func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob io.Writer
 	if _, err := io.Copy(io.Discard, packed); err != nil {
 		return nil, err
 	}
-	if err := hashing.Close(); err != nil {
+	if err := raw.finish(); err != nil {
 		return nil, err
 	}
-	return &incoming{digest.NewDigest(digest.SHA256, hash), size, mediaTypes[algorithm], toc}, nil
+	id := blob.Digest() // of a plain tar
+	if hashed != nil {
+		if err := hashed.finish(); err != nil {
+			return nil, err
+		}
+		id = digest.NewDigest(digest.SHA256, hash)
+	}
+	return &incoming{id, size, mediaTypes[algorithm], toc}, nil
 }
 
-// copyReader copies what is read through it.
-type copyReader struct {
+// sourceReader remembers why reading ended.
+type sourceReader struct {
 	ctx context.Context
 	r   io.Reader
-	to  io.Writer
-	err error // of reading or writing, the end left out
+
+	mu  sync.Mutex
+	err error // the end left out
 }
 
-func (c *copyReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		c.err = err
-		return 0, err
+func (c *sourceReader) Read(p []byte) (int, error) {
+	err := c.ctx.Err()
+	n := 0
+	if err == nil {
+		n, err = c.r.Read(p)
 	}
-	n, err := c.r.Read(p)
-	c.err = nonEOF(err)
-	if _, writeErr := c.to.Write(p[:n]); writeErr != nil {
-		c.err = errors.Join(writeErr, c.err)
-		return n, c.err
+	if failed := nonEOF(err); failed != nil {
+		c.mu.Lock()
+		c.err = failed
+		c.mu.Unlock()
 	}
 	return n, err
+}
+
+func (c *sourceReader) failure() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
 }
 
 func nonEOF(err error) error {
