@@ -15,6 +15,8 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // File is everything about one path of an image.
@@ -191,11 +193,19 @@ func readBlobs(archive string) (map[string][]byte, error) {
 // apply puts a layer over what is there (OCI image specification, layer.md, "Applying Changesets").
 func (img *Image) apply(blob []byte) error {
 	var in io.Reader = bytes.NewReader(blob)
-	if bytes.HasPrefix(blob, []byte{0x1f, 0x8b}) {
+	switch {
+	case bytes.HasPrefix(blob, []byte{0x1f, 0x8b}):
 		z, err := gzip.NewReader(in)
 		if err != nil {
 			return err
 		}
+		in = z
+	case bytes.HasPrefix(blob, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		z, err := zstd.NewReader(in)
+		if err != nil {
+			return err
+		}
+		defer z.Close()
 		in = z
 	}
 	var added []string
