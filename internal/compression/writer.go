@@ -24,7 +24,7 @@ func CheckLevel(a Algorithm, level int) error {
 	top, ok := most[a]
 	switch {
 	case !ok:
-		return fmt.Errorf("unknown compression %q: use gzip, zstd or none", a)
+		return fmt.Errorf("unknown compression %q: use gzip, zstd or uncompressed (none)", a)
 	case level < 0 || level > top:
 		return fmt.Errorf("compression level %d: %s has 1 to %d", level, a, top)
 	}
