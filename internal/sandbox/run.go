@@ -67,11 +67,14 @@ func (b *bundle) mount() error {
 	}
 	stubs := filepath.Join(b.dir, "stubs")
 	if err := b.makeStubs(stubs); err != nil {
-		return fmt.Errorf("prepare mount points: %w", err)
+		return err
 	}
 	root := b.p.Root
 	root.Lowers = append([]string{stubs}, root.Lowers...)
-	return union.Mount(b.rootfs, b.rootfs+"-links", root, b.host.Nested())
+	if err := union.Mount(b.rootfs, b.rootfs+"-links", root, b.host.Nested()); err != nil {
+		return err
+	}
+	return b.checkTargets()
 }
 
 func cause(err error) error {

@@ -2,10 +2,13 @@ package sandbox
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -38,21 +41,59 @@ func (b *bundle) mountPoints() []mountPoint {
 // makeStubs makes a tree of nothing but mount points.
 func (b *bundle) makeStubs(dir string) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
-		return err
+		return fmt.Errorf("prepare mount points: %w", err)
 	}
 	for _, p := range b.mountPoints() {
-		full := filepath.Join(dir, p.target)
-		if p.dir {
-			if err := os.MkdirAll(full, 0o755); err != nil {
-				return err
-			}
+		if err := p.makeStub(filepath.Join(dir, p.target)); err != nil {
+			return fmt.Errorf("mount target %s: %w", p.target, cause(err))
+		}
+	}
+	return nil
+}
+
+func (p mountPoint) makeStub(full string) error {
+	if p.dir {
+		return os.MkdirAll(full, 0o755)
+	}
+	if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+		return err
+	}
+	err := os.WriteFile(full, nil, 0o644)
+	if errors.Is(err, syscall.EISDIR) {
+		return nil
+	}
+	return err
+}
+
+// checkTargets refuses to mount a folder on a file of the image, a file on a folder, and anything below a file: the
+// runtime would say so in the words of the kernel, with paths that are not the image's. What is below another mount is
+// that one's to have.
+func (b *bundle) checkTargets() error {
+	points := b.mountPoints()
+	places := make([]string, len(points))
+	for i, p := range points {
+		full, err := securejoin.SecureJoin(b.rootfs, p.target)
+		if err != nil {
+			return fmt.Errorf("mount target %s: %w", p.target, err)
+		}
+		places[i] = full
+	}
+	for i := len(points) - len(b.p.Mounts); i < len(points); i++ {
+		below := func(other string) bool { return strings.HasPrefix(places[i], other+"/") && other != b.rootfs }
+		if slices.ContainsFunc(places, below) {
 			continue
 		}
-		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
-			return err
+		info, err := os.Lstat(places[i])
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err == nil && points[i].dir && !info.IsDir():
+			err = syscall.ENOTDIR
+		case err == nil && !points[i].dir && info.IsDir():
+			err = syscall.EISDIR
 		}
-		if err := os.WriteFile(full, nil, 0o644); err != nil && !errors.Is(err, syscall.EISDIR) {
-			return err
+		if err != nil {
+			return fmt.Errorf("mount target %s: %w", points[i].target, cause(err))
 		}
 	}
 	return nil

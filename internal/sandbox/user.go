@@ -50,7 +50,7 @@ func lookupUser(rootfs, name string, extra []string) (ids, error) {
 		if name == "" {
 			return id, nil
 		}
-		return id, fmt.Errorf("unable to find user %s: %w", strings.SplitN(name, ":", 2)[0], err)
+		return id, err
 	}
 	id.uid, id.gid = uint32(u.Uid), uint32(u.Gid)
 	for _, g := range u.Sgids {
@@ -79,7 +79,7 @@ func (id *ids) addGroups(rootfs string, extra []string) error {
 	defer closeAccounts(group)
 	gids, err := user.GetAdditionalGroups(extra, group)
 	if err != nil {
-		return fmt.Errorf("unable to find group %s: %w", strings.Join(extra, ", "), err)
+		return err
 	}
 	for _, g := range gids {
 		id.groups = append(id.groups, uint32(g))

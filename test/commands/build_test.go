@@ -132,3 +132,28 @@ func TestOneDigestOnTwoMachines(t *testing.T) {
 		t.Errorf("%s does not begin with the layers of the base, %s", digests[0], layers)
 	}
 }
+
+// TestStepsThatCannotStart: the image has no place, or no name, for what a step asks for. The error says so once, and in
+// the image's own paths.
+func TestStepsThatCannotStart(t *testing.T) {
+	m := newMica(t)
+	for run, want := range map[string]string{
+		"USER nobody-here\nRUN true":                              "unable to find user nobody-here: no matching entries in passwd file",
+		"USER 1:no-group\nRUN true":                               "unable to find group no-group: no matching entries in group file",
+		"RUN --mount=target=/f/x true":                            "mount target /f/x: not a directory",
+		"RUN --mount=target=/f true":                              "mount target /f: not a directory",
+		"RUN --mount=type=tmpfs,target=/l/x/y true":               "mount target /l/x/y: not a directory",
+		"RUN --mount=source=f,target=/bin true":                   "mount target /bin: is a directory",
+		"RUN --mount=source=f,target=/m --mount=target=/m/x true": "mount target /m/x: not a directory",
+	} {
+		dir := folder(t, map[string]string{"Dockerfile": "FROM base\nRUN touch /f && ln -s f /l\n" + run + "\n", "f": "file"})
+		out := m.Try(nil, "build", "--progress", "plain", dir)
+		lines := strings.Split(strings.TrimSpace(out.Stderr), "\n")
+		last := lines[len(lines)-1]
+		if out.Code != 1 || !strings.HasSuffix(last, ": "+want) || strings.Count(last, "unable to") > 1 || strings.Contains(out.Stderr, m.Root) {
+			t.Errorf("%s: exit code %d, want %q:\n%s", run, out.Code, want, out.Stderr)
+		}
+	}
+	// A mount makes the places that are below it.
+	m.Run("build", folder(t, map[string]string{"Dockerfile": "FROM base\nRUN touch /f\nRUN --mount=type=tmpfs,target=/t --mount=target=/t/f/x ls /t/f/x/Dockerfile\n"}))
+}
