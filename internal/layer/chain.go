@@ -89,12 +89,12 @@ func (v *chainView) entry(n *node) *view.Entry {
 	return e
 }
 
-func (v *chainView) Digest(_ context.Context, name string) (digest.Digest, error) {
+func (v *chainView) Digest(ctx context.Context, name string) (digest.Digest, error) {
 	n, err := v.regular("digest", name)
 	if err != nil {
 		return "", err
 	}
-	return n.entry.Digest, nil
+	return v.layers.contentDigest(ctx, n)
 }
 
 func (v *chainView) regular(op, name string) (*node, error) {

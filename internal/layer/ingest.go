@@ -151,7 +151,7 @@ func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob *store.Bl
 		}
 		defer tree.close()
 	}
-	toc, size, err := parseTarInto(ctx, content, tree)
+	toc, size, err := skimTar(ctx, content, tree)
 	if err != nil {
 		return nil, err
 	}

@@ -79,8 +79,8 @@ func (l *Layers) complete(ctx context.Context, d *draft) error {
 		return err
 	}
 	defer func() { _ = lock.Unlock() }()
-	// A table that says how to pack the layer again is worth more than one that does not.
-	if s, err := l.summary(id); err != nil || d.sum.canonical && !s.canonical {
+	// A table that says how to pack the layer again, or has digests, is worth more than one that does not.
+	if s, err := l.summary(id); err != nil || d.sum.canonical && !s.canonical || s.undigested && !d.sum.undigested {
 		if err := os.Rename(filepath.Join(d.folder(), tocFile), l.path(id, tocFile)); err != nil {
 			return err
 		}

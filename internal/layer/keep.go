@@ -52,6 +52,7 @@ func (l *Layers) Remove(id digest.Digest) (int64, error) {
 		return 0, err
 	}
 	l.heads.Delete(id)
+	l.digested.Delete(id)
 	freed, err := l.store.RemoveTree(l.path(id))
 	if err != nil {
 		return freed, fail(id, err)

@@ -33,6 +33,8 @@ type Layers struct {
 	sound sync.Map
 	// heads holds the summaries that were read, by DiffID.
 	heads sync.Map
+	// digested holds the indexes of layers whose contents' digests were asked for and had to be computed, by DiffID.
+	digested sync.Map
 }
 
 // New returns the layers of s.

@@ -118,6 +118,9 @@ func write(t testing.TB, l *Layers, changes []view.Change, form Form) *Layer {
 
 func entriesOf(t testing.TB, l *Layers, id digest.Digest) []*view.Entry {
 	t.Helper()
+	if _, err := l.withDigests(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
 	toc, err := l.TOC(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)

@@ -96,7 +96,7 @@ func (k *linker) link(to *dirs, i int, e *view.Entry, sum [sha256.Size]byte) boo
 		return false
 	}
 	for _, n := range k.twins.candidates(i) {
-		if n.links != nil || !sameFile(n.entry, e) || [sha256.Size]byte(rawDigest(n.entry.Digest)) != sum {
+		if n.links != nil || !sameFile(n.entry, e) || [sha256.Size]byte(rawDigest(k.twins.layers.computed(n))) != sum {
 			continue
 		}
 		from := k.tree(n)

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/store"
 )
@@ -79,6 +80,11 @@ func (l *Layers) readAgain(ctx context.Context, id digest.Digest, d *draft) erro
 	if len(packs) == 0 {
 		return fmt.Errorf("%w: it has neither a blob nor a tree", store.ErrDamaged)
 	}
+	return l.readPack(ctx, id, packs, d)
+}
+
+// readPack makes the table of contents out of a pack, with all digests.
+func (l *Layers) readPack(ctx context.Context, id digest.Digest, packs []ocispec.Descriptor, d *draft) error {
 	packed, err := l.openPack(ctx, id, packs)
 	if err != nil {
 		return err

@@ -26,9 +26,9 @@ const (
 type recording struct {
 	entries []*view.Entry
 	open    func(ctx context.Context, i int) (io.ReadCloser, error)
-	known   map[int][sha256.Size]byte // digests of contents that need not be computed
-	tree    *treeWriter               // or nil
-	twins   *twins                    // of files of the tree, or nil
+	known   [][sha256.Size]byte // digests of contents that need not be computed: see knownDigest
+	tree    *treeWriter         // or nil
+	twins   *twins              // of files of the tree, or nil
 
 	tar   *tarWriter
 	toc   tocEncoder
@@ -49,6 +49,13 @@ type batch struct {
 }
 
 func hasContent(e *view.Entry) bool { return e.Type == view.TypeRegular && e.Hardlink == "" }
+
+func (r *recording) knownDigest(i int) (sum [sha256.Size]byte, ok bool) {
+	if r.known == nil {
+		return sum, false
+	}
+	return r.known[i], r.known[i] != sum
+}
 
 // run writes the tar to w.
 func (r *recording) run(ctx context.Context, w io.Writer) error {
@@ -161,7 +168,7 @@ func (r *recording) read(ctx context.Context, d *dirs, links *linker, b *batch) 
 		if err := r.readSmall(ctx, i, content); err != nil {
 			return err
 		}
-		if sum, ok := r.known[i]; ok {
+		if sum, ok := r.knownDigest(i); ok {
 			b.digests[i-b.from] = sum
 		} else {
 			b.digests[i-b.from] = sha256.Sum256(content)
@@ -192,7 +199,7 @@ func (r *recording) readSmall(ctx context.Context, i int, content []byte) error 
 
 // ended reads the end of a file whose digest is known: there its View says whether it still is what is known.
 func (r *recording) ended(i int, f io.Reader) error {
-	if _, known := r.known[i]; !known {
+	if _, known := r.knownDigest(i); !known {
 		return nil
 	}
 	switch n, err := f.Read(make([]byte, 1)); {
@@ -311,7 +318,7 @@ func (r *recording) streamLarge(ctx context.Context, i int) (sum [sha256.Size]by
 	hash := sha256.New()
 	hashing := newBackgroundWriter(hash)
 	defer func() { _ = hashing.Close() }()
-	sum, known := r.known[i]
+	sum, known := r.knownDigest(i)
 	if !known {
 		to = append(to, hashing)
 	}

@@ -37,17 +37,20 @@ type summary struct {
 	digests int
 	// canonical: mica wrote the tar, so that it can be written again from the entries and the files.
 	canonical bool
-	bodySize  int64
-	bodySum   uint32
+	// undigested: the digests of the contents have not been computed yet.
+	undigested bool
+	bodySize   int64
+	bodySum    uint32
 }
 
 // The file begins with a fixed header: magic with the format's version, flags, numbers, DiffID and two CRC-32C sums (the
 // body's, then that of the header up to there). A sum guards against damage, not against malice: whoever may write here
 // may write anything. docs/store.md describes the records.
 const (
-	tocMagic      = "micatoc\x01"
-	tocHeaderSize = 84
-	flagCanonical = 1
+	tocMagic       = "micatoc\x01"
+	tocHeaderSize  = 84
+	flagCanonical  = 1
+	flagUndigested = 2
 )
 
 // errTOC says that a table of contents cannot be used.
@@ -61,6 +64,9 @@ func (s *summary) encode() []byte {
 	flags := uint32(0)
 	if s.canonical {
 		flags |= flagCanonical
+	}
+	if s.undigested {
+		flags |= flagUndigested
 	}
 	le := binary.LittleEndian
 	b = le.AppendUint32(b, flags)
@@ -84,14 +90,14 @@ func decodeSummary(b []byte, id digest.Digest) (summary, error) {
 	}
 	b = b[len(tocMagic):]
 	s := summary{
-		canonical: le.Uint32(b)&flagCanonical != 0,
-		entries:   int(le.Uint32(b[4:])),
-		digests:   int(le.Uint32(b[8:])),
-		tarSize:   int64(le.Uint64(b[12:])),
-		size:      int64(le.Uint64(b[20:])),
-		bodySize:  int64(le.Uint64(b[28:])),
-		diffID:    digest.NewDigestFromBytes(digest.SHA256, b[36:68]),
-		bodySum:   le.Uint32(b[68:]),
+		canonical: le.Uint32(b)&flagCanonical != 0, undigested: le.Uint32(b)&flagUndigested != 0,
+		entries:  int(le.Uint32(b[4:])),
+		digests:  int(le.Uint32(b[8:])),
+		tarSize:  int64(le.Uint64(b[12:])),
+		size:     int64(le.Uint64(b[20:])),
+		bodySize: int64(le.Uint64(b[28:])),
+		diffID:   digest.NewDigestFromBytes(digest.SHA256, b[36:68]),
+		bodySum:  le.Uint32(b[68:]),
 	}
 	if s.diffID != id || s.tarSize < 0 || s.size < 0 || s.bodySize < 0 {
 		return summary{}, errTOC

@@ -33,9 +33,12 @@ func decodeTOC(file []byte, id digest.Digest) (*TOC, error) {
 	d := tocDecoder{
 		rest:    body,
 		text:    unsafe.String(unsafe.SliceData(body), len(body)), //nolint:gosec // nobody writes to body from here on
-		hexes:   make([]byte, 0, s.digests*(len("sha256:")+64)),
 		entries: entries,
 	}
+	if !s.undigested {
+		d.hexes = make([]byte, 0, s.digests*(len("sha256:")+64))
+	}
+	d.undigested = s.undigested
 	d.digests = unsafe.String(unsafe.SliceData(d.hexes), cap(d.hexes)) //nolint:gosec // each byte is written before the part of the string that has it is used
 	for i := range entries {
 		t.Entries[i] = &entries[i]
@@ -58,6 +61,8 @@ type tocDecoder struct {
 	entries []view.Entry
 	end     int64
 	bad     bool
+
+	undigested bool
 }
 
 func (d *tocDecoder) entry(i int, e *view.Entry, p *place) {
@@ -134,6 +139,10 @@ func (d *tocDecoder) xattrs(e *view.Entry) {
 
 func (d *tocDecoder) digest() digest.Digest {
 	start := len(d.hexes)
+	if d.undigested && len(d.rest) >= 32 {
+		d.rest = d.rest[32:]
+		return ""
+	}
 	if len(d.rest) < 32 || cap(d.hexes)-start < 71 {
 		d.bad = true
 		return ""

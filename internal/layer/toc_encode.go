@@ -113,6 +113,9 @@ func appendString(b []byte, s string) []byte {
 
 // rawDigest is the 32 bytes of a sha256 digest.
 func rawDigest(d digest.Digest) []byte {
+	if d == "" {
+		return make([]byte, 32)
+	}
 	raw, err := hex.DecodeString(d.Encoded())
 	if err != nil || len(raw) != 32 {
 		return make([]byte, 32)

@@ -21,6 +21,11 @@ import (
 // the table of contents. The error, if any, is store.ErrDamaged and says what is wrong.
 func (l *Layers) Verify(ctx context.Context, id digest.Digest) error {
 	t, err := l.TOC(ctx, id)
+	if err == nil && t.summary.undigested {
+		if _, err = l.withDigests(ctx, id); err == nil {
+			t, err = l.TOC(ctx, id)
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -53,9 +53,9 @@ func (l *Layers) WriteLike(ctx context.Context, changes []view.Change, form Form
 	return l.install(ctx, d)
 }
 
-// knownDigests returns the digests of the changes' contents that need not be computed, by their number; nil for none.
-func knownDigests(ctx context.Context, changes []view.Change) map[int][sha256.Size]byte {
-	var known map[int][sha256.Size]byte
+// knownDigests returns the digests of the changes' contents that need not be computed, zeros for the others; nil for none.
+func knownDigests(ctx context.Context, changes []view.Change) [][sha256.Size]byte {
+	var known [][sha256.Size]byte
 	for i, c := range changes {
 		from, ok := c.Source.(view.Known)
 		if !ok || !hasContent(c.Entry) {
@@ -66,7 +66,7 @@ func knownDigests(ctx context.Context, changes []view.Change) map[int][sha256.Si
 			continue
 		}
 		if known == nil {
-			known = make(map[int][sha256.Size]byte, len(changes))
+			known = make([][sha256.Size]byte, len(changes))
 		}
 		known[i] = [sha256.Size]byte(rawDigest(d))
 	}
