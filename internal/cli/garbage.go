@@ -11,8 +11,7 @@ import (
 const spareHeap = 64 << 20
 
 // spareCollections keeps commands that are soon over from collecting garbage, which a small heap makes Go do often: most
-// end before they have taken spareHeap. From
-// the first collection on memory is kept to one and a half of what is in use.
+// end before they have taken spareHeap. From the first collection on memory is kept to a third more than what is in use.
 func spareCollections() {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
@@ -21,7 +20,7 @@ func spareCollections() {
 	debug.SetMemoryLimit(spareHeap)
 	first := new([16]byte)
 	runtime.SetFinalizer(first, func(*[16]byte) {
-		debug.SetGCPercent(50)
+		debug.SetGCPercent(30)
 		debug.SetMemoryLimit(math.MaxInt64)
 	})
 }

@@ -80,6 +80,7 @@ func (w *dirWalk) index(root *os.Root) *Index {
 	for _, f := range w.folders {
 		found = append(found, f.files...)
 	}
+	w.folders = nil // the index has what they had
 	slices.SortFunc(found, func(a, b hostFile) int { return Compare(a.entry.Path, b.entry.Path) })
 	content := newHostContent(root, w.opt.Memory)
 	x := NewIndex(content, len(found))

@@ -37,6 +37,7 @@ type file struct {
 	entry      Entry // Path is of no meaning
 	source     View
 	sourcePath string
+	names      int // how many it was given
 }
 
 // NewOverlay starts with base unchanged.
@@ -179,6 +180,7 @@ func (o *Overlay) put(name string, f *file) {
 		c.kids, c.opaque = nil, false
 	}
 	c.file, c.gone = f, false
+	f.names++
 }
 
 // remove makes name, and all below it, not be there.
@@ -242,9 +244,16 @@ func (w *changeWalk) emit(c *change, name string, hidden bool) (keep bool, err e
 		w.list = append(w.list, Change{Entry: below})
 		return true, nil
 	}
+	opaque := c.opaque && below != nil && below.IsDir()
+	if c.file.names == 1 && !opaque {
+		// There may be hundreds of thousands: what no other name shares is not copied.
+		e := &c.file.entry
+		e.Path, e.Hardlink = name, ""
+		w.list = append(w.list, Change{Entry: e, Source: c.file.source, SourcePath: c.file.sourcePath})
+		return true, nil
+	}
 	e := c.file.entry.Clone()
-	e.Path, e.Hardlink = name, ""
-	e.Opaque = c.opaque && below != nil && below.IsDir()
+	e.Path, e.Hardlink, e.Opaque = name, "", opaque
 	ch := Change{Entry: e}
 	if first, ok := w.first[c.file]; ok {
 		e.Hardlink = first

@@ -337,7 +337,7 @@ func (o *Overlay) claim(ctx context.Context, name string) (*file, error) {
 	}
 	c := o.touch(name)
 	if c.file == nil {
-		f := &file{entry: *e}
+		f := &file{entry: *e, names: 1}
 		if e.Type == TypeRegular {
 			f.source, f.sourcePath = o.base, name
 		}

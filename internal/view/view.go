@@ -29,6 +29,7 @@ type Entry struct {
 	// Path is relative to the root, slash-separated, clean, any bytes; "." is the root itself.
 	Path     string
 	Type     Type
+	Opaque   bool   // in a layer only, directories: nothing of lower layers shows through
 	Mode     uint32 // permission bits with setuid, setgid and sticky: 07777
 	UID, GID int
 	Size     int64 // regular files: bytes; otherwise 0
@@ -42,7 +43,6 @@ type Entry struct {
 	Xattrs   map[string]string // without overlay's own (trusted.overlay.*, user.overlay.*)
 	// Digest is the sha256 of a regular file's content where it is already known; "" otherwise: ask View.Digest.
 	Digest digest.Digest
-	Opaque bool // in a layer only, directories: nothing of lower layers shows through
 }
 
 // IsDir reports whether e is a directory.
