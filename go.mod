@@ -5,6 +5,7 @@ go 1.26.3
 require (
 	github.com/compose-spec/compose-go/v2 v2.13.0
 	github.com/containerd/platforms v1.0.0-rc.4
+	github.com/containerd/stargz-snapshotter/estargz v0.19.0
 	github.com/cyphar/filepath-securejoin v0.7.0
 	github.com/distribution/reference v0.6.0
 	github.com/docker/buildx v0.36.1
@@ -65,7 +66,6 @@ require (
 	github.com/containerd/fifo v1.1.0 // indirect
 	github.com/containerd/log v0.1.0 // indirect
 	github.com/containerd/nydus-snapshotter v0.15.15 // indirect
-	github.com/containerd/stargz-snapshotter/estargz v0.19.0 // indirect
 	github.com/containerd/ttrpc v1.2.9 // indirect
 	github.com/containerd/typeurl/v2 v2.3.0 // indirect
 	github.com/docker/docker-credential-helpers v0.9.10 // indirect

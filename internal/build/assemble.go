@@ -66,7 +66,7 @@ func (x *exporter) assemble(ctx context.Context, f Form) error {
 
 // platform writes one image.
 func (x *exporter) platform(ctx context.Context, f Form, p *built, notes map[string]string) (*image.Image, error) {
-	chain := p.result.Chain
+	chain := slices.Clone(p.result.Chain)
 	if f.RewriteTimestamp && p.epoch != nil {
 		var err error
 		if chain, err = x.clamp(ctx, p); err != nil {
@@ -85,6 +85,11 @@ func (x *exporter) platform(ctx context.Context, f Form, p *built, notes map[str
 	d := image.Draft{Config: config, Annotations: notes, DockerTypes: f.DockerTypes}
 	if f.Compression != "" {
 		if d.Packs, err = x.packs(ctx, chain, f); err != nil {
+			return nil, err
+		}
+	}
+	if f.Compression == compression.Estargz {
+		if d.Config, err = setLayers(config, chain); err != nil {
 			return nil, err
 		}
 	}
@@ -108,10 +113,11 @@ func (x *exporter) clamp(ctx context.Context, p *built) ([]solver.ChainLink, err
 	return chain, nil
 }
 
-// packs compresses layers that are not: those that came compressed stay as they are, unless that is forced.
+// packs compresses layers that are not: those that came compressed stay as they are, unless that is forced. chain has the
+// layers of the packs then, which are others for estargz.
 func (x *exporter) packs(ctx context.Context, chain []solver.ChainLink, f Form) ([]ocispec.Descriptor, error) {
 	var packs []ocispec.Descriptor
-	for _, link := range chain {
+	for n, link := range chain {
 		l, err := x.b.Layers.Get(link.DiffID)
 		if err != nil {
 			return nil, err
@@ -123,6 +129,13 @@ func (x *exporter) packs(ctx context.Context, chain []solver.ChainLink, f Form) 
 			packs = append(packs, l.Packs[i])
 		case f.Compression == compression.None:
 			packs = append(packs, plain)
+		case f.Compression == compression.Estargz:
+			e, err := x.b.Layers.Estargz(ctx, link.DiffID, f.Level)
+			if err != nil {
+				return nil, err
+			}
+			chain[n].DiffID = e.DiffID
+			packs = append(packs, e.Pack)
 		default:
 			d, err := x.b.Layers.Compress(ctx, link.DiffID, f.Compression, f.Level)
 			if err != nil {

@@ -77,8 +77,8 @@ func (y *testimony) of(ctx context.Context, p *built, img *image.Image) ([]*atte
 	}
 	descs := map[digest.Digest]ocispec.Descriptor{}
 	if img != nil {
-		for i, id := range img.Chain() {
-			descs[id] = img.Manifest.Layers[i]
+		for i, l := range p.result.Chain {
+			descs[l.DiffID] = img.Manifest.Layers[i]
 		}
 	}
 	said, err := attest.Provenance(ctx, &attest.Build{

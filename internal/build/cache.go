@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -13,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/compression"
+	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/remotecache"
 )
@@ -88,6 +90,9 @@ func (c *Cache) Check(to bool) error {
 		return errors.New("image-manifest=true conflicts with oci-mediatypes=false")
 	}
 	a, level := c.compression()
+	if a == compression.Estargz && !c.flag("oci-mediatypes", true) {
+		return errors.New("compression=estargz conflicts with oci-mediatypes=false")
+	}
 	return compression.CheckLevel(a, level)
 }
 
@@ -129,6 +134,9 @@ func (b *Builder) cacheRepository(ctx context.Context, c *Cache) (*registry.Cach
 	}
 	o := registry.PushOptions{Force: c.flag("force-compression", false)}
 	o.Compression, o.Level = c.compression()
+	if o.Compression == compression.Estargz {
+		o.Compression, o.Level, o.Force = compression.Gzip, 0, false // what is sent is packed so before
+	}
 	return b.Registry.OpenCache(ctx, b.local(), name, o)
 }
 
@@ -224,7 +232,7 @@ func (x *cacheWriter) write(ctx context.Context, c *Cache, keys []remotecache.Ke
 		return err
 	}
 	o.Blob = func(ctx context.Context, l remotecache.Layer) (ocispec.Descriptor, error) {
-		return x.toRegistry(ctx, at, l.DiffID)
+		return x.toRegistry(ctx, at, c, l.DiffID)
 	}
 	got, err := x.cache.Export(ctx, o, keys...)
 	if err != nil || got == nil {
@@ -244,11 +252,49 @@ func (x *cacheWriter) absent(id digest.Digest) (*remotecache.RemoteLayer, bool) 
 	return nil, false
 }
 
-func (x *cacheWriter) toRegistry(ctx context.Context, at *registry.CacheRepository, id digest.Digest) (ocispec.Descriptor, error) {
+func (x *cacheWriter) toRegistry(ctx context.Context, at *registry.CacheRepository, c *Cache, id digest.Digest) (ocispec.Descriptor, error) {
 	if from, ok := x.absent(id); ok {
 		return from.Blob, at.Copy(ctx, from.Blob, func() (io.ReadCloser, error) { return from.From.Open(ctx, from.Blob) })
 	}
+	if a, level := c.compression(); a == compression.Estargz {
+		other, notes, err := x.estargz(ctx, c, id, level)
+		if err != nil {
+			return ocispec.Descriptor{}, err
+		}
+		desc, err := at.Layer(ctx, other)
+		desc.Annotations = notes
+		return desc, err
+	}
 	return at.Layer(ctx, id)
+}
+
+// estargz makes of a layer one that is packed so, unless it is packed otherwise already and that is not forced, and returns
+// it with the annotations of its blob.
+func (x *cacheWriter) estargz(ctx context.Context, c *Cache, id digest.Digest, level int) (digest.Digest, map[string]string, error) {
+	got, err := x.b.Layers.Get(id)
+	if err != nil {
+		return "", nil, err
+	}
+	if packed(got) != nil && !c.flag("force-compression", false) {
+		return id, nil, nil
+	}
+	e, err := x.b.Layers.Estargz(ctx, id, level)
+	if err != nil {
+		return "", nil, err
+	}
+	notes := maps.Clone(e.Pack.Annotations)
+	notes[remotecache.AnnotationDiffID] = e.DiffID.String()
+	return e.DiffID, notes, nil
+}
+
+// packed is the compressed blob that a layer came as, nil for none.
+func packed(l *layer.Layer) *ocispec.Descriptor {
+	for i := range l.Packs {
+		if l.Packs[i].Digest != l.DiffID {
+			return &l.Packs[i]
+		}
+	}
+	return nil
 }
 
 func (x *cacheWriter) toFolder(ctx context.Context, folder *remotecache.Folder, c *Cache, id digest.Digest) (ocispec.Descriptor, error) {
@@ -276,16 +322,24 @@ func (x *cacheWriter) pack(ctx context.Context, c *Cache, id digest.Digest) (oci
 	if from, ok := x.absent(id); ok {
 		return from.Blob, func() (io.ReadCloser, error) { return from.From.Open(ctx, from.Blob) }, nil
 	}
+	a, level := c.compression()
+	var notes map[string]string
+	if a == compression.Estargz {
+		var err error
+		if id, notes, err = x.estargz(ctx, c, id, level); err != nil {
+			return ocispec.Descriptor{}, nil, err
+		}
+	}
 	got, err := x.b.Layers.Get(id)
 	if err != nil {
 		return ocispec.Descriptor{}, nil, err
 	}
-	a, level := c.compression()
 	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: id, Size: got.TarSize}
-	i := slices.IndexFunc(got.Packs, func(d ocispec.Descriptor) bool { return d.Digest != id })
+	p := packed(got)
 	switch {
-	case i >= 0 && !c.flag("force-compression", false):
-		desc = got.Packs[i]
+	case p != nil && (notes != nil || !c.flag("force-compression", false)):
+		desc = *p
+		desc.Annotations = notes
 	case a != compression.None:
 		if desc, err = x.b.Layers.Compress(ctx, id, a, level); err != nil {
 			return desc, nil, err

@@ -28,11 +28,7 @@ func finishConfig(config []byte, chain []solver.ChainLink, epoch *time.Time, bas
 	}
 	history = finishHistory(history, chain)
 	clampHistory(history, epoch, base)
-	rootfs := ocispec.RootFS{Type: "layers"}
-	for _, l := range chain {
-		rootfs.DiffIDs = append(rootfs.DiffIDs, l.DiffID)
-	}
-	set := map[string]any{"rootfs": rootfs, "history": history}
+	set := map[string]any{"rootfs": rootFS(chain), "history": history}
 	if raw, ok := fields["created"]; !ok {
 		set["created"] = lastCreated(history)
 	} else if epoch != nil {
@@ -48,6 +44,27 @@ func finishConfig(config []byte, chain []solver.ChainLink, epoch *time.Time, bas
 			return nil, fmt.Errorf("image config: %s: %w", name, err)
 		}
 		fields[name] = raw
+	}
+	return json.Marshal(fields)
+}
+
+func rootFS(chain []solver.ChainLink) ocispec.RootFS {
+	fs := ocispec.RootFS{Type: "layers"}
+	for _, l := range chain {
+		fs.DiffIDs = append(fs.DiffIDs, l.DiffID)
+	}
+	return fs
+}
+
+// setLayers gives a config other layers.
+func setLayers(config []byte, chain []solver.ChainLink) ([]byte, error) {
+	fields := map[string]json.RawMessage{}
+	err := json.Unmarshal(config, &fields)
+	if err == nil {
+		fields["rootfs"], err = json.Marshal(rootFS(chain))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("image config: %w", err)
 	}
 	return json.Marshal(fields)
 }

@@ -166,8 +166,8 @@ func (a *outputAttributes) image(e *build.Export) {
 			a.bad = err
 		}
 	}
-	if f.DockerTypes && f.Compression == compression.Zstd {
-		a.bad = errors.New("output attribute compression=zstd conflicts with oci-mediatypes=false")
+	if f.DockerTypes && (f.Compression == compression.Zstd || f.Compression == compression.Estargz) {
+		a.bad = fmt.Errorf("output attribute compression=%s conflicts with oci-mediatypes=false", f.Compression)
 	}
 }
 
@@ -183,6 +183,9 @@ func (a *outputAttributes) push(e *build.Export) {
 		e.Push, e.Unnamed = true, true
 	}
 	f := &e.Form
+	if f.Compression == compression.Estargz {
+		return // it makes other layers: the image has them before it is pushed
+	}
 	e.Upload.Compression, e.Upload.Level, e.Upload.Force = f.Compression, f.Level, f.ForceCompression
 	if e.Upload.Compression == "" {
 		e.Upload.Compression = compression.Gzip

@@ -48,6 +48,9 @@ func (f *pushFlags) options() (registry.PushOptions, error) {
 	if err := compression.CheckLevel(o.Compression, o.Level); err != nil {
 		return o, err
 	}
+	if o.Compression == compression.Estargz {
+		return o, errors.New("estargz makes other layers, and with them another image: build with --output type=registry,compression=estargz")
+	}
 	if !f.given {
 		o.Compression = ""
 	}

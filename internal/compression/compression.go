@@ -26,6 +26,9 @@ const (
 	XZ    Algorithm = "xz"
 )
 
+// Estargz is gzip of layers that have a table of contents, and are other layers for it: layer.Estargz makes them.
+const Estargz Algorithm = "estargz"
+
 var magics = []struct {
 	algorithm Algorithm
 	magic     []byte

@@ -20,11 +20,11 @@ const blockSize = 1 << 20
 
 // CheckLevel refuses a level that the algorithm does not have. 0 stands for the default.
 func CheckLevel(a Algorithm, level int) error {
-	most := map[Algorithm]int{Gzip: 9, Zstd: 22, None: 0}
+	most := map[Algorithm]int{Gzip: 9, Estargz: 9, Zstd: 22, None: 0}
 	top, ok := most[a]
 	switch {
 	case !ok:
-		return fmt.Errorf("unknown compression %q: use gzip, zstd or uncompressed (none)", a)
+		return fmt.Errorf("unknown compression %q: use gzip, zstd, estargz or uncompressed (none)", a)
 	case level < 0 || level > top:
 		return fmt.Errorf("compression level %d: %s has 1 to %d", level, a, top)
 	}
@@ -52,8 +52,10 @@ func NewWriter(w io.Writer, a Algorithm, level int) (io.WriteCloser, error) {
 			level = DefaultZstdLevel
 		}
 		return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)), zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)))
+	case None:
+		return nopCloser{w}, nil
 	}
-	return nopCloser{w}, nil
+	return nil, fmt.Errorf("%s is a form of layers, and none of streams", a)
 }
 
 type nopCloser struct{ io.Writer }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -67,17 +68,18 @@ func (w *layerList) add(chain []Layer) int {
 	return top
 }
 
-// annotate says in a manifest what a reader must know of a layer to use it without its content (cache/refs.go, ociDesc).
+// annotate says in a manifest what a reader must know of a layer to use it without its content (cache/refs.go, ociDesc). A
+// blob that stands for another layer says so itself.
 func annotate(d ocispec.Descriptor, l Layer) ocispec.Descriptor {
-	d = ocispec.Descriptor{MediaType: ociMediaType(d.MediaType), Digest: d.Digest, Size: d.Size}
-	d.Annotations = map[string]string{annotationDiffID: l.DiffID.String()}
+	notes := map[string]string{AnnotationDiffID: l.DiffID.String()}
+	maps.Copy(notes, d.Annotations)
 	if !l.Created.IsZero() {
-		d.Annotations[annotationCreated] = l.Created.UTC().Format(time.RFC3339Nano)
+		notes[annotationCreated] = l.Created.UTC().Format(time.RFC3339Nano)
 	}
 	if l.Description != "" {
-		d.Annotations[annotationDescription] = l.Description
+		notes[annotationDescription] = l.Description
 	}
-	return d
+	return ocispec.Descriptor{MediaType: ociMediaType(d.MediaType), Digest: d.Digest, Size: d.Size, Annotations: notes}
 }
 
 // layerTypes are what Docker and OCI call the same layers (util/compression, ConvertAllLayerMediaTypes).

@@ -49,7 +49,7 @@ type importedLayer struct {
 
 // The annotations of layers in a cache manifest (cache/refs.go, ociDesc; worker/base/worker.go, FromRemote).
 const (
-	annotationDiffID      = "containerd.io/uncompressed"
+	AnnotationDiffID      = "containerd.io/uncompressed"
 	annotationCreated     = "buildkit/createdat"
 	annotationDescription = "buildkit/description"
 )
@@ -154,7 +154,7 @@ func (c *Import) chain(r *result) []RemoteLayer {
 func (c *Import) layer(d ocispec.Descriptor, parent int) importedLayer {
 	l := importedLayer{parent: parent}
 	l.Blob, l.From = ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}, c.Place
-	l.DiffID = digest.Digest(d.Annotations[annotationDiffID])
+	l.DiffID = digest.Digest(d.Annotations[AnnotationDiffID])
 	l.Description = d.Annotations[annotationDescription]
 	l.usable = l.DiffID.Validate() == nil && d.Digest.Validate() == nil
 	if t := d.Annotations[annotationCreated]; t != "" {

@@ -154,7 +154,7 @@ func describeLayers(list []ocispec.Descriptor, img *inlineConfig) []ocispec.Desc
 	}
 	described := make([]ocispec.Descriptor, len(list))
 	for i, l := range list {
-		l.Annotations = map[string]string{annotationDiffID: img.RootFS.DiffIDs[i].String()}
+		l.Annotations = map[string]string{AnnotationDiffID: img.RootFS.DiffIDs[i].String()}
 		if i < len(history) {
 			l.Annotations[annotationDescription] = history[i].CreatedBy
 			if at := history[i].Created; at != nil {

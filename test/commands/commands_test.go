@@ -263,6 +263,23 @@ func TestBuildOutputs(t *testing.T) {
 	if got := m.Run("images", "-q", "named:1"); got == "" {
 		t.Error("type=image,name= made no image")
 	}
+	// With estargz the layers are others, and the image is run as ever.
+	m.Run("build", "-q", "-o", "type=image,name=named:2,compression=estargz,force-compression=true", dir)
+	layers := "{{json .RootFS.Layers}}"
+	if one, two := m.Run("inspect", "-f", layers, "named:1"), m.Run("inspect", "-f", layers, "named:2"); one == two || strings.Count(one, ":") != strings.Count(two, ":") {
+		t.Errorf("the layers %s are %s as estargz", one, two)
+	}
+	if got := m.Run("run", "--rm", "named:2", "sh", "-c", "cat /d/f; echo /*"); got != "file/bin /d /dev /etc /proc /sys\n" {
+		t.Errorf("the image of estargz has %q", got)
+	}
+	for o, want := range map[string]string{
+		"compression=estargz,oci-mediatypes=false": "conflicts with oci-mediatypes=false",
+		"compression=estargz,compression-level=12": "estargz has 1 to 9", "compression=lz4": "use gzip, zstd, estargz or uncompressed (none)",
+	} {
+		if out := m.Try(nil, "build", "-o", "type=oci,dest="+out+"/no.tar,"+o, dir); out.Code == 0 || !strings.Contains(out.Stderr, want) {
+			t.Errorf("%s: exit code %d: %s", o, out.Code, out.Stderr)
+		}
+	}
 }
 
 // TestBuildFolders: the attributes of files that are put out.

@@ -58,6 +58,9 @@ func Diff(want, got *Image, o Options) []string {
 		d = append(d, fmt.Sprintf("%d layers, want %d", got.Layers, want.Layers))
 	}
 	d = append(d, diffAnnotations("manifest", want.Annotations, got.Annotations)...)
+	if !reflect.DeepEqual(want.Notes, got.Notes) {
+		d = append(d, fmt.Sprintf("annotations of the layers %v, want %v", got.Notes, want.Notes))
+	}
 	d = append(d, diffConfigs(want.Config, got.Config, o.Fixed)...)
 	for _, p := range slices.Sorted(maps.Keys(want.Files)) {
 		g, ok := got.Files[p]

@@ -11,8 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,8 +44,9 @@ type Image struct {
 	// Files are the merged filesystem by path.
 	Files  map[string]*File
 	Layers int
-	// Annotations are those of the manifest.
+	// Annotations are those of the manifest, and Notes the names of those that each layer has.
 	Annotations map[string]string
+	Notes       [][]string
 }
 
 // Index is what an archive holds: an image, or one for each of several platforms.
@@ -156,6 +159,7 @@ func readImage(blobs map[string][]byte, d descriptor) (*Image, error) {
 		if err := img.apply(blobs[l.file()]); err != nil {
 			return nil, fmt.Errorf("layer %d: %w", i, err)
 		}
+		img.Notes = append(img.Notes, slices.Sorted(maps.Keys(l.Annotations)))
 	}
 	img.nameLinks()
 	return img, nil

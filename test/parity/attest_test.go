@@ -79,7 +79,7 @@ func TestProvenanceOfFiles(t *testing.T) {
 func TestProvenanceIsPushed(t *testing.T) {
 	mica := rig.NewMica(t)
 	mica.Run("load", "-i", peer.base)
-	for i, attrs := range []string{"compression=gzip", "compression=zstd,force-compression=true", "compression=uncompressed,force-compression=true", "oci-mediatypes=false"} {
+	for i, attrs := range []string{"compression=gzip", "compression=zstd,force-compression=true", "compression=uncompressed,force-compression=true", "compression=estargz,force-compression=true", "oci-mediatypes=false"} {
 		name := fmt.Sprintf("%s/attested:%d", peer.registry.Addr, i)
 		out := mica.Try(strings.NewReader("FROM base\nRUN echo x >/x\n"), "build", "-o", "type=registry,name="+name+","+attrs, "--provenance=true", "-")
 		if out.Code != 0 {

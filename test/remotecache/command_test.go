@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"golang.org/x/tools/txtar"
@@ -68,8 +69,9 @@ func (c *dockerfile) mica(t *testing.T, args ...string) (*rig.Mica, rig.Output) 
 
 // TestCommand exchanges caches through a real registry and through folders, in both directions.
 func TestCommand(t *testing.T) {
-	for i, kind := range []string{"image", "index", "local"} {
-		t.Run(kind, func(t *testing.T) {
+	for i, name := range []string{"image", "index", "local", "image of estargz", "local of estargz"} {
+		t.Run(name, func(t *testing.T) {
+			kind, algorithm, _ := strings.Cut(name, " of ")
 			c := unpack(t, txtar.Parse([]byte(commandCase)))
 			dir := rig.TempDir(t)
 			place := func(who, direction string) string {
@@ -79,6 +81,9 @@ func TestCommand(t *testing.T) {
 				return fmt.Sprintf("type=registry,ref=%s/command%d:%s,registry.insecure=true", peer.registry.Addr, i, who)
 			}
 			form := fmt.Sprintf(",mode=max,image-manifest=%t", kind != "index")
+			if algorithm != "" {
+				form += ",force-compression=true,compression=" + algorithm
+			}
 
 			_, out := c.mica(t, "--cache-to", place("mica", "to")+form)
 			if list := ran(t, out); len(list) != 6 {

@@ -1,0 +1,120 @@
+package layer
+
+import (
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+
+	"github.com/containerd/stargz-snapshotter/estargz"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Estargz is a layer packed so that a file of it can be had without the rest (stargz-snapshotter, docs/estargz.md): gzip,
+// with a table of contents behind the end of the tar.
+type Estargz struct {
+	// DiffID is of all that the blob decompresses to, the table included: the layer has the files of the one that was
+	// packed, and another name.
+	DiffID digest.Digest `json:"diffID"`
+	// Pack is annotated with the digest of the table, as those who read it ask for.
+	Pack ocispec.Descriptor `json:"pack"`
+}
+
+// Estargz packs a layer so, with a level of gzip, 0 for the default. It follows BuildKit (util/compression/estargz.go): a
+// layer that has such a blob stays as it is. What was packed so before is not packed again.
+func (l *Layers) Estargz(ctx context.Context, id digest.Digest, level int) (*Estargz, error) {
+	got, err := l.Get(id)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range got.Packs {
+		if toc, ok := l.estargzTable(p); ok {
+			return &Estargz{id, annotateEstargz(p, toc, got.TarSize)}, nil
+		}
+	}
+	if level == 0 {
+		level = gzip.DefaultCompression
+	}
+	known := l.path(id, "estargz"+strconv.Itoa(level))
+	if e, ok := l.knownEstargz(known); ok {
+		return e, nil
+	}
+	e, err := l.packEstargz(ctx, id, level)
+	if err != nil {
+		return nil, fail(id, err)
+	}
+	data, err := json.Marshal(e)
+	if err != nil {
+		return nil, fail(id, err)
+	}
+	return e, l.store.WriteCacheFile(known, data)
+}
+
+// knownEstargz reads what was remembered of a layer, where that is still in the store.
+func (l *Layers) knownEstargz(file string) (*Estargz, bool) {
+	data, err := os.ReadFile(file)
+	e := &Estargz{}
+	if err != nil || json.Unmarshal(data, e) != nil {
+		return nil, false
+	}
+	if got, err := l.Get(e.DiffID); err != nil || !got.Present() {
+		return nil, false
+	}
+	size, err := l.store.StatBlob(e.Pack.Digest)
+	return e, err == nil && size == e.Pack.Size
+}
+
+func (l *Layers) packEstargz(ctx context.Context, id digest.Digest, level int) (_ *Estargz, err error) {
+	tar, err := l.OpenTar(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, tar.Close()) }()
+	pr, pw := io.Pipe()
+	var toc digest.Digest
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w := estargz.NewWriterLevel(pw, level)
+		err := w.AppendTarLossLess(tar)
+		if err == nil {
+			toc, err = w.Close()
+		}
+		pw.CloseWithError(err)
+	}()
+	got, desc, err := l.Ingest(ctx, pr, "", "")
+	pr.CloseWithError(errors.Join(err, io.ErrClosedPipe))
+	<-done
+	if err != nil {
+		return nil, err
+	}
+	return &Estargz{got.DiffID, annotateEstargz(desc, toc, got.TarSize)}, nil
+}
+
+// estargzTable is the digest of a blob's table of contents, where the blob is in the store and has one.
+func (l *Layers) estargzTable(p ocispec.Descriptor) (digest.Digest, bool) {
+	if p.MediaType != ocispec.MediaTypeImageLayerGzip {
+		return "", false
+	}
+	f, err := l.store.OpenBlob(p.Digest)
+	if err != nil {
+		return "", false
+	}
+	defer func() { _ = f.Close() }()
+	r, err := estargz.Open(io.NewSectionReader(f, 0, p.Size))
+	if err != nil {
+		return "", false
+	}
+	return r.TOCDigest(), true
+}
+
+func annotateEstargz(d ocispec.Descriptor, toc digest.Digest, size int64) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, Annotations: map[string]string{
+		estargz.TOCJSONDigestAnnotation: toc.String(), estargz.StoreUncompressedSizeAnnotation: fmt.Sprint(size),
+	}}
+}
