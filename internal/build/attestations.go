@@ -75,7 +75,7 @@ func (y *testimony) of(ctx context.Context, p *built, img *image.Image) ([]*atte
 	if y.wanted == nil {
 		return list, nil
 	}
-	descs := map[digest.Digest]ocispec.Descriptor{}
+	descs := y.bases.layers()
 	if img != nil {
 		for i, l := range p.result.Chain {
 			descs[l.DiffID] = img.Manifest.Layers[i]
@@ -96,7 +96,7 @@ func (y *testimony) of(ctx context.Context, p *built, img *image.Image) ([]*atte
 	return append([]*attest.Attestation{said}, list...), nil
 }
 
-// layers are the results of an operation whose layers are all in the image.
+// layers are the results of an operation whose layers all have blobs: those of base images, and of the image.
 func (y *testimony) layers(op digest.Digest, descs map[digest.Digest]ocispec.Descriptor) map[int][]ocispec.Descriptor {
 	found := map[int][]ocispec.Descriptor{}
 	for i, out := range y.solver.Outputs(op) {
@@ -111,6 +111,22 @@ func (y *testimony) layers(op digest.Digest, descs map[digest.Digest]ocispec.Des
 		}
 	}
 	return found
+}
+
+// layers are the blobs that base images came with, by the layers that are in them.
+func (b *bases) layers() map[digest.Digest]ocispec.Descriptor {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	descs := map[digest.Digest]ocispec.Descriptor{}
+	for _, found := range b.found {
+		if found.img == nil {
+			continue
+		}
+		for i, id := range found.img.Chain() {
+			descs[id] = found.img.Manifest.Layers[i]
+		}
+	}
+	return descs
 }
 
 // resolved are the base images of a build that are for a platform, by the names that the Dockerfile has.

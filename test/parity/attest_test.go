@@ -49,6 +49,10 @@ func TestProvenanceOfFiles(t *testing.T) {
 	c.args = append(c.args, "--attest", "type=provenance,mode=max")
 	c.opts = append(c.opts, "attest:provenance=mode=max")
 	dir := filepath.Join(c.dir, "..")
+	// BuildKit lists the layers of every step that it has packed for some image before: here those of the base image alone.
+	if out := rig.Run(t, peer.Command("prune", "--all")); out.Code != 0 {
+		t.Fatal(out.Stderr)
+	}
 	if out := c.withBuildKit(t, "--output", "type=local,attestation-prefix=of-,dest="+dir+"/want"); out.Code != 0 {
 		t.Fatalf("buildkit: %s", out.Stderr)
 	}
@@ -72,6 +76,9 @@ func TestProvenanceOfFiles(t *testing.T) {
 	}
 	if d := cmp.Diff(want.Subject, got.Subject); d != "" || want.PredicateType != got.PredicateType {
 		t.Errorf("the files that are named differ (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff(normal(want.Predicate), normal(got.Predicate)); d != "" {
+		t.Errorf("provenance differs (-want +got):\n%s", d)
 	}
 }
 
