@@ -58,23 +58,8 @@ func (s *Store) tempLock(kind string) (*os.File, error) {
 
 // Remove deletes the folder with all that is in it.
 func (t *Temp) Remove() error {
-	err := removeAll(t.Path)
+	_, err := removeTree(t.Path)
 	return errors.Join(err, os.Remove(t.lock.Name()), t.lock.Close())
-}
-
-// removeAll deletes a tree in which folders may forbid it to their owner.
-func removeAll(path string) error {
-	err := os.RemoveAll(path)
-	if err == nil || !errors.Is(err, fs.ErrPermission) {
-		return err
-	}
-	_ = filepath.WalkDir(path, func(p string, d fs.DirEntry, _ error) error {
-		if d != nil && d.IsDir() {
-			_ = os.Chmod(p, 0o700)
-		}
-		return nil
-	})
-	return os.RemoveAll(path)
 }
 
 // RemoveStaleTemp removes what dead processes left in tmp/ and returns the bytes freed. The caller holds Sweep: then
@@ -92,13 +77,15 @@ func (s *Store) RemoveStaleTemp() (int64, error) {
 		if strings.HasSuffix(e.Name(), lockSuffix) || s.alive(path) || s.beingWritten(e) || keepPartial(path, e) {
 			continue
 		}
-		freed += treeSize(path)
-		errs = append(errs, removeAll(path))
+		size, err := removeTree(path)
+		freed += size
+		errs = append(errs, err)
 	}
 	for _, e := range entries {
 		path := s.Path("tmp", e.Name())
 		if dir, ok := strings.CutSuffix(path, lockSuffix); ok && !s.alive(dir) {
-			errs = append(errs, removeAll(path))
+			_, err := removeTree(path)
+			errs = append(errs, err)
 		}
 	}
 	return freed, errors.Join(errs...)
@@ -123,27 +110,6 @@ func (s *Store) alive(dir string) bool {
 	return flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil
 }
 
-// treeSize is the disk space that becomes free with a tree, in bytes: files that have names elsewhere stay.
-func treeSize(path string) int64 {
-	var size int64
-	names := map[uint64]uint64{} // of files with several, by inode
-	_ = filepath.WalkDir(path, func(p string, _ fs.DirEntry, err error) error {
-		var st unix.Stat_t
-		if err != nil || unix.Lstat(p, &st) != nil {
-			return nil //nolint:nilerr // what cannot be looked at is not counted
-		}
-		links := uint64(st.Nlink) //nolint:unconvert // its width depends on the architecture
-		if st.Mode&unix.S_IFMT != unix.S_IFDIR && links > 1 {
-			if names[st.Ino]++; names[st.Ino] < links {
-				return nil
-			}
-		}
-		size += st.Blocks * 512
-		return nil
-	})
-	return size
-}
-
 // RemoveTree deletes a folder that other packages keep in the store (a layer's tree), whatever modes its files have: it
 // is renamed into tmp/ first, so that it is gone at once and a kill in between leaves garbage, not half a tree.
 func (s *Store) RemoveTree(path string) (int64, error) {
@@ -155,6 +121,6 @@ func (s *Store) RemoveTree(path string) (int64, error) {
 	if err := os.Rename(path, gone); err != nil {
 		return 0, errors.Join(fmt.Errorf("remove %s: %w", filepath.Base(path), err), os.Remove(dir))
 	}
-	size := treeSize(gone)
-	return size, removeAll(dir)
+	size, err := removeTree(gone)
+	return size, errors.Join(err, os.Remove(dir))
 }
