@@ -21,7 +21,7 @@ import (
 func Main(args []string) int {
 	sandbox.Init(args)
 	userns.Init(args)
-	spareCollections()
+	delayCollection()
 	ctx, stop := interruptible()
 	defer stop()
 	app := &App{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, args: args}

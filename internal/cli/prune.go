@@ -151,7 +151,7 @@ func runBuilderPrune(ctx context.Context, app *App, f *builderPruneFlags) (err e
 	}
 	left, err := app.Layers.All()
 	if err == nil {
-		err = cache.ForgetKin(left)
+		err = cache.ForgetPrevious(left)
 	}
 	if err != nil {
 		return err

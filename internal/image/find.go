@@ -87,7 +87,7 @@ func (s *Images) byDigest(d digest.Digest, ref string) (ocispec.Descriptor, erro
 	if !errors.Is(err, store.ErrNotFound) {
 		return n.Target, err
 	}
-	records, _ := s.store.Records().Recall()
+	records, _ := s.store.Records().ListCached()
 	for _, r := range records {
 		if r.Target.Digest == d {
 			return r.Target, nil
@@ -99,7 +99,7 @@ func (s *Images) byDigest(d digest.Digest, ref string) (ocispec.Descriptor, erro
 // byNameAndDigest finds the image of a digest that some name of the repository points at, or an index that one points at
 // has.
 func (s *Images) byNameAndDigest(named reference.Named, d digest.Digest) (ocispec.Descriptor, error) {
-	names, _ := s.store.Names().Recall()
+	names, _ := s.store.Names().ListCached()
 	var indexes []ocispec.Descriptor
 	for _, n := range names {
 		other, err := reference.ParseNormalizedNamed(n.Ref)
@@ -130,7 +130,7 @@ func (s *Images) byNameAndDigest(named reference.Named, d digest.Digest) (ocispe
 // byPrefix finds the one image whose ID begins with prefix, with or without "sha256:".
 func (s *Images) byPrefix(prefix string) (ocispec.Descriptor, error) {
 	var found *store.Name
-	records, _ := s.store.Records().Recall()
+	records, _ := s.store.Records().ListCached()
 	for i := range records {
 		if !isIDPrefix(digest.Digest(records[i].Ref), prefix) {
 			continue

@@ -228,7 +228,7 @@ func (s *Images) FindNamed(ctx context.Context, ref string, want *ocispec.Platfo
 	if err != nil {
 		return nil, err
 	}
-	names, err := s.store.Names().Recall()
+	names, err := s.store.Names().ListCached()
 	if names == nil && err != nil {
 		return nil, err
 	}

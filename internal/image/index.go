@@ -209,7 +209,7 @@ func (s *Images) Root(ctx context.Context, ref string) (ocispec.Descriptor, erro
 
 // HasDigestName reports whether a name by digest points at a manifest or index: a registry has it.
 func (s *Images) HasDigestName(d digest.Digest) bool {
-	names, _ := s.store.Names().Recall()
+	names, _ := s.store.Names().ListCached()
 	return slices.ContainsFunc(names, func(n store.Name) bool {
 		return n.Target.Digest == d && strings.HasSuffix(n.Ref, "@"+d.String())
 	})

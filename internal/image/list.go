@@ -24,8 +24,8 @@ func (s *Images) List(ctx context.Context) ([]*Image, error) {
 
 // list returns all images, and which of them some name has beside this host's.
 func (s *Images) list(ctx context.Context) (images []*Image, parts map[digest.Digest]bool, err error) {
-	records, recErr := s.store.Records().Recall()
-	names, nameErr := s.store.Names().Recall()
+	records, recErr := s.store.Records().ListCached()
+	names, nameErr := s.store.Names().ListCached()
 	by := bearers(names)
 	errs := make([]error, len(records))
 	images, parts = make([]*Image, len(records)), map[digest.Digest]bool{}

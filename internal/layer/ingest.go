@@ -122,12 +122,12 @@ type incoming struct {
 // hashing, parsing and making the tree overlap.
 func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob *store.BlobWriter, d *draft) (_ *incoming, err error) {
 	source := &sourceReader{ctx: ctx, r: from.Reader}
-	raw := newTapped(source, blob)
+	raw := newTee(source, blob)
 	defer raw.Close()
 	defer func() {
 		// A disk that is full or a connection that broke looks like damaged data to who decompresses it.
 		if err != nil {
-			err = cmp.Or(source.failure(), raw.tapFailure(), err)
+			err = cmp.Or(source.failure(), raw.teeFailure(), err)
 		}
 	}()
 	packed := bufio.NewReaderSize(raw, 64<<10)
@@ -140,7 +140,7 @@ func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob *store.Bl
 	hash := sha256.New()
 	var hashed *readAhead
 	if algorithm != compression.None {
-		hashed = newTapped(plain, hash)
+		hashed = newTee(plain, hash)
 		defer hashed.Close()
 		content = hashed
 	}

@@ -15,9 +15,6 @@ import (
 // Trees never change, so that a file that one tree has can be a hard link in another: a copy out of a stage, or of a
 // context of which a file has changed since the last build, writes next to nothing.
 
-// minLinked is the size from which on a file is linked: an empty one is made as fast.
-const minLinked = 1
-
 // twins finds files in the trees of the store that are, content and metadata alike, what a new tree is to hold.
 type twins struct {
 	layers  *Layers
@@ -92,7 +89,7 @@ func (k *linker) close() {
 // link makes entry i, whose content has this digest, a link to its twin in another tree. It reports whether it has: where
 // there is no twin, or the filesystem has given it all the names that it can, the file is to be written.
 func (k *linker) link(to *dirs, i int, e *view.Entry, sum [sha256.Size]byte) bool {
-	if k == nil || e.Size < minLinked {
+	if k == nil || e.Size == 0 { // an empty file is made as fast
 		return false
 	}
 	for _, n := range k.twins.candidates(i) {

@@ -11,7 +11,8 @@ import (
 )
 
 // TOC is a layer's table of contents: one entry per file, in tar order, as the layer means them. Of several entries for
-// one name it holds the last; a removal is an entry of type whiteout, an opaque marker the Opaque of its directory.
+// one name it holds the last; a removal is an entry of type whiteout, an opaque marker the Opaque of its directory. Of a
+// layer that came from elsewhere the entries' digests may be "": a view of the layer computes them when they are asked for.
 type TOC struct {
 	Entries []*view.Entry
 

@@ -33,12 +33,11 @@ func decodeTOC(file []byte, id digest.Digest) (*TOC, error) {
 	d := tocDecoder{
 		rest:    body,
 		text:    unsafe.String(unsafe.SliceData(body), len(body)), //nolint:gosec // nobody writes to body from here on
-		entries: entries,
+		entries: entries, undigested: s.undigested,
 	}
 	if !s.undigested {
 		d.hexes = make([]byte, 0, s.digests*(len("sha256:")+64))
 	}
-	d.undigested = s.undigested
 	d.digests = unsafe.String(unsafe.SliceData(d.hexes), cap(d.hexes)) //nolint:gosec // each byte is written before the part of the string that has it is used
 	for i := range entries {
 		t.Entries[i] = &entries[i]
@@ -62,7 +61,7 @@ type tocDecoder struct {
 	end     int64
 	bad     bool
 
-	undigested bool
+	undigested bool // zeros stand for digests
 }
 
 func (d *tocDecoder) entry(i int, e *view.Entry, p *place) {

@@ -56,9 +56,9 @@ func (t *treeWriter) makeOtherDirs(entries []*view.Entry, there map[string]bool)
 	return nil
 }
 
-// plain reports whether a file can be made with its mode at once: no umask in use takes anything from it (022), and no chown
-// follows, which would clear bits.
-func plain(e *view.Entry) bool { return e.Mode&^0o755 == 0 && e.UID == 0 && e.GID == 0 }
+// modeAtCreation reports whether a file can be made with its mode at once: the umask, 022 (see cli), takes nothing from it, and
+// no chown follows, which would clear bits.
+func modeAtCreation(e *view.Entry) bool { return e.Mode&^0o755 == 0 && e.UID == 0 && e.GID == 0 }
 
 // writeFile makes a regular file with this content.
 func (t *treeWriter) writeFile(d *dirs, e *view.Entry, content []byte) error {
@@ -85,7 +85,7 @@ func (t *treeWriter) create(d *dirs, e *view.Entry) (*treeFile, error) {
 		return nil, err
 	}
 	mode := uint32(0o600)
-	if plain(e) {
+	if modeAtCreation(e) {
 		mode = e.Mode
 	}
 	fd, err := openat(at, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, mode)
@@ -147,7 +147,7 @@ func (f *treeFile) seal() error {
 		}
 	}
 	// After the owner: chown clears setuid bits and file capabilities.
-	if !plain(e) {
+	if !modeAtCreation(e) {
 		if err := unix.Fchmod(f.fd, e.Mode); err != nil {
 			return &fs.PathError{Op: "chmod", Path: e.Path, Err: err}
 		}

@@ -24,8 +24,8 @@ type fileOp struct {
 	v      *vertex
 	op     *pb.FileOp
 	inputs []*Result
-	// kin is what this step shares with those of other builds that do the same with other content.
-	kin digest.Digest
+	// alike is what this step shares with those of other builds that do the same with other content; key sets it.
+	alike digest.Digest
 }
 
 func newFileOp(s *Solver, v *vertex, op *pb.FileOp, inputs []*Result) (operation, error) {
@@ -69,7 +69,7 @@ func (o *fileOp) key(ctx context.Context) (Key, bool, error) {
 			return k, false, err
 		}
 	}
-	o.kin = k.without("source").Digest()
+	o.alike = k.without("source").Digest()
 	return k, true, nil
 }
 
@@ -192,7 +192,7 @@ func (r *fileRun) commit(ctx context.Context, st *fileState) error {
 	if err != nil {
 		return err
 	}
-	link, err := r.s.write(ctx, changes, r.v, fmt.Sprintf("%s-%d", r.kin.Encoded(), r.at))
+	link, err := r.s.write(ctx, changes, r.v, fmt.Sprintf("%s-%d", r.alike.Encoded(), r.at))
 	if err != nil {
 		return err
 	}
@@ -200,13 +200,13 @@ func (r *fileRun) commit(ctx context.Context, st *fileState) error {
 	return nil
 }
 
-// write makes a layer, in the form that the graph needs next. kin names the layer among those of earlier builds.
-func (s *Solver) write(ctx context.Context, changes []view.Change, v *vertex, kin string) (ChainLink, error) {
+// write makes a layer, in the form that the graph needs next. step names the layer among those of earlier builds, "" does not.
+func (s *Solver) write(ctx context.Context, changes []view.Change, v *vertex, step string) (ChainLink, error) {
 	var l *layer.Layer
 	var err error
 	if v.needsTree {
-		if l, err = s.layers.WriteLike(ctx, changes, layer.Unpacked, s.cache.Last(kin)); err == nil {
-			s.cache.SetLast(kin, l.DiffID)
+		if l, err = s.layers.WriteLike(ctx, changes, layer.Unpacked, s.cache.Previous(step)); err == nil {
+			s.cache.SetPrevious(step, l.DiffID)
 		}
 	} else {
 		l, err = s.layers.Write(ctx, changes, layer.Packed)

@@ -154,8 +154,8 @@ func (w *BlobWriter) Size() int64 { return w.size }
 func (w *BlobWriter) Digest() digest.Digest { return digest.NewDigest(digest.SHA256, w.hash) }
 
 // Commit gives the blob the name of its digest, which it returns. Where want is not "" and the content is another, nothing
-// is stored and the error is ErrDamaged. The blob is a layer's: it is not synced to disk, for it can be fetched, or made,
-// again.
+// is stored and the error is ErrDamaged. The blob is not synced to disk: it is a layer's, or one that a registry has, and can be
+// made or fetched again.
 func (w *BlobWriter) Commit(want digest.Digest) (digest.Digest, error) {
 	d := w.Digest()
 	if want != "" && want != d {

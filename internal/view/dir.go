@@ -216,7 +216,7 @@ func (w *dirWalk) file(fd int, base, full string, f *hostFile) error {
 		e.Xattrs = xattrs
 	}
 	f.links = uint64(st.Nlink) //nolint:unconvert // its width depends on the architecture
-	f.key = fileKey{st.Dev, st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
+	f.key = keyOf(&st)
 	return nil
 }
 

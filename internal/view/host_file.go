@@ -3,7 +3,6 @@ package view
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -20,18 +19,18 @@ import (
 // hostContent reads files below a folder of the host.
 type hostContent struct {
 	root   *os.Root
-	fd     int // of root, for openat2
+	dir    *os.File // root, for openat2; nil if it cannot be had
 	memory *Memory
 	keys   []fileKey // by tag
 }
 
 // newHostContent takes root over.
 func newHostContent(root *os.Root, memory *Memory) *hostContent {
-	fd, err := unix.Open(root.Name(), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	dir, err := root.Open(".")
 	if err != nil {
-		fd = -1
+		dir = nil
 	}
-	return &hostContent{root: root, fd: fd, memory: memory}
+	return &hostContent{root: root, dir: dir, memory: memory}
 }
 
 // Open fails if the file is not the one that was found in its folder.
@@ -54,8 +53,8 @@ func (c *hostContent) Open(_ context.Context, e *Entry, tag int) (io.ReadCloser,
 // kernel or a sandbox has no openat2(2).
 func (c *hostContent) open(name string) (int, error) {
 	const flags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_CLOEXEC
-	for c.fd >= 0 {
-		fd, err := unix.Openat2(c.fd, name, &unix.OpenHow{Flags: flags, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS})
+	for c.dir != nil {
+		fd, err := unix.Openat2(int(c.dir.Fd()), name, &unix.OpenHow{Flags: flags, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS})
 		switch {
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
 			continue
@@ -114,7 +113,7 @@ func (h *hostFileReader) unchanged() error {
 	if err := unix.Fstat(h.fd, &st); err != nil {
 		return err
 	}
-	if (fileKey{st.Dev, st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}) != h.key {
+	if keyOf(&st) != h.key {
 		return changed(h.name)
 	}
 	return nil
@@ -148,5 +147,3 @@ func (c *hostContent) Digest(ctx context.Context, e *Entry, tag int) (digest.Dig
 	}
 	return d, nil
 }
-
-func hexBytes(d digest.Digest) ([]byte, error) { return hex.DecodeString(d.Encoded()) }

@@ -3,6 +3,7 @@ package view
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -27,6 +28,10 @@ const (
 	sumSize     = 32
 )
 
+func keyOf(st *unix.Stat_t) fileKey {
+	return fileKey{st.Dev, st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
+}
+
 func (k fileKey) append(b []byte) []byte {
 	for _, n := range []uint64{k.Dev, k.Ino, uint64(k.Size), uint64(k.MTime), uint64(k.CTime)} {
 		b = binary.BigEndian.AppendUint64(b, n)
@@ -44,10 +49,10 @@ type Memory struct {
 	files      *table
 	selections *table
 
-	mu         sync.Mutex
-	newFiles   map[fileKey]sum
-	newChoices map[sum]sum
-	fresh      bool // something was learned since the last Save
+	mu            sync.Mutex
+	newFiles      map[fileKey]sum
+	newSelections map[sum]sum
+	fresh         bool // something was learned since the last Save
 }
 
 // The names of the files begin with the name of their format and its version.
@@ -67,7 +72,7 @@ func OpenMemory(dir string) (*Memory, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("remembered digests: %w", err)
 	}
-	m := &Memory{dir: dir, newFiles: map[fileKey]sum{}, newChoices: map[sum]sum{}}
+	m := &Memory{dir: dir, newFiles: map[fileKey]sum{}, newSelections: map[sum]sum{}}
 	m.files, m.selections = m.openTables()
 	return m, nil
 }
@@ -119,7 +124,7 @@ func (m *Memory) learn(k fileKey, d digest.Digest, read time.Time) {
 // selection returns the remembered digest of what was selected in a state of a folder.
 func (m *Memory) selection(k sum) (string, bool) {
 	m.mu.Lock()
-	s, ok := m.newChoices[k]
+	s, ok := m.newSelections[k]
 	m.mu.Unlock()
 	if ok {
 		return digest.NewDigestFromBytes(digest.SHA256, s[:]).String(), true
@@ -139,12 +144,12 @@ func (m *Memory) learnSelection(k sum, d digest.Digest) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.newChoices[k] = s
+	m.newSelections[k] = s
 	m.fresh = true
 }
 
 func rawSum(d digest.Digest) (s sum, ok bool) {
-	raw, err := hexBytes(d)
+	raw, err := hex.DecodeString(d.Encoded())
 	if err != nil || len(raw) != sumSize {
 		return s, false
 	}
@@ -171,8 +176,8 @@ func (m *Memory) Save() (err error) {
 	for k, s := range m.newFiles {
 		files = append(files, append(k.append(make([]byte, 0, fileKeySize+sumSize)), s[:]...))
 	}
-	selections := make([]pair, 0, len(m.newChoices))
-	for k, s := range m.newChoices {
+	selections := make([]pair, 0, len(m.newSelections))
+	for k, s := range m.newSelections {
 		selections = append(selections, append(append(make([]byte, 0, 2*sumSize), k[:]...), s[:]...))
 	}
 	nowFiles, nowSelections := m.openTables()

@@ -332,8 +332,8 @@ func TestSelectionIsRemembered(t *testing.T) {
 				t.Fatal(err)
 			}
 			wrong := sum(bytes.Repeat([]byte{7}, sumSize))
-			for k := range m.newChoices {
-				m.newChoices[k] = wrong
+			for k := range m.newSelections {
+				m.newSelections[k] = wrong
 			}
 			if err := errors.Join(c.change(dir), m.Save()); err != nil {
 				t.Fatal(err)
@@ -361,7 +361,7 @@ func TestSelectionOfNewFilesIsNotRemembered(t *testing.T) {
 	if _, err := SelectionDigest(t.Context(), v, "/", CopyOptions{DirCopyContents: true}); err != nil {
 		t.Fatal(err)
 	}
-	if len(m.newChoices) != 0 {
+	if len(m.newSelections) != 0 {
 		t.Error("the selection is remembered")
 	}
 }

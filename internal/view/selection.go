@@ -18,8 +18,8 @@ import (
 func SelectionDigest(ctx context.Context, from View, src string, opt CopyOptions) (string, error) {
 	opt.CreateDestPath, opt.AttemptUnpack = true, false
 	opt.Owner, opt.Mode, opt.ModeStr, opt.ModTime = nil, nil, "", nil
-	dir, known := from.(*hostDir)
-	if known = known && dir.settled && dir.memory != nil; !known {
+	dir, ok := from.(*hostDir)
+	if !ok || !dir.settled || dir.memory == nil {
 		return selectionDigest(ctx, from, src, opt)
 	}
 	h := digest.SHA256.Hash()

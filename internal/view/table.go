@@ -3,6 +3,7 @@ package view
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"hash/crc32"
 	"io"
@@ -139,8 +140,7 @@ func (t *table) merge(path, magic string, added []pair, keep func(key []byte) bo
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func appendCRC(b, data []byte) []byte {
-	sum := crc32.Checksum(data, castagnoli)
-	return append(b, byte(sum>>24), byte(sum>>16), byte(sum>>8), byte(sum))
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(data, castagnoli))
 }
 
 func writeRecord(w io.Writer, p pair) {

@@ -10,9 +10,9 @@ import (
 // spareHeap is how much memory a command may take before anything is collected.
 const spareHeap = 64 << 20
 
-// spareCollections keeps commands that are soon over from collecting garbage, which a small heap makes Go do often: most
+// delayCollection keeps commands that are soon over from collecting garbage, which a small heap makes Go do often: most
 // end before they have taken spareHeap. From the first collection on memory is kept to a third more than what is in use.
-func spareCollections() {
+func delayCollection() {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}

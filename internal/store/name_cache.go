@@ -14,11 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Recall is List for those who show names: a file in the state (inode, size, times) in which an earlier Recall read it is
-// not read again. Who decides by names what may be removed uses List.
-func (n *Refs) Recall() ([]Name, error) { return n.recall(time.Now()) }
+// ListCached is List without reading files again that are in the state (inode, size, times) in which an earlier call read
+// them. Whoever removes something looks at its names once more by List, under the lock.
+func (n *Refs) ListCached() ([]Name, error) { return n.listCached(time.Now()) }
 
-func (n *Refs) recall(now time.Time) ([]Name, error) {
+func (n *Refs) listCached(now time.Time) ([]Name, error) {
 	known := n.remembered()
 	next := make(map[string]rememberedName, len(known))
 	var mu sync.Mutex
@@ -102,7 +102,7 @@ func decodeNames(body []byte) map[string]rememberedName {
 		file, r := d.text(), rememberedName{}
 		r.state = nameState{d.number(), d.number(), d.number(), d.number()}
 		r.name = Name{Ref: d.text(), Target: ocispec.Descriptor{MediaType: d.text(), Digest: d.digest(), Size: int64(d.number())}}
-		for range d.number() {
+		for n := d.number(); n > 0 && !d.bad; n-- {
 			r.name.Images = append(r.name.Images, d.digest())
 		}
 		r.name.Updated = time.Unix(0, int64(d.number())).UTC()

@@ -26,13 +26,13 @@ func giveNames(t *testing.T, s *Store, n int) {
 // later is when states are old enough to be told from the next.
 func later() time.Time { return time.Now().Add(time.Hour) }
 
-func TestRecallIsList(t *testing.T) {
+func TestListCachedIsList(t *testing.T) {
 	s := newStore(t)
 	giveNames(t, s, worthRemembering+8)
 	same := func(when string) {
 		t.Helper()
 		want, wantErr := s.Names().List()
-		got, err := s.Names().recall(later())
+		got, err := s.Names().listCached(later())
 		if fmt.Sprint(got) != fmt.Sprint(want) || fmt.Sprint(err) != fmt.Sprint(wantErr) {
 			t.Errorf("%s: %v, %v\nwant %v, %v", when, got, err, want, wantErr)
 		}
@@ -58,10 +58,10 @@ func TestRecallIsList(t *testing.T) {
 }
 
 // TestRecallOfNewNames: their states could not be told from the next.
-func TestRecallOfNewNames(t *testing.T) {
+func TestListCachedOfNewNames(t *testing.T) {
 	s := newStore(t)
 	giveNames(t, s, worthRemembering)
-	if _, err := s.Names().Recall(); err != nil {
+	if _, err := s.Names().ListCached(); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.Names().remembered(); len(got) != 0 {
@@ -69,10 +69,10 @@ func TestRecallOfNewNames(t *testing.T) {
 	}
 }
 
-func TestRecallOfDamagedMemory(t *testing.T) {
+func TestListCachedOfDamagedMemory(t *testing.T) {
 	s := newStore(t)
 	giveNames(t, s, worthRemembering)
-	want, err := s.Names().recall(later())
+	want, err := s.Names().listCached(later())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestRecallOfDamagedMemory(t *testing.T) {
 			if len(s.Names().remembered()) != 0 {
 				t.Error("it is believed")
 			}
-			if got, err := s.Names().recall(later()); err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+			if got, err := s.Names().listCached(later()); err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Errorf("%v, %v", got, err)
 			}
 		})
