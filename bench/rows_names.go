@@ -20,7 +20,7 @@ func (b *bench) listingRows() []row {
 			group: groupNames, name: name, target: target{Ratio: 0.60}, kinds: kinds, store: mainStore, setup: small,
 			command: func(e engine) (*exec.Cmd, error) {
 				if e.kind() == kindBuildah && name == "inspect" {
-					args = []string{"inspect", "--type", "image", "small"}
+					return e.command("inspect", "--type", "image", "small"), nil
 				}
 				return e.command(args...), nil
 			},

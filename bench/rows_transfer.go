@@ -11,7 +11,7 @@ import (
 const (
 	groupRegistry = "Registries (on loopback)"
 	noteReady     = "mica pulls and runs `true`; Docker pulls, which unpacks; Buildah pulls, makes a container and runs `true` in it; BuildKit builds FROM the image with one RUN."
-	noteCrane     = "crane stores the blobs, and makes sure of their digests alone; mica also decompresses them, hashes the tars and every file, and makes tables of contents."
+	noteCrane     = "crane stores the blobs, and makes sure of their digests alone; mica also decompresses them, hashes the tars, and makes tables of contents."
 	notePush      = "BuildKit pushes only what it builds."
 )
 
