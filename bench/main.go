@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"syscall"
+	"time"
 
 	"github.com/micabuild/mica/test/rig"
 )
@@ -28,7 +29,8 @@ type options struct {
 	warm        bool
 	only, with  *regexp.Regexp
 	quick, huge bool
-	mica        string // the binary under test
+	budget      time.Duration // of a row: when it is used up, no further round is begun
+	mica        string        // the binary under test
 	json, draw  string
 	page        bool
 }
@@ -49,6 +51,7 @@ func parse() *options {
 	with := flag.String("with", "", "beside mica, measure the peers whose names match this regular expression")
 	flag.IntVar(&o.runs, "runs", 5, "runs of each row, after one that warms up")
 	flag.BoolVar(&o.warm, "warm", true, "warm up before the runs that count")
+	flag.DurationVar(&o.budget, "budget", 0, "begin no further round of a row that has taken so long; if that is the one that warms up, it counts (0: no limit)")
 	flag.BoolVar(&o.quick, "quick", false, "small workloads, one run and no warm-up: to see that everything works")
 	flag.BoolVar(&o.huge, "huge", false, "also layers of up to 20 GiB")
 	flag.StringVar(&o.mica, "mica", filepath.Join(rig.Top(), "bin", "mica"), "the mica that is measured")

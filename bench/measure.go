@@ -12,9 +12,12 @@ import (
 	"time"
 )
 
-// measure runs a row: once to warm up, then as often as the options say, everyone taking turns. Who fails is out of it.
+// measure runs a row: once to warm up, then as often as the options say, everyone taking turns. Who fails is out of it. A row
+// that has used up its budget ends after the round; the one that warms up counts if there is no other.
 func (b *bench) measure(ctx context.Context, w row) *rowResult {
 	r := newRowResult(w)
+	warm := map[kind]measurement{}
+	began := time.Now()
 	first := 0
 	if !b.warm {
 		first = 1
@@ -33,6 +36,17 @@ func (b *bench) measure(ctx context.Context, w row) *rowResult {
 				continue
 			}
 			r.add(k, m, i > 0)
+			if i == 0 {
+				warm[k] = m
+			}
+		}
+		if b.budget > 0 && time.Since(began) > b.budget {
+			break
+		}
+	}
+	if len(r.Times) == 0 {
+		for k, m := range warm {
+			r.add(k, m, true)
 		}
 	}
 	b.tidy()

@@ -68,6 +68,10 @@ func introduce(page *bytes.Buffer, r *results) {
 		"parentheses. Everything is local, the registry on loopback. What is written is in the page cache when a command ends; each\n"+
 		"measurement begins after sync(2). Every peer does what it does fastest that leaves what mica leaves; where that is not the\n"+
 		"same, the notes say so.\n\n", r.Runs, warm)
+	if r.Budget > 0 {
+		fmt.Fprintf(page, "A row ends with the round in which it has taken %.0f s, all peers together: those that take long are measured less\n"+
+			"often, some but once; results.json has every time.\n\n", r.Budget)
+	}
 	if r.Quick {
 		page.WriteString("**With small workloads, to try the benchmark out: these numbers say nothing.**\n\n")
 	}
