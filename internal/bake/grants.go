@@ -15,7 +15,7 @@ import (
 const (
 	NetworkHost      = "network.host"
 	SecurityInsecure = "security.insecure"
-	localDelete      = "buildx.local.delete" // outputs with mode=delete
+	LocalDelete      = "buildx.local.delete" // outputs with mode=delete
 )
 
 // Grants are what a build may do that a bake file cannot allow itself: --allow.
@@ -33,7 +33,7 @@ func ParseGrants(list []string) (*Grants, error) {
 	for _, s := range list {
 		key, value, _ := strings.Cut(s, "=")
 		switch key {
-		case NetworkHost, SecurityInsecure, localDelete:
+		case NetworkHost, SecurityInsecure, LocalDelete:
 			g.add(key)
 		case "ssh":
 			g.ssh = true
@@ -86,7 +86,7 @@ func (g *Grants) Missing(targets map[string]*Target) ([]string, error) {
 	for _, t := range targets {
 		asked := t.Entitlements
 		if slices.ContainsFunc(t.Outputs, func(e Entry) bool { return e.Type == "local" && e.Attrs["mode"] == "delete" }) {
-			asked = append(slices.Clone(asked), localDelete)
+			asked = append(slices.Clone(asked), LocalDelete)
 		}
 		for _, e := range asked {
 			if !slices.Contains(g.entitlements, e) {

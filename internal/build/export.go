@@ -20,12 +20,12 @@ import (
 
 // Export types, as `docker build --output type=…` names them.
 const (
-	ExportImage  = "image"  // an image in the store
-	ExportOCI    = "oci"    // an OCI layout, in a tar or as a folder
-	ExportDocker = "docker" // a Docker archive
-	ExportTar    = "tar"    // the root filesystem as a tar
-	ExportLocal  = "local"  // the root filesystem as a folder
-	ExportNone   = "cacheonly"
+	ExportImage  = "image"     // an image in the store
+	ExportOCI    = "oci"       // an OCI layout, in a tar or as a folder
+	ExportDocker = "docker"    // a Docker archive
+	ExportTar    = "tar"       // the root filesystem as a tar
+	ExportLocal  = "local"     // the root filesystem as a folder
+	ExportNone   = "cacheonly" // nothing: the steps are in the cache
 )
 
 // Export is one thing to make of a build's result.
@@ -164,7 +164,7 @@ func (x *exporter) run(ctx context.Context, e Export) error {
 		}
 		return x.progress.step("copying files", func() error { return view.WriteFolder(ctx, v, e.Dir, e.Remove) })
 	}
-	return fmt.Errorf("unknown output type %q: use image, oci, docker, tar or local", e.Type)
+	return fmt.Errorf("unknown output type %q", e.Type)
 }
 
 func compareBool(a, b bool) int {

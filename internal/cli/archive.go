@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/distribution/reference"
@@ -280,20 +278,12 @@ func openSource(ctx context.Context, app *App, source string) (io.Reader, func()
 	switch {
 	case source == "-":
 		return openInput(ctx, app, "", "import")
-	case strings.HasPrefix(source, "http://"), strings.HasPrefix(source, "https://"):
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, source, http.NoBody)
+	case isWebURL(source):
+		body, err := fetch(ctx, source)
 		if err != nil {
 			return nil, nil, fmt.Errorf("import: %w", err)
 		}
-		resp, err := http.DefaultClient.Do(req) //nolint:bodyclose // the caller closes it
-		if err != nil {
-			return nil, nil, fmt.Errorf("import: %w", err)
-		}
-		if resp.StatusCode != http.StatusOK {
-			_ = resp.Body.Close()
-			return nil, nil, fmt.Errorf("import: %s: the server answers %s", source, resp.Status)
-		}
-		return resp.Body, func() { _ = resp.Body.Close() }, nil
+		return body, func() { _ = body.Close() }, nil
 	}
 	return openInput(ctx, app, source, "import")
 }

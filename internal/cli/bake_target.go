@@ -42,7 +42,7 @@ func (f *bakeFlags) target(name string, t *bake.Target) (*bakeTarget, error) {
 	to.secrets, to.ssh = texts(t.Secrets), texts(t.SSH)
 	to.cacheFrom, to.cacheTo = texts(t.CacheFrom), texts(t.CacheTo)
 	// What a target asks for was granted before.
-	to.attests, to.allow = texts(t.Attest), append(slices.Clone(t.Entitlements), allowLocalDelete)
+	to.attests, to.allow = texts(t.Attest), append(slices.Clone(t.Entitlements), bake.LocalDelete)
 	setText(&to.target, t.Target)
 	setText(&to.network, t.Network)
 	if t.NoCache != nil {

@@ -80,20 +80,30 @@ func isWebURL(s string) bool {
 	return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://")
 }
 
-func fetchDockerfile(ctx context.Context, url string) ([]byte, error) {
+// fetch opens what a URL has. The error begins with the URL.
+func fetch(ctx context.Context, url string) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
-		return nil, fmt.Errorf("read Dockerfile: %w", err)
+		return nil, fmt.Errorf("%s: %w", url, err)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("read Dockerfile: %w", err)
+		return nil, fmt.Errorf("%s: %w", url, err)
 	}
-	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("read Dockerfile from %s: %s", url, resp.Status)
+		_ = resp.Body.Close()
+		return nil, fmt.Errorf("%s: %s", url, resp.Status)
 	}
-	return readDockerfile(resp.Body, url)
+	return resp.Body, nil
+}
+
+func fetchDockerfile(ctx context.Context, url string) ([]byte, error) {
+	body, err := fetch(ctx, url)
+	if err != nil {
+		return nil, fmt.Errorf("read Dockerfile from %w", err)
+	}
+	defer func() { _ = body.Close() }()
+	return readDockerfile(body, url)
 }
 
 func contextFromStdin(ctx context.Context, app *App, dockerfile string) (*build.Context, func() error, error) {

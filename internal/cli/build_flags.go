@@ -15,6 +15,7 @@ import (
 	"github.com/tonistiigi/go-csvvalue"
 
 	"github.com/micabuild/mica/internal/agent"
+	"github.com/micabuild/mica/internal/bake"
 	"github.com/micabuild/mica/internal/build"
 )
 
@@ -91,7 +92,7 @@ func (f *buildFlags) options(app *App) (o *build.Options, err error) {
 		Target: f.target, Platforms: f.platforms, Network: f.network, AddHosts: f.addHosts,
 		NoCache: f.noCache, Pull: f.pull, Tags: f.tags,
 		HostCerts: f.hostCerts, CgroupParent: f.cgroupParent, ShmSize: f.shmSize.Value(),
-		Allow: slices.DeleteFunc(slices.Clone(f.allow), func(a string) bool { return a == allowLocalDelete }),
+		Allow: slices.DeleteFunc(slices.Clone(f.allow), func(a string) bool { return a == bake.LocalDelete }),
 		// An argument without a value takes the environment's, and is not set when that is not.
 		BuildArgs: opts.ConvertKVStringsToMap(fromEnvironment(f.buildArgs)),
 		Labels:    opts.ConvertKVStringsToMap(f.labels),

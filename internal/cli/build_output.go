@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/micabuild/mica/internal/bake"
 	"github.com/micabuild/mica/internal/build"
 	"github.com/micabuild/mica/internal/compression"
 )
@@ -205,14 +206,11 @@ func (a *outputAttributes) mode() bool {
 	return false
 }
 
-// allowLocalDelete is what buildx has --allow grant for mode=delete.
-const allowLocalDelete = "buildx.local.delete"
-
 // checkRemovals refuses mode=delete for a folder outside of the current one, and for that itself, unless it is allowed:
 // what is there need not be of any build.
 func checkRemovals(exports []build.Export, allow []string) error {
 	for _, e := range exports {
-		if !e.Remove || slices.Contains(allow, allowLocalDelete) {
+		if !e.Remove || slices.Contains(allow, bake.LocalDelete) {
 			continue
 		}
 		dir, err := realPath(".")
@@ -224,7 +222,7 @@ func checkRemovals(exports []build.Export, allow []string) error {
 			return err
 		}
 		if !strings.HasPrefix(dest, strings.TrimSuffix(dir, "/")+"/") {
-			return fmt.Errorf("output to %s with mode=delete removes files outside of the current folder: pass --allow %s if it may", e.Dir, allowLocalDelete)
+			return fmt.Errorf("output to %s with mode=delete removes files outside of the current folder: pass --allow %s if it may", e.Dir, bake.LocalDelete)
 		}
 	}
 	return nil
