@@ -149,13 +149,6 @@ func runBuilderPrune(ctx context.Context, app *App, f *builderPruneFlags) (err e
 	if err != nil {
 		return err
 	}
-	left, err := app.Layers.All()
-	if err == nil {
-		err = cache.ForgetPrevious(left)
-	}
-	if err != nil {
-		return err
-	}
 	freed += mounted
 	if len(removed) > 0 {
 		fmt.Fprintln(app.Stdout, "Deleted build cache objects:")

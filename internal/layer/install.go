@@ -47,6 +47,7 @@ func (l *Layers) install(ctx context.Context, d *draft) (*Layer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write layer: %w", err)
 	}
+	l.heads.Delete(id) // of a layer that another process has pruned
 	if d.tree != "" && fresh {
 		l.sound.Store(id, true)
 	}

@@ -2,6 +2,7 @@ package layer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
@@ -26,19 +27,6 @@ func (l *Layers) contentDigest(ctx context.Context, n *node) (digest.Digest, err
 		return "", fail(n.layer, errTOC)
 	}
 	return same.entry.Digest, nil
-}
-
-// computed is contentDigest where that is known already, "" elsewhere.
-func (l *Layers) computed(n *node) digest.Digest {
-	if n.entry.Digest != "" {
-		return n.entry.Digest
-	}
-	if root, ok := l.digested.Load(n.layer); ok {
-		if same := root.(*node).descend(n.entry.Path); same != nil {
-			return same.entry.Digest
-		}
-	}
-	return ""
 }
 
 // withDigests returns the index of a layer whose digests are there, and puts them into its table of contents.
@@ -68,15 +56,8 @@ func (l *Layers) withDigests(ctx context.Context, id digest.Digest) (*node, erro
 
 // digest reads a layer's pack, and writes its table of contents anew. The caller holds the layer's lock.
 func (l *Layers) digest(ctx context.Context, id digest.Digest) (*TOC, error) {
-	packs, err := l.packs(id)
-	if err != nil {
-		return nil, err
-	}
-	if len(packs) == 0 {
-		return nil, fail(id, fmt.Errorf("%w: it has no blob to digest its files from", store.ErrDamaged))
-	}
 	d := &draft{}
-	if err := l.readPack(ctx, id, packs, d); err != nil {
+	if err := l.readSoundPack(ctx, id, d); err != nil {
 		return nil, err
 	}
 	if err := l.store.WriteCacheFile(l.path(id, tocFile), d.toc); err != nil {
@@ -84,4 +65,31 @@ func (l *Layers) digest(ctx context.Context, id digest.Digest) (*TOC, error) {
 	}
 	l.heads.Delete(id)
 	return l.loadTOC(id)
+}
+
+// readSoundPack reads a layer's packs until one is what it should be. Others are removed; where none is left, so is the tree,
+// which nothing can tell from a damaged one: the layer can be fetched again then.
+func (l *Layers) readSoundPack(ctx context.Context, id digest.Digest, d *draft) error {
+	for {
+		packs, err := l.packs(id)
+		if err != nil {
+			return err
+		}
+		if len(packs) == 0 {
+			if l.unpacked(id) {
+				err = l.setAside(id)
+			}
+			return errors.Join(fail(id, fmt.Errorf("it is %w: no blob of it is whole; pull or load the image again", store.ErrDamaged)), err)
+		}
+		err = l.readPack(ctx, id, packs, d)
+		if !errors.Is(err, store.ErrDamaged) {
+			return err
+		}
+		if err := l.dropDamaged(id); err != nil {
+			return err
+		}
+		if left, listErr := l.packs(id); listErr != nil || len(left) == len(packs) {
+			return errors.Join(err, listErr) // what is damaged is not the blob
+		}
+	}
 }

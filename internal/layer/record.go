@@ -28,14 +28,12 @@ type recording struct {
 	open    func(ctx context.Context, i int) (io.ReadCloser, error)
 	known   [][sha256.Size]byte // digests of contents that need not be computed: see knownDigest
 	tree    *treeWriter         // or nil
-	twins   *twins              // of files of the tree, or nil
 
 	tar   *tarWriter
 	toc   tocEncoder
 	first map[string]int // numbers of the entries that hardlinks name
 	free  chan []byte    // buffers of batches
 	dirs  *dirs          // of the stream
-	links *linker        // of the stream
 }
 
 // batch is a run of entries: small files, or one large one.
@@ -132,15 +130,13 @@ func (r *recording) work(ctx context.Context, todo <-chan *batch) {
 		d = newDirs(r.tree.root)
 		defer d.close()
 	}
-	links := r.twins.linker()
-	defer links.close()
 	for b := range todo {
-		b.err = r.read(ctx, d, links, b)
+		b.err = r.read(ctx, d, b)
 		close(b.done)
 	}
 }
 
-func (r *recording) read(ctx context.Context, d *dirs, links *linker, b *batch) error {
+func (r *recording) read(ctx context.Context, d *dirs, b *batch) error {
 	select {
 	case b.data = <-r.free:
 	default:
@@ -173,7 +169,7 @@ func (r *recording) read(ctx context.Context, d *dirs, links *linker, b *batch) 
 		} else {
 			b.digests[i-b.from] = sha256.Sum256(content)
 		}
-		if d != nil && !links.link(d, i, e, b.digests[i-b.from]) {
+		if d != nil {
 			if err := r.tree.writeFile(d, e, content); err != nil {
 				return err
 			}
@@ -194,14 +190,14 @@ func (r *recording) readSmall(ctx context.Context, i int, content []byte) error 
 	if _, err := io.ReadFull(f, content); err != nil {
 		return readError(r.entries[i], err)
 	}
-	return r.ended(i, f)
+	if _, known := r.knownDigest(i); known {
+		return r.ended(i, f)
+	}
+	return nil
 }
 
-// ended reads the end of a file whose digest is known: there its View says whether it still is what is known.
+// ended reads the end of a file: there its View says whether it still is what it was when it was opened.
 func (r *recording) ended(i int, f io.Reader) error {
-	if _, known := r.knownDigest(i); !known {
-		return nil
-	}
 	switch n, err := f.Read(make([]byte, 1)); {
 	case n > 0:
 		return changedError(r.entries[i])
@@ -229,8 +225,6 @@ func (r *recording) stream(ctx context.Context, ordered <-chan *batch) error {
 	if r.tree != nil {
 		r.dirs = newDirs(r.tree.root)
 		defer r.dirs.close()
-		r.links = r.twins.linker()
-		defer r.links.close()
 	}
 	for b := range ordered {
 		select {
@@ -322,7 +316,8 @@ func (r *recording) streamLarge(ctx context.Context, i int) (sum [sha256.Size]by
 	if !known {
 		to = append(to, hashing)
 	}
-	if r.tree != nil && !r.linkLarge(i, sum, known) {
+	cloned := false
+	if r.tree != nil {
 		out, createErr := r.tree.create(r.dirs, e)
 		if createErr != nil {
 			return sum, createErr
@@ -332,30 +327,25 @@ func (r *recording) streamLarge(ctx context.Context, i int) (sum [sha256.Size]by
 				err = closeErr
 			}
 		}()
-		to = append(to, out)
+		if cloned = out.clone(f); !cloned {
+			to = append(to, out)
+		}
 	}
 	if err := copyExactly(ctx, io.MultiWriter(to...), f, e); err != nil {
 		return sum, err
 	}
+	if known || cloned {
+		if err := r.ended(i, f); err != nil {
+			return sum, err
+		}
+	}
 	if known {
-		return sum, r.ended(i, f)
+		return sum, nil
 	}
 	if err := hashing.Close(); err != nil {
 		return sum, err
 	}
 	return [sha256.Size]byte(hash.Sum(nil)), nil
-}
-
-// linkLarge makes a large file a link to its twin, whose digest, if it was only told, is computed all the same: see record.
-func (r *recording) linkLarge(i int, sum [sha256.Size]byte, known bool) bool {
-	e := r.entries[i]
-	if !known {
-		if e.Digest == "" {
-			return false
-		}
-		sum = [sha256.Size]byte(rawDigest(e.Digest))
-	}
-	return r.links.link(r.dirs, i, e, sum)
 }
 
 // copyExactly copies the e.Size bytes that the header announced.

@@ -48,10 +48,11 @@ type summary struct {
 // body's, then that of the header up to there). A sum guards against damage, not against malice: whoever may write here
 // may write anything. docs/store.md describes the records.
 const (
-	tocMagic       = "micatoc\x01"
-	tocHeaderSize  = 84
-	flagCanonical  = 1
-	flagUndigested = 2
+	tocMagic      = "micatoc"
+	tocVersion    = 1 // of tables with digests
+	tocUndigested = 2 // of tables without
+	tocHeaderSize = 84
+	flagCanonical = 1
 )
 
 // errTOC says that a table of contents cannot be used.
@@ -62,12 +63,14 @@ func tocSum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Ca
 func (s *summary) encode() []byte {
 	b := make([]byte, 0, tocHeaderSize)
 	b = append(b, tocMagic...)
+	version := byte(tocVersion)
+	if s.undigested {
+		version = tocUndigested
+	}
+	b = append(b, version)
 	flags := uint32(0)
 	if s.canonical {
 		flags |= flagCanonical
-	}
-	if s.undigested {
-		flags |= flagUndigested
 	}
 	le := binary.LittleEndian
 	b = le.AppendUint32(b, flags)
@@ -89,9 +92,13 @@ func decodeSummary(b []byte, id digest.Digest) (summary, error) {
 		le.Uint32(b[tocHeaderSize-4:]) != tocSum(b[:tocHeaderSize-4]) {
 		return summary{}, errTOC
 	}
-	b = b[len(tocMagic):]
+	version, b := b[len(tocMagic)], b[len(tocMagic)+1:]
+	flags := le.Uint32(b)
+	if version != tocVersion && version != tocUndigested || flags&^flagCanonical != 0 {
+		return summary{}, errTOC
+	}
 	s := summary{
-		canonical: le.Uint32(b)&flagCanonical != 0, undigested: le.Uint32(b)&flagUndigested != 0,
+		canonical: flags&flagCanonical != 0, undigested: version == tocUndigested,
 		entries:  int(le.Uint32(b[4:])),
 		digests:  int(le.Uint32(b[8:])),
 		tarSize:  int64(le.Uint64(b[12:])),

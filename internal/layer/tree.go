@@ -19,6 +19,8 @@ type treeWriter struct {
 	root  int
 	rules hostRules
 	note  func(string)
+	// masked: a default ACL of the store takes bits from the modes that files are created with.
+	masked bool
 }
 
 func (l *Layers) newTreeWriter(path string) (*treeWriter, error) {
@@ -29,7 +31,8 @@ func (l *Layers) newTreeWriter(path string) (*treeWriter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &treeWriter{root: root, rules: l.host(), note: l.note}, nil
+	_, err = unix.Lgetxattr(path, "system.posix_acl_default", nil)
+	return &treeWriter{root: root, rules: l.host(), note: l.note, masked: err == nil}, nil
 }
 
 func (t *treeWriter) close() { _ = unix.Close(t.root) }
@@ -58,7 +61,9 @@ func (t *treeWriter) makeOtherDirs(entries []*view.Entry, there map[string]bool)
 
 // modeAtCreation reports whether a file can be made with its mode at once: the umask, 022 (see cli), takes nothing from it, and
 // no chown follows, which would clear bits.
-func modeAtCreation(e *view.Entry) bool { return e.Mode&^0o755 == 0 && e.UID == 0 && e.GID == 0 }
+func (t *treeWriter) modeAtCreation(e *view.Entry) bool {
+	return !t.masked && e.Mode&^0o755 == 0 && e.UID == 0 && e.GID == 0
+}
 
 // writeFile makes a regular file with this content.
 func (t *treeWriter) writeFile(d *dirs, e *view.Entry, content []byte) error {
@@ -85,7 +90,7 @@ func (t *treeWriter) create(d *dirs, e *view.Entry) (*treeFile, error) {
 		return nil, err
 	}
 	mode := uint32(0o600)
-	if modeAtCreation(e) {
+	if t.modeAtCreation(e) {
 		mode = e.Mode
 	}
 	fd, err := openat(at, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, mode)
@@ -113,6 +118,17 @@ func (f *treeFile) Write(p []byte) (int, error) {
 
 // zeroHole is what becomes a hole where it is written at once.
 var zeroHole [64 << 10]byte
+
+// clone makes the file share the blocks of another on filesystems that can (ioctl_ficlonerange(2): XFS, btrfs), so that its
+// content is not written. It reports whether it has; from must be a file that is read from its start.
+func (f *treeFile) clone(from any) bool {
+	src, ok := from.(interface{ Fd() uintptr })
+	if !ok || unix.IoctlFileClone(f.fd, int(src.Fd())) != nil {
+		return false
+	}
+	f.offset = f.entry.Size
+	return true
+}
 
 func pwrite(fd int, p []byte, offset int64) error {
 	for len(p) > 0 {
@@ -147,7 +163,7 @@ func (f *treeFile) seal() error {
 		}
 	}
 	// After the owner: chown clears setuid bits and file capabilities.
-	if !modeAtCreation(e) {
+	if !f.t.modeAtCreation(e) {
 		if err := unix.Fchmod(f.fd, e.Mode); err != nil {
 			return &fs.PathError{Op: "chmod", Path: e.Path, Err: err}
 		}

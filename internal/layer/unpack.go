@@ -26,8 +26,12 @@ func (l *Layers) Tree(ctx context.Context, id digest.Digest) (string, error) {
 		return "", err
 	}
 	path := l.path(id, treeDir)
-	if l.unpacked(id) && l.soundTree(ctx, id) == nil {
-		return path, nil
+	if l.unpacked(id) {
+		if l.soundTree(ctx, id) == nil {
+			return path, nil
+		}
+	} else if _, err := l.TOC(ctx, id); err != nil { // one that is damaged is made again under the lock that is taken here
+		return "", err
 	}
 	lock, err := l.lock(ctx, id)
 	if err != nil {

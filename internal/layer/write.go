@@ -19,13 +19,11 @@ import (
 // name the directories that they are in, as far as those have metadata of their own: a directory that no change
 // describes is 0755, of root.
 func (l *Layers) Write(ctx context.Context, changes []view.Change, form Form) (*Layer, error) {
-	return l.WriteLike(ctx, changes, form, "")
-}
-
-// WriteLike is Write of a layer that resembles another, of whose tree it takes what is the same; "" for none.
-func (l *Layers) WriteLike(ctx context.Context, changes []view.Change, form Form, like digest.Digest) (*Layer, error) {
 	changes, entries, err := layerEntries(changes)
 	if err != nil {
+		return nil, fmt.Errorf("write layer: %w", err)
+	}
+	if err := expectDigests(ctx, changes, entries); err != nil {
 		return nil, fmt.Errorf("write layer: %w", err)
 	}
 	temp, err := l.store.TempDir("layer")
@@ -44,13 +42,30 @@ func (l *Layers) WriteLike(ctx context.Context, changes []view.Change, form Form
 	if form == Packed {
 		err = l.writePacked(ctx, r, d)
 	} else {
-		r.twins = l.newTwins(ctx, changes, like)
 		err = l.writeUnpacked(ctx, r, d)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("write layer: %w", err)
 	}
 	return l.install(ctx, d)
+}
+
+// expectDigests fills in the digests of files of other layers whose tables of contents do not have them yet: what is read is
+// compared with what it should be, whether a cache key was made of that or not.
+func expectDigests(ctx context.Context, changes []view.Change, entries []*view.Entry) error {
+	for i, e := range entries {
+		from, ok := changes[i].Source.(*chainView)
+		if !ok || e.Digest != "" || !hasContent(e) {
+			continue
+		}
+		d, err := from.Digest(ctx, changes[i].SourcePath)
+		if err != nil {
+			return err
+		}
+		entries[i] = e.Clone()
+		entries[i].Digest = d
+	}
+	return nil
 }
 
 // knownDigests returns the digests of the changes' contents that need not be computed, zeros for the others; nil for none.

@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/union"
@@ -29,7 +30,7 @@ type Host struct {
 	mu   sync.Mutex
 	init *initProcess
 
-	removals sync.WaitGroup // of folders of processes that have ended
+	removals errgroup.Group // of folders of processes that have ended
 }
 
 // NewHost picks the OCI runtime: a name on PATH or a path; "" is runc, else crun. It starts nothing yet.
@@ -55,15 +56,15 @@ func NewHost(s *store.Store, runtime string) (*Host, error) {
 
 // Close ends everything that Run left.
 func (h *Host) Close() error {
-	h.removals.Wait()
+	removed := h.removals.Wait()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.init == nil {
-		return nil
+		return removed
 	}
 	err := h.init.stop()
 	h.init = nil
-	return err
+	return errors.Join(removed, err)
 }
 
 // MountType says what a Mount is of.
@@ -170,8 +171,7 @@ func (h *Host) Run(ctx context.Context, p *Process) error {
 	done := make(chan error, 1)
 	go func() { done <- inNamespaces(init, func() error { return h.run(ctx, p, tmp.Path) }) }()
 	err = <-done
-	// The next step need not wait for it. What cannot be removed is the next prune's.
-	h.removals.Go(func() { _ = tmp.Remove() })
+	h.removals.Go(tmp.Remove) // the next step need not wait for it
 	return err
 }
 

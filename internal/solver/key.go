@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"slices"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -47,11 +46,6 @@ func (k *Key) addOperation(kind string, op any) error {
 	}
 	k.add("operation", kind, string(bytes.TrimSpace(buf.Bytes())))
 	return nil
-}
-
-// without returns the key with the ingredients of one kind left out.
-func (k *Key) without(kind string) *Key {
-	return &Key{slices.DeleteFunc(slices.Clone(k.Ingredients), func(in Ingredient) bool { return in.Kind == kind })}
 }
 
 // Digest is the key itself: the sha256 of the ingredients, each field preceded by its length.

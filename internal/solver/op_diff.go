@@ -78,7 +78,7 @@ func (o *diffOp) run(ctx context.Context) ([]*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	link, err := o.s.write(ctx, changes, o.v, "")
+	link, err := o.s.write(ctx, changes, o.v)
 	if err != nil {
 		return nil, err
 	}

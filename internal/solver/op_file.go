@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/solver/pb"
-	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/view"
@@ -24,8 +23,6 @@ type fileOp struct {
 	v      *vertex
 	op     *pb.FileOp
 	inputs []*Result
-	// alike is what this step shares with those of other builds that do the same with other content; key sets it.
-	alike digest.Digest
 }
 
 func newFileOp(s *Solver, v *vertex, op *pb.FileOp, inputs []*Result) (operation, error) {
@@ -69,7 +66,6 @@ func (o *fileOp) key(ctx context.Context) (Key, bool, error) {
 			return k, false, err
 		}
 	}
-	o.alike = k.without("source").Digest()
 	return k, true, nil
 }
 
@@ -129,7 +125,6 @@ type fileRun struct {
 	*fileOp
 	uses   []int // how often each action's state is used again; a state used twice, or put out, is its own layer
 	states []*fileState
-	at     int // the action that is being done
 }
 
 func (o *fileOp) run(ctx context.Context) ([]*Result, error) {
@@ -143,7 +138,6 @@ func (o *fileOp) run(ctx context.Context) ([]*Result, error) {
 	}
 	outs := map[int64]*Result{}
 	for i, a := range o.op.Actions {
-		r.at = i
 		st, err := r.state(ctx, a.Input)
 		if err != nil {
 			return nil, err
@@ -192,7 +186,7 @@ func (r *fileRun) commit(ctx context.Context, st *fileState) error {
 	if err != nil {
 		return err
 	}
-	link, err := r.s.write(ctx, changes, r.v, fmt.Sprintf("%s-%d", r.alike.Encoded(), r.at))
+	link, err := r.s.write(ctx, changes, r.v)
 	if err != nil {
 		return err
 	}
@@ -200,17 +194,13 @@ func (r *fileRun) commit(ctx context.Context, st *fileState) error {
 	return nil
 }
 
-// write makes a layer, in the form that the graph needs next. step names the layer among those of earlier builds, "" does not.
-func (s *Solver) write(ctx context.Context, changes []view.Change, v *vertex, step string) (ChainLink, error) {
-	var l *layer.Layer
-	var err error
+// write makes a layer, in the form that the graph needs next.
+func (s *Solver) write(ctx context.Context, changes []view.Change, v *vertex) (ChainLink, error) {
+	form := layer.Packed
 	if v.needsTree {
-		if l, err = s.layers.WriteLike(ctx, changes, layer.Unpacked, s.cache.Previous(step)); err == nil {
-			s.cache.SetPrevious(step, l.DiffID)
-		}
-	} else {
-		l, err = s.layers.Write(ctx, changes, layer.Packed)
+		form = layer.Unpacked
 	}
+	l, err := s.layers.Write(ctx, changes, form)
 	if err != nil {
 		return ChainLink{}, err
 	}

@@ -87,7 +87,7 @@ type Solver struct {
 	pins    map[digest.Digest]remote.Identity
 	temps   []*store.Temp
 
-	removals sync.WaitGroup
+	removals errgroup.Group // of folders of steps that have ended
 }
 
 // New makes a Solver.
@@ -110,10 +110,10 @@ func New(o Options) *Solver {
 
 // Close removes what the build kept in temporary folders; its results stay.
 func (s *Solver) Close() error {
-	s.removals.Wait()
+	removed := s.removals.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var errs []error
+	errs := []error{removed}
 	for _, t := range s.temps {
 		errs = append(errs, t.Remove())
 	}
@@ -149,7 +149,7 @@ func (s *Solver) cleanup(t *store.Temp) {
 }
 
 // removeLater removes a temporary folder while other steps run.
-func (s *Solver) removeLater(t *store.Temp) { s.removals.Go(func() { _ = t.Remove() }) }
+func (s *Solver) removeLater(t *store.Temp) { s.removals.Go(t.Remove) }
 
 // Solve brings about what def asks for.
 func (s *Solver) Solve(ctx context.Context, def *pb.Definition) (*Result, error) {

@@ -56,11 +56,11 @@ func (c *hostContent) open(name string) (int, error) {
 	for c.dir != nil {
 		fd, err := unix.Openat2(int(c.dir.Fd()), name, &unix.OpenHow{Flags: flags, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS})
 		switch {
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
+		case errors.Is(err, unix.EINTR):
 			continue
 		case errors.Is(err, unix.ELOOP):
 			return -1, changed(name) // there was no link when the folder was read
-		case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM):
+		case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM), errors.Is(err, unix.EAGAIN):
 		case err != nil:
 			return -1, &fs.PathError{Op: "open", Path: name, Err: err}
 		default:
@@ -101,6 +101,9 @@ func (h *hostFileReader) Read(p []byte) (int, error) {
 		return n, nil
 	}
 }
+
+// Fd lets the file be cloned.
+func (h *hostFileReader) Fd() uintptr { return uintptr(h.fd) }
 
 func (h *hostFileReader) Close() error { return unix.Close(h.fd) }
 

@@ -43,13 +43,24 @@ func openTable(path, magic string, keyLen, valueLen int) *table {
 	if err != nil {
 		return t
 	}
-	if !bytes.HasPrefix(data, []byte(magic)) {
+	if !beginsWith(data, magic) {
 		_ = unix.Munmap(data)
 		return t
 	}
 	t.records = data[len(magic):]
 	t.found = make([]uint64, t.len()/64+1)
 	return t
+}
+
+// beginsWith is bytes.HasPrefix of a mapping, of which a disk may fail to give the first page.
+func beginsWith(data []byte, magic string) (ok bool) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if recover() != nil {
+			ok = false
+		}
+	}()
+	return bytes.HasPrefix(data, []byte(magic))
 }
 
 func (t *table) len() int { return len(t.records) / t.length }
