@@ -58,7 +58,7 @@ func Diff(want, got *Image, o Options) []string {
 		d = append(d, fmt.Sprintf("%d layers, want %d", got.Layers, want.Layers))
 	}
 	d = append(d, diffAnnotations("manifest", want.Annotations, got.Annotations)...)
-	if !reflect.DeepEqual(want.Notes, got.Notes) {
+	if !slices.EqualFunc(want.Notes, got.Notes, slices.Equal) {
 		d = append(d, fmt.Sprintf("annotations of the layers %v, want %v", got.Notes, want.Notes))
 	}
 	d = append(d, diffConfigs(want.Config, got.Config, o.Fixed)...)

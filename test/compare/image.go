@@ -44,7 +44,7 @@ type Image struct {
 	// Files are the merged filesystem by path.
 	Files  map[string]*File
 	Layers int
-	// Annotations are those of the manifest, and Notes the names of those that each layer has.
+	// Annotations are those of the manifest, and Notes the names of those that each layer has, without BuildKit's own.
 	Annotations map[string]string
 	Notes       [][]string
 }
@@ -159,7 +159,8 @@ func readImage(blobs map[string][]byte, d descriptor) (*Image, error) {
 		if err := img.apply(blobs[l.file()]); err != nil {
 			return nil, fmt.Errorf("layer %d: %w", i, err)
 		}
-		img.Notes = append(img.Notes, slices.Sorted(maps.Keys(l.Annotations)))
+		notes := slices.Sorted(maps.Keys(l.Annotations))
+		img.Notes = append(img.Notes, slices.DeleteFunc(notes, func(n string) bool { return strings.HasPrefix(n, "buildkit/") }))
 	}
 	img.nameLinks()
 	return img, nil
