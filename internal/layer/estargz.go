@@ -106,11 +106,32 @@ func (l *Layers) estargzTable(p ocispec.Descriptor) (digest.Digest, bool) {
 		return "", false
 	}
 	defer func() { _ = f.Close() }()
-	r, err := estargz.Open(io.NewSectionReader(f, 0, p.Size))
+	blob := io.NewSectionReader(f, 0, p.Size)
+	if !smallTable(blob) {
+		return "", false
+	}
+	r, err := estargz.Open(blob)
 	if err != nil {
 		return "", false
 	}
 	return r.TOCDigest(), true
+}
+
+// maxTable bounds, in bytes, the table of contents that somebody else's blob can make us decode.
+const maxTable = 64 << 20
+
+// smallTable reports whether what a blob's footer calls its table of contents is, decompressed, of a bearable size.
+func smallTable(blob *io.SectionReader) bool {
+	at, _, err := estargz.OpenFooter(blob)
+	if err != nil || at < 0 || at > blob.Size() {
+		return false
+	}
+	table, err := gzip.NewReader(io.NewSectionReader(blob, at, blob.Size()-at))
+	if err != nil {
+		return false
+	}
+	n, _ := io.Copy(io.Discard, io.LimitReader(table, maxTable+1)) // what cannot be read, Open will say
+	return n <= maxTable
 }
 
 func annotateEstargz(d ocispec.Descriptor, toc digest.Digest, size int64) ocispec.Descriptor {
