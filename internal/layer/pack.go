@@ -75,7 +75,7 @@ func (l *Layers) openPack(ctx context.Context, id digest.Digest, packs []ocispec
 		return nil, errors.Join(fail(id, fmt.Errorf("%w: %w", store.ErrDamaged, err)), f.Close())
 	}
 	v := &verifiedTar{id: id, hash: sha256.New(), ctx: ctx}
-	v.ahead = newReadAhead(plain)
+	v.ahead = newTee(plain, v.hash)
 	v.close = func() error {
 		v.ahead.Close()
 		return errors.Join(plain.Close(), f.Close())
@@ -97,7 +97,6 @@ func (v *verifiedTar) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := v.ahead.Read(p)
-	v.hash.Write(p[:n])
 	switch {
 	case err == nil:
 		return n, nil
@@ -106,6 +105,9 @@ func (v *verifiedTar) Read(p []byte) (int, error) {
 		if errors.As(err, &packed) {
 			err = fmt.Errorf("%w: %w", store.ErrDamaged, err)
 		}
+		return n, fail(v.id, err)
+	}
+	if err := v.ahead.finish(); err != nil {
 		return n, fail(v.id, err)
 	}
 	if got := digest.NewDigest(digest.SHA256, v.hash); got != v.id {
@@ -149,7 +151,8 @@ func (l *Layers) repack(ctx context.Context, id digest.Digest) (io.ReadCloser, e
 		}
 		in.CloseWithError(err)
 	}()
-	v := &verifiedTar{ctx: ctx, id: id, hash: sha256.New(), ahead: newReadAhead(out)}
+	v := &verifiedTar{ctx: ctx, id: id, hash: sha256.New()}
+	v.ahead = newTee(out, v.hash)
 	v.close = func() error {
 		cancel()
 		_ = out.Close()

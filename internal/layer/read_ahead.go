@@ -8,8 +8,8 @@ import (
 // maxChunks is how many a readAhead has: as many as its reader and its tee may each be behind.
 const maxChunks = 2 * chunkCount
 
-// readAhead reads r in a goroutine of its own, some chunks ahead, and passes all of it on to a tee, if there is one, in
-// another. Chunks are shared, not copied.
+// readAhead reads r in a goroutine of its own, some chunks ahead, and passes all of it on to a tee in another.
+// Chunks are shared, not copied.
 type readAhead struct {
 	full chan *chunk
 	free chan *chunk
@@ -37,28 +37,22 @@ type tee struct {
 	err    error // w's; read only when failed or done
 }
 
-func newReadAhead(r io.Reader) *readAhead { return newTee(r, nil) }
-
-// newTee is a readAhead that writes to w, too. An error of w ends it.
+// newTee begins to read r. An error of w ends it.
 func newTee(r io.Reader, w io.Writer) *readAhead {
 	a := &readAhead{
 		full: make(chan *chunk, chunkCount-2),
 		free: make(chan *chunk, maxChunks),
 		stop: make(chan struct{}),
 	}
-	if w != nil {
-		a.tee = &tee{w: w, full: make(chan *chunk, chunkCount-2), done: make(chan struct{})}
-		go a.runTee()
-	}
+	a.tee = &tee{w: w, full: make(chan *chunk, chunkCount-2), done: make(chan struct{})}
+	go a.runTee()
 	go a.run(r)
 	return a
 }
 
 func (a *readAhead) run(r io.Reader) {
 	defer close(a.full)
-	if a.tee != nil {
-		defer close(a.tee.full)
-	}
+	defer close(a.tee.full)
 	for made := 0; ; {
 		var c *chunk
 		select {
@@ -90,14 +84,11 @@ func (a *readAhead) run(r io.Reader) {
 
 // pass hands a chunk to the tee and to the reader; false when nobody reads any more.
 func (a *readAhead) pass(c *chunk) bool {
-	c.users.Store(1)
-	if a.tee != nil {
-		c.users.Store(2)
-		select {
-		case a.tee.full <- c:
-		case <-a.stop:
-			return false
-		}
+	c.users.Store(2)
+	select {
+	case a.tee.full <- c:
+	case <-a.stop:
+		return false
 	}
 	select {
 	case a.full <- c:
@@ -142,7 +133,7 @@ func (a *readAhead) Read(p []byte) (int, error) {
 			a.release(a.cur)
 			a.cur = nil
 		}
-		if a.tee != nil && a.tee.failed.Load() {
+		if a.tee.failed.Load() {
 			return 0, a.tee.err
 		}
 		c, ok := <-a.full
@@ -159,7 +150,7 @@ func (a *readAhead) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// finish waits until the tee, which there must be, has written all that was read, and returns its error. All must have been
+// finish waits until the tee, has written all that was read, and returns its error. All must have been
 // read.
 func (a *readAhead) finish() error {
 	<-a.tee.done
@@ -168,7 +159,7 @@ func (a *readAhead) finish() error {
 
 // teeFailure is the tee's error, if it has had one by now.
 func (a *readAhead) teeFailure() error {
-	if a.tee == nil || !a.tee.failed.Load() {
+	if !a.tee.failed.Load() {
 		return nil
 	}
 	return a.tee.err
@@ -179,7 +170,5 @@ func (a *readAhead) Close() {
 	close(a.stop)
 	for range a.full {
 	}
-	if a.tee != nil {
-		<-a.tee.done
-	}
+	<-a.tee.done
 }

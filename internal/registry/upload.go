@@ -80,17 +80,17 @@ func hostPort(u *url.URL) string {
 func (u *upload) stream(ctx context.Context, write func(io.Writer) error) (digest.Digest, int64, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	out, in := io.Pipe()
+	through := newPipe()
 	hash, size := sha256.New(), &counter{}
 	written := make(chan error, 1)
 	go func() {
-		err := write(io.MultiWriter(in, hash, size))
-		in.CloseWithError(err)
+		err := write(io.MultiWriter(through, hash, size))
+		through.end(err)
 		written <- err
 	}()
 	// Not a closer: a request that fails would close the pipe, which would look like a failure of the writer.
-	err := u.patch(ctx, io.NopCloser(out))
-	_ = out.CloseWithError(errStopped)
+	err := u.patch(ctx, io.NopCloser(through))
+	through.stop(errStopped)
 	switch writeErr := <-written; {
 	case errors.Is(writeErr, errStopped) && err == nil:
 		err = &brokenError{errors.New("the registry ended the upload before it was whole")}
