@@ -49,6 +49,21 @@ type job struct {
 	push    string // the image is pushed under this name
 }
 
+// flags are those that mica, Docker and Buildah have in common.
+func (j job) flags() []string {
+	var flags []string
+	if j.noCache {
+		flags = append(flags, "--no-cache")
+	}
+	if j.file != "" {
+		flags = append(flags, "-f", j.context+"/"+j.file)
+	}
+	if j.round != "" {
+		flags = append(flags, "--build-arg", "ROUND="+j.round)
+	}
+	return flags
+}
+
 // newEngine makes an engine with an empty store, and gives it the image `base`.
 func (b *bench) newEngine(k kind) (engine, error) {
 	dir, err := os.MkdirTemp(b.dir, strings.ToLower(string(k))+"-")

@@ -73,15 +73,7 @@ func (e *buildah) build(j job) *exec.Cmd {
 	args := []string{
 		"build", "-q", "--layers", "--isolation", "oci", "--network", "host", "--pull=never", "--http-proxy=false", "--jobs", "8",
 	}
-	if j.noCache {
-		args = append(args, "--no-cache")
-	}
-	if j.file != "" {
-		args = append(args, "-f", j.context+"/"+j.file)
-	}
-	if j.round != "" {
-		args = append(args, "--build-arg", "ROUND="+j.round)
-	}
+	args = append(args, j.flags()...)
 	build := e.command(append(args, "-t", j.tag, j.context)...)
 	if j.push == "" {
 		return build

@@ -34,16 +34,7 @@ func (e *docker) command(args ...string) *exec.Cmd { return e.Command(args...) }
 func (e *docker) close() error                     { return e.Stop() }
 
 func (e *docker) build(j job) *exec.Cmd {
-	args := []string{"build", "-q", "--network", "host"}
-	if j.noCache {
-		args = append(args, "--no-cache")
-	}
-	if j.file != "" {
-		args = append(args, "-f", j.context+"/"+j.file)
-	}
-	if j.round != "" {
-		args = append(args, "--build-arg", "ROUND="+j.round)
-	}
+	args := append([]string{"build", "-q", "--network", "host"}, j.flags()...)
 	if j.push == "" {
 		return e.command(append(args, "-t", j.tag, j.context)...)
 	}

@@ -31,16 +31,7 @@ func (m *mica) command(args ...string) *exec.Cmd {
 }
 
 func (m *mica) build(j job) *exec.Cmd {
-	args := []string{"build", "-q", "--network", "host"}
-	if j.noCache {
-		args = append(args, "--no-cache")
-	}
-	if j.file != "" {
-		args = append(args, "-f", j.context+"/"+j.file)
-	}
-	if j.round != "" {
-		args = append(args, "--build-arg", "ROUND="+j.round)
-	}
+	args := append([]string{"build", "-q", "--network", "host"}, j.flags()...)
 	tag := j.tag
 	if j.push != "" {
 		tag = j.push
