@@ -26,7 +26,7 @@ type fileOp struct {
 }
 
 func newFileOp(s *Solver, v *vertex, op *pb.FileOp, inputs []*Result) (operation, error) {
-	o := &fileOp{s: s, v: v, op: op, inputs: inputs}
+	o := &fileOp{s, v, op, inputs}
 	outputs := map[int64]bool{}
 	for i, a := range op.Actions {
 		for _, in := range []int64{a.Input, a.SecondaryInput} {

@@ -32,15 +32,13 @@ var unlike = map[string]string{
 // they export, and has each find every step in the other's.
 func TestExchange(t *testing.T) {
 	cases := dockerfiles(t)
+	for name := range unlike {
+		delete(cases, name)
+	}
 	names := shapes(cases)
 	t.Logf("%d of %d cases", len(names), len(cases))
 	for _, name := range names {
-		t.Run(name, func(t *testing.T) {
-			if why := unlike[name]; why != "" {
-				t.Skip(why)
-			}
-			exchange(t, cases[name])
-		})
+		t.Run(name, func(t *testing.T) { exchange(t, cases[name]) })
 	}
 }
 
@@ -50,7 +48,7 @@ func exchange(t *testing.T, a *txtar.Archive) {
 	prune(t)
 	theirs := filepath.Join(rig.TempDir(t), "cache")
 	if out := c.try(t, "--export-cache", "type=local,mode=max,dest="+theirs); out.Code != 0 {
-		t.Skipf("BuildKit does not build it: %s", out.Stderr)
+		t.Fatalf("BuildKit does not build it: %s", out.Stderr)
 	}
 	h := newHost(t, c, remotecache.New(nil, nil))
 	ours := remotecache.NewFolder(filepath.Join(rig.TempDir(t), "cache"))
