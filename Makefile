@@ -1,8 +1,8 @@
 # mica: the two commands that matter are `make demo` and `make test`.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/micabuild/mica/internal/cli.Version=$(VERSION)
-# bin/lean/go.mod is go.mod with a dependency that starts faster: see scripts/lean.
-GOBUILD := CGO_ENABLED=0 go build -modfile bin/lean/go.mod -trimpath -ldflags "$(LDFLAGS)"
+# bin/lean holds a dependency and a package that start faster: see scripts/lean.
+GOBUILD := CGO_ENABLED=0 go build -modfile bin/lean/go.mod -overlay bin/lean/overlay.json -trimpath -ldflags "$(LDFLAGS)"
 PREFIX  ?= /usr/local
 # The end-to-end tests start servers and mount filesystems: one package at a time.
 E2E     := go test -tags e2e -count=1 -p 1 -timeout 30m
@@ -17,7 +17,9 @@ all: bin/mica
 bin/mica: bin/lean/go.mod
 	$(GOBUILD) -o $@ ./cmd/mica
 
-bin/lean/go.mod: go.mod go.sum scripts/lean
+# Always: the package it patches comes with the Go that is installed.
+.PHONY: bin/lean/go.mod
+bin/lean/go.mod:
 	scripts/lean bin/lean
 
 ## demo: what mica is for, on real input

@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
 
-	"github.com/distribution/reference"
 	"github.com/docker/cli/cli/command/formatter"
 	imagetypes "github.com/moby/moby/api/types/image"
 	"github.com/spf13/cobra"
@@ -71,13 +73,17 @@ func runImages(ctx context.Context, app *App, f *imagesFlags) error {
 	if f.format == "" {
 		f.format = formatter.TableFormatKey
 	}
-	out := formatter.ImageContext{
-		Context: formatter.Context{
-			Output: app.Stdout, Format: formatter.NewImageFormat(f.format, f.quiet, f.digests), Trunc: !f.noTrunc,
-		},
-		Digest: f.digests,
-	}
-	return errors.Join(formatter.ImageWrite(out, summaries(shown)), err)
+	return errors.Join(writeImages(app.Stdout, shown, formatter.Context{
+		Format: formatter.NewImageFormat(f.format, f.quiet, f.digests), Trunc: !f.noTrunc,
+	}, f.digests), err)
+}
+
+// writeImages writes a row for each name of the images. It gathers them: Docker's formatter writes cell by cell.
+func writeImages(w io.Writer, images []*image.Image, format formatter.Context, digests bool) error {
+	b := bufio.NewWriter(w)
+	format.Output = b
+	err := formatter.ImageWrite(formatter.ImageContext{Context: format, Digest: digests}, summaries(images))
+	return errors.Join(err, b.Flush())
 }
 
 // summaries are images as Docker's formatter takes them: one per row, so that their order is ours. A repository of which
@@ -117,10 +123,11 @@ func summaries(images []*image.Image) []imagetypes.Summary {
 	return list
 }
 
+// repositoryName is a name without its tag or digest.
 func repositoryName(ref string) string {
-	named, err := reference.ParseNormalizedNamed(ref)
-	if err != nil {
-		return ref
+	name, _, _ := strings.Cut(ref, "@")
+	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
+		name = name[:i]
 	}
-	return named.Name()
+	return name
 }

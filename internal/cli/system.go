@@ -239,9 +239,9 @@ func printUsageVerbose(ctx context.Context, app *App) error {
 		return err
 	}
 	fmt.Fprintf(app.Stdout, "Images space usage:\n\n")
-	if err := formatter.ImageWrite(formatter.ImageContext{Context: formatter.Context{
-		Output: app.Stdout, Format: formatter.NewImageFormat(formatter.TableFormatKey, false, false), Trunc: true,
-	}}, summaries(images)); err != nil {
+	if err := writeImages(app.Stdout, images, formatter.Context{
+		Format: formatter.NewImageFormat(formatter.TableFormatKey, false, false), Trunc: true,
+	}, false); err != nil {
 		return err
 	}
 	records, err := solver.NewCache(app.Store).Records()

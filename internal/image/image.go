@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -266,11 +265,14 @@ func (i *Image) setNames(by map[digest.Digest][]store.Name) {
 	slices.Sort(i.Digests)
 }
 
-// familiar shortens a full name as docker does.
+// familiar shortens a full name as docker does, and as [reference.FamiliarString] would had it been parsed again.
 func familiar(ref string) string {
-	named, err := reference.ParseNormalizedNamed(ref)
-	if err != nil {
+	rest, ok := strings.CutPrefix(ref, "docker.io/")
+	if !ok {
 		return ref
 	}
-	return reference.FamiliarString(named)
+	if official, ok := strings.CutPrefix(rest, "library/"); ok && !strings.Contains(official, "/") {
+		return official
+	}
+	return rest
 }
