@@ -55,7 +55,7 @@ func (f *buildFlags) add(fl *pflag.FlagSet) {
 	fl.StringVar(&f.iidFile, "iidfile", "", "Write the image ID to a file")
 	fl.StringVar(&f.metadataFile, "metadata-file", "", "Write build result metadata to a file")
 	fl.StringVar(&f.progress, "progress", cmp.Or(os.Getenv("BUILDKIT_PROGRESS"), "auto"), "Set type of progress output (auto, plain, tty, quiet, rawjson)")
-	fl.StringVar(&f.runtime, "runtime", "", "OCI runtime that runs the steps (default: runc, else crun)")
+	fl.StringVar(&f.runtime, "runtime", "", "OCI runtime that runs the steps (default: $MICA_RUNTIME, else crun, else runc)")
 	fl.StringArrayVarP(&f.tags, "tag", "t", nil, "Name and optionally a tag (format: name:tag)")
 	fl.StringSliceVar(&f.platforms, "platform", nil, "Set target platform for build")
 	fl.StringArrayVar(&f.buildArgs, "build-arg", nil, "Set build-time variables")

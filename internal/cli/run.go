@@ -71,7 +71,7 @@ func newRunCommand(app *App) *cobra.Command {
 	fl.StringVar(&f.pull, "pull", "missing", `Pull image before running ("always", "missing", "never")`)
 	fl.StringVar(&f.platform, "platform", "", "Set platform if the image has several")
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "Suppress the pull output")
-	fl.StringVar(&f.runtime, "runtime", "", "OCI runtime to use (default: runc, else crun)")
+	fl.StringVar(&f.runtime, "runtime", "", "OCI runtime to use (default: $MICA_RUNTIME, else crun, else runc)")
 	fl.Bool("help", false, "Print usage")
 	return cmd
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os/exec"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 
@@ -14,6 +14,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
+	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/userns"
 )
@@ -107,10 +108,10 @@ func runInfo(ctx context.Context, app *App, format string) error {
 		OSType: runtime.GOOS, Architecture: runtime.GOARCH, NCPU: runtime.NumCPU(),
 		Rootless: !userns.IsRealRoot(), SingleID: userns.Current().Single(), DefaultRuntime: "none",
 	}
-	for _, name := range []string{"crun", "runc"} {
-		if _, err := exec.LookPath(name); err == nil {
-			i.DefaultRuntime = name
-		}
+	if path, err := sandbox.FindRuntime(""); err != nil {
+		return err
+	} else if path != "" {
+		i.DefaultRuntime = filepath.Base(path)
 	}
 	if format != "" {
 		return printTemplate(app, format, i)

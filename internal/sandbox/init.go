@@ -18,10 +18,15 @@ import (
 // initName is argv[0] of the init process: this program, started again.
 const initName = "mica-init"
 
-// Init runs the init process and does not return, if args say that this process is one. It is called first thing.
+// Init runs the init process, or a hook, and does not return, if args say that this process is one. It is called first
+// thing.
 func Init(args []string) {
-	if len(args) == 1 && args[0] == initName {
+	switch {
+	case len(args) == 1 && args[0] == initName:
 		os.Exit(initMain())
+	case len(args) == 3 && args[0] == keepName:
+		keepMain(args[1], args[2])
+		os.Exit(0)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/union"
@@ -46,9 +47,25 @@ func (h *Host) run(ctx context.Context, p *Process, dir string) error {
 	if err := b.prepare(); err != nil {
 		return err
 	}
+	spec, err := b.spec()
+	if err != nil {
+		return fmt.Errorf("prepare sandbox: %w", err)
+	}
+	ran := func() {}
+	if h.isCrun() {
+		if err := hideHybridCgroups(); err != nil {
+			return fmt.Errorf("prepare sandbox: %w", err)
+		}
+		answerUnknown(spec.Linux.Seccomp)
+		ran = h.compiled.prepare(spec, dir)
+	}
+	if err := b.write(spec); err != nil {
+		return fmt.Errorf("prepare sandbox: %w", err)
+	}
 	clean := b.stubCleaner()
-	err := h.exec(ctx, b)
+	err = h.exec(ctx, b)
 	clean()
+	ran()
 	return err
 }
 
@@ -97,7 +114,7 @@ func (b *bundle) unmount() {
 	}
 }
 
-// prepare resolves the user, makes the working directory, and writes the bundle's files.
+// prepare resolves the user and the command, and makes the working directory and the network's files.
 func (b *bundle) prepare() (err error) {
 	if b.ids, err = lookupUser(b.rootfs, b.p.User, b.p.Groups); err != nil {
 		return err
@@ -111,26 +128,21 @@ func (b *bundle) prepare() (err error) {
 	if err := b.writeNetworkFiles(); err != nil {
 		return fmt.Errorf("prepare sandbox: %w", err)
 	}
-	spec, err := b.spec()
+	return nil
+}
+
+// write makes the bundle's configuration.
+func (b *bundle) write(spec *specs.Spec) error {
+	data, err := json.Marshal(spec)
 	if err != nil {
 		return err
 	}
-	data, err := json.Marshal(spec)
-	if err != nil {
-		return fmt.Errorf("prepare sandbox: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(b.dir, "config.json"), data, 0o600); err != nil {
-		return fmt.Errorf("prepare sandbox: %w", err)
-	}
-	return nil
+	return os.WriteFile(filepath.Join(b.dir, "config.json"), data, 0o600)
 }
 
 // exec runs the runtime in the foreground and translates how it ends.
 func (h *Host) exec(ctx context.Context, b *bundle) error {
-	state := filepath.Join(b.dir, "state")
-	log := filepath.Join(b.dir, "log.json")
-	cmd := exec.Command(h.runtime, "--root", state, "--log", log, "--log-format", "json",
-		"run", "--bundle", b.dir, containerID)
+	cmd := h.command(b.dir, "run", "--bundle", b.dir, containerID)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = b.p.Stdin, b.p.Stdout, b.p.Stderr
 	// What runs in the foreground of a terminal must stay in its process group; a build step need not see Ctrl-C.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: b.p.Stdin == nil && !b.p.TTY}
@@ -145,12 +157,12 @@ func (h *Host) exec(ctx context.Context, b *bundle) error {
 	for {
 		select {
 		case err := <-done:
-			return outcome(err, log)
+			return outcome(err, logPath(b.dir))
 		case sig := <-b.p.Signals:
 			_ = cmd.Process.Signal(sig)
 		case <-ctx.Done():
 			// From this thread: the runtime must see the process under the number that it knows.
-			_ = exec.Command(h.runtime, "--root", state, "delete", "--force", containerID).Run()
+			_ = h.command(b.dir, "delete", "--force", containerID).Run()
 			_ = cmd.Process.Kill()
 			_ = <-done //nolint:staticcheck // only that it has ended matters
 			return context.Cause(ctx)

@@ -8,8 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -30,28 +28,18 @@ type Host struct {
 	mu   sync.Mutex
 	init *initProcess
 
+	compiled compiledFilters
 	removals errgroup.Group // of folders of processes that have ended
 }
 
-// NewHost picks the OCI runtime: a name on PATH or a path; "" is runc, else crun. It starts nothing yet.
+// NewHost is a host that runs processes with an OCI runtime: see [FindRuntime] for what runtime may be. It starts nothing
+// yet, and commands that come to need no process work without a runtime: Run will say what is missing.
 func NewHost(s *store.Store, runtime string) (*Host, error) {
-	ids := userns.Current()
-	candidates := []string{runtime}
-	if runtime == "" {
-		candidates = []string{"runc", "crun"}
+	path, err := FindRuntime(runtime)
+	if err != nil {
+		return nil, err
 	}
-	for _, c := range candidates {
-		if path, err := exec.LookPath(c); err == nil {
-			if path, err = filepath.Abs(path); err == nil {
-				return &Host{store: s, runtime: path, ids: ids}, nil
-			}
-		}
-	}
-	if runtime != "" {
-		return nil, fmt.Errorf("OCI runtime %q is not on PATH", runtime)
-	}
-	// Commands that come to need no process work without a runtime: Run will say what is missing.
-	return &Host{store: s, ids: ids}, nil
+	return &Host{store: s, runtime: path, ids: userns.Current()}, nil
 }
 
 // Close ends everything that Run left.
@@ -158,7 +146,7 @@ func (e *StartError) Error() string { return e.Reason }
 // Cancelling ctx kills everything that p has started.
 func (h *Host) Run(ctx context.Context, p *Process) error {
 	if h.runtime == "" {
-		return errors.New("no OCI runtime is on PATH: install runc or crun")
+		return errors.New("no OCI runtime is on PATH: install crun or runc")
 	}
 	init, err := h.started()
 	if err != nil {

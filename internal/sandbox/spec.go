@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/moby/profiles/seccomp"
+	securejoin "github.com/cyphar/filepath-securejoin"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -60,15 +60,8 @@ func (b *bundle) spec() (*specs.Spec, error) {
 		return s, nil
 	}
 	s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = slices.Clone(maskedPaths), slices.Clone(readonlyPaths)
-	if s.Linux.Seccomp, err = seccomp.GetDefaultProfile(s); err != nil {
-		return nil, fmt.Errorf("prepare sandbox: seccomp profile: %w", err)
-	}
-	s.Linux.Seccomp.Architectures = slices.DeleteFunc(s.Linux.Seccomp.Architectures, func(a specs.Arch) bool {
-		// Runtimes take 8 ms to compile the filter for each architecture, at every start. Kernels answer to x32 only
-		// where they are booted with syscall.x32=y.
-		return a == specs.ArchX32
-	})
-	return s, nil
+	s.Linux.Seccomp, err = seccompFilter(s)
+	return s, err
 }
 
 // openDevices gives a privileged process the devices that BuildKit gives one (solver/llbsolver and util/entitlements/security):
@@ -176,7 +169,10 @@ func (b *bundle) hideCgroups() []specs.Mount {
 func (b *bundle) bind(source, target string, readOnly bool) specs.Mount {
 	m := specs.Mount{Destination: target, Type: "bind", Source: source, Options: []string{"rbind", "rprivate"}}
 	if readOnly {
-		m.Options = append(m.Options, "ro", "rro")
+		m.Options = append(m.Options, "ro")
+		if st, err := os.Stat(source); err == nil && st.IsDir() {
+			m.Options = append(m.Options, "rro") // crun 1.8 refuses it for files, below which nothing can be mounted
+		}
 		m.Options = append(m.Options, b.lockedFlags(source)...)
 	}
 	return m
@@ -216,6 +212,9 @@ func (b *bundle) userMount(m Mount, source string) specs.Mount {
 	if m.Options != "" {
 		opts = append(opts, strings.Split(m.Options, ",")...)
 	}
+	if mode, ok := b.modeOf(target); ok && !strings.Contains(m.Options, "mode=") {
+		opts = append(opts, fmt.Sprintf("mode=%o", mode))
+	}
 	if m.Size > 0 {
 		opts = append(opts, fmt.Sprintf("size=%d", m.Size))
 	}
@@ -223,6 +222,16 @@ func (b *bundle) userMount(m Mount, source string) specs.Mount {
 		opts = append(opts, "ro")
 	}
 	return specs.Mount{Destination: target, Type: "tmpfs", Source: "tmpfs", Options: opts}
+}
+
+// modeOf is the mode of a folder in the root filesystem, which a tmpfs on it takes over: of the runtimes only runc sees to it.
+func (b *bundle) modeOf(target string) (uint32, bool) {
+	full, err := securejoin.SecureJoin(b.rootfs, target)
+	var st unix.Stat_t
+	if err != nil || unix.Lstat(full, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return 0, false
+	}
+	return st.Mode & 0o7777, true
 }
 
 // dedup keeps the last of several mounts on one target, in the place of the first.
