@@ -224,8 +224,12 @@ func (b *bundle) userMount(m Mount, source string) specs.Mount {
 	return specs.Mount{Destination: target, Type: "tmpfs", Source: "tmpfs", Options: opts}
 }
 
-// modeOf is the mode of a folder in the root filesystem, which a tmpfs on it takes over: of the runtimes only runc sees to it.
+// modeOf is the mode of a folder in the root filesystem, which a tmpfs on it takes over: of the runtimes only runc sees to
+// it. What is below another mount is not the root filesystem's.
 func (b *bundle) modeOf(target string) (uint32, bool) {
+	if slices.ContainsFunc(b.mountPoints(), func(p mountPoint) bool { return strings.HasPrefix(target, p.target+"/") }) {
+		return 0, false
+	}
 	full, err := securejoin.SecureJoin(b.rootfs, target)
 	var st unix.Stat_t
 	if err != nil || unix.Lstat(full, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {

@@ -51,7 +51,7 @@ func readCase(t *testing.T, file string, number int) *testCase {
 	if err := os.Mkdir(c.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	c.web = peer.web.serve(fmt.Sprint(number), filepath.Join(top, "www"))
+	c.web = peer.web.serve(filepath.Join(top, "www"))
 	known := strings.NewReplacer("$HTTP", c.web, "$REGISTRY", peer.registry.Addr)
 	for _, f := range a.Files {
 		path := filepath.Join(c.dir, f.Name)

@@ -3,15 +3,18 @@
 package parity
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // web serves the folders www of all cases, on loopback.
 type web struct {
 	*httptest.Server
+	served  atomic.Int64
 	folders sync.Map // by the first part of the path
 }
 
@@ -21,8 +24,9 @@ func newWeb() *web {
 	return w
 }
 
-// serve gives the URL under which a folder is served.
-func (w *web) serve(name, dir string) string {
+// serve gives the URL under which a folder is served: another one for each, for BuildKit remembers what it has fetched.
+func (w *web) serve(dir string) string {
+	name := fmt.Sprint(w.served.Add(1))
 	w.folders.Store(name, dir)
 	return w.URL + "/" + name
 }
