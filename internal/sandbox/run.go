@@ -39,6 +39,10 @@ type bundle struct {
 
 // run prepares the bundle and runs it, on a thread with namespaces of its own.
 func (h *Host) run(ctx context.Context, p *Process, dir string) error {
+	// What is made for one run stays in memory: a disk takes longer to make and remove such files than some steps run.
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700"); err != nil {
+		return fmt.Errorf("prepare sandbox: mount %s: %w", dir, err)
+	}
 	b := &bundle{dir: dir, rootfs: filepath.Join(dir, "rootfs"), p: p, host: h.ids}
 	defer b.unmount()
 	if err := b.mount(); err != nil {
@@ -106,7 +110,7 @@ func (b *bundle) unmount() {
 	for _, l := range b.listeners {
 		_ = l.Close()
 	}
-	for _, dir := range append([]string{b.rootfs}, b.mounted...) {
+	for _, dir := range append(append([]string{b.rootfs}, b.mounted...), b.dir) {
 		if unix.Unmount(dir, 0) != nil {
 			// The namespace ends with the thread; this only makes it sooner.
 			_ = unix.Unmount(dir, unix.MNT_DETACH)

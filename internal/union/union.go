@@ -18,6 +18,7 @@ type Options struct {
 	// Lowers are the trees of the chain's layers, bottom first.
 	Lowers []string
 	// Upper takes what is written, Work is overlayfs's own, on the same filesystem. With no Upper the mount is read-only.
+	// A power cut may leave less in Upper than was written to it, or than was synced.
 	Upper, Work string
 }
 
@@ -54,10 +55,21 @@ func Mount(target, scratch string, o Options, userNamespace bool) error {
 	if err := unix.Chdir(scratch); err != nil {
 		return fmt.Errorf("mount root filesystem: %w", err)
 	}
-	if err := unix.Mount("overlay", target, "overlay", flags, data); err != nil {
-		return fmt.Errorf("mount root filesystem: overlayfs: %w%s", err, advice(err))
+	if o.Upper != "" {
+		// Without it, unmounting writes all that is dirty on the upper's whole filesystem to disk, and so does every fsync
+		// in the root filesystem. Kernels before 5.10 do not know it.
+		if err := unix.Mount("overlay", target, "overlay", flags, data+",volatile"); !errors.Is(err, unix.EINVAL) {
+			return mountError(err)
+		}
 	}
-	return nil
+	return mountError(unix.Mount("overlay", target, "overlay", flags, data))
+}
+
+func mountError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("mount root filesystem: overlayfs: %w%s", err, advice(err))
 }
 
 // once leaves every folder in its highest place: overlayfs refuses to have one twice (ELOOP), and two steps that change

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -68,11 +69,14 @@ func selectionDigest(ctx context.Context, from View, src string, opt CopyOptions
 func contentDigests(ctx context.Context, changes []Change) ([]digest.Digest, error) {
 	sums := make([]digest.Digest, len(changes))
 	eg, ctx := errgroup.WithContext(ctx)
-	eg.SetLimit(runtime.NumCPU())
-	const batch = 64
-	for at := 0; at < len(changes); at += batch {
+	var next atomic.Int64
+	for range runtime.GOMAXPROCS(0) {
 		eg.Go(func() error {
-			for i := at; i < min(at+batch, len(changes)); i++ {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(changes) {
+					return nil
+				}
 				c := &changes[i]
 				if c.Source == nil {
 					continue
@@ -83,7 +87,6 @@ func contentDigests(ctx context.Context, changes []Change) ([]digest.Digest, err
 				}
 				sums[i] = sum
 			}
-			return nil
 		})
 	}
 	return sums, eg.Wait()
