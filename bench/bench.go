@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,7 +30,7 @@ type bench struct {
 	engines               map[string]engine // those that rows share
 	ready                 map[string]bool   // what they have been given
 	round                 int
-	garbage               []string // folders of engines that are gone, to be removed in the end
+	disks                 map[engine]*disk
 	archives              map[string]string
 }
 
@@ -37,6 +38,7 @@ type bench struct {
 func (b *bench) start() error {
 	b.peers = filepath.Join(rig.Top(), "bin", "peers")
 	b.origins, b.ready, b.archives = map[string]string{}, map[string]bool{}, map[string]string{}
+	b.disks = map[engine]*disk{}
 	// A copy: another build in the meantime changes nothing, and no other mica counts as this one.
 	b.micaPath = filepath.Join(b.dir, "mica")
 	if err := all(exec.Command("cp", b.mica, b.micaPath)); err != nil {
@@ -144,8 +146,8 @@ func (b *bench) fresh() string {
 
 func (b *bench) close() error {
 	var errs []error
-	for _, e := range b.engines {
-		errs = append(errs, e.close())
+	for e := range maps.Clone(b.disks) {
+		errs = append(errs, b.discard(e))
 	}
 	for _, r := range []*rig.Registry{b.origin, b.sink} {
 		if r != nil {

@@ -26,7 +26,7 @@ type curve struct {
 type line struct {
 	name    string
 	command func() (engine, *exec.Cmd, error)
-	discard bool // what a run leaves is removed at once: it is large, and has few files
+	discard bool // the engine is the run's own
 }
 
 // curveResult is a curve as it was measured.
@@ -77,7 +77,6 @@ func (b *bench) grow(ctx context.Context, c curve) (*curveResult, error) {
 		}
 		fmt.Fprintf(os.Stderr, "%s: %s %s\n", c.name, number(x), c.unit)
 	}
-	b.tidy()
 	return r, nil
 }
 
@@ -90,7 +89,7 @@ func (b *bench) dot(l line, d *curveDot) error {
 	d.Seconds.add(m.seconds)
 	d.Memory = max(d.Memory, m.memory)
 	if l.discard {
-		err = errors.Join(err, os.RemoveAll(e.dir()))
+		err = errors.Join(err, b.discard(e))
 	}
 	return err
 }

@@ -66,7 +66,7 @@ func (b *bench) filesCurve() curve {
 				return nil, err
 			}
 			return []line{
-				{name: "cold", command: b.inFresh(j)},
+				{name: "cold", command: b.inFresh(j), discard: true},
 				{name: "all cached", command: in(e, func() *exec.Cmd { return e.build(j) })},
 			}, nil
 		},

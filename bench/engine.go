@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -46,6 +47,7 @@ type job struct {
 	round   string   // the value of the build argument ROUND
 	images  []string // what the Dockerfile is FROM, where not `base` alone
 	noCache bool
+	runc    bool   // by mica, too
 	push    string // the image is pushed under this name
 }
 
@@ -64,11 +66,19 @@ func (j job) flags() []string {
 	return flags
 }
 
-// newEngine makes an engine with an empty store, and gives it the image `base`.
+// newEngine makes an engine with an empty store on a disk of its own, and gives it the image `base`.
 func (b *bench) newEngine(k kind) (engine, error) {
-	dir, err := os.MkdirTemp(b.dir, strings.ToLower(string(k))+"-")
+	mounted, err := os.MkdirTemp(b.dir, strings.ToLower(string(k))+"-")
 	if err != nil {
 		return nil, err
+	}
+	d, err := newDisk(mounted)
+	if err != nil {
+		return nil, fmt.Errorf("make a disk for %s: %w", k, err)
+	}
+	dir := filepath.Join(mounted, "root")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, errors.Join(err, d.remove())
 	}
 	var e engine
 	switch k {
@@ -84,9 +94,17 @@ func (b *bench) newEngine(k kind) (engine, error) {
 		e = &crane{path: filepath.Join(b.peers, "crane"), root: dir}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("prepare %s: %w", k, err)
+		return nil, errors.Join(fmt.Errorf("prepare %s: %w", k, err), d.remove())
 	}
+	b.disks[e] = d
 	return e, nil
+}
+
+// discard ends an engine and removes all that it has.
+func (b *bench) discard(e engine) error {
+	d := b.disks[e]
+	delete(b.disks, e)
+	return errors.Join(e.close(), d.remove())
 }
 
 // shared is an engine that lives as long as the benchmark: the same for the same name.

@@ -32,6 +32,9 @@ func (m *mica) command(args ...string) *exec.Cmd {
 
 func (m *mica) build(j job) *exec.Cmd {
 	args := append([]string{"build", "-q", "--network", "host"}, j.flags()...)
+	if j.runc {
+		args = append(args, "--runtime", "runc")
+	}
 	tag := j.tag
 	if j.push != "" {
 		tag = j.push

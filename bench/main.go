@@ -14,7 +14,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
@@ -92,9 +91,6 @@ func measureAll(ctx context.Context, o *options) (r *results, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// Each engine's folder begins in another part of an ext4 disk, so that none has to make its files among those that others
-	// have just removed, which takes many times as long.
-	_ = exec.Command("chattr", "+T", dir).Run()
 	b := &bench{options: o, dir: dir, engines: map[string]engine{}}
 	defer func() { err = errors.Join(err, b.close(), os.RemoveAll(dir)) }()
 	if err := b.start(); err != nil {

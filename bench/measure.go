@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"syscall"
 	"time"
@@ -49,7 +48,6 @@ func (b *bench) measure(ctx context.Context, w row) *rowResult {
 			r.add(k, m, true)
 		}
 	}
-	b.tidy()
 	return r.finish()
 }
 
@@ -98,14 +96,7 @@ func (b *bench) engineFor(w row, k kind) (engine, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return e, func() error {
-		err := e.close()
-		if w.bulky {
-			return errors.Join(err, os.RemoveAll(e.dir()))
-		}
-		b.garbage = append(b.garbage, e.dir())
-		return err
-	}, nil
+	return e, func() error { return b.discard(e) }, nil
 }
 
 // time runs a command. What others left to be written to disk is written before, so that it does not slow this one.
@@ -127,20 +118,4 @@ func (b *bench) time(e engine, cmd *exec.Cmd, sample bool) (measurement, error) 
 		m.memory = max(m.memory, u.Maxrss<<10)
 	}
 	return m, nil
-}
-
-// lowSpace is when what is left behind is removed before the end.
-const lowSpace = 30 << 30
-
-// tidy makes room when there is little. The filesystem is given time then: it is slow after many deletions.
-func (b *bench) tidy() {
-	if len(b.garbage) == 0 || freeSpace(b.dir) > lowSpace {
-		return
-	}
-	for _, dir := range b.garbage {
-		_ = os.RemoveAll(dir)
-	}
-	b.garbage = nil
-	syscall.Sync()
-	time.Sleep(time.Minute)
 }

@@ -18,8 +18,6 @@ type row struct {
 	store string
 	// content is the size of the image that a run leaves in its own engine, if disk space is measured, too.
 	content int64
-	// bulky: what a run leaves is removed at once. It has few files.
-	bulky bool
 	// setup is done once for an engine, prepare before each run; neither is measured.
 	setup, prepare func(e engine) error
 	// command is what is measured.

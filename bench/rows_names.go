@@ -66,7 +66,7 @@ func tagMany(e engine, n int) error {
 
 const groupRemoval = "Removing"
 
-// removalRows is last but for what is huge: a filesystem that tens of thousands of files were deleted from is slow for a while.
+// removalRows lists what removes images.
 func (b *bench) removalRows() []row {
 	return []row{{
 		group: groupRemoval, name: "remove both images and prune", target: target{Ratio: 0.50}, kinds: builders,
@@ -104,7 +104,7 @@ func (b *bench) hugeRows() []row {
 	}
 	dir := b.context("huge")
 	return []row{{
-		group: groupCold, name: "COPY of one file of 20 GiB", kinds: []kind{kindMica}, bulky: true, note: "The source is sparse. Peak memory is what this is for.",
+		group: groupCold, name: "COPY of one file of 20 GiB", kinds: []kind{kindMica}, note: "The source is sparse. Peak memory is what this is for.",
 		setup: func(engine) error {
 			if err := writeFile(filepath.Join(dir, "Dockerfile"), []byte(copyFile)); err != nil {
 				return err

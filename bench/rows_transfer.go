@@ -33,7 +33,6 @@ func (b *bench) transferRows() []row {
 }
 
 func (b *bench) pushRows(p payload) []row {
-	bulky := p.name == "big"
 	have := func(e engine) error {
 		_, err := b.having(e.kind(), p.name)
 		return err
@@ -41,7 +40,7 @@ func (b *bench) pushRows(p payload) []row {
 	again := func(e engine) string { return fmt.Sprintf("%s/again-%s-%s", b.origin.Addr, lower(e.kind()), p.name) }
 	return []row{
 		{
-			group: groupRegistry, name: "build and push " + p.title, target: target{Ratio: 0.50}, kinds: builders, bulky: bulky,
+			group: groupRegistry, name: "build and push " + p.title, target: target{Ratio: 0.50}, kinds: builders,
 			command: func(e engine) (*exec.Cmd, error) {
 				to, err := b.emptySink()
 				return e.build(job{context: b.context(p.name), tag: "cold", push: to + "/" + p.name, noCache: true}), err
@@ -84,12 +83,11 @@ func push(e engine, name, to string) (*exec.Cmd, error) {
 }
 
 func (b *bench) pullRows(p payload) []row {
-	bulky := p.name == "big"
 	published := func(engine) error { return b.publish(p.name) }
 	ref := func() string { return b.origin.Addr + "/" + p.name }
 	return []row{
 		{
-			group: groupRegistry, name: "pull " + p.title + " (download alone)", kinds: []kind{kindMica, kindCrane}, bulky: bulky, note: noteCrane,
+			group: groupRegistry, name: "pull " + p.title + " (download alone)", kinds: []kind{kindMica, kindCrane}, note: noteCrane,
 			setup: published,
 			command: func(e engine) (*exec.Cmd, error) {
 				if e.kind() == kindCrane {
@@ -99,7 +97,7 @@ func (b *bench) pullRows(p payload) []row {
 			},
 		},
 		{
-			group: groupRegistry, name: "pull " + p.title + ", ready to run", target: target{Ratio: 0.50}, kinds: builders, bulky: bulky, note: noteReady,
+			group: groupRegistry, name: "pull " + p.title + ", ready to run", target: target{Ratio: 0.50}, kinds: builders, note: noteReady,
 			setup:   published,
 			command: func(e engine) (*exec.Cmd, error) { return b.pullReady(e, p.name), nil },
 		},
@@ -127,7 +125,6 @@ const groupArchives = "Archives"
 func (b *bench) archiveRows() []row {
 	var rows []row
 	for _, p := range payloads {
-		bulky := p.name == "big"
 		rows = append(rows, row{
 			group: groupArchives, name: "save " + p.title, target: target{Ratio: 0.50}, kinds: builders, store: mainStore,
 			setup: func(e engine) error {
@@ -140,7 +137,7 @@ func (b *bench) archiveRows() []row {
 			command: func(e engine) (*exec.Cmd, error) { return b.save(e, p.name) },
 			note:    "BuildKit exports a cached build as `type=docker`, with plain layers, as the others write.",
 		}, row{
-			group: groupArchives, name: "load " + p.title + ", ready to run", target: target{Ratio: 0.50}, kinds: withNames, bulky: bulky,
+			group: groupArchives, name: "load " + p.title + ", ready to run", target: target{Ratio: 0.50}, kinds: withNames,
 			setup: func(engine) error { return b.archive(p.name) },
 			command: func(e engine) (*exec.Cmd, error) {
 				switch e.kind() {
