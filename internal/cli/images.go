@@ -1,15 +1,11 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"strings"
 
 	"github.com/docker/cli/cli/command/formatter"
-	imagetypes "github.com/moby/moby/api/types/image"
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/image"
@@ -76,58 +72,4 @@ func runImages(ctx context.Context, app *App, f *imagesFlags) error {
 	return errors.Join(writeImages(app.Stdout, shown, formatter.Context{
 		Format: formatter.NewImageFormat(f.format, f.quiet, f.digests), Trunc: !f.noTrunc,
 	}, f.digests), err)
-}
-
-// writeImages writes a row for each name of the images. It gathers them: Docker's formatter writes cell by cell.
-func writeImages(w io.Writer, images []*image.Image, format formatter.Context, digests bool) error {
-	b := bufio.NewWriter(w)
-	format.Output = b
-	err := formatter.ImageWrite(formatter.ImageContext{Context: format, Digest: digests}, summaries(images))
-	return errors.Join(err, b.Flush())
-}
-
-// summaries are images as Docker's formatter takes them: one per row, so that their order is ours. A repository of which
-// only a digest is left has a row without a tag.
-func summaries(images []*image.Image) []imagetypes.Summary {
-	var list []imagetypes.Summary
-	for _, img := range images {
-		s := imagetypes.Summary{
-			ID: img.ID.String(), Created: img.Created().Unix(), Size: img.Size, Labels: img.Config.Config.Labels,
-			Containers: -1, SharedSize: -1,
-		}
-		tagged := map[string]bool{}
-		for _, n := range img.Names {
-			named := s
-			named.RepoTags = []string{n}
-			repository := repositoryName(n)
-			tagged[repository] = true
-			for _, d := range img.Digests {
-				if repositoryName(d) == repository {
-					named.RepoDigests = append(named.RepoDigests, d)
-				}
-			}
-			list = append(list, named)
-		}
-		for _, d := range img.Digests {
-			if repository := repositoryName(d); !tagged[repository] {
-				tagged[repository] = true
-				named := s
-				named.RepoDigests = []string{d}
-				list = append(list, named)
-			}
-		}
-		if len(tagged) == 0 {
-			list = append(list, s)
-		}
-	}
-	return list
-}
-
-// repositoryName is a name without its tag or digest.
-func repositoryName(ref string) string {
-	name, _, _ := strings.Cut(ref, "@")
-	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
-		name = name[:i]
-	}
-	return name
 }
