@@ -5,7 +5,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,7 +29,7 @@ type bench struct {
 	engines               map[string]engine // those that rows share
 	ready                 map[string]bool   // what they have been given
 	round                 int
-	disks                 map[engine]*disk
+	volumes               map[engine]*volume // of each engine that lives
 	archives              map[string]string
 }
 
@@ -38,7 +37,7 @@ type bench struct {
 func (b *bench) start() error {
 	b.peers = filepath.Join(rig.Top(), "bin", "peers")
 	b.origins, b.ready, b.archives = map[string]string{}, map[string]bool{}, map[string]string{}
-	b.disks = map[engine]*disk{}
+	b.volumes = map[engine]*volume{}
 	// A copy: another build in the meantime changes nothing, and no other mica counts as this one.
 	b.micaPath = filepath.Join(b.dir, "mica")
 	if err := all(exec.Command("cp", b.mica, b.micaPath)); err != nil {
@@ -120,7 +119,7 @@ func (b *bench) having(k kind, name string) (engine, error) {
 	return e, b.once(e, job{context: b.context(name), tag: name})
 }
 
-// emptySink is a registry that has nothing, in place of the one before. Its few files are removed at once.
+// emptySink is a registry that has nothing, in place of the one before.
 func (b *bench) emptySink() (string, error) {
 	if b.sink != nil {
 		err := errors.Join(b.sink.Stop(), os.RemoveAll(b.sinkDir))
@@ -146,7 +145,7 @@ func (b *bench) fresh() string {
 
 func (b *bench) close() error {
 	var errs []error
-	for e := range maps.Clone(b.disks) {
+	for e := range b.volumes {
 		errs = append(errs, b.discard(e))
 	}
 	for _, r := range []*rig.Registry{b.origin, b.sink} {

@@ -47,7 +47,7 @@ type job struct {
 	round   string   // the value of the build argument ROUND
 	images  []string // what the Dockerfile is FROM, where not `base` alone
 	noCache bool
-	runc    bool   // by mica, too
+	runc    bool   // steps run with runc, also those of an engine that takes another runtime
 	push    string // the image is pushed under this name
 }
 
@@ -66,19 +66,19 @@ func (j job) flags() []string {
 	return flags
 }
 
-// newEngine makes an engine with an empty store on a disk of its own, and gives it the image `base`.
+// newEngine makes an engine with an empty store on a volume of its own, and gives it the image `base`.
 func (b *bench) newEngine(k kind) (engine, error) {
 	mounted, err := os.MkdirTemp(b.dir, strings.ToLower(string(k))+"-")
 	if err != nil {
 		return nil, err
 	}
-	d, err := newDisk(mounted)
+	v, err := newVolume(mounted)
 	if err != nil {
-		return nil, fmt.Errorf("make a disk for %s: %w", k, err)
+		return nil, fmt.Errorf("make a volume for %s: %w", k, err)
 	}
 	dir := filepath.Join(mounted, "root")
 	if err := os.Mkdir(dir, 0o755); err != nil {
-		return nil, errors.Join(err, d.remove())
+		return nil, errors.Join(err, v.remove())
 	}
 	var e engine
 	switch k {
@@ -94,17 +94,17 @@ func (b *bench) newEngine(k kind) (engine, error) {
 		e = &crane{path: filepath.Join(b.peers, "crane"), root: dir}
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("prepare %s: %w", k, err), d.remove())
+		return nil, errors.Join(fmt.Errorf("prepare %s: %w", k, err), v.remove())
 	}
-	b.disks[e] = d
+	b.volumes[e] = v
 	return e, nil
 }
 
 // discard ends an engine and removes all that it has.
 func (b *bench) discard(e engine) error {
-	d := b.disks[e]
-	delete(b.disks, e)
-	return errors.Join(e.close(), d.remove())
+	v := b.volumes[e]
+	delete(b.volumes, e)
+	return errors.Join(e.close(), v.remove())
 }
 
 // shared is an engine that lives as long as the benchmark: the same for the same name.

@@ -17,7 +17,7 @@ type buildah struct {
 }
 
 // buildahConf tells Buildah what it would otherwise assume of its host: limits that this process may raise to; the runtime
-// that the others have; and a program for networks, which is never run, for steps have the host's.
+// that Docker and BuildKit have; and a program for networks, which is never run, for steps have the host's.
 const buildahConf = `[containers]
 default_ulimits = ["nofile=%d:%d", "nproc=%d:%d"]
 [engine]

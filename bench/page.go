@@ -65,8 +65,8 @@ func introduce(page *bytes.Buffer, r *results) {
 		warm = " after a warm-up"
 	}
 	fmt.Fprintf(page, "Each time is the median of %d%s, mica and the peers taking turns, with the least and the most in\n"+
-		"parentheses. Everything is local, the registry on loopback. An engine that\n"+
-		"starts from nothing does so on a new ext4 filesystem in a sparse file. What is written is in the page cache when a command ends; each\n"+
+		"parentheses. Everything is local, the registry on loopback. Each engine has an ext4 filesystem of its own, new and in a sparse\n"+
+		"file. What is written is in the page cache when a command ends; each\n"+
 		"measurement begins after sync(2). Every peer does what it does fastest that leaves what mica leaves; where that is not the\n"+
 		"same, the notes say so.\n\n", r.Runs, warm)
 	if r.Budget > 0 {

@@ -13,7 +13,7 @@ const (
 	groupRebuild = "Rebuilding"
 	groupCold    = "Building what is not cached"
 	noteImages   = "Here and below everyone makes an image with a layer for each instruction, not compressed: BuildKit's output is `type=image,compression=uncompressed`, which is quicker than its archives; Buildah builds with `--layers`."
-	noteRuntime  = "Each with the runtime that it takes here: mica crun, the others runc. crun refuses this host's two versions of cgroups side by side; mica shows it one."
+	noteRuntime  = "mica takes crun, in every row with a RUN; Docker and BuildKit take runc, and Buildah is told to: crun by itself refuses hosts that have cgroups of both versions. The next row has everyone with runc."
 	notePacked   = "mica leaves the layer as a tar, and unpacks it when a step or a container needs its files, which the next row includes; Docker and Buildah leave it unpacked, BuildKit as both."
 )
 
@@ -72,7 +72,7 @@ func (b *bench) coldRows() []row {
 			command: b.anew(job{context: b.context("steps"), tag: "steps"}), note: noteRuntime,
 		},
 		{
-			group: groupCold, name: "the same, all with runc", kinds: builders, store: mainStore,
+			group: groupCold, name: "cold: 20 RUN steps of echo, all with runc", kinds: builders, store: mainStore,
 			command: b.anew(job{context: b.context("steps"), tag: "steps", runc: true}),
 		},
 		{

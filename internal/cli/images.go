@@ -69,7 +69,11 @@ func runImages(ctx context.Context, app *App, f *imagesFlags) error {
 	if f.format == "" {
 		f.format = formatter.TableFormatKey
 	}
-	return errors.Join(writeImages(app.Stdout, shown, formatter.Context{
-		Format: formatter.NewImageFormat(f.format, f.quiet, f.digests), Trunc: !f.noTrunc,
-	}, f.digests), err)
+	out := formatter.ImageContext{
+		Context: formatter.Context{
+			Output: app.Stdout, Format: formatter.NewImageFormat(f.format, f.quiet, f.digests), Trunc: !f.noTrunc,
+		},
+		Digest: f.digests,
+	}
+	return errors.Join(writeImages(out, shown), err)
 }

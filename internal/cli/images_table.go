@@ -16,15 +16,15 @@ import (
 	"github.com/micabuild/mica/internal/image"
 )
 
-// writeImages writes a row for each name of the images. It gathers them: Docker's formatter writes cell by cell.
-func writeImages(w io.Writer, images []*image.Image, format formatter.Context, digests bool) error {
-	b := bufio.NewWriter(w)
+// writeImages writes a row for each name of the images, as Docker's formatter does, in few writes: that one writes cell by cell.
+func writeImages(c formatter.ImageContext, images []*image.Image) error {
+	b := bufio.NewWriter(c.Output)
+	c.Output = b
 	var err error
-	if format.Format == formatter.NewImageFormat(formatter.TableFormatKey, false, false) && !digests {
-		err = writeImageTable(b, summaries(images), format.Trunc)
+	if c.Format == formatter.NewImageFormat(formatter.TableFormatKey, false, false) {
+		err = writeImageTable(b, summaries(images), c.Trunc)
 	} else {
-		format.Output = b
-		err = formatter.ImageWrite(formatter.ImageContext{Context: format, Digest: digests}, summaries(images))
+		err = formatter.ImageWrite(c, summaries(images))
 	}
 	return errors.Join(err, b.Flush())
 }

@@ -240,9 +240,9 @@ func printUsageVerbose(ctx context.Context, app *App) error {
 		return err
 	}
 	fmt.Fprintf(app.Stdout, "Images space usage:\n\n")
-	if err := writeImages(app.Stdout, images, formatter.Context{
-		Format: formatter.NewImageFormat(formatter.TableFormatKey, false, false), Trunc: true,
-	}, false); err != nil {
+	if err := writeImages(formatter.ImageContext{Context: formatter.Context{
+		Output: app.Stdout, Format: formatter.NewImageFormat(formatter.TableFormatKey, false, false), Trunc: true,
+	}}, images); err != nil {
 		return err
 	}
 	records, err := solver.NewCache(app.Store).Records()

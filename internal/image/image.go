@@ -265,7 +265,7 @@ func (i *Image) setNames(by map[digest.Digest][]store.Name) {
 	slices.Sort(i.Digests)
 }
 
-// familiar shortens a full name as docker does, and as [reference.FamiliarString] would had it been parsed again.
+// familiar shortens a full name as reference.FamiliarString does, without parsing it: listings ask for thousands.
 func familiar(ref string) string {
 	rest, ok := strings.CutPrefix(ref, "docker.io/")
 	if !ok {

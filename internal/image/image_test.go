@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
@@ -239,6 +242,21 @@ func TestConfigsThatAreRefused(t *testing.T) {
 	for _, bad := range []string{"", "null", "[]", `{"rootfs":{"type":"layers","diff_ids":["sha256:../../x"]}}`, `{"rootfs":{"diff_ids":[""]}}`, `{"os":1}`} {
 		if img, err := s.Create(t.Context(), Draft{Config: []byte(bad)}); err == nil && bad != "null" {
 			t.Errorf("%s is an image: %v", bad, img.ID)
+		}
+	}
+}
+
+func TestFamiliar(t *testing.T) {
+	for _, name := range []string{
+		"docker.io/library/a:1", "docker.io/a/b:1", "docker.io/library/a/b:1", "docker.io/library/a@" + digest.FromString("").String(),
+		"localhost:5000/a@" + digest.FromString("").String(), "localhost:5000/library/a:1", "registry.example.org/docker.io/library/a:1",
+	} {
+		named, err := reference.ParseNormalizedNamed(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := familiar(name), reference.FamiliarString(named); got != want {
+			t.Errorf("%s is called %s, want %s", name, got, want)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -53,15 +54,11 @@ func (h *Host) run(ctx context.Context, p *Process, dir string) error {
 	}
 	spec, err := b.spec()
 	if err != nil {
-		return fmt.Errorf("prepare sandbox: %w", err)
+		return err
 	}
-	ran := func() {}
-	if h.isCrun() {
-		if err := hideHybridCgroups(); err != nil {
-			return fmt.Errorf("prepare sandbox: %w", err)
-		}
-		answerUnknown(spec.Linux.Seccomp)
-		ran = h.compiled.prepare(spec, dir)
+	ended, err := h.suit(spec, dir)
+	if err != nil {
+		return fmt.Errorf("prepare sandbox: %w", err)
 	}
 	if err := b.write(spec); err != nil {
 		return fmt.Errorf("prepare sandbox: %w", err)
@@ -69,7 +66,7 @@ func (h *Host) run(ctx context.Context, p *Process, dir string) error {
 	clean := b.stubCleaner()
 	err = h.exec(ctx, b)
 	clean()
-	ran()
+	ended()
 	return err
 }
 
@@ -110,7 +107,7 @@ func (b *bundle) unmount() {
 	for _, l := range b.listeners {
 		_ = l.Close()
 	}
-	for _, dir := range append(append([]string{b.rootfs}, b.mounted...), b.dir) {
+	for _, dir := range slices.Concat([]string{b.rootfs}, b.mounted, []string{b.dir}) {
 		if unix.Unmount(dir, 0) != nil {
 			// The namespace ends with the thread; this only makes it sooner.
 			_ = unix.Unmount(dir, unix.MNT_DETACH)

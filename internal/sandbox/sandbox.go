@@ -11,7 +11,6 @@ import (
 	"sync"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/union"
@@ -29,7 +28,6 @@ type Host struct {
 	init *initProcess
 
 	compiled compiledFilters
-	removals errgroup.Group // of folders of processes that have ended
 }
 
 // NewHost is a host that runs processes with an OCI runtime: see [FindRuntime] for what runtime may be. It starts nothing
@@ -44,15 +42,14 @@ func NewHost(s *store.Store, runtime string) (*Host, error) {
 
 // Close ends everything that Run left.
 func (h *Host) Close() error {
-	removed := h.removals.Wait()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.init == nil {
-		return removed
+		return nil
 	}
 	err := h.init.stop()
 	h.init = nil
-	return errors.Join(removed, err)
+	return err
 }
 
 // MountType says what a Mount is of.
@@ -159,7 +156,9 @@ func (h *Host) Run(ctx context.Context, p *Process) error {
 	done := make(chan error, 1)
 	go func() { done <- inNamespaces(init, func() error { return h.run(ctx, p, tmp.Path) }) }()
 	err = <-done
-	h.removals.Go(tmp.Remove) // the next step need not wait for it
+	if removed := tmp.Remove(); err == nil {
+		err = removed
+	}
 	return err
 }
 

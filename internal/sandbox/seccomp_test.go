@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"os"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -15,13 +14,6 @@ func dockersFilter(t *testing.T) *specs.LinuxSeccomp {
 		t.Fatal(err)
 	}
 	return filter
-}
-
-func writeFile(t *testing.T, path, content string) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // allowed are the calls that a filter allows, in any way.
@@ -76,52 +68,5 @@ func TestAnswerUnknown(t *testing.T) {
 	}
 	if want := uint64(unix.CLONE_NEWNS | unix.CLONE_NEWUSER | unix.CLONE_NEWPID); flags&want != want {
 		t.Errorf("clone with flags %#x does not end with EPERM", want&^flags)
-	}
-}
-
-// A filter is compiled when it is first wanted, kept when it is wanted again, and from then on given as it was kept.
-func TestCompiledFilters(t *testing.T) {
-	var c compiledFilters
-	dir := t.TempDir()
-	spec := func() *specs.Spec { return &specs.Spec{Linux: &specs.Linux{Seccomp: dockersFilter(t)}} }
-
-	first, second, third := spec(), spec(), spec()
-	c.prepare(first, dir)()
-	if first.Hooks != nil || first.Annotations != nil {
-		t.Errorf("the first is not left as it is: %+v %v", first.Hooks, first.Annotations)
-	}
-	remember := c.prepare(second, dir)
-	if second.Hooks == nil || second.Annotations != nil {
-		t.Fatalf("the second is not to be kept: %v", second.Annotations)
-	}
-	hook := second.Hooks.Poststart[0].Args
-	writeFile(t, dir+"/made", "8 bytes.")
-	keepMain(dir+"/made", hook[2])
-	remember()
-	c.prepare(third, dir)()
-	if got := third.Annotations[compiledAnnotation]; got != "OCBieXRlcy4=" || third.Hooks != nil {
-		t.Errorf("the third is given %q", got)
-	}
-}
-
-// What the hook could not keep, or kept half, is not given to the kernel.
-func TestCompiledFilterDamaged(t *testing.T) {
-	for name, content := range map[string]string{"none": "", "half": "8 bytes.and"} {
-		t.Run(name, func(t *testing.T) {
-			var c compiledFilters
-			dir := t.TempDir()
-			spec := func() *specs.Spec { return &specs.Spec{Linux: &specs.Linux{Seccomp: dockersFilter(t)}} }
-			c.prepare(spec(), dir)()
-			remember := c.prepare(spec(), dir)
-			if content != "" {
-				writeFile(t, dir+"/"+compiledFile, content)
-			}
-			remember()
-			third := spec()
-			c.prepare(third, dir)()
-			if third.Annotations != nil {
-				t.Errorf("given %v", third.Annotations)
-			}
-		})
 	}
 }

@@ -60,8 +60,10 @@ func (b *bundle) spec() (*specs.Spec, error) {
 		return s, nil
 	}
 	s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = slices.Clone(maskedPaths), slices.Clone(readonlyPaths)
-	s.Linux.Seccomp, err = seccompFilter(s)
-	return s, err
+	if s.Linux.Seccomp, err = seccompFilter(s); err != nil {
+		return nil, fmt.Errorf("prepare sandbox: %w", err)
+	}
+	return s, nil
 }
 
 // openDevices gives a privileged process the devices that BuildKit gives one (solver/llbsolver and util/entitlements/security):

@@ -18,7 +18,7 @@ type Options struct {
 	// Lowers are the trees of the chain's layers, bottom first.
 	Lowers []string
 	// Upper takes what is written, Work is overlayfs's own, on the same filesystem. With no Upper the mount is read-only.
-	// A power cut may leave less in Upper than was written to it, or than was synced.
+	// Nothing in Upper is sure to be on disk, whatever a process has synced: a power cut may lose it.
 	Upper, Work string
 }
 
@@ -56,7 +56,7 @@ func Mount(target, scratch string, o Options, userNamespace bool) error {
 		return fmt.Errorf("mount root filesystem: %w", err)
 	}
 	if o.Upper != "" {
-		// Without it, unmounting writes all that is dirty on the upper's whole filesystem to disk, and so does every fsync
+		// Without volatile, unmounting writes all that is dirty on the upper's whole filesystem to disk, and so does every fsync
 		// in the root filesystem. Kernels before 5.10 do not know it.
 		if err := unix.Mount("overlay", target, "overlay", flags, data+",volatile"); !errors.Is(err, unix.EINVAL) {
 			return mountError(err)

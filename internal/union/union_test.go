@@ -74,6 +74,27 @@ func TestRootMountOrderAndWrites(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(upper, "new")); err != nil {
 		t.Error(err)
 	}
+	// Newer kernels call it fsync=volatile.
+	if !slices.ContainsFunc(mountOptions(t, root), func(o string) bool { return strings.HasSuffix(o, "volatile") }) {
+		t.Errorf("unmounting will sync the whole filesystem: %v", mountOptions(t, root))
+	}
+}
+
+// mountOptions are those of the filesystem that is mounted at dir.
+func mountOptions(t *testing.T, dir string) []string {
+	t.Helper()
+	data, err := os.ReadFile("/proc/thread-self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		f := strings.Fields(line)
+		if f[4] == dir {
+			return strings.Split(f[len(f)-1], ",")
+		}
+	}
+	t.Fatalf("%s is not mounted", dir)
+	return nil
 }
 
 func TestRootMountReadOnly(t *testing.T) {

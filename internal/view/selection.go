@@ -69,6 +69,7 @@ func selectionDigest(ctx context.Context, from View, src string, opt CopyOptions
 func contentDigests(ctx context.Context, changes []Change) ([]digest.Digest, error) {
 	sums := make([]digest.Digest, len(changes))
 	eg, ctx := errgroup.WithContext(ctx)
+	// One at a time: in batches, the large files may all be in one.
 	var next atomic.Int64
 	for range runtime.GOMAXPROCS(0) {
 		eg.Go(func() error {
