@@ -43,8 +43,11 @@ func writeImageTable(w io.Writer, images []imagetypes.Summary, trunc bool) error
 		if trunc {
 			id = formatter.TruncateID(id)
 		}
-		_, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s ago\t%s\n", repository, tag, id,
-			units.HumanDuration(now.Sub(time.Unix(s.Created, 0))), units.HumanSizeWithPrecision(float64(s.Size), 3))
+		created := "N/A"
+		if at := time.Unix(s.Created, 0); !at.IsZero() {
+			created = units.HumanDuration(now.Sub(at)) + " ago"
+		}
+		_, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", repository, tag, id, created, units.HumanSizeWithPrecision(float64(s.Size), 3))
 		if err != nil {
 			return err
 		}

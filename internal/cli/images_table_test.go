@@ -19,6 +19,7 @@ func TestWriteImageTable(t *testing.T) {
 		{ID: id, Created: now - 4000, RepoTags: []string{"localhost:5000/x:1"}, RepoDigests: []string{"localhost:5000/x@" + id}},
 		{ID: id, Created: 0, Size: 77, RepoDigests: []string{"localhost:5000/y@" + id}},
 		{ID: id, Created: now + 50, Size: 1e6},
+		{ID: id, Created: time.Time{}.Unix(), Size: 1e6, RepoTags: []string{"never:1"}},
 	}
 	for _, trunc := range []bool{true, false} {
 		for _, list := range [][]imagetypes.Summary{images, images[:1], nil} {

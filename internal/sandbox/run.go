@@ -209,11 +209,15 @@ func startError(reason string) error {
 	for _, prefix := range []string{"runc run failed: ", "unable to start container process: ", "container_linux.go"} {
 		reason = strings.TrimPrefix(reason, prefix)
 	}
+	// runc: `exec: "x": executable file not found in $PATH`; crun: executable file `x` not found in $PATH: No such file or
+	// directory, open executable: Permission denied.
+	said := strings.ToLower(reason)
+	has := func(part string) bool { return strings.Contains(said, part) }
 	code := 125
 	switch {
-	case strings.Contains(reason, "executable file not found"), strings.Contains(reason, "no such file or directory") && strings.Contains(reason, "exec"):
+	case has("executable file") && has("not found"), has("no such file or directory") && has("exec"):
 		code = 127
-	case strings.Contains(reason, "permission denied") && strings.Contains(reason, "exec"), strings.Contains(reason, "is a directory"):
+	case (has("permission denied") || has("operation not permitted")) && has("exec"), has("is a directory"):
 		code = 126
 	}
 	return &StartError{code, reason}

@@ -25,7 +25,7 @@ func seccompFilter(s *specs.Spec) (*specs.LinuxSeccomp, error) {
 
 // answerUnknown makes Docker's filter answer to system calls that it does not know with ENOSYS instead of EPERM: the C
 // library tries an older one then, and fails otherwise. runc does so by itself, for the numbers above all that it knows
-// (libcontainer/seccomp/patchbpf). Those that the profile knows and does not allow still end with EPERM.
+// (libcontainer/seccomp/patchbpf). Those that the profile names and does not allow still end with EPERM.
 func answerUnknown(filter *specs.LinuxSeccomp) {
 	eperm, enosys := uint(unix.EPERM), uint(unix.ENOSYS)
 	if filter == nil || filter.DefaultErrnoRet == nil || *filter.DefaultErrnoRet != eperm {

@@ -69,8 +69,10 @@ func (c *compiledFilters) remember(key, file string) {
 // as well.
 const keepName = "mica-keep-filter"
 
-// keepMain copies a file to a new one. It fails without a word: then the filter is compiled again.
+// keepMain copies a file to a new one. It fails without a word: then the filter is compiled again. crun ends the process if
+// it cannot write the container's state to the hook.
 func keepMain(from, to string) {
+	_, _ = io.Copy(io.Discard, os.Stdin)
 	in, err := os.Open(from)
 	if err != nil {
 		return

@@ -2,10 +2,12 @@ package sandbox
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"path"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -43,9 +45,8 @@ func (b *bundle) spec() (*specs.Spec, error) {
 		})
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
 	}
-	if r := b.p.Resources; r != nil {
-		limits := *r
-		s.Linux.Resources = &limits
+	if s.Linux.Resources, err = b.resources(); err != nil {
+		return nil, err
 	}
 	for _, r := range b.p.Rlimits {
 		s.Process.Rlimits = append(s.Process.Rlimits, specs.POSIXRlimit{
@@ -66,14 +67,28 @@ func (b *bundle) spec() (*specs.Spec, error) {
 	return s, nil
 }
 
+// resources are the limits that the process asks for, and no devices but those that runtimes give to everyone. runc keeps
+// the others away by itself; crun does only where it is told.
+func (b *bundle) resources() (*specs.LinuxResources, error) {
+	var r specs.LinuxResources
+	if b.p.Resources != nil {
+		r = *b.p.Resources
+	}
+	if b.host.Nested() {
+		if !reflect.DeepEqual(r, specs.LinuxResources{}) {
+			return nil, errors.New("resource limits need a cgroup, which only root can make: build without them, or as root")
+		}
+		return nil, nil //nolint:nilnil // none
+	}
+	r.Devices = []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}
+	return &r, nil
+}
+
 // openDevices gives a privileged process the devices that BuildKit gives one (solver/llbsolver and util/entitlements/security):
 // those with which filesystems, networks and virtual machines are made. In a user namespace there are none to give.
 func (b *bundle) openDevices(s *specs.Spec) {
 	if b.host.Nested() {
 		return
-	}
-	if s.Linux.Resources == nil {
-		s.Linux.Resources = &specs.LinuxResources{}
 	}
 	s.Linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: true, Type: "c", Access: "rwm"}, {Allow: true, Type: "b", Access: "rwm"}}
 	device := func(path, kind string, major, minor int64) {

@@ -47,6 +47,8 @@ func Mount(target, scratch string, o Options, userNamespace bool) error {
 	}
 	// A tree must mean the same on its own as in the mount it was written in: no redirects, no metadata-only copies.
 	// With userxattr there are none, and the kernel refuses to be told so.
+	// With xino, files and folders have one device number, also where the trees lie on several filesystems.
+	data = "xino=on," + data
 	if userNamespace {
 		data = "userxattr," + data
 	} else {
