@@ -79,11 +79,11 @@ func (s *Images) load(target ocispec.Descriptor) (*Image, error) {
 		return nil, err
 	}
 	for _, id := range img.Chain() {
-		l, err := s.layers.Get(id)
+		size, err := s.layers.Size(id)
 		if err != nil {
 			return nil, err
 		}
-		img.Size += l.Size
+		img.Size += size
 	}
 	return img, nil
 }
