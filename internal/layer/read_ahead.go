@@ -150,8 +150,7 @@ func (a *readAhead) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// finish waits until the tee, has written all that was read, and returns its error. All must have been
-// read.
+// finish waits until the tee has written all that was read, and returns its error. All must have been read.
 func (a *readAhead) finish() error {
 	<-a.tee.done
 	return a.tee.err
