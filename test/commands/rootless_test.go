@@ -51,6 +51,10 @@ RUN mkdir ~/d && id -un > ~/d/who
 	if out.Code != 0 {
 		t.Fatal(out.Stderr)
 	}
+	limited := world(t, folder(t, map[string]string{"Dockerfile": "FROM base\nRUN true\n"}))
+	if out := rig.Run(t, m.Command("build", "-q", "--memory", "20m", limited)); out.Code == 0 || !strings.Contains(out.Stderr, "need a cgroup") {
+		t.Errorf("a limit that nobody keeps is accepted: %d %s", out.Code, out.Stderr)
+	}
 	for cmd, want := range map[string]string{
 		"stat -c %u:%g:%a /mine":         "33:50:4755\n",
 		"stat -c %U /f /home/dev/d":      "dev\ndev\n",
