@@ -118,7 +118,7 @@ func BenchmarkUnpack(b *testing.B) {
 	b.SetBytes(got.TarSize)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		if err := l.unpack(b.Context(), got.DiffID, filepath.Join(dir, fmt.Sprint(i))); err != nil {
+		if _, err := l.unpack(b.Context(), got.DiffID, filepath.Join(dir, fmt.Sprint(i))); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -154,10 +154,17 @@ func (l *Layers) openContent(ctx context.Context, n *node) (io.ReadCloser, error
 
 func (l *Layers) openInTree(n *node) (io.ReadCloser, error) {
 	f, err := os.OpenFile(l.path(n.layer, treeDir, n.entry.Path), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err == nil {
+		return f, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	m, err := l.image(n.layer)
 	if err != nil {
 		return nil, err
 	}
-	return f, nil
+	return m.open(n.entry.Path)
 }
 
 // stream counts the files read out of a layer's compressed pack, and says whether one more may be.

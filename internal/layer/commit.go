@@ -31,10 +31,10 @@ func (l *Layers) Commit(ctx context.Context, upper string) (*Layer, error) {
 	}
 	defer func() { _ = temp.Remove() }()
 	d := &draft{temp: temp}
-	if err := l.recordTree(ctx, upper, d); err != nil {
+	if err := l.recordUpper(ctx, upper, d); err != nil {
 		return nil, fmt.Errorf("commit layer: %w", err)
 	}
-	d.tree = filepath.Join(temp.Path, "tree")
+	d.tree = filepath.Join(temp.Path, treeDir)
 	if err := os.Rename(upper, d.tree); err != nil {
 		return nil, fmt.Errorf("commit layer: %w", err)
 	}
@@ -59,10 +59,18 @@ func plainRoot(tree string, rules hostRules) error {
 	return os.Chtimes(tree, time.Unix(0, 0), time.Unix(0, 0))
 }
 
+func (l *Layers) recordUpper(ctx context.Context, upper string, d *draft) error {
+	tree, err := openFolder(upper, l.host())
+	if err != nil {
+		return err
+	}
+	defer tree.close()
+	return recordTree(ctx, tree, d)
+}
+
 // recordTree hashes the tar of a tree and makes the draft's table of contents.
-func (l *Layers) recordTree(ctx context.Context, tree string, d *draft) error {
-	w := &treeWalk{path: tree, rules: l.host()}
-	entries, err := w.walk(ctx)
+func recordTree(ctx context.Context, tree storedTree, d *draft) error {
+	entries, err := tree.walk(ctx)
 	if err != nil {
 		return err
 	}
@@ -71,15 +79,8 @@ func (l *Layers) recordTree(ctx context.Context, tree string, d *draft) error {
 			return err
 		}
 	}
-	root, err := openRoot(tree)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = unix.Close(root) }()
-	files := fileOpener{root: root}
-	defer files.close()
 	r := &recording{entries: entries, open: func(_ context.Context, i int) (io.ReadCloser, error) {
-		return files.open(entries[i].Path)
+		return tree.open(entries[i].Path)
 	}}
 	return r.hash(ctx, d)
 }
@@ -134,14 +135,20 @@ func (w *treeWalk) walk(ctx context.Context) ([]*view.Entry, error) {
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	slices.SortFunc(w.entries, func(a, b *view.Entry) int { return strings.Compare(a.Path, b.Path) })
-	for _, names := range w.inodes {
-		slices.SortFunc(names, func(a, b *view.Entry) int { return strings.Compare(a.Path, b.Path) })
-		for _, e := range names[1:] {
-			e.Hardlink = names[0].Path
+	return sortWalk(w.entries, w.inodes), nil
+}
+
+// sortWalk sorts what was found. The first of the names of a file is the one with the content.
+func sortWalk[K comparable](entries []*view.Entry, names map[K][]*view.Entry) []*view.Entry {
+	byPath := func(a, b *view.Entry) int { return strings.Compare(a.Path, b.Path) }
+	slices.SortFunc(entries, byPath)
+	for _, same := range names {
+		slices.SortFunc(same, byPath)
+		for _, e := range same[1:] {
+			e.Hardlink = same[0].Path
 		}
 	}
-	return w.entries, nil
+	return entries
 }
 
 func (w *treeWalk) dir(ctx context.Context, g *errgroup.Group, dir string) error {
@@ -203,35 +210,22 @@ func (w *treeWalk) entry(name string) (*view.Entry, error) {
 	if err := unix.Lstat(file, &st); err != nil {
 		return nil, &fs.PathError{Op: "lstat", Path: name, Err: err}
 	}
-	e := &view.Entry{
-		Path: name, Mode: st.Mode & 0o7777, UID: int(st.Uid), GID: int(st.Gid),
-		ModTime: time.Unix(st.Mtim.Sec, st.Mtim.Nsec).UTC(),
-	}
-	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFREG:
-		e.Type, e.Size = view.TypeRegular, st.Size
-	case unix.S_IFDIR:
-		e.Type = view.TypeDir
-	case unix.S_IFLNK:
+	e := entryOf(name, &st)
+	switch e.Type {
+	case view.TypeWhiteout, view.TypeSocket:
+		return e, nil
+	case view.TypeSymlink:
 		target, err := os.Readlink(file)
 		if err != nil {
 			return nil, err
 		}
-		e.Type, e.Linkname = view.TypeSymlink, target
-	case unix.S_IFCHR:
-		if st.Rdev == 0 {
-			return &view.Entry{Path: name, Type: view.TypeWhiteout}, nil
-		}
-		e.Type, e.Major, e.Minor = view.TypeChar, int64(unix.Major(st.Rdev)), int64(unix.Minor(st.Rdev))
-	case unix.S_IFBLK:
-		e.Type, e.Major, e.Minor = view.TypeBlock, int64(unix.Major(st.Rdev)), int64(unix.Minor(st.Rdev))
-	case unix.S_IFIFO:
-		e.Type = view.TypeFifo
-	default:
-		e.Type = view.TypeSocket
-		return e, nil
+		e.Linkname = target
 	}
-	if err := w.xattrs(e, file); err != nil {
+	attrs, err := readXattrs(file)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.rules.takeXattrs(e, attrs); err != nil {
 		return nil, err
 	}
 	if st.Nlink > 1 && !e.IsDir() {
@@ -243,21 +237,27 @@ func (w *treeWalk) entry(name string) (*view.Entry, error) {
 	return e, nil
 }
 
-// xattrs reads the attributes that are the file's own. Overlayfs's redirects and metadata-only copies are refused: a
-// layer with them would mean nothing outside of the mount that made it.
-func (w *treeWalk) xattrs(e *view.Entry, file string) error {
-	attrs, err := readXattrs(file)
-	if err != nil {
-		return err
+// entryOf is what stat(2) says of a tree's file: a device 0:0 is a whiteout.
+func entryOf(name string, st *unix.Stat_t) *view.Entry {
+	if st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0 {
+		return &view.Entry{Path: name, Type: view.TypeWhiteout}
 	}
+	e := view.StatEntry(st)
+	e.Path = name
+	return e
+}
+
+// takeXattrs gives an entry the attributes that are the file's own. Overlayfs's redirects and metadata-only copies are refused:
+// a layer with them would mean nothing outside of the mount that made it.
+func (h hostRules) takeXattrs(e *view.Entry, attrs map[string]string) error {
 	for name, value := range attrs {
 		if !view.OverlayXattr(name) {
 			continue
 		}
 		switch name {
-		case w.rules.overlayXattr("opaque"):
+		case h.overlayXattr("opaque"):
 			e.Opaque = e.IsDir() && value == "y"
-		case w.rules.overlayXattr("redirect"), w.rules.overlayXattr("metacopy"):
+		case h.overlayXattr("redirect"), h.overlayXattr("metacopy"):
 			return fmt.Errorf("%q was written through an overlay mount with redirect_dir or metacopy", e.Path)
 		}
 		delete(attrs, name)

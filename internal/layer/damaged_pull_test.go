@@ -28,7 +28,7 @@ func pulled(t *testing.T, l *Layers, unpack bool) (id digest.Digest, blob string
 
 // TestWriteComparesWithTheDigest: of a layer whose tree was damaged where no look at its metadata shows it, nothing is copied.
 func TestWriteComparesWithTheDigest(t *testing.T) {
-	l := newLayers(t)
+	l := inFolders(newLayers(t))
 	id, _ := pulled(t, l, true)
 	file := l.path(id, treeDir, "f")
 	var st unix.Stat_t
@@ -97,7 +97,7 @@ func TestTreeOfALayerWithADamagedTable(t *testing.T) {
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	tree, err := New(l.store).Tree(t.Context(), id)
+	tree, err := inFolders(New(l.store)).Tree(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func TestTreesUnderADefaultACL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := New(s)
+	l := inFolders(New(s))
 	changes := []view.Change{{
 		Entry: &view.Entry{Path: "f", Type: view.TypeRegular, Mode: 0o755, Size: 1, ModTime: testTime}, Source: content(map[string][]byte{"f": []byte("x")}), SourcePath: "f",
 	}}

@@ -155,7 +155,7 @@ func TestIngestRefuses(t *testing.T) {
 
 // TestRootDamagedTreeIsSeen: whatever changes in a tree, a glance sees it, and the tree is made again from its pack.
 func TestRootDamagedTreeIsSeen(t *testing.T) {
-	l := newLayers(t)
+	l := inFolders(newLayers(t))
 	got, _, err := l.Ingest(t.Context(), bytes.NewReader(tarOf(t, everything()...)), "", "")
 	if err != nil {
 		t.Fatal(err)

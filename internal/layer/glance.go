@@ -39,22 +39,18 @@ var errChanged = errors.New("changed")
 // glance reports whether every file's type, mode, size and time are as in the table of contents. What was added or
 // removed shows in the time of its directory, so that no directory is listed. It takes about a microsecond per file.
 func (l *Layers) glance(t *TOC) bool {
-	root, err := openRoot(l.path(t.summary.diffID, treeDir))
+	tree, err := l.openTree(t.summary.diffID)
 	if err != nil {
 		return false
 	}
-	defer func() { _ = unix.Close(root) }()
+	defer tree.close()
 	var g errgroup.Group
-	rules, workers := l.host(), runtime.GOMAXPROCS(0)
+	workers := runtime.GOMAXPROCS(0)
 	for i := range workers {
 		from, to := i*len(t.Entries)/workers, (i+1)*len(t.Entries)/workers
 		g.Go(func() error {
-			d := newDirs(root)
-			defer d.close()
-			for _, e := range t.Entries[from:to] {
-				if !d.unchanged(e, rules) {
-					return errChanged
-				}
+			if !tree.unchanged(t.Entries[from:to]) {
+				return errChanged
 			}
 			return nil
 		})
@@ -74,7 +70,11 @@ func (d *dirs) unchanged(e *view.Entry, rules hostRules) bool {
 	if unix.Fstatat(at, base, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
 		return false
 	}
-	have := view.StatEntry(&st)
+	return looksLike(&st, e)
+}
+
+func looksLike(st *unix.Stat_t, e *view.Entry) bool {
+	have := view.StatEntry(st)
 	if e.Type == view.TypeWhiteout {
 		return have.Type == view.TypeChar && st.Rdev == 0
 	}

@@ -1,6 +1,12 @@
 package layer
 
-import "github.com/micabuild/mica/internal/userns"
+import (
+	"os"
+
+	"github.com/micabuild/mica/internal/erofs"
+	"github.com/micabuild/mica/internal/store"
+	"github.com/micabuild/mica/internal/userns"
+)
 
 // hostRules are what the kernel lets this process do with a tree.
 type hostRules struct {
@@ -10,6 +16,12 @@ type hostRules struct {
 
 func readHostRules() hostRules {
 	return hostRules{userns: userns.Current().Nested()}
+}
+
+// mountsImages reports whether trees can be files, which depends on the kernel, the store's filesystem and whether the process is
+// root. $MICA_TREES chooses: "folders" has all be folders, as they are elsewhere.
+func mountsImages(s *store.Store) bool {
+	return os.Getenv("MICA_TREES") != "folders" && erofs.Mountable(s.Path("tmp"))
 }
 
 // overlayXattr is the name of one of overlayfs's own attributes (Documentation/filesystems/overlayfs.rst, "userxattr").

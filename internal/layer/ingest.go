@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -146,7 +145,7 @@ func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob *store.Bl
 	}
 	var tree *treeStream
 	if from.Unpack {
-		if tree, err = l.newTreeStream(ctx, filepath.Join(d.temp.Path, "tree")); err != nil {
+		if tree, err = l.newTreeStream(ctx, d.temp.Path); err != nil {
 			return nil, err
 		}
 		defer tree.close()
@@ -156,7 +155,7 @@ func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob *store.Bl
 		return nil, err
 	}
 	if tree != nil && tree.whole {
-		d.tree = tree.path
+		d.tree = tree.tree.path()
 	}
 	// What follows the compressed stream, as the padding of the archive that it came in, belongs to the blob.
 	if _, err := io.Copy(io.Discard, packed); err != nil {

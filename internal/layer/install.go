@@ -69,7 +69,7 @@ func (l *Layers) prepare(d *draft) error {
 	if d.tree == "" {
 		return nil
 	}
-	return os.Rename(d.tree, filepath.Join(d.folder(), treeDir))
+	return os.Rename(d.tree, filepath.Join(d.folder(), filepath.Base(d.tree)))
 }
 
 // complete moves what the layer in the store lacks out of the draft into it.
@@ -93,7 +93,7 @@ func (l *Layers) complete(ctx context.Context, d *draft) error {
 	if d.tree == "" || l.unpacked(id) {
 		return nil
 	}
-	return os.Rename(filepath.Join(d.folder(), treeDir), l.path(id, treeDir))
+	return os.Rename(filepath.Join(d.folder(), filepath.Base(d.tree)), l.path(id, filepath.Base(d.tree)))
 }
 
 // lock is held by whoever changes a layer's folder. Readers take none.

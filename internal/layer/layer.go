@@ -35,16 +35,21 @@ type Layers struct {
 	heads sync.Map
 	// digested holds the indexes of layers whose contents' digests were asked for and had to be computed, by DiffID.
 	digested sync.Map
+	// images holds the trees of one file that contents were read from, open, by DiffID.
+	images sync.Map
+	// mountsImages reports whether such trees can be mounted here.
+	mountsImages func() bool
 }
 
 // New returns the layers of s.
 func New(s *store.Store) *Layers {
 	return &Layers{
-		store:   s,
-		host:    sync.OnceValue(readHostRules),
-		chains:  make(map[digest.Digest]*node),
-		streams: make(map[digest.Digest]int),
-		notes:   make(map[string]bool),
+		store:        s,
+		host:         sync.OnceValue(readHostRules),
+		chains:       make(map[digest.Digest]*node),
+		streams:      make(map[digest.Digest]int),
+		notes:        make(map[string]bool),
+		mountsImages: sync.OnceValue(func() bool { return mountsImages(s) }),
 	}
 }
 
@@ -75,8 +80,9 @@ func (l *Layer) Present() bool { return l.Unpacked || len(l.Packs) > 0 || l.Empt
 const (
 	tocFile    = "toc"
 	packsFile  = "packs"
-	treeDir    = "tree"
-	damagedDir = "damaged" // a tree that was set aside
+	treeDir    = "tree"       // a tree that is a folder
+	treeImage  = "tree.erofs" // one that is a filesystem in a file
+	damagedDir = "damaged"    // a tree that was set aside
 )
 
 func (l *Layers) path(id digest.Digest, elem ...string) string {
@@ -160,11 +166,6 @@ func (l *Layers) tocError(id digest.Digest, err error) error {
 		return fail(id, errTOC)
 	}
 	return fail(id, store.ErrNotFound)
-}
-
-func (l *Layers) unpacked(id digest.Digest) bool {
-	_, err := os.Lstat(l.path(id, treeDir))
-	return err == nil
 }
 
 // validID guards the paths that are made of a DiffID, which may come from an image's config.

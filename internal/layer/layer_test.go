@@ -31,6 +31,18 @@ func newLayers(t testing.TB) *Layers {
 	return New(s)
 }
 
+// inFolders has trees be folders, for tests that reach into them.
+func inFolders(l *Layers) *Layers {
+	l.mountsImages = func() bool { return false }
+	return l
+}
+
+// asImages has them be files, also where such cannot be mounted.
+func asImages(l *Layers) *Layers {
+	l.mountsImages = func() bool { return true }
+	return l
+}
+
 // content is a view of files by path, for changes to read from.
 func content(files map[string][]byte) view.View { return view.Files(files) }
 
@@ -131,33 +143,40 @@ func entriesOf(t testing.TB, l *Layers, id digest.Digest) []*view.Entry {
 // TestRootForms makes the same layer in every way there is, and compares what comes out.
 func TestRootForms(t *testing.T) {
 	ctx := t.Context()
-	packed, unpacked, foreign := newLayers(t), newLayers(t), newLayers(t)
+	packed, unpacked, sealed := newLayers(t), inFolders(newLayers(t)), asImages(newLayers(t))
 	a := write(t, packed, sampleChanges(), Packed)
-	b := write(t, unpacked, sampleChanges(), Unpacked)
-	if a.DiffID != b.DiffID || a.Size != b.Size || a.TarSize != b.TarSize {
-		t.Fatalf("packed and unpacked differ: %+v, %+v", a, b)
-	}
-	if a.Unpacked || len(a.Packs) != 1 || !b.Unpacked || len(b.Packs) != 0 {
-		t.Errorf("forms: %+v, %+v", a, b)
-	}
-	tarA, tarB := readTar(t, packed, a.DiffID), readTar(t, unpacked, b.DiffID)
-	if !bytes.Equal(tarA, tarB) {
-		t.Error("the tar made again from the tree differs from the packed one")
-	}
-	c, desc, err := foreign.Ingest(ctx, bytes.NewReader(tarA), "", a.DiffID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c.DiffID != a.DiffID || c.Size != a.Size || desc.Digest != a.DiffID || desc.Size != a.TarSize {
-		t.Errorf("ingested %+v (%+v), written %+v", c, desc, a)
+	tarA := readTar(t, packed, a.DiffID)
+	if a.Unpacked || len(a.Packs) != 1 {
+		t.Errorf("packed is %+v", a)
 	}
 	want := entriesOf(t, packed, a.DiffID)
-	for name, l := range map[string]*Layers{"unpacked": unpacked, "ingested": foreign} {
-		if diff := cmp.Diff(want, entriesOf(t, l, a.DiffID)); diff != "" {
-			t.Errorf("table of contents of the %s layer differs:\n%s", name, diff)
+	all := map[string]*Layers{"packed": packed, "a folder": unpacked, "an image": sealed}
+	for _, name := range []string{"a folder", "an image"} {
+		b := write(t, all[name], sampleChanges(), Unpacked)
+		if a.DiffID != b.DiffID || a.Size != b.Size || a.TarSize != b.TarSize || !b.Unpacked || len(b.Packs) != 0 {
+			t.Fatalf("packed and %s differ: %+v, %+v", name, a, b)
+		}
+		if !bytes.Equal(tarA, readTar(t, all[name], b.DiffID)) {
+			t.Errorf("the tar made again from %s differs from the packed one", name)
 		}
 	}
-	for name, l := range map[string]*Layers{"packed": packed, "unpacked": unpacked, "ingested": foreign} {
+	for name, l := range map[string]*Layers{"folder": inFolders(newLayers(t)), "image": asImages(newLayers(t))} {
+		for _, unpack := range []bool{true, false} {
+			c, desc, err := l.IngestFrom(ctx, Incoming{Reader: bytes.NewReader(tarA), DiffID: a.DiffID, Unpack: unpack})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.DiffID != a.DiffID || c.Size != a.Size || desc.Digest != a.DiffID || desc.Size != a.TarSize {
+				t.Errorf("ingested %+v (%+v), written %+v", c, desc, a)
+			}
+			all[fmt.Sprintf("%s ingested, unpacked %v", name, unpack)] = l
+			l = map[string]func(*Layers) *Layers{"folder": inFolders, "image": asImages}[name](newLayers(t))
+		}
+	}
+	for name, l := range all {
+		if diff := cmp.Diff(want, entriesOf(t, l, a.DiffID)); diff != "" {
+			t.Errorf("table of contents of the layer as %s differs:\n%s", name, diff)
+		}
 		if _, err := l.Tree(ctx, a.DiffID); err != nil {
 			t.Fatal(err)
 		}

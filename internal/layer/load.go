@@ -71,7 +71,7 @@ func (l *Layers) readAgain(ctx context.Context, id digest.Digest, d *draft) erro
 	}
 	if l.unpacked(id) {
 		// A tree that mica made gives the richer table: the layer can be packed from it.
-		if err := l.recordTree(ctx, l.path(id, treeDir), d); err == nil && d.sum.diffID == id {
+		if err := l.recordStored(ctx, id, d); err == nil && d.sum.diffID == id {
 			return nil
 		} else if len(packs) == 0 {
 			return errors.Join(err, fmt.Errorf("its tree is not that layer's: %w", store.ErrDamaged))
@@ -81,6 +81,15 @@ func (l *Layers) readAgain(ctx context.Context, id digest.Digest, d *draft) erro
 		return fmt.Errorf("%w: it has neither a blob nor a tree", store.ErrDamaged)
 	}
 	return l.readPack(ctx, id, packs, d)
+}
+
+func (l *Layers) recordStored(ctx context.Context, id digest.Digest, d *draft) error {
+	tree, err := l.openTree(id)
+	if err != nil {
+		return err
+	}
+	defer tree.close()
+	return recordTree(ctx, tree, d)
 }
 
 // readPack makes the table of contents out of a pack, with all digests.

@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/store"
@@ -127,11 +127,12 @@ func (l *Layers) repack(ctx context.Context, id digest.Digest) (io.ReadCloser, e
 	if !t.summary.canonical {
 		return nil, fail(id, fmt.Errorf("%w: the blob that packs it is gone", store.ErrNotFound))
 	}
-	var files *fileOpener
-	if root, err := openRoot(l.path(id, treeDir)); err == nil {
-		files = &fileOpener{root: root}
-	} else if len(t.Entries) > 0 {
-		return nil, fail(id, fmt.Errorf("%w: it has neither a blob nor a tree", store.ErrDamaged))
+	tree, err := l.openTree(id)
+	if err != nil && len(t.Entries) > 0 {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w: it has neither a blob nor a tree", store.ErrDamaged)
+		}
+		return nil, fail(id, err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	out, in := io.Pipe()
@@ -139,7 +140,7 @@ func (l *Layers) repack(ctx context.Context, id digest.Digest) (io.ReadCloser, e
 	go func() {
 		defer close(done)
 		r := &recording{entries: t.Entries, open: func(_ context.Context, i int) (io.ReadCloser, error) {
-			return files.open(t.Entries[i].Path)
+			return tree.open(t.Entries[i].Path)
 		}}
 		w := newBackgroundWriter(in)
 		err := r.run(ctx, w)
@@ -158,9 +159,8 @@ func (l *Layers) repack(ctx context.Context, id digest.Digest) (io.ReadCloser, e
 		_ = out.Close()
 		v.ahead.Close()
 		<-done
-		if files != nil {
-			files.close()
-			_ = unix.Close(files.root)
+		if tree != nil {
+			tree.close()
 		}
 		return nil
 	}

@@ -27,13 +27,13 @@ type recording struct {
 	entries []*view.Entry
 	open    func(ctx context.Context, i int) (io.ReadCloser, error)
 	known   [][sha256.Size]byte // digests of contents that need not be computed: see knownDigest
-	tree    *treeWriter         // or nil
+	tree    treeMaker           // or nil
 
 	tar   *tarWriter
 	toc   tocEncoder
 	first map[string]int // numbers of the entries that hardlinks name
 	free  chan []byte    // buffers of batches
-	dirs  *dirs          // of the stream
+	hand  treeHand       // of the stream, if there is a tree
 }
 
 // batch is a run of entries: small files, or one large one.
@@ -125,18 +125,18 @@ func (r *recording) large(b *batch) int {
 
 // work reads and digests small files, and writes them into the tree.
 func (r *recording) work(ctx context.Context, todo <-chan *batch) {
-	var d *dirs
+	var hand treeHand
 	if r.tree != nil {
-		d = newDirs(r.tree.root)
-		defer d.close()
+		hand = r.tree.hand()
+		defer hand.close()
 	}
 	for b := range todo {
-		b.err = r.read(ctx, d, b)
+		b.err = r.read(ctx, hand, b)
 		close(b.done)
 	}
 }
 
-func (r *recording) read(ctx context.Context, d *dirs, b *batch) error {
+func (r *recording) read(ctx context.Context, hand treeHand, b *batch) error {
 	select {
 	case b.data = <-r.free:
 	default:
@@ -169,8 +169,8 @@ func (r *recording) read(ctx context.Context, d *dirs, b *batch) error {
 		} else {
 			b.digests[i-b.from] = sha256.Sum256(content)
 		}
-		if d != nil {
-			if err := r.tree.writeFile(d, e, content); err != nil {
+		if hand != nil {
+			if err := hand.writeFile(e, content); err != nil {
 				return err
 			}
 		}
@@ -223,8 +223,8 @@ func changedError(e *view.Entry) error {
 // stream writes the batches to the tar, in their order.
 func (r *recording) stream(ctx context.Context, ordered <-chan *batch) error {
 	if r.tree != nil {
-		r.dirs = newDirs(r.tree.root)
-		defer r.dirs.close()
+		r.hand = r.tree.hand()
+		defer r.hand.close()
 	}
 	for b := range ordered {
 		select {
@@ -317,8 +317,8 @@ func (r *recording) streamLarge(ctx context.Context, i int) (sum [sha256.Size]by
 		to = append(to, hashing)
 	}
 	cloned := false
-	if r.tree != nil {
-		out, createErr := r.tree.create(r.dirs, e)
+	if r.hand != nil {
+		out, createErr := r.hand.create(e)
 		if createErr != nil {
 			return sum, createErr
 		}
@@ -327,9 +327,10 @@ func (r *recording) streamLarge(ctx context.Context, i int) (sum [sha256.Size]by
 				err = closeErr
 			}
 		}()
-		if cloned = out.clone(f); !cloned {
-			to = append(to, out)
+		if src, ok := f.(interface{ Fd() uintptr }); ok {
+			cloned = out.clone(src.Fd())
 		}
+		to = append(to, out)
 	}
 	if err := copyExactly(ctx, io.MultiWriter(to...), f, e); err != nil {
 		return sum, err

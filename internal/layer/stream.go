@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
-	"io/fs"
 	"runtime"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/view"
 )
@@ -19,35 +17,34 @@ import (
 // made when the whole is known. A tar that does not fit (a name twice, names through symlinks, sparse files) is given up:
 // it is unpacked by its table of contents later, as if it had come from the store.
 type treeStream struct {
-	path  string
 	whole bool // finish has made all of it
 
-	tree    *treeWriter
+	tree    treeMaker
+	hand    treeHand
 	ctx     context.Context
 	workers *errgroup.Group
 	batches chan []piece
 	batch   []piece
 	data    []byte
-	dirs    *dirs
-	large   *treeFile
+	large   treeFile
 	ahead   *backgroundWriter // of large
 	made    map[string]bool   // directories
 	files   map[string]int64  // where in the tar each file's content stands
 	off     bool
 }
 
-func (l *Layers) newTreeStream(ctx context.Context, path string) (*treeStream, error) {
-	tree, err := l.newTreeWriter(path)
+// newTreeStream begins a tree in a folder.
+func (l *Layers) newTreeStream(ctx context.Context, in string) (*treeStream, error) {
+	tree, err := l.newTree(in)
 	if err != nil {
 		return nil, err
 	}
-	s := &treeStream{path: path, tree: tree, made: map[string]bool{".": true}, files: map[string]int64{}}
+	s := &treeStream{tree: tree, hand: tree.hand(), made: map[string]bool{".": true}, files: map[string]int64{}}
 	s.workers, s.ctx = errgroup.WithContext(ctx)
 	batches := make(chan []piece, 2)
 	s.batches = batches // nil when it is closed
-	s.dirs = newDirs(tree.root)
 	for range runtime.GOMAXPROCS(0) {
-		s.workers.Go(func() error { return tree.makeFiles(s.ctx, batches) })
+		s.workers.Go(func() error { return makeFiles(s.ctx, tree, batches) })
 	}
 	return s, nil
 }
@@ -63,7 +60,7 @@ func (s *treeStream) create(x *index, e *view.Entry, at place) (io.Writer, error
 	}
 	s.files[e.Path] = at.offset
 	if e.Size >= largeFile {
-		f, err := s.tree.create(s.dirs, e)
+		f, err := s.hand.create(e)
 		if err != nil {
 			return nil, err
 		}
@@ -125,12 +122,8 @@ func (s *treeStream) makeDir(name string) error {
 	if err := s.makeDir(parent); err != nil {
 		return err
 	}
-	at, base, err := s.dirs.parent(name)
-	if err != nil {
+	if err := s.hand.makeDir(name); err != nil {
 		return err
-	}
-	if err := unix.Mkdirat(at, base, 0o700); err != nil {
-		return &fs.PathError{Op: "make directory", Path: name, Err: err}
 	}
 	s.made[name] = true
 	return nil
@@ -159,7 +152,7 @@ func (s *treeStream) stop() error {
 func (s *treeStream) close() {
 	_ = s.end()
 	_ = s.stop()
-	s.dirs.close()
+	s.hand.close()
 	s.tree.close()
 }
 
@@ -176,7 +169,7 @@ func (s *treeStream) finish(root *node) error {
 		s.off = true
 		return nil
 	}
-	if err := s.tree.makeOtherDirs(plan.dirs, s.made); err != nil {
+	if err := s.tree.makeDirs(plan.dirs, s.made); err != nil {
 		return err
 	}
 	if err := s.tree.finish(plan.rest, plan.dirs); err != nil {

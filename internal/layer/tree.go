@@ -1,371 +1,54 @@
 package layer
 
 import (
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
+	"io"
 	"path/filepath"
-	"strconv"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/view"
 )
 
-// treeWriter makes an unpacked layer in an empty folder, in three steps that keep it safe and fast: all directories,
-// then the regular files (in parallel), then everything else and what directories look like. Until the last step there
-// is no symlink in the tree, and no name is made twice.
-type treeWriter struct {
-	root  int
-	rules hostRules
-	note  func(string)
-	// masked: a default ACL of the store takes bits from the modes that files are created with.
-	masked bool
+// treeMaker makes a layer's tree, in three steps: all directories, then the regular files (in parallel), then everything
+// else and what directories look like.
+type treeMaker interface {
+	// path is the file or folder that is made.
+	path() string
+	// makeDirs makes directories, given parents first, without those that are there.
+	makeDirs(dirs []*view.Entry, there map[string]bool) error
+	// hand returns what one goroutine makes regular files with. The caller closes it.
+	hand() treeHand
+	// finish makes what is neither directory nor regular file of entries, then completes the directories, the root among
+	// them. Links come after what they name.
+	finish(entries, dirs []*view.Entry) error
+	close()
 }
 
-func (l *Layers) newTreeWriter(path string) (*treeWriter, error) {
-	spread(filepath.Dir(path))
-	if err := os.Mkdir(path, 0o755); err != nil {
-		return nil, err
-	}
-	root, err := openRoot(path)
-	if err != nil {
-		return nil, err
-	}
-	_, err = unix.Lgetxattr(path, "system.posix_acl_default", nil)
-	return &treeWriter{root: root, rules: l.host(), note: l.note, masked: err == nil}, nil
+// treeHand makes directories and regular files, whose directories are there.
+type treeHand interface {
+	makeDir(name string) error
+	writeFile(e *view.Entry, content []byte) error
+	create(e *view.Entry) (treeFile, error)
+	close()
 }
 
-// spread has ext4 put a folder that is made in dir into another part of the disk, as it does with users' homes (chattr(1) T).
-// Left to itself it makes trees near each other, and searches through the files of all that were removed there within the
-// last minutes for every new one: a tree then takes many times as long to make. Other filesystems have no such attribute.
-func spread(dir string) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return
-	}
-	defer func() { _ = f.Close() }()
-	const topdir = 0x20000 // FS_TOPDIR_FL of linux/fs.h
-	if flags, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS); err == nil {
-		_ = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags|topdir))
-	}
+// treeFile is a regular file being written. close sets its metadata, too.
+type treeFile interface {
+	io.Writer
+	// clone makes it share the blocks of the file that fd reads from its start, on filesystems that can (ioctl_ficlonerange(2):
+	// XFS, btrfs), and reports whether it has. What is written then only says what is there.
+	clone(fd uintptr) bool
+	close() error
 }
 
-func (t *treeWriter) close() { _ = unix.Close(t.root) }
-
-// makeDirs makes directories, given parents first.
-func (t *treeWriter) makeDirs(entries []*view.Entry) error { return t.makeOtherDirs(entries, nil) }
-
-// makeOtherDirs is makeDirs without those that are there.
-func (t *treeWriter) makeOtherDirs(entries []*view.Entry, there map[string]bool) error {
-	d := newDirs(t.root)
-	defer d.close()
-	for _, e := range entries {
-		if e.Path == "." || there[e.Path] {
-			continue
-		}
-		at, base, err := d.parent(e.Path)
-		if err != nil {
-			return err
-		}
-		if err := unix.Mkdirat(at, base, 0o700); err != nil {
-			return &fs.PathError{Op: "make directory", Path: e.Path, Err: err}
-		}
+// newTree begins a tree in a folder: one file where such can be mounted, which is written and removed in a fraction of the
+// time, else a folder.
+func (l *Layers) newTree(in string) (treeMaker, error) {
+	if l.mountsImages() {
+		return l.newImageMaker(filepath.Join(in, treeImage))
 	}
-	return nil
-}
-
-// modeAtCreation reports whether a file can be made with its mode at once: the umask, 022 (see cli), takes nothing from it, and
-// no chown follows, which would clear bits.
-func (t *treeWriter) modeAtCreation(e *view.Entry) bool {
-	return !t.masked && e.Mode&^0o755 == 0 && e.UID == 0 && e.GID == 0
-}
-
-// writeFile makes a regular file with this content.
-func (t *treeWriter) writeFile(d *dirs, e *view.Entry, content []byte) error {
-	f, err := t.create(d, e)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	return errors.Join(err, f.close())
-}
-
-// treeFile is a regular file being written. Long runs of zeros become holes.
-type treeFile struct {
-	t      *treeWriter
-	fd     int
-	entry  *view.Entry
-	offset int64
-	hole   bool // the file ends with a hole
-}
-
-func (t *treeWriter) create(d *dirs, e *view.Entry) (*treeFile, error) {
-	at, base, err := d.parent(e.Path)
-	if err != nil {
-		return nil, err
-	}
-	mode := uint32(0o600)
-	if t.modeAtCreation(e) {
-		mode = e.Mode
-	}
-	fd, err := openat(at, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, mode)
-	if err != nil {
-		return nil, &fs.PathError{Op: "create", Path: e.Path, Err: err}
-	}
-	return &treeFile{t: t, fd: fd, entry: e}, nil
-}
-
-func (f *treeFile) Write(p []byte) (int, error) {
-	written := 0
-	for len(p) > 0 {
-		n := min(len(p), len(zeroHole))
-		if n == len(zeroHole) && string(p[:n]) == string(zeroHole[:]) {
-			f.hole = true
-		} else if err := pwrite(f.fd, p[:n], f.offset); err != nil {
-			return written, &fs.PathError{Op: "write", Path: f.entry.Path, Err: err}
-		} else {
-			f.hole = false
-		}
-		f.offset, written, p = f.offset+int64(n), written+n, p[n:]
-	}
-	return written, nil
+	return l.newFolderMaker(filepath.Join(in, treeDir))
 }
 
 // zeroHole is what becomes a hole where it is written at once.
 var zeroHole [64 << 10]byte
 
-// clone makes the file share the blocks of another on filesystems that can (ioctl_ficlonerange(2): XFS, btrfs), so that its
-// content is not written. It reports whether it has; from must be a file that is read from its start.
-func (f *treeFile) clone(from any) bool {
-	src, ok := from.(interface{ Fd() uintptr })
-	if !ok || unix.IoctlFileClone(f.fd, int(src.Fd())) != nil {
-		return false
-	}
-	f.offset = f.entry.Size
-	return true
-}
-
-func pwrite(fd int, p []byte, offset int64) error {
-	for len(p) > 0 {
-		n, err := unix.Pwrite(fd, p, offset)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		p, offset = p[n:], offset+int64(n)
-	}
-	return nil
-}
-
-// close sets the file's metadata and closes it.
-func (f *treeFile) close() error {
-	err := f.seal()
-	return errors.Join(err, unix.Close(f.fd))
-}
-
-func (f *treeFile) seal() error {
-	if f.hole {
-		if err := unix.Ftruncate(f.fd, f.offset); err != nil {
-			return &fs.PathError{Op: "write", Path: f.entry.Path, Err: err}
-		}
-	}
-	e := f.entry
-	if e.UID != 0 || e.GID != 0 {
-		if err := f.t.owner(e, unix.Fchown(f.fd, e.UID, e.GID)); err != nil {
-			return err
-		}
-	}
-	// After the owner: chown clears setuid bits and file capabilities.
-	if !f.t.modeAtCreation(e) {
-		if err := unix.Fchmod(f.fd, e.Mode); err != nil {
-			return &fs.PathError{Op: "chmod", Path: e.Path, Err: err}
-		}
-	}
-	for name, value := range e.Xattrs {
-		if err := f.t.xattr(e, name, unix.Fsetxattr(f.fd, name, []byte(value), 0)); err != nil {
-			return err
-		}
-	}
-	if err := futimens(f.fd, timesOf(e)); err != nil {
-		return &fs.PathError{Op: "set times", Path: e.Path, Err: err}
-	}
-	return nil
-}
-
-// futimens is utimensat(2) of an open file, which spares the kernel the look-up of a name (Linux 5.8).
-func futimens(fd int, times [2]unix.Timespec) error {
-	err := unix.UtimesNanoAt(fd, "", times[:], unix.AT_EMPTY_PATH)
-	if errors.Is(err, unix.EINVAL) {
-		err = unix.UtimesNanoAt(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), times[:], 0)
-	}
-	return err
-}
-
-// finish makes what is neither directory nor regular file, then sets the directories' metadata, which making files in
-// them would change.
-func (t *treeWriter) finish(entries, dirEntries []*view.Entry) error {
-	d := newDirs(t.root)
-	defer d.close()
-	for _, e := range entries {
-		if e.IsDir() || e.Type == view.TypeRegular && e.Hardlink == "" {
-			continue
-		}
-		at, base, err := d.parent(e.Path)
-		if err != nil {
-			return err
-		}
-		if e.Hardlink != "" {
-			err = t.makeLink(at, base, e)
-		} else {
-			err = t.makeSpecial(at, base, e)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	for _, e := range dirEntries {
-		if err := t.sealDir(d, e); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (t *treeWriter) makeLink(at int, base string, e *view.Entry) error {
-	first := newDirs(t.root)
-	defer first.close()
-	from, name, err := first.parent(e.Hardlink)
-	if err != nil {
-		return err
-	}
-	if err := unix.Linkat(from, name, at, base, 0); err != nil {
-		if e.Type != view.TypeRegular && errors.Is(err, unix.ENOENT) {
-			return nil // a name of a device that could not be made
-		}
-		return &os.LinkError{Op: "link", Old: e.Hardlink, New: e.Path, Err: err}
-	}
-	return nil
-}
-
-// makeSpecial makes a symlink, a device, a pipe or a whiteout.
-func (t *treeWriter) makeSpecial(at int, base string, e *view.Entry) error {
-	var err error
-	switch e.Type {
-	case view.TypeSymlink:
-		err = unix.Symlinkat(e.Linkname, at, base)
-	case view.TypeFifo:
-		err = unix.Mknodat(at, base, unix.S_IFIFO|0o600, 0)
-	case view.TypeWhiteout:
-		if err = unix.Mknodat(at, base, unix.S_IFCHR, 0); err == nil {
-			return nil
-		}
-	case view.TypeChar, view.TypeBlock:
-		kind := uint32(unix.S_IFCHR)
-		if e.Type == view.TypeBlock {
-			kind = unix.S_IFBLK
-		}
-		err = unix.Mknodat(at, base, kind|0o600, int(unix.Mkdev(uint32(e.Major), uint32(e.Minor))))
-		if t.rules.userns && errors.Is(err, unix.EPERM) {
-			t.note("device nodes cannot be made without root and are left out of root filesystems")
-			return nil
-		}
-	default:
-		return fmt.Errorf("%q cannot be kept in a layer", e.Path)
-	}
-	if err != nil {
-		return &fs.PathError{Op: "make", Path: e.Path, Err: err}
-	}
-	if e.UID != 0 || e.GID != 0 {
-		if err := t.owner(e, unix.Fchownat(at, base, e.UID, e.GID, unix.AT_SYMLINK_NOFOLLOW)); err != nil {
-			return err
-		}
-	}
-	if e.Type != view.TypeSymlink {
-		if err := unix.Fchmodat(at, base, e.Mode, 0); err != nil {
-			return &fs.PathError{Op: "chmod", Path: e.Path, Err: err}
-		}
-	}
-	for name, value := range e.Xattrs {
-		if err := t.xattr(e, name, unix.Lsetxattr(procPath(at, base), name, []byte(value), 0)); err != nil {
-			return err
-		}
-	}
-	return setTimes(at, base, e)
-}
-
-// procPath names base in the directory at, for the system calls that have no form with a directory.
-func procPath(at int, base string) string {
-	return "/proc/self/fd/" + strconv.Itoa(at) + "/" + base
-}
-
-// sealDir sets a directory's metadata.
-func (t *treeWriter) sealDir(d *dirs, e *view.Entry) error {
-	at, base, err := d.parent(e.Path)
-	if err != nil {
-		return err
-	}
-	if e.UID != 0 || e.GID != 0 {
-		if err := t.owner(e, unix.Fchownat(at, base, e.UID, e.GID, unix.AT_SYMLINK_NOFOLLOW)); err != nil {
-			return err
-		}
-	}
-	for name, value := range e.Xattrs {
-		if err := t.xattr(e, name, unix.Lsetxattr(procPath(at, base), name, []byte(value), 0)); err != nil {
-			return err
-		}
-	}
-	if e.Opaque {
-		if err := unix.Lsetxattr(procPath(at, base), t.rules.overlayXattr("opaque"), []byte("y"), 0); err != nil {
-			return &fs.PathError{Op: "make opaque", Path: e.Path, Err: err}
-		}
-	}
-	if err := unix.Fchmodat(at, base, e.Mode, 0); err != nil {
-		return &fs.PathError{Op: "chmod", Path: e.Path, Err: err}
-	}
-	return setTimes(at, base, e)
-}
-
-// owner decides on the error of a chown: ids that the user namespace does not map are left, and noted.
-func (t *treeWriter) owner(e *view.Entry, err error) error {
-	if err == nil {
-		return nil
-	}
-	if t.rules.userns && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM)) {
-		t.note("files of owners that the user's ranges in /etc/subuid and /etc/subgid do not cover belong to the user in root filesystems")
-		return nil
-	}
-	return &fs.PathError{Op: "chown", Path: e.Path, Err: err}
-}
-
-// xattr decides on the error of a setxattr: what the filesystem or the user namespace does not allow is left, and noted.
-func (t *treeWriter) xattr(e *view.Entry, name string, err error) error {
-	if err == nil {
-		return nil
-	}
-	if errors.Is(err, unix.ENOTSUP) || t.rules.userns && errors.Is(err, unix.EPERM) {
-		t.note(fmt.Sprintf("extended attribute %s cannot be set here and is left out of root filesystems", name))
-		return nil
-	}
-	return &fs.PathError{Op: "set attribute " + name, Path: e.Path, Err: err}
-}
-
-func setTimes(at int, base string, e *view.Entry) error {
-	times := timesOf(e)
-	if err := unix.UtimesNanoAt(at, base, times[:], unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return &fs.PathError{Op: "set times", Path: e.Path, Err: err}
-	}
-	return nil
-}
-
-// timesOf are the times of access and modification that an entry's file gets.
-func timesOf(e *view.Entry) [2]unix.Timespec {
-	ts := unix.Timespec{}
-	if !e.ModTime.IsZero() {
-		ts.Sec, ts.Nsec = e.ModTime.Unix(), int64(e.ModTime.Nanosecond())
-	}
-	return [2]unix.Timespec{ts, ts}
-}
+func isHole(p []byte) bool { return len(p) == len(zeroHole) && string(p) == string(zeroHole[:]) }

@@ -19,14 +19,13 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// Tree returns the path of the layer's tree, unpacking it first if need be. One process unpacks, others wait for it;
-// whoever finds the tree there does not wait at all.
+// Tree returns the path of the layer's tree, a folder or a file to be mounted (see union.Options), unpacking the layer first if
+// need be. One process unpacks, others wait for it; whoever finds the tree there does not wait at all.
 func (l *Layers) Tree(ctx context.Context, id digest.Digest) (string, error) {
 	if _, err := l.summary(id); err != nil && !errors.Is(err, errTOC) {
 		return "", err
 	}
-	path := l.path(id, treeDir)
-	if l.unpacked(id) {
+	if path := l.mountable(id); path != "" {
 		if l.soundTree(ctx, id) == nil {
 			return path, nil
 		}
@@ -38,7 +37,7 @@ func (l *Layers) Tree(ctx context.Context, id digest.Digest) (string, error) {
 		return "", err
 	}
 	defer func() { _ = lock.Unlock() }()
-	if l.unpacked(id) {
+	if path := l.mountable(id); path != "" {
 		err := l.soundTree(ctx, id)
 		if err == nil {
 			return path, nil
@@ -53,22 +52,40 @@ func (l *Layers) Tree(ctx context.Context, id digest.Digest) (string, error) {
 			return "", fmt.Errorf("%w; build or load the image again", err)
 		}
 	}
+	return l.makeTree(ctx, id)
+}
+
+// mountable returns the path of a tree that can be mounted here, "" for none: another kernel may have run when it was made.
+func (l *Layers) mountable(id digest.Digest) string {
+	path := l.standing(id)
+	if filepath.Base(path) == treeImage && !l.mountsImages() {
+		return ""
+	}
+	return path
+}
+
+// makeTree unpacks a layer. The caller holds its lock.
+func (l *Layers) makeTree(ctx context.Context, id digest.Digest) (string, error) {
 	temp, err := l.store.TempDir("unpack")
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = temp.Remove() }()
-	tree := filepath.Join(temp.Path, "tree")
-	if err := l.unpack(ctx, id, tree); err != nil {
+	made, err := l.unpack(ctx, id, temp.Path)
+	if err != nil {
 		if errors.Is(err, store.ErrDamaged) {
 			return "", fmt.Errorf("unpack %w; pull or load the image again", errors.Join(err, l.dropDamaged(id)))
 		}
 		return "", fmt.Errorf("unpack %w", err)
 	}
-	if err := os.Rename(tree, path); err != nil {
+	path := l.path(id, filepath.Base(made))
+	if err := os.Rename(made, path); err != nil {
 		return "", fail(id, err)
 	}
 	l.sound.Store(id, true)
+	if path != l.path(id, treeImage) {
+		_ = os.Remove(l.path(id, treeImage)) // one that could not be mounted
+	}
 	return path, nil
 }
 
@@ -103,7 +120,8 @@ func (l *Layers) setAside(id digest.Digest) error {
 			return err
 		}
 	}
-	return os.Rename(l.path(id, treeDir), aside)
+	l.images.Delete(id)
+	return os.Rename(l.standing(id), aside)
 }
 
 // Trees is Tree for a chain, bottom first, unpacking in parallel.
@@ -123,37 +141,37 @@ func (l *Layers) Trees(ctx context.Context, chain []digest.Digest) ([]string, er
 	return paths, nil
 }
 
-// unpack makes the layer's tree at path, and verifies the tar that it comes from. The table of contents says what the
-// tree holds and where in the tar each content stands, so that nothing is decided while unpacking.
-func (l *Layers) unpack(ctx context.Context, id digest.Digest, path string) error {
+// unpack makes the layer's tree in a folder, and verifies the tar that it comes from. The table of contents says what the
+// tree holds and where in the tar each content stands, so that nothing is decided while unpacking. It returns the tree's path.
+func (l *Layers) unpack(ctx context.Context, id digest.Digest, in string) (path string, err error) {
 	root, err := l.indexOf(ctx, id)
 	if err != nil {
-		return err
+		return "", err
 	}
 	plan := newTreePlan(root)
 	packed, err := l.OpenTar(ctx, id)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer func() { _ = packed.Close() }()
-	tree, err := l.newTreeWriter(path)
+	tree, err := l.newTree(in)
 	if err != nil {
-		return fail(id, err)
+		return "", fail(id, err)
 	}
 	defer tree.close()
-	if err := tree.makeDirs(plan.dirs); err != nil {
-		return fail(id, err)
+	if err := tree.makeDirs(plan.dirs, nil); err != nil {
+		return "", fail(id, err)
 	}
-	if err := tree.extract(ctx, packed, plan.files); err != nil {
+	if err := extract(ctx, tree, packed, plan.files); err != nil {
 		if errors.Is(err, store.ErrDamaged) {
-			return err // names the layer already
+			return "", err // names the layer already
 		}
-		return fail(id, err)
+		return "", fail(id, err)
 	}
 	if err := tree.finish(plan.rest, plan.dirs); err != nil {
-		return fail(id, err)
+		return "", fail(id, err)
 	}
-	return nil
+	return tree.path(), nil
 }
 
 // treePlan is what a tree will hold.
@@ -195,30 +213,30 @@ type piece struct {
 }
 
 // extract reads the tar to its end and makes the files. Small ones are passed on in batches, to be made in parallel.
-func (t *treeWriter) extract(ctx context.Context, r io.Reader, files []*node) error {
+func extract(ctx context.Context, t treeMaker, r io.Reader, files []*node) error {
 	g, ctx := errgroup.WithContext(ctx)
 	batches := make(chan []piece, 2)
 	for range runtime.GOMAXPROCS(0) {
-		g.Go(func() error { return t.makeFiles(ctx, batches) })
+		g.Go(func() error { return makeFiles(ctx, t, batches) })
 	}
 	g.Go(func() error {
 		defer close(batches)
-		x := &extraction{tree: t, in: countingReader{r: r}, batches: batches, dirs: newDirs(t.root)}
-		defer x.dirs.close()
+		x := &extraction{hand: t.hand(), in: countingReader{r: r}, batches: batches}
+		defer x.hand.close()
 		return x.run(ctx, files)
 	})
 	return g.Wait()
 }
 
-func (t *treeWriter) makeFiles(ctx context.Context, batches <-chan []piece) error {
-	d := newDirs(t.root)
-	defer d.close()
+func makeFiles(ctx context.Context, t treeMaker, batches <-chan []piece) error {
+	hand := t.hand()
+	defer hand.close()
 	for batch := range batches {
 		for _, p := range batch {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := t.writeFile(d, p.entry, p.content); err != nil {
+			if err := hand.writeFile(p.entry, p.content); err != nil {
 				return err
 			}
 		}
@@ -228,9 +246,8 @@ func (t *treeWriter) makeFiles(ctx context.Context, batches <-chan []piece) erro
 
 // extraction cuts contents out of a tar stream.
 type extraction struct {
-	tree    *treeWriter
+	hand    treeHand
 	in      countingReader
-	dirs    *dirs
 	batches chan<- []piece
 	batch   []piece
 	data    []byte // of the batch
@@ -319,7 +336,7 @@ func (x *extraction) large(ctx context.Context, n *node) error {
 	if err := x.seek(n.place.offset); err != nil {
 		return err
 	}
-	f, err := x.tree.create(x.dirs, n.entry)
+	f, err := x.hand.create(n.entry)
 	if err != nil {
 		return err
 	}
@@ -336,7 +353,7 @@ func (x *extraction) sparse(n *node) error {
 	if _, err := t.Next(); err != nil {
 		return x.early(err)
 	}
-	f, err := x.tree.create(x.dirs, n.entry)
+	f, err := x.hand.create(n.entry)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
@@ -83,8 +82,12 @@ func (l *Layers) verifyTree(ctx context.Context, t *TOC) error {
 // there. What the host could not represent when the tree was made (owners, devices, attributes in a user namespace) is
 // not missed.
 func (l *Layers) inspectTree(ctx context.Context, id digest.Digest) ([]*view.Entry, error) {
-	w := &treeWalk{path: l.path(id, treeDir), rules: l.host()}
-	have, err := w.walk(ctx)
+	tree, err := l.openTree(id)
+	if err != nil {
+		return nil, fail(id, err)
+	}
+	defer tree.close()
+	have, err := tree.walk(ctx)
 	if err != nil {
 		return nil, fail(id, err)
 	}
@@ -93,13 +96,14 @@ func (l *Layers) inspectTree(ctx context.Context, id digest.Digest) ([]*view.Ent
 		return nil, err
 	}
 	want := newTreePlan(root).entries()
-	if w.rules.userns {
+	rules := l.host()
+	if rules.userns {
 		want = slices.DeleteFunc(want, func(e *view.Entry) bool {
 			return e.Type == view.TypeChar || e.Type == view.TypeBlock
 		})
 	}
 	for i, e := range want {
-		if i >= len(have) || have[i].Path != e.Path || !w.rules.same(have[i], e) {
+		if i >= len(have) || have[i].Path != e.Path || !rules.same(have[i], e) {
 			return nil, damagedTree(id, e.Path)
 		}
 	}
@@ -141,13 +145,11 @@ func (h hostRules) same(have, want *view.Entry) bool {
 
 // verifyContents digests the files of a tree.
 func (l *Layers) verifyContents(ctx context.Context, t *TOC, want []*view.Entry) error {
-	root, err := openRoot(l.path(t.summary.diffID, treeDir))
+	tree, err := l.openTree(t.summary.diffID)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = unix.Close(root) }()
-	d := newDirs(root)
-	defer d.close()
+	defer tree.close()
 	for _, e := range want {
 		if !hasContent(e) {
 			continue
@@ -155,7 +157,7 @@ func (l *Layers) verifyContents(ctx context.Context, t *TOC, want []*view.Entry)
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		f, err := d.openFile(e.Path)
+		f, err := tree.open(e.Path)
 		if err != nil {
 			return err
 		}

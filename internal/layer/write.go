@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -114,14 +113,14 @@ func (l *Layers) writePacked(ctx context.Context, r *recording, d *draft) error 
 
 // writeUnpacked writes a tree, and hashes the tar that it stands for.
 func (l *Layers) writeUnpacked(ctx context.Context, r *recording, d *draft) error {
-	d.tree = filepath.Join(d.temp.Path, "tree")
-	tree, err := l.newTreeWriter(d.tree)
+	tree, err := l.newTree(d.temp.Path)
 	if err != nil {
 		return err
 	}
 	defer tree.close()
+	d.tree = tree.path()
 	folders := directories(r.entries)
-	if err := tree.makeDirs(folders); err != nil {
+	if err := tree.makeDirs(folders, nil); err != nil {
 		return err
 	}
 	r.tree = tree

@@ -11,11 +11,13 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/erofs"
 )
 
 // Options of one overlay mount.
 type Options struct {
-	// Lowers are the trees of the chain's layers, bottom first.
+	// Lowers are the trees of the chain's layers, bottom first: folders, or files that are EROFS filesystems.
 	Lowers []string
 	// Upper takes what is written, Work is overlayfs's own, on the same filesystem. With no Upper the mount is read-only.
 	// Nothing in Upper is sure to be on disk, whatever a process has synced: a power cut may lose it.
@@ -36,12 +38,19 @@ func Mount(target, scratch string, o Options, userNamespace bool) error {
 		return fmt.Errorf("mount root filesystem: %d layers are more than the %d that Linux can stack", len(o.Lowers), maxLowers)
 	}
 	if len(o.Lowers) == 1 && o.Upper == "" {
-		return bindReadOnly(o.Lowers[0], target)
+		return mountOne(o.Lowers[0], target)
 	}
 	if err := os.Mkdir(scratch, 0o700); err != nil {
 		return fmt.Errorf("mount root filesystem: %w", err)
 	}
-	data, flags, err := o.link(scratch)
+	// Overlayfs keeps what it needs of the mounts in scratch.
+	var mounted []string
+	defer func() {
+		for _, dir := range mounted {
+			_ = unix.Unmount(dir, unix.MNT_DETACH)
+		}
+	}()
+	data, flags, err := o.link(scratch, &mounted)
 	if err != nil {
 		return fmt.Errorf("mount root filesystem: %w", err)
 	}
@@ -89,10 +98,10 @@ func once(lowers []string) []string {
 	return kept
 }
 
-// link makes a symlink in scratch for every folder of the mount and returns mount options that name those, relative to
-// scratch: mount(2) takes one page of options, which a long chain's paths would not fit in, and paths may hold
+// link makes a symlink in scratch for every folder of the mount, mounts what are files there, and returns mount options that name
+// those, relative to scratch: mount(2) takes one page of options, which a long chain's paths would not fit in, and paths may hold
 // characters that overlayfs gives a meaning (: , \).
-func (o Options) link(scratch string) (data string, flags uintptr, err error) {
+func (o Options) link(scratch string, mounted *[]string) (data string, flags uintptr, err error) {
 	lowers := o.Lowers
 	if len(lowers) == 0 {
 		// A filesystem of nothing: overlayfs wants at least one lower directory.
@@ -105,7 +114,13 @@ func (o Options) link(scratch string) (data string, flags uintptr, err error) {
 	names := make([]string, len(lowers))
 	for i, dir := range lowers {
 		name := strconv.Itoa(i)
-		if err := os.Symlink(dir, filepath.Join(scratch, name)); err != nil {
+		at := filepath.Join(scratch, name)
+		if isImage(dir) {
+			if err := mountImage(dir, at); err != nil {
+				return "", 0, err
+			}
+			*mounted = append(*mounted, at)
+		} else if err := os.Symlink(dir, at); err != nil {
 			return "", 0, err
 		}
 		names[len(lowers)-1-i] = name // overlayfs lists the top first
@@ -131,7 +146,27 @@ func advice(err error) string {
 	return ""
 }
 
-func bindReadOnly(source, target string) error {
+// isImage tells a filesystem in a file from a folder.
+func isImage(tree string) bool {
+	info, err := os.Lstat(tree)
+	return err == nil && info.Mode().IsRegular()
+}
+
+func mountImage(file, target string) error {
+	if err := os.Mkdir(target, 0o700); err != nil {
+		return err
+	}
+	return erofs.Mount(file, target)
+}
+
+// mountOne mounts a single tree, read-only.
+func mountOne(source, target string) error {
+	if isImage(source) {
+		if err := erofs.Mount(source, target); err != nil {
+			return fmt.Errorf("mount root filesystem: %w", err)
+		}
+		return nil
+	}
 	if err := unix.Mount(source, target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("mount root filesystem: %w", err)
 	}

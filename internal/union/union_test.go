@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/erofs"
 )
 
 func TestOnce(t *testing.T) {
@@ -95,6 +97,67 @@ func mountOptions(t *testing.T, dir string) []string {
 	}
 	t.Fatalf("%s is not mounted", dir)
 	return nil
+}
+
+// image makes a filesystem in a file.
+func image(t *testing.T, file, content string) string {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "i:m,g"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	w := erofs.NewWriter(f)
+	if err := w.Add(file, erofs.Node{Mode: unix.S_IFREG | 0o640, UID: 7}, []byte(content)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Finish([]erofs.Dir{{Path: ".", Node: erofs.Node{Mode: unix.S_IFDIR | 0o755}}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	return f.Name()
+}
+
+func TestRootMountImages(t *testing.T) {
+	folder, one, two := tree(t, "folder", "a", "folder"), image(t, "b", "one"), image(t, "b", "two")
+	upper, work := tree(t, "u", "", ""), tree(t, "w", "", "")
+	root := mountRoot(t, Options{Lowers: []string{one, folder, two}, Upper: upper, Work: work})
+	for name, want := range map[string]string{"a": "folder", "b": "two"} {
+		if got, err := os.ReadFile(filepath.Join(root, name)); err != nil || string(got) != want {
+			t.Errorf("%s is %q, %v", name, got, err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(root, "b"), []byte("new"), 0); err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(filepath.Join(upper, "b"), &st); err != nil || st.Uid != 7 || st.Mode != unix.S_IFREG|0o640 {
+		t.Errorf("copied up: %+v, %v", st, err)
+	}
+	if mounts := mountsBelow(t, filepath.Dir(root)); !slices.Equal(mounts, []string{root}) {
+		t.Errorf("mounted are %v", mounts)
+	}
+	alone := mountRoot(t, Options{Lowers: []string{one}})
+	if got, err := os.ReadFile(filepath.Join(alone, "b")); err != nil || string(got) != "one" {
+		t.Errorf("b is %q, %v", got, err)
+	}
+	if err := os.WriteFile(filepath.Join(alone, "new"), nil, 0o600); err == nil {
+		t.Error("it can be written to")
+	}
+}
+
+// mountsBelow are the mount points in dir.
+func mountsBelow(t *testing.T, dir string) (points []string) {
+	t.Helper()
+	data, err := os.ReadFile("/proc/thread-self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if point := strings.Fields(line)[4]; strings.HasPrefix(point, dir+"/") {
+			points = append(points, point)
+		}
+	}
+	return points
 }
 
 func TestRootMountReadOnly(t *testing.T) {

@@ -1,0 +1,214 @@
+// Package erofs writes and reads EROFS filesystems, of which one file holds a whole tree that Linux mounts as it is. What
+// it writes is uncompressed, with blocks of 4 KiB; the end of a file that fills no block stands behind the file's inode.
+// It reads what it writes.
+//
+// The format is that of Linux's fs/erofs/erofs_fs.h and Documentation/filesystems/erofs.rst.
+package erofs
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	magic     = 0xE0F5E1E2
+	blockBits = 12
+	blockSize = 1 << blockBits
+	// slotSize is what inodes are aligned to; an inode's number is how many slots stand before it.
+	slotSize = 32
+
+	superOffset = 1024
+	superSize   = 128
+	rootOffset  = superOffset + superSize // of the root's inode, whose number has 16 bits only
+
+	inodeSize    = 64 // extended inodes: numbers of 32 bits for owners, and a time of each
+	linksOffset  = 44 // in an inode
+	direntSize   = 12
+	xattrsHeader = 12
+	maxName      = 255
+)
+
+// Layouts of a file's content.
+const (
+	flatPlain  = 0 // in blocks
+	flatInline = 2 // in blocks, and the rest behind the inode
+)
+
+// ErrDamaged says that a file is not an EROFS filesystem as this package writes them.
+var ErrDamaged = errors.New("damaged filesystem")
+
+// ErrUnsupported says that something about a file cannot be kept.
+var ErrUnsupported = errors.New("not supported by EROFS")
+
+// Node is what is kept of a file beside its names and its content.
+type Node struct {
+	Mode        uint32 // as in stat(2): type and permissions
+	UID, GID    uint32
+	Seconds     int64 // of the modification, since 1970
+	Nanoseconds uint32
+	Device      uint64 // as unix.Mkdev gives it
+	Size        int64  // bytes of content
+	Xattrs      map[string]string
+}
+
+func (n *Node) isDir() bool { return n.Mode&unix.S_IFMT == unix.S_IFDIR }
+
+// isDevice reports whether a number stands where others have the address of their content.
+func (n *Node) isDevice() bool {
+	t := n.Mode & unix.S_IFMT
+	return t == unix.S_IFCHR || t == unix.S_IFBLK
+}
+
+// inode is a node as it stands on disk.
+type inode struct {
+	Node
+	layout uint16
+	xattrs int    // bytes of attributes, behind the inode
+	blocks uint32 // first block of the content
+	serial uint32
+	links  uint32
+}
+
+func (n *inode) encode(b []byte) {
+	le := binary.LittleEndian
+	le.PutUint16(b[0:], 1|n.layout<<1)
+	if n.xattrs > 0 {
+		le.PutUint16(b[2:], uint16((n.xattrs-xattrsHeader)/4+1))
+	}
+	le.PutUint16(b[4:], uint16(n.Mode))
+	le.PutUint64(b[8:], uint64(n.Size))
+	le.PutUint32(b[16:], n.blocks)
+	if n.isDevice() {
+		le.PutUint32(b[16:], encodeDevice(n.Device))
+	}
+	le.PutUint32(b[20:], n.serial)
+	le.PutUint32(b[24:], n.UID)
+	le.PutUint32(b[28:], n.GID)
+	le.PutUint64(b[32:], uint64(n.Seconds))
+	le.PutUint32(b[40:], n.Nanoseconds)
+	le.PutUint32(b[linksOffset:], n.links)
+}
+
+func decodeInode(b []byte) (*inode, error) {
+	le := binary.LittleEndian
+	format := le.Uint16(b[0:])
+	n := &inode{
+		Node: Node{
+			Mode: uint32(le.Uint16(b[4:])), Size: int64(le.Uint64(b[8:])), UID: le.Uint32(b[24:]), GID: le.Uint32(b[28:]),
+			Seconds: int64(le.Uint64(b[32:])), Nanoseconds: le.Uint32(b[40:]),
+		},
+		layout: format >> 1,
+		blocks: le.Uint32(b[16:]),
+		serial: le.Uint32(b[20:]),
+		links:  le.Uint32(b[linksOffset:]),
+	}
+	if count := int(le.Uint16(b[2:])); count > 0 {
+		n.xattrs = (count-1)*4 + xattrsHeader
+	}
+	if n.isDevice() {
+		n.Device = decodeDevice(n.blocks)
+	}
+	if format&1 == 0 || n.layout != flatPlain && n.layout != flatInline || n.Size < 0 {
+		return nil, fmt.Errorf("%w: an inode's format is unknown", ErrDamaged)
+	}
+	return n, nil
+}
+
+// encodeDevice is the kernel's new_encode_dev.
+func encodeDevice(dev uint64) uint32 {
+	major, minor := unix.Major(dev), unix.Minor(dev)
+	return minor&0xff | major<<8 | (minor&^0xff)<<12
+}
+
+func decodeDevice(n uint32) uint64 {
+	return unix.Mkdev(n&0xfff00>>8, n&0xff|n>>12&0xfff00)
+}
+
+// fileType is what a directory says of a file (FT_* of linux/fs_types.h).
+func fileType(mode uint32) byte {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return 1
+	case unix.S_IFDIR:
+		return 2
+	case unix.S_IFCHR:
+		return 3
+	case unix.S_IFBLK:
+		return 4
+	case unix.S_IFIFO:
+		return 5
+	case unix.S_IFSOCK:
+		return 6
+	case unix.S_IFLNK:
+		return 7
+	}
+	return 0
+}
+
+// prefixes are the beginnings of names of attributes, by the number that stands for each.
+var prefixes = map[byte]string{
+	1: "user.", 2: "system.posix_acl_access", 3: "system.posix_acl_default", 4: "trusted.", 6: "security.",
+}
+
+// Keeps reports whether an extended attribute can be kept: ErrUnsupported.
+func Keeps(name, value string) error {
+	_, rest, ok := cutPrefix(name)
+	if !ok || len(rest) > 255 || len(value) > 0xffff {
+		return fmt.Errorf("extended attribute %s: %w", name, ErrUnsupported)
+	}
+	return nil
+}
+
+func cutPrefix(name string) (number byte, rest string, ok bool) {
+	for number, prefix := range prefixes {
+		rest, ok := strings.CutPrefix(name, prefix)
+		if ok && (rest == "") == strings.HasPrefix(prefix, "system.") {
+			return number, rest, true
+		}
+	}
+	return 0, "", false
+}
+
+// encodeXattrs returns the attributes as they stand behind an inode.
+func encodeXattrs(attrs map[string]string) ([]byte, error) {
+	if len(attrs) == 0 {
+		return nil, nil
+	}
+	b := make([]byte, xattrsHeader)
+	for _, name := range slices.Sorted(maps.Keys(attrs)) {
+		value := attrs[name]
+		if err := Keeps(name, value); err != nil {
+			return nil, err
+		}
+		number, rest, _ := cutPrefix(name)
+		b = append(b, byte(len(rest)), number)
+		b = binary.LittleEndian.AppendUint16(b, uint16(len(value)))
+		b = append(append(b, rest...), value...)
+		b = append(b, make([]byte, -len(b)&3)...)
+	}
+	if (len(b)-xattrsHeader)/4+1 > 0xffff {
+		return nil, fmt.Errorf("extended attributes of %d bytes: %w", len(b), ErrUnsupported)
+	}
+	return b, nil
+}
+
+func decodeXattrs(b []byte) (map[string]string, error) {
+	attrs := make(map[string]string)
+	for b = b[xattrsHeader:]; len(b) >= 4; {
+		prefix, ok := prefixes[b[1]]
+		name := 4 + int(b[0])
+		end := name + int(binary.LittleEndian.Uint16(b[2:]))
+		if !ok || end > len(b) {
+			return nil, fmt.Errorf("%w: an extended attribute is unknown", ErrDamaged)
+		}
+		attrs[prefix+string(b[4:name])] = string(b[name:end])
+		b = b[min(end+(-end&3), len(b)):]
+	}
+	return attrs, nil
+}
