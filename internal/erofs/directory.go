@@ -23,7 +23,6 @@ type folder struct {
 	*Dir
 	list   []dirent // sorted, with "." and ".."
 	cuts   []int    // where in the list each block begins
-	end    int      // bytes of the last block
 	attrs  []byte
 	space  space
 	serial uint32
@@ -31,9 +30,6 @@ type folder struct {
 }
 
 func (d *folder) number() uint64 { return uint64(d.space.inode / slotSize) }
-
-// size is that of the content.
-func (d *folder) size() int64 { return int64(len(d.cuts)-1)*blockSize + int64(d.end) }
 
 // Finish makes the directories, the root among them, and the further names of files, and completes the filesystem. No file
 // may be made afterwards.
@@ -137,7 +133,8 @@ func (w *Writer) place(d *folder) (err error) {
 	if d.attrs, err = encodeXattrs(d.Node.Xattrs); err != nil {
 		return err
 	}
-	d.list = append(w.names[d.Path], dirent{name: ".", kind: fileType(d.Node.Mode)}, dirent{name: "..", kind: fileType(d.Node.Mode)})
+	kind := fileType(d.Node.Mode)
+	d.list = slices.Concat(w.names[d.Path], []dirent{{name: ".", kind: kind}, {name: "..", kind: kind}})
 	delete(w.names, d.Path)
 	slices.SortFunc(d.list, byName)
 	for i := 1; i < len(d.list); i++ {
@@ -145,15 +142,17 @@ func (w *Writer) place(d *folder) (err error) {
 			return fmt.Errorf("%q is there twice: %w", d.list[i].name, ErrUnsupported)
 		}
 	}
-	d.cuts, d.end = []int{0}, 0
+	d.cuts = []int{0}
+	end := 0
 	for i, e := range d.list {
 		need := direntSize + len(e.name)
-		if d.end+need > blockSize {
-			d.cuts, d.end = append(d.cuts, i), 0
+		if end+need > blockSize {
+			d.cuts, end = append(d.cuts, i), 0
 		}
-		d.end += need
+		end += need
 	}
-	d.Node.Size = d.size()
+	// Whole blocks, as with other filesystems: programs show the sizes of directories.
+	d.Node.Size = int64(len(d.cuts)) * blockSize
 	head := inodeSize + len(d.attrs)
 	if d.Path != "." {
 		d.space, d.serial = w.allocate(head, d.Node.Size)
@@ -162,8 +161,7 @@ func (w *Writer) place(d *folder) (err error) {
 	if rootOffset+head > blockSize {
 		return fmt.Errorf("extended attributes of %d bytes: %w", len(d.attrs), ErrUnsupported)
 	}
-	d.space, d.serial = fit(d.Node.Size, blockSize-rootOffset-head), 1
-	d.space.inode, d.space.blocks = rootOffset, w.take(d.space.full)
+	d.space, d.serial = space{inode: rootOffset, blocks: w.take(d.Node.Size), full: d.Node.Size}, 1
 	return nil
 }
 
@@ -189,19 +187,14 @@ func (w *Writer) writeFolder(d *folder) error {
 			to = d.cuts[i+1]
 		}
 		content = appendNames(content, d.list[from:to])
-		if i+1 < len(d.cuts) {
-			content = append(content, make([]byte, (i+1)*blockSize-len(content))...)
-		}
+		content = append(content, make([]byte, (i+1)*blockSize-len(content))...)
 	}
-	full := d.space.full
-	if full > 0 {
-		if _, err := w.f.WriteAt(content[:full], d.space.blocks*blockSize); err != nil {
-			return err
-		}
+	if _, err := w.f.WriteAt(content, d.space.blocks*blockSize); err != nil {
+		return err
 	}
-	b := make([]byte, inodeSize+len(d.attrs), inodeSize+len(d.attrs)+d.space.inline)
+	b := make([]byte, inodeSize+len(d.attrs))
 	d.space.encode(&d.Node, d.attrs, d.serial, 2+d.subs, b)
-	_, err := w.f.WriteAt(append(b, content[full:]...), d.space.inode)
+	_, err := w.f.WriteAt(b, d.space.inode)
 	return err
 }
 

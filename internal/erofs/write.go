@@ -45,19 +45,13 @@ type space struct {
 	inline int   // bytes that stand behind the inode and its attributes
 }
 
-// fit says how a file of that size is laid out whose inode has room for so much content.
-func fit(size int64, room int) (s space) {
-	s.inline = int(size % blockSize)
-	if s.inline > room {
+// allocate finds space for an inode with head bytes, attributes included, and for its content.
+func (w *Writer) allocate(head int, size int64) (space, uint32) {
+	s := space{inline: int(size % blockSize)}
+	if head+s.inline > blockSize {
 		s.inline = 0
 	}
 	s.full = size - int64(s.inline)
-	return s
-}
-
-// allocate finds space for an inode with head bytes, attributes included, and for its content.
-func (w *Writer) allocate(head int, size int64) (space, uint32) {
-	s := fit(size, blockSize-head)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s.inode = w.slots((head + s.inline + slotSize - 1) / slotSize)

@@ -15,12 +15,18 @@ import (
 
 // imageDamages are what a power cut may leave of a tree that is a file.
 var imageDamages = map[string]func(file string) error{
-	"empty":     func(file string) error { return os.Truncate(file, 0) },
-	"cut off":   func(file string) error { return os.Truncate(file, 8192) },
-	"zeros":     func(file string) error { return overwrite(file, 0, 64<<10) },
-	"inodes":    func(file string) error { return overwrite(file, 4096, 4096) },
-	"the root":  func(file string) error { return overwrite(file, 1152, 64) },
-	"the names": func(file string) error { return overwrite(file, 1152+64, 300) },
+	"empty":    func(file string) error { return os.Truncate(file, 0) },
+	"cut off":  func(file string) error { return os.Truncate(file, 8192) },
+	"zeros":    func(file string) error { return overwrite(file, 0, 64<<10) },
+	"inodes":   func(file string) error { return overwrite(file, 4096, 4096) },
+	"the root": func(file string) error { return overwrite(file, 1152, 64) },
+	"names": func(file string) error { // of a directory: they are written last
+		info, err := os.Stat(file)
+		if err != nil {
+			return err
+		}
+		return overwrite(file, info.Size()-4096, 4096)
+	},
 }
 
 // overwrite zeroes a part of a file.

@@ -4,6 +4,7 @@ package hurt
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -112,7 +113,7 @@ func (p *patient) create(path string, data []byte) {
 
 // TestDamagedTree: a tree that has a blob is made again from it; one that has none is reported by name.
 func TestDamagedTree(t *testing.T) {
-	p := newPatient(t)
+	p := newPatient(t, "MICA_TREES=folders")
 	ids := p.layers("app")
 	base, run := ids[0], ids[len(ids)-1]
 	for _, hurt := range []func(tree string) error{
@@ -142,6 +143,47 @@ func TestDamagedTree(t *testing.T) {
 	p.rebuilt()
 }
 
+// TestRootDamagedImageTree is TestDamagedTree of trees that are files.
+func TestRootDamagedImageTree(t *testing.T) {
+	p := newPatient(t)
+	ids := p.layers("app")
+	base, copied := ids[0], ids[1]
+	zero := func(from, size int64) func(string) error {
+		return func(tree string) error {
+			f, err := os.OpenFile(tree, os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteAt(make([]byte, size), from)
+			return errors.Join(err, f.Close())
+		}
+	}
+	damages := []func(tree string) error{
+		zero(0, 4096), zero(1152, 300), zero(4096, 4096), os.Remove,
+		func(tree string) error { return os.Truncate(tree, 0) },
+		func(tree string) error { return os.Truncate(tree, 12288) },
+	}
+	for i, hurt := range damages {
+		if err := hurt(filepath.Join(p.Root, "layers", base, "tree.erofs")); err != nil {
+			t.Fatal(err)
+		}
+		p.healthy()
+		if got := p.Run("run", "base", "wc", "-l", "/etc/group"); got != "4 /etc/group\n" {
+			t.Errorf("damage %d: the base has %q", i, got)
+		}
+	}
+	if err := zero(0, 2048)(filepath.Join(p.Root, "layers", copied, "tree.erofs")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		out := p.Try(nil, "run", "app")
+		if out.Code != 125 || !strings.Contains(out.Stderr, "sha256:"+copied) || !strings.Contains(out.Stderr, "damaged") {
+			t.Errorf("exit code %d, %q", out.Code, out.Stderr)
+		}
+	}
+	p.rebuilt()
+}
+
 // TestDamagedLayerBlob: a blob whose content is another is never used.
 func TestDamagedLayerBlob(t *testing.T) {
 	p := newPatient(t)
@@ -153,8 +195,10 @@ func TestDamagedLayerBlob(t *testing.T) {
 		t.Errorf("save: exit code %d, %q", out.Code, out.Stderr)
 	}
 	p.healthy()
-	if err := os.RemoveAll(filepath.Join(p.Root, "layers", base, "tree")); err != nil {
-		t.Fatal(err)
+	for _, tree := range []string{"tree", "tree.erofs"} {
+		if err := os.RemoveAll(filepath.Join(p.Root, "layers", base, tree)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	out = p.Try(nil, "run", "base", "true")
 	if out.Code != 125 || !strings.Contains(out.Stderr, "damaged") {

@@ -24,9 +24,10 @@ type patient struct {
 	*rig.Mica
 }
 
-func newPatient(t *testing.T) *patient {
+func newPatient(t *testing.T, env ...string) *patient {
 	t.Helper()
 	p := &patient{t, rig.NewMica(t)}
+	p.Env = append(p.Env, env...)
 	rig.ImportBusybox(t, p.Mica, "base")
 	p.Run("build", "-q", "-t", "app", context(t, "FROM base\nCOPY f /f\nRUN echo built > /built\n"))
 	return p
@@ -58,9 +59,12 @@ func (p *patient) state() string {
 			if d.Name() == "packs" {
 				return nil // may list blobs that are gone
 			}
-			if d.Name() == "tree" {
+			if strings.HasPrefix(d.Name(), "tree") {
 				list = append(list, rel)
-				return fs.SkipDir
+				if d.IsDir() {
+					return fs.SkipDir
+				}
+				return nil
 			}
 			if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
 				rel += " " + info.ModTime().String()
