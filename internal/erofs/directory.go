@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 )
@@ -62,17 +61,17 @@ func (w *Writer) link(links []Link) error {
 	added := make(map[string][]dirent)
 	count := make(map[uint64]uint32)
 	for _, l := range links {
-		dir, base := path.Split(l.Of)
-		names := w.names[path.Clean(dir)]
+		dir, base := split(l.Of)
+		names := w.names[dir]
 		at, ok := slices.BinarySearchFunc(names, dirent{name: base}, byName)
 		if !ok {
 			return fmt.Errorf("link %q to %q, which is not there: %w", l.Name, l.Of, ErrUnsupported)
 		}
-		dir, base = path.Split(l.Name)
+		dir, base = split(l.Name)
 		if len(base) > maxName {
 			return fmt.Errorf("%q: a name of %d bytes: %w", l.Name, len(base), ErrUnsupported)
 		}
-		added[path.Clean(dir)] = append(added[path.Clean(dir)], dirent{base, names[at].number, names[at].kind})
+		added[dir] = append(added[dir], dirent{base, names[at].number, names[at].kind})
 		count[names[at].number]++
 	}
 	for dir, names := range added {
@@ -106,11 +105,11 @@ func (w *Writer) folders(dirs []Dir) ([]*folder, error) {
 		if err := w.name(d.Path, space{}, &d.Node); err != nil {
 			return nil, err
 		}
-		parent := byPath[path.Dir(d.Path)]
-		if parent == nil {
+		above := byPath[parent(d.Path)]
+		if above == nil {
 			return nil, fmt.Errorf("%q is in no directory: %w", d.Path, ErrUnsupported)
 		}
-		parent.subs++
+		above.subs++
 	}
 	for dir := range w.names {
 		if byPath[dir] == nil {
@@ -165,6 +164,18 @@ func (w *Writer) place(d *folder) (err error) {
 	return nil
 }
 
+func parent(dir string) string {
+	above, _ := split(dir)
+	return above
+}
+
+func join(dir, name string) string {
+	if dir == "." {
+		return name
+	}
+	return dir + "/" + name
+}
+
 // resolve fills in the numbers of the directories that a directory names.
 func (d *folder) resolve(byPath map[string]*folder) {
 	for i := range d.list {
@@ -172,9 +183,9 @@ func (d *folder) resolve(byPath map[string]*folder) {
 		case e.name == ".":
 			e.number = d.number()
 		case e.name == "..":
-			e.number = byPath[path.Dir(d.Path)].number()
+			e.number = byPath[parent(d.Path)].number()
 		case e.number == 0:
-			e.number = byPath[path.Join(d.Path, e.name)].number()
+			e.number = byPath[join(d.Path, e.name)].number()
 		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"slices"
 	"sync"
 )
@@ -138,8 +137,8 @@ func (m *Image) dir(name string) (*directory, error) {
 	}
 	number := m.root
 	if name != "." {
-		parent, base := path.Split(name)
-		d, err := m.dir(path.Clean(parent))
+		above, base := split(name)
+		d, err := m.dir(above)
 		if err != nil {
 			return nil, err
 		}
@@ -220,8 +219,8 @@ func (m *Image) find(name string) (uint64, error) {
 	if name == "." {
 		return m.root, nil
 	}
-	parent, base := path.Split(name)
-	d, err := m.dir(path.Clean(parent))
+	above, base := split(name)
+	d, err := m.dir(above)
 	if err != nil {
 		return 0, err
 	}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -116,14 +116,21 @@ func (s *space) encode(n *Node, attrs []byte, serial, links uint32, b []byte) {
 	copy(b[inodeSize:], attrs)
 }
 
+// split cuts a clean path, relative to the root, into the directory and the name in it.
+func split(file string) (dir, base string) {
+	if i := strings.LastIndexByte(file, '/'); i >= 0 {
+		return file[:i], file[i+1:]
+	}
+	return ".", file
+}
+
 func (w *Writer) name(file string, s space, n *Node) error {
-	dir, base := path.Split(file)
+	dir, base := split(file)
 	if len(base) > maxName || base == "" {
 		return fmt.Errorf("%q: a name of %d bytes: %w", file, len(base), ErrUnsupported)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	dir = path.Clean(dir)
 	w.names[dir] = append(w.names[dir], dirent{base, uint64(s.inode / slotSize), fileType(n.Mode)})
 	return nil
 }
