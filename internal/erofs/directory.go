@@ -1,11 +1,11 @@
 package erofs
 
 import (
-	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"path"
 	"slices"
-	"strings"
 )
 
 // Dir is a directory of a filesystem.
@@ -14,21 +14,19 @@ type Dir struct {
 	Node Node   // but for its size
 }
 
-// Link is a further name of a file.
+// Link is a further name of a file, and one that it has already.
 type Link struct{ Name, Of string }
 
 // folder is a directory while it is written.
 type folder struct {
 	*Dir
-	list   []dirent // sorted, with "." and ".."
-	cuts   []int    // where in the list each block begins
-	attrs  []byte
-	space  space
-	serial uint32
-	subs   uint32 // directories in it
+	list  []dirent // sorted, with "." and ".."
+	cuts  []int    // where in the list each block begins
+	attrs []byte
+	space space
+	ino   uint32
+	subs  uint32 // directories in it
 }
-
-func (d *folder) number() uint64 { return uint64(d.space.inode / slotSize) }
 
 // Finish makes the directories, the root among them, and the further names of files, and completes the filesystem. No file
 // may be made afterwards.
@@ -42,13 +40,11 @@ func (w *Writer) Finish(dirs []Dir, links []Link) error {
 	}
 	for _, d := range folders {
 		if err := w.writeFolder(d); err != nil {
-			return fmt.Errorf("%q: %w", d.Path, err)
+			return err
 		}
 	}
-	return w.superblock()
+	return w.end()
 }
-
-func byName(a, b dirent) int { return strings.Compare(a.name, b.name) }
 
 // link adds names, and tells the files how many they have.
 func (w *Writer) link(links []Link) error {
@@ -58,29 +54,25 @@ func (w *Writer) link(links []Link) error {
 	for _, names := range w.names {
 		slices.SortFunc(names, byName)
 	}
-	added := make(map[string][]dirent)
+	files := make([]dirent, len(links))
 	count := make(map[uint64]uint32)
-	for _, l := range links {
+	for i, l := range links {
 		dir, base := split(l.Of)
-		names := w.names[dir]
-		at, ok := slices.BinarySearchFunc(names, dirent{name: base}, byName)
+		file, ok := lookup(w.names[dir], base)
 		if !ok {
-			return fmt.Errorf("link %q to %q, which is not there: %w", l.Name, l.Of, ErrUnsupported)
+			return fmt.Errorf("link %q to %q, which is not there", l.Name, l.Of)
 		}
-		dir, base = split(l.Name)
-		if len(base) > maxName {
-			return fmt.Errorf("%q: a name of %d bytes: %w", l.Name, len(base), ErrUnsupported)
+		files[i] = file
+		count[file.nid]++
+	}
+	for i, l := range links {
+		if err := w.name(l.Name, files[i].nid, files[i].kind); err != nil {
+			return err
 		}
-		added[dir] = append(added[dir], dirent{base, names[at].number, names[at].kind})
-		count[names[at].number]++
 	}
-	for dir, names := range added {
-		w.names[dir] = append(w.names[dir], names...)
-	}
-	for number, more := range count {
-		var b [4]byte
-		binary.LittleEndian.PutUint32(b[:], more+1)
-		if _, err := w.f.WriteAt(b[:], int64(number)*slotSize+linksOffset); err != nil {
+	for nid, more := range count {
+		b := binary.LittleEndian.AppendUint32(nil, more+1)
+		if _, err := w.f.WriteAt(b, int64(nid)*slotSize+linksOffset); err != nil {
 			return err
 		}
 	}
@@ -96,24 +88,22 @@ func (w *Writer) folders(dirs []Dir) ([]*folder, error) {
 		all[i], byPath[d.Path] = d, d
 	}
 	if byPath["."] == nil || len(byPath) < len(dirs) {
-		return nil, fmt.Errorf("directories without a root, or one twice: %w", ErrUnsupported)
+		return nil, errors.New("directories lack the root, or have one twice")
 	}
 	for _, d := range all { // their names first: what a directory holds says how much space it needs
 		if d.Path == "." {
 			continue
 		}
-		if err := w.name(d.Path, space{}, &d.Node); err != nil {
+		if err := w.name(d.Path, 0, fileType(d.Node.Mode)); err != nil {
 			return nil, err
 		}
-		above := byPath[parent(d.Path)]
-		if above == nil {
-			return nil, fmt.Errorf("%q is in no directory: %w", d.Path, ErrUnsupported)
+		if above := byPath[path.Dir(d.Path)]; above != nil {
+			above.subs++
 		}
-		above.subs++
 	}
 	for dir := range w.names {
 		if byPath[dir] == nil {
-			return nil, fmt.Errorf("%q is not among the directories: %w", dir, ErrUnsupported)
+			return nil, fmt.Errorf("%q is not among the directories", dir)
 		}
 	}
 	for _, d := range all {
@@ -138,7 +128,7 @@ func (w *Writer) place(d *folder) (err error) {
 	slices.SortFunc(d.list, byName)
 	for i := 1; i < len(d.list); i++ {
 		if d.list[i].name == d.list[i-1].name {
-			return fmt.Errorf("%q is there twice: %w", d.list[i].name, ErrUnsupported)
+			return fmt.Errorf("%q is there twice", d.list[i].name)
 		}
 	}
 	d.cuts = []int{0}
@@ -154,38 +144,26 @@ func (w *Writer) place(d *folder) (err error) {
 	d.Node.Size = int64(len(d.cuts)) * blockSize
 	head := inodeSize + len(d.attrs)
 	if d.Path != "." {
-		d.space, d.serial = w.allocate(head, d.Node.Size)
-		return nil
+		d.space, d.ino, err = w.allocate(head, d.Node.Size)
+		return err
 	}
 	if rootOffset+head > blockSize {
-		return fmt.Errorf("extended attributes of %d bytes: %w", len(d.attrs), ErrUnsupported)
+		return fmt.Errorf("%w extended attributes of %d bytes here", ErrUnsupported, len(d.attrs))
 	}
-	d.space, d.serial = space{inode: rootOffset, blocks: w.take(d.Node.Size), full: d.Node.Size}, 1
+	d.space, d.ino = space{inode: rootOffset, blocks: w.take(d.Node.Size), full: d.Node.Size}, 1
 	return nil
 }
 
-func parent(dir string) string {
-	above, _ := split(dir)
-	return above
-}
-
-func join(dir, name string) string {
-	if dir == "." {
-		return name
-	}
-	return dir + "/" + name
-}
-
-// resolve fills in the numbers of the directories that a directory names.
+// resolve fills in the inodes of the directories that a directory names.
 func (d *folder) resolve(byPath map[string]*folder) {
 	for i := range d.list {
 		switch e := &d.list[i]; {
 		case e.name == ".":
-			e.number = d.number()
+			e.nid = d.space.nid()
 		case e.name == "..":
-			e.number = byPath[parent(d.Path)].number()
-		case e.number == 0:
-			e.number = byPath[join(d.Path, e.name)].number()
+			e.nid = byPath[path.Dir(d.Path)].space.nid()
+		case e.nid == 0:
+			e.nid = byPath[path.Join(d.Path, e.name)].space.nid()
 		}
 	}
 }
@@ -197,39 +175,12 @@ func (w *Writer) writeFolder(d *folder) error {
 		if i+1 < len(d.cuts) {
 			to = d.cuts[i+1]
 		}
-		content = appendNames(content, d.list[from:to])
+		content = appendBlock(content, d.list[from:to])
 		content = append(content, make([]byte, (i+1)*blockSize-len(content))...)
 	}
 	if _, err := w.f.WriteAt(content, d.space.blocks*blockSize); err != nil {
 		return err
 	}
-	b := make([]byte, inodeSize+len(d.attrs))
-	d.space.encode(&d.Node, d.attrs, d.serial, 2+d.subs, b)
-	_, err := w.f.WriteAt(b, d.space.inode)
+	_, err := w.f.WriteAt(d.space.encode(&d.Node, d.attrs, d.ino, 2+d.subs), d.space.inode)
 	return err
-}
-
-// appendNames adds one block of a directory: its entries, then their names.
-func appendNames(b []byte, list []dirent) []byte {
-	le := binary.LittleEndian
-	offset := len(list) * direntSize
-	for _, e := range list {
-		b = le.AppendUint64(b, e.number)
-		b = le.AppendUint16(b, uint16(offset))
-		b = append(b, e.kind, 0)
-		offset += len(e.name)
-	}
-	for _, e := range list {
-		b = append(b, e.name...)
-	}
-	return b
-}
-
-// sortedNames looks a name up in a directory that was read.
-func sortedNames(list []dirent, name string) (dirent, bool) {
-	at, ok := slices.BinarySearchFunc(list, name, func(e dirent, name string) int { return cmp.Compare(e.name, name) })
-	if !ok {
-		return dirent{}, false
-	}
-	return list[at], true
 }

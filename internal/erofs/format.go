@@ -20,18 +20,22 @@ const (
 	magic     = 0xE0F5E1E2
 	blockBits = 12
 	blockSize = 1 << blockBits
-	// slotSize is what inodes are aligned to; an inode's number is how many slots stand before it.
+	// slotSize is what inodes are aligned to; an inode's nid is how many slots stand before it.
 	slotSize = 32
 
 	superOffset = 1024
 	superSize   = 128
-	rootOffset  = superOffset + superSize // of the root's inode, whose number has 16 bits only
+	rootOffset  = superOffset + superSize // of the root's inode, whose nid has 16 bits only
 
 	inodeSize    = 64 // extended inodes: numbers of 32 bits for owners, and a time of each
 	linksOffset  = 44 // in an inode
 	direntSize   = 12
 	xattrsHeader = 12
 	maxName      = 255
+
+	// maxBlocks is what 32 bits can count, maxHead what an inode with the longest attributes takes of it.
+	maxBlocks = 1<<32 - 1
+	maxHead   = (1<<16*4+inodeSize)/blockSize + 2
 )
 
 // Layouts of a file's content.
@@ -43,8 +47,52 @@ const (
 // ErrDamaged says that a file is not an EROFS filesystem as this package writes them.
 var ErrDamaged = errors.New("damaged filesystem")
 
-// ErrUnsupported says that something about a file cannot be kept.
-var ErrUnsupported = errors.New("not supported by EROFS")
+// Where the fields of the superblock stand that are not 0.
+const (
+	superBlockBits = 12
+	superRoot      = 14
+	superInodes    = 16
+	superBlocks    = 36
+	superUUID      = 48
+	superLabel     = 64
+)
+
+// ErrUnsupported says that EROFS cannot keep something about a file.
+var ErrUnsupported = errors.New("EROFS does not support")
+
+// superblock is what a mount begins with.
+type superblock struct {
+	root   uint16 // nid
+	inodes uint64
+	blocks uint32
+	// uuid tells filesystems apart: overlayfs knows a file that was copied up by that and its inode.
+	uuid [16]byte
+	// label is the volume's name.
+	label [16]byte
+}
+
+func (s *superblock) encode() []byte {
+	le := binary.LittleEndian
+	b := make([]byte, superSize)
+	le.PutUint32(b, magic)
+	b[superBlockBits] = blockBits
+	le.PutUint16(b[superRoot:], s.root)
+	le.PutUint64(b[superInodes:], s.inodes)
+	le.PutUint32(b[superBlocks:], s.blocks)
+	copy(b[superUUID:], s.uuid[:])
+	copy(b[superLabel:], s.label[:])
+	return b
+}
+
+func decodeSuperblock(b []byte) (*superblock, error) {
+	le := binary.LittleEndian
+	if le.Uint32(b) != magic || b[superBlockBits] != blockBits {
+		return nil, fmt.Errorf("%w: it has no superblock", ErrDamaged)
+	}
+	s := &superblock{root: le.Uint16(b[superRoot:]), inodes: le.Uint64(b[superInodes:]), blocks: le.Uint32(b[superBlocks:])}
+	copy(s.label[:], b[superLabel:])
+	return s, nil
+}
 
 // Node is what is kept of a file beside its names and its content.
 type Node struct {
@@ -71,7 +119,7 @@ type inode struct {
 	layout uint16
 	xattrs int    // bytes of attributes, behind the inode
 	blocks uint32 // first block of the content
-	serial uint32
+	ino    uint32 // for programs that know 32 bits only
 	links  uint32
 }
 
@@ -87,7 +135,7 @@ func (n *inode) encode(b []byte) {
 	if n.isDevice() {
 		le.PutUint32(b[16:], encodeDevice(n.Device))
 	}
-	le.PutUint32(b[20:], n.serial)
+	le.PutUint32(b[20:], n.ino)
 	le.PutUint32(b[24:], n.UID)
 	le.PutUint32(b[28:], n.GID)
 	le.PutUint64(b[32:], uint64(n.Seconds))
@@ -105,7 +153,6 @@ func decodeInode(b []byte) (*inode, error) {
 		},
 		layout: format >> 1,
 		blocks: le.Uint32(b[16:]),
-		serial: le.Uint32(b[20:]),
 		links:  le.Uint32(b[linksOffset:]),
 	}
 	if count := int(le.Uint16(b[2:])); count > 0 {
@@ -156,13 +203,10 @@ var prefixes = map[byte]string{
 	1: "user.", 2: "system.posix_acl_access", 3: "system.posix_acl_default", 4: "trusted.", 6: "security.",
 }
 
-// Keeps reports whether an extended attribute can be kept: ErrUnsupported.
-func Keeps(name, value string) error {
+// Keeps reports whether an extended attribute can be kept.
+func Keeps(name, value string) bool {
 	_, rest, ok := cutPrefix(name)
-	if !ok || len(rest) > 255 || len(value) > 0xffff {
-		return fmt.Errorf("extended attribute %s: %w", name, ErrUnsupported)
-	}
-	return nil
+	return ok && len(rest) <= 255 && len(value) <= 0xffff
 }
 
 func cutPrefix(name string) (number byte, rest string, ok bool) {
@@ -183,8 +227,8 @@ func encodeXattrs(attrs map[string]string) ([]byte, error) {
 	b := make([]byte, xattrsHeader)
 	for _, name := range slices.Sorted(maps.Keys(attrs)) {
 		value := attrs[name]
-		if err := Keeps(name, value); err != nil {
-			return nil, err
+		if !Keeps(name, value) {
+			return nil, fmt.Errorf("%w extended attribute %s of %d bytes", ErrUnsupported, name, len(value))
 		}
 		number, rest, _ := cutPrefix(name)
 		b = append(b, byte(len(rest)), number)
@@ -193,7 +237,7 @@ func encodeXattrs(attrs map[string]string) ([]byte, error) {
 		b = append(b, make([]byte, -len(b)&3)...)
 	}
 	if (len(b)-xattrsHeader)/4+1 > 0xffff {
-		return nil, fmt.Errorf("extended attributes of %d bytes: %w", len(b), ErrUnsupported)
+		return nil, fmt.Errorf("%w extended attributes of %d bytes", ErrUnsupported, len(b))
 	}
 	return b, nil
 }

@@ -17,21 +17,55 @@ func Mount(file, target string) error {
 	return nil
 }
 
-// Mountable reports whether filesystems in the files of a folder can be mounted, by doing it, nowhere that anybody sees.
+// Mountable reports whether filesystems in the files of a folder can be mounted, with all that they keep, by doing it where
+// nobody sees it. It makes a file in the folder.
 func Mountable(folder string) bool {
-	f, err := os.CreateTemp(folder, "erofs-*")
-	if err != nil {
-		return false
-	}
-	defer func() { _ = errors.Join(f.Close(), os.Remove(f.Name())) }()
-	root := Dir{Path: ".", Node: Node{Mode: unix.S_IFDIR | 0o755}}
-	if NewWriter(f).Finish([]Dir{root}, nil) != nil {
-		return false
-	}
 	fd, err := unix.Fsopen("erofs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return false
 	}
 	defer func() { _ = unix.Close(fd) }()
-	return unix.FsconfigSetString(fd, "source", f.Name()) == nil && unix.FsconfigCreate(fd) == nil
+	file, err := writeProbe(folder)
+	if err != nil {
+		return false
+	}
+	if unix.FsconfigSetString(fd, "source", file) != nil || unix.FsconfigCreate(fd) != nil {
+		return false
+	}
+	mount, err := unix.Fsmount(fd, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = unix.Close(mount) }()
+	root, err := unix.Openat(mount, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = unix.Close(root) }()
+	for name, want := range probeXattrs {
+		value := make([]byte, 256)
+		if n, err := unix.Fgetxattr(root, name, value); err != nil || string(value[:n]) != want {
+			return false
+		}
+	}
+	return true
+}
+
+// probeXattrs are attributes of each kind, which a kernel may have been built without.
+var probeXattrs = map[string]string{
+	"trusted.overlay.opaque": "y",
+	// u::rwx,g::rx,o::rx as in posix_acl_xattr.h.
+	"system.posix_acl_default": "\x02\x00\x00\x00\x01\x00\x07\x00\xff\xff\xff\xff\x04\x00\x05\x00\xff\xff\xff\xff\x20\x00\x05\x00\xff\xff\xff\xff",
+	// No capabilities, as in struct vfs_cap_data.
+	"security.capability": "\x00\x00\x00\x02" + "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00",
+}
+
+func writeProbe(folder string) (string, error) {
+	f, err := os.CreateTemp(folder, "erofs-*")
+	if err != nil {
+		return "", err
+	}
+	root := Dir{Path: ".", Node: Node{Mode: unix.S_IFDIR | 0o755, Xattrs: probeXattrs}}
+	err = NewWriter(f, [16]byte{}).Finish([]Dir{root}, nil)
+	return f.Name(), errors.Join(err, f.Close())
 }

@@ -1,8 +1,6 @@
 package erofs
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -10,71 +8,98 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// Image is a filesystem that is read. It is safe for concurrent use.
-type Image struct {
-	f    *os.File
-	size int64
-	root uint64
-	dirs sync.Map // what was read of them, by path
-}
-
-// directory is one that was read.
-type directory struct {
-	number uint64
-	list   []dirent // sorted
+// FS is a filesystem that is read. It is safe for concurrent use. Paths are relative to the root and clean; "." is the root. No
+// symlink is followed.
+type FS struct {
+	f     *os.File
+	size  int64
+	root  uint64
+	label [16]byte
+	time  time.Time
+	dirs  sync.Map // []dirent by path, sorted, of those that were read
 }
 
 // Open opens the filesystem in a file: ErrDamaged.
-func Open(file string) (*Image, error) {
+func Open(file string) (*FS, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
 	}
-	m := &Image{f: f}
+	m := &FS{f: f}
 	if err := m.readSuperblock(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return m, nil
 }
 
-func (m *Image) readSuperblock() error {
+func (m *FS) readSuperblock() error {
 	info, err := m.f.Stat()
 	if err != nil {
 		return err
 	}
-	m.size = info.Size()
-	var b [superSize]byte
-	if err := m.readAt(b[:], superOffset); err != nil {
+	m.size, m.time = info.Size(), info.ModTime()
+	b := make([]byte, superSize)
+	if err := m.readAt(b, superOffset); err != nil {
 		return err
 	}
-	le := binary.LittleEndian
-	if le.Uint32(b[0:]) != magic || b[12] != blockBits || int64(le.Uint32(b[36:]))*blockSize != m.size {
-		return fmt.Errorf("%w: it is not what its first block says", ErrDamaged)
+	s, err := decodeSuperblock(b)
+	if err != nil {
+		return err
 	}
-	m.root = uint64(le.Uint16(b[14:]))
+	if int64(s.blocks)*blockSize != m.size {
+		return errShort
+	}
+	m.root, m.label = uint64(s.root), s.label
 	return nil
 }
 
+// Label returns the volume's name.
+func (m *FS) Label() [16]byte { return m.label }
+
+// ModTime returns when the filesystem was written.
+func (m *FS) ModTime() time.Time { return m.time }
+
+// Settle writes to disk what is not there yet, and takes the volume's name away.
+func (m *FS) Settle() error {
+	f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", m.f.Fd()), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	err = unix.Fdatasync(int(f.Fd()))
+	if err == nil {
+		_, err = f.WriteAt(make([]byte, len(m.label)), superOffset+superLabel)
+	}
+	return errors.Join(err, f.Close())
+}
+
 // Close closes the file.
-func (m *Image) Close() error { return m.f.Close() }
+func (m *FS) Close() error { return m.f.Close() }
+
+var errShort = fmt.Errorf("%w: it ends too early", ErrDamaged)
 
 // readAt reads all of b. What the filesystem does not have is damage.
-func (m *Image) readAt(b []byte, offset int64) error {
+func (m *FS) readAt(b []byte, offset int64) error {
 	if offset < 0 || offset > m.size-int64(len(b)) {
-		return fmt.Errorf("%w: it ends too early", ErrDamaged)
+		return errShort
 	}
 	_, err := m.f.ReadAt(b, offset)
+	if errors.Is(err, io.EOF) {
+		return errShort
+	}
 	return err
 }
 
-func (m *Image) inode(number uint64) (*inode, error) {
-	if number > uint64(m.size/slotSize) {
+func (m *FS) inode(nid uint64) (*inode, error) {
+	if nid > uint64(m.size/slotSize) {
 		return nil, fmt.Errorf("%w: an inode lies outside", ErrDamaged)
 	}
 	var b [inodeSize]byte
-	if err := m.readAt(b[:], int64(number)*slotSize); err != nil {
+	if err := m.readAt(b[:], int64(nid)*slotSize); err != nil {
 		return nil, err
 	}
 	n, err := decodeInode(b[:])
@@ -82,7 +107,7 @@ func (m *Image) inode(number uint64) (*inode, error) {
 		return n, err
 	}
 	attrs := make([]byte, n.xattrs)
-	if err := m.readAt(attrs, int64(number)*slotSize+inodeSize); err != nil {
+	if err := m.readAt(attrs, int64(nid)*slotSize+inodeSize); err != nil {
 		return nil, err
 	}
 	n.Xattrs, err = decodeXattrs(attrs)
@@ -90,13 +115,13 @@ func (m *Image) inode(number uint64) (*inode, error) {
 }
 
 // content reads what an inode holds.
-func (m *Image) content(number uint64, n *inode) (*io.SectionReader, error) {
+func (m *FS) content(nid uint64, n *inode) (*io.SectionReader, error) {
 	c := &content{m: m, full: n.Size, blocks: int64(n.blocks) * blockSize}
 	if n.layout == flatInline {
 		c.full = n.Size &^ (blockSize - 1)
-		c.rest = int64(number)*slotSize + inodeSize + int64(n.xattrs)
+		c.rest = int64(nid)*slotSize + inodeSize + int64(n.xattrs)
 	}
-	if n.Size > 0 && (c.full > 0 && c.blocks+c.full > m.size || c.rest > m.size) {
+	if n.Size > m.size || c.full > 0 && c.blocks+c.full > m.size {
 		return nil, fmt.Errorf("%w: a file lies outside", ErrDamaged)
 	}
 	return io.NewSectionReader(c, 0, n.Size), nil
@@ -104,7 +129,7 @@ func (m *Image) content(number uint64, n *inode) (*io.SectionReader, error) {
 
 // content is a file's, in two pieces. It is read inside of its size only.
 type content struct {
-	m      *Image
+	m      *FS
 	blocks int64 // where full bytes stand
 	full   int64
 	rest   int64 // where the others stand
@@ -127,44 +152,55 @@ func (c *content) ReadAt(p []byte, offset int64) (int, error) {
 	return len(p), nil
 }
 
-// maxDir bounds what is read as one directory, in bytes.
-const maxDir = 1 << 30
+// find looks a path up: fs.ErrNotExist.
+func (m *FS) find(path string) (dirent, error) {
+	if path == "." {
+		return dirent{nid: m.root, kind: fileType(unix.S_IFDIR)}, nil
+	}
+	above, base := split(path)
+	list, err := m.dir(above)
+	if err != nil {
+		return dirent{}, err
+	}
+	e, ok := lookup(list, base)
+	if !ok {
+		return dirent{}, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+	}
+	return e, nil
+}
 
 // dir reads a directory, once.
-func (m *Image) dir(name string) (*directory, error) {
-	if d, ok := m.dirs.Load(name); ok {
-		return d.(*directory), nil
+func (m *FS) dir(path string) ([]dirent, error) {
+	if list, ok := m.dirs.Load(path); ok {
+		return list.([]dirent), nil
 	}
-	number := m.root
-	if name != "." {
-		above, base := split(name)
-		d, err := m.dir(above)
-		if err != nil {
-			return nil, err
-		}
-		e, ok := sortedNames(d.list, base)
-		if !ok || e.kind != fileType(dirMode) {
-			return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
-		}
-		number = e.number
-	}
-	d, err := m.readDir(number)
+	e, err := m.find(path)
 	if err != nil {
 		return nil, err
 	}
-	m.dirs.Store(name, d)
-	return d, nil
+	if e.kind != fileType(unix.S_IFDIR) {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+	}
+	list, err := m.readDir(e.nid)
+	if err != nil {
+		return nil, err
+	}
+	m.dirs.Store(path, list)
+	return list, nil
 }
 
-func (m *Image) readDir(number uint64) (*directory, error) {
-	n, err := m.inode(number)
+// maxDir bounds what is read as one directory, in bytes.
+const maxDir = 1 << 30
+
+func (m *FS) readDir(nid uint64) ([]dirent, error) {
+	n, err := m.inode(nid)
 	if err != nil {
 		return nil, err
 	}
 	if !n.isDir() || n.Size > maxDir {
 		return nil, fmt.Errorf("%w: a directory is none", ErrDamaged)
 	}
-	r, err := m.content(number, n)
+	r, err := m.content(nid, n)
 	if err != nil {
 		return nil, err
 	}
@@ -172,63 +208,23 @@ func (m *Image) readDir(number uint64) (*directory, error) {
 	if _, err := io.ReadFull(r, b); err != nil {
 		return nil, err
 	}
-	d := &directory{number: number}
+	var list []dirent
 	for block := range slices.Chunk(b, blockSize) {
-		if d.list, err = appendDirents(d.list, block); err != nil {
+		if list, err = appendDirents(list, block); err != nil {
 			return nil, err
 		}
-	}
-	return d, nil
-}
-
-// appendDirents adds what one block of a directory says, but for "." and "..".
-func appendDirents(list []dirent, b []byte) ([]dirent, error) {
-	bad := fmt.Errorf("%w: a directory's block is none", ErrDamaged)
-	le := binary.LittleEndian
-	if len(b) < direntSize {
-		return nil, bad
-	}
-	first := int(le.Uint16(b[8:]))
-	if first%direntSize != 0 || first == 0 || first > len(b) {
-		return nil, bad
-	}
-	for at := 0; at < first; at += direntSize {
-		from, to := int(le.Uint16(b[at+8:])), len(b)
-		if next := at + direntSize; next < first {
-			to = int(le.Uint16(b[next+8:]))
-		}
-		if from < first || to < from || to > len(b) {
-			return nil, bad
-		}
-		name := string(bytes.TrimRight(b[from:to], "\x00"))
-		if name == "." || name == ".." {
-			continue
-		}
-		if n := len(list); n > 0 && list[n-1].name >= name || bytes.ContainsRune([]byte(name), '/') || name == "" {
-			return nil, bad
-		}
-		list = append(list, dirent{name, le.Uint64(b[at:]), b[at+10]})
 	}
 	return list, nil
 }
 
-const dirMode = 0o040000
-
-// find returns the number of a file's inode: fs.ErrNotExist.
-func (m *Image) find(name string) (uint64, error) {
-	if name == "." {
-		return m.root, nil
-	}
-	above, base := split(name)
-	d, err := m.dir(above)
+// stat finds a file's inode.
+func (m *FS) stat(path string) (nid uint64, n *inode, err error) {
+	e, err := m.find(path)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	e, ok := sortedNames(d.list, base)
-	if !ok {
-		return 0, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
-	}
-	return e.number, nil
+	n, err = m.inode(e.nid)
+	return e.nid, n, err
 }
 
 // Info is what lstat(2) says of a file, and its attributes.
@@ -238,43 +234,35 @@ type Info struct {
 	Links uint32 // how many names it has
 }
 
-// Lstat describes a file, by its path relative to the root, clean: fs.ErrNotExist. No symlink is followed.
-func (m *Image) Lstat(name string) (*Info, error) {
-	number, err := m.find(name)
+// Lstat describes a file: fs.ErrNotExist.
+func (m *FS) Lstat(path string) (*Info, error) {
+	nid, n, err := m.stat(path)
 	if err != nil {
 		return nil, err
 	}
-	n, err := m.inode(number)
-	if err != nil {
-		return nil, err
-	}
-	return &Info{n.Node, number, n.links}, nil
+	return &Info{n.Node, nid, n.links}, nil
 }
 
-// Open opens a regular file, or a symlink's target.
-func (m *Image) Open(name string) (*io.SectionReader, error) {
-	number, err := m.find(name)
-	if err != nil {
-		return nil, err
-	}
-	n, err := m.inode(number)
+// Open opens a regular file, or a symlink's target: fs.ErrNotExist.
+func (m *FS) Open(path string) (*io.SectionReader, error) {
+	nid, n, err := m.stat(path)
 	if err != nil {
 		return nil, err
 	}
 	if n.isDir() || n.isDevice() {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("not a regular file")}
+		return nil, &fs.PathError{Op: "open", Path: path, Err: errors.New("not a regular file")}
 	}
-	return m.content(number, n)
+	return m.content(nid, n)
 }
 
-// ReadDir returns the names in a directory, sorted.
-func (m *Image) ReadDir(name string) ([]string, error) {
-	d, err := m.dir(name)
+// ReadDir returns the names in a directory, sorted: fs.ErrNotExist.
+func (m *FS) ReadDir(path string) ([]string, error) {
+	list, err := m.dir(path)
 	if err != nil {
 		return nil, err
 	}
-	names := make([]string, len(d.list))
-	for i, e := range d.list {
+	names := make([]string, len(list))
+	for i, e := range list {
 		names[i] = e.name
 	}
 	return names, nil

@@ -1,7 +1,7 @@
 package erofs
 
 import (
-	"encoding/binary"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"os"
@@ -16,25 +16,19 @@ import (
 type Writer struct {
 	f *os.File
 
-	mu     sync.Mutex
-	next   int64 // the first block that is not in use
-	serial uint32
+	mu    sync.Mutex
+	next  int64 // the first block that is not in use
+	inode uint32
 	// room holds the blocks of inodes that end with so many free slots.
 	room [blockSize/slotSize + 1][]uint32
 	// names are the directories' contents, by path.
 	names map[string][]dirent
+	label [16]byte
 }
 
-// dirent is one name in a directory.
-type dirent struct {
-	name   string
-	number uint64 // of the inode
-	kind   byte
-}
-
-// NewWriter returns a writer to f, which remains the caller's to close.
-func NewWriter(f *os.File) *Writer {
-	return &Writer{f: f, next: 1, serial: 1, names: make(map[string][]dirent)}
+// NewWriter returns a writer to f, which remains the caller's to close. label becomes the filesystem's volume name.
+func NewWriter(f *os.File, label [16]byte) *Writer {
+	return &Writer{f: f, next: 1, inode: 1, names: make(map[string][]dirent), label: label}
 }
 
 // space is where a file's inode and content go.
@@ -45,19 +39,24 @@ type space struct {
 	inline int   // bytes that stand behind the inode and its attributes
 }
 
-// allocate finds space for an inode with head bytes, attributes included, and for its content.
-func (w *Writer) allocate(head int, size int64) (space, uint32) {
-	s := space{inline: int(size % blockSize)}
+func (s *space) nid() uint64 { return uint64(s.inode / slotSize) }
+
+// allocate finds space for an inode with head bytes, attributes included, and for its content; ino is the inode's serial number.
+func (w *Writer) allocate(head int, size int64) (s space, ino uint32, err error) {
+	s.inline = int(size % blockSize)
 	if head+s.inline > blockSize {
 		s.inline = 0
 	}
 	s.full = size - int64(s.inline)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if size < 0 || s.full/blockSize > maxBlocks-w.next-maxHead {
+		return s, 0, fmt.Errorf("%w more than %d bytes", ErrUnsupported, int64(maxBlocks)*blockSize)
+	}
 	s.inode = w.slots((head + s.inline + slotSize - 1) / slotSize)
 	s.blocks = w.take(s.full)
-	w.serial++
-	return s, w.serial
+	w.inode++
+	return s, w.inode, nil
 }
 
 // take gives out blocks for so many bytes, 0 for none.
@@ -94,67 +93,38 @@ func (w *Writer) use(block int64, free, n int) (offset int64) {
 	return (block+1)*blockSize - int64(free)*slotSize
 }
 
-// begin finds space for a file and returns its inode with all that stands behind it but content.
-func (w *Writer) begin(n *Node) (space, []byte, error) {
-	attrs, err := encodeXattrs(n.Xattrs)
-	if err != nil {
-		return space{}, nil, err
-	}
-	head := inodeSize + len(attrs)
-	s, serial := w.allocate(head, n.Size)
-	b := make([]byte, head, head+s.inline)
-	s.encode(n, attrs, serial, 1, b)
-	return s, b, nil
-}
-
-func (s *space) encode(n *Node, attrs []byte, serial, links uint32, b []byte) {
-	i := inode{Node: *n, xattrs: len(attrs), blocks: uint32(s.blocks), serial: serial, links: links}
+// encode returns an inode as it stands on disk, with its attributes and room for the content behind them.
+func (s *space) encode(n *Node, attrs []byte, ino, links uint32) []byte {
+	i := inode{Node: *n, xattrs: len(attrs), blocks: uint32(s.blocks), ino: ino, links: links}
 	if s.inline > 0 {
 		i.layout = flatInline
 	}
+	b := make([]byte, inodeSize, inodeSize+len(attrs)+s.inline)
 	i.encode(b)
-	copy(b[inodeSize:], attrs)
+	return append(b, attrs...)
 }
 
 // split cuts a clean path, relative to the root, into the directory and the name in it.
-func split(file string) (dir, base string) {
-	if i := strings.LastIndexByte(file, '/'); i >= 0 {
-		return file[:i], file[i+1:]
+func split(path string) (dir, base string) {
+	if i := strings.LastIndexByte(path, '/'); i >= 0 {
+		return path[:i], path[i+1:]
 	}
-	return ".", file
+	return ".", path
 }
 
-func (w *Writer) name(file string, s space, n *Node) error {
-	dir, base := split(file)
-	if len(base) > maxName || base == "" {
-		return fmt.Errorf("%q: a name of %d bytes: %w", file, len(base), ErrUnsupported)
+// name adds a name to its directory.
+func (w *Writer) name(path string, nid uint64, kind byte) error {
+	dir, base := split(path)
+	if len(base) > maxName {
+		return fmt.Errorf("%w names of %d bytes", ErrUnsupported, len(base))
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.names[dir] = append(w.names[dir], dirent{base, uint64(s.inode / slotSize), fileType(n.Mode)})
+	w.names[dir] = append(w.names[dir], dirent{base, nid, kind})
 	return nil
 }
 
-// Add makes a file, of any type but a directory, with its content: that of a regular file, or the target of a symlink.
-// n.Size is not looked at. name is relative to the root, clean, and keeps its memory in use.
-func (w *Writer) Add(name string, n Node, content []byte) error {
-	n.Size = int64(len(content))
-	s, b, err := w.begin(&n)
-	if err != nil {
-		return err
-	}
-	if s.full > 0 {
-		if _, err := w.f.WriteAt(content[:s.full], s.blocks*blockSize); err != nil {
-			return err
-		}
-	}
-	if _, err := w.f.WriteAt(append(b, content[s.full:]...), s.inode); err != nil {
-		return err
-	}
-	return w.name(name, s, &n)
-}
-
-// File is a regular file being written, from its beginning to its end.
+// File is a file being written, from the beginning of its content to the end.
 type File struct {
 	w      *Writer
 	space  space
@@ -164,18 +134,24 @@ type File struct {
 	inode  []byte // and the content behind it
 }
 
-// Create begins a regular file of n.Size bytes. No byte of it may be missing in the end; Skip leaves zeros.
-func (w *Writer) Create(name string, n Node) (*File, error) {
-	s, b, err := w.begin(&n)
+// Create begins a file of any type but a directory. Its content, of a regular file or the target of a symlink, is n.Size bytes,
+// which must all be written, or skipped. path is relative to the root, clean, and keeps its memory in use.
+func (w *Writer) Create(path string, n Node) (*File, error) {
+	attrs, err := encodeXattrs(n.Xattrs)
 	if err != nil {
 		return nil, err
 	}
-	return &File{w: w, space: s, size: n.Size, inode: b}, w.name(name, s, &n)
+	s, ino, err := w.allocate(inodeSize+len(attrs), n.Size)
+	if err != nil {
+		return nil, err
+	}
+	f := &File{w: w, space: s, size: n.Size, inode: s.encode(&n, attrs, ino, 1)}
+	return f, w.name(path, s.nid(), fileType(n.Mode))
 }
 
 // Write writes the next bytes of the content.
 func (f *File) Write(p []byte) (int, error) {
-	if f.offset+int64(len(p)) > f.size {
+	if int64(len(p)) > f.size-f.offset {
 		return 0, fmt.Errorf("write: %w", io.ErrShortWrite)
 	}
 	n := len(p)
@@ -193,15 +169,15 @@ func (f *File) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Skip leaves out zeros: nothing is written, and the disk keeps no block for them.
+// Skip is Write of so many zeros, for which the disk keeps no blocks.
 func (f *File) Skip(zeros int64) error {
+	if zeros > f.size-f.offset {
+		return fmt.Errorf("write: %w", io.ErrShortWrite)
+	}
 	if in := min(zeros, f.space.full-f.offset); in > 0 {
 		f.offset, zeros = f.offset+in, zeros-in
 	}
-	if zeros == 0 {
-		return nil
-	}
-	_, err := f.Write(make([]byte, min(zeros, f.size-f.offset)))
+	_, err := f.Write(make([]byte, zeros)) // less than a block
 	return err
 }
 
@@ -232,16 +208,11 @@ func (f *File) Close() error {
 	return err
 }
 
-// superblock writes what a mount begins with.
-func (w *Writer) superblock() error {
-	le := binary.LittleEndian
-	var b [superSize]byte
-	le.PutUint32(b[0:], magic)
-	b[12] = blockBits
-	le.PutUint16(b[14:], rootOffset/slotSize)
-	le.PutUint64(b[16:], uint64(w.serial))
-	le.PutUint32(b[36:], uint32(w.next))
-	if _, err := w.f.WriteAt(b[:], superOffset); err != nil {
+// end writes the superblock.
+func (w *Writer) end() error {
+	s := superblock{root: rootOffset / slotSize, inodes: uint64(w.inode), blocks: uint32(w.next), label: w.label}
+	_, _ = rand.Read(s.uuid[:]) // it never fails
+	if _, err := w.f.WriteAt(s.encode(), superOffset); err != nil {
 		return err
 	}
 	return w.f.Truncate(w.next * blockSize)

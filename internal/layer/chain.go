@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -126,11 +127,14 @@ func (l *Layers) openContent(ctx context.Context, n *node) (io.ReadCloser, error
 		return io.NopCloser(strings.NewReader("")), nil
 	}
 	f, err := l.openInTree(n)
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+	if err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, store.ErrDamaged) {
 		return f, err
 	}
-	packs, err := l.packs(n.layer)
-	if err != nil {
+	packs, packsErr := l.packs(n.layer)
+	if packsErr != nil {
+		return nil, packsErr
+	}
+	if len(packs) == 0 && errors.Is(err, store.ErrDamaged) {
 		return nil, err
 	}
 	if holds(packs, n.layer) {
@@ -160,11 +164,15 @@ func (l *Layers) openInTree(n *node) (io.ReadCloser, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	m, err := l.image(n.layer)
+	tree, err := l.erofs(n.layer)
 	if err != nil {
-		return nil, err
+		return nil, fail(n.layer, err)
 	}
-	return m.open(n.entry.Path)
+	in, err := tree.open(n.entry.Path)
+	if err != nil {
+		return nil, fail(n.layer, err)
+	}
+	return in, nil
 }
 
 // stream counts the files read out of a layer's compressed pack, and says whether one more may be.

@@ -25,9 +25,12 @@ func (l *Layers) soundTree(ctx context.Context, id digest.Digest) error {
 	}
 	if !l.glance(t) {
 		// A glance can be wrong, of a tar that has a name twice for example.
-		if _, err := l.inspectTree(ctx, id); err != nil {
+		if err := l.inspectTree(ctx, id); err != nil {
 			return err
 		}
+	}
+	if err := l.settle(ctx, id, t); err != nil {
+		return err
 	}
 	l.sound.Store(id, true)
 	return nil
@@ -71,15 +74,6 @@ func (d *dirs) unchanged(e *view.Entry, rules hostRules) bool {
 		return false
 	}
 	return looksLike(&st, e)
-}
-
-func looksLike(st *unix.Stat_t, e *view.Entry) bool {
-	have := view.StatEntry(st)
-	if e.Type == view.TypeWhiteout {
-		return have.Type == view.TypeChar && st.Rdev == 0
-	}
-	return have.Type == e.Type && have.Size == e.Size && (have.Mode == e.Mode || e.Type == view.TypeSymlink) &&
-		sameTime(have.ModTime, e.ModTime)
 }
 
 // sameTime compares a file's time with its entry's as far as filesystems go: some have whole seconds only, and none has

@@ -18,10 +18,18 @@ func readHostRules() hostRules {
 	return hostRules{userns: userns.Current().Nested()}
 }
 
-// mountsImages reports whether trees can be files, which depends on the kernel, the store's filesystem and whether the process is
+// mountsErofs reports whether trees can be files, which depends on the kernel, the store's filesystem and whether the process is
 // root. $MICA_TREES chooses: "folders" has all be folders, as they are elsewhere.
-func mountsImages(s *store.Store) bool {
-	return os.Getenv("MICA_TREES") != "folders" && erofs.Mountable(s.Path("tmp"))
+func mountsErofs(s *store.Store) bool {
+	if os.Getenv("MICA_TREES") == "folders" {
+		return false
+	}
+	temp, err := s.TempDir("probe")
+	if err != nil {
+		return false
+	}
+	defer func() { _ = temp.Remove() }()
+	return erofs.Mountable(temp.Path)
 }
 
 // overlayXattr is the name of one of overlayfs's own attributes (Documentation/filesystems/overlayfs.rst, "userxattr").

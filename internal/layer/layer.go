@@ -1,7 +1,7 @@
 // Package layer keeps layers: one identity (the DiffID), two forms (packed and unpacked), and a table of contents.
 //
 // A layer's folder in the store is layers/<hex of its DiffID>/ with its table of contents (toc), its tree when it is
-// unpacked (tree/), and which blobs hold it (packs). It appears by the rename of a folder prepared in tmp/. Nothing in
+// unpacked (tree/ or tree.erofs), and which blobs hold it (packs). It appears by the rename of a folder prepared in tmp/. Nothing in
 // it is synced to disk: what a power cut may damage is told by its checksum, or by the tar's hash, and made again.
 package layer
 
@@ -35,21 +35,21 @@ type Layers struct {
 	heads sync.Map
 	// digested holds the indexes of layers whose contents' digests were asked for and had to be computed, by DiffID.
 	digested sync.Map
-	// images holds the trees of one file that contents were read from, open, by DiffID.
-	images sync.Map
-	// mountsImages reports whether such trees can be mounted here.
-	mountsImages func() bool
+	// opened holds the trees of one file that contents were read from, by DiffID.
+	opened sync.Map
+	// mountsErofs reports whether such trees can be mounted here.
+	mountsErofs func() bool
 }
 
 // New returns the layers of s.
 func New(s *store.Store) *Layers {
 	return &Layers{
-		store:        s,
-		host:         sync.OnceValue(readHostRules),
-		chains:       make(map[digest.Digest]*node),
-		streams:      make(map[digest.Digest]int),
-		notes:        make(map[string]bool),
-		mountsImages: sync.OnceValue(func() bool { return mountsImages(s) }),
+		store:       s,
+		host:        sync.OnceValue(readHostRules),
+		chains:      make(map[digest.Digest]*node),
+		streams:     make(map[digest.Digest]int),
+		notes:       make(map[string]bool),
+		mountsErofs: sync.OnceValue(func() bool { return mountsErofs(s) }),
 	}
 }
 
@@ -81,7 +81,7 @@ const (
 	tocFile    = "toc"
 	packsFile  = "packs"
 	treeDir    = "tree"       // a tree that is a folder
-	treeImage  = "tree.erofs" // one that is a filesystem in a file
+	treeErofs  = "tree.erofs" // one that is a filesystem in a file
 	damagedDir = "damaged"    // a tree that was set aside
 )
 

@@ -33,13 +33,13 @@ func newLayers(t testing.TB) *Layers {
 
 // inFolders has trees be folders, for tests that reach into them.
 func inFolders(l *Layers) *Layers {
-	l.mountsImages = func() bool { return false }
+	l.mountsErofs = func() bool { return false }
 	return l
 }
 
-// asImages has them be files, also where such cannot be mounted.
-func asImages(l *Layers) *Layers {
-	l.mountsImages = func() bool { return true }
+// asErofs has them be files, also where such cannot be mounted.
+func asErofs(l *Layers) *Layers {
+	l.mountsErofs = func() bool { return true }
 	return l
 }
 
@@ -143,7 +143,7 @@ func entriesOf(t testing.TB, l *Layers, id digest.Digest) []*view.Entry {
 // TestRootForms makes the same layer in every way there is, and compares what comes out.
 func TestRootForms(t *testing.T) {
 	ctx := t.Context()
-	packed, unpacked, sealed := newLayers(t), inFolders(newLayers(t)), asImages(newLayers(t))
+	packed, unpacked, sealed := newLayers(t), inFolders(newLayers(t)), asErofs(newLayers(t))
 	a := write(t, packed, sampleChanges(), Packed)
 	tarA := readTar(t, packed, a.DiffID)
 	if a.Unpacked || len(a.Packs) != 1 {
@@ -160,7 +160,7 @@ func TestRootForms(t *testing.T) {
 			t.Errorf("the tar made again from %s differs from the packed one", name)
 		}
 	}
-	for name, l := range map[string]*Layers{"folder": inFolders(newLayers(t)), "image": asImages(newLayers(t))} {
+	for name, l := range map[string]*Layers{"folder": inFolders(newLayers(t)), "image": asErofs(newLayers(t))} {
 		for _, unpack := range []bool{true, false} {
 			c, desc, err := l.IngestFrom(ctx, Incoming{Reader: bytes.NewReader(tarA), DiffID: a.DiffID, Unpack: unpack})
 			if err != nil {
@@ -170,7 +170,7 @@ func TestRootForms(t *testing.T) {
 				t.Errorf("ingested %+v (%+v), written %+v", c, desc, a)
 			}
 			all[fmt.Sprintf("%s ingested, unpacked %v", name, unpack)] = l
-			l = map[string]func(*Layers) *Layers{"folder": inFolders, "image": asImages}[name](newLayers(t))
+			l = map[string]func(*Layers) *Layers{"folder": inFolders, "image": asErofs}[name](newLayers(t))
 		}
 	}
 	for name, l := range all {

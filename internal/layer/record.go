@@ -33,7 +33,7 @@ type recording struct {
 	toc   tocEncoder
 	first map[string]int // numbers of the entries that hardlinks name
 	free  chan []byte    // buffers of batches
-	hand  treeHand       // of the stream, if there is a tree
+	files fileMaker      // of the stream, if there is a tree
 }
 
 // batch is a run of entries: small files, or one large one.
@@ -125,18 +125,18 @@ func (r *recording) large(b *batch) int {
 
 // work reads and digests small files, and writes them into the tree.
 func (r *recording) work(ctx context.Context, todo <-chan *batch) {
-	var hand treeHand
+	var files fileMaker
 	if r.tree != nil {
-		hand = r.tree.hand()
-		defer hand.close()
+		files = r.tree.files()
+		defer files.close()
 	}
 	for b := range todo {
-		b.err = r.read(ctx, hand, b)
+		b.err = r.read(ctx, files, b)
 		close(b.done)
 	}
 }
 
-func (r *recording) read(ctx context.Context, hand treeHand, b *batch) error {
+func (r *recording) read(ctx context.Context, files fileMaker, b *batch) error {
 	select {
 	case b.data = <-r.free:
 	default:
@@ -169,8 +169,8 @@ func (r *recording) read(ctx context.Context, hand treeHand, b *batch) error {
 		} else {
 			b.digests[i-b.from] = sha256.Sum256(content)
 		}
-		if hand != nil {
-			if err := hand.writeFile(e, content); err != nil {
+		if files != nil {
+			if err := writeFile(files, e, content); err != nil {
 				return err
 			}
 		}
@@ -223,8 +223,8 @@ func changedError(e *view.Entry) error {
 // stream writes the batches to the tar, in their order.
 func (r *recording) stream(ctx context.Context, ordered <-chan *batch) error {
 	if r.tree != nil {
-		r.hand = r.tree.hand()
-		defer r.hand.close()
+		r.files = r.tree.files()
+		defer r.files.close()
 	}
 	for b := range ordered {
 		select {
@@ -317,8 +317,8 @@ func (r *recording) streamLarge(ctx context.Context, i int) (sum [sha256.Size]by
 		to = append(to, hashing)
 	}
 	cloned := false
-	if r.hand != nil {
-		out, createErr := r.hand.create(e)
+	if r.files != nil {
+		out, createErr := r.files.create(e)
 		if createErr != nil {
 			return sum, createErr
 		}

@@ -3,9 +3,12 @@ package layer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -24,9 +27,9 @@ type storedTree interface {
 	close()
 }
 
-// standing returns the path of a layer's tree in the store, "" for none. Where there are two, they hold the same.
-func (l *Layers) standing(id digest.Digest) string {
-	for _, name := range []string{treeDir, treeImage} {
+// treePath returns the path of a layer's tree in the store, "" for none. Where there are two, they hold the same.
+func (l *Layers) treePath(id digest.Digest) string {
+	for _, name := range []string{treeDir, treeErofs} {
 		path := l.path(id, name)
 		if _, err := os.Lstat(path); err == nil {
 			return path
@@ -35,56 +38,74 @@ func (l *Layers) standing(id digest.Digest) string {
 	return ""
 }
 
-func (l *Layers) unpacked(id digest.Digest) bool { return l.standing(id) != "" }
+func (l *Layers) unpacked(id digest.Digest) bool { return l.treePath(id) != "" }
 
-// openTree opens a layer's tree: fs.ErrNotExist. The caller closes it.
+// openTree opens a layer's tree, as it is now on the disk: fs.ErrNotExist. The caller closes it.
 func (l *Layers) openTree(id digest.Digest) (storedTree, error) {
-	tree, err := openFolder(l.path(id, treeDir), l.host())
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return tree, err
+	folder, err := openFolder(l.path(id, treeDir), l.host())
+	if err == nil {
+		return folder, nil
 	}
-	return openImage(l.path(id, treeImage), l.host())
-}
-
-// folderTree is a tree that is a folder.
-type folderTree struct {
-	fileOpener
-	path  string
-	rules hostRules
-}
-
-func openFolder(path string, rules hostRules) (storedTree, error) {
-	root, err := openRoot(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	file, err := openErofs(l.path(id, treeErofs), l.host())
 	if err != nil {
 		return nil, err
 	}
-	return &folderTree{fileOpener{root: root}, path, rules}, nil
+	return file, nil
 }
 
-func (t *folderTree) walk(ctx context.Context) ([]*view.Entry, error) {
-	return (&treeWalk{path: t.path, rules: t.rules}).walk(ctx)
-}
-
-func (t *folderTree) open(name string) (io.ReadCloser, error) {
-	f, err := t.fileOpener.open(name)
-	if err != nil {
-		return nil, err
-	}
-	return f, nil
-}
-
-func (t *folderTree) unchanged(entries []*view.Entry) bool {
-	d := newDirs(t.root)
-	defer d.close()
-	for _, e := range entries {
-		if !d.unchanged(e, t.rules) {
-			return false
+// sortWalk sorts what was found. The first of the names of a file is the one with the content.
+func sortWalk[K comparable](entries []*view.Entry, names map[K][]*view.Entry) []*view.Entry {
+	byPath := func(a, b *view.Entry) int { return strings.Compare(a.Path, b.Path) }
+	slices.SortFunc(entries, byPath)
+	for _, same := range names {
+		slices.SortFunc(same, byPath)
+		for _, e := range same[1:] {
+			e.Hardlink = same[0].Path
 		}
 	}
-	return true
+	return entries
 }
 
-func (t *folderTree) close() {
-	t.fileOpener.close()
-	_ = unix.Close(t.root)
+// entryOf is what stat(2) says of a tree's file: a device 0:0 is a whiteout.
+func entryOf(name string, st *unix.Stat_t) *view.Entry {
+	if st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0 {
+		return &view.Entry{Path: name, Type: view.TypeWhiteout}
+	}
+	e := view.StatEntry(st)
+	e.Path = name
+	return e
+}
+
+// takeXattrs gives an entry the attributes that are the file's own. Overlayfs's redirects and metadata-only copies are refused:
+// a layer with them would mean nothing outside of the mount that made it.
+func (h hostRules) takeXattrs(e *view.Entry, attrs map[string]string) error {
+	for name, value := range attrs {
+		if !view.OverlayXattr(name) {
+			continue
+		}
+		switch name {
+		case h.overlayXattr("opaque"):
+			e.Opaque = e.IsDir() && value == "y"
+		case h.overlayXattr("redirect"), h.overlayXattr("metacopy"):
+			return fmt.Errorf("%q was written through an overlay mount with redirect_dir or metacopy", e.Path)
+		}
+		delete(attrs, name)
+	}
+	if len(attrs) > 0 {
+		e.Xattrs = attrs
+	}
+	return nil
+}
+
+// looksLike compares type, size, mode and time of a file with its entry.
+func looksLike(st *unix.Stat_t, e *view.Entry) bool {
+	have := view.StatEntry(st)
+	if e.Type == view.TypeWhiteout {
+		return have.Type == view.TypeChar && st.Rdev == 0
+	}
+	return have.Type == e.Type && have.Size == e.Size && (have.Mode == e.Mode || e.Type == view.TypeSymlink) &&
+		sameTime(have.ModTime, e.ModTime)
 }

@@ -20,7 +20,7 @@ type treeStream struct {
 	whole bool // finish has made all of it
 
 	tree    treeMaker
-	hand    treeHand
+	files   fileMaker
 	ctx     context.Context
 	workers *errgroup.Group
 	batches chan []piece
@@ -29,7 +29,7 @@ type treeStream struct {
 	large   treeFile
 	ahead   *backgroundWriter // of large
 	made    map[string]bool   // directories
-	files   map[string]int64  // where in the tar each file's content stands
+	placed  map[string]int64  // where in the tar each file's content stands
 	off     bool
 }
 
@@ -39,7 +39,7 @@ func (l *Layers) newTreeStream(ctx context.Context, in string) (*treeStream, err
 	if err != nil {
 		return nil, err
 	}
-	s := &treeStream{tree: tree, hand: tree.hand(), made: map[string]bool{".": true}, files: map[string]int64{}}
+	s := &treeStream{tree: tree, files: tree.files(), made: map[string]bool{".": true}, placed: map[string]int64{}}
 	s.workers, s.ctx = errgroup.WithContext(ctx)
 	batches := make(chan []piece, 2)
 	s.batches = batches // nil when it is closed
@@ -58,9 +58,9 @@ func (s *treeStream) create(x *index, e *view.Entry, at place) (io.Writer, error
 	if err := s.makeDir(dir); err != nil {
 		return nil, err
 	}
-	s.files[e.Path] = at.offset
+	s.placed[e.Path] = at.offset
 	if e.Size >= largeFile {
-		f, err := s.hand.create(e)
+		f, err := s.files.create(e)
 		if err != nil {
 			return nil, err
 		}
@@ -122,7 +122,7 @@ func (s *treeStream) makeDir(name string) error {
 	if err := s.makeDir(parent); err != nil {
 		return err
 	}
-	if err := s.hand.makeDir(name); err != nil {
+	if err := s.files.makeDir(name); err != nil {
 		return err
 	}
 	s.made[name] = true
@@ -152,7 +152,7 @@ func (s *treeStream) stop() error {
 func (s *treeStream) close() {
 	_ = s.end()
 	_ = s.stop()
-	s.hand.close()
+	s.files.close()
 	s.tree.close()
 }
 
@@ -169,7 +169,7 @@ func (s *treeStream) finish(root *node) error {
 		s.off = true
 		return nil
 	}
-	if err := s.tree.makeDirs(plan.dirs, s.made); err != nil {
+	if err := makeDirs(s.tree, plan.dirs, s.made); err != nil {
 		return err
 	}
 	if err := s.tree.finish(plan.rest, plan.dirs); err != nil {
@@ -181,11 +181,11 @@ func (s *treeStream) finish(root *node) error {
 
 // fits reports whether the files that were made are those of the plan, neither more nor less.
 func (s *treeStream) fits(plan *treePlan) bool {
-	if len(plan.files) != len(s.files) {
+	if len(plan.files) != len(s.placed) {
 		return false
 	}
 	for _, n := range plan.files {
-		if at, ok := s.files[n.entry.Path]; !ok || at != n.place.offset {
+		if at, ok := s.placed[n.entry.Path]; !ok || at != n.place.offset {
 			return false
 		}
 	}

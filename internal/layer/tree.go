@@ -1,31 +1,29 @@
 package layer
 
 import (
+	"errors"
 	"io"
 	"path/filepath"
 
 	"github.com/micabuild/mica/internal/view"
 )
 
-// treeMaker makes a layer's tree, in three steps: all directories, then the regular files (in parallel), then everything
-// else and what directories look like.
+// treeMaker makes a layer's tree: first the directories, as far as files need them, then the regular files, in parallel, then
+// everything else and what directories look like.
 type treeMaker interface {
-	// path is the file or folder that is made.
+	// path is the file or folder that is made. Its name tells which: treeErofs or treeDir.
 	path() string
-	// makeDirs makes directories, given parents first, without those that are there.
-	makeDirs(dirs []*view.Entry, there map[string]bool) error
-	// hand returns what one goroutine makes regular files with. The caller closes it.
-	hand() treeHand
+	// files returns what one goroutine makes directories and regular files with. The caller closes it.
+	files() fileMaker
 	// finish makes what is neither directory nor regular file of entries, then completes the directories, the root among
 	// them. Links come after what they name.
 	finish(entries, dirs []*view.Entry) error
 	close()
 }
 
-// treeHand makes directories and regular files, whose directories are there.
-type treeHand interface {
+// fileMaker makes directories and regular files, whose directories are there.
+type fileMaker interface {
 	makeDir(name string) error
-	writeFile(e *view.Entry, content []byte) error
 	create(e *view.Entry) (treeFile, error)
 	close()
 }
@@ -42,13 +40,58 @@ type treeFile interface {
 // newTree begins a tree in a folder: one file where such can be mounted, which is written and removed in a fraction of the
 // time, else a folder.
 func (l *Layers) newTree(in string) (treeMaker, error) {
-	if l.mountsImages() {
-		return l.newImageMaker(filepath.Join(in, treeImage))
+	if l.mountsErofs() {
+		return l.newErofsMaker(filepath.Join(in, treeErofs))
 	}
 	return l.newFolderMaker(filepath.Join(in, treeDir))
+}
+
+// makeDirs makes directories, given parents first, without the root and those that are there.
+func makeDirs(t treeMaker, dirs []*view.Entry, there map[string]bool) error {
+	files := t.files()
+	defer files.close()
+	for _, e := range dirs {
+		if e.Path == "." || there[e.Path] {
+			continue
+		}
+		if err := files.makeDir(e.Path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeFile makes a regular file with this content.
+func writeFile(files fileMaker, e *view.Entry, content []byte) error {
+	f, err := files.create(e)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	return errors.Join(err, f.close())
 }
 
 // zeroHole is what becomes a hole where it is written at once.
 var zeroHole [64 << 10]byte
 
-func isHole(p []byte) bool { return len(p) == len(zeroHole) && string(p) == string(zeroHole[:]) }
+// writeSparse passes p on in pieces: to skip what becomes a hole, to write the rest.
+func writeSparse(p []byte, write, skip func([]byte) error) (int, error) {
+	written := 0
+	for len(p) > 0 {
+		n := min(len(p), len(zeroHole))
+		pass := write
+		if n == len(zeroHole) && string(p[:n]) == string(zeroHole[:]) {
+			pass = skip
+		}
+		if err := pass(p[:n]); err != nil {
+			return written, err
+		}
+		written, p = written+n, p[n:]
+	}
+	return written, nil
+}
+
+// leftOutXattr is what users are told of an extended attribute that a tree lacks.
+func leftOutXattr(name string) string {
+	return "extended attribute " + name + " cannot be set here and is left out of root filesystems"
+}

@@ -55,35 +55,17 @@ func (t *folderMaker) path() string { return t.folder }
 
 func (t *folderMaker) close() { _ = unix.Close(t.root) }
 
-func (t *folderMaker) makeDirs(entries []*view.Entry, there map[string]bool) error {
-	d := newDirs(t.root)
-	defer d.close()
-	for _, e := range entries {
-		if e.Path == "." || there[e.Path] {
-			continue
-		}
-		at, base, err := d.parent(e.Path)
-		if err != nil {
-			return err
-		}
-		if err := unix.Mkdirat(at, base, 0o700); err != nil {
-			return &fs.PathError{Op: "make directory", Path: e.Path, Err: err}
-		}
-	}
-	return nil
-}
-
-// folderHand is one goroutine's.
-type folderHand struct {
+// folderFiles is one goroutine's.
+type folderFiles struct {
 	t    *folderMaker
 	dirs *dirs
 }
 
-func (t *folderMaker) hand() treeHand { return &folderHand{t, newDirs(t.root)} }
+func (t *folderMaker) files() fileMaker { return &folderFiles{t, newDirs(t.root)} }
 
-func (h *folderHand) close() { h.dirs.close() }
+func (h *folderFiles) close() { h.dirs.close() }
 
-func (h *folderHand) makeDir(name string) error {
+func (h *folderFiles) makeDir(name string) error {
 	at, base, err := h.dirs.parent(name)
 	if err != nil {
 		return err
@@ -100,15 +82,6 @@ func (t *folderMaker) modeAtCreation(e *view.Entry) bool {
 	return !t.masked && e.Mode&^0o755 == 0 && e.UID == 0 && e.GID == 0
 }
 
-func (h *folderHand) writeFile(e *view.Entry, content []byte) error {
-	f, err := h.create(e)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	return errors.Join(err, f.close())
-}
-
 // folderFile is a regular file being written. Long runs of zeros become holes.
 type folderFile struct {
 	t      *folderMaker
@@ -119,7 +92,7 @@ type folderFile struct {
 	cloned bool // nothing needs to be written
 }
 
-func (h *folderHand) create(e *view.Entry) (treeFile, error) {
+func (h *folderFiles) create(e *view.Entry) (treeFile, error) {
 	t := h.t
 	at, base, err := h.dirs.parent(e.Path)
 	if err != nil {
@@ -140,19 +113,20 @@ func (f *folderFile) Write(p []byte) (int, error) {
 	if f.cloned {
 		return len(p), nil
 	}
-	written := 0
-	for len(p) > 0 {
-		n := min(len(p), len(zeroHole))
-		if isHole(p[:n]) {
-			f.hole = true
-		} else if err := pwrite(f.fd, p[:n], f.offset); err != nil {
-			return written, &fs.PathError{Op: "write", Path: f.entry.Path, Err: err}
-		} else {
-			f.hole = false
-		}
-		f.offset, written, p = f.offset+int64(n), written+n, p[n:]
+	return writeSparse(p, f.write, f.skip)
+}
+
+func (f *folderFile) write(p []byte) error {
+	if err := pwrite(f.fd, p, f.offset); err != nil {
+		return &fs.PathError{Op: "write", Path: f.entry.Path, Err: err}
 	}
-	return written, nil
+	f.offset, f.hole = f.offset+int64(len(p)), false
+	return nil
+}
+
+func (f *folderFile) skip(p []byte) error {
+	f.offset, f.hole = f.offset+int64(len(p)), true
+	return nil
 }
 
 func (f *folderFile) clone(fd uintptr) bool {
@@ -359,7 +333,7 @@ func (t *folderMaker) xattr(e *view.Entry, name string, err error) error {
 		return nil
 	}
 	if errors.Is(err, unix.ENOTSUP) || t.rules.userns && errors.Is(err, unix.EPERM) {
-		t.note(fmt.Sprintf("extended attribute %s cannot be set here and is left out of root filesystems", name))
+		t.note(leftOutXattr(name))
 		return nil
 	}
 	return &fs.PathError{Op: "set attribute " + name, Path: e.Path, Err: err}

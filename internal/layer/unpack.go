@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -37,28 +38,36 @@ func (l *Layers) Tree(ctx context.Context, id digest.Digest) (string, error) {
 		return "", err
 	}
 	defer func() { _ = lock.Unlock() }()
-	if path := l.mountable(id); path != "" {
+	if l.unpacked(id) {
 		err := l.soundTree(ctx, id)
-		if err == nil {
+		if path := l.mountable(id); err == nil && path != "" {
 			return path, nil
 		}
-		if !errors.Is(err, store.ErrDamaged) {
+		if errors.Is(err, store.ErrDamaged) {
+			err = l.replaceable(id, err)
+		}
+		if err != nil {
 			return "", err
-		}
-		if err := l.setAside(id); err != nil {
-			return "", fail(id, err)
-		}
-		if packs, packsErr := l.packs(id); packsErr != nil || len(packs) == 0 {
-			return "", fmt.Errorf("%w; build or load the image again", err)
 		}
 	}
 	return l.makeTree(ctx, id)
 }
 
+// replaceable sets a damaged tree aside. It returns damage where there is nothing to make the tree from.
+func (l *Layers) replaceable(id digest.Digest, damage error) error {
+	if err := l.setAside(id); err != nil {
+		return fail(id, err)
+	}
+	if packs, err := l.packs(id); err != nil || len(packs) == 0 {
+		return fmt.Errorf("%w; build or load the image again", damage)
+	}
+	return nil
+}
+
 // mountable returns the path of a tree that can be mounted here, "" for none: another kernel may have run when it was made.
 func (l *Layers) mountable(id digest.Digest) string {
-	path := l.standing(id)
-	if filepath.Base(path) == treeImage && !l.mountsImages() {
+	path := l.treePath(id)
+	if filepath.Base(path) == treeErofs && !l.mountsErofs() {
 		return ""
 	}
 	return path
@@ -83,17 +92,18 @@ func (l *Layers) makeTree(ctx context.Context, id digest.Digest) (string, error)
 		return "", fail(id, err)
 	}
 	l.sound.Store(id, true)
-	if path != l.path(id, treeImage) {
-		_ = os.Remove(l.path(id, treeImage)) // one that could not be mounted
-	}
 	return path, nil
 }
 
-// dropDamaged removes the blobs of a layer that are not what their names say, so that they can be fetched again.
+// dropDamaged removes the blobs of a layer that are not what their names say, so that they can be fetched again. Where there
+// are none, what could not be made another tree of is a tree.
 func (l *Layers) dropDamaged(id digest.Digest) error {
 	packs, err := l.packs(id)
 	if err != nil {
 		return err
+	}
+	if len(packs) == 0 && l.unpacked(id) {
+		return l.setAside(id)
 	}
 	for _, p := range packs {
 		r, err := l.store.VerifiedBlob(p.Digest)
@@ -120,8 +130,15 @@ func (l *Layers) setAside(id digest.Digest) error {
 			return err
 		}
 	}
-	l.images.Delete(id)
-	return os.Rename(l.standing(id), aside)
+	l.opened.Delete(id)
+	if err := os.Rename(l.treePath(id), aside); err != nil {
+		return err
+	}
+	// Where there are two, which one was made of the other, nobody knows any more.
+	if err := os.Remove(l.path(id, treeErofs)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // Trees is Tree for a chain, bottom first, unpacking in parallel.
@@ -159,7 +176,7 @@ func (l *Layers) unpack(ctx context.Context, id digest.Digest, in string) (path 
 		return "", fail(id, err)
 	}
 	defer tree.close()
-	if err := tree.makeDirs(plan.dirs, nil); err != nil {
+	if err := makeDirs(tree, plan.dirs, nil); err != nil {
 		return "", fail(id, err)
 	}
 	if err := extract(ctx, tree, packed, plan.files); err != nil {
@@ -221,22 +238,22 @@ func extract(ctx context.Context, t treeMaker, r io.Reader, files []*node) error
 	}
 	g.Go(func() error {
 		defer close(batches)
-		x := &extraction{hand: t.hand(), in: countingReader{r: r}, batches: batches}
-		defer x.hand.close()
+		x := &extraction{files: t.files(), in: countingReader{r: r}, batches: batches}
+		defer x.files.close()
 		return x.run(ctx, files)
 	})
 	return g.Wait()
 }
 
 func makeFiles(ctx context.Context, t treeMaker, batches <-chan []piece) error {
-	hand := t.hand()
-	defer hand.close()
+	files := t.files()
+	defer files.close()
 	for batch := range batches {
 		for _, p := range batch {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := hand.writeFile(p.entry, p.content); err != nil {
+			if err := writeFile(files, p.entry, p.content); err != nil {
 				return err
 			}
 		}
@@ -246,7 +263,7 @@ func makeFiles(ctx context.Context, t treeMaker, batches <-chan []piece) error {
 
 // extraction cuts contents out of a tar stream.
 type extraction struct {
-	hand    treeHand
+	files   fileMaker
 	in      countingReader
 	batches chan<- []piece
 	batch   []piece
@@ -336,7 +353,7 @@ func (x *extraction) large(ctx context.Context, n *node) error {
 	if err := x.seek(n.place.offset); err != nil {
 		return err
 	}
-	f, err := x.hand.create(n.entry)
+	f, err := x.files.create(n.entry)
 	if err != nil {
 		return err
 	}
@@ -353,7 +370,7 @@ func (x *extraction) sparse(n *node) error {
 	if _, err := t.Next(); err != nil {
 		return x.early(err)
 	}
-	f, err := x.hand.create(n.entry)
+	f, err := x.files.create(n.entry)
 	if err != nil {
 		return err
 	}

@@ -71,29 +71,27 @@ func damagedTree(id digest.Digest, name string) error {
 
 // verifyTree compares every file of a tree with the table of contents, and its content with its digest.
 func (l *Layers) verifyTree(ctx context.Context, t *TOC) error {
-	want, err := l.inspectTree(ctx, t.summary.diffID)
-	if err != nil {
+	if err := l.inspectTree(ctx, t.summary.diffID); err != nil {
 		return err
 	}
-	return l.verifyContents(ctx, t, want)
+	return l.verifyContents(ctx, t)
 }
 
-// inspectTree compares what lstat says of every file of a tree with the table of contents, and returns what should be
-// there. What the host could not represent when the tree was made (owners, devices, attributes in a user namespace) is
+// inspectTree compares what lstat says of every file of a tree with the table of contents. What the host could not represent when the tree was made (owners, devices, attributes in a user namespace) is
 // not missed.
-func (l *Layers) inspectTree(ctx context.Context, id digest.Digest) ([]*view.Entry, error) {
+func (l *Layers) inspectTree(ctx context.Context, id digest.Digest) error {
 	tree, err := l.openTree(id)
 	if err != nil {
-		return nil, fail(id, err)
+		return fail(id, err)
 	}
 	defer tree.close()
 	have, err := tree.walk(ctx)
 	if err != nil {
-		return nil, fail(id, err)
+		return fail(id, err)
 	}
 	root, err := l.indexOf(ctx, id)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	want := newTreePlan(root).entries()
 	rules := l.host()
@@ -104,13 +102,13 @@ func (l *Layers) inspectTree(ctx context.Context, id digest.Digest) ([]*view.Ent
 	}
 	for i, e := range want {
 		if i >= len(have) || have[i].Path != e.Path || !rules.same(have[i], e) {
-			return nil, damagedTree(id, e.Path)
+			return damagedTree(id, e.Path)
 		}
 	}
 	if len(have) > len(want) {
-		return nil, damagedTree(id, have[len(want)].Path)
+		return damagedTree(id, have[len(want)].Path)
 	}
-	return want, nil
+	return nil
 }
 
 // entries returns all of the plan but the root, sorted by path.
@@ -144,16 +142,18 @@ func (h hostRules) same(have, want *view.Entry) bool {
 }
 
 // verifyContents digests the files of a tree.
-func (l *Layers) verifyContents(ctx context.Context, t *TOC, want []*view.Entry) error {
+func (l *Layers) verifyContents(ctx context.Context, t *TOC) error {
+	root, err := t.index()
+	if err != nil {
+		return err
+	}
 	tree, err := l.openTree(t.summary.diffID)
 	if err != nil {
 		return err
 	}
 	defer tree.close()
-	for _, e := range want {
-		if !hasContent(e) {
-			continue
-		}
+	for _, n := range newTreePlan(root).files {
+		e := n.entry
 		if err := ctx.Err(); err != nil {
 			return err
 		}

@@ -120,7 +120,7 @@ func (l *Layers) writeUnpacked(ctx context.Context, r *recording, d *draft) erro
 	defer tree.close()
 	d.tree = tree.path()
 	folders := directories(r.entries)
-	if err := tree.makeDirs(folders, nil); err != nil {
+	if err := makeDirs(tree, folders, nil); err != nil {
 		return err
 	}
 	r.tree = tree
@@ -237,12 +237,12 @@ func firstLinks(changes []view.Change) error {
 
 // directories returns the directories of sorted entries, with those that the names of others imply and the root.
 func directories(entries []*view.Entry) []*view.Entry {
-	list := make([]*view.Entry, 0, 64)
-	have := map[string]bool{}
-	if len(entries) == 0 || entries[0].Path != "." {
-		have["."] = true
-		list = append(list, impliedDir("."))
+	root := impliedDir(".")
+	if i := slices.IndexFunc(entries, func(e *view.Entry) bool { return e.Path == "." }); i >= 0 {
+		root = entries[i] // not always the first: some names sort before it
 	}
+	list := append(make([]*view.Entry, 0, 64), root)
+	have := map[string]bool{".": true}
 	var imply func(dir string)
 	imply = func(dir string) {
 		if have[dir] {
@@ -254,9 +254,11 @@ func directories(entries []*view.Entry) []*view.Entry {
 		list = append(list, impliedDir(dir))
 	}
 	for _, e := range entries {
-		if parent, _ := splitPath(e.Path); e.Path != "." {
-			imply(parent)
+		if e.Path == "." {
+			continue
 		}
+		parent, _ := splitPath(e.Path)
+		imply(parent)
 		if e.IsDir() {
 			have[e.Path] = true
 			list = append(list, e)

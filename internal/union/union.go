@@ -43,14 +43,13 @@ func Mount(target, scratch string, o Options, userNamespace bool) error {
 	if err := os.Mkdir(scratch, 0o700); err != nil {
 		return fmt.Errorf("mount root filesystem: %w", err)
 	}
-	// Overlayfs keeps what it needs of the mounts in scratch.
-	var mounted []string
+	// Overlayfs has its own clones of what is mounted in scratch.
 	defer func() {
-		for _, dir := range mounted {
-			_ = unix.Unmount(dir, unix.MNT_DETACH)
+		for i := range o.Lowers {
+			_ = unix.Unmount(filepath.Join(scratch, strconv.Itoa(i)), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		}
 	}()
-	data, flags, err := o.link(scratch, &mounted)
+	data, flags, err := o.link(scratch)
 	if err != nil {
 		return fmt.Errorf("mount root filesystem: %w", err)
 	}
@@ -101,7 +100,7 @@ func once(lowers []string) []string {
 // link makes a symlink in scratch for every folder of the mount, mounts what are files there, and returns mount options that name
 // those, relative to scratch: mount(2) takes one page of options, which a long chain's paths would not fit in, and paths may hold
 // characters that overlayfs gives a meaning (: , \).
-func (o Options) link(scratch string, mounted *[]string) (data string, flags uintptr, err error) {
+func (o Options) link(scratch string) (data string, flags uintptr, err error) {
 	lowers := o.Lowers
 	if len(lowers) == 0 {
 		// A filesystem of nothing: overlayfs wants at least one lower directory.
@@ -114,13 +113,7 @@ func (o Options) link(scratch string, mounted *[]string) (data string, flags uin
 	names := make([]string, len(lowers))
 	for i, dir := range lowers {
 		name := strconv.Itoa(i)
-		at := filepath.Join(scratch, name)
-		if isImage(dir) {
-			if err := mountImage(dir, at); err != nil {
-				return "", 0, err
-			}
-			*mounted = append(*mounted, at)
-		} else if err := os.Symlink(dir, at); err != nil {
+		if err := place(dir, filepath.Join(scratch, name)); err != nil {
 			return "", 0, err
 		}
 		names[len(lowers)-1-i] = name // overlayfs lists the top first
@@ -146,22 +139,26 @@ func advice(err error) string {
 	return ""
 }
 
-// isImage tells a filesystem in a file from a folder.
-func isImage(tree string) bool {
+// isFilesystem tells a filesystem in a file from a folder.
+func isFilesystem(tree string) bool {
 	info, err := os.Lstat(tree)
 	return err == nil && info.Mode().IsRegular()
 }
 
-func mountImage(file, target string) error {
-	if err := os.Mkdir(target, 0o700); err != nil {
+// place makes a tree appear at a path where nothing is: a folder by a symlink, a filesystem by mounting it.
+func place(tree, at string) error {
+	if !isFilesystem(tree) {
+		return os.Symlink(tree, at)
+	}
+	if err := os.Mkdir(at, 0o700); err != nil {
 		return err
 	}
-	return erofs.Mount(file, target)
+	return erofs.Mount(tree, at)
 }
 
 // mountOne mounts a single tree, read-only.
 func mountOne(source, target string) error {
-	if isImage(source) {
+	if isFilesystem(source) {
 		if err := erofs.Mount(source, target); err != nil {
 			return fmt.Errorf("mount root filesystem: %w", err)
 		}

@@ -107,8 +107,15 @@ func image(t *testing.T, file, content string) string {
 		t.Fatal(err)
 	}
 	defer func() { _ = f.Close() }()
-	w := erofs.NewWriter(f)
-	if err := w.Add(file, erofs.Node{Mode: unix.S_IFREG | 0o640, UID: 7}, []byte(content)); err != nil {
+	w := erofs.NewWriter(f, [16]byte{})
+	out, err := w.Create(file, erofs.Node{Mode: unix.S_IFREG | 0o640, UID: 7, Size: int64(len(content))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Write([]byte(content)); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Finish([]erofs.Dir{{Path: ".", Node: erofs.Node{Mode: unix.S_IFDIR | 0o755}}}, nil); err != nil {

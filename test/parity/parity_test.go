@@ -85,19 +85,19 @@ func makeBase(dir string) error {
 	return nil
 }
 
-// TestParity has mica run steps as BuildKit does, with runc.
-func TestParity(t *testing.T) { allCases(t, "runc", nil) }
+// TestParity has mica run steps as BuildKit does, with runc, on trees that are folders.
+func TestParity(t *testing.T) { allCases(t, []string{"MICA_RUNTIME=runc", "MICA_TREES=folders"}, nil) }
 
-// TestParityWithCrun has mica run them with the runtime that it takes by itself.
-func TestParityWithCrun(t *testing.T) {
-	allCases(t, "crun", []string{
+// TestParityByDefault has mica run them as it does by itself: with crun, on trees that are filesystems in files.
+func TestParityByDefault(t *testing.T) {
+	allCases(t, nil, []string{
 		"run/sandbox-view", // which null device hides files of /proc, and whether there is a /dev/core, is up to the runtime
 	})
 }
 
-func allCases(t *testing.T, runtime string, except []string) {
+func allCases(t *testing.T, env, except []string) {
 	mica := rig.NewMica(t)
-	mica.Env = append(mica.Env, "MICA_RUNTIME="+runtime)
+	mica.Env = append(mica.Env, env...)
 	mica.Run("load", "-i", peer.base)
 	files, err := filepath.Glob("testdata/*/*.txtar")
 	if err != nil || len(files) < 250 {

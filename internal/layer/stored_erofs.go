@@ -14,60 +14,60 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// imageTree is a tree that is one file.
-type imageTree struct {
-	image *erofs.Image
+// erofsTree is a tree that is one file.
+type erofsTree struct {
+	fs    *erofs.FS
 	rules hostRules
 }
 
-func openImage(path string, rules hostRules) (storedTree, error) {
+func openErofs(path string, rules hostRules) (*erofsTree, error) {
 	m, err := erofs.Open(path)
 	if err != nil {
-		return nil, damagedImage(err)
+		return nil, damagedErofs(err)
 	}
-	return &imageTree{m, rules}, nil
+	return &erofsTree{m, rules}, nil
 }
 
-func damagedImage(err error) error {
+func damagedErofs(err error) error {
 	if errors.Is(err, erofs.ErrDamaged) {
 		return fmt.Errorf("its tree is %w: %w", store.ErrDamaged, err)
 	}
 	return err
 }
 
-// image returns a layer's tree that is one file, which stays open: those who read one file of it read more.
-func (l *Layers) image(id digest.Digest) (storedTree, error) {
-	if t, ok := l.images.Load(id); ok {
-		return t.(storedTree), nil
+// erofs returns a layer's tree that is one file, which stays open: those who read one file of it read more.
+func (l *Layers) erofs(id digest.Digest) (*erofsTree, error) {
+	if t, ok := l.opened.Load(id); ok {
+		return t.(*erofsTree), nil
 	}
-	t, err := openImage(l.path(id, treeImage), l.host())
+	t, err := openErofs(l.path(id, treeErofs), l.host())
 	if err != nil {
 		return nil, err
 	}
-	if first, ok := l.images.LoadOrStore(id, t); ok {
+	if first, ok := l.opened.LoadOrStore(id, t); ok {
 		t.close()
-		return first.(storedTree), nil
+		return first.(*erofsTree), nil
 	}
 	return t, nil
 }
 
-func (t *imageTree) close() { _ = t.image.Close() }
+func (t *erofsTree) close() { _ = t.fs.Close() }
 
-func (t *imageTree) open(name string) (io.ReadCloser, error) {
-	r, err := t.image.Open(name)
+func (t *erofsTree) open(name string) (io.ReadCloser, error) {
+	r, err := t.fs.Open(name)
 	if err != nil {
-		return nil, damagedImage(err)
+		return nil, damagedErofs(err)
 	}
 	return io.NopCloser(r), nil
 }
 
 // unchanged compares what can have been damaged; nobody adds names to an image.
-func (t *imageTree) unchanged(entries []*view.Entry) bool {
+func (t *erofsTree) unchanged(entries []*view.Entry) bool {
 	for _, e := range entries {
 		if e.Path == "." || e.Hardlink != "" {
 			continue
 		}
-		n, err := t.image.Lstat(e.Path)
+		n, err := t.fs.Lstat(e.Path)
 		if err != nil || !looksLike(statOf(n), e) {
 			return false
 		}
@@ -75,25 +75,35 @@ func (t *imageTree) unchanged(entries []*view.Entry) bool {
 	return true
 }
 
-func (t *imageTree) walk(ctx context.Context) ([]*view.Entry, error) {
-	w := &imageWalk{tree: t, names: make(map[uint64][]*view.Entry)}
+func (t *erofsTree) walk(ctx context.Context) ([]*view.Entry, error) {
+	w := &erofsWalk{tree: t, names: make(map[uint64][]*view.Entry), dirs: make(map[uint64]bool)}
 	if err := w.dir(ctx, "."); err != nil {
-		return nil, damagedImage(err)
+		return nil, damagedErofs(err)
 	}
 	return sortWalk(w.entries, w.names), nil
 }
 
-type imageWalk struct {
-	tree    *imageTree
+type erofsWalk struct {
+	tree    *erofsTree
 	entries []*view.Entry
 	names   map[uint64][]*view.Entry // of files that have several
+	dirs    map[uint64]bool          // directories, by inode
 }
 
-func (w *imageWalk) dir(ctx context.Context, dir string) error {
+func (w *erofsWalk) dir(ctx context.Context, dir string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	names, err := w.tree.image.ReadDir(dir)
+	// Where the filesystem is damaged, directories may lie in themselves.
+	info, err := w.tree.fs.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	if w.dirs[info.Inode] {
+		return fmt.Errorf("%w: %q is there twice", erofs.ErrDamaged, dir)
+	}
+	w.dirs[info.Inode] = true
+	names, err := w.tree.fs.ReadDir(dir)
 	if err != nil {
 		return err
 	}
@@ -113,8 +123,8 @@ func (w *imageWalk) dir(ctx context.Context, dir string) error {
 }
 
 // entry describes one file, as treeWalk's does.
-func (w *imageWalk) entry(name string) (*view.Entry, error) {
-	n, err := w.tree.image.Lstat(name)
+func (w *erofsWalk) entry(name string) (*view.Entry, error) {
+	n, err := w.tree.fs.Lstat(name)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +133,7 @@ func (w *imageWalk) entry(name string) (*view.Entry, error) {
 		return e, nil
 	}
 	if e.Type == view.TypeSymlink {
-		target, err := w.tree.image.Open(name)
+		target, err := w.tree.fs.Open(name)
 		if err != nil {
 			return nil, err
 		}

@@ -1,0 +1,175 @@
+package layer
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/erofs"
+	"github.com/micabuild/mica/internal/view"
+)
+
+// erofsMaker makes a tree that is one file, an EROFS filesystem.
+type erofsMaker struct {
+	file  *os.File
+	w     *erofs.Writer
+	rules hostRules
+	note  func(string)
+}
+
+func (l *Layers) newErofsMaker(path string) (*erofsMaker, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	return &erofsMaker{f, erofs.NewWriter(f, bootID()), l.host(), l.note}, nil
+}
+
+func (t *erofsMaker) path() string { return t.file.Name() }
+
+func (t *erofsMaker) close() { _ = t.file.Close() } // for the second time, where finish has been called
+
+func (t *erofsMaker) files() fileMaker { return erofsFiles{t} }
+
+type erofsFiles struct{ t *erofsMaker }
+
+func (erofsFiles) close() {}
+
+// Directories are made in the end.
+func (erofsFiles) makeDir(string) error { return nil }
+
+func (f erofsFiles) create(e *view.Entry) (treeFile, error) { return f.t.create(e, e.Size) }
+
+func (t *erofsMaker) create(e *view.Entry, size int64) (*erofsFile, error) {
+	n := t.node(e)
+	n.Size = size
+	f, err := t.w.Create(e.Path, n)
+	if err != nil {
+		return nil, writeError(e.Path, err)
+	}
+	return &erofsFile{f, e.Path}, nil
+}
+
+// writeError names what was written in place of the file that all is written to.
+func writeError(path string, err error) error {
+	var pe *fs.PathError
+	switch {
+	case errors.As(err, &pe):
+		err = pe.Err
+	case errors.Is(err, erofs.ErrUnsupported):
+		err = fmt.Errorf("%w; with MICA_TREES=folders trees are folders", err)
+	}
+	return &fs.PathError{Op: "write", Path: path, Err: err}
+}
+
+// erofsFile is a file being written. Long runs of zeros become holes.
+type erofsFile struct {
+	file *erofs.File
+	path string
+}
+
+func (f *erofsFile) Write(p []byte) (int, error) {
+	n, err := writeSparse(p, f.write, f.skip)
+	if err != nil {
+		err = writeError(f.path, err)
+	}
+	return n, err
+}
+
+func (f *erofsFile) write(p []byte) error {
+	_, err := f.file.Write(p)
+	return err
+}
+
+func (f *erofsFile) skip(p []byte) error { return f.file.Skip(int64(len(p))) }
+
+func (f *erofsFile) clone(fd uintptr) bool { return f.file.Clone(fd) }
+
+func (f *erofsFile) close() error {
+	if err := f.file.Close(); err != nil {
+		return writeError(f.path, err)
+	}
+	return nil
+}
+
+// fileTypes are the bits of st_mode that stand for types.
+var fileTypes = map[view.Type]uint32{
+	view.TypeRegular: unix.S_IFREG, view.TypeDir: unix.S_IFDIR, view.TypeSymlink: unix.S_IFLNK, view.TypeChar: unix.S_IFCHR,
+	view.TypeBlock: unix.S_IFBLK, view.TypeFifo: unix.S_IFIFO,
+}
+
+// node is what the filesystem keeps of an entry.
+func (t *erofsMaker) node(e *view.Entry) erofs.Node {
+	if e.Type == view.TypeWhiteout {
+		return erofs.Node{Mode: unix.S_IFCHR} // device 0:0
+	}
+	n := erofs.Node{
+		Mode: fileTypes[e.Type] | e.Mode, UID: uint32(e.UID), GID: uint32(e.GID), Xattrs: t.xattrs(e),
+	}
+	switch e.Type {
+	case view.TypeSymlink:
+		n.Mode = unix.S_IFLNK | 0o777
+	case view.TypeChar, view.TypeBlock:
+		n.Device = unix.Mkdev(uint32(e.Major), uint32(e.Minor))
+	}
+	if !e.ModTime.IsZero() {
+		n.Seconds, n.Nanoseconds = e.ModTime.Unix(), uint32(e.ModTime.Nanosecond())
+	}
+	return n
+}
+
+// xattrs are an entry's attributes, with overlayfs's own; what cannot be kept is left out, and noted.
+func (t *erofsMaker) xattrs(e *view.Entry) map[string]string {
+	kept := maps.Clone(e.Xattrs)
+	maps.DeleteFunc(kept, func(name, value string) bool {
+		if erofs.Keeps(name, value) {
+			return false
+		}
+		t.note(leftOutXattr(name))
+		return true
+	})
+	if e.Opaque {
+		if kept == nil {
+			kept = make(map[string]string)
+		}
+		kept[t.rules.overlayXattr("opaque")] = "y"
+	}
+	return kept
+}
+
+func (t *erofsMaker) finish(entries, dirEntries []*view.Entry) error {
+	var links []erofs.Link
+	for _, e := range entries {
+		switch {
+		case e.Hardlink != "":
+			links = append(links, erofs.Link{Name: e.Path, Of: e.Hardlink})
+		case e.IsDir() || e.Type == view.TypeRegular:
+		default:
+			if err := t.special(e); err != nil {
+				return err
+			}
+		}
+	}
+	dirs := make([]erofs.Dir, len(dirEntries))
+	for i, e := range dirEntries {
+		dirs[i] = erofs.Dir{Path: e.Path, Node: t.node(e)}
+	}
+	if err := errors.Join(t.w.Finish(dirs, links), t.file.Close()); err != nil {
+		return writeError("directories", err)
+	}
+	return nil
+}
+
+// special makes a symlink, a device, a pipe or a whiteout.
+func (t *erofsMaker) special(e *view.Entry) error {
+	f, err := t.create(e, int64(len(e.Linkname)))
+	if err != nil {
+		return err
+	}
+	_, err = f.Write([]byte(e.Linkname))
+	return errors.Join(err, f.close())
+}
