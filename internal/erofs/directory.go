@@ -181,6 +181,6 @@ func (w *Writer) writeFolder(d *folder) error {
 	if _, err := w.f.WriteAt(content, d.space.blocks*blockSize); err != nil {
 		return err
 	}
-	_, err := w.f.WriteAt(d.space.encode(&d.Node, d.attrs, d.ino, 2+d.subs), d.space.inode)
+	_, err := w.f.WriteAt(d.space.encode(&d.Node, d.attrs, d.ino, 2+d.subs, nil), d.space.inode)
 	return err
 }

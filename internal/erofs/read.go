@@ -80,7 +80,10 @@ func (m *FS) Settle() error {
 // Close closes the file.
 func (m *FS) Close() error { return m.f.Close() }
 
-var errShort = fmt.Errorf("%w: it ends too early", ErrDamaged)
+var (
+	errShort   = fmt.Errorf("%w: it ends too early", ErrDamaged)
+	errOutside = fmt.Errorf("%w: an inode lies outside", ErrDamaged)
+)
 
 // readAt reads all of b. What the filesystem does not have is damage.
 func (m *FS) readAt(b []byte, offset int64) error {
@@ -96,7 +99,7 @@ func (m *FS) readAt(b []byte, offset int64) error {
 
 func (m *FS) inode(nid uint64) (*inode, error) {
 	if nid > uint64(m.size/slotSize) {
-		return nil, fmt.Errorf("%w: an inode lies outside", ErrDamaged)
+		return nil, errOutside
 	}
 	var b [inodeSize]byte
 	if err := m.readAt(b[:], int64(nid)*slotSize); err != nil {
@@ -114,12 +117,15 @@ func (m *FS) inode(nid uint64) (*inode, error) {
 	return n, err
 }
 
-// content reads what an inode holds.
-func (m *FS) content(nid uint64, n *inode) (*io.SectionReader, error) {
+// content reads what an inode holds. behind is what was read behind the inode in one go, if anything.
+func (m *FS) content(nid uint64, n *inode, behind []byte) (*io.SectionReader, error) {
 	c := &content{m: m, full: n.Size, blocks: int64(n.blocks) * blockSize}
 	if n.layout == flatInline {
 		c.full = n.Size &^ (blockSize - 1)
 		c.rest = int64(nid)*slotSize + inodeSize + int64(n.xattrs)
+		if end := n.xattrs + int(n.Size-c.full); end <= len(behind) {
+			c.inline = behind[n.xattrs:end]
+		}
 	}
 	if n.Size > m.size || c.full > 0 && c.blocks+c.full > m.size {
 		return nil, fmt.Errorf("%w: a file lies outside", ErrDamaged)
@@ -132,7 +138,8 @@ type content struct {
 	m      *FS
 	blocks int64 // where full bytes stand
 	full   int64
-	rest   int64 // where the others stand
+	rest   int64  // where the others stand
+	inline []byte // the others, if they were read already
 }
 
 func (c *content) ReadAt(p []byte, offset int64) (int, error) {
@@ -144,10 +151,15 @@ func (c *content) ReadAt(p []byte, offset int64) (int, error) {
 		}
 		n = len(part)
 	}
-	if n < len(p) {
-		if err := c.m.readAt(p[n:], c.rest+offset+int64(n)-c.full); err != nil {
-			return n, err
-		}
+	if n == len(p) {
+		return n, nil
+	}
+	at := offset + int64(n) - c.full
+	if c.inline != nil {
+		return n + copy(p[n:], c.inline[at:]), nil
+	}
+	if err := c.m.readAt(p[n:], c.rest+at); err != nil {
+		return n, err
 	}
 	return len(p), nil
 }
@@ -200,7 +212,7 @@ func (m *FS) readDir(nid uint64) ([]dirent, error) {
 	if !n.isDir() || n.Size > maxDir {
 		return nil, fmt.Errorf("%w: a directory is none", ErrDamaged)
 	}
-	r, err := m.content(nid, n)
+	r, err := m.content(nid, n, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -217,16 +229,6 @@ func (m *FS) readDir(nid uint64) ([]dirent, error) {
 	return list, nil
 }
 
-// stat finds a file's inode.
-func (m *FS) stat(path string) (nid uint64, n *inode, err error) {
-	e, err := m.find(path)
-	if err != nil {
-		return 0, nil, err
-	}
-	n, err = m.inode(e.nid)
-	return e.nid, n, err
-}
-
 // Info is what lstat(2) says of a file, and its attributes.
 type Info struct {
 	Node
@@ -236,23 +238,43 @@ type Info struct {
 
 // Lstat describes a file: fs.ErrNotExist.
 func (m *FS) Lstat(path string) (*Info, error) {
-	nid, n, err := m.stat(path)
+	e, err := m.find(path)
 	if err != nil {
 		return nil, err
 	}
-	return &Info{n.Node, nid, n.links}, nil
+	n, err := m.inode(e.nid)
+	if err != nil {
+		return nil, err
+	}
+	return &Info{n.Node, e.nid, n.links}, nil
 }
 
-// Open opens a regular file, or a symlink's target: fs.ErrNotExist.
+// Open opens a regular file, or a symlink's target: fs.ErrNotExist. What stands behind the inode is read with it: the whole of most
+// files.
 func (m *FS) Open(path string) (*io.SectionReader, error) {
-	nid, n, err := m.stat(path)
+	e, err := m.find(path)
+	if err != nil {
+		return nil, err
+	}
+	if e.nid > uint64(m.size/slotSize) {
+		return nil, errOutside
+	}
+	from := int64(e.nid) * slotSize
+	b := make([]byte, min(from|(blockSize-1)+1, m.size)-from)
+	if err := m.readAt(b, from); err != nil {
+		return nil, err
+	}
+	if len(b) < inodeSize {
+		return nil, errOutside
+	}
+	n, err := decodeInode(b)
 	if err != nil {
 		return nil, err
 	}
 	if n.isDir() || n.isDevice() {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: errors.New("not a regular file")}
 	}
-	return m.content(nid, n)
+	return m.content(e.nid, n, b[inodeSize:])
 }
 
 // ReadDir returns the names in a directory, sorted: fs.ErrNotExist.

@@ -93,15 +93,18 @@ func (w *Writer) use(block int64, free, n int) (offset int64) {
 	return (block+1)*blockSize - int64(free)*slotSize
 }
 
+// buffers are for inodes with what stands behind them: every file needs one while it is written.
+var buffers = sync.Pool{New: func() any { return new([blockSize]byte) }}
+
 // encode returns an inode as it stands on disk, with its attributes and room for the content behind them.
-func (s *space) encode(n *Node, attrs []byte, ino, links uint32) []byte {
+func (s *space) encode(n *Node, attrs []byte, ino, links uint32, buf []byte) []byte {
 	i := inode{Node: *n, xattrs: len(attrs), blocks: uint32(s.blocks), ino: ino, links: links}
 	if s.inline > 0 {
 		i.layout = flatInline
 	}
-	b := make([]byte, inodeSize, inodeSize+len(attrs)+s.inline)
-	i.encode(b)
-	return append(b, attrs...)
+	var b [inodeSize]byte
+	i.encode(b[:])
+	return append(append(buf, b[:]...), attrs...)
 }
 
 // split cuts a clean path, relative to the root, into the directory and the name in it.
@@ -132,6 +135,7 @@ type File struct {
 	offset int64
 	cloned int64  // bytes from the beginning that are there already
 	inode  []byte // and the content behind it
+	buffer *[blockSize]byte
 }
 
 // Create begins a file of any type but a directory. Its content, of a regular file or the target of a symlink, is n.Size bytes,
@@ -145,7 +149,8 @@ func (w *Writer) Create(path string, n Node) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &File{w: w, space: s, size: n.Size, inode: s.encode(&n, attrs, ino, 1)}
+	buffer := buffers.Get().(*[blockSize]byte)
+	f := &File{w: w, space: s, size: n.Size, inode: s.encode(&n, attrs, ino, 1, buffer[:0]), buffer: buffer}
 	return f, w.name(path, s.nid(), fileType(n.Mode))
 }
 
@@ -205,6 +210,8 @@ func (f *File) Close() error {
 		return fmt.Errorf("write: %w", io.ErrUnexpectedEOF)
 	}
 	_, err := f.w.f.WriteAt(f.inode, f.space.inode)
+	buffers.Put(f.buffer)
+	f.buffer, f.inode = nil, nil
 	return err
 }
 

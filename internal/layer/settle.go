@@ -24,8 +24,11 @@ const settleTime = time.Minute
 // bootID is a number of the kernel's run, zeros where it is not known.
 var bootID = sync.OnceValue(func() (id [16]byte) {
 	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err == nil {
-		_, _ = hex.Decode(id[:], []byte(strings.ReplaceAll(strings.TrimSpace(string(text)), "-", ""))[:32])
+	if err != nil {
+		return id
+	}
+	if b, err := hex.DecodeString(strings.ReplaceAll(strings.TrimSpace(string(text)), "-", "")); err == nil {
+		copy(id[:], b)
 	}
 	return id
 })

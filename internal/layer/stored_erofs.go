@@ -61,7 +61,7 @@ func (t *erofsTree) open(name string) (io.ReadCloser, error) {
 	return io.NopCloser(r), nil
 }
 
-// unchanged compares what can have been damaged; nobody adds names to an image.
+// unchanged compares what can have been damaged; nobody adds names.
 func (t *erofsTree) unchanged(entries []*view.Entry) bool {
 	for _, e := range entries {
 		if e.Path == "." || e.Hardlink != "" {
