@@ -95,7 +95,7 @@ func (s *treeStream) end() error {
 	if s.large == nil {
 		return nil
 	}
-	err := errors.Join(s.ahead.Close(), s.large.close())
+	err := closed(s.large, s.ahead.Close())
 	s.large, s.ahead = nil, nil
 	return err
 }

@@ -1,7 +1,6 @@
 package layer
 
 import (
-	"errors"
 	"io"
 	"path/filepath"
 
@@ -68,7 +67,15 @@ func writeFile(files fileMaker, e *view.Entry, content []byte) error {
 		return err
 	}
 	_, err = f.Write(content)
-	return errors.Join(err, f.close())
+	return closed(f, err)
+}
+
+// closed closes a file after all that could be written was, and returns the first thing that went wrong.
+func closed(f treeFile, err error) error {
+	if closeErr := f.close(); err == nil {
+		err = closeErr
+	}
+	return err
 }
 
 // zeroHole is what becomes a hole where it is written at once.

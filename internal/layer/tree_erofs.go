@@ -171,5 +171,5 @@ func (t *erofsMaker) special(e *view.Entry) error {
 		return err
 	}
 	_, err = f.Write([]byte(e.Linkname))
-	return errors.Join(err, f.close())
+	return closed(f, err)
 }

@@ -357,8 +357,7 @@ func (x *extraction) large(ctx context.Context, n *node) error {
 	if err != nil {
 		return err
 	}
-	err = copyExactly(ctx, f, &x.in, n.entry)
-	return errors.Join(err, f.close())
+	return closed(f, copyExactly(ctx, f, &x.in, n.entry))
 }
 
 // sparse reads an entry from its header on, since the content is not there as it is.
@@ -375,5 +374,5 @@ func (x *extraction) sparse(n *node) error {
 		return err
 	}
 	_, err = io.Copy(f, struct{ io.Reader }{t})
-	return errors.Join(x.early(err), f.close())
+	return closed(f, x.early(err))
 }

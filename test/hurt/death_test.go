@@ -5,10 +5,12 @@ package hurt
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -59,6 +61,45 @@ func TestFullDisk(t *testing.T) {
 	}
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
+	}
+	p.healthy()
+}
+
+// TestRootFullDiskOfFiles: a tree that is a file finds no room, in one line, and leaves nothing.
+func TestRootFullDiskOfFiles(t *testing.T) {
+	p := &patient{t, rig.NewMica(t)}
+	disk := filepath.Join(rig.TempDir(t), "disk")
+	p.Root = disk + ".mounted"
+	if err := errors.Join(os.WriteFile(disk, nil, 0o600), os.Truncate(disk, 24<<20), os.Mkdir(p.Root, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	rig.Must(t, "mkfs.ext4", "-q", disk)
+	rig.Must(t, "mount", "-o", "loop", disk, p.Root)
+	t.Cleanup(func() { rig.Must(t, "umount", p.Root) })
+	rig.ImportBusybox(t, p.Mica, "base")
+	p.Run("build", "-q", "-t", "app", context(t, "FROM base\nCOPY f /f\nRUN echo built > /built\n"))
+	if files, _ := filepath.Glob(filepath.Join(p.Root, "layers/*/tree.erofs")); len(files) != 2 {
+		t.Fatalf("trees: %v", files)
+	}
+	for name, size := range map[string]int{"many": 4000, "large": 2 << 20} {
+		dir := context(t, "FROM base\nCOPY d /d\nRUN true\n")
+		if err := os.Mkdir(filepath.Join(dir, "d"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 30 << 20 / size {
+			if err := os.WriteFile(filepath.Join(dir, "d", strconv.Itoa(i)), bytes.Repeat([]byte{byte(i), 1, 2, 3}, size/4), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := p.state()
+		out := p.Try(nil, "build", "-q", "-t", "app", dir)
+		lines := strings.Split(strings.TrimSpace(out.Stderr), "\n")
+		if last := lines[len(lines)-1]; out.Code != 1 || !strings.HasPrefix(last, "ERROR") || !strings.Contains(last, "no space left on device") {
+			t.Errorf("%s: exit code %d, %q", name, out.Code, out.Stderr)
+		}
+		if p.state() != before {
+			t.Errorf("%s: the store has changed", name)
+		}
 	}
 	p.healthy()
 }
