@@ -2,6 +2,7 @@ package erofs
 
 import (
 	"errors"
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -18,8 +19,11 @@ func Mount(file, target string) error {
 }
 
 // Mountable reports whether filesystems in the files of a folder can be mounted, with all that they keep, by doing it where
-// nobody sees it. It makes a file in the folder.
+// nobody sees it. It makes a file in the folder. Kernels that are too old are not bothered: asking would have them load a module.
 func Mountable(folder string) bool {
+	if !newEnough() {
+		return false
+	}
 	fd, err := unix.Fsopen("erofs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return false
@@ -49,6 +53,17 @@ func Mountable(folder string) bool {
 		}
 	}
 	return true
+}
+
+// newEnough reports whether Linux is 6.12 or newer.
+func newEnough() bool {
+	var name unix.Utsname
+	if unix.Uname(&name) != nil {
+		return false
+	}
+	var major, minor int
+	_, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor)
+	return err == nil && (major > 6 || major == 6 && minor >= 12)
 }
 
 // probeXattrs are attributes of each kind, which a kernel may have been built without.
