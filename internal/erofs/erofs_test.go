@@ -78,6 +78,17 @@ func sampleDirs() []Dir {
 	return dirs
 }
 
+// newWriter writes a new file.
+func newWriter(t testing.TB) (*Writer, string) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "image"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return NewWriter(f, [16]byte{}), f.Name()
+}
+
 // create makes a file, in pieces of so many bytes.
 func create(w *Writer, name string, n Node, text string, piece int) error {
 	n.Size = int64(len(text))
@@ -96,13 +107,7 @@ func create(w *Writer, name string, n Node, text string, piece int) error {
 // write makes the samples' filesystem, from several goroutines.
 func write(t testing.TB, all []sample) string {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "image")
-	f, err := os.Create(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
-	w := NewWriter(f, [16]byte{})
+	w, file := newWriter(t)
 	var g errgroup.Group
 	g.SetLimit(8)
 	for i, s := range all {
@@ -376,30 +381,26 @@ func TestWriteRefuses(t *testing.T) {
 			return errors.Join(err, f.Skip(3))
 		}, "short write"},
 	} {
-		f, err := os.Create(filepath.Join(t.TempDir(), "image"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.try(NewWriter(f, [16]byte{})); err == nil || !strings.Contains(err.Error(), c.says) {
+		w, _ := newWriter(t)
+		if err := c.try(w); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v", name, err)
 		}
-		_ = f.Close()
 	}
 }
 
 func TestSparse(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "image")
-	f, err := os.Create(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
-	w := NewWriter(f, [16]byte{})
+	w, file := newWriter(t)
 	out, err := w.Create("f", Node{Mode: reg | 0o644, Size: 1<<30 + 10})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(out.Skip(1<<30+4), func() error { _, err := out.Write([]byte("abcdef")); return err }(), out.Close()); err != nil {
+	if err := out.Skip(1<<30 + 4); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Write([]byte("abcdef")); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Finish([]Dir{{Path: ".", Node: Node{Mode: dir | 0o755}}}, nil); err != nil {

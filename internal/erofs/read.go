@@ -249,8 +249,8 @@ func (m *FS) Lstat(path string) (*Info, error) {
 	return &Info{n.Node, e.nid, n.links}, nil
 }
 
-// Open opens a regular file, or a symlink's target: fs.ErrNotExist. What stands behind the inode is read with it: the whole of most
-// files.
+// Open opens a regular file, or a symlink's target: fs.ErrNotExist. What stands behind the inode is read with it, which is all of
+// most files.
 func (m *FS) Open(path string) (*io.SectionReader, error) {
 	e, err := m.find(path)
 	if err != nil {
@@ -260,7 +260,8 @@ func (m *FS) Open(path string) (*io.SectionReader, error) {
 		return nil, errOutside
 	}
 	from := int64(e.nid) * slotSize
-	b := make([]byte, min(from|(blockSize-1)+1, m.size)-from)
+	end := from - from%blockSize + blockSize
+	b := make([]byte, min(end, m.size)-from)
 	if err := m.readAt(b, from); err != nil {
 		return nil, err
 	}

@@ -52,6 +52,7 @@ func plainRoot(tree string, rules hostRules) error {
 	return os.Chtimes(tree, time.Unix(0, 0), time.Unix(0, 0))
 }
 
+// recordUpper is recordTree of a folder that is no layer's tree yet.
 func (l *Layers) recordUpper(ctx context.Context, upper string, d *draft) error {
 	tree, err := openFolder(upper, l.host())
 	if err != nil {

@@ -27,6 +27,9 @@ type draft struct {
 
 func (d *draft) folder() string { return filepath.Join(d.temp.Path, "layer") }
 
+// preparedTree is where the tree stands in the layer's folder: its name tells a folder from a file.
+func (d *draft) preparedTree() string { return filepath.Join(d.folder(), filepath.Base(d.tree)) }
+
 // install makes the draft the layer of its DiffID. Where another process was first, the layer that is there is given
 // what it lacks.
 func (l *Layers) install(ctx context.Context, d *draft) (*Layer, error) {
@@ -69,7 +72,7 @@ func (l *Layers) prepare(d *draft) error {
 	if d.tree == "" {
 		return nil
 	}
-	return os.Rename(d.tree, filepath.Join(d.folder(), filepath.Base(d.tree)))
+	return os.Rename(d.tree, d.preparedTree())
 }
 
 // complete moves what the layer in the store lacks out of the draft into it.
@@ -93,7 +96,7 @@ func (l *Layers) complete(ctx context.Context, d *draft) error {
 	if d.tree == "" || l.unpacked(id) {
 		return nil
 	}
-	return os.Rename(filepath.Join(d.folder(), filepath.Base(d.tree)), l.path(id, filepath.Base(d.tree)))
+	return os.Rename(d.preparedTree(), l.path(id, filepath.Base(d.tree)))
 }
 
 // lock is held by whoever changes a layer's folder. Readers take none.

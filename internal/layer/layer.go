@@ -1,8 +1,9 @@
 // Package layer keeps layers: one identity (the DiffID), two forms (packed and unpacked), and a table of contents.
 //
 // A layer's folder in the store is layers/<hex of its DiffID>/ with its table of contents (toc), its tree when it is
-// unpacked (tree/ or tree.erofs), and which blobs hold it (packs). It appears by the rename of a folder prepared in tmp/. Nothing in
-// it is synced to disk: what a power cut may damage is told by its checksum, or by the tar's hash, and made again.
+// unpacked (tree/ or tree.erofs), and which blobs hold it (packs). It appears by the rename of a folder prepared in
+// tmp/. Nothing in it is synced to disk then: what a power cut may damage is told by its checksum, by the tar's hash, or
+// by what a tree that is a file says of itself (settle.go), and made again.
 package layer
 
 import (

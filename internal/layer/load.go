@@ -83,6 +83,7 @@ func (l *Layers) readAgain(ctx context.Context, id digest.Digest, d *draft) erro
 	return l.readPack(ctx, id, packs, d)
 }
 
+// recordStored is recordTree of a layer's own tree.
 func (l *Layers) recordStored(ctx context.Context, id digest.Digest, d *draft) error {
 	tree, err := l.openTree(id)
 	if err != nil {

@@ -77,8 +77,8 @@ func (l *Layers) verifyTree(ctx context.Context, t *TOC) error {
 	return l.verifyContents(ctx, t)
 }
 
-// inspectTree compares what lstat says of every file of a tree with the table of contents. What the host could not represent when the tree was made (owners, devices, attributes in a user namespace) is
-// not missed.
+// inspectTree compares what lstat says of every file of a tree with the table of contents. What the host could not represent
+// when the tree was made (owners, devices, attributes in a user namespace) is not missed.
 func (l *Layers) inspectTree(ctx context.Context, id digest.Digest) error {
 	tree, err := l.openTree(id)
 	if err != nil {
