@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 )
@@ -85,7 +84,7 @@ func NewReader(r io.Reader) (io.ReadCloser, Algorithm, error) {
 func open(in *bufio.Reader, algorithm Algorithm) (io.ReadCloser, error) {
 	switch algorithm {
 	case Gzip:
-		return gzip.NewReader(in)
+		return newGzipReader(in)
 	case Zstd:
 		d, err := zstd.NewReader(in, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(2))
 		if err != nil {

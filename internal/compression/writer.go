@@ -1,12 +1,12 @@
 package compression
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"runtime"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/klauspost/pgzip"
 )
 
 // Levels that a Writer takes where none is given: the defaults of the libraries.
@@ -15,7 +15,8 @@ const (
 	DefaultZstdLevel = 3
 )
 
-// blockSize is what one processor compresses at a time, in bytes. It shows in the output: changing it changes digests.
+// blockSize is what one processor compresses to gzip at a time, in bytes. It shows in the output: changing it changes
+// digests, and asks for another name in Recipe.
 const blockSize = 1 << 20
 
 // CheckLevel refuses a level that the algorithm does not have. 0 stands for the default.
@@ -42,11 +43,7 @@ func NewWriter(w io.Writer, a Algorithm, level int) (io.WriteCloser, error) {
 		if level == 0 {
 			level = DefaultGzipLevel
 		}
-		z, err := pgzip.NewWriterLevel(w, level)
-		if err != nil {
-			return nil, err
-		}
-		return z, z.SetConcurrency(blockSize, runtime.GOMAXPROCS(0)+1)
+		return newMemberWriter(w, level)
 	case Zstd:
 		if level == 0 {
 			level = DefaultZstdLevel
@@ -62,10 +59,14 @@ type nopCloser struct{ io.Writer }
 
 func (nopCloser) Close() error { return nil }
 
-// Recipe names what NewWriter does, so that a later run can tell whether it would do the same: "gzip:6".
+// Recipe names what NewWriter does, so that a later run can tell whether it would do the same: "zstd:3".
 func Recipe(a Algorithm, level int) string {
-	if level == 0 {
-		level = map[Algorithm]int{Gzip: DefaultGzipLevel, Zstd: DefaultZstdLevel}[a]
+	name := string(a)
+	switch a {
+	case Gzip:
+		name, level = "gzip-members", cmp.Or(level, DefaultGzipLevel)
+	case Zstd:
+		level = cmp.Or(level, DefaultZstdLevel)
 	}
-	return fmt.Sprintf("%s:%d", a, level)
+	return fmt.Sprintf("%s:%d", name, level)
 }

@@ -15,7 +15,7 @@ import (
 // Source is a packed form of a layer that registries have, whether or not the store does.
 type Source struct {
 	Pack ocispec.Descriptor `json:"pack"`
-	// Recipe is how mica made the pack of the layer's tar, "gzip:5"; "" where somebody else did.
+	// Recipe is how mica made the pack of the layer's tar, "gzip-members:5"; "" where somebody else did.
 	Recipe string `json:"recipe,omitempty"`
 	// Repositories have the blob, newest first: "docker.io/library/nginx".
 	Repositories []string `json:"repositories"`
