@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -88,7 +89,11 @@ func (c *Cache) read(id digest.Digest) (*Record, error) {
 		return nil, err
 	}
 	rec := &Record{}
-	if err := json.NewDecoder(f).Decode(rec); err != nil {
+	data, err := io.ReadAll(f)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(data, rec); err != nil {
 		return nil, fmt.Errorf("cache record %s: %w", id, errors.Join(err, fs.ErrNotExist))
 	}
 	key := Key{Ingredients: rec.Ingredients}

@@ -6,10 +6,11 @@ import (
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
 )
 
 // keyVersion is part of every key: raise it when the meaning of an operation changes.
-const keyVersion = 1
+const keyVersion = 2
 
 // Ingredient is one thing that a key is made of, in the words in which a miss is explained: Kind says what it is
 // ("operation", "layers", "source", "owner"), Name which one, Value its content or the digest of it.
@@ -29,10 +30,11 @@ func (k *Key) add(kind, name, value string) {
 	k.Ingredients = append(k.Ingredients, Ingredient{kind, name, value})
 }
 
-// addLayers adds the chain beneath an operation.
+// addLayers adds the chain beneath an operation by its ChainID (OCI image-spec, config.md): the record of a step does not
+// grow with the steps before it.
 func (k *Key) addLayers(name string, r *Result) {
-	for _, l := range r.Chain {
-		k.add("layers", name, l.DiffID.String())
+	if len(r.Chain) > 0 {
+		k.add("layers", name, identity.ChainID(r.DiffIDs()).String())
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // operation is what one kind of LLB operation has to know: its key, and how it is run.
@@ -100,10 +102,24 @@ func (s *Solver) recall(key Key, v *vertex) []*Result {
 func (s *Solver) pending(results []*Result) bool {
 	for _, r := range results {
 		for _, l := range r.Chain {
-			if got, err := s.layers.Get(l.DiffID); err != nil || !got.Present() {
+			if !s.present(l.DiffID) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// present reports whether a layer is in the store. One that was stays while the solver is in use (see Solver), and a chain
+// of many layers is asked for at each of its steps.
+func (s *Solver) present(id digest.Digest) bool {
+	if _, ok := s.met.Load(id); ok {
+		return true
+	}
+	got, err := s.layers.Get(id)
+	if err != nil || !got.Present() {
+		return false
+	}
+	s.met.Store(id, struct{}{})
+	return true
 }

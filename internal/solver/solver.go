@@ -87,6 +87,8 @@ type Solver struct {
 	pins    map[digest.Digest]remote.Identity
 	temps   []*store.Temp
 
+	met sync.Map // layers that were in the store, by DiffID
+
 	removals errgroup.Group // of folders of steps that have ended
 }
 
