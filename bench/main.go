@@ -4,7 +4,7 @@
 // and crane; and how mica's own costs grow. It needs root. Times are medians of runs after a warm-up, mica and the peers
 // taking turns; ratios are what counts.
 //
-//	go run -tags e2e ./bench [-runs 5] [-warm=false] [-only REGEXP] [-with REGEXP] [-quick] [-huge] [-json FILE] [-page]
+//	go run -tags e2e ./bench [-runs 5] [-warm=false] [-far 2] [-only REGEXP] [-with REGEXP] [-quick] [-huge] [-json FILE] [-page]
 //	go run -tags e2e ./bench -draw FILE.json
 package main
 
@@ -30,6 +30,7 @@ type options struct {
 	only, with  *regexp.Regexp
 	quick, huge bool
 	budget      time.Duration // of a row: when it is used up, no further round is begun
+	far         float64       // a peer that takes so many times as long as the best peer is measured once; 0: all are measured alike
 	mica        string        // the binary under test
 	json, draw  string
 	page        bool
@@ -52,6 +53,7 @@ func parse() *options {
 	flag.IntVar(&o.runs, "runs", 5, "runs of each row, after one that warms up")
 	flag.BoolVar(&o.warm, "warm", true, "warm up before the runs that count")
 	flag.DurationVar(&o.budget, "budget", 0, "begin no further round of a row that has taken so long; if that is the one that warms up, it counts (0: no limit)")
+	flag.Float64Var(&o.far, "far", 0, "measure a peer no further that took so many times as long as the best peer when all warmed up; that run counts (0: measure all alike)")
 	flag.BoolVar(&o.quick, "quick", false, "small workloads, one run and no warm-up: to see that everything works")
 	flag.BoolVar(&o.huge, "huge", false, "also layers of up to 20 GiB")
 	flag.StringVar(&o.mica, "mica", filepath.Join(rig.Top(), "bin", "mica"), "the mica that is measured")

@@ -11,11 +11,12 @@ import (
 	"time"
 )
 
-// measure runs a row: once to warm up, then as often as the options say, everyone taking turns. Who fails is out of it. A row
-// that has used up its budget ends after the round; the one that warms up counts if there is no other.
+// measure runs a row: once to warm up, then as often as the options say, everyone taking turns. Who fails is out of it, and,
+// if asked for, a peer that is far behind: for it, the run that warms up counts. A row that has used up its budget ends after
+// the round; the one that warms up counts if there is no other.
 func (b *bench) measure(ctx context.Context, w row) *rowResult {
 	r := newRowResult(w)
-	warm := map[kind]measurement{}
+	warm, behind := map[kind]measurement{}, map[kind]bool{}
 	used := 0.0 // seconds that were measured; what is prepared does not count
 	first := 0
 	if !b.warm {
@@ -26,7 +27,7 @@ func (b *bench) measure(ctx context.Context, w row) *rowResult {
 			if ctx.Err() != nil {
 				return r
 			}
-			if r.Failed[k] != "" || k != kindMica && !b.with.MatchString(string(k)) {
+			if r.Failed[k] != "" || behind[k] || k != kindMica && !b.with.MatchString(string(k)) {
 				continue
 			}
 			m, err := b.one(w, k, i)
@@ -40,16 +41,32 @@ func (b *bench) measure(ctx context.Context, w row) *rowResult {
 				warm[k] = m
 			}
 		}
+		if i == 0 {
+			behind = b.farBehind(warm)
+		}
 		if b.budget > 0 && used > b.budget.Seconds() {
 			break
 		}
 	}
-	if len(r.Times) == 0 {
-		for k, m := range warm {
+	for k, m := range warm {
+		if r.Times[k] == nil && r.Failed[k] == "" {
 			r.add(k, m, true)
 		}
 	}
 	return r.finish()
+}
+
+// farBehind are the peers that took too many times as long as the best of them.
+func (b *bench) farBehind(warm map[kind]measurement) map[kind]bool {
+	behind := map[kind]bool{}
+	for k, m := range warm {
+		for other, best := range warm {
+			if b.far > 0 && k != kindMica && other != kindMica && m.seconds > b.far*best.seconds {
+				behind[k] = true
+			}
+		}
+	}
+	return behind
 }
 
 // measurement is what one run took.

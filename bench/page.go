@@ -73,6 +73,10 @@ func introduce(page *bytes.Buffer, r *results) {
 		fmt.Fprintf(page, "A row ends with the round in which it has taken %.0f s, all peers together: those that take long are measured less\n"+
 			"often, some but once; results.json has every time.\n\n", r.Budget)
 	}
+	if r.Far > 0 {
+		fmt.Fprintf(page, "A peer that took more than %g times as long as the best of them when all warmed up is not measured again: its time is\n"+
+			"that one, without parentheses.\n\n", r.Far)
+	}
 	if r.Quick {
 		page.WriteString("**With small workloads, to try the benchmark out: these numbers say nothing.**\n\n")
 	}

@@ -21,6 +21,7 @@ type results struct {
 	Runs     int             `json:"runs"`
 	Warm     bool            `json:"warm"`             // after a run that warmed up
 	Budget   float64         `json:"budget,omitempty"` // of a row, in seconds
+	Far      float64         `json:"far,omitempty"`    // peers so many times behind the best were measured once
 	Quick    bool            `json:"quick,omitempty"`  // of small workloads: the numbers say nothing
 	Rows     []*rowResult    `json:"rows"`
 	Curves   []curveResult   `json:"curves,omitempty"`
@@ -133,7 +134,7 @@ func (b *bench) results() *results {
 	}
 	peer := func(name string) string { return b.peers + "/" + name }
 	return &results{
-		Date: time.Now().UTC().Format(time.DateOnly), Machine: thisMachine(b.dir), Runs: b.runs, Warm: b.warm, Budget: b.budget.Seconds(), Quick: b.quick,
+		Date: time.Now().UTC().Format(time.DateOnly), Machine: thisMachine(b.dir), Runs: b.runs, Warm: b.warm, Budget: b.budget.Seconds(), Far: b.far, Quick: b.quick,
 		Versions: map[kind]string{
 			kindMica:     first(exec.Command(b.micaPath, "version", "-f", "{{.Client.Version}}"), "%s"),
 			kindBuildKit: first(exec.Command(peer("buildkitd"), "--version"), "buildkitd github.com/moby/buildkit %s"),

@@ -48,7 +48,7 @@ func (b *bench) pushRows(p payload) []row {
 			note: "Everyone compresses with gzip, and pushes to an empty registry.",
 		},
 		{
-			group: groupRegistry, name: "push " + p.title, kinds: withNames, store: mainStore, setup: have, note: notePush,
+			group: groupRegistry, name: "push " + p.title, target: target{Ratio: 0.50}, kinds: withNames, store: mainStore, setup: have, note: notePush,
 			command: func(e engine) (*exec.Cmd, error) {
 				to, err := b.emptySink()
 				if err != nil {
@@ -87,7 +87,7 @@ func (b *bench) pullRows(p payload) []row {
 	ref := func() string { return b.origin.Addr + "/" + p.name }
 	return []row{
 		{
-			group: groupRegistry, name: "pull " + p.title + " (download alone)", kinds: []kind{kindMica, kindCrane}, note: noteCrane,
+			group: groupRegistry, name: "pull " + p.title + " (download alone)", target: target{Ratio: 1.30}, kinds: []kind{kindMica, kindCrane}, note: noteCrane,
 			setup: published,
 			command: func(e engine) (*exec.Cmd, error) {
 				if e.kind() == kindCrane {
