@@ -53,7 +53,7 @@ func parse() *options {
 	flag.IntVar(&o.runs, "runs", 5, "runs of each row, after one that warms up")
 	flag.BoolVar(&o.warm, "warm", true, "warm up before the runs that count")
 	flag.DurationVar(&o.budget, "budget", 0, "begin no further round of a row that has taken so long; if that is the one that warms up, it counts (0: no limit)")
-	flag.Float64Var(&o.far, "far", 0, "measure a peer no further that took so many times as long as the best peer when all warmed up; that run counts (0: measure all alike)")
+	flag.Float64Var(&o.far, "far", 0, "measure a peer no further that took so many times as long as the best peer in the first run that counts (0: measure all alike)")
 	flag.BoolVar(&o.quick, "quick", false, "small workloads, one run and no warm-up: to see that everything works")
 	flag.BoolVar(&o.huge, "huge", false, "also layers of up to 20 GiB")
 	flag.StringVar(&o.mica, "mica", filepath.Join(rig.Top(), "bin", "mica"), "the mica that is measured")

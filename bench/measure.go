@@ -12,8 +12,8 @@ import (
 )
 
 // measure runs a row: once to warm up, then as often as the options say, everyone taking turns. Who fails is out of it, and,
-// if asked for, a peer that is far behind: for it, the run that warms up counts. A row that has used up its budget ends after
-// the round; the one that warms up counts if there is no other.
+// if asked for, who is far behind in the first round that counts. A row that has used up its budget ends after the round; the
+// one that warms up counts if there is no other.
 func (b *bench) measure(ctx context.Context, w row) *rowResult {
 	r := newRowResult(w)
 	warm, behind := map[kind]measurement{}, map[kind]bool{}
@@ -41,15 +41,15 @@ func (b *bench) measure(ctx context.Context, w row) *rowResult {
 				warm[k] = m
 			}
 		}
-		if i == 0 {
-			behind = b.farBehind(warm)
+		if i == 1 {
+			behind = b.farBehind(r)
 		}
 		if b.budget > 0 && used > b.budget.Seconds() {
 			break
 		}
 	}
-	for k, m := range warm {
-		if r.Times[k] == nil && r.Failed[k] == "" {
+	if len(r.Times) == 0 {
+		for k, m := range warm {
 			r.add(k, m, true)
 		}
 	}
@@ -57,11 +57,11 @@ func (b *bench) measure(ctx context.Context, w row) *rowResult {
 }
 
 // farBehind are the peers that took too many times as long as the best of them.
-func (b *bench) farBehind(warm map[kind]measurement) map[kind]bool {
+func (b *bench) farBehind(r *rowResult) map[kind]bool {
 	behind := map[kind]bool{}
-	for k, m := range warm {
-		for other, best := range warm {
-			if b.far > 0 && k != kindMica && other != kindMica && m.seconds > b.far*best.seconds {
+	for k, s := range r.Times {
+		for other, best := range r.Times {
+			if b.far > 1 && k != kindMica && other != kindMica && s.Median > b.far*best.Median {
 				behind[k] = true
 			}
 		}

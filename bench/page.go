@@ -74,8 +74,8 @@ func introduce(page *bytes.Buffer, r *results) {
 			"often, some but once; results.json has every time.\n\n", r.Budget)
 	}
 	if r.Far > 0 {
-		fmt.Fprintf(page, "A peer that took more than %g times as long as the best of them when all warmed up is not measured again: its time is\n"+
-			"that one, without parentheses.\n\n", r.Far)
+		fmt.Fprintf(page, "A peer that takes more than %g times as long as the best of them in the first run after the warm-up is not measured\n"+
+			"again: its time is that one, without parentheses.\n\n", r.Far)
 	}
 	if r.Quick {
 		page.WriteString("**With small workloads, to try the benchmark out: these numbers say nothing.**\n\n")

@@ -111,7 +111,7 @@ func (a *App) collect(ctx context.Context) (err error) {
 
 // sweep removes garbage and returns the bytes freed. The caller holds the Sweep lock.
 func (a *App) sweep(ctx context.Context) (int64, error) {
-	records, err := solver.NewCache(a.Store).Records()
+	records, err := solver.NewCache(a.Store).Sweep()
 	if err != nil {
 		return 0, err
 	}

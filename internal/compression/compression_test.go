@@ -192,7 +192,7 @@ func wantError(t *testing.T, packed []byte, algorithm Algorithm, text string) {
 	got, _, err := decompress(bytes.NewReader(packed))
 	var damage *Error
 	if !errors.As(err, &damage) || damage.Algorithm != algorithm {
-		t.Errorf("read as %q: %v; want an error of %s", got, err, algorithm)
+		t.Errorf("read as %.40q (%d bytes): %v; want an error of %s", got, len(got), err, algorithm)
 		return
 	}
 	if want := fmt.Sprintf("%s data %s", algorithm, text); !strings.HasPrefix(err.Error(), want) {

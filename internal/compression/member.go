@@ -31,8 +31,9 @@ const (
 // extraField is the field without its lengths.
 var extraField = [memberHeader - extraAt]byte{'m', 'i', memberHeader - packedAt}
 
-// maxMember bounds the lengths that a member may have, in bytes: what is written here stays below.
-const maxMember = 2 * blockSize
+// maxPacked bounds the length that a member may say it has, in bytes: what does not compress grows by less. What it holds is
+// at most blockSize.
+const maxPacked = blockSize + 4096
 
 // maxConcurrency bounds the members of a stream that are in memory at a time. More would not help: what they hold is hashed
 // by one processor.
@@ -47,54 +48,59 @@ func memberLengths(head []byte) (packed, plain int, ok bool) {
 		return 0, 0, false
 	}
 	p, q := binary.LittleEndian.Uint32(head[packedAt:]), binary.LittleEndian.Uint32(head[plainAt:])
-	return int(p), int(q), p >= memberHeader && p <= maxMember && q <= maxMember
+	return int(p), int(q), p >= memberHeader && p <= maxPacked && q <= blockSize
 }
 
 // member is one that is compressed or decompressed in the background.
 type member struct {
-	packed bytes.Buffer
-	plain  []byte
-	done   chan struct{}
-	err    error // to be asked for when done is closed
+	packed, plain []byte
+	cut           error // why packed is not all of it, where it is read
+	done          chan struct{}
+	err           error // to be asked for when done is closed, as what is made
 }
 
-var memberPool = sync.Pool{New: func() any { return new(member) }}
+var memberPool = sync.Pool{New: func() any {
+	return &member{packed: make([]byte, 0, maxPacked), plain: make([]byte, 0, blockSize)}
+}}
 
 // newMember is an empty one, with the memory of one that was given back to memberPool.
 func newMember() *member {
 	m := memberPool.Get().(*member)
-	m.packed.Reset()
-	m.plain, m.err, m.done = m.plain[:0], nil, make(chan struct{})
+	m.packed, m.plain, m.cut, m.err, m.done = m.packed[:0], m.plain[:0], nil, nil, make(chan struct{})
 	return m
 }
 
-// compress fills packed.
+// compress makes packed of plain.
 func (m *member) compress(z *gzip.Writer) {
 	defer close(m.done)
-	z.Reset(&m.packed)
+	packed := bytes.NewBuffer(m.packed)
+	z.Reset(packed)
 	z.Extra = extraField[:]
 	_, err := z.Write(m.plain)
-	if m.err = errors.Join(err, z.Close()); m.err == nil {
-		head := m.packed.Bytes()[:memberHeader]
-		binary.LittleEndian.PutUint32(head[packedAt:], uint32(m.packed.Len()))
-		binary.LittleEndian.PutUint32(head[plainAt:], uint32(len(m.plain)))
+	if m.err = errors.Join(err, z.Close()); m.err != nil {
+		return
 	}
+	m.packed = packed.Bytes()
+	binary.LittleEndian.PutUint32(m.packed[packedAt:], uint32(len(m.packed)))
+	binary.LittleEndian.PutUint32(m.packed[plainAt:], uint32(len(m.plain)))
 }
 
 var errMemberLength = errors.New("a gzip member is not as long as its header says")
 
-// decompress fills plain, and makes sure that the member is as long as it says.
+// decompress makes plain of packed, up to where it is damaged, and makes sure that the lengths are what the header says.
 func (m *member) decompress(z *gzip.Reader, length int) {
 	defer close(m.done)
-	m.plain = append(m.plain, make([]byte, length)...)
-	err := z.Reset(&m.packed)
+	packed := bytes.NewReader(m.packed)
+	err := z.Reset(packed)
 	if err == nil {
 		z.Multistream(false)
-		_, err = io.ReadFull(z, m.plain)
+		n := 0
+		n, err = io.ReadFull(z, m.plain[:length])
+		m.plain = m.plain[:n]
 	}
 	if err == nil {
 		// The checksum is made sure of at the end.
-		if _, err = io.CopyN(io.Discard, z, 1); errors.Is(err, io.EOF) && m.packed.Len() == 0 {
+		if _, err = io.CopyN(io.Discard, z, 1); errors.Is(err, io.EOF) && packed.Len() == 0 {
 			return
 		}
 	}

@@ -2,6 +2,7 @@ package compression
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"io"
 	"sync"
@@ -9,79 +10,82 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// memberReader reads a gzip stream. Members with lengths in their headers are decompressed side by side; from the first that
-// has none, the stream is read as any other. Nothing but decompressing is done in the background: Read alone reads in.
+// memberReader reads a gzip stream. Members with lengths in their headers are decompressed side by side, others one after
+// another. Nothing but decompressing is done in the background: Read alone reads in.
 type memberReader struct {
 	in      *bufio.Reader
-	current *member   // the one that is being read
-	plain   []byte    // what of it is left
-	ahead   []*member // those after it, in order
-	taken   error     // why no more are taken
-	rest    io.Reader // of the stream, when all of ahead are read
-	err     error     // what Read gives from now on
+	current *member      // with lengths: the one that is read
+	plain   []byte       // what of it is left
+	ahead   []*member    // those after it, in order
+	taken   error        // why no more of them are taken for now
+	single  *gzip.Reader // a member without lengths, if that is read
+	plainly *gzip.Reader // the reader for these
+	err     error        // what Read gives from now on
 }
 
 // errNoMember says that what follows has no lengths, or is the end.
 var errNoMember = errors.New("no member with lengths")
 
+// newGzipReader reads the first header.
 func newGzipReader(in *bufio.Reader) (io.ReadCloser, error) {
-	head, err := in.Peek(memberHeader)
-	if _, _, ok := memberLengths(head); ok {
-		return &memberReader{in: in}, nil
+	r := &memberReader{in: in}
+	if r.taken = r.take(); len(r.ahead) > 0 {
+		return r, nil
 	}
-	if err = peekFailure(err); err != nil {
-		return nil, err
-	}
-	return gzip.NewReader(in)
-}
-
-// peekFailure leaves out that there was less to see than asked for.
-func peekFailure(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, bufio.ErrBufferFull) {
-		return nil
-	}
-	return err
+	return r, r.other()
 }
 
 func (r *memberReader) Read(p []byte) (int, error) {
-	for len(r.plain) == 0 && r.rest == nil && r.err == nil && len(p) > 0 {
-		r.err = r.next()
+	for len(p) > 0 {
+		switch {
+		case len(r.plain) > 0:
+			n := copy(p, r.plain)
+			r.plain = r.plain[n:]
+			return n, nil
+		case r.err != nil:
+			return 0, r.err
+		case r.single != nil:
+			n, err := r.single.Read(p)
+			if !errors.Is(err, io.EOF) {
+				return n, err
+			}
+			r.single, r.taken = nil, nil
+			if n > 0 {
+				return n, nil
+			}
+		default:
+			r.err = r.next()
+		}
 	}
-	switch {
-	case len(r.plain) > 0 || len(p) == 0:
-		n := copy(p, r.plain)
-		r.plain = r.plain[n:]
-		return n, nil
-	case r.err != nil:
-		return 0, r.err
-	}
-	return r.rest.Read(p)
+	return 0, nil
 }
 
-// next makes the following member the one that is read, or rest what follows the last.
+// next makes the following member the one that is read. As long as the first of those ahead is not ready, more are taken.
 func (r *memberReader) next() error {
 	if r.current != nil {
 		memberPool.Put(r.current)
 		r.current = nil
 	}
-	for r.taken == nil && len(r.ahead) < concurrency() {
+	for r.taken == nil && len(r.ahead) < concurrency() && !(len(r.ahead) > 0 && r.ahead[0].ready()) {
 		r.taken = r.take()
 	}
-	if len(r.ahead) > 0 {
-		m := r.ahead[0]
-		r.ahead = r.ahead[1:]
-		if <-m.done; m.err != nil {
-			return m.err
-		}
-		r.current, r.plain = m, m.plain
-		return nil
+	if len(r.ahead) == 0 {
+		return r.other()
 	}
-	if !errors.Is(r.taken, errNoMember) {
-		return r.taken
+	m := r.ahead[0]
+	r.ahead = r.ahead[1:]
+	<-m.done
+	r.current, r.plain = m, m.plain
+	return cmp.Or(m.cut, m.err)
+}
+
+func (m *member) ready() bool {
+	select {
+	case <-m.done:
+		return true
+	default:
+		return false
 	}
-	rest, err := gzip.NewReader(r.in) // io.EOF where the stream ends
-	r.rest = rest
-	return err
 }
 
 var gzipReaders = sync.Pool{New: func() any { return new(gzip.Reader) }}
@@ -91,29 +95,47 @@ func (r *memberReader) take() error {
 	head, err := r.in.Peek(memberHeader)
 	packed, plain, ok := memberLengths(head)
 	if !ok {
-		if err = peekFailure(err); err != nil {
+		// There may be less to see than was asked for.
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, bufio.ErrBufferFull) {
 			return err
 		}
 		return errNoMember
 	}
 	m := newMember()
-	if _, err := io.CopyN(&m.packed, r.in, int64(packed)); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		return err
-	}
+	n, cut := io.ReadFull(r.in, m.packed[:packed])
+	m.packed, m.cut = m.packed[:n], cut
 	r.ahead = append(r.ahead, m)
 	go func() {
 		z := gzipReaders.Get().(*gzip.Reader)
 		defer gzipReaders.Put(z)
 		m.decompress(z, plain)
 	}()
-	return nil
+	return cut
+}
+
+// other begins with a member that has no lengths; io.EOF is the end of the stream. To the library, an end within a header is
+// one, too.
+func (r *memberReader) other() error {
+	if !errors.Is(r.taken, errNoMember) {
+		return r.taken
+	}
+	if _, err := r.in.Peek(1); err != nil {
+		return err
+	}
+	if r.plainly == nil {
+		r.plainly = new(gzip.Reader)
+	}
+	err := r.plainly.Reset(r.in)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	r.plainly.Multistream(false)
+	r.single = r.plainly
+	return err
 }
 
 // Close leaves those that are being decompressed to themselves.
 func (r *memberReader) Close() error {
-	r.current, r.ahead, r.plain, r.rest, r.err = nil, nil, nil, nil, errors.New("read after close")
+	r.current, r.ahead, r.plain, r.single, r.err = nil, nil, nil, nil, errors.New("read after close")
 	return nil
 }

@@ -10,9 +10,9 @@ import (
 // memberWriter writes a gzip stream of members with lengths, some of which are compressed side by side.
 type memberWriter struct {
 	w       io.Writer
-	writers sync.Pool // of *gzip.Writer
-	current *member   // what is not yet blockSize long; nil once closed
-	queue   chan *member
+	writers sync.Pool     // of *gzip.Writer
+	current *member       // what is not yet blockSize long; nil once closed
+	queue   chan *member  // with the current one and the one that is written, concurrency of them
 	first   bool          // nothing was sent
 	ended   chan struct{} // closed when all is written
 
@@ -25,7 +25,7 @@ func newMemberWriter(w io.Writer, level int) (*memberWriter, error) {
 	if err != nil {
 		return nil, err
 	}
-	z := &memberWriter{w: w, current: newMember(), queue: make(chan *member, concurrency()), first: true, ended: make(chan struct{})}
+	z := &memberWriter{w: w, current: newMember(), queue: make(chan *member, concurrency()-2), first: true, ended: make(chan struct{})}
 	z.writers.New = func() any {
 		more, _ := gzip.NewWriterLevel(io.Discard, level) // of a level that there is
 		return more
@@ -73,7 +73,7 @@ func (z *memberWriter) deliver() {
 		<-m.done
 		err := m.err
 		if err == nil && z.failure() == nil {
-			_, err = z.w.Write(m.packed.Bytes())
+			_, err = z.w.Write(m.packed)
 		}
 		if err != nil {
 			z.mu.Lock()

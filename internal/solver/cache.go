@@ -129,19 +129,39 @@ func (c *Cache) Put(key Key, name string, outs []*Result) error {
 
 // Records lists the cache, least recently used first.
 func (c *Cache) Records() ([]*Record, error) {
+	recs, _, err := c.list()
+	return recs, err
+}
+
+// Sweep is Records, and removes what no build will meet: damaged records, and those of a mica that made keys otherwise. The
+// caller holds store.Sweep.
+func (c *Cache) Sweep() ([]*Record, error) {
+	recs, unsound, err := c.list()
+	for _, name := range unsound {
+		if e := os.Remove(filepath.Join(c.dir, name)); e != nil && !errors.Is(e, fs.ErrNotExist) {
+			err = errors.Join(err, fmt.Errorf("remove cache record: %w", e))
+		}
+	}
+	return recs, err
+}
+
+// list gives the sound records, least recently used first, and the names of the others.
+func (c *Cache) list() (recs []*Record, unsound []string, err error) {
 	names, err := os.ReadDir(c.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("list build cache: %w", err)
+		return nil, nil, fmt.Errorf("list build cache: %w", err)
 	}
-	var recs []*Record
 	for _, n := range names {
 		rec, err := c.read(digest.NewDigestFromEncoded(digest.SHA256, n.Name()))
-		if err == nil {
+		switch {
+		case err == nil:
 			recs = append(recs, rec)
+		case errors.Is(err, fs.ErrNotExist):
+			unsound = append(unsound, n.Name())
 		}
 	}
 	slices.SortStableFunc(recs, func(a, b *Record) int { return a.Used.Compare(b.Used) })
-	return recs, nil
+	return recs, unsound, nil
 }
 
 // Remove forgets a record.

@@ -30,12 +30,10 @@ func (k *Key) add(kind, name, value string) {
 	k.Ingredients = append(k.Ingredients, Ingredient{kind, name, value})
 }
 
-// addLayers adds the chain beneath an operation by its ChainID (OCI image-spec, config.md): the record of a step does not
-// grow with the steps before it.
+// addLayers adds the chain beneath an operation by its ChainID (OCI image-spec, config.md), "" for that of no layers: the
+// record of a step does not grow with the steps before it.
 func (k *Key) addLayers(name string, r *Result) {
-	if len(r.Chain) > 0 {
-		k.add("layers", name, identity.ChainID(r.DiffIDs()).String())
-	}
+	k.add("layers", name, identity.ChainID(r.DiffIDs()).String())
 }
 
 // addOperation adds the operation itself, as JSON.

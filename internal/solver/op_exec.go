@@ -77,7 +77,7 @@ func (o *execOp) key(ctx context.Context) (Key, bool, error) {
 			continue
 		}
 		if m.Output != int64(pb.SkipOutput) && m.MountType == pb.MountType_BIND {
-			k.addLayers("root", in)
+			k.addLayers(m.Dest, in)
 			if in.local == nil {
 				continue
 			}

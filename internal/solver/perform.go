@@ -110,8 +110,8 @@ func (s *Solver) pending(results []*Result) bool {
 	return false
 }
 
-// present reports whether a layer is in the store. One that was stays while the solver is in use (see Solver), and a chain
-// of many layers is asked for at each of its steps.
+// present reports whether a layer is in the store, or was in this build: nobody removes it meanwhile (see Solver) but where it
+// is found to be damaged, which whoever needs it tells or mends (see Fetch). A chain is asked for at each of its steps.
 func (s *Solver) present(id digest.Digest) bool {
 	if _, ok := s.met.Load(id); ok {
 		return true

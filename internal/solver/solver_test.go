@@ -163,6 +163,18 @@ func TestDamagedRecordIsAMiss(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	other := k
+	other.add("operation", "test", "another")
+	if err := s.cache.Put(other, "name", nil); err != nil {
+		t.Fatal(err)
+	}
+	recs, err := s.cache.Sweep()
+	if err != nil || len(recs) != 1 || recs[0].Key != other.Digest() {
+		t.Errorf("%v, %v; want the sound record", recs, err)
+	}
+	if left, err := os.ReadDir(s.cache.dir); err != nil || len(left) != 1 || left[0].Name() != other.Digest().Encoded() {
+		t.Errorf("left are %v, %v", left, err)
+	}
 }
 
 // TestKeysDoNotCollide: fields are delimited, so that moving a letter from one to the next makes another key.

@@ -113,7 +113,7 @@ func (st *step) done(outs []*Result) ([]*Result, error) {
 // Fetch brings the layers of a result that are still where a cache of others has them.
 func (s *Solver) Fetch(ctx context.Context, r *Result) error {
 	for _, l := range r.Chain {
-		if s.present(l.DiffID) {
+		if got, err := s.layers.Get(l.DiffID); err == nil && got.Present() {
 			continue
 		}
 		if err := s.fetchLayer(ctx, l); err != nil {
@@ -136,7 +136,7 @@ func (s *Solver) fetchLayer(ctx context.Context, l ChainLink) error {
 		return err
 	}
 	defer func() { _ = lock.Unlock() }()
-	if s.present(l.DiffID) {
+	if got, err := s.layers.Get(l.DiffID); err == nil && got.Present() {
 		return nil
 	}
 	var errs []error

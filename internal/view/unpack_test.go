@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -336,6 +337,20 @@ func TestUnpackDamagedArchives(t *testing.T) {
 	noise := make([]byte, 100_000)
 	_, _ = rand.NewChaCha8([32]byte{}).Read(noise)
 	packed := compressed(t, compression.Gzip, archive(t, archived("a", tar.TypeReg, data(string(noise)))))
+	changed := bytes.Clone(packed)
+	changed[80_000] ^= 1
+	// As mica compresses.
+	var members bytes.Buffer
+	w, err := compression.NewWriter(&members, compression.Gzip, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.Write(archive(t, archived("a", tar.TypeReg, data(string(noise)))))
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	other := bytes.Clone(members.Bytes())
+	other[80_000] ^= 1
 	wrong := bytes.Clone(plain)
 	wrong[512*11] ^= 1 // the second member's header
 	for name, c := range map[string]struct {
@@ -345,6 +360,9 @@ func TestUnpackDamagedArchives(t *testing.T) {
 		"cut off in a file": {plain[:2000], io.ErrUnexpectedEOF},
 		"a damaged header":  {wrong, tar.ErrHeader},
 		"gzip cut off":      {packed[:80_000], io.ErrUnexpectedEOF},
+		"gzip changed":      {changed, gzip.ErrChecksum},
+		"members cut off":   {members.Bytes()[:80_000], io.ErrUnexpectedEOF},
+		"members changed":   {other, gzip.ErrChecksum},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fails(t, add(t, begin(), c.data, nil), c.kind, "extract /x.tar: ")
