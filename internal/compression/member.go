@@ -94,7 +94,7 @@ func (m *member) decompress(z *gzip.Reader, length int) {
 	err := z.Reset(packed)
 	if err == nil {
 		z.Multistream(false)
-		n := 0
+		var n int
 		n, err = io.ReadFull(z, m.plain[:length])
 		m.plain = m.plain[:n]
 	}

@@ -66,7 +66,10 @@ func (r *memberReader) next() error {
 		memberPool.Put(r.current)
 		r.current = nil
 	}
-	for r.taken == nil && len(r.ahead) < concurrency() && !(len(r.ahead) > 0 && r.ahead[0].ready()) {
+	for r.taken == nil && len(r.ahead) < concurrency() {
+		if len(r.ahead) > 0 && r.ahead[0].ready() {
+			break
+		}
 		r.taken = r.take()
 	}
 	if len(r.ahead) == 0 {

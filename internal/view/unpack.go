@@ -2,6 +2,7 @@ package view
 
 import (
 	"archive/tar"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,7 @@ func (o *Overlay) unpack(ctx context.Context, from View, src, dest string, opt C
 		return false, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	in, _, err := compression.NewReader(f)
+	in, algorithm, err := compression.NewReader(f)
 	if err != nil {
 		return false, nil
 	}
@@ -59,10 +60,31 @@ func (o *Overlay) unpack(ctx context.Context, from View, src, dest string, opt C
 		return false, err
 	}
 	defer func() { err = errors.Join(err, u.close()) }()
-	if err := u.members(first, tr); err != nil {
+	err = u.members(first, tr)
+	if err == nil && algorithm != compression.None {
+		err = u.checkEnd(in)
+	}
+	if err != nil {
 		return false, fmt.Errorf("extract %s: %w", path.Join("/", src), err)
 	}
 	return true, nil
+}
+
+// checkEnd reads on to where the checksums of compressed data are, behind the end of the archive in it. What follows a gzip
+// stream is nobody's concern, as it is none of gzip(1).
+func (u *unpacker) checkEnd(in io.Reader) error {
+	buf := make([]byte, 64<<10)
+	for {
+		_, err := in.Read(buf)
+		switch {
+		case errors.Is(err, io.EOF) || errors.Is(err, gzip.ErrHeader):
+			return nil
+		case err != nil:
+			return err
+		case u.ctx.Err() != nil:
+			return u.ctx.Err()
+		}
+	}
 }
 
 // unpacker puts an archive's entries into an Overlay. Contents are written one after another to a spool file, from

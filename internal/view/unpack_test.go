@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -367,6 +368,9 @@ func TestUnpackDamagedArchives(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			fails(t, add(t, begin(), c.data, nil), c.kind, "extract /x.tar: ")
 		})
+	}
+	if err := add(t, begin(), slices.Concat(packed, []byte("what follows")), nil); err != nil {
+		t.Errorf("with something behind it: %v", err)
 	}
 }
 
