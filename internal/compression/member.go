@@ -35,9 +35,9 @@ var extraField = [memberHeader - extraAt]byte{'m', 'i', memberHeader - packedAt}
 // at most blockSize.
 const maxPacked = blockSize + 4096
 
-// maxConcurrency bounds the members of a stream that are in memory at a time. More would not help: what they hold is hashed
+// maxConcurrency bounds the members of a stream that are in memory at a time. More would help little: what they hold is hashed
 // by one processor.
-const maxConcurrency = 8
+const maxConcurrency = 6
 
 func concurrency() int { return min(runtime.GOMAXPROCS(0), maxConcurrency) + 1 }
 

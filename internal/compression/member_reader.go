@@ -60,16 +60,15 @@ func (r *memberReader) Read(p []byte) (int, error) {
 	return 0, nil
 }
 
-// next makes the following member the one that is read. As long as the first of those ahead is not ready, more are taken.
+// next makes the following member the one that is read. More are taken until the first of those ahead is ready, and then one:
+// it is not to wait long for a source that is slow.
 func (r *memberReader) next() error {
 	if r.current != nil {
 		memberPool.Put(r.current)
 		r.current = nil
 	}
-	for r.taken == nil && len(r.ahead) < concurrency() {
-		if len(r.ahead) > 0 && r.ahead[0].ready() {
-			break
-		}
+	for ready := false; !ready && r.taken == nil && len(r.ahead) < concurrency(); {
+		ready = len(r.ahead) > 0 && r.ahead[0].ready()
 		r.taken = r.take()
 	}
 	if len(r.ahead) == 0 {

@@ -2,6 +2,7 @@ package compression
 
 import (
 	"io"
+	"runtime"
 	"sync"
 
 	"github.com/klauspost/compress/gzip"
@@ -10,7 +11,7 @@ import (
 // memberWriter writes a gzip stream of members with lengths, some of which are compressed side by side.
 type memberWriter struct {
 	w       io.Writer
-	writers sync.Pool     // of *gzip.Writer
+	level   int
 	current *member       // what is not yet blockSize long; nil once closed
 	queue   chan *member  // with the current one and the one that is written, concurrency of them
 	first   bool          // nothing was sent
@@ -20,19 +21,11 @@ type memberWriter struct {
 	err error // of w
 }
 
-func newMemberWriter(w io.Writer, level int) (*memberWriter, error) {
-	first, err := gzip.NewWriterLevel(io.Discard, level)
-	if err != nil {
-		return nil, err
-	}
-	z := &memberWriter{w: w, current: newMember(), queue: make(chan *member, concurrency()-2), first: true, ended: make(chan struct{})}
-	z.writers.New = func() any {
-		more, _ := gzip.NewWriterLevel(io.Discard, level) // of a level that there is
-		return more
-	}
-	z.writers.Put(first)
+// newMemberWriter takes a level of 1 to 9.
+func newMemberWriter(w io.Writer, level int) *memberWriter {
+	z := &memberWriter{w: w, level: level, current: newMember(), queue: make(chan *member, concurrency()-2), first: true, ended: make(chan struct{})}
 	go z.deliver()
-	return z, nil
+	return z
 }
 
 func (z *memberWriter) Write(p []byte) (int, error) {
@@ -59,11 +52,24 @@ func (z *memberWriter) send(next *member) {
 	m := z.current
 	z.current, z.first = next, false
 	z.queue <- m
-	go func() {
-		c := z.writers.Get().(*gzip.Writer)
-		defer z.writers.Put(c)
-		m.compress(c)
-	}()
+	go m.compressAt(z.level)
+}
+
+// compressing bounds the gzip.Writers of all streams, of more than a MiB each: one for each processor.
+var compressing = sync.OnceValue(func() chan struct{} { return make(chan struct{}, runtime.GOMAXPROCS(0)) })
+
+var gzipWriters [gzip.BestCompression + 1]sync.Pool // of *gzip.Writer, by level
+
+// compressAt fills packed, when it is its turn.
+func (m *member) compressAt(level int) {
+	compressing() <- struct{}{}
+	defer func() { <-compressing() }()
+	z, ok := gzipWriters[level].Get().(*gzip.Writer)
+	if !ok {
+		z, _ = gzip.NewWriterLevel(io.Discard, level)
+	}
+	defer gzipWriters[level].Put(z)
+	m.compress(z)
 }
 
 // deliver writes what is compressed, in order, until the writing fails; then it throws away.

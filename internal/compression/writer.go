@@ -43,7 +43,7 @@ func NewWriter(w io.Writer, a Algorithm, level int) (io.WriteCloser, error) {
 		if level == 0 {
 			level = DefaultGzipLevel
 		}
-		return newMemberWriter(w, level)
+		return newMemberWriter(w, level), nil
 	case Zstd:
 		if level == 0 {
 			level = DefaultZstdLevel
