@@ -18,8 +18,8 @@ type memberReader struct {
 	plain   []byte       // what of it is left
 	ahead   []*member    // those after it, in order
 	taken   error        // why no more of them are taken for now
-	single  *gzip.Reader // a member without lengths, if that is read
-	plainly *gzip.Reader // the reader for these
+	single  bool         // a member without lengths is read, by z
+	z       *gzip.Reader // nil before the first of these
 	err     error        // what Read gives from now on
 }
 
@@ -44,12 +44,12 @@ func (r *memberReader) Read(p []byte) (int, error) {
 			return n, nil
 		case r.err != nil:
 			return 0, r.err
-		case r.single != nil:
-			n, err := r.single.Read(p)
+		case r.single:
+			n, err := r.z.Read(p)
 			if !errors.Is(err, io.EOF) {
 				return n, err
 			}
-			r.single, r.taken = nil, nil
+			r.single, r.taken = false, nil
 			if n > 0 {
 				return n, nil
 			}
@@ -124,20 +124,20 @@ func (r *memberReader) other() error {
 	if _, err := r.in.Peek(1); err != nil {
 		return err
 	}
-	if r.plainly == nil {
-		r.plainly = new(gzip.Reader)
+	if r.z == nil {
+		r.z = new(gzip.Reader)
 	}
-	err := r.plainly.Reset(r.in)
+	err := r.z.Reset(r.in)
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
-	r.plainly.Multistream(false)
-	r.single = r.plainly
+	r.z.Multistream(false)
+	r.single = true
 	return err
 }
 
 // Close leaves those that are being decompressed to themselves.
 func (r *memberReader) Close() error {
-	r.current, r.ahead, r.plain, r.single, r.err = nil, nil, nil, nil, errors.New("read after close")
+	r.current, r.ahead, r.plain, r.single, r.err = nil, nil, nil, false, errors.New("read after close")
 	return nil
 }
