@@ -61,6 +61,10 @@ func parse() *options {
 	flag.BoolVar(&o.page, "page", false, "write docs/performance.md and its charts")
 	flag.StringVar(&o.draw, "draw", "", "measure nothing: write the page of the results in this file")
 	flag.Parse()
+	if o.far != 0 && o.far <= 1 {
+		fmt.Fprintln(os.Stderr, "bench: -far is more than 1, or 0")
+		os.Exit(2)
+	}
 	o.only, o.with = regexp.MustCompile(*only), regexp.MustCompile(*with)
 	if o.quick {
 		o.runs, o.warm = 1, false

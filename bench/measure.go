@@ -41,7 +41,7 @@ func (b *bench) measure(ctx context.Context, w row) *rowResult {
 				warm[k] = m
 			}
 		}
-		if i == 1 {
+		if i == 1 && b.far > 0 {
 			behind = b.farBehind(r)
 		}
 		if b.budget > 0 && used > b.budget.Seconds() {
@@ -61,7 +61,7 @@ func (b *bench) farBehind(r *rowResult) map[kind]bool {
 	behind := map[kind]bool{}
 	for k, s := range r.Times {
 		for other, best := range r.Times {
-			if b.far > 1 && k != kindMica && other != kindMica && s.Median > b.far*best.Median {
+			if k != kindMica && other != kindMica && s.Median > b.far*best.Median {
 				behind[k] = true
 			}
 		}

@@ -2,6 +2,7 @@ package compression
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -22,29 +23,29 @@ import (
 //	    16      4  length of the member, header and trailer included
 //	    20      4  length of what it holds
 const (
-	extraAt      = 12
 	packedAt     = 16
 	plainAt      = 20
 	memberHeader = 24
 )
 
-// extraField is the field without its lengths.
-var extraField = [memberHeader - extraAt]byte{'m', 'i', memberHeader - packedAt}
+// extraField is the field, its lengths still 0.
+var extraField = []byte("mi\x08\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00")
+
+// blockSize is what one processor compresses at a time, in bytes. It shows in the output: another changes digests, and asks for
+// another name in Recipe; with a smaller one, members that were written before are read one after another.
+const blockSize = 1 << 20
 
 // maxPacked bounds the length that a member may say it has, in bytes: what does not compress grows by less. What it holds is
 // at most blockSize.
 const maxPacked = blockSize + 4096
 
-// maxConcurrency bounds the members of a stream that are in memory at a time. More would help little: what they hold is hashed
-// by one processor.
-const maxConcurrency = 6
-
-func concurrency() int { return min(runtime.GOMAXPROCS(0), maxConcurrency) + 1 }
+// inMemory is how many members of a stream are in memory at a time: one for each processor, and one that is read or written.
+// More than 7 would help little: what they hold is hashed by one processor.
+func inMemory() int { return min(runtime.GOMAXPROCS(0)+1, 7) }
 
 // memberLengths are those that a header has, in bytes; none if it is not of such a member.
 func memberLengths(head []byte) (packed, plain int, ok bool) {
-	if len(head) < memberHeader || !bytes.Equal(head[:4], []byte{0x1f, 0x8b, 8, 4}) ||
-		!bytes.Equal(head[extraAt-2:extraAt], []byte{memberHeader - extraAt, 0}) || !bytes.Equal(head[extraAt:packedAt], extraField[:4]) {
+	if len(head) < memberHeader || string(head[:4]) != "\x1f\x8b\x08\x04" || string(head[10:packedAt]) != "\x0c\x00mi\x08\x00" {
 		return 0, 0, false
 	}
 	p, q := binary.LittleEndian.Uint32(head[packedAt:]), binary.LittleEndian.Uint32(head[plainAt:])
@@ -54,7 +55,6 @@ func memberLengths(head []byte) (packed, plain int, ok bool) {
 // member is one that is compressed or decompressed in the background.
 type member struct {
 	packed, plain []byte
-	cut           error // why packed is not all of it, where it is read
 	done          chan struct{}
 	err           error // to be asked for when done is closed, as what is made
 }
@@ -66,16 +66,37 @@ var memberPool = sync.Pool{New: func() any {
 // newMember is an empty one, with the memory of one that was given back to memberPool.
 func newMember() *member {
 	m := memberPool.Get().(*member)
-	m.packed, m.plain, m.cut, m.err, m.done = m.packed[:0], m.plain[:0], nil, nil, make(chan struct{})
+	m.packed, m.plain, m.err, m.done = m.packed[:0], m.plain[:0], nil, make(chan struct{})
 	return m
 }
 
-// compress makes packed of plain.
-func (m *member) compress(z *gzip.Writer) {
+func (m *member) ready() bool {
+	select {
+	case <-m.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// compressing bounds the gzip.Writers of all streams, of more than a MiB each: one for each processor.
+var compressing = sync.OnceValue(func() chan struct{} { return make(chan struct{}, runtime.GOMAXPROCS(0)) })
+
+var gzipWriters [gzip.BestCompression + 1]sync.Pool // of *gzip.Writer, by level
+
+// compress makes packed of plain, when it is its turn. level is 1 to 9.
+func (m *member) compress(level int) {
 	defer close(m.done)
+	compressing() <- struct{}{}
+	defer func() { <-compressing() }()
+	z, ok := gzipWriters[level].Get().(*gzip.Writer)
+	if !ok {
+		z, _ = gzip.NewWriterLevel(nil, level)
+	}
+	defer gzipWriters[level].Put(z)
 	packed := bytes.NewBuffer(m.packed)
 	z.Reset(packed)
-	z.Extra = extraField[:]
+	z.Extra = extraField
 	_, err := z.Write(m.plain)
 	if m.err = errors.Join(err, z.Close()); m.err != nil {
 		return
@@ -85,11 +106,16 @@ func (m *member) compress(z *gzip.Writer) {
 	binary.LittleEndian.PutUint32(m.packed[plainAt:], uint32(len(m.plain)))
 }
 
+var gzipReaders = sync.Pool{New: func() any { return new(gzip.Reader) }}
+
 var errMemberLength = errors.New("a gzip member is not as long as its header says")
 
-// decompress makes plain of packed, up to where it is damaged, and makes sure that the lengths are what the header says.
-func (m *member) decompress(z *gzip.Reader, length int) {
+// decompress makes plain of packed, up to where it is damaged or cut, and makes sure that the lengths are what the header
+// says. An error that the member has already stays.
+func (m *member) decompress(length int) {
 	defer close(m.done)
+	z := gzipReaders.Get().(*gzip.Reader)
+	defer gzipReaders.Put(z)
 	packed := bytes.NewReader(m.packed)
 	err := z.Reset(packed)
 	if err == nil {
@@ -107,5 +133,5 @@ func (m *member) decompress(z *gzip.Reader, length int) {
 	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = errMemberLength
 	}
-	m.err = err
+	m.err = cmp.Or(m.err, err)
 }

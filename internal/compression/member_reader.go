@@ -2,10 +2,8 @@ package compression
 
 import (
 	"bufio"
-	"cmp"
 	"errors"
 	"io"
-	"sync"
 
 	"github.com/klauspost/compress/gzip"
 )
@@ -18,8 +16,7 @@ type memberReader struct {
 	plain   []byte       // what of it is left
 	ahead   []*member    // those after it, in order
 	taken   error        // why no more of them are taken for now
-	single  bool         // a member without lengths is read, by z
-	z       *gzip.Reader // nil before the first of these
+	z       *gzip.Reader // of the member without lengths that is read; nil if there is none
 	err     error        // what Read gives from now on
 }
 
@@ -44,12 +41,13 @@ func (r *memberReader) Read(p []byte) (int, error) {
 			return n, nil
 		case r.err != nil:
 			return 0, r.err
-		case r.single:
+		case r.z != nil:
 			n, err := r.z.Read(p)
 			if !errors.Is(err, io.EOF) {
 				return n, err
 			}
-			r.single, r.taken = false, nil
+			gzipReaders.Put(r.z)
+			r.z, r.taken = nil, nil
 			if n > 0 {
 				return n, nil
 			}
@@ -67,7 +65,7 @@ func (r *memberReader) next() error {
 		memberPool.Put(r.current)
 		r.current = nil
 	}
-	for ready := false; !ready && r.taken == nil && len(r.ahead) < concurrency(); {
+	for ready := false; !ready && r.taken == nil && len(r.ahead) < inMemory(); {
 		ready = len(r.ahead) > 0 && r.ahead[0].ready()
 		r.taken = r.take()
 	}
@@ -78,19 +76,8 @@ func (r *memberReader) next() error {
 	r.ahead = r.ahead[1:]
 	<-m.done
 	r.current, r.plain = m, m.plain
-	return cmp.Or(m.cut, m.err)
+	return m.err
 }
-
-func (m *member) ready() bool {
-	select {
-	case <-m.done:
-		return true
-	default:
-		return false
-	}
-}
-
-var gzipReaders = sync.Pool{New: func() any { return new(gzip.Reader) }}
 
 // take reads a member that has lengths, and has it decompressed.
 func (r *memberReader) take() error {
@@ -104,15 +91,11 @@ func (r *memberReader) take() error {
 		return errNoMember
 	}
 	m := newMember()
-	n, cut := io.ReadFull(r.in, m.packed[:packed])
-	m.packed, m.cut = m.packed[:n], cut
+	n, err := io.ReadFull(r.in, m.packed[:packed])
+	m.packed, m.err = m.packed[:n], err
 	r.ahead = append(r.ahead, m)
-	go func() {
-		z := gzipReaders.Get().(*gzip.Reader)
-		defer gzipReaders.Put(z)
-		m.decompress(z, plain)
-	}()
-	return cut
+	go m.decompress(plain)
+	return err
 }
 
 // other begins with a member that has no lengths; io.EOF is the end of the stream. To the library, an end within a header is
@@ -124,20 +107,17 @@ func (r *memberReader) other() error {
 	if _, err := r.in.Peek(1); err != nil {
 		return err
 	}
-	if r.z == nil {
-		r.z = new(gzip.Reader)
-	}
+	r.z = gzipReaders.Get().(*gzip.Reader)
 	err := r.z.Reset(r.in)
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	r.z.Multistream(false)
-	r.single = true
 	return err
 }
 
 // Close leaves those that are being decompressed to themselves.
 func (r *memberReader) Close() error {
-	r.current, r.ahead, r.plain, r.single, r.err = nil, nil, nil, false, errors.New("read after close")
+	r.current, r.ahead, r.plain, r.z, r.err = nil, nil, nil, nil, errors.New("read after close")
 	return nil
 }

@@ -2,28 +2,24 @@ package compression
 
 import (
 	"io"
-	"runtime"
 	"sync"
-
-	"github.com/klauspost/compress/gzip"
 )
 
 // memberWriter writes a gzip stream of members with lengths, some of which are compressed side by side.
 type memberWriter struct {
 	w       io.Writer
 	level   int
-	current *member       // what is not yet blockSize long; nil once closed
-	queue   chan *member  // with the current one and the one that is written, concurrency of them
-	first   bool          // nothing was sent
+	current *member       // the one that is filled; nil once closed
+	queue   chan *member  // those after it; with it and the one that is written, inMemory of them
 	ended   chan struct{} // closed when all is written
 
 	mu  sync.Mutex
-	err error // of w
+	err error // why nothing more is written
 }
 
 // newMemberWriter takes a level of 1 to 9.
 func newMemberWriter(w io.Writer, level int) *memberWriter {
-	z := &memberWriter{w: w, level: level, current: newMember(), queue: make(chan *member, concurrency()-2), first: true, ended: make(chan struct{})}
+	z := &memberWriter{w: w, level: level, current: newMember(), queue: make(chan *member, inMemory()-2), ended: make(chan struct{})}
 	go z.deliver()
 	return z
 }
@@ -37,39 +33,21 @@ func (z *memberWriter) Write(p []byte) (int, error) {
 		if z.current == nil {
 			return written, io.ErrClosedPipe
 		}
+		if len(z.current.plain) == blockSize {
+			z.send()
+			z.current = newMember()
+		}
 		n := min(len(p)-written, blockSize-len(z.current.plain))
 		z.current.plain = append(z.current.plain, p[written:written+n]...)
 		written += n
-		if len(z.current.plain) == blockSize {
-			z.send(newMember())
-		}
 	}
 	return written, nil
 }
 
-// send has the current member compressed and written, and goes on with another.
-func (z *memberWriter) send(next *member) {
-	m := z.current
-	z.current, z.first = next, false
-	z.queue <- m
-	go m.compressAt(z.level)
-}
-
-// compressing bounds the gzip.Writers of all streams, of more than a MiB each: one for each processor.
-var compressing = sync.OnceValue(func() chan struct{} { return make(chan struct{}, runtime.GOMAXPROCS(0)) })
-
-var gzipWriters [gzip.BestCompression + 1]sync.Pool // of *gzip.Writer, by level
-
-// compressAt fills packed, when it is its turn.
-func (m *member) compressAt(level int) {
-	compressing() <- struct{}{}
-	defer func() { <-compressing() }()
-	z, ok := gzipWriters[level].Get().(*gzip.Writer)
-	if !ok {
-		z, _ = gzip.NewWriterLevel(io.Discard, level)
-	}
-	defer gzipWriters[level].Put(z)
-	m.compress(z)
+// send has the current member compressed and written.
+func (z *memberWriter) send() {
+	z.queue <- z.current
+	go z.current.compress(z.level)
 }
 
 // deliver writes what is compressed, in order, until the writing fails; then it throws away.
@@ -96,12 +74,10 @@ func (z *memberWriter) failure() error {
 	return z.err
 }
 
-// Close ends the stream. One of nothing is a member that holds nothing.
+// Close ends the stream with what is left. One of nothing is a member that holds nothing.
 func (z *memberWriter) Close() error {
 	if z.current != nil {
-		if z.first || len(z.current.plain) > 0 {
-			z.send(nil)
-		}
+		z.send()
 		z.current = nil
 		close(z.queue)
 	}

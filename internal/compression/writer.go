@@ -15,10 +15,6 @@ const (
 	DefaultZstdLevel = 3
 )
 
-// blockSize is what one processor compresses to gzip at a time, in bytes. It shows in the output: changing it changes
-// digests, and asks for another name in Recipe.
-const blockSize = 1 << 20
-
 // CheckLevel refuses a level that the algorithm does not have. 0 stands for the default.
 func CheckLevel(a Algorithm, level int) error {
 	most := map[Algorithm]int{Gzip: 9, Estargz: 9, Zstd: 22, None: 0}
@@ -40,15 +36,10 @@ func NewWriter(w io.Writer, a Algorithm, level int) (io.WriteCloser, error) {
 	}
 	switch a {
 	case Gzip:
-		if level == 0 {
-			level = DefaultGzipLevel
-		}
-		return newMemberWriter(w, level), nil
+		return newMemberWriter(w, cmp.Or(level, DefaultGzipLevel)), nil
 	case Zstd:
-		if level == 0 {
-			level = DefaultZstdLevel
-		}
-		return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)), zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)))
+		speed := zstd.EncoderLevelFromZstd(cmp.Or(level, DefaultZstdLevel))
+		return zstd.NewWriter(w, zstd.WithEncoderLevel(speed), zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)))
 	case None:
 		return nopCloser{w}, nil
 	}

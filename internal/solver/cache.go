@@ -137,27 +137,26 @@ func (c *Cache) Records() ([]*Record, error) {
 // caller holds store.Sweep.
 func (c *Cache) Sweep() ([]*Record, error) {
 	recs, unsound, err := c.list()
-	for _, name := range unsound {
-		if e := os.Remove(filepath.Join(c.dir, name)); e != nil && !errors.Is(e, fs.ErrNotExist) {
-			err = errors.Join(err, fmt.Errorf("remove cache record: %w", e))
-		}
+	for _, rec := range unsound {
+		err = errors.Join(err, c.Remove(rec))
 	}
 	return recs, err
 }
 
-// list gives the sound records, least recently used first, and the names of the others.
-func (c *Cache) list() (recs []*Record, unsound []string, err error) {
+// list gives the sound records, least recently used first, and the keys of the others.
+func (c *Cache) list() (recs, unsound []*Record, err error) {
 	names, err := os.ReadDir(c.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, fmt.Errorf("list build cache: %w", err)
 	}
 	for _, n := range names {
-		rec, err := c.read(digest.NewDigestFromEncoded(digest.SHA256, n.Name()))
+		key := digest.NewDigestFromEncoded(digest.SHA256, n.Name())
+		rec, err := c.read(key)
 		switch {
 		case err == nil:
 			recs = append(recs, rec)
 		case errors.Is(err, fs.ErrNotExist):
-			unsound = append(unsound, n.Name())
+			unsound = append(unsound, &Record{Key: key})
 		}
 	}
 	slices.SortStableFunc(recs, func(a, b *Record) int { return a.Used.Compare(b.Used) })

@@ -9,7 +9,7 @@ import (
 	"github.com/opencontainers/image-spec/identity"
 )
 
-// keyVersion is part of every key: raise it when the meaning of an operation changes.
+// keyVersion is part of every key: raise it when the meaning of an operation changes, or how its key is made.
 const keyVersion = 2
 
 // Ingredient is one thing that a key is made of, in the words in which a miss is explained: Kind says what it is
@@ -30,8 +30,8 @@ func (k *Key) add(kind, name, value string) {
 	k.Ingredients = append(k.Ingredients, Ingredient{kind, name, value})
 }
 
-// addLayers adds the chain beneath an operation by its ChainID (OCI image-spec, config.md), "" for that of no layers: the
-// record of a step does not grow with the steps before it.
+// addLayers adds the chain beneath an operation by its ChainID (OCI image-spec, config.md), "" for that of no layers: what a
+// key is made of does not grow with the steps before it.
 func (k *Key) addLayers(name string, r *Result) {
 	k.add("layers", name, identity.ChainID(r.DiffIDs()).String())
 }

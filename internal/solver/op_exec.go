@@ -51,8 +51,8 @@ func newExecOp(s *Solver, v *vertex, op *pb.ExecOp, inputs []*Result, t *tracker
 	return &execOp{s, v, op, inputs, t}, nil
 }
 
-// key: the process without what says where it is built rather than what (proxies, addresses of extra hosts), the chain
-// of its root, and the content of what is mounted.
+// key: the process without what says where it is built rather than what (proxies, addresses of extra hosts), the chains of
+// what it may change, its root before all, and the content of what else is mounted.
 func (o *execOp) key(ctx context.Context) (Key, bool, error) {
 	plain := o.op.CloneVT()
 	plain.Meta.ProxyEnv = nil

@@ -113,13 +113,13 @@ func (s *Solver) pending(results []*Result) bool {
 // present reports whether a layer is in the store, or was in this build: nobody removes it meanwhile (see Solver) but where it
 // is found to be damaged, which whoever needs it tells or mends (see Fetch). A chain is asked for at each of its steps.
 func (s *Solver) present(id digest.Digest) bool {
-	if _, ok := s.met.Load(id); ok {
+	if _, ok := s.seen.Load(id); ok {
 		return true
 	}
 	got, err := s.layers.Get(id)
 	if err != nil || !got.Present() {
 		return false
 	}
-	s.met.Store(id, struct{}{})
+	s.seen.Store(id, struct{}{})
 	return true
 }

@@ -87,7 +87,7 @@ type Solver struct {
 	pins    map[digest.Digest]remote.Identity
 	temps   []*store.Temp
 
-	met sync.Map // layers that were in the store, by DiffID
+	seen sync.Map // DiffIDs of layers that were in the store
 
 	removals errgroup.Group // of folders of steps that have ended
 }

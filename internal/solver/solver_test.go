@@ -163,16 +163,32 @@ func TestDamagedRecordIsAMiss(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	other := k
-	other.add("operation", "test", "another")
-	if err := s.cache.Put(other, "name", nil); err != nil {
+}
+
+func TestSweepRemovesDamagedRecords(t *testing.T) {
+	s := newSolver(t, nil)
+	var bad, sound Key
+	bad.add("operation", "test", "value")
+	sound.add("operation", "test", "another")
+	for _, k := range []Key{bad, sound} {
+		if err := s.cache.Put(k, "name", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := s.cache.path(bad.Digest())
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As one of a mica that makes other keys: it is sound but for its name.
+	if err := os.WriteFile(path, bytes.Replace(data, []byte("value"), []byte("other"), 1), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	recs, err := s.cache.Sweep()
-	if err != nil || len(recs) != 1 || recs[0].Key != other.Digest() {
+	if err != nil || len(recs) != 1 || recs[0].Key != sound.Digest() {
 		t.Errorf("%v, %v; want the sound record", recs, err)
 	}
-	if left, err := os.ReadDir(s.cache.dir); err != nil || len(left) != 1 || left[0].Name() != other.Digest().Encoded() {
+	if left, err := os.ReadDir(s.cache.dir); err != nil || len(left) != 1 || left[0].Name() != sound.Digest().Encoded() {
 		t.Errorf("left are %v, %v", left, err)
 	}
 }

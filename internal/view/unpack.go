@@ -70,8 +70,8 @@ func (o *Overlay) unpack(ctx context.Context, from View, src, dest string, opt C
 	return true, nil
 }
 
-// checkEnd reads on to where the checksums of compressed data are, behind the end of the archive in it. What follows a gzip
-// stream is nobody's concern, as it is none of gzip(1).
+// checkEnd reads on to where the checksums of compressed data are, behind the end of the archive in it. Other data after a
+// gzip stream is ignored, as gzip(1) does.
 func (u *unpacker) checkEnd(in io.Reader) error {
 	buf := make([]byte, 64<<10)
 	for {

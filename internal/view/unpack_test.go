@@ -337,7 +337,8 @@ func TestUnpackDamagedArchives(t *testing.T) {
 	plain := archive(t, archived("a", tar.TypeReg, data(strings.Repeat("A", 5000))), archived("b", tar.TypeReg, data("B")))
 	noise := make([]byte, 100_000)
 	_, _ = rand.NewChaCha8([32]byte{}).Read(noise)
-	packed := compressed(t, compression.Gzip, archive(t, archived("a", tar.TypeReg, data(string(noise)))))
+	noisy := archive(t, archived("a", tar.TypeReg, data(string(noise))))
+	packed := compressed(t, compression.Gzip, noisy)
 	changed := bytes.Clone(packed)
 	changed[80_000] ^= 1
 	// As mica compresses.
@@ -346,12 +347,12 @@ func TestUnpackDamagedArchives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = w.Write(archive(t, archived("a", tar.TypeReg, data(string(noise)))))
+	_, err = w.Write(noisy)
 	if err := errors.Join(err, w.Close()); err != nil {
 		t.Fatal(err)
 	}
-	other := bytes.Clone(members.Bytes())
-	other[80_000] ^= 1
+	membersChanged := bytes.Clone(members.Bytes())
+	membersChanged[80_000] ^= 1
 	wrong := bytes.Clone(plain)
 	wrong[512*11] ^= 1 // the second member's header
 	for name, c := range map[string]struct {
@@ -363,7 +364,7 @@ func TestUnpackDamagedArchives(t *testing.T) {
 		"gzip cut off":      {packed[:80_000], io.ErrUnexpectedEOF},
 		"gzip changed":      {changed, gzip.ErrChecksum},
 		"members cut off":   {members.Bytes()[:80_000], io.ErrUnexpectedEOF},
-		"members changed":   {other, gzip.ErrChecksum},
+		"members changed":   {membersChanged, gzip.ErrChecksum},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fails(t, add(t, begin(), c.data, nil), c.kind, "extract /x.tar: ")
