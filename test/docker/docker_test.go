@@ -111,17 +111,23 @@ var imageID = regexp.MustCompile(`\b[0-9a-f]{12,64}\b`)
 // groupByID sorts neighbouring lines that show the same image: Docker lists an image's names in no order. A line that
 // shows none goes with the one before.
 func groupByID(s string) string {
-	lines := strings.SplitAfter(s, "\n")
-	for from := 0; from < len(lines); {
+	var shown, ids []string
+	for line := range strings.SplitAfterSeq(s, "\n") {
+		if id := imageID.FindString(line); id != "" || len(shown) == 0 {
+			shown, ids = append(shown, line), append(ids, id)
+		} else {
+			shown[len(shown)-1] += line
+		}
+	}
+	for from := 0; from < len(shown); {
 		to := from + 1
-		id := imageID.FindString(lines[from])
-		for id != "" && to < len(lines) && imageID.FindString(lines[to]) == id {
+		for to < len(shown) && ids[to] == ids[from] {
 			to++
 		}
-		slices.Sort(lines[from:to])
+		slices.Sort(shown[from:to])
 		from = to
 	}
-	return strings.Join(lines, "")
+	return strings.Join(shown, "")
 }
 
 // ago is a time that stays as long ago as it is for all of a test.
@@ -277,5 +283,20 @@ func TestPruneEqualsDockers(t *testing.T) {
 	p.same("images", "-a")
 	if p.mica.Try(bytes.NewBufferString("n\n"), "image", "prune", "-a"); p.mica.Run("images", "-q") == "" {
 		t.Error("prune does not take no for an answer")
+	}
+}
+
+func TestGroupByID(t *testing.T) {
+	const a, b = "1d171cc87abe", "082cf9b37d31"
+	for text, want := range map[string]string{
+		"":                                   "",
+		"one\ntwo\n":                         "one\ntwo\n",
+		a + " z\n" + a + " y\n" + b + " x\n": a + " y\n" + a + " z\n" + b + " x\n",
+		a + " z\n\n" + a + " y\n\n" + b + " x\n\n": a + " y\n\n" + a + " z\n\n" + b + " x\n\n",
+		"ID\n" + b + " x\n" + a + " y\n":           "ID\n" + b + " x\n" + a + " y\n",
+	} {
+		if got := groupByID(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
 	}
 }
