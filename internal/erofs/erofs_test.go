@@ -86,7 +86,7 @@ func newWriter(t testing.TB) (*Writer, string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.Close() })
-	return NewWriter(f, [16]byte{}), f.Name()
+	return NewWriter(f, Label{}), f.Name()
 }
 
 // create makes a file, in pieces of so many bytes.
@@ -432,5 +432,18 @@ func TestRootMountable(t *testing.T) {
 	// Linux does not read tmpfs in pages.
 	if Mountable("/dev/shm") {
 		t.Error("in memory, too")
+	}
+}
+
+// Linux 6.12 refuses a volume name that fills its field: erofs_read_superblock wants a NUL in it.
+func TestLabelEndsWithNUL(t *testing.T) {
+	s := superblock{label: probeLabel}
+	b := s.encode()
+	if got := b[superLabel : superLabel+16]; !bytes.Equal(got[:15], probeLabel[:]) || got[15] != 0 {
+		t.Errorf("the volume name is % x", got)
+	}
+	read, err := decodeSuperblock(b)
+	if err != nil || read.label != probeLabel {
+		t.Errorf("it reads as % x, %v", read.label, err)
 	}
 }

@@ -66,10 +66,13 @@ type superblock struct {
 	inodes uint64
 	blocks uint32
 	// uuid tells filesystems apart: overlayfs knows a file that was copied up by that and its inode.
-	uuid [16]byte
-	// label is the volume's name.
-	label [16]byte
+	uuid  [16]byte
+	label Label
 }
+
+// Label is a filesystem's volume name. The field has 16 bytes, but Linux 6.12 does not mount a filesystem whose name does
+// not end with a NUL within them.
+type Label [15]byte
 
 func (s *superblock) encode() []byte {
 	le := binary.LittleEndian

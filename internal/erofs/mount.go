@@ -1,6 +1,7 @@
 package erofs
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -75,12 +76,15 @@ var probeXattrs = map[string]string{
 	"security.capability": "\x00\x00\x00\x02" + "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00",
 }
 
+// probeLabel has a byte that is not NUL wherever a label may have one.
+var probeLabel = Label(bytes.Repeat([]byte{0xff}, len(Label{})))
+
 func writeProbe(folder string) (string, error) {
 	f, err := os.CreateTemp(folder, "erofs-*")
 	if err != nil {
 		return "", err
 	}
 	root := Dir{Path: ".", Node: Node{Mode: unix.S_IFDIR | 0o755, Xattrs: probeXattrs}}
-	err = NewWriter(f, [16]byte{}).Finish([]Dir{root}, nil)
+	err = NewWriter(f, probeLabel).Finish([]Dir{root}, nil)
 	return f.Name(), errors.Join(err, f.Close())
 }

@@ -19,7 +19,7 @@ type FS struct {
 	f     *os.File
 	size  int64
 	root  uint64
-	label [16]byte
+	label Label
 	time  time.Time
 	dirs  sync.Map // []dirent by path, sorted, of those that were read
 }
@@ -59,7 +59,7 @@ func (m *FS) readSuperblock() error {
 }
 
 // Label returns the volume's name.
-func (m *FS) Label() [16]byte { return m.label }
+func (m *FS) Label() Label { return m.label }
 
 // ModTime returns when the filesystem was written.
 func (m *FS) ModTime() time.Time { return m.time }
@@ -72,7 +72,7 @@ func (m *FS) Settle() error {
 	}
 	err = unix.Fdatasync(int(f.Fd()))
 	if err == nil {
-		_, err = f.WriteAt(make([]byte, len(m.label)), superOffset+superLabel)
+		_, err = f.WriteAt(make([]byte, len(m.label)+1), superOffset+superLabel)
 	}
 	return errors.Join(err, f.Close())
 }

@@ -23,11 +23,11 @@ type Writer struct {
 	room [blockSize/slotSize + 1][]uint32
 	// names are the directories' contents, by path.
 	names map[string][]dirent
-	label [16]byte
+	label Label
 }
 
 // NewWriter returns a writer to f, which remains the caller's to close. label becomes the filesystem's volume name.
-func NewWriter(f *os.File, label [16]byte) *Writer {
+func NewWriter(f *os.File, label Label) *Writer {
 	return &Writer{f: f, next: 1, inode: 1, names: make(map[string][]dirent), label: label}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/erofs"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -21,8 +22,8 @@ import (
 // settleTime is how long Linux keeps what is written from the disk at most, by default, and some more (vm.dirty_expire_centisecs).
 const settleTime = time.Minute
 
-// bootID is a number of the kernel's run, zeros where it is not known.
-var bootID = sync.OnceValue(func() (id [16]byte) {
+// bootID is the first 120 bits of the number of the kernel's run, zeros where it is not known.
+var bootID = sync.OnceValue(func() (id erofs.Label) {
 	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return id
@@ -44,7 +45,7 @@ func (l *Layers) settle(ctx context.Context, id digest.Digest, t *TOC) error {
 	}
 	defer tree.close()
 	switch tree.fs.Label() {
-	case [16]byte{}:
+	case erofs.Label{}:
 		return nil
 	case bootID():
 		if time.Since(tree.fs.ModTime()) < settleTime {

@@ -152,7 +152,7 @@ func label(t *testing.T, file, value string) {
 	}
 }
 
-func labelOf(t *testing.T, file string) [16]byte {
+func labelOf(t *testing.T, file string) erofs.Label {
 	t.Helper()
 	m, err := erofs.Open(file)
 	if err != nil {
@@ -162,14 +162,14 @@ func labelOf(t *testing.T, file string) [16]byte {
 	return m.Label()
 }
 
-const otherBoot = "another boot 123"
+const otherBoot = "another boot 12"
 
 // TestErofsOfAnEarlierBoot: contents that a power cut may have taken are not trusted.
 func TestErofsOfAnEarlierBoot(t *testing.T) {
 	l := asErofs(newLayers(t))
 	id := write(t, l, manyChanges(200, 1), Unpacked).DiffID
 	file := l.path(id, treeErofs)
-	if labelOf(t, file) != bootID() || bootID() == [16]byte{} {
+	if labelOf(t, file) != bootID() || bootID() == (erofs.Label{}) {
 		t.Fatalf("the label is %x, not %x", labelOf(t, file), bootID())
 	}
 	if _, err := asErofs(New(l.store)).Tree(t.Context(), id); err != nil || labelOf(t, file) != bootID() {
@@ -179,11 +179,11 @@ func TestErofsOfAnEarlierBoot(t *testing.T) {
 	if err := os.Chtimes(file, hourAgo, hourAgo); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := asErofs(New(l.store)).Tree(t.Context(), id); err != nil || labelOf(t, file) != [16]byte{} {
+	if _, err := asErofs(New(l.store)).Tree(t.Context(), id); err != nil || labelOf(t, file) != (erofs.Label{}) {
 		t.Errorf("after an hour it is %x, %v", labelOf(t, file), err)
 	}
 	label(t, file, otherBoot)
-	if _, err := asErofs(New(l.store)).Tree(t.Context(), id); err != nil || labelOf(t, file) != [16]byte{} {
+	if _, err := asErofs(New(l.store)).Tree(t.Context(), id); err != nil || labelOf(t, file) != (erofs.Label{}) {
 		t.Errorf("whole, after another boot, it is %x, %v", labelOf(t, file), err)
 	}
 	// A file's content, where only reading it tells.

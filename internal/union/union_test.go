@@ -107,7 +107,7 @@ func image(t *testing.T, file, content string) string {
 		t.Fatal(err)
 	}
 	defer func() { _ = f.Close() }()
-	w := erofs.NewWriter(f, [16]byte{})
+	w := erofs.NewWriter(f, erofs.Label{})
 	out, err := w.Create(file, erofs.Node{Mode: unix.S_IFREG | 0o640, UID: 7, Size: int64(len(content))})
 	if err != nil {
 		t.Fatal(err)
