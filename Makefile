@@ -9,7 +9,7 @@ E2E     := go test -tags e2e -count=1 -p 1 -timeout 30m
 # A number of runs: where go ends a fuzz by time it may fail on its own deadline.
 FUZZTIME ?= 20000x
 
-.PHONY: all demo test bench bench-compare install setup fmt format vet lint unit fuzz e2e parity portable size peers peers-bench tools clean
+.PHONY: all demo test bench bench-compare install setup fmt format vet lint unit fuzz e2e vm parity portable size peers peers-bench tools clean
 
 all: bin/mica
 
@@ -53,7 +53,7 @@ format: tools
 	bin/tools/golangci-lint fmt --diff ./...
 
 vet:
-	go vet -tags e2e ./...
+	go vet -tags e2e,guest ./...
 
 lint: tools
 	bin/tools/golangci-lint run ./...
@@ -65,8 +65,12 @@ unit:
 fuzz:
 	FUZZTIME=$(FUZZTIME) scripts/fuzz
 
-e2e: peers bin/mica
+e2e: peers vm bin/mica
 	$(E2E) ./test/...
+
+# The disks of the virtual machines that test/vm boots.
+vm:
+	scripts/vm-disk bin/vm
 
 ## parity: the Dockerfiles that mica and BuildKit build to the same image
 parity: peers bin/mica

@@ -50,7 +50,13 @@ type Mica struct {
 // NewMica gives a mica with an empty store.
 func NewMica(t testing.TB) *Mica {
 	t.Helper()
-	return &Mica{t: t, Path: Binary(t, "mica"), Root: filepath.Join(TempDir(t), "store")}
+	return At(t, Binary(t, "mica"))
+}
+
+// At is NewMica with a binary that is elsewhere than below the project's directory.
+func At(t testing.TB, path string) *Mica {
+	t.Helper()
+	return &Mica{t: t, Path: path, Root: filepath.Join(TempDir(t), "store")}
 }
 
 // TempDir is a folder that is removed with what is in it, trees of images included.
