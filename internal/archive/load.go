@@ -15,6 +15,7 @@ import (
 
 	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/quota"
 )
 
 // Loaded is one image that Load found. Replaced are the names that it took from other images, with their IDs.
@@ -165,6 +166,9 @@ func (m *members) file(ctx context.Context, name string, size int64, r io.Reader
 	l, pack, err := m.a.Layers.Ingest(ctx, in, "", "")
 	if err != nil && isStoreFailure(ctx, err) {
 		return err
+	}
+	if errors.Is(err, quota.ErrExceeded) {
+		return fmt.Errorf("%s: %w", name, err) // to read on to its end may take hours
 	}
 	// Whether it matters is known when the manifests have been read.
 	m.layers[name] = &ingested{l, pack, err}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/quota"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -50,7 +51,12 @@ func FuzzParseTar(f *testing.F) {
 	f.Add(tarOf(f, everything()...))
 	f.Add(tarOf(f, tar.Header{Name: "../x"}, tar.Header{Name: "a/../../b"}))
 	f.Add([]byte{})
+	for _, format := range sparseFormats {
+		f.Add(sparseTar(f, 1<<20, 3, format...))
+	}
+	f.Add(sparseTar(f, 1<<40, 1, sparseFormats["pax 1.0"]...))
 	id := digest.FromString("a layer")
+	f.Setenv(quota.Setting, "64m")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		enc, size, err := parseTar(t.Context(), bytes.NewReader(data))
 		if err != nil {

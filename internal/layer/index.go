@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/quota"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -105,6 +106,7 @@ type index struct {
 	spare   []node
 	count   int
 	groups  []*links
+	names   int    // bytes of the names of implied directories
 	lastDir string // and its node: neighbours in a tar mostly share their directory
 	last    *node
 }
@@ -290,26 +292,38 @@ func (x *index) walk(name string, make bool) (*node, string, error) {
 		if len(real)+len(part) >= maxPath {
 			return nil, "", fmt.Errorf("layer entry beneath %.80q… has too long a name", name)
 		}
-		real = joinPath(real, part)
 		switch {
 		case next == nil || next.entry.Type == view.TypeWhiteout:
+			real = joinPath(real, part)
 			if !make {
 				return nil, real, nil
 			}
-			made, err := x.node(part, impliedDir(real))
-			if err != nil {
+			var err error
+			if next, err = x.imply(here, part, real); err != nil {
 				return nil, "", err
 			}
-			made.order = x.count
-			made.layer = x.layer
-			x.put(here, made)
-			next = here.child(part)
 		case !next.isDir():
 			return nil, "", fmt.Errorf("layer entry beneath %q: %q is not a directory", name, next.entry.Path)
+		default:
+			real = next.entry.Path // not made up again: names may have thousands of components
 		}
 		at = append(at, next)
 	}
 	return at[len(at)-1], real, nil
+}
+
+// imply makes a directory that no entry describes. Names of thousands of components make many with long names of their own.
+func (x *index) imply(parent *node, part, real string) (*node, error) {
+	if x.names += len(real); x.names > quota.MaxMetadata {
+		return nil, quota.Metadata()
+	}
+	made, err := x.node(part, impliedDir(real))
+	if err != nil {
+		return nil, err
+	}
+	made.order, made.layer = x.count, x.layer
+	x.put(parent, made)
+	return parent.child(part), nil
 }
 
 // opaque makes the directory called name opaque.

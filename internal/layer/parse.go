@@ -15,16 +15,15 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/compression"
+	"github.com/micabuild/mica/internal/quota"
 	"github.com/micabuild/mica/internal/view"
 )
 
-// Bounds on what a hostile tar makes us do, far beyond what real layers have.
+// Bounds of the kernel's types. How much a layer may have of anything is limited by its quota.
 const (
-	maxMetadata = 512 << 20 // bytes of names, link targets and attributes in one layer
-	maxSparse   = 64 << 30  // bytes of sparse files in one layer, holes included: they must all be hashed
-	maxID       = 1<<32 - 2 // owners
-	maxMajor    = 1<<12 - 1 // device numbers (Linux's dev_t)
-	maxMinor    = 1<<20 - 1
+	maxID    = 1<<32 - 2 // owners
+	maxMajor = 1<<12 - 1 // device numbers (Linux's dev_t)
+	maxMinor = 1<<20 - 1
 )
 
 // tarParser reads somebody else's tar to its end and makes its table of contents.
@@ -32,8 +31,7 @@ type tarParser struct {
 	in     countingReader
 	tar    *tar.Reader
 	index  *index
-	meta   int64
-	sparse int64
+	quota  *quota.Quota
 	buf    []byte
 	tree   *treeStream // or nil
 	digest bool        // of every content
@@ -67,16 +65,23 @@ func skimTar(ctx context.Context, r io.Reader, tree *treeStream) (*tocEncoder, i
 }
 
 func (p *tarParser) parse(ctx context.Context, r io.Reader) (*tocEncoder, int64, error) {
+	var err error
+	if p.quota, err = quota.New(); err != nil {
+		return nil, 0, err
+	}
 	p.index, p.buf = newIndex("", 64), make([]byte, 64<<10)
-	p.in.r = r
+	p.in.r = p.quota.Reader(r)
 	p.tar = tar.NewReader(&p.in)
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, 0, err
 		}
-		start := p.in.n
+		start, err := p.nextHeader()
+		if err != nil {
+			return nil, 0, p.tarError(err)
+		}
 		h, err := p.tar.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -105,6 +110,12 @@ func (p *tarParser) parse(ctx context.Context, r io.Reader) (*tocEncoder, int64,
 	return toc, p.in.n, nil
 }
 
+// nextHeader reads to the end of an entry and returns where the next one's first header block stands.
+func (p *tarParser) nextHeader() (int64, error) {
+	_, err := io.Copy(io.Discard, struct{ io.Reader }{p.tar}) // of what is passed over
+	return p.in.n + padding(p.in.n), err
+}
+
 // tarError explains what the tar reader did not like.
 func (p *tarParser) tarError(err error) error {
 	var packed *compression.Error
@@ -125,6 +136,9 @@ func (p *tarParser) tarError(err error) error {
 func (p *tarParser) entry(ctx context.Context, h *tar.Header, start int64) error {
 	if h.Typeflag == tar.TypeXGlobalHeader || h.Typeflag == 'V' {
 		return nil // archive-wide records (a git commit), a volume's label: no files
+	}
+	if err := p.count(h); err != nil {
+		return err
 	}
 	name, err := entryName(h.Name)
 	if err != nil {
@@ -149,9 +163,6 @@ func (p *tarParser) entry(ctx context.Context, h *tar.Header, start int64) error
 	at := place{offset: p.in.n}
 	if isSparse(h) {
 		at = place{offset: start, sparse: true}
-		if p.sparse += e.Size; p.sparse > maxSparse || p.sparse < 0 {
-			return fmt.Errorf("layer entry %q: sparse files of more than %d GiB", name, maxSparse>>30)
-		}
 	}
 	if hasContent(e) {
 		out := io.Discard
@@ -170,6 +181,18 @@ func (p *tarParser) entry(ctx context.Context, h *tar.Header, start int64) error
 		}
 	}
 	return p.index.add(e, at)
+}
+
+// count takes an entry from the layer's quota.
+func (p *tarParser) count(h *tar.Header) error {
+	if err := p.quota.Entry(h); err != nil {
+		return err
+	}
+	switch h.Typeflag {
+	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
+		return p.quota.Content(h.Size)
+	}
+	return nil
 }
 
 // isSparse says whether a file's content stands in the tar in another form: GNU's old and its pax sparse formats.
@@ -193,13 +216,6 @@ func (p *tarParser) describe(h *tar.Header, name string) (*view.Entry, error) {
 	e := &view.Entry{
 		Path: name, Mode: uint32(h.Mode & 0o7777), UID: h.Uid, GID: h.Gid, ModTime: h.ModTime.UTC(),
 		Xattrs: fileXattrs(h),
-	}
-	p.meta += int64(len(name) + len(h.Linkname))
-	for k, v := range e.Xattrs {
-		p.meta += int64(len(k) + len(v))
-	}
-	if p.meta > maxMetadata {
-		return nil, fmt.Errorf("layer's names and attributes take more than %d MiB", maxMetadata>>20)
 	}
 	return e, describeType(e, h)
 }

@@ -78,26 +78,6 @@ func closed(f treeFile, err error) error {
 	return err
 }
 
-// zeroHole is what becomes a hole where it is written at once.
-var zeroHole [64 << 10]byte
-
-// writeSparse passes p on in pieces: to skip what becomes a hole, to write the rest.
-func writeSparse(p []byte, write, skip func([]byte) error) (int, error) {
-	written := 0
-	for len(p) > 0 {
-		n := min(len(p), len(zeroHole))
-		pass := write
-		if n == len(zeroHole) && string(p[:n]) == string(zeroHole[:]) {
-			pass = skip
-		}
-		if err := pass(p[:n]); err != nil {
-			return written, err
-		}
-		written, p = written+n, p[n:]
-	}
-	return written, nil
-}
-
 // leftOutXattr is what users are told of an extended attribute that a tree lacks.
 func leftOutXattr(name string) string {
 	return "extended attribute " + name + " cannot be set here and is left out of root filesystems"

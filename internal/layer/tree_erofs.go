@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/erofs"
+	"github.com/micabuild/mica/internal/sparse"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -51,7 +52,7 @@ func (t *erofsMaker) create(e *view.Entry, size int64) (*erofsFile, error) {
 	if err != nil {
 		return nil, writeError(e.Path, err)
 	}
-	return &erofsFile{f, e.Path}, nil
+	return &erofsFile{file: f, path: e.Path}, nil
 }
 
 // writeError names what was written in place of the file that all is written to.
@@ -70,27 +71,33 @@ func writeError(path string, err error) error {
 type erofsFile struct {
 	file *erofs.File
 	path string
+	runs sparse.Runs
 }
 
 func (f *erofsFile) Write(p []byte) (int, error) {
-	n, err := writeSparse(p, f.write, f.skip)
-	if err != nil {
-		err = writeError(f.path, err)
+	if err := f.runs.Write(f, p); err != nil {
+		return 0, writeError(f.path, err)
 	}
-	return n, err
+	return len(p), nil
 }
 
-func (f *erofsFile) write(p []byte) error {
+// Data is for sparse.Runs.
+func (f *erofsFile) Data(p []byte) error {
 	_, err := f.file.Write(p)
 	return err
 }
 
-func (f *erofsFile) skip(p []byte) error { return f.file.Skip(int64(len(p))) }
+// Hole is for sparse.Runs.
+func (f *erofsFile) Hole(n int64) error { return f.file.Skip(n) }
 
 func (f *erofsFile) clone(fd uintptr) bool { return f.file.Clone(fd) }
 
 func (f *erofsFile) close() error {
-	if err := f.file.Close(); err != nil {
+	err := f.runs.End(f)
+	if closeErr := f.file.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
 		return writeError(f.path, err)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/micabuild/mica/internal/sparse"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -88,6 +89,7 @@ type folderFile struct {
 	fd     int
 	entry  *view.Entry
 	offset int64
+	runs   sparse.Runs
 	hole   bool // the file ends with a hole
 	cloned bool // nothing needs to be written
 }
@@ -113,10 +115,14 @@ func (f *folderFile) Write(p []byte) (int, error) {
 	if f.cloned {
 		return len(p), nil
 	}
-	return writeSparse(p, f.write, f.skip)
+	if err := f.runs.Write(f, p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
-func (f *folderFile) write(p []byte) error {
+// Data is for sparse.Runs.
+func (f *folderFile) Data(p []byte) error {
 	if err := pwrite(f.fd, p, f.offset); err != nil {
 		return &fs.PathError{Op: "write", Path: f.entry.Path, Err: err}
 	}
@@ -124,8 +130,9 @@ func (f *folderFile) write(p []byte) error {
 	return nil
 }
 
-func (f *folderFile) skip(p []byte) error {
-	f.offset, f.hole = f.offset+int64(len(p)), true
+// Hole is for sparse.Runs.
+func (f *folderFile) Hole(n int64) error {
+	f.offset, f.hole = f.offset+n, true
 	return nil
 }
 
@@ -155,6 +162,9 @@ func (f *folderFile) close() error {
 }
 
 func (f *folderFile) seal() error {
+	if err := f.runs.End(f); err != nil {
+		return err
+	}
 	if f.hole {
 		if err := unix.Ftruncate(f.fd, f.offset); err != nil {
 			return &fs.PathError{Op: "write", Path: f.entry.Path, Err: err}

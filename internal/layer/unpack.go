@@ -275,7 +275,7 @@ func (x *extraction) run(ctx context.Context, files []*node) error {
 		var err error
 		switch e := n.entry; {
 		case n.place.sparse:
-			err = x.sparse(n)
+			err = x.sparse(ctx, n)
 		case e.Size >= largeFile:
 			err = x.large(ctx, n)
 		default:
@@ -361,7 +361,7 @@ func (x *extraction) large(ctx context.Context, n *node) error {
 }
 
 // sparse reads an entry from its header on, since the content is not there as it is.
-func (x *extraction) sparse(n *node) error {
+func (x *extraction) sparse(ctx context.Context, n *node) error {
 	if err := x.seek(n.place.offset); err != nil {
 		return err
 	}
@@ -373,6 +373,5 @@ func (x *extraction) sparse(n *node) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, struct{ io.Reader }{t})
-	return closed(f, x.early(err))
+	return closed(f, copyExactly(ctx, f, t, n.entry))
 }

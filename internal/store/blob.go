@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/sparse"
 )
 
 // maxSmallBlob bounds what ReadBlob takes into memory: a manifest or config. The distribution specification asks
@@ -121,6 +123,7 @@ type BlobWriter struct {
 	hash   hash.Hash
 	size   int64
 	onDisk int64 // bytes that are in the file before they are written: see Partial
+	out    *sparse.Writer
 }
 
 // NewBlob starts a blob in tmp/.
@@ -134,17 +137,17 @@ func (s *Store) NewBlob() (*BlobWriter, error) {
 
 func (w *BlobWriter) Write(p []byte) (int, error) {
 	skip := int(min(int64(len(p)), max(w.onDisk-w.size, 0)))
-	n, err := skip, error(nil)
 	if skip < len(p) {
-		n, err = w.f.WriteAt(p[skip:], w.size+int64(skip))
-		n += skip
+		if w.out == nil {
+			w.out = sparse.NewWriter(w.f, w.size+int64(skip))
+		}
+		if _, err := w.out.Write(p[skip:]); err != nil {
+			return 0, fmt.Errorf("write blob: %w", err)
+		}
 	}
-	w.hash.Write(p[:n])
-	w.size += int64(n)
-	if err != nil {
-		return n, fmt.Errorf("write blob: %w", err)
-	}
-	return n, nil
+	w.hash.Write(p)
+	w.size += int64(len(p))
+	return len(p), nil
 }
 
 // Size is the number of bytes written so far.
@@ -161,15 +164,24 @@ func (w *BlobWriter) Commit(want digest.Digest) (digest.Digest, error) {
 	if want != "" && want != d {
 		return "", fmt.Errorf("content is %w: expected %s, got %s", ErrDamaged, want, d)
 	}
-	if w.onDisk > w.size {
-		if err := w.f.Truncate(w.size); err != nil {
-			return "", fmt.Errorf("write blob: %w", err)
-		}
+	if err := w.complete(); err != nil {
+		return "", fmt.Errorf("write blob: %w", err)
 	}
 	if err := os.Rename(w.f.Name(), w.s.blobPath(d)); err != nil {
 		return "", fmt.Errorf("write blob: %w", err)
 	}
 	return d, nil
+}
+
+// complete makes the file as long as what was written.
+func (w *BlobWriter) complete() error {
+	if w.onDisk > w.size {
+		return w.f.Truncate(w.size)
+	}
+	if w.out == nil {
+		return nil
+	}
+	return w.out.Close()
 }
 
 // Close frees the writer, and removes the temporary file if the blob was not committed.

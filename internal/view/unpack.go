@@ -19,6 +19,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/compression"
+	"github.com/micabuild/mica/internal/quota"
+	"github.com/micabuild/mica/internal/sparse"
 )
 
 // unpack extracts an archive into dest, as ADD does. done is false when src is no archive: then it is to be copied.
@@ -43,7 +45,12 @@ func (o *Overlay) unpack(ctx context.Context, from View, src, dest string, opt C
 		return false, nil
 	}
 	defer func() { _ = in.Close() }()
-	tr := tar.NewReader(in)
+	limit, err := quota.New()
+	if err != nil {
+		return false, err
+	}
+	plain := limit.Reader(in)
+	tr := tar.NewReader(plain)
 	first, err := tr.Next()
 	if err != nil {
 		return false, nil
@@ -55,14 +62,14 @@ func (o *Overlay) unpack(ctx context.Context, from View, src, dest string, opt C
 	if err := o.mkdirAll(ctx, root, 0o755, opt.Owner, opt.ModTime); err != nil {
 		return false, err
 	}
-	u := &unpacker{o: o, ctx: ctx, root: root, owner: opt.Owner}
+	u := &unpacker{o: o, ctx: ctx, root: root, owner: opt.Owner, quota: limit}
 	if err := u.spool(opt.TempDir); err != nil {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, u.close()) }()
 	err = u.members(first, tr)
 	if err == nil && algorithm != compression.None {
-		err = u.checkEnd(in)
+		err = u.checkEnd(plain)
 	}
 	if err != nil {
 		return false, fmt.Errorf("extract %s: %w", path.Join("/", src), err)
@@ -94,10 +101,26 @@ type unpacker struct {
 	ctx   context.Context
 	root  string
 	owner *Chown
+	quota *quota.Quota
 	dirs  []*tar.Header // those that were extracted
 	out   *os.File
+	size  int64 // of it
+	buf   []byte
 	files *Index
 	where *spooled
+}
+
+// contextReader ends with its context: to read the zeros that a sparse file declares takes long.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
 }
 
 // spooled reads files from the spool, by their place in it.
@@ -125,7 +148,7 @@ func (u *unpacker) spool(dir string) (err error) {
 	if u.out, err = os.CreateTemp(dir, "archive-"); err != nil {
 		return fmt.Errorf("extract archive: %w", err)
 	}
-	u.where = &spooled{path: u.out.Name()}
+	u.where, u.buf = &spooled{path: u.out.Name()}, make([]byte, 128<<10)
 	u.files = NewIndex(u.where, 0)
 	return nil
 }
@@ -152,6 +175,9 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 	}
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil
+	}
+	if err := u.quota.Entry(h); err != nil {
+		return err
 	}
 	target, err := u.place(h.Name)
 	if err != nil {
@@ -244,7 +270,7 @@ func (u *unpacker) put(h *tar.Header, target string, old *Entry, content io.Read
 	switch t {
 	case TypeRegular:
 		var err error
-		if f.source, f.sourcePath, err = u.store(e, content); err != nil {
+		if f.source, f.sourcePath, err = u.store(e, h.Size, content); err != nil {
 			return err
 		}
 	case TypeDir:
@@ -302,17 +328,21 @@ func archivedTime(h *tar.Header) time.Time {
 }
 
 // store writes a member's content to the spool.
-func (u *unpacker) store(e *Entry, content io.Reader) (View, string, error) {
-	at, err := u.out.Seek(0, io.SeekCurrent)
-	if err != nil {
+func (u *unpacker) store(e *Entry, size int64, content io.Reader) (View, string, error) {
+	if err := u.quota.Content(size); err != nil {
 		return nil, "", err
 	}
+	at := u.size
 	h := digest.SHA256.Hash()
-	n, err := io.Copy(io.MultiWriter(u.out, h), content)
+	out := sparse.NewWriter(u.out, at)
+	n, err := io.CopyBuffer(io.MultiWriter(out, h), contextReader{u.ctx, content}, u.buf)
+	if err == nil {
+		err = out.Close()
+	}
 	if err != nil {
 		return nil, "", err
 	}
-	e.Size = n
+	e.Size, u.size = n, at+n
 	tag := len(u.where.offsets)
 	u.where.offsets = append(u.where.offsets, at)
 	name := strconv.Itoa(tag)

@@ -1,0 +1,117 @@
+// Package quota limits what one archive or one layer may unpack to: a few kilobytes can stand for terabytes of zeros, or for
+// names and attributes that fill the memory.
+package quota
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/docker/go-units"
+)
+
+// Setting is the environment variable that sets the limit: a size as docker writes it, "200g"; 0 for none.
+const Setting = "MICA_MAX_UNPACKED_SIZE"
+
+const (
+	// DefaultBytes holds the largest layers that are in use (models and toolchains, some ten GiB); to hash so many zeros
+	// takes about 40 s.
+	DefaultBytes = 64 << 30
+	// Entries is how many files one archive may have.
+	Entries = 4_000_000
+	// MaxMetadata is how many bytes of names, link targets and attributes.
+	MaxMetadata = 512 << 20
+	// attribute is what an extended attribute takes in memory beside its name and value, in bytes.
+	attribute = 64
+)
+
+// ErrExceeded is what an archive or a layer ends with that unpacks to more than it may.
+var ErrExceeded = errors.New("too large")
+
+// exceeded is a limit that was met. Its text says how it is raised.
+type exceeded string
+
+func (e exceeded) Error() string        { return string(e) }
+func (e exceeded) Is(target error) bool { return target == ErrExceeded }
+
+// Quota is what is left for one archive.
+type Quota struct {
+	limit    int64 // 0: none
+	content  int64 // bytes
+	stream   int64 // bytes
+	metadata int64 // bytes
+	entries  int
+}
+
+// New returns the quota of one archive, as the environment sets it.
+func New() (*Quota, error) {
+	limit, err := Limit()
+	return &Quota{limit: limit}, err
+}
+
+// Limit is how many bytes an archive may unpack to, 0 for any number.
+func Limit() (int64, error) {
+	text := os.Getenv(Setting)
+	if text == "" {
+		return DefaultBytes, nil
+	}
+	n, err := units.RAMInBytes(text)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("invalid size %q in %s: use a number with a unit, such as 200g, or 0 for no limit", text, Setting)
+	}
+	return n, nil
+}
+
+func (q *Quota) exceeded() error {
+	return exceeded(fmt.Sprintf("it unpacks to more than %s, the limit of an archive or a layer: set %s to a larger size if you trust it",
+		units.BytesSize(float64(q.limit)), Setting))
+}
+
+// Content counts bytes of a file, holes included, before they are read.
+func (q *Quota) Content(n int64) error {
+	if q.content += n; n < 0 || q.content < 0 || q.limit > 0 && q.content > q.limit {
+		return q.exceeded()
+	}
+	return nil
+}
+
+// Entry counts what a header makes its reader keep in memory.
+func (q *Quota) Entry(h *tar.Header) error {
+	if q.entries++; q.entries > Entries {
+		return exceeded(fmt.Sprintf("it has more than %d files", Entries))
+	}
+	q.metadata += int64(len(h.Name) + len(h.Linkname))
+	for k, v := range h.PAXRecords {
+		if strings.HasPrefix(k, "SCHILY.xattr.") {
+			q.metadata += int64(len(k) + len(v) + attribute)
+		}
+	}
+	if q.metadata > MaxMetadata {
+		return Metadata()
+	}
+	return nil
+}
+
+// Metadata is the error of names and attributes that take more than MaxMetadata.
+func Metadata() error {
+	return exceeded(fmt.Sprintf("its names and attributes take more than %d MiB", MaxMetadata>>20))
+}
+
+// Reader reads an archive, decompressed, up to the limit.
+func (q *Quota) Reader(r io.Reader) io.Reader { return &reader{q, r} }
+
+type reader struct {
+	q *Quota
+	r io.Reader
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	if r.q.stream += int64(n); r.q.limit > 0 && r.q.stream > r.q.limit {
+		return n, r.q.exceeded()
+	}
+	return n, err
+}
