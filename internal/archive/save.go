@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/oci"
 )
 
 // Item is an image to save, with the full names to save it under; without one it is saved by its ID.
@@ -113,7 +114,7 @@ func dockerEntry(it Item) dockerManifest {
 // indexEntries describes an image once for each name.
 func indexEntries(it Item) []ocispec.Descriptor {
 	d := it.Image.Target
-	if image.IsIndex(it.Root.MediaType) {
+	if oci.IsIndex(it.Root.MediaType) {
 		d = it.Root
 	} else if p := it.Image.Config.Platform; p.OS != "" && p.Architecture != "" {
 		d.Platform = &p
@@ -138,10 +139,10 @@ func indexEntries(it Item) []ocispec.Descriptor {
 
 // item writes an image, or an index with all that it lists.
 func (s *saver) item(it Item) error {
-	if !image.IsIndex(it.Root.MediaType) {
+	if !oci.IsIndex(it.Root.MediaType) {
 		return s.image(it.Image)
 	}
-	index, err := s.a.Images.Index(it.Root)
+	entries, err := s.a.Images.Entries(it.Root)
 	if err != nil {
 		return err
 	}
@@ -157,9 +158,14 @@ func (s *saver) item(it Item) error {
 			return err
 		}
 	}
-	for _, d := range index.Manifests {
-		if image.IsAttestation(d) {
-			if err := s.attestation(d); err != nil {
+	for _, e := range entries {
+		for _, inside := range e.Via {
+			if err := s.blob(inside.Digest); err != nil {
+				return err
+			}
+		}
+		if oci.IsAttestation(e.Descriptor) {
+			if err := s.attestation(e.Descriptor); err != nil {
 				return err
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/micabuild/mica/internal/archive"
 	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/view"
@@ -143,7 +144,7 @@ func (x *exporter) run(ctx context.Context, e Export) error {
 		if err := x.assemble(ctx, e.Form); err != nil {
 			return err
 		}
-		if e.Type == ExportDocker && image.IsIndex(x.root.MediaType) {
+		if e.Type == ExportDocker && oci.IsIndex(x.root.MediaType) {
 			return errors.New("docker exporter does not support exporting manifest lists, use type=oci or type=image instead")
 		}
 		items := []archive.Item{{Image: x.image, Root: x.root, Names: x.names}}
@@ -187,7 +188,7 @@ func (x *exporter) keep(ctx context.Context, e Export) error {
 		return err
 	}
 	shown := x.image.ID
-	if image.IsIndex(x.root.MediaType) {
+	if oci.IsIndex(x.root.MediaType) {
 		shown = x.root.Digest
 	}
 	err := x.progress.step("writing image "+shown.String(), func() error {

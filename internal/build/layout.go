@@ -15,6 +15,7 @@ import (
 
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/transport"
 )
 
@@ -157,25 +158,16 @@ func (l *layout) fetch(ctx context.Context, b *Builder, platform *ocispec.Platfo
 
 // choose finds the manifest for a platform.
 func (l *layout) choose(ctx context.Context, platform *ocispec.Platform) (ocispec.Descriptor, error) {
-	if !image.IsIndex(l.root.MediaType) {
+	if !oci.IsIndex(l.root.MediaType) {
 		return l.root, nil
 	}
-	raw, err := content.FetchAll(ctx, l.source, l.root)
+	e, err := oci.Find(ctx, l.root, func(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+		return content.FetchAll(ctx, l.source, d)
+	}, platform)
 	if err != nil {
-		return l.root, err
-	}
-	var index ocispec.Index
-	if err := json.Unmarshal(raw, &index); err != nil {
 		return l.root, fmt.Errorf("index %s: %w", l.root.Digest, err)
 	}
-	if d, ok := image.Choose(index.Manifests, platform); ok {
-		return d, nil
-	}
-	p := platforms.DefaultSpec()
-	if platform != nil {
-		p = *platform
-	}
-	return l.root, fmt.Errorf("index %s has no image for %s", l.root.Digest, platforms.Format(p))
+	return e.Descriptor, nil
 }
 
 func (l *layout) layer(ctx context.Context, b *Builder, d ocispec.Descriptor, id digest.Digest) error {

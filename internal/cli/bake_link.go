@@ -14,7 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/build"
-	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -138,7 +138,7 @@ func (w *layoutWriter) manifests(root ocispec.Descriptor) error {
 	if err := json.Unmarshal(data, &m); err != nil {
 		return fmt.Errorf("manifest %s: %w", root.Digest, err)
 	}
-	if !image.IsIndex(root.MediaType) {
+	if !oci.IsIndex(root.MediaType) {
 		w.images = append(w.images, m.Config.Digest)
 		_, err := w.blob(m.Config.Digest)
 		return err

@@ -12,7 +12,7 @@ import (
 
 	"github.com/micabuild/mica/internal/bake"
 	"github.com/micabuild/mica/internal/build"
-	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/oci"
 )
 
 // writeMetadata writes what came of each target to the file that --metadata-file names.
@@ -39,7 +39,7 @@ func (f *bakeFlags) writeMetadata(results map[string]*build.Result, targets map[
 
 func targetMetadata(res *build.Result) map[string]any {
 	meta := map[string]any{"containerimage.digest": res.Root.Digest, "containerimage.descriptor": res.Root}
-	if !image.IsIndex(res.Root.MediaType) {
+	if !oci.IsIndex(res.Root.MediaType) {
 		meta["containerimage.config.digest"] = res.Image.ID
 	}
 	if len(res.Names) > 0 {

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/micabuild/mica/internal/build"
-	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/sandbox"
 )
 
@@ -61,7 +61,7 @@ func (f *buildFlags) progressMode() string {
 // report prints and writes down what the build came to.
 func (f *buildFlags) report(app *App, res *build.Result) error {
 	id := res.Image.ID.String()
-	if image.IsIndex(res.Root.MediaType) {
+	if oci.IsIndex(res.Root.MediaType) {
 		id = res.Root.Digest.String() // as docker has it of several platforms
 	}
 	if f.iidFile != "" {
@@ -74,7 +74,7 @@ func (f *buildFlags) report(app *App, res *build.Result) error {
 			"containerimage.digest":     res.Root.Digest,
 			"containerimage.descriptor": res.Root,
 		}
-		if !image.IsIndex(res.Root.MediaType) {
+		if !oci.IsIndex(res.Root.MediaType) {
 			meta["containerimage.config.digest"] = id
 		}
 		if len(res.Names) > 0 {

@@ -11,6 +11,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/oci"
 )
 
 // printTree shows each image with its platform and, below it, its layers, newest first, with what made them.
@@ -43,7 +44,7 @@ func printTree(ctx context.Context, app *App, images []*image.Image, noTrunc boo
 // not in the store have no ID.
 func printPlatforms(ctx context.Context, app *App, w *tabwriter.Writer, img *image.Image, noTrunc bool) error {
 	parts := []image.Part{{Image: img}}
-	if image.IsIndex(img.Root.MediaType) {
+	if oci.IsIndex(img.Root.MediaType) {
 		var err error
 		if parts, err = app.Images.Parts(img.Root); err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -109,18 +110,23 @@ func (s *Images) byNameAndDigest(named reference.Named, d digest.Digest) (ocispe
 		if n.Target.Digest == d {
 			return n.Target, nil
 		}
-		if IsIndex(n.Target.MediaType) {
+		if oci.IsIndex(n.Target.MediaType) {
 			indexes = append(indexes, n.Target)
 		}
 	}
 	for _, target := range indexes {
-		index, err := s.Index(target)
+		there, err := s.present(target)
 		if err != nil {
 			continue
 		}
-		for _, child := range s.present(index) {
+		for _, child := range there {
 			if child.Digest == d {
-				return child, nil
+				return child.Descriptor, nil
+			}
+			for _, nested := range child.Via {
+				if nested.Digest == d {
+					return nested, nil
+				}
 			}
 		}
 	}
@@ -183,7 +189,7 @@ func (s *Images) Tag(ctx context.Context, img *Image, name string) (err error) {
 	if root.Digest == "" {
 		root = record.Target
 	}
-	if IsIndex(root.MediaType) {
+	if oci.IsIndex(root.MediaType) {
 		if _, ids, err = s.described(root); err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -56,7 +57,7 @@ func (i *Image) ShortID() string { return i.ID.Encoded()[:12] }
 // load reads the image that a manifest describes, or of an index the one for this host. Names are the caller's to fill in.
 func (s *Images) load(target ocispec.Descriptor) (*Image, error) {
 	root := target
-	if IsIndex(target.MediaType) {
+	if oci.IsIndex(target.MediaType) {
 		child, err := s.child(target, nil)
 		if err != nil {
 			return nil, err

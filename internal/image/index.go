@@ -12,45 +12,24 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/store"
-)
-
-// The media types that Docker has beside those of OCI (distribution, "Image Manifest Version 2, Schema 2").
-const (
-	dockerManifest     = "application/vnd.docker.distribution.manifest.v2+json"
-	dockerManifestList = "application/vnd.docker.distribution.manifest.list.v2+json"
-	dockerConfig       = "application/vnd.docker.container.image.v1+json"
 )
 
 // dockerLayers are Docker's media types of layers by those of OCI.
 var dockerLayers = map[string]string{
-	ocispec.MediaTypeImageLayer:     "application/vnd.docker.image.rootfs.diff.tar",
-	ocispec.MediaTypeImageLayerGzip: "application/vnd.docker.image.rootfs.diff.tar.gzip",
+	ocispec.MediaTypeImageLayer:     oci.DockerLayer,
+	ocispec.MediaTypeImageLayerGzip: oci.DockerLayerGzip,
 }
 
 // useDockerTypes renames the media types of a manifest. Docker has none for zstd.
 func useDockerTypes(m *ocispec.Manifest) {
-	m.MediaType, m.Config.MediaType = dockerManifest, dockerConfig
+	m.MediaType, m.Config.MediaType = oci.DockerManifest, oci.DockerConfig
 	for i, l := range m.Layers {
 		if t, ok := dockerLayers[l.MediaType]; ok {
 			m.Layers[i].MediaType = t
 		}
 	}
-}
-
-// IsImageConfig reports whether a media type is that of an image's config.
-func IsImageConfig(mediaType string) bool {
-	return mediaType == ocispec.MediaTypeImageConfig || mediaType == dockerConfig
-}
-
-// IsIndex reports whether a media type is that of an index of manifests.
-func IsIndex(mediaType string) bool {
-	return mediaType == ocispec.MediaTypeImageIndex || mediaType == dockerManifestList
-}
-
-// IsManifest reports whether a media type is that of an image's manifest.
-func IsManifest(mediaType string) bool {
-	return mediaType == ocispec.MediaTypeImageManifest || mediaType == dockerManifest
 }
 
 // PlatformError says that an index has no image for a platform in the store.
@@ -66,11 +45,7 @@ func (s *Images) Index(target ocispec.Descriptor) (*ocispec.Index, error) {
 	if err != nil {
 		return nil, fmt.Errorf("index: %w", err)
 	}
-	var index ocispec.Index
-	if err := json.Unmarshal(raw, &index); err != nil {
-		return nil, fmt.Errorf("index %s: %w", target.Digest, err)
-	}
-	return &index, nil
+	return oci.ParseIndex(target, raw)
 }
 
 // WriteIndex writes an index of manifests that are in the store, and returns its descriptor. Nothing names it yet.
@@ -78,7 +53,7 @@ func (s *Images) WriteIndex(list []ocispec.Descriptor, annotations map[string]st
 	index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: list, Annotations: annotations}
 	index.SchemaVersion = 2
 	if dockerTypes {
-		index.MediaType = dockerManifestList
+		index.MediaType = oci.DockerManifestList
 	}
 	raw, err := json.Marshal(index)
 	if err != nil {
@@ -91,39 +66,24 @@ func (s *Images) WriteIndex(list []ocispec.Descriptor, annotations map[string]st
 	return ocispec.Descriptor{MediaType: index.MediaType, Digest: d, Size: int64(len(raw))}, nil
 }
 
-// IsAttestation reports whether an index keeps under this descriptor what BuildKit says about an image, not an image.
-func IsAttestation(d ocispec.Descriptor) bool {
-	return d.Annotations["vnd.docker.reference.type"] == "attestation-manifest" ||
-		d.Platform != nil && d.Platform.OS == "unknown" && d.Platform.Architecture == "unknown"
-}
-
-// Choose returns, of an index's descriptors, the best for a platform (nil for this host's); ok is false where none fits.
-func Choose(list []ocispec.Descriptor, want *ocispec.Platform) (best ocispec.Descriptor, ok bool) {
-	match := platforms.Default()
-	if want != nil {
-		match = platforms.Only(*want)
+// readIndex is an oci.Read of the store, which has of an index what was asked for alone.
+func (s *Images) readIndex(_ context.Context, d ocispec.Descriptor) ([]byte, error) {
+	raw, err := s.store.ReadBlob(d.Digest)
+	if errors.Is(err, store.ErrNotFound) {
+		err = errors.Join(oci.ErrAbsent, err)
 	}
-	for _, d := range list {
-		if d.Platform == nil || IsAttestation(d) || !match.Match(*d.Platform) {
-			continue
-		}
-		if !ok || match.Less(*d.Platform, *best.Platform) {
-			best, ok = d, true
-		}
-	}
-	return best, ok
+	return raw, err
 }
 
 // child is the manifest in an index that is for a platform, of those in the store. Without a platform, it is this host's,
 // else the first that there is.
 func (s *Images) child(target ocispec.Descriptor, want *ocispec.Platform) (ocispec.Descriptor, error) {
-	index, err := s.Index(target)
+	there, err := s.present(target)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	there := s.present(index)
-	if d, ok := Choose(there, want); ok {
-		return d, nil
+	if e, ok := oci.Choose(there, want); ok {
+		return e.Descriptor, nil
 	}
 	if want != nil {
 		return ocispec.Descriptor{}, &PlatformError{platforms.Format(*want)}
@@ -131,18 +91,43 @@ func (s *Images) child(target ocispec.Descriptor, want *ocispec.Platform) (ocisp
 	if len(there) == 0 {
 		return ocispec.Descriptor{}, fmt.Errorf("index %s: none of its images is in the store: %w", target.Digest, store.ErrNotFound)
 	}
-	return there[0], nil
+	return there[0].Descriptor, nil
+}
+
+// Entries lists what an index lists, and what indexes in it do that are in the store.
+func (s *Images) Entries(target ocispec.Descriptor) ([]oci.Entry, error) {
+	list, err := oci.Entries(context.Background(), target, s.readIndex, nil)
+	if err != nil {
+		return nil, fmt.Errorf("index: %w", err)
+	}
+	return list, nil
 }
 
 // present are the images of an index whose manifests are in the store.
-func (s *Images) present(index *ocispec.Index) []ocispec.Descriptor {
-	return slices.DeleteFunc(slices.Clone(index.Manifests), func(d ocispec.Descriptor) bool {
-		if IsAttestation(d) || !IsManifest(d.MediaType) {
+func (s *Images) present(target ocispec.Descriptor) ([]oci.Entry, error) {
+	list, err := s.Entries(target)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(list, func(e oci.Entry) bool {
+		if !oci.IsImage(e.Descriptor) {
 			return true
 		}
-		_, err := s.store.StatBlob(d.Digest)
-		return err != nil
-	})
+		return !s.isImageHere(e.Descriptor)
+	}), nil
+}
+
+// isImageHere reports whether a manifest is in the store and, as far as it can be read, describes an image: an index may
+// list artifacts as manifests, too.
+func (s *Images) isImageHere(d ocispec.Descriptor) bool {
+	raw, err := s.store.ReadBlob(d.Digest)
+	if err != nil {
+		return !errors.Is(err, store.ErrNotFound)
+	}
+	var m struct {
+		Config ocispec.Descriptor `json:"config"`
+	}
+	return json.Unmarshal(raw, &m) != nil || oci.IsImageConfig(m.Config.MediaType)
 }
 
 // Part is one platform of an index. Image is nil for one that is not in the store.
@@ -151,20 +136,23 @@ type Part struct {
 	Image      *Image
 }
 
-// Parts lists the platforms of an index, in its order, attestations left out.
+// Parts lists the platforms of an index, in its order, attestations and what is no image left out.
 func (s *Images) Parts(target ocispec.Descriptor) ([]Part, error) {
-	index, err := s.Index(target)
+	list, err := s.Entries(target)
 	if err != nil {
 		return nil, err
 	}
 	var parts []Part
-	for _, d := range index.Manifests {
-		if IsAttestation(d) || !IsManifest(d.MediaType) {
+	for _, e := range list {
+		if !oci.IsImage(e.Descriptor) {
 			continue
 		}
-		p := Part{Descriptor: d}
-		if _, err := s.store.StatBlob(d.Digest); err == nil {
-			if p.Image, err = s.load(d); err != nil {
+		p := Part{Descriptor: e.Descriptor}
+		if _, err := s.store.StatBlob(e.Digest); err == nil {
+			if !s.isImageHere(e.Descriptor) {
+				continue
+			}
+			if p.Image, err = s.load(e.Descriptor); err != nil {
 				return nil, err
 			}
 		}
@@ -180,7 +168,7 @@ func (s *Images) FindFor(ctx context.Context, ref string, want *ocispec.Platform
 		return nil, err
 	}
 	root := target
-	if IsIndex(target.MediaType) {
+	if oci.IsIndex(target.MediaType) {
 		if target, err = s.child(target, want); err != nil {
 			return nil, fmt.Errorf("image %s: %w", ref, err)
 		}
@@ -248,21 +236,24 @@ func (s *Images) Keep(ctx context.Context, root ocispec.Descriptor, names ...str
 // host first.
 func (s *Images) described(root ocispec.Descriptor) (images []*Image, ids []digest.Digest, err error) {
 	targets := []ocispec.Descriptor{root}
-	if IsIndex(root.MediaType) {
-		index, err := s.Index(root)
+	if oci.IsIndex(root.MediaType) {
+		there, err := s.present(root)
 		if err != nil {
 			return nil, nil, err
 		}
-		targets = s.present(index)
-		if first, ok := Choose(targets, nil); ok {
-			i := slices.IndexFunc(targets, func(d ocispec.Descriptor) bool { return d.Digest == first.Digest })
-			targets[0], targets[i] = targets[i], targets[0]
+		if first, ok := oci.Choose(there, nil); ok {
+			i := slices.IndexFunc(there, func(e oci.Entry) bool { return e.Digest == first.Digest })
+			there[0], there[i] = there[i], there[0]
+		}
+		targets = nil
+		for _, e := range there {
+			targets = append(targets, e.Descriptor)
 		}
 	}
 	for _, t := range targets {
 		img, err := s.load(t)
-		// Of an index: what a sweep that was killed has left of another platform, and what is no image.
-		if t.Digest != root.Digest && (errors.Is(err, store.ErrNotFound) || err == nil && !IsImageConfig(img.Manifest.Config.MediaType)) {
+		// Of an index: what a sweep that was killed has left of another platform.
+		if t.Digest != root.Digest && errors.Is(err, store.ErrNotFound) {
 			continue
 		}
 		if err != nil {

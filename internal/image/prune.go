@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -104,8 +105,11 @@ func (s *Images) mark(target ocispec.Descriptor, blobs, layers map[digest.Digest
 		return nil
 	}
 	blobs[target.Digest] = true
-	if !IsIndex(target.MediaType) {
+	if oci.IsManifest(target.MediaType) || target.MediaType == "" {
 		return s.markManifest(target, blobs, layers)
+	}
+	if !oci.IsIndex(target.MediaType) {
+		return nil // what an index lists beside manifests is kept as it is
 	}
 	index, err := s.Index(target)
 	if err != nil {
@@ -136,7 +140,7 @@ func (s *Images) markManifest(target ocispec.Descriptor, blobs, layers map[diges
 	for _, l := range m.Layers {
 		blobs[l.Digest] = true
 	}
-	if !IsImageConfig(m.Config.MediaType) {
+	if !oci.IsImageConfig(m.Config.MediaType) {
 		return nil
 	}
 	rawConfig, err := s.store.ReadBlob(m.Config.Digest)

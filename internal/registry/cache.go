@@ -14,7 +14,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote"
 
 	"github.com/micabuild/mica/internal/compression"
-	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/oci"
 )
 
 // CacheRepository is a repository in which a build cache is kept, under a tag.
@@ -64,7 +64,7 @@ func IsNotFound(err error) bool { return isMissing(err) }
 
 // Open reads a manifest or a blob, unverified.
 func (r *CacheRepository) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	if image.IsIndex(d.MediaType) || image.IsManifest(d.MediaType) {
+	if oci.IsIndex(d.MediaType) || oci.IsManifest(d.MediaType) {
 		m, err := fetchManifest(ctx, r.repo, d.Digest.String())
 		if err != nil {
 			return nil, explain(reference.FamiliarString(r.name), err)
@@ -85,7 +85,7 @@ func (r *CacheRepository) Layer(ctx context.Context, id digest.Digest) (ocispec.
 	}
 	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: id, Size: got.TarSize}
 	for _, p := range got.Packs {
-		if layerTypes[p.MediaType] && p.Digest != id {
+		if oci.IsLayer(p.MediaType) && p.Digest != id {
 			desc = p // what came compressed stays as it is
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -15,7 +16,7 @@ import (
 	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry/remote"
 
-	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/oci"
 )
 
 // Source is where Copy reads an image from: a repository, or an archive or folder of package transport.
@@ -51,12 +52,20 @@ func Copy(ctx context.Context, src Source, dst Destination, o CopyOptions) (ocis
 	if err != nil {
 		return root, err
 	}
-	if o.Platform != nil && image.IsIndex(root.MediaType) {
+	if o.Platform != nil && oci.IsIndex(root.MediaType) {
 		if root, err = onePlatform(ctx, src, root, *o.Platform); err != nil {
 			return root, err
 		}
 	}
+	listed := newListed()
 	opts := copyOptions(src, dst, o.Progress)
+	opts.FindSuccessors = listed.successors
+	if from, ok := src.(*repositorySource); ok {
+		from.listed = listed
+	}
+	if to, ok := dst.(*repositoryDestination); ok {
+		to.listed = listed
+	}
 	if err := oras.CopyGraph(ctx, src, dst, root, opts); err != nil {
 		return root, copyError(err)
 	}
@@ -69,15 +78,21 @@ func Copy(ctx context.Context, src Source, dst Destination, o CopyOptions) (ocis
 }
 
 func onePlatform(ctx context.Context, src Source, root ocispec.Descriptor, want ocispec.Platform) (ocispec.Descriptor, error) {
-	list, err := content.Successors(ctx, src, root)
+	e, err := oci.Find(ctx, root, indexReader(src), &want)
 	if err != nil {
 		return root, err
 	}
-	d, ok := image.Choose(list, &want)
-	if !ok {
-		return root, noPlatform(want, list)
+	return e.Descriptor, nil
+}
+
+// indexReader reads the indexes of a source.
+func indexReader(src Source) oci.Read {
+	return func(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+		if d.Size > maxManifest {
+			return nil, fmt.Errorf("index %s has %d bytes, more than the %d that one may have", d.Digest, d.Size, maxManifest)
+		}
+		return content.FetchAll(ctx, src, d)
 	}
-	return d, nil
 }
 
 func copyOptions(src Source, dst Destination, progress Progress) oras.CopyGraphOptions {
@@ -111,13 +126,9 @@ func copyOptions(src Source, dst Destination, progress Progress) oras.CopyGraphO
 
 // copyReferrers copies what refers to an image, or to one of an index's.
 func copyReferrers(ctx context.Context, src Source, dst Destination, root ocispec.Descriptor, opts oras.CopyGraphOptions) error {
-	subjects := []ocispec.Descriptor{root}
-	if image.IsIndex(root.MediaType) {
-		children, err := content.Successors(ctx, src, root)
-		if err != nil {
-			return err
-		}
-		subjects = append(subjects, children...)
+	subjects, err := subjectsOf(ctx, src, root)
+	if err != nil {
+		return err
 	}
 	for _, s := range subjects {
 		if err := oras.ExtendedCopyGraph(ctx, src, dst, s, oras.ExtendedCopyGraphOptions{CopyGraphOptions: opts, Depth: maxReferrers}); err != nil {
@@ -133,6 +144,23 @@ func copyReferrers(ctx context.Context, src Source, dst Destination, root ocispe
 		}
 	}
 	return nil
+}
+
+// subjectsOf are an image and, of an index, what it lists: each may be referred to.
+func subjectsOf(ctx context.Context, src Source, root ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	subjects := []ocispec.Descriptor{root}
+	if !oci.IsIndex(root.MediaType) {
+		return subjects, nil
+	}
+	list, err := oci.Entries(ctx, root, indexReader(src), nil)
+	for _, e := range list {
+		for _, d := range append(e.Via[:len(e.Via):len(e.Via)], e.Descriptor) {
+			if !slices.ContainsFunc(subjects, func(o ocispec.Descriptor) bool { return o.Digest == d.Digest }) {
+				subjects = append(subjects, d)
+			}
+		}
+	}
+	return subjects, err
 }
 
 // copyCosign copies what cosign attaches by the names of tags, which was before registries knew referrers
@@ -180,7 +208,7 @@ func (c *Client) Source(ctx context.Context, name reference.Named) (Source, erro
 		}
 		root, err := fetchManifest(ctx, repo, refOf(place.name))
 		if err == nil {
-			return &repositorySource{c, repo, root}, nil
+			return &repositorySource{c: c, repo: repo, root: root}, nil
 		}
 		last = explain(reference.FamiliarString(place.name), err)
 	}
@@ -191,6 +219,8 @@ type repositorySource struct {
 	c    *Client
 	repo *remote.Repository
 	root *manifest
+
+	listed *listed // nil outside of Copy
 }
 
 func (s *repositorySource) Root(context.Context) (ocispec.Descriptor, error) { return s.root.desc, nil }
@@ -220,12 +250,22 @@ func (s *repositorySource) Fetch(ctx context.Context, d ocispec.Descriptor) (io.
 		}
 		return io.NopCloser(bytes.NewReader(m.raw)), nil
 	}
+	if s.listed.has(d) {
+		raw, err := fetchAny(ctx, s.repo, d)
+		if err == nil {
+			return io.NopCloser(bytes.NewReader(raw)), nil
+		}
+		if !isMissing(err) {
+			return nil, err
+		}
+		s.listed.isBlob(d)
+	}
 	return verified(s.c.openBlob(ctx, s.repo, d, 0), d), nil
 }
 
 // isManifest reports whether a registry keeps this as a manifest, not as a blob.
 func isManifest(mediaType string) bool {
-	return image.IsIndex(mediaType) || image.IsManifest(mediaType)
+	return oci.IsIndex(mediaType) || oci.IsManifest(mediaType)
 }
 
 // verified reads r and fails at its end if it is not what d says.
@@ -267,12 +307,17 @@ type repositoryDestination struct {
 	repo *remote.Repository
 	ref  string
 	src  Source // where a blob may be read once more
+
+	listed *listed // nil outside of Copy
 }
 
 // Push sends a manifest or blob. A blob whose upload broke is read once more.
 func (d *repositoryDestination) Push(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
 	if isManifest(desc.MediaType) || d.src == nil {
 		return d.repo.Push(ctx, desc, r)
+	}
+	if d.listed.has(desc) && desc.Size <= maxManifest {
+		return d.pushListed(ctx, desc, r)
 	}
 	first := true
 	return d.c.pushBlob(ctx, d.repo, desc, func() (io.ReadCloser, error) {

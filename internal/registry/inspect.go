@@ -5,13 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/registry/remote"
 
-	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/oci"
 )
 
 // Remote is what a registry has under a name.
@@ -46,25 +45,24 @@ type RemoteImage struct {
 	Config    dockerspec.DockerOCIImage
 }
 
-// Images are the images of the name: one, or those of an index, attestations left out.
+// Images are the images of the name: one, or those of an index and of the indexes in it, attestations left out.
 func (r *Remote) Images(ctx context.Context) ([]*RemoteImage, error) {
-	list := []ocispec.Descriptor{r.Root}
-	if image.IsIndex(r.Root.MediaType) {
-		var index ocispec.Index
-		if err := json.Unmarshal(r.Raw, &index); err != nil {
-			return nil, fmt.Errorf("index %s: %w", r.Root.Digest, err)
+	list := []oci.Entry{{Descriptor: r.Root}}
+	if oci.IsIndex(r.Root.MediaType) {
+		var err error
+		if list, err = oci.Entries(ctx, r.Root, r.read, nil); err != nil {
+			return nil, err
 		}
-		list = index.Manifests
 	}
 	if len(list) > maxImages {
 		return nil, fmt.Errorf("index %s has %d entries, more than the %d that are looked at", r.Root.Digest, len(list), maxImages)
 	}
 	var images []*RemoteImage
-	for _, d := range list {
-		if image.IsAttestation(d) || !image.IsManifest(d.MediaType) {
+	for _, e := range list {
+		if !oci.IsImage(e.Descriptor) {
 			continue
 		}
-		img, err := r.image(ctx, d)
+		img, err := r.image(ctx, e.Descriptor)
 		if err != nil {
 			return nil, err
 		}
@@ -75,28 +73,38 @@ func (r *Remote) Images(ctx context.Context) ([]*RemoteImage, error) {
 
 // Image is the image for a platform, nil for this host's.
 func (r *Remote) Image(ctx context.Context, want *ocispec.Platform) (*RemoteImage, error) {
-	if !image.IsIndex(r.Root.MediaType) {
+	if !oci.IsIndex(r.Root.MediaType) {
 		return r.image(ctx, r.Root)
 	}
-	var index ocispec.Index
-	if err := json.Unmarshal(r.Raw, &index); err != nil {
-		return nil, fmt.Errorf("index %s: %w", r.Root.Digest, err)
+	e, err := oci.Find(ctx, r.Root, r.read, want)
+	if err != nil {
+		return nil, err
 	}
-	d, ok := image.Choose(index.Manifests, want)
-	if !ok {
-		if want == nil {
-			host := platforms.DefaultSpec()
-			want = &host
-		}
-		return nil, noPlatform(*want, index.Manifests)
+	return r.image(ctx, e.Descriptor)
+}
+
+// read is an oci.Read of the repository.
+func (r *Remote) read(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+	if d.Digest == r.Root.Digest {
+		return r.Raw, nil
 	}
-	return r.image(ctx, d)
+	if err := checkDescriptor(d); err != nil {
+		return nil, err
+	}
+	m, err := fetchManifest(ctx, r.repo, d.Digest.String())
+	if err != nil {
+		return nil, explain(reference.FamiliarString(r.Name), err)
+	}
+	return m.raw, nil
 }
 
 func (r *Remote) image(ctx context.Context, d ocispec.Descriptor) (*RemoteImage, error) {
 	m := &manifest{r.Root, r.Raw}
 	if d.Digest != r.Root.Digest {
-		var err error
+		err := checkDescriptor(d)
+		if err != nil {
+			return nil, err
+		}
 		if m, err = fetchManifest(ctx, r.repo, d.Digest.String()); err != nil {
 			return nil, explain(reference.FamiliarString(r.Name), err)
 		}
@@ -109,7 +117,7 @@ func (r *Remote) image(ctx context.Context, d ocispec.Descriptor) (*RemoteImage,
 	if img.RawConfig, err = r.c.fetchSmall(ctx, r.repo, img.Manifest.Config); err != nil {
 		return nil, explain(reference.FamiliarString(r.Name), err)
 	}
-	if !image.IsImageConfig(img.Manifest.Config.MediaType) {
+	if !oci.IsImageConfig(img.Manifest.Config.MediaType) {
 		return img, nil
 	}
 	if err := json.Unmarshal(img.RawConfig, &img.Config); err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -127,12 +128,12 @@ func (l *ManifestList) Index() (ocispec.Descriptor, []byte, error) {
 	dockers := 0
 	for _, e := range l.Entries {
 		index.Manifests = append(index.Manifests, e.Descriptor)
-		if e.Descriptor.MediaType == dockerManifest {
+		if e.Descriptor.MediaType == oci.DockerManifest {
 			dockers++
 		}
 	}
 	if dockers > 0 && dockers == len(l.Entries) {
-		index.MediaType = dockerManifestList
+		index.MediaType = oci.DockerManifestList
 	}
 	raw, err := json.MarshalIndent(index, "", "   ")
 	d := ocispec.Descriptor{MediaType: index.MediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}

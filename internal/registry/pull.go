@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 
-	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -19,6 +17,7 @@ import (
 
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -127,88 +126,20 @@ type puller struct {
 }
 
 func (p *puller) pull(ctx context.Context, root *manifest) error {
-	if !image.IsIndex(root.desc.MediaType) {
+	if !oci.IsIndex(root.desc.MediaType) {
 		return p.image(ctx, root)
 	}
-	children, err := p.choose(root)
+	i := &pulledIndex{p: p, root: root}
+	chosen, err := i.choose(ctx)
 	if err != nil {
 		return err
 	}
-	for _, d := range children {
-		m, err := p.manifest(ctx, d)
-		if err != nil {
-			return err
-		}
-		if image.IsIndex(m.desc.MediaType) {
-			return fmt.Errorf("index %s has an index in it, %s: pull that by its digest", root.desc.Digest, d.Digest)
-		}
-		if err := p.child(ctx, d, m); err != nil {
+	for _, e := range chosen {
+		if err := p.child(ctx, e.Descriptor); err != nil {
 			return err
 		}
 	}
-	return p.write(root)
-}
-
-// child gets what one manifest of an index describes.
-func (p *puller) child(ctx context.Context, d ocispec.Descriptor, m *manifest) error {
-	if !image.IsAttestation(d) {
-		return p.image(ctx, m)
-	}
-	c, err := m.parse()
-	if err != nil {
-		return err
-	}
-	return p.artifact(ctx, m, c)
-}
-
-// manifest gets one manifest of an index, from the store if it is there.
-func (p *puller) manifest(ctx context.Context, d ocispec.Descriptor) (*manifest, error) {
-	if raw, err := p.local.Store.ReadBlob(d.Digest); err == nil {
-		return &manifest{d, raw}, nil
-	}
-	return fetchManifest(ctx, p.repo, d.Digest.String())
-}
-
-// choose picks what is pulled of an index.
-func (p *puller) choose(root *manifest) ([]ocispec.Descriptor, error) {
-	c, err := root.parse()
-	if err != nil {
-		return nil, err
-	}
-	if p.o.AllPlatforms {
-		return c.Manifests, nil
-	}
-	if len(p.o.Platforms) == 0 {
-		if d, ok := image.Choose(c.Manifests, nil); ok {
-			return []ocispec.Descriptor{d}, nil
-		}
-		// An index of one image that does not say what it is for.
-		if len(c.Manifests) == 1 && c.Manifests[0].Platform == nil {
-			return c.Manifests, nil
-		}
-		return nil, noPlatform(platforms.DefaultSpec(), c.Manifests)
-	}
-	var chosen []ocispec.Descriptor
-	for _, want := range p.o.Platforms {
-		d, ok := image.Choose(c.Manifests, &want)
-		if !ok {
-			return nil, noPlatform(want, c.Manifests)
-		}
-		if !slices.ContainsFunc(chosen, func(o ocispec.Descriptor) bool { return o.Digest == d.Digest }) {
-			chosen = append(chosen, d)
-		}
-	}
-	return chosen, nil
-}
-
-func noPlatform(want ocispec.Platform, list []ocispec.Descriptor) error {
-	var have []string
-	for _, d := range list {
-		if d.Platform != nil && !image.IsAttestation(d) {
-			have = append(have, platforms.Format(*d.Platform))
-		}
-	}
-	return fmt.Errorf("no matching manifest for %s in the manifest list entries: it has %v", platforms.Format(want), have)
+	return i.write()
 }
 
 // image gets what a manifest describes, and the manifest last: who sees it in the store knows the rest is there.
@@ -217,12 +148,12 @@ func (p *puller) image(ctx context.Context, m *manifest) error {
 	if err != nil {
 		return err
 	}
-	if !image.IsImageConfig(c.Config.MediaType) {
+	if !oci.IsImageConfig(c.Config.MediaType) {
 		return p.artifact(ctx, m, c)
 	}
 	for _, l := range c.Layers {
-		if !layerTypes[l.MediaType] && !isForeign(l.MediaType) {
-			return fmt.Errorf("layer %s is of the unknown type %q", l.Digest, l.MediaType)
+		if !oci.IsLayer(l.MediaType) && !oci.IsForeignLayer(l.MediaType) {
+			return &unknownLayerError{l}
 		}
 	}
 	config, err := p.config(ctx, c.Config)
@@ -341,7 +272,7 @@ func (p *puller) layer(ctx context.Context, d ocispec.Descriptor, id digest.Dige
 			p.progress(Event{Layer: d.Digest, State: Done, Total: d.Size})
 			return p.remember(id, d)
 		case !errors.Is(err, store.ErrDamaged) && !errors.As(err, &content):
-			if isForeign(d.MediaType) && isMissing(err) {
+			if oci.IsForeignLayer(d.MediaType) && isMissing(err) {
 				err = fmt.Errorf("it is a foreign layer, which the registry does not have (%s); mica does not fetch it from elsewhere", d.MediaType)
 			}
 			return err

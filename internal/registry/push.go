@@ -19,7 +19,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote"
 
 	"github.com/micabuild/mica/internal/compression"
-	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/oci"
 )
 
 // PushOptions say how to push. The zero value sends what is packed as it is, and compresses the rest with gzip.
@@ -90,8 +90,8 @@ func (p *pusher) push(ctx context.Context, to reference.Named, root ocispec.Desc
 	}
 	done := &Pushed{}
 	var m *manifest
-	if image.IsIndex(root.MediaType) && p.o.Platform == nil {
-		m, err = p.index(ctx, root)
+	if oci.IsIndex(root.MediaType) && p.o.Platform == nil {
+		m, err = p.index(ctx, root, 0)
 		if err == nil && m.desc.Digest != root.Digest {
 			done.Reduced = root
 		}
@@ -119,90 +119,14 @@ func (p *pusher) push(ctx context.Context, to reference.Named, root ocispec.Desc
 
 // single pushes one image and returns its manifest, which is not pushed yet.
 func (p *pusher) single(ctx context.Context, root ocispec.Descriptor) (*manifest, error) {
-	if image.IsIndex(root.MediaType) {
-		index, err := p.local.Images.Index(root)
+	if oci.IsIndex(root.MediaType) {
+		e, err := oci.Find(ctx, root, p.readIndex, p.o.Platform)
 		if err != nil {
 			return nil, err
 		}
-		d, ok := image.Choose(index.Manifests, p.o.Platform)
-		if !ok {
-			return nil, noPlatform(*p.o.Platform, index.Manifests)
-		}
-		root = d
+		root = e.Descriptor
 	}
 	return p.image(ctx, root)
-}
-
-// index pushes the images of an index. Where one is neither here nor at the registry, the rest is pushed: one image by
-// itself, several under an index of their own, as docker push does.
-func (p *pusher) index(ctx context.Context, root ocispec.Descriptor) (*manifest, error) {
-	raw, err := p.local.Store.ReadBlob(root.Digest)
-	if err != nil {
-		return nil, err
-	}
-	var index ocispec.Index
-	if err := json.Unmarshal(raw, &index); err != nil {
-		return nil, fmt.Errorf("index %s: %w", root.Digest, err)
-	}
-	var children []*manifest
-	var kept []ocispec.Descriptor
-	changed := false
-	for _, d := range index.Manifests {
-		if _, err := p.local.Store.StatBlob(d.Digest); err != nil {
-			there, err := p.repo.Manifests().Exists(ctx, d)
-			if err != nil {
-				return nil, err
-			}
-			if there {
-				kept = append(kept, d)
-			} else {
-				changed = true
-			}
-			continue
-		}
-		m, err := p.image(ctx, d)
-		if err != nil {
-			return nil, err
-		}
-		if m.desc.Digest != d.Digest {
-			changed = true
-			if _, err := p.local.Store.WriteBlob(m.raw); err != nil {
-				return nil, err
-			}
-		}
-		d.Digest, d.Size, d.MediaType = m.desc.Digest, m.desc.Size, m.desc.MediaType
-		kept, children = append(kept, d), append(children, m)
-	}
-	if !changed {
-		return &manifest{root, raw}, p.pushChildren(ctx, children)
-	}
-	if len(kept) == 1 && len(children) == 1 {
-		return children[0], nil
-	}
-	if len(children) == 0 {
-		return nil, fmt.Errorf("index %s: none of its images is in the store", root.Digest)
-	}
-	index.Manifests = slices.DeleteFunc(kept, func(d ocispec.Descriptor) bool { return orphaned(d, kept) })
-	if raw, err = json.Marshal(index); err != nil {
-		return nil, err
-	}
-	root.Digest, root.Size = digest.FromBytes(raw), int64(len(raw))
-	return &manifest{root, raw}, p.pushChildren(ctx, children)
-}
-
-// orphaned reports whether a descriptor is an attestation of an image that is not in the list.
-func orphaned(d ocispec.Descriptor, list []ocispec.Descriptor) bool {
-	of, ok := d.Annotations["vnd.docker.reference.digest"]
-	return ok && !slices.ContainsFunc(list, func(o ocispec.Descriptor) bool { return o.Digest.String() == of })
-}
-
-func (p *pusher) pushChildren(ctx context.Context, children []*manifest) error {
-	for _, m := range children {
-		if err := p.pushManifest(ctx, m, m.desc.Digest.String()); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // pushManifest sends a manifest, unless the registry has it under this reference.
@@ -228,7 +152,7 @@ func (p *pusher) image(ctx context.Context, target ocispec.Descriptor) (*manifes
 		return nil, err
 	}
 	var ids []digest.Digest
-	if image.IsImageConfig(m.Config.MediaType) {
+	if oci.IsImageConfig(m.Config.MediaType) {
 		if ids, err = diffIDs(config); err != nil {
 			return nil, err
 		}

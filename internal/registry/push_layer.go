@@ -12,6 +12,7 @@ import (
 
 	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -61,7 +62,7 @@ func (l *pushedLayer) push(ctx context.Context) (ocispec.Descriptor, error) {
 
 // staysAsItIs: what is compressed is sent as it is, unless the user wants another compression.
 func (l *pushedLayer) staysAsItIs() bool {
-	if l.p.asItIs || l.id == "" || !layerTypes[l.desc.MediaType] {
+	if l.p.asItIs || l.id == "" || !oci.IsLayer(l.desc.MediaType) {
 		return true // the last two: no layer of files, or a foreign one
 	}
 	return isCompressed(l.desc.MediaType) && !l.p.o.Force

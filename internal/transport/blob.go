@@ -16,7 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
 
-	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/oci"
 )
 
 // Limits of what others may make mica keep in memory.
@@ -24,7 +24,6 @@ const (
 	maxJSON    = 4 << 20  // one manifest, config or index
 	maxAllJSON = 64 << 20 // all that are read at a time, and the names in an archive
 	maxMembers = 100_000
-	maxNesting = 4 // indexes in indexes
 )
 
 // blobName is where a blob lies in a layout.
@@ -53,10 +52,10 @@ func checkDescriptor(d ocispec.Descriptor) error {
 
 // isManifest is true of an image's manifest and of an index.
 func isManifest(mediaType string) bool {
-	return image.IsManifest(mediaType) || image.IsIndex(mediaType)
+	return oci.IsManifest(mediaType) || oci.IsIndex(mediaType)
 }
 
-func isJSON(mediaType string) bool { return isManifest(mediaType) || image.IsImageConfig(mediaType) }
+func isJSON(mediaType string) bool { return isManifest(mediaType) || oci.IsImageConfig(mediaType) }
 
 // cleanName makes the name of a file in a layout relative and clean; one that leads outside is refused.
 func cleanName(name string) (string, error) {

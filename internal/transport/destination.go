@@ -14,7 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
 
-	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/oci"
 )
 
 // destination is a layout that an image is written to.
@@ -195,7 +195,7 @@ func (d *destination) replaces(image, e ocispec.Descriptor) bool {
 
 // dockerManifest is what docker load reads.
 func (d *destination) dockerManifest(ctx context.Context, root ocispec.Descriptor) ([]dockerEntry, error) {
-	if image.IsIndex(root.MediaType) {
+	if oci.IsIndex(root.MediaType) {
 		return nil, errors.New("a docker-archive cannot hold an image of several platforms: choose one with --platform")
 	}
 	raw, err := content.FetchAll(ctx, content.FetcherFunc(func(_ context.Context, t ocispec.Descriptor) (io.ReadCloser, error) {
@@ -208,7 +208,7 @@ func (d *destination) dockerManifest(ctx context.Context, root ocispec.Descripto
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return nil, fmt.Errorf("manifest %s is damaged: %w", root.Digest, err)
 	}
-	if !image.IsManifest(root.MediaType) || !image.IsImageConfig(m.Config.MediaType) {
+	if !oci.IsManifest(root.MediaType) || !oci.IsImageConfig(m.Config.MediaType) {
 		return nil, fmt.Errorf("a docker-archive can only hold images, and %s is none", root.Digest)
 	}
 	e := dockerEntry{Config: blobName(m.Config.Digest), RepoTags: repoTags(d.name.full), Layers: []string{}}

@@ -12,7 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
 
-	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/oci"
 )
 
 // graph is which manifests of a layout are about which others.
@@ -33,7 +33,7 @@ type manifest struct {
 // asReferrer describes a manifest as registries list it (distribution-spec, "Listing Referrers").
 func (m *manifest) asReferrer(d ocispec.Descriptor) ocispec.Descriptor {
 	d = ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, ArtifactType: m.ArtifactType, Annotations: m.Annotations}
-	if d.ArtifactType == "" && image.IsManifest(d.MediaType) {
+	if d.ArtifactType == "" && oci.IsManifest(d.MediaType) {
 		d.ArtifactType = m.Config.MediaType
 	}
 	return d
@@ -86,7 +86,7 @@ type walker struct {
 func (s *source) newWalker() *walker { return &walker{s: s, seen: map[digest.Digest]bool{}} }
 
 func (w *walker) walk(ctx context.Context, d ocispec.Descriptor, depth int, visit func(ocispec.Descriptor, *manifest)) error {
-	if w.seen[d.Digest] || !isManifest(d.MediaType) || depth > maxNesting {
+	if w.seen[d.Digest] || !isManifest(d.MediaType) || depth > oci.MaxDepth {
 		return nil
 	}
 	if ctx.Err() != nil {

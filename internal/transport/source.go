@@ -15,7 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
 
-	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/oci"
 )
 
 // source is a layout, or an archive of docker save, that is read.
@@ -160,7 +160,7 @@ func (s *source) images(ctx context.Context) ([]entry, error) {
 	}
 	var images []entry
 	for _, e := range s.entries {
-		if !g.refers[e.desc.Digest] && !image.IsAttestation(e.desc) {
+		if !g.refers[e.desc.Digest] && !oci.IsAttestation(e.desc) {
 			images = append(images, e)
 		}
 	}

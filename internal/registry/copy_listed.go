@@ -1,0 +1,78 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/content"
+
+	"github.com/micabuild/mica/internal/oci"
+)
+
+// listed is what a copy knows of the indexes that it goes through: which descriptors of unknown types they list. Registries
+// keep what an index lists as manifests, whatever its type, and some as blobs.
+type listed struct {
+	mu    sync.Mutex
+	types map[digest.Digest]bool
+	depth map[digest.Digest]int
+}
+
+func newListed() *listed {
+	return &listed{types: map[digest.Digest]bool{}, depth: map[digest.Digest]int{}}
+}
+
+func (l *listed) has(d ocispec.Descriptor) bool {
+	if l == nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.types[d.Digest]
+}
+
+// isBlob notes that the source keeps something as a blob.
+func (l *listed) isBlob(d ocispec.Descriptor) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.types, d.Digest)
+}
+
+// successors are what a manifest or index needs. Indexes in indexes are followed as deep as everywhere.
+func (l *listed) successors(ctx context.Context, from content.Fetcher, d ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	list, err := content.Successors(ctx, from, d)
+	if err != nil || !oci.IsIndex(d.MediaType) {
+		return list, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	depth := l.depth[d.Digest]
+	if depth > oci.MaxDepth {
+		return nil, fmt.Errorf("index %s is nested too deeply: %d levels are followed", d.Digest, oci.MaxDepth)
+	}
+	for _, e := range list {
+		switch {
+		case oci.IsIndex(e.MediaType):
+			l.depth[e.Digest] = max(l.depth[e.Digest], depth+1)
+		case !isManifest(e.MediaType) && !oci.IsLayer(e.MediaType): // indexes of build caches list layers
+			l.types[e.Digest] = true
+		}
+	}
+	return list, nil
+}
+
+// pushListed sends what an index lists as a manifest, or else as a blob, to registries that take no manifests of its type.
+func (d *repositoryDestination) pushListed(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
+	raw, err := content.ReadAll(r, desc)
+	if err != nil {
+		return err
+	}
+	if err := d.repo.Manifests().Push(ctx, desc, bytes.NewReader(raw)); err == nil || ctx.Err() != nil {
+		return err
+	}
+	return d.c.pushBlob(ctx, d.repo, desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil })
+}

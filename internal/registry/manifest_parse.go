@@ -1,0 +1,91 @@
+package registry
+
+import (
+	"encoding/json"
+	"fmt"
+	"mime"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/oci"
+)
+
+// manifest is a manifest or index as it came.
+type manifest struct {
+	desc ocispec.Descriptor
+	raw  []byte
+}
+
+// document is what a manifest or an index may say.
+type document struct {
+	SchemaVersion int                  `json:"schemaVersion"`
+	MediaType     string               `json:"mediaType"`
+	Config        ocispec.Descriptor   `json:"config"`
+	Layers        []ocispec.Descriptor `json:"layers"`
+	Manifests     []ocispec.Descriptor `json:"manifests"`
+	Subject       *ocispec.Descriptor  `json:"subject"`
+}
+
+// parse reads a manifest or index. What an index lists is checked where it is used: it may have entries that only other
+// tools understand.
+func (m *manifest) parse() (*document, error) {
+	var c document
+	if err := json.Unmarshal(m.raw, &c); err != nil {
+		return nil, fmt.Errorf("manifest %s: %w", m.desc.Digest, err)
+	}
+	all := append([]ocispec.Descriptor{}, c.Layers...)
+	if c.Subject != nil {
+		all = append(all, *c.Subject)
+	}
+	if c.Config.Digest != "" {
+		all = append(all, c.Config)
+	}
+	for _, d := range all {
+		if err := checkDescriptor(d); err != nil {
+			return nil, fmt.Errorf("manifest %s: %w", m.desc.Digest, err)
+		}
+	}
+	return &c, nil
+}
+
+// setType finds out what the bytes are: what they say themselves counts, then the header, then what they have. Bytes that
+// could be read as both an index and a manifest are refused (CVE-2021-41190).
+func (m *manifest) setType(header string) error {
+	c, err := m.parse()
+	if err != nil {
+		return err
+	}
+	m.desc.MediaType = c.typeOf(header)
+	switch t := m.desc.MediaType; {
+	case oci.IsIndex(t):
+		if c.Config.Digest != "" || len(c.Layers) > 0 {
+			return fmt.Errorf("its manifest is ambiguous: an index with a config or layers")
+		}
+	case oci.IsManifest(t):
+		if len(c.Manifests) > 0 {
+			return fmt.Errorf("its manifest is ambiguous: a manifest of an image that lists manifests")
+		}
+	case oci.IsSchema1(t):
+		return fmt.Errorf("its manifest is of schema 1, which Docker gave up in 2019: push the image again with a newer tool")
+	default:
+		return fmt.Errorf("its manifest is of the unknown type %q", t)
+	}
+	return nil
+}
+
+func (c *document) typeOf(header string) string {
+	if c.MediaType != "" {
+		return c.MediaType
+	}
+	t, _, err := mime.ParseMediaType(header)
+	if err == nil && (isManifest(t) || oci.IsSchema1(t)) {
+		return t
+	}
+	switch {
+	case len(c.Manifests) > 0:
+		return ocispec.MediaTypeImageIndex
+	case c.Config.Digest != "":
+		return ocispec.MediaTypeImageManifest
+	}
+	return t
+}

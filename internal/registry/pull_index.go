@@ -1,0 +1,119 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/oci"
+)
+
+// unknownLayerError says that an image has a layer that is no tar of files, as those for WebAssembly have.
+type unknownLayerError struct{ layer ocispec.Descriptor }
+
+func (e *unknownLayerError) Error() string {
+	return fmt.Sprintf("layer %s is of the unknown type %q", e.layer.Digest, e.layer.MediaType)
+}
+
+// pulledIndex is an index that is pulled, and those in it that were read on the way.
+type pulledIndex struct {
+	p      *puller
+	root   *manifest
+	inside []*manifest
+}
+
+// read is an oci.Read.
+func (i *pulledIndex) read(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+	if d.Digest == i.root.desc.Digest {
+		return i.root.raw, nil
+	}
+	if n := slices.IndexFunc(i.inside, func(m *manifest) bool { return m.desc.Digest == d.Digest }); n >= 0 {
+		return i.inside[n].raw, nil
+	}
+	m, err := i.p.manifest(ctx, d)
+	if err != nil {
+		return nil, fmt.Errorf("index %s in it: %w", d.Digest, err)
+	}
+	i.inside = append(i.inside, m)
+	return m.raw, nil
+}
+
+// choose picks what is pulled. Of all platforms, what is neither an image nor belongs to one is left at the registry.
+func (i *pulledIndex) choose(ctx context.Context) ([]oci.Entry, error) {
+	if i.p.o.AllPlatforms {
+		list, err := oci.Entries(ctx, i.root.desc, i.read, nil)
+		list = slices.DeleteFunc(list, func(e oci.Entry) bool { return !oci.IsManifest(e.MediaType) })
+		return distinct(list), err
+	}
+	if len(i.p.o.Platforms) == 0 {
+		e, err := oci.Find(ctx, i.root.desc, i.read, nil)
+		return []oci.Entry{e}, err
+	}
+	var chosen []oci.Entry
+	for _, want := range i.p.o.Platforms {
+		e, err := oci.Find(ctx, i.root.desc, i.read, &want)
+		if err != nil {
+			return nil, err
+		}
+		chosen = append(chosen, e)
+	}
+	return distinct(chosen), nil
+}
+
+func distinct(list []oci.Entry) []oci.Entry {
+	seen := map[digest.Digest]bool{}
+	return slices.DeleteFunc(list, func(e oci.Entry) bool {
+		again := seen[e.Digest]
+		seen[e.Digest] = true
+		return again
+	})
+}
+
+// write stores the indexes, each after those in it: the root is seen in the store when all is there.
+func (i *pulledIndex) write() error {
+	for _, m := range slices.Backward(i.inside) {
+		if err := i.p.write(m); err != nil {
+			return err
+		}
+	}
+	return i.p.write(i.root)
+}
+
+// child gets what one manifest of an index describes.
+func (p *puller) child(ctx context.Context, d ocispec.Descriptor) error {
+	m, err := p.manifest(ctx, d)
+	if err != nil {
+		return err
+	}
+	if !oci.IsManifest(m.desc.MediaType) {
+		return fmt.Errorf("manifest %s: an index lists it as %s, and it is a %s", d.Digest, d.MediaType, m.desc.MediaType)
+	}
+	if oci.IsAttestation(d) {
+		c, err := m.parse()
+		if err != nil {
+			return err
+		}
+		return p.artifact(ctx, m, c)
+	}
+	err = p.image(ctx, m)
+	var unknown *unknownLayerError
+	if p.o.AllPlatforms && errors.As(err, &unknown) {
+		return nil
+	}
+	return err
+}
+
+// manifest gets one manifest of an index, from the store if it is there.
+func (p *puller) manifest(ctx context.Context, d ocispec.Descriptor) (*manifest, error) {
+	if err := checkDescriptor(d); err != nil {
+		return nil, err
+	}
+	if raw, err := p.local.Store.ReadBlob(d.Digest); err == nil {
+		return &manifest{d, raw}, nil
+	}
+	return fetchManifest(ctx, p.repo, d.Digest.String())
+}

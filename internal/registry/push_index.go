@@ -1,0 +1,150 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/oci"
+)
+
+// emptyIndexError says that an index is in the store, and nothing that it lists.
+type emptyIndexError struct{ index digest.Digest }
+
+func (e *emptyIndexError) Error() string {
+	return fmt.Sprintf("index %s: none of its images is in the store", e.index)
+}
+
+// readIndex is an oci.Read of the store.
+func (p *pusher) readIndex(_ context.Context, d ocispec.Descriptor) ([]byte, error) {
+	if _, err := p.local.Store.StatBlob(d.Digest); err != nil {
+		return nil, errors.Join(oci.ErrAbsent, err)
+	}
+	return p.local.Store.ReadBlob(d.Digest)
+}
+
+// pushedIndex is an index on its way, and what is to be pushed of it.
+type pushedIndex struct {
+	p        *pusher
+	depth    int
+	changed  bool
+	kept     []ocispec.Descriptor // as the registry will have them
+	children []*manifest          // those that are here
+}
+
+// index pushes the images of an index. Where one is neither here nor at the registry, the rest is pushed: one image by
+// itself, several under an index of their own, as docker push does.
+func (p *pusher) index(ctx context.Context, root ocispec.Descriptor, depth int) (*manifest, error) {
+	if depth > oci.MaxDepth {
+		return nil, fmt.Errorf("index %s is nested too deeply: %d levels are followed", root.Digest, oci.MaxDepth)
+	}
+	raw, err := p.local.Store.ReadBlob(root.Digest)
+	if err != nil {
+		return nil, err
+	}
+	index, err := oci.ParseIndex(root, raw)
+	if err != nil {
+		return nil, err
+	}
+	i := &pushedIndex{p: p, depth: depth}
+	for _, d := range index.Manifests {
+		if err := i.add(ctx, d); err != nil {
+			return nil, err
+		}
+	}
+	if !i.changed {
+		return &manifest{root, raw}, p.pushChildren(ctx, i.children)
+	}
+	if len(i.kept) == 1 && len(i.children) == 1 {
+		return i.children[0], nil
+	}
+	if len(i.children) == 0 {
+		return nil, &emptyIndexError{root.Digest}
+	}
+	index.Manifests = slices.DeleteFunc(i.kept, func(d ocispec.Descriptor) bool { return orphaned(d, i.kept) })
+	if raw, err = json.Marshal(index); err != nil {
+		return nil, err
+	}
+	root.Digest, root.Size = digest.FromBytes(raw), int64(len(raw))
+	return &manifest{root, raw}, p.pushChildren(ctx, i.children)
+}
+
+// add sends what an entry of the index describes, or sees whether the registry has it.
+func (i *pushedIndex) add(ctx context.Context, d ocispec.Descriptor) error {
+	m, err := i.local(ctx, d)
+	if err != nil {
+		return err
+	}
+	if m == nil {
+		there, err := i.p.has(ctx, d)
+		if there {
+			i.kept = append(i.kept, d)
+		}
+		i.changed = i.changed || !there
+		return err
+	}
+	if m.desc.Digest != d.Digest {
+		i.changed = true
+		if _, err := i.p.local.Store.WriteBlob(m.raw); err != nil {
+			return err
+		}
+	}
+	d.Digest, d.Size, d.MediaType = m.desc.Digest, m.desc.Size, m.desc.MediaType
+	i.kept, i.children = append(i.kept, d), append(i.children, m)
+	return nil
+}
+
+// local sends an image, or the images of an index inside, that is in the store; nil if it is not.
+func (i *pushedIndex) local(ctx context.Context, d ocispec.Descriptor) (*manifest, error) {
+	switch {
+	case !i.isHere(d):
+		return nil, nil
+	case oci.IsManifest(d.MediaType):
+		return i.p.image(ctx, d)
+	case oci.IsIndex(d.MediaType):
+		m, err := i.p.index(ctx, d, i.depth+1)
+		var empty *emptyIndexError
+		if errors.As(err, &empty) {
+			return nil, nil
+		}
+		return m, err
+	}
+	return nil, nil // its type is unknown: it was never pulled
+}
+
+func (i *pushedIndex) isHere(d ocispec.Descriptor) bool {
+	if checkDescriptor(d) != nil {
+		return false // which the store cannot have
+	}
+	_, err := i.p.local.Store.StatBlob(d.Digest)
+	return err == nil
+}
+
+// has reports whether the registry has what an index lists: as a manifest or, if its type is unknown, as a blob.
+func (p *pusher) has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
+	there, err := p.repo.Manifests().Exists(ctx, d)
+	if err != nil || there || isManifest(d.MediaType) {
+		return there, err
+	}
+	return p.repo.Blobs().Exists(ctx, d)
+}
+
+// orphaned reports whether a descriptor is an attestation of an image that is not in the list.
+func orphaned(d ocispec.Descriptor, list []ocispec.Descriptor) bool {
+	of, ok := d.Annotations["vnd.docker.reference.digest"]
+	return ok && !slices.ContainsFunc(list, func(o ocispec.Descriptor) bool { return o.Digest.String() == of })
+}
+
+func (p *pusher) pushChildren(ctx context.Context, children []*manifest) error {
+	for _, m := range children {
+		if err := p.pushManifest(ctx, m, m.desc.Digest.String()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
