@@ -36,7 +36,7 @@ func everything() []tar.Header {
 	return []tar.Header{
 		{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o755},
 		{Name: "d/f", Size: 700, Mode: 0o4755, Uid: 33, PAXRecords: map[string]string{"SCHILY.xattr.user.k": "v"}},
-		{Name: "d/l", Typeflag: tar.TypeLink, Linkname: "d/f"},
+		{Name: "d/l", Typeflag: tar.TypeLink, Linkname: "d/f", Mode: 0o4755, Uid: 33},
 		{Name: "s", Typeflag: tar.TypeSymlink, Linkname: "d/f"},
 		{Name: "n", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3},
 		{Name: ".wh.gone"},
@@ -50,6 +50,11 @@ func everything() []tar.Header {
 func FuzzParseTar(f *testing.F) {
 	f.Add(tarOf(f, everything()...))
 	f.Add(tarOf(f, tar.Header{Name: "../x"}, tar.Header{Name: "a/../../b"}))
+	for _, tt := range odd {
+		for _, members := range tt.layers {
+			f.Add(tarOf(f, members...))
+		}
+	}
 	f.Add([]byte{})
 	for _, format := range sparseFormats {
 		f.Add(sparseTar(f, 1<<20, 3, format...))
@@ -139,7 +144,10 @@ func TestIngestRefuses(t *testing.T) {
 		"inside and above":     {Name: "a/../../x"},
 		"hard link above":      {Name: "l", Typeflag: tar.TypeLink, Linkname: "../x"},
 		"hard link to nothing": {Name: "l", Typeflag: tar.TypeLink, Linkname: "x"},
+		"hard link to a hole":  {Name: "l", Typeflag: tar.TypeLink, Linkname: ".wh..wh.plnk/1.2"},
+		"long name":            {Name: strings.Repeat("x", 256)},
 		"whiteout of nothing":  {Name: ".wh."},
+		"whiteout of dot":      {Name: ".wh.."},
 		"whiteout of dot-dot":  {Name: ".wh..."},
 	} {
 		l := newLayers(t)

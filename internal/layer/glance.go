@@ -76,9 +76,12 @@ func (d *dirs) unchanged(e *view.Entry, rules hostRules) bool {
 	return looksLike(&st, e)
 }
 
+// The years that every filesystem can hold that trees may be on: ext4 has 1901 to 2446.
+const minYear, maxYear = 1902, 2400
+
 // sameTime compares a file's time with its entry's as far as filesystems go: some have whole seconds only, and none has
 // every year that a tar can.
 func sameTime(have, want time.Time) bool {
 	year := want.Year()
-	return want.IsZero() || year < 1902 || year > 2400 || have.Equal(want) || have.Nanosecond() == 0 && have.Unix() == want.Unix()
+	return want.IsZero() || year < minYear || year > maxYear || have.Equal(want) || have.Nanosecond() == 0 && have.Unix() == want.Unix()
 }

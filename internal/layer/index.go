@@ -39,12 +39,6 @@ type node struct {
 	order  int              // of its entry in the tar
 }
 
-// links are the names of one file.
-type links struct {
-	names []*node
-	order int // of the entry that has the content
-}
-
 func (n *node) isDir() bool { return n.entry.Type == view.TypeDir }
 
 // child returns the entry called name, or nil.
@@ -106,8 +100,10 @@ type index struct {
 	spare   []node
 	count   int
 	groups  []*links
-	names   int    // bytes of the names of implied directories
-	lastDir string // and its node: neighbours in a tar mostly share their directory
+	names   int              // bytes of the names of implied directories
+	hidden  map[string]*node // files that only hard links name
+	revised bool             // a hard link changed what its file had been said to be
+	lastDir string           // and its node: neighbours in a tar mostly share their directory
 	last    *node
 }
 
@@ -141,8 +137,10 @@ func (x *index) add(e *view.Entry, p place) error {
 		if !e.IsDir() {
 			return errors.New("layer's root is not a directory")
 		}
-		e.Opaque = e.Opaque || x.root.entry.Opaque
-		x.root.entry, x.root.described, x.root.order = e, !p.implied, x.count
+		// Docker and containerd pass over what a layer says of the root, too.
+		if e.Opaque {
+			x.root.setOpaque()
+		}
 		return nil
 	}
 	dir, base := splitPath(e.Path)
@@ -176,11 +174,11 @@ func (x *index) put(parent, n *node) {
 	case n.entry.Type == view.TypeWhiteout:
 		// A whiteout is about lower layers only (OCI image-spec, layer.md): what this layer has itself stays.
 		if old.isDir() {
-			old.setOpaque()
+			old.renew()
 		}
 	case old.entry.Type == view.TypeWhiteout && n.isDir():
 		*old = *n
-		old.setOpaque()
+		old.renew()
 	case old.isDir() && n.isDir():
 		opaque := old.entry.Opaque
 		old.entry, old.order, old.described = n.entry, n.order, n.described || old.described
@@ -207,44 +205,18 @@ func (x *index) drop(n *node) {
 	x.lastDir, x.last = ".", x.root
 }
 
+// renew makes a directory one that is removed and made again by the same layer: it has nothing of the one below it.
+func (n *node) renew() {
+	n.setOpaque()
+	n.described = true
+}
+
 // setOpaque makes a directory opaque. The entry may be shared and is copied.
 func (n *node) setOpaque() {
 	if !n.entry.Opaque {
 		n.entry = n.entry.Clone()
 		n.entry.Opaque = true
 	}
-}
-
-// link makes n, a hardlink, another name of the file that its entry names.
-func (x *index) link(n *node) error {
-	e := n.entry
-	dir, base := splitPath(e.Hardlink)
-	parent, _, err := x.walk(dir, false)
-	if err != nil {
-		return err
-	}
-	var first *node
-	if parent != nil {
-		first = parent.child(base)
-	}
-	switch {
-	case e.Hardlink == "." || first != nil && first.isDir():
-		return fmt.Errorf("layer entry %q is a hard link to a directory, %q", e.Path, e.Hardlink)
-	case first == nil || first.entry.Type == view.TypeWhiteout:
-		return fmt.Errorf("layer entry %q is a hard link to %q, which is not in the layer before it", e.Path, e.Hardlink)
-	case first.entry.Path == e.Path:
-		return fmt.Errorf("layer entry %q is a hard link to itself", e.Path)
-	}
-	if first.links == nil {
-		first.links = &links{names: []*node{first}, order: first.order}
-		x.groups = append(x.groups, first.links)
-	}
-	name := e.Path
-	*e = *first.entry
-	e.Path, e.Hardlink = name, first.entry.Path
-	n.place, n.links = first.place, first.links
-	n.links.names = append(n.links.names, n)
-	return nil
 }
 
 // dir returns the directory that name leads to and its real path; what is missing is made.
@@ -335,36 +307,26 @@ func (x *index) opaque(name string) error {
 	return err
 }
 
-// settle makes the first of the names, by this order, the one with the content, and the others hardlinks to it. Entries
-// may be shared and are copied.
-func (g *links) settle(order func(a, b *node) int) {
-	slices.SortFunc(g.names, order)
-	for i, n := range g.names {
-		first := ""
-		if i > 0 {
-			first = g.names[0].entry.Path
-		}
-		if n.entry.Hardlink != first {
-			n.entry = n.entry.Clone()
-			n.entry.Hardlink = first
-		}
-	}
-}
-
 // finish sorts every directory and returns the root.
 func (x *index) finish() *node {
-	finish(x.root)
+	finish(x.root, false)
 	return x.root
 }
 
-func finish(n *node) {
+// finish of a node: alone says that nothing of lower layers shows in it. Whiteouts mean nothing there, and overlayfs would list
+// them, for it looks for whiteouts only where directories are merged.
+func finish(n *node, alone bool) {
+	alone = alone || n.entry.Opaque
+	if alone {
+		n.kids = slices.DeleteFunc(n.kids, func(kid *node) bool { return kid.entry.Type == view.TypeWhiteout })
+	}
 	if n.byName != nil {
 		n.byName = nil
 		slices.SortFunc(n.kids, func(a, b *node) int { return strings.Compare(a.name, b.name) })
 	}
 	n.hides = n.entry.Opaque || n.entry.Type == view.TypeWhiteout
 	for _, kid := range n.kids {
-		finish(kid)
+		finish(kid, alone)
 		n.hides = n.hides || kid.hides
 	}
 }

@@ -76,8 +76,15 @@ func merge(lower, upper *node) *node {
 	if upper.entry.Type == view.TypeWhiteout {
 		return nil
 	}
-	if lower == nil || !lower.isDir() || !upper.isDir() || upper.entry.Opaque {
+	if lower == nil || !lower.isDir() || !upper.isDir() {
 		return bare(upper)
+	}
+	if upper.entry.Opaque {
+		out := bare(upper)
+		if !upper.described {
+			out.entry, out.layer = lower.entry, lower.layer
+		}
+		return out
 	}
 	out := &node{name: upper.name, entry: upper.entry, layer: upper.layer, described: true}
 	if !upper.described {

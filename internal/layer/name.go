@@ -19,23 +19,21 @@ func validPath(name string) bool {
 	return len(name) < maxPath && !strings.Contains(name, "\x00")
 }
 
-// entryName cleans a name that an archive gives, absolute or relative, or refuses it: an archive has no business outside
-// the root, so a ".." is an error even where it would lead back inside.
+// entryName cleans a name that an archive gives, absolute or relative, as Docker and containerd do: by its text alone. It
+// refuses one that leads out of the root. The root itself is ".", as is no name at all.
 func entryName(raw string) (string, error) {
-	if raw == "" {
-		return "", fmt.Errorf("layer entry without a name")
+	name := path.Clean(raw)
+	if name == ".." || strings.HasPrefix(name, "../") {
+		return "", fmt.Errorf("layer entry %q escapes the root", raw)
 	}
-	for part := range strings.SplitSeq(raw, "/") {
-		switch {
-		case part == "..":
-			return "", fmt.Errorf("layer entry %q escapes the root", raw)
-		case len(part) > maxNameSize:
-			return "", fmt.Errorf("layer entry %.80q… has too long a name", raw)
-		}
-	}
-	name := strings.TrimPrefix(path.Clean("/"+raw), "/")
+	name = strings.TrimPrefix(name, "/")
 	if name == "" {
 		return ".", nil
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if len(part) > maxNameSize {
+			return "", fmt.Errorf("layer entry %.80q… has too long a name", raw)
+		}
 	}
 	if !validPath(name) {
 		return "", fmt.Errorf("layer entry %.80q… has a name that cannot be used", raw)
@@ -51,12 +49,16 @@ const (
 	markWhiteout      // the name is removed
 	markOpaque        // the directory hides what lower layers have in it
 	markIgnored       // AUFS's own files, which Docker ignores too
+	markLinked        // a file that AUFS had several names for: hard links name it
 )
 
 // readMark tells a whiteout from a file; name becomes the file or directory that it is about. A whiteout of "..", of "."
 // or of nothing is refused, and so is a file inside of what a whiteout's name is.
 func readMark(name string) (string, mark, error) {
 	dir, base := splitPath(name)
+	if dir == aufsLinks {
+		return name, markLinked, nil
+	}
 	if strings.HasPrefix(name, aufsPrefix) && base != opaqueBase {
 		return name, markIgnored, nil
 	}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -102,6 +103,11 @@ func (p *tarParser) parse(ctx context.Context, r io.Reader) (*tocEncoder, int64,
 		}
 	}
 	toc := p.index.encode()
+	if p.tree != nil && p.index.revised {
+		if err := p.tree.giveUp(); err != nil {
+			return nil, 0, err
+		}
+	}
 	if p.tree != nil {
 		if err := p.tree.finish(p.index.root); err != nil {
 			return nil, 0, err
@@ -156,31 +162,47 @@ func (p *tarParser) entry(ctx context.Context, h *tar.Header, start int64) error
 	case markWhiteout:
 		return p.index.add(&view.Entry{Path: name, Type: view.TypeWhiteout}, place{})
 	}
+	if name == "." || what == markLinked && h.Typeflag != tar.TypeReg {
+		return nil
+	}
 	e, err := p.describe(h, name)
 	if err != nil {
 		return err
+	}
+	if e.Type == view.TypeWhiteout {
+		return p.index.replace(e)
 	}
 	at := place{offset: p.in.n}
 	if isSparse(h) {
 		at = place{offset: start, sparse: true}
 	}
 	if hasContent(e) {
-		out := io.Discard
-		if p.tree != nil {
-			if out, err = p.tree.create(p.index, e, at); err != nil {
-				return err
-			}
+		tree := p.tree
+		if what == markLinked {
+			tree = nil
 		}
-		if e.Digest, err = p.content(ctx, e, out); err != nil {
+		if err := p.file(ctx, e, at, tree); err != nil {
 			return err
 		}
-		if p.tree != nil {
-			if err := p.tree.end(); err != nil {
-				return err
-			}
-		}
+	}
+	if what == markLinked {
+		return p.index.hide(e, at)
 	}
 	return p.index.add(e, at)
+}
+
+// file reads a file's content, into its digest and the tree, if there is one to make.
+func (p *tarParser) file(ctx context.Context, e *view.Entry, at place, tree *treeStream) (err error) {
+	out := io.Discard
+	if tree != nil {
+		if out, err = tree.create(p.index, e, at); err != nil {
+			return err
+		}
+	}
+	if e.Digest, err = p.content(ctx, e, out); err != nil || tree == nil {
+		return err
+	}
+	return tree.end()
 }
 
 // count takes an entry from the layer's quota.
@@ -214,10 +236,13 @@ func (p *tarParser) describe(h *tar.Header, name string) (*view.Entry, error) {
 		return nil, fmt.Errorf("layer entry %q: no such owner as %d:%d", name, h.Uid, h.Gid)
 	}
 	e := &view.Entry{
-		Path: name, Mode: uint32(h.Mode & 0o7777), UID: h.Uid, GID: h.Gid, ModTime: h.ModTime.UTC(),
-		Xattrs: fileXattrs(h),
+		Path: name, Mode: uint32(h.Mode & 0o7777), UID: h.Uid, GID: h.Gid, ModTime: heldTime(h.ModTime),
 	}
-	return e, describeType(e, h)
+	if err := describeType(e, h); err != nil {
+		return nil, err
+	}
+	e.Xattrs = fileXattrs(e.Type, h)
+	return e, nil
 }
 
 func describeType(e *view.Entry, h *tar.Header) error {
@@ -232,7 +257,7 @@ func describeType(e *view.Entry, h *tar.Header) error {
 		if h.Linkname == "" || len(h.Linkname) >= maxPath {
 			return fmt.Errorf("layer entry %q: a symbolic link's target must have 1 to %d bytes", e.Path, maxPath-1)
 		}
-		e.Type, e.Linkname = view.TypeSymlink, h.Linkname
+		e.Type, e.Linkname, e.Mode = view.TypeSymlink, h.Linkname, 0o777 // as every Linux filesystem has it
 	case tar.TypeLink:
 		target, err := entryName(h.Linkname)
 		if err != nil {
@@ -255,12 +280,21 @@ func describeType(e *view.Entry, h *tar.Header) error {
 	return nil
 }
 
-// fileXattrs returns the attributes of an entry that are the file's own.
-func fileXattrs(h *tar.Header) map[string]string {
+// heldTime is a time as files have it. One that not every filesystem can hold is taken for 1970, as Docker does with those that
+// nanoseconds since then cannot say; others would be cut off at a year that differs from tree to tree.
+func heldTime(t time.Time) time.Time {
+	if year := t.UTC().Year(); year < minYear || year > maxYear {
+		return time.Unix(0, 0).UTC()
+	}
+	return t.UTC()
+}
+
+// fileXattrs returns the attributes of an entry that its file can have, and that are the file's own.
+func fileXattrs(t view.Type, h *tar.Header) map[string]string {
 	var attrs map[string]string
 	for key, value := range h.PAXRecords {
 		name, ok := strings.CutPrefix(key, xattrRecord)
-		if ok && name != "" && !view.OverlayXattr(name) {
+		if ok && view.TakesXattr(t, name) {
 			set(&attrs, name, value)
 		}
 	}
@@ -306,7 +340,7 @@ func (x *index) encode() *tocEncoder {
 	var nodes []*node
 	var collect func(n *node)
 	collect = func(n *node) {
-		if n.described || n.entry.Opaque {
+		if n.described || n.entry.Opaque || n.isDir() && len(n.kids) == 0 && n != x.root {
 			nodes = append(nodes, n)
 		}
 		for _, kid := range n.kids {

@@ -55,6 +55,9 @@ func (s *treeStream) create(x *index, e *view.Entry, at place) (io.Writer, error
 		return io.Discard, s.giveUp()
 	}
 	dir, _ := splitPath(e.Path)
+	if s.inFile(dir) {
+		return io.Discard, s.giveUp()
+	}
 	if err := s.makeDir(dir); err != nil {
 		return nil, err
 	}
@@ -111,6 +114,16 @@ func (s *treeStream) flush() error {
 	case <-s.ctx.Done():
 		return errors.Join(s.stop(), context.Cause(s.ctx))
 	}
+}
+
+// inFile reports whether a directory, or one above it, was made as a file: the tar has put a directory in its place since.
+func (s *treeStream) inFile(dir string) bool {
+	for ; !s.made[dir]; dir, _ = splitPath(dir) {
+		if _, file := s.placed[dir]; file {
+			return true
+		}
+	}
+	return false
 }
 
 // makeDir makes a directory and those above it. What they look like is set in the end.

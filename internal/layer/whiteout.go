@@ -11,6 +11,7 @@ const (
 	whiteoutPrefix = ".wh."
 	opaqueBase     = ".wh..wh..opq"
 	aufsPrefix     = ".wh..wh." // AUFS's own files, and the opaque marker
+	aufsLinks      = ".wh..wh.plnk"
 )
 
 // whiteoutName is the name in a tar of the removal of name.

@@ -297,7 +297,7 @@ func (u *unpacker) describe(e *Entry, h *tar.Header) {
 	attrs := map[string]string{}
 	maps.Copy(attrs, e.Xattrs)
 	for k, v := range h.PAXRecords {
-		if name, ok := strings.CutPrefix(k, "SCHILY.xattr."); ok && takesXattr(e.Type, name) {
+		if name, ok := strings.CutPrefix(k, "SCHILY.xattr."); ok && TakesXattr(e.Type, name) {
 			attrs[name] = v
 		}
 	}
@@ -306,8 +306,8 @@ func (u *unpacker) describe(e *Entry, h *tar.Header) {
 	}
 }
 
-// takesXattr reports whether a file of type t can have an attribute (xattr(7)); others in an archive are passed over.
-func takesXattr(t Type, name string) bool {
+// TakesXattr reports whether a file of type t can have an attribute (xattr(7)); others in an archive are passed over.
+func TakesXattr(t Type, name string) bool {
 	space, _, _ := strings.Cut(name, ".")
 	switch space {
 	case "user", "system":
