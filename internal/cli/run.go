@@ -305,11 +305,11 @@ func hasEnv(env []string, name string) bool {
 
 // rootOptions is the image's root filesystem with an upper directory of the container's own.
 func rootOptions(ctx context.Context, app *App, img *image.Image, dir string) (union.Options, error) {
-	trees, err := app.Layers.Trees(ctx, img.Chain())
+	lowers, err := app.Layers.Lowers(ctx, img.Chain(), dir)
 	if err != nil {
 		return union.Options{}, err
 	}
-	u := union.Options{Lowers: trees, Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work")}
+	u := union.Options{Lowers: lowers, Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work")}
 	for _, d := range []string{u.Upper, u.Work} {
 		if err := os.Mkdir(d, 0o755); err != nil {
 			return u, fmt.Errorf("prepare root filesystem: %w", err)

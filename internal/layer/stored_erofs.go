@@ -61,6 +61,15 @@ func (t *erofsTree) open(name string) (io.ReadCloser, error) {
 	return io.NopCloser(r), nil
 }
 
+func (t *erofsTree) lstat(name string) (*view.Entry, error) {
+	n, err := t.fs.Lstat(name)
+	if err != nil {
+		return nil, damagedErofs(err)
+	}
+	e := entryOf(name, statOf(n))
+	return e, t.rules.takeXattrs(e, n.Xattrs)
+}
+
 // unchanged compares what can have been damaged; nobody adds names.
 func (t *erofsTree) unchanged(entries []*view.Entry) bool {
 	for _, e := range entries {

@@ -41,6 +41,40 @@ func (t *folderTree) close() {
 }
 
 func (t *folderTree) open(name string) (io.ReadCloser, error) {
+	var f *os.File
+	err := t.with(func(d *dirs) (err error) {
+		f, err = d.openFile(name)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (t *folderTree) lstat(name string) (e *view.Entry, err error) {
+	return e, t.with(func(d *dirs) error {
+		at, base, err := d.parent(name)
+		if err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Fstatat(at, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return &fs.PathError{Op: "lstat", Path: name, Err: err}
+		}
+		if e = entryOf(name, &st); !e.IsDir() {
+			return nil
+		}
+		attrs, err := readXattrs(procPath(at, base))
+		if err != nil {
+			return err
+		}
+		return t.rules.takeXattrs(e, attrs)
+	})
+}
+
+// with lends do a set of open directories.
+func (t *folderTree) with(do func(*dirs) error) error {
 	t.mu.Lock()
 	var d *dirs
 	if n := len(t.idle); n > 0 {
@@ -49,14 +83,11 @@ func (t *folderTree) open(name string) (io.ReadCloser, error) {
 		d = newDirs(t.root)
 	}
 	t.mu.Unlock()
-	f, err := d.openFile(name)
+	err := do(d)
 	t.mu.Lock()
 	t.idle = append(t.idle, d)
 	t.mu.Unlock()
-	if err != nil {
-		return nil, err
-	}
-	return f, nil
+	return err
 }
 
 func (t *folderTree) unchanged(entries []*view.Entry) bool {

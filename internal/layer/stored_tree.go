@@ -22,6 +22,8 @@ type storedTree interface {
 	walk(ctx context.Context) ([]*view.Entry, error)
 	// open opens a regular file: fs.ErrNotExist. No symlink is followed.
 	open(name string) (io.ReadCloser, error)
+	// lstat describes a file whose directory is there: fs.ErrNotExist. Of its attributes only a directory's are read.
+	lstat(name string) (*view.Entry, error)
 	// unchanged reports whether type, mode, size and time of every file are as its entry says.
 	unchanged(entries []*view.Entry) bool
 	close()

@@ -25,7 +25,7 @@ type place struct {
 	offset int64
 	// sparse: offset is that of the entry's first header block, since the content is not stored as it is.
 	sparse bool
-	// implied: the tar has no entry for this directory, only an opaque marker in it.
+	// implied: the tar has no entry for this directory, only an opaque marker in it, or the removal of what is not there.
 	implied bool
 }
 
@@ -40,8 +40,11 @@ type summary struct {
 	canonical bool
 	// undigested: the digests of the contents have not been computed yet.
 	undigested bool
-	bodySize   int64
-	bodySum    uint32
+	// plain: every directory has an entry, and nothing of lower layers is removed, so that the layer's tree means the same on
+	// any chain. Tables of older versions do not say so.
+	plain    bool
+	bodySize int64
+	bodySum  uint32
 }
 
 // The file begins with a fixed header: magic with the format's version, flags, numbers, DiffID and two CRC-32C sums (the
@@ -53,6 +56,7 @@ const (
 	tocUndigested = 2 // of tables without
 	tocHeaderSize = 84
 	flagCanonical = 1
+	flagPlain     = 2
 )
 
 // errTOC says that a table of contents cannot be used.
@@ -71,6 +75,9 @@ func (s *summary) encode() []byte {
 	flags := uint32(0)
 	if s.canonical {
 		flags |= flagCanonical
+	}
+	if s.plain {
+		flags |= flagPlain
 	}
 	le := binary.LittleEndian
 	b = le.AppendUint32(b, flags)
@@ -94,11 +101,11 @@ func decodeSummary(b []byte, id digest.Digest) (summary, error) {
 	}
 	version, b := b[len(tocMagic)], b[len(tocMagic)+1:]
 	flags := le.Uint32(b)
-	if version != tocVersion && version != tocUndigested || flags&^flagCanonical != 0 {
+	if version != tocVersion && version != tocUndigested || flags&^(flagCanonical|flagPlain) != 0 {
 		return summary{}, errTOC
 	}
 	s := summary{
-		canonical: flags&flagCanonical != 0, undigested: version == tocUndigested,
+		canonical: flags&flagCanonical != 0, plain: flags&flagPlain != 0, undigested: version == tocUndigested,
 		entries:  int(le.Uint32(b[4:])),
 		digests:  int(le.Uint32(b[8:])),
 		tarSize:  int64(le.Uint64(b[12:])),

@@ -26,10 +26,31 @@ type tocEncoder struct {
 	body []byte
 	sum  summary
 	end  int64 // where the last content ended
+
+	dirs map[string]bool // those with an entry
+	dir  string          // of the last entry
+	odd  bool            // see summary.plain
+}
+
+// notice looks whether an entry makes the layer other than plain. A directory that stands behind what is in it counts as one
+// without an entry: that costs a look at the layer, no more.
+func (t *tocEncoder) notice(e *view.Entry, implied bool) {
+	if dir, _ := splitPath(e.Path); dir != t.dir {
+		t.odd = t.odd || dir != "." && !t.dirs[dir]
+		t.dir = dir
+	}
+	if e.IsDir() {
+		if t.dirs == nil {
+			t.dirs = make(map[string]bool)
+		}
+		t.dirs[e.Path] = true
+	}
+	t.odd = t.odd || implied || e.Opaque || e.Type == view.TypeWhiteout
 }
 
 // add appends e, whose content stands at p. link is the number of the entry that a hardlink's first name has.
 func (t *tocEncoder) add(e *view.Entry, p place, link int) {
+	t.notice(e, p.implied)
 	flags := byte(0)
 	for _, f := range []struct {
 		on   bool
@@ -103,6 +124,7 @@ func (t *tocEncoder) appendKind(b []byte, e *view.Entry, p place) []byte {
 // finish returns the whole file for a layer of this identity.
 func (t *tocEncoder) finish(id digest.Digest, tarSize int64, canonical bool) []byte {
 	t.sum.diffID, t.sum.tarSize, t.sum.canonical = id, tarSize, canonical
+	t.sum.plain = !t.odd
 	t.sum.bodySize, t.sum.bodySum = int64(len(t.body)), tocSum(t.body)
 	return append(t.sum.encode(), t.body...)
 }

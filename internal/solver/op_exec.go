@@ -226,7 +226,7 @@ func proxyEnv(p *pb.ProxyEnv) []string {
 	return env
 }
 
-// union describes the overlay mount of a mount's input; a writable one gets an upper directory below dir.
+// union describes the overlay mount of a mount's input; what is made for it is below dir, as a writable one's upper directory.
 func (o *execOp) union(ctx context.Context, m *pb.Mount, dir string) (union.Options, error) {
 	var u union.Options
 	in := o.input(m)
@@ -240,7 +240,7 @@ func (o *execOp) union(ctx context.Context, m *pb.Mount, dir string) (union.Opti
 	if err := o.s.Fetch(ctx, in); err != nil {
 		return u, err
 	}
-	u.Lowers, err = o.s.layers.Trees(ctx, in.DiffIDs())
+	u.Lowers, err = o.s.layers.Lowers(ctx, in.DiffIDs(), dir)
 	if err != nil {
 		return u, err
 	}

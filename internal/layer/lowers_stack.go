@@ -1,0 +1,81 @@
+package layer
+
+import (
+	"errors"
+	"io/fs"
+
+	"github.com/micabuild/mica/internal/view"
+)
+
+// stack is the trees of a chain, bottom first, looked at as overlayfs does.
+type stack struct {
+	trees []storedTree
+	odd   []*oddities // nil for none
+	dirs  map[string]*mergedDir
+}
+
+// mergedDir is a directory of the chain.
+type mergedDir struct {
+	from  []int       // the layers that overlayfs merges, top first; none where the chain has no such directory
+	entry *view.Entry // the directory as it is in the chain
+	layer int         // that entry is of
+}
+
+// dir returns the directory of a name.
+func (s *stack) dir(name string) (*mergedDir, error) {
+	if m := s.dirs[name]; m != nil {
+		return m, nil
+	}
+	parent, _ := splitPath(name)
+	in, err := s.dir(parent)
+	if err != nil {
+		return nil, err
+	}
+	m, found, alone := &mergedDir{}, false, false
+	for _, i := range in.from {
+		e, err := s.trees[i].lstat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !e.IsDir() || found && alone {
+			break
+		}
+		if !alone {
+			m.from = append(m.from, i)
+		}
+		implied := s.odd[i] != nil && s.odd[i].implied[name]
+		if m.entry == nil || !found && !implied {
+			m.entry, m.layer = e, i
+		}
+		// What an opaque directory hides still says what it looks like, if the layer does not.
+		found, alone = found || !implied, alone || e.Opaque
+	}
+	s.dirs[name] = m
+	return m, nil
+}
+
+// cover adds a directory to the cover, and those above it, if it needs one.
+func (s *stack) cover(cover map[string]*view.Entry, name string) error {
+	m, err := s.dir(name)
+	if err != nil || len(m.from) == 0 {
+		return err
+	}
+	top := m.from[0]
+	bare := len(m.from) == 1 && s.odd[top] != nil && s.odd[top].holes[name]
+	if m.layer == top && !bare {
+		return nil
+	}
+	for cover[name] == nil {
+		m, err := s.dir(name)
+		if err != nil {
+			return err
+		}
+		cover[name] = m.entry.Clone()
+		cover[name].Opaque = false
+		name, _ = splitPath(name)
+	}
+	return nil
+}
