@@ -7,32 +7,28 @@ import (
 	"path/filepath"
 	"sync"
 
-	securejoin "github.com/cyphar/filepath-securejoin"
 	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/union"
 )
 
-// source is the path on the host that a mount shows. It is called on the sandbox's own thread: what it mounts, nobody
-// else sees.
+// source makes what a mount shows appear in the bundle's own directory, where no other process can change what its path
+// leads to, and returns that path; "" for a tmpfs. It is called on the sandbox's own thread: what it mounts, nobody else
+// sees.
 func (b *bundle) source(i int, m Mount) (string, error) {
 	switch m.Type {
 	case MountTmpfs:
 		return "", nil
 	case MountBind:
-		if m.Selector != "" {
-			return b.selected(m, m.Source)
-		}
-		_, err := os.Stat(m.Source)
-		return m.Source, err
+		return b.selected(i, m, m.Source)
 	}
-	dir := filepath.Join(b.dir, fmt.Sprintf("mount-%d", i))
+	dir := b.mountDir(i) + "-source"
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", err
 	}
 	switch m.Type {
 	case MountSecret:
-		return b.secret(m, dir)
+		return b.secret(i, m, dir)
 	case MountSocket:
 		return b.socket(m, dir)
 	}
@@ -40,23 +36,54 @@ func (b *bundle) source(i int, m Mount) (string, error) {
 		return "", err
 	}
 	b.mounted = append(b.mounted, dir)
-	return b.selected(m, dir)
+	return b.selected(i, m, dir)
 }
 
-// selected is the mount's selector, found inside dir.
-func (b *bundle) selected(m Mount, dir string) (string, error) {
-	path, err := securejoin.SecureJoin(dir, m.Selector)
-	if err == nil {
-		_, err = os.Stat(path)
+// mountDir is the path in the bundle's own directory at which a mount's source is.
+func (b *bundle) mountDir(i int) string { return filepath.Join(b.dir, fmt.Sprintf("mount-%d", i)) }
+
+// selected shows the mount's selector, found inside dir, or all of dir. What the selector leads to is opened once: a
+// process that writes to dir may put a link there at any time.
+func (b *bundle) selected(i int, m Mount, dir string) (string, error) {
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if m.Selector != "" && m.Selector != "/" {
+		selected, err := openIn(fd, m.Selector)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", m.Selector, err)
+		}
+		defer func() { _ = unix.Close(selected) }()
+		fd = selected
+	}
+	var set uint64
+	if m.ReadOnly {
+		set = unix.MOUNT_ATTR_RDONLY
+	}
+	return b.show(fd, b.mountDir(i), set)
+}
+
+// show mounts what a descriptor is of at a path where nothing is, with attributes beside those that it has.
+func (b *bundle) show(fd int, at string, set uint64) (string, error) {
+	dir, err := isDir(fd)
+	if err != nil {
+		return "", err
+	}
+	if dir {
+		err = os.Mkdir(at, 0o755)
+	} else {
+		err = os.WriteFile(at, nil, 0o600)
 	}
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", m.Selector, cause(err))
+		return "", err
 	}
-	return path, nil
+	return at, bindAt(fd, at, set, unix.AT_RECURSIVE)
 }
 
 // secret is a file in memory.
-func (b *bundle) secret(m Mount, dir string) (string, error) {
+func (b *bundle) secret(i int, m Mount, dir string) (string, error) {
 	// Memory that goes to no swap device, where the kernel can say so (Linux 6.4).
 	const flags, options = unix.MS_NODEV | unix.MS_NOSUID, "mode=0711"
 	err := unix.Mount("tmpfs", dir, "tmpfs", flags, options+",noswap")
@@ -71,7 +98,19 @@ func (b *bundle) secret(m Mount, dir string) (string, error) {
 	if err := os.WriteFile(path, m.Data, 0o600); err != nil {
 		return "", err
 	}
-	return path, own(path, m)
+	if err := own(path, m); err != nil {
+		return "", err
+	}
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	set := uint64(unix.MOUNT_ATTR_RDONLY)
+	if m.Mode&0o111 == 0 {
+		set |= unix.MOUNT_ATTR_NOEXEC
+	}
+	return b.show(fd, b.mountDir(i), set)
 }
 
 // own gives a file its owner and then its mode.

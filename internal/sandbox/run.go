@@ -27,9 +27,12 @@ const containerID = "mica"
 type bundle struct {
 	dir    string
 	rootfs string
-	p      *Process
-	// sources are where each of p.Mounts comes from on the host.
+	// root is the mount of rootfs that the process has for its root, with what is mounted in it.
+	root string
+	p    *Process
+	// sources are where the bundle shows what each of p.Mounts is of, and left those that the runtime mounts.
 	sources []string
+	left    []bool
 	// mounted and listeners end with the run.
 	mounted   []string
 	listeners []net.Listener
@@ -52,6 +55,14 @@ func (h *Host) run(ctx context.Context, p *Process, dir string) error {
 	if err := b.prepare(); err != nil {
 		return err
 	}
+	clean := b.stubCleaner()
+	defer func() {
+		b.detach()
+		clean()
+	}()
+	if err := b.attach(); err != nil {
+		return err
+	}
 	spec, err := b.spec()
 	if err != nil {
 		return err
@@ -63,9 +74,7 @@ func (h *Host) run(ctx context.Context, p *Process, dir string) error {
 	if err := b.write(spec); err != nil {
 		return fmt.Errorf("prepare sandbox: %w", err)
 	}
-	clean := b.stubCleaner()
 	err = h.exec(ctx, b)
-	clean()
 	ended()
 	return err
 }
@@ -90,6 +99,10 @@ func (b *bundle) mount() error {
 	root := b.p.Root
 	root.Lowers = append([]string{stubs}, root.Lowers...)
 	if err := union.Mount(b.rootfs, b.rootfs+"-links", root, b.host.Nested()); err != nil {
+		return err
+	}
+	var err error
+	if b.left, err = b.leftToRuntime(); err != nil {
 		return err
 	}
 	return b.checkTargets()

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	securejoin "github.com/cyphar/filepath-securejoin"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -25,7 +24,7 @@ func (b *bundle) spec() (*specs.Spec, error) {
 	s := &specs.Spec{
 		Version:  "1.0.2",
 		Hostname: b.hostname(),
-		Root:     &specs.Root{Path: b.rootfs, Readonly: b.p.ReadOnlyRoot},
+		Root:     &specs.Root{Path: b.root, Readonly: b.p.ReadOnlyRoot},
 		Process: &specs.Process{
 			Terminal: b.p.TTY, Args: b.p.Args, Env: b.p.Env, Cwd: b.cwd(),
 			User:         specs.User{UID: b.ids.uid, GID: b.ids.gid, AdditionalGids: b.ids.supplementary()},
@@ -130,7 +129,7 @@ var (
 	readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 )
 
-// mounts lists what is mounted, in order: the kernel's filesystems, the network's files, then what the process asked for.
+// mounts lists what the runtime mounts, in order: the kernel's filesystems, then what the process asked for in these.
 func (b *bundle) mounts() []specs.Mount {
 	pts := []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"}
 	if b.host.HasGroup(ttyGroup) {
@@ -147,11 +146,10 @@ func (b *bundle) mounts() []specs.Mount {
 	if list[len(list)-1].Type == "none" {
 		list = append(list, b.hideCgroups()...)
 	}
-	for _, name := range []string{"resolv.conf", "hosts"} {
-		list = append(list, b.bind(filepath.Join(b.dir, name), "/etc/"+name, !b.p.WritableHosts))
-	}
 	for i, m := range b.p.Mounts {
-		list = append(list, b.userMount(m, b.sources[i]))
+		if b.left[i] {
+			list = append(list, b.userMount(m, b.sources[i]))
+		}
 	}
 	return dedup(list)
 }
@@ -225,34 +223,7 @@ func (b *bundle) userMount(m Mount, source string) specs.Mount {
 	default:
 		return b.bind(source, target, m.ReadOnly)
 	}
-	opts := []string{"nosuid"}
-	if m.Options != "" {
-		opts = append(opts, strings.Split(m.Options, ",")...)
-	}
-	if mode, ok := b.modeOf(target); ok && !strings.Contains(m.Options, "mode=") {
-		opts = append(opts, fmt.Sprintf("mode=%o", mode))
-	}
-	if m.Size > 0 {
-		opts = append(opts, fmt.Sprintf("size=%d", m.Size))
-	}
-	if m.ReadOnly {
-		opts = append(opts, "ro")
-	}
-	return specs.Mount{Destination: target, Type: "tmpfs", Source: "tmpfs", Options: opts}
-}
-
-// modeOf is the mode of a folder in the root filesystem, which a tmpfs on it takes over: of the runtimes only runc sees to
-// it. What is below another mount is not the root filesystem's.
-func (b *bundle) modeOf(target string) (uint32, bool) {
-	if slices.ContainsFunc(b.mountPoints(), func(p mountPoint) bool { return strings.HasPrefix(target, p.target+"/") }) {
-		return 0, false
-	}
-	full, err := securejoin.SecureJoin(b.rootfs, target)
-	var st unix.Stat_t
-	if err != nil || unix.Lstat(full, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return 0, false
-	}
-	return st.Mode & 0o7777, true
+	return specs.Mount{Destination: target, Type: "tmpfs", Source: "tmpfs", Options: tmpfsOptions(m)}
 }
 
 // dedup keeps the last of several mounts on one target, in the place of the first.

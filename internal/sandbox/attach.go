@@ -1,0 +1,175 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	securejoin "github.com/cyphar/filepath-securejoin"
+	"golang.org/x/sys/unix"
+)
+
+// attach puts what the process asked for in place, in a mount of the root filesystem that is the process's alone: b.root.
+// mica does so itself, for a runtime resolves paths that other processes change. It leaves to the runtime what lies in the
+// kernel's filesystems, which the runtime mounts. What b.rootfs shows stays as it is.
+func (b *bundle) attach() error {
+	b.root = filepath.Join(b.dir, "root")
+	if err := os.Mkdir(b.root, 0o755); err != nil {
+		return fmt.Errorf("prepare root filesystem: %w", err)
+	}
+	top, err := unix.Open(b.rootfs, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("prepare root filesystem: %w", err)
+	}
+	defer func() { _ = unix.Close(top) }()
+	if err := bindAt(top, b.root, 0, 0); err != nil {
+		return fmt.Errorf("prepare root filesystem: %w", err)
+	}
+	root, err := unix.Open(b.root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("prepare root filesystem: %w", err)
+	}
+	defer func() { _ = unix.Close(root) }()
+	return b.attachAll(root)
+}
+
+// attachAll mounts in the order in which Docker and BuildKit show it: a volume on /etc covers the network's files of a
+// build's step, but not those of a container.
+func (b *bundle) attachAll(root int) error {
+	if !b.p.WritableHosts {
+		if err := b.attachNetworkFiles(root); err != nil {
+			return err
+		}
+	}
+	for i, m := range b.p.Mounts {
+		if b.left[i] {
+			continue
+		}
+		if err := b.attachMount(root, i, m); err != nil {
+			return fmt.Errorf("mount target %s: %w", path.Clean("/"+m.Target), cause(err))
+		}
+	}
+	if b.p.WritableHosts {
+		return b.attachNetworkFiles(root)
+	}
+	return nil
+}
+
+// networkFiles are files of /etc that mica writes.
+var networkFiles = []string{"resolv.conf", "hosts"}
+
+func (b *bundle) attachNetworkFiles(root int) error {
+	var set uint64
+	if !b.p.WritableHosts {
+		set = unix.MOUNT_ATTR_RDONLY
+	}
+	for _, name := range networkFiles {
+		target := "/etc/" + name
+		if slices.ContainsFunc(b.p.Mounts, func(m Mount) bool { return path.Clean("/"+m.Target) == target }) {
+			continue
+		}
+		err := attachPath(root, filepath.Join(b.dir, name), target, set)
+		if err != nil && !errors.Is(err, unix.EROFS) { // below a mount that is read-only there is no place for it
+			return fmt.Errorf("mount %s: %w", target, cause(err))
+		}
+	}
+	return nil
+}
+
+func (b *bundle) attachMount(root, i int, m Mount) error {
+	if m.Type != MountTmpfs {
+		return attachPath(root, b.sources[i], m.Target, 0)
+	}
+	target, err := makeIn(root, m.Target, true)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(target) }()
+	source := b.mountDir(i)
+	if err := os.Mkdir(source, 0o755); err != nil {
+		return err
+	}
+	if err := mountTmpfs(source, target, m); err != nil {
+		return err
+	}
+	return moveTo(source, target, 0)
+}
+
+// attachPath shows on target what is at a path of the bundle's own directory, which no other process can change. set are
+// attributes that the mount gets beside those that source has.
+func attachPath(root int, source, target string, set uint64) error {
+	info, err := os.Stat(source)
+	if err != nil {
+		return err
+	}
+	at, err := makeIn(root, target, info.IsDir())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(at) }()
+	return moveTo(source, at, set)
+}
+
+// leftToRuntime reports for each mount whether it lies in a filesystem that the runtime mounts. The root filesystem is
+// looked at before anything is mounted in it: then nobody but the image decides what its links mean.
+func (b *bundle) leftToRuntime() ([]bool, error) {
+	left := make([]bool, len(b.p.Mounts))
+	for i, m := range b.p.Mounts {
+		full, err := securejoin.SecureJoin(b.rootfs, m.Target)
+		if err != nil {
+			return nil, fmt.Errorf("mount target %s: %w", m.Target, err)
+		}
+		for _, kernels := range []string{"/proc", "/dev", "/sys"} {
+			if at := b.rootfs + kernels; full == at || strings.HasPrefix(full, at+"/") {
+				left[i] = true
+			}
+		}
+	}
+	return left, nil
+}
+
+// bindAt mounts what a descriptor is of at a path where nothing is but a directory or a file to mount on.
+func bindAt(fd int, at string, set uint64, flags uint) error {
+	tree, err := unix.OpenTree(fd, "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|flags)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(tree) }()
+	if err := setAttributes(tree, set); err != nil {
+		return err
+	}
+	return unix.MoveMount(tree, "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+// setAttributes makes a tree of mounts private, and sets attributes of all of them; those it has stay.
+func setAttributes(tree int, set uint64) error {
+	err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: set, Propagation: unix.MS_PRIVATE})
+	if errors.Is(err, unix.ENOSYS) {
+		return errors.New("mount_setattr is missing: Linux 5.12 or newer is needed")
+	}
+	return err
+}
+
+// moveTo mounts a copy of the mounts at a path on what a descriptor is of.
+func moveTo(source string, target int, set uint64) error {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(tree) }()
+	if err := setAttributes(tree, set); err != nil {
+		return err
+	}
+	return unix.MoveMount(tree, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+}
+
+// detach takes away b.root and what is mounted in it.
+func (b *bundle) detach() {
+	if b.root != "" {
+		_ = unix.Unmount(b.root, unix.MNT_DETACH)
+	}
+}
