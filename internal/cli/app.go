@@ -18,13 +18,14 @@ import (
 	"github.com/micabuild/mica/internal/remote"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/store"
+	"github.com/micabuild/mica/internal/terminal"
 	"github.com/micabuild/mica/internal/userns"
 )
 
 // App is what every command works with: the streams, the global flags, and the store, once it is opened.
 type App struct {
 	Stdin          io.Reader
-	Stdout, Stderr io.Writer
+	Stdout, Stderr *terminal.Writer
 
 	root  string   // --root
 	args  []string // os.Args, to start again with

@@ -32,7 +32,7 @@ func newSaveCommand(app *App) *cobra.Command {
 }
 
 func runSave(ctx context.Context, app *App, output string, refs []string) (err error) {
-	if output == "" && isTerminal(app.Stdout) {
+	if output == "" && app.Stdout.IsTerminal() {
 		return errors.New("cowardly refusing to save to a terminal. Use the -o flag or redirect")
 	}
 	if err := app.Open(ctx); err != nil {
@@ -301,7 +301,7 @@ func newExportCommand(app *App) *cobra.Command {
 }
 
 func runExport(ctx context.Context, app *App, output, ref string) (err error) {
-	if output == "" && isTerminal(app.Stdout) {
+	if output == "" && app.Stdout.IsTerminal() {
 		return errors.New("cowardly refusing to save to a terminal. Use the -o flag or redirect")
 	}
 	if err := app.Open(ctx); err != nil {

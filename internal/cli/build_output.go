@@ -12,8 +12,6 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/term"
-
 	"github.com/micabuild/mica/internal/bake"
 	"github.com/micabuild/mica/internal/build"
 	"github.com/micabuild/mica/internal/compression"
@@ -268,10 +266,10 @@ func (a *outputAttributes) dest(app *App, e *build.Export) error {
 func destination(app *App, dest string) func() (build.Sink, error) {
 	return func() (build.Sink, error) {
 		if dest == "" || dest == "-" {
-			if f, ok := app.Stdout.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+			if app.Stdout.IsTerminal() {
 				return nil, errors.New("dest is required: refusing to write an archive to a terminal")
 			}
-			return stdoutSink{app.Stdout}, nil
+			return stdoutSink{app.Stdout.File()}, nil
 		}
 		if real, err := filepath.EvalSymlinks(dest); err == nil {
 			dest = real // the file is replaced, not the link to it

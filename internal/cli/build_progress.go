@@ -21,6 +21,7 @@ import (
 type progressDisplay struct {
 	out    io.Writer
 	mode   progressui.DisplayMode
+	escape bool // what steps are called and print is shown, not obeyed: the display writes to a terminal by itself
 	ch     chan *solver.Status
 	closed chan struct{}
 
@@ -40,7 +41,12 @@ func startDisplay(ctx context.Context, app *App, mode string) (*progressDisplay,
 		out: app.Stderr, mode: progressui.DisplayMode(mode),
 		ch: make(chan *solver.Status, 64), closed: make(chan struct{}),
 	}
-	ui, err := progressui.NewDisplay(app.Stderr, d.mode)
+	d.escape = app.Stderr.IsTerminal() && d.mode != progressui.RawJSONMode
+	var out io.Writer = app.Stderr.File()
+	if d.mode == progressui.RawJSONMode {
+		out = app.Stderr
+	}
+	ui, err := progressui.NewDisplay(out, d.mode)
 	if err != nil {
 		return nil, fmt.Errorf("progress mode %s: %w", mode, err)
 	}
@@ -57,9 +63,13 @@ func startDisplay(ctx context.Context, app *App, mode string) (*progressDisplay,
 func (d *progressDisplay) events(st *solver.Status) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.done {
-		d.ch <- st
+	if d.done {
+		return
 	}
+	if d.escape {
+		st = escaped(st)
+	}
+	d.ch <- st
 }
 
 // finish waits until everything is shown.

@@ -55,7 +55,7 @@ func runCopy(ctx context.Context, app *App, f *copyFlags, from, to string) (err 
 		return fmt.Errorf("Error: %w", err)
 	}
 	defer func() { err = errors.Join(err, dst.Close()) }()
-	d := newLayerDisplay(app.Stderr, copyWords, f.quiet)
+	d := newLayerDisplay(app.Stderr.File(), copyWords, f.quiet)
 	o.Progress = d.progress
 	root, err := registry.Copy(ctx, src, dst, o)
 	d.finish()

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/registry"
+	"github.com/micabuild/mica/internal/terminal"
 )
 
 // layerDisplay shows what happens to layers as docker pull and docker push do: a bar for each on a terminal, a line for
@@ -87,7 +88,7 @@ func (d *layerDisplay) progress(e registry.Event) {
 		return
 	}
 	d.last[e.Layer] = shownLayer{e.State, time.Now()}
-	id := string(e.Layer)
+	id := terminal.EscapeString(string(e.Layer))
 	if e.Layer.Validate() == nil {
 		id = e.Layer.Encoded()[:12]
 	}
@@ -96,7 +97,7 @@ func (d *layerDisplay) progress(e registry.Event) {
 		m.Progress = &jsonstream.Progress{Current: max(e.Done, 1), Total: e.Total}
 	}
 	if e.State == registry.Mounted {
-		m.Status += " " + e.From
+		m.Status += " " + terminal.EscapeString(e.From)
 	}
 	d.ch <- m
 }
@@ -104,7 +105,7 @@ func (d *layerDisplay) progress(e registry.Event) {
 // say prints a line among the layers.
 func (d *layerDisplay) say(id, format string, args ...any) {
 	if d.ch != nil {
-		d.ch <- jsonstream.Message{ID: id, Status: fmt.Sprintf(format, args...)}
+		d.ch <- jsonstream.Message{ID: terminal.EscapeString(id), Status: terminal.EscapeString(fmt.Sprintf(format, args...))}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/terminal"
 	"github.com/micabuild/mica/internal/userns"
 )
 
@@ -24,11 +25,26 @@ func Main(args []string) int {
 	delayCollection()
 	ctx, stop := interruptible()
 	defer stop()
-	app := &App{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, args: args}
+	app := &App{Stdin: os.Stdin, Stdout: terminal.NewWriter(os.Stdout), Stderr: terminal.NewWriter(os.Stderr), args: args}
 	root := newRootCommand(app)
 	root.SetArgs(args[1:])
 	cmd, err := root.ExecuteContextC(ctx)
-	return app.exitCode(ctx, cmd, err)
+	code := app.exitCode(ctx, cmd, err)
+	if err := app.Stdout.Flush(); err != nil && code == 0 {
+		app.printError(fmt.Errorf("write to stdout: %w", cause(err)))
+		code = 1
+	}
+	_ = app.Stderr.Flush() // there is nowhere left to say it
+	return code
+}
+
+// cause is what went wrong with a file, without the file's name.
+func cause(err error) error {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
 }
 
 // interrupted is the cause of a context that a signal has ended.

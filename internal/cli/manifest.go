@@ -250,7 +250,7 @@ func runManifestPush(ctx context.Context, app *App, ref string, purge bool) erro
 	if err != nil {
 		return fmt.Errorf("Error: %w", err)
 	}
-	d := newLayerDisplay(app.Stderr, copyWords, false)
+	d := newLayerDisplay(app.Stderr.File(), copyWords, false)
 	root, err := list.Push(ctx, app.registry(), d.progress)
 	d.finish()
 	if err != nil {

@@ -93,7 +93,7 @@ func (a *App) pull(ctx context.Context, name reference.Named, o registry.PullOpt
 
 // pullTo is pull with the summary on w.
 func (a *App) pullTo(ctx context.Context, w io.Writer, name reference.Named, o registry.PullOptions, quiet bool) error {
-	d := newLayerDisplay(a.Stderr, pullWords, quiet)
+	d := newLayerDisplay(a.Stderr.File(), pullWords, quiet)
 	o.Progress = d.progress
 	d.say(tagOrDigest(name), "Pulling from %s", reference.Path(name))
 	got, err := a.registry().Pull(ctx, a.local(), name, o)

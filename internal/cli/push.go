@@ -132,7 +132,7 @@ func (a *App) localTags(ctx context.Context, name reference.Named) ([]reference.
 
 // push pushes what one name stands for, with docker's words about it.
 func (a *App) push(ctx context.Context, name reference.Named, root ocispec.Descriptor, o registry.PushOptions, quiet bool) error {
-	d := newLayerDisplay(a.Stderr, pushWords, quiet)
+	d := newLayerDisplay(a.Stderr.File(), pushWords, quiet)
 	o.Progress = d.progress
 	got, err := a.registry().Push(ctx, a.local(), name, root, o)
 	d.finish()

@@ -202,7 +202,7 @@ func (f *runFlags) process(ctx context.Context, app *App, img *image.Image, args
 		Args: command, Env: env, Cwd: first(f.workdir, config.WorkingDir), User: first(f.user, config.User),
 		Groups: f.groupAdd, ReadOnlyRoot: f.readOnly, WritableHosts: true, Privileged: f.privileged,
 		CapAdd: f.capAdd, CapDrop: f.capDrop, Hostname: first(f.hostname, f.name, containerID()),
-		TTY: f.tty, Stdout: app.Stdout, Stderr: app.Stderr,
+		TTY: f.tty, Stdout: app.Stdout.File(), Stderr: app.Stderr.File(),
 	}
 	if f.workdir != "" && !filepath.IsAbs(f.workdir) {
 		return nil, fmt.Errorf("the working directory %q is invalid, it needs to be an absolute path", f.workdir)

@@ -1,0 +1,110 @@
+package terminal
+
+import (
+	"bytes"
+	"fmt"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Escape returns text in which what a terminal would obey is visible: control characters (ECMA-48's C0 without newline and tab,
+// DEL, C1), characters that change the direction or the lines of what is around them, and bytes that are not UTF-8. An
+// ESC becomes \x1b, a right-to-left override \u202e.
+func Escape(text []byte) []byte {
+	i := harmless(text)
+	if i == len(text) {
+		return text
+	}
+	out := append(make([]byte, 0, len(text)+16), text[:i]...)
+	for len(text[i:]) > 0 {
+		r, size := utf8.DecodeRune(text[i:])
+		out = appendVisible(out, r, text[i:i+size])
+		i += size
+	}
+	return out
+}
+
+// EscapeString is Escape of a string.
+func EscapeString(text string) string { return string(Escape([]byte(text))) }
+
+// harmless is the length of what comes before anything to be escaped.
+func harmless(text []byte) int {
+	for i := 0; i < len(text); {
+		r, size := rune(text[i]), 1
+		if r >= utf8.RuneSelf {
+			r, size = utf8.DecodeRune(text[i:])
+		}
+		if obeyed(r, size) {
+			return i
+		}
+		i += size
+	}
+	return len(text)
+}
+
+func appendVisible(out []byte, r rune, raw []byte) []byte {
+	switch {
+	case !obeyed(r, len(raw)):
+		return append(out, raw...)
+	case r < utf8.RuneSelf || r == utf8.RuneError:
+		return fmt.Appendf(out, `\x%02x`, raw)
+	}
+	return fmt.Appendf(out, `\u%04x`, r)
+}
+
+// obeyed reports whether a terminal may do something else with a character than show it. size is of its UTF-8: an invalid
+// byte, of size 1, may be a C1 control for a terminal that does not read UTF-8.
+func obeyed(r rune, size int) bool {
+	switch {
+	case r == '\n' || r == '\t':
+		return false
+	case r == utf8.RuneError && size == 1:
+		return true
+	}
+	return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029'
+}
+
+// EscapeLog is Escape for what a program prints while it runs: colours and carriage returns stay, and sequences that move the
+// cursor or erase, with which programs draw bars, are left out.
+func EscapeLog(text []byte) []byte {
+	var out []byte
+	for len(text) > 0 {
+		i := bytes.IndexAny(text, "\x1b\r")
+		if i < 0 {
+			break
+		}
+		out = append(out, Escape(text[:i])...)
+		n := 1
+		if text[i] == '\x1b' {
+			n = controlSequence(text[i:])
+		}
+		switch last := text[i+n-1]; {
+		case text[i] == '\r', n > 1 && last == 'm':
+			out = append(out, text[i:i+n]...)
+		case n == 1:
+			out = append(out, `\x1b`...)
+		}
+		text = text[i+n:]
+	}
+	return append(out, Escape(text)...)
+}
+
+// controlSequence is the length of the control sequence of ECMA-48, 5.4, that text begins with: CSI, parameters,
+// intermediate bytes, a final byte. It is 1 for an ESC that begins none.
+func controlSequence(text []byte) int {
+	const csi = 2 // ESC [
+	if len(text) <= csi || text[1] != '[' {
+		return 1
+	}
+	i := csi
+	for i < len(text) && text[i] >= 0x30 && text[i] <= 0x3f {
+		i++
+	}
+	for i < len(text) && text[i] >= 0x20 && text[i] <= 0x2f {
+		i++
+	}
+	if i == len(text) || text[i] < 0x40 || text[i] > 0x7e {
+		return 1
+	}
+	return i + 1
+}
