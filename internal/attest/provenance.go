@@ -14,6 +14,8 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/redact"
 )
 
 // Build is what there is to say of a build of one platform.
@@ -83,6 +85,7 @@ func Provenance(ctx context.Context, b *Build, attrs map[string]string) (*Attest
 	if a.Predicate, err = json.MarshalIndent(said, "", "  "); err != nil {
 		return nil, fmt.Errorf("provenance: %w", err)
 	}
+	a.Predicate = []byte(redact.URLs(string(a.Predicate)))
 	return a, nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/redact"
 	"github.com/micabuild/mica/internal/solver"
 )
 
@@ -112,6 +113,9 @@ func finishHistory(history []ocispec.History, chain []solver.ChainLink) []ocispe
 		layers++
 	}
 	fillCreated(history)
+	for i := range history {
+		history[i].CreatedBy = redact.URLs(history[i].CreatedBy)
+	}
 	return history
 }
 

@@ -7,6 +7,7 @@ import (
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/redact"
 	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/solver"
 )
@@ -54,6 +55,7 @@ func startExport(events solver.Events, kind string) *exportProgress {
 // startStep shows a step of the build that is no operation of its graph.
 func startStep(events solver.Events, name string) *exportProgress {
 	p := &exportProgress{events: events, started: time.Now(), layers: map[digest.Digest]time.Time{}}
+	name = redact.URLs(name)
 	p.vertex = bkclient.Vertex{Name: name, Digest: digest.FromString(name + p.started.String()), Started: &p.started}
 	p.send()
 	return p
@@ -88,7 +90,7 @@ func (p *exportProgress) end(err error) {
 	now := time.Now()
 	p.vertex.Completed = &now
 	if err != nil {
-		p.vertex.Error = err.Error()
+		p.vertex.Error = redact.URLs(err.Error())
 	}
 	p.send()
 }

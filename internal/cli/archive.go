@@ -13,6 +13,7 @@ import (
 
 	"github.com/micabuild/mica/internal/archive"
 	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/redact"
 )
 
 func (a *App) archives() *archive.Archives {
@@ -252,7 +253,7 @@ func runImport(ctx context.Context, app *App, o archive.ImportOptions, source, n
 		return err
 	}
 	if o.Message == "" {
-		o.Message = "Imported from " + source
+		o.Message = "Imported from " + redact.URLs(source)
 	}
 	o.Created = time.Now()
 	use, err := app.Store.Use(ctx)

@@ -14,6 +14,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/progress/progressui"
 
+	"github.com/micabuild/mica/internal/redact"
 	"github.com/micabuild/mica/internal/solver"
 )
 
@@ -111,6 +112,9 @@ func buildError(app *App, err error) error {
 	}
 	sources := errdefs.Sources(err)
 	for _, s := range sources {
+		if s.Info != nil {
+			s.Info.Data = []byte(redact.URLs(string(s.Info.Data)))
+		}
 		if printErr := s.Print(app.Stderr); printErr != nil {
 			return errors.Join(err, printErr)
 		}

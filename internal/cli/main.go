@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/micabuild/mica/internal/redact"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/terminal"
 	"github.com/micabuild/mica/internal/userns"
@@ -103,7 +104,7 @@ func (a *App) exitCode(ctx context.Context, cmd *cobra.Command, err error) int {
 		}
 		return exit.code
 	case errors.As(err, &usage):
-		fmt.Fprintf(a.Stderr, "%s\nSee '%s --help'.\n", err, cmd.CommandPath())
+		fmt.Fprintf(a.Stderr, "%s\nSee '%s --help'.\n", redact.URLs(err.Error()), cmd.CommandPath())
 		return 125
 	case errors.As(context.Cause(ctx), &sig):
 		a.printError(err)
@@ -115,7 +116,7 @@ func (a *App) exitCode(ctx context.Context, cmd *cobra.Command, err error) int {
 
 // printError prints an error as docker does, without its "response from daemon". A build's begins with ERROR.
 func (a *App) printError(err error) {
-	text := err.Error()
+	text := redact.URLs(err.Error())
 	for _, known := range []string{"Error: ", "ERROR: ", "Error parsing reference: ", "template parsing error: ", `"mica`, "mica: "} {
 		if strings.HasPrefix(text, known) {
 			fmt.Fprintln(a.Stderr, text)

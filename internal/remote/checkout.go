@@ -106,7 +106,7 @@ func (r *repository) init(ctx context.Context, git *gitutil.GitCLI, bare string)
 	if len(r.commit) == 64 {
 		args = append(args, "--object-format=sha256")
 	}
-	for _, args := range [][]string{args, {"remote", "add", "origin", r.remote}} {
+	for _, args := range [][]string{args, {"remote", "add", "origin", r.name()}} {
 		if _, err := git.Run(ctx, args...); err != nil {
 			return r.fail("prepare", err)
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/gitutil"
 	"github.com/moby/buildkit/util/urlutil"
+
+	"github.com/micabuild/mica/internal/redact"
 )
 
 // repository is a commit of a git repository, and of that the whole or one folder.
@@ -132,7 +135,7 @@ func (r *repository) resolve(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	out, err := git.Run(ctx, "ls-remote", "--", r.remote, r.ref, r.ref+"^{}")
+	out, err := git.Run(ctx, "ls-remote", "--", r.name(), r.ref, r.ref+"^{}")
 	if err != nil {
 		return "", r.fail("fetch", err)
 	}
@@ -178,7 +181,7 @@ func nonEmpty(list ...string) []string {
 var symref = regexp.MustCompile(`refs/heads/(\S+)`)
 
 func (r *repository) defaultBranch(ctx context.Context, git *gitutil.GitCLI) (string, error) {
-	out, err := git.Run(ctx, "ls-remote", "--symref", r.remote, "HEAD")
+	out, err := git.Run(ctx, "ls-remote", "--symref", r.name(), "HEAD")
 	if err != nil {
 		return "", r.fail("fetch", err)
 	}
@@ -194,19 +197,26 @@ func (r *repository) fail(what string, err error) error {
 	if _, said, ok := strings.Cut(text, "git stderr:\n"); ok {
 		text, _, _ = strings.Cut(said, ": exit status")
 	}
-	if password := passwordOf(r.remote); password != "" {
-		text = strings.ReplaceAll(text, password, "xxxxx")
-	}
-	return fmt.Errorf("failed to %s remote %s: %s", what, r.name(), strings.Join(strings.Fields(text), " "))
+	return fmt.Errorf("failed to %s remote %s: %s", what, r.name(), redact.URLs(strings.Join(strings.Fields(text), " ")))
 }
 
-func passwordOf(remote string) string {
-	_, rest, _ := strings.Cut(remote, "://")
-	user, _, ok := strings.Cut(rest, "@")
-	if _, password, has := strings.Cut(user, ":"); ok && has {
-		return password
+// credentials is configuration of git by which it sends the URL's credentials to the remote's host, in place of those that
+// r.name shows: in the environment, since others may read arguments, and a repository's configuration is kept.
+func (r *repository) credentials() []string {
+	real, err := url.Parse(r.remote)
+	if err != nil || real.User == nil || r.name() == r.remote {
+		return nil
 	}
-	return ""
+	shown, err := url.Parse(r.name())
+	if err != nil {
+		return nil
+	}
+	base := func(u *url.URL) string {
+		return (&url.URL{Scheme: u.Scheme, User: u.User, Host: u.Host, Path: "/"}).String()
+	}
+	return []string{
+		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=url." + base(real) + ".insteadOf", "GIT_CONFIG_VALUE_0=" + base(shown),
+	}
 }
 
 // git is the program, with what it may use: credentials, an agent, known hosts, and nothing of the user's configuration.
@@ -302,6 +312,10 @@ const authVariable = "MICA_GIT_AUTH"
 
 // tokenScope is what a token is sent to: the repository, and of GitHub everything, as actions/checkout does.
 func tokenScope(remote string) string {
+	if u, err := url.Parse(remote); err == nil && u.User != nil {
+		u.User = nil
+		remote = u.String()
+	}
 	for _, all := range []string{"https://github.com/", "https://www.github.com/"} {
 		if strings.HasPrefix(remote, all) {
 			return all
@@ -325,6 +339,7 @@ func (r *repository) run(ctx context.Context, cmd *exec.Cmd) error {
 	if r.authHeader != "" {
 		cmd.Env = append(cmd.Env, authVariable+"="+r.authHeader)
 	}
+	cmd.Env = append(cmd.Env, r.credentials()...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return err

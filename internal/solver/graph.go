@@ -7,6 +7,8 @@ import (
 
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/redact"
 )
 
 // graph is a parsed LLB definition (github.com/moby/buildkit/solver/pb): a directed acyclic graph of operations.
@@ -58,7 +60,7 @@ func parse(def *pb.Definition) (*graph, error) {
 	}
 	g.head = head
 	for _, v := range g.vertices {
-		v.name = v.displayName()
+		v.name = redact.URLs(v.displayName())
 	}
 	g.markTrees()
 	return g, nil

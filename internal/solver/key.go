@@ -7,6 +7,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
+
+	"github.com/micabuild/mica/internal/redact"
 )
 
 // keyVersion is part of every key: raise it when the meaning of an operation changes, or how its key is made.
@@ -44,8 +46,18 @@ func (k *Key) addOperation(kind string, op any) error {
 	if err := enc.Encode(op); err != nil {
 		return fmt.Errorf("describe %s operation: %w", kind, err)
 	}
-	k.add("operation", kind, string(bytes.TrimSpace(buf.Bytes())))
+	k.add("operation", kind, withoutCredentials(string(bytes.TrimSpace(buf.Bytes()))))
 	return nil
+}
+
+// withoutCredentials takes the credentials of URLs out of what is kept in a record. Others are another operation all the same:
+// a digest of the text as it was follows.
+func withoutCredentials(operation string) string {
+	shown := redact.URLs(operation)
+	if shown == operation {
+		return operation
+	}
+	return shown + " " + digest.FromString(operation).String()
 }
 
 // Digest is the key itself: the sha256 of the ingredients, each field preceded by its length.

@@ -7,6 +7,8 @@ import (
 
 	"github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/redact"
 )
 
 // Status is BuildKit's progress event, which its display understands.
@@ -68,7 +70,7 @@ func (t *tracker) complete(cached bool, err error) {
 	ev := t.v.event()
 	ev.Started, ev.Completed, ev.Cached = &t.started, &now, cached
 	if err != nil {
-		ev.Error = err.Error()
+		ev.Error = redact.URLs(err.Error())
 	}
 	t.s.events(&Status{Vertexes: []*client.Vertex{ev}})
 }

@@ -5,6 +5,7 @@ package terminal
 
 import (
 	"os"
+	"slices"
 	"sync"
 	"unicode/utf8"
 
@@ -32,7 +33,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	defer w.mu.Unlock()
 	out := p
 	if w.isTerminal {
-		whole := append(w.rest, p...)
+		whole := slices.Concat(w.rest, p)
 		end := completeRunes(whole)
 		out = Escape(whole[:end])
 		w.rest = append([]byte(nil), whole[end:]...)

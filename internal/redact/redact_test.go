@@ -1,0 +1,28 @@
+package redact
+
+import "testing"
+
+func TestURLs(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                    "",
+		"ADD https://user:pw@host/f /":        "ADD https://xxxxx:xxxxx@host/f /",
+		"https://token@github.com/a/b.git":    "https://xxxxx@github.com/a/b.git",
+		"https://:pw@host":                    "https://xxxxx:xxxxx@host",
+		"http://a:p@ss@host/x@y":              "http://xxxxx:xxxxx@host/x@y",
+		"git+https://u:p@host/r#main":         "git+https://xxxxx:xxxxx@host/r#main",
+		`"HTTP://U:P@host" and 'ftp://u:p@h'`: `"HTTP://xxxxx:xxxxx@host" and 'ftp://xxxxx:xxxxx@h'`,
+		"https://user:pw@":                    "https://xxxxx:xxxxx@",
+		"https://host/path@sha256:1":          "https://host/path@sha256:1",
+		"https://host?mail=a@b":               "https://host?mail=a@b",
+		"docker-image://base@sha256:1":        "docker-image://base@sha256:1",
+		"ssh://git@host/r":                    "ssh://git@host/r",
+		"ssh://git:pw@host/r":                 "ssh://xxxxx:xxxxx@host/r",
+		"git@github.com:a/b.git":              "git@github.com:a/b.git",
+		`{"u":"https://a:b\u0026c@host"}`:     `{"u":"https://xxxxx:xxxxx@host"}`,
+		"mail a@b see http://host":            "mail a@b see http://host",
+	} {
+		if got := URLs(text); got != want {
+			t.Errorf("%q becomes %q, want %q", text, got, want)
+		}
+	}
+}
