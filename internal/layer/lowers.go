@@ -60,7 +60,8 @@ func topmost(chain []digest.Digest) []digest.Digest {
 // oddities are the directories of a layer for which its tree alone may not do.
 type oddities struct {
 	implied map[string]bool // without an entry of their own
-	holes   map[string]bool // with a whiteout in them
+	holes   map[string]bool // with a whiteout in them, which in a user namespace stands for a device, too
+	userns  bool
 }
 
 // survey returns the part of a chain that shows, from its highest opaque root on, which overlayfs would pass over, and the
@@ -69,7 +70,7 @@ func (l *Layers) survey(ctx context.Context, chain []digest.Digest) ([]digest.Di
 	var odd []*oddities
 	for i, id := range slices.Backward(chain) {
 		s, err := l.summary(id)
-		if err == nil && s.plain {
+		if err == nil && s.plain && (!s.devices || !l.host().userns) {
 			continue
 		}
 		if err != nil && !errors.Is(err, errTOC) {
@@ -82,7 +83,7 @@ func (l *Layers) survey(ctx context.Context, chain []digest.Digest) ([]digest.Di
 		if odd == nil {
 			odd = make([]*oddities, len(chain))
 		}
-		odd[i] = &oddities{implied: map[string]bool{}, holes: map[string]bool{}}
+		odd[i] = &oddities{implied: map[string]bool{}, holes: map[string]bool{}, userns: l.host().userns}
 		for _, kid := range root.kids {
 			odd[i].note(root, kid)
 		}
@@ -96,7 +97,7 @@ func (l *Layers) survey(ctx context.Context, chain []digest.Digest) ([]digest.Di
 // note looks at n, which is in dir, and at all in it.
 func (o *oddities) note(dir, n *node) {
 	switch {
-	case n.entry.Type == view.TypeWhiteout:
+	case n.entry.Type == view.TypeWhiteout || o.userns && isDevice(n.entry):
 		o.holes[dir.entry.Path] = true
 	case n.isDir() && !n.described:
 		o.implied[n.entry.Path] = true

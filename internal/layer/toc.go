@@ -42,7 +42,9 @@ type summary struct {
 	undigested bool
 	// plain: every directory has an entry, and nothing of lower layers is removed, so that the layer's tree means the same on
 	// any chain. Tables of older versions do not say so.
-	plain    bool
+	plain bool
+	// devices: there are device nodes.
+	devices  bool
 	bodySize int64
 	bodySum  uint32
 }
@@ -57,6 +59,7 @@ const (
 	tocHeaderSize = 84
 	flagCanonical = 1
 	flagPlain     = 2
+	flagDevices   = 4
 )
 
 // errTOC says that a table of contents cannot be used.
@@ -78,6 +81,9 @@ func (s *summary) encode() []byte {
 	}
 	if s.plain {
 		flags |= flagPlain
+	}
+	if s.devices {
+		flags |= flagDevices
 	}
 	le := binary.LittleEndian
 	b = le.AppendUint32(b, flags)
@@ -101,18 +107,19 @@ func decodeSummary(b []byte, id digest.Digest) (summary, error) {
 	}
 	version, b := b[len(tocMagic)], b[len(tocMagic)+1:]
 	flags := le.Uint32(b)
-	if version != tocVersion && version != tocUndigested || flags&^(flagCanonical|flagPlain) != 0 {
+	if version != tocVersion && version != tocUndigested || flags&^(flagCanonical|flagPlain|flagDevices) != 0 {
 		return summary{}, errTOC
 	}
 	s := summary{
-		canonical: flags&flagCanonical != 0, plain: flags&flagPlain != 0, undigested: version == tocUndigested,
-		entries:  int(le.Uint32(b[4:])),
-		digests:  int(le.Uint32(b[8:])),
-		tarSize:  int64(le.Uint64(b[12:])),
-		size:     int64(le.Uint64(b[20:])),
-		bodySize: int64(le.Uint64(b[28:])),
-		diffID:   digest.NewDigestFromBytes(digest.SHA256, b[36:68]),
-		bodySum:  le.Uint32(b[68:]),
+		canonical: flags&flagCanonical != 0, plain: flags&flagPlain != 0, devices: flags&flagDevices != 0,
+		undigested: version == tocUndigested,
+		entries:    int(le.Uint32(b[4:])),
+		digests:    int(le.Uint32(b[8:])),
+		tarSize:    int64(le.Uint64(b[12:])),
+		size:       int64(le.Uint64(b[20:])),
+		bodySize:   int64(le.Uint64(b[28:])),
+		diffID:     digest.NewDigestFromBytes(digest.SHA256, b[36:68]),
+		bodySum:    le.Uint32(b[68:]),
 	}
 	if s.diffID != id || s.tarSize < 0 || s.size < 0 || s.bodySize < 0 {
 		return summary{}, errTOC

@@ -45,6 +45,7 @@ func (t *tocEncoder) notice(e *view.Entry, implied bool) {
 		}
 		t.dirs[e.Path] = true
 	}
+	t.sum.devices = t.sum.devices || isDevice(e)
 	t.odd = t.odd || implied || e.Opaque || e.Type == view.TypeWhiteout
 }
 

@@ -267,7 +267,7 @@ func (t *folderMaker) makeSpecial(at int, base string, e *view.Entry) error {
 		err = unix.Mknodat(at, base, kind|0o600, int(unix.Mkdev(uint32(e.Major), uint32(e.Minor))))
 		if t.rules.userns && errors.Is(err, unix.EPERM) {
 			t.note("device nodes cannot be made without root and are left out of root filesystems")
-			return nil
+			return t.makeHole(at, base, e)
 		}
 	default:
 		return fmt.Errorf("%q cannot be kept in a layer", e.Path)
@@ -291,6 +291,14 @@ func (t *folderMaker) makeSpecial(at int, base string, e *view.Entry) error {
 		}
 	}
 	return setTimes(at, base, e)
+}
+
+// makeHole makes a whiteout in the place of a device: what lower layers have of its name must not show.
+func (t *folderMaker) makeHole(at int, base string, e *view.Entry) error {
+	if err := unix.Mknodat(at, base, unix.S_IFCHR, 0); err != nil && !errors.Is(err, unix.EPERM) {
+		return &fs.PathError{Op: "make", Path: e.Path, Err: err}
+	}
+	return nil
 }
 
 // procPath names base in the directory at, for the system calls that have no form with a directory.

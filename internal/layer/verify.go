@@ -96,9 +96,7 @@ func (l *Layers) inspectTree(ctx context.Context, id digest.Digest) error {
 	want := newTreePlan(root).entries()
 	rules := l.host()
 	if rules.userns {
-		want = slices.DeleteFunc(want, func(e *view.Entry) bool {
-			return e.Type == view.TypeChar || e.Type == view.TypeBlock
-		})
+		want, have = withoutDevices(want, have)
 	}
 	for i, e := range want {
 		if i >= len(have) || have[i].Path != e.Path || !rules.same(have[i], e) {
@@ -110,6 +108,20 @@ func (l *Layers) inspectTree(ctx context.Context, id digest.Digest) error {
 	}
 	return nil
 }
+
+// withoutDevices leaves devices out of what a tree should have, and the whiteouts in their places out of what it has.
+func withoutDevices(want, have []*view.Entry) (wanted, had []*view.Entry) {
+	left := map[string]bool{}
+	for _, e := range want {
+		if isDevice(e) {
+			left[e.Path] = true
+		}
+	}
+	drop := func(e *view.Entry) bool { return left[e.Path] && (isDevice(e) || e.Type == view.TypeWhiteout) }
+	return slices.DeleteFunc(want, drop), slices.DeleteFunc(have, drop)
+}
+
+func isDevice(e *view.Entry) bool { return e.Type == view.TypeChar || e.Type == view.TypeBlock }
 
 // entries returns all of the plan but the root, sorted by path.
 func (p *treePlan) entries() []*view.Entry {

@@ -12,24 +12,10 @@ import (
 	"github.com/micabuild/mica/test/rig"
 )
 
-// asUser is mica as an ordinary user of the host, who is made for the test.
+// asUser is rig.AsUser.
 func asUser(t *testing.T, name string, ranges bool) *rig.Mica {
 	t.Helper()
-	rig.Run(t, exec.Command("userdel", "-rf", name))
-	rig.Must(t, "useradd", "-m", name)
-	t.Cleanup(func() { rig.Run(t, exec.Command("userdel", "-rf", name)) })
-	if !ranges {
-		rig.Must(t, "sed", "-i", "/^"+name+":/d", "/etc/subuid", "/etc/subgid")
-	}
-	home := filepath.Join("/home", name)
-	m := rig.NewMica(t)
-	rig.Must(t, "install", "-m", "755", m.Path, filepath.Join(home, "mica"))
-	m.Path, m.Root = filepath.Join(home, "mica"), filepath.Join(home, "store")
-	m.Prefix = []string{"setpriv", "--reuid", name, "--regid", name, "--init-groups", "--reset-env"}
-	m.Env = []string{"HOME=" + home}
-	// --reset-env drops what Command sets; env(1) sets it again.
-	m.Prefix = append(m.Prefix, "env", "MICA_ROOT="+m.Root, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-	return m
+	return rig.AsUser(t, name, ranges)
 }
 
 // world makes a folder readable by everybody.
