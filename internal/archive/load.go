@@ -152,15 +152,22 @@ func (m *members) has(name string) bool {
 	return m.json[name] != nil || m.layers[name] != nil || m.links[name] != ""
 }
 
+// tarMagic stands in the header of a tar's first member, whose name comes before it and may begin as JSON does.
+const (
+	tarMagic   = "ustar"
+	tarMagicAt = 257
+)
+
 // file takes a member by its first bytes: JSON and what is too short for a tar is kept, anything else is taken for a layer.
+// That may have no bytes at all, and no files then.
 func (m *members) file(ctx context.Context, name string, size int64, r io.Reader) error {
 	in := bufio.NewReaderSize(r, 64<<10)
-	head, err := in.Peek(10)
+	head, err := in.Peek(tarMagicAt + len(tarMagic))
 	if err != nil && !errors.Is(err, io.EOF) {
 		return archiveError(err, m.count)
 	}
-	packed := compression.Detect(head) != compression.None
-	if !packed && (size < 512 || head[0] == '{' || head[0] == '[') {
+	isLayer := size == 0 || compression.Detect(head) != compression.None || bytes.HasSuffix(head, []byte(tarMagic))
+	if !isLayer && (size < 512 || head[0] == '{' || head[0] == '[') {
 		return m.small(name, size, in)
 	}
 	l, pack, err := m.a.Layers.Ingest(ctx, in, "", "")
