@@ -207,19 +207,19 @@ func (s *saver) image(img *image.Image) error {
 			return err
 		}
 	}
-	for _, l := range img.Manifest.Layers {
-		if err := s.layer(l); err != nil {
+	for i, l := range img.Manifest.Layers {
+		if err := s.layer(img.Chain()[i], l); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *saver) layer(desc ocispec.Descriptor) error {
+func (s *saver) layer(diffID digest.Digest, desc ocispec.Descriptor) error {
 	if s.written[blobName(desc.Digest)] {
 		return nil
 	}
-	r, err := s.a.Layers.OpenPack(s.ctx, desc)
+	r, err := s.a.Layers.OpenBlob(s.ctx, diffID, desc)
 	if err != nil {
 		return err
 	}

@@ -345,7 +345,7 @@ func (x *cacheWriter) pack(ctx context.Context, c *Cache, id digest.Digest) (oci
 			return desc, nil, err
 		}
 	}
-	return desc, func() (io.ReadCloser, error) { return x.b.Layers.OpenPack(ctx, desc) }, nil
+	return desc, func() (io.ReadCloser, error) { return x.b.Layers.OpenBlob(ctx, id, desc) }, nil
 }
 
 // inline reports whether the image is to be its own cache.

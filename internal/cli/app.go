@@ -11,6 +11,7 @@ import (
 	"github.com/docker/cli/cli/config"
 	"github.com/docker/cli/cli/config/configfile"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
@@ -81,6 +82,9 @@ func (a *App) Open(context.Context) error {
 	}
 	a.Store = s
 	a.Layers = layer.New(s)
+	a.Layers.SetFetch(func(ctx context.Context, repository string, desc ocispec.Descriptor) (io.ReadCloser, error) {
+		return a.registry().OpenBlob(ctx, repository, desc)
+	})
 	a.Images = image.New(s, a.Layers)
 	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"strconv"
+	"strings"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -60,4 +62,16 @@ func Recipe(a Algorithm, level int) string {
 		level = cmp.Or(level, DefaultZstdLevel)
 	}
 	return fmt.Sprintf("%s:%d", name, level)
+}
+
+// ParseRecipe returns what NewWriter is to be given to do what a recipe names; ok is false where it does so no more.
+func ParseRecipe(recipe string) (a Algorithm, level int, ok bool) {
+	for _, a := range []Algorithm{Gzip, Zstd} {
+		prefix, _, _ := strings.Cut(Recipe(a, 0), ":")
+		number, found := strings.CutPrefix(recipe, prefix+":")
+		if level, err := strconv.Atoi(number); found && err == nil {
+			return a, level, Recipe(a, level) == recipe
+		}
+	}
+	return None, 0, false
 }

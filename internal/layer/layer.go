@@ -25,6 +25,7 @@ import (
 type Layers struct {
 	store *store.Store
 	host  func() hostRules // read once, when a tree is first made or read
+	fetch Fetch            // nil for none
 
 	mu      sync.Mutex
 	chains  map[digest.Digest]*node // merged indexes by ChainID

@@ -45,20 +45,6 @@ func (l *Layers) checkedPacks(id digest.Digest) ([]ocispec.Descriptor, error) {
 	return l.packs(id)
 }
 
-// OpenPack streams what a manifest's layer descriptor names: the blob of that digest if it is stored, else the
-// uncompressed tar of the layer that has this DiffID. The bytes are verified as in OpenTar.
-func (l *Layers) OpenPack(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	blob, err := l.store.VerifiedBlob(desc.Digest)
-	if err == nil || !errors.Is(err, store.ErrNotFound) {
-		return blob, err
-	}
-	tar, tarErr := l.OpenTar(ctx, desc.Digest)
-	if errors.Is(tarErr, store.ErrNotFound) {
-		return nil, err
-	}
-	return tar, tarErr
-}
-
 // openPack decompresses the pack that is cheapest to read, ahead of the reader, and verifies it.
 func (l *Layers) openPack(ctx context.Context, id digest.Digest, packs []ocispec.Descriptor) (io.ReadCloser, error) {
 	choice := packs[0]

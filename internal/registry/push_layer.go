@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/distribution/reference"
@@ -13,7 +12,6 @@ import (
 	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/oci"
-	"github.com/micabuild/mica/internal/store"
 )
 
 // pushedLayer is one layer on its way to the registry.
@@ -85,22 +83,12 @@ func (l *pushedLayer) repositories(d digest.Digest) []string {
 func (l *pushedLayer) exact(ctx context.Context) error {
 	from := l.repositories(l.desc.Digest)
 	return l.known(ctx, l.desc, from, func() (io.ReadCloser, error) {
-		r, err := l.p.local.Layers.OpenPack(ctx, l.desc)
-		if err == nil || !errors.Is(err, store.ErrNotFound) {
-			return r, err
-		}
-		for _, name := range from {
-			r, err := l.p.c.openElsewhere(ctx, name, l.desc)
-			if err == nil {
-				return r, nil
-			}
-		}
-		return nil, fmt.Errorf("its blob %s is not in the store; push with --force-compression to make another", short(l.desc.Digest.String()))
+		return l.p.local.Layers.OpenBlob(ctx, l.id, l.desc)
 	})
 }
 
-// openElsewhere reads a blob from another repository.
-func (c *Client) openElsewhere(ctx context.Context, name string, d ocispec.Descriptor) (io.ReadCloser, error) {
+// OpenBlob opens a blob of a repository, "docker.io/library/nginx". It is a layer.Fetch.
+func (c *Client) OpenBlob(ctx context.Context, name string, d ocispec.Descriptor) (io.ReadCloser, error) {
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
 		return nil, err
