@@ -16,6 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/oci"
 )
 
 // found is an image of an archive, verified. Manifest is nil for one that came without.
@@ -88,7 +89,7 @@ func (m *members) dockerImage(e dockerManifest) (*found, error) {
 	if want := digest.NewDigestFromEncoded(digest.SHA256, base); want.Validate() == nil && digest.FromBytes(config) != want {
 		return nil, fmt.Errorf("config %s: digest mismatch: its content is %s", e.Config, digest.FromBytes(config))
 	}
-	ids, err := diffIDs(config)
+	ids, err := oci.DiffIDs(config)
 	if err != nil {
 		return nil, err
 	}
@@ -113,16 +114,6 @@ func (m *members) dockerImage(e dockerManifest) (*found, error) {
 		}
 	}
 	return img, nil
-}
-
-func diffIDs(config []byte) ([]digest.Digest, error) {
-	var c struct {
-		RootFS ocispec.RootFS `json:"rootfs"`
-	}
-	if err := json.Unmarshal(config, &c); err != nil {
-		return nil, fmt.Errorf("image config: %w", err)
-	}
-	return c.RootFS.DiffIDs, nil
 }
 
 // maxNesting is how deep an index may hold indexes.
@@ -191,7 +182,6 @@ func (m *members) described(d ocispec.Descriptor, depth int) (*found, error) {
 		return nil, err
 	}
 	var both struct {
-		ocispec.Manifest
 		Manifests []ocispec.Descriptor `json:"manifests"`
 	}
 	if err := json.Unmarshal(raw, &both); err != nil {
@@ -207,18 +197,22 @@ func (m *members) described(d ocispec.Descriptor, depth int) (*found, error) {
 		}
 		return m.described(sub, depth+1)
 	}
-	config, err := m.verifiedJSON(both.Config, "config")
+	manifest, err := oci.ParseManifest(d.Digest, raw)
 	if err != nil {
 		return nil, err
 	}
-	ids, err := diffIDs(config)
+	config, err := m.verifiedJSON(manifest.Config, "config")
 	if err != nil {
 		return nil, err
 	}
-	if len(ids) != len(both.Layers) {
-		return nil, fmt.Errorf("manifest %s has %d layers, its config %d", d.Digest, len(both.Layers), len(ids))
+	ids, err := oci.DiffIDs(config)
+	if err != nil {
+		return nil, err
 	}
-	for i, desc := range both.Layers {
+	if len(ids) != len(manifest.Layers) {
+		return nil, fmt.Errorf("manifest %s has %d layers, its config %d", d.Digest, len(manifest.Layers), len(ids))
+	}
+	for i, desc := range manifest.Layers {
 		l, err := m.layer(blobName(desc.Digest), ids[i])
 		if err != nil {
 			return nil, err
@@ -234,12 +228,15 @@ func (m *members) described(d ocispec.Descriptor, depth int) (*found, error) {
 }
 
 func (m *members) verifiedJSON(d ocispec.Descriptor, what string) ([]byte, error) {
-	if err := d.Digest.Validate(); err != nil {
-		return nil, fmt.Errorf("%s: invalid digest %q", what, d.Digest)
+	if err := oci.CheckDescriptor(d); err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	raw, err := m.readJSON(blobName(d.Digest), what)
 	if err != nil {
 		return nil, err
+	}
+	if int64(len(raw)) != d.Size {
+		return nil, fmt.Errorf("%s %s: it has %d bytes, not the %d of its descriptor", what, d.Digest, len(raw), d.Size)
 	}
 	if got := digest.FromBytes(raw); got != d.Digest {
 		return nil, fmt.Errorf("%s %s: digest mismatch: its content is %s", what, d.Digest, got)

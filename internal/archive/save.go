@@ -179,9 +179,9 @@ func (s *saver) attestation(d ocispec.Descriptor) error {
 	if err != nil {
 		return err
 	}
-	var m ocispec.Manifest
-	if err := json.Unmarshal(raw, &m); err != nil {
-		return fmt.Errorf("manifest %s: %w", d.Digest, err)
+	m, err := oci.ParseManifest(d.Digest, raw)
+	if err != nil {
+		return err
 	}
 	for _, l := range append(m.Layers, m.Config, d) {
 		if err := s.blob(l.Digest); err != nil {

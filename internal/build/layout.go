@@ -133,9 +133,9 @@ func (l *layout) fetch(ctx context.Context, b *Builder, platform *ocispec.Platfo
 	if err != nil {
 		return nil, err
 	}
-	var m ocispec.Manifest
-	if err := json.Unmarshal(raw, &m); err != nil {
-		return nil, fmt.Errorf("manifest %s: %w", target.Digest, err)
+	m, err := oci.ParseManifest(target.Digest, raw)
+	if err != nil {
+		return nil, err
 	}
 	config, err := content.FetchAll(ctx, l.source, m.Config)
 	if err != nil {

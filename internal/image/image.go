@@ -69,9 +69,11 @@ func (s *Images) load(target ocispec.Descriptor) (*Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
-	if err := json.Unmarshal(raw, &img.Manifest); err != nil {
-		return nil, fmt.Errorf("manifest %s: %w", target.Digest, err)
+	manifest, err := oci.ParseManifest(target.Digest, raw)
+	if err != nil {
+		return nil, err
 	}
+	img.Manifest = *manifest
 	img.ID = img.Manifest.Config.Digest
 	if img.RawConfig, err = s.store.ReadBlob(img.ID); err != nil {
 		return nil, fmt.Errorf("config: %w", err)
@@ -98,9 +100,9 @@ func parseConfig(raw []byte) (dockerspec.DockerOCIImage, error) {
 	if t := c.RootFS.Type; t != "" && t != "layers" {
 		return c, fmt.Errorf("image config: unknown rootfs type %q", t)
 	}
-	for _, id := range c.RootFS.DiffIDs {
-		if err := id.Validate(); err != nil {
-			return c, fmt.Errorf("image config: invalid layer %q: %w", id, err)
+	for i, id := range c.RootFS.DiffIDs {
+		if err := oci.CheckDigest(id); err != nil {
+			return c, fmt.Errorf("image config: layer %d: %w", i+1, err)
 		}
 	}
 	return c, nil

@@ -143,9 +143,9 @@ func (p *pusher) image(ctx context.Context, target ocispec.Descriptor) (*manifes
 	if err != nil {
 		return nil, err
 	}
-	var m ocispec.Manifest
-	if err := json.Unmarshal(raw, &m); err != nil {
-		return nil, fmt.Errorf("manifest %s: %w", target.Digest, err)
+	m, err := oci.ParseManifest(target.Digest, raw)
+	if err != nil {
+		return nil, err
 	}
 	config, err := p.local.Store.ReadBlob(m.Config.Digest)
 	if err != nil {
@@ -163,7 +163,7 @@ func (p *pusher) image(ctx context.Context, target ocispec.Descriptor) (*manifes
 	if len(ids) != len(m.Layers) {
 		return nil, fmt.Errorf("manifest %s has %d layers, its config %d", target.Digest, len(m.Layers), len(ids))
 	}
-	layers, err := p.layers(ctx, m, ids, config)
+	layers, err := p.layers(ctx, *m, ids, config)
 	if err != nil {
 		return nil, err
 	}

@@ -204,9 +204,9 @@ func (d *destination) dockerManifest(ctx context.Context, root ocispec.Descripto
 	if err != nil {
 		return nil, err
 	}
-	var m ocispec.Manifest
-	if err := json.Unmarshal(raw, &m); err != nil {
-		return nil, fmt.Errorf("manifest %s is damaged: %w", root.Digest, err)
+	m, err := oci.ParseManifest(root.Digest, raw)
+	if err != nil {
+		return nil, err
 	}
 	if !oci.IsManifest(root.MediaType) || !oci.IsImageConfig(m.Config.MediaType) {
 		return nil, fmt.Errorf("a docker-archive can only hold images, and %s is none", root.Digest)
