@@ -118,7 +118,11 @@ func BenchmarkUnpack(b *testing.B) {
 	b.SetBytes(got.TarSize)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		if _, err := l.unpack(b.Context(), got.DiffID, filepath.Join(dir, fmt.Sprint(i))); err != nil {
+		to := filepath.Join(dir, fmt.Sprint(i))
+		if err := os.Mkdir(to, 0o755); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := l.unpack(b.Context(), got.DiffID, to); err != nil {
 			b.Fatal(err)
 		}
 	}

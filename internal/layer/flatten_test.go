@@ -38,7 +38,7 @@ func with(h tar.Header, change func(*tar.Header)) tar.Header {
 }
 
 // ingestChain makes layers of members.
-func ingestChain(t *testing.T, l *Layers, layers ...[]tar.Header) (chain []digest.Digest) {
+func ingestChain(t testing.TB, l *Layers, layers ...[]tar.Header) (chain []digest.Digest) {
 	t.Helper()
 	for _, members := range layers {
 		got, _, err := l.Ingest(t.Context(), bytes.NewReader(tarOf(t, members...)), "", "")

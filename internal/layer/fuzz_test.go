@@ -4,9 +4,11 @@ import (
 	"archive/tar"
 	"bytes"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/quota"
@@ -76,8 +78,18 @@ func FuzzParseTar(f *testing.F) {
 				t.Errorf("path %q", e.Path)
 			}
 		}
-		if _, err := toc.index(); err != nil {
-			t.Errorf("index: %v", err)
+		again := newIndex(id, len(toc.Entries))
+		for i, e := range toc.Entries {
+			if err := again.add(e.Clone(), toc.where[i]); err != nil {
+				t.Fatalf("index: %v", err)
+			}
+		}
+		twice, err := decodeTOC(again.encode().finish(id, size, false), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(toc.Entries, twice.Entries); diff != "" || !slices.Equal(toc.where, twice.where) {
+			t.Errorf("the table of contents means another layer (-tar +table):\n%s", diff)
 		}
 	})
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -58,4 +60,25 @@ func walkTree(t *testing.T, path string) []*view.Entry {
 		t.Fatal(err)
 	}
 	return entries
+}
+
+// BenchmarkLowers is what a chain costs of which every tree is there: one of plain layers, and one of which the upper layer leaves
+// directories out and removes files.
+func BenchmarkLowers(b *testing.B) {
+	for name, upper := range map[string][]tar.Header{
+		"plain": {{Name: "d0001", Typeflag: tar.TypeDir, Mode: 0o755}, fileMember("d0001/f")},
+		"odd":   {fileMember("d0001/f"), fileMember("d0002/.wh.f01"), fileMember("d0003/sub/f")},
+	} {
+		b.Run(name, func(b *testing.B) {
+			l := inFolders(newLayers(b))
+			base := write(b, l, manyChanges(benchFiles, 1), Unpacked)
+			chain := append([]digest.Digest{base.DiffID}, ingestChain(b, l, upper)...)
+			dir := b.TempDir()
+			for i := 0; b.Loop(); i++ {
+				if _, err := l.Lowers(b.Context(), chain, filepath.Join(dir, fmt.Sprint(i))); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
