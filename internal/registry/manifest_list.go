@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,7 +34,7 @@ type ListEntry struct {
 }
 
 func listPath(s *store.Store, name reference.Named) string {
-	return s.Path("refs", "manifests", url.PathEscape(name.String()))
+	return s.Path("refs", "manifests", store.FileName(name.String()))
 }
 
 // LoadList reads a list; store.ErrNotFound.

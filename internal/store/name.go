@@ -41,34 +41,41 @@ func (s *Store) Names() *Refs { return &Refs{s, "refs/names"} }
 // Records are the images, named or not, each called by its ID.
 func (s *Store) Records() *Refs { return &Refs{s, "refs/images"} }
 
-func (n *Refs) path(ref string) string { return n.s.Path(n.dir, url.PathEscape(ref)) }
+func (n *Refs) path(ref string) string { return n.s.Path(n.dir, FileName(ref)) }
+
+// maxFileName is how long the name of a file may be on every Linux filesystem (NAME_MAX), less room for suffixes.
+const maxFileName = 240
+
+// FileName returns the name of the file that is called after an image's name: percent-encoded, or, where that is too long for a
+// file, a hash of it. No encoded name of an image begins with "~".
+func FileName(ref string) string {
+	if name := url.PathEscape(ref); len(name) <= maxFileName {
+		return name
+	}
+	return "~" + digest.FromString(ref).Encoded()
+}
 
 // Get returns the name ref; ErrNotFound.
 func (n *Refs) Get(ref string) (Name, error) {
 	name, err := readName(n.path(ref))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNameTooLong) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return Name{}, fmt.Errorf("name %s: %w", ref, ErrNotFound)
 	}
 	return name, err
 }
 
-// errNameTooLong: no file has such a name, so no image does.
-var errNameTooLong = errors.New("file name too long")
-
 func readName(path string) (Name, error) {
-	ref, err := url.PathUnescape(filepath.Base(path))
+	file := filepath.Base(path)
+	ref, err := url.PathUnescape(file)
 	if err != nil {
-		return Name{}, fmt.Errorf("name file %s is %w", filepath.Base(path), ErrDamaged)
+		return Name{}, fmt.Errorf("name file %s is %w", file, ErrDamaged)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		if strings.HasSuffix(err.Error(), errNameTooLong.Error()) {
-			return Name{}, errNameTooLong
-		}
 		return Name{}, err
 	}
 	var name Name
-	if err := json.Unmarshal(data, &name); err != nil || name.Ref != ref || validDigest(name.Target.Digest) != nil ||
+	if err := json.Unmarshal(data, &name); err != nil || FileName(name.Ref) != file || validDigest(name.Target.Digest) != nil ||
 		slices.ContainsFunc(name.Images, func(id digest.Digest) bool { return validDigest(id) != nil }) {
 		return Name{}, fmt.Errorf("name %s is %w: remove it or give it again", ref, ErrDamaged)
 	}
