@@ -115,7 +115,7 @@ func buildError(app *App, err error) error {
 		if s.Info != nil {
 			s.Info.Data = []byte(redact.URLs(string(s.Info.Data)))
 		}
-		if printErr := s.Print(app.Stderr); printErr != nil {
+		if printErr := printSource(app.Stderr, s); printErr != nil {
 			return errors.Join(err, printErr)
 		}
 	}

@@ -278,12 +278,18 @@ func (s *Solver) asLayers(ctx context.Context, r *Result, selector string) (*Res
 	return (&Result{}).on(ChainLink{DiffID: l.DiffID}), nil
 }
 
+// maxCommand is how much of a command an error repeats, in bytes: a RUN may have 200,000 lines.
+const maxCommand = 4 << 10
+
 // failure words a process's end as `docker build` does.
 func (o *execOp) failure(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Canceled // whatever the reason, it is not this step's
 	}
 	args := strings.Join(o.op.Meta.Args, " ")
+	if len(args) > maxCommand {
+		args = strings.ToValidUTF8(args[:maxCommand], "") + "…"
+	}
 	var exit *sandbox.ExitError
 	if errors.As(err, &exit) {
 		return fmt.Errorf("process %q did not complete successfully: %w", args, err)
