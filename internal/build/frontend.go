@@ -27,6 +27,7 @@ type frontend struct {
 	opts    map[string]string
 	inputs  map[string]llb.State
 	events  solver.Events
+	bounds  *bounds
 }
 
 var _ client.Client = (*frontend)(nil)
@@ -76,7 +77,7 @@ func (f *frontend) solve(ctx context.Context, def *pb.Definition) (*client.Resul
 	if err != nil {
 		return nil, err
 	}
-	res.SetRef(&resultRef{f.solver, out, def})
+	res.SetRef(&resultRef{f.solver, out, def, f.bounds})
 	return res, nil
 }
 
@@ -103,6 +104,9 @@ func (f *frontend) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, o
 		return nil, fmt.Errorf("source %s is not supported", op.Identifier)
 	}
 	img, err := f.bases.resolve(ctx, ref, opt.ImageOpt)
+	if err == nil {
+		err = f.bounds.base(img.RawConfig)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -118,13 +122,13 @@ func (f *frontend) ResolveImageConfig(ctx context.Context, ref string, opt sourc
 		if err != nil {
 			return "", "", nil, err
 		}
-		return ref, img.Target.Digest, img.RawConfig, nil
+		return ref, img.Target.Digest, img.RawConfig, f.bounds.base(img.RawConfig)
 	}
 	img, err := f.bases.resolve(ctx, ref, opt.ImageOpt)
 	if err != nil {
 		return "", "", nil, err
 	}
-	return ref, img.Target.Digest, img.RawConfig, nil
+	return ref, img.Target.Digest, img.RawConfig, f.bounds.base(img.RawConfig)
 }
 
 // Warn passes a lint warning on to the display.

@@ -23,6 +23,7 @@ type resultRef struct {
 	solver *solver.Solver
 	result *solver.Result
 	def    *pb.Definition
+	bounds *bounds
 }
 
 var _ client.Reference = (*resultRef)(nil)
@@ -56,6 +57,11 @@ func (r *resultRef) ReadFile(ctx context.Context, req client.ReadRequest) ([]byt
 	data, err := readFile(ctx, v, req)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: req.Filename, Err: cause(err)}
+	}
+	if r != nil && req.Range == nil {
+		if err := r.bounds.file(req.Filename, data); err != nil {
+			return nil, err
+		}
 	}
 	return data, nil
 }
