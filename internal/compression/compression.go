@@ -11,6 +11,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
+	"github.com/ulikunitz/xz/lzma"
 )
 
 // Algorithm is a compression, by the name that people type.
@@ -94,8 +95,8 @@ func open(in *bufio.Reader, algorithm Algorithm) (io.ReadCloser, error) {
 	case Bzip2:
 		return io.NopCloser(bzip2.NewReader(in)), nil
 	case XZ:
-		f := &xzFooter{in: in}
-		d, err := xz.ReaderConfig{DictCap: maxWindow}.NewReader(f)
+		f := &xzFooter{in: in, blocks: newXZBlocks()}
+		d, err := xz.ReaderConfig{DictCap: lzma.MinDictCap}.NewReader(f) // or what a block's header says, if that is more
 		if err != nil {
 			return nil, err
 		}
@@ -111,6 +112,8 @@ type xzFooter struct {
 	in   io.Reader
 	out  io.Reader
 	tail [2]byte // the last two bytes read, stream padding left out
+
+	blocks *xzBlocks
 }
 
 func (f *xzFooter) Read(p []byte) (int, error) {
@@ -119,6 +122,9 @@ func (f *xzFooter) Read(p []byte) (int, error) {
 		copy(f.tail[:], end[len(end)-2:])
 	} else if len(end) == 1 {
 		f.tail = [2]byte{f.tail[1], end[0]}
+	}
+	if tooLarge := f.blocks.feed(p[:n]); tooLarge != nil {
+		return 0, tooLarge // before the library allocates it
 	}
 	return n, err
 }

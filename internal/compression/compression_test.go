@@ -290,6 +290,7 @@ func FuzzNewReader(f *testing.F) {
 	for _, seed := range [][]byte{
 		gzipped(f, hello), zstandard(f, hello), bzip2Hello, xzHello, join(skippable, zstandard(f, hello)), skippable,
 		[]byte(hello), {}, {0x1f, 0x8b, 8}, {0x28, 0xb5, 0x2f, 0xfd}, []byte("BZh1"), {0xfd, '7', 'z', 'X', 'Z', 0},
+		withDictionary(xzHello, 40), join(xzHello, withDictionary(xzHello, 30)),
 	} {
 		f.Add(seed)
 	}
