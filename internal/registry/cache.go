@@ -95,7 +95,7 @@ func (r *CacheRepository) Layer(ctx context.Context, id digest.Digest) (ocispec.
 
 // Copy takes a blob from elsewhere, unless the repository has it.
 func (r *CacheRepository) Copy(ctx context.Context, d ocispec.Descriptor, open func() (io.ReadCloser, error)) error {
-	there, err := r.repo.Blobs().Exists(ctx, d)
+	there, err := r.c.blobExists(ctx, r.repo, d)
 	if err != nil || there {
 		return err
 	}
@@ -106,7 +106,7 @@ func (r *CacheRepository) Copy(ctx context.Context, d ocispec.Descriptor, open f
 func (r *CacheRepository) Put(ctx context.Context, config, manifest ocispec.Descriptor, rawConfig, rawManifest []byte) error {
 	err := r.Copy(ctx, config, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(rawConfig)), nil })
 	if err == nil {
-		err = r.repo.Manifests().PushReference(ctx, manifest, bytes.NewReader(rawManifest), refOf(r.name))
+		err = putDocument(ctx, r.repo, manifest, rawManifest, refOf(r.name))
 	}
 	if err != nil {
 		return explain(reference.FamiliarString(r.name), errors.Join(fmt.Errorf("push build cache"), err))

@@ -168,17 +168,18 @@ func subjectsOf(ctx context.Context, src Source, root ocispec.Descriptor) ([]oci
 func copyCosign(ctx context.Context, from *repositorySource, to *repositoryDestination, subject ocispec.Descriptor, opts oras.CopyGraphOptions) error {
 	for _, suffix := range []string{"sig", "att", "sbom"} {
 		tag := strings.Replace(subject.Digest.String(), ":", "-", 1) + "." + suffix
-		d, err := from.repo.Manifests().Resolve(ctx, tag)
+		m, err := fetchManifest(ctx, from.repo, tag)
 		if errors.Is(err, errdef.ErrNotFound) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
+		d := m.desc
 		if err := oras.CopyGraph(ctx, from, to, d, opts); err != nil {
 			return err
 		}
-		if err := to.repo.Tag(ctx, d, tag); err != nil {
+		if err := to.c.retag(ctx, to.repo, d, tag); err != nil {
 			return err
 		}
 	}
@@ -201,12 +202,12 @@ func (c *Client) Source(ctx context.Context, name reference.Named) (Source, erro
 		return nil, err
 	}
 	var last error
-	for _, place := range places {
+	for i, place := range places {
 		repo, err := c.repository(ctx, place.name)
 		if err != nil {
 			return nil, err
 		}
-		root, err := fetchManifest(ctx, repo, refOf(place.name))
+		root, err := fetchManifest(placeContext(ctx, places, i), repo, refOf(place.name))
 		if err == nil {
 			return &repositorySource{c: c, repo: repo, root: root}, nil
 		}
@@ -227,11 +228,11 @@ func (s *repositorySource) Root(context.Context) (ocispec.Descriptor, error) { r
 func (s *repositorySource) Close() error                                     { return nil }
 
 func (s *repositorySource) Exists(ctx context.Context, d ocispec.Descriptor) (bool, error) {
-	return s.repo.Exists(ctx, d)
+	return s.c.exists(ctx, s.repo, d)
 }
 
 func (s *repositorySource) Predecessors(ctx context.Context, d ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-	return s.repo.Predecessors(ctx, d)
+	return s.referrers(ctx, d)
 }
 
 // Fetch gives manifests from memory or the registry, and blobs over as many connections and tries as they need. The
@@ -311,10 +312,24 @@ type repositoryDestination struct {
 	listed *listed // nil outside of Copy
 }
 
+// Exists reports whether the repository has a manifest or blob.
+func (d *repositoryDestination) Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
+	return d.c.exists(ctx, d.repo, desc)
+}
+
+// Mount takes a blob from another repository of the registry.
+func (d *repositoryDestination) Mount(ctx context.Context, desc ocispec.Descriptor, from string, open func() (io.ReadCloser, error)) error {
+	return d.c.mountBlob(ctx, d.repo, desc, from, open)
+}
+
 // Push sends a manifest or blob. A blob whose upload broke is read once more.
 func (d *repositoryDestination) Push(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
-	if isManifest(desc.MediaType) || d.src == nil {
-		return d.repo.Push(ctx, desc, r)
+	if isManifest(desc.MediaType) {
+		raw, err := content.ReadAll(r, desc)
+		if err != nil {
+			return err
+		}
+		return putDocument(ctx, d.repo, desc, raw, desc.Digest.String())
 	}
 	if d.listed.has(desc) && desc.Size <= maxManifest {
 		return d.pushListed(ctx, desc, r)
@@ -325,6 +340,9 @@ func (d *repositoryDestination) Push(ctx context.Context, desc ocispec.Descripto
 			first = false
 			return io.NopCloser(r), nil
 		}
+		if d.src == nil {
+			return nil, errors.New("the upload broke, and what was sent cannot be read again")
+		}
 		return d.src.Fetch(ctx, desc)
 	})
 }
@@ -333,7 +351,7 @@ func (d *repositoryDestination) Commit(ctx context.Context, root ocispec.Descrip
 	if d.ref == root.Digest.String() {
 		return nil
 	}
-	return explain(d.repo.Reference.Repository+":"+d.ref, d.repo.Tag(ctx, root, d.ref))
+	return explain(d.repo.Reference.Repository+":"+d.ref, d.c.retag(ctx, d.repo, root, d.ref))
 }
 
 func (d *repositoryDestination) Close() error { return nil }

@@ -71,7 +71,7 @@ func (d *repositoryDestination) pushListed(ctx context.Context, desc ocispec.Des
 	if err != nil {
 		return err
 	}
-	if err := d.repo.Manifests().Push(ctx, desc, bytes.NewReader(raw)); err == nil || ctx.Err() != nil {
+	if err := putOpaque(ctx, d.repo, desc, raw, desc.Digest.String()); err == nil || ctx.Err() != nil {
 		return err
 	}
 	return d.c.pushBlob(ctx, d.repo, desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil })

@@ -8,8 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
 
+	"github.com/distribution/reference"
 	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
@@ -23,10 +23,16 @@ func (e *NotFoundError) Error() string {
 }
 
 // DeniedError says that a registry does not let the user see a repository, or that there is none.
-type DeniedError struct{ Host, Ref string }
+type DeniedError struct {
+	Host, Ref string
+	Said      string // by the registry, "" for nothing
+}
 
 func (e *DeniedError) Error() string {
-	return fmt.Sprintf("access to %s denied: the repository does not exist or needs 'mica login %s'", e.Ref, e.Host)
+	if e.Said == "" {
+		return fmt.Sprintf("access to %s denied: the repository does not exist or needs 'mica login %s'", e.Ref, e.Host)
+	}
+	return fmt.Sprintf("access to %s denied: %s (the repository may not exist, or need 'mica login %s')", e.Ref, e.Said, e.Host)
 }
 
 // explain says in one line what a registry, or the way to it, did not do. what is what was asked of it.
@@ -40,7 +46,7 @@ func explain(what string, err error) error {
 	case errors.As(err, &resp):
 		return explainResponse(what, resp)
 	case errors.Is(err, auth.ErrBasicCredentialNotFound):
-		return &DeniedError{strings.SplitN(what, "/", 2)[0], what}
+		return &DeniedError{Host: hostOfName(what, what), Ref: what}
 	case errors.Is(err, errdef.ErrNotFound):
 		return &NotFoundError{what}
 	}
@@ -67,20 +73,26 @@ func hostOfURL(raw string) string {
 }
 
 func explainResponse(what string, resp *errcode.ErrorResponse) error {
+	says := said(resp)
 	switch resp.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return &DeniedError{resp.URL.Host, what}
+		return &DeniedError{hostOfName(what, resp.URL.Host), what, says}
 	case http.StatusNotFound:
 		return &NotFoundError{what}
 	}
-	said := http.StatusText(resp.StatusCode)
-	if len(resp.Errors) > 0 {
-		said = strings.Join(strings.Fields(resp.Errors.Error()), " ")
+	if says == "" {
+		says = http.StatusText(resp.StatusCode)
 	}
-	if len(said) > 300 {
-		said = said[:300] + "…"
+	return fmt.Errorf("%s: registry %s answers %d: %s", what, resp.URL.Host, resp.StatusCode, says)
+}
+
+// hostOfName is the registry of an image: it may be another host that refuses, one that gives tokens.
+func hostOfName(name, otherwise string) string {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return otherwise
 	}
-	return fmt.Errorf("%s: registry %s answers %d: %s", what, resp.URL.Host, resp.StatusCode, said)
+	return reference.Domain(named)
 }
 
 // isLocal tells a failure of this machine (a full disk) from one of the registry or the network.

@@ -16,8 +16,18 @@ import (
 	"oras.land/oras-go/v2/registry/remote/errcode"
 )
 
-// stallTime is how long a connection may say nothing before another is tried.
-const stallTime = 60 * time.Second
+// stallTime is how long a connection may bring less than minProgress bytes before another is tried: a blob may be slow, but
+// it must go on.
+const (
+	stallTime   = 60 * time.Second
+	minProgress = 1 << 10
+)
+
+// Of a span that breaks off again and again this many bytes are to arrive for each connection, the first of which are free.
+const (
+	freeConnects    = 32
+	bytesPerConnect = 64 << 10
+)
 
 // span is a part of a blob: bytes from up to, not including, to.
 type span struct{ from, to int64 }
@@ -26,7 +36,7 @@ type span struct{ from, to int64 }
 func (c *Client) openSpan(ctx context.Context, repo *remote.Repository, desc ocispec.Descriptor, s span) (r io.ReadCloser, got span, err error) {
 	ref := repo.Reference
 	ref.Reference = desc.Digest.String()
-	ctx = auth.AppendRepositoryScope(ctx, ref, auth.ActionPull)
+	ctx = blobContext(auth.AppendRepositoryScope(ctx, ref, auth.ActionPull))
 	req, err := newRequest(ctx, http.MethodGet, baseURL(repo)+"/blobs/"+desc.Digest.String(), nil)
 	if err != nil {
 		return nil, got, err
@@ -99,7 +109,34 @@ type spanReader struct {
 	body  io.ReadCloser
 	stop  context.CancelFunc // of the request
 	stall *time.Timer
-	tries int // since bytes last came
+	came  int // bytes since stall was set
+	tries int // since minProgress bytes last came
+
+	connects int64                           // so far
+	quiet    time.Duration                   // 0: stallTime
+	wait     func(attempt int) time.Duration // nil: backoff
+}
+
+func (r *spanReader) pause(attempt int) time.Duration {
+	if r.wait != nil {
+		return r.wait(attempt)
+	}
+	return backoff(attempt)
+}
+
+// progress puts off the end of a connection that brings something.
+func (r *spanReader) progress(n int) {
+	if r.came += n; r.came >= minProgress {
+		r.came, r.tries = 0, 0
+		r.stall.Reset(r.patience())
+	}
+}
+
+func (r *spanReader) patience() time.Duration {
+	if r.quiet > 0 {
+		return r.quiet
+	}
+	return stallTime
 }
 
 func (r *spanReader) Read(p []byte) (int, error) {
@@ -115,8 +152,7 @@ func (r *spanReader) Read(p []byte) (int, error) {
 		n, err := r.body.Read(p[:min(int64(len(p)), r.to-r.from)])
 		r.from += int64(n)
 		if n > 0 {
-			r.tries = 0
-			r.stall.Reset(stallTime)
+			r.progress(n)
 			return n, nil
 		}
 		if err == nil {
@@ -140,18 +176,22 @@ func (r *spanReader) again(err error) error {
 	if r.tries++; r.tries >= maxTries {
 		return fmt.Errorf("the connection broke %d times: %w", r.tries, err)
 	}
-	return sleep(r.ctx, backoff(r.tries-1))
+	return sleep(r.ctx, r.pause(r.tries-1))
 }
 
 func (r *spanReader) connect() error {
 	for {
+		if r.connects++; r.connects > freeConnects+(r.to-r.from)/bytesPerConnect {
+			return fmt.Errorf("the connection broke %d times, and each brought too little", r.connects-1)
+		}
 		ctx, cancel := context.WithCancel(r.ctx)
 		body, got, err := r.open(ctx, r.span)
 		if err != nil {
 			cancel()
 			return err // which has been tried again already
 		}
-		r.body, r.stop, r.stall = body, cancel, time.AfterFunc(stallTime, cancel)
+		r.body, r.stop, r.stall = body, cancel, time.AfterFunc(r.patience(), cancel)
+		r.came = 0
 		if err = r.skip(r.from - got.from); err == nil {
 			return nil
 		}
@@ -169,7 +209,7 @@ func (r *spanReader) skip(n int64) error {
 		m, err := r.body.Read(buf[:min(n, int64(len(buf)))])
 		n -= int64(m)
 		if m > 0 {
-			r.stall.Reset(stallTime)
+			r.progress(m)
 		} else if err != nil {
 			return err
 		}

@@ -47,6 +47,8 @@ func (c *Client) fetchSmall(ctx context.Context, repo *remote.Repository, desc o
 	if len(desc.Data) > 0 && digest.FromBytes(desc.Data) == desc.Digest {
 		return desc.Data, nil
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, manifestTime, errTooSlow)
+	defer cancel()
 	var raw []byte
 	for try := 0; ; try++ {
 		r := c.openBlob(ctx, repo, desc, 0)

@@ -59,7 +59,7 @@ func getManifest(ctx context.Context, repo *remote.Repository, ref string, accep
 	return got, err
 }
 
-var errTooSlow = fmt.Errorf("the registry is too slow: the manifest did not arrive within %s", manifestTime)
+var errTooSlow = errors.New("the registry is too slow: the answer was not whole in time")
 
 // brokenError says that the connection broke in the middle of an answer.
 type brokenError struct{ error }
@@ -100,7 +100,10 @@ func readManifest(ctx context.Context, repo *remote.Repository, ref string, acce
 		return answered{}, fmt.Errorf("its manifest has %d bytes, more than the %d that one may have", resp.ContentLength, maxManifest)
 	}
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxManifest+1))
-	if err != nil {
+	switch {
+	case errors.Is(err, errTooSlow):
+		return answered{}, err
+	case err != nil:
 		return answered{}, &brokenError{fmt.Errorf("read manifest: %w", err)}
 	}
 	if len(raw) > maxManifest {
@@ -110,15 +113,17 @@ func readManifest(ctx context.Context, repo *remote.Repository, ref string, acce
 }
 
 // checkDigest compares a manifest with the digest that was asked for, or with what the registry says. What it says of a
-// digest that was asked for does not count, nor what is no digest.
+// digest that was asked for does not count.
 func checkDigest(raw []byte, ref, header string) error {
 	want, asked := digest.Digest(ref), true
 	if want.Validate() != nil {
 		want, asked = digest.Digest(header), false
 	}
-	switch valid := want.Validate() == nil; {
-	case !valid:
+	switch err := want.Validate(); {
+	case want == "" || errors.Is(err, digest.ErrDigestUnsupported) && !asked:
 		return nil
+	case err != nil:
+		return fmt.Errorf("the registry names the invalid digest %.100q for it", header)
 	case asked && want.Algorithm() != digest.SHA256:
 		return fmt.Errorf("digest %s: only sha256 is supported", want)
 	}

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -163,7 +162,7 @@ func (l *ManifestList) Push(ctx context.Context, c *Client, progress Progress) (
 	if err != nil {
 		return none, err
 	}
-	err = repo.Manifests().PushReference(ctx, d, bytes.NewReader(raw), refOf(at))
+	err = putDocument(ctx, repo, d, raw, refOf(at))
 	return d, explain(reference.FamiliarString(name), err)
 }
 

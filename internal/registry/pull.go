@@ -60,8 +60,8 @@ func (c *Client) Pull(ctx context.Context, local *Local, name reference.Named, o
 		return nil, err
 	}
 	var errs []error
-	for _, place := range places {
-		got, err := c.pullFrom(ctx, local, name, place, o)
+	for i, place := range places {
+		got, err := c.pullFrom(placeContext(ctx, places, i), local, name, place, o)
 		if err == nil {
 			return got, nil
 		}

@@ -131,10 +131,10 @@ func (p *pusher) single(ctx context.Context, root ocispec.Descriptor) (*manifest
 
 // pushManifest sends a manifest, unless the registry has it under this reference.
 func (p *pusher) pushManifest(ctx context.Context, m *manifest, ref string) error {
-	if d, err := p.repo.Manifests().Resolve(ctx, ref); err == nil && d.Digest == m.desc.Digest {
+	if namedDigest(ctx, p.repo, ref) == m.desc.Digest {
 		return nil
 	}
-	return p.repo.Manifests().PushReference(ctx, m.desc, bytes.NewReader(m.raw), ref)
+	return putManifest(ctx, p.repo, m, ref)
 }
 
 // image sends what a manifest describes, and returns the manifest to send.
@@ -210,7 +210,7 @@ func shown(id digest.Digest, d ocispec.Descriptor) digest.Digest {
 }
 
 func (p *pusher) config(ctx context.Context, d ocispec.Descriptor, config []byte) error {
-	there, err := p.repo.Blobs().Exists(ctx, d)
+	there, err := p.c.blobExists(ctx, p.repo, d)
 	if err != nil || there {
 		return err
 	}
@@ -252,10 +252,7 @@ var errNotMounted = errors.New("not mounted")
 
 // mount asks the registry to take a blob from another of its repositories.
 func (p *pusher) mount(ctx context.Context, d ocispec.Descriptor, from string) bool {
-	err := p.repo.Blobs().(interface {
-		Mount(context.Context, ocispec.Descriptor, string, func() (io.ReadCloser, error)) error
-	}).Mount(ctx, d, from, func() (io.ReadCloser, error) { return nil, errNotMounted })
-	return err == nil
+	return p.c.mountBlob(ctx, p.repo, d, from, func() (io.ReadCloser, error) { return nil, errNotMounted }) == nil
 }
 
 // isCompressed reports whether a layer's media type is that of a compressed one.

@@ -127,11 +127,14 @@ func (i *pushedIndex) isHere(d ocispec.Descriptor) bool {
 
 // has reports whether the registry has what an index lists: as a manifest or, if its type is unknown, as a blob.
 func (p *pusher) has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
-	there, err := p.repo.Manifests().Exists(ctx, d)
+	if checkDescriptor(d) != nil {
+		return false, nil
+	}
+	there, err := manifestExists(ctx, p.repo, d)
 	if err != nil || there || isManifest(d.MediaType) {
 		return there, err
 	}
-	return p.repo.Blobs().Exists(ctx, d)
+	return p.c.blobExists(ctx, p.repo, d)
 }
 
 // orphaned reports whether a descriptor is an attestation of an image that is not in the list.

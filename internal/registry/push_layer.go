@@ -101,12 +101,12 @@ func (c *Client) OpenBlob(ctx context.Context, name string, d ocispec.Descriptor
 	if err != nil {
 		return nil, err
 	}
-	return repo.Blobs().Fetch(ctx, d)
+	return c.openBlob(ctx, repo, d, 0), nil
 }
 
 // there reports whether the registry has a blob, or takes it from another of its repositories.
 func (l *pushedLayer) there(ctx context.Context, d ocispec.Descriptor, repositories []string) (bool, error) {
-	exists, err := l.p.repo.Blobs().Exists(ctx, d)
+	exists, err := l.p.c.blobExists(ctx, l.p.repo, d)
 	if err != nil {
 		return false, err
 	}

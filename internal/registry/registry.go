@@ -41,9 +41,9 @@ type Client struct {
 // New returns a client. It reads no file and opens no connection before it is needed.
 func New(o Options) *Client {
 	c := &Client{docker: o.Docker, plain: map[string]bool{}}
-	c.conns = &transports{insecure: c.insecure, byHost: map[string]*http.Transport{}}
+	c.conns = &transports{insecure: c.insecure, limits: defaultLimits, byHost: map[string]*http.Transport{}}
 	c.auth = &auth.Client{
-		Client:     &http.Client{Transport: newRetry(c.conns)},
+		Client:     &http.Client{Transport: &retrying{c.conns}},
 		Cache:      auth.NewCache(),
 		Credential: func(ctx context.Context, host string) (auth.Credential, error) { return c.credential(ctx, host, "") },
 		ClientID:   "mica",
@@ -95,6 +95,14 @@ func endpoints(name reference.Named) ([]endpoint, error) {
 		list = append(list, endpoint{s.Reference, i < len(sources)-1})
 	}
 	return list, nil
+}
+
+// placeContext is the context to ask the i-th place in: while there are others, nobody waits long for one.
+func placeContext(ctx context.Context, places []endpoint, i int) context.Context {
+	if i < len(places)-1 {
+		return withPatience(ctx, hasty)
+	}
+	return ctx
 }
 
 // home is where name is pushed to: the registry itself, never a mirror.
@@ -151,7 +159,7 @@ func (c *Client) repository(ctx context.Context, name reference.Named) (*remote.
 	repo.Client = &of
 	repo.MaxMetadataBytes = maxManifest
 	repo.SkipReferrersGC = true
-	repo.TagListMaxPages, repo.ReferrerListMaxPages = maxPages, maxPages
+	repo.TagListMaxPages, repo.ReferrerListMaxPages = maxPages, maxReferrerPages
 	repo.ManifestMediaTypes = manifestTypes
 	repo.PlainHTTP, err = c.plainHTTP(ctx, repo.Reference.Host())
 	return repo, err

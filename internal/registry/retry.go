@@ -13,17 +13,42 @@ import (
 	"time"
 
 	"oras.land/oras-go/v2/registry/remote/errcode"
-	"oras.land/oras-go/v2/registry/remote/retry"
 )
 
 // What is tried again, and how often: connection errors, 408, 429 and 5xx, after twice the time of the time before, with
 // jitter, or as long as Retry-After says.
 const (
-	maxTries     = 5
-	firstWait    = 250 * time.Millisecond
-	maxWait      = 8 * time.Second
-	maxRetryWait = 30 * time.Second // of Retry-After: who asks for more is given up on
+	maxTries  = 5
+	firstWait = 250 * time.Millisecond
+	maxWait   = 8 * time.Second
 )
+
+// patience is how long a registry is waited for.
+type patience struct {
+	tries      int
+	retryAfter time.Duration // the longest Retry-After that is heeded
+	dial       bool          // hosts that cannot be connected to are tried again
+}
+
+var (
+	patient = patience{maxTries, 30 * time.Second, true}
+	// hasty is for mirrors: others can be asked.
+	hasty = patience{2, 2 * time.Second, false}
+)
+
+type patienceKey struct{}
+
+// withPatience sets how long the requests of a context wait for a registry that is busy or out of reach.
+func withPatience(ctx context.Context, p patience) context.Context {
+	return context.WithValue(ctx, patienceKey{}, p)
+}
+
+func patienceOf(ctx context.Context) patience {
+	if p, ok := ctx.Value(patienceKey{}).(patience); ok {
+		return p
+	}
+	return patient
+}
 
 // permanentError is an error that trying again does not mend.
 type permanentError struct{ error }
@@ -35,33 +60,68 @@ func newRequest(ctx context.Context, method, url string, body io.Reader) (*http.
 	return http.NewRequestWithContext(ctx, method, url, body)
 }
 
-type retryPolicy struct{}
+// retrying sends a request again, if its body can be had again.
+type retrying struct{ base http.RoundTripper }
 
-func newRetry(base http.RoundTripper) *retry.Transport {
-	return &retry.Transport{Base: base, Policy: func() retry.Policy { return retryPolicy{} }}
+func (t *retrying) RoundTrip(req *http.Request) (*http.Response, error) {
+	p := patienceOf(req.Context())
+	for try := 0; ; try++ {
+		resp, err := t.base.RoundTrip(req)
+		wait, again := p.wait(try, resp, err)
+		if !again {
+			return resp, err
+		}
+		next, ok := repeated(req)
+		if !ok {
+			return resp, err
+		}
+		req = next
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		if err := sleep(req.Context(), wait); err != nil {
+			return nil, err
+		}
+	}
 }
 
-// Retry implements retry.Policy.
-func (retryPolicy) Retry(attempt int, resp *http.Response, err error) (time.Duration, error) {
-	if attempt >= maxTries-1 {
-		return -1, nil
+// repeated is the request for another try; ok is false where its body is gone.
+func repeated(req *http.Request) (next *http.Request, ok bool) {
+	if req.Body == nil || req.Body == http.NoBody {
+		return req, true
+	}
+	if req.GetBody == nil {
+		return nil, false
+	}
+	body, err := req.GetBody()
+	if err != nil {
+		return nil, false
+	}
+	next = req.Clone(req.Context())
+	next.Body = body
+	return next, true
+}
+
+// wait says whether a request that ended so is sent again, and after how long.
+func (p patience) wait(try int, resp *http.Response, err error) (time.Duration, bool) {
+	if try >= p.tries-1 {
+		return 0, false
 	}
 	if err != nil {
-		if !worthRetry(err) {
-			return -1, nil
-		}
-		return backoff(attempt), nil
+		return backoff(try), worthRetry(err) && (p.dial || !isDial(err))
 	}
 	if !retryStatus(resp.StatusCode) {
-		return -1, nil
+		return 0, false
 	}
 	if wait, ok := retryAfter(resp.Header); ok {
-		if wait > maxRetryWait {
-			return -1, nil
-		}
-		return wait, nil
+		return wait, wait <= p.retryAfter
 	}
-	return backoff(attempt), nil
+	return backoff(try), true
+}
+
+func isDial(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
 }
 
 func retryStatus(code int) bool {
@@ -81,7 +141,7 @@ func worthRetry(err error) bool {
 	var hostname x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	switch {
-	case errors.Is(err, context.Canceled), errors.As(err, &permanent):
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, errTooSlow), errors.As(err, &permanent):
 		return false
 	case errors.As(err, &dns):
 		return !dns.IsNotFound
@@ -103,7 +163,7 @@ func retryAfter(h http.Header) (time.Duration, bool) {
 	if v == "" {
 		return 0, false
 	}
-	if s, err := strconv.Atoi(v); err == nil && s >= 0 {
+	if s, err := strconv.ParseUint(v, 10, 32); err == nil {
 		return time.Duration(s) * time.Second, true
 	}
 	if at, err := http.ParseTime(v); err == nil {

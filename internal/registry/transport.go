@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -17,9 +16,13 @@ import (
 	"go.podman.io/image/v5/pkg/tlsclientconfig"
 )
 
+// maxHeader bounds the header of an answer, in bytes.
+const maxHeader = 256 << 10
+
 // transports has one HTTP transport for each host, since certificates belong to hosts.
 type transports struct {
 	insecure func(host string) bool
+	limits   limits
 
 	mu     sync.Mutex
 	byHost map[string]*http.Transport
@@ -30,47 +33,31 @@ func (t *transports) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp, err := answer(host, req)
+	resp, err := t.limits.send(host, req)
+	if err == nil {
+		chooseChallenge(resp.Header)
+		if resp.StatusCode >= http.StatusBadRequest && req.Method != http.MethodHead {
+			readRefusal(resp)
+		}
+	}
 	if err != nil && strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
 		err = &permanentError{fmt.Errorf("%s does not speak TLS; if that is meant to be, set insecure = true for it in registries.conf", req.URL.Host)}
 	}
 	return resp, err
 }
 
-// answerTime is how long a registry may take to begin an answer. Taking an upload may take longer.
-const answerTime = 60 * time.Second
-
-// answer sends a request, and gives up on a registry that says nothing.
-func answer(host *http.Transport, req *http.Request) (*http.Response, error) {
-	if req.Method == http.MethodPut || req.Method == http.MethodPatch {
-		return host.RoundTrip(req)
-	}
-	ctx, cancel := context.WithCancelCause(req.Context())
-	timer := time.AfterFunc(answerTime, func() { cancel(errSilent) })
-	resp, err := host.RoundTrip(req.WithContext(ctx))
-	timer.Stop()
-	if err != nil {
-		if req.Context().Err() == nil && errors.Is(context.Cause(ctx), errSilent) {
-			err = errSilent
+// chooseChallenge leaves of several ways to authenticate (RFC 9110, 11.6.1) the one that registries have: tokens, else a
+// password. Others, as Negotiate is, are for other clients.
+func chooseChallenge(h http.Header) {
+	const field = "Www-Authenticate"
+	for _, scheme := range []string{"bearer ", "basic"} {
+		for _, challenge := range h.Values(field) {
+			if len(challenge) >= len(scheme) && strings.EqualFold(challenge[:len(scheme)], scheme) {
+				h.Set(field, challenge)
+				return
+			}
 		}
-		cancel(nil)
-		return nil, err
 	}
-	resp.Body = &cancelBody{resp.Body, cancel}
-	return resp, nil
-}
-
-var errSilent = fmt.Errorf("no answer for %s", answerTime)
-
-// cancelBody frees the request's context with the answer's body.
-type cancelBody struct {
-	io.ReadCloser
-	cancel context.CancelCauseFunc
-}
-
-func (c *cancelBody) Close() error {
-	defer c.cancel(nil)
-	return c.ReadCloser.Close()
 }
 
 func (t *transports) of(host string) (*http.Transport, error) {
@@ -93,8 +80,10 @@ func (t *transports) of(host string) (*http.Transport, error) {
 		IdleConnTimeout:     90 * time.Second,
 		// A layer that is compressed already is no smaller for being compressed again.
 		DisableCompression: true,
-		ReadBufferSize:     64 << 10,
-		WriteBufferSize:    64 << 10,
+		// Go's own limit is 10 MiB.
+		MaxResponseHeaderBytes: maxHeader,
+		ReadBufferSize:         64 << 10,
+		WriteBufferSize:        64 << 10,
 	}
 	t.byHost[host] = tr
 	return tr, nil

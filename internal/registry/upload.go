@@ -9,16 +9,14 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"sync"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
-// upload is a blob on its way to a repository whose digest is known when it ends (distribution-spec, "Pushing a blob in
-// chunks", of one chunk).
+// upload is a blob on its way to a repository (distribution-spec, "Pushing Blobs").
 type upload struct {
 	c    *Client
 	repo *remote.Repository
@@ -27,45 +25,81 @@ type upload struct {
 	at            *url.URL
 }
 
+// maxMoves is how often an upload may be sent to another place before its bytes are taken.
+const maxMoves = 5
+
+// movedError says that the bytes are to be sent elsewhere, from their start.
+type movedError struct{ to *url.URL }
+
+func (e *movedError) Error() string {
+	return "the registry moves the upload again and again, now to " + e.to.Host
+}
+
 // beginUpload asks for a place to send a blob to.
 func (c *Client) beginUpload(ctx context.Context, repo *remote.Repository) (*upload, error) {
+	u, _, err := c.startUpload(ctx, repo, "")
+	return u, err
+}
+
+// startUpload is beginUpload with a query. The registry may know a way without an upload: then it has the blob.
+func (c *Client) startUpload(ctx context.Context, repo *remote.Repository, query string) (u *upload, there bool, err error) {
 	ctx = pushScope(ctx, repo)
-	req, err := newRequest(ctx, http.MethodPost, baseURL(repo)+"/blobs/uploads/", nil)
+	req, err := newRequest(ctx, http.MethodPost, baseURL(repo)+"/blobs/uploads/"+query, nil)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	resp, err := repo.Client.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusAccepted {
-		return nil, responseError(resp)
+	switch {
+	case resp.StatusCode == http.StatusCreated && query != "":
+		return nil, true, nil
+	case resp.StatusCode != http.StatusAccepted:
+		return nil, false, responseError(resp)
 	}
-	u := &upload{c: c, repo: repo, authorization: resp.Request.Header.Get("Authorization")}
-	return u, u.next(resp)
+	u = &upload{c: c, repo: repo}
+	if sameOrigin(resp.Request.URL, u.home()) {
+		u.authorization = resp.Request.Header.Get("Authorization")
+	}
+	return u, false, u.next(resp)
 }
 
 func pushScope(ctx context.Context, repo *remote.Repository) context.Context {
 	return auth.AppendRepositoryScope(ctx, repo.Reference, auth.ActionPull, auth.ActionPush)
 }
 
-// next takes the place that an answer names, which must be the same registry: credentials go there.
+// home is the registry itself.
+func (u *upload) home() *url.URL {
+	at, err := url.Parse(baseURL(u.repo))
+	if err != nil {
+		return &url.URL{}
+	}
+	return at
+}
+
+// next takes the place that an answer names: at the registry, or at storage of another host that signs its URLs.
+// Credentials go to the registry alone, and nothing that was to be encrypted goes in the clear.
 func (u *upload) next(resp *http.Response) error {
 	at, err := resp.Location()
 	if err != nil {
-		return fmt.Errorf("the registry does not say where to upload to: %w", err)
+		return &permanentError{fmt.Errorf("the registry does not say where to upload to: %w", err)}
 	}
-	from := resp.Request.URL
-	if hostPort(at) != hostPort(from) || from.Scheme == "https" && at.Scheme != "https" {
-		return fmt.Errorf("the registry wants the upload sent to another host, %s", at.Host)
+	home, from := u.home(), resp.Request.URL
+	if at.Scheme != "https" && (at.Scheme != "http" || from.Scheme == "https" || home.Scheme == "https") || at.Host == "" {
+		return &permanentError{fmt.Errorf("the registry wants the upload sent to %s without TLS", at.Host)}
 	}
-	if at.Port() == "" && from.Port() == "443" {
+	at.User, at.Fragment = nil, ""
+	// A registry that is called by its port may leave the scheme's own out.
+	if sameOrigin(at, from) {
 		at.Host = from.Host
 	}
 	u.at = at
 	return nil
 }
+
+func sameOrigin(a, b *url.URL) bool { return a.Scheme == b.Scheme && hostPort(a) == hostPort(b) }
 
 // hostPort is a URL's host with its port, also where that is the scheme's own.
 func hostPort(u *url.URL) string {
@@ -73,11 +107,46 @@ func hostPort(u *url.URL) string {
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	}
-	return net.JoinHostPort(u.Hostname(), port)
+	return net.JoinHostPort(strings.ToLower(u.Hostname()), port)
 }
 
-// stream sends what write writes, and returns the blob's digest and size.
+// do sends a request of the upload to where that is, with credentials if it is the registry.
+func (u *upload) do(ctx context.Context, method string, body io.Reader, size int64) (*http.Response, error) {
+	req, err := newRequest(pushScope(ctx, u.repo), method, u.at.String(), body)
+	if err != nil {
+		return nil, err
+	}
+	if body != nil {
+		req.ContentLength = size
+		req.Header.Set("Content-Type", "application/octet-stream")
+	}
+	if !sameOrigin(u.at, u.home()) {
+		req.Header.Set("User-Agent", u.c.auth.Header.Get("User-Agent"))
+		return u.c.auth.Client.Do(req)
+	}
+	// A body that is a stream cannot be sent twice; for the rest the client sees to it, as tokens may run out meanwhile.
+	if u.authorization != "" && body != nil {
+		req.Header.Set("Authorization", u.authorization)
+	}
+	return u.repo.Client.Do(req)
+}
+
+// stream sends what write writes, and returns the blob's digest and size. write is called again for every place that the
+// registry moves the upload to.
 func (u *upload) stream(ctx context.Context, write func(io.Writer) error) (digest.Digest, int64, error) {
+	for move := 0; ; move++ {
+		d, size, err := u.streamOnce(ctx, write)
+		var moved *movedError
+		if err == nil {
+			return d, size, u.commit(ctx, d)
+		}
+		if !errors.As(err, &moved) || move == maxMoves {
+			return "", 0, err
+		}
+	}
+}
+
+func (u *upload) streamOnce(ctx context.Context, write func(io.Writer) error) (digest.Digest, int64, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	through := newPipe()
@@ -100,8 +169,7 @@ func (u *upload) stream(ctx context.Context, write func(io.Writer) error) (diges
 	if err != nil {
 		return "", 0, err
 	}
-	d := digest.NewDigest(digest.SHA256, hash)
-	return d, size.n.Load(), u.commit(ctx, d)
+	return digest.NewDigest(digest.SHA256, hash), size.n.Load(), nil
 }
 
 // errStopped ends the writer of a stream that nobody reads any more.
@@ -113,107 +181,55 @@ type localError struct{ error }
 func (e *localError) Unwrap() error { return e.error }
 
 func (u *upload) patch(ctx context.Context, body io.Reader) error {
-	req, err := u.request(ctx, http.MethodPatch, body)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/octet-stream")
-	resp, err := u.repo.Client.Do(req)
+	resp, err := u.do(ctx, http.MethodPatch, body, -1)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
+	if isMove(resp) {
+		return u.moved(resp)
+	}
 	if resp.StatusCode != http.StatusAccepted {
 		return responseError(resp)
 	}
 	return u.next(resp)
 }
 
-// commit names what was sent.
-func (u *upload) commit(ctx context.Context, d digest.Digest) error {
-	q := u.at.Query()
-	q.Set("digest", d.String())
-	u.at.RawQuery = q.Encode()
-	req, err := u.request(ctx, http.MethodPut, nil)
-	if err != nil {
+// isMove reports whether the request is to be made elsewhere (RFC 9110, 15.4.8).
+func isMove(resp *http.Response) bool {
+	return resp.StatusCode == http.StatusTemporaryRedirect || resp.StatusCode == http.StatusPermanentRedirect
+}
+
+func (u *upload) moved(resp *http.Response) error {
+	if err := u.next(resp); err != nil {
 		return err
 	}
-	resp, err := u.repo.Client.Do(req)
+	return &movedError{u.at}
+}
+
+// commit names what was sent.
+func (u *upload) commit(ctx context.Context, d digest.Digest) error {
+	return u.put(ctx, d, nil, 0)
+}
+
+// put ends the upload; body is the blob, nil if it was sent already. The place may have a query that is signed: it stays as
+// it is.
+func (u *upload) put(ctx context.Context, d digest.Digest, body io.Reader, size int64) error {
+	if u.at.RawQuery != "" {
+		u.at.RawQuery += "&"
+	}
+	u.at.RawQuery += "digest=" + url.QueryEscape(d.String())
+	resp, err := u.do(ctx, http.MethodPut, body, size)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusCreated {
-		return responseError(resp)
+	if isMove(resp) {
+		return u.moved(resp)
 	}
-	return nil
-}
-
-func (u *upload) request(ctx context.Context, method string, body io.Reader) (*http.Request, error) {
-	req, err := newRequest(pushScope(ctx, u.repo), method, u.at.String(), body)
-	// A body that is a stream cannot be sent twice; for the rest the client sees to it, as tokens may run out meanwhile.
-	if err == nil && u.authorization != "" && body != nil {
-		req.Header.Set("Authorization", u.authorization)
+	elsewhere := !sameOrigin(u.at, u.home()) // storage answers as storage does
+	if resp.StatusCode == http.StatusCreated || elsewhere && (resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusNoContent) {
+		return nil
 	}
-	return req, err
-}
-
-// pushBlob sends a blob whose digest is known. open is called again for every try.
-func (c *Client) pushBlob(ctx context.Context, repo *remote.Repository, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) error {
-	return c.tryUpload(ctx, func() error {
-		r, err := open()
-		if err != nil {
-			return &localError{err}
-		}
-		watch := &watchReader{r: r}
-		err = repo.Blobs().Push(ctx, desc, watch)
-		// A request that has failed may go on reading for a while.
-		if readErr := watch.stop(); readErr != nil {
-			err = &localError{readErr}
-		}
-		return errors.Join(err, r.Close())
-	})
-}
-
-// watchReader remembers that reading failed, and reads no more once it is stopped.
-type watchReader struct {
-	r io.Reader
-
-	mu      sync.Mutex
-	stopped bool
-	err     error
-}
-
-func (w *watchReader) stop() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.stopped = true
-	return w.err
-}
-
-func (w *watchReader) Read(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.stopped {
-		return 0, errStopped
-	}
-	n, err := w.r.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		w.err = err
-	}
-	return n, err
-}
-
-// tryUpload tries again what a bad connection broke.
-func (c *Client) tryUpload(ctx context.Context, do func() error) error {
-	for try := 0; ; try++ {
-		err := do()
-		var local *localError
-		if err == nil || ctx.Err() != nil || errors.As(err, &local) || try == maxTries-1 || !uploadAgain(err) {
-			return err
-		}
-		if err := sleep(ctx, backoff(try)); err != nil {
-			return err
-		}
-	}
+	return responseError(resp)
 }

@@ -113,6 +113,31 @@ func Header(pairs ...string) Fault {
 	})
 }
 
+// Chunked sends the right answer in chunks, without its length or digest.
+func Chunked(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	rec := httptest.NewRecorder()
+	next.ServeHTTP(rec, r)
+	maps.Copy(w.Header(), rec.Header())
+	w.Header().Del("Content-Length")
+	w.Header().Del("Docker-Content-Digest")
+	w.WriteHeader(rec.Code)
+	_ = http.NewResponseController(w).Flush()
+	_, _ = w.Write(rec.Body.Bytes())
+}
+
+// Says refuses with a body of a type.
+func Says(code int, mediaType, body string, header ...string) Fault {
+	return func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		for i := 0; i+1 < len(header); i += 2 {
+			w.Header().Set(header[i], header[i+1])
+		}
+		w.Header().Set("Content-Type", mediaType)
+		w.WriteHeader(code)
+		_, _ = io.WriteString(w, body)
+	}
+}
+
 // Huge answers 200 with n bytes of JSON white space, of a type.
 func Huge(mediaType string, n int) Fault {
 	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {

@@ -1,0 +1,118 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// limits bound how long a registry may take.
+type limits struct {
+	// silent is how long it may take to begin an answer.
+	silent time.Duration
+	// body is how long an answer that is no blob may take to arrive.
+	body time.Duration
+	// upload is how long it may take nothing of an upload, or say nothing when it has it all: large ones are assembled and
+	// hashed first.
+	upload time.Duration
+}
+
+var defaultLimits = limits{silent: time.Minute, body: 3 * time.Minute, upload: 10 * time.Minute}
+
+// slowError says that a registry took too long; it is worth another try only where it said nothing at all.
+type slowError struct {
+	what string
+	time time.Duration
+}
+
+func (e *slowError) Error() string { return fmt.Sprintf("%s for %s", e.what, e.time) }
+
+// Is makes errTooSlow stand for the answers that did not end in time.
+func (e *slowError) Is(target error) bool { return target == errTooSlow && e.what == tooSlow }
+
+const (
+	noAnswer = "no answer"
+	tooSlow  = "the answer was not whole after waiting"
+)
+
+type blobKey struct{}
+
+// blobContext is for requests whose answer is a blob: it may take as long as it goes on arriving, which spanReader sees to.
+func blobContext(ctx context.Context) context.Context {
+	return context.WithValue(ctx, blobKey{}, true)
+}
+
+// send sends a request, and gives up on a registry that is silent or too slow.
+func (l limits) send(to http.RoundTripper, req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(req.Context())
+	first := l.silent
+	upload := req.Body != nil && req.Body != http.NoBody
+	if upload || req.Method == http.MethodPut {
+		first = l.upload
+	}
+	timer := time.AfterFunc(first, func() { cancel(&slowError{noAnswer, first}) })
+	sent := req.WithContext(ctx)
+	if upload {
+		sent.Body = &touched{req.Body, func() { timer.Reset(first) }}
+	}
+	resp, err := to.RoundTrip(sent)
+	timer.Stop()
+	if err != nil {
+		err = slow(ctx, req.Context(), err)
+		cancel(nil)
+		return nil, err
+	}
+	body := &timedBody{ReadCloser: resp.Body, ctx: ctx, outer: req.Context(), cancel: cancel}
+	if req.Context().Value(blobKey{}) == nil {
+		body.timer = time.AfterFunc(l.body, func() { cancel(&slowError{tooSlow, l.body}) })
+	}
+	resp.Body = body
+	return resp, nil
+}
+
+// slow is err, or that it took too long if that is why.
+func slow(ctx, outer context.Context, err error) error {
+	var reason *slowError
+	if outer.Err() == nil && errors.As(context.Cause(ctx), &reason) {
+		return reason
+	}
+	return err
+}
+
+// touched calls touch for each read.
+type touched struct {
+	io.ReadCloser
+	touch func()
+}
+
+func (t *touched) Read(p []byte) (int, error) {
+	t.touch()
+	return t.ReadCloser.Read(p)
+}
+
+// timedBody frees the request's context with the answer's body.
+type timedBody struct {
+	io.ReadCloser
+	ctx, outer context.Context
+	cancel     context.CancelCauseFunc
+	timer      *time.Timer
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = slow(b.ctx, b.outer, err)
+	}
+	return n, err
+}
+
+func (b *timedBody) Close() error {
+	if b.timer != nil {
+		b.timer.Stop()
+	}
+	defer b.cancel(nil)
+	return b.ReadCloser.Close()
+}

@@ -1,0 +1,36 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// referrers lists what refers to a manifest, each once (distribution-spec, "Listing Referrers").
+func (s *repositorySource) referrers(ctx context.Context, d ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	var list []ocispec.Descriptor
+	seen := map[digest.Digest]bool{}
+	err := s.repo.Referrers(ctx, d, "", func(page []ocispec.Descriptor) error {
+		before := len(list)
+		for _, r := range page {
+			if err := checkDescriptor(r); err != nil {
+				return fmt.Errorf("referrers of %s: %w", d.Digest, err)
+			}
+			if !seen[r.Digest] {
+				seen[r.Digest] = true
+				list = append(list, r)
+			}
+		}
+		switch {
+		case len(list) > maxReferring:
+			return fmt.Errorf("manifest %s has more than %d referrers", d.Digest, maxReferring)
+		case len(list) == before:
+			return errors.New("the registry's list of referrers goes in circles: a page has nothing that was not listed before")
+		}
+		return nil
+	})
+	return list, err
+}

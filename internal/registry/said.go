@@ -1,0 +1,116 @@
+package registry
+
+import (
+	"bytes"
+	"encoding/json"
+	"html"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"oras.land/oras-go/v2/registry/remote/errcode"
+)
+
+// What is read, and kept, of a refusal.
+const (
+	maxRefusal = 64 << 10
+	maxSaid    = 300 // bytes that are shown
+	maxErrors  = 3
+)
+
+// readRefusal replaces the body of an answer that refuses by the errors in it, in the form of the distribution
+// specification, whatever form they came in: registries behind proxies answer with HTML, token servers with OAuth's errors
+// (RFC 6749, 5.2).
+func readRefusal(resp *http.Response) {
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxRefusal))
+	_ = resp.Body.Close()
+	if err != nil && len(raw) == 0 {
+		raw = nil // what did not arrive says nothing
+	}
+	data, err := json.Marshal(map[string]any{"errors": errorsIn(raw)})
+	if err != nil {
+		data = []byte("{}")
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(data))
+	resp.ContentLength = int64(len(data))
+	resp.Header.Set("Content-Type", "application/json")
+}
+
+// errorsIn finds what a refusal says.
+func errorsIn(raw []byte) errcode.Errors {
+	var said struct {
+		Errors      errcode.Errors  `json:"errors"`
+		Description string          `json:"error_description"`
+		Details     string          `json:"details"`
+		Message     string          `json:"message"`
+		Error       json.RawMessage `json:"error"`
+	}
+	if err := json.Unmarshal(raw, &said); err != nil {
+		return message("", text(raw))
+	}
+	if len(said.Errors) > 0 {
+		list := said.Errors[:min(len(said.Errors), maxErrors)]
+		for i := range list {
+			list[i] = errcode.Error{Code: clipped(list[i].Code), Message: clipped(list[i].Message)}
+		}
+		return list
+	}
+	var code string
+	_ = json.Unmarshal(said.Error, &code)
+	for _, m := range []string{said.Description, said.Details, said.Message} {
+		if m != "" {
+			return message(code, m)
+		}
+	}
+	return message("", code)
+}
+
+func message(code, text string) errcode.Errors {
+	if text == "" {
+		return nil
+	}
+	return errcode.Errors{{Code: clipped(code), Message: clipped(text)}}
+}
+
+var (
+	titleElement = regexp.MustCompile(`(?is)<title[^>]*>(.*?)</title>`)
+	anyElement   = regexp.MustCompile(`(?s)<[^>]*>`)
+)
+
+// text is what a page or a plain text says: of a page, its title.
+func text(raw []byte) string {
+	s := strings.ToValidUTF8(string(raw), "")
+	if !strings.HasPrefix(strings.TrimSpace(s), "<") {
+		return s
+	}
+	if m := titleElement.FindStringSubmatch(s); m != nil {
+		return html.UnescapeString(m[1])
+	}
+	return html.UnescapeString(anyElement.ReplaceAllString(s, " "))
+}
+
+// said is what a registry's refusal says, in one line; "" for nothing.
+func said(resp *errcode.ErrorResponse) string {
+	var parts []string
+	for _, e := range resp.Errors {
+		code := strings.ToLower(strings.ReplaceAll(e.Code, "_", " "))
+		switch {
+		case code == "" || code == "unknown" && e.Message != "":
+			parts = append(parts, e.Message)
+		case e.Message == "":
+			parts = append(parts, code)
+		default:
+			parts = append(parts, code+": "+e.Message)
+		}
+	}
+	return clipped(strings.Join(strings.Fields(strings.Join(parts, "; ")), " "))
+}
+
+// clipped bounds a line, at the end of a character.
+func clipped(s string) string {
+	if len(s) <= maxSaid {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxSaid], "") + "…"
+}
