@@ -173,19 +173,6 @@ func parseTags(tags []string) ([]string, error) {
 	return names, nil
 }
 
-// KnownFrontend reports whether a `# syntax=` image is the Dockerfile compiler that is built in.
-func knownFrontend(ref string) bool {
-	named, err := reference.ParseNormalizedNamed(ref)
-	if err != nil {
-		return false
-	}
-	switch reference.FamiliarName(named) {
-	case "docker/dockerfile", "docker/dockerfile-upstream":
-		return true
-	}
-	return false
-}
-
 // mergeOptions is a frontend's options with those of a nested request on top.
 func mergeOptions(base, over map[string]string) map[string]string {
 	all := maps.Clone(base)

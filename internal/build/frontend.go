@@ -60,7 +60,7 @@ func (f *frontend) Solve(ctx context.Context, req client.SolveRequest) (*client.
 		return f.nested(ctx, req)
 	case "gateway.v0":
 		if src := req.FrontendOpt["source"]; !knownFrontend(src) {
-			return nil, fmt.Errorf("syntax %s is not supported: only docker/dockerfile is, which is built in", src)
+			return nil, &SyntaxError{src}
 		}
 		return f.nested(ctx, req)
 	}
