@@ -223,9 +223,12 @@ func (d *dripping) Close() error { return nil }
 func TestInterruptEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	for name, handler := range map[string]http.HandlerFunc{
-		"for an answer":    func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
-		"for the next try": func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Retry-After", "25"); w.WriteHeader(503) },
-		"for bytes":        trickle,
+		"for an answer": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"for the next try": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "25")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		},
+		"for bytes": trickle,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -13,22 +13,28 @@ import (
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
+// header is what a repository says of what it has at a path.
+type header struct {
+	there  bool
+	digest digest.Digest // "" where it does not say
+}
+
 // head asks for the header of what a repository has at a path. ok is false where the answer to GET has to be asked for:
 // some registries know no HEAD, storage that signs URLs for GET refuses it, and no answer to it says why it refuses.
-func head(ctx context.Context, repo *remote.Repository, path string, accept ...string) (resp *http.Response, ok bool, err error) {
+func head(ctx context.Context, repo *remote.Repository, path string, accept ...string) (got header, ok bool, err error) {
 	req, err := newRequest(auth.AppendRepositoryScope(ctx, repo.Reference, auth.ActionPull), http.MethodHead, baseURL(repo)+path, nil)
 	if err != nil {
-		return nil, false, err
+		return got, false, err
 	}
 	for _, t := range accept {
 		req.Header.Add("Accept", t)
 	}
-	resp, err = repo.Client.Do(req)
+	resp, err := repo.Client.Do(req)
 	if err != nil {
-		return nil, false, err
+		return got, false, err
 	}
-	ok = resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusNotFound
-	return resp, ok, resp.Body.Close()
+	got = header{resp.StatusCode == http.StatusOK, digest.Digest(resp.Header.Get("Docker-Content-Digest"))}
+	return got, got.there || resp.StatusCode == http.StatusNotFound, resp.Body.Close()
 }
 
 // blobExists reports whether a repository has a blob.
@@ -36,12 +42,12 @@ func (c *Client) blobExists(ctx context.Context, repo *remote.Repository, d ocis
 	if err := checkDescriptor(d); err != nil {
 		return false, err
 	}
-	resp, ok, err := head(ctx, repo, "/blobs/"+d.Digest.String())
+	got, ok, err := head(ctx, repo, "/blobs/"+d.Digest.String())
 	if err != nil {
 		return false, err
 	}
 	if ok {
-		return resp.StatusCode == http.StatusOK, nil
+		return got.there, nil
 	}
 	r, _, err := c.openSpan(ctx, repo, d, span{0, min(1, d.Size)})
 	if isMissing(err) {
@@ -58,12 +64,12 @@ func manifestExists(ctx context.Context, repo *remote.Repository, d ocispec.Desc
 	if err := checkDescriptor(d); err != nil {
 		return false, err
 	}
-	resp, ok, err := head(ctx, repo, "/manifests/"+d.Digest.String(), append(manifestTypes[:len(manifestTypes):len(manifestTypes)], d.MediaType)...)
+	got, ok, err := head(ctx, repo, "/manifests/"+d.Digest.String(), append(manifestTypes[:len(manifestTypes):len(manifestTypes)], d.MediaType)...)
 	if err != nil {
 		return false, err
 	}
 	if ok {
-		return resp.StatusCode == http.StatusOK, nil
+		return got.there, nil
 	}
 	_, err = fetchAny(ctx, repo, d)
 	if isMissing(err) {
@@ -74,11 +80,11 @@ func manifestExists(ctx context.Context, repo *remote.Repository, d ocispec.Desc
 
 // namedDigest is the digest that a registry says a reference has, "" where it does not say.
 func namedDigest(ctx context.Context, repo *remote.Repository, ref string) digest.Digest {
-	resp, ok, err := head(ctx, repo, "/manifests/"+ref, manifestTypes...)
-	if err != nil || !ok || resp.StatusCode != http.StatusOK {
+	got, ok, err := head(ctx, repo, "/manifests/"+ref, manifestTypes...)
+	if err != nil || !ok || !got.there {
 		return ""
 	}
-	return digest.Digest(resp.Header.Get("Docker-Content-Digest"))
+	return got.digest
 }
 
 // exists reports whether a repository has what a descriptor names.

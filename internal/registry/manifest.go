@@ -36,6 +36,9 @@ func checkDescriptor(d ocispec.Descriptor) error {
 	return nil
 }
 
+// isUsable reports whether mica can ask for what a descriptor names.
+func isUsable(d ocispec.Descriptor) bool { return checkDescriptor(d) == nil }
+
 // fetchSmall gets a blob that is kept in memory: a config.
 func (c *Client) fetchSmall(ctx context.Context, repo *remote.Repository, desc ocispec.Descriptor) ([]byte, error) {
 	if err := checkDescriptor(desc); err != nil {

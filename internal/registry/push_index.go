@@ -118,7 +118,7 @@ func (i *pushedIndex) local(ctx context.Context, d ocispec.Descriptor) (*manifes
 }
 
 func (i *pushedIndex) isHere(d ocispec.Descriptor) bool {
-	if checkDescriptor(d) != nil {
+	if !isUsable(d) {
 		return false // which the store cannot have
 	}
 	_, err := i.p.local.Store.StatBlob(d.Digest)
@@ -127,7 +127,7 @@ func (i *pushedIndex) isHere(d ocispec.Descriptor) bool {
 
 // has reports whether the registry has what an index lists: as a manifest or, if its type is unknown, as a blob.
 func (p *pusher) has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
-	if checkDescriptor(d) != nil {
+	if !isUsable(d) {
 		return false, nil
 	}
 	there, err := manifestExists(ctx, p.repo, d)

@@ -23,15 +23,23 @@ func TestHeadersThatRegistriesLeaveOut(t *testing.T) {
 		}
 	}
 	for name, choose := range map[string]func(rig.Request) rig.Fault{
-		"manifests in chunks":              manifests("GET", rig.Chunked),
-		"everything in chunks":             func(r rig.Request) rig.Fault { return map[bool]rig.Fault{true: rig.Chunked}[r.Method == "GET"] },
-		"no digest":                        manifests("", rig.Header("Docker-Content-Digest", "")),
-		"no type":                          manifests("GET", rig.Header("Content-Type", "")),
-		"the type of a text":               manifests("GET", rig.Header("Content-Type", "text/plain; charset=utf-8")),
-		"a type that is none":              manifests("GET", rig.Header("Content-Type", ";;")),
-		"HEAD is not allowed":              func(r rig.Request) rig.Fault { return map[bool]rig.Fault{true: rig.Status(405)}[r.Method == "HEAD"] },
-		"HEAD is not known":                func(r rig.Request) rig.Fault { return map[bool]rig.Fault{true: rig.Status(501)}[r.Method == "HEAD"] },
-		"HEAD finds nothing":               func(r rig.Request) rig.Fault { return map[bool]rig.Fault{true: rig.Status(404)}[r.Method == "HEAD"] },
+		"manifests in chunks": manifests("GET", rig.Chunked),
+		"everything in chunks": func(r rig.Request) rig.Fault {
+			return map[bool]rig.Fault{true: rig.Chunked}[r.Method == http.MethodGet]
+		},
+		"no digest":           manifests("", rig.Header("Docker-Content-Digest", "")),
+		"no type":             manifests("GET", rig.Header("Content-Type", "")),
+		"the type of a text":  manifests("GET", rig.Header("Content-Type", "text/plain; charset=utf-8")),
+		"a type that is none": manifests("GET", rig.Header("Content-Type", ";;")),
+		"HEAD is not allowed": func(r rig.Request) rig.Fault {
+			return map[bool]rig.Fault{true: rig.Status(405)}[r.Method == http.MethodHead]
+		},
+		"HEAD is not known": func(r rig.Request) rig.Fault {
+			return map[bool]rig.Fault{true: rig.Status(501)}[r.Method == http.MethodHead]
+		},
+		"HEAD finds nothing": func(r rig.Request) rig.Fault {
+			return map[bool]rig.Fault{true: rig.Status(404)}[r.Method == http.MethodHead]
+		},
 		"challenges for others come first": challenged,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -159,7 +167,7 @@ func TestUploadsThatMoveForEver(t *testing.T) {
 	c := newClient(t)
 	c.build("moved", m.name("app:1"))
 	m.Misbehave(func(r rig.Request) rig.Fault {
-		if r.Kind != rig.Upload || r.Method == "POST" {
+		if r.Kind != rig.Upload || r.Method == http.MethodPost {
 			return nil
 		}
 		return func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
