@@ -34,15 +34,16 @@ const (
 
 // Load reads the images of an archive as docker save, mica, skopeo, podman or BuildKit write them: a Docker archive or an
 // OCI image layout, in a tar, plain or compressed. It is read once, from start to end, so that it may come from a pipe.
-// Nothing is named or recorded before all of it is verified. The caller holds store.Use.
-func (a *Archives) Load(ctx context.Context, r io.Reader) ([]Loaded, error) {
+// Nothing is named or recorded before all of it is verified. Of an index every image is kept that the archive has, or that for
+// one of the platforms alone, if there are any. The caller holds store.Use.
+func (a *Archives) Load(ctx context.Context, r io.Reader, platforms ...ocispec.Platform) ([]Loaded, error) {
 	in, _, err := compression.NewReader(r)
 	if err != nil {
 		return nil, fmt.Errorf("load: %w", err)
 	}
 	defer func() { _ = in.Close() }()
 	m := &members{
-		a: a, json: map[string][]byte{}, layers: map[string]*ingested{}, links: map[string]string{},
+		a: a, platforms: platforms, json: map[string][]byte{}, layers: map[string]*ingested{}, links: map[string]string{},
 	}
 	if err := m.read(ctx, in); err != nil {
 		return nil, fmt.Errorf("load: %w", err)
@@ -64,12 +65,13 @@ func (a *Archives) Load(ctx context.Context, r io.Reader) ([]Loaded, error) {
 
 // members is what is in an archive: small JSON files, layers (in the store already), and links between names.
 type members struct {
-	a        *Archives
-	json     map[string][]byte
-	jsonSize int
-	layers   map[string]*ingested
-	links    map[string]string
-	count    int
+	a         *Archives
+	platforms []ocispec.Platform // that are wanted; none for all
+	json      map[string][]byte
+	jsonSize  int
+	layers    map[string]*ingested
+	links     map[string]string
+	count     int
 }
 
 // ingested is a member that is a layer, or why it is none.
@@ -219,7 +221,7 @@ func (m *members) readJSON(name, what string) ([]byte, error) {
 	}
 	data, ok := m.json[m.follow(clean)]
 	if !ok || len(bytes.TrimSpace(data)) == 0 {
-		return nil, fmt.Errorf("the archive lacks %s %s", what, name)
+		return nil, &lacksError{what, name}
 	}
 	return data, nil
 }
@@ -233,7 +235,7 @@ func (m *members) layer(name string, id digest.Digest) (*ingested, error) {
 	l, ok := m.layers[m.follow(clean)]
 	switch {
 	case !ok:
-		return nil, fmt.Errorf("the archive lacks layer %s", name)
+		return nil, &lacksError{"layer", name}
 	case l.err != nil:
 		return nil, fmt.Errorf("layer %s: %w", name, l.err)
 	case l.layer.DiffID != id:

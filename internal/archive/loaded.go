@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -19,12 +18,13 @@ import (
 	"github.com/micabuild/mica/internal/oci"
 )
 
-// found is an image of an archive, verified. Manifest is nil for one that came without.
+// found is an image of an archive, verified, or an index of images. Manifest is nil for an image that came without.
 type found struct {
 	config   []byte
 	manifest []byte
 	packs    []ocispec.Descriptor
-	names    []string // full
+	index    *foundIndex // nil for a single image
+	names    []string    // full
 }
 
 // images finds out what is in the archive. Where Docker's manifest.json and an OCI index are both there, the index tells
@@ -38,6 +38,11 @@ func (m *members) images() ([]*found, error) {
 		if docker == nil {
 			return nil, errors.New("the input is not an image archive: it has neither manifest.json nor index.json")
 		}
+		for _, d := range docker {
+			if err := m.wants(d); err != nil {
+				return nil, err
+			}
+		}
 		return docker, nil
 	}
 	images, err := m.layoutImages()
@@ -45,9 +50,11 @@ func (m *members) images() ([]*found, error) {
 		return nil, err
 	}
 	for _, d := range docker {
-		i := slices.IndexFunc(images, func(f *found) bool { return string(f.config) == string(d.config) })
+		i := slices.IndexFunc(images, func(f *found) bool { return f.has(d.config) })
 		if i < 0 {
-			images = append(images, d)
+			if m.wants(d) == nil {
+				images = append(images, d)
+			}
 			continue
 		}
 		for _, n := range d.names {
@@ -116,9 +123,6 @@ func (m *members) dockerImage(e dockerManifest) (*found, error) {
 	return img, nil
 }
 
-// maxNesting is how deep an index may hold indexes.
-const maxNesting = 4
-
 // layoutImages reads index.json.
 func (m *members) layoutImages() ([]*found, error) {
 	raw, err := m.readJSON(indexName, "")
@@ -133,17 +137,17 @@ func (m *members) layoutImages() ([]*found, error) {
 		return nil, errors.New("index.json names no image")
 	}
 	var images []*found
+	known := map[digest.Digest]*found{}
 	for _, d := range index.Manifests {
-		if isAttestation(d) {
+		if oci.IsAttestation(d) {
 			continue
 		}
-		img, err := m.described(d, 0)
-		if err != nil {
-			return nil, err
-		}
-		if i := slices.IndexFunc(images, func(f *found) bool { return string(f.manifest) == string(img.manifest) }); i >= 0 {
-			img = images[i]
-		} else {
+		img := known[d.Digest]
+		if img == nil {
+			if img, err = m.described(d); err != nil {
+				return nil, err
+			}
+			known[d.Digest] = img
 			images = append(images, img)
 		}
 		if n := annotatedName(d); n != "" && !slices.Contains(img.names, n) {
@@ -151,12 +155,6 @@ func (m *members) layoutImages() ([]*found, error) {
 		}
 	}
 	return images, nil
-}
-
-// isAttestation: BuildKit keeps provenance beside images under a platform that is none.
-func isAttestation(d ocispec.Descriptor) bool {
-	return d.Annotations["vnd.docker.reference.type"] == "attestation-manifest" ||
-		(d.Platform != nil && d.Platform.OS == "unknown" && d.Platform.Architecture == "unknown")
 }
 
 // annotatedName is the name that an index gives an image: the full one of containerd and Docker, or a reference name that
@@ -175,27 +173,33 @@ func annotatedName(d ocispec.Descriptor) string {
 	return ""
 }
 
-// described is the image that a descriptor names, of an index the one for this machine.
-func (m *members) described(d ocispec.Descriptor, depth int) (*found, error) {
+// described is the image or the index that a descriptor names.
+func (m *members) described(d ocispec.Descriptor) (*found, error) {
 	raw, err := m.verifiedJSON(d, "manifest")
 	if err != nil {
 		return nil, err
 	}
-	var both struct {
-		Manifests []ocispec.Descriptor `json:"manifests"`
+	var head struct {
+		Manifests json.RawMessage `json:"manifests"`
 	}
-	if err := json.Unmarshal(raw, &both); err != nil {
+	if err := json.Unmarshal(raw, &head); err != nil {
 		return nil, fmt.Errorf("manifest %s: %w", d.Digest, err)
 	}
-	if both.Manifests != nil {
-		if depth == maxNesting {
-			return nil, fmt.Errorf("index %s is nested too deeply", d.Digest)
-		}
-		sub, err := forThisMachine(both.Manifests)
-		if err != nil {
-			return nil, fmt.Errorf("index %s: %w", d.Digest, err)
-		}
-		return m.described(sub, depth+1)
+	if head.Manifests != nil {
+		return m.index(d)
+	}
+	img, err := m.image(d)
+	if err == nil {
+		err = m.wants(img)
+	}
+	return img, err
+}
+
+// image is the image that a manifest describes.
+func (m *members) image(d ocispec.Descriptor) (*found, error) {
+	raw, err := m.verifiedJSON(d, "manifest")
+	if err != nil {
+		return nil, err
 	}
 	manifest, err := oci.ParseManifest(d.Digest, raw)
 	if err != nil {
@@ -244,30 +248,11 @@ func (m *members) verifiedJSON(d ocispec.Descriptor, what string) ([]byte, error
 	return raw, nil
 }
 
-// forThisMachine picks the best of an index's manifests.
-func forThisMachine(list []ocispec.Descriptor) (ocispec.Descriptor, error) {
-	list = slices.DeleteFunc(slices.Clone(list), isAttestation)
-	if len(list) == 1 {
-		return list[0], nil
-	}
-	match := platforms.Default()
-	var best *ocispec.Descriptor
-	for i, d := range list {
-		if d.Platform == nil || !match.Match(*d.Platform) {
-			continue
-		}
-		if best == nil || match.Less(*d.Platform, *best.Platform) {
-			best = &list[i]
-		}
-	}
-	if best == nil {
-		return ocispec.Descriptor{}, fmt.Errorf("it has no image for platform %s", platforms.Format(platforms.DefaultSpec()))
-	}
-	return *best, nil
-}
-
 // adopt records an image and gives it its names.
 func (a *Archives) adopt(ctx context.Context, f *found) (*Loaded, error) {
+	if f.index != nil {
+		return a.adoptIndex(ctx, f)
+	}
 	var img *image.Image
 	var err error
 	if f.manifest != nil {
@@ -278,8 +263,13 @@ func (a *Archives) adopt(ctx context.Context, f *found) (*Loaded, error) {
 	if err != nil {
 		return nil, err
 	}
+	return a.name(ctx, img, f.names, func(name string) error { return a.Images.Tag(ctx, img, name) })
+}
+
+// name gives an image its names.
+func (a *Archives) name(ctx context.Context, img *image.Image, names []string, give func(name string) error) (*Loaded, error) {
 	l := &Loaded{ID: img.ID, Replaced: map[string]digest.Digest{}}
-	for _, n := range f.names {
+	for _, n := range names {
 		named, err := reference.ParseNormalizedNamed(n)
 		if err != nil {
 			return nil, fmt.Errorf("invalid name %q: %w", n, err)
@@ -288,7 +278,7 @@ func (a *Archives) adopt(ctx context.Context, f *found) (*Loaded, error) {
 		if old, err := a.Images.Find(ctx, n); err == nil && old.ID != img.ID {
 			l.Replaced[short] = old.ID
 		}
-		if err := a.Images.Tag(ctx, img, n); err != nil {
+		if err := give(n); err != nil {
 			return nil, err
 		}
 		l.Names = append(l.Names, short)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
@@ -18,14 +19,18 @@ import (
 
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/oci"
+	"github.com/micabuild/mica/internal/store"
 )
 
 // Item is an image to save, with the full names to save it under; without one it is saved by its ID.
 type Item struct {
 	Image *image.Image
-	// Root is an index that Image is of, if all of that is to be saved; else it may be left out.
-	Root  ocispec.Descriptor
-	Names []string
+	// Root is an index that Image is of, if that is to be saved with all of its images that are in the store; else it may be
+	// left out.
+	Root ocispec.Descriptor
+	// Platforms are those of the index that are saved; none for all.
+	Platforms []ocispec.Platform
+	Names     []string
 }
 
 // Save writes images as one tar that is both a Docker archive and an OCI image layout, as Docker writes it. A layer that
@@ -151,8 +156,8 @@ func (s *saver) item(it Item) error {
 		return err
 	}
 	for _, p := range parts {
-		if p.Image == nil {
-			return fmt.Errorf("its image for %s is not in the store: pull it first", platforms.Format(*p.Descriptor.Platform))
+		if p.Image == nil || !it.wants(p.Image.Config.Platform) {
+			continue
 		}
 		if err := s.image(p.Image); err != nil {
 			return err
@@ -164,13 +169,19 @@ func (s *saver) item(it Item) error {
 				return err
 			}
 		}
-		if oci.IsAttestation(e.Descriptor) {
-			if err := s.attestation(e.Descriptor); err != nil {
-				return err
-			}
+		if !oci.IsAttestation(e.Descriptor) {
+			continue
+		}
+		if err := s.attestation(e.Descriptor); err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
 		}
 	}
 	return s.blob(it.Root.Digest)
+}
+
+// wants reports whether the item's image for a platform is to be saved.
+func (it Item) wants(p ocispec.Platform) bool {
+	return len(it.Platforms) == 0 || slices.ContainsFunc(it.Platforms, func(want ocispec.Platform) bool { return platforms.OnlyStrict(want).Match(p) })
 }
 
 // attestation writes a manifest that is no image's, and what it lists.

@@ -9,46 +9,15 @@ import (
 	"time"
 
 	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/archive"
-	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/redact"
 )
 
 func (a *App) archives() *archive.Archives {
 	return &archive.Archives{Store: a.Store, Layers: a.Layers, Images: a.Images}
-}
-
-func newSaveCommand(app *App) *cobra.Command {
-	var output string
-	cmd := &cobra.Command{
-		Use:   "save [OPTIONS] IMAGE [IMAGE...]",
-		Short: "Save one or more images to a tar archive (streamed to STDOUT by default)",
-		Args:  requireArgs(1, -1),
-		RunE:  func(cmd *cobra.Command, args []string) error { return runSave(cmd.Context(), app, output, args) },
-	}
-	cmd.Flags().StringVarP(&output, "output", "o", "", "Write to a file, instead of STDOUT")
-	return cmd
-}
-
-func runSave(ctx context.Context, app *App, output string, refs []string) (err error) {
-	if output == "" && app.Stdout.IsTerminal() {
-		return errors.New("cowardly refusing to save to a terminal. Use the -o flag or redirect")
-	}
-	if err := app.Open(ctx); err != nil {
-		return err
-	}
-	use, err := app.Store.Use(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, use.Unlock()) }()
-	items, err := saveItems(ctx, app, refs)
-	if err != nil {
-		return err
-	}
-	return writeOutput(app, output, func(w io.Writer) error { return app.archives().Save(ctx, w, items) })
 }
 
 // writeOutput writes to stdout, or to a file that appears when it is whole.
@@ -64,102 +33,29 @@ func writeOutput(app *App, output string, write func(io.Writer) error) (err erro
 	return sink.Commit()
 }
 
-// saveItems finds what is to be saved, as docker save does: a name with its tag, a repository with all of its tags, an ID
-// without a name.
-func saveItems(ctx context.Context, app *App, refs []string) ([]archive.Item, error) {
-	var items []archive.Item
-	add := func(img *image.Image, name string) {
-		for i := range items {
-			if items[i].Image.ID == img.ID {
-				if name != "" {
-					items[i].Names = append(items[i].Names, name)
-				}
-				return
-			}
-		}
-		it := archive.Item{Image: img}
-		if name != "" {
-			it.Names = []string{name}
-		}
-		items = append(items, it)
-	}
-	for _, ref := range refs {
-		tagged, err := repositoryImages(ctx, app, ref)
-		if err != nil {
-			return nil, err
-		}
-		for _, t := range tagged {
-			add(t.img, t.name)
-		}
-		if len(tagged) > 0 {
-			continue
-		}
-		img, err := app.Images.FindNamed(ctx, ref, nil)
-		if err != nil {
-			return nil, err
-		}
-		add(img, nameIn(img, ref))
-	}
-	return items, nil
-}
-
-type taggedImage struct {
-	img  *image.Image
-	name string
-}
-
-// repositoryImages are all tags of a repository that was named without one.
-func repositoryImages(ctx context.Context, app *App, ref string) ([]taggedImage, error) {
-	named, err := reference.ParseNormalizedNamed(ref)
-	if err != nil || !reference.IsNameOnly(named) {
-		return nil, nil //nolint:nilerr // Find says what is wrong with it
-	}
-	images, err := app.Images.List(ctx)
-	if images == nil && err != nil {
-		return nil, err
-	}
-	var list []taggedImage
-	for _, img := range images {
-		for _, n := range img.Names {
-			full, err := reference.ParseNormalizedNamed(n)
-			if err == nil && full.Name() == named.Name() {
-				list = append(list, taggedImage{img, full.String()})
-			}
-		}
-	}
-	return list, nil
-}
-
-// nameIn is the full name that ref is, if it is one of the image's.
-func nameIn(img *image.Image, ref string) string {
-	named, err := reference.ParseNormalizedNamed(ref)
-	if err != nil {
-		return ""
-	}
-	full := reference.TagNameOnly(named)
-	for _, n := range img.Names {
-		if n == reference.FamiliarString(full) {
-			return full.String()
-		}
-	}
-	return ""
-}
-
 func newLoadCommand(app *App) *cobra.Command {
 	var input string
+	var platforms []string
 	var quiet bool
 	cmd := &cobra.Command{
 		Use:   "load [OPTIONS]",
 		Short: "Load an image from a tar archive or STDIN",
 		Args:  requireArgs(0, 0),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return runLoad(cmd.Context(), app, input, quiet) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runLoad(cmd.Context(), app, input, platforms, quiet)
+		},
 	}
 	cmd.Flags().StringVarP(&input, "input", "i", "", "Read from tar archive file, instead of STDIN")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Suppress the load output")
+	cmd.Flags().StringSliceVar(&platforms, "platform", nil, `Load only the given platform(s) (e.g., "linux/amd64,linux/arm64/v8")`)
 	return cmd
 }
 
-func runLoad(ctx context.Context, app *App, input string, quiet bool) error {
+func runLoad(ctx context.Context, app *App, input string, platforms []string, quiet bool) error {
+	wanted, _, err := parsePlatforms(platforms)
+	if err != nil {
+		return err
+	}
 	in, closeInput, err := openInput(ctx, app, input, "load")
 	if err != nil {
 		return err
@@ -168,7 +64,7 @@ func runLoad(ctx context.Context, app *App, input string, quiet bool) error {
 	if err := app.Open(ctx); err != nil {
 		return err
 	}
-	loaded, err := load(ctx, app, in)
+	loaded, err := load(ctx, app, in, wanted)
 	if err != nil {
 		// What was stored of it is garbage now.
 		return errors.Join(err, app.collect(context.WithoutCancel(ctx)))
@@ -190,13 +86,13 @@ func runLoad(ctx context.Context, app *App, input string, quiet bool) error {
 	return nil
 }
 
-func load(ctx context.Context, app *App, in io.Reader) (_ []archive.Loaded, err error) {
+func load(ctx context.Context, app *App, in io.Reader, wanted []ocispec.Platform) (_ []archive.Loaded, err error) {
 	use, err := app.Store.Use(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, use.Unlock()) }()
-	return app.archives().Load(ctx, in)
+	return app.archives().Load(ctx, in, wanted...)
 }
 
 // openInput opens a file, or stdin for "" unless that is a terminal.

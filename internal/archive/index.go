@@ -1,0 +1,173 @@
+package archive
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/containerd/platforms"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/oci"
+)
+
+// foundIndex is an index of an archive, and what the archive has of what it lists: all of it, or some platforms.
+type foundIndex struct {
+	desc ocispec.Descriptor
+	// blobs are the index, indexes in it, and manifests of attestations with what they list.
+	blobs  [][]byte
+	images []*found
+}
+
+// lacksError says that an archive does not have a member that another one names.
+type lacksError struct{ what, name string }
+
+func (e *lacksError) Error() string { return "the archive lacks " + e.what + " " + e.name }
+
+// has reports whether an image, or one of an index, has a config.
+func (f *found) has(config []byte) bool {
+	if f.index == nil {
+		return string(f.config) == string(config)
+	}
+	for _, img := range f.index.images {
+		if img.has(config) {
+			return true
+		}
+	}
+	return false
+}
+
+// index reads an index. Of what it lists, images that the archive has no more than a part of are left out.
+func (m *members) index(d ocispec.Descriptor) (*found, error) {
+	entries, err := oci.Entries(context.Background(), d, func(_ context.Context, d ocispec.Descriptor) ([]byte, error) {
+		raw, err := m.verifiedJSON(d, "index")
+		var lacks *lacksError
+		if errors.As(err, &lacks) {
+			err = errors.Join(oci.ErrAbsent, err)
+		}
+		return raw, err
+	}, nil)
+	if err != nil {
+		return nil, err
+	}
+	x := &foundIndex{desc: d}
+	if err := x.keep(m, d); err != nil {
+		return nil, err
+	}
+	var lacks *lacksError
+	for _, e := range entries {
+		if err := x.add(m, e); errors.As(err, &lacks) {
+			continue
+		} else if err != nil {
+			return nil, fmt.Errorf("index %s: %w", d.Digest, err)
+		}
+	}
+	switch {
+	case len(x.images) == 0 && len(m.platforms) > 0:
+		return nil, fmt.Errorf("index %s: the archive has no image for platform %s", d.Digest, platforms.FormatAll(m.platforms[0]))
+	case len(x.images) == 0 && lacks != nil:
+		return nil, fmt.Errorf("index %s: %w", d.Digest, lacks)
+	case len(x.images) == 0:
+		return nil, fmt.Errorf("index %s lists no image", d.Digest)
+	}
+	return &found{index: x}, nil
+}
+
+// add takes an entry of the index.
+func (x *foundIndex) add(m *members, e oci.Entry) error {
+	if e.Platform != nil && !oci.IsAttestation(e.Descriptor) && !m.wanted(*e.Platform) {
+		return nil
+	}
+	for _, via := range e.Via {
+		if via.Digest != x.desc.Digest {
+			if err := x.keep(m, via); err != nil {
+				return err
+			}
+		}
+	}
+	if !oci.IsManifest(e.MediaType) {
+		return nil // of unknown types mica keeps no more than that the index lists them
+	}
+	raw, err := m.verifiedJSON(e.Descriptor, "manifest")
+	if err != nil {
+		return err
+	}
+	manifest, err := oci.ParseManifest(e.Digest, raw)
+	if err != nil {
+		return err
+	}
+	if !oci.IsAttestation(e.Descriptor) && oci.IsImageConfig(manifest.Config.MediaType) {
+		img, err := m.image(e.Descriptor)
+		if err == nil {
+			x.images = append(x.images, img)
+		}
+		return err
+	}
+	for _, d := range append([]ocispec.Descriptor{e.Descriptor, manifest.Config}, manifest.Layers...) {
+		if err := x.keep(m, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keep takes a small member as it is.
+func (x *foundIndex) keep(m *members, d ocispec.Descriptor) error {
+	raw, err := m.verifiedJSON(d, "blob")
+	if err == nil {
+		x.blobs = append(x.blobs, raw)
+	}
+	return err
+}
+
+// wanted reports whether images for a platform are to be loaded.
+func (m *members) wanted(p ocispec.Platform) bool {
+	for _, want := range m.platforms {
+		if platforms.OnlyStrict(want).Match(p) {
+			return true
+		}
+	}
+	return len(m.platforms) == 0
+}
+
+// wants refuses an image that is for another platform than those that are to be loaded.
+func (m *members) wants(f *found) error {
+	p, err := platformOf(f.config)
+	if err != nil || m.wanted(p) {
+		return err
+	}
+	return fmt.Errorf("the image is for %s, not for platform %s", platforms.FormatAll(p), platforms.FormatAll(m.platforms[0]))
+}
+
+func platformOf(config []byte) (ocispec.Platform, error) {
+	var c struct{ ocispec.Platform }
+	if err := json.Unmarshal(config, &c); err != nil {
+		return c.Platform, fmt.Errorf("image config: %w", err)
+	}
+	return c.Platform, nil
+}
+
+// adoptIndex records the images of an index, and gives the index its names.
+func (a *Archives) adoptIndex(ctx context.Context, f *found) (*Loaded, error) {
+	for _, raw := range f.index.blobs {
+		if _, err := a.Store.WriteBlob(raw); err != nil {
+			return nil, err
+		}
+	}
+	for _, img := range f.index.images {
+		if _, err := a.Images.Put(img.manifest, img.config); err != nil {
+			return nil, err
+		}
+	}
+	root := f.index.desc
+	root = ocispec.Descriptor{MediaType: root.MediaType, Digest: root.Digest, Size: root.Size}
+	img, err := a.Images.Keep(ctx, root)
+	if err != nil {
+		return nil, err
+	}
+	return a.name(ctx, img, f.names, func(name string) error {
+		_, err := a.Images.Keep(ctx, root, name)
+		return err
+	})
+}
