@@ -12,7 +12,7 @@ import (
 // whatever comes from outside is checked before anything is called after it.
 func CheckDigest(d digest.Digest) error {
 	if err := d.Validate(); err != nil {
-		return fmt.Errorf("invalid digest %q", d)
+		return fmt.Errorf("invalid digest %.100q", d)
 	}
 	if d.Algorithm() != digest.SHA256 {
 		return fmt.Errorf("digest %s: only sha256 is supported", d)

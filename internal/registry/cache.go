@@ -71,7 +71,7 @@ func (r *CacheRepository) Open(ctx context.Context, d ocispec.Descriptor) (io.Re
 		}
 		return io.NopCloser(bytes.NewReader(m.raw)), nil
 	}
-	if err := checkDescriptor(d); err != nil {
+	if err := oci.CheckDescriptor(d); err != nil {
 		return nil, err
 	}
 	return r.c.openBlob(ctx, r.repo, d, 0), nil

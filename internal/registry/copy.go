@@ -241,7 +241,7 @@ func (s *repositorySource) Fetch(ctx context.Context, d ocispec.Descriptor) (io.
 	if d.Digest == s.root.desc.Digest {
 		return io.NopCloser(bytes.NewReader(s.root.raw)), nil
 	}
-	if err := checkDescriptor(d); err != nil {
+	if err := oci.CheckDescriptor(d); err != nil {
 		return nil, err
 	}
 	if isManifest(d.MediaType) {

@@ -11,6 +11,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
+
+	"github.com/micabuild/mica/internal/oci"
 )
 
 // header is what a repository says of what it has at a path.
@@ -39,7 +41,7 @@ func head(ctx context.Context, repo *remote.Repository, path string, accept ...s
 
 // blobExists reports whether a repository has a blob.
 func (c *Client) blobExists(ctx context.Context, repo *remote.Repository, d ocispec.Descriptor) (bool, error) {
-	if err := checkDescriptor(d); err != nil {
+	if err := oci.CheckDescriptor(d); err != nil {
 		return false, err
 	}
 	got, ok, err := head(ctx, repo, "/blobs/"+d.Digest.String())
@@ -61,7 +63,7 @@ func (c *Client) blobExists(ctx context.Context, repo *remote.Repository, d ocis
 
 // manifestExists reports whether a repository has a manifest, or whatever an index may list, under its digest.
 func manifestExists(ctx context.Context, repo *remote.Repository, d ocispec.Descriptor) (bool, error) {
-	if err := checkDescriptor(d); err != nil {
+	if err := oci.CheckDescriptor(d); err != nil {
 		return false, err
 	}
 	got, ok, err := head(ctx, repo, "/manifests/"+d.Digest.String(), append(manifestTypes[:len(manifestTypes):len(manifestTypes)], d.MediaType)...)
@@ -97,7 +99,7 @@ func (c *Client) exists(ctx context.Context, repo *remote.Repository, d ocispec.
 
 // retag gives what a repository has under a digest a tag.
 func (c *Client) retag(ctx context.Context, repo *remote.Repository, d ocispec.Descriptor, tag string) error {
-	if err := checkDescriptor(d); err != nil {
+	if err := oci.CheckDescriptor(d); err != nil {
 		return err
 	}
 	m, err := fetchManifest(ctx, repo, d.Digest.String())

@@ -88,7 +88,7 @@ func (r *Remote) read(ctx context.Context, d ocispec.Descriptor) ([]byte, error)
 	if d.Digest == r.Root.Digest {
 		return r.Raw, nil
 	}
-	if err := checkDescriptor(d); err != nil {
+	if err := oci.CheckDescriptor(d); err != nil {
 		return nil, err
 	}
 	m, err := fetchManifest(ctx, r.repo, d.Digest.String())
@@ -101,7 +101,7 @@ func (r *Remote) read(ctx context.Context, d ocispec.Descriptor) ([]byte, error)
 func (r *Remote) image(ctx context.Context, d ocispec.Descriptor) (*RemoteImage, error) {
 	m := &manifest{r.Root, r.Raw}
 	if d.Digest != r.Root.Digest {
-		err := checkDescriptor(d)
+		err := oci.CheckDescriptor(d)
 		if err != nil {
 			return nil, err
 		}

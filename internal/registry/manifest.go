@@ -23,25 +23,12 @@ var manifestTypes = []string{
 	ocispec.MediaTypeImageIndex, oci.DockerManifestList, ocispec.MediaTypeImageManifest, oci.DockerManifest,
 }
 
-func checkDescriptor(d ocispec.Descriptor) error {
-	if err := d.Digest.Validate(); err != nil {
-		return fmt.Errorf("invalid digest %q", d.Digest)
-	}
-	if d.Digest.Algorithm() != digest.SHA256 {
-		return fmt.Errorf("digest %s: only sha256 is supported", d.Digest)
-	}
-	if d.Size < 0 {
-		return fmt.Errorf("%s has the size %d", d.Digest, d.Size)
-	}
-	return nil
-}
-
 // isUsable reports whether mica can ask for what a descriptor names.
-func isUsable(d ocispec.Descriptor) bool { return checkDescriptor(d) == nil }
+func isUsable(d ocispec.Descriptor) bool { return oci.CheckDescriptor(d) == nil }
 
 // fetchSmall gets a blob that is kept in memory: a config.
 func (c *Client) fetchSmall(ctx context.Context, repo *remote.Repository, desc ocispec.Descriptor) ([]byte, error) {
-	if err := checkDescriptor(desc); err != nil {
+	if err := oci.CheckDescriptor(desc); err != nil {
 		return nil, err
 	}
 	if desc.Size > maxManifest {

@@ -41,7 +41,7 @@ func (m *manifest) parse() (*document, error) {
 		all = append(all, c.Config)
 	}
 	for _, d := range all {
-		if err := checkDescriptor(d); err != nil {
+		if err := oci.CheckDescriptor(d); err != nil {
 			return nil, fmt.Errorf("manifest %s: %w", m.desc.Digest, err)
 		}
 	}

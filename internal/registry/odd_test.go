@@ -67,7 +67,7 @@ func checkManifest(t *testing.T, raw []byte) {
 			t.Errorf("%.100q is two things", raw)
 		}
 	}
-	if ids, err := diffIDs(raw); err == nil {
+	if ids, err := oci.DiffIDs(raw); err == nil {
 		for _, id := range ids {
 			if id.Validate() != nil {
 				t.Errorf("%.100q gives the diff ID %q", raw, id)

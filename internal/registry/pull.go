@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -160,7 +159,7 @@ func (p *puller) image(ctx context.Context, m *manifest) error {
 	if err != nil {
 		return err
 	}
-	ids, err := diffIDs(config)
+	ids, err := oci.DiffIDs(config)
 	if err != nil {
 		return err
 	}
@@ -177,7 +176,7 @@ func (p *puller) image(ctx context.Context, m *manifest) error {
 }
 
 func (p *puller) config(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
-	if err := checkDescriptor(d); err != nil {
+	if err := oci.CheckDescriptor(d); err != nil {
 		return nil, err
 	}
 	if raw, err := p.local.Store.ReadBlob(d.Digest); err == nil {
@@ -212,7 +211,7 @@ func (p *puller) artifact(ctx context.Context, m *manifest, c *document) error {
 
 // opaque gets a blob that is kept as it is.
 func (p *puller) opaque(ctx context.Context, d ocispec.Descriptor) error {
-	if err := checkDescriptor(d); err != nil {
+	if err := oci.CheckDescriptor(d); err != nil {
 		return err
 	}
 	w, err := p.local.Store.NewBlob()
@@ -283,22 +282,6 @@ func (p *puller) layer(ctx context.Context, d ocispec.Descriptor, id digest.Dige
 		// It may have been damaged on its way: once more, from the start.
 		p.progress(Event{Layer: d.Digest, State: Retrying, Total: d.Size})
 	}
-}
-
-// diffIDs are the identities of an image's layers, by its config.
-func diffIDs(config []byte) ([]digest.Digest, error) {
-	var c struct {
-		RootFS ocispec.RootFS `json:"rootfs"`
-	}
-	if err := json.Unmarshal(config, &c); err != nil {
-		return nil, fmt.Errorf("image config: %w", err)
-	}
-	for _, id := range c.RootFS.DiffIDs {
-		if err := checkDescriptor(ocispec.Descriptor{Digest: id}); err != nil {
-			return nil, fmt.Errorf("image config: %w", err)
-		}
-	}
-	return c.RootFS.DiffIDs, nil
 }
 
 // contentError says that a layer cannot be read. It may have been damaged on its way.

@@ -109,7 +109,7 @@ func (p *puller) child(ctx context.Context, d ocispec.Descriptor) error {
 
 // manifest gets one manifest of an index, from the store if it is there.
 func (p *puller) manifest(ctx context.Context, d ocispec.Descriptor) (*manifest, error) {
-	if err := checkDescriptor(d); err != nil {
+	if err := oci.CheckDescriptor(d); err != nil {
 		return nil, err
 	}
 	if raw, err := p.local.Store.ReadBlob(d.Digest); err == nil {

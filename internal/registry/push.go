@@ -153,7 +153,7 @@ func (p *pusher) image(ctx context.Context, target ocispec.Descriptor) (*manifes
 	}
 	var ids []digest.Digest
 	if oci.IsImageConfig(m.Config.MediaType) {
-		if ids, err = diffIDs(config); err != nil {
+		if ids, err = oci.DiffIDs(config); err != nil {
 			return nil, err
 		}
 	}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/oci"
 )
 
 // referrers lists what refers to a manifest, each once (distribution-spec, "Listing Referrers").
@@ -16,7 +18,7 @@ func (s *repositorySource) referrers(ctx context.Context, d ocispec.Descriptor) 
 	err := s.repo.Referrers(ctx, d, "", func(page []ocispec.Descriptor) error {
 		before := len(list)
 		for _, r := range page {
-			if err := checkDescriptor(r); err != nil {
+			if err := oci.CheckDescriptor(r); err != nil {
 				return fmt.Errorf("referrers of %s: %w", d.Digest, err)
 			}
 			if !seen[r.Digest] {
