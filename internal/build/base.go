@@ -24,9 +24,12 @@ type bases struct {
 	images *image.Images
 	pull   func(ctx context.Context, name reference.Named, platform *ocispec.Platform, progress registry.Progress) error
 	events solver.Events
+	// inspect looks at a registry without pulling, where layers may not be needed; nil where they are.
+	inspect func(ctx context.Context, name reference.Named) (*registry.Remote, error)
 
 	mu    sync.Mutex
 	found map[string]*base // by full name and platform, and by full name with digest
+	lazy  []*lazyBase
 }
 
 // base is one image that is looked for, or was found.
@@ -108,6 +111,9 @@ func (b *bases) look(ctx context.Context, ref string, platform *ocispec.Platform
 	name, err := reference.ParseNormalizedNamed(ref)
 	if err == nil {
 		name = reference.TagNameOnly(name)
+		if img := b.lazily(ctx, name, platform); img != nil {
+			return img, nil
+		}
 		p := startStep(b.events, "pull "+name.String())
 		err = b.pull(ctx, name, platform, p.layer)
 		p.end(err)

@@ -73,6 +73,9 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 		return nil, err
 	}
 	base := &bases{images: b.Images, pull: b.pull, events: o.Events, found: map[string]*base{}}
+	if len(o.CacheFrom) > 0 {
+		base.inspect = b.Registry.Inspect
+	}
 	layouts, err := b.openLayouts(ctx, o.Contexts, opts)
 	if err != nil {
 		return nil, err
@@ -85,7 +88,7 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 	defer func() { err = errors.Join(err, around.remove()) }()
 	others, sums := b.openCaches(ctx, &o)
 	s := solver.New(solver.Options{
-		Store: b.Store, Layers: b.Layers, Image: base.find, Layout: layouts.find, Host: b.Host,
+		Store: b.Store, Layers: b.Layers, Image: base.find, Bring: base.bring, Layout: layouts.find, Host: b.Host,
 		Locals: o.locals(), Memory: memory, Events: o.Events,
 		Secret: o.Secret, SSH: o.SSH, Allowed: allowed, Ambient: around.ambient, Remote: others,
 	})

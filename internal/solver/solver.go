@@ -35,6 +35,9 @@ type Options struct {
 	Layers *layer.Layers
 	// Image finds the image that a docker-image source names.
 	Image func(ctx context.Context, ref string) (*image.Image, error)
+	// Bring gets into the store the image that came without its layers and that a chain is built on, or that has the only
+	// layer of it; nil where all images come with theirs.
+	Bring func(ctx context.Context, chain []digest.Digest) (found bool, err error)
 	// Layout finds the image that an oci-layout source names by the digest of its manifest or index.
 	Layout func(d digest.Digest, platform *ocispec.Platform) (*image.Image, error)
 	// Host starts the processes of exec operations.
@@ -69,6 +72,7 @@ type Solver struct {
 	store   *store.Store
 	layers  *layer.Layers
 	image   func(ctx context.Context, ref string) (*image.Image, error)
+	bring   func(ctx context.Context, chain []digest.Digest) (bool, error)
 	layout  func(d digest.Digest, platform *ocispec.Platform) (*image.Image, error)
 	host    *sandbox.Host
 	locals  map[string]Local
@@ -103,7 +107,7 @@ func New(o Options) *Solver {
 		secret = func(context.Context, string) ([]byte, error) { return nil, fs.ErrNotExist }
 	}
 	return &Solver{
-		store: o.Store, layers: o.Layers, image: o.Image, layout: o.Layout, host: o.Host,
+		store: o.Store, layers: o.Layers, image: o.Image, bring: o.Bring, layout: o.Layout, host: o.Host,
 		locals: o.Locals, memory: o.Memory, events: events, cache: NewCache(o.Store),
 		secret: secret, ssh: o.SSH, remotes: &remote.Fetcher{Store: o.Store, Secret: secret, SSH: o.SSH}, allow: o.Allowed, around: o.Ambient, others: o.Remote,
 		flights: map[digest.Digest]*flight{}, pins: map[digest.Digest]remote.Identity{},

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/remotecache"
 	"github.com/micabuild/mica/internal/view"
@@ -110,8 +112,14 @@ func (st *step) done(outs []*Result) ([]*Result, error) {
 	return keyed, nil
 }
 
-// Fetch brings the layers of a result that are still where a cache of others has them.
+// Fetch brings the layers of a result that are still where a cache of others has them, or at the registry of the image that
+// the result is built on.
 func (s *Solver) Fetch(ctx context.Context, r *Result) error {
+	if s.bring != nil && s.pending([]*Result{r}) {
+		if _, err := s.bring(ctx, r.DiffIDs()); err != nil {
+			return err
+		}
+	}
 	for _, l := range r.Chain {
 		if got, err := s.layers.Get(l.DiffID); err == nil && got.Present() {
 			continue
@@ -150,6 +158,11 @@ func (s *Solver) fetchLayer(ctx context.Context, l ChainLink) error {
 			return nil
 		}
 		errs = append(errs, err)
+	}
+	if s.bring != nil {
+		if found, err := s.bring(ctx, []digest.Digest{l.DiffID}); found || err != nil {
+			return err
+		}
 	}
 	if len(errs) == 0 {
 		return nil
