@@ -19,7 +19,17 @@ import (
 type Variable = hclparser.Variable
 
 // Parse reads files into one configuration: compose files first, then the others, each laid over those before it.
-func Parse(files []File, o Options) (c *Config, vars []*Variable, err error) {
+func Parse(files []File, o Options) (*Config, []*Variable, error) {
+	var c *Config
+	var vars []*Variable
+	var err error
+	if over := bounded(func() { c, vars, err = parse(files, o) }); over != nil {
+		return nil, nil, over
+	}
+	return c, vars, err
+}
+
+func parse(files []File, o Options) (c *Config, vars []*Variable, err error) {
 	// The evaluator is not ours: what it does not expect in a file must not end mica.
 	defer func() {
 		if r := recover(); r != nil {

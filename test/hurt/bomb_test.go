@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/micabuild/mica/test/rig"
@@ -71,5 +72,28 @@ func TestBombs(t *testing.T) {
 	p.refuses(1, `more than 1GiB`, bytes.NewReader(zeroes), "import", "-", "hostile")
 	p.Env = []string{"MICA_MAX_UNPACKED_SIZE=1.1g"}
 	p.RunIn(bytes.NewReader(zeroes), "import", "-", "hostile")
+	p.healthy()
+}
+
+// TestDescriptionBombs: what describes a build cannot take all memory, and an error about it is short.
+func TestDescriptionBombs(t *testing.T) {
+	p := newPatient(t)
+	p.Prefix = []string{"sh", "-c", `ulimit -v 8000000; exec "$0" "$@"`}
+	bake := filepath.Join(rig.TempDir(t), "docker-bake.hcl")
+	matrix := `target "default" {
+  name = "t${a}-${b}-${c}"
+  matrix = { a = range(500), b = range(500), c = range(500) }
+}`
+	if err := os.WriteFile(bake, []byte(matrix), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.refuses(1, `its evaluation takes more than`, nil, "bake", "-f", bake, "--print")
+	tenfold := "ARG A=" + strings.Repeat("${A}", 10) + "\n"
+	p.refuses(1, `Dockerfile:8: a value is longer than 1MiB`, nil, "build", context(t, "FROM scratch\nARG A=0123456789\n"+strings.Repeat(tenfold, 8)))
+	failing := "FROM base\nRUN false \\\n" + strings.Repeat(" && true \\\n", 10_000) + " && true\n"
+	if out := p.Try(nil, "build", "--progress", "quiet", context(t, failing)); out.Code != 1 || len(out.Stderr) > 20_000 || !strings.Contains(out.Stderr, "more lines)") {
+		t.Errorf("code %d, %d bytes of errors: %.2000s", out.Code, len(out.Stderr), out.Stderr)
+	}
+	p.Prefix = nil
 	p.healthy()
 }
