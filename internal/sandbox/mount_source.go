@@ -22,7 +22,7 @@ func (b *bundle) source(i int, m Mount) (string, error) {
 	case MountBind:
 		return b.selected(i, m, m.Source)
 	}
-	dir := b.mountDir(i) + "-source"
+	dir := b.unionDir(i)
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", err
 	}
@@ -41,6 +41,9 @@ func (b *bundle) source(i int, m Mount) (string, error) {
 
 // mountDir is the path in the bundle's own directory at which a mount's source is.
 func (b *bundle) mountDir(i int) string { return filepath.Join(b.dir, fmt.Sprintf("mount-%d", i)) }
+
+// unionDir is where what the mount shows a part of is mounted.
+func (b *bundle) unionDir(i int) string { return b.mountDir(i) + "-source" }
 
 // selected shows the mount's selector, found inside dir, or all of dir. What the selector leads to is opened once: a
 // process that writes to dir may put a link there at any time.

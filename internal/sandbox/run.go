@@ -42,7 +42,7 @@ type bundle struct {
 }
 
 // run prepares the bundle and runs it, on a thread with namespaces of its own.
-func (h *Host) run(ctx context.Context, p *Process, dir string) error {
+func (h *Host) run(ctx context.Context, p *Process, dir string) (err error) {
 	// What is made for one run stays in memory: a disk takes longer to make and remove such files than some steps run.
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700"); err != nil {
 		return fmt.Errorf("prepare sandbox: mount %s: %w", dir, err)
@@ -59,6 +59,9 @@ func (h *Host) run(ctx context.Context, p *Process, dir string) error {
 	defer func() {
 		b.detach()
 		clean()
+		if err == nil {
+			err = b.seal()
+		}
 	}()
 	if err := b.attach(); err != nil {
 		return err

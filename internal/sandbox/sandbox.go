@@ -72,6 +72,7 @@ type Mount struct {
 	Union    union.Options
 	Selector string // of a chain or of Source: only this path in it, found inside it; "" for the whole
 	ReadOnly bool
+	Shared   bool   // other processes that are not trusted write to Source
 	Size     int64  // of a tmpfs, in bytes; 0 for the kernel's default
 	Options  string // of a tmpfs, more mount options, comma-separated
 	Data     []byte
@@ -112,7 +113,10 @@ type Process struct {
 	ExtraHosts   []ExtraHost
 	// WritableHosts lets the process change /etc/hosts and /etc/resolv.conf, as in a container that runs; in a build they
 	// are read-only.
-	WritableHosts   bool
+	WritableHosts bool
+	// Seal says that the caller keeps what is written to the Upper of Root and of Mounts: when Run returns nil, no process can
+	// change that any more, whatever descriptors it has.
+	Seal            bool
 	CapAdd, CapDrop []string // as docker run takes them; "ALL" for all
 	Privileged      bool
 	Rlimits         []Rlimit

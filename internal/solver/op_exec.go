@@ -165,7 +165,7 @@ func (o *execOp) process(ctx context.Context) (*sandbox.Process, error) {
 	p := &sandbox.Process{
 		Args: meta.Args, Env: append([]string(nil), meta.Env...), Cwd: meta.Cwd, User: meta.User, Hostname: meta.Hostname,
 		CgroupParent: meta.CgroupParent, Privileged: o.op.Security == pb.SecurityMode_INSECURE,
-		Stdout: o.t.output(1), Stderr: o.t.output(2),
+		Stdout: o.t.output(1), Stderr: o.t.output(2), Seal: true,
 	}
 	if o.op.Network == pb.NetMode_NONE {
 		p.Network = sandbox.NetworkNone
