@@ -7,9 +7,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 
-	securejoin "github.com/cyphar/filepath-securejoin"
 	"golang.org/x/sys/unix"
 )
 
@@ -112,24 +110,6 @@ func attachPath(root int, source, target string, set uint64) error {
 	}
 	defer func() { _ = unix.Close(at) }()
 	return moveTo(source, at, set)
-}
-
-// leftToRuntime reports for each mount whether it lies in a filesystem that the runtime mounts. The root filesystem is
-// looked at before anything is mounted in it: then nobody but the image decides what its links mean.
-func (b *bundle) leftToRuntime() ([]bool, error) {
-	left := make([]bool, len(b.p.Mounts))
-	for i, m := range b.p.Mounts {
-		full, err := securejoin.SecureJoin(b.rootfs, m.Target)
-		if err != nil {
-			return nil, fmt.Errorf("mount target %s: %w", m.Target, err)
-		}
-		for _, kernels := range []string{"/proc", "/dev", "/sys"} {
-			if at := b.rootfs + kernels; full == at || strings.HasPrefix(full, at+"/") {
-				left[i] = true
-			}
-		}
-	}
-	return left, nil
 }
 
 // bindAt mounts what a descriptor is of at a path where nothing is but a directory or a file to mount on.

@@ -118,6 +118,7 @@ func (s *Solver) cacheMount(ctx context.Context, c *caches, m *pb.Mount, in *Res
 	_ = os.Chtimes(dir, now, now)
 	return sandbox.Mount{
 		Type: sandbox.MountBind, Target: m.Dest, Source: filepath.Join(dir, mountData), Selector: m.Selector, ReadOnly: m.Readonly,
+		Shared: true,
 	}, nil
 }
 
@@ -208,13 +209,19 @@ func (c *Cache) RemoveCacheMount(m CacheMount) error {
 	return nil
 }
 
-// diskUsage adds up the blocks of the files below a folder. What goes away meanwhile is not counted.
+// diskUsage adds up the blocks of the files below a folder, inside which it stays: a step may move things in a cache while
+// it is counted. What goes away meanwhile is not counted.
 func diskUsage(dir string) (n int64) {
-	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return 0
+	}
+	defer func() { _ = root.Close() }()
+	_ = fs.WalkDir(root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return nil //nolint:nilerr // see above
 		}
-		if info, err := d.Info(); err == nil {
+		if info, err := root.Lstat(name); err == nil {
 			if st, ok := info.Sys().(*syscall.Stat_t); ok {
 				n += st.Blocks * 512
 			}
