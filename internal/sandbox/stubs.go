@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	securejoin "github.com/cyphar/filepath-securejoin"
 	"golang.org/x/sys/unix"
@@ -118,31 +117,41 @@ func (b *bundle) stubCleaner() func() {
 		}
 	}
 	return func() {
+		root, err := unix.Open(b.rootfs, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return
+		}
+		defer func() { _ = unix.Close(root) }()
 		for _, full := range missing {
-			removeStub(b.rootfs, full)
+			removeStub(root, strings.TrimPrefix(full, b.rootfs+"/"))
 		}
 	}
 }
 
-// removeStub removes an empty file or folder. It is found anew inside the root: the process may have put links on the way.
-func removeStub(root, full string) {
-	rel, err := filepath.Rel(root, full)
+// removeStub removes an empty file or directory below root. Its parent is opened through no symlink: the process may have put
+// links on the way, and another to which it passed a descriptor may do so now.
+func removeStub(root int, name string) {
+	how := unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	}
+	parent, err := unix.Openat2(root, path.Dir(name), &how)
 	if err != nil {
 		return
 	}
-	parent, err := securejoin.SecureJoin(root, filepath.Dir(rel))
-	if err != nil || parent != filepath.Dir(full) {
+	defer func() { _ = unix.Close(parent) }()
+	var dir, st unix.Stat_t
+	name = path.Base(name)
+	if unix.Fstat(parent, &dir) != nil || unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
 		return
 	}
-	info, err := os.Lstat(full)
-	if err != nil || (info.Mode().IsRegular() && info.Size() > 0) || (!info.IsDir() && !info.Mode().IsRegular()) {
+	flags := 0
+	switch kind := st.Mode & unix.S_IFMT; {
+	case kind == unix.S_IFDIR:
+		flags = unix.AT_REMOVEDIR
+	case kind != unix.S_IFREG || st.Size > 0:
 		return
 	}
-	var st unix.Stat_t
-	if unix.Stat(parent, &st) != nil {
-		return
-	}
-	if os.Remove(full) == nil {
-		_ = os.Chtimes(parent, time.Unix(st.Atim.Unix()), time.Unix(st.Mtim.Unix()))
+	if unix.Unlinkat(parent, name, flags) == nil {
+		_ = unix.UtimesNanoAt(parent, "", []unix.Timespec{dir.Atim, dir.Mtim}, unix.AT_EMPTY_PATH)
 	}
 }
