@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -46,7 +45,7 @@ func Dir(dir string, opt DirOptions) (View, error) {
 	if err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
-	w := &dirWalk{dir: dir, filter: f, opt: opt, began: time.Now()}
+	w := &dirWalk{filter: f, opt: opt, began: time.Now()}
 	w.group.SetLimit(walkers)
 	if err := w.run(root); err != nil {
 		return nil, errors.Join(fmt.Errorf("read %s: %w", dir, err), root.Close())
@@ -68,7 +67,6 @@ func cause(err error) error {
 
 // dirWalk reads folders in parallel.
 type dirWalk struct {
-	dir    string
 	filter *filter
 	opt    DirOptions
 	group  errgroup.Group
@@ -209,7 +207,13 @@ func (w *dirWalk) file(fd int, base, full string, f *hostFile) error {
 	if w.opt.Anonymous {
 		e.UID, e.GID = 0, 0
 	} else {
-		xattrs, err := ReadXattrs(filepath.Join(w.dir, full))
+		// By the directory's descriptor: what its path leads to may change meanwhile.
+		xattrs, err := ReadXattrs(fmt.Sprintf("/proc/self/fd/%d/%s", fd, base))
+		if errors.Is(err, unix.ENOENT) {
+			if _, noProc := os.Stat("/proc/self/fd"); noProc != nil {
+				return fmt.Errorf("extended attributes: %w: is /proc mounted?", unix.ENOTSUP)
+			}
+		}
 		if err != nil {
 			return err
 		}
