@@ -49,13 +49,13 @@ func blobContext(ctx context.Context) context.Context {
 func (l limits) send(to http.RoundTripper, req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	first := l.silent
-	upload := req.Body != nil && req.Body != http.NoBody
-	if upload || req.Method == http.MethodPut {
+	upload := req.Method == http.MethodPut || req.Method == http.MethodPatch
+	if upload {
 		first = l.upload
 	}
 	timer := time.AfterFunc(first, func() { cancel(&slowError{noAnswer, first}) })
 	sent := req.WithContext(ctx)
-	if upload {
+	if upload && req.Body != nil && req.Body != http.NoBody {
 		sent.Body = &touched{req.Body, func() { timer.Reset(first) }}
 	}
 	resp, err := to.RoundTrip(sent)

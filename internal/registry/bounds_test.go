@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
 // impatient is a client that waits milliseconds where others wait minutes, and a repository at a server.
@@ -79,6 +80,29 @@ func TestAnswersThatTrickle(t *testing.T) {
 				t.Errorf("it asked %d times", n)
 			}
 		})
+	}
+}
+
+// TestTokensForPasswordsAreBounded, too: their requests have a body, and are no uploads.
+func TestTokensForPasswordsAreBounded(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	c, repo := impatient(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			<-release
+			return
+		}
+		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://%s/token",service="x"`, r.Host))
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+	defer close(release)
+	c.conns.limits.upload = time.Hour
+	client := *c.auth
+	client.Credential = auth.StaticCredential(repo.Reference.Host(), auth.Credential{RefreshToken: "x"})
+	repo.Client = &client
+	var late *slowError
+	if _, err := fetchManifest(withPatience(t.Context(), hasty), repo, "1"); !errors.As(err, &late) {
+		t.Errorf("it ended with %v", err)
 	}
 }
 
