@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 type ids struct {
 	uid, gid uint32
 	groups   []uint32
+	home     string
 }
 
 // maxAccounts bounds what is read of an image's passwd and group files.
@@ -29,7 +31,7 @@ func lookupUser(rootfs, name string, extra []string) (ids, error) {
 	var id ids
 	var uid, gid uint32
 	if n, _ := fmt.Sscanf(name, "%d:%d", &uid, &gid); n == 2 && name == fmt.Sprintf("%d:%d", uid, gid) && len(extra) == 0 {
-		return ids{uid: uid, gid: gid}, nil
+		return ids{uid: uid, gid: gid, home: homeOf(rootfs, int(uid))}, nil
 	}
 	who := name
 	if who == "" {
@@ -48,15 +50,38 @@ func lookupUser(rootfs, name string, extra []string) (ids, error) {
 	u, err := user.GetExecUser(who, nil, passwd, group)
 	if err != nil {
 		if name == "" {
-			return id, nil
+			return ids{home: "/"}, nil
 		}
 		return id, err
 	}
-	id.uid, id.gid = uint32(u.Uid), uint32(u.Gid)
+	id.uid, id.gid, id.home = uint32(u.Uid), uint32(u.Gid), cmp.Or(u.Home, "/")
 	for _, g := range u.Sgids {
 		id.groups = append(id.groups, uint32(g))
 	}
 	return id, id.addGroups(rootfs, extra)
+}
+
+// homeOf is the directory of a user, "/" for one without an entry. A runtime that looks it up reads /etc/passwd as it is in
+// the container, without a limit: a link to /dev/zero there costs crun all memory.
+func homeOf(rootfs string, uid int) string {
+	passwd, err := openAccounts(rootfs, "/etc/passwd")
+	if err != nil || passwd == nil {
+		return "/"
+	}
+	defer closeAccounts(passwd)
+	found, err := user.ParsePasswdFilter(passwd, func(u user.User) bool { return u.Uid == uid })
+	if err != nil || len(found) == 0 || found[0].Home == "" {
+		return "/"
+	}
+	return found[0].Home
+}
+
+// environ is the environment of the process, which always has HOME, as in Docker.
+func (b *bundle) environ() []string {
+	if slices.ContainsFunc(b.p.Env, func(kv string) bool { return strings.HasPrefix(kv, "HOME=") }) || b.ids.home == "" {
+		return b.p.Env
+	}
+	return append(slices.Clone(b.p.Env), "HOME="+b.ids.home)
 }
 
 // supplementary are the groups of the process beside its primary one, which as in Docker and containerd is among them:

@@ -97,3 +97,17 @@ func TestDescriptionBombs(t *testing.T) {
 	p.Prefix = nil
 	p.healthy()
 }
+
+// TestRootAccountsWithoutEnd: crun reads /etc/passwd as the container has it, for HOME, unless that is set.
+func TestRootAccountsWithoutEnd(t *testing.T) {
+	p := newPatient(t)
+	p.Run("build", "-q", "--runtime", "crun", context(t, `FROM base
+RUN mkdir -p /etc && echo 'u:x:5:6::/home/u:' > /etc/passwd
+USER 5:6
+RUN test "$HOME" = /home/u
+USER 0
+RUN ln -sf /dev/zero /etc/passwd
+RUN test "$HOME" = /
+`))
+	p.healthy()
+}
