@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,14 +9,11 @@ import (
 
 	"github.com/docker/cli/cli/config"
 	"github.com/docker/cli/cli/config/configfile"
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/registry"
-	"github.com/micabuild/mica/internal/remote"
-	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/terminal"
 	"github.com/micabuild/mica/internal/userns"
@@ -101,33 +97,4 @@ func (a *App) printNotes() {
 	for _, note := range a.Layers.Notes() {
 		fmt.Fprintln(a.Stderr, "NOTE: "+note)
 	}
-}
-
-// collect removes what nothing needs any more, if nobody uses the store just now; else the next prune will.
-func (a *App) collect(ctx context.Context) (err error) {
-	lock, ok, err := a.Store.TrySweep()
-	if err != nil || !ok {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Unlock()) }()
-	_, err = a.sweep(ctx)
-	return err
-}
-
-// sweep removes garbage and returns the bytes freed. The caller holds the Sweep lock.
-func (a *App) sweep(ctx context.Context) (int64, error) {
-	records, err := solver.NewCache(a.Store).Sweep()
-	if err != nil {
-		return 0, err
-	}
-	for _, prefix := range []string{solver.StepLock, solver.MountLock, solver.FetchLock, remote.GitLock} {
-		if err := a.Store.RemoveLocks(prefix); err != nil {
-			return 0, err
-		}
-	}
-	var keep []digest.Digest
-	for _, r := range records {
-		keep = append(keep, r.Layers()...)
-	}
-	return a.Images.Collect(ctx, keep)
 }

@@ -31,6 +31,7 @@ func Main(args []string) int {
 	root.SetArgs(args[1:])
 	cmd, err := root.ExecuteContextC(ctx)
 	code := app.exitCode(ctx, cmd, err)
+	app.tidy()
 	if err := app.Stdout.Flush(); err != nil && code == 0 {
 		app.printError(fmt.Errorf("write to stdout: %w", cause(err)))
 		code = 1

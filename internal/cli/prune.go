@@ -15,44 +15,49 @@ import (
 	"github.com/micabuild/mica/internal/solver"
 )
 
+type imagePruneFlags struct {
+	all, force, noWait bool
+	filters            filterFlag
+}
+
 func newImagePruneCommand(app *App) *cobra.Command {
-	var all, force bool
-	var filters filterFlag
+	var f imagePruneFlags
 	cmd := &cobra.Command{
 		Use:   "prune [OPTIONS]",
 		Short: "Remove unused images",
 		Args:  requireArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runImagePrune(cmd.Context(), app, all, force, filters)
+			return runImagePrune(cmd.Context(), app, &f)
 		},
 	}
-	cmd.Flags().BoolVarP(&all, "all", "a", false, "Remove all unused images, not just dangling ones")
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not prompt for confirmation")
-	cmd.Flags().Var(&filters, "filter", `Provide filter values (e.g. "until=<timestamp>")`)
+	cmd.Flags().BoolVarP(&f.all, "all", "a", false, "Remove all unused images, not just dangling ones")
+	cmd.Flags().BoolVarP(&f.force, "force", "f", false, "Do not prompt for confirmation")
+	cmd.Flags().Var(&f.filters, "filter", `Provide filter values (e.g. "until=<timestamp>")`)
+	cmd.Flags().BoolVar(&f.noWait, "no-wait", false, noWaitUsage)
 	return cmd
 }
 
-func runImagePrune(ctx context.Context, app *App, all, force bool, filters []string) (err error) {
+func runImagePrune(ctx context.Context, app *App, f *imagePruneFlags) (err error) {
 	question := "WARNING! This will remove all dangling images.\nAre you sure you want to continue? [y/N] "
-	if all {
+	if f.all {
 		question = "WARNING! This will remove all images without at least one container associated to them.\nAre you sure you want to continue? [y/N] "
 	}
 	if err := app.Open(ctx); err != nil {
 		return err
 	}
-	if !force && !confirm(ctx, app, question) {
+	if !f.force && !confirm(ctx, app, question) {
 		return nil
 	}
-	f, err := app.Images.NewFilter(ctx, filters, "until", "label", "label!", "dangling")
+	filter, err := app.Images.NewFilter(ctx, f.filters, "until", "label", "label!", "dangling")
 	if err != nil {
 		return err
 	}
-	lock, err := app.Store.Sweep(ctx)
+	lock, err := app.sweepLock(ctx, f.noWait)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
-	lines, err := app.Images.Prune(ctx, all, f)
+	lines, err := app.Images.Prune(ctx, f.all, filter)
 	if err != nil {
 		return err
 	}
@@ -83,9 +88,9 @@ func confirm(ctx context.Context, app *App, question string) bool {
 }
 
 type builderPruneFlags struct {
-	all, force  bool
-	filters     filterFlag
-	keepStorage string
+	all, force, noWait bool
+	filters            filterFlag
+	keepStorage        string
 }
 
 func newBuilderPruneCommand(app *App) *cobra.Command {
@@ -100,6 +105,7 @@ func newBuilderPruneCommand(app *App) *cobra.Command {
 	fl.BoolVarP(&f.all, "all", "a", false, "Remove all build cache, not just what no image shares layers with")
 	fl.BoolVarP(&f.force, "force", "f", false, "Do not prompt for confirmation")
 	fl.Var(&f.filters, "filter", `Provide filter values (e.g. "until=24h")`)
+	fl.BoolVar(&f.noWait, "no-wait", false, noWaitUsage)
 	fl.StringVar(&f.keepStorage, "keep-storage", "", "Amount of disk space to keep for cache")
 	return cmd
 }
@@ -119,7 +125,7 @@ func runBuilderPrune(ctx context.Context, app *App, f *builderPruneFlags) (err e
 	if !f.force && !confirm(ctx, app, question) {
 		return nil
 	}
-	lock, err := app.Store.Sweep(ctx)
+	lock, err := app.sweepLock(ctx, f.noWait)
 	if err != nil {
 		return err
 	}

@@ -128,7 +128,7 @@ type BlobWriter struct {
 
 // NewBlob starts a blob in tmp/.
 func (s *Store) NewBlob() (*BlobWriter, error) {
-	f, err := os.CreateTemp(s.Path("tmp"), "blob-")
+	f, err := s.tempFile("blob-*")
 	if err != nil {
 		return nil, fmt.Errorf("write blob: %w", err)
 	}

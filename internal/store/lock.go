@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -40,15 +42,50 @@ func (s *Store) TryLock(name string) (l *Lock, ok bool, err error) {
 	return nil, false, fmt.Errorf("lock %s: %w", name, err)
 }
 
+// gcLock is what Use and Sweep take.
+const gcLock = "gc"
+
 // Use takes the shared "gc" lock. Whoever makes objects that no name points at yet, or reads an image over a longer
 // time, holds it, so that another process's Sweep waits.
-func (s *Store) Use(ctx context.Context) (*Lock, error) { return s.RLock(ctx, "gc") }
+func (s *Store) Use(ctx context.Context) (*Lock, error) { return s.RLock(ctx, gcLock) }
 
 // Sweep takes the exclusive "gc" lock, under which garbage is removed.
-func (s *Store) Sweep(ctx context.Context) (*Lock, error) { return s.Lock(ctx, "gc") }
+func (s *Store) Sweep(ctx context.Context) (*Lock, error) { return s.Lock(ctx, gcLock) }
 
 // TrySweep is Sweep when nobody uses the store just now.
-func (s *Store) TrySweep() (l *Lock, ok bool, err error) { return s.TryLock("gc") }
+func (s *Store) TrySweep() (l *Lock, ok bool, err error) { return s.TryLock(gcLock) }
+
+// Users returns the IDs of the processes that keep a Sweep waiting, as far as the kernel shows them here: those of other PID
+// namespaces are not.
+func (s *Store) Users() ([]int, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(s.Path("locks", gcLock), &st); err != nil {
+		return nil, fmt.Errorf("find users of the store: %w", err)
+	}
+	data, err := os.ReadFile("/proc/locks")
+	if err != nil {
+		return nil, fmt.Errorf("find users of the store: %w", err)
+	}
+	return lockHolders(string(data), st.Ino), nil
+}
+
+// lockHolders finds who holds flock(2) locks of an inode, in the text of /proc/locks (proc_locks(5)): "1: FLOCK ADVISORY READ 42
+// 08:01:1234 0 EOF". Those who wait have "->" as the second word. The device is left out, as filesystems may show another
+// one to stat(2).
+func lockHolders(locks string, inode uint64) []int {
+	var pids []int
+	for line := range strings.Lines(locks) {
+		w := strings.Fields(line)
+		if len(w) < 6 || w[1] != "FLOCK" || !strings.HasSuffix(w[5], ":"+strconv.FormatUint(inode, 10)) {
+			continue
+		}
+		if pid, err := strconv.Atoi(w[4]); err == nil && pid > 0 && !slices.Contains(pids, pid) {
+			pids = append(pids, pid)
+		}
+	}
+	slices.Sort(pids)
+	return pids
+}
 
 func (s *Store) lockFile(name string) (*os.File, error) {
 	f, err := os.OpenFile(s.Path("locks", name), os.O_CREATE|os.O_RDWR, 0o600)

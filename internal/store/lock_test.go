@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -255,5 +256,34 @@ func TestLockInAFolderThatIsNotThere(t *testing.T) {
 	}
 	if _, ok, err := s.TryLock("none/lock"); ok || err == nil {
 		t.Error("TryLock succeeds")
+	}
+}
+
+func TestUsers(t *testing.T) {
+	s := newStore(t)
+	use, err := s.Use(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Users(); err != nil || !slices.Equal(got, []int{os.Getpid()}) {
+		t.Errorf("users are %d, %v, want this process", got, err)
+	}
+	unlock(t, use)
+	if got, err := s.Users(); err != nil || len(got) > 0 {
+		t.Errorf("users of a store that rests are %d, %v", got, err)
+	}
+}
+
+func TestLockHolders(t *testing.T) {
+	const locks = `1: FLOCK  ADVISORY  READ 42 08:01:1234 0 EOF
+2: FLOCK  ADVISORY  READ 7 08:01:1234 0 EOF
+2: -> FLOCK  ADVISORY  WRITE 99 08:01:1234 0 EOF
+3: FLOCK  ADVISORY  READ 0 08:01:1234 0 EOF
+4: POSIX  ADVISORY  WRITE 5 08:01:1234 0 EOF
+5: FLOCK  ADVISORY  WRITE 6 08:01:11234 0 EOF
+6: FLOCK
+`
+	if got, want := lockHolders(locks, 1234), []int{7, 42}; !slices.Equal(got, want) {
+		t.Errorf("holders are %d, want %d", got, want)
 	}
 }

@@ -101,19 +101,11 @@ func (p *Partial) Close() error {
 	return p.f.Close()
 }
 
-// keepPartial reports whether a file in tmp/ is a download that is under way or may still go on.
-func keepPartial(path string, e fs.DirEntry) bool {
+// resumable reports whether an entry of tmp/ is a download of the last day, which the next process may resume.
+func resumable(e fs.DirEntry) bool {
 	if !strings.HasPrefix(e.Name(), partialPrefix) {
 		return false
 	}
 	info, err := e.Info()
-	if err != nil || time.Since(info.ModTime()) < partialAge {
-		return true
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return true
-	}
-	defer func() { _ = f.Close() }()
-	return flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil
+	return err != nil || time.Since(info.ModTime()) < partialAge
 }

@@ -97,7 +97,7 @@ func (s *Store) WriteFileAtomic(path string, data []byte) error { return s.write
 func (s *Store) WriteCacheFile(path string, data []byte) error { return s.writeFile(path, data, false) }
 
 func (s *Store) writeFile(path string, data []byte, durable bool) error {
-	f, err := os.CreateTemp(s.Path("tmp"), filePrefix)
+	f, err := s.tempFile("file-*")
 	if err != nil {
 		return err
 	}
@@ -106,10 +106,10 @@ func (s *Store) writeFile(path string, data []byte, durable bool) error {
 	if err == nil && durable {
 		err = f.Sync()
 	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
+	if err == nil {
+		err = os.Rename(f.Name(), path)
 	}
-	return os.Rename(f.Name(), path)
+	return errors.Join(err, f.Close()) // the lock, until the file has its name
 }
 
 // validDigest refuses anything but a well-formed sha256, so that a digest is always safe as a file name.

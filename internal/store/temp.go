@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,20 +33,23 @@ func (s *Store) TempDir(kind string) (*Temp, error) {
 	return t, nil
 }
 
-// tempLock makes the lock of a temporary folder before the folder, for a folder whose lock file is missing is nobody's. A
-// sweep may take the file for a dead process's before it is locked: then there is another try.
-func (s *Store) tempLock(kind string) (*os.File, error) {
+// tempLock makes the lock of a temporary folder before the folder, for a folder whose lock file is missing is nobody's.
+func (s *Store) tempLock(kind string) (*os.File, error) { return s.tempFile(kind + "-*" + lockSuffix) }
+
+// tempFile makes a file in tmp/ whose lock says that its owner lives. A sweep may take the file for a dead process's before
+// it is locked: then there is another try.
+func (s *Store) tempFile(pattern string) (*os.File, error) {
 	for {
-		f, err := os.CreateTemp(s.Path("tmp"), kind+"-*"+lockSuffix)
+		f, err := os.CreateTemp(s.Path("tmp"), pattern)
 		if err != nil {
 			return nil, err
 		}
 		if err := flock(f, unix.LOCK_EX); err != nil {
-			return nil, errors.Join(err, f.Close())
+			return nil, errors.Join(err, os.Remove(f.Name()), f.Close())
 		}
 		have, err := f.Stat()
 		if err != nil {
-			return nil, errors.Join(err, f.Close())
+			return nil, errors.Join(err, os.Remove(f.Name()), f.Close())
 		}
 		if there, err := os.Stat(f.Name()); err == nil && os.SameFile(have, there) {
 			return f, nil
@@ -62,9 +64,9 @@ func (t *Temp) Remove() error {
 	return errors.Join(err, os.Remove(t.lock.Name()), t.lock.Close())
 }
 
-// RemoveStaleTemp removes what dead processes left in tmp/ and returns the bytes freed. The caller holds Sweep: then
-// loose files, which have no lock, belong to nobody either, but for small ones of the last minute. Downloads of the last
-// day that were interrupted stay.
+// RemoveStaleTemp removes what dead processes left in tmp/ and returns the bytes freed. Whether the owner of something lives
+// is told by its lock, never by its times, so that this can be done at any moment. Downloads of the last day that were
+// interrupted stay.
 func (s *Store) RemoveStaleTemp() (int64, error) {
 	entries, err := os.ReadDir(s.Path("tmp"))
 	if err != nil {
@@ -73,54 +75,74 @@ func (s *Store) RemoveStaleTemp() (int64, error) {
 	var freed int64
 	var errs []error
 	for _, e := range entries {
-		path := s.Path("tmp", e.Name())
-		if strings.HasSuffix(e.Name(), lockSuffix) || s.alive(path) || s.beingWritten(e) || keepPartial(path, e) {
+		if resumable(e) {
 			continue
 		}
-		size, err := removeTree(path)
+		size, err := removeStale(s.Path("tmp", e.Name()), e)
 		freed += size
 		errs = append(errs, err)
-	}
-	for _, e := range entries {
-		path := s.Path("tmp", e.Name())
-		if dir, ok := strings.CutSuffix(path, lockSuffix); ok && !s.alive(dir) {
-			_, err := removeTree(path)
-			errs = append(errs, err)
-		}
 	}
 	return freed, errors.Join(errs...)
 }
 
-// filePrefix begins the names of WriteFileAtomic's files, whose writers need not hold Use.
-const filePrefix = "file-"
-
-// beingWritten reports whether somebody may be about to rename a loose file.
-func (s *Store) beingWritten(e fs.DirEntry) bool {
-	info, err := e.Info()
-	return err == nil && strings.HasPrefix(e.Name(), filePrefix) && time.Since(info.ModTime()) < time.Minute
+// removeStale removes one entry of tmp/ unless it belongs to a process that lives. A folder belongs to the owner of the lock
+// file beside it, and goes with that; where there is none, it is nobody's.
+func removeStale(path string, e fs.DirEntry) (int64, error) {
+	if e.IsDir() {
+		if _, err := os.Lstat(path + lockSuffix); err == nil {
+			return 0, nil
+		}
+		return removeTree(path)
+	}
+	if !e.Type().IsRegular() {
+		return removeTree(path)
+	}
+	f, err := lockDead(path)
+	if f == nil || err != nil {
+		return 0, err
+	}
+	// The lock is held until all is gone: the file may be one that is just being made.
+	defer func() { _ = f.Close() }()
+	var freed int64
+	if dir, ok := strings.CutSuffix(path, lockSuffix); ok {
+		if freed, err = removeTree(dir); err != nil {
+			return freed, err
+		}
+	}
+	size, err := removeTree(path)
+	return freed + size, err
 }
 
-// alive reports whether some process holds the lock of a temporary folder.
-func (s *Store) alive(dir string) bool {
-	f, err := os.Open(dir + lockSuffix)
-	if err != nil {
-		return false
+// lockDead opens and locks a file that no living process has locked; nil if one has, or if the file is gone.
+func lockDead(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
 	}
-	defer func() { _ = f.Close() }()
-	return flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil
+	if err != nil {
+		return nil, fmt.Errorf("clean tmp: %w", err)
+	}
+	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = nil
+		}
+		return nil, err
+	}
+	return f, nil
 }
 
 // RemoveTree deletes a folder that other packages keep in the store (a layer's tree), whatever modes its files have: it
 // is renamed into tmp/ first, so that it is gone at once and a kill in between leaves garbage, not half a tree.
 func (s *Store) RemoveTree(path string) (int64, error) {
-	dir, err := os.MkdirTemp(s.Path("tmp"), "gone-")
+	temp, err := s.TempDir("gone")
 	if err != nil {
 		return 0, fmt.Errorf("remove %s: %w", filepath.Base(path), err)
 	}
-	gone := filepath.Join(dir, "tree")
+	gone := filepath.Join(temp.Path, "tree")
 	if err := os.Rename(path, gone); err != nil {
-		return 0, errors.Join(fmt.Errorf("remove %s: %w", filepath.Base(path), err), os.Remove(dir))
+		return 0, errors.Join(fmt.Errorf("remove %s: %w", filepath.Base(path), err), temp.Remove())
 	}
 	size, err := removeTree(gone)
-	return size, errors.Join(err, os.Remove(dir))
+	return size, errors.Join(err, temp.Remove())
 }

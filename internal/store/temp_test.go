@@ -2,11 +2,13 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -80,15 +82,20 @@ func TestRemoveStaleTemp(t *testing.T) {
 	put(t, s.Path("tmp", "orphan"+lockSuffix))
 	put(t, s.Path("tmp", "blob-123"))
 	put(t, s.Path("tmp", "file-123"))
-	if err := os.Chtimes(s.Path("tmp", "file-123"), time.Time{}, time.Unix(1700000000, 0)); err != nil {
-		t.Fatal(err)
-	}
-	// Who writes a small file does not hold Use: a young one may be about to be renamed.
+	// Times say nothing: a young file is as dead as its writer.
 	put(t, s.Path("tmp", "file-young"))
 	if err := os.Chtimes(s.Path("tmp", "file-young"), time.Time{}, time.Now().Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	keep = append([]string{"file-young"}, keep...)
+	// One that is being written stays, however old.
+	writing, err := s.tempFile("file-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(writing.Name(), time.Time{}, time.Unix(1700000000, 0)); err != nil {
+		t.Fatal(err)
+	}
+	keep = append([]string{filepath.Base(writing.Name())}, keep...)
 	if err := os.Symlink(live.Path, s.Path("tmp", "link")); err != nil {
 		t.Fatal(err)
 	}
@@ -96,8 +103,8 @@ func TestRemoveStaleTemp(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	if freed < 4*10_000 {
-		t.Errorf("freed %d bytes, want those of four files", freed)
+	if freed < 5*10_000 {
+		t.Errorf("freed %d bytes, want those of five files", freed)
 	}
 	if got := inFolder(t, s, "tmp"); !slices.Equal(got, keep) {
 		t.Errorf("left are %q, want %q", got, keep)
@@ -105,7 +112,7 @@ func TestRemoveStaleTemp(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(live.Path, "file")); err != nil {
 		t.Errorf("the live folder lost its file: %v", err)
 	}
-	if err := errors.Join(live.Remove(), os.Remove(s.Path("tmp", "file-young"))); err != nil {
+	if err := errors.Join(live.Remove(), os.Remove(writing.Name()), writing.Close()); err != nil {
 		t.Error(err)
 	}
 	wantEmpty(t, s, "tmp")
@@ -131,6 +138,12 @@ func TestTempOfAProcessThatDies(t *testing.T) {
 func TestBlobOfAProcessThatDies(t *testing.T) {
 	s := newStore(t)
 	kill := otherProcess(t, s, "blob")
+	if freed, err := s.RemoveStaleTemp(); freed != 0 || err != nil {
+		t.Errorf("freed %d, %v, while it lives", freed, err)
+	}
+	if files := inFolder(t, s, "tmp"); len(files) != 1 {
+		t.Errorf("tmp holds %q, want the blob", files)
+	}
 	kill()
 	wantEmpty(t, s, "blobs", "sha256")
 	if _, err := s.StatBlob(digest.FromString("half of a blob")); !errors.Is(err, ErrNotFound) {
@@ -167,4 +180,51 @@ func TestRemoveTree(t *testing.T) {
 		t.Errorf("a tree that is gone: %v", err)
 	}
 	wantEmpty(t, s, "tmp")
+}
+
+// Files get their names whole, and folders are theirs who made them, whatever others clean meanwhile.
+func TestRemoveStaleTempBesideWriters(t *testing.T) {
+	s := newStore(t)
+	done := make(chan struct{})
+	var cleaners, writers sync.WaitGroup
+	for range 2 {
+		cleaners.Go(func() {
+			for {
+				if _, err := s.RemoveStaleTemp(); err != nil {
+					t.Error(err)
+				}
+				select {
+				case <-done:
+					return
+				default:
+				}
+			}
+		})
+	}
+	for n := range 4 {
+		writers.Go(func() {
+			for i := range 200 {
+				if err := writeOneOfEach(s, n*1000+i); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	writers.Wait()
+	close(done)
+	cleaners.Wait()
+	wantEmpty(t, s, "tmp")
+}
+
+func writeOneOfEach(s *Store, n int) error {
+	dir, err := s.TempDir("layer")
+	if err != nil {
+		return err
+	}
+	tree := filepath.Join(dir.Path, "tree")
+	err = os.Mkdir(tree, 0o700)
+	_, blobErr := s.WriteBlob(fmt.Appendf(nil, "blob %d", n))
+	_, treeErr := s.RemoveTree(tree)
+	return errors.Join(err, blobErr, treeErr, dir.Remove())
 }
