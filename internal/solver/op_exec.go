@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -154,11 +155,19 @@ func (o *execOp) run(ctx context.Context) (_ []*Result, err error) {
 			p.Mounts[i].Target = path.Join("/", o.op.Meta.Cwd, m.Target)
 		}
 	}
-	if err := o.s.host.Run(ctx, p); err != nil {
+	stdout, stderr := o.clipped(p.Stdout), o.clipped(p.Stderr)
+	p.Stdout, p.Stderr = stdout, stderr
+	err = o.s.host.Run(ctx, p)
+	stdout.flush()
+	stderr.flush()
+	if err != nil {
 		return nil, o.failure(ctx, err)
 	}
 	return o.commit(ctx, uppers)
 }
+
+// clipped limits what the step shows.
+func (o *execOp) clipped(to io.Writer) *clipper { return newClipper(to, stepLogLimit(), time.Now) }
 
 func (o *execOp) process(ctx context.Context) (*sandbox.Process, error) {
 	meta := o.op.Meta
