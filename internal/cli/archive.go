@@ -27,6 +27,9 @@ func writeOutput(app *App, output string, write func(io.Writer) error) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, sink.Close()) }()
+	if f, ok := sink.(*fileSink); ok {
+		f.mode = 0o600 // as docker's: an image may hold what is not for everybody
+	}
 	if err := write(sink); err != nil {
 		return err
 	}
@@ -36,22 +39,21 @@ func writeOutput(app *App, output string, write func(io.Writer) error) (err erro
 func newLoadCommand(app *App) *cobra.Command {
 	var input string
 	var platforms []string
-	var quiet bool
 	cmd := &cobra.Command{
 		Use:   "load [OPTIONS]",
 		Short: "Load an image from a tar archive or STDIN",
 		Args:  requireArgs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runLoad(cmd.Context(), app, input, platforms, quiet)
+			return runLoad(cmd.Context(), app, input, platforms)
 		},
 	}
 	cmd.Flags().StringVarP(&input, "input", "i", "", "Read from tar archive file, instead of STDIN")
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Suppress the load output")
+	cmd.Flags().BoolP("quiet", "q", false, "Suppress the load output")
 	cmd.Flags().StringSliceVar(&platforms, "platform", nil, `Load only the given platform(s) (e.g., "linux/amd64,linux/arm64/v8")`)
 	return cmd
 }
 
-func runLoad(ctx context.Context, app *App, input string, platforms []string, quiet bool) error {
+func runLoad(ctx context.Context, app *App, input string, platforms []string) error {
 	wanted, _, err := parsePlatforms(platforms)
 	if err != nil {
 		return err
@@ -72,9 +74,6 @@ func runLoad(ctx context.Context, app *App, input string, platforms []string, qu
 	for _, l := range loaded {
 		for name, old := range l.Replaced {
 			fmt.Fprintf(app.Stdout, "The image %s already exists, renaming the old one with ID %s to empty string\n", name, old)
-		}
-		if quiet {
-			continue
 		}
 		for _, n := range l.Names {
 			fmt.Fprintln(app.Stdout, "Loaded image: "+n)

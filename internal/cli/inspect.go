@@ -140,10 +140,10 @@ func printInspect(app *App, found []*imagetypes.InspectResponse, format string, 
 }
 
 // executeInspect gives a template the answer under Go's field names, and if it knows those not, under those of the JSON,
-// as docker does: {{.ID}} and {{.Id}} both work.
+// as docker does: {{.ID}} and {{.Id}} both work. A key that
+// a map of the answer lacks is "<no value>"; a field that nothing has is an error.
 func executeInspect(buf *bytes.Buffer, tmpl *template.Template, r *imagetypes.InspectResponse) error {
 	var typed bytes.Buffer
-	tmpl = tmpl.Option("missingkey=error")
 	if err := tmpl.Execute(&typed, r); err == nil {
 		buf.Write(typed.Bytes())
 		return nil
@@ -158,7 +158,7 @@ func executeInspect(buf *bytes.Buffer, tmpl *template.Template, r *imagetypes.In
 	if err := dec.Decode(&raw); err != nil {
 		return err
 	}
-	return tmpl.Execute(buf, raw)
+	return tmpl.Option("missingkey=error").Execute(buf, raw)
 }
 
 // inspectResponse is an image under Docker's field names.
