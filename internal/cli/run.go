@@ -8,11 +8,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
-	"github.com/docker/cli/opts"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
@@ -194,14 +192,15 @@ func (f *runFlags) process(ctx context.Context, app *App, img *image.Image, args
 	if err != nil {
 		return nil, err
 	}
-	env, err := f.environment(config.Env)
+	hostname := first(f.hostname, f.name, containerID())
+	env, err := f.environment(config.Env, hostname)
 	if err != nil {
 		return nil, err
 	}
 	p := &sandbox.Process{
 		Args: command, Env: env, Cwd: first(f.workdir, config.WorkingDir), User: first(f.user, config.User),
-		Groups: f.groupAdd, ReadOnlyRoot: f.readOnly, WritableHosts: true, Privileged: f.privileged,
-		CapAdd: f.capAdd, CapDrop: f.capDrop, Hostname: first(f.hostname, f.name, containerID()),
+		RootOwnsCwd: true, Groups: f.groupAdd, ReadOnlyRoot: f.readOnly, WritableHosts: true, Privileged: f.privileged,
+		CapAdd: f.capAdd, CapDrop: f.capDrop, Hostname: hostname,
 		TTY: f.tty, Stdout: app.Stdout.File(), Stderr: app.Stderr.File(),
 	}
 	if f.workdir != "" && !filepath.IsAbs(f.workdir) {
@@ -217,12 +216,8 @@ func (f *runFlags) process(ctx context.Context, app *App, img *image.Image, args
 	default:
 		return nil, fmt.Errorf("network %q is not supported: use host or none", f.network)
 	}
-	for _, h := range f.addHosts {
-		name, ip, ok := strings.Cut(h, ":")
-		if !ok || name == "" || ip == "" {
-			return nil, fmt.Errorf("bad format for add-host: %q", h)
-		}
-		p.ExtraHosts = append(p.ExtraHosts, sandbox.ExtraHost{Host: name, IP: strings.Trim(ip, "[]")})
+	if p.ExtraHosts, err = extraHosts(f.addHosts); err != nil {
+		return nil, err
 	}
 	if p.Root, err = rootOptions(ctx, app, img, dir); err != nil {
 		return nil, err
@@ -263,44 +258,6 @@ func (f *runFlags) command(img *image.Image, args []string) ([]string, error) {
 		return nil, errors.New("no command specified")
 	}
 	return command, nil
-}
-
-// environment is the image's, then --env-file, then -e; a name alone takes the value of mica's own environment.
-func (f *runFlags) environment(base []string) ([]string, error) {
-	set, err := opts.ReadKVEnvStrings(f.envFiles, f.env)
-	if err != nil {
-		return nil, err
-	}
-	env := append([]string(nil), base...)
-	if !hasEnv(env, "PATH") {
-		env = append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-	}
-	if f.tty && !hasEnv(env, "TERM") {
-		env = append(env, "TERM=xterm")
-	}
-	for _, kv := range set {
-		name, _, ok := strings.Cut(kv, "=")
-		kept := env[:0:0]
-		for _, e := range env {
-			if !strings.HasPrefix(e, name+"=") {
-				kept = append(kept, e)
-			}
-		}
-		env = kept
-		if ok {
-			env = append(env, kv)
-		}
-	}
-	return env, nil
-}
-
-func hasEnv(env []string, name string) bool {
-	for _, e := range env {
-		if strings.HasPrefix(e, name+"=") {
-			return true
-		}
-	}
-	return false
 }
 
 // rootOptions is the image's root filesystem with an upper directory of the container's own.

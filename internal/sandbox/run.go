@@ -7,11 +7,8 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
-	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -37,6 +34,8 @@ type bundle struct {
 	mounted   []string
 	listeners []net.Listener
 	ids       ids
+	// env is the process's environment.
+	env []string
 	// host are the ids that exist here.
 	host userns.IDs
 }
@@ -47,7 +46,7 @@ func (h *Host) run(ctx context.Context, p *Process, dir string) (err error) {
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700"); err != nil {
 		return fmt.Errorf("prepare sandbox: mount %s: %w", dir, err)
 	}
-	b := &bundle{dir: dir, rootfs: filepath.Join(dir, "rootfs"), p: p, host: h.ids}
+	b := &bundle{dir: dir, rootfs: filepath.Join(dir, "rootfs"), p: p, env: p.Env, host: h.ids}
 	defer b.unmount()
 	if err := b.mount(); err != nil {
 		return err
@@ -66,18 +65,44 @@ func (h *Host) run(ctx context.Context, p *Process, dir string) (err error) {
 	if err := b.attach(); err != nil {
 		return err
 	}
+	if err := b.setHome(); err != nil {
+		return err
+	}
+	if err := h.checkAccounts(b); err != nil {
+		return err
+	}
+	return h.start(ctx, b)
+}
+
+// start runs the prepared bundle.
+func (h *Host) start(ctx context.Context, b *bundle) error {
 	spec, err := b.spec()
 	if err != nil {
 		return err
 	}
-	ended, err := h.suit(spec, dir)
+	args := []string{"run", "--bundle", b.dir}
+	if b.p.TTY && h.isCrun() {
+		args = append(args, "--console-socket", consoleSocket)
+	}
+	cmd := h.command(b.dir, append(args, containerID)...)
+	var t *terminal
+	if b.p.TTY {
+		if t, err = h.terminal(cmd, b); err != nil {
+			return fmt.Errorf("prepare sandbox: %w", err)
+		}
+		defer t.release()
+		if size := t.size(); size != nil {
+			spec.Process.ConsoleSize = &specs.Box{Height: uint(size.Row), Width: uint(size.Col)}
+		}
+	}
+	ended, err := h.suit(spec, b.dir)
 	if err != nil {
 		return fmt.Errorf("prepare sandbox: %w", err)
 	}
 	if err := b.write(spec); err != nil {
 		return fmt.Errorf("prepare sandbox: %w", err)
 	}
-	err = h.exec(ctx, b)
+	err = h.exec(ctx, b, t, cmd)
 	ended()
 	return err
 }
@@ -155,86 +180,4 @@ func (b *bundle) write(spec *specs.Spec) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(b.dir, "config.json"), data, 0o600)
-}
-
-// exec runs the runtime in the foreground and translates how it ends.
-func (h *Host) exec(ctx context.Context, b *bundle) error {
-	cmd := h.command(b.dir, "run", "--bundle", b.dir, containerID)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = b.p.Stdin, b.p.Stdout, b.p.Stderr
-	// What runs in the foreground of a terminal must stay in its process group; a build step need not see Ctrl-C.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: b.p.Stdin == nil && !b.p.TTY}
-	if err := ctx.Err(); err != nil {
-		return context.Cause(ctx)
-	}
-	if err := cmd.Start(); err != nil {
-		return &StartError{125, fmt.Sprintf("start %s: %v", h.runtime, cause(err))}
-	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
-	for {
-		select {
-		case err := <-done:
-			return outcome(err, logPath(b.dir))
-		case sig := <-b.p.Signals:
-			_ = cmd.Process.Signal(sig)
-		case <-ctx.Done():
-			// From this thread: the runtime must see the process under the number that it knows.
-			_ = h.command(b.dir, "delete", "--force", containerID).Run()
-			_ = cmd.Process.Kill()
-			_ = <-done //nolint:staticcheck // only that it has ended matters
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// outcome tells a process's own end from the runtime's failure to start it, of which its log speaks.
-func outcome(err error, log string) error {
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return nil
-	case !errors.As(err, &exit):
-		return fmt.Errorf("wait for process: %w", err)
-	}
-	if reason := runtimeError(log); reason != "" {
-		return startError(reason)
-	}
-	if st, ok := exit.Sys().(syscall.WaitStatus); ok && st.Signaled() {
-		return &ExitError{128 + int(st.Signal())}
-	}
-	return &ExitError{exit.ExitCode()}
-}
-
-// runtimeError is the last error in a runtime's JSON log.
-func runtimeError(log string) string {
-	data, err := os.ReadFile(log)
-	if err != nil {
-		return ""
-	}
-	var reason string
-	for line := range strings.SplitSeq(string(data), "\n") {
-		var entry struct{ Level, Msg string }
-		if json.Unmarshal([]byte(line), &entry) == nil && entry.Level == "error" {
-			reason = entry.Msg
-		}
-	}
-	return reason
-}
-
-func startError(reason string) error {
-	for _, prefix := range []string{"runc run failed: ", "unable to start container process: ", "container_linux.go"} {
-		reason = strings.TrimPrefix(reason, prefix)
-	}
-	// runc: `exec: "x": executable file not found in $PATH`; crun: executable file `x` not found in $PATH: No such file or
-	// directory, open executable: Permission denied.
-	said := strings.ToLower(reason)
-	has := func(part string) bool { return strings.Contains(said, part) }
-	code := 125
-	switch {
-	case has("executable file") && has("not found"), has("no such file or directory") && has("exec"):
-		code = 127
-	case (has("permission denied") || has("operation not permitted")) && has("exec"), has("is a directory"):
-		code = 126
-	}
-	return &StartError{code, reason}
 }

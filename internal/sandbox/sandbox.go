@@ -105,6 +105,7 @@ type Process struct {
 	ReadOnlyRoot bool
 	Args, Env    []string
 	Cwd          string // made in the root filesystem if it is missing
+	RootOwnsCwd  bool   // root has it then, not the user
 	User         string // "", name, uid, name:group, uid:gid; found in the root filesystem's passwd and group files
 	Groups       []string
 	Mounts       []Mount

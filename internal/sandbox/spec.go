@@ -26,7 +26,7 @@ func (b *bundle) spec() (*specs.Spec, error) {
 		Hostname: b.hostname(),
 		Root:     &specs.Root{Path: b.root, Readonly: b.p.ReadOnlyRoot},
 		Process: &specs.Process{
-			Terminal: b.p.TTY, Args: b.p.Args, Env: b.environ(), Cwd: b.cwd(),
+			Terminal: b.p.TTY, Args: b.p.Args, Env: b.env, Cwd: b.cwd(),
 			User:         specs.User{UID: b.ids.uid, GID: b.ids.gid, AdditionalGids: b.ids.supplementary()},
 			Capabilities: processCapabilities(caps, b.ids.uid),
 		},

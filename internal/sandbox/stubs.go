@@ -19,12 +19,14 @@ import (
 type mountPoint struct {
 	target string
 	dir    bool
+	open   bool // to everybody: a tmpfs takes the mode of the directory that it is mounted on, and is like /tmp where there is none
 }
 
 // mountPoints lists all of them.
 func (b *bundle) mountPoints() []mountPoint {
 	points := []mountPoint{
-		{"/proc", true}, {"/dev", true}, {"/sys", true}, {"/etc/resolv.conf", false}, {"/etc/hosts", false},
+		{target: "/proc", dir: true}, {target: "/dev", dir: true}, {target: "/sys", dir: true},
+		{target: "/etc/resolv.conf"}, {target: "/etc/hosts"},
 	}
 	for i, m := range b.p.Mounts {
 		dir := true
@@ -32,7 +34,7 @@ func (b *bundle) mountPoints() []mountPoint {
 			info, err := os.Stat(b.sources[i])
 			dir = err != nil || info.IsDir()
 		}
-		points = append(points, mountPoint{path.Clean("/" + m.Target), dir})
+		points = append(points, mountPoint{path.Clean("/" + m.Target), dir, m.Type == MountTmpfs})
 	}
 	return points
 }
@@ -52,7 +54,11 @@ func (b *bundle) makeStubs(dir string) error {
 
 func (p mountPoint) makeStub(full string) error {
 	if p.dir {
-		return os.MkdirAll(full, 0o755)
+		err := os.MkdirAll(full, 0o755)
+		if err == nil && p.open {
+			err = os.Chmod(full, 0o777|os.ModeSticky)
+		}
+		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
 		return err

@@ -1,0 +1,213 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+)
+
+// terminal is a pseudoterminal between the user's streams, which need not be a terminal at all, and the runtime. The
+// runtime makes the process's own terminal and copies between the two.
+type terminal struct {
+	master, slave *os.File
+	// user is the user's own terminal, of which this one has the size; nil where there is none.
+	user    *os.File
+	resized chan os.Signal
+	copied  chan error
+	restore func()
+	// socket is where crun sends the process's own terminal, which takes the place of the pair: crun sizes it only once.
+	socket *net.UnixListener
+}
+
+// terminal gives the runtime a terminal, in the way in which it takes one.
+func (h *Host) terminal(cmd *exec.Cmd, b *bundle) (*terminal, error) {
+	if h.isCrun() {
+		return newConsole(cmd, b.p, b.dir)
+	}
+	return newTerminal(cmd, b.p)
+}
+
+// newTerminal makes a pseudoterminal and gives the runtime its other end.
+func newTerminal(cmd *exec.Cmd, p *Process) (*terminal, error) {
+	t := &terminal{resized: make(chan os.Signal, 1), copied: make(chan error, 1), restore: func() {}}
+	if err := t.open(); err != nil {
+		return nil, fmt.Errorf("make a terminal: %w", err)
+	}
+	t.user = sizedTerminal(p)
+	t.resize()
+	cmd.Stdin, cmd.Stdout = t.slave, t.slave
+	// A session of its own has the terminal for its controlling one: the runtime hears of its size.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	return t, nil
+}
+
+// consoleSocket is the name of the socket in the bundle.
+const consoleSocket = "console"
+
+// newConsole listens for the process's own terminal. It is called on the sandbox's own thread, which goes to the bundle: the
+// path of a socket may not be long.
+func newConsole(cmd *exec.Cmd, p *Process, dir string) (*terminal, error) {
+	if err := unix.Chdir(dir); err != nil {
+		return nil, fmt.Errorf("make a terminal: %w", err)
+	}
+	defer func() { _ = unix.Chdir("/") }()
+	l, err := net.Listen("unix", consoleSocket)
+	if err != nil {
+		return nil, fmt.Errorf("make a terminal: %w", err)
+	}
+	t := &terminal{resized: make(chan os.Signal, 1), copied: make(chan error, 1), restore: func() {}, socket: l.(*net.UnixListener)} //nolint:forcetypeassert // it is one
+	t.socket.SetUnlinkOnClose(false)
+	t.user = sizedTerminal(p)
+	cmd.Dir = dir
+	// Keys are copied, signals forwarded: the runtime need not be in the foreground.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return t, nil
+}
+
+// receive waits for the terminal that the runtime sends; false if it ends without.
+func (t *terminal) receive() bool {
+	c, err := t.socket.AcceptUnix()
+	if err != nil {
+		return false
+	}
+	defer func() { _ = c.Close() }()
+	data, oob := make([]byte, 4096), make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := c.ReadMsgUnix(data, oob)
+	if err != nil {
+		return false
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:n])
+	if err != nil || len(messages) == 0 {
+		return false
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) == 0 {
+		return false
+	}
+	t.master = os.NewFile(uintptr(fds[0]), "terminal")
+	return true
+}
+
+// open makes the pair, raw: it is the process's own terminal that echoes and turns keys into signals.
+func (t *terminal) open() (err error) {
+	if t.master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = t.master.Close()
+		}
+	}()
+	fd := int(t.master.Fd())
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		return err
+	}
+	slave, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+	if errno != 0 {
+		return errno
+	}
+	t.slave = os.NewFile(slave, "terminal")
+	if _, err = term.MakeRaw(int(slave)); err != nil {
+		return errors.Join(err, t.slave.Close())
+	}
+	return nil
+}
+
+// sizedTerminal is the user's terminal whose size counts: where the output goes, as in docker, else where the input comes from.
+func sizedTerminal(p *Process) *os.File {
+	for _, s := range []any{p.Stdout, p.Stdin} {
+		if f, ok := s.(*os.File); ok && f != nil && term.IsTerminal(int(f.Fd())) {
+			return f
+		}
+	}
+	return nil
+}
+
+// size of the user's terminal in rows and columns; nil where there is none.
+func (t *terminal) size() *unix.Winsize {
+	if t.user == nil {
+		return nil
+	}
+	size, err := unix.IoctlGetWinsize(int(t.user.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return nil
+	}
+	return size
+}
+
+func (t *terminal) resize() {
+	if size := t.size(); size != nil {
+		_ = unix.IoctlSetWinsize(int(t.master.Fd()), unix.TIOCSWINSZ, size)
+	}
+}
+
+// run copies once the runtime has started. Keys go to the process as they are where the user types.
+func (t *terminal) run(p *Process) {
+	if t.socket != nil {
+		go func() {
+			if !t.receive() {
+				t.copied <- nil
+				return
+			}
+			t.copy(p)
+		}()
+		return
+	}
+	_ = t.slave.Close()
+	t.copy(p)
+}
+
+// copy begins to copy in both directions.
+func (t *terminal) copy(p *Process) {
+	signal.Notify(t.resized, unix.SIGWINCH)
+	go func() {
+		for range t.resized {
+			t.resize()
+		}
+	}()
+	t.resize() // it may have changed before the signal was asked for
+	if in, ok := p.Stdin.(*os.File); ok && in != nil && term.IsTerminal(int(in.Fd())) {
+		if state, err := term.MakeRaw(int(in.Fd())); err == nil {
+			t.restore = func() { _ = term.Restore(int(in.Fd()), state) }
+		}
+		go func() { _, _ = io.Copy(t.master, in) }()
+	}
+	go func() {
+		_, err := io.Copy(p.Stdout, t.master)
+		if errors.Is(err, unix.EIO) { // nobody has the other end any more
+			err = nil
+		}
+		t.copied <- err
+	}()
+}
+
+// release closes what a run that has not begun leaves open.
+func (t *terminal) release() {
+	for _, c := range []io.Closer{t.slave, t.master} {
+		_ = c.Close()
+	}
+	if t.socket != nil {
+		_ = t.socket.Close()
+	}
+}
+
+// close waits for the last of the output, and gives the user's terminal back as it was.
+func (t *terminal) close() error {
+	if t.socket != nil {
+		_ = t.socket.Close()
+	}
+	_ = t.slave.Close()
+	err := <-t.copied
+	signal.Stop(t.resized)
+	close(t.resized)
+	t.restore()
+	return errors.Join(err, t.master.Close())
+}
