@@ -190,10 +190,32 @@ func (r *recording) readSmall(ctx context.Context, i int, content []byte) error 
 	if _, err := io.ReadFull(f, content); err != nil {
 		return readError(r.entries[i], err)
 	}
-	if _, known := r.knownDigest(i); known {
-		return r.ended(i, f)
+	sum, known := r.knownDigest(i)
+	if known {
+		if err := r.ended(i, f); err != nil {
+			return err
+		}
+	}
+	if hasChanged(f) && (!known || sha256.Sum256(content) != sum) {
+		return changedError(r.entries[i])
 	}
 	return nil
+}
+
+// liveFile is a file of the host, which others may write to while it is read.
+type liveFile interface {
+	Changed() bool  // since its directory was read: its content must be compared with its digest
+	Changing() bool // that, or it probably will be
+}
+
+func hasChanged(f io.Reader) bool {
+	live, ok := f.(liveFile)
+	return ok && live.Changed()
+}
+
+func isChanging(f io.Reader) bool {
+	live, ok := f.(liveFile)
+	return ok && live.Changing()
 }
 
 // ended reads the end of a file: there its View says whether it still is what it was when it was opened.
@@ -313,7 +335,8 @@ func (r *recording) streamLarge(ctx context.Context, i int) (sum [sha256.Size]by
 	hashing := newBackgroundWriter(hash)
 	defer func() { _ = hashing.Close() }()
 	sum, known := r.knownDigest(i)
-	if !known {
+	unsure := isChanging(f)
+	if !known || unsure {
 		to = append(to, hashing)
 	}
 	cloned := false
@@ -327,7 +350,7 @@ func (r *recording) streamLarge(ctx context.Context, i int) (sum [sha256.Size]by
 				err = closeErr
 			}
 		}()
-		if src, ok := f.(interface{ Fd() uintptr }); ok {
+		if src, ok := f.(interface{ Fd() uintptr }); ok && !unsure {
 			cloned = out.clone(src.Fd())
 		}
 		to = append(to, out)
@@ -340,13 +363,17 @@ func (r *recording) streamLarge(ctx context.Context, i int) (sum [sha256.Size]by
 			return sum, err
 		}
 	}
-	if known {
-		return sum, nil
-	}
 	if err := hashing.Close(); err != nil {
 		return sum, err
 	}
-	return [sha256.Size]byte(hash.Sum(nil)), nil
+	read := [sha256.Size]byte(hash.Sum(nil))
+	switch {
+	case hasChanged(f) && (!known || !unsure || read != sum):
+		return sum, changedError(e)
+	case known:
+		return sum, nil
+	}
+	return read, nil
 }
 
 // copyExactly copies the e.Size bytes that the header announced.

@@ -64,14 +64,14 @@ func (d *hostDir) Digest(ctx context.Context, name string) (digest.Digest, error
 func (d *hostDir) KnownDigest(_ context.Context, name string) (digest.Digest, bool) {
 	x := d.index()
 	n, err := x.regular("read", name)
-	if err != nil || d.memory == nil {
+	if err != nil {
 		return "", false
 	}
 	content, ok := x.content.(*hostContent)
 	if !ok {
 		return "", false
 	}
-	return d.memory.lookup(content.keys[n.tag])
+	return content.known(n.tag)
 }
 
 // index makes the view of what was found: hardlinks named after their first name, folders only where they are wanted.
@@ -103,7 +103,9 @@ func (w *dirWalk) index(root *os.Root) *Index {
 		x.Put(f.entry, len(content.keys))
 		content.keys = append(content.keys, f.key)
 	}
-	return x.Freeze()
+	x = x.Freeze()
+	content.digestLive(x, found)
+	return x
 }
 
 // addParents adds the folders on the way to a file that do not match themselves.

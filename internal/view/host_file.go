@@ -22,6 +22,9 @@ type hostContent struct {
 	dir    *os.File // root, for openat2; nil if it cannot be had
 	memory *Memory
 	keys   []fileKey // by tag
+
+	// live has the digests of files that were changing when their directory was read, by tag.
+	live map[int]digest.Digest
 }
 
 // newHostContent takes root over.
@@ -33,8 +36,15 @@ func newHostContent(root *os.Root, memory *Memory) *hostContent {
 	return &hostContent{root: root, dir: dir, memory: memory}
 }
 
-// Open fails if the file is not the one that was found in its folder.
+// Open fails if the file is not the one that was found in its directory. One of which the digest is known may have been appended
+// to, as logs are: it is read as long as it was, and the reader reports by Changed that the digest must be compared.
 func (c *hostContent) Open(_ context.Context, e *Entry, tag int) (io.ReadCloser, error) {
+	_, known := c.known(tag)
+	return c.reader(e, tag, known)
+}
+
+// reader opens a file that has not changed or, where it may grow, has only become longer.
+func (c *hostContent) reader(e *Entry, tag int, mayGrow bool) (io.ReadCloser, error) {
 	fd, err := c.open(e.Path)
 	if errors.Is(err, unix.ENXIO) && e.Size == 0 {
 		return io.NopCloser(strings.NewReader("")), nil // a socket
@@ -42,8 +52,8 @@ func (c *hostContent) Open(_ context.Context, e *Entry, tag int) (io.ReadCloser,
 	if err != nil {
 		return nil, err
 	}
-	h := &hostFileReader{fd, e.Path, c.keys[tag]}
-	if err := h.unchanged(); err != nil {
+	h := &hostFileReader{fd: fd, name: e.Path, key: c.keys[tag], left: c.keys[tag].Size, mayGrow: mayGrow}
+	if err := h.look(); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
 	return h, nil
@@ -78,13 +88,21 @@ func (c *hostContent) open(name string) (int, error) {
 
 // hostFileReader reads a file as it was when its folder was read: what a cache key was made of is what is copied.
 type hostFileReader struct {
-	fd   int
-	name string
-	key  fileKey
+	fd      int
+	name    string
+	key     fileKey
+	left    int64 // of the size that the file had
+	mayGrow bool
+	// other says that the file was in another state when it was last looked at.
+	other bool
 }
 
 // Read looks once more at the end whether the file is still the same.
 func (h *hostFileReader) Read(p []byte) (int, error) {
+	if h.left == 0 && len(p) > 0 {
+		return 0, h.end()
+	}
+	p = p[:min(int64(len(p)), h.left)]
 	for {
 		n, err := unix.Read(h.fd, p)
 		switch {
@@ -93,11 +111,9 @@ func (h *hostFileReader) Read(p []byte) (int, error) {
 		case err != nil:
 			return 0, &fs.PathError{Op: "read", Path: h.name, Err: err}
 		case n == 0 && len(p) > 0:
-			if err := h.unchanged(); err != nil {
-				return 0, err
-			}
-			return 0, io.EOF
+			return 0, h.end()
 		}
+		h.left -= int64(n)
 		return n, nil
 	}
 }
@@ -111,29 +127,53 @@ func changed(name string) error {
 	return fmt.Errorf("%s changed while the build read it: build again", name)
 }
 
-func (h *hostFileReader) unchanged() error {
+func (h *hostFileReader) end() error {
+	if err := h.look(); err != nil {
+		return err
+	}
+	return io.EOF
+}
+
+// look returns an error if the file has changed, unless it may have become longer, and has.
+func (h *hostFileReader) look() error {
 	var st unix.Stat_t
 	if err := unix.Fstat(h.fd, &st); err != nil {
 		return err
 	}
-	if keyOf(&st) != h.key {
+	now := keyOf(&st)
+	h.other = now != h.key
+	grown := now.Dev == h.key.Dev && now.Ino == h.key.Ino && now.Size > h.key.Size && st.Mode&unix.S_IFMT == unix.S_IFREG
+	if h.other && (!h.mayGrow || !grown) {
 		return changed(h.name)
 	}
 	return nil
 }
 
+// Changed reports whether the file was, when it was opened or read to its end, in another state than when its directory was read.
+// What was read then may be something else than what a key was made of.
+func (h *hostFileReader) Changed() bool { return h.other }
+
+// Changing reports whether the file has changed, or is likely to while it is read: it did a moment ago.
+func (h *hostFileReader) Changing() bool { return h.other || h.key.changing(time.Now()) }
+
 // readBuffers are what files are digested through.
 var readBuffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
 
 // Digest reads the file unless its state is remembered.
-func (c *hostContent) Digest(ctx context.Context, e *Entry, tag int) (digest.Digest, error) {
-	if c.memory != nil {
-		if d, ok := c.memory.lookup(c.keys[tag]); ok {
-			return d, nil
-		}
+func (c *hostContent) Digest(_ context.Context, e *Entry, tag int) (digest.Digest, error) {
+	if d, ok := c.known(tag); ok {
+		return d, nil
 	}
 	began := time.Now()
-	f, err := c.Open(ctx, e, tag)
+	d, err := c.digest(e, tag, false)
+	if err == nil && c.memory != nil {
+		c.memory.learn(c.keys[tag], d, began)
+	}
+	return d, err
+}
+
+func (c *hostContent) digest(e *Entry, tag int, mayGrow bool) (digest.Digest, error) {
+	f, err := c.reader(e, tag, mayGrow)
 	if err != nil {
 		return "", err
 	}
@@ -144,9 +184,14 @@ func (c *hostContent) Digest(ctx context.Context, e *Entry, tag int) (digest.Dig
 	if _, err := io.CopyBuffer(h, f, *buf); err != nil {
 		return "", err
 	}
-	d := digest.NewDigest(digest.SHA256, h)
-	if c.memory != nil {
-		c.memory.learn(c.keys[tag], d, began)
+	return digest.NewDigest(digest.SHA256, h), nil
+}
+
+// known returns a digest that was computed when the directory was read, or is remembered of an earlier build.
+func (c *hostContent) known(tag int) (digest.Digest, bool) {
+	d, ok := c.live[tag]
+	if !ok && c.memory != nil {
+		d, ok = c.memory.lookup(c.keys[tag])
 	}
-	return d, nil
+	return d, ok
 }

@@ -1,0 +1,51 @@
+package view
+
+import (
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// A file that is appended to while a build runs, a log, need not end the build: it is copied as long as it was when its directory
+// was read. That it was only appended to is known if its digest was taken then. So files that have changed a moment
+// before are digested at once.
+
+// Files count as changing for so long after a change. Where more than maxLive files are, or so many bytes, something has just been
+// made, and is not a log.
+const (
+	changingTime = 2 * time.Second
+	maxLive      = 64
+	maxLiveSize  = 64 << 20
+)
+
+// changing reports whether a file has changed so lately that it may be about to change again.
+func (k fileKey) changing(now time.Time) bool {
+	return now.Sub(time.Unix(0, k.MTime)) < changingTime
+}
+
+// digestLive takes the digests of files that are changing.
+func (c *hostContent) digestLive(x *Index, found []hostFile) {
+	now := time.Now()
+	var live []*Entry
+	var size int64
+	for _, f := range found {
+		if f.seen && f.entry.Type == TypeRegular && f.key.changing(now) {
+			live, size = append(live, f.entry), size+f.entry.Size
+		}
+	}
+	if len(live) > maxLive || size > maxLiveSize {
+		return
+	}
+	digests := make(map[int]digest.Digest, len(live))
+	for _, e := range live {
+		n, err := x.regular("read", e.Path)
+		if err != nil {
+			continue
+		}
+		// One that has become anything but longer is not known: it may end the build, as any other.
+		if d, err := c.digest(e, n.tag, true); err == nil {
+			digests[n.tag] = d
+		}
+	}
+	c.live = digests
+}
