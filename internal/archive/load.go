@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/compression"
+	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/quota"
 )
@@ -51,6 +52,13 @@ func (a *Archives) Load(ctx context.Context, r io.Reader, platforms ...ocispec.P
 	images, err := m.images()
 	if err != nil {
 		return nil, fmt.Errorf("load: %w", err)
+	}
+	for _, img := range images {
+		for _, n := range img.names {
+			if _, err := image.ParseName(n); err != nil {
+				return nil, fmt.Errorf("load: name %s: %w", n, err)
+			}
+		}
 	}
 	var loaded []Loaded
 	for _, img := range images {

@@ -161,7 +161,7 @@ func (b *Builder) pull(ctx context.Context, name reference.Named, platform *ocis
 func parseTags(tags []string) ([]string, error) {
 	var names []string
 	for _, t := range tags {
-		named, err := reference.ParseNormalizedNamed(t)
+		named, err := image.ParseName(t)
 		if err != nil {
 			return nil, fmt.Errorf("invalid tag %q: %w", t, err)
 		}

@@ -8,11 +8,11 @@ import (
 	"os"
 	"time"
 
-	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/archive"
+	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/redact"
 )
 
@@ -135,7 +135,7 @@ func newImportCommand(app *App) *cobra.Command {
 
 func runImport(ctx context.Context, app *App, o archive.ImportOptions, source, name string) (err error) {
 	if name != "" {
-		if _, err := reference.ParseNormalizedNamed(name); err != nil {
+		if _, err := image.ParseName(name); err != nil {
 			return fmt.Errorf("invalid reference format: %q: %w", name, err)
 		}
 	}

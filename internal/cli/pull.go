@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
+	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/registry"
 )
 
@@ -124,7 +125,7 @@ func tagOrDigest(name reference.Named) string {
 
 // remoteName is a name as Docker resolves it.
 func remoteName(ref string) (reference.Named, error) {
-	name, err := reference.ParseNormalizedNamed(strings.TrimPrefix(ref, "docker://"))
+	name, err := image.ParseName(strings.TrimPrefix(ref, "docker://"))
 	if err != nil {
 		return nil, fmt.Errorf("invalid reference format: %q: %w", ref, err)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/distribution/reference"
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/image"
@@ -23,7 +22,7 @@ func newTagCommand(app *App) *cobra.Command {
 }
 
 func runTag(ctx context.Context, app *App, source, target string) error {
-	if _, err := reference.ParseNormalizedNamed(target); err != nil {
+	if _, err := image.ParseName(target); err != nil {
 		return fmt.Errorf("Error parsing reference: %q is not a valid repository/tag: %w", target, err)
 	}
 	if err := app.Open(ctx); err != nil {

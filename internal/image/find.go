@@ -157,18 +157,6 @@ func isIDPrefix(id digest.Digest, prefix string) bool {
 	return (hex != "" || !full) && strings.HasPrefix(id.Encoded(), hex)
 }
 
-// fullName validates a name that is to be given, and completes it: docker.io/library/nginx:latest.
-func fullName(name string) (string, error) {
-	named, err := reference.ParseNormalizedNamed(name)
-	if err != nil {
-		return "", &InvalidReferenceError{name, err}
-	}
-	if _, ok := named.(reference.Digested); ok {
-		return "", fmt.Errorf("refusing to create a tag with a digest reference")
-	}
-	return reference.TagNameOnly(named).String(), nil
-}
-
 // Tag gives an image a name; the tag defaults to latest. What had the name before loses it.
 func (s *Images) Tag(ctx context.Context, img *Image, name string) (err error) {
 	full, err := fullName(name)

@@ -206,6 +206,11 @@ func (s *Images) HasDigestName(d digest.Digest) bool {
 // Keep records the images of an index or manifest that came from elsewhere, and points names at it: tags, and names by
 // digest. What it describes is in the store. It returns the image for this host, or else the first.
 func (s *Images) Keep(ctx context.Context, root ocispec.Descriptor, names ...string) (_ *Image, err error) {
+	for _, n := range names {
+		if _, err := ParseName(n); err != nil {
+			return nil, err
+		}
+	}
 	lock, err := s.store.Lock(ctx, "images")
 	if err != nil {
 		return nil, err
