@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,15 +43,39 @@ func (s *Store) TryLock(name string) (l *Lock, ok bool, err error) {
 	return nil, false, fmt.Errorf("lock %s: %w", name, err)
 }
 
-// gcLock is what Use and Sweep take.
-const gcLock = "gc"
+// gcLock is what Use and Sweep take. flock(2) lets those who share a lock pass before one who wants it alone, for ever if they
+// follow each other: so a Sweep holds nextLock while it waits, at which Use stops for a while.
+const (
+	gcLock   = "gc"
+	nextLock = "gc-next"
+)
+
+// courtesy is how long Use lets a Sweep pass that waits.
+const courtesy = 3 * time.Second
 
 // Use takes the shared "gc" lock. Whoever makes objects that no name points at yet, or reads an image over a longer
 // time, holds it, so that another process's Sweep waits.
-func (s *Store) Use(ctx context.Context) (*Lock, error) { return s.RLock(ctx, gcLock) }
+func (s *Store) Use(ctx context.Context) (*Lock, error) {
+	polite, cancel := context.WithTimeout(ctx, courtesy)
+	defer cancel()
+	next, err := s.RLock(polite, nextLock)
+	if err == nil {
+		defer func() { _ = next.Unlock() }()
+	} else if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+		return nil, err
+	}
+	return s.RLock(ctx, gcLock)
+}
 
 // Sweep takes the exclusive "gc" lock, under which garbage is removed.
-func (s *Store) Sweep(ctx context.Context) (*Lock, error) { return s.Lock(ctx, gcLock) }
+func (s *Store) Sweep(ctx context.Context) (*Lock, error) {
+	next, err := s.Lock(ctx, nextLock)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = next.Unlock() }()
+	return s.Lock(ctx, gcLock)
+}
 
 // TrySweep is Sweep when nobody uses the store just now.
 func (s *Store) TrySweep() (l *Lock, ok bool, err error) { return s.TryLock(gcLock) }
