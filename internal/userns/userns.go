@@ -50,6 +50,19 @@ func (i IDs) HasGroup(gid int) bool {
 	return false
 }
 
+// LastGroup is the highest group id such that it and all below exist in the namespace.
+func (i IDs) LastGroup() uint32 {
+	next := 0
+	for range i.groups {
+		for _, r := range i.groups {
+			if r.inner <= next && next < r.inner+r.size {
+				next = r.inner + r.size
+			}
+		}
+	}
+	return uint32(max(next-1, 0))
+}
+
 // idRange is a line of /proc/self/uid_map: size ids from inner on are those from outer on outside.
 type idRange struct{ inner, outer, size int }
 

@@ -1,0 +1,129 @@
+package network
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/micabuild/mica/internal/userns"
+)
+
+// plan says which addresses are used. The helper process is given it as JSON.
+type plan struct {
+	Pasta string
+	// Address4 and Address6 are those of the processes, Gateway4 and Gateway6 the router's; IPv6 is only where the host has it.
+	Address4, Gateway4 netip.Addr
+	Address6, Gateway6 netip.Addr
+	IPv4               bool // the host has a default route of IPv4
+	Offline            bool // the host has no address but its loopback's: there is nothing to carry
+}
+
+// Prefixes of the networks between processes and router.
+const (
+	prefix4 = 30
+	prefix6 = 64
+)
+
+// candidates are networks of which the first that the host has no part in is used: an address in it cannot be reached.
+var candidates = []string{"10.213.37.0", "172.30.213.0", "192.168.213.0", "10.37.213.0"}
+
+func newPlan(pasta string) (plan, error) {
+	p := plan{Pasta: pasta}
+	local, err := net.InterfaceAddrs()
+	if err != nil {
+		return p, err
+	}
+	for _, c := range candidates {
+		base := netip.MustParseAddr(c)
+		if !overlaps(base, local) {
+			p.Gateway4 = base.Next()
+			p.Address4 = p.Gateway4.Next()
+			break
+		}
+	}
+	if !p.Address4.IsValid() {
+		return p, errors.New("the host uses all of the networks that could be given to a process")
+	}
+	p.IPv4, p.Offline = hasIPv4(), offline(local)
+	if hasIPv6() {
+		p.Gateway6 = netip.MustParseAddr("fd6d:6963:6100::1")
+		p.Address6 = p.Gateway6.Next()
+	}
+	return p, nil
+}
+
+func overlaps(base netip.Addr, local []net.Addr) bool {
+	want := netip.PrefixFrom(base, prefix4)
+	for _, a := range local {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Overlaps(want) {
+			return true
+		}
+	}
+	return false
+}
+
+// offline reports whether none of the host's addresses is of use to others.
+func offline(local []net.Addr) bool {
+	for _, a := range local {
+		p, err := netip.ParsePrefix(a.String())
+		if err == nil && !p.Addr().IsLoopback() && !p.Addr().IsLinkLocalUnicast() {
+			return false
+		}
+	}
+	return true
+}
+
+// hasIPv4 reports whether the host has a default route of IPv4.
+func hasIPv4() bool {
+	// interface, destination, gateway, …
+	return hasRoute("/proc/net/route", func(f []string) bool { return len(f) > 7 && f[1] == "00000000" && f[7] == "00000000" })
+}
+
+// hasIPv6 reports whether the host has a default route of IPv6, without which pasta carries none.
+func hasIPv6() bool {
+	// destination, its prefix length, source, its prefix length, next hop, …, interface
+	return hasRoute("/proc/net/ipv6_route", func(f []string) bool { return len(f) == 10 && f[1] == "00" && f[9] != "lo" })
+}
+
+func hasRoute(table string, is func(fields []string) bool) bool {
+	data, err := os.ReadFile(table)
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(data)) {
+		if is(strings.Fields(line)) {
+			return true
+		}
+	}
+	return false
+}
+
+// HostAddress is the address at which a process with a network of its own reaches the host: services that listen on all
+// addresses, or on this one. It is invalid if the host has none but its loopback.
+func HostAddress() netip.Addr {
+	for _, to := range []string{"192.0.2.1:9", "[2001:db8::1]:9"} {
+		// To connect a datagram socket sends nothing: it chooses an address.
+		c, err := net.Dial("udp", to)
+		if err != nil {
+			continue
+		}
+		addr := c.LocalAddr().(*net.UDPAddr).AddrPort().Addr()
+		_ = c.Close()
+		if !addr.IsLoopback() {
+			return addr
+		}
+	}
+	return netip.Addr{}
+}
+
+// Gateway is the address for which "host-gateway" stands: the host's loopback where processes share its network.
+func Gateway() netip.Addr {
+	if addr := HostAddress(); addr.IsValid() {
+		if _, err := Find(userns.Current().Nested()); err == nil {
+			return addr
+		}
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+}
