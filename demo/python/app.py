@@ -11,4 +11,4 @@ def hello():
 
 
 if __name__ == "__main__":
-    app.run(host="127.0.0.1", port=int(os.environ.get("PORT", "80")))
+    app.run(host="0.0.0.0", port=int(os.environ.get("PORT", "80")))

@@ -13,6 +13,7 @@ import (
 	"github.com/moby/buildkit/util/entitlements"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -115,7 +116,7 @@ func (o *Options) frontendOptions() (map[string]string, error) {
 		return nil, fmt.Errorf("network mode %q is not supported: use default, host or none", o.Network)
 	}
 	if len(o.AddHosts) > 0 {
-		hosts, err := extraHosts(o.AddHosts)
+		hosts, err := extraHosts(o.AddHosts, o.gateway())
 		if err != nil {
 			return nil, err
 		}
@@ -195,12 +196,20 @@ func (o *Options) entitlements() (entitlements.Set, error) {
 	return entitlements.WhiteList(list, nil)
 }
 
-// hostGateway is the address of the host, which a step reaches on its own loopback: they share a network.
+// hostGateway stands for the address of the host as a step reaches it.
 const hostGateway = "host-gateway"
+
+// gateway is that address: the host's loopback for a step on the host's network.
+func (o *Options) gateway() string {
+	if o.Network == "host" {
+		return "127.0.0.1"
+	}
+	return network.Gateway().String()
+}
 
 // extraHosts turns "name:address" and "name=address", of which several may follow each other, into the compiler's
 // "name=address,…".
-func extraHosts(hosts []string) (string, error) {
+func extraHosts(hosts []string, gateway string) (string, error) {
 	var list []string
 	for _, h := range hosts {
 		name, addresses, ok := strings.Cut(h, "=")
@@ -212,7 +221,7 @@ func extraHosts(hosts []string) (string, error) {
 		}
 		for ip := range strings.SplitSeq(addresses, ",") {
 			if ip == hostGateway {
-				ip = "127.0.0.1"
+				ip = gateway
 			}
 			if ip = strings.Trim(ip, "[]"); net.ParseIP(ip) == nil {
 				return "", fmt.Errorf("invalid host %s: %q is no IP address", h, ip)

@@ -28,6 +28,8 @@ type runFlags struct {
 	stopSignal, pull, platform                                         string
 	env, envFiles, volumes, tmpfs, capAdd, capDrop, addHosts, groupAdd []string
 	stopTimeout                                                        int
+	publish, expose                                                    []string
+	publishAll                                                         bool
 	entrypointSet                                                      bool
 }
 
@@ -54,7 +56,7 @@ func newRunCommand(app *App) *cobra.Command {
 	fl.StringVarP(&f.user, "user", "u", "", "Username or UID (format: <name|uid>[:<group|gid>])")
 	fl.StringArrayVar(&f.groupAdd, "group-add", nil, "Add additional groups to join")
 	fl.StringVar(&f.entrypoint, "entrypoint", "", "Overwrite the default ENTRYPOINT of the image")
-	fl.StringVar(&f.network, "network", "host", "Connect the container to a network: host, none")
+	f.addNetworkFlags(fl)
 	fl.BoolVar(&f.readOnly, "read-only", false, "Mount the container's root filesystem as read only")
 	fl.StringArrayVar(&f.tmpfs, "tmpfs", nil, "Mount a tmpfs directory (format: path[:options])")
 	fl.StringArrayVar(&f.capAdd, "cap-add", nil, "Add Linux capabilities")
@@ -120,8 +122,14 @@ func (f *runFlags) run(ctx context.Context, app *App, args []string) (err error)
 		return err
 	}
 	defer func() { err = errors.Join(err, tmp.Remove()) }()
+	if mode, err := f.networkMode(); err == nil && mode == sandbox.NetworkOwn {
+		host.StartNetwork()
+	}
 	p, err := f.process(ctx, app, img, args[1:], tmp.Path)
 	if err != nil {
+		return err
+	}
+	if err := f.prepareNetwork(ctx, app, img, host, p); err != nil {
 		return err
 	}
 	app.printNotes()
@@ -209,14 +217,10 @@ func (f *runFlags) process(ctx context.Context, app *App, img *image.Image, args
 	if f.interactive || f.tty {
 		p.Stdin = app.Stdin
 	}
-	switch f.network {
-	case "host", "default":
-	case "none":
-		p.Network = sandbox.NetworkNone
-	default:
-		return nil, fmt.Errorf("network %q is not supported: use host or none", f.network)
+	if p.Network, err = f.networkMode(); err != nil {
+		return nil, err
 	}
-	if p.ExtraHosts, err = extraHosts(f.addHosts); err != nil {
+	if p.ExtraHosts, err = extraHosts(f.addHosts, f.gateway()); err != nil {
 		return nil, err
 	}
 	if p.Root, err = rootOptions(ctx, app, img, dir); err != nil {

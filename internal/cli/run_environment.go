@@ -76,7 +76,7 @@ func setEnv(env []string, kv string) []string {
 const hostGateway = "host-gateway"
 
 // extraHosts are --add-host: name:address or name=address, an IPv6 address with or without brackets.
-func extraHosts(flags []string) ([]sandbox.ExtraHost, error) {
+func extraHosts(flags []string, gateway string) ([]sandbox.ExtraHost, error) {
 	var hosts []sandbox.ExtraHost
 	for _, h := range flags {
 		valid, err := opts.ValidateExtraHost(h)
@@ -85,7 +85,7 @@ func extraHosts(flags []string) ([]sandbox.ExtraHost, error) {
 		}
 		name, ip, _ := strings.Cut(valid, ":")
 		if ip == hostGateway {
-			ip = "127.0.0.1" // the network is the host's
+			ip = gateway
 		}
 		hosts = append(hosts, sandbox.ExtraHost{Host: name, IP: ip})
 	}

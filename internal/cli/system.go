@@ -14,6 +14,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
+	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/userns"
@@ -82,6 +83,8 @@ type systemInfo struct {
 	Architecture   string
 	NCPU           int
 	Rootless       bool
+	Network        string // of processes, where they ask for none: "own" or "host"
+	NetworkReason  string `json:",omitempty"` // why it is the host's
 	SingleID       bool
 }
 
@@ -108,6 +111,10 @@ func runInfo(ctx context.Context, app *App, format string) error {
 		OSType: runtime.GOOS, Architecture: runtime.GOARCH, NCPU: runtime.NumCPU(),
 		Rootless: !userns.IsRealRoot(), SingleID: userns.Current().Single(), DefaultRuntime: "none",
 	}
+	i.Network = "own"
+	if _, err := network.Find(userns.Current().Nested()); err != nil {
+		i.Network, i.NetworkReason = "host", err.Error()
+	}
 	if path, err := sandbox.FindRuntime(""); err != nil {
 		return err
 	} else if path != "" {
@@ -119,6 +126,11 @@ func runInfo(ctx context.Context, app *App, format string) error {
 	w := tabwriter.NewWriter(app.Stdout, 0, 1, 1, ' ', 0)
 	fmt.Fprintf(w, "mica version: %s\nImages: %d\nStore: %s\nStorage driver: %s\nOCI runtime: %s\nOS/Arch: %s/%s\nCPUs: %d\nRootless: %t\n",
 		i.ServerVersion, i.Images, i.DockerRootDir, i.Driver, i.DefaultRuntime, i.OSType, i.Architecture, i.NCPU, i.Rootless)
+	if i.NetworkReason == "" {
+		fmt.Fprintln(w, "Network of processes: their own, by pasta")
+	} else {
+		fmt.Fprintf(w, "Network of processes: the host's: %s\n", i.NetworkReason)
+	}
 	if i.SingleID {
 		fmt.Fprintln(w, "User ids: only your own; add ranges to /etc/subuid and /etc/subgid to keep the owners of files")
 	}

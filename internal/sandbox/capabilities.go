@@ -27,7 +27,8 @@ var allCapabilities = []string{
 }
 
 // capabilities applies --cap-add and --cap-drop to the defaults, as docker run does: ALL first, then single ones.
-func capabilities(p *Process) ([]string, error) {
+// Packets of its own making are not for a process on the host's network.
+func capabilities(p *Process, onHostNetwork bool) ([]string, error) {
 	add, err := normalizeCaps(p.CapAdd)
 	if err != nil {
 		return nil, err
@@ -37,6 +38,9 @@ func capabilities(p *Process) ([]string, error) {
 		return nil, err
 	}
 	caps := slices.Clone(defaultCapabilities)
+	if onHostNetwork {
+		caps = slices.DeleteFunc(caps, func(c string) bool { return c == "CAP_NET_RAW" })
+	}
 	if p.Privileged || slices.Contains(add, "ALL") {
 		caps = slices.Clone(allCapabilities)
 	}

@@ -13,14 +13,17 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/network"
 )
 
 // initName is argv[0] of the init process: this program, started again.
 const initName = "mica-init"
 
-// Init runs the init process, or a hook, and does not return, if args say that this process is one. It is called first
+// Init runs the init process, a hook, or what makes networks, and does not return, if args say that this process is one. It is called first
 // thing.
 func Init(args []string) {
+	network.Init(args)
 	switch {
 	case len(args) == 1 && args[0] == initName:
 		os.Exit(initMain())
@@ -79,13 +82,23 @@ func (i *initProcess) ready(stdout io.Reader) (err error) {
 	return err
 }
 
-func (i *initProcess) stop() error {
+// leave has the init process end, and does not wait until all that it takes with it has.
+func (i *initProcess) leave() {
+	i.end()
+	go func() { _ = i.cmd.Wait() }()
+}
+
+func (i *initProcess) end() {
 	for _, f := range []*os.File{i.pid, i.mnt} {
 		if f != nil {
 			_ = f.Close()
 		}
 	}
 	_ = i.stdin.Close()
+}
+
+func (i *initProcess) stop() error {
+	i.end()
 	var exit *exec.ExitError
 	if err := i.cmd.Wait(); err != nil && !errors.As(err, &exit) {
 		return fmt.Errorf("stop sandbox: %w", err)

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/union"
 	"github.com/micabuild/mica/internal/userns"
 )
@@ -38,6 +39,8 @@ type bundle struct {
 	env []string
 	// host are the ids that exist here.
 	host userns.IDs
+	// own is the network that is not the host's, nil for none.
+	own *network.Namespace
 }
 
 // run prepares the bundle and runs it, on a thread with namespaces of its own.
@@ -49,6 +52,9 @@ func (h *Host) run(ctx context.Context, p *Process, dir string) (err error) {
 	b := &bundle{dir: dir, rootfs: filepath.Join(dir, "rootfs"), p: p, env: p.Env, host: h.ids}
 	defer b.unmount()
 	if err := b.mount(); err != nil {
+		return err
+	}
+	if err := h.attachNetwork(ctx, b); err != nil {
 		return err
 	}
 	if err := b.prepare(); err != nil {

@@ -26,6 +26,7 @@ type Host struct {
 
 	mu   sync.Mutex
 	init *initProcess
+	own  *ownNetwork
 
 	compiled compiledFilters
 }
@@ -47,9 +48,14 @@ func (h *Host) Close() error {
 	if h.init == nil {
 		return nil
 	}
-	err := h.init.stop()
+	init := h.init
 	h.init = nil
-	return err
+	if h.own == nil {
+		return init.stop()
+	}
+	// What serves the network takes 50 ms to end. Nothing here depends on it.
+	init.leave()
+	return h.own.close()
 }
 
 // MountType says what a Mount is of.
@@ -88,6 +94,7 @@ type Network int
 const (
 	NetworkHost Network = iota // the host's own
 	NetworkNone                // a loopback device only
+	NetworkOwn                 // one that all such processes share; the host's, where that is not possible
 )
 
 // Rlimit is a resource limit of the process (setrlimit(2)), called as docker calls it: "nofile".

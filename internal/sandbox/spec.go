@@ -17,7 +17,7 @@ import (
 
 // spec is the bundle's configuration (OCI runtime specification), with Docker's defaults for what a process may do.
 func (b *bundle) spec() (*specs.Spec, error) {
-	caps, err := capabilities(b.p)
+	caps, err := capabilities(b.p, b.onHostNetwork())
 	if err != nil {
 		return nil, err
 	}
@@ -52,8 +52,8 @@ func (b *bundle) spec() (*specs.Spec, error) {
 			Type: "RLIMIT_" + strings.ToUpper(r.Name), Soft: uint64(r.Soft), Hard: uint64(r.Hard),
 		})
 	}
-	if b.p.Network == NetworkNone {
-		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace})
+	if !b.onHostNetwork() {
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: b.networkPath()})
 	}
 	if b.p.Privileged {
 		b.openDevices(s)
@@ -164,7 +164,7 @@ func (b *bundle) sysMount() specs.Mount {
 	if b.p.Privileged {
 		mode = "rw"
 	}
-	if b.host.Nested() && b.p.Network == NetworkHost {
+	if b.host.Nested() && b.onHostNetwork() {
 		return specs.Mount{Destination: "/sys", Type: "none", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", mode}}
 	}
 	return specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", mode}}

@@ -41,17 +41,21 @@ func (b *bundle) makeCwd() error {
 	return nil
 }
 
-// writeNetworkFiles writes what is mounted on /etc/hosts and /etc/resolv.conf. A process shares the host's network or has
-// none: the host's resolvers are its own.
+// writeNetworkFiles writes what is mounted on /etc/hosts and /etc/resolv.conf. The host's resolvers are those of a process
+// without a network of its own.
 func (b *bundle) writeNetworkFiles() error {
 	var hosts strings.Builder
 	name := b.hostname()
-	fmt.Fprintf(&hosts, "127.0.0.1\tlocalhost %s\n::1\tlocalhost ip6-localhost ip6-loopback\n", name)
+	if b.own != nil && b.p.WritableHosts {
+		fmt.Fprintf(&hosts, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n%s\t%s\n", b.own.Address(), name)
+	} else {
+		fmt.Fprintf(&hosts, "127.0.0.1\tlocalhost %s\n::1\tlocalhost ip6-localhost ip6-loopback\n", name)
+	}
 	for _, h := range b.p.ExtraHosts {
 		fmt.Fprintf(&hosts, "%s\t%s\n", h.IP, h.Host)
 	}
-	resolv, err := os.ReadFile("/etc/resolv.conf")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	resolv, err := b.resolvConf()
+	if err != nil {
 		return err
 	}
 	for file, data := range map[string]string{"hosts": hosts.String(), "resolv.conf": string(resolv)} {
@@ -64,6 +68,17 @@ func (b *bundle) writeNetworkFiles() error {
 		}
 	}
 	return nil
+}
+
+func (b *bundle) resolvConf() ([]byte, error) {
+	if b.own != nil {
+		return b.own.ResolvConf(), nil
+	}
+	resolv, err := os.ReadFile("/etc/resolv.conf")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return resolv, err
 }
 
 // defaultHostname is BuildKit's.

@@ -107,6 +107,9 @@ func selector(m *pb.Mount) string { return path.Join("/", m.Selector) }
 
 // run prepares the root filesystem and the mounts, runs the process, and commits what has an output.
 func (o *execOp) run(ctx context.Context) (_ []*Result, err error) {
+	if o.op.Network == pb.NetMode_UNSET {
+		o.s.host.StartNetwork()
+	}
 	tmp, err := o.s.store.TempDir("exec")
 	if err != nil {
 		return nil, err
@@ -155,6 +158,7 @@ func (o *execOp) run(ctx context.Context) (_ []*Result, err error) {
 			p.Mounts[i].Target = path.Join("/", o.op.Meta.Cwd, m.Target)
 		}
 	}
+	o.reportNetwork(ctx)
 	stdout, stderr := o.clipped(p.Stdout), o.clipped(p.Stderr)
 	p.Stdout, p.Stderr = stdout, stderr
 	err = o.s.host.Run(ctx, p)
@@ -176,8 +180,11 @@ func (o *execOp) process(ctx context.Context) (*sandbox.Process, error) {
 		CgroupParent: meta.CgroupParent, Privileged: o.op.Security == pb.SecurityMode_INSECURE,
 		Stdout: o.t.output(1), Stderr: o.t.output(2), Seal: true,
 	}
-	if o.op.Network == pb.NetMode_NONE {
+	switch o.op.Network {
+	case pb.NetMode_NONE:
 		p.Network = sandbox.NetworkNone
+	case pb.NetMode_UNSET:
+		p.Network = sandbox.NetworkOwn
 	}
 	for _, h := range meta.ExtraHosts {
 		p.ExtraHosts = append(p.ExtraHosts, sandbox.ExtraHost{Host: h.Host, IP: h.IP})
@@ -194,6 +201,18 @@ func (o *execOp) process(ctx context.Context) (*sandbox.Process, error) {
 	secrets, err := o.secretEnv(ctx)
 	p.Env = append(p.Env, secrets...)
 	return p, err
+}
+
+// reportNetwork says once a build that its steps cannot have a network of their own.
+func (o *execOp) reportNetwork(ctx context.Context) {
+	if o.op.Network != pb.NetMode_UNSET {
+		return
+	}
+	if _, err := o.s.host.OwnNetwork(ctx); err != nil && ctx.Err() == nil {
+		o.s.networkReported.Do(func() {
+			fmt.Fprintf(o.t.output(2), "WARNING: RUN uses the host's network: %v\n", err)
+		})
+	}
 }
 
 // resources are the limits of a step in the runtime's terms, nil for none.

@@ -94,6 +94,8 @@ type Solver struct {
 	seen sync.Map // DiffIDs of layers that were in the store
 
 	removals errgroup.Group // of folders of steps that have ended
+
+	networkReported sync.Once
 }
 
 // New makes a Solver.

@@ -50,7 +50,7 @@ func TestRunEnvironment(t *testing.T) {
 			{"1777\n", []string{"--tmpfs", "/new", "base", "stat", "-c", "%a", "/new"}},
 			{"700 rw,nosuid,nodev,relatime\n", []string{"--tmpfs", "/new:mode=700,exec,size=1m", "base", "sh", "-c", `echo $(stat -c %a /new) $(grep ' /new ' /proc/mounts | cut -d' ' -f4 | cut -d, -f1-4)`}},
 			{"0:755 0:755\n", []string{"-w", "/made/by", "-u", "dev", "base", "sh", "-c", "echo $(stat -c %u:%a /made /made/by)"}},
-			{"::1 10.0.0.1 127.0.0.1\n", []string{"--add-host", "a=[::1]", "--add-host", "b:10.0.0.1", "--add-host", "c=host-gateway", "base", "sh", "-c", "echo $(grep -w '[abc]$' /etc/hosts | cut -f1)"}},
+			{"::1 10.0.0.1 127.0.0.1\n", []string{"--add-host", "a=[::1]", "--add-host", "b:10.0.0.1", "--add-host", "c=host-gateway", "--network", "host", "base", "sh", "-c", "echo $(grep -w '[abc]$' /etc/hosts | cut -f1)"}},
 		} {
 			if got := m.Run(append([]string{"run"}, c.args...)...); got != c.want {
 				t.Errorf("run %q: %q, want %q", c.args, got, c.want)

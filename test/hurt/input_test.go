@@ -111,7 +111,7 @@ func TestBadNames(t *testing.T) {
 	p.refuses(126, `permission denied`, nil, "run", "app", "/etc/passwd")
 	p.refuses(126, `is a directory`, nil, "run", "app", "/etc")
 	p.refuses(125, `unknown flag: --wings`, nil, "run", "--wings", "app")
-	p.refuses(125, `network "bridge" is not supported`, nil, "run", "--network", "bridge", "app")
+	p.refuses(125, `network "mine" is not supported`, nil, "run", "--network", "mine", "app")
 	p.refuses(125, `unable to find user ghost`, nil, "run", "-u", "ghost", "app")
 	p.refuses(125, `invalid volume`, nil, "run", "-v", "a:b:c:d", "app")
 	p.refuses(125, `named volumes are not supported`, nil, "run", "-v", "data:/x", "app")
