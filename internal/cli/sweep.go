@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/remote"
+	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/store"
 )
@@ -74,6 +75,7 @@ func (a *App) sweep(ctx context.Context) (int64, error) {
 			return 0, err
 		}
 	}
+	sandbox.RemoveCgroups()
 	var keep []digest.Digest
 	for _, r := range records {
 		keep = append(keep, r.Layers()...)

@@ -23,6 +23,7 @@ type Host struct {
 	store   *store.Store
 	runtime string
 	ids     userns.IDs
+	owner   string // of cgroups
 
 	mu   sync.Mutex
 	init *initProcess
@@ -38,7 +39,7 @@ func NewHost(s *store.Store, runtime string) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Host{store: s, runtime: path, ids: userns.Current()}, nil
+	return &Host{store: s, runtime: path, ids: userns.Current(), owner: cgroupOwner()}, nil
 }
 
 // Close ends everything that Run left.
@@ -179,6 +180,9 @@ func (h *Host) started() (*initProcess, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.init == nil {
+		if !h.ids.Nested() {
+			RemoveCgroups()
+		}
 		init, err := startInit()
 		if err != nil {
 			return nil, err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -38,7 +37,7 @@ func (b *bundle) spec() (*specs.Spec, error) {
 		},
 	}
 	if b.ownCgroup() {
-		s.Linux.CgroupsPath = path.Join("/", cmp.Or(b.p.CgroupParent, "mica"), filepath.Base(b.dir))
+		s.Linux.CgroupsPath = path.Join("/", cmp.Or(b.p.CgroupParent, cgroupParent), b.cgroupName())
 		s.Mounts = append(s.Mounts, specs.Mount{
 			Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"ro", "nosuid", "noexec", "nodev"},
 		})

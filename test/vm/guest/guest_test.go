@@ -97,7 +97,7 @@ RUN id -un >~/who
 	})
 }
 
-// A killed mica takes its processes and its mounts with it.
+// A killed mica takes its processes and its mounts with it, and leaves no cgroup to the next command.
 func TestKill(t *testing.T) {
 	seats(t, func(t *testing.T, s seat, m *rig.Mica) {
 		// A process that no other test has.
@@ -115,6 +115,9 @@ func TestKill(t *testing.T) {
 		}
 		if got := m.Run("run", "base", "echo", "again"); got != "again\n" {
 			t.Errorf("after kill -9: %q", got)
+		}
+		if left := rig.Must(t, "find", "/sys/fs/cgroup", "-type", "d", "-path", "*/mica/*"); left != "" {
+			t.Errorf("cgroups that are left:\n%s", left)
 		}
 		if mounts, err := os.ReadFile("/proc/self/mounts"); err != nil || strings.Contains(string(mounts), m.Root) {
 			t.Errorf("mounts that are left: %v\n%s", err, mounts)
