@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -68,15 +69,57 @@ func Open(root string) (*Store, error) {
 	return s, nil
 }
 
+// folders are what a new store has.
+var folders = []string{"blobs/sha256", "layers", "refs/names", "refs/images", "cache", "mounts", "tmp", "locks"}
+
 // create makes the folders, and the version file last. Several processes may do so at once.
 func (s *Store) create() error {
-	for _, dir := range []string{"blobs/sha256", "layers", "refs/names", "refs/images", "cache", "mounts", "tmp", "locks"} {
+	if err := s.checkVacant(); err != nil {
+		return err
+	}
+	for _, dir := range folders {
 		if err := os.MkdirAll(s.Path(dir), 0o700); err != nil {
 			return fmt.Errorf("make store: %w", err)
 		}
 	}
 	if err := s.WriteFileAtomic(s.Path("version"), []byte(format)); err != nil {
 		return fmt.Errorf("make store: %w", err)
+	}
+	return nil
+}
+
+// filePrefix begins the names in tmp/ of small files that are being written.
+const filePrefix = "file-"
+
+// checkVacant refuses a directory that has something else than what an unfinished store has: what is in tmp/ of a store is
+// removed, and "/" or a home directory may have one, too. A new filesystem has a lost+found.
+func (s *Store) checkVacant() error {
+	entries, err := os.ReadDir(s.root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("make store: %w", err)
+	}
+	temporary, err := os.ReadDir(s.Path("tmp"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("make store: %w", err)
+	}
+	ours := func(name string) bool {
+		return name == "version" || name == "lost+found" || slices.ContainsFunc(folders, func(dir string) bool {
+			first, _, _ := strings.Cut(dir, "/")
+			return first == name
+		})
+	}
+	for _, e := range entries {
+		if !ours(e.Name()) {
+			return fmt.Errorf("make store: %s is not a store, and has other files (%s): name another directory", s.root, e.Name())
+		}
+	}
+	for _, e := range temporary {
+		if !strings.HasPrefix(e.Name(), filePrefix) {
+			return fmt.Errorf("make store: %s is not a store, and has other files (tmp/%s): name another directory", s.root, e.Name())
+		}
 	}
 	return nil
 }
@@ -97,7 +140,7 @@ func (s *Store) WriteFileAtomic(path string, data []byte) error { return s.write
 func (s *Store) WriteCacheFile(path string, data []byte) error { return s.writeFile(path, data, false) }
 
 func (s *Store) writeFile(path string, data []byte, durable bool) error {
-	f, err := s.tempFile("file-*")
+	f, err := s.tempFile(filePrefix + "*")
 	if err != nil {
 		return err
 	}

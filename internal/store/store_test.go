@@ -358,3 +358,34 @@ func TestWriteFileAtomicUnderReaders(t *testing.T) {
 	close(stop)
 	wg.Wait()
 }
+
+// A directory that is somebody else's does not become a store: what is in its tmp/ would be removed.
+func TestOpenRefusesOtherDirectories(t *testing.T) {
+	for name, files := range map[string][]string{
+		"a root directory":        {"bin/sh", "tmp/file"},
+		"a tmp alone":             {"tmp/file"},
+		"a home directory":        {".profile"},
+		"a file beside a store's": {"blobs/sha256/x", "notes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			for _, f := range files {
+				put(t, filepath.Join(root, f))
+			}
+			if _, err := Open(root); err == nil || !strings.Contains(err.Error(), "is not a store") {
+				t.Errorf("opened: %v", err)
+			}
+			for _, f := range files {
+				if _, err := os.Stat(filepath.Join(root, f)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	unfinished := t.TempDir()
+	put(t, filepath.Join(unfinished, "tmp", "file-123"))
+	put(t, filepath.Join(unfinished, "lost+found", "x"))
+	if _, err := Open(unfinished); err != nil {
+		t.Errorf("one that was not finished: %v", err)
+	}
+}
