@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -388,17 +387,6 @@ CMD ["echo $A $B; pwd; id -un"]
 	}
 	if out := m.Try(nil, "run", "app", "sh -c 'kill -9 $$'; exit $?"); out.Code != 137 {
 		t.Errorf("kill -9: exit code %d", out.Code)
-	}
-	// A terminal, from script(1). Its stdin stays open: at the end of it, script types a character, which the terminal may echo.
-	tty := exec.Command("script", "-qec", m.Path+" --root "+m.Root+" run -it app 'tty; echo $TERM'", "/dev/null")
-	typed, end, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _, _ = typed.Close(), end.Close() }()
-	tty.Stdin = typed
-	if got := rig.Run(t, tty).Stdout; !strings.Contains(got, "/dev/pts/0\r\nxterm\r\n") {
-		t.Errorf("terminal: %q", got)
 	}
 }
 

@@ -143,7 +143,7 @@ func TestRunTerminal(t *testing.T) {
 		if err := echo.Wait(); err == nil || echo.ProcessState.ExitCode() != 7 {
 			t.Errorf("Ctrl-C: %v", err)
 		}
-		if out := m.Try(nil, "run", "-t", "base", "sh", "-c", "tty; echo err >&2"); out.Stdout != "/dev/pts/0\r\nerr\r\n" || out.Stderr != "" || out.Code != 0 {
+		if out := m.Try(nil, "run", "-t", "base", "sh", "-c", "tty; echo $TERM; echo err >&2"); out.Stdout != "/dev/pts/0\r\nxterm\r\nerr\r\n" || out.Stderr != "" || out.Code != 0 {
 			t.Errorf("without a terminal: %+v", out)
 		}
 	})
