@@ -14,7 +14,7 @@ import (
 // No command gives an image a name that reads like an ID.
 func TestNamesThatReadLikeIDs(t *testing.T) {
 	m := newMica(t)
-	before := m.Run("images", "-a", "--no-trunc")
+	before := m.Run("images", "-a", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}")
 	dir := folder(t, map[string]string{"Dockerfile": "FROM base\n"})
 	tar := filepath.Join(rig.TempDir(t), "root.tar")
 	rig.Must(t, "tar", "-C", dir, "-cf", tar, ".")
@@ -31,7 +31,7 @@ func TestNamesThatReadLikeIDs(t *testing.T) {
 			}
 		}
 	}
-	if after := m.Run("images", "-a", "--no-trunc"); after != before {
+	if after := m.Run("images", "-a", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}"); after != before {
 		t.Errorf("there is now\n%s", after)
 	}
 }
