@@ -18,8 +18,13 @@ import (
 // helperName is argv[0] of the helper process: this program, started again where it is root of the namespaces.
 const helperName = "mica-network"
 
+// mayRestart says that Init was called: a program that does not call it would do again what it did, when it is started
+// as a helper, and start helpers without end.
+var mayRestart bool
+
 // Init runs the helper process and does not return, if args say that this process is one. It is called first thing.
 func Init(args []string) {
+	mayRestart = true
 	if len(args) != 2 || args[0] != helperName {
 		return
 	}
@@ -35,6 +40,9 @@ const resultFD = 3
 
 // runHelper starts the helper process and takes the namespaces that it makes.
 func (n *Namespace) runHelper(o Options) error {
+	if !mayRestart {
+		return errors.New("this program does not call network.Init")
+	}
 	arg, err := json.Marshal(n.plan)
 	if err != nil {
 		return err

@@ -20,9 +20,13 @@ import (
 // initName is argv[0] of the init process: this program, started again.
 const initName = "mica-init"
 
+// mayRestart says that Init was called: see the one of package network.
+var mayRestart bool
+
 // Init runs the init process, a hook, or what makes networks, and does not return, if args say that this process is one. It is called first
 // thing.
 func Init(args []string) {
+	mayRestart = true
 	network.Init(args)
 	switch {
 	case len(args) == 1 && args[0] == initName:
@@ -44,6 +48,9 @@ type initProcess struct {
 }
 
 func startInit() (*initProcess, error) {
+	if !mayRestart {
+		return nil, errors.New("start sandbox: this program does not call sandbox.Init")
+	}
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = []string{initName}
 	cmd.Env = []string{}

@@ -107,7 +107,11 @@ func selector(m *pb.Mount) string { return path.Join("/", m.Selector) }
 
 // run prepares the root filesystem and the mounts, runs the process, and commits what has an output.
 func (o *execOp) run(ctx context.Context) (_ []*Result, err error) {
-	if o.op.Network == pb.NetMode_UNSET {
+	p, err := o.process(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if p.Network == sandbox.NetworkOwn {
 		o.s.host.StartNetwork()
 	}
 	tmp, err := o.s.store.TempDir("exec")
@@ -115,10 +119,6 @@ func (o *execOp) run(ctx context.Context) (_ []*Result, err error) {
 		return nil, err
 	}
 	defer o.s.removeLater(tmp)
-	p, err := o.process(ctx)
-	if err != nil {
-		return nil, err
-	}
 	caches, err := o.s.lockCaches(ctx, o)
 	if err != nil {
 		return nil, err
