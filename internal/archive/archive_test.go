@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
@@ -45,19 +46,20 @@ func rootfs(t testing.TB, files ...string) []byte {
 	return buf.Bytes()
 }
 
-var imported = ImportOptions{
-	Changes: []string{"ENV A=b", `CMD ["x"]`, "LABEL l=m", "EXPOSE 80", "WORKDIR /w", "USER u", "VOLUME /v"}, Message: "m",
-	Platform: "linux/arm64", Created: time.Unix(1_600_000_000, 0).UTC(),
+func imported() ImportOptions {
+	o := ImportOptions{Message: "m", Created: time.Unix(1_600_000_000, 0).UTC()}
+	o.Platform = ocispec.Platform{OS: "linux", Architecture: "arm64"}
+	o.Config.Env, o.Config.WorkingDir = []string{"A=b"}, "/w"
+	return o
 }
 
 func TestImportSaveLoad(t *testing.T) {
 	from := newArchives(t)
-	img, err := from.Import(t.Context(), bytes.NewReader(rootfs(t, "a", "b")), imported)
+	img, err := from.Import(t.Context(), bytes.NewReader(rootfs(t, "a", "b")), imported())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c := img.Config; c.Config.WorkingDir != "/w" || c.Config.User != "u" || c.Architecture != "arm64" || !slices.Contains(c.Config.Env, "A=b") ||
-		c.Config.Labels["l"] != "m" || c.History[0].Comment != "m" {
+	if c := img.Config; c.Config.WorkingDir != "/w" || c.Architecture != "arm64" || !slices.Equal(c.Config.Env, []string{"A=b"}) || c.History[0].Comment != "m" {
 		t.Errorf("config is %+v", c)
 	}
 	names := []string{"docker.io/library/x:1", "registry.example:5000/y:latest"}
@@ -101,21 +103,6 @@ func TestImportSaveLoad(t *testing.T) {
 	}
 	if strings.Join(files, " ") != "a b" {
 		t.Errorf("exported %v", files)
-	}
-}
-
-func TestImportRefuses(t *testing.T) {
-	for name, o := range map[string]ImportOptions{
-		"RUN":            {Changes: []string{"RUN true"}},
-		"no instruction": {Changes: []string{"???"}},
-		"two in one":     {Changes: []string{"ENV A=b\nRUN true"}},
-		"platform":       {Platform: "a/b/c/d"},
-		"broken ENV":     {Changes: []string{"ENV"}},
-	} {
-		a := newArchives(t)
-		if _, err := a.Import(t.Context(), bytes.NewReader(rootfs(t, "a")), o); err == nil {
-			t.Errorf("%s: no error", name)
-		}
 	}
 }
 

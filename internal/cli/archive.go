@@ -8,10 +8,12 @@ import (
 	"os"
 	"time"
 
+	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/archive"
+	"github.com/micabuild/mica/internal/build"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/redact"
 )
@@ -113,8 +115,14 @@ func openInput(ctx context.Context, app *App, path, verb string) (io.Reader, fun
 	return f, func() { _ = f.Close() }, nil
 }
 
+// importOptions are the flags of import.
+type importOptions struct {
+	changes           []string
+	message, platform string
+}
+
 func newImportCommand(app *App) *cobra.Command {
-	var o archive.ImportOptions
+	var o importOptions
 	cmd := &cobra.Command{
 		Use:   "import [OPTIONS] file|URL|- [REPOSITORY[:TAG]]",
 		Short: "Import the contents from a tarball to create a filesystem image",
@@ -127,17 +135,24 @@ func newImportCommand(app *App) *cobra.Command {
 			return runImport(cmd.Context(), app, o, args[0], name)
 		},
 	}
-	cmd.Flags().StringArrayVarP(&o.Changes, "change", "c", nil, "Apply Dockerfile instruction to the created image")
-	cmd.Flags().StringVarP(&o.Message, "message", "m", "", "Set commit message for imported image")
-	cmd.Flags().StringVar(&o.Platform, "platform", "", "Set platform of the image")
+	cmd.Flags().StringArrayVarP(&o.changes, "change", "c", nil, "Apply Dockerfile instruction to the created image")
+	cmd.Flags().StringVarP(&o.message, "message", "m", "", "Set commit message for imported image")
+	cmd.Flags().StringVar(&o.platform, "platform", "", "Set platform of the image")
 	return cmd
 }
 
-func runImport(ctx context.Context, app *App, o archive.ImportOptions, source, name string) (err error) {
+func runImport(ctx context.Context, app *App, o importOptions, source, name string) (err error) {
 	if name != "" {
 		if _, err := image.ParseName(name); err != nil {
 			return fmt.Errorf("invalid reference format: %q: %w", name, err)
 		}
+	}
+	what, err := o.image(ctx)
+	if err != nil {
+		return err
+	}
+	if what.Message == "" {
+		what.Message = "Imported from " + redact.URLs(source)
 	}
 	in, closeInput, err := openSource(ctx, app, source)
 	if err != nil {
@@ -147,16 +162,13 @@ func runImport(ctx context.Context, app *App, o archive.ImportOptions, source, n
 	if err := app.Open(ctx); err != nil {
 		return err
 	}
-	if o.Message == "" {
-		o.Message = "Imported from " + redact.URLs(source)
-	}
-	o.Created = time.Now()
+	what.Created = time.Now()
 	use, err := app.Store.Use(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, use.Unlock()) }()
-	img, err := app.archives().Import(ctx, in, o)
+	img, err := app.archives().Import(ctx, in, what)
 	if err != nil {
 		return err
 	}
@@ -167,6 +179,20 @@ func runImport(ctx context.Context, app *App, o archive.ImportOptions, source, n
 	}
 	fmt.Fprintln(app.Stdout, img.ID)
 	return nil
+}
+
+// image is what the flags say of the image.
+func (o *importOptions) image(ctx context.Context) (what archive.ImportOptions, err error) {
+	what.Message, what.Platform = o.message, platforms.Normalize(platforms.DefaultSpec())
+	if o.platform != "" {
+		p, err := platforms.Parse(o.platform)
+		if err != nil {
+			return what, fmt.Errorf("invalid platform %q: %w", o.platform, err)
+		}
+		what.Platform = platforms.Normalize(p)
+	}
+	what.Config, err = build.Config(ctx, o.changes, what.Platform)
+	return what, err
 }
 
 // openSource opens what is imported: a file, a URL, or stdin.
