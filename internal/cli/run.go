@@ -129,7 +129,7 @@ func (f *runFlags) run(ctx context.Context, app *App, args []string) (err error)
 	if err != nil {
 		return err
 	}
-	if err := f.prepareNetwork(ctx, app, img, host, p); err != nil {
+	if err := f.prepareNetwork(ctx, app, img, p); err != nil {
 		return err
 	}
 	app.printNotes()

@@ -43,8 +43,8 @@ func (f *runFlags) gateway() string {
 	return network.Gateway().String()
 }
 
-// prepareNetwork publishes ports, and says where the container's network is not the one that it would have in Docker.
-func (f *runFlags) prepareNetwork(ctx context.Context, app *App, img *image.Image, host *sandbox.Host, p *sandbox.Process) error {
+// prepareNetwork has ports published, and says where the container's network is not the one that it would have in Docker.
+func (f *runFlags) prepareNetwork(ctx context.Context, app *App, img *image.Image, p *sandbox.Process) error {
 	ports, err := f.ports(img)
 	if err != nil {
 		return err
@@ -55,14 +55,20 @@ func (f *runFlags) prepareNetwork(ctx context.Context, app *App, img *image.Imag
 		}
 		return nil
 	}
-	own, err := host.OwnNetwork(ctx)
-	switch {
-	case err != nil && len(ports) > 0:
-		return fmt.Errorf("publish ports: the container cannot have a network of its own: %w", err)
-	case err != nil:
+	p.NetworkMade = func(own *network.Namespace, err error) error {
+		switch {
+		case err == nil:
+			return publish(ctx, app, own, ports)
+		case len(ports) > 0:
+			return fmt.Errorf("publish ports: the container cannot have a network of its own: %w", err)
+		}
 		fmt.Fprintf(app.Stderr, "WARNING: the container uses the host's network: %v\n", err)
 		return nil
 	}
+	return nil
+}
+
+func publish(ctx context.Context, app *App, own *network.Namespace, ports []network.Port) error {
 	for _, port := range ports {
 		at, err := own.Publish(ctx, port)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -45,6 +46,7 @@ type initProcess struct {
 	stdin io.Closer
 	pid   *os.File // the namespaces
 	mnt   *os.File
+	ready func() error // waits until init has mounted what it has to
 }
 
 func startInit() (*initProcess, error) {
@@ -66,27 +68,25 @@ func startInit() (*initProcess, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start sandbox: make namespaces: %w", err)
 	}
-	i := &initProcess{cmd: cmd, stdin: stdin}
-	if err := i.ready(stdout); err != nil {
-		return nil, errors.Join(fmt.Errorf("start sandbox: %w", err), i.stop())
+	i := &initProcess{cmd: cmd, stdin: stdin, ready: sync.OnceValue(func() error { return awaitInit(stdout) })}
+	for name, ns := range map[string]**os.File{"pid": &i.pid, "mnt": &i.mnt} {
+		if *ns, err = os.Open(fmt.Sprintf("/proc/%d/ns/%s", cmd.Process.Pid, name)); err != nil {
+			return nil, errors.Join(fmt.Errorf("start sandbox: %w", err), i.stop())
+		}
 	}
 	return i, nil
 }
 
-// ready waits until init has mounted what it has to, and opens its namespaces.
-func (i *initProcess) ready(stdout io.Reader) (err error) {
+// awaitInit reads what an init process has to say.
+func awaitInit(stdout io.Reader) error {
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if err != nil {
-		return fmt.Errorf("init process ended: %w", err)
+		return fmt.Errorf("start sandbox: init process ended: %w", err)
 	}
 	if msg := strings.TrimSpace(line); msg != "ok" {
-		return errors.New(msg)
+		return fmt.Errorf("start sandbox: %s", msg)
 	}
-	if i.pid, err = os.Open(fmt.Sprintf("/proc/%d/ns/pid", i.cmd.Process.Pid)); err != nil {
-		return err
-	}
-	i.mnt, err = os.Open(fmt.Sprintf("/proc/%d/ns/mnt", i.cmd.Process.Pid))
-	return err
+	return nil
 }
 
 // leave has the init process end, and does not wait until all that it takes with it has.

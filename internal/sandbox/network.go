@@ -82,18 +82,31 @@ func (n *ownNetwork) close() error {
 	return n.ns.Close()
 }
 
-// attachNetwork gives the process its own network, where it is to have one and can.
+// attachNetwork gives the process its own network, where it is to have one and can, and its files their content. It comes
+// last of what is prepared, for nothing takes as long as to make a network.
 func (h *Host) attachNetwork(ctx context.Context, b *bundle) error {
 	if b.p.Network != NetworkOwn {
-		return nil
+		return b.writeNetworkFiles()
 	}
 	own, err := h.OwnNetwork(ctx)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if err != nil {
-		return nil //nolint:nilerr // the host's network it is: the caller has been told why
+	if b.p.NetworkMade != nil {
+		if err := b.p.NetworkMade(own, err); err != nil {
+			return err
+		}
 	}
+	if err == nil {
+		if err := b.joinNetwork(own); err != nil {
+			return err
+		}
+	}
+	return b.writeNetworkFiles()
+}
+
+// joinNetwork shows the runtime where the process's network is.
+func (b *bundle) joinNetwork(own *network.Namespace) error {
 	b.own = own
 	path := b.networkPath()
 	if err := os.WriteFile(path, nil, 0o600); err != nil {

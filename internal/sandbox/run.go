@@ -56,9 +56,6 @@ func (h *Host) run(ctx context.Context, p *Process, dir string) (err error) {
 	if err := b.mount(); err != nil {
 		return err
 	}
-	if err := h.attachNetwork(ctx, b); err != nil {
-		return err
-	}
 	if err := b.prepare(); err != nil {
 		return err
 	}
@@ -77,6 +74,9 @@ func (h *Host) run(ctx context.Context, p *Process, dir string) (err error) {
 		return err
 	}
 	if err := h.checkAccounts(b); err != nil {
+		return err
+	}
+	if err := h.attachNetwork(ctx, b); err != nil {
 		return err
 	}
 	return h.start(ctx, b)
@@ -175,10 +175,7 @@ func (b *bundle) prepare() (err error) {
 	if err := b.findExecutable(); err != nil {
 		return err
 	}
-	if err := b.writeNetworkFiles(); err != nil {
-		return fmt.Errorf("prepare sandbox: %w", err)
-	}
-	return nil
+	return b.makeNetworkFiles()
 }
 
 // write makes the bundle's configuration.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/union"
 	"github.com/micabuild/mica/internal/userns"
@@ -118,8 +119,11 @@ type Process struct {
 	Groups       []string
 	Mounts       []Mount
 	Network      Network
-	Hostname     string // "" for BuildKit's
-	ExtraHosts   []ExtraHost
+	// NetworkMade is told of the network of NetworkOwn, or why the process cannot have one, before the process starts.
+	// An error keeps it from starting.
+	NetworkMade func(*network.Namespace, error) error
+	Hostname    string // "" for BuildKit's
+	ExtraHosts  []ExtraHost
 	// WritableHosts lets the process change /etc/hosts and /etc/resolv.conf, as in a container that runs; in a build they
 	// are read-only.
 	WritableHosts bool
@@ -162,6 +166,9 @@ func (h *Host) Run(ctx context.Context, p *Process) error {
 	if err != nil {
 		return err
 	}
+	if err := init.ready(); err != nil {
+		return err
+	}
 	tmp, err := h.store.TempDir("run")
 	if err != nil {
 		return err
@@ -175,7 +182,7 @@ func (h *Host) Run(ctx context.Context, p *Process) error {
 	return err
 }
 
-// started is the init process, started if there is none.
+// started is the init process, started if there is none. It may not be ready.
 func (h *Host) started() (*initProcess, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -41,8 +41,22 @@ func (b *bundle) makeCwd() error {
 	return nil
 }
 
-// writeNetworkFiles writes what is mounted on /etc/hosts and /etc/resolv.conf. The host's resolvers are those of a process
-// without a network of its own.
+// makeNetworkFiles makes what is mounted on /etc/hosts and /etc/resolv.conf, still empty.
+func (b *bundle) makeNetworkFiles() error {
+	for _, file := range networkFiles {
+		path := filepath.Join(b.dir, file)
+		if err := os.WriteFile(path, nil, 0o644); err != nil {
+			return fmt.Errorf("prepare sandbox: %w", err)
+		}
+		if err := os.Chmod(path, 0o644); err != nil {
+			return fmt.Errorf("prepare sandbox: %w", err)
+		}
+	}
+	return nil
+}
+
+// writeNetworkFiles writes what /etc/hosts and /etc/resolv.conf show. The host's resolvers are those of a process without
+// a network of its own.
 func (b *bundle) writeNetworkFiles() error {
 	var hosts strings.Builder
 	name := b.hostname()
@@ -56,15 +70,11 @@ func (b *bundle) writeNetworkFiles() error {
 	}
 	resolv, err := b.resolvConf()
 	if err != nil {
-		return err
+		return fmt.Errorf("prepare sandbox: %w", err)
 	}
 	for file, data := range map[string]string{"hosts": hosts.String(), "resolv.conf": string(resolv)} {
-		path := filepath.Join(b.dir, file)
-		if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
-			return err
-		}
-		if err := os.Chmod(path, 0o644); err != nil {
-			return err
+		if err := os.WriteFile(filepath.Join(b.dir, file), []byte(data), 0o644); err != nil {
+			return fmt.Errorf("prepare sandbox: %w", err)
 		}
 	}
 	return nil

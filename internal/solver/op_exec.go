@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/union"
 	"github.com/micabuild/mica/internal/view"
@@ -158,7 +159,6 @@ func (o *execOp) run(ctx context.Context) (_ []*Result, err error) {
 			p.Mounts[i].Target = path.Join("/", o.op.Meta.Cwd, m.Target)
 		}
 	}
-	o.reportNetwork(ctx)
 	stdout, stderr := o.clipped(p.Stdout), o.clipped(p.Stderr)
 	p.Stdout, p.Stderr = stdout, stderr
 	err = o.s.host.Run(ctx, p)
@@ -184,7 +184,7 @@ func (o *execOp) process(ctx context.Context) (*sandbox.Process, error) {
 	case pb.NetMode_NONE:
 		p.Network = sandbox.NetworkNone
 	case pb.NetMode_UNSET:
-		p.Network = sandbox.NetworkOwn
+		p.Network, p.NetworkMade = sandbox.NetworkOwn, o.reportNetwork
 	}
 	for _, h := range meta.ExtraHosts {
 		p.ExtraHosts = append(p.ExtraHosts, sandbox.ExtraHost{Host: h.Host, IP: h.IP})
@@ -204,15 +204,13 @@ func (o *execOp) process(ctx context.Context) (*sandbox.Process, error) {
 }
 
 // reportNetwork says once a build that its steps cannot have a network of their own.
-func (o *execOp) reportNetwork(ctx context.Context) {
-	if o.op.Network != pb.NetMode_UNSET {
-		return
-	}
-	if _, err := o.s.host.OwnNetwork(ctx); err != nil && ctx.Err() == nil {
+func (o *execOp) reportNetwork(_ *network.Namespace, err error) error {
+	if err != nil {
 		o.s.networkReported.Do(func() {
 			fmt.Fprintf(o.t.output(2), "WARNING: RUN uses the host's network: %v\n", err)
 		})
 	}
+	return nil
 }
 
 // resources are the limits of a step in the runtime's terms, nil for none.

@@ -169,11 +169,24 @@ func (s *Solver) Solve(ctx context.Context, def *pb.Definition) (*Result, error)
 		return nil, locate(err, def)
 	}
 	s.announce(g)
+	if g.surelyNeedsNetwork() {
+		s.host.StartNetwork()
+	}
 	res, err := s.edge(ctx, g.head)
 	if err != nil {
 		return nil, locate(err, def)
 	}
 	return res, nil
+}
+
+// surelyNeedsNetwork reports whether a step of the graph will run, whatever is cached, and use a network of its own.
+func (g *graph) surelyNeedsNetwork() bool {
+	for _, v := range g.vertices {
+		if exec := v.op.GetExec(); exec != nil && exec.Network == pb.NetMode_UNSET && v.meta.GetIgnoreCache() {
+			return true
+		}
+	}
+	return false
 }
 
 // entitled refuses a graph with a step that wants more than the user grants, before anything of it runs.
