@@ -259,6 +259,17 @@ func FuzzRead(f *testing.F) {
 			f.Add(one.Name, one.Data)
 		}
 	}
+	for name, text := range deep(50) {
+		f.Add(name, []byte(text))
+	}
+	for _, text := range []string{
+		`target "t" { platforms = ["local"] }`, `target "t" { targets = ["u"] }`, `target "t" { output = ["", "type=image,buildinfo=false", "type=registry,registry.insecure=true"] }`,
+		`variable "v" { default = "${v}${v}" }`, "variable \"v\" {\n default = \"${w}${w}\"\n}\nvariable \"w\" {\n default = \"${x}${x}\"\n}\nvariable \"x\" {\n default = \"y\"\n}\n",
+		"function \"f\" {\n params = [x]\n result = f(x)\n}\ntarget \"t\" {\n args = { a = f(1) }\n}\n", `target "t" { context = "http://user:pw@host/x" }`,
+		"target \"t\" {\n name = \"a-${b}\"\n matrix = { b = range(3), c = [] }\n}\n", `target "../t" { inherits = ["../t"] }`, "target \"t\" {\n args = { a = format(\"%99d\", 1) }\n}\n",
+	} {
+		f.Add("docker-bake.hcl", []byte(text))
+	}
 	f.Fuzz(func(t *testing.T, name string, data []byte) {
 		if strings.ContainsFunc(name, unicode.IsControl) {
 			return // a name of two lines makes an error of two

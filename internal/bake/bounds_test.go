@@ -36,3 +36,41 @@ func TestAliasesOfAliases(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// deep are files that are nested so that a parser or an evaluator that calls itself fills its stack.
+func deep(n int) map[string]string {
+	expression := func(open, inner, end string) string {
+		return "target \"default\" {\n args = {\n A = " + strings.Repeat(open, n) + inner + strings.Repeat(end, n) + "\n }\n}\n"
+	}
+	return map[string]string{
+		"lists.hcl": expression("[", "", "]"), "parentheses.hcl": expression("(", "1", ")"), "objects.hcl": expression("{a=", "1", "}"),
+		"calls.hcl": expression("upper(", "1", ")"), "templates.hcl": expression(`"${`, "1", `}"`), "not.hcl": expression("!", "true", ""),
+		"not over lines.hcl": expression("(!\n", "true", ")"), "minus.hcl": expression("- ", "1", ""), "sum.hcl": expression("1+", "1", ""),
+		"sum over lines.hcl": expression("(1+\n", "1", ")"), "one sum over lines.hcl": strings.Replace(expression("1+\n", "1", ""), "A = ", "A = (", 1),
+		"choice.hcl": expression("true?1:", "1", ""), "attributes.hcl": expression("", "v", ".a"), "elements.hcl": expression("", "v", "[0]"),
+		"for.hcl": expression("[for x in ", "[1]", ": x]"), "directives.hcl": expression("", `"`, "%{if true}") + `"`,
+		"blocks.hcl": strings.Repeat("a {\n", n) + strings.Repeat("}\n", n), "open.hcl": strings.Repeat("a = [", n),
+		"lists.json":     `{"target":{"default":{"args":{"A":` + strings.Repeat("[", n) + strings.Repeat("]", n) + `}}}}`,
+		"objects.json":   strings.Repeat(`{"target":`, n) + strings.Repeat("}", n),
+		"templates.json": `{"target":{"default":{"args":{"A":"${` + strings.Repeat("[", n) + strings.Repeat("]", n) + `}"}}}}`,
+		"unnamed":        expression("[", "", "]"),
+	}
+}
+
+func TestNestingIsBounded(t *testing.T) {
+	for name, text := range deep(100_000) {
+		if _, _, err := Parse([]File{{name, []byte(text)}}, Options{}); err == nil || !strings.Contains(err.Error(), "it is nested deeper than 1000 levels") {
+			t.Errorf("%s: %.200v", name, err)
+		}
+	}
+	// What is long is not deep.
+	long := "variable \"v\" {\n default = \"x\"\n}\ntarget \"default\" {\n tags = [" + strings.Repeat("\"a:${v}-b\",", 5000) + "]\n args = {\n" +
+		strings.Repeat("  A = v == \"x\" ? \"${upper(v)}\" : \"]\"\n", 5000) + " }\n dockerfile-inline = <<E\n" + strings.Repeat("RUN echo ${v}\n", 5000) + "E\n}\n" + strings.Repeat("group \"g\" {\n targets = [\"default\"]\n}\n", 5000)
+	if _, err := parseHCL(File{"long.hcl", []byte(long)}); err != nil {
+		t.Error(err)
+	}
+	json := `{"variable":{"v":{"default":"["}},"target":{"default":{"tags":[` + strings.Repeat(`"a:${v}-[{",`, 5000) + `"b"]}}}`
+	if _, err := parseHCL(File{"long.json", []byte(json)}); err != nil {
+		t.Error(err)
+	}
+}

@@ -88,23 +88,36 @@ func sortFiles(files []File, o Options) (compose []File, others []*hcl.File, err
 }
 
 func parseHCL(f File) (*hcl.File, error) {
-	p := hclparse.NewParser()
 	switch {
 	case strings.HasSuffix(f.Name, ".json"):
-		parsed, diags := p.ParseJSON(f.Data, f.Name)
-		return parsed, hclError(diags)
+		return readJSON(f, f.Name)
 	case strings.HasSuffix(f.Name, ".hcl"):
-		parsed, diags := p.ParseHCL(f.Data, f.Name)
-		return parsed, hclError(diags)
+		return readHCL(f, f.Name)
 	}
-	parsed, diags := p.ParseHCL(f.Data, f.Name+".hcl")
-	if !diags.HasErrors() {
+	parsed, err := readHCL(f, f.Name+".hcl")
+	if err == nil {
 		return parsed, nil
 	}
-	if parsed, other := p.ParseJSON(f.Data, f.Name+".json"); !other.HasErrors() {
+	if parsed, other := readJSON(f, f.Name+".json"); other == nil {
 		return parsed, nil
 	}
-	return nil, hclError(diags)
+	return nil, err
+}
+
+func readHCL(f File, name string) (*hcl.File, error) {
+	if err := checkNesting(f); err != nil {
+		return nil, err
+	}
+	parsed, diags := hclparse.NewParser().ParseHCL(f.Data, name)
+	return parsed, hclError(diags)
+}
+
+func readJSON(f File, name string) (*hcl.File, error) {
+	if err := checkNestingJSON(f); err != nil {
+		return nil, err
+	}
+	parsed, diags := hclparse.NewParser().ParseJSON(f.Data, name)
+	return parsed, hclError(diags)
 }
 
 // hclError is the first error of a list, in one line: "docker-bake.hcl:3,5-9: what; why".
