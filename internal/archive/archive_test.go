@@ -124,6 +124,11 @@ func FuzzLoad(f *testing.F) {
 	f.Add(`[{"Config":"c.json","RepoTags":["x:1"],"Layers":["l.tar"]}]`, `{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}`, `{"schemaVersion":2,"manifests":[]}`)
 	f.Add(`[]`, `{}`, `{"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"","size":1}]}`)
 	f.Add(`null`, `null`, `{"manifests":[{"digest":"sha256:`+digest.FromString("x").Encoded()+`"}]}`)
+	f.Add(`[{"Config":"c.json","RepoTags":["x:1"],"Layers":["sha256:x"]}]`, `{"rootfs":{"type":"layers","diff_ids":["x"]}}`, ``)
+	f.Add(`[{"Config":"x","RepoTags":["sha256:x","../x","X"],"Layers":["../../etc/passwd",""]}]`, `{"rootfs":{"diff_ids":["sha256:../x"]}}`, `{"manifests":[{"digest":"x"}]}`)
+	someDigest := digest.FromString("x").String()
+	f.Add(``, ``, `{"manifests":[{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"`+someDigest+`","size":-1},{"mediaType":"x/y","digest":"`+someDigest+`","size":9223372036854775807}]}`)
+	f.Add(``, ``, `{"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"`+someDigest+`","annotations":{"org.opencontainers.image.ref.name":"sha256:x"}}]}`)
 	a := newArchives(f)
 	f.Fuzz(func(t *testing.T, manifest, config, index string) {
 		m := &members{

@@ -124,6 +124,9 @@ func TestIgnoreFileBombs(t *testing.T) {
 func FuzzBounds(f *testing.F) {
 	for _, text := range []string{
 		"FROM scratch\nARG A=0123456789\n" + lines(8, "ARG A="+tenfold), "FROM a AS b\nFROM b\nENV A=${B//x/${C:-$D}}\nEXPOSE 1-65535 $A\n",
+		"FROM scratch\nARG A=x\n" + lines(40, "ARG A=$A$A"), "FROM scratch\n" + lines(300, "ENV E#=v"), "FROM scratch\nENV " + lines(300, "E#=$E \\") + "\n",
+		"FROM scratch\nRUN true \\\n" + lines(2000, " && true \\") + " && false\n", "FROM scratch\nENV A=" + strings.Repeat("${A:-", 99) + strings.Repeat("}", 99),
+		"FROM scratch\nENV A=${A//a/$A} B=${A#$A} C=${A%%$B}\n", "#syntax=docker/dockerfile:1\nFROM scratch\nRUN <<A <<-B\n$A\nA\n\tB\n",
 		"FROM scratch\nCOPY <<E /f\n'$A'\nE\nRUN --mount=type=cache,target=$A true\n", "# escape=`\nFROM --platform=$A $B\nONBUILD ENV A=$A$A\n",
 	} {
 		f.Add([]byte(text))

@@ -58,10 +58,13 @@ func FuzzParseTar(f *testing.F) {
 		}
 	}
 	f.Add([]byte{})
+	f.Add(make([]byte, 1024))
 	for _, format := range sparseFormats {
 		f.Add(sparseTar(f, 1<<20, 3, format...))
 	}
-	f.Add(sparseTar(f, 1<<40, 1, sparseFormats["pax 1.0"]...))
+	for _, format := range sparseFormats {
+		f.Add(sparseTar(f, 1<<40, 1, format...))
+	}
 	id := digest.FromString("a layer")
 	f.Setenv(quota.Setting, "64m")
 	f.Fuzz(func(t *testing.T, data []byte) {

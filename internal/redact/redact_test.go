@@ -1,6 +1,9 @@
 package redact
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestURLs(t *testing.T) {
 	for text, want := range map[string]string{
@@ -25,4 +28,21 @@ func TestURLs(t *testing.T) {
 			t.Errorf("%q becomes %q, want %q", text, got, want)
 		}
 	}
+}
+
+// FuzzURLs: a password in a URL is gone, whatever stands around it, and what is redacted stays as it is.
+func FuzzURLs(f *testing.F) {
+	for _, around := range [][2]string{{"", ""}, {"ADD ", " /"}, {"\"", "\""}, {"https://", "@x"}, {"a@b ", "#c@d"}, {"git+", ".git"}, {"\u00e9", "\xff"}, {"x", "\x00"}} {
+		f.Add(around[0], around[1])
+	}
+	f.Fuzz(func(t *testing.T, before, after string) {
+		text := before + " https://user:hunter2@host/" + after
+		got := URLs(text)
+		if !strings.Contains(before+after, "hunter2") && strings.Contains(got, "hunter2") {
+			t.Errorf("%q becomes %q", text, got)
+		}
+		if again := URLs(got); again != got {
+			t.Errorf("%q becomes %q, and then %q", text, got, again)
+		}
+	})
 }

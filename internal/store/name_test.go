@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -324,4 +325,31 @@ func TestLongNames(t *testing.T) {
 	if _, err := s.Names().Get(long + "y"); !errors.Is(err, ErrDamaged) {
 		t.Errorf("a file of another name: %v", err)
 	}
+}
+
+// FuzzNames: whatever a name is, it is kept in one file of its directory and comes back as it was.
+func FuzzNames(f *testing.F) {
+	for _, ref := range []string{
+		"docker.io/library/app:latest", "", ".", "..", "../x", "/", "~x", "%2e%2e", "a%00b", "a\x00b", "a\nb", "sha256:" + strings.Repeat("0", 64), "\xff",
+		"localhost/" + strings.Repeat("a/", 60) + "b:1", "localhost/" + strings.Repeat("a", 162), strings.Repeat("%", 100), strings.Repeat("é", 130),
+	} {
+		f.Add(ref)
+	}
+	s := newStore(f)
+	f.Fuzz(func(t *testing.T, ref string) {
+		file := FileName(ref)
+		if strings.ContainsAny(file, "/\x00") || len(file) > maxFileName || file != filepath.Base(s.Path("refs", "names", file)) && ref != "" && ref != "." && ref != ".." {
+			t.Fatalf("%q is kept in %q", ref, file)
+		}
+		if !utf8.ValidString(ref) || ref == "" || ref == "." || ref == ".." {
+			return // no name of an image
+		}
+		setName(t, s.Names(), ref, "1")
+		if n, err := s.Names().Get(ref); err != nil || n.Ref != ref {
+			t.Errorf("%q comes back as %q, %v", ref, n.Ref, err)
+		}
+		if err := s.Names().Remove(ref); err != nil {
+			t.Error(err)
+		}
+	})
 }

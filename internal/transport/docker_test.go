@@ -235,6 +235,7 @@ func FuzzDockerArchive(f *testing.F) {
 	layer := tarOf(f, file{name: "f", data: "x"})
 	f.Add(string(toJSON(f, []dockerEntry{{"c", []string{"a:1"}, []string{"l"}}})), string(configOf(f, layer)), `{"manifests":[]}`)
 	f.Add(`[{"Config":"c"}]`, `null`, ``)
+	f.Add(`[{"Config":"c","RepoTags":["sha256:x",""],"Layers":["l","../l"]}]`, `{"rootfs":{"diff_ids":["x","sha256:x"]}}`, `{"manifests":[{"digest":"x","size":-1}]}`)
 	f.Fuzz(func(t *testing.T, manifest, config, index string) {
 		files := []file{{name: "manifest.json", data: manifest}, {name: "c", data: config}, {name: "l", data: string(layer)}}
 		if index != "" {
