@@ -213,8 +213,8 @@ func (m *members) image(d ocispec.Descriptor) (*found, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(ids) != len(manifest.Layers) {
-		return nil, fmt.Errorf("manifest %s has %d layers, its config %d", d.Digest, len(manifest.Layers), len(ids))
+	if err := oci.CheckLayers(d.Digest, manifest.Layers, ids); err != nil {
+		return nil, err
 	}
 	for i, desc := range manifest.Layers {
 		l, err := m.layer(blobName(desc.Digest), ids[i])

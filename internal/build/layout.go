@@ -2,7 +2,6 @@ package build
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -141,15 +140,15 @@ func (l *layout) fetch(ctx context.Context, b *Builder, platform *ocispec.Platfo
 	if err != nil {
 		return nil, err
 	}
-	var c ocispec.Image
-	if err := json.Unmarshal(config, &c); err != nil {
-		return nil, fmt.Errorf("image config: %w", err)
+	ids, err := oci.DiffIDs(config)
+	if err != nil {
+		return nil, err
 	}
-	if len(m.Layers) != len(c.RootFS.DiffIDs) {
-		return nil, fmt.Errorf("manifest %s has %d layers, its config %d", target.Digest, len(m.Layers), len(c.RootFS.DiffIDs))
+	if err := oci.CheckLayers(target.Digest, m.Layers, ids); err != nil {
+		return nil, err
 	}
 	for i, d := range m.Layers {
-		if err := l.layer(ctx, b, d, c.RootFS.DiffIDs[i]); err != nil {
+		if err := l.layer(ctx, b, d, ids[i]); err != nil {
 			return nil, err
 		}
 	}

@@ -179,10 +179,13 @@ func (s *Images) write(rawManifest, rawConfig []byte) (*Image, error) {
 		head.MediaType = ocispec.MediaTypeImageManifest
 	}
 	img, err := s.load(ocispec.Descriptor{MediaType: head.MediaType, Digest: d, Size: int64(len(rawManifest))})
-	if err == nil && len(img.Manifest.Layers) != len(img.Chain()) {
-		return nil, fmt.Errorf("manifest %s has %d layers, its config %d", d, len(img.Manifest.Layers), len(img.Chain()))
+	if err != nil {
+		return nil, err
 	}
-	return img, err
+	if err := oci.CheckLayers(d, img.Manifest.Layers, img.Chain()); err != nil {
+		return nil, err
+	}
+	return img, nil
 }
 
 // Create is Assemble for an image that is to stay: it records it.

@@ -16,18 +16,12 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
-// dockerLayers are Docker's media types of layers by those of OCI.
-var dockerLayers = map[string]string{
-	ocispec.MediaTypeImageLayer:     oci.DockerLayer,
-	ocispec.MediaTypeImageLayerGzip: oci.DockerLayerGzip,
-}
-
 // useDockerTypes renames the media types of a manifest. Docker has none for zstd.
 func useDockerTypes(m *ocispec.Manifest) {
 	m.MediaType, m.Config.MediaType = oci.DockerManifest, oci.DockerConfig
 	for i, l := range m.Layers {
-		if t, ok := dockerLayers[l.MediaType]; ok {
-			m.Layers[i].MediaType = t
+		if l.MediaType != ocispec.MediaTypeImageLayerZstd {
+			m.Layers[i].MediaType = oci.LayerTypeDocker(l.MediaType)
 		}
 	}
 }

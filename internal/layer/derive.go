@@ -11,6 +11,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/compression"
+	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -76,6 +77,6 @@ func (l *Layers) Compress(ctx context.Context, id digest.Digest, a compression.A
 	if err != nil {
 		return none, fail(id, err)
 	}
-	desc := ocispec.Descriptor{MediaType: mediaTypes[a], Digest: name, Size: blob.Size()}
+	desc := ocispec.Descriptor{MediaType: oci.LayerType(string(a)), Digest: name, Size: blob.Size()}
 	return desc, l.AddSource(id, Source{Pack: desc, Recipe: recipe})
 }

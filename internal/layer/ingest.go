@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/compression"
+	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -100,15 +101,6 @@ func (l *Layers) madeHere(ctx context.Context, in *incoming, blob *store.BlobWri
 	return got, err == nil
 }
 
-// mediaTypes are those of layers. No specification names the last two: registries do not have them, archives to import do.
-var mediaTypes = map[compression.Algorithm]string{
-	compression.None:  ocispec.MediaTypeImageLayer,
-	compression.Gzip:  ocispec.MediaTypeImageLayerGzip,
-	compression.Zstd:  ocispec.MediaTypeImageLayerZstd,
-	compression.Bzip2: "application/vnd.oci.image.layer.v1.tar+bzip2",
-	compression.XZ:    "application/vnd.oci.image.layer.v1.tar+xz",
-}
-
 // incoming is what reading a packed layer gives.
 type incoming struct {
 	id        digest.Digest
@@ -171,7 +163,7 @@ func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob *store.Bl
 		}
 		id = digest.NewDigest(digest.SHA256, hash)
 	}
-	return &incoming{id, size, mediaTypes[algorithm], toc}, nil
+	return &incoming{id, size, oci.LayerType(string(algorithm)), toc}, nil
 }
 
 // sourceReader remembers why reading ended.

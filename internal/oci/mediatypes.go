@@ -29,6 +29,9 @@ func IsManifest(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageManifest || mediaType == DockerManifest
 }
 
+// IsManifestOrIndex reports whether a registry keeps content of a media type as a manifest, not as a blob.
+func IsManifestOrIndex(mediaType string) bool { return IsManifest(mediaType) || IsIndex(mediaType) }
+
 // IsSchema1 reports whether a media type is that of a manifest of Docker's first schema, signed or not.
 func IsSchema1(mediaType string) bool { return strings.HasPrefix(mediaType, dockerSchema1) }
 

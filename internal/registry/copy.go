@@ -244,7 +244,7 @@ func (s *repositorySource) Fetch(ctx context.Context, d ocispec.Descriptor) (io.
 	if err := oci.CheckDescriptor(d); err != nil {
 		return nil, err
 	}
-	if isManifest(d.MediaType) {
+	if oci.IsManifestOrIndex(d.MediaType) {
 		m, err := fetchManifest(ctx, s.repo, d.Digest.String())
 		if err != nil {
 			return nil, err
@@ -264,29 +264,12 @@ func (s *repositorySource) Fetch(ctx context.Context, d ocispec.Descriptor) (io.
 	return verified(s.c.openBlob(ctx, s.repo, d, 0), d), nil
 }
 
-// isManifest reports whether a registry keeps this as a manifest, not as a blob.
-func isManifest(mediaType string) bool {
-	return oci.IsIndex(mediaType) || oci.IsManifest(mediaType)
-}
-
 // verified reads r and fails at its end if it is not what d says.
 func verified(r io.ReadCloser, d ocispec.Descriptor) io.ReadCloser {
-	return &verifiedReader{r, content.NewVerifyReader(r, d)}
-}
-
-type verifiedReader struct {
-	io.Closer
-	v *content.VerifyReader
-}
-
-func (v *verifiedReader) Read(p []byte) (int, error) {
-	n, err := v.v.Read(p)
-	if errors.Is(err, io.EOF) {
-		if bad := v.v.Verify(); bad != nil {
-			return n, fmt.Errorf("the registry sent something else: %w", bad)
-		}
-	}
-	return n, err
+	return struct {
+		io.Reader
+		io.Closer
+	}{oci.NewVerifiedReader(r, d), r}
 }
 
 // Destination opens a repository to copy to. Its tag moves in Commit.
@@ -324,7 +307,7 @@ func (d *repositoryDestination) Mount(ctx context.Context, desc ocispec.Descript
 
 // Push sends a manifest or blob. A blob whose upload broke is read once more.
 func (d *repositoryDestination) Push(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
-	if isManifest(desc.MediaType) {
+	if oci.IsManifestOrIndex(desc.MediaType) {
 		raw, err := content.ReadAll(r, desc)
 		if err != nil {
 			return err

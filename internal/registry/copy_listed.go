@@ -58,7 +58,7 @@ func (l *listed) successors(ctx context.Context, from content.Fetcher, d ocispec
 		switch {
 		case oci.IsIndex(e.MediaType):
 			l.depth[e.Digest] = max(l.depth[e.Digest], depth+1)
-		case !isManifest(e.MediaType) && !oci.IsLayer(e.MediaType): // indexes of build caches list layers
+		case !oci.IsManifestOrIndex(e.MediaType) && !oci.IsLayer(e.MediaType): // indexes of build caches list layers
 			l.types[e.Digest] = true
 		}
 	}

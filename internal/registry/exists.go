@@ -91,7 +91,7 @@ func namedDigest(ctx context.Context, repo *remote.Repository, ref string) diges
 
 // exists reports whether a repository has what a descriptor names.
 func (c *Client) exists(ctx context.Context, repo *remote.Repository, d ocispec.Descriptor) (bool, error) {
-	if isManifest(d.MediaType) {
+	if oci.IsManifestOrIndex(d.MediaType) {
 		return manifestExists(ctx, repo, d)
 	}
 	return c.blobExists(ctx, repo, d)

@@ -78,7 +78,7 @@ func (c *document) typeOf(header string) string {
 		return c.MediaType
 	}
 	t, _, err := mime.ParseMediaType(header)
-	if err == nil && (isManifest(t) || oci.IsSchema1(t)) {
+	if err == nil && (oci.IsManifestOrIndex(t) || oci.IsSchema1(t)) {
 		return t
 	}
 	switch {

@@ -163,8 +163,8 @@ func (p *puller) image(ctx context.Context, m *manifest) error {
 	if err != nil {
 		return err
 	}
-	if len(ids) != len(c.Layers) {
-		return fmt.Errorf("manifest %s has %d layers, its config %d", m.desc.Digest, len(c.Layers), len(ids))
+	if err := oci.CheckLayers(m.desc.Digest, c.Layers, ids); err != nil {
+		return err
 	}
 	if err := p.allLayers(ctx, c.Layers, ids); err != nil {
 		return err

@@ -160,8 +160,8 @@ func (p *pusher) image(ctx context.Context, target ocispec.Descriptor) (*manifes
 	if ids == nil {
 		ids = make([]digest.Digest, len(m.Layers)) // no layers of files: blobs that the store has as they are
 	}
-	if len(ids) != len(m.Layers) {
-		return nil, fmt.Errorf("manifest %s has %d layers, its config %d", target.Digest, len(m.Layers), len(ids))
+	if err := oci.CheckLayers(target.Digest, m.Layers, ids); err != nil {
+		return nil, err
 	}
 	layers, err := p.layers(ctx, *m, ids, config)
 	if err != nil {

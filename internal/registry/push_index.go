@@ -131,7 +131,7 @@ func (p *pusher) has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
 		return false, nil
 	}
 	there, err := manifestExists(ctx, p.repo, d)
-	if err != nil || there || isManifest(d.MediaType) {
+	if err != nil || there || oci.IsManifestOrIndex(d.MediaType) {
 		return there, err
 	}
 	return p.c.blobExists(ctx, p.repo, d)

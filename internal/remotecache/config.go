@@ -11,6 +11,8 @@ import (
 	cachetypes "github.com/moby/buildkit/cache/remotecache/v1/types"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/oci"
 )
 
 // layerKey is a layer on top of others.
@@ -79,35 +81,7 @@ func annotate(d ocispec.Descriptor, l Layer) ocispec.Descriptor {
 	if l.Description != "" {
 		notes[annotationDescription] = l.Description
 	}
-	return ocispec.Descriptor{MediaType: ociMediaType(d.MediaType), Digest: d.Digest, Size: d.Size, Annotations: notes}
-}
-
-// layerTypes are what Docker and OCI call the same layers (util/compression, ConvertAllLayerMediaTypes).
-var layerTypes = []struct{ docker, oci string }{
-	{"application/vnd.docker.image.rootfs.diff.tar", ocispec.MediaTypeImageLayer},
-	{"application/vnd.docker.image.rootfs.diff.tar.gzip", ocispec.MediaTypeImageLayerGzip},
-	{"application/vnd.docker.image.rootfs.diff.tar.zstd", ocispec.MediaTypeImageLayerZstd},
-}
-
-// dockerManifestList is Docker's index.
-const dockerManifestList = "application/vnd.docker.distribution.manifest.list.v2+json"
-
-func ociMediaType(t string) string {
-	for _, l := range layerTypes {
-		if l.docker == t {
-			return l.oci
-		}
-	}
-	return t
-}
-
-func dockerMediaType(t string) string {
-	for _, l := range layerTypes {
-		if l.oci == t {
-			return l.docker
-		}
-	}
-	return t
+	return ocispec.Descriptor{MediaType: oci.LayerTypeOCI(d.MediaType), Digest: d.Digest, Size: d.Size, Annotations: notes}
 }
 
 // created is when the newest layer was made: the same build is exported to the same bytes.
@@ -127,7 +101,7 @@ func pack(config *cachetypes.CacheConfig, byLayer map[digest.Digest]ocispec.Desc
 	blobs := make(map[digest.Digest]ocispec.Descriptor, len(byLayer))
 	for _, d := range byLayer {
 		if o.DockerTypes {
-			d.MediaType = dockerMediaType(d.MediaType)
+			d.MediaType = oci.LayerTypeDocker(d.MediaType)
 		}
 		blobs[d.Digest] = d
 	}
@@ -145,7 +119,7 @@ func pack(config *cachetypes.CacheConfig, byLayer map[digest.Digest]ocispec.Desc
 	if o.Index || o.DockerTypes {
 		m := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: append(slices.Clone(x.Layers), x.ConfigDescriptor)}
 		if o.DockerTypes {
-			m.MediaType = dockerManifestList
+			m.MediaType = oci.DockerManifestList
 		}
 		m.SchemaVersion = 2
 		x.Manifest, x.ManifestDescriptor, err = document(m.MediaType, m)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -21,8 +20,8 @@ import (
 
 // Limits of what others may make mica keep in memory.
 const (
-	maxJSON    = 4 << 20  // one manifest, config or index
-	maxAllJSON = 64 << 20 // all that are read at a time, and the names in an archive
+	maxJSON    = oci.MaxDocument // one manifest, config or index
+	maxAllJSON = 64 << 20        // all that are read at a time, and the names in an archive
 	maxMembers = 100_000
 )
 
@@ -50,12 +49,9 @@ func checkDescriptor(d ocispec.Descriptor) error {
 	return nil
 }
 
-// isManifest is true of an image's manifest and of an index.
-func isManifest(mediaType string) bool {
-	return oci.IsManifest(mediaType) || oci.IsIndex(mediaType)
+func isJSON(mediaType string) bool {
+	return oci.IsManifestOrIndex(mediaType) || oci.IsImageConfig(mediaType)
 }
-
-func isJSON(mediaType string) bool { return isManifest(mediaType) || oci.IsImageConfig(mediaType) }
 
 // cleanName makes the name of a file in a layout relative and clean; one that leads outside is refused.
 func cleanName(name string) (string, error) {
@@ -96,64 +92,9 @@ func readJSON(f files, name string, into any) ([]byte, error) {
 	return raw, nil
 }
 
-// verifying reads a blob. Its last bytes are given out only when all are known to be right, so that nobody who counts
-// bytes, as those do who send a blob on, takes a wrong one for whole.
-type verifying struct {
-	r    io.Reader
-	desc ocispec.Descriptor
-	hash hash.Hash
-	left int64
-	err  error
-}
-
-func newVerifying(r io.Reader, d ocispec.Descriptor) *verifying {
-	return &verifying{r: r, desc: d, hash: digest.SHA256.Hash(), left: d.Size}
-}
-
-func (v *verifying) Read(p []byte) (int, error) {
-	if v.err != nil {
-		return 0, v.err
-	}
-	if len(p) == 0 {
-		return 0, nil
-	}
-	if int64(len(p)) > v.left {
-		p = p[:v.left]
-	}
-	var n int
-	if v.left > 0 {
-		n, v.err = v.r.Read(p)
-	}
-	v.hash.Write(p[:n])
-	v.left -= int64(n)
-	switch {
-	case v.left > 0 && errors.Is(v.err, io.EOF):
-		v.err = fmt.Errorf("blob %s ends after %d of %d bytes: %w", v.desc.Digest, v.desc.Size-v.left, v.desc.Size, io.ErrUnexpectedEOF)
-	case v.left == 0 && (v.err == nil || errors.Is(v.err, io.EOF)):
-		if v.err = v.finish(); v.err != nil {
-			return 0, v.err
-		}
-		v.err = io.EOF
-	}
-	return n, v.err
-}
-
-// finish checks what can be checked at the end.
-func (v *verifying) finish() error {
-	if n, err := io.ReadFull(v.r, make([]byte, 1)); n > 0 {
-		return fmt.Errorf("blob %s has more than the %d bytes of its descriptor", v.desc.Digest, v.desc.Size)
-	} else if !errors.Is(err, io.EOF) {
-		return err
-	}
-	if got := digest.NewDigest(digest.SHA256, v.hash); got != v.desc.Digest {
-		return fmt.Errorf("blob %s: digest mismatch: its content is %s", v.desc.Digest, got)
-	}
-	return nil
-}
-
 // verifiedFile is a blob's file that is read with verification.
 type verifiedFile struct {
-	*verifying
+	*oci.VerifiedReader
 	io.Closer
 }
 
@@ -173,7 +114,7 @@ func openBlob(f files, name string, d ocispec.Descriptor) (io.ReadCloser, error)
 		_ = r.Close()
 		return nil, fmt.Errorf("blob %s has %d bytes, not the %d of its descriptor", d.Digest, size, d.Size)
 	}
-	return verifiedFile{newVerifying(r, d), r}, nil
+	return verifiedFile{oci.NewVerifiedReader(r, d), r}, nil
 }
 
 // contextReader ends when its context does.

@@ -54,7 +54,7 @@ func (d *destination) Exists(ctx context.Context, desc ocispec.Descriptor) (bool
 	if err := checkDescriptor(desc); err != nil {
 		return false, fmt.Errorf("%s: %w", d.location, err)
 	}
-	if isManifest(desc.MediaType) {
+	if oci.IsManifestOrIndex(desc.MediaType) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		return d.digests.manifests[desc.Digest], nil
@@ -87,10 +87,10 @@ func (d *destination) push(ctx context.Context, desc ocispec.Descriptor, r io.Re
 	if err := checkDescriptor(desc); err != nil {
 		return err
 	}
-	if !isManifest(desc.MediaType) {
-		return d.writer.push(ctx, desc, newVerifying(r, desc))
+	if !oci.IsManifestOrIndex(desc.MediaType) {
+		return d.writer.push(ctx, desc, oci.NewVerifiedReader(r, desc))
 	}
-	raw, err := io.ReadAll(newVerifying(r, desc))
+	raw, err := io.ReadAll(oci.NewVerifiedReader(r, desc))
 	if err != nil {
 		return err
 	}

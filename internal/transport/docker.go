@@ -16,6 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/compression"
+	"github.com/micabuild/mica/internal/oci"
 )
 
 const dockerManifestName = "manifest.json"
@@ -72,10 +73,7 @@ func (s *source) readDockerManifest(ctx context.Context, isLayout bool) error {
 
 // readConfig reads a config, which Docker names by its digest.
 func (s *source) readConfig(name string) (ocispec.Descriptor, []digest.Digest, error) {
-	var config struct {
-		RootFS ocispec.RootFS `json:"rootfs"`
-	}
-	raw, err := readJSON(s.files, name, &config)
+	raw, err := readJSON(s.files, name, new(json.RawMessage))
 	if err != nil {
 		return ocispec.Descriptor{}, nil, err
 	}
@@ -84,7 +82,8 @@ func (s *source) readConfig(name string) (ocispec.Descriptor, []digest.Digest, e
 	if want.Validate() == nil && want != d.Digest {
 		return d, nil, fmt.Errorf("config %s: digest mismatch: its content is %s", name, d.Digest)
 	}
-	return d, config.RootFS.DiffIDs, nil
+	ids, err := oci.DiffIDs(raw)
+	return d, ids, err
 }
 
 // synthesise makes the manifest of an image that came without, of the config and layers as they stand. The same archive
@@ -119,13 +118,6 @@ func (s *source) synthesise(ctx context.Context, e *dockerEntry) (ocispec.Descri
 	return d, nil
 }
 
-// layerTypes are the media types of layers, by their compression.
-var layerTypes = map[compression.Algorithm]string{
-	compression.None: ocispec.MediaTypeImageLayer,
-	compression.Gzip: ocispec.MediaTypeImageLayerGzip,
-	compression.Zstd: ocispec.MediaTypeImageLayerZstd,
-}
-
 // hashLayer describes a layer as it stands, when its uncompressed tar is the one that the config names.
 func (s *source) hashLayer(ctx context.Context, name string, id digest.Digest) (ocispec.Descriptor, error) {
 	var d ocispec.Descriptor
@@ -144,8 +136,7 @@ func (s *source) hashLayer(ctx context.Context, name string, id digest.Digest) (
 		return d, err
 	}
 	defer func() { _ = out.Close() }()
-	var ok bool
-	if d.MediaType, ok = layerTypes[algorithm]; !ok {
+	if d.MediaType = oci.LayerType(string(algorithm)); !oci.IsLayer(d.MediaType) {
 		return d, fmt.Errorf("it is compressed with %s, which manifests have no name for: only gzip and zstd", algorithm)
 	}
 	unpacked := packed

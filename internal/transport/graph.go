@@ -86,7 +86,7 @@ type walker struct {
 func (s *source) newWalker() *walker { return &walker{s: s, seen: map[digest.Digest]bool{}} }
 
 func (w *walker) walk(ctx context.Context, d ocispec.Descriptor, depth int, visit func(ocispec.Descriptor, *manifest)) error {
-	if w.seen[d.Digest] || !isManifest(d.MediaType) || depth > oci.MaxDepth {
+	if w.seen[d.Digest] || !oci.IsManifestOrIndex(d.MediaType) || depth > oci.MaxDepth {
 		return nil
 	}
 	if ctx.Err() != nil {

@@ -246,7 +246,7 @@ func (s *source) open(d ocispec.Descriptor) (io.ReadCloser, error) {
 	name, placed := s.places[d.Digest]
 	s.mu.Unlock()
 	if made {
-		return verifiedFile{newVerifying(bytes.NewReader(raw), d), io.NopCloser(nil)}, nil
+		return verifiedFile{oci.NewVerifiedReader(bytes.NewReader(raw), d), io.NopCloser(nil)}, nil
 	}
 	if !placed {
 		name = blobName(d.Digest)
