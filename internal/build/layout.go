@@ -15,7 +15,7 @@ import (
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/oci"
-	"github.com/micabuild/mica/internal/transport"
+	"github.com/micabuild/mica/internal/ocilayout"
 )
 
 // layouts are the named contexts that are OCI layouts in folders: "oci-layout://DIR[:TAG][@DIGEST]".
@@ -29,7 +29,7 @@ type layouts struct {
 
 // layout is one of them.
 type layout struct {
-	source transport.Source
+	source *ocilayout.Source
 	root   ocispec.Descriptor
 }
 
@@ -55,7 +55,7 @@ func (b *Builder) openLayouts(ctx context.Context, contexts map[string]string, o
 }
 
 func openLayout(ctx context.Context, name string) (*layout, error) {
-	at := &transport.Location{Kind: transport.OCI, Path: name}
+	at := &ocilayout.Location{Kind: ocilayout.OCI, Path: name}
 	path, d, digested := strings.Cut(name, "@")
 	if digested {
 		at.Path, at.Ref = path, d

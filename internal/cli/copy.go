@@ -9,8 +9,8 @@ import (
 	"github.com/distribution/reference"
 	"github.com/spf13/cobra"
 
+	"github.com/micabuild/mica/internal/ocilayout"
 	"github.com/micabuild/mica/internal/registry"
-	"github.com/micabuild/mica/internal/transport"
 )
 
 type copyFlags struct {
@@ -68,7 +68,7 @@ func runCopy(ctx context.Context, app *App, f *copyFlags, from, to string) (err 
 
 // openCopySource opens a place to copy from. name is the full name of the image, if the place says so.
 func openCopySource(ctx context.Context, app *App, s string) (_ registry.Source, name string, err error) {
-	at, ok, err := transport.Parse(s)
+	at, ok, err := ocilayout.Parse(s)
 	if err != nil {
 		return nil, "", err
 	}
@@ -92,7 +92,7 @@ func openCopySource(ctx context.Context, app *App, s string) (_ registry.Source,
 }
 
 func openCopyDestination(ctx context.Context, app *App, s, name string) (registry.Destination, error) {
-	at, ok, err := transport.Parse(s)
+	at, ok, err := ocilayout.Parse(s)
 	if err != nil {
 		return nil, err
 	}

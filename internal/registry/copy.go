@@ -19,7 +19,7 @@ import (
 	"github.com/micabuild/mica/internal/oci"
 )
 
-// Source is where Copy reads an image from: a repository, or an archive or folder of package transport.
+// Source is where Copy reads an image from: a repository, or an archive or folder of package ocilayout.
 type Source interface {
 	content.ReadOnlyGraphStorage
 	// Root is the manifest or index to copy.

@@ -1,4 +1,4 @@
-package transport
+package ocilayout
 
 import (
 	"bytes"
@@ -17,8 +17,9 @@ import (
 	"github.com/micabuild/mica/internal/oci"
 )
 
-// destination is a layout that an image is written to.
-type destination struct {
+// Destination is a layout, or an archive of docker save, that an image is written to. Its methods may be called at the same
+// time.
+type Destination struct {
 	location *Location
 	name     entryName
 	writer   writer
@@ -50,7 +51,7 @@ type writer interface {
 
 // Exists reports whether a blob is there, whole. Of manifests only those that were pushed count: what an earlier copy left
 // says nothing about what it refers to, and the destination is to know them.
-func (d *destination) Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
+func (d *Destination) Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
 	if err := checkDescriptor(desc); err != nil {
 		return false, fmt.Errorf("%s: %w", d.location, err)
 	}
@@ -67,7 +68,7 @@ func (d *destination) Exists(ctx context.Context, desc ocispec.Descriptor) (bool
 }
 
 // Fetch opens a blob that is there.
-func (d *destination) Fetch(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+func (d *Destination) Fetch(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	r, err := d.writer.fetch(desc)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", d.location, err)
@@ -75,15 +76,15 @@ func (d *destination) Fetch(_ context.Context, desc ocispec.Descriptor) (io.Read
 	return r, nil
 }
 
-// Push writes a blob that is not there yet, if it is what its descriptor says.
-func (d *destination) Push(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
+// Push writes a blob, unless it is there already. It returns an error if r is not what the descriptor says.
+func (d *Destination) Push(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
 	if err := d.push(ctx, desc, contextReader{ctx, r}); err != nil {
 		return fmt.Errorf("%s: %w", d.location, err)
 	}
 	return nil
 }
 
-func (d *destination) push(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
+func (d *Destination) push(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
 	if err := checkDescriptor(desc); err != nil {
 		return err
 	}
@@ -120,8 +121,8 @@ func (g *digests) add(desc ocispec.Descriptor, m *manifest) {
 	}
 }
 
-// Commit shows the image.
-func (d *destination) Commit(ctx context.Context, root ocispec.Descriptor) error {
+// Commit lists the image whose manifest or index is root. It comes last: before it, no reader sees the image.
+func (d *Destination) Commit(ctx context.Context, root ocispec.Descriptor) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.commit(ctx, root); err != nil {
@@ -130,7 +131,7 @@ func (d *destination) Commit(ctx context.Context, root ocispec.Descriptor) error
 	return nil
 }
 
-func (d *destination) commit(ctx context.Context, root ocispec.Descriptor) error {
+func (d *Destination) commit(ctx context.Context, root ocispec.Descriptor) error {
 	if err := checkDescriptor(root); err != nil {
 		return err
 	}
@@ -149,7 +150,7 @@ func (d *destination) commit(ctx context.Context, root ocispec.Descriptor) error
 }
 
 // index adds the image, and what refers to it, to the images that are there.
-func (d *destination) index(old ocispec.Index, root ocispec.Descriptor) ocispec.Index {
+func (d *Destination) index(old ocispec.Index, root ocispec.Descriptor) ocispec.Index {
 	image := plain(root)
 	image.Annotations = map[string]string{}
 	if d.name.ref != "" {
@@ -182,7 +183,7 @@ func (d *destination) index(old ocispec.Index, root ocispec.Descriptor) ocispec.
 
 // replaces tells whether an entry goes when the image comes: one with its name in the layout, or, where it has none
 // there, one without that has the same full name, or the same content and no name at all.
-func (d *destination) replaces(image, e ocispec.Descriptor) bool {
+func (d *Destination) replaces(image, e ocispec.Descriptor) bool {
 	ref, full := e.Annotations[ocispec.AnnotationRefName], e.Annotations[imageNameAnnotation]
 	switch {
 	case ref != "":
@@ -194,7 +195,7 @@ func (d *destination) replaces(image, e ocispec.Descriptor) bool {
 }
 
 // dockerManifest is what docker load reads.
-func (d *destination) dockerManifest(ctx context.Context, root ocispec.Descriptor) ([]dockerEntry, error) {
+func (d *Destination) dockerManifest(ctx context.Context, root ocispec.Descriptor) ([]dockerEntry, error) {
 	if oci.IsIndex(root.MediaType) {
 		return nil, errors.New("a docker-archive cannot hold an image of several platforms: choose one with --platform")
 	}
@@ -226,7 +227,7 @@ func (d *destination) dockerManifest(ctx context.Context, root ocispec.Descripto
 }
 
 // Close frees what the destination holds.
-func (d *destination) Close() error {
+func (d *Destination) Close() error {
 	if err := d.writer.Close(); err != nil {
 		return fmt.Errorf("%s: %w", d.location, reason(err))
 	}

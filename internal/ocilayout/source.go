@@ -1,4 +1,4 @@
-package transport
+package ocilayout
 
 import (
 	"bytes"
@@ -18,8 +18,8 @@ import (
 	"github.com/micabuild/mica/internal/oci"
 )
 
-// source is a layout, or an archive of docker save, that is read.
-type source struct {
+// Source is a layout, or an archive of docker save, that is read. Its methods may be called at the same time.
+type Source struct {
 	location *Location
 	files    files
 	entries  []entry
@@ -38,8 +38,8 @@ type entry struct {
 	docker *dockerEntry
 }
 
-func newSource(ctx context.Context, l *Location, f files) (*source, error) {
-	s := &source{location: l, files: f, places: map[digest.Digest]string{}, made: map[digest.Digest][]byte{}}
+func newSource(ctx context.Context, l *Location, f files) (*Source, error) {
+	s := &Source{location: l, files: f, places: map[digest.Digest]string{}, made: map[digest.Digest][]byte{}}
 	if err := s.checkVersion(); err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func newSource(ctx context.Context, l *Location, f files) (*source, error) {
 }
 
 // checkVersion refuses layouts of another age. One that leaves its version out is read all the same.
-func (s *source) checkVersion() error {
+func (s *Source) checkVersion() error {
 	var version ocispec.ImageLayout
 	_, err := readJSON(s.files, ocispec.ImageLayoutFile, &version)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -87,8 +87,8 @@ func namesOf(d ocispec.Descriptor) []string {
 	return names
 }
 
-// Root is what the location names.
-func (s *source) Root(ctx context.Context) (ocispec.Descriptor, error) {
+// Root returns the descriptor of what the location names: the image called Ref, or the only one.
+func (s *Source) Root(ctx context.Context) (ocispec.Descriptor, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.root != nil {
@@ -110,7 +110,7 @@ func (s *source) Root(ctx context.Context) (ocispec.Descriptor, error) {
 }
 
 // choose finds the entry of the location's name, or the only one that is an image.
-func (s *source) choose(ctx context.Context) (entry, error) {
+func (s *Source) choose(ctx context.Context) (entry, error) {
 	if s.location.Ref == "" && len(s.entries) == 1 {
 		return s.entries[0], nil
 	}
@@ -142,7 +142,7 @@ func (s *source) choose(ctx context.Context) (entry, error) {
 }
 
 // named are the different images with a name, or digest, that fits.
-func (s *source) named(fits func(string) bool) []entry {
+func (s *Source) named(fits func(string) bool) []entry {
 	var found []entry
 	for _, e := range s.entries {
 		if slices.ContainsFunc(e.names, fits) || e.docker == nil && fits(e.desc.Digest.String()) {
@@ -153,7 +153,7 @@ func (s *source) named(fits func(string) bool) []entry {
 }
 
 // images are the different entries that are not about another one.
-func (s *source) images(ctx context.Context) ([]entry, error) {
+func (s *Source) images(ctx context.Context) ([]entry, error) {
 	g, err := s.findGraph(ctx)
 	if err != nil {
 		return nil, err
@@ -178,7 +178,7 @@ func distinct(list []entry) []entry {
 }
 
 // list is the end of an error that says what there is to choose from.
-func (s *source) list(entries []entry) string {
+func (s *Source) list(entries []entry) string {
 	var names []string
 	for _, e := range entries {
 		own := e.names
@@ -201,8 +201,8 @@ func (s *source) list(entries []entry) string {
 	return " (there are: " + strings.Join(names, ", ") + ")"
 }
 
-// Exists reports whether a blob is there. Whether it is whole, reading it shows.
-func (s *source) Exists(_ context.Context, d ocispec.Descriptor) (bool, error) {
+// Exists reports whether a blob is there. It does not read the blob: Fetch verifies it.
+func (s *Source) Exists(_ context.Context, d ocispec.Descriptor) (bool, error) {
 	r, err := s.open(d)
 	if errors.Is(err, errdef.ErrNotFound) {
 		return false, nil
@@ -213,8 +213,8 @@ func (s *source) Exists(_ context.Context, d ocispec.Descriptor) (bool, error) {
 	return true, r.Close()
 }
 
-// Fetch opens a blob. Its end is only read when all of it is what the digest says.
-func (s *source) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+// Fetch opens a blob. A reader gets its last bytes only if all bytes match the digest.
+func (s *Source) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
 	r, err := s.open(d)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.location, err)
@@ -237,7 +237,7 @@ func (f fetched) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (s *source) open(d ocispec.Descriptor) (io.ReadCloser, error) {
+func (s *Source) open(d ocispec.Descriptor) (io.ReadCloser, error) {
 	if err := checkDescriptor(d); err != nil {
 		return nil, err
 	}
@@ -255,4 +255,4 @@ func (s *source) open(d ocispec.Descriptor) (io.ReadCloser, error) {
 }
 
 // Close frees what the source holds.
-func (s *source) Close() error { return s.files.Close() }
+func (s *Source) Close() error { return s.files.Close() }

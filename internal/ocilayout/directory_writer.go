@@ -1,4 +1,4 @@
-package transport
+package ocilayout
 
 import (
 	"bytes"
@@ -20,32 +20,32 @@ import (
 	"oras.land/oras-go/v2/errdef"
 )
 
-// Names in a layout's folder that are not the layout's. Readers look at neither.
+// Names in a layout's directory that are not the layout's. Readers look at neither.
 const (
 	lockName   = ".lock"
 	tempPrefix = ".tmp-"
 )
 
-// folderWriter adds to a layout in a folder. Blobs appear there whole, one by one and out of order; others may write blobs
+// directoryWriter adds to a layout in a directory. Blobs appear there whole, one by one and out of order; others may write blobs
 // at the same time.
-type folderWriter struct {
+type directoryWriter struct {
 	path string
 
 	mu    sync.Mutex
-	root  *folder // nil before there is something to write
+	root  *directory // nil before there is something to write
 	temps int
 	whole map[digest.Digest]bool // blobs that were verified
 }
 
-func newFolderWriter(path string) (*folderWriter, error) {
-	if err := checkFolder(path); err != nil {
+func newDirectoryWriter(path string) (*directoryWriter, error) {
+	if err := checkDirectory(path); err != nil {
 		return nil, err
 	}
-	return &folderWriter{path: path, whole: map[digest.Digest]bool{}}, nil
+	return &directoryWriter{path: path, whole: map[digest.Digest]bool{}}, nil
 }
 
-// checkFolder refuses what is something else than a layout, or the beginnings of one.
-func checkFolder(path string) error {
+// checkDirectory refuses what is something else than a layout, or the beginnings of one.
+func checkDirectory(path string) error {
 	list, err := os.ReadDir(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -64,35 +64,35 @@ func checkFolder(path string) error {
 		}
 	}
 	if other != "" {
-		return fmt.Errorf("the folder is not an OCI image layout, and not empty: it has %s", other)
+		return fmt.Errorf("the directory is not an OCI image layout, and not empty: it has %s", other)
 	}
 	return nil
 }
 
-// folder makes the folders when they are needed.
-func (w *folderWriter) folder() (*folder, error) {
+// directory makes the directories when they are needed.
+func (w *directoryWriter) directory() (*directory, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.root != nil {
 		return w.root, nil
 	}
 	if err := os.MkdirAll(w.path, 0o777); err != nil {
-		return nil, fmt.Errorf("make the folder: %w", reason(err))
+		return nil, fmt.Errorf("make the directory: %w", reason(err))
 	}
-	f, err := openFolder(w.path)
+	f, err := openDirectory(w.path)
 	if err != nil {
 		return nil, err
 	}
 	if err := f.root.MkdirAll(path.Join(ocispec.ImageBlobsDir, digest.SHA256.String()), 0o777); err != nil {
 		_ = f.Close()
-		return nil, fmt.Errorf("make the folder of blobs: %w", reason(err))
+		return nil, fmt.Errorf("make the directory of blobs: %w", reason(err))
 	}
 	w.root = f
 	return f, nil
 }
 
 // has reads a blob that is there through: only a whole one counts.
-func (w *folderWriter) has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
+func (w *directoryWriter) has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
 	if w.verified(d.Digest) {
 		return true, nil
 	}
@@ -116,17 +116,17 @@ func (w *folderWriter) has(ctx context.Context, d ocispec.Descriptor) (bool, err
 	return true, nil
 }
 
-func (w *folderWriter) verified(d digest.Digest) bool {
+func (w *directoryWriter) verified(d digest.Digest) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.whole[d]
 }
 
-func (w *folderWriter) fetch(d ocispec.Descriptor) (io.ReadCloser, error) {
+func (w *directoryWriter) fetch(d ocispec.Descriptor) (io.ReadCloser, error) {
 	if _, err := os.Stat(w.path); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("it has no blob %s: %w", d.Digest, errdef.ErrNotFound)
 	}
-	f, err := w.folder()
+	f, err := w.directory()
 	if err != nil {
 		return nil, err
 	}
@@ -134,11 +134,11 @@ func (w *folderWriter) fetch(d ocispec.Descriptor) (io.ReadCloser, error) {
 }
 
 // push writes a blob, over one that is damaged if need be.
-func (w *folderWriter) push(ctx context.Context, d ocispec.Descriptor, r io.Reader) error {
+func (w *directoryWriter) push(ctx context.Context, d ocispec.Descriptor, r io.Reader) error {
 	if ok, err := w.has(ctx, d); ok || err != nil {
 		return err
 	}
-	f, err := w.folder()
+	f, err := w.directory()
 	if err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func (w *folderWriter) push(ctx context.Context, d ocispec.Descriptor, r io.Read
 }
 
 // replace writes a file so that readers see the old one, or none, until they see the whole new one.
-func (w *folderWriter) replace(f *folder, name string, r io.Reader) error {
+func (w *directoryWriter) replace(f *directory, name string, r io.Reader) error {
 	temp, err := w.createTemp(f)
 	if err != nil {
 		return fmt.Errorf("make a temporary file: %w", reason(err))
@@ -175,7 +175,7 @@ func (w *folderWriter) replace(f *folder, name string, r io.Reader) error {
 	return err
 }
 
-func (w *folderWriter) createTemp(f *folder) (*os.File, error) {
+func (w *directoryWriter) createTemp(f *directory) (*os.File, error) {
 	for {
 		w.mu.Lock()
 		w.temps++
@@ -189,14 +189,14 @@ func (w *folderWriter) createTemp(f *folder) (*os.File, error) {
 }
 
 // commit changes index.json under a lock, so that of two copies at the same time neither loses the other's image.
-func (w *folderWriter) commit(ctx context.Context, files map[string]any, index func(ocispec.Index) ocispec.Index) error {
-	f, err := w.folder()
+func (w *directoryWriter) commit(ctx context.Context, files map[string]any, index func(ocispec.Index) ocispec.Index) error {
+	f, err := w.directory()
 	if err != nil {
 		return err
 	}
 	lock, err := takeLock(ctx, f)
 	if err != nil {
-		return fmt.Errorf("lock the folder: %w", err)
+		return fmt.Errorf("lock the directory: %w", err)
 	}
 	defer func() { _ = lock.Close() }()
 	var old ocispec.Index
@@ -211,7 +211,7 @@ func (w *folderWriter) commit(ctx context.Context, files map[string]any, index f
 	return w.replaceJSON(f, ocispec.ImageIndexFile, index(old))
 }
 
-func (w *folderWriter) replaceJSON(f *folder, name string, v any) error {
+func (w *directoryWriter) replaceJSON(f *directory, name string, v any) error {
 	data, err := marshal(name, v)
 	if err != nil {
 		return err
@@ -222,8 +222,8 @@ func (w *folderWriter) replaceJSON(f *folder, name string, v any) error {
 	return nil
 }
 
-// takeLock waits for the folder's lock, or for ctx. The kernel releases the lock when the process dies.
-func takeLock(ctx context.Context, f *folder) (*os.File, error) {
+// takeLock waits for the directory's lock, or for ctx. The kernel releases the lock when the process dies.
+func takeLock(ctx context.Context, f *directory) (*os.File, error) {
 	lock, err := f.root.OpenFile(lockName, os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
 		return nil, reason(err)
@@ -246,7 +246,7 @@ func takeLock(ctx context.Context, f *folder) (*os.File, error) {
 	}
 }
 
-func (w *folderWriter) Close() error {
+func (w *directoryWriter) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.root == nil {

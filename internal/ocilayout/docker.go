@@ -1,4 +1,4 @@
-package transport
+package ocilayout
 
 import (
 	"bufio"
@@ -30,7 +30,7 @@ type dockerEntry struct {
 
 // readDockerManifest adds what manifest.json lists. In an archive that is a layout, too, index.json tells the manifests
 // and manifest.json more names.
-func (s *source) readDockerManifest(ctx context.Context, isLayout bool) error {
+func (s *Source) readDockerManifest(ctx context.Context, isLayout bool) error {
 	var list []dockerEntry
 	_, err := readJSON(s.files, dockerManifestName, &list)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -72,7 +72,7 @@ func (s *source) readDockerManifest(ctx context.Context, isLayout bool) error {
 }
 
 // readConfig reads a config, which Docker names by its digest.
-func (s *source) readConfig(name string) (ocispec.Descriptor, []digest.Digest, error) {
+func (s *Source) readConfig(name string) (ocispec.Descriptor, []digest.Digest, error) {
 	raw, err := readJSON(s.files, name, new(json.RawMessage))
 	if err != nil {
 		return ocispec.Descriptor{}, nil, err
@@ -88,7 +88,7 @@ func (s *source) readConfig(name string) (ocispec.Descriptor, []digest.Digest, e
 
 // synthesise makes the manifest of an image that came without, of the config and layers as they stand. The same archive
 // gives the same manifest. The caller holds s.mu.
-func (s *source) synthesise(ctx context.Context, e *dockerEntry) (ocispec.Descriptor, error) {
+func (s *Source) synthesise(ctx context.Context, e *dockerEntry) (ocispec.Descriptor, error) {
 	config, ids, err := s.readConfig(e.Config)
 	if err != nil {
 		return ocispec.Descriptor{}, err
@@ -119,7 +119,7 @@ func (s *source) synthesise(ctx context.Context, e *dockerEntry) (ocispec.Descri
 }
 
 // hashLayer describes a layer as it stands, when its uncompressed tar is the one that the config names.
-func (s *source) hashLayer(ctx context.Context, name string, id digest.Digest) (ocispec.Descriptor, error) {
+func (s *Source) hashLayer(ctx context.Context, name string, id digest.Digest) (ocispec.Descriptor, error) {
 	var d ocispec.Descriptor
 	file, size, err := s.files.open(name)
 	if errors.Is(err, fs.ErrNotExist) {

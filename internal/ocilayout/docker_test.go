@@ -1,4 +1,4 @@
-package transport_test
+package ocilayout_test
 
 import (
 	"bytes"
@@ -16,7 +16,7 @@ import (
 	"oras.land/oras-go/v2"
 	"oras.land/oras-go/v2/content"
 
-	"github.com/micabuild/mica/internal/transport"
+	"github.com/micabuild/mica/internal/ocilayout"
 )
 
 type dockerEntry struct {
@@ -242,7 +242,7 @@ func FuzzDockerArchive(f *testing.F) {
 			files = append(files, file{name: "index.json", data: index})
 		}
 		path := put(t, "x.tar", tarOf(t, files...))
-		src, err := (&transport.Location{Kind: "docker-archive", Path: path}).Open(ctx, t.TempDir())
+		src, err := (&ocilayout.Location{Kind: "docker-archive", Path: path}).Open(ctx, t.TempDir())
 		if err != nil {
 			return
 		}

@@ -1,4 +1,4 @@
-package transport_test
+package ocilayout_test
 
 import (
 	"bytes"
@@ -23,28 +23,28 @@ import (
 	"oras.land/oras-go/v2/content/oci"
 	"oras.land/oras-go/v2/errdef"
 
-	"github.com/micabuild/mica/internal/transport"
+	"github.com/micabuild/mica/internal/ocilayout"
 )
 
 func TestParse(t *testing.T) {
-	for in, want := range map[string]transport.Location{
+	for in, want := range map[string]ocilayout.Location{
 		"oci:dir":                       {Kind: "oci", Path: "dir"},
 		"oci:/a/b:1.0":                  {Kind: "oci", Path: "/a/b", Ref: "1.0"},
 		"oci-archive:x.tar:a/b:c":       {Kind: "oci-archive", Path: "x.tar", Ref: "a/b:c"},
 		"docker-archive:x.tar:alpine:3": {Kind: "docker-archive", Path: "x.tar", Ref: "alpine:3"},
 	} {
-		l, ok, err := transport.Parse(in)
+		l, ok, err := ocilayout.Parse(in)
 		if err != nil || !ok || *l != want || l.String() != in {
 			t.Errorf("%q is %+v %v %v", in, l, ok, err)
 		}
 	}
 	for _, name := range []string{"", "alpine", "alpine:3", "oci", "localhost:5000/oci:x", "docker://alpine", "ocix:a"} {
-		if l, ok, err := transport.Parse(name); ok || err != nil {
+		if l, ok, err := ocilayout.Parse(name); ok || err != nil {
 			t.Errorf("%q is %+v %v %v", name, l, ok, err)
 		}
 	}
 	for _, bad := range []string{"oci:", "oci::x", "oci:dir:", "docker-archive:"} {
-		if _, ok, err := transport.Parse(bad); !ok || err == nil {
+		if _, ok, err := ocilayout.Parse(bad); !ok || err == nil {
 			t.Errorf("%q: %v %v", bad, ok, err)
 		}
 	}
@@ -134,8 +134,8 @@ func TestOrasReads(t *testing.T) {
 	tarFile := filepath.Join(t.TempDir(), "x.tar")
 	write(t, o, image, "oci-archive:"+tarFile+":v1", "")
 	for name, open := range map[string]func() (*oci.ReadOnlyStore, error){
-		"folder":  func() (*oci.ReadOnlyStore, error) { return oci.NewFromFS(ctx, os.DirFS(dir)) },
-		"archive": func() (*oci.ReadOnlyStore, error) { return oci.NewFromTar(ctx, tarFile) },
+		"directory": func() (*oci.ReadOnlyStore, error) { return oci.NewFromFS(ctx, os.DirFS(dir)) },
+		"archive":   func() (*oci.ReadOnlyStore, error) { return oci.NewFromTar(ctx, tarFile) },
 	} {
 		store, err := open()
 		if err != nil {
@@ -153,7 +153,7 @@ func TestNothingBeforeCommit(t *testing.T) {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "x.tar")
 		check(t, os.WriteFile(path, []byte("before"), 0o600))
-		dst := must[transport.Destination](t)(locate(t, kind+":"+path).Create(ctx, ""))
+		dst := must[*ocilayout.Destination](t)(locate(t, kind+":"+path).Create(ctx, ""))
 		check(t, oras.CopyGraph(ctx, o, dst, image, oras.DefaultCopyGraphOptions))
 		check(t, dst.Close())
 		check(t, dst.Close())
@@ -168,7 +168,7 @@ func TestNothingBeforeCommit(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x")
 	dst := create(t, "oci:"+path, "")
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the folder is there: %v", err)
+		t.Errorf("the directory is there: %v", err)
 	}
 	check(t, oras.CopyGraph(ctx, o, dst, image, oras.DefaultCopyGraphOptions))
 	if _, err := os.Stat(filepath.Join(path, "index.json")); !errors.Is(err, fs.ErrNotExist) {
@@ -309,7 +309,7 @@ func TestArchiveIsDeterministic(t *testing.T) {
 	}
 }
 
-func TestFolderKeepsOtherImages(t *testing.T) {
+func TestDirectoryKeepsOtherImages(t *testing.T) {
 	o := newOrigin(t)
 	a, b, c := o.image("a"), o.image("b"), o.image("c")
 	dir := filepath.Join(t.TempDir(), "x")
@@ -333,7 +333,7 @@ func TestFolderKeepsOtherImages(t *testing.T) {
 	}
 }
 
-func TestFolderTakesTwoCopiesAtOnce(t *testing.T) {
+func TestDirectoryTakesTwoCopiesAtOnce(t *testing.T) {
 	o := newOrigin(t)
 	dir := filepath.Join(t.TempDir(), "x")
 	names := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
@@ -356,7 +356,7 @@ func TestFolderTakesTwoCopiesAtOnce(t *testing.T) {
 	}
 }
 
-func TestFolderLockObeysContext(t *testing.T) {
+func TestDirectoryLockObeysContext(t *testing.T) {
 	o := newOrigin(t)
 	image := o.image("a")
 	dir := filepath.Join(t.TempDir(), "x")
@@ -372,8 +372,8 @@ func TestFolderLockObeysContext(t *testing.T) {
 	wantImage(t, "oci:"+dir, image)
 }
 
-// TestFolderHeals copies to a layout in which blobs are damaged, short or gone.
-func TestFolderHeals(t *testing.T) {
+// TestDirectoryHeals copies to a layout in which blobs are damaged, short or gone.
+func TestDirectoryHeals(t *testing.T) {
 	o := newOrigin(t)
 	image := o.image("a")
 	dir := filepath.Join(t.TempDir(), "x")

@@ -1,4 +1,4 @@
-package transport
+package ocilayout
 
 import (
 	"archive/tar"
@@ -51,7 +51,7 @@ func decompressed(ctx context.Context, file *os.File, tempDir string) (*os.File,
 		return nil, reason(err)
 	}
 	if info.IsDir() {
-		return nil, errors.New("it is a folder, not an archive")
+		return nil, errors.New("it is a directory, not an archive")
 	}
 	r, algorithm, err := compression.NewReader(bufio.NewReaderSize(contextReader{ctx, file}, 64<<10))
 	if err != nil {

@@ -1,4 +1,4 @@
-package transport
+package ocilayout
 
 import (
 	"context"
@@ -39,8 +39,8 @@ func (m *manifest) asReferrer(d ocispec.Descriptor) ocispec.Descriptor {
 	return d
 }
 
-// Predecessors lists what refers to a manifest.
-func (s *source) Predecessors(ctx context.Context, d ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+// Predecessors returns the manifests whose subject is d. Indexes that list d are not among them.
+func (s *Source) Predecessors(ctx context.Context, d ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g, err := s.findGraph(ctx)
@@ -52,7 +52,7 @@ func (s *source) Predecessors(ctx context.Context, d ocispec.Descriptor) ([]ocis
 
 // findGraph reads the manifests, once. Referrers stand in index.json itself or in an index of their own that it lists (as
 // distribution-spec, "Referrers Tag Schema", has it). The caller holds s.mu.
-func (s *source) findGraph(ctx context.Context) (*graph, error) {
+func (s *Source) findGraph(ctx context.Context) (*graph, error) {
 	if s.graph != nil {
 		return s.graph, nil
 	}
@@ -78,12 +78,12 @@ func (s *source) findGraph(ctx context.Context) (*graph, error) {
 
 // walker reads manifests and those in indexes, each once.
 type walker struct {
-	s    *source
+	s    *Source
 	seen map[digest.Digest]bool
 	read int64
 }
 
-func (s *source) newWalker() *walker { return &walker{s: s, seen: map[digest.Digest]bool{}} }
+func (s *Source) newWalker() *walker { return &walker{s: s, seen: map[digest.Digest]bool{}} }
 
 func (w *walker) walk(ctx context.Context, d ocispec.Descriptor, depth int, visit func(ocispec.Descriptor, *manifest)) error {
 	if w.seen[d.Digest] || !oci.IsManifestOrIndex(d.MediaType) || depth > oci.MaxDepth {
@@ -112,7 +112,7 @@ func (w *walker) walk(ctx context.Context, d ocispec.Descriptor, depth int, visi
 	return nil
 }
 
-func (s *source) readManifest(d ocispec.Descriptor) (*manifest, error) {
+func (s *Source) readManifest(d ocispec.Descriptor) (*manifest, error) {
 	r, err := openBlob(s.files, blobName(d.Digest), d)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package transport
+package ocilayout
 
 import (
 	"fmt"
@@ -8,18 +8,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// folder is a layout in a folder. Neither names nor symlinks in it lead outside (os.Root).
-type folder struct{ root *os.Root }
+// directory is a layout in a directory. Neither names nor symlinks in it lead outside (os.Root).
+type directory struct{ root *os.Root }
 
-func openFolder(path string) (*folder, error) {
+func openDirectory(path string) (*directory, error) {
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, reason(err)
 	}
-	return &folder{root}, nil
+	return &directory{root}, nil
 }
 
-func (f *folder) open(name string) (io.ReadCloser, int64, error) {
+func (f *directory) open(name string) (io.ReadCloser, int64, error) {
 	// A FIFO must not make the opening wait for a writer.
 	file, err := f.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -36,4 +36,4 @@ func (f *folder) open(name string) (io.ReadCloser, int64, error) {
 	return file, info.Size(), nil
 }
 
-func (f *folder) Close() error { return f.root.Close() }
+func (f *directory) Close() error { return f.root.Close() }

@@ -1,4 +1,4 @@
-package transport
+package ocilayout
 
 import (
 	"archive/tar"
@@ -45,7 +45,7 @@ func newArchiveWriter(path string) (*archiveWriter, error) {
 	return &archiveWriter{path: path, file: f, turn: make(chan struct{}, 1), tar: tar.NewWriter(f), blobs: map[string]section{}}, nil
 }
 
-// target is the file that is to be replaced: through symlinks, and never a device or folder.
+// target is the file that is to be replaced: through symlinks, and never a device or directory.
 func target(path string) (string, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -60,7 +60,7 @@ func target(path string) (string, error) {
 	return filepath.EvalSymlinks(path)
 }
 
-// createBeside makes a new file in the folder of path, with the permissions that a new file has there.
+// createBeside makes a new file in the directory of path, with the permissions that a new file has there.
 func createBeside(path string) (*os.File, error) {
 	for n := 0; ; n++ {
 		name := fmt.Sprintf(".%s.%d-%d.tmp", filepath.Base(path), os.Getpid(), n)
@@ -69,7 +69,7 @@ func createBeside(path string) (*os.File, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("write to folder %s: %w", filepath.Dir(path), reason(err))
+			return nil, fmt.Errorf("write to directory %s: %w", filepath.Dir(path), reason(err))
 		}
 		return f, nil
 	}

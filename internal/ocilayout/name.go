@@ -1,4 +1,4 @@
-package transport
+package ocilayout
 
 import (
 	"fmt"
@@ -43,7 +43,7 @@ func (l *Location) entryName(name string) (entryName, error) {
 			return n, fmt.Errorf("invalid name %q: a layout's names are letters and digits, with one of -._:@+/ in between", n.ref)
 		}
 	case l.Kind != OCI:
-		// A folder may have images of several names with the same tag, an archive has one image.
+		// A directory may have images of several names with the same tag, an archive has one image.
 		n.ref = tagOf(n.full)
 	}
 	return n, nil

@@ -1,4 +1,4 @@
-package transport
+package ocilayout
 
 import (
 	"context"
@@ -62,7 +62,7 @@ func cleanName(name string) (string, error) {
 	return clean, nil
 }
 
-// files are the files of a folder or archive.
+// files are the files of a directory or archive.
 type files interface {
 	// open opens a file. A missing one is fs.ErrNotExist.
 	open(name string) (r io.ReadCloser, size int64, err error)

@@ -1,15 +1,12 @@
 // Package transport holds the places outside of registries and of mica's store that images are copied from and to: OCI
-// image layouts (image-spec, image-layout.md) in a folder or a tar, and the archives of docker save.
-package transport
+// image layouts (image-spec, image-layout.md) in a directory or a tar, and the archives of docker save.
+package ocilayout
 
 import (
 	"context"
 	"fmt"
 	"slices"
 	"strings"
-
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"oras.land/oras-go/v2/content"
 )
 
 // The kinds of locations, by the names that skopeo and podman gave them.
@@ -50,33 +47,8 @@ func (l *Location) String() string {
 	return l.Kind + ":" + l.Path + ":" + l.Ref
 }
 
-// Source is a location that is read.
-type Source interface {
-	content.ReadOnlyStorage
-
-	// Predecessors lists the manifests whose subject is the given one. Those that only contain it are left out.
-	content.PredecessorFinder
-
-	// Root is what the location names: the image called Ref, or the only one.
-	Root(ctx context.Context) (ocispec.Descriptor, error)
-
-	// Close frees what the source holds.
-	Close() error
-}
-
-// Destination is a location that is written. Push skips what is there already. Methods may be called at the same time.
-type Destination interface {
-	content.Storage
-
-	// Commit shows the image whose manifest or index is root. It comes last.
-	Commit(ctx context.Context, root ocispec.Descriptor) error
-
-	// Close frees what the destination holds. Without Commit before it, nothing is seen of the image.
-	Close() error
-}
-
 // Open opens a location to read from. What it must decompress goes to a file in tempDir that nobody else sees.
-func (l *Location) Open(ctx context.Context, tempDir string) (Source, error) {
+func (l *Location) Open(ctx context.Context, tempDir string) (*Source, error) {
 	s, err := l.open(ctx, tempDir)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", l, err)
@@ -84,11 +56,11 @@ func (l *Location) Open(ctx context.Context, tempDir string) (Source, error) {
 	return s, nil
 }
 
-func (l *Location) open(ctx context.Context, tempDir string) (*source, error) {
+func (l *Location) open(ctx context.Context, tempDir string) (*Source, error) {
 	var f files
 	var err error
 	if l.Kind == OCI {
-		f, err = openFolder(l.Path)
+		f, err = openDirectory(l.Path)
 	} else {
 		f, err = openArchive(ctx, l.Path, tempDir)
 	}
@@ -104,7 +76,7 @@ func (l *Location) open(ctx context.Context, tempDir string) (*source, error) {
 }
 
 // Create prepares a location to be written. name is the full name of the image, "" for none.
-func (l *Location) Create(_ context.Context, name string) (Destination, error) {
+func (l *Location) Create(_ context.Context, name string) (*Destination, error) {
 	d, err := l.create(name)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", l, err)
@@ -112,14 +84,14 @@ func (l *Location) Create(_ context.Context, name string) (Destination, error) {
 	return d, nil
 }
 
-func (l *Location) create(name string) (*destination, error) {
+func (l *Location) create(name string) (*Destination, error) {
 	n, err := l.entryName(name)
 	if err != nil {
 		return nil, err
 	}
-	d := &destination{location: l, name: n, digests: newDigests()}
+	d := &Destination{location: l, name: n, digests: newDigests()}
 	if l.Kind == OCI {
-		d.writer, err = newFolderWriter(l.Path)
+		d.writer, err = newDirectoryWriter(l.Path)
 	} else {
 		d.writer, err = newArchiveWriter(l.Path)
 	}

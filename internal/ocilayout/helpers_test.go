@@ -1,4 +1,4 @@
-package transport_test
+package ocilayout_test
 
 import (
 	"archive/tar"
@@ -22,7 +22,7 @@ import (
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/content/memory"
 
-	"github.com/micabuild/mica/internal/transport"
+	"github.com/micabuild/mica/internal/ocilayout"
 )
 
 var ctx = context.Background()
@@ -152,16 +152,16 @@ func (o *origin) signature(subject ocispec.Descriptor, what string) ocispec.Desc
 	})
 }
 
-func locate(t testing.TB, s string) *transport.Location {
+func locate(t testing.TB, s string) *ocilayout.Location {
 	t.Helper()
-	l, ok, err := transport.Parse(s)
+	l, ok, err := ocilayout.Parse(s)
 	if err != nil || !ok {
 		t.Fatalf("%q is no location: %v", s, err)
 	}
 	return l
 }
 
-func open(t testing.TB, s string) transport.Source {
+func open(t testing.TB, s string) *ocilayout.Source {
 	t.Helper()
 	src, err := locate(t, s).Open(ctx, t.TempDir())
 	if err != nil {
@@ -183,7 +183,7 @@ func openError(t testing.TB, s string) error {
 	return err
 }
 
-func create(t testing.TB, s, name string) transport.Destination {
+func create(t testing.TB, s, name string) *ocilayout.Destination {
 	t.Helper()
 	dst, err := locate(t, s).Create(ctx, name)
 	if err != nil {

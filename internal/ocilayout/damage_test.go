@@ -1,4 +1,4 @@
-package transport_test
+package ocilayout_test
 
 import (
 	"bytes"
@@ -27,7 +27,7 @@ func layoutFiles(t testing.TB) (files map[string]string, image ocispec.Descripto
 	return members(t, path), image
 }
 
-// inBoth puts files into a folder and into an archive, and returns these locations.
+// inBoth puts files into a directory and into an archive, and returns these locations.
 func inBoth(t testing.TB, files map[string]string) []string {
 	t.Helper()
 	dir := t.TempDir()
@@ -133,7 +133,7 @@ func TestDamagedBlobIsNeverWhole(t *testing.T) {
 	}
 }
 
-func TestFolderLeadsNowhereElse(t *testing.T) {
+func TestDirectoryLeadsNowhereElse(t *testing.T) {
 	files, image := layoutFiles(t)
 	name := "blobs/sha256/" + image.Digest.Encoded()
 	outside := put(t, "manifest", []byte(files[name]))
