@@ -1,20 +1,19 @@
 package cli
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
-	specs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/build"
 	"github.com/micabuild/mica/internal/oci"
+	"github.com/micabuild/mica/internal/ocilayout"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -59,7 +58,7 @@ func (l *bakeLinks) context(target string) string {
 }
 
 // add takes the result of a target.
-func (l *bakeLinks) add(t *bakeTarget, res *build.Result) error {
+func (l *bakeLinks) add(ctx context.Context, t *bakeTarget, res *build.Result) error {
 	if !l.wanted[t.name] && !t.hidden {
 		return nil
 	}
@@ -67,14 +66,14 @@ func (l *bakeLinks) add(t *bakeTarget, res *build.Result) error {
 	if root.Digest == "" {
 		root = res.Root
 	}
-	w := &layoutWriter{store: l.app.Store, dir: filepath.Join(l.tmp.Path, t.name)}
-	if err := w.write(root); err != nil {
+	configs, err := l.keep(ctx, filepath.Join(l.tmp.Path, t.name), root)
+	if err != nil {
 		return fmt.Errorf("keep the result for other targets: %w", err)
 	}
 	if t.hidden {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		for _, id := range w.images {
+		for _, id := range configs {
 			if !l.before[id] {
 				l.hidden = append(l.hidden, id)
 			}
@@ -96,65 +95,59 @@ func (l *bakeLinks) remove(ctx context.Context) error {
 	return l.tmp.Remove()
 }
 
-// layoutWriter writes an image without its layers, or an index of such, as an OCI layout
-// (https://github.com/opencontainers/image-spec/blob/main/image-layout.md).
-type layoutWriter struct {
-	store  *store.Store
-	dir    string
-	images []digest.Digest // configs
+// keep writes the manifests and configs of an image, or of an index's images that are in the store, to a layout. It returns
+// the digests of the configs.
+func (l *bakeLinks) keep(ctx context.Context, dir string, root ocispec.Descriptor) (_ []digest.Digest, err error) {
+	at := &ocilayout.Location{Kind: ocilayout.OCI, Path: dir}
+	dst, err := at.Create(ctx, ocilayout.CreateOptions{Scratch: true})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, dst.Close()) }()
+	k := &keeper{store: l.app.Store, to: dst}
+	if err := k.manifests(ctx, root); err != nil {
+		return nil, err
+	}
+	return k.configs, dst.Commit(ctx, root)
 }
 
-func (w *layoutWriter) write(root ocispec.Descriptor) error {
-	if err := os.MkdirAll(filepath.Join(w.dir, ocispec.ImageBlobsDir, "sha256"), 0o755); err != nil {
-		return err
-	}
-	if err := w.manifests(root); err != nil {
-		return err
-	}
-	root.Annotations = nil
-	return errors.Join(
-		w.json(ocispec.ImageLayoutFile, ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion}),
-		w.json(ocispec.ImageIndexFile, ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, Manifests: []ocispec.Descriptor{root}}),
-	)
+type keeper struct {
+	store   *store.Store
+	to      *ocilayout.Destination
+	configs []digest.Digest
 }
 
-func (w *layoutWriter) json(name string, v any) error {
-	data, err := json.Marshal(v)
+func (k *keeper) manifests(ctx context.Context, d ocispec.Descriptor) error {
+	raw, err := k.blob(ctx, d)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(w.dir, name), data, 0o644)
-}
-
-func (w *layoutWriter) manifests(root ocispec.Descriptor) error {
-	data, err := w.blob(root.Digest)
+	if !oci.IsIndex(d.MediaType) {
+		m, err := oci.ParseManifest(d.Digest, raw)
+		if err != nil {
+			return err
+		}
+		k.configs = append(k.configs, m.Config.Digest)
+		_, err = k.blob(ctx, m.Config)
+		return err
+	}
+	index, err := oci.ParseIndex(d, raw)
 	if err != nil {
 		return err
 	}
-	var m struct {
-		Config    ocispec.Descriptor   `json:"config"`
-		Manifests []ocispec.Descriptor `json:"manifests"`
-	}
-	if err := json.Unmarshal(data, &m); err != nil {
-		return fmt.Errorf("manifest %s: %w", root.Digest, err)
-	}
-	if !oci.IsIndex(root.MediaType) {
-		w.images = append(w.images, m.Config.Digest)
-		_, err := w.blob(m.Config.Digest)
-		return err
-	}
-	for _, d := range m.Manifests {
-		if err := w.manifests(d); err != nil && !errors.Is(err, store.ErrNotFound) {
+	for _, e := range index.Manifests {
+		if err := k.manifests(ctx, e); err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w *layoutWriter) blob(d digest.Digest) ([]byte, error) {
-	data, err := w.store.ReadBlob(d)
+func (k *keeper) blob(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+	raw, err := k.store.ReadBlob(d.Digest)
 	if err != nil {
 		return nil, err
 	}
-	return data, os.WriteFile(filepath.Join(w.dir, ocispec.ImageBlobsDir, "sha256", d.Encoded()), data, 0o644)
+	d.Size = int64(len(raw))
+	return raw, k.to.Push(ctx, d, bytes.NewReader(raw))
 }

@@ -165,7 +165,7 @@ func (b *baking) one(ctx context.Context, t *bakeTarget) (_ *build.Result, err e
 	if err != nil || o.Call != "" {
 		return res, err
 	}
-	return res, b.links.add(t, res)
+	return res, b.links.add(ctx, t, res)
 }
 
 // events shows the progress of a target under its name, if there are several.

@@ -97,7 +97,7 @@ func openCopyDestination(ctx context.Context, app *App, s, name string) (registr
 		return nil, err
 	}
 	if ok {
-		dst, err := at.Create(ctx, name)
+		dst, err := at.Create(ctx, ocilayout.CreateOptions{Name: name})
 		if err != nil {
 			return nil, err
 		}

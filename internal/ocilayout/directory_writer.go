@@ -29,7 +29,8 @@ const (
 // directoryWriter adds to a layout in a directory. Blobs appear there whole, one by one and out of order; others may write blobs
 // at the same time.
 type directoryWriter struct {
-	path string
+	path    string
+	scratch bool // nothing is synced
 
 	mu    sync.Mutex
 	root  *directory // nil before there is something to write
@@ -37,11 +38,11 @@ type directoryWriter struct {
 	whole map[digest.Digest]bool // blobs that were verified
 }
 
-func newDirectoryWriter(path string) (*directoryWriter, error) {
+func newDirectoryWriter(path string, scratch bool) (*directoryWriter, error) {
 	if err := checkDirectory(path); err != nil {
 		return nil, err
 	}
-	return &directoryWriter{path: path, whole: map[digest.Digest]bool{}}, nil
+	return &directoryWriter{path: path, scratch: scratch, whole: map[digest.Digest]bool{}}, nil
 }
 
 // checkDirectory refuses what is something else than a layout, or the beginnings of one.
@@ -158,7 +159,7 @@ func (w *directoryWriter) replace(f *directory, name string, r io.Reader) error 
 		return fmt.Errorf("make a temporary file: %w", reason(err))
 	}
 	_, err = io.CopyBuffer(struct{ io.Writer }{temp}, r, make([]byte, 256<<10))
-	if err == nil {
+	if err == nil && !w.scratch {
 		err = reason(temp.Sync())
 	}
 	if closed := temp.Close(); err == nil {

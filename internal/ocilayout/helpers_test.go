@@ -185,7 +185,7 @@ func openError(t testing.TB, s string) error {
 
 func create(t testing.TB, s, name string) *ocilayout.Destination {
 	t.Helper()
-	dst, err := locate(t, s).Create(ctx, name)
+	dst, err := locate(t, s).Create(ctx, ocilayout.CreateOptions{Name: name})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +201,7 @@ func write(t testing.TB, src content.ReadOnlyGraphStorage, root ocispec.Descript
 
 func writeError(t testing.TB, src content.ReadOnlyGraphStorage, root ocispec.Descriptor, to, name string) error {
 	t.Helper()
-	dst, err := locate(t, to).Create(ctx, name)
+	dst, err := locate(t, to).Create(ctx, ocilayout.CreateOptions{Name: name})
 	if err != nil {
 		return err
 	}

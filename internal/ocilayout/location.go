@@ -1,4 +1,4 @@
-// Package transport holds the places outside of registries and of mica's store that images are copied from and to: OCI
+// Package ocilayout reads and writes images outside of registries and of the store: OCI
 // image layouts (image-spec, image-layout.md) in a directory or a tar, and the archives of docker save.
 package ocilayout
 
@@ -75,23 +75,29 @@ func (l *Location) open(ctx context.Context, tempDir string) (*Source, error) {
 	return s, nil
 }
 
-// Create prepares a location to be written. name is the full name of the image, "" for none.
-func (l *Location) Create(_ context.Context, name string) (*Destination, error) {
-	d, err := l.create(name)
+// CreateOptions say how a location is written. The zero value is right for an image without a name.
+type CreateOptions struct {
+	Name    string // the full name of the image, "" for none
+	Scratch bool   // nothing need outlive the machine: files of a directory are not synced
+}
+
+// Create prepares a location to be written.
+func (l *Location) Create(_ context.Context, o CreateOptions) (*Destination, error) {
+	d, err := l.create(o)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", l, err)
 	}
 	return d, nil
 }
 
-func (l *Location) create(name string) (*Destination, error) {
-	n, err := l.entryName(name)
+func (l *Location) create(o CreateOptions) (*Destination, error) {
+	n, err := l.entryName(o.Name)
 	if err != nil {
 		return nil, err
 	}
 	d := &Destination{location: l, name: n, digests: newDigests()}
 	if l.Kind == OCI {
-		d.writer, err = newDirectoryWriter(l.Path)
+		d.writer, err = newDirectoryWriter(l.Path, o.Scratch)
 	} else {
 		d.writer, err = newArchiveWriter(l.Path)
 	}

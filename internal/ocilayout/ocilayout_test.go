@@ -153,7 +153,7 @@ func TestNothingBeforeCommit(t *testing.T) {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "x.tar")
 		check(t, os.WriteFile(path, []byte("before"), 0o600))
-		dst := must[*ocilayout.Destination](t)(locate(t, kind+":"+path).Create(ctx, ""))
+		dst := must[*ocilayout.Destination](t)(locate(t, kind+":"+path).Create(ctx, ocilayout.CreateOptions{}))
 		check(t, oras.CopyGraph(ctx, o, dst, image, oras.DefaultCopyGraphOptions))
 		check(t, dst.Close())
 		check(t, dst.Close())
@@ -406,10 +406,10 @@ func TestCreateRefuses(t *testing.T) {
 		"docker-archive:" + full + "/x:a@b":  "invalid name",
 		"docker-archive:" + full + "/x:a:b:": "invalid name",
 	} {
-		_, err := locate(t, to).Create(ctx, "")
+		_, err := locate(t, to).Create(ctx, ocilayout.CreateOptions{})
 		wantError(t, err, want, to)
 	}
-	_, err := locate(t, "oci:x").Create(ctx, "!!")
+	_, err := locate(t, "oci:x").Create(ctx, ocilayout.CreateOptions{Name: "!!"})
 	wantError(t, err, "invalid name")
 }
 
