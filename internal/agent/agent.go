@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
+
+	"github.com/micabuild/mica/internal/crash"
 )
 
 // Source says what stands behind one agent, as `--ssh` does.
@@ -109,7 +111,7 @@ func addKey(keys agent.Agent, path string) error {
 // answer speaks the agents' protocol (draft-miller-ssh-agent) until the connection ends.
 func answer(c net.Conn, a agent.Agent) {
 	defer func() { _ = c.Close() }()
-	_ = agent.ServeAgent(&signer{a}, c)
+	_ = crash.Guard(func() error { return agent.ServeAgent(&signer{a}, c) })()
 }
 
 // forward connects to the agent behind a socket.

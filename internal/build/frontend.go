@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/solver"
 )
 
@@ -47,9 +48,12 @@ func (f *frontend) BuildOpts() client.BuildOpts {
 
 func (f *frontend) Inputs(context.Context) (map[string]llb.State, error) { return f.inputs, nil }
 
+// Panics are recovered in what the compiler calls from goroutines of its own.
+
 // Solve runs a graph, or another frontend: a `# syntax=docker/dockerfile:…` line asks for gateway.v0, and the compiler
 // of that name is the one built in.
-func (f *frontend) Solve(ctx context.Context, req client.SolveRequest) (*client.Result, error) {
+func (f *frontend) Solve(ctx context.Context, req client.SolveRequest) (_ *client.Result, err error) {
+	defer crash.Recover(&err)
 	if len(req.CacheImports) > 0 {
 		return nil, fmt.Errorf("importing a build cache is not supported")
 	}
@@ -98,7 +102,8 @@ func (f *frontend) nested(ctx context.Context, req client.SolveRequest) (*client
 }
 
 // ResolveSourceMetadata finds a base image in the store.
-func (f *frontend) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, opt sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
+func (f *frontend) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, opt sourceresolver.Opt) (_ *sourceresolver.MetaResponse, err error) {
+	defer crash.Recover(&err)
 	ref, ok := imageRef(op.Identifier)
 	if !ok {
 		return nil, fmt.Errorf("source %s is not supported", op.Identifier)
@@ -116,7 +121,8 @@ func (f *frontend) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, o
 	}, nil
 }
 
-func (f *frontend) ResolveImageConfig(ctx context.Context, ref string, opt sourceresolver.Opt) (string, digest.Digest, []byte, error) {
+func (f *frontend) ResolveImageConfig(ctx context.Context, ref string, opt sourceresolver.Opt) (_ string, _ digest.Digest, _ []byte, err error) {
+	defer crash.Recover(&err)
 	if l := opt.OCILayoutOpt; l != nil {
 		img, err := f.layouts.resolve(ctx, l.Store.StoreID, l.Platform)
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/micabuild/mica/internal/bake"
 	"github.com/micabuild/mica/internal/build"
+	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
 )
@@ -114,7 +115,7 @@ func (b *baking) all(ctx context.Context) error {
 	}
 	results := make(chan func(), len(b.targets))
 	for _, t := range b.targets {
-		group.Go(func() error {
+		group.Go(crash.Guard(func() error {
 			for _, other := range t.links {
 				select {
 				case <-b.done[other]:
@@ -129,7 +130,7 @@ func (b *baking) all(ctx context.Context) error {
 			results <- func() { b.results[t.name] = res }
 			close(b.done[t.name])
 			return nil
-		})
+		}))
 	}
 	err := group.Wait()
 	close(results)

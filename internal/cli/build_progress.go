@@ -14,6 +14,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/progress/progressui"
 
+	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/redact"
 	"github.com/micabuild/mica/internal/solver"
 )
@@ -54,8 +55,16 @@ func startDisplay(ctx context.Context, app *App, mode string) (*progressDisplay,
 	go func() {
 		defer close(d.closed)
 		// The display ends with its channel, not with the build's context: what was under way is still shown.
-		warnings, _ := ui.UpdateFrom(context.WithoutCancel(ctx), d.ch)
-		d.warnings = warnings
+		err := crash.Guard(func() (err error) {
+			d.warnings, err = ui.UpdateFrom(context.WithoutCancel(ctx), d.ch)
+			return err
+		})()
+		if err != nil {
+			fmt.Fprintf(app.Stderr, "NOTE: the progress of this build cannot be shown: %s\n", err)
+		}
+		for range d.ch { // no step waits for it
+			continue
+		}
 	}()
 	return d, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/client/pkg/jsonmessage"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/terminal"
 )
@@ -56,13 +57,15 @@ func newLayerDisplay(w io.Writer, words map[registry.State]string, quiet bool) *
 	d.ch, d.closed = make(chan jsonstream.Message, 64), make(chan struct{})
 	go func() {
 		defer close(d.closed)
-		_ = jsonmessage.DisplayMessages(func(yield func(jsonstream.Message, error) bool) {
-			for m := range d.ch {
-				if !yield(m, nil) {
-					break
+		_ = crash.Guard(func() error {
+			return jsonmessage.DisplayMessages(func(yield func(jsonstream.Message, error) bool) {
+				for m := range d.ch {
+					if !yield(m, nil) {
+						break
+					}
 				}
-			}
-		}, w)
+			}, w)
+		})()
 		for range d.ch { // whatever the terminal does, nobody waits for it
 			continue
 		}

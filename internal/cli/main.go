@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/redact"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/terminal"
@@ -27,16 +28,30 @@ func Main(args []string) int {
 	ctx, stop := interruptible()
 	defer stop()
 	app := &App{Stdin: os.Stdin, Stdout: terminal.NewWriter(os.Stdout), Stderr: terminal.NewWriter(os.Stderr), args: args}
-	root := newRootCommand(app)
-	root.SetArgs(args[1:])
-	cmd, err := root.ExecuteContextC(ctx)
-	code := app.exitCode(ctx, cmd, err)
-	app.tidy()
+	code := app.run(ctx, newRootCommand(app))
 	if err := app.Stdout.Flush(); err != nil && code == 0 {
 		app.printError(fmt.Errorf("write to stdout: %w", cause(err)))
 		code = 1
 	}
 	_ = app.Stderr.Flush() // there is nowhere left to say it
+	return code
+}
+
+// run runs the command of the arguments and returns the exit code.
+func (a *App) run(ctx context.Context, root *cobra.Command) int {
+	root.SetArgs(a.args[1:])
+	var cmd *cobra.Command
+	err := crash.Guard(func() (err error) {
+		cmd, err = root.ExecuteContextC(ctx)
+		return err
+	})()
+	if cmd == nil {
+		cmd, _, _ = root.Find(a.args[1:])
+	}
+	code := a.exitCode(ctx, cmd, err)
+	if err := crash.Guard(func() error { a.tidy(); return nil })(); err != nil && code == 0 {
+		code = a.exitCode(ctx, cmd, err)
+	}
 	return code
 }
 
@@ -96,9 +111,16 @@ func (a *App) exitCode(ctx context.Context, cmd *cobra.Command, err error) int {
 	var exit *exitError
 	var usage *usageError
 	var sig interrupted
+	var fault *crash.Error
 	switch {
 	case err == nil:
 		return 0
+	case errors.As(err, &fault):
+		a.printFault(err, fault)
+		if cmd != nil && cmd.Name() == "run" {
+			return 125 // as docker's: any other is the container's
+		}
+		return 2
 	case errors.As(err, &exit):
 		if exit.err != nil {
 			a.printError(exit.err)
@@ -113,6 +135,20 @@ func (a *App) exitCode(ctx context.Context, cmd *cobra.Command, err error) int {
 	}
 	a.printError(err)
 	return 1
+}
+
+// printFault prints what only a fault of mica's can be.
+func (a *App) printFault(err error, fault *crash.Error) {
+	hint := "MICA_DEBUG=1 shows where it is"
+	if os.Getenv("MICA_DEBUG") != "" {
+		fmt.Fprintf(a.Stderr, "%s\n", fault.Stack)
+		hint = "the lines above say where it is"
+	}
+	text := strings.Join(strings.Fields(redact.URLs(err.Error())), " ")
+	if !strings.Contains(text, "internal error: ") {
+		text = "internal error: " + text
+	}
+	fmt.Fprintf(a.Stderr, "mica: %s; please report this fault (%s)\n", text, hint)
 }
 
 // printError prints an error as docker does, without its "response from daemon". A build's begins with ERROR.

@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/micabuild/mica/internal/crash"
 )
 
 // A gzip stream that this package writes is a row of members, each of blockSize bytes of the input but for the last (RFC
@@ -114,6 +116,7 @@ var errMemberLength = errors.New("a gzip member is not as long as its header say
 // says. An error that the member has already stays.
 func (m *member) decompress(length int) {
 	defer close(m.done)
+	defer crash.Recover(&m.err)
 	z := gzipReaders.Get().(*gzip.Reader)
 	defer gzipReaders.Put(z)
 	packed := bytes.NewReader(m.packed)

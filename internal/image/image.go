@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/store"
@@ -55,7 +56,8 @@ func (i *Image) Chain() []digest.Digest { return i.Config.RootFS.DiffIDs }
 func (i *Image) ShortID() string { return i.ID.Encoded()[:12] }
 
 // load reads the image that a manifest describes, or of an index the one for this host. Names are the caller's to fill in.
-func (s *Images) load(target ocispec.Descriptor) (*Image, error) {
+func (s *Images) load(target ocispec.Descriptor) (_ *Image, err error) {
+	defer crash.Recover(&err)
 	root := target
 	if oci.IsIndex(target.MediaType) {
 		child, err := s.child(target, nil)

@@ -13,6 +13,8 @@ import (
 	"github.com/containerd/stargz-snapshotter/estargz"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/crash"
 )
 
 // Estargz is a layer packed so that a file of it can be had without the rest (stargz-snapshotter, docs/estargz.md): gzip,
@@ -81,7 +83,7 @@ func (l *Layers) packEstargz(ctx context.Context, id digest.Digest, level int) (
 	go func() {
 		defer close(done)
 		w := estargz.NewWriterLevel(pw, level)
-		err := w.AppendTarLossLess(tar)
+		err := crash.Guard(func() error { return w.AppendTarLossLess(tar) })()
 		if err == nil {
 			toc, err = w.Close()
 		}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -51,12 +52,12 @@ func (l *Layers) glance(t *TOC) bool {
 	workers := runtime.GOMAXPROCS(0)
 	for i := range workers {
 		from, to := i*len(t.Entries)/workers, (i+1)*len(t.Entries)/workers
-		g.Go(func() error {
+		g.Go(crash.Guard(func() error {
 			if !tree.unchanged(t.Entries[from:to]) {
 				return errChanged
 			}
 			return nil
-		})
+		}))
 	}
 	return g.Wait() == nil
 }

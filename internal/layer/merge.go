@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/image-spec/identity"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -54,6 +55,7 @@ func (l *Layers) merged(ctx context.Context, chain []digest.Digest) (*node, erro
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for i := known; i < len(chain); i++ {
 		g.Go(func() (err error) {
+			defer crash.Recover(&err)
 			layers[i], err = l.indexOf(gctx, chain[i])
 			return err
 		})

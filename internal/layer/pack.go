@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/compression"
+	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -129,7 +130,7 @@ func (l *Layers) repack(ctx context.Context, id digest.Digest) (io.ReadCloser, e
 			return tree.open(t.Entries[i].Path)
 		}}
 		w := newBackgroundWriter(in)
-		err := r.run(ctx, w)
+		err := crash.Guard(func() error { return r.run(ctx, w) })()
 		if closeErr := w.Close(); err == nil {
 			err = closeErr
 		}

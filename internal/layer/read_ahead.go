@@ -3,6 +3,8 @@ package layer
 import (
 	"io"
 	"sync/atomic"
+
+	"github.com/micabuild/mica/internal/crash"
 )
 
 // maxChunks is how many a readAhead has: as many as its reader and its tee may each be behind.
@@ -119,6 +121,7 @@ func (a *readAhead) runTee() {
 
 // readSome fills p as far as r gives: a full chunk is worth waiting for, and an error comes after the bytes before it.
 func readSome(r io.Reader, p []byte) (n int, err error) {
+	defer crash.Recover(&err)
 	for n < len(p) && err == nil {
 		var m int
 		m, err = r.Read(p[n:])

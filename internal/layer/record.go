@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -69,18 +70,18 @@ func (r *recording) run(ctx context.Context, w io.Writer) error {
 	todo := make(chan *batch, workers)
 	ordered := make(chan *batch, workers)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
+	g.Go(crash.Guard(func() error {
 		defer close(todo)
 		defer close(ordered)
 		return r.plan(ctx, todo, ordered)
-	})
+	}))
 	for range workers {
-		g.Go(func() error {
+		g.Go(crash.Guard(func() error {
 			r.work(ctx, todo)
 			return nil
-		})
+		}))
 	}
-	g.Go(func() error { return r.stream(ctx, ordered) })
+	g.Go(crash.Guard(func() error { return r.stream(ctx, ordered) }))
 	return g.Wait()
 }
 

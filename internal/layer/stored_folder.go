@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -122,7 +123,7 @@ func (w *treeWalk) walk(ctx context.Context) ([]*view.Entry, error) {
 	w.inodes = make(map[inode][]*view.Entry)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0) + 1)
-	g.Go(func() error { return w.dir(ctx, g, ".") })
+	g.Go(crash.Guard(func() error { return w.dir(ctx, g, ".") }))
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}

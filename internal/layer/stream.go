@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -44,7 +45,7 @@ func (l *Layers) newTreeStream(ctx context.Context, in string) (*treeStream, err
 	batches := make(chan []piece, 2)
 	s.batches = batches // nil when it is closed
 	for range runtime.GOMAXPROCS(0) {
-		s.workers.Go(func() error { return makeFiles(s.ctx, tree, batches) })
+		s.workers.Go(crash.Guard(func() error { return makeFiles(s.ctx, tree, batches) }))
 	}
 	return s, nil
 }

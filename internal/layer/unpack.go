@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -148,6 +149,7 @@ func (l *Layers) Trees(ctx context.Context, chain []digest.Digest) ([]string, er
 	g.SetLimit(runtime.GOMAXPROCS(0) + 1)
 	for i, id := range chain {
 		g.Go(func() (err error) {
+			defer crash.Recover(&err)
 			paths[i], err = l.Tree(ctx, id)
 			return err
 		})
@@ -234,14 +236,14 @@ func extract(ctx context.Context, t treeMaker, r io.Reader, files []*node) error
 	g, ctx := errgroup.WithContext(ctx)
 	batches := make(chan []piece, 2)
 	for range runtime.GOMAXPROCS(0) {
-		g.Go(func() error { return makeFiles(ctx, t, batches) })
+		g.Go(crash.Guard(func() error { return makeFiles(ctx, t, batches) }))
 	}
-	g.Go(func() error {
+	g.Go(crash.Guard(func() error {
 		defer close(batches)
 		x := &extraction{files: t.files(), in: countingReader{r: r}, batches: batches}
 		defer x.files.close()
 		return x.run(ctx, files)
-	})
+	}))
 	return g.Wait()
 }
 

@@ -14,6 +14,7 @@ import (
 	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry/remote"
 
+	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/oci"
@@ -241,12 +242,12 @@ func (p *puller) allLayers(ctx context.Context, list []ocispec.Descriptor, ids [
 			continue
 		}
 		seen[ids[i]] = true
-		g.Go(func() error {
+		g.Go(crash.Guard(func() error {
 			if err := p.layer(ctx, d, ids[i]); err != nil {
 				return fmt.Errorf("layer %s: %w", short(d.Digest.String()), err)
 			}
 			return nil
-		})
+		}))
 	}
 	return g.Wait()
 }

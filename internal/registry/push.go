@@ -19,6 +19,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote"
 
 	"github.com/micabuild/mica/internal/compression"
+	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/oci"
 )
 
@@ -187,7 +188,7 @@ func (p *pusher) layers(ctx context.Context, m ocispec.Manifest, ids []digest.Di
 	layers := slices.Clone(m.Layers)
 	g, ctx := errgroup.WithContext(ctx)
 	for i, d := range m.Layers {
-		g.Go(func() error {
+		g.Go(crash.Guard(func() error {
 			l := &pushedLayer{p: p, id: ids[i], desc: d, shown: shown(ids[i], d)}
 			got, err := l.push(ctx)
 			if err != nil {
@@ -195,9 +196,9 @@ func (p *pusher) layers(ctx context.Context, m ocispec.Manifest, ids []digest.Di
 			}
 			layers[i].MediaType, layers[i].Digest, layers[i].Size = got.MediaType, got.Digest, got.Size
 			return nil
-		})
+		}))
 	}
-	g.Go(func() error { return p.config(ctx, m.Config, config) })
+	g.Go(crash.Guard(func() error { return p.config(ctx, m.Config, config) }))
 	return layers, g.Wait()
 }
 

@@ -14,6 +14,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
+
+	"github.com/micabuild/mica/internal/crash"
 )
 
 // upload is a blob on its way to a repository (distribution-spec, "Pushing Blobs").
@@ -153,7 +155,7 @@ func (u *upload) streamOnce(ctx context.Context, write func(io.Writer) error) (d
 	hash, size := sha256.New(), &counter{}
 	written := make(chan error, 1)
 	go func() {
-		err := write(io.MultiWriter(through, hash, size))
+		err := crash.Guard(func() error { return write(io.MultiWriter(through, hash, size)) })()
 		through.end(err)
 		written <- err
 	}()

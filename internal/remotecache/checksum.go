@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -180,14 +181,14 @@ func (c *checksums) prepare(ctx context.Context, dir *view.Entry) error {
 	eg.SetLimit(runtime.GOMAXPROCS(0))
 	const batch = 64
 	for at := 0; at < len(files); at += batch {
-		eg.Go(func() error {
+		eg.Go(crash.Guard(func() error {
 			for _, e := range files[at:min(at+batch, len(files))] {
 				if _, err := c.file(ctx, e); err != nil {
 					return err
 				}
 			}
 			return nil
-		})
+		}))
 	}
 	return eg.Wait()
 }

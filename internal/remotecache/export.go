@@ -11,6 +11,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/micabuild/mica/internal/crash"
 )
 
 // Mode says which results are exported; the records of all steps are in either (solver/types.go, CacheExportMode).
@@ -81,7 +83,7 @@ func (g *graph) blobs(ctx context.Context, blob func(context.Context, Layer) (oc
 				continue
 			}
 			seen[l.DiffID] = true
-			eg.Go(func() error {
+			eg.Go(crash.Guard(func() error {
 				d, err := blob(ctx, l)
 				if err != nil {
 					return fmt.Errorf("layer %s: %w", l.DiffID, err)
@@ -90,7 +92,7 @@ func (g *graph) blobs(ctx context.Context, blob func(context.Context, Layer) (oc
 				defer mu.Unlock()
 				ready[l.DiffID] = annotate(d, l)
 				return nil
-			})
+			}))
 		}
 	}
 	return ready, eg.Wait()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/union"
@@ -174,7 +175,7 @@ func (h *Host) Run(ctx context.Context, p *Process) error {
 		return err
 	}
 	done := make(chan error, 1)
-	go func() { done <- inNamespaces(init, func() error { return h.run(ctx, p, tmp.Path) }) }()
+	go func() { done <- inNamespaces(init, crash.Guard(func() error { return h.run(ctx, p, tmp.Path) })) }()
 	err = <-done
 	if removed := tmp.Remove(); err == nil {
 		err = removed

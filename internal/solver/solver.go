@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/remote"
@@ -280,7 +281,8 @@ func (s *Solver) vertex(ctx context.Context, v *vertex) ([]*Result, error) {
 }
 
 // resolve solves v's inputs, then v.
-func (s *Solver) resolve(ctx context.Context, v *vertex) ([]*Result, error) {
+func (s *Solver) resolve(ctx context.Context, v *vertex) (_ []*Result, err error) {
+	defer crash.Recover(&err)
 	inputs := make([]*Result, len(v.inputs))
 	eg, egctx := errgroup.WithContext(ctx)
 	for i, in := range v.inputs {

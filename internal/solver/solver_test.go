@@ -2,6 +2,7 @@ package solver
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -13,6 +14,8 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/store"
@@ -222,6 +225,19 @@ func TestRefusesByName(t *testing.T) {
 	} {
 		if _, err := solve(t, s, st); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", want, err)
+		}
+	}
+}
+
+// TestFaultIsAnError: a panic in an operation fails the graph, and neither ends the process nor leaves others waiting.
+func TestFaultIsAnError(t *testing.T) {
+	s := newSolver(t, nil)
+	s.image = func(context.Context, string) (*image.Image, error) { panic("a fault") }
+	var fault *crash.Error
+	for range 2 {
+		_, err := solve(t, s, llb.Merge([]llb.State{llb.Image("x"), llb.Image("x"), llb.Image("y")}))
+		if !errors.As(err, &fault) || !strings.Contains(err.Error(), "internal error: a fault") {
+			t.Errorf("%v", err)
 		}
 	}
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/micabuild/mica/internal/crash"
 )
 
 // SelectionDigest is the digest of what Copy would read for src: paths, types, modes, owners, link targets, xattrs,
@@ -72,7 +74,7 @@ func contentDigests(ctx context.Context, changes []Change) ([]digest.Digest, err
 	// One at a time: in batches, the large files may all be in one.
 	var next atomic.Int64
 	for range runtime.GOMAXPROCS(0) {
-		eg.Go(func() error {
+		eg.Go(crash.Guard(func() error {
 			for {
 				i := int(next.Add(1)) - 1
 				if i >= len(changes) {
@@ -88,7 +90,7 @@ func contentDigests(ctx context.Context, changes []Change) ([]digest.Digest, err
 				}
 				sums[i] = sum
 			}
-		})
+		}))
 	}
 	return sums, eg.Wait()
 }

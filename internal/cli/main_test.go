@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/terminal"
+)
+
+// runFaulty runs a command that does what fault does, and returns what mica says.
+func runFaulty(t *testing.T, fault func() error, args ...string) (code int, stderr string) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	app := &App{Stdout: terminal.NewWriter(f), Stderr: terminal.NewWriter(f), args: append([]string{"mica"}, args...)}
+	root := &cobra.Command{Use: "mica", SilenceUsage: true, SilenceErrors: true}
+	for _, name := range []string{"run", "pull"} {
+		root.AddCommand(&cobra.Command{Use: name, RunE: func(*cobra.Command, []string) error { return fault() }})
+	}
+	code = app.run(t.Context(), root)
+	said, err := os.ReadFile(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return code, string(said)
+}
+
+func TestPanicIsOneLine(t *testing.T) {
+	t.Setenv("MICA_DEBUG", "")
+	var none []string
+	overrun := func() error { return fmt.Errorf("%s", none[3]) }
+	in := func() error { return fmt.Errorf("pull x: layer y: %w", crash.Guard(overrun)()) }
+	const reason = "runtime error: index out of range [3] with length 0; please report this fault (MICA_DEBUG=1 shows where it is)\n"
+	for _, c := range []struct {
+		fault func() error
+		args  []string
+		code  int
+		said  string
+	}{
+		{overrun, []string{"pull"}, 2, "mica: internal error: " + reason},
+		{overrun, []string{"run"}, 125, "mica: internal error: " + reason},
+		{in, []string{"pull"}, 2, "mica: pull x: layer y: internal error: " + reason},
+		{func() error { panic("of two\nlines, with https://user:pw@host/") }, []string{"pull"}, 2,
+			"mica: internal error: of two lines, with https://xxxxx:xxxxx@host/; please report this fault (MICA_DEBUG=1 shows where it is)\n"},
+	} {
+		if code, said := runFaulty(t, c.fault, c.args...); code != c.code || said != c.said {
+			t.Errorf("exit code %d: %q, want %d: %q", code, said, c.code, c.said)
+		}
+	}
+	t.Setenv("MICA_DEBUG", "1")
+	if _, said := runFaulty(t, overrun, "pull"); !strings.Contains(said, "goroutine ") || !strings.Contains(said, "main_test.go:") {
+		t.Errorf("with MICA_DEBUG: %q", said)
+	}
+}
