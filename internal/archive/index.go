@@ -8,6 +8,7 @@ import (
 
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/errdef"
 
 	"github.com/micabuild/mica/internal/oci"
 )
@@ -20,30 +21,11 @@ type foundIndex struct {
 	images []*found
 }
 
-// lacksError says that an archive does not have a member that another one names.
-type lacksError struct{ what, name string }
-
-func (e *lacksError) Error() string { return "the archive lacks " + e.what + " " + e.name }
-
-// has reports whether an image, or one of an index, has a config.
-func (f *found) has(config []byte) bool {
-	if f.index == nil {
-		return string(f.config) == string(config)
-	}
-	for _, img := range f.index.images {
-		if img.has(config) {
-			return true
-		}
-	}
-	return false
-}
-
 // index reads an index. Of what it lists, images that the archive has no more than a part of are left out.
-func (m *members) index(d ocispec.Descriptor) (*found, error) {
+func (l *loader) index(d ocispec.Descriptor) (*found, error) {
 	entries, err := oci.Entries(context.Background(), d, func(_ context.Context, d ocispec.Descriptor) ([]byte, error) {
-		raw, err := m.verifiedJSON(d, "index")
-		var lacks *lacksError
-		if errors.As(err, &lacks) {
+		raw, err := l.document(d, "index")
+		if errors.Is(err, errdef.ErrNotFound) {
 			err = errors.Join(oci.ErrAbsent, err)
 		}
 		return raw, err
@@ -52,22 +34,22 @@ func (m *members) index(d ocispec.Descriptor) (*found, error) {
 		return nil, err
 	}
 	x := &foundIndex{desc: d}
-	if err := x.keep(m, d); err != nil {
+	if err := x.keep(l, d); err != nil {
 		return nil, err
 	}
-	var lacks *lacksError
+	var missing error
 	for _, e := range entries {
-		if err := x.add(m, e); errors.As(err, &lacks) {
-			continue
+		if err := x.add(l, e); errors.Is(err, errdef.ErrNotFound) {
+			missing = err
 		} else if err != nil {
 			return nil, fmt.Errorf("index %s: %w", d.Digest, err)
 		}
 	}
 	switch {
-	case len(x.images) == 0 && len(m.platforms) > 0:
-		return nil, fmt.Errorf("index %s: the archive has no image for platform %s", d.Digest, platforms.FormatAll(m.platforms[0]))
-	case len(x.images) == 0 && lacks != nil:
-		return nil, fmt.Errorf("index %s: %w", d.Digest, lacks)
+	case len(x.images) == 0 && len(l.platforms) > 0:
+		return nil, fmt.Errorf("index %s: the archive has no image for platform %s", d.Digest, platforms.FormatAll(l.platforms[0]))
+	case len(x.images) == 0 && missing != nil:
+		return nil, fmt.Errorf("index %s: %w", d.Digest, missing)
 	case len(x.images) == 0:
 		return nil, fmt.Errorf("index %s lists no image", d.Digest)
 	}
@@ -75,13 +57,13 @@ func (m *members) index(d ocispec.Descriptor) (*found, error) {
 }
 
 // add takes an entry of the index.
-func (x *foundIndex) add(m *members, e oci.Entry) error {
-	if e.Platform != nil && !oci.IsAttestation(e.Descriptor) && !m.wanted(*e.Platform) {
+func (x *foundIndex) add(l *loader, e oci.Entry) error {
+	if e.Platform != nil && !oci.IsAttestation(e.Descriptor) && !l.wanted(*e.Platform) {
 		return nil
 	}
 	for _, via := range e.Via {
 		if via.Digest != x.desc.Digest {
-			if err := x.keep(m, via); err != nil {
+			if err := x.keep(l, via); err != nil {
 				return err
 			}
 		}
@@ -89,7 +71,7 @@ func (x *foundIndex) add(m *members, e oci.Entry) error {
 	if !oci.IsManifest(e.MediaType) {
 		return nil // of unknown types mica keeps no more than that the index lists them
 	}
-	raw, err := m.verifiedJSON(e.Descriptor, "manifest")
+	raw, err := l.document(e.Descriptor, "manifest")
 	if err != nil {
 		return err
 	}
@@ -98,14 +80,14 @@ func (x *foundIndex) add(m *members, e oci.Entry) error {
 		return err
 	}
 	if !oci.IsAttestation(e.Descriptor) && oci.IsImageConfig(manifest.Config.MediaType) {
-		img, err := m.image(e.Descriptor)
+		img, err := l.image(e.Descriptor)
 		if err == nil {
 			x.images = append(x.images, img)
 		}
 		return err
 	}
 	for _, d := range append([]ocispec.Descriptor{e.Descriptor, manifest.Config}, manifest.Layers...) {
-		if err := x.keep(m, d); err != nil {
+		if err := x.keep(l, d); err != nil {
 			return err
 		}
 	}
@@ -113,8 +95,8 @@ func (x *foundIndex) add(m *members, e oci.Entry) error {
 }
 
 // keep takes a small member as it is.
-func (x *foundIndex) keep(m *members, d ocispec.Descriptor) error {
-	raw, err := m.verifiedJSON(d, "blob")
+func (x *foundIndex) keep(l *loader, d ocispec.Descriptor) error {
+	raw, err := l.document(d, "blob")
 	if err == nil {
 		x.blobs = append(x.blobs, raw)
 	}
@@ -122,22 +104,22 @@ func (x *foundIndex) keep(m *members, d ocispec.Descriptor) error {
 }
 
 // wanted reports whether images for a platform are to be loaded.
-func (m *members) wanted(p ocispec.Platform) bool {
-	for _, want := range m.platforms {
+func (l *loader) wanted(p ocispec.Platform) bool {
+	for _, want := range l.platforms {
 		if platforms.OnlyStrict(want).Match(p) {
 			return true
 		}
 	}
-	return len(m.platforms) == 0
+	return len(l.platforms) == 0
 }
 
 // wants refuses an image that is for another platform than those that are to be loaded.
-func (m *members) wants(f *found) error {
+func (l *loader) wants(f *found) error {
 	p, err := platformOf(f.config)
-	if err != nil || m.wanted(p) {
+	if err != nil || l.wanted(p) {
 		return err
 	}
-	return fmt.Errorf("the image is for %s, not for platform %s", platforms.FormatAll(p), platforms.FormatAll(m.platforms[0]))
+	return fmt.Errorf("the image is for %s, not for platform %s", platforms.FormatAll(p), platforms.FormatAll(l.platforms[0]))
 }
 
 func platformOf(config []byte) (ocispec.Platform, error) {

@@ -5,9 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path"
-	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/distribution/reference"
@@ -16,6 +13,7 @@ import (
 
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/oci"
+	"github.com/micabuild/mica/internal/ocilayout"
 )
 
 // found is an image of an archive, verified, or an index of images. Manifest is nil for an image that came without.
@@ -27,155 +25,64 @@ type found struct {
 	names    []string    // full
 }
 
-// images finds out what is in the archive. Where Docker's manifest.json and an OCI index are both there, the index tells
-// the manifests and manifest.json adds names.
-func (m *members) images() ([]*found, error) {
-	docker, err := m.dockerImages()
+// images reads what the archive lists. Images that came without a manifest are left out beside others if they are for
+// another platform than those that are wanted.
+func (l *loader) images() ([]*found, error) {
+	list, err := l.src.Images()
 	if err != nil {
 		return nil, err
-	}
-	if _, ok := m.json[indexName]; !ok {
-		if docker == nil {
-			return nil, errors.New("the input is not an image archive: it has neither manifest.json nor index.json")
-		}
-		for _, d := range docker {
-			if err := m.wants(d); err != nil {
-				return nil, err
-			}
-		}
-		return docker, nil
-	}
-	images, err := m.layoutImages()
-	if err != nil {
-		return nil, err
-	}
-	for _, d := range docker {
-		i := slices.IndexFunc(images, func(f *found) bool { return f.has(d.config) })
-		if i < 0 {
-			if m.wants(d) == nil {
-				images = append(images, d)
-			}
-			continue
-		}
-		for _, n := range d.names {
-			if !slices.Contains(images[i].names, n) {
-				images[i].names = append(images[i].names, n)
-			}
-		}
-	}
-	return images, nil
-}
-
-// dockerImages reads manifest.json.
-func (m *members) dockerImages() ([]*found, error) {
-	raw, ok := m.json[manifestName]
-	if !ok {
-		return nil, nil
-	}
-	var entries []dockerManifest
-	if err := json.Unmarshal(raw, &entries); err != nil {
-		return nil, fmt.Errorf("manifest.json: %w", err)
 	}
 	var images []*found
-	for _, e := range entries {
-		img, err := m.dockerImage(e)
+	var unwanted error
+	for _, i := range list {
+		img, err := l.listed(i)
 		if err != nil {
 			return nil, err
 		}
+		if i.Descriptor.Digest == "" {
+			if err := l.wants(img); err != nil {
+				unwanted = err
+				continue
+			}
+		}
+		img.names = i.Names
 		images = append(images, img)
+	}
+	if len(images) == 0 {
+		return nil, unwanted
 	}
 	return images, nil
 }
 
-func (m *members) dockerImage(e dockerManifest) (*found, error) {
-	config, err := m.readJSON(e.Config, "config")
+func (l *loader) listed(i ocilayout.Image) (*found, error) {
+	if i.Descriptor.Digest != "" {
+		return l.described(i.Descriptor)
+	}
+	config, err := l.src.ConfigFile(i.Config)
 	if err != nil {
 		return nil, err
-	}
-	base := strings.TrimSuffix(path.Base(e.Config), ".json")
-	if want := digest.NewDigestFromEncoded(digest.SHA256, base); want.Validate() == nil && digest.FromBytes(config) != want {
-		return nil, fmt.Errorf("config %s: digest mismatch: its content is %s", e.Config, digest.FromBytes(config))
 	}
 	ids, err := oci.DiffIDs(config)
 	if err != nil {
 		return nil, err
 	}
-	if len(ids) != len(e.Layers) {
-		return nil, fmt.Errorf("config %s has %d layers, manifest.json %d", e.Config, len(ids), len(e.Layers))
+	if len(ids) != len(i.Layers) {
+		return nil, fmt.Errorf("config %s has %d layers, manifest.json %d", i.Config, len(ids), len(i.Layers))
 	}
 	img := &found{config: config, packs: []ocispec.Descriptor{}}
-	for i, name := range e.Layers {
-		l, err := m.layer(name, ids[i])
+	for n, name := range i.Layers {
+		got, err := l.layer(name, ids[n])
 		if err != nil {
 			return nil, err
 		}
-		img.packs = append(img.packs, l.pack)
-	}
-	for _, t := range e.RepoTags {
-		named, err := reference.ParseNormalizedNamed(t)
-		if err != nil {
-			return nil, fmt.Errorf("manifest.json: invalid name %q: %w", t, err)
-		}
-		if named, ok := reference.TagNameOnly(named).(reference.NamedTagged); ok {
-			img.names = append(img.names, named.String())
-		}
+		img.packs = append(img.packs, got.pack)
 	}
 	return img, nil
 }
 
-// layoutImages reads index.json.
-func (m *members) layoutImages() ([]*found, error) {
-	raw, err := m.readJSON(indexName, "")
-	if err != nil {
-		return nil, err
-	}
-	var index ocispec.Index
-	if err := json.Unmarshal(raw, &index); err != nil {
-		return nil, fmt.Errorf("index.json: %w", err)
-	}
-	if len(index.Manifests) == 0 {
-		return nil, errors.New("index.json names no image")
-	}
-	var images []*found
-	known := map[digest.Digest]*found{}
-	for _, d := range index.Manifests {
-		if oci.IsAttestation(d) {
-			continue
-		}
-		img := known[d.Digest]
-		if img == nil {
-			if img, err = m.described(d); err != nil {
-				return nil, err
-			}
-			known[d.Digest] = img
-			images = append(images, img)
-		}
-		if n := annotatedName(d); n != "" && !slices.Contains(img.names, n) {
-			img.names = append(img.names, n)
-		}
-	}
-	return images, nil
-}
-
-// annotatedName is the name that an index gives an image: the full one of containerd and Docker, or a reference name that
-// is more than a tag.
-func annotatedName(d ocispec.Descriptor) string {
-	for _, n := range []string{d.Annotations[imageNameAnnotation], d.Annotations[ocispec.AnnotationRefName]} {
-		if !strings.ContainsAny(n, "/:") {
-			continue
-		}
-		if named, err := reference.ParseNormalizedNamed(n); err == nil {
-			if _, digested := named.(reference.Digested); !digested {
-				return reference.TagNameOnly(named).String()
-			}
-		}
-	}
-	return ""
-}
-
 // described is the image or the index that a descriptor names.
-func (m *members) described(d ocispec.Descriptor) (*found, error) {
-	raw, err := m.verifiedJSON(d, "manifest")
+func (l *loader) described(d ocispec.Descriptor) (*found, error) {
+	raw, err := l.document(d, "manifest")
 	if err != nil {
 		return nil, err
 	}
@@ -186,18 +93,27 @@ func (m *members) described(d ocispec.Descriptor) (*found, error) {
 		return nil, fmt.Errorf("manifest %s: %w", d.Digest, err)
 	}
 	if head.Manifests != nil {
-		return m.index(d)
+		return l.index(d)
 	}
-	img, err := m.image(d)
+	img, err := l.image(d)
 	if err == nil {
-		err = m.wants(img)
+		err = l.wants(img)
 	}
 	return img, err
 }
 
+// document reads a manifest, config or index. what is what errors call it.
+func (l *loader) document(d ocispec.Descriptor, what string) ([]byte, error) {
+	raw, err := l.src.Document(d)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return raw, nil
+}
+
 // image is the image that a manifest describes.
-func (m *members) image(d ocispec.Descriptor) (*found, error) {
-	raw, err := m.verifiedJSON(d, "manifest")
+func (l *loader) image(d ocispec.Descriptor) (*found, error) {
+	raw, err := l.document(d, "manifest")
 	if err != nil {
 		return nil, err
 	}
@@ -205,7 +121,7 @@ func (m *members) image(d ocispec.Descriptor) (*found, error) {
 	if err != nil {
 		return nil, err
 	}
-	config, err := m.verifiedJSON(manifest.Config, "config")
+	config, err := l.document(manifest.Config, "config")
 	if err != nil {
 		return nil, err
 	}
@@ -217,35 +133,18 @@ func (m *members) image(d ocispec.Descriptor) (*found, error) {
 		return nil, err
 	}
 	for i, desc := range manifest.Layers {
-		l, err := m.layer(blobName(desc.Digest), ids[i])
+		got, err := l.layer(ocilayout.BlobName(desc.Digest), ids[i])
 		if err != nil {
 			return nil, err
 		}
-		if l.pack.Size != desc.Size {
-			return nil, fmt.Errorf("layer %s: its size is %d, not the %d of the manifest", desc.Digest, l.pack.Size, desc.Size)
+		if got.pack.Size != desc.Size {
+			return nil, fmt.Errorf("layer %s: its size is %d, not the %d of the manifest", desc.Digest, got.pack.Size, desc.Size)
 		}
-		if l.pack.Digest != desc.Digest {
-			return nil, fmt.Errorf("layer %s: digest mismatch: its content is %s", desc.Digest, l.pack.Digest)
+		if got.pack.Digest != desc.Digest {
+			return nil, fmt.Errorf("layer %s: digest mismatch: its content is %s", desc.Digest, got.pack.Digest)
 		}
 	}
 	return &found{config: config, manifest: raw}, nil
-}
-
-func (m *members) verifiedJSON(d ocispec.Descriptor, what string) ([]byte, error) {
-	if err := oci.CheckDescriptor(d); err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	raw, err := m.readJSON(blobName(d.Digest), what)
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(raw)) != d.Size {
-		return nil, fmt.Errorf("%s %s: it has %d bytes, not the %d of its descriptor", what, d.Digest, len(raw), d.Size)
-	}
-	if got := digest.FromBytes(raw); got != d.Digest {
-		return nil, fmt.Errorf("%s %s: digest mismatch: its content is %s", what, d.Digest, got)
-	}
-	return raw, nil
 }
 
 // adopt records an image and gives it its names.

@@ -10,6 +10,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/ocilayout"
 )
 
 func gzipped(t *testing.T, data []byte) []byte {
@@ -39,7 +41,7 @@ type part struct {
 	data []byte
 }
 
-func archiveOf(t *testing.T, parts ...part) []byte {
+func archiveOf(t testing.TB, parts ...part) []byte {
 	t.Helper()
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
@@ -69,13 +71,16 @@ func asJSON(t *testing.T, v any) []byte {
 // dockerArchive and layout have one image of these layers.
 func dockerArchive(t *testing.T, config []byte, layers [][]byte) []byte {
 	t.Helper()
-	m := dockerManifest{Config: "config.json", RepoTags: []string{"odd:1"}}
+	m := struct {
+		Config           string
+		RepoTags, Layers []string
+	}{Config: "config.json", RepoTags: []string{"odd:1"}}
 	parts := []part{{"config.json", config}}
 	for i, l := range layers {
 		m.Layers = append(m.Layers, string(rune('a'+i))+"/layer.tar")
 		parts = append(parts, part{m.Layers[i], l})
 	}
-	return archiveOf(t, append(parts, part{manifestName, asJSON(t, []dockerManifest{m})})...)
+	return archiveOf(t, append(parts, part{"manifest.json", asJSON(t, []any{m})})...)
 }
 
 func layout(t *testing.T, config []byte, layers [][]byte) []byte {
@@ -83,7 +88,7 @@ func layout(t *testing.T, config []byte, layers [][]byte) []byte {
 	var parts []part
 	describe := func(mediaType string, data []byte) ocispec.Descriptor {
 		d := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
-		parts = append(parts, part{blobName(d.Digest), data})
+		parts = append(parts, part{ocilayout.BlobName(d.Digest), data})
 		return d
 	}
 	m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: describe(ocispec.MediaTypeImageConfig, config)}
@@ -95,7 +100,7 @@ func layout(t *testing.T, config []byte, layers [][]byte) []byte {
 	index.SchemaVersion = 2
 	index.Manifests = append(index.Manifests, describe(m.MediaType, asJSON(t, m)))
 	index.Manifests[0].Annotations = map[string]string{ocispec.AnnotationRefName: "odd:1"}
-	return archiveOf(t, append(parts, part{indexName, asJSON(t, index)}, part{"oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)})...)
+	return archiveOf(t, append(parts, part{ocispec.ImageIndexFile, asJSON(t, index)}, part{"oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)})...)
 }
 
 // TestLoadOddLayers: a layer of no bytes has no files, whatever it is packed with, as one of empty blocks has none; one whose first

@@ -1,10 +1,8 @@
 package archive
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,13 +10,12 @@ import (
 	"slices"
 
 	"github.com/containerd/platforms"
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/oci"
+	"github.com/micabuild/mica/internal/ocilayout"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -36,8 +33,8 @@ type Item struct {
 // Save writes images as one tar that is both a Docker archive and an OCI image layout, as Docker writes it. A layer that
 // several images share is written once. The same images give the same bytes.
 func (a *Archives) Save(ctx context.Context, w io.Writer, items []Item) error {
-	tw := tar.NewWriter(w)
-	if err := a.save(ctx, tarMembers{tw}, items); err != nil {
+	tw := ocilayout.NewTarWriter(w)
+	if err := a.save(ctx, tw, items); err != nil {
 		return err
 	}
 	return tw.Close()
@@ -53,10 +50,10 @@ func (a *Archives) SaveFolder(ctx context.Context, dir string, items []Item) (er
 		return err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	return a.save(ctx, folderMembers{root}, items)
+	return a.save(ctx, ocilayout.DirWriter{Root: root}, items)
 }
 
-func (a *Archives) save(ctx context.Context, to memberWriter, items []Item) error {
+func (a *Archives) save(ctx context.Context, to ocilayout.FileWriter, items []Item) error {
 	s := &saver{a: a, ctx: ctx, to: to, written: map[string]bool{}}
 	if err := s.head(items); err != nil {
 		return err
@@ -72,74 +69,37 @@ func (a *Archives) save(ctx context.Context, to memberWriter, items []Item) erro
 type saver struct {
 	a       *Archives
 	ctx     context.Context
-	to      memberWriter
+	to      ocilayout.FileWriter
 	written map[string]bool
 }
 
 // head writes the small files first, so that a reader knows what is to come.
 func (s *saver) head(items []Item) error {
-	var docker []dockerManifest
-	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
+	var list []ocilayout.Saved
 	for _, it := range items {
-		docker = append(docker, dockerEntry(it))
-		index.Manifests = append(index.Manifests, indexEntries(it)...)
+		list = append(list, it.listed())
 	}
-	for _, f := range []struct {
-		name  string
-		value any
-	}{
-		{layoutName, ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion}},
-		{indexName, index},
-		{manifestName, docker},
-	} {
-		data, err := json.Marshal(f.value)
-		if err != nil {
-			return fmt.Errorf("write %s: %w", f.name, err)
-		}
-		if err := s.file(f.name, data); err != nil {
+	files, err := ocilayout.List(list)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := s.file(f.Name, f.Data); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func dockerEntry(it Item) dockerManifest {
-	m := dockerManifest{Config: blobName(it.Image.ID), Layers: []string{}}
-	for _, n := range it.Names {
-		if named, err := reference.ParseNormalizedNamed(n); err == nil {
-			m.RepoTags = append(m.RepoTags, reference.FamiliarString(named))
-		}
-	}
-	for _, l := range it.Image.Manifest.Layers {
-		m.Layers = append(m.Layers, blobName(l.Digest))
-	}
-	return m
-}
-
-// indexEntries describes an image once for each name.
-func indexEntries(it Item) []ocispec.Descriptor {
+// listed is the item as the archive lists it.
+func (it Item) listed() ocilayout.Saved {
 	d := it.Image.Target
 	if oci.IsIndex(it.Root.MediaType) {
 		d = it.Root
 	} else if p := it.Image.Config.Platform; p.OS != "" && p.Architecture != "" {
 		d.Platform = &p
 	}
-	d.Annotations = nil
-	if len(it.Names) == 0 {
-		return []ocispec.Descriptor{d}
-	}
-	var list []ocispec.Descriptor
-	for _, n := range it.Names {
-		named := d
-		named.Annotations = map[string]string{imageNameAnnotation: n}
-		if ref, err := reference.ParseNormalizedNamed(n); err == nil {
-			if t, ok := ref.(reference.Tagged); ok {
-				named.Annotations[ocispec.AnnotationRefName] = t.Tag()
-			}
-		}
-		list = append(list, named)
-	}
-	return list
+	return ocilayout.Saved{Descriptor: d, Config: it.Image.Manifest.Config, Layers: it.Image.Manifest.Layers, Names: it.Names}
 }
 
 // item writes an image, or an index with all that it lists.
@@ -208,7 +168,7 @@ func (s *saver) blob(d digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	return s.file(blobName(d), data)
+	return s.file(ocilayout.BlobName(d), data)
 }
 
 // image writes what one image is made of.
@@ -227,7 +187,7 @@ func (s *saver) image(img *image.Image) error {
 }
 
 func (s *saver) layer(diffID digest.Digest, desc ocispec.Descriptor) error {
-	if s.written[blobName(desc.Digest)] {
+	if s.written[ocilayout.BlobName(desc.Digest)] {
 		return nil
 	}
 	r, err := s.a.Layers.OpenBlob(s.ctx, diffID, desc)
@@ -235,7 +195,7 @@ func (s *saver) layer(diffID digest.Digest, desc ocispec.Descriptor) error {
 		return err
 	}
 	defer func() { _ = r.Close() }()
-	if err := s.add(blobName(desc.Digest), desc.Size, contextReader{s.ctx, r}); err != nil {
+	if err := s.add(ocilayout.BlobName(desc.Digest), desc.Size, contextReader{s.ctx, r}); err != nil {
 		return fmt.Errorf("layer %s: %w", desc.Digest, err)
 	}
 	return nil
@@ -251,5 +211,5 @@ func (s *saver) add(name string, size int64, r io.Reader) error {
 		return nil
 	}
 	s.written[name] = true
-	return s.to.add(name, size, r)
+	return s.to.Add(name, size, r)
 }

@@ -25,8 +25,8 @@ const (
 	maxMembers = 100_000
 )
 
-// blobName is where a blob lies in a layout.
-func blobName(d digest.Digest) string {
+// BlobName returns the name of the file that has a blob's content (image-spec, image-layout.md, "Blobs").
+func BlobName(d digest.Digest) string {
 	return path.Join(ocispec.ImageBlobsDir, d.Algorithm().String(), d.Encoded())
 }
 
@@ -53,6 +53,16 @@ func isJSON(mediaType string) bool {
 	return oci.IsManifestOrIndex(mediaType) || oci.IsImageConfig(mediaType)
 }
 
+// missingError says that a file is missing.
+type missingError struct{ what string }
+
+func (e *missingError) Error() string { return e.what + " is missing" }
+
+// Is reports that this is the error that package oras or io/fs has for it.
+func (e *missingError) Is(target error) bool {
+	return target == errdef.ErrNotFound || target == fs.ErrNotExist
+}
+
 // cleanName makes the name of a file in a layout relative and clean; one that leads outside is refused.
 func cleanName(name string) (string, error) {
 	clean := strings.TrimPrefix(path.Clean(name), "/")
@@ -73,7 +83,7 @@ type files interface {
 func readJSON(f files, name string, into any) ([]byte, error) {
 	r, size, err := f.open(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("it has no %s: %w", name, fs.ErrNotExist)
+		return nil, &missingError{name}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
@@ -105,7 +115,7 @@ func openBlob(f files, name string, d ocispec.Descriptor) (io.ReadCloser, error)
 	}
 	r, size, err := f.open(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("it has no blob %s: %w", d.Digest, errdef.ErrNotFound)
+		return nil, &missingError{"blob " + d.Digest.String()}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("blob %s: %w", d.Digest, err)

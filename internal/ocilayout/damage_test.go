@@ -102,14 +102,14 @@ func TestDamagedBlobs(t *testing.T) {
 		for what, change := range map[string]func(map[string]string){
 			"digest mismatch": func(f map[string]string) { f[name] = strings.Repeat("x", len(f[name])) },
 			"bytes, not the":  func(f map[string]string) { f[name] += "x" },
-			"no blob":         func(f map[string]string) { delete(f, name) },
+			"is missing":      func(f map[string]string) { delete(f, name) },
 		} {
 			files, _ := layoutFiles(t)
 			change(files)
 			for _, s := range inBoth(t, files) {
 				err := oras.CopyGraph(ctx, open(t, s), memory.New(), image, oras.DefaultCopyGraphOptions)
 				wantError(t, err, what, d, s)
-				if what == "no blob" != errors.Is(err, errdef.ErrNotFound) {
+				if what == "is missing" != errors.Is(err, errdef.ErrNotFound) {
 					t.Errorf("%v", err)
 				}
 			}

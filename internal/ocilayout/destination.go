@@ -212,10 +212,7 @@ func (d *Destination) dockerManifest(ctx context.Context, root ocispec.Descripto
 	if !oci.IsManifest(root.MediaType) || !oci.IsImageConfig(m.Config.MediaType) {
 		return nil, fmt.Errorf("a docker-archive can only hold images, and %s is none", root.Digest)
 	}
-	e := dockerEntry{Config: blobName(m.Config.Digest), RepoTags: repoTags(d.name.full), Layers: []string{}}
-	for _, l := range m.Layers {
-		e.Layers = append(e.Layers, blobName(l.Digest))
-	}
+	e := newDockerEntry(m.Config, m.Layers, repoTags(d.name.full))
 	for _, b := range append([]ocispec.Descriptor{m.Config}, m.Layers...) {
 		if ok, err := d.writer.has(ctx, b); err != nil {
 			return nil, err

@@ -17,7 +17,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
-	"oras.land/oras-go/v2/errdef"
 )
 
 // Names in a layout's directory that are not the layout's. Readers look at neither.
@@ -125,13 +124,13 @@ func (w *directoryWriter) verified(d digest.Digest) bool {
 
 func (w *directoryWriter) fetch(d ocispec.Descriptor) (io.ReadCloser, error) {
 	if _, err := os.Stat(w.path); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("it has no blob %s: %w", d.Digest, errdef.ErrNotFound)
+		return nil, &missingError{"blob " + d.Digest.String()}
 	}
 	f, err := w.directory()
 	if err != nil {
 		return nil, err
 	}
-	return openBlob(f, blobName(d.Digest), d)
+	return openBlob(f, BlobName(d.Digest), d)
 }
 
 // push writes a blob, over one that is damaged if need be.
@@ -143,7 +142,7 @@ func (w *directoryWriter) push(ctx context.Context, d ocispec.Descriptor, r io.R
 	if err != nil {
 		return err
 	}
-	if err := w.replace(f, blobName(d.Digest), r); err != nil {
+	if err := w.replace(f, BlobName(d.Digest), r); err != nil {
 		return err
 	}
 	w.mu.Lock()

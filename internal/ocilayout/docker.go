@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -37,7 +35,7 @@ func (s *Source) readDockerManifest(ctx context.Context, isLayout bool) error {
 		if isLayout {
 			return nil
 		}
-		return errors.New("it is not an image archive: it has neither manifest.json nor index.json")
+		return errors.New("not an image archive: it has neither manifest.json nor index.json")
 	}
 	if err != nil {
 		return err
@@ -63,27 +61,23 @@ func (s *Source) readDockerManifest(ctx context.Context, isLayout bool) error {
 		known := byConfig[config.Digest]
 		for _, k := range known {
 			s.entries[k].names = append(s.entries[k].names, e.RepoTags...)
+			s.entries[k].tags = append(s.entries[k].tags, e.RepoTags...)
 		}
 		if len(known) == 0 {
-			s.entries = append(s.entries, entry{names: e.RepoTags, docker: &list[i]})
+			s.entries = append(s.entries, entry{names: e.RepoTags, tags: e.RepoTags, docker: &list[i]})
 		}
 	}
 	return nil
 }
 
-// readConfig reads a config, which Docker names by its digest.
+// readConfig describes a config, and returns its DiffIDs.
 func (s *Source) readConfig(name string) (ocispec.Descriptor, []digest.Digest, error) {
-	raw, err := readJSON(s.files, name, new(json.RawMessage))
+	raw, err := s.ConfigFile(name)
 	if err != nil {
 		return ocispec.Descriptor{}, nil, err
 	}
-	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
-	want := digest.NewDigestFromEncoded(digest.SHA256, strings.TrimSuffix(path.Base(name), ".json"))
-	if want.Validate() == nil && want != d.Digest {
-		return d, nil, fmt.Errorf("config %s: digest mismatch: its content is %s", name, d.Digest)
-	}
 	ids, err := oci.DiffIDs(raw)
-	return d, ids, err
+	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: digest.FromBytes(raw), Size: int64(len(raw))}, ids, err
 }
 
 // synthesise makes the manifest of an image that came without, of the config and layers as they stand. The same archive

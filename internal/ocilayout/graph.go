@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -113,12 +112,7 @@ func (w *walker) walk(ctx context.Context, d ocispec.Descriptor, depth int, visi
 }
 
 func (s *Source) readManifest(d ocispec.Descriptor) (*manifest, error) {
-	r, err := openBlob(s.files, blobName(d.Digest), d)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = r.Close() }()
-	raw, err := io.ReadAll(r)
+	raw, err := s.Document(d)
 	if err != nil {
 		return nil, err
 	}

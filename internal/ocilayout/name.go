@@ -3,6 +3,7 @@ package ocilayout
 import (
 	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -56,6 +57,21 @@ func fullName(name string) string {
 		return name
 	}
 	return reference.TagNameOnly(named).String()
+}
+
+// annotatedName completes what an index says an image is called, if that is a name and not just a tag.
+func annotatedName(name string) (string, bool) {
+	if !strings.ContainsAny(name, "/:") {
+		return "", false
+	}
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return "", false
+	}
+	if _, digested := named.(reference.Digested); digested {
+		return "", false
+	}
+	return reference.TagNameOnly(named).String(), true
 }
 
 func tagOf(name string) string {

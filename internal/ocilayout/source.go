@@ -35,6 +35,7 @@ type Source struct {
 type entry struct {
 	desc   ocispec.Descriptor // of its manifest or index; zero where that must be made of docker
 	names  []string
+	tags   []string // those of manifest.json
 	docker *dockerEntry
 }
 
@@ -59,7 +60,7 @@ func newSource(ctx context.Context, l *Location, f files) (*Source, error) {
 		return s, s.readDockerManifest(ctx, isLayout)
 	}
 	if !isLayout {
-		return nil, errors.New("it is not an OCI image layout: it has no index.json")
+		return nil, errors.New("not an OCI image layout: it has no index.json")
 	}
 	return s, nil
 }
@@ -249,7 +250,7 @@ func (s *Source) open(d ocispec.Descriptor) (io.ReadCloser, error) {
 		return verifiedFile{oci.NewVerifiedReader(bytes.NewReader(raw), d), io.NopCloser(nil)}, nil
 	}
 	if !placed {
-		name = blobName(d.Digest)
+		name = BlobName(d.Digest)
 	}
 	return openBlob(s.files, name, d)
 }

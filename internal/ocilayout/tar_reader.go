@@ -1,7 +1,6 @@
 package ocilayout
 
 import (
-	"archive/tar"
 	"bufio"
 	"context"
 	"errors"
@@ -9,16 +8,15 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 
 	"github.com/micabuild/mica/internal/compression"
 )
 
 // archive is a layout in a tar. Its members are read where they stand.
 type archive struct {
-	file    *os.File
-	members map[string]section
-	links   map[string]string
+	*members
+	file     *os.File
+	sections map[string]section
 }
 
 // section is where in a file something stands.
@@ -36,7 +34,7 @@ func openArchive(ctx context.Context, name, tempDir string) (*archive, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &archive{file: plain, members: map[string]section{}, links: map[string]string{}}
+	a := &archive{members: newMembers(), file: plain, sections: map[string]section{}}
 	if err := a.index(ctx); err != nil {
 		_ = plain.Close()
 		return nil, err
@@ -86,91 +84,26 @@ func (a *archive) index(ctx context.Context) error {
 	if _, err := a.file.Seek(0, io.SeekStart); err != nil {
 		return reason(err)
 	}
-	names := 0
-	tr := tar.NewReader(a.file)
-	for n := 0; ; n++ {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		h, err := tr.Next()
-		switch {
-		case errors.Is(err, io.EOF) && n == 0:
-			return errors.New("it is not an image archive: it is empty")
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil && n == 0:
-			return fmt.Errorf("it is not an image archive: %w", reason(err))
-		case errors.Is(err, io.ErrUnexpectedEOF):
-			return errors.New("the archive is truncated")
-		case err != nil:
-			return fmt.Errorf("the archive is damaged: %w", reason(err))
-		}
-		if names += len(h.Name) + len(h.Linkname); n >= maxMembers || names > maxAllJSON {
-			return fmt.Errorf("the archive has more than %d members, or names that take more than %d bytes", maxMembers, maxAllJSON)
-		}
+	return a.scan(ctx, a.file, func(name string, size int64, _ io.Reader) error {
 		// The tar reader does not read ahead: the file stands where the content begins.
 		offset, err := a.file.Seek(0, io.SeekCurrent)
 		if err != nil {
 			return reason(err)
 		}
-		if err := a.add(h, offset, total); err != nil {
-			return err
-		}
-	}
-}
-
-func (a *archive) add(h *tar.Header, offset, total int64) error {
-	name, err := cleanName(h.Name)
-	if err != nil {
-		return fmt.Errorf("the archive is not safe: member %w", err)
-	}
-	if h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeSymlink || h.Typeflag == tar.TypeLink {
-		_, member := a.members[name]
-		if _, link := a.links[name]; member || link {
-			return fmt.Errorf("the archive has %q twice", name)
-		}
-	}
-	switch h.Typeflag {
-	case tar.TypeReg:
-		if h.Size > total-offset {
+		if size > total-offset {
 			return errors.New("the archive is truncated")
 		}
-		a.members[name] = section{offset, h.Size}
-	case tar.TypeSymlink:
-		// docker save of old writes one for a layer that is there already.
-		target, err := cleanName(path.Join(path.Dir(name), h.Linkname)) //nolint:gosec // cleanName refuses what leads out
-		if err != nil || path.IsAbs(h.Linkname) {
-			return fmt.Errorf("the archive is not safe: link %q points to %q, outside of it", name, h.Linkname)
-		}
-		a.links[name] = target
-	case tar.TypeLink:
-		target, err := cleanName(h.Linkname)
-		if err != nil {
-			return fmt.Errorf("the archive is not safe: link %q points to %q, outside of it", name, h.Linkname)
-		}
-		a.links[name] = target
-	}
-	return nil
-}
-
-// follow resolves links between members, of which there are never many in a row.
-func (a *archive) follow(name string) string {
-	for range 8 {
-		target, ok := a.links[name]
-		if !ok {
-			break
-		}
-		name = target
-	}
-	return name
+		a.sections[name] = section{offset, size}
+		return nil
+	})
 }
 
 func (a *archive) open(name string) (io.ReadCloser, int64, error) {
-	clean, err := cleanName(name)
+	name, err := a.resolve(name)
 	if err != nil {
 		return nil, 0, err
 	}
-	m, ok := a.members[a.follow(clean)]
+	m, ok := a.sections[name]
 	if !ok {
 		return nil, 0, fs.ErrNotExist
 	}

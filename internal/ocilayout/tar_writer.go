@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -99,13 +98,13 @@ func (w *archiveWriter) member(name string) (section, bool) {
 }
 
 func (w *archiveWriter) has(_ context.Context, d ocispec.Descriptor) (bool, error) {
-	_, ok := w.member(blobName(d.Digest))
+	_, ok := w.member(BlobName(d.Digest))
 	return ok, nil
 }
 
 // fetch reads what was pushed back from the file.
 func (w *archiveWriter) fetch(d ocispec.Descriptor) (io.ReadCloser, error) {
-	return openBlob(w, blobName(d.Digest), d)
+	return openBlob(w, BlobName(d.Digest), d)
 }
 
 func (w *archiveWriter) open(name string) (io.ReadCloser, int64, error) {
@@ -121,7 +120,7 @@ func (w *archiveWriter) push(ctx context.Context, d ocispec.Descriptor, r io.Rea
 		return err
 	}
 	defer w.end()
-	name := blobName(d.Digest)
+	name := BlobName(d.Digest)
 	if _, ok := w.member(name); ok {
 		return nil
 	}
@@ -151,10 +150,7 @@ func (w *archiveWriter) write(name string, size int64, r io.Reader) error {
 }
 
 func (w *archiveWriter) add(name string, size int64, r io.Reader) (offset int64, err error) {
-	err = w.tar.WriteHeader(&tar.Header{
-		Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o644, ModTime: time.Unix(0, 0), Format: tar.FormatPAX,
-	})
-	if err != nil {
+	if err = w.tar.WriteHeader(header(name, size)); err != nil {
 		return 0, reason(err)
 	}
 	if offset, err = w.file.Seek(0, io.SeekCurrent); err != nil {

@@ -1,0 +1,139 @@
+package ocilayout
+
+import (
+	"archive/tar"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// FileWriter writes the files of a layout one after the other.
+type FileWriter interface {
+	// Add writes a file of size bytes.
+	Add(name string, size int64, r io.Reader) error
+}
+
+// TarWriter writes files to a tar. The same files give the same bytes.
+type TarWriter struct{ tar *tar.Writer }
+
+// NewTarWriter returns a writer of a tar to w.
+func NewTarWriter(w io.Writer) *TarWriter { return &TarWriter{tar.NewWriter(w)} }
+
+// Add implements FileWriter.
+func (t *TarWriter) Add(name string, size int64, r io.Reader) error {
+	if err := t.tar.WriteHeader(header(name, size)); err != nil {
+		return err
+	}
+	_, err := io.Copy(t.tar, r)
+	return err
+}
+
+// Close writes the end of the tar.
+func (t *TarWriter) Close() error { return t.tar.Close() }
+
+// header describes a file in a tar. All have the same time: an archive says when its images were made, not when it was.
+func header(name string, size int64) *tar.Header {
+	return &tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o644, ModTime: time.Unix(0, 0), Format: tar.FormatPAX}
+}
+
+// DirWriter writes files to a directory. A file of the same name is replaced when the new one is whole.
+type DirWriter struct{ Root *os.Root }
+
+// Add implements FileWriter.
+func (d DirWriter) Add(name string, _ int64, r io.Reader) (err error) {
+	if err := d.Root.MkdirAll(path.Dir(name), 0o755); err != nil {
+		return err
+	}
+	temp := name + ".new"
+	f, err := d.Root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, r)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, d.Root.Remove(temp))
+	}
+	return d.Root.Rename(temp, name)
+}
+
+// Saved is an image as the files list it that docker save writes.
+type Saved struct {
+	Descriptor ocispec.Descriptor // of the manifest or index
+	// Config and Layers are those of one image: of an index docker load can read one alone.
+	Config ocispec.Descriptor
+	Layers []ocispec.Descriptor
+	Names  []string // full
+}
+
+// File is a small file of a layout.
+type File struct {
+	Name string
+	Data []byte
+}
+
+// List returns the files that list images, in the order in which Docker writes them: those of an image layout, and the
+// manifest.json of docker save.
+func List(images []Saved) ([]File, error) {
+	docker := []dockerEntry{}
+	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
+	for _, i := range images {
+		docker = append(docker, newDockerEntry(i.Config, i.Layers, i.Names))
+		index.Manifests = append(index.Manifests, i.indexEntries()...)
+	}
+	var files []File
+	for _, f := range []struct {
+		name  string
+		value any
+	}{
+		{ocispec.ImageLayoutFile, ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion}},
+		{ocispec.ImageIndexFile, index},
+		{dockerManifestName, docker},
+	} {
+		data, err := json.Marshal(f.value)
+		if err != nil {
+			return nil, fmt.Errorf("write %s: %w", f.name, err)
+		}
+		files = append(files, File{f.name, data})
+	}
+	return files, nil
+}
+
+// indexEntries describes an image once for each name.
+func (i Saved) indexEntries() []ocispec.Descriptor {
+	d := i.Descriptor
+	d.Annotations = nil
+	if len(i.Names) == 0 {
+		return []ocispec.Descriptor{d}
+	}
+	var list []ocispec.Descriptor
+	for _, n := range i.Names {
+		named := d
+		named.Annotations = map[string]string{imageNameAnnotation: n}
+		if tag := tagOf(n); tag != "" {
+			named.Annotations[ocispec.AnnotationRefName] = tag
+		}
+		list = append(list, named)
+	}
+	return list
+}
+
+func newDockerEntry(config ocispec.Descriptor, layers []ocispec.Descriptor, names []string) dockerEntry {
+	e := dockerEntry{Config: BlobName(config.Digest), Layers: []string{}}
+	for _, n := range names {
+		if named, err := reference.ParseNormalizedNamed(n); err == nil {
+			e.RepoTags = append(e.RepoTags, reference.FamiliarString(named))
+		}
+	}
+	for _, l := range layers {
+		e.Layers = append(e.Layers, BlobName(l.Digest))
+	}
+	return e
+}
