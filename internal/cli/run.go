@@ -31,6 +31,7 @@ type runFlags struct {
 	publish, expose                                                    []string
 	publishAll                                                         bool
 	entrypointSet                                                      bool
+	limits                                                             runLimits
 }
 
 func newRunCommand(app *App) *cobra.Command {
@@ -57,6 +58,7 @@ func newRunCommand(app *App) *cobra.Command {
 	fl.StringArrayVar(&f.groupAdd, "group-add", nil, "Add additional groups to join")
 	fl.StringVar(&f.entrypoint, "entrypoint", "", "Overwrite the default ENTRYPOINT of the image")
 	f.addNetworkFlags(fl)
+	f.limits.add(fl)
 	fl.BoolVar(&f.readOnly, "read-only", false, "Mount the container's root filesystem as read only")
 	fl.StringArrayVar(&f.tmpfs, "tmpfs", nil, "Mount a tmpfs directory (format: path[:options])")
 	fl.StringArrayVar(&f.capAdd, "cap-add", nil, "Add Linux capabilities")
@@ -99,7 +101,7 @@ func (f *runFlags) run(ctx context.Context, app *App, args []string) (err error)
 	if f.tty && f.interactive && !isTerminal(app.Stdin) {
 		return &exitError{1, errorText("the input device is not a TTY")}
 	}
-	if err := app.Open(ctx); err != nil {
+	if err := f.limits.open(ctx, app); err != nil {
 		return err
 	}
 	use, err := app.Store.Use(ctx)
@@ -216,6 +218,9 @@ func (f *runFlags) process(ctx context.Context, app *App, img *image.Image, args
 	}
 	if f.interactive || f.tty {
 		p.Stdin = app.Stdin
+	}
+	if err := f.limits.apply(p); err != nil {
+		return nil, err
 	}
 	if p.Network, err = f.networkMode(); err != nil {
 		return nil, err

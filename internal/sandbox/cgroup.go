@@ -1,20 +1,24 @@
 package sandbox
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/cgroup"
 )
 
 const (
-	cgroupRoot = "/sys/fs/cgroup"
-	// cgroupParent is where the cgroups of processes are, unless a build names another.
+	cgroupRoot = cgroup.Root
+	// cgroupParent is where the cgroups of root's processes are, unless another is named.
 	cgroupParent = "mica"
 	cgroupPrefix = "run-"
 )
@@ -29,6 +33,25 @@ func cgroupOwner() string {
 // cgroupName is what the cgroup of the process is called.
 func (b *bundle) cgroupName() string {
 	return b.owner + strings.TrimPrefix(filepath.Base(b.dir), cgroupPrefix)
+}
+
+// cgroupPath is where the cgroup of the process is.
+func (b *bundle) cgroupPath() string {
+	parent := b.p.CgroupParent
+	if b.cgroup == "" {
+		parent = cmp.Or(parent, cgroupParent)
+	}
+	return path.Join("/", b.cgroup, path.Join("/", parent), b.cgroupName())
+}
+
+// ownCgroup reports whether the process gets a cgroup of its own and may see it: programs size their memory and threads
+// by it. In a user namespace, only where one is delegated.
+func (b *bundle) ownCgroup() bool {
+	if b.host.Nested() {
+		return b.cgroup != ""
+	}
+	_, err := os.Stat(cgroupRoot)
+	return err == nil
 }
 
 // startTime is when a process started, in clock ticks since the machine did (proc_pid_stat(5), field 22); 0 if there is none.

@@ -41,8 +41,8 @@ type bundle struct {
 	host userns.IDs
 	// own is the network that is not the host's, nil for none.
 	own *network.Namespace
-	// owner begins the name of the cgroup.
-	owner string
+	// cgroup is the one that is delegated, and owner begins the name of the cgroup of the process.
+	cgroup, owner string
 }
 
 // run prepares the bundle and runs it, on a thread with namespaces of its own.
@@ -51,7 +51,7 @@ func (h *Host) run(ctx context.Context, p *Process, dir string) (err error) {
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700"); err != nil {
 		return fmt.Errorf("prepare sandbox: mount %s: %w", dir, err)
 	}
-	b := &bundle{dir: dir, rootfs: filepath.Join(dir, "rootfs"), p: p, env: p.Env, host: h.ids, owner: h.owner}
+	b := &bundle{dir: dir, rootfs: filepath.Join(dir, "rootfs"), p: p, env: p.Env, host: h.ids, cgroup: h.cgroup, owner: h.owner}
 	defer b.unmount()
 	if err := b.mount(); err != nil {
 		return err

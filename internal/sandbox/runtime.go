@@ -51,7 +51,7 @@ func (h *Host) suit(spec *specs.Spec, dir string) (ended func(), err error) {
 // command is the runtime with its global options and args.
 func (h *Host) command(dir string, args ...string) *exec.Cmd {
 	global := []string{"--root", filepath.Join(dir, "state"), "--log", logPath(dir), "--log-format", "json"}
-	if h.isCrun() && h.ids.Nested() {
+	if h.isCrun() && h.ids.Nested() && h.cgroup == "" {
 		global = append(global, "--cgroup-manager", "disabled") // nobody has delegated one
 	}
 	return exec.Command(h.runtime, append(global, args...)...)

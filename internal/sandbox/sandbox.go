@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/micabuild/mica/internal/cgroup"
 	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/store"
@@ -26,6 +27,7 @@ type Host struct {
 	runtime string
 	ids     userns.IDs
 	owner   string // of cgroups
+	cgroup  string // that is delegated to an ordinary user
 
 	mu   sync.Mutex
 	init *initProcess
@@ -41,7 +43,7 @@ func NewHost(s *store.Store, runtime string) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Host{store: s, runtime: path, ids: userns.Current(), owner: cgroupOwner()}, nil
+	return &Host{store: s, runtime: path, ids: userns.Current(), owner: cgroupOwner(), cgroup: cgroup.Delegated()}, nil
 }
 
 // Close ends everything that Run left.
@@ -134,7 +136,9 @@ type Process struct {
 	CapAdd, CapDrop []string // as docker run takes them; "ALL" for all
 	Privileged      bool
 	Rlimits         []Rlimit
-	CgroupParent    string // of root's processes: the cgroup in which theirs is made
+	OOMScoreAdj     int
+	CgroupParent    string // the cgroup in which that of the process is made, below the one that is delegated to an ordinary user
+	HostCgroupns    bool   // no cgroup namespace
 	Resources       *specs.LinuxResources
 	// TTY gives the process a terminal; Stdin, Stdout and Stderr then are the user's own.
 	TTY            bool

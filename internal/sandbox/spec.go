@@ -1,17 +1,17 @@
 package sandbox
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path"
-	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/cgroup"
 )
 
 // spec is the bundle's configuration (OCI runtime specification), with Docker's defaults for what a process may do.
@@ -37,11 +37,16 @@ func (b *bundle) spec() (*specs.Spec, error) {
 		},
 	}
 	if b.ownCgroup() {
-		s.Linux.CgroupsPath = path.Join("/", cmp.Or(b.p.CgroupParent, cgroupParent), b.cgroupName())
+		s.Linux.CgroupsPath = b.cgroupPath()
 		s.Mounts = append(s.Mounts, specs.Mount{
 			Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"ro", "nosuid", "noexec", "nodev"},
 		})
-		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
+		if !b.p.HostCgroupns {
+			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
+		}
+	}
+	if b.p.OOMScoreAdj != 0 {
+		s.Process.OOMScoreAdj = &b.p.OOMScoreAdj
 	}
 	if s.Linux.Resources, err = b.resources(); err != nil {
 		return nil, err
@@ -72,11 +77,15 @@ func (b *bundle) resources() (*specs.LinuxResources, error) {
 	if b.p.Resources != nil {
 		r = *b.p.Resources
 	}
-	if b.host.Nested() {
-		if !reflect.DeepEqual(r, specs.LinuxResources{}) {
-			return nil, errors.New("resource limits need a cgroup, which only root can make: build without them, or as root")
-		}
+	switch has := len(cgroup.Controllers(&r)) > 0; {
+	case b.ownCgroup():
+	case has:
+		return nil, errors.New("resource limits need a cgroup, and there is none for this process: run without them, or as root")
+	case b.host.Nested():
 		return nil, nil //nolint:nilnil // none
+	}
+	if b.host.Nested() {
+		return &r, nil // devices are the host's to allow
 	}
 	r.Devices = []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}
 	return &r, nil
@@ -99,16 +108,6 @@ func (b *bundle) openDevices(s *specs.Spec) {
 	for i := range int64(8) {
 		device(fmt.Sprintf("/dev/loop%d", i), "b", 7, i)
 	}
-}
-
-// ownCgroup reports whether the process gets a cgroup of its own and may see it: programs size their memory and threads
-// by it. In a user namespace nobody has delegated one.
-func (b *bundle) ownCgroup() bool {
-	if b.host.Nested() {
-		return false
-	}
-	_, err := os.Stat("/sys/fs/cgroup")
-	return err == nil
 }
 
 func (b *bundle) cwd() string {
@@ -142,7 +141,7 @@ func (b *bundle) mounts() []specs.Mount {
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
 		b.sysMount(),
 	}
-	if list[len(list)-1].Type == "none" {
+	if list[len(list)-1].Type == "none" && !b.ownCgroup() {
 		list = append(list, b.hideCgroups()...)
 	}
 	for i, m := range b.p.Mounts {

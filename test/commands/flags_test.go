@@ -15,7 +15,7 @@ import (
 var flagPattern = regexp.MustCompile(`(?m)^ +(?:-\w, )?--([a-z-]+) [a-z]`)
 
 // writing are flags that name what a command writes or where it keeps everything: they get no odd values on a real host.
-var writing = []string{"root", "output", "metadata-file", "iidfile", "cidfile", "cache-to", "volume", "env-file", "label-file"}
+var writing = []string{"root", "output", "metadata-file", "iidfile", "cidfile", "cache-to", "volume", "env-file", "label-file", "cgroup-parent"}
 
 // oddValues are what no flag and no argument expects.
 var oddValues = []string{"", "=", ":", ",", "-1", "a=b=c", "99999999999999999999", "\xff\xfe", "../..", strings.Repeat("x", 5000)}
