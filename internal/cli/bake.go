@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/micabuild/mica/internal/bake"
+	"github.com/micabuild/mica/internal/userns"
 )
 
 // bakeFlags are the flags of `docker buildx bake` as they were typed.
@@ -70,30 +71,15 @@ func runBake(ctx context.Context, app *App, f *bakeFlags, targets []string) erro
 	if f.print && f.list != "" {
 		return errors.New("--print and --list are mutually exclusive")
 	}
-	building := !f.print && f.list == ""
-	if building {
-		// Before stdin is read: an ordinary user's mica starts anew in a namespace.
-		if err := app.Open(ctx); err != nil {
+	if f.list != "" {
+		return f.printList(ctx, app, targets)
+	}
+	if !f.print {
+		if err := f.open(ctx, app, targets); err != nil {
 			return err
 		}
 	}
-	o, err := f.options(targets)
-	if err != nil {
-		return err
-	}
-	files, err := f.read(ctx, app)
-	if err != nil {
-		return err
-	}
-	if f.list != "" {
-		return printBakeList(app, f.list, files, *o)
-	}
-	def, err := bake.Read(files, *o)
-	if err != nil {
-		return err
-	}
-	addEpoch(def)
-	builds, err := f.targets(def)
+	def, builds, err := f.evaluate(ctx, app, targets)
 	if err != nil {
 		return err
 	}
@@ -108,11 +94,76 @@ func runBake(ctx context.Context, app *App, f *bakeFlags, targets []string) erro
 	if err := f.allowed(def); err != nil {
 		return err
 	}
+	if err := openBuilds(ctx, app, flagsOf(builds)...); err != nil {
+		return err
+	}
 	return f.build(ctx, app, def, builds)
 }
 
-// read reads the files that are named by flags, by BUILDX_BAKE_FILE, or by convention.
-func (f *bakeFlags) read(ctx context.Context, app *App) ([]bake.File, error) {
+// open opens the store before stdin is read: an ordinary user's mica starts anew in a namespace, and before in a cgroup, if a target
+// has limits. To know, files are read one time more. Of files that cannot, limits need a cgroup in which mica was started.
+func (f *bakeFlags) open(ctx context.Context, app *App, targets []string) error {
+	if userns.IsRealRoot() || !f.readableTwice() {
+		return app.Open(ctx)
+	}
+	_, builds, err := f.evaluate(ctx, app, targets)
+	if err != nil {
+		return err
+	}
+	return openBuilds(ctx, app, flagsOf(builds)...)
+}
+
+func (f *bakeFlags) printList(ctx context.Context, app *App, targets []string) error {
+	o, err := f.options(targets)
+	if err != nil {
+		return err
+	}
+	files, err := f.read(ctx, app)
+	if err != nil {
+		return err
+	}
+	return printBakeList(app, f.list, files, *o)
+}
+
+// evaluate reads the files, and maps the targets to builds.
+func (f *bakeFlags) evaluate(ctx context.Context, app *App, targets []string) (*bake.Definition, map[string]*bakeTarget, error) {
+	o, err := f.options(targets)
+	if err != nil {
+		return nil, nil, err
+	}
+	files, err := f.read(ctx, app)
+	if err != nil {
+		return nil, nil, err
+	}
+	def, err := bake.Read(files, *o)
+	if err != nil {
+		return nil, nil, err
+	}
+	addEpoch(def)
+	builds, err := f.targets(def)
+	return def, builds, err
+}
+
+// readableTwice reports whether the files that are named are files, not stdin or a pipe.
+func (f *bakeFlags) readableTwice() bool {
+	for _, name := range f.names() {
+		if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {
+			return false
+		}
+	}
+	return true
+}
+
+func flagsOf(builds map[string]*bakeTarget) []*buildFlags {
+	var list []*buildFlags
+	for _, name := range slices.Sorted(maps.Keys(builds)) {
+		list = append(list, builds[name].flags)
+	}
+	return list
+}
+
+// names are the files that are named by flags or by BUILDX_BAKE_FILE.
+func (f *bakeFlags) names() []string {
 	names := f.files
 	if list, ok := os.LookupEnv("BUILDX_BAKE_FILE"); ok && len(names) == 0 {
 		separator := cmp.Or(os.Getenv("BUILDX_BAKE_PATH_SEPARATOR"), string(os.PathListSeparator))
@@ -126,7 +177,12 @@ func (f *bakeFlags) read(ctx context.Context, app *App) ([]bake.File, error) {
 	for _, name := range names {
 		local = append(local, strings.TrimPrefix(name, "cwd://"))
 	}
-	return bake.ReadFiles(local, app.input(ctx))
+	return local
+}
+
+// read reads the files that are named, or those that are there by convention.
+func (f *bakeFlags) read(ctx context.Context, app *App) ([]bake.File, error) {
+	return bake.ReadFiles(f.names(), app.input(ctx))
 }
 
 // options are what the flags and the environment say about reading files.

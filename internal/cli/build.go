@@ -14,7 +14,7 @@ import (
 )
 
 func runBuild(ctx context.Context, app *App, f *buildFlags, path string) (err error) {
-	if err := app.Open(ctx); err != nil {
+	if err := openBuilds(ctx, app, f); err != nil {
 		return err
 	}
 	o, err := f.options(app)

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/docker/go-units"
 	"github.com/moby/buildkit/session/secrets"
 	"github.com/moby/buildkit/session/secrets/secretsprovider"
 	"github.com/tonistiigi/go-csvvalue"
@@ -97,38 +96,4 @@ func parseSSH(list []string) ([]agent.Source, error) {
 		agents = append(agents, a)
 	}
 	return agents, nil
-}
-
-// parseResources reads --resource into what the front end calls the limits.
-func parseResources(list []string) (map[string]string, error) {
-	limits := map[string]string{}
-	for _, s := range list {
-		fields, err := csvvalue.Fields(s, nil)
-		if err != nil {
-			return nil, fmt.Errorf("invalid resource %q: %w", s, err)
-		}
-		for _, f := range fields {
-			key, value, ok := strings.Cut(f, "=")
-			if !ok {
-				return nil, fmt.Errorf("invalid resource %q: expected key=value", f)
-			}
-			switch key {
-			case "memory", "memory-swap":
-				if value != "-1" {
-					n, err := units.RAMInBytes(value)
-					if err != nil {
-						return nil, fmt.Errorf("invalid resource %q: %w", f, err)
-					}
-					value = strconv.FormatInt(n, 10)
-				}
-				key = map[string]string{"memory": "memory", "memory-swap": "memswap"}[key]
-			case "cpu-shares", "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems":
-				key = strings.ReplaceAll(key, "-", "")
-			default:
-				return nil, fmt.Errorf("unknown resource %q: use memory, memory-swap, cpu-shares, cpu-period, cpu-quota, cpuset-cpus or cpuset-mems", key)
-			}
-			limits[key] = value
-		}
-	}
-	return limits, nil
 }

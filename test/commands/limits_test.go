@@ -98,6 +98,36 @@ func removeParent(t *testing.T, name string) {
 	}
 }
 
+// The flags of mica build and the resources of a bake file are checked and set as those of mica run.
+func TestBuildLimits(t *testing.T) {
+	asRoot(t, func(t *testing.T, m *rig.Mica) {
+		dir := folder(t, map[string]string{"Dockerfile": "FROM base\nRUN <<'S' sh >/limits\n" + limitsScript + "S\n"})
+		if err := os.WriteFile(filepath.Join(dir, "docker-bake.hcl"), []byte(`
+target "default" {
+  tags = ["app"]
+  no-cache = true
+  ulimits = ["nofile=64:128"]
+  resources = { memory = "20m", cpu-quota = 50000, cpu-period = 100000, cpu-shares = 512, cpuset-cpus = "0" }
+}
+`), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		want := regexp.MustCompile("^memory 20971520 pids max cpus 0\ncpu 50000 100000 (shares 512|weight 20)\n64\n128\n")
+		for _, args := range [][]string{
+			{"build", "-q", "--no-cache", "-t", "app", "-m", "20m", "--cpu-quota", "50000", "--cpu-period", "100000", "-c", "512", "--cpuset-cpus", "0", "--ulimit", "nofile=64:128", dir},
+			{"bake", "--allow", "fs.read=" + dir, "-f", filepath.Join(dir, "docker-bake.hcl"), "--set", "*.context=" + dir, "--progress", "quiet"},
+		} {
+			m.Run(args...)
+			if got := m.Run("run", "app", "cat", "/limits"); !want.MatchString(got) {
+				t.Errorf("%s: the step sees\n%s", args[0], got)
+			}
+		}
+		if out := m.Try(nil, "build", "-q", "-m", "5m", dir); out.Code != 1 || out.Stderr != "Error: Minimum memory limit allowed is 6MB\n" {
+			t.Errorf("too little memory: exit code %d, %q", out.Code, out.Stderr)
+		}
+	})
+}
+
 // An ordinary user without a session cannot have limits, and is told why before anything else happens.
 func TestLimitsOfAUser(t *testing.T) {
 	m := asUser(t, "mica-limits", true)

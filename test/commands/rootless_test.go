@@ -38,7 +38,7 @@ RUN mkdir ~/d && id -un > ~/d/who
 		t.Fatal(out.Stderr)
 	}
 	limited := world(t, folder(t, map[string]string{"Dockerfile": "FROM base\nRUN true\n"}))
-	if out := rig.Run(t, m.Command("build", "-q", "--memory", "20m", limited)); out.Code == 0 || !strings.Contains(out.Stderr, "need a cgroup") {
+	if out := rig.Run(t, m.Command("build", "-q", "--memory", "20m", limited)); out.Code == 0 || !strings.Contains(out.Stderr, "resource limits need ") {
 		t.Errorf("a limit that nobody keeps is accepted: %d %s", out.Code, out.Stderr)
 	}
 	for cmd, want := range map[string]string{
