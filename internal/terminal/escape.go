@@ -8,8 +8,8 @@ import (
 )
 
 // Escape returns text in which what a terminal would obey is visible: control characters (ECMA-48's C0 without newline and tab,
-// DEL, C1), characters that change the direction or the lines of what is around them, and bytes that are not UTF-8. An
-// ESC becomes \x1b, a right-to-left override \u202e.
+// DEL, C1), characters that change the direction or the lines of what is around them or that hide in it, and bytes that are not
+// UTF-8. An ESC becomes \x1b, a right-to-left override \u202e.
 func Escape(text []byte) []byte {
 	i := harmless(text)
 	if i == len(text) {
@@ -49,6 +49,9 @@ func appendVisible(out []byte, r rune, raw []byte) []byte {
 	case r < utf8.RuneSelf || r == utf8.RuneError:
 		return fmt.Appendf(out, `\x%02x`, raw)
 	}
+	if r > 0xffff {
+		return fmt.Appendf(out, `\U%08x`, r)
+	}
 	return fmt.Appendf(out, `\u%04x`, r)
 }
 
@@ -61,7 +64,30 @@ func obeyed(r rune, size int) bool {
 	case r == utf8.RuneError && size == 1:
 		return true
 	}
-	return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029'
+	return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || unicode.Is(unseen, r)
+}
+
+// unseen are characters without a picture, of which two names that look alike may consist, or a text in a text. Those that
+// join letters and emoji (U+200C, U+200D) are left out: scripts need them.
+var unseen = &unicode.RangeTable{
+	R16: []unicode.Range16{
+		{Lo: 0x00ad, Hi: 0x00ad, Stride: 1}, // soft hyphen
+		{Lo: 0x115f, Hi: 0x1160, Stride: 1}, // Hangul fillers
+		{Lo: 0x180e, Hi: 0x180e, Stride: 1}, // Mongolian vowel separator
+		{Lo: 0x200b, Hi: 0x200b, Stride: 1}, // zero width space
+		{Lo: 0x2028, Hi: 0x2029, Stride: 1}, // line and paragraph separator
+		{Lo: 0x2060, Hi: 0x2065, Stride: 1}, // word joiner, invisible operators
+		{Lo: 0x206a, Hi: 0x206f, Stride: 1}, // deprecated format characters
+		{Lo: 0x3164, Hi: 0x3164, Stride: 1}, // Hangul filler
+		{Lo: 0xfeff, Hi: 0xfeff, Stride: 1}, // byte order mark
+		{Lo: 0xffa0, Hi: 0xffa0, Stride: 1}, // Hangul filler
+		{Lo: 0xfff9, Hi: 0xfffb, Stride: 1}, // interlinear annotations
+	},
+	R32: []unicode.Range32{
+		{Lo: 0xe0001, Hi: 0xe0001, Stride: 1}, // tags
+		{Lo: 0xe0020, Hi: 0xe007f, Stride: 1},
+	},
+	LatinOffset: 1,
 }
 
 // EscapeLog is Escape for what a program prints while it runs: colours and carriage returns stay, and sequences that move the

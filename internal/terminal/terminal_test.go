@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"unicode/utf8"
@@ -23,8 +24,18 @@ func TestEscape(t *testing.T) {
 		"raw C1 \x9b31m":             `raw C1 \x9b31m`,
 		"abc\u202egpj.exe\u2066x":    `abc\u202egpj.exe\u2066x`,
 		"line\u2028break\x85":        `line\u2028break\x85`,
+		"paragraph\u2029break":       `paragraph\u2029break`,
+		"zero\u200bwidth":            `zero\u200bwidth`,
+		"a mark\ufeff":               `a mark\ufeff`,
+		"word\u2060joiner":           `word\u2060joiner`,
+		"soft\u00adhyphen":           `soft\u00adhyphen`,
+		"a tag \U000e0041":           `a tag \U000e0041`,
+		"می\u200cخواهم":              "می\u200cخواهم", // the non-joiner of Persian
 		"a replacement \ufffd stays": "a replacement \ufffd stays",
 		"NUL\x00":                    `NUL\x00`,
+		"cut \xe6\x97":               `cut \xe6\x97`,
+		"overlong \xc0\x9b":          `overlong \xc0\x9b`,
+		"a surrogate \xed\xa0\x80":   `a surrogate \xed\xa0\x80`,
 	} {
 		if got := EscapeString(text); got != want {
 			t.Errorf("%q becomes %q, want %q", text, got, want)
@@ -49,9 +60,20 @@ func TestEscapeLog(t *testing.T) {
 	}
 }
 
+// TestEscapeAllControls: the bidirectional controls and both sets of control characters are all escaped.
+func TestEscapeAllControls(t *testing.T) {
+	for _, r := range []struct{ from, to rune }{{0, 8}, {0xb, 0x1f}, {0x7f, 0x9f}, {0x200e, 0x200f}, {0x202a, 0x202e}, {0x2066, 0x2069}, {0x2028, 0x2029}, {0x61c, 0x61c}} {
+		for c := r.from; c <= r.to; c++ {
+			if got := EscapeString("a" + string(c) + "b"); strings.ContainsRune(got, c) || !strings.HasPrefix(got, `a\`) || !strings.HasSuffix(got, "b") {
+				t.Errorf("%U becomes %q", c, got)
+			}
+		}
+	}
+}
+
 // FuzzEscape: what is escaped holds nothing that a terminal obeys, and text without any is as it was.
 func FuzzEscape(f *testing.F) {
-	for _, seed := range []string{"text", "\x1b[31m", "\x9b", "\u202e", "\xe6\x97", "\x1b[1;2"} {
+	for _, seed := range []string{"text", "\x1b[31m", "\x9b", "\u202e", "\xe6\x97", "\x1b[1;2", "\u200b\ufeff\u2066\u2028", "\U000e0041", "\xed\xa0\x80", "\u0085"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {

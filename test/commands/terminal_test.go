@@ -4,6 +4,10 @@ package commands
 
 import (
 	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,8 +16,21 @@ import (
 	"github.com/micabuild/mica/test/rig"
 )
 
-// hostile sets a terminal's title and its clipboard, clears it, turns text around, and is a C1 control as well.
-const hostile = "\x1b]0;owned\x07\x1b]52;c;b3duZWQ=\x07\x1b[2J\u202e\u009b31m"
+// hostile sets a terminal's title and its clipboard, clears it, turns text around, is a C1 control as well, and hides characters.
+const hostile = "\x1b]0;owned\x07\x1b]52;c;b3duZWQ=\x07\x1b[2J\u202e\u2066\u009b31m\u200b\ufeff\u2028"
+
+// wantSafe checks that a terminal was shown nothing of it but as text.
+func wantSafe(t *testing.T, shown string) {
+	t.Helper()
+	for name, sequence := range map[string]string{
+		"sets the title": "\x1b]", "clears the screen": "\x1b[2J", "turns text around": "\u202e", "isolates text": "\u2066", "is a C1 control": "\u009b",
+		"has no width": "\u200b", "marks the byte order": "\ufeff", "separates lines": "\u2028",
+	} {
+		if strings.Contains(shown, sequence) {
+			t.Errorf("what %s is shown: %q", name, shown)
+		}
+	}
+}
 
 // hostileDockerfile puts it wherever a Dockerfile's author can.
 const hostileDockerfile = "FROM base AS evil\n" +
@@ -70,13 +87,7 @@ func TestTerminalIsSafe(t *testing.T) {
 	} {
 		t.Run(strings.ToValidUTF8(strings.Join(args[:min(2, len(args))], " "), "?"), func(t *testing.T) {
 			shown, _ := rig.OnTerminal(t, m.Command(args...))
-			for name, sequence := range map[string]string{
-				"sets the title": "\x1b]", "clears the screen": "\x1b[2J", "turns text around": "\u202e", "is a C1 control": "\u009b",
-			} {
-				if strings.Contains(shown, sequence) {
-					t.Errorf("what %s is shown: %q", name, shown)
-				}
-			}
+			wantSafe(t, shown)
 		})
 	}
 	if got := m.Run("inspect", "-f", "{{.Config.Labels.evil}}", "evil"); got != hostile+"\n" {
@@ -85,6 +96,84 @@ func TestTerminalIsSafe(t *testing.T) {
 	shown, _ := rig.OnTerminal(t, m.Command("build", "--no-cache", "--progress", "plain", dir))
 	if !strings.Contains(shown, "\x1b[31mred\x1b[0m") || !strings.Contains(shown, `\x1b]0;owned`) {
 		t.Errorf("colours of a step, and what it must not do: %q", shown)
+	}
+}
+
+// hostileRegistry is one that answers with hostile text wherever it can, and says no.
+func hostileRegistry(t *testing.T) string {
+	t.Helper()
+	encode := func(v any) string {
+		raw, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	refusal := func(code string) string {
+		return encode(map[string]any{"errors": []any{map[string]any{"code": code, "message": "no: " + hostile, "detail": hostile}}})
+	}
+	answers := []struct {
+		path   string
+		status int
+		body   string
+	}{
+		{"/v2/_catalog", 200, encode(map[string]any{"repositories": []string{"x" + hostile}})},
+		{"/v2/x/tags/list", 200, encode(map[string]any{"name": "x", "tags": []string{"1" + hostile, hostile}})},
+		{"/v2/x/", 200, encode(map[string]any{"mediaType": hostile, "config": map[string]any{"digest": hostile}, "layers": []any{}})},
+		{"/v2/denied/", 403, refusal("DENIED")},
+		{"/v2/unknown/", 404, refusal("NAME" + hostile)},
+		{"/v2/html/", 404, "<html><title>" + hostile + "</title>"},
+		{"/v2/text/", 400, hostile},
+		{"/v2/login/", 401, refusal("UNAUTHORIZED")},
+		{"/v2/", 200, "{}"},
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, _, ok := r.BasicAuth(); ok && user == "nobody" {
+			w.WriteHeader(http.StatusUnauthorized)
+			_, _ = io.WriteString(w, refusal("UNAUTHORIZED"))
+			return
+		}
+		for _, a := range answers {
+			if strings.HasPrefix(r.URL.Path, a.path) {
+				w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+				w.WriteHeader(a.status)
+				_, _ = io.WriteString(w, a.body)
+				return
+			}
+		}
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
+}
+
+// Neither does who runs a registry.
+func TestTerminalIsSafeFromRegistries(t *testing.T) {
+	m := newMica(t)
+	host := hostileRegistry(t)
+	commands := [][]string{{"catalog", host}, {"tags", host + "/x"}, {"login", "-u", "nobody", "-p", "pw", host}}
+	for _, name := range []string{"x", "denied", "unknown", "html", "text", "login"} {
+		ref := host + "/" + name + ":1"
+		m.Run("tag", "base", ref)
+		commands = append(commands, []string{"push", ref}, []string{"pull", ref}, []string{"manifest", "inspect", ref}, []string{"tags", host + "/" + name},
+			[]string{"copy", ref, host + "/copied:1"}, []string{"manifest", "create", host + "/list:1", ref},
+			[]string{"build", "--pull", "--progress", "tty", folder(t, map[string]string{"Dockerfile": "FROM " + ref + "\n"})},
+			[]string{"build", "--pull", "--progress", "plain", folder(t, map[string]string{"Dockerfile": "FROM " + ref + "\n"})})
+	}
+	escaped := 0
+	for _, args := range commands {
+		t.Run(strings.ReplaceAll(strings.Join(args[:2], " "), host, ""), func(t *testing.T) {
+			cmd := m.Command(args...)
+			cmd.Env = append(cmd.Environ(), "DOCKER_CONFIG="+t.TempDir())
+			shown, _ := rig.OnTerminal(t, cmd)
+			wantSafe(t, shown)
+			if strings.Contains(shown, `\x1b]0;owned`) {
+				escaped++
+			}
+		})
+	}
+	if escaped < 15 {
+		t.Errorf("%d commands show what the registry says: the others test nothing", escaped)
 	}
 }
 
