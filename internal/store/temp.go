@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -64,7 +65,11 @@ func (t *Temp) Remove() error {
 	return errors.Join(err, os.Remove(t.lock.Name()), t.lock.Close())
 }
 
-// RemoveStaleTemp removes what dead processes left in tmp/ and returns the bytes freed. Whether the owner of something lives
+// ownTemp are the names that mica makes in tmp/: what it is, and a number of os.CreateTemp's; or a digest.
+var ownTemp = regexp.MustCompile(`^(?:[a-z]+-[0-9]+(?:\.lock)?|` + partialPrefix + `[0-9a-f]{64})$`)
+
+// RemoveStaleTemp removes what dead processes left in tmp/ and returns the bytes freed. What has a name that mica makes none of is
+// left alone. Whether the owner of something lives
 // is told by its lock, never by its times, so that this can be done at any moment. Downloads of the last day that were
 // interrupted stay.
 func (s *Store) RemoveStaleTemp() (int64, error) {
@@ -75,7 +80,7 @@ func (s *Store) RemoveStaleTemp() (int64, error) {
 	var freed int64
 	var errs []error
 	for _, e := range entries {
-		if resumable(e) {
+		if !ownTemp.MatchString(e.Name()) || resumable(e) {
 			continue
 		}
 		size, err := removeStale(s.Path("tmp", e.Name()), e)
