@@ -9,7 +9,7 @@ E2E     := go test -tags e2e -count=1 -p 1 -timeout 30m
 # A number of runs: where go ends a fuzz by time it may fail on its own deadline.
 FUZZTIME ?= 20000x
 
-.PHONY: all demo test bench bench-compare install setup fmt format vet lint unit fuzz e2e vm parity portable size peers peers-bench tools clean
+.PHONY: all demo test check bench bench-compare install setup fmt format vet lint unit fuzz e2e vm parity portable size peers peers-bench tools clean
 
 all: bin/mica
 
@@ -28,6 +28,10 @@ demo: setup bin/mica
 
 ## test: everything
 test: setup format vet lint portable size unit fuzz e2e
+
+## check: what needs neither root nor a network nor Debian: format, vet, lint, unit tests
+check: format vet lint
+	go test -race -skip '^TestRoot' ./...
 
 ## bench: mica beside its peers, in one run; docs/performance.md is what it finds. BENCH='-only REGEXP' measures less;
 ## with -far, who is far behind in the first round is not measured again.

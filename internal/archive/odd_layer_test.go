@@ -103,9 +103,9 @@ func layout(t *testing.T, config []byte, layers [][]byte) []byte {
 	return archiveOf(t, append(parts, part{ocispec.ImageIndexFile, asJSON(t, index)}, part{"oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)})...)
 }
 
-// TestLoadOddLayers: a layer of no bytes has no files, whatever it is packed with, as one of empty blocks has none; one whose first
+// TestRootLoadOddLayers: a layer of no bytes has no files, whatever it is packed with, as one of empty blocks has none; one whose first
 // file has a name that JSON could begin with is a layer. All come out of save as they went in.
-func TestLoadOddLayers(t *testing.T) {
+func TestRootLoadOddLayers(t *testing.T) {
 	zeros := make([]byte, 1024)
 	for name, tt := range map[string]struct{ plain, packed []byte }{
 		"nothing":          {nil, nil},

@@ -17,7 +17,7 @@ import (
 )
 
 // A blob that is gone is compressed again, or fetched from who has it; what is fetched and is another is not taken.
-func TestOpenBlobThatIsGone(t *testing.T) {
+func TestRootOpenBlobThatIsGone(t *testing.T) {
 	const elsewhere = "example.com/repo"
 	for _, c := range []struct {
 		name    string

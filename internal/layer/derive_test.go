@@ -9,8 +9,8 @@ import (
 	"github.com/micabuild/mica/internal/compression"
 )
 
-// TestClamp: everything of a layer is kept, whiteouts and hardlinks too, but for times that are too late.
-func TestClamp(t *testing.T) {
+// TestRootClamp: everything of a layer is kept, whiteouts and hardlinks too, but for times that are too late.
+func TestRootClamp(t *testing.T) {
 	for _, form := range []Form{Packed, Unpacked} {
 		l := newLayers(t)
 		made, err := l.Write(t.Context(), sampleChanges(), form)
@@ -48,8 +48,8 @@ func TestClamp(t *testing.T) {
 	}
 }
 
-// TestCompress: once, and to the same blob.
-func TestCompress(t *testing.T) {
+// TestRootCompress: once, and to the same blob.
+func TestRootCompress(t *testing.T) {
 	l := newLayers(t)
 	made, err := l.Write(t.Context(), sampleChanges(), Unpacked)
 	if err != nil {

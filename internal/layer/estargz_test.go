@@ -11,8 +11,8 @@ import (
 	"github.com/micabuild/mica/internal/compression"
 )
 
-// TestEstargz: the blob has a table of contents, as annotated, and decompresses to a layer of the same files.
-func TestEstargz(t *testing.T) {
+// TestRootEstargz: the blob has a table of contents, as annotated, and decompresses to a layer of the same files.
+func TestRootEstargz(t *testing.T) {
 	for _, form := range []Form{Packed, Unpacked} {
 		l := newLayers(t)
 		made, err := l.Write(t.Context(), sampleChanges(), form)

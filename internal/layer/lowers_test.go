@@ -13,8 +13,8 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// TestLowers: a chain gets a cover where one is needed, of the directories that need it and those above, and else none.
-func TestLowers(t *testing.T) {
+// TestRootLowers: a chain gets a cover where one is needed, of the directories that need it and those above, and else none.
+func TestRootLowers(t *testing.T) {
 	base := []tar.Header{{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o750}, {Name: "d/tmp", Typeflag: tar.TypeDir, Mode: 0o1777}, {Name: "e", Typeflag: tar.TypeDir, Mode: 0o755}}
 	for name, tt := range map[string]struct {
 		layers [][]tar.Header

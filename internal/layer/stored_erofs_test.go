@@ -100,8 +100,8 @@ func TestDamagedErofsOfItsOwn(t *testing.T) {
 	}
 }
 
-// TestErofsElsewhere: a store's images are made folders where they cannot be mounted.
-func TestErofsElsewhere(t *testing.T) {
+// TestRootErofsElsewhere: a store's images are made folders where they cannot be mounted.
+func TestRootErofsElsewhere(t *testing.T) {
 	l := asErofs(newLayers(t))
 	id := write(t, l, manyChanges(300, 1), Unpacked).DiffID
 	want := readTar(t, l, id)
@@ -248,8 +248,8 @@ func TestCopyFromADamagedErofs(t *testing.T) {
 	}
 }
 
-// TestDamagedErofsElsewhere: it is set aside where it cannot be mounted, too, so that building again mends it.
-func TestDamagedErofsElsewhere(t *testing.T) {
+// TestRootDamagedErofsElsewhere: it is set aside where it cannot be mounted, too, so that building again mends it.
+func TestRootDamagedErofsElsewhere(t *testing.T) {
 	for name, hurt := range map[string]func(string) error{
 		"empty":   func(file string) error { return os.Truncate(file, 0) },
 		"content": func(file string) error { return overwrite(file, 4096+64+8, 40) },
