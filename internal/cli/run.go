@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
+	"github.com/docker/cli/opts"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
@@ -32,6 +33,10 @@ type runFlags struct {
 	publishAll                                                         bool
 	entrypointSet                                                      bool
 	limits                                                             runLimits
+	init                                                               bool
+	mounts                                                             opts.MountOpt
+	shmSize                                                            opts.MemBytes
+	dns                                                                runDNS
 }
 
 func newRunCommand(app *App) *cobra.Command {
@@ -59,6 +64,10 @@ func newRunCommand(app *App) *cobra.Command {
 	fl.StringVar(&f.entrypoint, "entrypoint", "", "Overwrite the default ENTRYPOINT of the image")
 	f.addNetworkFlags(fl)
 	f.limits.add(fl)
+	f.dns.add(fl)
+	fl.Var(&f.mounts, "mount", "Attach a filesystem mount to the container")
+	fl.Var(&f.shmSize, "shm-size", "Size of /dev/shm")
+	fl.BoolVar(&f.init, "init", false, "Run an init inside the container that forwards signals and reaps processes")
 	fl.BoolVar(&f.readOnly, "read-only", false, "Mount the container's root filesystem as read only")
 	fl.StringArrayVar(&f.tmpfs, "tmpfs", nil, "Mount a tmpfs directory (format: path[:options])")
 	fl.StringArrayVar(&f.capAdd, "cap-add", nil, "Add Linux capabilities")
@@ -208,7 +217,7 @@ func (f *runFlags) process(ctx context.Context, app *App, img *image.Image, args
 		return nil, err
 	}
 	p := &sandbox.Process{
-		Args: command, Env: env, Cwd: first(f.workdir, config.WorkingDir), User: first(f.user, config.User),
+		Args: command, Init: f.init, Resolver: f.dns.resolver(), ShmSize: f.shmSize.Value(), Env: env, Cwd: first(f.workdir, config.WorkingDir), User: first(f.user, config.User),
 		RootOwnsCwd: true, Groups: f.groupAdd, ReadOnlyRoot: f.readOnly, WritableHosts: true, Privileged: f.privileged,
 		CapAdd: f.capAdd, CapDrop: f.capDrop, Hostname: hostname,
 		TTY: f.tty, Stdout: app.Stdout.File(), Stderr: app.Stderr.File(),

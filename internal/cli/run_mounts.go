@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/mount"
 
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/sandbox"
@@ -38,6 +39,21 @@ func (f *runFlags) addMounts(ctx context.Context, app *App, img *image.Image, p 
 			return fmt.Errorf("invalid tmpfs %q: the path must be absolute", t)
 		}
 		p.Mounts = append(p.Mounts, tmpfs(target, options))
+	}
+	for _, given := range f.mounts.Value() {
+		m, err := givenMount(given)
+		if err != nil {
+			return err
+		}
+		if given.Type == mount.TypeVolume {
+			if m.Source, err = volumeOf(ctx, app, img, given, dir); err != nil {
+				return err
+			}
+		}
+		p.Mounts = append(p.Mounts, m)
+	}
+	if err := checkDuplicates(p.Mounts); err != nil {
+		return err
 	}
 	for target := range img.Config.Config.Volumes {
 		target = path.Clean("/" + target)

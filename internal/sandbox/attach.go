@@ -57,15 +57,21 @@ func (b *bundle) attachAll(root int) error {
 	return nil
 }
 
-// networkFiles are files of /etc that mica writes.
-var networkFiles = []string{"resolv.conf", "hosts"}
+// networkFiles are the files of /etc that mica writes.
+func (b *bundle) networkFiles() []string {
+	files := []string{"resolv.conf", "hosts"}
+	if b.p.WritableHosts {
+		files = append(files, "hostname")
+	}
+	return files
+}
 
 func (b *bundle) attachNetworkFiles(root int) error {
 	var set uint64
 	if !b.p.WritableHosts {
 		set = unix.MOUNT_ATTR_RDONLY
 	}
-	for _, name := range networkFiles {
+	for _, name := range b.networkFiles() {
 		target := "/etc/" + name
 		if slices.ContainsFunc(b.p.Mounts, func(m Mount) bool { return path.Clean("/"+m.Target) == target }) {
 			continue

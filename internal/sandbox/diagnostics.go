@@ -15,8 +15,9 @@ import (
 // itself says there of a process that it cannot start. What comes first is held back for a moment: crun writes to stderr
 // before it writes to its log, and ends then.
 type diagnostics struct {
-	to  io.Writer
-	log io.ReaderAt // the runtime's
+	to      io.Writer
+	log     io.ReaderAt // the runtime's
+	command string      // as it was written
 
 	mu     sync.Mutex
 	held   []byte
@@ -67,7 +68,7 @@ func (d *diagnostics) release() error {
 		return nil
 	}
 	if line, rest, ok := bytes.Cut(held, []byte("\n")); ok && bytes.HasPrefix(line, []byte(execFailure)) {
-		held = append(inWordsOfRunc(line), rest...)
+		held = append(d.inWordsOfRunc(line), rest...)
 	}
 	_, err := d.to.Write(held)
 	return err
@@ -77,7 +78,7 @@ func (d *diagnostics) release() error {
 var execMessage = regexp.MustCompile("^exec container process .*`([^`]*)`: (.*)$")
 
 // inWordsOfRunc is runc's line for one of crun's: "exec /x: exec format error".
-func inWordsOfRunc(line []byte) []byte {
+func (d *diagnostics) inWordsOfRunc(line []byte) []byte {
 	var entry struct{ Msg string }
 	if json.Unmarshal(line, &entry) != nil {
 		return append(line, '\n')
@@ -86,7 +87,11 @@ func inWordsOfRunc(line []byte) []byte {
 	if m == nil {
 		return append([]byte(entry.Msg), '\n')
 	}
-	return fmt.Appendf(nil, "exec %s: %s\n", m[1], lowerFirst(m[2]))
+	name := m[1]
+	if strings.Contains(d.command, "/") {
+		name = d.command
+	}
+	return fmt.Appendf(nil, "exec %s: %s\n", name, lowerFirst(m[2]))
 }
 
 func lowerFirst(s string) string {

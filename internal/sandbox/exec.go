@@ -54,7 +54,7 @@ func (h *Host) exec(ctx context.Context, b *bundle, t *terminal, cmd *exec.Cmd) 
 
 // connect gives the runtime its streams. Its stderr is the process's as well: what it says there itself is taken out.
 func (b *bundle) connect(cmd *exec.Cmd, t *terminal, log io.ReaderAt) *diagnostics {
-	said := &diagnostics{to: b.p.Stderr, log: log}
+	said := &diagnostics{to: b.p.Stderr, log: log, command: b.p.Args[0]}
 	if said.to == nil {
 		said.to = io.Discard
 	}

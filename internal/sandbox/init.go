@@ -35,6 +35,8 @@ func Init(args []string) {
 	case len(args) == 3 && args[0] == keepName:
 		keepMain(args[1], args[2])
 		os.Exit(0)
+	case len(args) > 2 && args[0] == containerInit && args[1] == "--":
+		os.Exit(runContainerInit(args[2:]))
 	}
 }
 

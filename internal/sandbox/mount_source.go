@@ -21,6 +21,8 @@ func (b *bundle) source(i int, m Mount) (string, error) {
 		return "", nil
 	case MountBind:
 		return b.selected(i, m, m.Source)
+	case mountInit:
+		return b.initProgram(i)
 	}
 	dir := b.unionDir(i)
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -61,15 +63,32 @@ func (b *bundle) selected(i int, m Mount, dir string) (string, error) {
 		defer func() { _ = unix.Close(selected) }()
 		fd = selected
 	}
-	var set uint64
-	if m.ReadOnly {
+	return b.showAs(m, fd, b.mountDir(i))
+}
+
+// showAs mounts what a descriptor is of at a path where nothing is, as a mount asks for.
+func (b *bundle) showAs(m Mount, fd int, at string) (string, error) {
+	flags, set := uint(unix.AT_RECURSIVE), uint64(0)
+	if m.TopOnly {
+		flags = 0
+	}
+	if m.ReadOnly && !m.TopReadOnly {
 		set = unix.MOUNT_ATTR_RDONLY
 	}
-	return b.show(fd, b.mountDir(i), set)
+	at, err := b.showTree(fd, at, set, flags)
+	if err != nil || !m.ReadOnly || !m.TopReadOnly {
+		return at, err
+	}
+	return at, unix.MountSetattr(unix.AT_FDCWD, at, 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 }
 
 // show mounts what a descriptor is of at a path where nothing is, with attributes beside those that it has.
 func (b *bundle) show(fd int, at string, set uint64) (string, error) {
+	return b.showTree(fd, at, set, unix.AT_RECURSIVE)
+}
+
+// showTree is show, of the top alone where flags say so.
+func (b *bundle) showTree(fd int, at string, set uint64, flags uint) (string, error) {
 	dir, err := isDir(fd)
 	if err != nil {
 		return "", err
@@ -82,7 +101,7 @@ func (b *bundle) show(fd int, at string, set uint64) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return at, bindAt(fd, at, set, unix.AT_RECURSIVE)
+	return at, bindAt(fd, at, set, flags)
 }
 
 // secret is a file in memory.

@@ -41,6 +41,8 @@ type bundle struct {
 	host userns.IDs
 	// own is the network that is not the host's, nil for none.
 	own *network.Namespace
+	// crun is the runtime.
+	crun bool
 	// cgroup is the one that is delegated, and owner begins the name of the cgroup of the process.
 	cgroup, owner string
 }
@@ -51,7 +53,7 @@ func (h *Host) run(ctx context.Context, p *Process, dir string) (err error) {
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700"); err != nil {
 		return fmt.Errorf("prepare sandbox: mount %s: %w", dir, err)
 	}
-	b := &bundle{dir: dir, rootfs: filepath.Join(dir, "rootfs"), p: p, env: p.Env, host: h.ids, cgroup: h.cgroup, owner: h.owner}
+	b := &bundle{dir: dir, rootfs: filepath.Join(dir, "rootfs"), p: p.withInit(), crun: h.isCrun(), env: p.Env, host: h.ids, cgroup: h.cgroup, owner: h.owner}
 	defer b.unmount()
 	if err := b.mount(); err != nil {
 		return err
@@ -172,8 +174,10 @@ func (b *bundle) prepare() (err error) {
 	if err := b.makeCwd(); err != nil {
 		return err
 	}
-	if err := b.findExecutable(); err != nil {
-		return err
+	if !b.p.Init {
+		if err := b.findExecutable(); err != nil {
+			return err
+		}
 	}
 	return b.makeNetworkFiles()
 }

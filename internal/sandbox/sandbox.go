@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 
@@ -73,6 +74,8 @@ const (
 	MountTmpfs                   // Size, Options
 	MountSecret                  // Data, in a file that no disk holds; Mode, UID, GID
 	MountSocket                  // Serve, behind a socket; Mode, UID, GID
+
+	mountInit // this program
 )
 
 // Mount is something mounted over the root filesystem.
@@ -83,13 +86,15 @@ type Mount struct {
 	Union    union.Options
 	Selector string // of a chain or of Source: only this path in it, found inside it; "" for the whole
 	ReadOnly bool
-	Shared   bool   // other processes that are not trusted write to Source
-	Size     int64  // of a tmpfs, in bytes; 0 for the kernel's default
-	Options  string // of a tmpfs, more mount options, comma-separated
-	Data     []byte
-	Serve    func(net.Conn) // called for each connection, which it closes
-	Mode     os.FileMode
-	UID, GID int
+	Shared   bool // other processes that are not trusted write to Source
+	// TopOnly leaves out what is mounted below Source, and TopReadOnly leaves that as it is where ReadOnly is set.
+	TopOnly, TopReadOnly bool
+	Size                 int64  // of a tmpfs, in bytes; 0 for the kernel's default
+	Options              string // of a tmpfs, more mount options, comma-separated
+	Data                 []byte
+	Serve                func(net.Conn) // called for each connection, which it closes
+	Mode                 os.FileMode
+	UID, GID             int
 }
 
 // Network is what a process sees of the network.
@@ -111,24 +116,34 @@ type Rlimit struct {
 // ExtraHost is a line of /etc/hosts.
 type ExtraHost struct{ Host, IP string }
 
+// Resolver replaces parts of resolv.conf(5): those that are not nil.
+type Resolver struct {
+	Servers         []netip.Addr
+	Search, Options []string
+}
+
 // Process is one process to run.
 type Process struct {
 	Root         union.Options
 	ReadOnlyRoot bool
 	Args, Env    []string
-	Cwd          string // made in the root filesystem if it is missing
-	RootOwnsCwd  bool   // root has it then, not the user
-	User         string // "", name, uid, name:group, uid:gid; found in the root filesystem's passwd and group files
-	Groups       []string
-	Mounts       []Mount
-	Network      Network
+	// Init has an init start the command, forward signals to it and reap what it leaves.
+	Init        bool
+	Cwd         string // made in the root filesystem if it is missing
+	RootOwnsCwd bool   // root has it then, not the user
+	User        string // "", name, uid, name:group, uid:gid; found in the root filesystem's passwd and group files
+	Groups      []string
+	Mounts      []Mount
+	Network     Network
 	// NetworkMade is told of the network of NetworkOwn, or why the process cannot have one, before the process starts.
 	// An error keeps it from starting.
 	NetworkMade func(*network.Namespace, error) error
 	Hostname    string // "" for BuildKit's
 	ExtraHosts  []ExtraHost
-	// WritableHosts lets the process change /etc/hosts and /etc/resolv.conf, as in a container that runs; in a build they
-	// are read-only.
+	Resolver    Resolver
+	ShmSize     int64 // of /dev/shm, in bytes; 0 for Docker's default
+	// WritableHosts lets the process change /etc/hosts, /etc/resolv.conf and /etc/hostname, as in a container that runs; in a build
+	// the first two are read-only, and there is no third.
 	WritableHosts bool
 	// Seal says that the caller keeps what is written to the Upper of Root and of Mounts: when Run returns nil, no process can
 	// change that any more, whatever descriptors it has.

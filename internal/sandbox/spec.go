@@ -25,7 +25,7 @@ func (b *bundle) spec() (*specs.Spec, error) {
 		Hostname: b.hostname(),
 		Root:     &specs.Root{Path: b.root, Readonly: b.p.ReadOnlyRoot},
 		Process: &specs.Process{
-			Terminal: b.p.TTY, Args: b.p.Args, Env: b.env, Cwd: b.cwd(),
+			Terminal: b.p.TTY, Args: b.argv(), Env: b.env, Cwd: b.cwd(),
 			User:         specs.User{UID: b.ids.uid, GID: b.ids.gid, AdditionalGids: b.ids.supplementary()},
 			Capabilities: processCapabilities(caps, b.ids.uid),
 		},
@@ -137,7 +137,7 @@ func (b *bundle) mounts() []specs.Mount {
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
 		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: pts},
-		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
+		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", b.shmSize()}},
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
 		b.sysMount(),
 	}
@@ -150,6 +150,14 @@ func (b *bundle) mounts() []specs.Mount {
 		}
 	}
 	return dedup(list)
+}
+
+// shmSize is the option of the tmpfs at /dev/shm.
+func (b *bundle) shmSize() string {
+	if b.p.ShmSize > 0 {
+		return fmt.Sprintf("size=%d", b.p.ShmSize)
+	}
+	return "size=65536k"
 }
 
 // ttyGroup owns terminals on every Linux.

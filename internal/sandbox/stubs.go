@@ -28,6 +28,9 @@ func (b *bundle) mountPoints() []mountPoint {
 		{target: "/proc", dir: true}, {target: "/dev", dir: true}, {target: "/sys", dir: true},
 		{target: "/etc/resolv.conf"}, {target: "/etc/hosts"},
 	}
+	if b.p.WritableHosts {
+		points = append(points, mountPoint{target: "/etc/hostname"})
+	}
 	for i, m := range b.p.Mounts {
 		dir := true
 		if b.sources[i] != "" {

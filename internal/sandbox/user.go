@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	securejoin "github.com/cyphar/filepath-securejoin"
+	"github.com/moby/buildkit/util/resolvconf"
 	"github.com/moby/sys/user"
 )
 
@@ -43,7 +45,7 @@ func (b *bundle) makeCwd() error {
 
 // makeNetworkFiles makes what is mounted on /etc/hosts and /etc/resolv.conf, still empty.
 func (b *bundle) makeNetworkFiles() error {
-	for _, file := range networkFiles {
+	for _, file := range b.networkFiles() {
 		path := filepath.Join(b.dir, file)
 		if err := os.WriteFile(path, nil, 0o644); err != nil {
 			return fmt.Errorf("prepare sandbox: %w", err)
@@ -72,15 +74,39 @@ func (b *bundle) writeNetworkFiles() error {
 	if err != nil {
 		return fmt.Errorf("prepare sandbox: %w", err)
 	}
-	for file, data := range map[string]string{"hosts": hosts.String(), "resolv.conf": string(resolv)} {
-		if err := os.WriteFile(filepath.Join(b.dir, file), []byte(data), 0o644); err != nil {
+	content := map[string]string{"hosts": hosts.String(), "resolv.conf": string(resolv), "hostname": name + "\n"}
+	for _, file := range b.networkFiles() {
+		if err := os.WriteFile(filepath.Join(b.dir, file), []byte(content[file]), 0o644); err != nil {
 			return fmt.Errorf("prepare sandbox: %w", err)
 		}
 	}
 	return nil
 }
 
+// resolvConf is resolv.conf(5) of the process's network, with what the process has in place of it.
 func (b *bundle) resolvConf() ([]byte, error) {
+	base, err := b.networkResolvConf()
+	r := b.p.Resolver
+	if err != nil || r.Servers == nil && r.Search == nil && r.Options == nil {
+		return base, err
+	}
+	rc, err := resolvconf.Parse(bytes.NewReader(base), "")
+	if err != nil {
+		return nil, err
+	}
+	if r.Servers != nil {
+		rc.OverrideNameServers(r.Servers)
+	}
+	if r.Search != nil {
+		rc.OverrideSearch(r.Search)
+	}
+	if r.Options != nil {
+		rc.OverrideOptions(r.Options)
+	}
+	return rc.Generate(false)
+}
+
+func (b *bundle) networkResolvConf() ([]byte, error) {
 	if b.own != nil {
 		return b.own.ResolvConf(), nil
 	}

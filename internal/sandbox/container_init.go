@@ -1,0 +1,170 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// containerInit is where the init of a container is, as in Docker. It is this program, and argv[0] of that process.
+const containerInit = "/sbin/docker-init"
+
+// argv is what the runtime executes: the command, or an init that does.
+func (b *bundle) argv() []string {
+	if !b.p.Init {
+		return b.written()
+	}
+	return append([]string{containerInit, "--"}, b.p.Args...)
+}
+
+// withInit is p with what it takes to start an init first.
+func (p *Process) withInit() *Process {
+	if !p.Init {
+		return p
+	}
+	with := *p
+	with.Mounts = append(slices.Clone(p.Mounts), Mount{Type: mountInit, Target: containerInit, ReadOnly: true})
+	return &with
+}
+
+// initProgram shows this program. Where others may not execute it, or it has been replaced since it was started, that is a copy.
+func (b *bundle) initProgram(i int) (string, error) {
+	const self = "/proc/1/exe" // process 1 of the pid namespace is this program as well
+	var running, named unix.Stat_t
+	if err := unix.Stat(self, &running); err != nil {
+		return "", err
+	}
+	name, err := os.Readlink(self)
+	if err != nil {
+		return "", err
+	}
+	const executable = 0o005
+	fd, err := unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err == nil {
+		defer func() { _ = unix.Close(fd) }()
+		err = unix.Fstat(fd, &named)
+	}
+	if err != nil || named.Dev != running.Dev || named.Ino != running.Ino || named.Mode&executable != executable {
+		return b.copyOfProgram(i, self)
+	}
+	return b.show(fd, b.mountDir(i), unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID)
+}
+
+func (b *bundle) copyOfProgram(i int, from string) (string, error) {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return "", err
+	}
+	at := b.mountDir(i)
+	if err := os.WriteFile(at, data, 0o755); err != nil {
+		return "", err
+	}
+	return at, os.Chmod(at, 0o755)
+}
+
+// tini's number in what it says of a command that it cannot start: its child's, which in Docker is always this.
+const tiniChild = 7
+
+// runContainerInit is process 1 of a container: it starts the command, forwards signals to it and reaps processes, until
+// the command ends. It says and does what Docker's init, tini, says and does.
+func runContainerInit(command []string) int {
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals)
+	child, err := startCommand(command)
+	if err != nil {
+		reason := err.Error()
+		fmt.Fprintf(os.Stderr, "[FATAL tini (%d)] exec %s failed: %s\n", tiniChild, command[0], strings.ToUpper(reason[:1])+reason[1:])
+		switch {
+		case errors.Is(err, unix.ENOENT):
+			return 127
+		case errors.Is(err, unix.EACCES):
+			return 126
+		}
+		return 1
+	}
+	for sig := range signals {
+		switch sig {
+		case unix.SIGCHLD:
+			if code, ended := reap(child); ended {
+				return code
+			}
+		case unix.SIGURG: // Go's scheduler sends these to itself
+		case unix.SIGTTIN, unix.SIGTTOU:
+		default:
+			_ = unix.Kill(child, sig.(unix.Signal)) //nolint:forcetypeassert // Linux
+		}
+	}
+	return 1
+}
+
+// reap collects all processes that have ended. If child is one, it returns its exit code.
+func reap(child int) (code int, ended bool) {
+	for {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil || pid <= 0:
+			return code, ended
+		case pid != child:
+			continue
+		}
+		code, ended = status.ExitStatus(), true
+		if status.Signaled() {
+			code = 128 + int(status.Signal())
+		}
+	}
+}
+
+// startCommand starts a command as execvp(3) finds and executes it: in a process group of its own, in the foreground if there is a
+// terminal.
+func startCommand(command []string) (int, error) {
+	attr := &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setpgid: true}}
+	if _, err := unix.IoctlGetInt(0, unix.TIOCGPGRP); err == nil {
+		attr.Sys.Foreground = true
+	}
+	var last error = unix.ENOENT
+	for _, file := range searchCommand(command[0]) {
+		pid, err := syscall.ForkExec(file, command, attr)
+		if errors.Is(err, unix.ENOEXEC) {
+			pid, err = syscall.ForkExec("/bin/sh", append([]string{"/bin/sh", file}, command[1:]...), attr)
+		}
+		switch {
+		case err == nil:
+			return pid, nil
+		case errors.Is(err, unix.EACCES):
+			last = err
+		case !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR):
+			return 0, err
+		}
+	}
+	return 0, last
+}
+
+// searchCommand are the files that a command may be.
+func searchCommand(name string) []string {
+	if strings.Contains(name, "/") {
+		return []string{name}
+	}
+	list, ok := os.LookupEnv("PATH")
+	if !ok {
+		list = "/bin:/usr/bin"
+	}
+	var files []string
+	for dir := range strings.SplitSeq(list, ":") {
+		file := path.Join(dir, name)
+		if _, err := os.Stat(file); name != "" && !errors.Is(err, fs.ErrNotExist) {
+			files = append(files, file)
+		}
+	}
+	return files
+}

@@ -1,0 +1,96 @@
+package sandbox
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// written is the command such that a script finds its path in $0 as it was written, ./x for one. crun executes the absolute path, so
+// for crun, mica does what the kernel would do: it puts the interpreter before a script that is named by a relative path.
+func (b *bundle) written() []string {
+	args := b.p.Args
+	if !b.crun || path.IsAbs(args[0]) || !strings.Contains(args[0], "/") {
+		return args
+	}
+	root, err := unix.Open(b.root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return args
+	}
+	defer func() { _ = unix.Close(root) }()
+	line := b.firstLine(root, b.cwd()+"/"+args[0])
+	interpreter := parseInterpreter(line)
+	if interpreter == nil || !b.executableIn(root, interpreter[0]) {
+		return args // the kernel says why not
+	}
+	return slices.Concat(interpreter, args)
+}
+
+// maxInterpreter is how much of a script the kernel reads (BINPRM_BUF_SIZE).
+const maxInterpreter = 256
+
+// parseInterpreter is what stands in the first line of a script: an interpreter and at most one argument, as the kernel reads it
+// (fs/binfmt_script.c). It is nil for what is no script, and for one whose interpreter is not an absolute path.
+func parseInterpreter(line []byte) []string {
+	line, ok := bytes.CutPrefix(line, []byte("#!"))
+	if !ok {
+		return nil
+	}
+	line, _, whole := bytes.Cut(line, []byte("\n"))
+	text := strings.Trim(string(line), " \t")
+	name, argument := text, ""
+	if at := strings.IndexAny(text, " \t"); at >= 0 {
+		name, argument = text[:at], strings.Trim(text[at:], " \t")
+	}
+	cut := !whole && len(line) >= maxInterpreter-len("#!")
+	switch {
+	case cut, !path.IsAbs(name), strings.Contains(text, "\x00"):
+		return nil
+	case argument == "":
+		return []string{name}
+	}
+	return []string{name, argument}
+}
+
+// firstLine is the beginning of an executable file, nil if it is none. name is resolved inside root.
+func (b *bundle) firstLine(root int, name string) []byte {
+	how := unix.OpenHow{
+		Flags: unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	}
+	if !b.executableIn(root, name) {
+		return nil
+	}
+	fd, err := unix.Openat2(root, name, &how)
+	if err != nil {
+		return nil
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer func() { _ = f.Close() }()
+	data, err := io.ReadAll(io.LimitReader(f, maxInterpreter))
+	if err != nil {
+		return nil
+	}
+	return data
+}
+
+// executableIn reports whether a path leads to a file inside root that the process may execute.
+func (b *bundle) executableIn(root int, name string) bool {
+	fd, err := openIn(root, name)
+	if err != nil {
+		return false
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer func() { _ = f.Close() }()
+	var at syscall.Statfs_t
+	info, err := f.Stat()
+	if err != nil || syscall.Fstatfs(fd, &at) != nil {
+		return false
+	}
+	return info.Mode().IsRegular() && at.Flags&unix.ST_NOEXEC == 0 && b.ids.mayExecute(info)
+}
