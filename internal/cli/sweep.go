@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/micabuild/mica/internal/remote"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
@@ -76,11 +74,7 @@ func (a *App) sweep(ctx context.Context) (int64, error) {
 		}
 	}
 	sandbox.RemoveCgroups()
-	var keep []digest.Digest
-	for _, r := range records {
-		keep = append(keep, r.Layers()...)
-	}
-	return a.Images.Collect(ctx, keep)
+	return a.Images.Collect(ctx, solver.LayersOf(records))
 }
 
 // tidy removes what killed processes left in the store's tmp/. What cannot be removed is left to a prune, which says why.

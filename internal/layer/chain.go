@@ -8,9 +8,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
 	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/store"
@@ -20,10 +22,16 @@ import (
 // View is the merged filesystem of a chain, bottom first, by tables of contents; content is opened from trees or packs
 // as they stand. Of several names of one file the first, sorted, has Hardlink "".
 func (l *Layers) View(ctx context.Context, chain []digest.Digest) (view.View, error) {
+	return l.ViewChain(ctx, chain, identity.ChainIDs(slices.Clone(chain)))
+}
+
+// ViewChain is View where the ChainIDs of all that the chain begins with are known, by length: its cost does not grow with the
+// layers that an earlier call had.
+func (l *Layers) ViewChain(ctx context.Context, chain, chainIDs []digest.Digest) (view.View, error) {
 	if len(chain) == 0 {
 		return view.Empty(), nil
 	}
-	root, err := l.merged(ctx, chain)
+	root, err := l.merged(ctx, chain, chainIDs)
 	if err != nil {
 		return nil, err
 	}

@@ -62,11 +62,14 @@ func (n *node) descend(path string) *node {
 	return n
 }
 
-func (n *node) search(name string) (int, bool) {
-	if k := len(n.kids); k == 0 || n.kids[k-1].name < name {
+func (n *node) search(name string) (int, bool) { return search(n.kids, name) }
+
+// search finds a name in a sorted list, or where it belongs.
+func search(sorted []*node, name string) (int, bool) {
+	if k := len(sorted); k == 0 || sorted[k-1].name < name {
 		return k, false // names mostly arrive sorted
 	}
-	return slices.BinarySearchFunc(n.kids, name, func(kid *node, name string) int {
+	return slices.BinarySearchFunc(sorted, name, func(kid *node, name string) int {
 		return strings.Compare(kid.name, name)
 	})
 }

@@ -57,9 +57,7 @@ func (l *Layers) Remove(id digest.Digest) (int64, error) {
 	if err != nil {
 		return freed, fail(id, err)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	clear(l.chains)
+	l.chains.clear()
 	return freed, nil
 }
 

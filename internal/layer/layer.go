@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -28,9 +29,9 @@ type Layers struct {
 	fetch Fetch            // nil for none
 
 	mu      sync.Mutex
-	chains  map[digest.Digest]*node // merged indexes by ChainID
-	streams map[digest.Digest]int   // files read out of compressed packs
+	streams map[digest.Digest]int // files read out of compressed packs
 	notes   map[string]bool
+	chains  chainMemory
 	// sound holds the DiffIDs whose trees this process has made, or looked through.
 	sound sync.Map
 	// heads holds the summaries that were read, by DiffID.
@@ -39,6 +40,8 @@ type Layers struct {
 	digested sync.Map
 	// opened holds the trees of one file that contents were read from, by DiffID.
 	opened sync.Map
+	// lost counts what was taken out of the store because it was damaged.
+	lost atomic.Int64
 	// mountsErofs reports whether such trees can be mounted here.
 	mountsErofs func() bool
 }
@@ -48,12 +51,15 @@ func New(s *store.Store) *Layers {
 	return &Layers{
 		store:       s,
 		host:        sync.OnceValue(readHostRules),
-		chains:      make(map[digest.Digest]*node),
 		streams:     make(map[digest.Digest]int),
 		notes:       make(map[string]bool),
 		mountsErofs: sync.OnceValue(func() bool { return mountsErofs(s) }),
 	}
 }
+
+// Lost counts how often this process has taken a blob or tree out of the store because it was damaged. While it stays what it was, and
+// nobody prunes, a layer that was present still is.
+func (l *Layers) Lost() int64 { return l.lost.Load() }
 
 // Form is how a new layer is written.
 type Form int

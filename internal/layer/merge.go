@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/identity"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/micabuild/mica/internal/crash"
@@ -37,37 +36,32 @@ func (t *TOC) index() (*node, error) {
 	return root, nil
 }
 
-// merged returns the files of a chain. Every chain that this process has met is remembered, since a build goes on from
-// one to the next; they share what they have in common.
-func (l *Layers) merged(ctx context.Context, chain []digest.Digest) (*node, error) {
-	keys := identity.ChainIDs(append([]digest.Digest(nil), chain...))
+// merged returns the files of a chain, whose ChainIDs and those of all that it begins with are keys. The chains that were
+// used last are remembered, since a build goes on from one to the next; they share what they have in common.
+func (l *Layers) merged(ctx context.Context, chain, keys []digest.Digest) (*node, error) {
 	known := len(chain)
 	var root *node
-	l.mu.Lock()
-	for ; known > 0 && root == nil; known-- {
-		if root = l.chains[keys[known-1]]; root != nil {
+	for ; known > 0; known-- {
+		if root = l.chains.get(keys[known-1]); root != nil {
 			break
 		}
 	}
-	l.mu.Unlock()
-	layers := make([]*node, len(chain))
+	layers := make([]*node, len(chain)-known)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	for i := known; i < len(chain); i++ {
+	for i, id := range chain[known:] {
 		g.Go(func() (err error) {
 			defer crash.Recover(&err)
-			layers[i], err = l.indexOf(gctx, chain[i])
+			layers[i], err = l.indexOf(gctx, id)
 			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	for i := known; i < len(chain); i++ {
-		root = merge(root, layers[i])
-		l.mu.Lock()
-		l.chains[keys[i]] = root
-		l.mu.Unlock()
+	for i, upper := range layers {
+		root = merge(root, upper)
+		l.chains.add(keys[known+i], root)
 	}
 	return root, nil
 }
@@ -92,21 +86,20 @@ func merge(lower, upper *node) *node {
 	if !upper.described {
 		out.entry, out.layer = lower.entry, lower.layer
 	}
-	out.kids = make([]*node, 0, max(len(lower.kids), len(upper.kids)))
-	i, j := 0, 0
-	for i < len(lower.kids) || j < len(upper.kids) {
-		switch {
-		case j == len(upper.kids) || i < len(lower.kids) && lower.kids[i].name < upper.kids[j].name:
-			out.kids = append(out.kids, lower.kids[i])
-			i++
-		case i == len(lower.kids) || upper.kids[j].name < lower.kids[i].name:
-			out.keep(merge(nil, upper.kids[j]))
-			j++
-		default:
-			out.keep(merge(lower.kids[i], upper.kids[j]))
-			i, j = i+1, j+1
+	out.kids = make([]*node, 0, len(lower.kids)+len(upper.kids))
+	rest := lower.kids
+	for _, kid := range upper.kids {
+		i, there := search(rest, kid.name)
+		out.kids = append(out.kids, rest[:i]...)
+		rest = rest[i:]
+		if there {
+			out.keep(merge(rest[0], kid))
+			rest = rest[1:]
+		} else {
+			out.keep(merge(nil, kid))
 		}
 	}
+	out.kids = append(out.kids, rest...)
 	return out
 }
 

@@ -99,6 +99,7 @@ func (l *Layers) makeTree(ctx context.Context, id digest.Digest) (string, error)
 // dropDamaged removes the blobs of a layer that are not what their names say, so that they can be fetched again. Where there
 // are none, what could not be made another tree of is a tree.
 func (l *Layers) dropDamaged(id digest.Digest) error {
+	defer l.lost.Add(1)
 	packs, err := l.packs(id)
 	if err != nil {
 		return err
@@ -125,6 +126,7 @@ func (l *Layers) dropDamaged(id digest.Digest) error {
 // setAside takes a damaged tree out of use: it can be made again now, from a pack or by building again. It goes with the
 // layer, and until then whoever wants to can look at it.
 func (l *Layers) setAside(id digest.Digest) error {
+	defer l.lost.Add(1)
 	aside := l.path(id, damagedDir)
 	if _, err := os.Lstat(aside); err == nil {
 		if _, err := l.store.RemoveTree(aside); err != nil {

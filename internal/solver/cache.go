@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -19,8 +20,10 @@ import (
 // Cache is the build cache: one small JSON file per operation that ran, named by its key, in the store's cache/records.
 // A record that does not parse or does not match its name counts as absent, and is written anew.
 type Cache struct {
-	store *store.Store
-	dir   string
+	store  *store.Store
+	dir    string
+	kept   sync.Map // the pieces that were written, by ChainID
+	joined sync.Map // the chains that were read from pieces, by ChainID: *Result
 }
 
 // NewCache is the build cache of a store.
@@ -34,9 +37,12 @@ type Record struct {
 	Name        string          `json:"name"` // as the progress display showed it
 	Created     time.Time       `json:"created"`
 	Ingredients []Ingredient    `json:"ingredients"`
-	Outputs     [][]recordLayer `json:"outputs"` // per output, the chain
+	Outputs     [][]recordLayer `json:"outputs"` // per output, the chain, or its top where Below says so
+	Below       []recordBelow   `json:"below,omitempty"`
 	// Used is when the record last served a build: the file's modification time.
 	Used time.Time `json:"-"`
+	// below are the chains that Below stands for, in a record that was listed.
+	below []*Result
 }
 
 type recordLayer struct {
@@ -45,10 +51,11 @@ type recordLayer struct {
 	Description string        `json:"description,omitempty"`
 }
 
-// Layers returns every layer that the record's results are made of.
+// Layers returns every layer that the results of a record that was listed are made of.
 func (r *Record) Layers() []digest.Digest {
 	var ids []digest.Digest
-	for _, out := range r.Outputs {
+	for i, out := range r.Outputs {
+		ids = append(ids, r.below[i].DiffIDs()...)
 		for _, l := range out {
 			ids = append(ids, l.DiffID)
 		}
@@ -66,16 +73,23 @@ func (c *Cache) Get(key Key) ([]*Result, error) {
 		return nil, err
 	}
 	outs := make([]*Result, len(rec.Outputs))
-	for i, chain := range rec.Outputs {
-		outs[i] = &Result{}
-		for _, l := range chain {
-			outs[i].Chain = append(outs[i].Chain, ChainLink(l))
+	for i, top := range rec.Outputs {
+		if outs[i], err = c.join(rec.beneath(i), top, key.below); err != nil {
+			return nil, err
 		}
 	}
 	// The time of use orders what a prune removes first; losing one costs nothing.
 	now := time.Now()
 	_ = os.Chtimes(c.path(id), now, now)
 	return outs, nil
+}
+
+// beneath is the part of an output's chain that is in pieces.
+func (r *Record) beneath(output int) recordBelow {
+	if output < len(r.Below) {
+		return r.Below[output]
+	}
+	return recordBelow{}
 }
 
 func (c *Cache) read(id digest.Digest) (*Record, error) {
@@ -100,6 +114,11 @@ func (c *Cache) read(id digest.Digest) (*Record, error) {
 	if rec.Key != id || key.Digest() != id {
 		return nil, fmt.Errorf("cache record %s is damaged: %w", id, fs.ErrNotExist)
 	}
+	for _, b := range rec.Below {
+		if b.ChainID != "" && b.ChainID.Validate() != nil || b.Layers < 0 || b.Layers%pieceLayers != 0 || (b.ChainID == "") != (b.Layers == 0) {
+			return nil, fmt.Errorf("cache record %s is damaged: %w", id, fs.ErrNotExist)
+		}
+	}
 	rec.Used = info.ModTime()
 	return rec, nil
 }
@@ -108,11 +127,15 @@ func (c *Cache) read(id digest.Digest) (*Record, error) {
 func (c *Cache) Put(key Key, name string, outs []*Result) error {
 	rec := Record{Key: key.Digest(), Name: name, Created: time.Now().UTC(), Ingredients: key.Ingredients}
 	for _, out := range outs {
-		chain := make([]recordLayer, len(out.Chain))
-		for i, l := range out.Chain {
-			chain[i] = recordLayer(l)
+		below, top, err := c.split(out)
+		if err != nil {
+			return fmt.Errorf("write cache record: %w", err)
 		}
-		rec.Outputs = append(rec.Outputs, chain)
+		rec.Outputs = append(rec.Outputs, top)
+		rec.Below = append(rec.Below, below)
+	}
+	if !slices.ContainsFunc(rec.Below, func(b recordBelow) bool { return b.Layers > 0 }) {
+		rec.Below = nil
 	}
 	data, err := json.Marshal(rec)
 	if err != nil {
@@ -140,7 +163,10 @@ func (c *Cache) Sweep() ([]*Record, error) {
 	for _, rec := range unsound {
 		err = errors.Join(err, c.Remove(rec))
 	}
-	return recs, err
+	if err != nil {
+		return recs, err
+	}
+	return recs, c.sweepPieces(recs)
 }
 
 // list gives the sound records, least recently used first, and the keys of the others.
@@ -152,6 +178,9 @@ func (c *Cache) list() (recs, unsound []*Record, err error) {
 	for _, n := range names {
 		key := digest.NewDigestFromEncoded(digest.SHA256, n.Name())
 		rec, err := c.read(key)
+		if err == nil {
+			err = c.resolve(rec)
+		}
 		switch {
 		case err == nil:
 			recs = append(recs, rec)
@@ -161,6 +190,18 @@ func (c *Cache) list() (recs, unsound []*Record, err error) {
 	}
 	slices.SortStableFunc(recs, func(a, b *Record) int { return a.Used.Compare(b.Used) })
 	return recs, unsound, nil
+}
+
+// resolve reads the pieces of a record.
+func (c *Cache) resolve(rec *Record) error {
+	rec.below = make([]*Result, len(rec.Outputs))
+	for i := range rec.Outputs {
+		var err error
+		if rec.below[i], err = c.pieces(rec.beneath(i)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Remove forgets a record.

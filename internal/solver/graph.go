@@ -2,7 +2,6 @@ package solver
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/moby/buildkit/solver/pb"
@@ -33,6 +32,7 @@ type vertex struct {
 	// needsTree is true when a process will run on top of this vertex's result, so that a layer it makes is best
 	// written unpacked.
 	needsTree bool
+	linking   bool // its inputs are being resolved
 }
 
 // parse reads a definition. Its last operation is the empty one whose only input is the wanted edge.
@@ -54,7 +54,7 @@ func parse(def *pb.Definition) (*graph, error) {
 	if len(last.op.Inputs) != 1 || last.op.Op != nil {
 		return nil, fmt.Errorf("build definition does not end in one result")
 	}
-	head, err := g.link(last.op.Inputs[0], nil)
+	head, err := g.link(last.op.Inputs[0])
 	if err != nil {
 		return nil, err
 	}
@@ -66,21 +66,22 @@ func parse(def *pb.Definition) (*graph, error) {
 	return g, nil
 }
 
-// link resolves an input to its vertex, and that vertex's own inputs before it. path holds the vertices on the way
-// down, to refuse a cycle (which no honest definition can have, digests being hashes).
-func (g *graph) link(in *pb.Input, path []digest.Digest) (edge, error) {
+// link resolves an input to its vertex, and that vertex's own inputs before it. It refuses a cycle (which no honest definition can
+// have, digests being hashes).
+func (g *graph) link(in *pb.Input) (edge, error) {
 	v, ok := g.vertices[digest.Digest(in.Digest)]
 	if !ok {
 		return edge{}, fmt.Errorf("build definition refers to a missing operation %s", in.Digest)
 	}
-	if in.Index < 0 || slices.Contains(path, v.digest) {
+	if in.Index < 0 || v.linking {
 		return edge{}, fmt.Errorf("build definition has an invalid input %s", in.Digest)
 	}
 	if v.inputs == nil && len(v.op.Inputs) > 0 {
 		v.inputs = make([]edge, len(v.op.Inputs))
-		path = append(path, v.digest)
+		v.linking = true
+		defer func() { v.linking = false }()
 		for i, sub := range v.op.Inputs {
-			e, err := g.link(sub, path)
+			e, err := g.link(sub)
 			if err != nil {
 				return edge{}, err
 			}

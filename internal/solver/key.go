@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/identity"
 
 	"github.com/micabuild/mica/internal/redact"
 )
@@ -26,6 +25,7 @@ type Ingredient struct {
 // machine is in it: the same inputs meet the same key anywhere.
 type Key struct {
 	Ingredients []Ingredient
+	below       []*Result // whose chains are among the ingredients
 }
 
 func (k *Key) add(kind, name, value string) {
@@ -35,7 +35,8 @@ func (k *Key) add(kind, name, value string) {
 // addLayers adds the chain beneath an operation by its ChainID (OCI image-spec, config.md), "" for that of no layers: what a
 // key is made of does not grow with the steps before it.
 func (k *Key) addLayers(name string, r *Result) {
-	k.add("layers", name, identity.ChainID(r.DiffIDs()).String())
+	k.add("layers", name, r.chainID().String())
+	k.below = append(k.below, r)
 }
 
 // addOperation adds the operation itself, as JSON.

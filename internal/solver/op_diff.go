@@ -40,13 +40,8 @@ func newDiffOp(s *Solver, v *vertex, op *pb.DiffOp, inputs []*Result) (operation
 
 // above returns upper's layers over lower when upper was built on lower.
 func (o *diffOp) above() ([]ChainLink, bool) {
-	if len(o.lower.Chain) > len(o.upper.Chain) {
+	if !o.lower.begins(o.upper.Chain) {
 		return nil, false
-	}
-	for i, l := range o.lower.Chain {
-		if o.upper.Chain[i].DiffID != l.DiffID {
-			return nil, false
-		}
 	}
 	return o.upper.Chain[len(o.lower.Chain):], true
 }
@@ -64,7 +59,7 @@ func (o *diffOp) key(context.Context) (Key, bool, error) {
 
 func (o *diffOp) run(ctx context.Context) ([]*Result, error) {
 	if chain, ok := o.above(); ok {
-		return []*Result{{Chain: chain}}, nil
+		return []*Result{newResult(chain)}, nil
 	}
 	lower, err := o.s.View(ctx, o.lower)
 	if err != nil {

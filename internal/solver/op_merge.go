@@ -24,12 +24,12 @@ func newMergeOp(op *pb.MergeOp, inputs []*Result) (operation, error) {
 func (o *mergeOp) key(context.Context) (Key, bool, error) { return Key{}, false, nil }
 
 func (o *mergeOp) run(context.Context) ([]*Result, error) {
-	res := &Result{}
+	var chain []ChainLink
 	for _, in := range o.inputs {
 		if in.local != nil {
 			return nil, fmt.Errorf("a local source cannot be merged")
 		}
-		res.Chain = append(res.Chain, in.Chain...)
+		chain = append(chain, in.Chain...)
 	}
-	return []*Result{res}, nil
+	return []*Result{newResult(chain)}, nil
 }

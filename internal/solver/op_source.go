@@ -149,11 +149,11 @@ func platformOf(op *pb.Op) *ocispec.Platform {
 
 // ImageResult is an image's filesystem as a result. Its layers bring their history themselves.
 func ImageResult(img *image.Image) *Result {
-	res := &Result{}
+	var chain []ChainLink
 	for _, id := range img.Chain() {
-		res.Chain = append(res.Chain, ChainLink{DiffID: id})
+		chain = append(chain, ChainLink{DiffID: id})
 	}
-	return res
+	return newResult(chain)
 }
 
 // localSource is a folder of the host: a build context, or where the Dockerfile lies.

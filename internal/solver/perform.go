@@ -4,8 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"github.com/opencontainers/go-digest"
+	"slices"
 )
 
 // operation is what one kind of LLB operation has to know: its key, and how it is run.
@@ -101,25 +100,33 @@ func (s *Solver) recall(key Key, v *vertex) []*Result {
 // pending reports whether layers of some result are not in the store.
 func (s *Solver) pending(results []*Result) bool {
 	for _, r := range results {
-		for _, l := range r.Chain {
-			if !s.present(l.DiffID) {
-				return true
-			}
+		if len(s.missing(r)) > 0 {
+			return true
 		}
 	}
 	return false
 }
 
-// present reports whether a layer is in the store, or was in this build: nobody removes it meanwhile (see Solver) but where it
-// is found to be damaged, which whoever needs it tells or mends (see Fetch). A chain is asked for at each of its steps.
-func (s *Solver) present(id digest.Digest) bool {
-	if _, ok := s.seen.Load(id); ok {
-		return true
+// missing returns the layers of a result that are not in the store. Nobody removes one during a build (see Solver), unless it
+// turns out to be damaged: a chain that was there once, and with it all that it begins with, is not looked at again before that.
+func (s *Solver) missing(r *Result) []ChainLink {
+	if len(r.Chain) == 0 {
+		return nil
 	}
-	got, err := s.layers.Get(id)
-	if err != nil || !got.Present() {
-		return false
+	lost := s.layers.Lost()
+	_, chainIDs := r.identities()
+	var missing []ChainLink
+	for i := len(r.Chain) - 1; i >= 0; i-- {
+		if at, ok := s.there.Load(chainIDs[i]); ok && at == lost {
+			break
+		}
+		if got, err := s.layers.Get(r.Chain[i].DiffID); err != nil || !got.Present() {
+			missing = append(missing, r.Chain[i])
+		}
 	}
-	s.seen.Store(id, struct{}{})
-	return true
+	if len(missing) == 0 {
+		s.there.Store(chainIDs[len(chainIDs)-1], lost)
+	}
+	slices.Reverse(missing)
+	return missing
 }

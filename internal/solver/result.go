@@ -2,7 +2,6 @@ package solver
 
 import (
 	"context"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -10,12 +9,9 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// ChainLink is one layer of a result, and what an image's history says of a layer nobody else describes.
-type ChainLink struct {
-	DiffID      digest.Digest
-	Created     time.Time // when mica made the layer; kept in the cache record, so that a rebuild gives the same image
-	Description string
-}
+// ChainLink is one layer of a result: when mica made it, which is kept in the cache record so that a rebuild gives the same
+// image, and what an image's history says of a layer that nothing else describes.
+type ChainLink = remotecache.Layer
 
 // Result is one output of an operation: a chain of layers, bottom first, or, for a local source, a view of the host.
 // The zero Result is the empty filesystem.
@@ -24,22 +20,13 @@ type Result struct {
 	// Key is what the caches of others know the result by.
 	Key   remotecache.Key
 	local view.View
+	trunk *trunk // has the chain; nil where it was not grown
 }
 
-// DiffIDs returns the chain's layers, bottom first.
+// DiffIDs returns the chain's layers, bottom first. The caller does not change them.
 func (r *Result) DiffIDs() []digest.Digest {
-	ids := make([]digest.Digest, len(r.Chain))
-	for i, l := range r.Chain {
-		ids[i] = l.DiffID
-	}
+	ids, _ := r.identities()
 	return ids
-}
-
-// on returns r's chain with one more layer on top.
-func (r *Result) on(top ChainLink) *Result {
-	chain := make([]ChainLink, len(r.Chain), len(r.Chain)+1)
-	copy(chain, r.Chain)
-	return &Result{Chain: append(chain, top)}
 }
 
 // View is the result's filesystem.
@@ -53,5 +40,6 @@ func (s *Solver) View(ctx context.Context, r *Result) (view.View, error) {
 	if err := s.Fetch(ctx, r); err != nil {
 		return nil, err
 	}
-	return s.layers.View(ctx, r.DiffIDs())
+	diffIDs, chainIDs := r.identities()
+	return s.layers.ViewChain(ctx, diffIDs, chainIDs)
 }

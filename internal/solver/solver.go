@@ -92,7 +92,7 @@ type Solver struct {
 	pins    map[digest.Digest]remote.Identity
 	temps   []*store.Temp
 
-	seen sync.Map // DiffIDs of layers that were in the store
+	there sync.Map // how many layers had been found to be damaged when a chain was in the store, by ChainID
 
 	removals errgroup.Group // of folders of steps that have ended
 

@@ -23,7 +23,7 @@ import (
 )
 
 // newSolver is a solver of an empty store; files are its local source "context".
-func newSolver(t *testing.T, files map[string][]byte) *Solver {
+func newSolver(t testing.TB, files map[string][]byte) *Solver {
 	t.Helper()
 	s, err := store.Open(filepath.Join(t.TempDir(), "store"))
 	if err != nil {
@@ -32,7 +32,7 @@ func newSolver(t *testing.T, files map[string][]byte) *Solver {
 	return solverOf(t, s, files)
 }
 
-func solverOf(t *testing.T, s *store.Store, files map[string][]byte) *Solver {
+func solverOf(t testing.TB, s *store.Store, files map[string][]byte) *Solver {
 	t.Helper()
 	host, err := sandbox.NewHost(s, "")
 	if err != nil {

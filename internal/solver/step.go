@@ -59,32 +59,49 @@ func (st *step) find(ctx context.Context, depth remotecache.Depth, inputs []*Res
 	if err != nil || hits == nil {
 		return nil
 	}
-	// The input's own links say more than a cache does.
-	mine := map[string]ChainLink{}
-	for _, in := range inputs {
-		for _, l := range in.Chain {
-			mine[l.DiffID.String()] = l
-		}
-	}
 	outs := make([]*Result, len(hits))
 	for i, hit := range hits {
-		outs[i] = &Result{}
-		for _, l := range hit.Layers {
-			link, ok := mine[l.DiffID.String()]
-			if !ok {
-				link = ChainLink(l.Layer)
-				if link.Description == "" {
-					link.Description = st.v.name
-				}
-			}
-			outs[i].Chain = append(outs[i].Chain, link)
-		}
+		outs[i] = grown(inputs, st.links(hit))
 	}
 	outs, err = st.done(outs)
 	if err != nil {
 		return nil
 	}
 	return outs
+}
+
+// links are the layers of what a cache has.
+func (st *step) links(hit *remotecache.Hit) []ChainLink {
+	links := make([]ChainLink, len(hit.Layers))
+	for i, l := range hit.Layers {
+		links[i] = l.Layer
+		if l.Description == "" {
+			links[i].Description = st.v.name
+		}
+	}
+	return links
+}
+
+// grown returns the result of a chain that begins with one of inputs, or holds layers of them: what those say of a layer is more
+// than a cache does.
+func grown(inputs []*Result, links []ChainLink) *Result {
+	for _, in := range inputs {
+		if len(in.Chain) > 0 && in.begins(links) {
+			return in.on(links[len(in.Chain):]...)
+		}
+	}
+	mine := map[digest.Digest]ChainLink{}
+	for _, in := range inputs {
+		for _, l := range in.Chain {
+			mine[l.DiffID] = l
+		}
+	}
+	for i, l := range links {
+		if own, ok := mine[l.DiffID]; ok {
+			links[i] = own
+		}
+	}
+	return newResult(links)
 }
 
 // done tells what the step came to, and gives the results the keys by which what is built on them is known.
@@ -102,12 +119,10 @@ func (st *step) done(outs []*Result) ([]*Result, error) {
 	}
 	keyed := make([]*Result, len(outs))
 	for i, out := range outs {
-		var r remotecache.Result
-		for _, l := range out.Chain {
-			r.Layers = append(r.Layers, remotecache.Layer(l))
-		}
-		known.Record(i, r)
-		keyed[i] = &Result{Chain: out.Chain, local: out.local, Key: known.Key(i)}
+		known.Record(i, remotecache.Result{Layers: out.Chain})
+		again := *out
+		again.Key = known.Key(i)
+		keyed[i] = &again
 	}
 	return keyed, nil
 }
@@ -115,15 +130,20 @@ func (st *step) done(outs []*Result) ([]*Result, error) {
 // Fetch brings the layers of a result that are still where a cache of others has them, or at the registry of the image that
 // the result is built on.
 func (s *Solver) Fetch(ctx context.Context, r *Result) error {
-	if s.bring != nil && s.pending([]*Result{r}) {
-		if _, err := s.bring(ctx, r.DiffIDs()); err != nil {
+	missing := s.missing(r)
+	if len(missing) == 0 {
+		return nil
+	}
+	if s.bring != nil {
+		found, err := s.bring(ctx, r.DiffIDs())
+		if err != nil {
 			return err
 		}
-	}
-	for _, l := range r.Chain {
-		if got, err := s.layers.Get(l.DiffID); err == nil && got.Present() {
-			continue
+		if found {
+			missing = s.missing(r)
 		}
+	}
+	for _, l := range missing {
 		if err := s.fetchLayer(ctx, l); err != nil {
 			return err
 		}

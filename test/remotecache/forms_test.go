@@ -164,7 +164,7 @@ func (h *host) pushInline(ctx context.Context, b *built, r repository, tag strin
 	must(h.t, json.Unmarshal(b.config, &img))
 	ids, history, layers := []digest.Digest{}, []ocispec.History{}, []ocispec.Descriptor{}
 	for _, l := range b.edge.chain {
-		d, err := r.gzip(h)(ctx, remotecache.Layer(l))
+		d, err := r.gzip(h)(ctx, l)
 		must(h.t, err)
 		ids, layers = append(ids, l.DiffID), append(layers, d)
 		history = append(history, ocispec.History{CreatedBy: l.Description, Created: &l.Created})

@@ -219,9 +219,7 @@ func (h *host) source(ctx context.Context, def *pb.Definition, op *pb.Op, in *pb
 
 func (e *edge) record() {
 	var r remotecache.Result
-	for _, l := range e.chain {
-		r.Layers = append(r.Layers, remotecache.Layer(l))
-	}
+	r.Layers = append(r.Layers, e.chain...)
 	e.step.Record(e.output, r)
 }
 
@@ -247,7 +245,7 @@ func (h *host) run(ctx context.Context, def *pb.Definition, in *pb.Input, e *edg
 // take gets the layers of a hit.
 func (h *host) take(ctx context.Context, hit *remotecache.Hit, e *edge) error {
 	for _, l := range hit.Layers {
-		e.chain = append(e.chain, solver.ChainLink(l.Layer))
+		e.chain = append(e.chain, l.Layer)
 		if got, err := h.layers.Get(l.DiffID); err == nil && got.Present() {
 			continue
 		}
