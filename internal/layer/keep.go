@@ -19,7 +19,7 @@ func (l *Layers) Keep(used map[digest.Digest]bool) (int64, error) {
 		return 0, err
 	}
 	var freed int64
-	var errs []error
+	errs := []error{os.RemoveAll(l.flatDir())} // of layers that go now
 	for _, id := range all {
 		if used[id] {
 			continue

@@ -17,7 +17,7 @@ import (
 const coverDir = "cover"
 
 // Lowers returns the lower directories of the overlay mount that shows a chain, bottom first: the trees of its layers, unpacked
-// where need be (see Tree), and, if those alone would show something else than the chain's View, a cover above them. It is a
+// where need be (see Tree), the lowest joined in one where they are too many, and, if those alone would show something else than the chain's View, a cover above them. It is a
 // directory that Lowers makes in dir, which belongs to the caller, as overlayfs takes a directory from the uppermost layer:
 //
 //   - A layer's tar need not mention the directories that its files are in. In the chain they are as the layer below has them
@@ -26,6 +26,9 @@ const coverDir = "cover"
 func (l *Layers) Lowers(ctx context.Context, chain []digest.Digest, dir string) ([]string, error) {
 	chain, odd, err := l.survey(ctx, topmost(chain))
 	if err != nil {
+		return nil, err
+	}
+	if chain, odd, err = l.flattened(ctx, chain, odd); err != nil {
 		return nil, err
 	}
 	trees, err := l.Trees(ctx, chain)
