@@ -44,7 +44,11 @@ func NewHost(s *store.Store, runtime string) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Host{store: s, runtime: path, ids: userns.Current(), owner: cgroupOwner(), cgroup: cgroup.Delegated()}, nil
+	h := &Host{store: s, runtime: path, ids: userns.Current(), owner: cgroupOwner()}
+	if h.ids.Nested() {
+		h.cgroup = cgroup.Delegated()
+	}
+	return h, nil
 }
 
 // Close ends everything that Run left.
