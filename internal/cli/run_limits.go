@@ -68,6 +68,9 @@ func (l *runLimits) open(ctx context.Context, app *App) error {
 	if err := app.openLimited(ctx, cgroup.Controllers(l.set), l.cgroupParent); err != nil {
 		return err
 	}
+	if l.oomKillDisable && l.memory == 0 {
+		warnings = append([]string{"Disabling the OOM killer on containers without setting a '-m/--memory' limit may be dangerous."}, warnings...)
+	}
 	for _, w := range warnings {
 		fmt.Fprintln(app.Stderr, "WARNING: "+w)
 	}
