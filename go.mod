@@ -44,6 +44,7 @@ require (
 	golang.org/x/tools v0.52.0
 	oras.land/oras-go/v2 v2.7.0
 	software.sslmate.com/src/go-pkcs12 v0.7.4
+	tags.cncf.io/container-device-interface/specs-go v1.1.0
 )
 
 require (

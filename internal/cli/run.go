@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/docker/cli/opts"
+	"github.com/moby/sys/signal"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
@@ -37,6 +38,11 @@ type runFlags struct {
 	mounts                                                             opts.MountOpt
 	shmSize                                                            opts.MemBytes
 	dns                                                                runDNS
+	isolation                                                          runIsolation
+	devices                                                            runDevices
+	labels                                                             runLabels
+	refused                                                            runRefused
+	cidFile                                                            string
 }
 
 func newRunCommand(app *App) *cobra.Command {
@@ -65,6 +71,11 @@ func newRunCommand(app *App) *cobra.Command {
 	f.addNetworkFlags(fl)
 	f.limits.add(fl)
 	f.dns.add(fl)
+	f.isolation.add(fl)
+	f.devices.add(fl)
+	f.labels.add(fl)
+	f.refused.add(fl)
+	fl.StringVar(&f.cidFile, "cidfile", "", "Write the container ID to the file")
 	fl.Var(&f.mounts, "mount", "Attach a filesystem mount to the container")
 	fl.Var(&f.shmSize, "shm-size", "Size of /dev/shm")
 	fl.BoolVar(&f.init, "init", false, "Run an init inside the container that forwards signals and reaps processes")
@@ -110,6 +121,9 @@ func (f *runFlags) run(ctx context.Context, app *App, args []string) (err error)
 	if f.tty && f.interactive && !isTerminal(app.Stdin) {
 		return &exitError{1, errorText("the input device is not a TTY")}
 	}
+	if err := f.check(); err != nil {
+		return err
+	}
 	if err := f.limits.open(ctx, app); err != nil {
 		return err
 	}
@@ -136,11 +150,15 @@ func (f *runFlags) run(ctx context.Context, app *App, args []string) (err error)
 	if mode, err := f.networkMode(); err == nil && mode == sandbox.NetworkOwn {
 		host.StartNetwork()
 	}
-	p, err := f.process(ctx, app, img, args[1:], tmp.Path)
+	id := containerID()
+	p, err := f.process(ctx, app, img, args[1:], tmp.Path, id)
 	if err != nil {
 		return err
 	}
 	if err := f.prepareNetwork(ctx, app, img, p); err != nil {
+		return err
+	}
+	if err := writeCIDFile(f.cidFile, id); err != nil {
 		return err
 	}
 	app.printNotes()
@@ -148,6 +166,24 @@ func (f *runFlags) run(ctx context.Context, app *App, args []string) (err error)
 	defer done()
 	p.Signals = signals
 	return host.Run(ctx, p)
+}
+
+// check refuses flags that cannot be followed, before anything is done.
+func (f *runFlags) check() error {
+	if f.stopSignal != "" {
+		if _, err := signal.ParseSignal(f.stopSignal); err != nil {
+			return fmt.Errorf("Invalid signal: %s", f.stopSignal) //nolint:staticcheck // Docker's words
+		}
+	}
+	for _, check := range []func() error{
+		f.refused.check, f.labels.check, f.devices.check,
+		func() error { return f.isolation.check(f) }, func() error { return checkCIDFile(f.cidFile) },
+	} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // image finds the image, pulls it where that is to be done, and keeps it from being removed.
@@ -205,13 +241,13 @@ func withTag(ref string) string {
 }
 
 // process is what the flags and the image's config come to.
-func (f *runFlags) process(ctx context.Context, app *App, img *image.Image, args []string, dir string) (*sandbox.Process, error) {
+func (f *runFlags) process(ctx context.Context, app *App, img *image.Image, args []string, dir, id string) (*sandbox.Process, error) {
 	config := img.Config.Config
 	command, err := f.command(img, args)
 	if err != nil {
 		return nil, err
 	}
-	hostname := first(f.hostname, f.name, containerID())
+	hostname := f.containerName(id[:shortID])
 	env, err := f.environment(config.Env, hostname)
 	if err != nil {
 		return nil, err
@@ -237,10 +273,16 @@ func (f *runFlags) process(ctx context.Context, app *App, img *image.Image, args
 	if p.ExtraHosts, err = extraHosts(f.addHosts, f.gateway()); err != nil {
 		return nil, err
 	}
+	if p.Isolation, err = f.isolation.isolation(); err != nil {
+		return nil, err
+	}
 	if p.Root, err = rootOptions(ctx, app, img, dir); err != nil {
 		return nil, err
 	}
-	return p, f.addMounts(ctx, app, img, p, dir)
+	if err := f.addMounts(ctx, app, img, p, dir); err != nil {
+		return nil, err
+	}
+	return p, f.devices.apply(p)
 }
 
 func first(values ...string) string {
@@ -252,9 +294,12 @@ func first(values ...string) string {
 	return ""
 }
 
-// containerID is what docker would call the container: twelve hexadecimal digits.
+// shortID is how many digits of an ID are shown.
+const shortID = 12
+
+// containerID is what docker would call the container.
 func containerID() string {
-	var b [6]byte
+	var b [32]byte
 	_, _ = rand.Read(b[:])
 	return hex.EncodeToString(b[:])
 }

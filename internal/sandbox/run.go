@@ -53,7 +53,7 @@ func (h *Host) run(ctx context.Context, p *Process, dir string) (err error) {
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700"); err != nil {
 		return fmt.Errorf("prepare sandbox: mount %s: %w", dir, err)
 	}
-	b := &bundle{dir: dir, rootfs: filepath.Join(dir, "rootfs"), p: p.withInit(), crun: h.isCrun(), env: p.Env, host: h.ids, cgroup: h.cgroup, owner: h.owner}
+	b := &bundle{dir: dir, rootfs: filepath.Join(dir, "rootfs"), p: p.withInit().withDevices(h.ids.Nested()), crun: h.isCrun(), env: p.Env, host: h.ids, cgroup: h.cgroup, owner: h.owner}
 	defer b.unmount()
 	if err := b.mount(); err != nil {
 		return err

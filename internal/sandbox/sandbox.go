@@ -154,6 +154,10 @@ type Process struct {
 	Seal            bool
 	CapAdd, CapDrop []string // as docker run takes them; "ALL" for all
 	Privileged      bool
+	Isolation       Isolation
+	Devices         []Device
+	DeviceRules     []specs.LinuxDeviceCgroup // what root's process may do with devices beside these
+	Hooks           *specs.Hooks              // of the runtime
 	Rlimits         []Rlimit
 	OOMScoreAdj     int
 	CgroupParent    string // the cgroup in which that of the process is made, below the one that is delegated to an ordinary user

@@ -49,9 +49,12 @@ func (c *compiledFilters) prepare(s *specs.Spec, dir string) (remember func()) {
 	}
 	copied := filepath.Join(dir, compiledFile)
 	// The file is whole when the process has started, and is gone when it has ended.
-	s.Hooks = &specs.Hooks{Poststart: []specs.Hook{{
+	if s.Hooks == nil {
+		s.Hooks = &specs.Hooks{}
+	}
+	s.Hooks.Poststart = append(s.Hooks.Poststart, specs.Hook{
 		Path: "/proc/1/exe", Args: []string{keepName, filepath.Join(dir, "state", containerID, compiledFile), copied},
-	}}}
+	})
 	return func() { c.remember(key, copied) }
 }
 

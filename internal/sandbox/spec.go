@@ -61,13 +61,12 @@ func (b *bundle) spec() (*specs.Spec, error) {
 	}
 	if b.p.Privileged {
 		b.openDevices(s)
-		return s, nil
 	}
-	s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = slices.Clone(maskedPaths), slices.Clone(readonlyPaths)
-	if s.Linux.Seccomp, err = seccompFilter(s); err != nil {
-		return nil, fmt.Errorf("prepare sandbox: %w", err)
+	if err := b.addDevices(s); err != nil {
+		return nil, err
 	}
-	return s, nil
+	s.Hooks = b.p.Hooks
+	return s, b.isolate(s)
 }
 
 // resources are the limits that the process asks for, and no devices but those that runtimes give to everyone. runc keeps
@@ -137,13 +136,12 @@ func (b *bundle) mounts() []specs.Mount {
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
 		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: pts},
-		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", b.shmSize()}},
-		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
 		b.sysMount(),
 	}
 	if list[len(list)-1].Type == "none" && !b.ownCgroup() {
 		list = append(list, b.hideCgroups()...)
 	}
+	list = append(list, b.ipcMounts()...)
 	for i, m := range b.p.Mounts {
 		if b.left[i] {
 			list = append(list, b.userMount(m, b.sources[i]))

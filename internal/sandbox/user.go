@@ -62,6 +62,9 @@ func (b *bundle) makeNetworkFiles() error {
 func (b *bundle) writeNetworkFiles() error {
 	var hosts strings.Builder
 	name := b.hostname()
+	if domain := b.p.Isolation.Domainname; domain != "" {
+		name = name + "." + domain + " " + name
+	}
 	if b.own != nil && b.p.WritableHosts {
 		fmt.Fprintf(&hosts, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n%s\t%s\n", b.own.Address(), name)
 	} else {
@@ -74,7 +77,7 @@ func (b *bundle) writeNetworkFiles() error {
 	if err != nil {
 		return fmt.Errorf("prepare sandbox: %w", err)
 	}
-	content := map[string]string{"hosts": hosts.String(), "resolv.conf": string(resolv), "hostname": name + "\n"}
+	content := map[string]string{"hosts": hosts.String(), "resolv.conf": string(resolv), "hostname": b.hostname() + "\n"}
 	for _, file := range b.networkFiles() {
 		if err := os.WriteFile(filepath.Join(b.dir, file), []byte(content[file]), 0o644); err != nil {
 			return fmt.Errorf("prepare sandbox: %w", err)

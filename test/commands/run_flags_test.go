@@ -168,3 +168,100 @@ func TestRunNames(t *testing.T) {
 		}
 	})
 }
+
+// What separates a container from the host is as the flags say; the values and the errors were compared with Docker 20.10.
+func TestRunIsolation(t *testing.T) {
+	everyRuntime(t, func(t *testing.T, m *rig.Mica) {
+		host := strings.TrimSpace(rig.Must(t, "hostname"))
+		profile := filepath.Join(rig.TempDir(t), "profile.json")
+		if err := os.WriteFile(profile, []byte(`{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}`), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		rig.Must(t, "chmod", "755", filepath.Dir(profile))
+		const status = "/proc/self/status"
+		checkRuns(t, m, []runCase{
+			{0, "NoNewPrivs:\t1\n", []string{"--security-opt", "no-new-privileges", "base", "grep", "NoNew", status}},
+			{0, "Seccomp:\t0\n", []string{"--security-opt", "seccomp=unconfined", "base", "grep", "Seccomp:", status}},
+			{0, "Seccomp:\t2\n", []string{"base", "grep", "Seccomp:", status}},
+			{1, "mkdir: can't create directory '/x': Operation not permitted\n", []string{"--security-opt", "seccomp=" + profile, "base", "mkdir", "/x"}},
+			{1, "0\n", []string{"--security-opt", "systempaths=unconfined", "base", "grep", "-c", " /proc/", "/proc/mounts"}},
+			{1, "ls: /dev/shm: No such file or directory\n", []string{"--ipc", "none", "base", "ls", "/dev/shm"}},
+			{0, "1777\n", []string{"--ipc", "host", "base", "stat", "-c", "%a", "/dev/shm"}},
+			{0, host + "\n" + host + "\n", []string{"--uts", "host", "base", "sh", "-c", "hostname; cat /etc/hostname"}},
+			{0, host + "\n", []string{"--network", "host", "base", "hostname"}},
+			{0, "h\n127.0.0.1\tlocalhost h.a.b h\n", []string{"--network", "none", "-h", "h", "--domainname", "a.b", "base", "sh", "-c", "hostname; head -n1 /etc/hosts"}},
+			{0, "1\n", []string{"--network", "none", "--sysctl", "net.ipv4.ip_forward=1", "base", "cat", "/proc/sys/net/ipv4/ip_forward"}},
+			{0, "", []string{"--userns", "host", "--ipc", "shareable", "-l", "a=b", "--label", "c", "--detach=false", "--restart", "no", "--health-cmd", "x", "--isolation", "default", "base", "true"}},
+			{125, `mica: sysctl "net.ipv4.ip_forward" not allowed in host network namespace` + usage, []string{"--network", "host", "--sysctl", "net.ipv4.ip_forward=1", "base", "true"}},
+			{125, `mica: sysctl "kernel.shmmax" not allowed in host ipc namespace` + usage, []string{"--ipc", "host", "--sysctl", "kernel.shmmax=1", "base", "true"}},
+			{125, "invalid argument \"vm.swappiness=1\" for \"--sysctl\" flag: sysctl 'vm.swappiness=1' is not allowed\nSee 'mica run --help'.\n", []string{"--sysctl", "vm.swappiness=1", "base", "true"}},
+			{125, "mica: Invalid IPC mode: x" + usage, []string{"--ipc", "x", "base", "true"}},
+			{125, "mica: conflicting options: hostname and the UTS mode" + usage, []string{"--uts", "host", "-h", "x", "base", "true"}},
+			{125, "mica: --pid host is not possible: mica's processes have a pid namespace that ends with mica: leave it out" + usage, []string{"--pid", "host", "base", "true"}},
+			{125, "mica: --userns: invalid USER mode" + usage, []string{"--userns", "x", "base", "true"}},
+			{125, "mica: Invalid signal: X" + usage, []string{"--stop-signal", "X", "base", "true"}},
+			{125, "mica: --detach is not supported: mica has no daemon: run it with & or as a service (systemd-run mica run …)" + usage, []string{"-d", "base", "true"}},
+			{125, "mica: --link is not supported: containers do not see each other" + usage, []string{"--link", "a:b", "base", "true"}},
+			{125, "mica: --restart is not supported: a container is removed when it ends: start it again from a script or a service" + usage, []string{"--restart", "always", "base", "true"}},
+			{125, "invalid argument \"=x\" for \"-l, --label\" flag: invalid label '=x': empty name\nSee 'mica run --help'.\n", []string{"-l", "=x", "base", "true"}},
+		})
+	})
+}
+
+// The ID of a container is written to a new file, and its first digits are the hostname.
+func TestRunCIDFile(t *testing.T) {
+	m := newMica(t)
+	file := filepath.Join(rig.TempDir(t), "cid")
+	name := m.Run("run", "--cidfile", file, "base", "hostname")
+	id, err := os.ReadFile(file)
+	if err != nil || len(id) != 64 || !strings.HasPrefix(string(id), strings.TrimSpace(name)) {
+		t.Errorf("%s: %s %v", name, id, err)
+	}
+	checkRuns(t, m, []runCase{
+		{125, "mica: container ID file found, make sure the other container isn't running or delete " + file + usage, []string{"--cidfile", file, "base", "true"}},
+	})
+}
+
+// A container has the devices that it is given, as far as the user may use them, and no others.
+func TestRunDevices(t *testing.T) {
+	spec := "/var/run/cdi/mica-test.yaml"
+	rig.Must(t, "mkdir", "-p", filepath.Dir(spec))
+	t.Cleanup(func() { _ = os.Remove(spec) })
+	if err := os.WriteFile(spec, []byte(`cdiVersion: 0.6.0
+kind: mica.test/thing
+containerEdits:
+  env: [THING=set]
+devices:
+- name: z
+  containerEdits:
+    deviceNodes: [{path: /dev/thing, hostPath: /dev/zero}]
+    mounts: [{hostPath: /etc/hostname, containerPath: /thing/name, options: [ro]}]
+    hooks: [{hookName: createRuntime, path: /bin/true}]
+`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	everyRuntime(t, func(t *testing.T, m *rig.Mica) {
+		host := rig.Must(t, "cat", "/etc/hostname")
+		checkRuns(t, m, []runCase{
+			{0, "3\n", []string{"--device", "/dev/zero:/dev/x:r", "base", "sh", "-c", "head -c3 /dev/x | wc -c"}},
+			{0, "3\n", []string{"--device", "/dev/zero:/x/y", "base", "sh", "-c", "head -c3 /x/y | wc -c"}},
+			{0, "set 3 " + host, []string{"--device", "mica.test/thing=z", "base", "sh", "-c", "echo $THING $(head -c3 /dev/thing | wc -c) $(cat /thing/name)"}},
+			{125, `mica: error gathering device information while adding custom device "/dev/nosuch": no such file or directory` + usage, []string{"--device", "/dev/nosuch", "base", "true"}},
+			{125, `mica: error gathering device information while adding custom device "/etc/passwd": not a device node` + usage, []string{"--device", "/etc/passwd", "base", "true"}},
+			{125, "mica: bad mode specified: q" + usage, []string{"--device", "/dev/null:/dev/x:q", "base", "true"}},
+			{125, "mica: CDI device injection failed: unresolvable CDI devices mica.test/thing=no: looked in /etc/cdi and /var/run/cdi" + usage, []string{"--device", "mica.test/thing=no", "base", "true"}},
+			{125, `mica: could not select device driver "" with capabilities: [[gpu]]: unresolvable CDI devices nvidia.com/gpu=all: looked in /etc/cdi and /var/run/cdi: "nvidia-ctk cdi generate" describes NVIDIA's` + usage, []string{"--gpus", "all", "base", "true"}},
+		})
+		if strings.Contains(t.Name(), "user") {
+			out := m.Try(nil, "run", "--device", "/dev/loop0:/dev/x", "base", "sh", "-c", "exec 3</dev/x")
+			if out.Code == 0 {
+				t.Error("a user's container opens a disk")
+			}
+			return
+		}
+		checkRuns(t, m, []runCase{
+			{0, "b 7:0 600\n", []string{"--device", "/dev/loop0:/dev/x:r", "base", "sh", "-c", "exec 3</dev/x; (exec 4>/dev/x) 2>/dev/null || stat -c 'b %t:%T %a' /dev/x"}},
+			{0, "", []string{"--device-cgroup-rule", "b 7:* rwm", "base", "sh", "-c", "mknod /x b 7 0; exec 3</x"}},
+		})
+	})
+}

@@ -1,0 +1,88 @@
+package cdi
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const gpus = `{"cdiVersion": "0.6.0", "kind": "nvidia.com/gpu", "containerEdits": {"env": ["ALL=1"]},
+	"devices": [{"name": "0", "containerEdits": {"env": ["ONE=0"]}}, {"name": "all", "containerEdits": {"env": ["ONE=all"]}}]}`
+
+// specifications writes files into two directories, of which the second wins.
+func specifications(t *testing.T, files map[string]string) []string {
+	t.Helper()
+	top := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(top, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return []string{filepath.Join(top, "etc"), filepath.Join(top, "run")}
+}
+
+func TestFind(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		files       map[string]string
+		devices     string
+		want, fails string
+	}{
+		{"none", nil, "", "", ""},
+		{"what is common once", map[string]string{"etc/n.json": gpus}, "nvidia.com/gpu=0 nvidia.com/gpu=all", "ALL=1 ONE=0 ONE=all", ""},
+		{"missing", map[string]string{"etc/n.json": gpus}, "nvidia.com/gpu=1 a/b=c", "", "unresolvable CDI devices nvidia.com/gpu=1, a/b=c"},
+		{"the later directory", map[string]string{"etc/n.json": gpus, "run/n.yaml": "kind: nvidia.com/gpu\ndevices:\n- name: '0'\n  containerEdits: {env: [NEW=0]}\n"}, "nvidia.com/gpu=0", "NEW=0", ""},
+		{"twice", map[string]string{"etc/a.json": gpus, "etc/b.json": gpus}, "nvidia.com/gpu=0", "", "both"},
+		{"broken beside", map[string]string{"etc/a.json": gpus, "etc/b.json": "{"}, "nvidia.com/gpu=0", "ALL=1 ONE=0", ""},
+		{"broken", map[string]string{"etc/b.json": "{"}, "nvidia.com/gpu=0", "", "read CDI specification"},
+		{"kind", map[string]string{"etc/b.json": `{"kind": "x"}`}, "x/y=z", "", `invalid kind "x"`},
+		{"relative node", map[string]string{"etc/b.json": `{"kind": "x/y", "devices": [{"name": "z", "containerEdits": {"deviceNodes": [{"path": "dev/x"}]}}]}`}, "x/y=z", "", "device z: a device node needs an absolute path"},
+		{"unknown", map[string]string{"etc/b.json": `{"kind": "x/y", "containerEdits": {"intelRdt": {"closID": "x"}}}`}, "x/y=z", "", "netDevices and intelRdt are not supported"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			edits, err := find(specifications(t, c.files), strings.Fields(c.devices))
+			if c.fails != "" {
+				if err == nil || !strings.Contains(err.Error(), c.fails) {
+					t.Errorf("%v, want %s", err, c.fails)
+				}
+				return
+			}
+			var env []string
+			for _, e := range edits {
+				env = append(env, e.Env...)
+			}
+			if got := strings.Join(env, " "); err != nil || strings.TrimSpace(got) != c.want {
+				t.Errorf("%q %v, want %q", got, err, c.want)
+			}
+		})
+	}
+}
+
+func TestIsName(t *testing.T) {
+	for name, want := range map[string]bool{
+		"nvidia.com/gpu=all": true, "a/b=c": true, "v/c=GPU-1:0": true, "/dev/x": false, "a/b": false, "a/b=": false, "a/b=c/d": false, "a-/b=c": false,
+		"1/b=c": false, "": false, "=": false,
+	} {
+		if IsName(name) != want {
+			t.Errorf("%q: %t", name, !want)
+		}
+	}
+}
+
+// Whatever a specification holds, it is read or refused.
+func FuzzSpecification(f *testing.F) {
+	for _, seed := range []string{gpus, "kind: a/b\ndevices: [{name: c, containerEdits: {hooks: [null], mounts: [{}]}}]", "{", "&a [*a]"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		spec, err := parse(data)
+		if err == nil && !kinds.MatchString(spec.Kind) {
+			t.Errorf("kind %q", spec.Kind)
+		}
+	})
+}
