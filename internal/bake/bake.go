@@ -35,6 +35,8 @@ type Options struct {
 type Definition struct {
 	Groups  map[string]*Group  `json:"group,omitempty"`
 	Targets map[string]*Target `json:"target"`
+	// Unused describes the keys of files that mean nothing, one line each.
+	Unused []string `json:"-"`
 	// Granted is what the overrides name, and so allow.
 	Granted Grants `json:"-"`
 }
@@ -54,7 +56,7 @@ func Read(files []File, o Options) (_ *Definition, err error) {
 		return nil, err
 	}
 	r := &resolver{config: c, overrides: overrides, targets: map[string]*Target{}}
-	def := &Definition{Groups: map[string]*Group{}, Targets: r.targets}
+	def := &Definition{Groups: map[string]*Group{}, Targets: r.targets, Unused: c.unused()}
 	for _, name := range names {
 		targets, groups := c.members(name)
 		for _, t := range targets {

@@ -134,8 +134,6 @@ func TestErrors(t *testing.T) {
 		"no text":            {file: "\x00\x01\xff{{{", want: "Invalid character"},
 		"function":           {file: `target "default" { args = { a = nofunc("x") } }`, want: `There is no function named "nofunc"`},
 		"variable":           {file: `target "default" { args = { a = NOPE } }`, want: `There is no variable named "NOPE"`},
-		"key":                {file: `target "default" { tagz = ["a"] }`, want: `An argument named "tagz" is not expected here. Did you mean "tags"?`},
-		"key of a group":     {file: `group "default" {` + "\n targets = []\n x = 1\n}", want: `An argument named "x" is not expected`},
 		"target":             {file: `target "a" {}`, want: "failed to find target default"},
 		"name":               {file: `target "a.b" {}`, want: `only "[a-zA-Z0-9_-]+" are allowed`},
 		"inherits itself":    {file: `target "default" { inherits = ["b"] }` + "\n" + `target "b" { inherits = ["default"] }`, want: "target default inherits from itself: default → b → default"},
@@ -178,6 +176,44 @@ func TestErrors(t *testing.T) {
 				t.Errorf("error %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// TestUnused: buildx passes over keys that a block cannot have, in silence.
+func TestUnused(t *testing.T) {
+	def, err := read(`
+group "default" {
+  targets = ["a"]
+  platforms = ["linux/amd64"]
+}
+target "a" {
+  inherits = ["b"]
+  name = "a-${v}"
+  matrix = { v = ["1", "2"] }
+  tag = "x"
+  targets = ["b"]
+  more { x = 1 }
+}
+target "b" {
+  targets = ["a"]
+}
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, line := range def.Unused {
+		at, _, _ := strings.Cut(line, ";")
+		got = append(got, at)
+	}
+	want := []string{
+		"docker-bake.hcl:10,3-6: Unsupported argument", "docker-bake.hcl:11,3-10: Unsupported argument",
+		"docker-bake.hcl:12,3-7: Unsupported block type", "docker-bake.hcl:15,3-10: Unsupported argument",
+		"docker-bake.hcl:4,3-12: Unsupported argument",
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, want) || len(def.Targets) != 2 {
+		t.Errorf("unused are %q, want %q; targets %v", got, want, def.Targets)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 // its name where files have several blocks for one target.
 func (t *Target) Merge(t2 *Target) {
 	t.base.merge(t2)
+	t.unused = slices.Concat(t.unused, t2.unused)
 	if t2.Description != "" {
 		t.Description = t2.Description
 	}

@@ -54,9 +54,6 @@ func parse(files []File, o Options) (c *Config, vars []*Variable, err error) {
 			return nil, nil, err
 		}
 	}
-	if err := c.unknown(); err != nil {
-		return nil, nil, err
-	}
 	c.Groups, c.Targets = dropGroups(c.Groups), mergeTargets(c.Targets)
 	if o.FileRelative {
 		c.rebase()
@@ -188,23 +185,20 @@ func (c *Config) evaluate(files []*hcl.File, o Options) ([]*Variable, error) {
 	return meta.AllVariables, nil
 }
 
-// unknown is the first key that is none of a target or group. The evaluator overlooks them.
-func (c *Config) unknown() error {
+// unused lists the keys that no target or group can have, each once. The evaluator overlooks them.
+func (c *Config) unused() []string {
+	var all []string
 	for _, t := range c.Targets {
-		if t.unknown != nil {
-			return t.unknown
-		}
+		all = append(all, t.unused...)
 	}
 	for _, g := range c.Groups {
-		if g.unknown != nil {
-			return g.unknown
-		}
+		all = append(all, g.unused...)
 	}
-	return nil
+	return unique(all)
 }
 
-// unknownKey names an attribute of a block that the type has no field for.
-func unknownKey(block *hcl.Block, of reflect.Type) error {
+// unusedKeys describes the attributes and blocks within a block that the type has no field for.
+func unusedKeys(block *hcl.Block, of reflect.Type) []string {
 	schema := &hcl.BodySchema{Attributes: []hcl.AttributeSchema{{Name: "name"}, {Name: "matrix"}}}
 	for i := range of.NumField() {
 		if name, kind, _ := strings.Cut(of.Field(i).Tag.Get("hcl"), ","); name != "" && kind != "label" {
@@ -212,5 +206,19 @@ func unknownKey(block *hcl.Block, of reflect.Type) error {
 		}
 	}
 	_, diags := block.Body.Content(schema)
-	return hclError(diags)
+	slices.SortFunc(diags, func(a, b *hcl.Diagnostic) int { return start(a) - start(b) })
+	var keys []string
+	for _, d := range diags {
+		if err := hclError(hcl.Diagnostics{d}); err != nil {
+			keys = append(keys, err.Error())
+		}
+	}
+	return keys
+}
+
+func start(d *hcl.Diagnostic) int {
+	if d.Subject == nil {
+		return 0
+	}
+	return d.Subject.Start.Byte
 }

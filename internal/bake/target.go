@@ -22,17 +22,17 @@ type Group struct {
 	Description string   `json:"description,omitempty" hcl:"description,optional" cty:"description"`
 	Targets     []string `json:"targets" hcl:"targets" cty:"targets"`
 
-	// unknown is what a block has that no group can have.
-	unknown error
+	// unused are the keys of a block that no group can have.
+	unused []string
 }
 
 // SetBlockSource is told where a group stands (hclparser.WithBlockSource).
 func (g *Group) SetBlockSource(block *hcl.Block) {
-	g.unknown = unknownKey(block, reflect.TypeFor[Group]())
+	g.unused = unusedKeys(block, reflect.TypeFor[Group]())
 }
 
 func (g *Group) clone() *Group {
-	return &Group{Name: g.Name, Description: g.Description, Targets: slices.Clone(g.Targets)}
+	return &Group{Name: g.Name, Description: g.Description, Targets: slices.Clone(g.Targets), unused: g.unused}
 }
 
 // Target is one build (docs.docker.com/build/bake/reference). Its JSON is that of `docker buildx bake --print`.
@@ -74,8 +74,8 @@ type Target struct {
 	// linked is set where nobody asked for the target but another one's contexts.
 	linked bool
 	base   contextBase
-	// unknown is what a block has that no target can have.
-	unknown error
+	// unused are the keys of a block that no target can have.
+	unused []string
 }
 
 // Linked reports whether the target is only there for others, whose context it is: nothing is made of its result.
@@ -126,5 +126,5 @@ func ref[T any](v T) *T { return &v }
 // SetBlockSource is told where a target stands (hclparser.WithBlockSource).
 func (t *Target) SetBlockSource(block *hcl.Block) {
 	t.base.read(t, block)
-	t.unknown = unknownKey(block, reflect.TypeFor[Target]())
+	t.unused = unusedKeys(block, reflect.TypeFor[Target]())
 }

@@ -49,9 +49,11 @@ type Export struct {
 	// Upload says how; for Push. Insecure lets the registry be one without TLS.
 	Upload   registry.PushOptions
 	Insecure bool
-	// Canonical names the image by its digest, too; Dangling is a repository that names an image without a name so.
-	Canonical bool
-	Dangling  string
+	// Canonical names the image by its digest, too. Dangling is a repository that does so beside the names; with DanglingOnly
+	// it is for images without one.
+	Canonical    bool
+	Dangling     string
+	DanglingOnly bool
 	// StatementPrefix begins the names of the files with attestations, for local and tar.
 	StatementPrefix string
 	// Form is how the image is written.
@@ -111,6 +113,7 @@ func (b *Builder) export(ctx context.Context, s *solver.Solver, out *answer, nam
 		res.Names = append(res.Names, all...)
 		if x.root.Digest != "" {
 			res.Image, res.Root = x.image, x.root
+			res.Root.Annotations = x.notes
 		}
 	}
 	if res.Image == nil {
@@ -134,6 +137,8 @@ type exporter struct {
 	// image is what was built, of several platforms that for this host, and root its manifest or the index.
 	image *image.Image
 	root  ocispec.Descriptor
+	// notes are the annotations of root, where it is described: in an index.json, and to the user.
+	notes map[string]string
 }
 
 func (x *exporter) run(ctx context.Context, e Export) error {
@@ -147,7 +152,7 @@ func (x *exporter) run(ctx context.Context, e Export) error {
 		if e.Type == ExportDocker && oci.IsIndex(x.root.MediaType) {
 			return errors.New("docker exporter does not support exporting manifest lists, use type=oci or type=image instead")
 		}
-		items := []archive.Item{{Image: x.image, Root: x.root, Names: x.names}}
+		items := []archive.Item{{Image: x.image, Root: x.root, Annotations: x.notes, Names: x.names}}
 		if e.Dir != "" {
 			return x.progress.step("copying files", func() error { return x.b.archives().SaveFolder(ctx, e.Dir, items) })
 		}
@@ -221,7 +226,7 @@ func (x *exporter) nameByDigest(ctx context.Context, e Export) error {
 	if e.Canonical && !e.Unnamed {
 		repositories = x.names
 	}
-	if e.Dangling != "" && len(x.names) == 0 {
+	if e.Dangling != "" && (len(x.names) == 0 || !e.DanglingOnly) {
 		repositories = append(repositories, e.Dangling)
 	}
 	for _, r := range repositories {

@@ -127,12 +127,12 @@ func (o *Options) frontendOptions() (map[string]string, error) {
 
 // addPlatforms adds the platforms, each once, in their normal form.
 func (o *Options) addPlatforms(opts map[string]string) error {
+	all, err := ParsePlatforms(o.Platforms)
+	if err != nil {
+		return err
+	}
 	var list []string
-	for _, name := range o.Platforms {
-		p, err := parsePlatform(name)
-		if err != nil {
-			return fmt.Errorf("invalid platform %q: %w", name, err)
-		}
+	for _, p := range all {
 		if full := platforms.FormatAll(platforms.Normalize(p)); !slices.Contains(list, full) {
 			list = append(list, full)
 		}
@@ -171,6 +171,21 @@ func (o *Options) locals() map[string]solver.Local {
 		}
 	}
 	return l
+}
+
+// ParsePlatforms reads platforms, of which several may stand in one text with commas between them.
+func ParsePlatforms(names []string) ([]ocispec.Platform, error) {
+	var all []ocispec.Platform
+	for _, list := range names {
+		for name := range strings.SplitSeq(list, ",") {
+			p, err := parsePlatform(name)
+			if err != nil {
+				return nil, fmt.Errorf("invalid platform %q: %w", name, err)
+			}
+			all = append(all, p)
+		}
+	}
+	return all, nil
 }
 
 // parsePlatform reads a platform; "local" is this machine's, as for buildx.

@@ -84,6 +84,7 @@ func runBake(ctx context.Context, app *App, f *bakeFlags, targets []string) erro
 		return err
 	}
 	if f.print {
+		warnUnusedKeys(app, def)
 		return printIndented(app, def)
 	}
 	for _, name := range slices.Sorted(maps.Keys(def.Targets)) {
@@ -97,7 +98,15 @@ func runBake(ctx context.Context, app *App, f *bakeFlags, targets []string) erro
 	if err := openBuilds(ctx, app, flagsOf(builds)...); err != nil {
 		return err
 	}
+	warnUnusedKeys(app, def)
 	return f.build(ctx, app, def, builds)
+}
+
+// warnUnusedKeys names what buildx passes over without a word.
+func warnUnusedKeys(app *App, def *bake.Definition) {
+	for _, key := range def.Unused {
+		fmt.Fprintf(app.Stderr, "WARNING: %s\n", key)
+	}
 }
 
 // open opens the store before stdin is read: an ordinary user's mica starts anew in a namespace, and before in a cgroup, if a target

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/containerd/platforms"
 	"github.com/docker/cli/opts"
 
 	"github.com/micabuild/mica/internal/bake"
@@ -127,10 +126,8 @@ func (b *bakeTarget) setLimits(t *bake.Target) error {
 			return fmt.Errorf("invalid ulimit %s: %w", u, err)
 		}
 	}
-	for _, p := range t.Platforms {
-		if _, err := platforms.Parse(p); err != nil {
-			return fmt.Errorf("invalid platform %q: %w", p, err)
-		}
+	if _, err := build.ParsePlatforms(t.Platforms); err != nil {
+		return err
 	}
 	b.flags.resources = t.Resources.Entries()
 	return nil

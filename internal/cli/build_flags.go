@@ -141,12 +141,8 @@ func (f *buildFlags) options(app *App) (o *build.Options, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range f.outputs {
-		e, err := parseOutput(app, s)
-		if err != nil {
-			return nil, err
-		}
-		o.Exports = append(o.Exports, *e)
+	if o.Exports, err = parseOutputs(app, f.outputs); err != nil {
+		return nil, err
 	}
 	if err := checkRemovals(o.Exports, f.allow); err != nil {
 		return nil, err

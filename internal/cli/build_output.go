@@ -17,7 +17,23 @@ import (
 	"github.com/micabuild/mica/internal/compression"
 )
 
-// parseOutput reads --output: "type=oci,dest=FILE", or a bare path for type=local, or "-" for type=tar to stdout.
+// parseOutputs reads all --output. One without text says nothing, as for buildx.
+func parseOutputs(app *App, list []string) ([]build.Export, error) {
+	var all []build.Export
+	for _, s := range list {
+		if s == "" {
+			continue
+		}
+		e, err := parseOutput(app, s)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, *e)
+	}
+	return all, nil
+}
+
+// parseOutput reads "type=oci,dest=FILE", or a bare path for type=local, or "-" for type=tar to stdout.
 func parseOutput(app *App, s string) (*build.Export, error) {
 	fields, err := csv.NewReader(strings.NewReader(s)).Read()
 	if err != nil {
@@ -72,7 +88,7 @@ func newExport(app *App, attrs map[string]string) (*build.Export, error) {
 		if e.Dir == "" || e.Dir == "-" {
 			return nil, fmt.Errorf("dest is required for output type %s with tar=false: a folder", kind)
 		}
-		return e, a.err()
+		return e, a.finish(app)
 	case build.ExportTar, build.ExportLocal:
 		if _, ok := attrs["platform-split"]; ok {
 			split := a.flag("platform-split", false)
@@ -83,17 +99,26 @@ func newExport(app *App, attrs map[string]string) (*build.Export, error) {
 			e.Remove = a.mode()
 		}
 	case build.ExportNone:
-		return e, a.err()
+		return e, a.finish(app)
 	default:
 		return nil, fmt.Errorf("unknown output type %q: use image, registry, oci, docker, tar, local or cacheonly", kind)
 	}
 	if e.Type == build.ExportImage {
-		return e, a.err()
+		return e, a.finish(app)
 	}
-	return e, errors.Join(a.dest(app, e), a.err())
+	return e, errors.Join(a.dest(app, e), a.finish(app))
 }
 
-// outputAttributes are the attributes of an output. What is asked for is taken out, so that the rest is unknown.
+// exporterAttributes are those of any of BuildKit's exporters, of now and of former versions ("buildinfo", "insecure"), and
+// of buildx's ("context", "load"). An exporter passes over those of others.
+var exporterAttributes = []string{
+	"attestation-inline", "attestation-prefix", "buildinfo", "buildinfo-attrs", "buildinfo-mode", "compression", "compression-level",
+	"context", "danging-name-empty-only", "dangling-name-prefix", "dest", "force-compression", "insecure", "load", "mode", "name",
+	"name-canonical", "oci-artifact", "oci-mediatypes", "platform-split", "prefer-image-digest", "prefer-nondist-layers", "push",
+	"push-by-digest", "registry.insecure", "rewrite-timestamp", "source-date-epoch", "store", "tar", "unpack",
+}
+
+// outputAttributes are the attributes of an output. What is asked for is taken out.
 type outputAttributes struct {
 	kind string
 	left map[string]string
@@ -112,6 +137,9 @@ func (a *outputAttributes) flag(name string, unset bool) bool {
 		return unset
 	}
 	delete(a.left, name)
+	if v == "" {
+		return true
+	}
 	b, err := strconv.ParseBool(v)
 	if err != nil {
 		a.bad = fmt.Errorf("output attribute %s: %q is neither true nor false", name, v)
@@ -119,13 +147,16 @@ func (a *outputAttributes) flag(name string, unset bool) bool {
 	return b
 }
 
-// err is what was wrong with the attributes, once those that are known have been asked for.
-func (a *outputAttributes) err() error {
+// finish returns what was wrong with the attributes, once those that the type has were asked for. BuildKit passes over
+// what it does not know: so does mica, but not in silence, for it may be a slip of the pen.
+func (a *outputAttributes) finish(app *App) error {
 	if a.bad != nil {
 		return a.bad
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.left)) {
-		return fmt.Errorf("output type %s has no attribute %q", a.kind, name)
+		if !slices.Contains(exporterAttributes, name) {
+			fmt.Fprintf(app.Stderr, "WARNING: output type %s has no attribute %q: it is not used\n", a.kind, name)
+		}
 	}
 	return nil
 }
@@ -177,6 +208,7 @@ func (a *outputAttributes) push(e *build.Export) {
 	a.flag("unpack", false)
 	a.flag("store", true)
 	e.Canonical, e.Dangling = a.flag("name-canonical", false), a.text("dangling-name-prefix")
+	e.DanglingOnly = a.flag("danging-name-empty-only", false) // so BuildKit spells it
 	e.Insecure = a.flag("registry.insecure", false)
 	if a.flag("push-by-digest", false) {
 		e.Push, e.Unnamed = true, true

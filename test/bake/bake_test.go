@@ -123,6 +123,52 @@ func TestCompose(t *testing.T) {
 	}
 }
 
+// TestBuildxGrammar has what buildx takes in targets and their outputs, and public files have.
+func TestBuildxGrammar(t *testing.T) {
+	m, bake := project(t, map[string]string{"docker-bake.hcl": `
+target "base" {
+  dockerfile-inline = "FROM base"
+  platforms = ["local"]
+  output = [""]
+}
+target "app" {
+  contexts = { base = "target:base" }
+  dockerfile-inline = "FROM base\nRUN echo app >/x"
+  platforms = ["local"]
+  targets = ["base"]
+  output = ["", "type=image,name=app:v1,buildinfo=false,insecure=true,registry.insecure=true,store=true,unpack="]
+}
+target "both" {
+  dockerfile-inline = "FROM scratch\nCOPY docker-bake.hcl /"
+  platforms = ["linux/amd64,linux/arm64"]
+  tags = ["both"]
+}
+target "typo" {
+  dockerfile-inline = "FROM scratch\nCOPY docker-bake.hcl /"
+  output = ["type=image,name=typo,pusg=true"]
+}
+`})
+	if out := bake("--print", "base"); strings.Contains(out.Stdout, "output") || !strings.Contains(out.Stdout, `"local"`) {
+		t.Errorf("%s%s", out.Stdout, out.Stderr)
+	}
+	out := bake("app")
+	if out.Code != 0 || !strings.Contains(out.Stderr, `WARNING: docker-bake.hcl:11,3-10: Unsupported argument; An argument named "targets"`) {
+		t.Fatalf("exit code %d: %s", out.Code, out.Stderr)
+	}
+	if got := m.Run("run", "--rm", "app:v1", "cat", "/x"); got != "app\n" {
+		t.Errorf("app holds %q", got)
+	}
+	if out := bake("both", "--set", "both.output="); out.Code != 0 {
+		t.Error(out.Stderr)
+	}
+	if got := m.Run("images", "--tree", "both"); !strings.Contains(got, "linux/arm64") {
+		t.Errorf("of both platforms there is %s", got)
+	}
+	if out := bake("typo"); out.Code != 0 || !strings.Contains(out.Stderr, `WARNING: output type image has no attribute "pusg": it is not used`) {
+		t.Errorf("exit code %d: %s", out.Code, out.Stderr)
+	}
+}
+
 func TestBadInput(t *testing.T) {
 	for name, c := range map[string]struct {
 		file, text string
