@@ -28,6 +28,8 @@ type Item struct {
 	// Platforms are those of the index that are saved; none for all.
 	Platforms []ocispec.Platform
 	Names     []string
+	// Annotations are those of its descriptor in index.json.
+	Annotations map[string]string
 }
 
 // Save writes images as one tar that is both a Docker archive and an OCI image layout, as Docker writes it. A layer that
@@ -99,6 +101,7 @@ func (it Item) listed() ocilayout.Saved {
 	} else if p := it.Image.Config.Platform; p.OS != "" && p.Architecture != "" {
 		d.Platform = &p
 	}
+	d.Annotations = it.Annotations
 	return ocilayout.Saved{Descriptor: d, Config: it.Image.Manifest.Config, Layers: it.Image.Manifest.Layers, Names: it.Names}
 }
 

@@ -17,7 +17,8 @@ import (
 
 // assemble writes the image's manifest, or an index of those of its platforms, into the store. Nothing names it yet.
 func (x *exporter) assemble(ctx context.Context, f Form) error {
-	notes, err := parseAnnotations(f.Annotations, x.out)
+	attested := x.out.testimony.any(x.out)
+	notes, err := parseAnnotations(f.Annotations, x.out, attested)
 	if err != nil {
 		return err
 	}
@@ -25,7 +26,6 @@ func (x *exporter) assemble(ctx context.Context, f Form) error {
 	if err != nil {
 		return err
 	}
-	attested := x.out.testimony.any(x.out)
 	if attested && f.Compression == "" {
 		// What is said of a manifest holds for it alone: it is not to change when it is pushed.
 		f.Compression = compression.Gzip
@@ -54,12 +54,13 @@ func (x *exporter) assemble(ctx context.Context, f Form) error {
 			}
 		}
 		if x.image == nil || platforms.Default().Match(p.platform) {
-			x.image, x.root = img, img.Target
+			x.image, x.root, x.notes = img, img.Target, d.Annotations
 		}
 	}
 	if !x.out.several && len(said) == 0 {
 		return nil
 	}
+	x.notes = notes.root
 	x.root, err = x.b.Images.WriteIndex(append(list, said...), notes.index, f.DockerTypes)
 	return err
 }
@@ -149,14 +150,15 @@ func (x *exporter) packs(ctx context.Context, chain []solver.ChainLink, f Form) 
 
 // annotations are those of one image or index.
 type annotations struct {
-	index       map[string]string
+	index, root map[string]string            // of the index, and of its descriptor
 	manifests   map[string]map[string]string // by platform, "" for all
 	descriptors map[string]map[string]string
 }
 
-// parseAnnotations sorts annotations by what they belong to. A kind that has no place in what is written is refused.
-func parseAnnotations(all map[string]string, out *answer) (*annotations, error) {
-	a := &annotations{index: map[string]string{}, manifests: map[string]map[string]string{}, descriptors: map[string]map[string]string{}}
+// parseAnnotations sorts annotations by what they belong to. A kind that has no place in what is written is refused: there is
+// an index of several platforms, and of one with attestations.
+func parseAnnotations(all map[string]string, out *answer, attested bool) (*annotations, error) {
+	a := &annotations{index: map[string]string{}, root: map[string]string{}, manifests: map[string]map[string]string{}, descriptors: map[string]map[string]string{}}
 	for k, value := range all {
 		key, ok, err := exptypes.ParseAnnotationKey(k)
 		if err != nil {
@@ -179,11 +181,13 @@ func parseAnnotations(all map[string]string, out *answer) (*annotations, error) 
 		case exptypes.AnnotationManifestDescriptor:
 			to = a.descriptors
 		default:
-			if !out.several {
+			if !out.several && !attested {
 				return nil, fmt.Errorf("index annotations not supported for single platform export")
 			}
 			if key.Type == exptypes.AnnotationIndex {
 				a.index[key.Key] = value
+			} else {
+				a.root[key.Key] = value
 			}
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"time"
@@ -116,7 +117,9 @@ func (i Saved) indexEntries() []ocispec.Descriptor {
 	var list []ocispec.Descriptor
 	for _, n := range i.Names {
 		named := d
-		named.Annotations = map[string]string{imageNameAnnotation: n}
+		named.Annotations = map[string]string{}
+		maps.Copy(named.Annotations, d.Annotations)
+		named.Annotations[imageNameAnnotation] = n
 		if tag := tagOf(n); tag != "" {
 			named.Annotations[ocispec.AnnotationRefName] = tag
 		}

@@ -25,6 +25,7 @@ func DiffIndexes(want, got *Index, o Options) []string {
 		d = append(d, fmt.Sprintf("an index: %t, want %t", got.Several, want.Several))
 	}
 	d = append(d, diffAnnotations("index", want.Annotations, got.Annotations)...)
+	d = append(d, diffAnnotations("descriptor of the root", want.Root, got.Root)...)
 	for _, p := range slices.Sorted(maps.Keys(want.Images)) {
 		g, ok := got.Images[p]
 		if !ok {

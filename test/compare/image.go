@@ -54,6 +54,8 @@ type Index struct {
 	// Several is set where the archive has an index of images.
 	Several     bool
 	Annotations map[string]string
+	// Root is what index.json says of it, but for its names and time.
+	Root map[string]string
 	// Images by platform, and the annotations that the index gives them; "" for the only one.
 	Images      map[string]*Image
 	Descriptors map[string]map[string]string
@@ -98,7 +100,12 @@ func ReadIndex(archive string) (*Index, error) {
 	if err := json.Unmarshal(blobs[top.Manifests[0].file()], &root); err != nil {
 		return nil, fmt.Errorf("%s: manifest: %w", archive, err)
 	}
-	x := &Index{Several: len(root.Manifests) > 0, Images: map[string]*Image{}, Descriptors: map[string]map[string]string{}}
+	x := &Index{Several: len(root.Manifests) > 0, Root: map[string]string{}, Images: map[string]*Image{}, Descriptors: map[string]map[string]string{}}
+	for k, v := range top.Manifests[0].Annotations {
+		if !strings.HasPrefix(k, "io.containerd.") && !strings.HasPrefix(k, "org.opencontainers.image.") {
+			x.Root[k] = v
+		}
+	}
 	if !x.Several {
 		x.Images[""], err = readImage(blobs, top.Manifests[0])
 		return x, err

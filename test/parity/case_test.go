@@ -119,6 +119,9 @@ func (c *testCase) option(t *testing.T, line string) {
 		}
 		c.peerArgs = append(c.peerArgs, "annotation-"+kind+"."+key)
 		c.annotate()
+	case "attest":
+		kind, rest, _ := strings.Cut(strings.TrimPrefix(value, "type="), ",")
+		both("--attest", "attest:"+kind+"="+rest)
 	case "attr":
 		c.attrs = append(c.attrs, value)
 	case "call":
