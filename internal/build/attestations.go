@@ -3,6 +3,8 @@ package build
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
+	"maps"
 	"time"
 
 	"github.com/moby/buildkit/frontend/attestations"
@@ -71,17 +73,46 @@ func (y *testimony) any(out *answer) bool {
 
 // of is all that is said of an image of one platform.
 func (y *testimony) of(ctx context.Context, p *built, img *image.Image) ([]*attest.Attestation, error) {
-	list := p.said
 	if y.wanted == nil {
-		return list, nil
+		return p.said, nil
 	}
+	said, err := y.provenance(ctx, p, img, y.wanted)
+	if err != nil {
+		return nil, err
+	}
+	return append([]*attest.Attestation{said}, p.said...), nil
+}
+
+// record is the provenance of each platform, whether the image has it or not: in the form that buildx writes down (SLSA 0.2),
+// and with no more than the image has. The only platform is "".
+func (y *testimony) record(ctx context.Context, out *answer) (map[string]json.RawMessage, error) {
+	attrs := map[string]string{"mode": "min"}
+	maps.Copy(attrs, y.wanted)
+	attrs["version"] = "v0.2"
+	all := map[string]json.RawMessage{}
+	for _, p := range out.platforms {
+		said, err := y.provenance(ctx, p, nil, attrs)
+		if err != nil {
+			return nil, err
+		}
+		id := ""
+		if out.several {
+			id = p.id
+		}
+		all[id] = said.Predicate
+	}
+	return all, nil
+}
+
+// provenance says how a platform was built. Where there is an image, its layers are what it has.
+func (y *testimony) provenance(ctx context.Context, p *built, img *image.Image, attrs map[string]string) (*attest.Attestation, error) {
 	descs := y.bases.layers()
 	if img != nil {
 		for i, l := range p.result.Chain {
 			descs[l.DiffID] = img.Manifest.Layers[i]
 		}
 	}
-	said, err := attest.Provenance(ctx, &attest.Build{
+	return attest.Provenance(ctx, &attest.Build{
 		Definition: p.def, Frontend: "dockerfile.v0", Args: y.args, Images: y.bases.resolved(p.platform),
 		Started: y.started, Finished: time.Now().UTC(), ID: y.id,
 		Pin: func(op digest.Digest) (attest.Pin, bool) {
@@ -89,11 +120,7 @@ func (y *testimony) of(ctx context.Context, p *built, img *image.Image) ([]*atte
 			return attest.Pin{Digest: is.Digest, Commit: is.Commit}, ok
 		},
 		Layers: func(op digest.Digest) map[int][]ocispec.Descriptor { return y.layers(op, descs) },
-	}, y.wanted)
-	if err != nil {
-		return nil, err
-	}
-	return append([]*attest.Attestation{said}, list...), nil
+	}, attrs)
 }
 
 // layers are the results of an operation whose layers all have blobs: those of base images, and of the image.

@@ -3,6 +3,7 @@ package build
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -42,8 +43,12 @@ type Result struct {
 	// Root is its manifest, or the index of several platforms; where it was pushed, what registries have: plain layers are
 	// compressed on their way.
 	Root ocispec.Descriptor
+	// Written is set where an image was put out, not files alone.
+	Written bool
 	// Names are the full names that it was given.
 	Names []string
+	// Provenance is that of Options.Record by platform, "" for the only one (SLSA 0.2).
+	Provenance map[string]json.RawMessage
 	// Answer is what the front end says to Options.Call.
 	Answer map[string][]byte
 }
@@ -134,6 +139,9 @@ func (b *Builder) finish(
 		out.inline = others
 	}
 	res, err := b.export(ctx, s, out, names, o)
+	if err == nil && o.Record {
+		res.Provenance, err = out.testimony.record(ctx, out)
+	}
 	if err != nil || others == nil {
 		return res, err
 	}

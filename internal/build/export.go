@@ -110,8 +110,13 @@ func (b *Builder) export(ctx context.Context, s *solver.Solver, out *answer, nam
 		if err != nil {
 			return nil, err
 		}
-		res.Names = append(res.Names, all...)
+		for _, name := range all {
+			if !slices.Contains(res.Names, name) {
+				res.Names = append(res.Names, name)
+			}
+		}
 		if x.root.Digest != "" {
+			res.Written = true
 			res.Image, res.Root = x.image, x.root
 			res.Root.Annotations = x.notes
 		}

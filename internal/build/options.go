@@ -58,6 +58,8 @@ type Options struct {
 	Tags []string
 	// Attest are attestations by their type, with attributes as BuildKit has them: "provenance": "mode=max".
 	Attest map[string]string
+	// Record asks for the provenance, whether the image is to have it or not.
+	Record bool
 	// Call asks the front end something in place of a build: "lint", "outline", "targets".
 	Call string
 	// Exports say what is made of the result; none means an image in the store.

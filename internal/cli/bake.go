@@ -75,6 +75,9 @@ func runBake(ctx context.Context, app *App, f *bakeFlags, targets []string) erro
 		return f.printList(ctx, app, targets)
 	}
 	if !f.print {
+		if err := checkFolderOf("metadata-file", f.metadataFile); err != nil {
+			return err
+		}
 		if err := f.open(ctx, app, targets); err != nil {
 			return err
 		}

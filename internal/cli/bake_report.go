@@ -5,48 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/micabuild/mica/internal/bake"
-	"github.com/micabuild/mica/internal/build"
-	"github.com/micabuild/mica/internal/oci"
 )
-
-// writeMetadata writes what came of each target to the file that --metadata-file names.
-func (f *bakeFlags) writeMetadata(results map[string]*build.Result, targets map[string]*bakeTarget) error {
-	if f.metadataFile == "" {
-		return nil
-	}
-	all := map[string]map[string]any{}
-	for name, res := range results {
-		all[name] = map[string]any{}
-		if res.Image != nil && !targets[name].hidden {
-			all[name] = targetMetadata(res)
-		}
-	}
-	data, err := json.MarshalIndent(all, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write metadata: %w", err)
-	}
-	if err := os.WriteFile(f.metadataFile, data, 0o644); err != nil {
-		return fmt.Errorf("write metadata: %w", err)
-	}
-	return nil
-}
-
-func targetMetadata(res *build.Result) map[string]any {
-	meta := map[string]any{"containerimage.digest": res.Root.Digest, "containerimage.descriptor": res.Root}
-	if !oci.IsIndex(res.Root.MediaType) {
-		meta["containerimage.config.digest"] = res.Image.ID
-	}
-	if len(res.Names) > 0 {
-		meta["image.name"] = strings.Join(res.Names, ",")
-	}
-	return meta
-}
 
 // calls reports whether a target asks the front end in place of a build.
 func (t *bakeTarget) calls() bool {

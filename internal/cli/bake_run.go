@@ -25,6 +25,7 @@ type baking struct {
 	links   *bakeLinks
 	done    map[string]chan struct{} // closed when a target is built
 	results map[string]*build.Result // of those whose channels are closed
+	record  bool                     // their provenance is asked for
 }
 
 // build builds the targets: each when those it links to are built, otherwise all at the same time.
@@ -53,6 +54,7 @@ func (f *bakeFlags) build(ctx context.Context, app *App, def *bake.Definition, t
 		app: app, targets: targets, display: display, links: links,
 		builder: &build.Builder{Store: app.Store, Layers: app.Layers, Images: app.Images, Host: host, Registry: app.registry()},
 		done:    map[string]chan struct{}{}, results: map[string]*build.Result{},
+		record: f.metadataFile != "" && metadataProvenance() != "",
 	}
 	err = b.all(ctx)
 	display.finish()
@@ -60,7 +62,7 @@ func (f *bakeFlags) build(ctx context.Context, app *App, def *bake.Definition, t
 	if err != nil {
 		return buildError(app, err)
 	}
-	if err := f.writeMetadata(b.results, targets); err != nil {
+	if err := f.writeMetadata(b); err != nil {
 		return err
 	}
 	if anyCall(targets) {
@@ -161,7 +163,7 @@ func (b *baking) one(ctx context.Context, t *bakeTarget) (_ *build.Result, err e
 	if t.hidden {
 		o.Tags, o.Exports = nil, []build.Export{{Type: build.ExportImage, Unnamed: true}}
 	}
-	o.Events = b.events(t.name)
+	o.Events, o.Record = b.events(t.name), b.record
 	res, err := b.builder.Build(ctx, *o)
 	if err != nil || o.Call != "" {
 		return res, err

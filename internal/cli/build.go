@@ -2,11 +2,9 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/micabuild/mica/internal/build"
 	"github.com/micabuild/mica/internal/oci"
@@ -14,6 +12,9 @@ import (
 )
 
 func runBuild(ctx context.Context, app *App, f *buildFlags, path string) (err error) {
+	if err := errors.Join(checkFolderOf("metadata-file", f.metadataFile), checkFolderOf("iidfile", f.iidFile)); err != nil {
+		return err
+	}
 	if err := openBuilds(ctx, app, f); err != nil {
 		return err
 	}
@@ -26,7 +27,7 @@ func runBuild(ctx context.Context, app *App, f *buildFlags, path string) (err er
 		return err
 	}
 	defer func() { err = errors.Join(err, cleanup()) }()
-	o.Context = *source
+	o.Context, o.Record = *source, f.metadataFile != "" && metadataProvenance() != ""
 	host, err := sandbox.NewHost(app.Store, f.runtime)
 	if err != nil {
 		return err
@@ -43,6 +44,9 @@ func runBuild(ctx context.Context, app *App, f *buildFlags, path string) (err er
 	app.printNotes()
 	if err != nil {
 		return buildError(app, err)
+	}
+	if err := f.writeMetadata(app, res, display); err != nil {
+		return err
 	}
 	if o.Call != "" {
 		return f.printAnswer(app, res.Answer)
@@ -67,25 +71,6 @@ func (f *buildFlags) report(app *App, res *build.Result) error {
 	if f.iidFile != "" {
 		if err := os.WriteFile(f.iidFile, []byte(id), 0o644); err != nil {
 			return fmt.Errorf("write image ID: %w", err)
-		}
-	}
-	if f.metadataFile != "" {
-		meta := map[string]any{
-			"containerimage.digest":     res.Root.Digest,
-			"containerimage.descriptor": res.Root,
-		}
-		if !oci.IsIndex(res.Root.MediaType) {
-			meta["containerimage.config.digest"] = id
-		}
-		if len(res.Names) > 0 {
-			meta["image.name"] = strings.Join(res.Names, ",")
-		}
-		data, err := json.MarshalIndent(meta, "", "  ")
-		if err != nil {
-			return fmt.Errorf("write metadata: %w", err)
-		}
-		if err := os.WriteFile(f.metadataFile, data, 0o644); err != nil {
-			return fmt.Errorf("write metadata: %w", err)
 		}
 	}
 	if f.quiet {

@@ -30,6 +30,7 @@ type progressDisplay struct {
 	mu       sync.Mutex
 	done     bool
 	warnings []bkclient.VertexWarning
+	found    []*bkclient.VertexWarning // the same as they came
 }
 
 // startDisplay shows progress on stderr: mode is auto, plain, tty, quiet or rawjson.
@@ -76,6 +77,7 @@ func (d *progressDisplay) events(st *solver.Status) {
 	if d.done {
 		return
 	}
+	d.found = append(d.found, st.Warnings...)
 	if d.escape {
 		st = escaped(st)
 	}

@@ -110,7 +110,6 @@ func List(images []Saved) ([]File, error) {
 // indexEntries describes an image once for each name.
 func (i Saved) indexEntries() []ocispec.Descriptor {
 	d := i.Descriptor
-	d.Annotations = nil
 	if len(i.Names) == 0 {
 		return []ocispec.Descriptor{d}
 	}

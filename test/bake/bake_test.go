@@ -169,6 +169,68 @@ target "typo" {
 	}
 }
 
+// TestMetadata has what each target came to under its name, and what all were warned of once.
+func TestMetadata(t *testing.T) {
+	_, bake := project(t, map[string]string{"docker-bake.hcl": `
+group "default" { targets = ["app", "both", "files"] }
+target "base" { dockerfile-inline = "FROM base as b" }
+target "app" {
+  contexts = { x = "target:base" }
+  dockerfile-inline = "FROM x"
+  tags = ["app", "app:v2"]
+}
+target "both" {
+  dockerfile-inline = "FROM scratch as b\nCOPY docker-bake.hcl /"
+  platforms = ["linux/amd64", "linux/arm64"]
+}
+target "files" {
+  dockerfile-inline = "FROM base as b"
+  output = ["out"]
+}
+`})
+	t.Setenv("BUILDX_METADATA_WARNINGS", "1")
+	file := filepath.Join(rig.TempDir(t), "metadata.json")
+	if out := bake("--metadata-file", file); out.Code != 0 {
+		t.Fatal(out.Stderr)
+	}
+	data, err := os.ReadFile(file)
+	var meta map[string]json.RawMessage
+	if err == nil {
+		err = json.Unmarshal(data, &meta)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	const image = "buildx.build.ref containerimage.descriptor containerimage.digest "
+	for name, want := range map[string]string{
+		"base":  "buildx.build.provenance buildx.build.ref",
+		"app":   "buildx.build.provenance " + image + "containerimage.config.digest image.name",
+		"both":  "buildx.build.provenance/linux/amd64 buildx.build.provenance/linux/arm64 " + image,
+		"files": "buildx.build.provenance buildx.build.ref",
+	} {
+		var got map[string]any
+		if err := json.Unmarshal(meta[name], &got); err != nil {
+			t.Fatal(err)
+		}
+		for key := range strings.FieldsSeq(want) {
+			if got[key] == nil {
+				t.Errorf("%s has no %s", name, key)
+			}
+			delete(got, key)
+		}
+		if len(got) > 0 {
+			t.Errorf("%s has %v, too", name, got)
+		}
+	}
+	var warnings []any
+	if err := json.Unmarshal(meta["buildx.build.warnings"], &warnings); err != nil || len(warnings) != 2 || len(meta) != 5 {
+		t.Errorf("%v: %s", err, data)
+	}
+	if out := bake("--metadata-file", "no/such/file"); out.Code == 0 || !strings.Contains(out.Stderr, "--metadata-file no/such/file: no such directory: no/such") {
+		t.Errorf("exit code %d: %s", out.Code, out.Stderr)
+	}
+}
+
 func TestBadInput(t *testing.T) {
 	for name, c := range map[string]struct {
 		file, text string

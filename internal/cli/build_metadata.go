@@ -1,0 +1,195 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	bkclient "github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/identity"
+
+	"github.com/micabuild/mica/internal/build"
+	"github.com/micabuild/mica/internal/oci"
+	"github.com/micabuild/mica/internal/redact"
+)
+
+// metadata is what --metadata-file has, under buildx's names.
+type metadata map[string]any
+
+// warningsKey is what the front end warned of.
+const warningsKey = "buildx.build.warnings"
+
+// buildMetadata describes the result of a build, or what the front end answered in its place.
+func buildMetadata(res *build.Result) (metadata, error) {
+	m := metadata{}
+	if res.Answer != nil {
+		for name, value := range res.Answer {
+			m[name] = string(value)
+			if name == "result.json" && json.Valid(value) {
+				m[name] = json.RawMessage(value)
+			}
+		}
+		return m, nil
+	}
+	// Builder and node are called as those of Docker's own builder, which buildx uses where nobody makes another.
+	m["buildx.build.ref"] = "default/default/" + identity.NewID()
+	if res.Written {
+		m.addImage(res)
+	}
+	return m, m.addProvenance(res.Provenance)
+}
+
+func (m metadata) addImage(res *build.Result) {
+	root := res.Root
+	if !oci.IsIndex(root.MediaType) {
+		platform := res.Image.Config.Platform
+		root.Platform = &platform
+		m["containerimage.config.digest"] = res.Image.ID
+	}
+	m["containerimage.digest"], m["containerimage.descriptor"] = root.Digest, root
+	if len(res.Names) > 0 {
+		m["image.name"] = strings.Join(res.Names, ",")
+	}
+}
+
+// addProvenance adds what a build was made of: without its steps and times where BUILDX_METADATA_PROVENANCE is min.
+func (m metadata) addProvenance(all map[string]json.RawMessage) error {
+	for platform, text := range all {
+		var said map[string]json.RawMessage
+		if err := json.Unmarshal(text, &said); err != nil {
+			return fmt.Errorf("write metadata: provenance: %w", err)
+		}
+		if metadataProvenance() == "min" {
+			delete(said, "buildConfig")
+			delete(said, "metadata")
+		}
+		key := "buildx.build.provenance"
+		if platform != "" {
+			key += "/" + platform
+		}
+		m[key] = said
+	}
+	return nil
+}
+
+// metadataProvenance is how much provenance the metadata have: min, max, or "" for none.
+func metadataProvenance() string {
+	v := os.Getenv("BUILDX_METADATA_PROVENANCE")
+	if on, err := strconv.ParseBool(v); v == "disabled" || err == nil && !on {
+		return ""
+	}
+	if v == "max" {
+		return v
+	}
+	return "min"
+}
+
+// metadataWarnings are the warnings that the metadata have, each once, if BUILDX_METADATA_WARNINGS asks for them.
+func metadataWarnings(display *progressDisplay) []*bkclient.VertexWarning {
+	if on, err := strconv.ParseBool(os.Getenv("BUILDX_METADATA_WARNINGS")); err != nil || !on {
+		return nil
+	}
+	var list []*bkclient.VertexWarning
+	seen := map[string]bool{}
+	for _, w := range display.found {
+		shown := *w
+		shown.Short = []byte(redact.URLs(string(w.Short)))
+		if w.SourceInfo != nil {
+			shown.SourceInfo = w.SourceInfo.CloneVT()
+			shown.SourceInfo.Data = []byte(redact.URLs(string(w.SourceInfo.Data)))
+		}
+		// Targets of one Dockerfile are warned of the same.
+		alike := shown
+		alike.Vertex = ""
+		if alike.SourceInfo != nil {
+			alike.SourceInfo = shown.SourceInfo.CloneVT()
+			alike.SourceInfo.Definition = nil
+		}
+		text, err := json.Marshal(alike)
+		if err == nil && !seen[string(text)] {
+			seen[string(text)] = true
+			list = append(list, &shown)
+		}
+	}
+	return list
+}
+
+// writeMetadata writes the file that --metadata-file names.
+func (f *buildFlags) writeMetadata(app *App, res *build.Result, display *progressDisplay) error {
+	if f.metadataFile == "" {
+		return nil
+	}
+	m, err := buildMetadata(res)
+	if err != nil {
+		return err
+	}
+	if list := metadataWarnings(display); res.Answer == nil && len(list) > 0 {
+		m[warningsKey] = list
+	}
+	return writeJSON(app, f.metadataFile, m)
+}
+
+// writeMetadata writes the file that --metadata-file names: by target, and the warnings of all.
+func (f *bakeFlags) writeMetadata(b *baking) error {
+	if f.metadataFile == "" {
+		return nil
+	}
+	all, asked := metadata{}, false
+	for _, name := range slices.Sorted(maps.Keys(b.results)) {
+		res := *b.results[name]
+		res.Written = res.Written && !b.targets[name].hidden
+		m, err := buildMetadata(&res)
+		if err != nil {
+			return err
+		}
+		all[name], asked = m, asked || res.Answer != nil
+	}
+	if list := metadataWarnings(b.display); !asked && len(list) > 0 {
+		all[warningsKey] = list
+	}
+	return writeJSON(b.app, f.metadataFile, all)
+}
+
+// writeJSON writes a file that appears when it is whole.
+func writeJSON(app *App, name string, v any) (err error) {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write metadata: %w", err)
+	}
+	if name == "-" {
+		name = "./-" // a file of that name, as for buildx
+	}
+	w, err := destination(app, name)()
+	if err != nil {
+		return fmt.Errorf("write metadata: %w", err)
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	if _, err := w.Write(data); err != nil {
+		return fmt.Errorf("write metadata: %w", err)
+	}
+	return w.Commit()
+}
+
+// checkFolderOf refuses a file for which there is no directory: better said before a long build than after.
+func checkFolderOf(flag, name string) error {
+	if name == "" {
+		return nil
+	}
+	dir := filepath.Dir(name)
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("--%s %s: no such directory: %s", flag, name, dir)
+	case err != nil:
+		return fmt.Errorf("--%s %s: %w", flag, name, err)
+	case !info.IsDir():
+		return fmt.Errorf("--%s %s: %s is not a directory", flag, name, dir)
+	}
+	return nil
+}
