@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"archive/tar"
 	"context"
 	"errors"
 	"io"
@@ -11,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/compression"
+	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -23,6 +25,13 @@ func (l *Layers) Clamp(ctx context.Context, id digest.Digest, latest time.Time) 
 	}
 	if !slices.ContainsFunc(t.Entries, func(e *view.Entry) bool { return e.ModTime.After(latest) }) {
 		return id, nil
+	}
+	if slices.ContainsFunc(t.where, func(p place) bool { return p.implied }) {
+		clamped, err := l.clampTar(ctx, id, latest)
+		if err != nil {
+			return "", fail(id, err)
+		}
+		return clamped, nil
 	}
 	own, err := l.View(ctx, []digest.Digest{id})
 	if err != nil {
@@ -44,6 +53,53 @@ func (l *Layers) Clamp(ctx context.Context, id digest.Digest, latest time.Time) 
 		return "", fail(id, err)
 	}
 	return clamped.DiffID, nil
+}
+
+// clampTar is Clamp for a layer that says something of directories which it has no entries for, only opaque markers or removals
+// in them: they keep the owner and the mode of the layer below, so none may get an entry.
+func (l *Layers) clampTar(ctx context.Context, id digest.Digest, latest time.Time) (_ digest.Digest, err error) {
+	in, err := l.OpenTar(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	out, into := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		into.CloseWithError(crash.Guard(func() error { return clampHeaders(into, in, latest) })())
+	}()
+	got, _, err := l.Ingest(ctx, out, "", "")
+	out.CloseWithError(io.ErrClosedPipe)
+	<-done
+	if err != nil {
+		return "", err
+	}
+	return got.DiffID, nil
+}
+
+// clampHeaders copies a tar with no time later than latest.
+func clampHeaders(w io.Writer, r io.Reader, latest time.Time) error {
+	from, to := tar.NewReader(r), tar.NewWriter(w)
+	for {
+		h, err := from.Next()
+		if errors.Is(err, io.EOF) {
+			return to.Close()
+		}
+		if err != nil {
+			return err
+		}
+		if h.ModTime.After(latest) {
+			h.ModTime = latest
+			delete(h.PAXRecords, "mtime")
+		}
+		if err := to.WriteHeader(h); err != nil {
+			return err
+		}
+		if _, err := io.Copy(to, from); err != nil { //nolint:gosec // Ingest bounds what it reads
+			return err
+		}
+	}
 }
 
 // Compress packs a layer with an algorithm and a level, 0 for the default, and returns the blob's descriptor. What was

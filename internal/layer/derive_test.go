@@ -1,6 +1,8 @@
 package layer
 
 import (
+	"archive/tar"
+	"bytes"
 	"io"
 	"testing"
 
@@ -45,6 +47,48 @@ func TestRootClamp(t *testing.T) {
 				t.Errorf("%+v, want %+v", got, want)
 			}
 		}
+	}
+}
+
+// TestClampImplied: a directory that a layer has a marker in and no entry for looks as in the layer below, clamped or not.
+func TestClampImplied(t *testing.T) {
+	l := newLayers(t)
+	ingest := func(headers ...tar.Header) digest.Digest {
+		got, _, err := l.Ingest(t.Context(), bytes.NewReader(tarOf(t, headers...)), "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.DiffID
+	}
+	base := ingest(tar.Header{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o1777, Uid: 7}, tar.Header{Name: "d/old", Mode: 0o644},
+		tar.Header{Name: "e/", Typeflag: tar.TypeDir, Mode: 0o700, Uid: 8}, tar.Header{Name: "e/gone", Mode: 0o644})
+	late := testTime.AddDate(1, 0, 0)
+	upper := ingest(tar.Header{Name: "d/.wh..wh..opq"}, tar.Header{Name: "d/new", Size: 700, Mode: 0o644, ModTime: late, PAXRecords: map[string]string{"SCHILY.xattr.user.k": "v"}},
+		tar.Header{Name: "e/.wh.gone"}, tar.Header{Name: "n/.wh.nothing"})
+	clamped, err := l.Clamp(t.Context(), upper, testTime)
+	if err != nil || clamped == upper {
+		t.Fatalf("%s: %v", clamped, err)
+	}
+	for _, top := range []digest.Digest{upper, clamped} {
+		v, err := l.View(t.Context(), []digest.Digest{base, top})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, mode := range map[string]uint32{"d": 0o1777, "e": 0o700, "d/new": 0o644} {
+			if e, err := v.Lstat(t.Context(), name); err != nil || e.Mode != mode {
+				t.Errorf("%s is %+v, %v", name, e, err)
+			} else if name == "d/new" && (e.ModTime.After(testTime) != (top == upper) || e.Size != 700 || e.Xattrs["user.k"] != "v") {
+				t.Errorf("%s is %+v", name, e)
+			}
+		}
+		for _, name := range []string{"d/old", "e/gone"} {
+			if _, err := v.Lstat(t.Context(), name); err == nil {
+				t.Errorf("%s is there", name)
+			}
+		}
+	}
+	if again, err := l.Clamp(t.Context(), clamped, testTime); err != nil || again != clamped {
+		t.Errorf("clamped again it is %s, %v", again, err)
 	}
 }
 
