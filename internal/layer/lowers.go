@@ -35,7 +35,7 @@ func (l *Layers) Lowers(ctx context.Context, chain []digest.Digest, dir string) 
 	if err != nil || odd == nil {
 		return trees, err
 	}
-	dirs, err := l.covered(chain, odd)
+	dirs, err := l.covered(ctx, chain, odd)
 	if err != nil || len(dirs) == 0 {
 		return trees, err
 	}
@@ -111,8 +111,9 @@ func (o *oddities) note(dir, n *node) {
 }
 
 // covered returns the directories that need a cover, and those above them, as they are in the chain; parents first.
-func (l *Layers) covered(chain []digest.Digest, odd []*oddities) ([]*view.Entry, error) {
-	s := &stack{trees: make([]storedTree, len(chain)), odd: odd, dirs: map[string]*mergedDir{".": {entry: impliedDir(".")}}}
+func (l *Layers) covered(ctx context.Context, chain []digest.Digest, odd []*oddities) ([]*view.Entry, error) {
+	s := &stack{trees: make([]storedTree, len(chain)), odd: odd, dirs: map[string]*mergedDir{".": {entry: impliedDir("."), link: -1}}}
+	s.behind = func(layer int, name string) *view.Entry { return l.behind(ctx, chain[layer], name) }
 	for i, id := range slices.Backward(chain) {
 		tree, err := l.openTree(id)
 		if err != nil {

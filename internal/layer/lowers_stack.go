@@ -12,6 +12,8 @@ type stack struct {
 	trees []storedTree
 	odd   []*oddities // nil for none
 	dirs  map[string]*mergedDir
+	// behind is Layers.behind of one of the layers.
+	behind func(layer int, name string) *view.Entry
 }
 
 // mergedDir is a directory of the chain.
@@ -19,6 +21,7 @@ type mergedDir struct {
 	from  []int       // the layers that overlayfs merges, top first; none where the chain has no such directory
 	entry *view.Entry // the directory as it is in the chain
 	layer int         // that entry is of
+	link  int         // the layer of the symlink that it is in the place of, or a directory above it; -1 for none
 }
 
 // dir returns the directory of a name.
@@ -31,7 +34,7 @@ func (s *stack) dir(name string) (*mergedDir, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, found, alone := &mergedDir{}, false, false
+	m, found, alone := &mergedDir{link: -1}, false, false
 	for _, i := range in.from {
 		e, err := s.trees[i].lstat(name)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -39,6 +42,9 @@ func (s *stack) dir(name string) (*mergedDir, error) {
 		}
 		if err != nil {
 			return nil, err
+		}
+		if e.Type == view.TypeSymlink && len(m.from) > 0 {
+			m.link = i
 		}
 		if !e.IsDir() || found && alone {
 			break
@@ -52,6 +58,15 @@ func (s *stack) dir(name string) (*mergedDir, error) {
 		}
 		// What an opaque directory hides still says what it looks like, if the layer does not.
 		found, alone = found || !implied, alone || e.Opaque
+	}
+	// The layer that has replaced the link says what in it may look like what the link leads to.
+	if n := len(m.from); m.link < 0 && n > 0 && m.from[n-1] == in.from[len(in.from)-1] {
+		m.link = in.link
+	}
+	if m.link >= 0 && !found && m.entry != nil {
+		if e := s.behind(m.link, name); e != nil {
+			m.entry, m.layer = e, m.link
+		}
 	}
 	s.dirs[name] = m
 	return m, nil

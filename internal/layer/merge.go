@@ -46,6 +46,7 @@ func (l *Layers) merged(ctx context.Context, chain, keys []digest.Digest) (*node
 			break
 		}
 	}
+	behind := func(layer digest.Digest, name string) *view.Entry { return l.behind(ctx, layer, name) }
 	layers := make([]*node, len(chain)-known)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
@@ -60,20 +61,43 @@ func (l *Layers) merged(ctx context.Context, chain, keys []digest.Digest) (*node
 		return nil, err
 	}
 	for i, upper := range layers {
-		root = merge(root, upper)
+		root = merge(root, upper, behind)
 		l.chains.add(keys[known+i], root)
 	}
 	return root, nil
 }
 
+// behind returns the directory that a name leads to through the symlinks of a layer, in that layer; nil for none.
+func (l *Layers) behind(ctx context.Context, layer digest.Digest, name string) *view.Entry {
+	own, err := l.View(ctx, []digest.Digest{layer})
+	if err != nil {
+		return nil
+	}
+	real, err := view.Resolve(ctx, own, name, true)
+	if err != nil {
+		return nil
+	}
+	e, err := own.Lstat(ctx, real)
+	if err != nil || !e.IsDir() {
+		return nil
+	}
+	e = e.Clone()
+	e.Path, e.Opaque = name, false
+	return e
+}
+
 // merge puts the files of a layer over those beneath it (nil for none), as overlayfs does, and returns nil for a
 // removal. Neither side is changed; directories that only one side has are shared.
-func merge(lower, upper *node) *node {
+func merge(lower, upper *node, behind func(layer digest.Digest, name string) *view.Entry) *node {
 	if upper.entry.Type == view.TypeWhiteout {
 		return nil
 	}
 	if lower == nil || !lower.isDir() || !upper.isDir() {
-		return bare(upper)
+		out := bare(upper)
+		if lower != nil && lower.entry.Type == view.TypeSymlink {
+			out = out.overLink(func(name string) *view.Entry { return behind(lower.layer, name) })
+		}
+		return out
 	}
 	if upper.entry.Opaque {
 		out := bare(upper)
@@ -93,14 +117,31 @@ func merge(lower, upper *node) *node {
 		out.kids = append(out.kids, rest[:i]...)
 		rest = rest[i:]
 		if there {
-			out.keep(merge(rest[0], kid))
+			out.keep(merge(rest[0], kid, behind))
 			rest = rest[1:]
 		} else {
-			out.keep(merge(nil, kid))
+			out.keep(merge(nil, kid, nil))
 		}
 	}
 	out.kids = append(out.kids, rest...)
 	return out
+}
+
+// overLink returns what is in the place of a symlink of a layer below. Directories without entries of their own look as those
+// that the link leads to, as containerd has it (mkparent).
+func (n *node) overLink(behind func(name string) *view.Entry) *node {
+	if !n.isDir() {
+		return n
+	}
+	out := *n
+	if e := behind(n.entry.Path); e != nil && !n.described {
+		out.entry = e
+	}
+	out.kids = make([]*node, len(n.kids))
+	for i, kid := range n.kids {
+		out.kids[i] = kid.overLink(behind)
+	}
+	return &out
 }
 
 func (n *node) keep(kid *node) {
@@ -122,7 +163,7 @@ func bare(n *node) *node {
 	}
 	out.kids = make([]*node, 0, len(n.kids))
 	for _, kid := range n.kids {
-		out.keep(merge(nil, kid))
+		out.keep(merge(nil, kid, nil))
 	}
 	return &out
 }

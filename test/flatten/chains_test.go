@@ -18,8 +18,7 @@ type chain struct {
 	layers [][]byte
 	// unlike says that containerd makes something else of it than the specification: in a layer that removes a directory and makes
 	// it again, or hides all that is below it, files of lower layers show through; a hard link to what the layer removes is
-	// another removal; what takes the place of a directory in its own layer gets its time; and a directory without an entry in
-	// the place of a symlink is as the directory that the link leads to.
+	// another removal; and what takes the place of a directory in its own layer gets its time.
 	unlike bool
 	large  bool // there are owners that an ordinary user has none of
 }
@@ -166,7 +165,8 @@ func (g *generator) member() {
 		g.seen = append(g.seen, name)
 	}
 	g.unlike = g.unlike || h.Typeflag != tar.TypeDir && g.dirs[name]
-	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
+	// An opaque marker may lead through a symlink to the root.
+	for dir := path.Dir(path.Clean("/" + h.Name))[1:]; dir != "" && path.Base(h.Name) == ".wh..wh..opq"; dir = path.Dir("/" + dir)[1:] {
 		g.unlike = g.unlike || g.links[dir]
 	}
 	g.links[name] = g.links[name] || h.Typeflag == tar.TypeSymlink
