@@ -26,6 +26,8 @@ type answer struct {
 	// keys are what caches know the platforms' results by; inline makes the image one.
 	keys   []remotecache.Key
 	inline *remotecache.Cache
+	// elsewhere are the layers that are pushed without being fetched; nil where all are in the store.
+	elsewhere elsewhere
 	// testimony is what the build has to say of itself.
 	testimony *testimony
 }

@@ -83,8 +83,8 @@ func (x *exporter) platform(ctx context.Context, f Form, p *built, notes map[str
 			return nil, err
 		}
 	}
-	d := image.Draft{Config: config, Annotations: notes, DockerTypes: f.DockerTypes}
-	if f.Compression != "" {
+	d := image.Draft{Config: config, Annotations: notes, DockerTypes: f.DockerTypes, Absent: len(x.out.elsewhere) > 0}
+	if f.Compression != "" || len(x.out.elsewhere) > 0 {
 		if d.Packs, err = x.packs(ctx, chain, f); err != nil {
 			return nil, err
 		}
@@ -119,6 +119,10 @@ func (x *exporter) clamp(ctx context.Context, p *built) ([]solver.ChainLink, err
 func (x *exporter) packs(ctx context.Context, chain []solver.ChainLink, f Form) ([]ocispec.Descriptor, error) {
 	var packs []ocispec.Descriptor
 	for n, link := range chain {
+		if at, ok := x.out.elsewhere[link.DiffID]; ok {
+			packs = append(packs, at.Blob)
+			continue
+		}
 		l, err := x.b.Layers.Get(link.DiffID)
 		if err != nil {
 			return nil, err
@@ -128,7 +132,7 @@ func (x *exporter) packs(ctx context.Context, chain []solver.ChainLink, f Form) 
 		switch {
 		case i >= 0 && !f.ForceCompression:
 			packs = append(packs, l.Packs[i])
-		case f.Compression == compression.None:
+		case f.Compression == compression.None || f.Compression == "": // what is pushed is compressed then
 			packs = append(packs, plain)
 		case f.Compression == compression.Estargz:
 			e, err := x.b.Layers.Estargz(ctx, link.DiffID, f.Level)

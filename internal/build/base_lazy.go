@@ -22,6 +22,7 @@ type lazyBase struct {
 	root  ocispec.Descriptor
 	want  *ocispec.Platform
 	chain []digest.Digest
+	blobs []ocispec.Descriptor // of the chain
 
 	mu   sync.Mutex
 	here bool
@@ -44,7 +45,7 @@ func (b *bases) lazily(ctx context.Context, name reference.Named, want *ocispec.
 	if p := got.Config.Platform; !oci.IsIndex(r.Root.MediaType) && want != nil && p.Architecture != "" && !platforms.Only(*want).Match(p) {
 		return nil
 	}
-	lazy := &lazyBase{name: name, root: r.Root, want: want, chain: got.Config.RootFS.DiffIDs}
+	lazy := &lazyBase{name: name, root: r.Root, want: want, chain: got.Config.RootFS.DiffIDs, blobs: got.Manifest.Layers}
 	b.mu.Lock()
 	b.lazy = append(b.lazy, lazy)
 	b.mu.Unlock()

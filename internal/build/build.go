@@ -122,6 +122,7 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 			return nil, err
 		}
 	}
+	out.elsewhere = b.locate(s, base, out, &o, others)
 	return b.finish(ctx, s, out, names, o, others, sums)
 }
 
@@ -130,8 +131,10 @@ func (b *Builder) finish(
 	ctx context.Context, s *solver.Solver, out *answer, names []string, o Options, others *remotecache.Cache, sums *remotecache.Sums,
 ) (*Result, error) {
 	for _, p := range out.platforms {
-		if err := s.Fetch(ctx, p.result); err != nil {
-			return nil, err
+		if out.elsewhere == nil {
+			if err := s.Fetch(ctx, p.result); err != nil {
+				return nil, err
+			}
 		}
 		out.keys = append(out.keys, p.result.Key)
 	}

@@ -44,6 +44,8 @@ type Export struct {
 	Remove bool
 	// Push sends an image, once it is named, to the registries of its names.
 	Push bool
+	// Absent lets an image be pushed whose layers are at registries only, and stay there: then the store does not get it.
+	Absent bool
 	// Unnamed leaves the store's names as they are, and pushes by digest where it pushes.
 	Unnamed bool
 	// Upload says how; for Push. Insecure lets the registry be one without TLS.
@@ -197,6 +199,9 @@ func (x *exporter) keep(ctx context.Context, e Export) error {
 	if err := x.assemble(ctx, e.Form); err != nil {
 		return err
 	}
+	if len(x.out.elsewhere) > 0 {
+		return x.push(ctx, e)
+	}
 	shown := x.image.ID
 	if oci.IsIndex(x.root.MediaType) {
 		shown = x.root.Digest
@@ -264,7 +269,7 @@ func (x *exporter) push(ctx context.Context, e Export) error {
 			named = reference.TrimNamed(named)
 			o.ByDigest = true
 		}
-		o.Progress = x.progress.layer
+		o.Progress, o.Elsewhere = x.progress.layer, x.out.elsewhere
 		var got *registry.Pushed
 		err = x.progress.step("pushing "+name, func() (err error) {
 			got, err = x.b.Registry.Push(ctx, x.b.local(), named, built, o)

@@ -163,6 +163,9 @@ func (b *baking) one(ctx context.Context, t *bakeTarget) (_ *build.Result, err e
 	if t.hidden {
 		o.Tags, o.Exports = nil, []build.Export{{Type: build.ExportImage, Unnamed: true}}
 	}
+	for i := range o.Exports {
+		o.Exports[i].Absent = o.Exports[i].Absent && !b.links.wanted[t.name]
+	}
 	o.Events, o.Record = b.events(t.name), b.record
 	res, err := b.builder.Build(ctx, *o)
 	if err != nil || o.Call != "" {

@@ -148,7 +148,7 @@ func (f *buildFlags) options(app *App) (o *build.Options, err error) {
 		return nil, err
 	}
 	if f.push || f.load || len(o.Exports) == 0 {
-		o.Exports = append(o.Exports, build.Export{Type: build.ExportImage, Push: f.push})
+		o.Exports = append(o.Exports, build.Export{Type: build.ExportImage, Push: f.push, Absent: !f.load})
 	}
 	call, err := f.parseCall()
 	if err != nil {

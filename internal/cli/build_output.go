@@ -204,6 +204,7 @@ func (a *outputAttributes) image(e *build.Export) {
 // push reads what becomes of an image in the store. Layers that are pushed are compressed on their way.
 func (a *outputAttributes) push(e *build.Export) {
 	e.Push = a.flag("push", a.kind == exportRegistry)
+	e.Absent = a.kind == exportRegistry
 	// Images are unpacked when a process needs their files, and always stored: there is no other place for them.
 	a.flag("unpack", false)
 	a.flag("store", true)

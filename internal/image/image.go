@@ -58,6 +58,22 @@ func (i *Image) ShortID() string { return i.ID.Encoded()[:12] }
 // load reads the image that a manifest describes, or of an index the one for this host. Names are the caller's to fill in.
 func (s *Images) load(target ocispec.Descriptor) (_ *Image, err error) {
 	defer crash.Recover(&err)
+	img, err := s.read(target)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range img.Chain() {
+		size, err := s.layers.Size(id)
+		if err != nil {
+			return nil, err
+		}
+		img.Size += size
+	}
+	return img, nil
+}
+
+// read is load without the size, for which the layers have to be there.
+func (s *Images) read(target ocispec.Descriptor) (*Image, error) {
 	root := target
 	if oci.IsIndex(target.MediaType) {
 		child, err := s.child(target, nil)
@@ -82,13 +98,6 @@ func (s *Images) load(target ocispec.Descriptor) (_ *Image, err error) {
 	}
 	if img.Config, err = parseConfig(img.RawConfig); err != nil {
 		return nil, err
-	}
-	for _, id := range img.Chain() {
-		size, err := s.layers.Size(id)
-		if err != nil {
-			return nil, err
-		}
-		img.Size += size
 	}
 	return img, nil
 }
@@ -117,6 +126,8 @@ type Draft struct {
 	// DiffID names, whose bytes mica makes when they are asked for.
 	Packs       []ocispec.Descriptor
 	Annotations map[string]string // of the manifest
+	// Absent says that not all layers of Packs are in the store. The size of the image is unknown then.
+	Absent bool
 	// DockerTypes gives everything Docker's media types in place of OCI's.
 	DockerTypes bool
 }
@@ -140,16 +151,17 @@ func (s *Images) Assemble(_ context.Context, d Draft) (*Image, error) {
 	}
 	m.SchemaVersion = 2
 	for i, id := range config.RootFS.DiffIDs {
+		if d.Packs != nil {
+			m.Layers = append(m.Layers, d.Packs[i])
+			continue
+		}
 		l, err := s.layers.Get(id)
 		if err != nil {
 			return nil, err
 		}
-		switch {
-		case d.Packs != nil:
-			m.Layers = append(m.Layers, d.Packs[i])
-		case len(l.Packs) > 0:
+		if len(l.Packs) > 0 {
 			m.Layers = append(m.Layers, l.Packs[0])
-		default:
+		} else {
 			m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: id, Size: l.TarSize})
 		}
 	}
@@ -160,10 +172,14 @@ func (s *Images) Assemble(_ context.Context, d Draft) (*Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write manifest: %w", err)
 	}
-	return s.write(raw, d.Config)
+	if d.Absent {
+		return s.write(raw, d.Config, s.read)
+	}
+	return s.write(raw, d.Config, s.load)
 }
 
-func (s *Images) write(rawManifest, rawConfig []byte) (*Image, error) {
+// write stores the documents of an image and opens it.
+func (s *Images) write(rawManifest, rawConfig []byte, open func(ocispec.Descriptor) (*Image, error)) (*Image, error) {
 	if _, err := s.store.WriteBlob(rawConfig); err != nil {
 		return nil, fmt.Errorf("write image config: %w", err)
 	}
@@ -180,7 +196,7 @@ func (s *Images) write(rawManifest, rawConfig []byte) (*Image, error) {
 	if head.MediaType == "" {
 		head.MediaType = ocispec.MediaTypeImageManifest
 	}
-	img, err := s.load(ocispec.Descriptor{MediaType: head.MediaType, Digest: d, Size: int64(len(rawManifest))})
+	img, err := open(ocispec.Descriptor{MediaType: head.MediaType, Digest: d, Size: int64(len(rawManifest))})
 	if err != nil {
 		return nil, err
 	}
@@ -201,13 +217,13 @@ func (s *Images) Create(ctx context.Context, d Draft) (*Image, error) {
 
 // Put writes an image by the manifest that it came with, byte for byte, without recording it.
 func (s *Images) Put(rawManifest, rawConfig []byte) (*Image, error) {
-	return s.write(rawManifest, rawConfig)
+	return s.write(rawManifest, rawConfig, s.load)
 }
 
 // Adopt records an image by the manifest that it came with, byte for byte, so that its digests stay what they were.
 // The config and the layers are in the store.
 func (s *Images) Adopt(ctx context.Context, rawManifest, rawConfig []byte) (*Image, error) {
-	img, err := s.write(rawManifest, rawConfig)
+	img, err := s.write(rawManifest, rawConfig, s.load)
 	if err != nil {
 		return nil, err
 	}

@@ -59,6 +59,9 @@ func (r *CacheRepository) Root(ctx context.Context) (ocispec.Descriptor, error) 
 	return m.desc, nil
 }
 
+// Name is the repository, "docker.io/library/cache".
+func (r *CacheRepository) Name() string { return r.name.Name() }
+
 // IsNotFound reports whether a registry does not have what was asked for.
 func IsNotFound(err error) bool { return isMissing(err) }
 

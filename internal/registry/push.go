@@ -36,6 +36,15 @@ type PushOptions struct {
 	// Platform picks one image of several; nil for all that are there.
 	Platform *ocispec.Platform
 	Progress Progress
+	// Elsewhere are layers that the store does not have, by their DiffIDs. Of an image with one, the store keeps nothing.
+	Elsewhere map[digest.Digest]Elsewhere
+}
+
+// Elsewhere is a layer that the store does not have.
+type Elsewhere struct {
+	Blob         ocispec.Descriptor
+	Repositories []string // that have the blob
+	Open         func(ctx context.Context) (io.ReadCloser, error)
 }
 
 // Pushed is what the registry has now.
@@ -109,6 +118,9 @@ func (p *pusher) push(ctx context.Context, to reference.Named, root ocispec.Desc
 	}
 	if err := p.pushManifest(ctx, m, ref); err != nil {
 		return nil, err
+	}
+	if len(p.o.Elsewhere) > 0 {
+		return done, nil
 	}
 	// What the registry has now has a name by its digest here, too.
 	if _, err := p.local.Store.WriteBlob(m.raw); err != nil {

@@ -31,6 +31,9 @@ func (l *pushedLayer) push(ctx context.Context) (ocispec.Descriptor, error) {
 	case <-ctx.Done():
 		return l.desc, context.Cause(ctx)
 	}
+	if at, ok := l.p.o.Elsewhere[l.id]; ok {
+		return l.desc, l.known(ctx, l.desc, at.Repositories, func() (io.ReadCloser, error) { return at.Open(ctx) })
+	}
 	if l.staysAsItIs() {
 		return l.desc, l.exact(ctx)
 	}

@@ -107,6 +107,9 @@ func (s *Solver) pending(results []*Result) bool {
 	return false
 }
 
+// Missing returns the layers of a result that are not in the store, and have not been fetched (see Fetch).
+func (s *Solver) Missing(r *Result) []ChainLink { return s.missing(r) }
+
 // missing returns the layers of a result that are not in the store. Nobody removes one during a build (see Solver), unless it
 // turns out to be damaged: a chain that was there once, and with it all that it begins with, is not looked at again before that.
 func (s *Solver) missing(r *Result) []ChainLink {

@@ -3,7 +3,10 @@
 package remotecache
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -144,5 +147,103 @@ func TestCommandWithoutCache(t *testing.T) {
 		if _, out := c.mica(t, "--cache-from", bad); out.Code != 1 {
 			t.Errorf("%s: exit code %d", bad, out.Code)
 		}
+	}
+}
+
+const oneStage = `
+-- Dockerfile --
+FROM base
+WORKDIR /app
+COPY src/a out
+RUN echo final >final
+-- src/a --
+a
+`
+
+// downloaded lists the layers that were fetched through a proxy.
+func downloaded(t *testing.T, proxy *rig.Proxy) (layers []string) {
+	t.Helper()
+	for _, r := range proxy.SeenBy("GET", rig.Blob) {
+		resp, err := http.Get("http://" + peer.registry.Addr + r.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		head := make([]byte, 2)
+		_, err = io.ReadFull(resp.Body, head)
+		if err = errors.Join(err, resp.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if string(head) == "\x1f\x8b" {
+			layers = append(layers, r.Path)
+		}
+	}
+	return layers
+}
+
+// TestPushOfCachedResult: what a registry has is pushed without being downloaded, be it in the repository already, in another one of
+// the registry, or in a base image; only from another registry must it come through here.
+func TestPushOfCachedResult(t *testing.T) {
+	proxy := rig.NewProxy(t, rig.Forward(peer.registry.Addr))
+	for _, who := range []string{"mica", "buildkit", "inline of mica", "inline of buildkit"} {
+		t.Run(who, func(t *testing.T) {
+			c := unpack(t, txtar.Parse([]byte(commandCase)))
+			repo := "lazy-" + strings.ReplaceAll(who, " ", "-")
+			ref := proxy.Addr + "/" + repo + ":cache"
+			inline := strings.HasPrefix(who, "inline")
+			if inline { // it has no results of other stages
+				c = unpack(t, txtar.Parse([]byte(oneStage)))
+			}
+			prune(t)
+			switch to := "type=registry,mode=max,registry.insecure=true,ref=" + ref; {
+			case inline && strings.HasSuffix(who, "mica"):
+				if _, out := c.mica(t, "--cache-to", "type=inline", "--push", "-t", ref); out.Code != 0 {
+					t.Fatal(out.Stderr)
+				}
+			case inline:
+				c.buildkit(t, "--export-cache", "type=inline", "--output", "type=image,push=true,registry.insecure=true,name="+ref)
+			case who == "mica":
+				c.mica(t, "--cache-to", to)
+			default:
+				c.buildkit(t, "--export-cache", to)
+			}
+			for _, to := range []string{repo + ":image", repo + "-other:image"} {
+				proxy.Behave()
+				m := rig.NewMica(t)
+				out := m.Try(nil, "build", "--build-context", "base=docker-image://"+proxy.Addr+"/base:latest",
+					"--cache-from", "type=registry,ref="+ref, "--push", "-t", proxy.Addr+"/"+to, c.dir)
+				if out.Code != 0 {
+					t.Fatal(out.Stderr)
+				}
+				if layers, sent := downloaded(t, proxy), proxy.SeenBy("PUT", rig.Upload); len(layers) > 0 || len(sent) > 1 { // a config
+					t.Errorf("%s: downloads %q, uploads %v\n%s", to, layers, sent, out.Stderr)
+				}
+				if list := m.Run("images", "-q"); list != "" {
+					t.Errorf("%s: the store has image %s, without its layers", to, list)
+				}
+				if got := m.Run("run", "--rm", proxy.Addr+"/"+to, "sh", "-c", "cat /app/out /app/final"); got != "a\nfinal\n" {
+					t.Errorf("%s holds %q", to, got)
+				}
+				if len(downloaded(t, proxy)) == 0 {
+					t.Errorf("%s: a run of it downloads nothing", to)
+				}
+			}
+		})
+	}
+	// From another registry it is sent on, once.
+	c := unpack(t, txtar.Parse([]byte(oneStage)))
+	ref := peer.registry.Addr + "/lazy-far:cache"
+	if _, out := c.mica(t, "--cache-to", "type=registry,ref="+ref); out.Code != 0 {
+		t.Fatal(out.Stderr)
+	}
+	proxy.Behave()
+	m, out := c.mica(t, "--cache-from", "type=registry,ref="+ref, "--push", "-t", proxy.Addr+"/lazy-near:image")
+	if out.Code != 0 {
+		t.Fatal(out.Stderr)
+	}
+	if sent := proxy.SeenBy("PUT", rig.Upload); len(sent) != 4+1 {
+		t.Errorf("uploads %v, want four layers and a config", sent)
+	}
+	if got := m.Run("run", "--rm", proxy.Addr+"/lazy-near:image", "cat", "/app/out", "/app/final"); got != "a\nfinal\n" {
+		t.Errorf("what came from another registry holds %q", got)
 	}
 }
