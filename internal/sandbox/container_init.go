@@ -70,7 +70,7 @@ func (b *bundle) copyOfProgram(i int, from string) (string, error) {
 	return at, os.Chmod(at, 0o755)
 }
 
-// tini's number in what it says of a command that it cannot start: its child's, which in Docker is always this.
+// tiniChild is the process that tini says it is where it cannot start a command: its child's number, in Docker mostly this.
 const tiniChild = 7
 
 // runContainerInit is process 1 of a container: it starts the command, forwards signals to it and reaps processes, until
