@@ -60,6 +60,10 @@ func readFile(name string, stdin io.Reader) ([]byte, error) {
 		in, what = f, name
 	}
 	data, err := io.ReadAll(io.LimitReader(in, maxFile+1))
+	var at *os.PathError
+	if errors.As(err, &at) {
+		return nil, err // it names the file
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", what, err)
 	}

@@ -157,6 +157,9 @@ func (b *baking) one(ctx context.Context, t *bakeTarget) (_ *build.Result, err e
 	if t.inline != nil {
 		o.Context.Inline, o.Context.Dockerfile = t.inline, ""
 	}
+	if err := checkDockerfile(&o.Context); err != nil {
+		return nil, err
+	}
 	for name, other := range t.links {
 		o.Contexts[name] = b.links.context(other)
 	}

@@ -63,6 +63,25 @@ func openContext(ctx context.Context, app *App, path, dockerfile string) (_ *bui
 	return c, none, err
 }
 
+// checkDockerfile names a Dockerfile that does not exist as the user does. The compiler knows the end of its path alone.
+func checkDockerfile(c *build.Context) error {
+	if c.Dir == "" || c.Inline != nil {
+		return nil
+	}
+	name := c.Dockerfile
+	_, err := os.Lstat(name)
+	if dir, base := filepath.Split(name); err != nil && base == "Dockerfile" {
+		if _, other := os.Lstat(filepath.Join(dir, "dockerfile")); other == nil {
+			return nil
+		}
+	}
+	var at *os.PathError
+	if errors.As(err, &at) {
+		return fmt.Errorf("failed to solve: failed to read dockerfile: open %s: %w", name, at.Err)
+	}
+	return err
+}
+
 // findDockerfile finds out what --file means: stdin, a URL, of which the text is read, or a path.
 func findDockerfile(ctx context.Context, app *App, name string) (path string, text []byte, err error) {
 	switch {

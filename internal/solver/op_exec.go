@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -75,6 +76,9 @@ func (o *execOp) key(ctx context.Context) (Key, bool, error) {
 	}
 	for _, m := range o.op.Mounts {
 		in := o.input(m)
+		if in == nil && m.MountType == pb.MountType_BIND && selector(m) != "/" {
+			return k, false, missing(fs.ErrNotExist, m.Selector, false) // the stage has no files
+		}
 		if in == nil {
 			continue
 		}
@@ -90,7 +94,7 @@ func (o *execOp) key(ctx context.Context) (Key, bool, error) {
 		}
 		sum, err := view.SelectionDigest(ctx, from, selector(m), view.CopyOptions{FollowSymlink: true, DirCopyContents: true})
 		if err != nil {
-			return k, false, missing(err, m.Selector)
+			return k, false, missing(err, m.Selector, false)
 		}
 		k.add("mount", m.Dest, sum)
 	}
@@ -291,7 +295,7 @@ func (s *Solver) asLayers(ctx context.Context, r *Result, selector string) (*Res
 	src := path.Join("/", selector)
 	opt := view.CopyOptions{DirCopyContents: true, CreateDestPath: true, FollowSymlink: true}
 	if err := o.Copy(ctx, r.local, src, src, opt); err != nil {
-		return nil, missing(err, src)
+		return nil, missing(err, src, false)
 	}
 	changes, err := o.Changes(ctx)
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/moby/buildkit/solver/pb"
@@ -84,7 +86,7 @@ func (o *fileOp) addInputs(ctx context.Context, k *Key, a *pb.FileAction) error 
 			}
 			sum, err := view.SelectionDigest(ctx, from, c.Src, copyOptions(c, nil))
 			if err != nil {
-				return missing(err, c.Src)
+				return missing(err, c.Src, c.AllowWildcard)
 			}
 			k.add("source", c.Src, sum)
 		}
@@ -98,10 +100,22 @@ func (o *fileOp) addInputs(ctx context.Context, k *Key, a *pb.FileAction) error 
 	return nil
 }
 
-// missing names a COPY source that does not exist as `docker build` does: "/file": not found.
-func missing(err error, src string) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%q: not found", path.Join("/", src))
+// missing names a source that does not exist as `docker build` does: "/file": not found. What is missing may be below src, as a
+// file that --parents names is. Of a pattern it is the directory that is searched.
+func missing(err error, src string, pattern bool) error {
+	if pattern {
+		src = view.BeforeWildcard(src)
+	}
+	name := path.Join("/", src)
+	var at *fs.PathError
+	if errors.As(err, &at) && strings.HasPrefix(at.Path, strings.TrimSuffix(name, "/")+"/") {
+		name = at.Path
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%q: not found", name)
+	case pattern && errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("%q: not a directory", name)
 	}
 	return err
 }
@@ -242,7 +256,7 @@ func (r *fileRun) apply(ctx context.Context, o *view.Overlay, action *pb.FileAct
 			r.s.cleanup(tmp)
 			opt.TempDir = tmp.Path
 		}
-		return missing(o.Copy(ctx, from, a.Copy.Src, a.Copy.Dest, opt), a.Copy.Src)
+		return missing(o.Copy(ctx, from, a.Copy.Src, a.Copy.Dest, opt), a.Copy.Src, a.Copy.AllowWildcard)
 	case *pb.FileAction_Mkdir:
 		return o.Mkdir(ctx, a.Mkdir.Path, uint32(a.Mkdir.Mode), a.Mkdir.MakeParents, owner, timestamp(a.Mkdir.Timestamp))
 	case *pb.FileAction_Mkfile:

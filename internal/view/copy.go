@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -126,6 +127,9 @@ func (o *Overlay) copyOne(ctx context.Context, from View, src, dest string, opt 
 		return err
 	}
 	e, err := from.Lstat(ctx, real)
+	if errors.Is(err, fs.ErrNotExist) {
+		return cmp.Or(c.checkRequired(src), err) // of what is not there, that which is asked for is named
+	}
 	if err != nil {
 		return err
 	}
@@ -163,7 +167,7 @@ func (c *copier) checkRequired(src string) error {
 	for _, p := range c.opt.RequiredPaths {
 		rel := strings.TrimPrefix(Clean(p), strings.TrimPrefix(Clean(src)+"/", "./"))
 		if !c.matched[rel] {
-			return notExist("open", Clean(p))
+			return notExist("open", Clean(path.Join(src, rel)))
 		}
 	}
 	return nil

@@ -108,6 +108,9 @@ func (f *follower) globLinks(dir, pattern string) ([]string, error) {
 	}
 	defer func() { _ = d.Close() }()
 	names, err := d.Readdirnames(-1)
+	if errors.Is(err, syscall.ENOTDIR) {
+		return nil, nil // the copy names it
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -19,15 +19,27 @@ func hasWildcard(name string) bool {
 	return false
 }
 
+// BeforeWildcard is the path that a pattern begins with, up to the first component with a wildcard.
+func BeforeWildcard(pattern string) string {
+	parts := strings.Split(Clean(pattern), "/")
+	return path.Join(parts[:literals(parts)]...)
+}
+
+// literals counts the components before the first one with a wildcard.
+func literals(parts []string) int {
+	n := 0
+	for n < len(parts) && !hasWildcard(parts[n]) {
+		n++
+	}
+	return n
+}
+
 // glob resolves the wildcards of a pattern, in the order of a walk. What precedes the first component with a wildcard is
 // a path, whose symlinks are followed if follow is set; a folder that matches is not searched further (fsutil's
 // ResolveWildcards).
 func glob(ctx context.Context, v View, pattern string, follow bool) ([]string, error) {
 	parts := strings.Split(Clean(pattern), "/")
-	n := 0
-	for n < len(parts) && !hasWildcard(parts[n]) {
-		n++
-	}
+	n := literals(parts)
 	if n == len(parts) {
 		return []string{Clean(pattern)}, nil
 	}
