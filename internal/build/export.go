@@ -44,7 +44,8 @@ type Export struct {
 	Remove bool
 	// Push sends an image, once it is named, to the registries of its names.
 	Push bool
-	// Absent lets an image be pushed whose layers are at registries only, and stay there: then the store does not get it.
+	// Absent lets an image be pushed, or only be built, whose layers are at registries, and leaves them there: then the store does not
+	// get it. For image with Push, and for cacheonly.
 	Absent bool
 	// Unnamed leaves the store's names as they are, and pushes by digest where it pushes.
 	Unnamed bool

@@ -18,14 +18,14 @@ import (
 // elsewhere are the layers of a result that the store does not have, by their DiffIDs: blobs at registries and in other caches.
 type elsewhere map[digest.Digest]registry.Elsewhere
 
-// locate says where the layers are that the store lacks of what was built, if all that is asked for is to push it: then nothing need
-// be downloaded that the registry has. It is nil, and the layers are to be fetched, in every other case.
+// locate says where the layers are that the store lacks of what was built, if all that is asked for is to push it, or nothing: then
+// nothing need be downloaded but what the registry has not. It is nil, and the layers are to be fetched, in every other case.
 func (b *Builder) locate(s *solver.Solver, base *bases, out *answer, o *Options, others *remotecache.Cache) elsewhere {
 	if others == nil || len(o.Exports) == 0 {
 		return nil
 	}
 	for _, e := range o.Exports {
-		if !e.onlyPushes() {
+		if !e.needsNoLayers() {
 			return nil
 		}
 	}
@@ -48,8 +48,11 @@ func (b *Builder) locate(s *solver.Solver, base *bases, out *answer, o *Options,
 	return found
 }
 
-// onlyPushes reports whether an export needs no layer as it is in the store.
-func (e *Export) onlyPushes() bool {
+// needsNoLayers reports whether an export needs no layer to be in the store.
+func (e *Export) needsNoLayers() bool {
+	if e.Type == ExportNone {
+		return e.Absent
+	}
 	return e.Type == ExportImage && e.Push && e.Absent && e.Form.Compression != compression.Estargz &&
 		!e.Form.ForceCompression && !e.Form.RewriteTimestamp && !e.Upload.Force
 }

@@ -99,6 +99,7 @@ func newExport(app *App, attrs map[string]string) (*build.Export, error) {
 			e.Remove = a.mode()
 		}
 	case build.ExportNone:
+		e.Absent = true
 		return e, a.finish(app)
 	default:
 		return nil, fmt.Errorf("unknown output type %q: use image, registry, oci, docker, tar, local or cacheonly", kind)

@@ -180,6 +180,23 @@ func downloaded(t *testing.T, proxy *rig.Proxy) (layers []string) {
 	return layers
 }
 
+// TestRebuildWithoutBase: where the base image is gone and all steps are in the cache, its layers are not fetched again.
+func TestRebuildWithoutBase(t *testing.T) {
+	proxy := rig.NewProxy(t, rig.Forward(peer.registry.Addr))
+	c := unpack(t, txtar.Parse([]byte(strings.Replace(oneStage, "FROM base", "FROM "+proxy.Addr+"/base", 1))))
+	m := rig.NewMica(t)
+	id := m.Run("build", "-q", "-t", "app", c.dir)
+	m.Run("rmi", "app", proxy.Addr+"/base")
+	m.Run("image", "prune", "-af")
+	proxy.Behave()
+	if again := m.Run("build", "-q", c.dir); again != id {
+		t.Errorf("built again, the image is %s, want %s", again, id)
+	}
+	if layers := downloaded(t, proxy); len(layers) > 0 {
+		t.Errorf("it downloads %q", layers)
+	}
+}
+
 // TestPushOfCachedResult: what a registry has is pushed without being downloaded, be it in the repository already, in another one of
 // the registry, or in a base image; only from another registry must it come through here.
 func TestPushOfCachedResult(t *testing.T) {
@@ -205,6 +222,14 @@ func TestPushOfCachedResult(t *testing.T) {
 				c.mica(t, "--cache-to", to)
 			default:
 				c.buildkit(t, "--export-cache", to)
+			}
+			proxy.Behave()
+			if out := rig.NewMica(t).Try(nil, "build", "--build-context", "base=docker-image://"+proxy.Addr+"/base:latest",
+				"--cache-from", "type=registry,ref="+ref, "-o", "type=cacheonly", c.dir); out.Code != 0 {
+				t.Fatal(out.Stderr)
+			}
+			if layers := downloaded(t, proxy); len(layers) > 0 {
+				t.Errorf("a build that makes nothing downloads %q", layers)
 			}
 			for _, to := range []string{repo + ":image", repo + "-other:image"} {
 				proxy.Behave()
