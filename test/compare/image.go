@@ -54,7 +54,7 @@ type Index struct {
 	// Several is set where the archive has an index of images.
 	Several     bool
 	Annotations map[string]string
-	// Root is what index.json says of it, but for its names and time.
+	// Root is what index.json says of it, but for its names, its time and the registry where BuildKit's containerd got it.
 	Root map[string]string
 	// Images by platform, and the annotations that the index gives them; "" for the only one.
 	Images      map[string]*Image
@@ -102,7 +102,8 @@ func ReadIndex(archive string) (*Index, error) {
 	}
 	x := &Index{Several: len(root.Manifests) > 0, Root: map[string]string{}, Images: map[string]*Image{}, Descriptors: map[string]map[string]string{}}
 	for k, v := range top.Manifests[0].Annotations {
-		if !strings.HasPrefix(k, "io.containerd.") && !strings.HasPrefix(k, "org.opencontainers.image.") {
+		known := func(prefix string) bool { return strings.HasPrefix(k, prefix) }
+		if !slices.ContainsFunc([]string{"io.containerd.", "org.opencontainers.image.", "containerd.io/distribution.source."}, known) {
 			x.Root[k] = v
 		}
 	}
