@@ -46,7 +46,7 @@ func TestRunInit(t *testing.T) {
 			{3, "got\n", []string{"--init", "base", "sh", "-c", "trap 'echo got; exit 3' USR1; kill -USR1 1; while :; do sleep 0.01; done"}},
 		})
 		console := rig.NewConsole(t)
-		cmd := m.Command("run", "--init", "-it", "base", "sh", "-c", "trap 'exit 7' INT; echo ready; cat")
+		cmd := m.Command("run", "--init", "-it", "base", "sh", "-c", "trap 'exit 7' INT; echo ready; while :; do sleep 0.01; done")
 		console.Start(cmd)
 		console.Expect("ready\r\n")
 		console.Type("\x03") // the terminal's foreground is the command
