@@ -17,11 +17,11 @@ const (
 // the process.
 func bounded(evaluate func()) error {
 	done := make(chan struct{})
+	before := heap()
 	go func() {
 		defer close(done)
 		evaluate()
 	}()
-	before := heap()
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
 	late := time.NewTimer(maxTime)
