@@ -47,7 +47,7 @@ func (a *App) dockerConfig() *configfile.ConfigFile {
 // registry is what talks to registries.
 func (a *App) registry() *registry.Client {
 	if a.client == nil {
-		a.client = registry.New(registry.Options{Docker: a.dockerConfig(), UserAgent: "mica/" + Version})
+		a.client = registry.New(registry.Options{Docker: a.dockerConfig(), UserAgent: "mica/" + version()})
 	}
 	return a.client
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 
 	"github.com/docker/cli/cli/command/formatter"
 	"github.com/docker/cli/cli/command/formatter/tabwriter"
@@ -19,43 +18,6 @@ import (
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/userns"
 )
-
-// Version is set when mica is linked.
-var Version = "dev"
-
-type versionInfo struct {
-	Version, GoVersion, GitCommit, Os, Arch string
-}
-
-func newVersionCommand(app *App) *cobra.Command {
-	var format string
-	cmd := &cobra.Command{
-		Use: "version [OPTIONS]", Short: "Show the mica version information", Args: requireArgs(0, 0),
-		RunE: func(*cobra.Command, []string) error { return runVersion(app, format) },
-	}
-	cmd.Flags().StringVarP(&format, "format", "f", "", `Format output: "json" or a Go template`)
-	return cmd
-}
-
-func runVersion(app *App, format string) error {
-	v := versionInfo{Version: Version, GoVersion: runtime.Version(), Os: runtime.GOOS, Arch: runtime.GOARCH}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				v.GitCommit = s.Value
-			}
-		}
-	}
-	if format != "" {
-		return printTemplate(app, format, struct{ Client versionInfo }{v})
-	}
-	fmt.Fprintf(app.Stdout, "Client:\n Version:           %s\n Go version:        %s\n", v.Version, v.GoVersion)
-	if v.GitCommit != "" {
-		fmt.Fprintf(app.Stdout, " Git commit:        %s\n", v.GitCommit)
-	}
-	fmt.Fprintf(app.Stdout, " OS/Arch:           %s/%s\n", v.Os, v.Arch)
-	return nil
-}
 
 // printTemplate prints one value by "json" or a template.
 func printTemplate(app *App, format string, value any) error {
@@ -107,7 +69,7 @@ func runInfo(ctx context.Context, app *App, format string) error {
 		return err
 	}
 	i := systemInfo{
-		ServerVersion: Version, DockerRootDir: app.Store.Root(), Images: len(images), Driver: "overlay",
+		ServerVersion: version(), DockerRootDir: app.Store.Root(), Images: len(images), Driver: "overlay",
 		OSType: runtime.GOOS, Architecture: runtime.GOARCH, NCPU: runtime.NumCPU(),
 		Rootless: !userns.IsRealRoot(), SingleID: userns.Current().Single(), DefaultRuntime: "none",
 	}
