@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/archive"
-	"github.com/micabuild/mica/internal/build"
+	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/redact"
 )
@@ -191,7 +191,7 @@ func (o *importOptions) image(ctx context.Context) (what archive.ImportOptions, 
 		}
 		what.Platform = platforms.Normalize(p)
 	}
-	what.Config, err = build.Config(ctx, o.changes, what.Platform)
+	what.Config, err = builder.Config(ctx, o.changes, what.Platform)
 	return what, err
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/micabuild/mica/internal/build"
+	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/ocilayout"
 	"github.com/micabuild/mica/internal/store"
@@ -58,7 +58,7 @@ func (l *bakeLinks) context(target string) string {
 }
 
 // add takes the result of a target.
-func (l *bakeLinks) add(ctx context.Context, t *bakeTarget, res *build.Result) error {
+func (l *bakeLinks) add(ctx context.Context, t *bakeTarget, res *builder.Result) error {
 	if !l.wanted[t.name] && !t.hidden {
 		return nil
 	}

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/micabuild/mica/internal/bake"
-	"github.com/micabuild/mica/internal/build"
+	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
@@ -20,12 +20,12 @@ import (
 type baking struct {
 	app     *App
 	targets map[string]*bakeTarget
-	builder *build.Builder
+	builder *builder.Builder
 	display *progressDisplay
 	links   *bakeLinks
-	done    map[string]chan struct{} // closed when a target is built
-	results map[string]*build.Result // of those whose channels are closed
-	record  bool                     // their provenance is asked for
+	done    map[string]chan struct{}   // closed when a target is built
+	results map[string]*builder.Result // of those whose channels are closed
+	record  bool                       // their provenance is asked for
 }
 
 // build builds the targets: each when those it links to are built, otherwise all at the same time.
@@ -52,8 +52,8 @@ func (f *bakeFlags) build(ctx context.Context, app *App, def *bake.Definition, t
 	}
 	b := &baking{
 		app: app, targets: targets, display: display, links: links,
-		builder: &build.Builder{Store: app.Store, Layers: app.Layers, Images: app.Images, Host: host, Registry: app.registry()},
-		done:    map[string]chan struct{}{}, results: map[string]*build.Result{},
+		builder: &builder.Builder{Store: app.Store, Layers: app.Layers, Images: app.Images, Host: host, Registry: app.registry()},
+		done:    map[string]chan struct{}{}, results: map[string]*builder.Result{},
 		record: f.metadataFile != "" && metadataProvenance() != "",
 	}
 	err = b.all(ctx)
@@ -143,7 +143,7 @@ func (b *baking) all(ctx context.Context) error {
 }
 
 // one builds a target whose links are built.
-func (b *baking) one(ctx context.Context, t *bakeTarget) (_ *build.Result, err error) {
+func (b *baking) one(ctx context.Context, t *bakeTarget) (_ *builder.Result, err error) {
 	o, err := t.flags.options(b.app)
 	if err != nil {
 		return nil, err
@@ -164,7 +164,7 @@ func (b *baking) one(ctx context.Context, t *bakeTarget) (_ *build.Result, err e
 		o.Contexts[name] = b.links.context(other)
 	}
 	if t.hidden {
-		o.Tags, o.Exports = nil, []build.Export{{Type: build.ExportImage, Unnamed: true}}
+		o.Tags, o.Exports = nil, []builder.Export{{Type: builder.ExportImage, Unnamed: true}}
 	}
 	for i := range o.Exports {
 		o.Exports[i].Absent = o.Exports[i].Absent && !b.links.wanted[t.name]

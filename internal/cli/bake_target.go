@@ -11,7 +11,7 @@ import (
 	"github.com/docker/cli/opts"
 
 	"github.com/micabuild/mica/internal/bake"
-	"github.com/micabuild/mica/internal/build"
+	"github.com/micabuild/mica/internal/builder"
 )
 
 // bakeTarget is a target as `mica build` would be told of it.
@@ -106,7 +106,7 @@ func (b *bakeTarget) setContexts(t *bake.Target) error {
 		}
 		if bake.IsPath(value) {
 			value = path.Clean(strings.TrimPrefix(value, "cwd://"))
-		} else if !build.IsRemote(value) {
+		} else if !builder.IsRemote(value) {
 			return fmt.Errorf("context %s: %s is not supported", name, value)
 		}
 		b.flags.contexts = append(b.flags.contexts, name+"="+value)
@@ -126,7 +126,7 @@ func (b *bakeTarget) setLimits(t *bake.Target) error {
 			return fmt.Errorf("invalid ulimit %s: %w", u, err)
 		}
 	}
-	if _, err := build.ParsePlatforms(t.Platforms); err != nil {
+	if _, err := builder.ParsePlatforms(t.Platforms); err != nil {
 		return err
 	}
 	b.flags.resources = t.Resources.Entries()

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/micabuild/mica/internal/build"
+	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/sandbox"
 )
@@ -41,7 +41,7 @@ func runBuild(ctx context.Context, app *App, f *buildFlags, path string) (err er
 		return err
 	}
 	o.Events = display.events
-	b := &build.Builder{Store: app.Store, Layers: app.Layers, Images: app.Images, Host: host, Registry: app.registry()}
+	b := &builder.Builder{Store: app.Store, Layers: app.Layers, Images: app.Images, Host: host, Registry: app.registry()}
 	res, err := b.Build(ctx, *o)
 	display.finish()
 	app.printNotes()
@@ -66,7 +66,7 @@ func (f *buildFlags) progressMode() string {
 }
 
 // report prints and writes down what the build came to.
-func (f *buildFlags) report(app *App, res *build.Result) error {
+func (f *buildFlags) report(app *App, res *builder.Result) error {
 	id := res.Image.ID.String()
 	if oci.IsIndex(res.Root.MediaType) {
 		id = res.Root.Digest.String() // as docker has it of several platforms

@@ -10,13 +10,13 @@ import (
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/micabuild/mica/internal/build"
+	"github.com/micabuild/mica/internal/builder"
 )
 
 var annotationKind = regexp.MustCompile(`^([a-z-]+)(?:\[([A-Za-z0-9_/-]+)\])?$`)
 
 // annotate adds --annotation to everything that is an image.
-func (f *buildFlags) annotate(exports []build.Export) error {
+func (f *buildFlags) annotate(exports []builder.Export) error {
 	if len(f.annotations) == 0 {
 		return nil
 	}
@@ -29,7 +29,7 @@ func (f *buildFlags) annotate(exports []build.Export) error {
 	images := 0
 	for i := range exports {
 		switch e := &exports[i]; e.Type {
-		case build.ExportImage, build.ExportOCI, build.ExportDocker:
+		case builder.ExportImage, builder.ExportOCI, builder.ExportDocker:
 			images++
 			if e.Form.Annotations == nil {
 				e.Form.Annotations = map[string]string{}

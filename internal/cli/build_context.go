@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/micabuild/mica/internal/build"
+	"github.com/micabuild/mica/internal/builder"
 )
 
 // maxDockerfile bounds a Dockerfile that is read from stdin or a URL.
@@ -19,7 +19,7 @@ const maxDockerfile = 2 << 20
 
 // openContext finds out what PATH means: a folder, an archive, or with "-" a Dockerfile or an archive on stdin.
 // cleanup removes what was spooled.
-func openContext(ctx context.Context, app *App, path, dockerfile string) (_ *build.Context, cleanup func() error, err error) {
+func openContext(ctx context.Context, app *App, path, dockerfile string) (_ *builder.Context, cleanup func() error, err error) {
 	none := func() error { return nil }
 	switch {
 	case path == "-":
@@ -27,8 +27,8 @@ func openContext(ctx context.Context, app *App, path, dockerfile string) (_ *bui
 			return nil, nil, errors.New("invalid argument: can't use stdin for both build context and dockerfile")
 		}
 		return contextFromStdin(ctx, app, dockerfile)
-	case build.IsRemote(path):
-		c := &build.Context{Remote: path}
+	case builder.IsRemote(path):
+		c := &builder.Context{Remote: path}
 		if filepath.IsAbs(dockerfile) {
 			c.Inline, err = os.ReadFile(dockerfile)
 		} else {
@@ -58,13 +58,13 @@ func openContext(ctx context.Context, app *App, path, dockerfile string) (_ *bui
 	if dockerfile == "" {
 		dockerfile = filepath.Join(path, "Dockerfile")
 	}
-	c := &build.Context{Dir: path}
+	c := &builder.Context{Dir: path}
 	c.Dockerfile, c.Inline, err = findDockerfile(ctx, app, dockerfile)
 	return c, none, err
 }
 
 // checkDockerfile names a Dockerfile that does not exist as the user does. The compiler knows the end of its path alone.
-func checkDockerfile(c *build.Context) error {
+func checkDockerfile(c *builder.Context) error {
 	if c.Dir == "" || c.Inline != nil {
 		return nil
 	}
@@ -125,7 +125,7 @@ func fetchDockerfile(ctx context.Context, url string) ([]byte, error) {
 	return readDockerfile(body, url)
 }
 
-func contextFromStdin(ctx context.Context, app *App, dockerfile string) (*build.Context, func() error, error) {
+func contextFromStdin(ctx context.Context, app *App, dockerfile string) (*builder.Context, func() error, error) {
 	in := bufio.NewReader(app.input(ctx))
 	if isArchive(in) {
 		return spoolArchive(app, in, dockerfile)
@@ -137,7 +137,7 @@ func contextFromStdin(ctx context.Context, app *App, dockerfile string) (*build.
 	if err != nil {
 		return nil, nil, err
 	}
-	return &build.Context{Inline: text}, func() error { return nil }, nil
+	return &builder.Context{Inline: text}, func() error { return nil }, nil
 }
 
 func readDockerfile(r io.Reader, from string) ([]byte, error) {
@@ -155,15 +155,15 @@ func readDockerfile(r io.Reader, from string) ([]byte, error) {
 }
 
 // spoolArchive writes an archive to a temporary folder, for it is read more than once.
-func spoolArchive(app *App, in io.Reader, dockerfile string) (*build.Context, func() error, error) {
+func spoolArchive(app *App, in io.Reader, dockerfile string) (*builder.Context, func() error, error) {
 	tmp, err := app.Store.TempDir("context")
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := spool(build.SpoolName(tmp.Path), in); err != nil {
+	if err := spool(builder.SpoolName(tmp.Path), in); err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("read build context: %w", err), tmp.Remove())
 	}
-	return &build.Context{Archive: tmp.Path, Dockerfile: dockerfile}, tmp.Remove, nil
+	return &builder.Context{Archive: tmp.Path, Dockerfile: dockerfile}, tmp.Remove, nil
 }
 
 func spool(path string, in io.Reader) error {

@@ -16,7 +16,7 @@ import (
 
 	"github.com/micabuild/mica/internal/agent"
 	"github.com/micabuild/mica/internal/bake"
-	"github.com/micabuild/mica/internal/build"
+	"github.com/micabuild/mica/internal/builder"
 )
 
 // buildFlags are the flags of `docker buildx build` as they were typed.
@@ -87,8 +87,8 @@ func (f *buildFlags) add(fl *pflag.FlagSet) {
 }
 
 // options turns the flags into what the build is told.
-func (f *buildFlags) options(app *App) (o *build.Options, err error) {
-	o = &build.Options{
+func (f *buildFlags) options(app *App) (o *builder.Options, err error) {
+	o = &builder.Options{
 		Target: f.target, Platforms: f.platforms, Network: f.network, AddHosts: f.addHosts,
 		NoCache: f.noCache, Pull: f.pull, Tags: f.tags,
 		HostCerts: f.hostCerts, CgroupParent: f.cgroupParent, ShmSize: f.shmSize.Value(),
@@ -126,7 +126,7 @@ func (f *buildFlags) options(app *App) (o *build.Options, err error) {
 	}
 	// As docker has it: an argument of BuildKit's own, too.
 	if v, _ := strconv.ParseBool(o.BuildArgs["BUILDKIT_INLINE_CACHE"]); v {
-		o.CacheTo = append(o.CacheTo, build.Cache{Type: build.CacheInline})
+		o.CacheTo = append(o.CacheTo, builder.Cache{Type: builder.CacheInline})
 	}
 	if o.Resources, err = parseResources(slices.Concat(f.limits, f.resources)); err != nil {
 		return nil, err
@@ -148,7 +148,7 @@ func (f *buildFlags) options(app *App) (o *build.Options, err error) {
 		return nil, err
 	}
 	if f.push || f.load || len(o.Exports) == 0 {
-		o.Exports = append(o.Exports, build.Export{Type: build.ExportImage, Push: f.push, Absent: !f.load})
+		o.Exports = append(o.Exports, builder.Export{Type: builder.ExportImage, Push: f.push, Absent: !f.load})
 	}
 	call, err := f.parseCall()
 	if err != nil {
@@ -231,19 +231,19 @@ func (f *buildFlags) parseAttests() (map[string]string, error) {
 }
 
 // parseCaches reads --cache-from and --cache-to: "type=…,key=value", or a name in a registry.
-func parseCaches(list []string, to bool) ([]build.Cache, error) {
-	var caches []build.Cache
+func parseCaches(list []string, to bool) ([]builder.Cache, error) {
+	var caches []builder.Cache
 	for _, s := range list {
 		fields, err := csvvalue.Fields(s, nil)
 		if err != nil {
 			return nil, fmt.Errorf("invalid cache %q: %w", s, err)
 		}
-		c := build.Cache{Attrs: map[string]string{}}
+		c := builder.Cache{Attrs: map[string]string{}}
 		for _, f := range fields {
 			key, value, ok := strings.Cut(f, "=")
 			switch {
 			case !ok && len(fields) == 1:
-				c.Type, c.Attrs["ref"] = build.CacheRegistry, f
+				c.Type, c.Attrs["ref"] = builder.CacheRegistry, f
 			case !ok:
 				return nil, fmt.Errorf("invalid value %s in cache %q: expected key=value", f, s)
 			case strings.ToLower(key) == "type":
@@ -268,7 +268,7 @@ func parseContexts(list []string) (map[string]string, error) {
 		if !ok || name == "" || value == "" {
 			return nil, fmt.Errorf("invalid context value: %s, expected key=value", s)
 		}
-		if !build.IsRemote(value) {
+		if !builder.IsRemote(value) {
 			info, err := os.Stat(value)
 			if err == nil && !info.IsDir() {
 				err = fmt.Errorf("%s is not a folder", value)

@@ -14,7 +14,7 @@ import (
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/identity"
 
-	"github.com/micabuild/mica/internal/build"
+	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/redact"
 )
@@ -26,7 +26,7 @@ type metadata map[string]any
 const warningsKey = "buildx.build.warnings"
 
 // buildMetadata describes the result of a build, or what the front end answered in its place.
-func buildMetadata(res *build.Result) (metadata, error) {
+func buildMetadata(res *builder.Result) (metadata, error) {
 	m := metadata{}
 	if res.Answer != nil {
 		for name, value := range res.Answer {
@@ -45,7 +45,7 @@ func buildMetadata(res *build.Result) (metadata, error) {
 	return m, m.addProvenance(res.Provenance)
 }
 
-func (m metadata) addImage(res *build.Result) {
+func (m metadata) addImage(res *builder.Result) {
 	root := res.Root
 	if !oci.IsIndex(root.MediaType) {
 		platform := res.Image.Config.Platform
@@ -121,7 +121,7 @@ func metadataWarnings(display *progressDisplay) []*bkclient.VertexWarning {
 }
 
 // writeMetadata writes the file that --metadata-file names.
-func (f *buildFlags) writeMetadata(app *App, res *build.Result, display *progressDisplay) error {
+func (f *buildFlags) writeMetadata(app *App, res *builder.Result, display *progressDisplay) error {
 	if f.metadataFile == "" {
 		return nil
 	}

@@ -13,13 +13,13 @@ import (
 	"strings"
 
 	"github.com/micabuild/mica/internal/bake"
-	"github.com/micabuild/mica/internal/build"
+	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/compression"
 )
 
 // parseOutputs reads all --output. One without text says nothing, as for buildx.
-func parseOutputs(app *App, list []string) ([]build.Export, error) {
-	var all []build.Export
+func parseOutputs(app *App, list []string) ([]builder.Export, error) {
+	var all []builder.Export
 	for _, s := range list {
 		if s == "" {
 			continue
@@ -34,16 +34,16 @@ func parseOutputs(app *App, list []string) ([]build.Export, error) {
 }
 
 // parseOutput reads "type=oci,dest=FILE", or a bare path for type=local, or "-" for type=tar to stdout.
-func parseOutput(app *App, s string) (*build.Export, error) {
+func parseOutput(app *App, s string) (*builder.Export, error) {
 	fields, err := csv.NewReader(strings.NewReader(s)).Read()
 	if err != nil {
 		return nil, fmt.Errorf("invalid output %q: %w", s, err)
 	}
 	if len(fields) == 1 && !strings.Contains(fields[0], "=") {
 		if fields[0] == "-" {
-			return newExport(app, map[string]string{"type": build.ExportTar, "dest": "-"})
+			return newExport(app, map[string]string{"type": builder.ExportTar, "dest": "-"})
 		}
-		return newExport(app, map[string]string{"type": build.ExportLocal, "dest": fields[0]})
+		return newExport(app, map[string]string{"type": builder.ExportLocal, "dest": fields[0]})
 	}
 	attrs := map[string]string{}
 	for _, f := range fields {
@@ -61,10 +61,10 @@ const exportRegistry = "registry"
 
 // newExport reads the attributes of an output, as BuildKit has them (docs/exporters). An attribute that begins with
 // "annotation" is one of the image's.
-func newExport(app *App, attrs map[string]string) (*build.Export, error) {
+func newExport(app *App, attrs map[string]string) (*builder.Export, error) {
 	kind := attrs["type"]
 	delete(attrs, "type")
-	e := &build.Export{Type: kind, Form: build.Form{Annotations: map[string]string{}}}
+	e := &builder.Export{Type: kind, Form: builder.Form{Annotations: map[string]string{}}}
 	for k, v := range attrs {
 		if strings.HasPrefix(k, "annotation") {
 			e.Form.Annotations[k] = v
@@ -75,11 +75,11 @@ func newExport(app *App, attrs map[string]string) (*build.Export, error) {
 	switch kind {
 	case "":
 		return nil, errors.New("type is required for output")
-	case build.ExportImage, exportRegistry:
-		e.Type = build.ExportImage
+	case builder.ExportImage, exportRegistry:
+		e.Type = builder.ExportImage
 		a.image(e)
 		a.push(e)
-	case build.ExportOCI, build.ExportDocker:
+	case builder.ExportOCI, builder.ExportDocker:
 		a.image(e)
 		if a.flag("tar", true) {
 			break
@@ -89,22 +89,22 @@ func newExport(app *App, attrs map[string]string) (*build.Export, error) {
 			return nil, fmt.Errorf("dest is required for output type %s with tar=false: a folder", kind)
 		}
 		return e, a.finish(app)
-	case build.ExportTar, build.ExportLocal:
+	case builder.ExportTar, builder.ExportLocal:
 		if _, ok := attrs["platform-split"]; ok {
 			split := a.flag("platform-split", false)
 			e.Split = &split
 		}
 		e.StatementPrefix, e.Form.Epoch = a.text("attestation-prefix"), a.text("source-date-epoch")
-		if kind == build.ExportLocal {
+		if kind == builder.ExportLocal {
 			e.Remove = a.mode()
 		}
-	case build.ExportNone:
+	case builder.ExportNone:
 		e.Absent = true
 		return e, a.finish(app)
 	default:
 		return nil, fmt.Errorf("unknown output type %q: use image, registry, oci, docker, tar, local or cacheonly", kind)
 	}
-	if e.Type == build.ExportImage {
+	if e.Type == builder.ExportImage {
 		return e, a.finish(app)
 	}
 	return e, errors.Join(a.dest(app, e), a.finish(app))
@@ -163,7 +163,7 @@ func (a *outputAttributes) finish(app *App) error {
 }
 
 // image reads what an image is to look like.
-func (a *outputAttributes) image(e *build.Export) {
+func (a *outputAttributes) image(e *builder.Export) {
 	for name := range strings.SplitSeq(a.text("name"), ",") {
 		if name != "" {
 			e.Names = append(e.Names, name)
@@ -203,7 +203,7 @@ func (a *outputAttributes) image(e *build.Export) {
 }
 
 // push reads what becomes of an image in the store. Layers that are pushed are compressed on their way.
-func (a *outputAttributes) push(e *build.Export) {
+func (a *outputAttributes) push(e *builder.Export) {
 	e.Push = a.flag("push", a.kind == exportRegistry)
 	e.Absent = a.kind == exportRegistry
 	// Images are unpacked when a process needs their files, and always stored: there is no other place for them.
@@ -240,7 +240,7 @@ func (a *outputAttributes) mode() bool {
 
 // checkRemovals refuses mode=delete for a folder outside of the current one, and for that itself, unless it is allowed:
 // what is there need not be of any build.
-func checkRemovals(exports []build.Export, allow []string) error {
+func checkRemovals(exports []builder.Export, allow []string) error {
 	for _, e := range exports {
 		if !e.Remove || slices.Contains(allow, bake.LocalDelete) {
 			continue
@@ -276,20 +276,20 @@ func realPath(name string) (string, error) {
 }
 
 // dest reads where files go.
-func (a *outputAttributes) dest(app *App, e *build.Export) error {
+func (a *outputAttributes) dest(app *App, e *builder.Export) error {
 	dest := a.text("dest")
 	// Better said before a long build than after.
-	if info, err := os.Stat(filepath.Dir(dest)); e.Type != build.ExportLocal && (err != nil || !info.IsDir()) {
+	if info, err := os.Stat(filepath.Dir(dest)); e.Type != builder.ExportLocal && (err != nil || !info.IsDir()) {
 		return fmt.Errorf("destination %s: no such folder", filepath.Dir(dest))
 	}
 	switch {
-	case e.Type == build.ExportLocal && (dest == "" || dest == "-"):
+	case e.Type == builder.ExportLocal && (dest == "" || dest == "-"):
 		return errors.New("dest is required for output type local: a folder")
-	case e.Type == build.ExportLocal:
+	case e.Type == builder.ExportLocal:
 		e.Dir = dest
-	case e.Type == build.ExportDocker && dest == "":
+	case e.Type == builder.ExportDocker && dest == "":
 		// Without a file, type=docker loads the image, as `docker build --load` does.
-		e.Type = build.ExportImage
+		e.Type = builder.ExportImage
 	default:
 		e.Create = destination(app, dest)
 	}
@@ -297,8 +297,8 @@ func (a *outputAttributes) dest(app *App, e *build.Export) error {
 }
 
 // destination opens a file that appears when it is whole, or stdout for "" and "-".
-func destination(app *App, dest string) func() (build.Sink, error) {
-	return func() (build.Sink, error) {
+func destination(app *App, dest string) func() (builder.Sink, error) {
+	return func() (builder.Sink, error) {
 		if dest == "" || dest == "-" {
 			if app.Stdout.IsTerminal() {
 				return nil, errors.New("dest is required: refusing to write an archive to a terminal")
@@ -331,7 +331,7 @@ func (stdoutSink) Commit() error { return nil }
 func (stdoutSink) Close() error  { return nil }
 
 // openSpecial opens a device or a pipe, which is written to and never replaced.
-func openSpecial(dest string) (build.Sink, error) {
+func openSpecial(dest string) (builder.Sink, error) {
 	f, err := os.OpenFile(dest, os.O_WRONLY, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", dest, err)

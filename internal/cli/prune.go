@@ -11,8 +11,8 @@ import (
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
-	"github.com/micabuild/mica/internal/remote"
 	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/sources"
 )
 
 type imagePruneFlags struct {
@@ -145,7 +145,7 @@ func runBuilderPrune(ctx context.Context, app *App, f *builderPruneFlags) (err e
 	}
 	removed = append(removed, mounts...)
 	if f.all && len(f.filters) == 0 && keep == 0 {
-		sources, err := remote.RemoveCaches(app.Store)
+		sources, err := sources.RemoveCaches(app.Store)
 		if err != nil {
 			return err
 		}

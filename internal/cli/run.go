@@ -17,10 +17,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/overlay"
 	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/store"
-	"github.com/micabuild/mica/internal/union"
 )
 
 // runFlags are the flags of docker run that have a meaning for a process in the foreground.
@@ -324,12 +324,12 @@ func (f *runFlags) command(img *image.Image, args []string) ([]string, error) {
 }
 
 // rootOptions is the image's root filesystem with an upper directory of the container's own.
-func rootOptions(ctx context.Context, app *App, img *image.Image, dir string) (union.Options, error) {
+func rootOptions(ctx context.Context, app *App, img *image.Image, dir string) (overlay.Options, error) {
 	lowers, err := app.Layers.Lowers(ctx, img.Chain(), dir)
 	if err != nil {
-		return union.Options{}, err
+		return overlay.Options{}, err
 	}
-	u := union.Options{Lowers: lowers, Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work")}
+	u := overlay.Options{Lowers: lowers, Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work")}
 	for _, d := range []string{u.Upper, u.Work} {
 		if err := os.Mkdir(d, 0o755); err != nil {
 			return u, fmt.Errorf("prepare root filesystem: %w", err)

@@ -7,9 +7,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/micabuild/mica/internal/remote"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/sources"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -68,7 +68,7 @@ func (a *App) sweep(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	for _, prefix := range []string{solver.StepLock, solver.MountLock, solver.FetchLock, remote.GitLock} {
+	for _, prefix := range []string{solver.StepLock, solver.MountLock, solver.FetchLock, sources.GitLock} {
 		if err := a.Store.RemoveLocks(prefix); err != nil {
 			return 0, err
 		}

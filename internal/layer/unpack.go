@@ -21,7 +21,7 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// Tree returns the path of the layer's tree, a folder or a file to be mounted (see union.Options), unpacking the layer first if
+// Tree returns the path of the layer's tree, a folder or a file to be mounted (see overlay.Options), unpacking the layer first if
 // need be. One process unpacks, others wait for it; whoever finds the tree there does not wait at all.
 func (l *Layers) Tree(ctx context.Context, id digest.Digest) (string, error) {
 	if _, err := l.summary(id); err != nil && !errors.Is(err, errTOC) {

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/micabuild/mica/internal/union"
+	"github.com/micabuild/mica/internal/overlay"
 )
 
 // source makes what a mount shows appear in the bundle's own directory, where no other process can change what its path
@@ -34,7 +34,7 @@ func (b *bundle) source(i int, m Mount) (string, error) {
 	case MountSocket:
 		return b.socket(m, dir)
 	}
-	if err := union.Mount(dir, dir+"-links", m.Union, b.host.Nested()); err != nil {
+	if err := overlay.Mount(dir, dir+"-links", m.Union, b.host.Nested()); err != nil {
 		return "", err
 	}
 	b.mounted = append(b.mounted, dir)

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/network"
-	"github.com/micabuild/mica/internal/union"
+	"github.com/micabuild/mica/internal/overlay"
 	"github.com/micabuild/mica/internal/userns"
 )
 
@@ -136,7 +136,7 @@ func (b *bundle) mount() error {
 	}
 	root := b.p.Root
 	root.Lowers = append([]string{stubs}, root.Lowers...)
-	if err := union.Mount(b.rootfs, b.rootfs+"-links", root, b.host.Nested()); err != nil {
+	if err := overlay.Mount(b.rootfs, b.rootfs+"-links", root, b.host.Nested()); err != nil {
 		return err
 	}
 	var err error

@@ -16,8 +16,8 @@ import (
 	"github.com/micabuild/mica/internal/cgroup"
 	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/network"
+	"github.com/micabuild/mica/internal/overlay"
 	"github.com/micabuild/mica/internal/store"
-	"github.com/micabuild/mica/internal/union"
 	"github.com/micabuild/mica/internal/userns"
 )
 
@@ -87,7 +87,7 @@ type Mount struct {
 	Type     MountType
 	Target   string // in the container
 	Source   string
-	Union    union.Options
+	Union    overlay.Options
 	Selector string // of a chain or of Source: only this path in it, found inside it; "" for the whole
 	ReadOnly bool
 	Shared   bool // other processes that are not trusted write to Source
@@ -128,7 +128,7 @@ type Resolver struct {
 
 // Process is one process to run.
 type Process struct {
-	Root         union.Options
+	Root         overlay.Options
 	ReadOnlyRoot bool
 	Args, Env    []string
 	// Init has an init start the command, forward signals to it and reap what it leaves.

@@ -17,8 +17,8 @@ import (
 
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/network"
+	"github.com/micabuild/mica/internal/overlay"
 	"github.com/micabuild/mica/internal/sandbox"
-	"github.com/micabuild/mica/internal/union"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -257,8 +257,8 @@ func proxyEnv(p *pb.ProxyEnv) []string {
 }
 
 // union describes the overlay mount of a mount's input; what is made for it is below dir, as a writable one's upper directory.
-func (o *execOp) union(ctx context.Context, m *pb.Mount, dir string) (union.Options, error) {
-	var u union.Options
+func (o *execOp) union(ctx context.Context, m *pb.Mount, dir string) (overlay.Options, error) {
+	var u overlay.Options
 	in := o.input(m)
 	if in == nil {
 		in = &Result{}

@@ -13,8 +13,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/image"
-	"github.com/micabuild/mica/internal/remote"
 	"github.com/micabuild/mica/internal/remotecache"
+	"github.com/micabuild/mica/internal/sources"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -45,7 +45,7 @@ type remoteSource struct {
 	s   *Solver
 	v   *vertex
 	op  *pb.SourceOp
-	src remote.Source
+	src sources.Source
 }
 
 func (o *remoteSource) names() ([]string, error) {

@@ -20,9 +20,9 @@ import (
 	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
-	"github.com/micabuild/mica/internal/remote"
 	"github.com/micabuild/mica/internal/remotecache"
 	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/sources"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -82,14 +82,14 @@ type Solver struct {
 	ssh     map[string]func(net.Conn)
 	allow   entitlements.Set
 	around  *Ambient
-	remotes *remote.Fetcher
+	remotes *sources.Fetcher
 	others  *remotecache.Cache
 	events  Events
 	cache   *Cache
 
 	mu      sync.Mutex
 	flights map[digest.Digest]*flight
-	pins    map[digest.Digest]remote.Identity
+	pins    map[digest.Digest]sources.Identity
 	temps   []*store.Temp
 
 	there sync.Map // how many layers had been found to be damaged when a chain was in the store, by ChainID
@@ -112,8 +112,8 @@ func New(o Options) *Solver {
 	return &Solver{
 		store: o.Store, layers: o.Layers, image: o.Image, bring: o.Bring, layout: o.Layout, host: o.Host,
 		locals: o.Locals, memory: o.Memory, events: events, cache: NewCache(o.Store),
-		secret: secret, ssh: o.SSH, remotes: &remote.Fetcher{Store: o.Store, Secret: secret, SSH: o.SSH}, allow: o.Allowed, around: o.Ambient, others: o.Remote,
-		flights: map[digest.Digest]*flight{}, pins: map[digest.Digest]remote.Identity{},
+		secret: secret, ssh: o.SSH, remotes: &sources.Fetcher{Store: o.Store, Secret: secret, SSH: o.SSH}, allow: o.Allowed, around: o.Ambient, others: o.Remote,
+		flights: map[digest.Digest]*flight{}, pins: map[digest.Digest]sources.Identity{},
 	}
 }
 
@@ -131,7 +131,7 @@ func (s *Solver) Close() error {
 }
 
 // Pin says what a remote source came to, by its operation's digest.
-func (s *Solver) Pin(op digest.Digest) (remote.Identity, bool) {
+func (s *Solver) Pin(op digest.Digest) (sources.Identity, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	pin, ok := s.pins[op]

@@ -1,0 +1,110 @@
+package builder
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+	commonexptypes "github.com/moby/buildkit/exporter/exptypes"
+	"github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/solver/result"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/attest"
+	"github.com/micabuild/mica/internal/remotecache"
+	"github.com/micabuild/mica/internal/solver"
+)
+
+// answer is what the compiler says was built.
+type answer struct {
+	platforms []*built
+	several   bool // an index is asked for
+	// keys are what caches know the platforms' results by; inline makes the image one.
+	keys   []remotecache.Key
+	inline *remotecache.Cache
+	// elsewhere are the layers that are pushed without being fetched; nil where all are in the store.
+	elsewhere elsewhere
+	// testimony is what the build has to say of itself.
+	testimony *testimony
+}
+
+// built is one image: a filesystem, and the config that goes with it.
+type built struct {
+	id       string // of the platform, as the front end calls it
+	platform ocispec.Platform
+	result   *solver.Result
+	config   []byte
+	base     *ocispec.Image // what it began with, nil for scratch
+	def      *pb.Definition
+	bundles  []result.Attestation[client.Reference] // what scanners have found
+	said     []*attest.Attestation
+	epoch    *time.Time // SOURCE_DATE_EPOCH
+}
+
+// folder is the platform as the name of a folder.
+func (b *built) folder() string { return strings.ReplaceAll(b.id, "/", "_") }
+
+func newAnswer(res *client.Result) (*answer, error) {
+	list, err := exptypes.ParsePlatforms(res.Metadata)
+	if err != nil {
+		return nil, err
+	}
+	out := &answer{several: len(res.Refs) > 0}
+	for _, p := range list.Platforms {
+		ref, ok := res.FindRef(p.ID)
+		if !ok {
+			return nil, fmt.Errorf("the build has no result for %s", p.ID)
+		}
+		b := &built{id: p.ID, platform: p.Platform, result: &solver.Result{}}
+		if r, ok := ref.(*resultRef); ok && r != nil {
+			b.result, b.def = r.result, r.def
+		}
+		b.bundles = res.Attestations[p.ID]
+		if err := b.read(res.Metadata, &p); err != nil {
+			return nil, err
+		}
+		out.platforms = append(out.platforms, b)
+	}
+	if len(out.platforms) == 0 {
+		return nil, fmt.Errorf("the build has no result")
+	}
+	return out, nil
+}
+
+// read takes what the compiler says beside the filesystem.
+func (b *built) read(meta map[string][]byte, p *exptypes.Platform) error {
+	b.config = exptypes.ParseKey(meta, exptypes.ExporterImageConfigKey, p)
+	if len(b.config) == 0 {
+		return fmt.Errorf("the build has no image config")
+	}
+	if raw := exptypes.ParseKey(meta, exptypes.ExporterImageBaseConfigKey, p); len(raw) > 0 {
+		b.base = &ocispec.Image{}
+		if err := json.Unmarshal(raw, b.base); err != nil {
+			return fmt.Errorf("config of the base image: %w", err)
+		}
+	}
+	if raw := exptypes.ParseKey(meta, commonexptypes.ExporterEpochKey, p); len(raw) > 0 {
+		var err error
+		if b.epoch, err = parseEpoch(string(raw)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parseEpoch reads seconds since 1970, nil for "" (https://reproducible-builds.org/specs/source-date-epoch/).
+func parseEpoch(s string) (*time.Time, error) {
+	if s == "" {
+		return nil, nil
+	}
+	seconds, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("invalid SOURCE_DATE_EPOCH: %q is no number of seconds", s)
+	}
+	at := time.Unix(seconds, 0).UTC()
+	return &at, nil
+}

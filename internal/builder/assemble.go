@@ -1,0 +1,232 @@
+package builder
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/compression"
+	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/solver"
+)
+
+// assemble writes the image's manifest, or an index of those of its platforms, into the store. Nothing names it yet.
+func (x *exporter) assemble(ctx context.Context, f Form) error {
+	attested := x.out.testimony.any(x.out)
+	notes, err := parseAnnotations(f.Annotations, x.out, attested)
+	if err != nil {
+		return err
+	}
+	epoch, err := parseEpoch(f.Epoch)
+	if err != nil {
+		return err
+	}
+	if attested && f.Compression == "" {
+		// What is said of a manifest holds for it alone: it is not to change when it is pushed.
+		f.Compression = compression.Gzip
+	}
+	var list, said []ocispec.Descriptor
+	for _, p := range x.out.platforms {
+		if epoch != nil {
+			at := *p
+			at.epoch = epoch
+			p = &at
+		}
+		img, err := x.platform(ctx, f, p, notes.manifest(p.platform))
+		if err != nil {
+			return err
+		}
+		d := img.Target
+		d.Platform, d.Annotations = &p.platform, notes.descriptor(p.platform)
+		list = append(list, d)
+		if attested {
+			d, ok, err := x.writeAttestations(ctx, p, img, f.Artifact)
+			if err != nil {
+				return err
+			}
+			if ok {
+				said = append(said, d)
+			}
+		}
+		if x.image == nil || platforms.Default().Match(p.platform) {
+			x.image, x.root, x.notes = img, img.Target, d.Annotations
+		}
+	}
+	if !x.out.several && len(said) == 0 {
+		return nil
+	}
+	x.notes = notes.root
+	x.root, err = x.b.Images.WriteIndex(append(list, said...), notes.index, f.DockerTypes)
+	return err
+}
+
+// platform writes one image.
+func (x *exporter) platform(ctx context.Context, f Form, p *built, notes map[string]string) (*image.Image, error) {
+	chain := slices.Clone(p.result.Chain)
+	if f.RewriteTimestamp && p.epoch != nil {
+		var err error
+		if chain, err = x.clamp(ctx, p); err != nil {
+			return nil, err
+		}
+	}
+	config, err := finishConfig(p.config, chain, p.epoch, p.base)
+	if err != nil {
+		return nil, err
+	}
+	if x.out.inline != nil {
+		if config, err = x.out.inline.Inline(ctx, config, p.result.Key); err != nil {
+			return nil, err
+		}
+	}
+	d := image.Draft{Config: config, Annotations: notes, DockerTypes: f.DockerTypes, Absent: len(x.out.elsewhere) > 0}
+	if f.Compression != "" || len(x.out.elsewhere) > 0 {
+		if d.Packs, err = x.packs(ctx, chain, f); err != nil {
+			return nil, err
+		}
+	}
+	if f.Compression == compression.Estargz {
+		if d.Config, err = setLayers(config, chain); err != nil {
+			return nil, err
+		}
+	}
+	return x.b.Images.Assemble(ctx, d)
+}
+
+// clamp makes the layers that were built anew, without files that are newer than the epoch. Those of the base image stay.
+func (x *exporter) clamp(ctx context.Context, p *built) ([]solver.ChainLink, error) {
+	chain, ofBase := slices.Clone(p.result.Chain), p.base != nil
+	for i, l := range chain {
+		ofBase = ofBase && i < len(p.base.RootFS.DiffIDs) && p.base.RootFS.DiffIDs[i] == l.DiffID
+		if ofBase {
+			continue
+		}
+		id, err := x.b.Layers.Clamp(ctx, l.DiffID, *p.epoch)
+		if err != nil {
+			return nil, err
+		}
+		chain[i].DiffID = id
+	}
+	return chain, nil
+}
+
+// packs compresses layers that are not: those that came compressed stay as they are, unless that is forced. chain has the
+// layers of the packs then, which are others for estargz.
+func (x *exporter) packs(ctx context.Context, chain []solver.ChainLink, f Form) ([]ocispec.Descriptor, error) {
+	var packs []ocispec.Descriptor
+	for n, link := range chain {
+		if at, ok := x.out.elsewhere[link.DiffID]; ok {
+			packs = append(packs, at.Blob)
+			continue
+		}
+		l, err := x.b.Layers.Get(link.DiffID)
+		if err != nil {
+			return nil, err
+		}
+		plain := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: link.DiffID, Size: l.TarSize}
+		i := slices.IndexFunc(l.Packs, func(d ocispec.Descriptor) bool { return d.Digest != link.DiffID })
+		switch {
+		case i >= 0 && !f.ForceCompression:
+			packs = append(packs, l.Packs[i])
+		case f.Compression == compression.None || f.Compression == "": // what is pushed is compressed then
+			packs = append(packs, plain)
+		case f.Compression == compression.Estargz:
+			e, err := x.b.Layers.Estargz(ctx, link.DiffID, f.Level)
+			if err != nil {
+				return nil, err
+			}
+			chain[n].DiffID = e.DiffID
+			packs = append(packs, e.Pack)
+		default:
+			d, err := x.b.Layers.Compress(ctx, link.DiffID, f.Compression, f.Level)
+			if err != nil {
+				return nil, err
+			}
+			packs = append(packs, d)
+		}
+	}
+	return packs, nil
+}
+
+// annotations are those of one image or index.
+type annotations struct {
+	index, root map[string]string            // of the index, and of its descriptor
+	manifests   map[string]map[string]string // by platform, "" for all
+	descriptors map[string]map[string]string
+}
+
+// parseAnnotations sorts annotations by what they belong to. A kind that has no place in what is written is refused: there is
+// an index of several platforms, and of one with attestations.
+func parseAnnotations(all map[string]string, out *answer, attested bool) (*annotations, error) {
+	a := &annotations{index: map[string]string{}, root: map[string]string{}, manifests: map[string]map[string]string{}, descriptors: map[string]map[string]string{}}
+	for k, value := range all {
+		key, ok, err := exptypes.ParseAnnotationKey(k)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, fmt.Errorf("invalid annotation %q", k)
+		}
+		where := ""
+		if key.Platform != nil {
+			where = platforms.FormatAll(platforms.Normalize(*key.Platform))
+			if !slices.ContainsFunc(out.platforms, func(p *built) bool { return formatted(p.platform) == where }) {
+				return nil, fmt.Errorf("invalid annotation: no platform %s found in source", where)
+			}
+		}
+		var to map[string]map[string]string
+		switch key.Type {
+		case exptypes.AnnotationManifest:
+			to = a.manifests
+		case exptypes.AnnotationManifestDescriptor:
+			to = a.descriptors
+		default:
+			if !out.several && !attested {
+				return nil, fmt.Errorf("index annotations not supported for single platform export")
+			}
+			if key.Type == exptypes.AnnotationIndex {
+				a.index[key.Key] = value
+			} else {
+				a.root[key.Key] = value
+			}
+			continue
+		}
+		if to[where] == nil {
+			to[where] = map[string]string{}
+		}
+		to[where][key.Key] = value
+	}
+	return a, nil
+}
+
+func formatted(p ocispec.Platform) string { return platforms.FormatAll(platforms.Normalize(p)) }
+
+func (a *annotations) manifest(p ocispec.Platform) map[string]string { return pick(a.manifests, p) }
+
+func (a *annotations) descriptor(p ocispec.Platform) map[string]string { return pick(a.descriptors, p) }
+
+// pick joins what is for all platforms with what is for one.
+func pick(from map[string]map[string]string, p ocispec.Platform) map[string]string {
+	all := map[string]string{}
+	for _, where := range []string{"", formatted(p)} {
+		for k, v := range from[where] {
+			all[k] = v
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return all
+}
+
+// earlier is t, or the epoch where that is earlier.
+func earlier(t, epoch *time.Time) *time.Time {
+	if epoch != nil && (t == nil || t.After(*epoch)) {
+		return epoch
+	}
+	return t
+}

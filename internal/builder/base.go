@@ -1,0 +1,129 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
+	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/client/llb/sourceresolver"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/registry"
+	"github.com/micabuild/mica/internal/solver"
+)
+
+// bases finds base images, in the store or else at their registry, each once in a build: a name that somebody moves
+// meanwhile keeps its first meaning.
+type bases struct {
+	images *image.Images
+	pull   func(ctx context.Context, name reference.Named, platform *ocispec.Platform, progress registry.Progress) error
+	events solver.Events
+	// inspect looks at a registry without pulling, where layers may not be needed; nil where they are.
+	inspect func(ctx context.Context, name reference.Named) (*registry.Remote, error)
+
+	mu    sync.Mutex
+	found map[string]*base // by full name and platform, and by full name with digest
+	lazy  []*lazyBase
+}
+
+// base is one image that is looked for, or was found.
+type base struct {
+	ref    string // as it was asked for, "" for an image by its digest
+	wanted *ocispec.Platform
+	done   chan struct{}
+	img    *image.Image
+	err    error
+}
+
+// imageRef takes the image's name out of an LLB source identifier.
+func imageRef(identifier string) (string, bool) {
+	return strings.CutPrefix(identifier, "docker-image://")
+}
+
+// resolve finds an image for the platform that is asked for.
+func (b *bases) resolve(ctx context.Context, ref string, opt *sourceresolver.ResolveImageOpt) (*image.Image, error) {
+	var platform *ocispec.Platform
+	always := false
+	if opt != nil {
+		platform, always = opt.Platform, opt.ResolveMode == llb.ResolveModeForcePull.String()
+	}
+	return b.get(ctx, ref, platform, always)
+}
+
+// find is what the solver asks: the compiler has resolved the name before, and made it one by digest.
+func (b *bases) find(ctx context.Context, ref string) (*image.Image, error) {
+	return b.get(ctx, ref, nil, false)
+}
+
+func (b *bases) get(ctx context.Context, ref string, platform *ocispec.Platform, always bool) (*image.Image, error) {
+	key := ref
+	if platform != nil && !strings.Contains(ref, "@") {
+		key += " " + platforms.Format(*platform)
+	}
+	b.mu.Lock()
+	wanted, ok := b.found[key]
+	if !ok {
+		wanted = &base{done: make(chan struct{}), wanted: platform}
+		if !strings.Contains(ref, "@") {
+			wanted.ref = ref
+		}
+		b.found[key] = wanted
+	}
+	b.mu.Unlock()
+	if !ok {
+		wanted.img, wanted.err = b.look(ctx, ref, platform, always)
+		b.keep(ref, wanted)
+		close(wanted.done)
+	}
+	select {
+	case <-wanted.done:
+		return wanted.img, wanted.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// keep remembers an image under its digest, too: the solver asks for that.
+func (b *bases) keep(ref string, found *base) {
+	if found.err != nil || strings.Contains(ref, "@") {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.found[ref+"@"+found.img.Target.Digest.String()] = found
+}
+
+func (b *bases) look(ctx context.Context, ref string, platform *ocispec.Platform, always bool) (*image.Image, error) {
+	var here error
+	if !always {
+		img, err := b.images.FindFor(ctx, ref, platform)
+		if err == nil || !image.IsMissing(err) {
+			return img, err
+		}
+		here = err
+	}
+	name, err := reference.ParseNormalizedNamed(ref)
+	if err == nil {
+		name = reference.TagNameOnly(name)
+		if img := b.lazily(ctx, name, platform); img != nil {
+			return img, nil
+		}
+		p := startStep(b.events, "pull "+name.String())
+		err = b.pull(ctx, name, platform, p.layer)
+		p.end(err)
+	}
+	var other *image.PlatformError
+	switch {
+	case err != nil && errors.As(here, &other):
+		return nil, fmt.Errorf("failed to resolve source metadata for %s: no match for platform %s in the store, and %w", ref, other.Platform, err)
+	case err != nil:
+		return nil, fmt.Errorf("failed to resolve source metadata for %s: %w", ref, err)
+	}
+	return b.images.FindFor(ctx, ref, platform)
+}

@@ -1,0 +1,136 @@
+package builder
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"path"
+	"strings"
+	"sync"
+
+	"github.com/docker/go-units"
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+)
+
+// What a Dockerfile may make the compiler do. A few lines of `ARG A=$A$A` stand for more than all memory, and every
+// instruction costs the compiler a look at every variable.
+const (
+	maxValue    = 1 << 20   // bytes that variables add to one value; Linux passes 128 KiB of a variable to a process
+	maxReplaced = 16 << 20  // bytes that ${NAME/pattern/replacement} may come to
+	maxExpanded = 64 << 20  // bytes of all values
+	maxPassed   = 256 << 20 // bytes of the variables that all RUN instructions have
+	maxLooks    = 64 << 20  // looks of instructions at variables: about three seconds
+	maxPorts    = 4 << 16   // of EXPOSE
+	maxBraces   = 100       // depth of ${A:-${B:-…}}
+	maxIgnored  = 10_000    // patterns of an ignore file
+	stageLooks  = 32        // what a variable costs that a stage takes over
+)
+
+// bounds is what is known of the Dockerfile that is built, to be looked through before the compiler expands it.
+type bounds struct {
+	args map[string]string
+
+	mu       sync.Mutex
+	name     string
+	text     []byte
+	env      map[string]string // of base images, the longest value of each name
+	triggers []string          // ONBUILD of base images
+}
+
+// newBounds takes the build arguments out of a front end's options.
+func newBounds(opts map[string]string) *bounds {
+	b := &bounds{args: map[string]string{}, env: map[string]string{}}
+	for k, v := range opts {
+		if name, ok := strings.CutPrefix(k, "build-arg:"); ok {
+			b.args[name] = v
+		}
+	}
+	return b
+}
+
+// file looks through a file that the compiler reads: a Dockerfile or what is beside it.
+func (b *bounds) file(name string, text []byte) error {
+	if strings.HasSuffix(name, ".dockerignore") {
+		if n := bytes.Count(text, []byte("\n")); n > maxIgnored {
+			return fmt.Errorf("%s has %d lines: at most %d patterns are supported", path.Base(name), n, maxIgnored)
+		}
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.name, b.text = path.Base(name), text
+	return b.check()
+}
+
+// base adds what a base image brings with it. The compiler expands nothing before it has all base images.
+func (b *bounds) base(config []byte) error {
+	var img dockerspec.DockerOCIImage
+	if json.Unmarshal(config, &img) != nil {
+		return nil // the compiler will report it
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, kv := range img.Config.Env {
+		name, value, _ := strings.Cut(kv, "=")
+		if old, ok := b.env[name]; !ok || len(old) < len(value) {
+			b.env[name] = value
+		}
+	}
+	b.triggers = append(b.triggers, img.Config.OnBuild...)
+	return b.check()
+}
+
+// check estimates what the compiler is about to do. What is wrong with a Dockerfile otherwise is left to the compiler.
+func (b *bounds) check() error {
+	parsed, err := parser.Parse(bytes.NewReader(b.text))
+	if err != nil {
+		return nil //nolint:nilerr // see above
+	}
+	stages, global, err := instructions.Parse(parsed.AST, nil)
+	if err != nil {
+		return nil //nolint:nilerr // see above
+	}
+	m := newMeter(parsed.EscapeToken, b.args)
+	if err := m.dockerfile(stages, global, origin{b.env, b.triggers}); err != nil {
+		return fmt.Errorf("%s:%d: %w", b.name, err.line, err)
+	}
+	return nil
+}
+
+// origin is what a stage begins with that is based on an image, it is not known which.
+type origin struct {
+	env      map[string]string
+	triggers []string
+}
+
+// commands are those of the triggers.
+func (o *origin) commands() (list []instructions.Command) {
+	for _, line := range o.triggers {
+		parsed, err := parser.Parse(strings.NewReader(line))
+		if err != nil {
+			continue
+		}
+		for _, node := range parsed.AST.Children {
+			if c, err := instructions.ParseCommand(node); err == nil {
+				list = append(list, c)
+			}
+		}
+	}
+	return list
+}
+
+// overBound is a limit that a Dockerfile exceeds.
+type overBound struct {
+	line   int
+	reason string
+}
+
+func (e *overBound) Error() string { return e.reason }
+
+func over(format string, args ...any) *overBound {
+	return &overBound{reason: fmt.Sprintf(format, args...)}
+}
+
+func size(n int64) string { return units.BytesSize(float64(n)) }

@@ -1,0 +1,144 @@
+package builder
+
+import (
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+)
+
+// lines repeats a line, with its number in place of #.
+func lines(n int, line string) string {
+	var b strings.Builder
+	for i := range n {
+		b.WriteString(strings.ReplaceAll(line, "#", fmt.Sprint(i)) + "\n")
+	}
+	return b.String()
+}
+
+var tenfold = strings.Repeat("${A}", 10)
+
+func TestDockerfileBombs(t *testing.T) {
+	for name, tt := range map[string]struct{ text, want string }{
+		"ARG":                {"FROM scratch\nARG A=0123456789\n" + lines(8, "ARG A="+tenfold), "Dockerfile:8: a value is longer than 1MiB"},
+		"ARG before FROM":    {"ARG A=0123456789\n" + lines(8, "ARG A="+tenfold) + "FROM scratch\n", "Dockerfile:7: a value"},
+		"in one ARG":         {"FROM scratch\nARG A=0123456789" + strings.Repeat(" A="+tenfold, 8) + "\n", "Dockerfile:2: a value"},
+		"ENV":                {"FROM scratch\nENV A=0123456789\n" + lines(8, "ENV A="+tenfold), "Dockerfile:8: a value"},
+		"over stages":        {"FROM scratch AS s0\nENV A=0123456789\n" + lines(8, "FROM s0\nENV A="+tenfold+"\nFROM s0 AS s0\n"), ""},
+		"a stage of a stage": {"FROM scratch AS a\nENV A=0123456789\n" + lines(3, "ENV A="+tenfold) + "FROM a AS b\n" + lines(5, "ENV A="+tenfold), "Dockerfile:9: a value"},
+		"by its number":      {"FROM scratch\nENV A=0123456789\n" + lines(3, "ENV A="+tenfold) + "FROM 0\n" + lines(5, "ENV A="+tenfold), ""},
+		"by a variable":      {"ARG B=a\nFROM scratch AS a\nENV A=0123456789\n" + lines(3, "ENV A="+tenfold) + "FROM $B\n" + lines(5, "ENV A="+tenfold), "Dockerfile:10: a value"},
+		"with defaults":      {"FROM scratch\nENV A=0123456789\n" + lines(8, "ENV A="+strings.Repeat("${B:-${A}}", 10)), "a value"},
+		"replacement":        {"FROM scratch\nENV A=" + strings.Repeat("a", 6000) + "\nENV B=${A//a/$A}\n", "Dockerfile:3: a value"},
+		"nested replacement": {"FROM scratch\nENV A=" + strings.Repeat("a", 600) + "\nENV B=${A//a/${A//a/$A}}\n", "Dockerfile:3: a value"},
+		"nested":             {"FROM scratch\nENV A=" + strings.Repeat("${A:-", 5_000) + strings.Repeat("}", 5_000) + "\n", "Dockerfile:2: variables are nested deeper than 100"},
+		"LABEL":              {"FROM scratch\nARG A=" + strings.Repeat("a", 60_000) + "\n" + lines(2000, "LABEL l#=$A"), "all values together take more than 64MiB"},
+		"COPY":               {"FROM scratch\nARG A=" + strings.Repeat("a", 60_000) + "\n" + lines(2000, "COPY $A /"), "all values together"},
+		"a heredoc":          {"FROM scratch\nARG A=" + strings.Repeat("a", 60_000) + "\nCOPY <<E /f\n" + lines(2000, "$A") + "E\n", "a value"},
+		"one with a quote":   {"FROM scratch\nARG A=" + strings.Repeat("a", 60_000) + "\nCOPY <<E /f\n'\n" + lines(2000, "$A") + "'\nE\n", "a value"},
+		"RUN":                {"FROM scratch\nARG A=" + strings.Repeat("a", 60_000) + "\n" + lines(3000, "RUN true"), "the variables of all RUN instructions together take more than 256MiB"},
+		"variables":          {"FROM scratch\n" + lines(20_000, "ENV E#=v"), "too many variables in too many instructions"},
+		"in one ENV":         {"FROM scratch\nENV " + lines(20_000, "E#=v \\") + "\n", "Dockerfile:2: too many variables"},
+		"stages":             {"FROM scratch AS s\n" + lines(1500, "ENV E#=v") + lines(3000, "FROM s"), "too many variables"},
+		"ports":              {"FROM scratch\n" + lines(5, "EXPOSE 1-65535/udp 127.0.0.1:1-65535"), "EXPOSE of more than 262144 ports"},
+		"after an error":     {"FROM scratch\nENV B=${X:?no}\nENV A=0123456789\n" + lines(8, "ENV A="+tenfold), "a value"},
+	} {
+		err := newBounds(nil).file("/dir/Dockerfile", []byte(tt.text))
+		if tt.want == "" && err == nil {
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	if m.Sys > 1<<30 {
+		t.Errorf("they took %d MiB of memory", m.Sys>>20)
+	}
+}
+
+// TestOrdinaryDockerfiles have far less than is allowed.
+func TestOrdinaryDockerfiles(t *testing.T) {
+	for name, text := range map[string]string{
+		"many ENV":      "FROM scratch\n" + lines(3000, "ENV E#=v"),
+		"a growing ENV": "FROM scratch\nENV P=/bin\n" + lines(500, "ENV P=$P:/opt/a/directory/#/bin\nRUN true"),
+		"many stages":   "FROM scratch AS s\n" + lines(100, "ENV E#=v") + lines(500, "FROM s\nENV A=1\nRUN true"),
+		"all ports":     "FROM scratch\nEXPOSE 1-65535/tcp 1-65535/udp\n",
+		"a replacement": "FROM scratch\nENV V=1.2.3-rc.4\nENV W=${V//./_} X=${V/./-}\nLABEL l=" + strings.Repeat("text", 2000) + "${V//./}\n",
+		"a long RUN":    "FROM scratch\nRUN true \\\n" + lines(200_000, " && true \\") + " && true\n",
+		"a mistake":     "FROM scratch\nNONSENSE\n",
+		"nothing":       "",
+	} {
+		if err := newBounds(nil).file("Dockerfile", []byte(text)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestBombsFromElsewhere: build arguments and base images bring the values and instructions that a Dockerfile multiplies.
+func TestBombsFromElsewhere(t *testing.T) {
+	long := strings.Repeat("a", 100_000)
+	twice := []byte("FROM image\nARG A\n" + lines(2, "ENV A="+tenfold))
+	b := newBounds(map[string]string{"build-arg:A": long})
+	if err := b.file("Dockerfile", twice); err == nil || !strings.Contains(err.Error(), "Dockerfile:4:") {
+		t.Errorf("build argument: %v", err)
+	}
+	for name, config := range map[string]dockerspec.DockerOCIImageConfig{
+		"variable": imageConfig([]string{"A=" + long}, nil),
+		"triggers": imageConfig([]string{"A=0123456789"}, strings.Split(strings.TrimSpace(lines(8, "ENV A="+tenfold)), "\n")),
+		"many":     imageConfig(strings.Split(strings.TrimSpace(lines(20_000, "A#=")), "\n"), nil),
+	} {
+		b := newBounds(nil)
+		if err := b.file("Dockerfile", []byte("FROM image\n"+lines(2, "ENV A="+tenfold))); err != nil {
+			t.Fatalf("%s, without the image: %v", name, err)
+		}
+		raw, err := json.Marshal(dockerspec.DockerOCIImage{Config: config})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.base(raw); err == nil || !strings.HasPrefix(err.Error(), "Dockerfile:") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func imageConfig(env, triggers []string) (c dockerspec.DockerOCIImageConfig) {
+	c.Env, c.OnBuild = env, triggers
+	return c
+}
+
+func TestIgnoreFileBombs(t *testing.T) {
+	if err := newBounds(nil).file("d/.dockerignore", []byte(lines(20_000, "a#"))); err == nil || !strings.Contains(err.Error(), "20000 lines") {
+		t.Errorf("%v", err)
+	}
+	if err := newBounds(nil).file("Dockerfile.dockerignore", []byte(lines(5_000, "a#"))); err != nil {
+		t.Error(err)
+	}
+}
+
+// FuzzBounds looks through arbitrary Dockerfiles: it ends, and what it ends with names a line.
+func FuzzBounds(f *testing.F) {
+	for _, text := range []string{
+		"FROM scratch\nARG A=0123456789\n" + lines(8, "ARG A="+tenfold), "FROM a AS b\nFROM b\nENV A=${B//x/${C:-$D}}\nEXPOSE 1-65535 $A\n",
+		"FROM scratch\nARG A=x\n" + lines(40, "ARG A=$A$A"), "FROM scratch\n" + lines(300, "ENV E#=v"), "FROM scratch\nENV " + lines(300, "E#=$E \\") + "\n",
+		"FROM scratch\nRUN true \\\n" + lines(2000, " && true \\") + " && false\n", "FROM scratch\nENV A=" + strings.Repeat("${A:-", 99) + strings.Repeat("}", 99),
+		"FROM scratch\nENV A=${A//a/$A} B=${A#$A} C=${A%%$B}\n", "#syntax=docker/dockerfile:1\nFROM scratch\nRUN <<A <<-B\n$A\nA\n\tB\n",
+		"FROM scratch\nCOPY <<E /f\n'$A'\nE\nRUN --mount=type=cache,target=$A true\n", "# escape=`\nFROM --platform=$A $B\nONBUILD ENV A=$A$A\n",
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		b := newBounds(map[string]string{"build-arg:A": "0123456789"})
+		err := b.file("Dockerfile", text)
+		if err == nil {
+			err = b.base([]byte(`{"config":{"Env":["B=0123456789"],"OnBuild":["ENV C=$A$B$C"]}}`))
+		}
+		if err != nil && (!strings.HasPrefix(err.Error(), "Dockerfile:") || strings.HasPrefix(err.Error(), "Dockerfile:0:")) {
+			t.Error(err)
+		}
+	})
+}

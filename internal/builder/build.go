@@ -1,0 +1,198 @@
+// Package builder makes an image from a Dockerfile: the official compiler, mica's solver, and the exporters.
+package builder
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/moby/buildkit/frontend/dockerfile/builder"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/registry"
+	"github.com/micabuild/mica/internal/remotecache"
+	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/store"
+	"github.com/micabuild/mica/internal/view"
+)
+
+// Builder builds images in a store.
+type Builder struct {
+	Store  *store.Store
+	Layers *layer.Layers
+	Images *image.Images
+	Host   *sandbox.Host
+	// Registry is where base images come from that are not in the store, and where images are pushed.
+	Registry *registry.Client
+}
+
+// Result is what a build came to.
+type Result struct {
+	// Image is the image that was built, of several platforms that for this host or else the last; its record and names
+	// are in the store if an image export asked for it.
+	Image *image.Image
+	// Root is its manifest, or the index of several platforms; where it was pushed, what registries have: plain layers are
+	// compressed on their way.
+	Root ocispec.Descriptor
+	// Written is set where an image was put out, not files alone.
+	Written bool
+	// Names are the full names that it was given.
+	Names []string
+	// Provenance is that of Options.Record by platform, "" for the only one (SLSA 0.2).
+	Provenance map[string]json.RawMessage
+	// Answer is what the front end says to Options.Call.
+	Answer map[string][]byte
+}
+
+// Build runs a build from end to end. A failed build leaves every name and image as it was.
+func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
+	started := time.Now().UTC()
+	names, err := parseTags(o.Tags)
+	if err != nil {
+		return nil, err
+	}
+	opts, err := o.frontendOptions()
+	if err != nil {
+		return nil, err
+	}
+	allowed, err := o.entitlements()
+	if err != nil {
+		return nil, err
+	}
+	use, err := b.Store.Use(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, use.Unlock()) }()
+	memory, err := view.OpenMemory(b.Store.Path("cache", "digests"))
+	if err != nil {
+		return nil, err
+	}
+	base := &bases{images: b.Images, pull: b.pull, events: o.Events, found: map[string]*base{}}
+	if len(o.CacheFrom) > 0 {
+		base.inspect = b.Registry.Inspect
+	}
+	layouts, err := b.openLayouts(ctx, o.Contexts, opts)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, layouts.close()) }()
+	around, err := b.hostCerts(o.HostCerts)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, around.remove()) }()
+	others, sums := b.openCaches(ctx, &o)
+	s := solver.New(solver.Options{
+		Store: b.Store, Layers: b.Layers, Image: base.find, Bring: base.bring, Layout: layouts.find, Host: b.Host,
+		Locals: o.locals(), Memory: memory, Events: o.Events,
+		Secret: o.Secret, SSH: o.SSH, Allowed: allowed, Ambient: around.ambient, Remote: others,
+	})
+	defer func() { err = errors.Join(err, s.Close()) }()
+	front := &frontend{solver: s, bases: base, layouts: layouts, opts: opts, inputs: o.Context.inputs(), events: o.Events, bounds: newBounds(opts)}
+	res, err := builder.Build(ctx, front)
+	// What was learned of the host's files is worth keeping even when a step failed.
+	if saveErr := memory.Save(); err == nil && saveErr != nil {
+		err = saveErr
+	}
+	if err != nil {
+		return nil, fmt.Errorf("failed to solve: %w", err)
+	}
+	if o.Call != "" {
+		return &Result{Answer: res.Metadata}, nil
+	}
+	out, err := newAnswer(res)
+	if err != nil {
+		return nil, err
+	}
+	if out.testimony, err = newTestimony(s, base, opts, started); err != nil {
+		return nil, err
+	}
+	for _, p := range out.platforms {
+		if err := out.testimony.collect(ctx, p); err != nil {
+			return nil, err
+		}
+	}
+	out.elsewhere = b.locate(s, base, out, &o, others)
+	return b.finish(ctx, s, out, names, o, others, sums)
+}
+
+// finish brings what is missing of the result, and makes of it what is asked: images, files, caches.
+func (b *Builder) finish(
+	ctx context.Context, s *solver.Solver, out *answer, names []string, o Options, others *remotecache.Cache, sums *remotecache.Sums,
+) (*Result, error) {
+	for _, p := range out.platforms {
+		if out.elsewhere == nil {
+			if err := s.Fetch(ctx, p.result); err != nil {
+				return nil, err
+			}
+		}
+		out.keys = append(out.keys, p.result.Key)
+	}
+	if o.inline() {
+		out.inline = others
+	}
+	res, err := b.export(ctx, s, out, names, o)
+	if err == nil && o.Record {
+		res.Provenance, err = out.testimony.record(ctx, out)
+	}
+	if err != nil || others == nil {
+		return res, err
+	}
+	if err := (&cacheWriter{b, others}).writeCaches(ctx, &o, out.keys); err != nil {
+		return nil, err
+	}
+	return res, sums.Save()
+}
+
+func (b *Builder) local() *registry.Local {
+	return &registry.Local{Store: b.Store, Layers: b.Layers, Images: b.Images}
+}
+
+// pull gets a base image. Its layers are unpacked when a step needs them.
+func (b *Builder) pull(ctx context.Context, name reference.Named, platform *ocispec.Platform, progress registry.Progress) error {
+	o := registry.PullOptions{Progress: progress}
+	if platform != nil {
+		o.Platforms = []ocispec.Platform{*platform}
+	}
+	_, err := b.Registry.Pull(ctx, b.local(), name, o)
+	return err
+}
+
+// parseTags validates names and makes them full: docker.io/library/nginx:latest.
+func parseTags(tags []string) ([]string, error) {
+	var names []string
+	for _, t := range tags {
+		named, err := image.ParseName(t)
+		if err != nil {
+			return nil, fmt.Errorf("invalid tag %q: %w", t, err)
+		}
+		if _, ok := named.(reference.Digested); ok {
+			return nil, fmt.Errorf("invalid tag %q: a name with a digest cannot be given to an image", t)
+		}
+		full := reference.TagNameOnly(named).String()
+		if !slices.Contains(names, full) {
+			names = append(names, full)
+		}
+	}
+	return names, nil
+}
+
+// mergeOptions is a frontend's options with those of a nested request on top.
+func mergeOptions(base, over map[string]string) map[string]string {
+	all := maps.Clone(base)
+	maps.Copy(all, over)
+	return all
+}
+
+// dockerfileDir splits the path of a Dockerfile.
+func dockerfileDir(path string) (dir, name string) { return filepath.Dir(path), filepath.Base(path) }

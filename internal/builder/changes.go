@@ -1,0 +1,151 @@
+package builder
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/moby/buildkit/client/llb/sourceresolver"
+	"github.com/moby/buildkit/frontend/dockerfile/dockerfile2llb"
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/buildkit/frontend/dockerfile/shell"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// changeInstructions are those that docker import and docker commit take: they set the config and touch no file.
+var changeInstructions = []string{
+	"cmd", "entrypoint", "env", "expose", "healthcheck", "label", "onbuild", "stopsignal", "user", "volume", "workdir",
+}
+
+// Config returns the config that instructions of a Dockerfile give an image that has none. They are one text, as for
+// docker import --change: a line may continue in the next of them.
+func Config(ctx context.Context, changes []string, platform ocispec.Platform) (dockerspec.DockerOCIImageConfig, error) {
+	none := dockerspec.DockerOCIImageConfig{}
+	if len(changes) == 0 {
+		return none, nil
+	}
+	text := []byte(strings.Join(changes, "\n"))
+	parsed, err := parser.Parse(bytes.NewReader(text))
+	if err != nil {
+		return none, err
+	}
+	commands, err := changeCommands(parsed.AST)
+	if err != nil {
+		return none, err
+	}
+	if over := newMeter(parsed.EscapeToken, nil).dockerfile([]instructions.Stage{{Commands: commands}}, nil, origin{}); over != nil {
+		return none, fmt.Errorf("line %d of the changes: %w", over.line, over)
+	}
+	path, err := lookThrough(commands, parsed.EscapeToken)
+	if err != nil {
+		return none, err
+	}
+	config, err := compileChanges(ctx, text, parsed.EscapeToken, platform)
+	if err != nil {
+		return none, err
+	}
+	config.Env = movePath(config.Env, path)
+	config.ArgsEscaped = false //nolint:staticcheck // the compiler sets it still, import does not
+	return config, nil
+}
+
+// changeCommands are the instructions of a text, which Docker allows in it.
+func changeCommands(text *parser.Node) ([]instructions.Command, error) {
+	for _, node := range text.Children {
+		if name := strings.ToLower(node.Value); !slices.Contains(changeInstructions, name) {
+			return nil, fmt.Errorf("%s is not a valid change command", name)
+		}
+	}
+	var commands []instructions.Command
+	for _, node := range text.Children {
+		c, err := instructions.ParseCommand(node)
+		if err != nil {
+			return nil, err
+		}
+		commands = append(commands, c)
+	}
+	return commands, nil
+}
+
+// compileChanges compiles the instructions as a stage of an image that has nothing but an empty PATH, without which the
+// compiler gives it one.
+func compileChanges(ctx context.Context, text []byte, escape rune, platform ocispec.Platform) (none dockerspec.DockerOCIImageConfig, _ error) {
+	base := dockerspec.DockerOCIImage{}
+	base.Platform = platform
+	base.Config.Env = []string{"PATH="}
+	raw, err := json.Marshal(base)
+	if err != nil {
+		return none, err
+	}
+	dockerfile := fmt.Sprintf("# escape=%c\nFROM base\n%s\n", escape, bytes.TrimPrefix(text, []byte("\ufeff")))
+	res, err := dockerfile2llb.Dockerfile2LLB(ctx, []byte(dockerfile), dockerfile2llb.ConvertOpt{TargetPlatform: &platform, MetaResolver: bareImage(raw)})
+	if err != nil {
+		return none, err
+	}
+	return res.Image.Config, nil
+}
+
+// bareImage is the config of every image.
+type bareImage []byte
+
+// ResolveImageConfig is that of llb.ImageMetaResolver.
+func (b bareImage) ResolveImageConfig(_ context.Context, ref string, _ sourceresolver.Opt) (string, digest.Digest, []byte, error) {
+	return ref, "", b, nil
+}
+
+// lookThrough expands what the compiler answers in another way than import does: a WORKDIR of nothing is an error, and PATH is
+// a variable like others. It returns how many variables are set before PATH; -1 if that is not set.
+func lookThrough(commands []instructions.Command, escape rune) (int, error) {
+	lex := shell.NewLex(escape)
+	var env []string
+	for _, c := range commands {
+		known := shell.EnvsFromSlice(slices.Clone(env))
+		expand := func(word string) (string, error) {
+			word, _, err := lex.ProcessWord(word, known)
+			return word, err
+		}
+		switch c := c.(type) {
+		case *instructions.EnvCommand:
+			if err := c.Expand(expand); err != nil {
+				return 0, err
+			}
+			for _, kv := range c.Env {
+				env = setEnv(env, kv.Key, kv.Value)
+			}
+		case *instructions.WorkdirCommand:
+			if err := c.Expand(expand); err != nil {
+				return 0, err
+			}
+			if c.Path == "" {
+				return 0, fmt.Errorf("cannot normalize nothing: WORKDIR needs a path")
+			}
+		}
+	}
+	return slices.IndexFunc(env, isPath), nil
+}
+
+// setEnv gives a variable a value, in its place if it has one.
+func setEnv(env []string, key, value string) []string {
+	if i := slices.IndexFunc(env, func(e string) bool { return strings.HasPrefix(e, key+"=") }); i >= 0 {
+		env[i] = key + "=" + value
+		return env
+	}
+	return append(env, key+"="+value)
+}
+
+func isPath(e string) bool { return strings.HasPrefix(e, "PATH=") }
+
+// movePath moves PATH, which is the first variable, to where it was set; with -1 it goes.
+func movePath(env []string, to int) []string {
+	path, rest := env[0], env[1:]
+	if to < 0 {
+		return rest
+	}
+	return slices.Insert(rest, to, path)
+}

@@ -1,0 +1,111 @@
+package builder
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/micabuild/mica/internal/attest"
+	"github.com/micabuild/mica/internal/view"
+)
+
+// files are what local and tar put out: the root filesystem, or those of several platforms, each in a folder of its own
+// or, where the user wants none, all in one.
+func (x *exporter) files(ctx context.Context, e Export) (view.View, error) {
+	all, err := x.platforms(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	epoch, err := parseEpoch(e.Form.Epoch)
+	if err != nil {
+		return nil, err
+	}
+	if epoch == nil {
+		epoch = x.out.platforms[0].epoch
+	}
+	if epoch == nil {
+		return all, nil
+	}
+	return view.Dated(all, *epoch), nil
+}
+
+func (x *exporter) platforms(ctx context.Context, e Export) (view.View, error) {
+	split := x.out.several
+	if e.Split != nil && (e.Type == ExportLocal || !split) {
+		split = *e.Split // BuildKit splits tars always
+	}
+	if !split && len(x.out.platforms) == 1 {
+		return x.view(ctx, x.out.platforms[0], e.StatementPrefix, "")
+	}
+	all := view.NewOverlay(view.Empty())
+	taken := map[string]string{}
+	for _, p := range x.out.platforms {
+		dest, mark := "/"+p.folder(), ""
+		if !split {
+			dest, mark = "/", "."+p.folder()
+		}
+		v, err := x.view(ctx, p, e.StatementPrefix, mark)
+		if err == nil && !split {
+			err = claim(ctx, taken, v, ".", p.id)
+		}
+		if err == nil {
+			err = all.Copy(ctx, v, "/", dest, view.CopyOptions{DirCopyContents: true, CreateDestPath: true})
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// claim notes who has each file below dir, and refuses those that somebody else has.
+func claim(ctx context.Context, taken map[string]string, v view.View, dir, platform string) error {
+	list, err := v.ReadDir(ctx, dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if e.IsDir() {
+			if err := claim(ctx, taken, v, e.Path, platform); err != nil {
+				return err
+			}
+			continue
+		}
+		if other, ok := taken[e.Path]; ok {
+			return fmt.Errorf("%s is in the files of both %s and %s: leave out platform-split=false", e.Path, other, platform)
+		}
+		taken[e.Path] = platform
+	}
+	return nil
+}
+
+// view is the files of a platform, and what is said of them in files whose names begin with prefix and have mark before
+// their extension.
+func (x *exporter) view(ctx context.Context, p *built, prefix, mark string) (view.View, error) {
+	v, err := x.solver.View(ctx, p.result)
+	if err != nil {
+		return nil, err
+	}
+	list, err := x.out.testimony.of(ctx, p, nil)
+	if err != nil || len(list) == 0 {
+		return v, err
+	}
+	subjects, err := attest.Files(ctx, v)
+	if err != nil {
+		return nil, err
+	}
+	files := view.NewOverlay(v)
+	for _, a := range list {
+		data, err := a.Statement(subjects)
+		if err != nil {
+			return nil, err
+		}
+		ext := path.Ext(a.Name)
+		name := path.Join("/", prefix+strings.TrimSuffix(a.Name, ext)+mark+ext)
+		if err := files.Mkfile(ctx, name, 0o600, data, nil, nil); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+}

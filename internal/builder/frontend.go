@@ -1,0 +1,154 @@
+package builder
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	"github.com/containerd/platforms"
+	bkclient "github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/client/llb/sourceresolver"
+	"github.com/moby/buildkit/frontend/dockerfile/builder"
+	"github.com/moby/buildkit/frontend/gateway/client"
+	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/solver"
+)
+
+// frontend is the host that the Dockerfile compiler asks for everything: images' configs, files, results of graphs.
+type frontend struct {
+	solver  *solver.Solver
+	bases   *bases
+	layouts *layouts
+	opts    map[string]string
+	inputs  map[string]llb.State
+	events  solver.Events
+	bounds  *bounds
+}
+
+var _ client.Client = (*frontend)(nil)
+
+// BuildOpts tells the compiler the options and what this host can do: all of LLB (an operation that the solver lacks is
+// refused by name when it is met).
+func (f *frontend) BuildOpts() client.BuildOpts {
+	return client.BuildOpts{
+		Opts:      maps.Clone(f.opts),
+		SessionID: "mica",
+		Product:   "mica",
+		Workers:   []client.WorkerInfo{{ID: "mica", Platforms: []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())}}},
+		LLBCaps:   pb.Caps.CapSet(pb.Caps.All()),
+		Caps:      gwpb.Caps.CapSet(gwpb.Caps.All()),
+	}
+}
+
+func (f *frontend) Inputs(context.Context) (map[string]llb.State, error) { return f.inputs, nil }
+
+// Panics are recovered in what the compiler calls from goroutines of its own.
+
+// Solve runs a graph, or another frontend: a `# syntax=docker/dockerfile:…` line asks for gateway.v0, and the compiler
+// of that name is the one built in.
+func (f *frontend) Solve(ctx context.Context, req client.SolveRequest) (_ *client.Result, err error) {
+	defer crash.Recover(&err)
+	if len(req.CacheImports) > 0 {
+		return nil, fmt.Errorf("importing a build cache is not supported")
+	}
+	switch req.Frontend {
+	case "":
+		return f.solve(ctx, req.Definition)
+	case "dockerfile.v0":
+		return f.nested(ctx, req)
+	case "gateway.v0":
+		if src := req.FrontendOpt["source"]; !knownFrontend(src) {
+			return nil, &SyntaxError{src}
+		}
+		return f.nested(ctx, req)
+	}
+	return nil, fmt.Errorf("frontend %s is not supported", req.Frontend)
+}
+
+func (f *frontend) solve(ctx context.Context, def *pb.Definition) (*client.Result, error) {
+	res := client.NewResult()
+	if def == nil || len(def.Def) == 0 {
+		res.SetRef((*resultRef)(nil))
+		return res, nil
+	}
+	out, err := f.solver.Solve(ctx, def)
+	if err != nil {
+		return nil, err
+	}
+	res.SetRef(&resultRef{f.solver, out, def, f.bounds})
+	return res, nil
+}
+
+func (f *frontend) nested(ctx context.Context, req client.SolveRequest) (*client.Result, error) {
+	inner := *f
+	inner.opts = mergeOptions(f.opts, req.FrontendOpt)
+	if len(req.FrontendInputs) > 0 {
+		inner.inputs = map[string]llb.State{}
+		for name, def := range req.FrontendInputs {
+			st, err := stateOf(name, def)
+			if err != nil {
+				return nil, err
+			}
+			inner.inputs[name] = st
+		}
+	}
+	return builder.Build(ctx, &inner)
+}
+
+// ResolveSourceMetadata finds a base image in the store.
+func (f *frontend) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, opt sourceresolver.Opt) (_ *sourceresolver.MetaResponse, err error) {
+	defer crash.Recover(&err)
+	ref, ok := imageRef(op.Identifier)
+	if !ok {
+		return nil, fmt.Errorf("source %s is not supported", op.Identifier)
+	}
+	img, err := f.bases.resolve(ctx, ref, opt.ImageOpt)
+	if err == nil {
+		err = f.bounds.base(img.RawConfig)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &sourceresolver.MetaResponse{
+		Op:    op,
+		Image: &sourceresolver.ResolveImageResponse{Digest: img.Target.Digest, Config: img.RawConfig},
+	}, nil
+}
+
+func (f *frontend) ResolveImageConfig(ctx context.Context, ref string, opt sourceresolver.Opt) (_ string, _ digest.Digest, _ []byte, err error) {
+	defer crash.Recover(&err)
+	if l := opt.OCILayoutOpt; l != nil {
+		img, err := f.layouts.resolve(ctx, l.Store.StoreID, l.Platform)
+		if err != nil {
+			return "", "", nil, err
+		}
+		return ref, img.Target.Digest, img.RawConfig, f.bounds.base(img.RawConfig)
+	}
+	img, err := f.bases.resolve(ctx, ref, opt.ImageOpt)
+	if err != nil {
+		return "", "", nil, err
+	}
+	return ref, img.Target.Digest, img.RawConfig, f.bounds.base(img.RawConfig)
+}
+
+// Warn passes a lint warning on to the display.
+func (f *frontend) Warn(_ context.Context, vertex digest.Digest, msg string, opts client.WarnOpts) error {
+	if f.events != nil {
+		f.events(&solver.Status{Warnings: []*bkclient.VertexWarning{{
+			Vertex: vertex, Level: opts.Level, Short: []byte(msg), Detail: opts.Detail, URL: opts.URL,
+			SourceInfo: opts.SourceInfo, Range: opts.Range,
+		}}})
+	}
+	return nil
+}
+
+// NewContainer is for frontends that run processes themselves; the Dockerfile compiler does not.
+func (f *frontend) NewContainer(context.Context, client.NewContainerRequest) (client.Container, error) {
+	return nil, fmt.Errorf("containers of a frontend are not supported")
+}

@@ -1,0 +1,182 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/content"
+
+	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/oci"
+	"github.com/micabuild/mica/internal/ocilayout"
+)
+
+// layouts are the named contexts that are OCI layouts in folders: "oci-layout://DIR[:TAG][@DIGEST]".
+type layouts struct {
+	b    *Builder
+	open map[string]*layout // by the name that the front end is told
+
+	mu     sync.Mutex
+	images map[string]*image.Image // by digest and platform
+}
+
+// layout is one of them.
+type layout struct {
+	source *ocilayout.Source
+	root   ocispec.Descriptor
+}
+
+const layoutScheme = "oci-layout://"
+
+// openLayouts opens the layouts among the contexts, and tells the front end what to call them.
+func (b *Builder) openLayouts(ctx context.Context, contexts map[string]string, opts map[string]string) (*layouts, error) {
+	ls := &layouts{b: b, open: map[string]*layout{}, images: map[string]*image.Image{}}
+	for name, value := range contexts {
+		rest, ok := strings.CutPrefix(value, layoutScheme)
+		if !ok {
+			continue
+		}
+		l, err := openLayout(ctx, rest)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("context %s: %w", name, err), ls.close())
+		}
+		id := fmt.Sprintf("layout%d", len(ls.open))
+		ls.open[id] = l
+		opts["context:"+name] = layoutScheme + id + "@" + l.root.Digest.String()
+	}
+	return ls, nil
+}
+
+func openLayout(ctx context.Context, name string) (*layout, error) {
+	at := &ocilayout.Location{Kind: ocilayout.OCI, Path: name}
+	path, d, digested := strings.Cut(name, "@")
+	if digested {
+		at.Path, at.Ref = path, d
+	}
+	if i := strings.LastIndexByte(at.Path, ':'); i > strings.LastIndexByte(at.Path, '/') {
+		if !digested {
+			at.Ref = at.Path[i+1:]
+		}
+		at.Path = at.Path[:i]
+	}
+	src, err := at.Open(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	root, err := src.Root(ctx)
+	if err != nil {
+		return nil, errors.Join(err, src.Close())
+	}
+	return &layout{src, root}, nil
+}
+
+func (ls *layouts) close() error {
+	var errs []error
+	for _, l := range ls.open {
+		errs = append(errs, l.source.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// resolve brings the image of a layout for a platform into the store, where nothing names it.
+func (ls *layouts) resolve(ctx context.Context, id string, platform *ocispec.Platform) (*image.Image, error) {
+	l, ok := ls.open[id]
+	if !ok {
+		return nil, fmt.Errorf("no context is the layout %s", id)
+	}
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	key := layoutKey(l.root.Digest, platform)
+	if img, ok := ls.images[key]; ok {
+		return img, nil
+	}
+	img, err := l.fetch(ctx, ls.b, platform)
+	if err == nil {
+		ls.images[key] = img
+	}
+	return img, err
+}
+
+// find returns an image that was resolved before.
+func (ls *layouts) find(d digest.Digest, platform *ocispec.Platform) (*image.Image, error) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	img, ok := ls.images[layoutKey(d, platform)]
+	if !ok {
+		return nil, fmt.Errorf("layout %s was not resolved", d)
+	}
+	return img, nil
+}
+
+func layoutKey(d digest.Digest, platform *ocispec.Platform) string {
+	p := platforms.DefaultSpec()
+	if platform != nil {
+		p = *platform
+	}
+	return d.String() + " " + formatted(p)
+}
+
+func (l *layout) fetch(ctx context.Context, b *Builder, platform *ocispec.Platform) (*image.Image, error) {
+	target, err := l.choose(ctx, platform)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := content.FetchAll(ctx, l.source, target)
+	if err != nil {
+		return nil, err
+	}
+	m, err := oci.ParseManifest(target.Digest, raw)
+	if err != nil {
+		return nil, err
+	}
+	config, err := content.FetchAll(ctx, l.source, m.Config)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := oci.DiffIDs(config)
+	if err != nil {
+		return nil, err
+	}
+	if err := oci.CheckLayers(target.Digest, m.Layers, ids); err != nil {
+		return nil, err
+	}
+	for i, d := range m.Layers {
+		if err := l.layer(ctx, b, d, ids[i]); err != nil {
+			return nil, err
+		}
+	}
+	return b.Images.Put(raw, config)
+}
+
+// choose finds the manifest for a platform.
+func (l *layout) choose(ctx context.Context, platform *ocispec.Platform) (ocispec.Descriptor, error) {
+	if !oci.IsIndex(l.root.MediaType) {
+		return l.root, nil
+	}
+	e, err := oci.Find(ctx, l.root, func(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+		return content.FetchAll(ctx, l.source, d)
+	}, platform)
+	if err != nil {
+		return l.root, fmt.Errorf("index %s: %w", l.root.Digest, err)
+	}
+	return e.Descriptor, nil
+}
+
+func (l *layout) layer(ctx context.Context, b *Builder, d ocispec.Descriptor, id digest.Digest) error {
+	if got, err := b.Layers.Get(id); err == nil && got.Present() {
+		return nil
+	}
+	r, err := l.source.Fetch(ctx, d)
+	if err != nil {
+		return err
+	}
+	_, _, err = b.Layers.IngestFrom(ctx, layer.Incoming{Reader: r, Blob: d.Digest, DiffID: id})
+	return errors.Join(err, r.Close())
+}

@@ -1,0 +1,127 @@
+package builder
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/shell"
+)
+
+// expandAll expands what of an instruction is.
+func (m *meter) expandAll(c instructions.Command, s *scope) *overBound {
+	by := func(lex *shell.Lex) instructions.SingleWordExpander {
+		return func(word string) (string, error) {
+			result, err := m.expandBy(lex, word, s)
+			if err != nil {
+				return "", err
+			}
+			return result, nil
+		}
+	}
+	var err error
+	if c, ok := c.(instructions.SupportsSingleWordExpansion); ok {
+		err = c.Expand(by(m.lex))
+	}
+	if c, ok := c.(instructions.SupportsSingleWordExpansionRaw); ok && err == nil {
+		err = c.ExpandRaw(by(m.raw))
+	}
+	var exceeded *overBound
+	errors.As(err, &exceeded) // anything else is for the compiler to report
+	return exceeded
+}
+
+// expand is what the compiler makes of a word, unless that is too long.
+func (m *meter) expand(word string, s *scope) (string, *overBound) { return m.expandBy(m.lex, word, s) }
+
+func (m *meter) expandBy(lex *shell.Lex, word string, s *scope) (string, *overBound) {
+	result := word
+	if strings.ContainsRune(word, '$') {
+		braces, replaced := depth(word)
+		if braces > maxBraces {
+			return "", over("variables are nested deeper than %d", maxBraces)
+		}
+		var ok bool
+		if result, ok = process(lex, word, &variables{scope: s, literal: int64(len(word)), replaced: replaced}); !ok {
+			return "", over("a value is longer than %s with its variables", size(maxValue))
+		}
+	}
+	if m.expanded += int64(len(result)); m.expanded > maxExpanded {
+		return "", over("all values together take more than %s", size(maxExpanded))
+	}
+	return result, nil
+}
+
+// process has the compiler's own code expand a word, and reports whether the result has a length that is allowed. That code
+// looks variables up, and cannot be stopped in another way.
+func process(lex *shell.Lex, word string, v *variables) (result string, ok bool) {
+	defer func() {
+		if stopped := recover(); stopped != nil {
+			if stopped != errTooLong { //nolint:errorlint // itself
+				panic(stopped)
+			}
+			result, ok = "", false
+		}
+	}()
+	result, _, err := lex.ProcessWord(word, v)
+	if err != nil {
+		return word, true // the compiler will report it, if it comes to that
+	}
+	return result, len(result)-len(word) <= maxValue
+}
+
+var errTooLong = errors.New("value is too long")
+
+// variables gives the lexer the values of a scope, until they come to too much.
+type variables struct {
+	scope    *scope
+	literal  int64 // bytes of the word itself
+	used     int64 // bytes of values
+	replaced int   // depth of ${NAME/pattern/replacement}
+}
+
+// Get panics with errTooLong: a replacement takes the place of each byte of a value at most, and one more.
+func (v *variables) Get(name string) (string, bool) {
+	value, ok := v.scope.vars[name]
+	v.used += int64(len(value))
+	if v.used > maxValue {
+		panic(errTooLong)
+	}
+	for i, n := 0, v.literal+v.used; i < v.replaced; i++ {
+		if n *= v.used + 1; n > maxReplaced {
+			panic(errTooLong)
+		}
+	}
+	return value, ok
+}
+
+func (v *variables) Keys() []string { return slices.Collect(maps.Keys(v.scope.vars)) }
+
+// depth returns how deep the ${…} of a word are nested, and how deep those of them that replace.
+func depth(word string) (braces, replaced int) {
+	var open []bool // whether each replaces
+	now := 0
+	for i := 0; i < len(word); i++ {
+		switch {
+		case strings.HasPrefix(word[i:], "${"):
+			name := strings.IndexFunc(word[i+2:], func(r rune) bool {
+				return r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+			})
+			replaces := name >= 0 && word[i+2+name] == '/'
+			open = append(open, replaces)
+			if replaces {
+				now++
+			}
+			braces, replaced = max(braces, len(open)), max(replaced, now)
+			i++
+		case word[i] == '}' && len(open) > 0:
+			if open[len(open)-1] {
+				now--
+			}
+			open = open[:len(open)-1]
+		}
+	}
+	return braces, replaced
+}

@@ -1,0 +1,96 @@
+package builder
+
+import (
+	"sync"
+	"time"
+
+	bkclient "github.com/moby/buildkit/client"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/redact"
+	"github.com/micabuild/mica/internal/registry"
+	"github.com/micabuild/mica/internal/solver"
+)
+
+// exportProgress shows an export as a vertex of its own, in Docker's words.
+type exportProgress struct {
+	events  solver.Events
+	vertex  bkclient.Vertex
+	started time.Time
+
+	mu     sync.Mutex
+	layers map[digest.Digest]time.Time // when each was first heard of
+}
+
+// layer is a registry.Progress: the layers of a pull or push, below its step.
+func (p *exportProgress) layer(e registry.Event) {
+	if e.State == registry.Waiting {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	started, ok := p.layers[e.Layer]
+	if !ok {
+		started = now
+		p.layers[e.Layer] = now
+	}
+	st := bkclient.VertexStatus{
+		ID: e.Layer.String(), Name: e.Layer.String(), Vertex: p.vertex.Digest, Current: e.Done, Total: e.Total, Timestamp: now, Started: &started,
+	}
+	if e.State == registry.Done || e.State == registry.Exists || e.State == registry.Mounted {
+		st.Current, st.Completed = e.Total, &now
+	}
+	p.status(st)
+}
+
+func startExport(events solver.Events, kind string) *exportProgress {
+	names := map[string]string{
+		ExportImage: "exporting to image", ExportOCI: "exporting to oci image format", ExportDocker: "exporting to docker image format",
+		ExportTar: "exporting to client tarball", ExportLocal: "exporting to client directory",
+	}
+	return startStep(events, names[kind])
+}
+
+// startStep shows a step of the build that is no operation of its graph.
+func startStep(events solver.Events, name string) *exportProgress {
+	p := &exportProgress{events: events, started: time.Now(), layers: map[digest.Digest]time.Time{}}
+	name = redact.URLs(name)
+	p.vertex = bkclient.Vertex{Name: name, Digest: digest.FromString(name + p.started.String()), Started: &p.started}
+	p.send()
+	return p
+}
+
+func (p *exportProgress) send() {
+	if p.events != nil {
+		v := p.vertex
+		p.events(&solver.Status{Vertexes: []*bkclient.Vertex{&v}})
+	}
+}
+
+func (p *exportProgress) step(name string, do func() error) error {
+	st := bkclient.VertexStatus{ID: name, Vertex: p.vertex.Digest, Name: name, Timestamp: time.Now()}
+	started := st.Timestamp
+	st.Started = &started
+	p.status(st)
+	err := do()
+	done := time.Now()
+	st.Completed, st.Timestamp = &done, done
+	p.status(st)
+	return err
+}
+
+func (p *exportProgress) status(st bkclient.VertexStatus) {
+	if p.events != nil {
+		p.events(&solver.Status{Statuses: []*bkclient.VertexStatus{&st}})
+	}
+}
+
+func (p *exportProgress) end(err error) {
+	now := time.Now()
+	p.vertex.Completed = &now
+	if err != nil {
+		p.vertex.Error = redact.URLs(err.Error())
+	}
+	p.send()
+}

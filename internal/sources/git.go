@@ -1,0 +1,357 @@
+package sources
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/gitutil"
+	"github.com/moby/buildkit/util/urlutil"
+
+	"github.com/micabuild/mica/internal/redact"
+)
+
+// repository is a commit of a git repository, and of that the whole or one folder.
+type repository struct {
+	f              *Fetcher
+	remote         string
+	ref, subdir    string
+	checksum       string // the beginning of the commit's name, "" for any
+	keepGitDir     bool
+	skipSubmodules bool
+	commitTime     bool // files have the commit's time
+	knownHosts     string
+	sshID          string
+	headerSecret   string
+	tokenSecret    string
+
+	commit     string // of the object that the ref names: a tag's own, where it is annotated
+	pinned     string // the commit itself, where that is enough
+	fullRef    string
+	auth       []string // arguments of git that lead to authHeader
+	authHeader string
+	teardown   []func() error
+}
+
+func (f *Fetcher) newRepository(rest string, attrs map[string]string) (*repository, error) {
+	if !gitutil.IsGitTransport(rest) {
+		rest = "https://" + rest
+	}
+	u, err := gitutil.ParseURL(rest)
+	if err != nil {
+		return nil, err
+	}
+	r := &repository{f: f, remote: u.Remote}
+	if u.Opts != nil {
+		r.ref, r.subdir = u.Opts.Ref, u.Opts.Subdir
+	}
+	for k, v := range attrs {
+		switch k {
+		case pb.AttrKeepGitDir:
+			r.keepGitDir = v == "true"
+		case pb.AttrFullRemoteURL:
+			if !gitutil.IsGitTransport(v) {
+				v = "https://" + v
+			}
+			r.remote = v
+		case pb.AttrAuthHeaderSecret:
+			r.headerSecret = v
+		case pb.AttrAuthTokenSecret:
+			r.tokenSecret = v
+		case pb.AttrKnownSSHHosts:
+			r.knownHosts = v
+		case pb.AttrMountSSHSock:
+			r.sshID = v
+		case pb.AttrGitChecksum:
+			r.checksum = v
+		case pb.AttrGitSkipSubmodules:
+			r.skipSubmodules = v == "true"
+		case pb.AttrGitMTime:
+			r.commitTime = v == "commit"
+		}
+	}
+	if strings.HasPrefix(r.ref, "-") || strings.HasPrefix(r.remote, "-") {
+		return nil, fmt.Errorf("invalid git ref %q", r.ref)
+	}
+	if r.checksum != "" && !regexp.MustCompile(`^[a-fA-F0-9]+$`).MatchString(r.checksum) {
+		return nil, fmt.Errorf("invalid checksum %s for Git URL, expected hex commit hash", r.checksum)
+	}
+	return r, nil
+}
+
+func (r *repository) name() string { return urlutil.RedactCredentials(r.remote) }
+
+// Pin finds the commit that the ref stands for, without fetching it.
+func (r *repository) Pin(ctx context.Context) (string, error) {
+	if _, err := exec.LookPath("git"); err != nil {
+		return "", fmt.Errorf("%s: git is not installed: git repositories need it", r.name())
+	}
+	pinned, err := r.resolve(ctx)
+	if err != nil {
+		return "", err
+	}
+	r.pinned = pinned
+	for _, part := range []struct {
+		on   bool
+		text string
+	}{
+		{r.keepGitDir, ".git#" + r.fullRef}, {r.subdir != "", ":" + r.subdir},
+		{r.skipSubmodules, "(skip-submodules)"}, {r.commitTime, "(mtime=commit)"},
+	} {
+		if part.on {
+			pinned += part.text
+		}
+	}
+	return pinned, nil
+}
+
+// Identity is the commit.
+func (r *repository) Identity() Identity { return Identity{Commit: r.pinned, Ref: r.fullRef} }
+
+func (r *repository) resolve(ctx context.Context) (string, error) {
+	if gitutil.IsCommitSHA(r.ref) {
+		if !strings.HasPrefix(r.ref, r.checksum) {
+			return "", fmt.Errorf("expected checksum to match %s, got %s", r.checksum, r.ref)
+		}
+		r.commit, r.fullRef = r.ref, r.ref
+		return r.ref, nil
+	}
+	git, err := r.git(ctx)
+	if err != nil {
+		return "", err
+	}
+	if r.ref == "" {
+		if r.ref, err = r.defaultBranch(ctx, git); err != nil {
+			return "", err
+		}
+	}
+	out, err := git.Run(ctx, "ls-remote", "--", r.name(), r.ref, r.ref+"^{}")
+	if err != nil {
+		return "", r.fail("fetch", err)
+	}
+	found := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		sha, ref, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		found[ref] = sha
+	}
+	// A ref in full, else a branch, else a tag: as git checkout has it.
+	tag := "refs/tags/" + strings.TrimPrefix(r.ref, "refs/tags/")
+	for _, ref := range []string{"refs/" + strings.TrimPrefix(r.ref, "refs/"), "refs/heads/" + strings.TrimPrefix(r.ref, "refs/heads/"), tag} {
+		if r.commit = found[ref]; r.commit != "" {
+			r.fullRef = ref
+			break
+		}
+	}
+	if !gitutil.IsCommitSHA(r.commit) {
+		return "", fmt.Errorf("%s: repository does not contain ref %s", r.name(), r.ref)
+	}
+	peeled := ""
+	if r.fullRef == tag {
+		peeled = found[tag+"^{}"]
+	}
+	if !strings.HasPrefix(r.commit, r.checksum) && (peeled == "" || !strings.HasPrefix(peeled, r.checksum)) {
+		return "", fmt.Errorf("expected checksum to match %s, got %s", r.checksum, strings.Join(nonEmpty(r.commit, peeled), " or "))
+	}
+	if peeled != "" && !r.keepGitDir {
+		return peeled, nil
+	}
+	return r.commit, nil
+}
+
+func nonEmpty(list ...string) []string {
+	var out []string
+	for _, s := range list {
+		if s != "" {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+var symref = regexp.MustCompile(`refs/heads/(\S+)`)
+
+func (r *repository) defaultBranch(ctx context.Context, git *gitutil.GitCLI) (string, error) {
+	out, err := git.Run(ctx, "ls-remote", "--symref", r.name(), "HEAD")
+	if err != nil {
+		return "", r.fail("fetch", err)
+	}
+	if m := symref.FindSubmatch(out); m != nil {
+		return string(m[1]), nil
+	}
+	return "", fmt.Errorf("could not find default branch for repository: %s", r.name())
+}
+
+// fail words what git said: its last lines, in one.
+func (r *repository) fail(what string, err error) error {
+	text := err.Error()
+	if _, said, ok := strings.Cut(text, "git stderr:\n"); ok {
+		text, _, _ = strings.Cut(said, ": exit status")
+	}
+	return fmt.Errorf("failed to %s remote %s: %s", what, r.name(), redact.URLs(strings.Join(strings.Fields(text), " ")))
+}
+
+// credentials is configuration of git by which it sends the URL's credentials to the remote's host, in place of those that
+// r.name shows: in the environment, since others may read arguments, and a repository's configuration is kept.
+func (r *repository) credentials() []string {
+	real, err := url.Parse(r.remote)
+	if err != nil || real.User == nil || r.name() == r.remote {
+		return nil
+	}
+	shown, err := url.Parse(r.name())
+	if err != nil {
+		return nil
+	}
+	base := func(u *url.URL) string {
+		return (&url.URL{Scheme: u.Scheme, User: u.User, Host: u.Host, Path: "/"}).String()
+	}
+	return []string{
+		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=url." + base(real) + ".insteadOf", "GIT_CONFIG_VALUE_0=" + base(shown),
+	}
+}
+
+// git is the program, with what it may use: credentials, an agent, known hosts, and nothing of the user's configuration.
+func (r *repository) git(ctx context.Context) (*gitutil.GitCLI, error) {
+	if err := r.authenticate(ctx); err != nil {
+		return nil, err
+	}
+	opts := []gitutil.Option{gitutil.WithArgs(r.auth...), gitutil.WithExec(r.run)}
+	if ca := os.Getenv("GIT_SSL_CAINFO"); ca != "" {
+		opts = append(opts, gitutil.WithArgs("-c", "http.sslCAInfo="+ca))
+	}
+	if r.sshID == "" && r.knownHosts == "" {
+		return gitutil.NewGitCLI(opts...), nil
+	}
+	temp, err := r.f.Store.TempDir("git")
+	if err != nil {
+		return nil, err
+	}
+	r.teardown = append(r.teardown, temp.Remove)
+	if r.knownHosts != "" {
+		hosts := filepath.Join(temp.Path, "known_hosts")
+		if err := os.WriteFile(hosts, []byte(r.knownHosts), 0o600); err != nil {
+			return nil, err
+		}
+		opts = append(opts, gitutil.WithSSHKnownHosts(hosts))
+	}
+	if serve := r.f.SSH[r.sshID]; serve != nil {
+		socket, err := r.listen(serve)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, gitutil.WithSSHAuthSock(socket))
+	}
+	return gitutil.NewGitCLI(opts...), nil
+}
+
+// listen offers an agent behind a socket, whose path may not be long: it is not in the store.
+func (r *repository) listen(serve func(net.Conn)) (string, error) {
+	dir, err := os.MkdirTemp("", "mica-ssh-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "agent")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return "", errors.Join(err, os.RemoveAll(dir))
+	}
+	r.teardown = append(r.teardown, func() error { return errors.Join(l.Close(), os.RemoveAll(dir)) })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go serve(c)
+		}
+	}()
+	return path, nil
+}
+
+// authenticate finds the secret for the remote: one for its host comes before one for all.
+func (r *repository) authenticate(ctx context.Context) error {
+	if r.auth != nil {
+		return nil
+	}
+	r.auth = []string{}
+	for _, s := range []struct {
+		id    string
+		token bool
+	}{{r.headerSecret + "." + hostOf(r.remote), false}, {r.tokenSecret + "." + hostOf(r.remote), true}, {r.headerSecret, false}, {r.tokenSecret, true}} {
+		if s.id == "" || strings.HasPrefix(s.id, ".") {
+			continue
+		}
+		value, ok, err := r.f.secret(ctx, s.id)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		if s.token {
+			value = "basic " + base64.StdEncoding.EncodeToString([]byte("x-access-token:"+value))
+		}
+		// In the environment, not in the arguments, which every user of the host may read.
+		r.auth = []string{"--config-env=http." + tokenScope(r.remote) + ".extraheader=" + authVariable}
+		r.authHeader = "Authorization: " + strings.TrimSpace(value)
+		return nil
+	}
+	return nil
+}
+
+const authVariable = "MICA_GIT_AUTH"
+
+// tokenScope is what a token is sent to: the repository, and of GitHub everything, as actions/checkout does.
+func tokenScope(remote string) string {
+	if u, err := url.Parse(remote); err == nil && u.User != nil {
+		u.User = nil
+		remote = u.String()
+	}
+	for _, all := range []string{"https://github.com/", "https://www.github.com/"} {
+		if strings.HasPrefix(remote, all) {
+			return all
+		}
+	}
+	return remote
+}
+
+// Close ends what git was given.
+func (r *repository) Close() error {
+	var errs []error
+	for _, t := range r.teardown {
+		errs = append(errs, t())
+	}
+	r.teardown = nil
+	return errors.Join(errs...)
+}
+
+// run runs git in a group of its own: what it has started ends with it.
+func (r *repository) run(ctx context.Context, cmd *exec.Cmd) error {
+	if r.authHeader != "" {
+		cmd.Env = append(cmd.Env, authVariable+"="+r.authHeader)
+	}
+	cmd.Env = append(cmd.Env, r.credentials()...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		_ = <-done //nolint:staticcheck // only that it has ended matters
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,345 @@
+package sources
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"mime"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/urlutil"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/store"
+)
+
+// file is a file over http.
+type file struct {
+	f        *Fetcher
+	url      string
+	checksum digest.Digest // "" for any
+	name     string        // "" for what the server or the URL says
+	perm     os.FileMode
+	uid, gid int
+	header   map[string]string
+	secretID string // of the Authorization header, "" for those of the host
+
+	got  *answer
+	temp *store.Temp // where the content lies that Pin has brought
+}
+
+// answer is what is known of a URL's content. Of those with a validator one is kept in cache/http.
+type answer struct {
+	Digest       digest.Digest `json:"digest"`
+	Name         string        `json:"name"`
+	ETag         string        `json:"etag,omitempty"`
+	LastModified string        `json:"lastModified,omitempty"`
+}
+
+// The headers that a front end may set (BuildKit, source/http/identifier.go).
+var allowedHeaders = []string{"Accept", "User-Agent"}
+
+func (f *Fetcher) newFile(rawURL string, attrs map[string]string) (*file, error) {
+	s := &file{f: f, url: rawURL, perm: 0o600, header: map[string]string{}}
+	var err error
+	number := func(v string) int {
+		n, parseErr := strconv.ParseInt(v, 0, 32)
+		err = errors.Join(err, parseErr)
+		return int(n)
+	}
+	for k, v := range attrs {
+		switch k {
+		case pb.AttrHTTPChecksum:
+			s.checksum, err = digest.Parse(v)
+		case pb.AttrHTTPFilename:
+			s.name = v
+		case pb.AttrHTTPPerm:
+			s.perm = os.FileMode(number(v))
+		case pb.AttrHTTPUID:
+			s.uid = number(v)
+		case pb.AttrHTTPGID:
+			s.gid = number(v)
+		case pb.AttrHTTPAuthHeaderSecret:
+			s.secretID = v
+		default:
+			if name, ok := strings.CutPrefix(k, pb.AttrHTTPHeaderPrefix); ok && slices.Contains(allowedHeaders, http.CanonicalHeaderKey(name)) {
+				s.header[http.CanonicalHeaderKey(name)] = v
+			}
+		}
+		if err != nil {
+			return nil, s.fail(fmt.Errorf("attribute %s: %w", k, err))
+		}
+	}
+	return s, nil
+}
+
+// fail names the URL, without the credentials in it.
+func (s *file) fail(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err // which would repeat the URL
+	}
+	return fmt.Errorf("%s: %w", urlutil.RedactCredentials(s.url), err)
+}
+
+// Pin asks the server. A checksum that the Dockerfile gives is pin enough.
+func (s *file) Pin(ctx context.Context) (string, error) {
+	if s.checksum != "" {
+		s.got = &answer{Digest: s.checksum, Name: s.fileName(nil)}
+		return s.pin(), nil
+	}
+	known := s.remembered()
+	if known != nil && s.unchanged(ctx, known) {
+		s.got = known
+		return s.pin(), nil
+	}
+	if err := s.download(ctx); err != nil {
+		return "", s.fail(err)
+	}
+	return s.pin(), nil
+}
+
+// Identity is the file.
+func (s *file) Identity() Identity {
+	is := Identity{Name: s.got.Name, Digest: s.got.Digest}
+	if at, err := http.ParseTime(s.got.LastModified); err == nil {
+		is.Modified = &at
+	}
+	return is
+}
+
+// pin is the content, and everything else that the file will have.
+func (s *file) pin() string {
+	parts := []string{s.got.Digest.String(), s.got.Name, s.got.LastModified, fmt.Sprintf("%o %d %d", s.perm, s.uid, s.gid)}
+	return key(parts...)
+}
+
+// Fetch downloads the file unless Pin has, and verifies it.
+func (s *file) Fetch(ctx context.Context, dir string) error {
+	if s.temp == nil {
+		want := *s.got
+		if err := s.download(ctx); err != nil {
+			return s.fail(err)
+		}
+		if s.got.Digest != want.Digest {
+			return fmt.Errorf("digest mismatch for %s: %s (expected: %s)", urlutil.RedactCredentials(s.url), s.got.Digest, want.Digest)
+		}
+		s.got.Name = want.Name
+	}
+	to := filepath.Join(dir, s.got.Name)
+	if err := os.Rename(s.content(), to); err != nil {
+		return s.fail(err)
+	}
+	at := time.Unix(0, 0)
+	if t, err := http.ParseTime(s.got.LastModified); err == nil {
+		at = t
+	}
+	err := os.Chmod(to, s.perm)
+	if err == nil && (s.uid != 0 || s.gid != 0) {
+		err = os.Lchown(to, s.uid, s.gid)
+	}
+	if err == nil {
+		err = os.Chtimes(to, at, at)
+	}
+	if err != nil {
+		return s.fail(err)
+	}
+	return nil
+}
+
+// Close removes a download that nobody needed.
+func (s *file) Close() error {
+	if s.temp == nil {
+		return nil
+	}
+	return s.temp.Remove()
+}
+
+func (s *file) content() string { return filepath.Join(s.temp.Path, "content") }
+
+func (s *file) client() *http.Client {
+	if s.f.Client != nil {
+		return s.f.Client
+	}
+	return http.DefaultClient
+}
+
+func (s *file) request(ctx context.Context, method string) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, s.url, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", "mica")
+	for k, v := range s.header {
+		req.Header.Set(k, v)
+	}
+	// As BuildKit has it: a secret that is named, or those that are called after the host.
+	ids := []string{"HTTP_AUTH_HEADER_" + req.URL.Hostname(), "HTTP_AUTH_TOKEN_" + req.URL.Hostname()}
+	if s.secretID != "" {
+		ids = []string{s.secretID}
+	}
+	for _, id := range ids {
+		value, ok, err := s.f.secret(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if !ok && s.secretID != "" {
+			return nil, fmt.Errorf("secret %s: not found: give it with --secret id=%s", id, id)
+		}
+		if ok && strings.HasPrefix(id, "HTTP_AUTH_TOKEN_") {
+			value = "Bearer " + value
+		}
+		if ok {
+			req.Header.Set("Authorization", strings.TrimSpace(value))
+		}
+	}
+	return req, nil
+}
+
+// unchanged asks by the validator whether the content is still what it was. HEAD comes first: some servers have ETags and
+// do not compare them.
+func (s *file) unchanged(ctx context.Context, known *answer) bool {
+	for _, method := range []string{http.MethodHead, http.MethodGet} {
+		req, err := s.request(ctx, method)
+		if err != nil {
+			return false
+		}
+		if method == http.MethodHead {
+			req.Header.Set("Accept-Encoding", "gzip") // as Go's own GET has, for the ETag may depend on it
+		}
+		req.Header.Set("If-None-Match", known.ETag)
+		resp, err := s.client().Do(req)
+		if err != nil {
+			return false
+		}
+		_ = resp.Body.Close()
+		tag := resp.Header.Get("ETag")
+		switch {
+		case resp.StatusCode == http.StatusNotModified && (tag == "" || tag == known.ETag):
+			return true
+		case resp.StatusCode == http.StatusOK:
+			return tag == known.ETag
+		}
+	}
+	return false
+}
+
+// tries is how often a download is begun where connections break.
+const tries = 3
+
+// download brings the content to a temporary folder.
+func (s *file) download(ctx context.Context) (err error) {
+	if s.temp, err = s.f.Store.TempDir("http"); err != nil {
+		return err
+	}
+	for n := range tries {
+		var broken bool
+		broken, err = s.get(ctx)
+		if err == nil || !broken || ctx.Err() != nil || n == tries-1 {
+			break
+		}
+	}
+	if err != nil {
+		return err
+	}
+	s.remember()
+	return nil
+}
+
+// get asks once. broken is true where another try may help.
+func (s *file) get(ctx context.Context) (broken bool, err error) {
+	req, err := s.request(ctx, http.MethodGet)
+	if err != nil {
+		return false, err
+	}
+	resp, err := s.client().Do(req)
+	if err != nil {
+		return true, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode < 200 || resp.StatusCode >= 300 {
+		return resp.StatusCode >= 500, fmt.Errorf("invalid response status %d", resp.StatusCode)
+	}
+	out, err := os.OpenFile(s.content(), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return false, err
+	}
+	h := sha256.New()
+	_, err = io.Copy(io.MultiWriter(out, h), resp.Body)
+	if err := errors.Join(err, out.Close()); err != nil {
+		return true, err
+	}
+	s.got = &answer{
+		Digest: digest.NewDigest(digest.SHA256, h), Name: s.fileName(resp),
+		ETag: resp.Header.Get("ETag"), LastModified: resp.Header.Get("Last-Modified"),
+	}
+	return false, nil
+}
+
+// fileName is what the file is called: as it was asked for, as the server says, else the end of the URL.
+func (s *file) fileName(resp *http.Response) string {
+	if s.name != "" {
+		return safeName(s.name)
+	}
+	if resp != nil {
+		_, params, err := mime.ParseMediaType(resp.Header.Get("Content-Disposition"))
+		if name := params["filename"]; err == nil && name != "" && !strings.HasSuffix(name, "/") {
+			return safeName(name)
+		}
+	}
+	if u, err := url.Parse(s.url); err == nil {
+		return safeName(u.Path)
+	}
+	return safeName("")
+}
+
+// safeName is a name for a file in a folder.
+func safeName(name string) string {
+	base := path.Base(path.Clean("/" + name))
+	if base == "/" || base == "." || base == ".." || strings.ContainsRune(base, 0) {
+		return "download"
+	}
+	return base
+}
+
+// record is where what is known of the URL is kept.
+func (s *file) record() string {
+	parts := []string{s.url, s.name, s.secretID}
+	for _, k := range slices.Sorted(maps.Keys(s.header)) {
+		parts = append(parts, k, s.header[k])
+	}
+	return s.f.Store.Path("cache", "http", key(parts...))
+}
+
+func (s *file) remembered() *answer {
+	data, err := os.ReadFile(s.record())
+	known := &answer{}
+	if err != nil || json.Unmarshal(data, known) != nil || known.Digest.Validate() != nil || known.ETag == "" || known.Name != safeName(known.Name) {
+		return nil
+	}
+	return known
+}
+
+// remember keeps the answer where it can be asked for again. It is an aid: what cannot be written is done without.
+func (s *file) remember() {
+	if s.got.ETag == "" {
+		return
+	}
+	data, err := json.Marshal(s.got)
+	if err == nil && os.MkdirAll(filepath.Dir(s.record()), 0o700) == nil {
+		_ = s.f.Store.WriteFileAtomic(s.record(), data)
+	}
+}
