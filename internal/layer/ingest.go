@@ -15,6 +15,7 @@ import (
 
 	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/oci"
+	"github.com/micabuild/mica/internal/pipe"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -113,12 +114,12 @@ type incoming struct {
 // hashing, parsing and making the tree overlap.
 func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob *store.BlobWriter, d *draft) (_ *incoming, err error) {
 	source := &sourceReader{ctx: ctx, r: from.Reader}
-	raw := newTee(source, blob)
+	raw := pipe.NewReader(source, blob)
 	defer raw.Close()
 	defer func() {
 		// A disk that is full or a connection that broke looks like damaged data to who decompresses it.
 		if err != nil {
-			err = cmp.Or(source.failure(), raw.teeFailure(), err)
+			err = cmp.Or(source.failure(), raw.TeeError(), err)
 		}
 	}()
 	packed := bufio.NewReaderSize(raw, 64<<10)
@@ -129,9 +130,9 @@ func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob *store.Bl
 	defer func() { _ = plain.Close() }()
 	content := io.Reader(plain)
 	hash := sha256.New()
-	var hashed *readAhead
+	var hashed *pipe.Reader
 	if algorithm != compression.None {
-		hashed = newTee(plain, hash)
+		hashed = pipe.NewReader(plain, hash)
 		defer hashed.Close()
 		content = hashed
 	}
@@ -153,12 +154,12 @@ func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob *store.Bl
 	if _, err := io.Copy(io.Discard, packed); err != nil {
 		return nil, err
 	}
-	if err := raw.finish(); err != nil {
+	if err := raw.Wait(); err != nil {
 		return nil, err
 	}
 	id := blob.Digest() // of a plain tar
 	if hashed != nil {
-		if err := hashed.finish(); err != nil {
+		if err := hashed.Wait(); err != nil {
 			return nil, err
 		}
 		id = digest.NewDigest(digest.SHA256, hash)

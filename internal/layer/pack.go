@@ -15,6 +15,7 @@ import (
 
 	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/pipe"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -62,7 +63,7 @@ func (l *Layers) openPack(ctx context.Context, id digest.Digest, packs []ocispec
 		return nil, errors.Join(fail(id, fmt.Errorf("%w: %w", store.ErrDamaged, err)), f.Close())
 	}
 	v := &verifiedTar{id: id, hash: sha256.New(), ctx: ctx}
-	v.ahead = newTee(plain, v.hash)
+	v.ahead = pipe.NewReader(plain, v.hash)
 	v.close = func() error {
 		v.ahead.Close()
 		return errors.Join(plain.Close(), f.Close())
@@ -74,7 +75,7 @@ func (l *Layers) openPack(ctx context.Context, id digest.Digest, packs []ocispec
 type verifiedTar struct {
 	ctx   context.Context
 	id    digest.Digest
-	ahead *readAhead
+	ahead *pipe.Reader
 	hash  hash.Hash
 	close func() error
 }
@@ -94,7 +95,7 @@ func (v *verifiedTar) Read(p []byte) (int, error) {
 		}
 		return n, fail(v.id, err)
 	}
-	if err := v.ahead.finish(); err != nil {
+	if err := v.ahead.Wait(); err != nil {
 		return n, fail(v.id, err)
 	}
 	if got := digest.NewDigest(digest.SHA256, v.hash); got != v.id {
@@ -129,7 +130,7 @@ func (l *Layers) repack(ctx context.Context, id digest.Digest) (io.ReadCloser, e
 		r := &recording{entries: t.Entries, open: func(_ context.Context, i int) (io.ReadCloser, error) {
 			return tree.open(t.Entries[i].Path)
 		}}
-		w := newBackgroundWriter(in)
+		w := pipe.NewWriter(in)
 		err := crash.Guard(func() error { return r.run(ctx, w) })()
 		if closeErr := w.Close(); err == nil {
 			err = closeErr
@@ -140,7 +141,7 @@ func (l *Layers) repack(ctx context.Context, id digest.Digest) (io.ReadCloser, e
 		in.CloseWithError(err)
 	}()
 	v := &verifiedTar{ctx: ctx, id: id, hash: sha256.New()}
-	v.ahead = newTee(out, v.hash)
+	v.ahead = pipe.NewReader(out, v.hash)
 	v.close = func() error {
 		cancel()
 		_ = out.Close()

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/pipe"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -19,6 +20,7 @@ const (
 	largeFile  = 1 << 20 // files from this size on are streamed, smaller ones read whole
 	batchSize  = 1 << 20 // bytes of small files read at once
 	batchFiles = 256
+	copySize   = 256 << 10 // bytes of a large file read at once
 )
 
 // recording turns entries, sorted, and their content into a canonical tar and its table of contents, and into a tree if
@@ -333,7 +335,7 @@ func (r *recording) streamLarge(ctx context.Context, i int) (sum [sha256.Size]by
 	defer func() { _ = f.Close() }()
 	to := []io.Writer{r.tar}
 	hash := sha256.New()
-	hashing := newBackgroundWriter(hash)
+	hashing := pipe.NewWriter(hash)
 	defer func() { _ = hashing.Close() }()
 	sum, known := r.knownDigest(i)
 	unsure := isChanging(f)
@@ -379,12 +381,12 @@ func (r *recording) streamLarge(ctx context.Context, i int) (sum [sha256.Size]by
 
 // copyExactly copies the e.Size bytes that the header announced.
 func copyExactly(ctx context.Context, to io.Writer, from io.Reader, e *view.Entry) error {
-	buf := make([]byte, chunkSize)
+	buf := make([]byte, copySize)
 	for left := e.Size; left > 0; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n, err := from.Read(buf[:min(left, chunkSize)])
+		n, err := from.Read(buf[:min(left, copySize)])
 		if _, err := to.Write(buf[:n]); err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/pipe"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -28,9 +29,9 @@ type treeStream struct {
 	batch   []piece
 	data    []byte
 	large   treeFile
-	ahead   *backgroundWriter // of large
-	made    map[string]bool   // directories
-	placed  map[string]int64  // where in the tar each file's content stands
+	ahead   *pipe.Writer     // of large
+	made    map[string]bool  // directories
+	placed  map[string]int64 // where in the tar each file's content stands
 	off     bool
 }
 
@@ -69,7 +70,7 @@ func (s *treeStream) create(x *index, e *view.Entry, at place) (io.Writer, error
 			return nil, err
 		}
 		// Written beside the hashing: either keeps a processor busy.
-		s.large, s.ahead = f, newBackgroundWriter(f)
+		s.large, s.ahead = f, pipe.NewWriter(f)
 		return s.ahead, nil
 	}
 	size := int(e.Size)

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/pipe"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -94,7 +95,7 @@ func (l *Layers) writePacked(ctx context.Context, r *recording, d *draft) error 
 		return err
 	}
 	defer func() { _ = blob.Close() }()
-	out := newBackgroundWriter(blob)
+	out := pipe.NewWriter(blob)
 	err = r.run(ctx, out)
 	if closeErr := out.Close(); closeErr != nil {
 		err = closeErr
@@ -133,7 +134,7 @@ func (l *Layers) writeUnpacked(ctx context.Context, r *recording, d *draft) erro
 // hash hashes the tar without keeping it, and makes its table of contents the draft's.
 func (r *recording) hash(ctx context.Context, d *draft) error {
 	hash := sha256.New()
-	out := newBackgroundWriter(hash)
+	out := pipe.NewWriter(hash)
 	err := r.run(ctx, out)
 	if closeErr := out.Close(); err == nil {
 		err = closeErr

@@ -1,4 +1,4 @@
-package layer
+package pipe
 
 import (
 	"io"
@@ -7,30 +7,30 @@ import (
 	"github.com/micabuild/mica/internal/crash"
 )
 
-// maxChunks is how many a readAhead has: as many as its reader and its tee may each be behind.
+// maxChunks is the number of chunks of a Reader: as many as its reader and its tee may each be behind.
 const maxChunks = 2 * chunkCount
 
-// readAhead reads r in a goroutine of its own, some chunks ahead, and passes all of it on to a tee in another.
-// Chunks are shared, not copied.
-type readAhead struct {
+// Reader reads ahead of its user in a goroutine of its own, and passes everything that it reads to a writer, the tee, in
+// another. Chunks are shared, not copied.
+type Reader struct {
 	full chan *chunk
 	free chan *chunk
 	stop chan struct{}
 	cur  *chunk
 	off  int
-	err  error // r's; read once full is closed
+	err  error // of the source; read once full is closed
 
 	tee *tee
 }
 
-// chunk is a piece of a stream, which readers and tee give back when they are done with it.
+// chunk is a piece of a stream. Reader and tee release it when they are done with it.
 type chunk struct {
 	data  []byte // of chunkSize
 	n     int
 	users atomic.Int32
 }
 
-// tee writes what a readAhead has read.
+// tee writes what a Reader reads.
 type tee struct {
 	w      io.Writer
 	full   chan *chunk
@@ -39,9 +39,9 @@ type tee struct {
 	err    error // w's; read only when failed or done
 }
 
-// newTee begins to read r. An error of w ends it.
-func newTee(r io.Reader, w io.Writer) *readAhead {
-	a := &readAhead{
+// NewReader begins to read r, and to write to w what it reads. An error of w ends the reading. The caller closes the Reader.
+func NewReader(r io.Reader, w io.Writer) *Reader {
+	a := &Reader{
 		full: make(chan *chunk, chunkCount-2),
 		free: make(chan *chunk, maxChunks),
 		stop: make(chan struct{}),
@@ -52,7 +52,7 @@ func newTee(r io.Reader, w io.Writer) *readAhead {
 	return a
 }
 
-func (a *readAhead) run(r io.Reader) {
+func (a *Reader) run(r io.Reader) {
 	defer close(a.full)
 	defer close(a.tee.full)
 	for made := 0; ; {
@@ -84,8 +84,8 @@ func (a *readAhead) run(r io.Reader) {
 	}
 }
 
-// pass hands a chunk to the tee and to the reader; false when nobody reads any more.
-func (a *readAhead) pass(c *chunk) bool {
+// pass hands a chunk to the tee and to the reader. It returns false after Close.
+func (a *Reader) pass(c *chunk) bool {
 	c.users.Store(2)
 	select {
 	case a.tee.full <- c:
@@ -100,13 +100,13 @@ func (a *readAhead) pass(c *chunk) bool {
 	return true
 }
 
-func (a *readAhead) release(c *chunk) {
+func (a *Reader) release(c *chunk) {
 	if c.users.Add(-1) == 0 {
 		a.free <- c
 	}
 }
 
-func (a *readAhead) runTee() {
+func (a *Reader) runTee() {
 	defer close(a.tee.done)
 	for c := range a.tee.full {
 		if a.tee.err == nil {
@@ -119,7 +119,7 @@ func (a *readAhead) runTee() {
 	}
 }
 
-// readSome fills p as far as r gives: a full chunk is worth waiting for, and an error comes after the bytes before it.
+// readSome fills p unless r ends or fails: a full chunk is worth waiting for, and an error comes after the bytes before it.
 func readSome(r io.Reader, p []byte) (n int, err error) {
 	defer crash.Recover(&err)
 	for n < len(p) && err == nil {
@@ -130,7 +130,8 @@ func readSome(r io.Reader, p []byte) (n int, err error) {
 	return n, err
 }
 
-func (a *readAhead) Read(p []byte) (int, error) {
+// Read returns the error of the source, or of the tee.
+func (a *Reader) Read(p []byte) (int, error) {
 	for a.cur == nil || a.off == a.cur.n {
 		if a.cur != nil {
 			a.release(a.cur)
@@ -153,22 +154,22 @@ func (a *readAhead) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// finish waits until the tee has written all that was read, and returns its error. All must have been read.
-func (a *readAhead) finish() error {
+// Wait waits until everything that was read is written to the tee, and returns the tee's error. The source must have been read to its end.
+func (a *Reader) Wait() error {
 	<-a.tee.done
 	return a.tee.err
 }
 
-// teeFailure is the tee's error, if it has had one by now.
-func (a *readAhead) teeFailure() error {
+// TeeError returns the tee's error so far.
+func (a *Reader) TeeError() error {
 	if !a.tee.failed.Load() {
 		return nil
 	}
 	return a.tee.err
 }
 
-// Close stops reading and returns when neither r nor the tee's writer is in use any more.
-func (a *readAhead) Close() {
+// Close stops reading and returns when neither source nor tee is in use any more.
+func (a *Reader) Close() {
 	close(a.stop)
 	for range a.full {
 	}

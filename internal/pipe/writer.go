@@ -1,30 +1,32 @@
-package layer
+// Package pipe lets the steps that a stream of bytes passes through overlap. Hashing, reading, decompressing and writing each
+// keep a processor or a disk busy: a Writer and a Reader run them in goroutines of their own, a few chunks apart, so that
+// memory does not grow with the stream.
+package pipe
 
 import (
 	"io"
 	"sync/atomic"
 )
 
-// Hashing, reading, decompressing and writing a layer each keep a processor or a disk busy: backgroundWriter and
-// readAhead let them overlap, a few chunks apart, so that memory does not grow with the layer.
 const (
 	chunkSize  = 256 << 10
 	chunkCount = 4
 )
 
-// backgroundWriter passes what is written to it on to w, in a goroutine of its own. Close waits until all is written.
-type backgroundWriter struct {
+// Writer passes what is written to it to another writer, in a goroutine of its own. It is for one goroutine to write to.
+type Writer struct {
 	buf    []byte
 	full   chan []byte
 	free   chan []byte
 	made   int
 	done   chan struct{}
 	failed atomic.Bool
-	err    error // w's; read only when failed or done
+	err    error // of the other writer; read only when failed or done
 }
 
-func newBackgroundWriter(w io.Writer) *backgroundWriter {
-	b := &backgroundWriter{
+// NewWriter returns a Writer that writes to w. The caller closes it.
+func NewWriter(w io.Writer) *Writer {
+	b := &Writer{
 		full: make(chan []byte, chunkCount),
 		free: make(chan []byte, chunkCount),
 		done: make(chan struct{}),
@@ -33,7 +35,7 @@ func newBackgroundWriter(w io.Writer) *backgroundWriter {
 	return b
 }
 
-func (b *backgroundWriter) run(w io.Writer, full <-chan []byte) {
+func (b *Writer) run(w io.Writer, full <-chan []byte) {
 	defer close(b.done)
 	for chunk := range full {
 		if b.err == nil {
@@ -46,7 +48,8 @@ func (b *backgroundWriter) run(w io.Writer, full <-chan []byte) {
 	}
 }
 
-func (b *backgroundWriter) Write(p []byte) (int, error) {
+// Write copies p. It returns the error of an earlier write, if there has been one.
+func (b *Writer) Write(p []byte) (int, error) {
 	written := 0
 	for len(p) > 0 {
 		if b.failed.Load() {
@@ -66,7 +69,7 @@ func (b *backgroundWriter) Write(p []byte) (int, error) {
 	return written, nil
 }
 
-func (b *backgroundWriter) chunk() []byte {
+func (b *Writer) chunk() []byte {
 	select {
 	case c := <-b.free:
 		return c
@@ -79,8 +82,8 @@ func (b *backgroundWriter) chunk() []byte {
 	return <-b.free
 }
 
-// Close writes what is left and returns w's first error. It may be called again.
-func (b *backgroundWriter) Close() error {
+// Close waits until everything is written and returns the first error of the other writer. It may be called again.
+func (b *Writer) Close() error {
 	if b.full != nil {
 		if len(b.buf) > 0 {
 			b.full <- b.buf
