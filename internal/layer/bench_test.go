@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -46,17 +47,17 @@ func manyChanges(n int, seed byte) []view.Change {
 func BenchmarkTOCEncode(b *testing.B) {
 	l := newLayers(b)
 	id := write(b, l, manyChanges(benchFiles, 1), Packed).DiffID
-	toc, err := l.TOC(b.Context(), id)
+	table, err := l.TOC(b.Context(), id)
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		var enc tocEncoder
-		for i, e := range toc.Entries {
-			enc.add(e, toc.where[i], 0)
+		var enc toc.Encoder
+		for i, e := range table.Entries {
+			enc.Add(e, table.Places[i], 0)
 		}
-		enc.finish(id, toc.summary.tarSize, true)
+		enc.Finish(id, table.TarSize, true)
 	}
 }
 
@@ -70,7 +71,7 @@ func BenchmarkTOCDecode(b *testing.B) {
 	b.SetBytes(int64(len(file)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := decodeTOC(file, id); err != nil {
+		if _, err := toc.Decode(file, id); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -150,10 +150,10 @@ func (l *Layers) openContent(ctx context.Context, n *node) (io.ReadCloser, error
 		if err != nil {
 			return nil, fail(n.layer, err)
 		}
-		if n.place.sparse {
-			return sparseContent(io.NewSectionReader(blob, n.place.offset, 1<<62), blob)
+		if n.place.Sparse {
+			return sparseContent(io.NewSectionReader(blob, n.place.Offset, 1<<62), blob)
 		}
-		return section{io.NewSectionReader(blob, n.place.offset, n.entry.Size), blob}, nil
+		return section{io.NewSectionReader(blob, n.place.Offset, n.entry.Size), blob}, nil
 	}
 	if !l.stream(n.layer) {
 		if _, err := l.Tree(ctx, n.layer); err != nil {
@@ -196,10 +196,10 @@ func (l *Layers) streamContent(ctx context.Context, n *node) (io.ReadCloser, err
 	if err != nil {
 		return nil, err
 	}
-	if _, err := io.CopyN(io.Discard, tar, n.place.offset); err != nil {
+	if _, err := io.CopyN(io.Discard, tar, n.place.Offset); err != nil {
 		return nil, errors.Join(err, tar.Close())
 	}
-	if n.place.sparse {
+	if n.place.Sparse {
 		return sparseContent(tar, tar)
 	}
 	return section{io.LimitReader(tar, n.entry.Size), tar}, nil

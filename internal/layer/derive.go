@@ -13,6 +13,7 @@ import (
 
 	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -26,7 +27,7 @@ func (l *Layers) Clamp(ctx context.Context, id digest.Digest, latest time.Time) 
 	if !slices.ContainsFunc(t.Entries, func(e *view.Entry) bool { return e.ModTime.After(latest) }) {
 		return id, nil
 	}
-	if slices.ContainsFunc(t.where, func(p place) bool { return p.implied }) {
+	if slices.ContainsFunc(t.Places, func(p toc.Place) bool { return p.Implied }) {
 		clamped, err := l.clampTar(ctx, id, latest)
 		if err != nil {
 			return "", fail(id, err)

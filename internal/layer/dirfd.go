@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/view"
 )
 
 // dirs opens directories beneath a root, component by component and never through a symlink. It keeps the last one
@@ -50,7 +52,7 @@ func (d *dirs) open(name string) (int, error) {
 
 // parent returns a descriptor of the directory that name is in, and name's last component.
 func (d *dirs) parent(name string) (int, string, error) {
-	dir, base := splitPath(name)
+	dir, base := view.Split(name)
 	fd, err := d.open(dir)
 	return fd, base, err
 }

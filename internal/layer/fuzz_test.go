@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/quota"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -72,53 +73,30 @@ func FuzzParseTar(f *testing.F) {
 		if err != nil {
 			return
 		}
-		toc, err := decodeTOC(enc.finish(id, size, false), id)
+		file, _ := enc.Finish(id, size, false)
+		table, err := toc.Decode(file, id)
 		if err != nil {
 			t.Fatalf("a layer is accepted whose table of contents is not: %v", err)
 		}
-		for _, e := range toc.Entries {
+		for _, e := range table.Entries {
 			if e.Path != path.Clean(e.Path) || strings.HasPrefix(e.Path, "/") || e.Path == ".." || strings.HasPrefix(e.Path, "../") {
 				t.Errorf("path %q", e.Path)
 			}
 		}
-		again := newIndex(id, len(toc.Entries))
-		for i, e := range toc.Entries {
-			if err := again.add(e.Clone(), toc.where[i]); err != nil {
+		again := newIndex(id, len(table.Entries))
+		for i, e := range table.Entries {
+			if err := again.add(e.Clone(), table.Places[i]); err != nil {
 				t.Fatalf("index: %v", err)
 			}
 		}
-		twice, err := decodeTOC(again.encode().finish(id, size, false), id)
+		file, _ = again.encode().Finish(id, size, false)
+		twice, err := toc.Decode(file, id)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(toc.Entries, twice.Entries); diff != "" || !slices.Equal(toc.where, twice.where) {
+		if diff := cmp.Diff(table.Entries, twice.Entries); diff != "" || !slices.Equal(table.Places, twice.Places) {
 			t.Errorf("the table of contents means another layer (-tar +table):\n%s", diff)
 		}
-	})
-}
-
-// FuzzTOC gives arbitrary bytes for a table of contents, with and without sums that fit.
-func FuzzTOC(f *testing.F) {
-	l := newLayers(f)
-	got, _, err := l.Ingest(f.Context(), bytes.NewReader(tarOf(f, everything()...)), "", "")
-	if err != nil {
-		f.Fatal(err)
-	}
-	s, err := l.summary(got.DiffID)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add([]byte{}, 0)
-	f.Add([]byte{1, 0, 1, 'a', 0, 0, 0, 0, 0}, 1)
-	f.Add(bytes.Repeat([]byte{0xff}, 200), 3)
-	f.Fuzz(func(_ *testing.T, body []byte, entries int) {
-		sum := s
-		sum.entries, sum.digests = entries&0xffff, 0
-		sum.bodySize, sum.bodySum = int64(len(body)), tocSum(body)
-		if t, err := decodeTOC(append(sum.encode(), body...), got.DiffID); err == nil {
-			_, _ = t.index()
-		}
-		_, _ = decodeTOC(body, got.DiffID)
 	})
 }
 
@@ -128,12 +106,12 @@ func TestIngestMeansWhatTheTarSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	toc, err := l.TOC(t.Context(), got.DiffID)
+	table, err := l.TOC(t.Context(), got.DiffID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	found := map[string]*view.Entry{}
-	for _, e := range toc.Entries {
+	for _, e := range table.Entries {
 		found[e.Path] = e
 	}
 	if f := found["d/f"]; f == nil || f.Mode != 0o4755 || f.UID != 33 || f.Size != 700 || f.Xattrs["user.k"] != "v" {
@@ -197,18 +175,18 @@ func TestRootDamagedTreeIsSeen(t *testing.T) {
 		if err := hurt(tree); err != nil {
 			t.Fatal(err)
 		}
-		toc, err := l.TOC(t.Context(), got.DiffID)
+		table, err := l.TOC(t.Context(), got.DiffID)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if l.glance(toc) {
+		if l.glance(table) {
 			t.Errorf("%s: not seen", name)
 		}
 		l.sound.Clear()
 		if _, err := l.Tree(t.Context(), got.DiffID); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if !l.glance(toc) {
+		if !l.glance(table) {
 			t.Errorf("%s: not mended", name)
 		}
 	}

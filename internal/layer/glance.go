@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -42,8 +43,8 @@ var errChanged = errors.New("changed")
 
 // glance reports whether every file's type, mode, size and time are as in the table of contents. What was added or
 // removed shows in the time of its directory, so that no directory is listed. It takes about a microsecond per file.
-func (l *Layers) glance(t *TOC) bool {
-	tree, err := l.openTree(t.summary.diffID)
+func (l *Layers) glance(t *toc.Table) bool {
+	tree, err := l.openTree(t.DiffID)
 	if err != nil {
 		return false
 	}

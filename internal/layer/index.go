@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/quota"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -29,7 +30,7 @@ type node struct {
 	kids  []*node // sorted by name when finished
 
 	layer digest.Digest // whose file this is
-	place place
+	place toc.Place
 	// described: an entry says what this is. Directories that only other names imply have made-up entries.
 	described bool
 	links     *links // for files with several names
@@ -135,7 +136,7 @@ func (x *index) node(name string, e *view.Entry) (*node, error) {
 
 // add puts e where its path leads; e.Path becomes the real one. e.Hardlink is the name of an earlier entry: e gets its
 // file.
-func (x *index) add(e *view.Entry, p place) error {
+func (x *index) add(e *view.Entry, p toc.Place) error {
 	if e.Path == "." {
 		if !e.IsDir() {
 			return errors.New("layer's root is not a directory")
@@ -146,19 +147,19 @@ func (x *index) add(e *view.Entry, p place) error {
 		}
 		return nil
 	}
-	dir, base := splitPath(e.Path)
+	dir, base := view.Split(e.Path)
 	parent, real, err := x.dir(dir)
 	if err != nil {
 		return err
 	}
 	if real != dir {
-		e.Path = joinPath(real, base)
+		e.Path = view.Join(real, base)
 	}
 	n, err := x.node(base, e)
 	if err != nil {
 		return err
 	}
-	n.layer, n.place, n.order, n.described = x.layer, p, x.count, !p.implied
+	n.layer, n.place, n.order, n.described = x.layer, p, x.count, !p.Implied
 	if e.Hardlink != "" {
 		if err := x.link(n); err != nil {
 			return err
@@ -269,7 +270,7 @@ func (x *index) walk(name string, make bool) (*node, string, error) {
 		}
 		switch {
 		case next == nil || next.entry.Type == view.TypeWhiteout:
-			real = joinPath(real, part)
+			real = view.Join(real, part)
 			if !make {
 				return nil, real, nil
 			}
@@ -332,19 +333,4 @@ func finish(n *node, alone bool) {
 		finish(kid, alone)
 		n.hides = n.hides || kid.hides
 	}
-}
-
-// splitPath is path.Split for clean relative paths; the directory of "a" is ".".
-func splitPath(name string) (dir, base string) {
-	if i := strings.LastIndexByte(name, '/'); i >= 0 {
-		return name[:i], name[i+1:]
-	}
-	return ".", name
-}
-
-func joinPath(dir, base string) string {
-	if dir == "." {
-		return base
-	}
-	return dir + "/" + base
 }

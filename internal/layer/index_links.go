@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -47,7 +48,7 @@ func (x *index) target(name string) (*node, error) {
 	if n := x.hidden[name]; n != nil {
 		return n, nil
 	}
-	dir, base := splitPath(name)
+	dir, base := view.Split(name)
 	parent, _, err := x.walk(dir, false)
 	if err != nil || parent == nil {
 		return nil, err
@@ -57,7 +58,7 @@ func (x *index) target(name string) (*node, error) {
 
 // hide keeps a file that has no name of its own, only hard links: what AUFS had several names for stood in a directory
 // beside the files. Docker finds it there, too.
-func (x *index) hide(e *view.Entry, p place) error {
+func (x *index) hide(e *view.Entry, p toc.Place) error {
 	n, err := x.node(e.Path, e)
 	if err != nil {
 		return err
@@ -125,12 +126,12 @@ func (g *links) settle(order func(a, b *node) int) {
 // replace puts a whiteout in the place of whatever the layer has of that name: a device 0:0 in a tar is one, for that is what
 // Docker and containerd make of it, and what overlayfs takes it for.
 func (x *index) replace(e *view.Entry) error {
-	dir, base := splitPath(e.Path)
+	dir, base := view.Split(e.Path)
 	parent, real, err := x.dir(dir)
 	if err != nil {
 		return err
 	}
-	e.Path = joinPath(real, base)
+	e.Path = view.Join(real, base)
 	n, err := x.node(base, e)
 	if err != nil {
 		return err

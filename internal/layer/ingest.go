@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/compression"
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/pipe"
 	"github.com/micabuild/mica/internal/store"
@@ -82,8 +83,8 @@ func (l *Layers) ingest(ctx context.Context, from Incoming) (*Layer, ocispec.Des
 		return nil, none, err
 	}
 	desc := ocispec.Descriptor{MediaType: in.mediaType, Digest: name, Size: blob.Size()}
-	d.toc, d.pack = in.toc.finish(in.id, in.size, false), []ocispec.Descriptor{desc}
-	d.sum = in.toc.sum
+	d.pack = []ocispec.Descriptor{desc}
+	d.toc, d.sum = in.table.Finish(in.id, in.size, false)
 	got, err := l.install(ctx, d)
 	return got, desc, err
 }
@@ -92,7 +93,7 @@ func (l *Layers) ingest(ctx context.Context, from Incoming) (*Layer, ocispec.Des
 // second copy need not be kept.
 func (l *Layers) madeHere(ctx context.Context, in *incoming, blob *store.BlobWriter, wantBlob digest.Digest) (*Layer, bool) {
 	s, err := l.summary(in.id)
-	if err != nil || !s.canonical || blob.Digest() != in.id || wantBlob != "" && wantBlob != in.id || !l.unpacked(in.id) {
+	if err != nil || !s.Canonical || blob.Digest() != in.id || wantBlob != "" && wantBlob != in.id || !l.unpacked(in.id) {
 		return nil, false
 	}
 	if l.soundTree(ctx, in.id) != nil {
@@ -107,7 +108,7 @@ type incoming struct {
 	id        digest.Digest
 	size      int64
 	mediaType string
-	toc       *tocEncoder
+	table     *toc.Encoder
 }
 
 // unpackStream reads a packed layer to its end, and copies it to blob as it came. Reading, writing the blob, decompressing,
@@ -143,7 +144,7 @@ func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob *store.Bl
 		}
 		defer tree.close()
 	}
-	toc, size, err := skimTar(ctx, content, tree)
+	table, size, err := skimTar(ctx, content, tree)
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +165,7 @@ func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob *store.Bl
 		}
 		id = digest.NewDigest(digest.SHA256, hash)
 	}
-	return &incoming{id, size, oci.LayerType(string(algorithm)), toc}, nil
+	return &incoming{id, size, oci.LayerType(string(algorithm)), table}, nil
 }
 
 // sourceReader remembers why reading ended.

@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -20,7 +21,7 @@ import (
 type draft struct {
 	temp *store.Temp
 	toc  []byte
-	sum  summary
+	sum  toc.Summary
 	tree string // a tree to move into the layer, or ""
 	pack []ocispec.Descriptor
 }
@@ -33,7 +34,7 @@ func (d *draft) preparedTree() string { return filepath.Join(d.folder(), filepat
 // install makes the draft the layer of its DiffID. Where another process was first, the layer that is there is given
 // what it lacks.
 func (l *Layers) install(ctx context.Context, d *draft) (*Layer, error) {
-	id := d.sum.diffID
+	id := d.sum.DiffID
 	if err := l.prepare(d); err != nil {
 		return nil, fmt.Errorf("write layer: %w", err)
 	}
@@ -77,14 +78,14 @@ func (l *Layers) prepare(d *draft) error {
 
 // complete moves what the layer in the store lacks out of the draft into it.
 func (l *Layers) complete(ctx context.Context, d *draft) error {
-	id := d.sum.diffID
+	id := d.sum.DiffID
 	lock, err := l.lock(ctx, id)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = lock.Unlock() }()
 	// A table that says how to pack the layer again, or has digests, is worth more than one that does not.
-	if s, err := l.summary(id); err != nil || d.sum.canonical && !s.canonical || s.undigested && !d.sum.undigested {
+	if s, err := l.summary(id); err != nil || d.sum.Canonical && !s.Canonical || s.Undigested && !d.sum.Undigested {
 		if err := os.Rename(filepath.Join(d.folder(), tocFile), l.path(id, tocFile)); err != nil {
 			return err
 		}

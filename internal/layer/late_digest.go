@@ -7,6 +7,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -24,7 +25,7 @@ func (l *Layers) contentDigest(ctx context.Context, n *node) (digest.Digest, err
 	}
 	same := root.descend(n.entry.Path)
 	if same == nil || same.entry.Digest == "" {
-		return "", fail(n.layer, errTOC)
+		return "", fail(n.layer, toc.ErrDamaged)
 	}
 	return same.entry.Digest, nil
 }
@@ -40,13 +41,13 @@ func (l *Layers) withDigests(ctx context.Context, id digest.Digest) (*node, erro
 	}
 	defer func() { _ = lock.Unlock() }()
 	t, err := l.loadTOC(id) // another process may have been first
-	if err == nil && t.summary.undigested {
+	if err == nil && t.Undigested {
 		t, err = l.digest(ctx, id)
 	}
 	if err != nil {
 		return nil, err
 	}
-	root, err := t.index()
+	root, err := indexTable(t)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +56,7 @@ func (l *Layers) withDigests(ctx context.Context, id digest.Digest) (*node, erro
 }
 
 // digest reads a layer's pack, and writes its table of contents anew. The caller holds the layer's lock.
-func (l *Layers) digest(ctx context.Context, id digest.Digest) (*TOC, error) {
+func (l *Layers) digest(ctx context.Context, id digest.Digest) (*toc.Table, error) {
 	d := &draft{}
 	if err := l.readSoundPack(ctx, id, d); err != nil {
 		return nil, err

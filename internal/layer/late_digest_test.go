@@ -24,7 +24,7 @@ func TestDigestsAreComputedWhenAskedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	toc, err := l.TOC(t.Context(), got.DiffID)
-	if err != nil || !toc.summary.undigested {
+	if err != nil || !toc.Undigested {
 		t.Fatalf("the table of contents is digested from the start, %v", err)
 	}
 	v, err := l.View(t.Context(), []digest.Digest{got.DiffID})
@@ -45,12 +45,12 @@ func TestDigestsAreComputedWhenAskedFor(t *testing.T) {
 			t.Errorf("%s: %v, %v, want %v", name, d, err, want)
 		}
 	}
-	if d, err := v.Digest(t.Context(), "empty"); err != nil || d != emptyDigest {
+	if d, err := v.Digest(t.Context(), "empty"); err != nil || d != digest.FromString("") {
 		t.Errorf("empty: %v, %v", d, err)
 	}
 	other := New(l.store)
 	toc, err = other.TOC(t.Context(), got.DiffID)
-	if err != nil || toc.summary.undigested || toc.Entries[0].Digest != want {
+	if err != nil || toc.Undigested || toc.Entries[0].Digest != want {
 		t.Errorf("another process: %+v, %v", toc.Entries[0], err)
 	}
 	if err := other.Verify(t.Context(), got.DiffID); err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -106,10 +107,10 @@ func fail(id digest.Digest, err error) error {
 // where that is possible.
 func (l *Layers) Get(id digest.Digest) (*Layer, error) {
 	s, err := l.summary(id)
-	if errors.Is(err, errTOC) {
-		var t *TOC
+	if errors.Is(err, toc.ErrDamaged) {
+		var t *toc.Table
 		if t, err = l.remakeTOC(context.Background(), id); err == nil {
-			s = t.summary
+			s = t.Summary
 		}
 	}
 	if err != nil {
@@ -121,9 +122,9 @@ func (l *Layers) Get(id digest.Digest) (*Layer, error) {
 	}
 	return &Layer{
 		DiffID:   id,
-		TarSize:  s.tarSize,
-		Size:     s.size,
-		Empty:    s.entries == 0,
+		TarSize:  s.TarSize,
+		Size:     s.Size,
+		Empty:    s.Count == 0,
 		Packs:    packs,
 		Unpacked: l.unpacked(id),
 	}, nil
@@ -132,34 +133,34 @@ func (l *Layers) Get(id digest.Digest) (*Layer, error) {
 // Size returns Layer.Size alone, in one small read.
 func (l *Layers) Size(id digest.Digest) (int64, error) {
 	s, err := l.summary(id)
-	if errors.Is(err, errTOC) {
+	if errors.Is(err, toc.ErrDamaged) {
 		got, err := l.Get(id)
 		if err != nil {
 			return 0, err
 		}
 		return got.Size, nil
 	}
-	return s.size, err
+	return s.Size, err
 }
 
-// summary reads the head of a table of contents: errTOC, store.ErrNotFound.
-func (l *Layers) summary(id digest.Digest) (summary, error) {
+// summary reads the head of a table of contents: toc.ErrDamaged, store.ErrNotFound.
+func (l *Layers) summary(id digest.Digest) (toc.Summary, error) {
 	if err := validID(id); err != nil {
-		return summary{}, err
+		return toc.Summary{}, err
 	}
 	if s, ok := l.heads.Load(id); ok {
-		return s.(summary), nil
+		return s.(toc.Summary), nil
 	}
 	f, err := os.Open(l.path(id, tocFile))
 	if err != nil {
-		return summary{}, l.tocError(id, err)
+		return toc.Summary{}, l.tocError(id, err)
 	}
 	defer func() { _ = f.Close() }()
-	var head [tocHeaderSize]byte
+	var head [toc.SummarySize]byte
 	n, _ := f.Read(head[:])
-	s, err := decodeSummary(head[:n], id)
+	s, err := toc.DecodeSummary(head[:n], id)
 	if err != nil {
-		return summary{}, fail(id, err)
+		return toc.Summary{}, fail(id, err)
 	}
 	l.heads.Store(id, s)
 	return s, nil
@@ -171,7 +172,7 @@ func (l *Layers) tocError(id digest.Digest, err error) error {
 		return fail(id, err)
 	}
 	if _, err := os.Lstat(l.path(id)); err == nil {
-		return fail(id, errTOC)
+		return fail(id, toc.ErrDamaged)
 	}
 	return fail(id, store.ErrNotFound)
 }

@@ -9,20 +9,21 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/store"
 )
 
 // TOC loads a layer's table of contents, verified. A damaged one is made again: from a pack if there is one, from the
 // tree if its tar has the layer's DiffID.
-func (l *Layers) TOC(ctx context.Context, id digest.Digest) (*TOC, error) {
+func (l *Layers) TOC(ctx context.Context, id digest.Digest) (*toc.Table, error) {
 	t, err := l.loadTOC(id)
-	if errors.Is(err, errTOC) {
+	if errors.Is(err, toc.ErrDamaged) {
 		return l.remakeTOC(ctx, id)
 	}
 	return t, err
 }
 
-func (l *Layers) loadTOC(id digest.Digest) (*TOC, error) {
+func (l *Layers) loadTOC(id digest.Digest) (*toc.Table, error) {
 	if err := validID(id); err != nil {
 		return nil, err
 	}
@@ -30,7 +31,7 @@ func (l *Layers) loadTOC(id digest.Digest) (*TOC, error) {
 	if err != nil {
 		return nil, l.tocError(id, err)
 	}
-	t, err := decodeTOC(file, id)
+	t, err := toc.Decode(file, id)
 	if err != nil {
 		return nil, fail(id, err)
 	}
@@ -38,13 +39,13 @@ func (l *Layers) loadTOC(id digest.Digest) (*TOC, error) {
 }
 
 // remakeTOC replaces a damaged table of contents.
-func (l *Layers) remakeTOC(ctx context.Context, id digest.Digest) (*TOC, error) {
+func (l *Layers) remakeTOC(ctx context.Context, id digest.Digest) (*toc.Table, error) {
 	lock, err := l.lock(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = lock.Unlock() }()
-	if t, err := l.loadTOC(id); err == nil || !errors.Is(err, errTOC) {
+	if t, err := l.loadTOC(id); err == nil || !errors.Is(err, toc.ErrDamaged) {
 		return t, err // another process was first
 	}
 	temp, err := l.store.TempDir("toc")
@@ -54,7 +55,7 @@ func (l *Layers) remakeTOC(ctx context.Context, id digest.Digest) (*TOC, error) 
 	defer func() { _ = temp.Remove() }()
 	d := &draft{temp: temp}
 	if err := l.readAgain(ctx, id, d); err != nil {
-		return nil, fail(id, fmt.Errorf("%w, and cannot be made again: %w", errTOC, err))
+		return nil, fail(id, fmt.Errorf("%w, and cannot be made again: %w", toc.ErrDamaged, err))
 	}
 	if err := l.store.WriteFileAtomic(l.path(id, tocFile), d.toc); err != nil {
 		return nil, fail(id, err)
@@ -71,7 +72,7 @@ func (l *Layers) readAgain(ctx context.Context, id digest.Digest, d *draft) erro
 	}
 	if l.unpacked(id) {
 		// A tree that mica made gives the richer table: the layer can be packed from it.
-		if err := l.recordStored(ctx, id, d); err == nil && d.sum.diffID == id {
+		if err := l.recordStored(ctx, id, d); err == nil && d.sum.DiffID == id {
 			return nil
 		} else if len(packs) == 0 {
 			return errors.Join(err, fmt.Errorf("its tree is not that layer's: %w", store.ErrDamaged))
@@ -100,11 +101,10 @@ func (l *Layers) readPack(ctx context.Context, id digest.Digest, packs []ocispec
 		return err
 	}
 	defer func() { _ = packed.Close() }()
-	toc, size, err := parseTar(ctx, packed)
+	table, size, err := parseTar(ctx, packed)
 	if err != nil {
 		return err
 	}
-	d.toc = toc.finish(id, size, false)
-	d.sum = toc.sum
+	d.toc, d.sum = table.Finish(id, size, false)
 	return nil
 }

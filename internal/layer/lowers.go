@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -73,10 +74,10 @@ func (l *Layers) survey(ctx context.Context, chain []digest.Digest) ([]digest.Di
 	var odd []*oddities
 	for i, id := range slices.Backward(chain) {
 		s, err := l.summary(id)
-		if err == nil && s.plain && (!s.devices || !l.host().userns) {
+		if err == nil && s.Plain && (!s.Devices || !l.host().userns) {
 			continue
 		}
-		if err != nil && !errors.Is(err, errTOC) {
+		if err != nil && !errors.Is(err, toc.ErrDamaged) {
 			return nil, nil, err
 		}
 		root, err := l.indexOf(ctx, id)
@@ -100,7 +101,7 @@ func (l *Layers) survey(ctx context.Context, chain []digest.Digest) ([]digest.Di
 // note looks at n, which is in dir, and at all in it.
 func (o *oddities) note(dir, n *node) {
 	switch {
-	case n.entry.Type == view.TypeWhiteout || o.userns && isDevice(n.entry):
+	case n.entry.Type == view.TypeWhiteout || o.userns && toc.IsDevice(n.entry):
 		o.holes[dir.entry.Path] = true
 	case n.isDir() && !n.described:
 		o.implied[n.entry.Path] = true

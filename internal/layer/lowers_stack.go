@@ -29,7 +29,7 @@ func (s *stack) dir(name string) (*mergedDir, error) {
 	if m := s.dirs[name]; m != nil {
 		return m, nil
 	}
-	parent, _ := splitPath(name)
+	parent, _ := view.Split(name)
 	in, err := s.dir(parent)
 	if err != nil {
 		return nil, err
@@ -90,7 +90,7 @@ func (s *stack) cover(cover map[string]*view.Entry, name string) error {
 		}
 		cover[name] = m.entry.Clone()
 		cover[name].Opaque = false
-		name, _ = splitPath(name)
+		name, _ = view.Split(name)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -18,15 +19,15 @@ func (l *Layers) indexOf(ctx context.Context, id digest.Digest) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.index()
+	return indexTable(t)
 }
 
-// index builds the layer's files from their records.
-func (t *TOC) index() (*node, error) {
-	x := newIndex(t.summary.diffID, len(t.Entries))
+// indexTable builds the layer's files from their records.
+func indexTable(t *toc.Table) (*node, error) {
+	x := newIndex(t.DiffID, len(t.Entries))
 	for i, e := range t.Entries {
-		if err := x.add(e, t.where[i]); err != nil {
-			return nil, fail(t.summary.diffID, errTOC)
+		if err := x.add(e, t.Places[i]); err != nil {
+			return nil, fail(t.DiffID, toc.ErrDamaged)
 		}
 	}
 	root := x.finish()

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path"
 	"strings"
+
+	"github.com/micabuild/mica/internal/view"
 )
 
 // validPath says whether name is what Entry.Path promises: relative, clean, within the root. Any bytes but NUL.
@@ -55,7 +57,7 @@ const (
 // readMark tells a whiteout from a file; name becomes the file or directory that it is about. A whiteout of "..", of "."
 // or of nothing is refused, and so is a file inside of what a whiteout's name is.
 func readMark(name string) (string, mark, error) {
-	dir, base := splitPath(name)
+	dir, base := view.Split(name)
 	if dir == aufsLinks {
 		return name, markLinked, nil
 	}
@@ -75,6 +77,6 @@ func readMark(name string) (string, mark, error) {
 	case gone == "" || gone == "." || gone == "..":
 		return "", markNone, fmt.Errorf("layer entry %q removes a name that no file can have", name)
 	default:
-		return joinPath(dir, gone), markWhiteout, nil
+		return view.Join(dir, gone), markWhiteout, nil
 	}
 }

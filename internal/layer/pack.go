@@ -15,6 +15,7 @@ import (
 
 	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/pipe"
 	"github.com/micabuild/mica/internal/store"
 )
@@ -30,10 +31,10 @@ func (l *Layers) OpenTar(ctx context.Context, id digest.Digest) (io.ReadCloser, 
 		return l.openPack(ctx, id, packs)
 	}
 	s, err := l.summary(id)
-	if err != nil && !errors.Is(err, errTOC) {
+	if err != nil && !errors.Is(err, toc.ErrDamaged) {
 		return nil, err
 	}
-	if err == nil && !s.canonical {
+	if err == nil && !s.Canonical {
 		return nil, fail(id, fmt.Errorf("%w: the blob that packs it is gone", store.ErrNotFound))
 	}
 	return l.repack(ctx, id)
@@ -41,7 +42,7 @@ func (l *Layers) OpenTar(ctx context.Context, id digest.Digest) (io.ReadCloser, 
 
 // checkedPacks returns the packs of a layer that is in the store.
 func (l *Layers) checkedPacks(id digest.Digest) ([]ocispec.Descriptor, error) {
-	if _, err := l.summary(id); err != nil && !errors.Is(err, errTOC) {
+	if _, err := l.summary(id); err != nil && !errors.Is(err, toc.ErrDamaged) {
 		return nil, err
 	}
 	return l.packs(id)
@@ -112,7 +113,7 @@ func (l *Layers) repack(ctx context.Context, id digest.Digest) (io.ReadCloser, e
 	if err != nil {
 		return nil, err
 	}
-	if !t.summary.canonical {
+	if !t.Canonical {
 		return nil, fail(id, fmt.Errorf("%w: the blob that packs it is gone", store.ErrNotFound))
 	}
 	tree, err := l.openTree(id)

@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/compression"
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/quota"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -51,21 +52,17 @@ func (c *countingReader) Read(p []byte) (int, error) {
 
 // parseTar reads r to its end, trailing bytes included, and returns the table of contents, which lacks the DiffID, and
 // the number of bytes read.
-func parseTar(ctx context.Context, r io.Reader) (*tocEncoder, int64, error) {
+func parseTar(ctx context.Context, r io.Reader) (*toc.Encoder, int64, error) {
 	return (&tarParser{digest: true}).parse(ctx, r)
 }
 
 // skimTar is parseTar without the digests of the contents, which take a third of the time that a layer takes to arrive and
 // which few layers are ever asked for; it makes the tar's tree if tree is not nil.
-func skimTar(ctx context.Context, r io.Reader, tree *treeStream) (*tocEncoder, int64, error) {
-	toc, size, err := (&tarParser{tree: tree}).parse(ctx, r)
-	if err == nil {
-		toc.sum.undigested = toc.sum.digests > 0
-	}
-	return toc, size, err
+func skimTar(ctx context.Context, r io.Reader, tree *treeStream) (*toc.Encoder, int64, error) {
+	return (&tarParser{tree: tree}).parse(ctx, r)
 }
 
-func (p *tarParser) parse(ctx context.Context, r io.Reader) (*tocEncoder, int64, error) {
+func (p *tarParser) parse(ctx context.Context, r io.Reader) (*toc.Encoder, int64, error) {
 	var err error
 	if p.quota, err = quota.New(); err != nil {
 		return nil, 0, err
@@ -102,7 +99,8 @@ func (p *tarParser) parse(ctx context.Context, r io.Reader) (*tocEncoder, int64,
 			return nil, 0, err
 		}
 	}
-	toc := p.index.encode()
+	table := p.index.encode()
+	table.Undigested = !p.digest
 	if p.tree != nil && p.index.revised {
 		if err := p.tree.giveUp(); err != nil {
 			return nil, 0, err
@@ -113,7 +111,7 @@ func (p *tarParser) parse(ctx context.Context, r io.Reader) (*tocEncoder, int64,
 			return nil, 0, err
 		}
 	}
-	return toc, p.in.n, nil
+	return table, p.in.n, nil
 }
 
 // nextHeader reads to the end of an entry and returns where the next one's first header block stands.
@@ -160,7 +158,7 @@ func (p *tarParser) entry(ctx context.Context, h *tar.Header, start int64) error
 	case markOpaque:
 		return p.index.opaque(name)
 	case markWhiteout:
-		return p.index.add(&view.Entry{Path: name, Type: view.TypeWhiteout}, place{})
+		return p.index.add(&view.Entry{Path: name, Type: view.TypeWhiteout}, toc.Place{})
 	}
 	if name == "." || what == markLinked && h.Typeflag != tar.TypeReg {
 		return nil
@@ -172,9 +170,9 @@ func (p *tarParser) entry(ctx context.Context, h *tar.Header, start int64) error
 	if e.Type == view.TypeWhiteout {
 		return p.index.replace(e)
 	}
-	at := place{offset: p.in.n}
+	at := toc.Place{Offset: p.in.n}
 	if isSparse(h) {
-		at = place{offset: start, sparse: true}
+		at = toc.Place{Offset: start, Sparse: true}
 	}
 	if hasContent(e) {
 		tree := p.tree
@@ -192,7 +190,7 @@ func (p *tarParser) entry(ctx context.Context, h *tar.Header, start int64) error
 }
 
 // file reads a file's content, into its digest and the tree, if there is one to make.
-func (p *tarParser) file(ctx context.Context, e *view.Entry, at place, tree *treeStream) (err error) {
+func (p *tarParser) file(ctx context.Context, e *view.Entry, at toc.Place, tree *treeStream) (err error) {
 	out := io.Discard
 	if tree != nil {
 		if out, err = tree.create(p.index, e, at); err != nil {
@@ -336,7 +334,7 @@ func (p *tarParser) content(ctx context.Context, e *view.Entry, out io.Writer) (
 
 // encode returns the table of contents of what add was given, in tar order. A file with several names stands where its
 // content does, under the first name that is left of it.
-func (x *index) encode() *tocEncoder {
+func (x *index) encode() *toc.Encoder {
 	var nodes []*node
 	var collect func(n *node)
 	collect = func(n *node) {
@@ -356,7 +354,7 @@ func (x *index) encode() *tocEncoder {
 		g.names[0].order = g.order
 	}
 	slices.SortFunc(nodes, func(a, b *node) int { return cmp.Compare(a.order, b.order) })
-	t := &tocEncoder{}
+	t := &toc.Encoder{}
 	number := make(map[*node]int)
 	for i, n := range nodes {
 		first := 0
@@ -364,8 +362,8 @@ func (x *index) encode() *tocEncoder {
 			number[n] = i
 			first = number[n.links.names[0]]
 		}
-		n.place.implied = !n.described
-		t.add(n.entry, n.place, first)
+		n.place.Implied = !n.described
+		t.Add(n.entry, n.place, first)
 	}
 	return t
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/pipe"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -33,7 +34,7 @@ type recording struct {
 	tree    treeMaker           // or nil
 
 	tar   *tarWriter
-	toc   tocEncoder
+	table toc.Encoder
 	first map[string]int // numbers of the entries that hardlinks name
 	free  chan []byte    // buffers of batches
 	files fileMaker      // of the stream, if there is a tree
@@ -281,7 +282,7 @@ func (r *recording) streamBatch(ctx context.Context, b *batch) error {
 		if err := r.tar.header(e); err != nil {
 			return err
 		}
-		at := place{offset: r.tar.n}
+		at := toc.Place{Offset: r.tar.n}
 		var sum [sha256.Size]byte
 		if hasContent(e) {
 			var err error
@@ -307,7 +308,7 @@ func (r *recording) streamBatch(ctx context.Context, b *batch) error {
 }
 
 // record adds entry i to the table of contents.
-func (r *recording) record(i int, sum [sha256.Size]byte, at place) error {
+func (r *recording) record(i int, sum [sha256.Size]byte, at toc.Place) error {
 	e := r.entries[i]
 	if hasContent(e) {
 		d := digest.NewDigestFromBytes(digest.SHA256, sum[:])
@@ -321,7 +322,7 @@ func (r *recording) record(i int, sum [sha256.Size]byte, at place) error {
 	if _, named := r.first[e.Path]; named {
 		r.first[e.Path] = i
 	}
-	r.toc.add(e, at, r.first[e.Hardlink])
+	r.table.Add(e, at, r.first[e.Hardlink])
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/erofs"
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -35,7 +36,7 @@ var bootID = sync.OnceValue(func() (id erofs.Label) {
 })
 
 // settle sees to it that a tree that a glance found whole has its contents, too.
-func (l *Layers) settle(ctx context.Context, id digest.Digest, t *TOC) error {
+func (l *Layers) settle(ctx context.Context, id digest.Digest, t *toc.Table) error {
 	if l.treePath(id) != l.path(id, treeErofs) {
 		return nil
 	}

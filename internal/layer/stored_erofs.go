@@ -117,7 +117,7 @@ func (w *erofsWalk) dir(ctx context.Context, dir string) error {
 		return err
 	}
 	for _, name := range names {
-		e, err := w.entry(joinPath(dir, name))
+		e, err := w.entry(view.Join(dir, name))
 		if err != nil {
 			return err
 		}

@@ -140,7 +140,7 @@ func (w *treeWalk) dir(ctx context.Context, g *errgroup.Group, dir string) error
 	}
 	entries := make([]*view.Entry, 0, len(list))
 	for _, item := range list {
-		name := joinPath(dir, item.Name())
+		name := view.Join(dir, item.Name())
 		e, err := w.entry(name)
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/pipe"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -52,18 +53,18 @@ func (l *Layers) newTreeStream(ctx context.Context, in string) (*treeStream, err
 }
 
 // create begins a regular file; end ends it.
-func (s *treeStream) create(x *index, e *view.Entry, at place) (io.Writer, error) {
-	if s.off || at.sparse || !x.plain(e.Path) {
+func (s *treeStream) create(x *index, e *view.Entry, at toc.Place) (io.Writer, error) {
+	if s.off || at.Sparse || !x.plain(e.Path) {
 		return io.Discard, s.giveUp()
 	}
-	dir, _ := splitPath(e.Path)
+	dir, _ := view.Split(e.Path)
 	if s.inFile(dir) {
 		return io.Discard, s.giveUp()
 	}
 	if err := s.makeDir(dir); err != nil {
 		return nil, err
 	}
-	s.placed[e.Path] = at.offset
+	s.placed[e.Path] = at.Offset
 	if e.Size >= largeFile {
 		f, err := s.files.create(e)
 		if err != nil {
@@ -120,7 +121,7 @@ func (s *treeStream) flush() error {
 
 // inFile reports whether a directory, or one above it, was made as a file: the tar has put a directory in its place since.
 func (s *treeStream) inFile(dir string) bool {
-	for ; !s.made[dir]; dir, _ = splitPath(dir) {
+	for ; !s.made[dir]; dir, _ = view.Split(dir) {
 		if _, file := s.placed[dir]; file {
 			return true
 		}
@@ -133,7 +134,7 @@ func (s *treeStream) makeDir(name string) error {
 	if s.made[name] {
 		return nil
 	}
-	parent, _ := splitPath(name)
+	parent, _ := view.Split(name)
 	if err := s.makeDir(parent); err != nil {
 		return err
 	}
@@ -200,7 +201,7 @@ func (s *treeStream) fits(plan *treePlan) bool {
 		return false
 	}
 	for _, n := range plan.files {
-		if at, ok := s.placed[n.entry.Path]; !ok || at != n.place.offset {
+		if at, ok := s.placed[n.entry.Path]; !ok || at != n.place.Offset {
 			return false
 		}
 	}
@@ -215,7 +216,7 @@ func (s *treeStream) fits(plan *treePlan) bool {
 
 // plain reports whether a name is new and leads through directories alone.
 func (x *index) plain(name string) bool {
-	dir, base := splitPath(name)
+	dir, base := view.Split(name)
 	if dir == x.lastDir {
 		return x.last.child(base) == nil
 	}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -24,7 +25,7 @@ import (
 // Tree returns the path of the layer's tree, a folder or a file to be mounted (see overlay.Options), unpacking the layer first if
 // need be. One process unpacks, others wait for it; whoever finds the tree there does not wait at all.
 func (l *Layers) Tree(ctx context.Context, id digest.Digest) (string, error) {
-	if _, err := l.summary(id); err != nil && !errors.Is(err, errTOC) {
+	if _, err := l.summary(id); err != nil && !errors.Is(err, toc.ErrDamaged) {
 		return "", err
 	}
 	if path := l.mountable(id); path != "" {
@@ -223,7 +224,7 @@ func newTreePlan(root *node) *treePlan {
 	}
 	add(root)
 	p.rest = append(p.rest, links...)
-	slices.SortStableFunc(p.files, func(a, b *node) int { return cmp.Compare(a.place.offset, b.place.offset) })
+	slices.SortStableFunc(p.files, func(a, b *node) int { return cmp.Compare(a.place.Offset, b.place.Offset) })
 	return p
 }
 
@@ -278,7 +279,7 @@ func (x *extraction) run(ctx context.Context, files []*node) error {
 	for _, n := range files {
 		var err error
 		switch e := n.entry; {
-		case n.place.sparse:
+		case n.place.Sparse:
 			err = x.sparse(ctx, n)
 		case e.Size >= largeFile:
 			err = x.large(ctx, n)
@@ -299,7 +300,7 @@ func (x *extraction) run(ctx context.Context, files []*node) error {
 // seek reads up to where a content stands.
 func (x *extraction) seek(offset int64) error {
 	if offset < x.in.n {
-		return fmt.Errorf("%w: contents overlap", errTOC)
+		return fmt.Errorf("%w: contents overlap", toc.ErrDamaged)
 	}
 	_, err := io.CopyN(io.Discard, &x.in, offset-x.in.n)
 	return x.early(err)
@@ -309,7 +310,7 @@ func (x *extraction) seek(offset int64) error {
 // layer's identity then, which its reader has had no chance to say.
 func (x *extraction) early(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("%w: its tar ends too early", errTOC)
+		return fmt.Errorf("%w: its tar ends too early", toc.ErrDamaged)
 	}
 	return err
 }
@@ -329,7 +330,7 @@ func (x *extraction) small(ctx context.Context, n *node) error {
 	x.data = x.data[:start+size]
 	content := x.data[start:]
 	if size > 0 {
-		if err := x.seek(n.place.offset); err != nil {
+		if err := x.seek(n.place.Offset); err != nil {
 			return err
 		}
 		if _, err := io.ReadFull(&x.in, content); err != nil {
@@ -354,7 +355,7 @@ func (x *extraction) flush(ctx context.Context) error {
 }
 
 func (x *extraction) large(ctx context.Context, n *node) error {
-	if err := x.seek(n.place.offset); err != nil {
+	if err := x.seek(n.place.Offset); err != nil {
 		return err
 	}
 	f, err := x.files.create(n.entry)
@@ -366,7 +367,7 @@ func (x *extraction) large(ctx context.Context, n *node) error {
 
 // sparse reads an entry from its header on, since the content is not there as it is.
 func (x *extraction) sparse(ctx context.Context, n *node) error {
-	if err := x.seek(n.place.offset); err != nil {
+	if err := x.seek(n.place.Offset); err != nil {
 		return err
 	}
 	t := tar.NewReader(&x.in)

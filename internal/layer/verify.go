@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -20,7 +21,7 @@ import (
 // the table of contents. The error, if any, is store.ErrDamaged and says what is wrong.
 func (l *Layers) Verify(ctx context.Context, id digest.Digest) error {
 	t, err := l.TOC(ctx, id)
-	if err == nil && t.summary.undigested {
+	if err == nil && t.Undigested {
 		if _, err = l.withDigests(ctx, id); err == nil {
 			t, err = l.TOC(ctx, id)
 		}
@@ -47,19 +48,19 @@ func (l *Layers) Verify(ctx context.Context, id digest.Digest) error {
 }
 
 // verifyPack compares a blob with the layer's identity, and what it holds with the table of contents.
-func (l *Layers) verifyPack(ctx context.Context, t *TOC, pack ocispec.Descriptor) error {
-	id := t.summary.diffID
+func (l *Layers) verifyPack(ctx context.Context, t *toc.Table, pack ocispec.Descriptor) error {
+	id := t.DiffID
 	packed, err := l.openPack(ctx, id, []ocispec.Descriptor{pack})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = packed.Close() }()
-	toc, _, err := parseTar(ctx, packed)
+	table, _, err := parseTar(ctx, packed)
 	if err != nil {
 		return err
 	}
-	if toc.sum.entries != t.summary.entries || toc.sum.size != t.summary.size {
-		return fail(id, errTOC)
+	if have := table.Summary(); have.Count != t.Count || have.Size != t.Size {
+		return fail(id, toc.ErrDamaged)
 	}
 	return nil
 }
@@ -70,8 +71,8 @@ func damagedTree(id digest.Digest, name string) error {
 }
 
 // verifyTree compares every file of a tree with the table of contents, and its content with its digest.
-func (l *Layers) verifyTree(ctx context.Context, t *TOC) error {
-	if err := l.inspectTree(ctx, t.summary.diffID); err != nil {
+func (l *Layers) verifyTree(ctx context.Context, t *toc.Table) error {
+	if err := l.inspectTree(ctx, t.DiffID); err != nil {
 		return err
 	}
 	return l.verifyContents(ctx, t)
@@ -113,15 +114,13 @@ func (l *Layers) inspectTree(ctx context.Context, id digest.Digest) error {
 func withoutDevices(want, have []*view.Entry) (wanted, had []*view.Entry) {
 	left := map[string]bool{}
 	for _, e := range want {
-		if isDevice(e) {
+		if toc.IsDevice(e) {
 			left[e.Path] = true
 		}
 	}
-	drop := func(e *view.Entry) bool { return left[e.Path] && (isDevice(e) || e.Type == view.TypeWhiteout) }
+	drop := func(e *view.Entry) bool { return left[e.Path] && (toc.IsDevice(e) || e.Type == view.TypeWhiteout) }
 	return slices.DeleteFunc(want, drop), slices.DeleteFunc(have, drop)
 }
-
-func isDevice(e *view.Entry) bool { return e.Type == view.TypeChar || e.Type == view.TypeBlock }
 
 // entries returns all of the plan but the root, sorted by path.
 func (p *treePlan) entries() []*view.Entry {
@@ -154,12 +153,12 @@ func (h hostRules) same(have, want *view.Entry) bool {
 }
 
 // verifyContents digests the files of a tree.
-func (l *Layers) verifyContents(ctx context.Context, t *TOC) error {
-	root, err := t.index()
+func (l *Layers) verifyContents(ctx context.Context, t *toc.Table) error {
+	root, err := indexTable(t)
 	if err != nil {
 		return err
 	}
-	tree, err := l.openTree(t.summary.diffID)
+	tree, err := l.openTree(t.DiffID)
 	if err != nil {
 		return err
 	}
@@ -180,7 +179,7 @@ func (l *Layers) verifyContents(ctx context.Context, t *TOC) error {
 			return err
 		}
 		if digest.NewDigest(digest.SHA256, hash) != e.Digest {
-			return damagedTree(t.summary.diffID, e.Path)
+			return damagedTree(t.DiffID, e.Path)
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/pipe"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -83,7 +84,7 @@ func knownDigests(ctx context.Context, changes []view.Change) [][sha256.Size]byt
 		if known == nil {
 			known = make([][sha256.Size]byte, len(changes))
 		}
-		known[i] = [sha256.Size]byte(rawDigest(d))
+		known[i] = [sha256.Size]byte(toc.RawDigest(d))
 	}
 	return known
 }
@@ -147,8 +148,7 @@ func (r *recording) hash(ctx context.Context, d *draft) error {
 }
 
 func (d *draft) finish(r *recording, id digest.Digest) {
-	d.toc = r.toc.finish(id, r.tar.n, true)
-	d.sum = r.toc.sum
+	d.toc, d.sum = r.table.Finish(id, r.tar.n, true)
 }
 
 // layerEntries returns the entries of changes in the order of the tar. The first name of a hardlinked file, in that
@@ -249,7 +249,7 @@ func directories(entries []*view.Entry) []*view.Entry {
 		if have[dir] {
 			return
 		}
-		parent, _ := splitPath(dir)
+		parent, _ := view.Split(dir)
 		imply(parent)
 		have[dir] = true
 		list = append(list, impliedDir(dir))
@@ -258,7 +258,7 @@ func directories(entries []*view.Entry) []*view.Entry {
 		if e.Path == "." {
 			continue
 		}
-		parent, _ := splitPath(e.Path)
+		parent, _ := view.Split(e.Path)
 		imply(parent)
 		if e.IsDir() {
 			have[e.Path] = true

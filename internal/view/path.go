@@ -26,6 +26,14 @@ func Join(dir, name string) string {
 	return dir + "/" + name
 }
 
+// Split is path.Split for names of a View: the directory of "a" is ".".
+func Split(name string) (dir, base string) {
+	if i := strings.LastIndexByte(name, '/'); i >= 0 {
+		return name[:i], name[i+1:]
+	}
+	return ".", name
+}
+
 // Compare orders paths as a walk meets them: a folder's content directly after it, siblings bytewise.
 func Compare(a, b string) int {
 	n := min(len(a), len(b))

@@ -1,4 +1,4 @@
-package layer
+package toc
 
 import (
 	"encoding/binary"
@@ -11,7 +11,7 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// A record begins with a byte of type and a byte of these.
+// The second byte of a record, after its type, is made of these flags.
 const (
 	recHardlink = 1 << iota
 	recOpaque
@@ -21,21 +21,24 @@ const (
 	recImplied
 )
 
-// tocEncoder encodes a table of contents record by record, in tar order.
-type tocEncoder struct {
-	body []byte
-	sum  summary
-	end  int64 // where the last content ended
+// Encoder encodes a table of contents record by record, in tar order.
+type Encoder struct {
+	// Undigested: the entries have no digests.
+	Undigested bool
 
-	dirs map[string]bool // those with an entry
+	body []byte
+	sum  Summary
+	end  int64 // of the last content
+
+	dirs map[string]bool // that have an entry
 	dir  string          // of the last entry
-	odd  bool            // see summary.plain
+	odd  bool            // see Summary.Plain
 }
 
-// notice looks whether an entry makes the layer other than plain. A directory that stands behind what is in it counts as one
-// without an entry: that costs a look at the layer, no more.
-func (t *tocEncoder) notice(e *view.Entry, implied bool) {
-	if dir, _ := splitPath(e.Path); dir != t.dir {
+// notice keeps account of Summary.Plain and Devices. A directory whose entry comes after one of a file in it counts as one without
+// an entry: the layer is then looked at more closely, no more.
+func (t *Encoder) notice(e *view.Entry, implied bool) {
+	if dir, _ := view.Split(e.Path); dir != t.dir {
 		t.odd = t.odd || dir != "." && !t.dirs[dir]
 		t.dir = dir
 	}
@@ -45,13 +48,13 @@ func (t *tocEncoder) notice(e *view.Entry, implied bool) {
 		}
 		t.dirs[e.Path] = true
 	}
-	t.sum.devices = t.sum.devices || isDevice(e)
+	t.sum.Devices = t.sum.Devices || IsDevice(e)
 	t.odd = t.odd || implied || e.Opaque || e.Type == view.TypeWhiteout
 }
 
-// add appends e, whose content stands at p. link is the number of the entry that a hardlink's first name has.
-func (t *tocEncoder) add(e *view.Entry, p place, link int) {
-	t.notice(e, p.implied)
+// Add appends e, whose content is at p. link is the number of the entry of a hardlink's first name.
+func (t *Encoder) Add(e *view.Entry, p Place, link int) {
+	t.notice(e, p.Implied)
 	flags := byte(0)
 	for _, f := range []struct {
 		on   bool
@@ -61,8 +64,8 @@ func (t *tocEncoder) add(e *view.Entry, p place, link int) {
 		{e.Opaque, recOpaque},
 		{len(e.Xattrs) > 0, recXattrs},
 		{e.ModTime.Nanosecond() != 0, recNanoseconds},
-		{p.sparse, recSparse},
-		{p.implied, recImplied},
+		{p.Sparse, recSparse},
+		{p.Implied, recImplied},
 	} {
 		if f.on {
 			flags |= f.flag
@@ -72,7 +75,7 @@ func (t *tocEncoder) add(e *view.Entry, p place, link int) {
 	b := appendString(t.body, e.Path)
 	if flags&recHardlink != 0 {
 		t.body = binary.AppendUvarint(b, uint64(link))
-		t.sum.entries++
+		t.sum.Count++
 		return
 	}
 	b = binary.AppendUvarint(b, uint64(e.Mode))
@@ -93,28 +96,28 @@ func (t *tocEncoder) add(e *view.Entry, p place, link int) {
 		}
 	}
 	t.body = t.appendKind(b, e, p)
-	t.sum.entries++
+	t.sum.Count++
 }
 
 // appendKind appends what only entries of e's type have.
-func (t *tocEncoder) appendKind(b []byte, e *view.Entry, p place) []byte {
+func (t *Encoder) appendKind(b []byte, e *view.Entry, p Place) []byte {
 	switch e.Type {
 	case view.TypeRegular:
 		b = binary.AppendUvarint(b, uint64(e.Size))
-		t.sum.size += e.Size
+		t.sum.Size += e.Size
 		if e.Size == 0 {
 			break
 		}
 		t.sum.digests++
-		b = append(b, rawDigest(e.Digest)...)
-		b = binary.AppendUvarint(b, uint64(p.offset-t.end))
-		t.end = p.offset
-		if !p.sparse {
+		b = append(b, RawDigest(e.Digest)...)
+		b = binary.AppendUvarint(b, uint64(p.Offset-t.end))
+		t.end = p.Offset
+		if !p.Sparse {
 			t.end += e.Size
 		}
 	case view.TypeSymlink:
 		b = appendString(b, e.Linkname)
-		t.sum.size += int64(len(e.Linkname))
+		t.sum.Size += int64(len(e.Linkname))
 	case view.TypeChar, view.TypeBlock:
 		b = binary.AppendUvarint(b, uint64(e.Major))
 		b = binary.AppendUvarint(b, uint64(e.Minor))
@@ -122,20 +125,23 @@ func (t *tocEncoder) appendKind(b []byte, e *view.Entry, p place) []byte {
 	return b
 }
 
-// finish returns the whole file for a layer of this identity.
-func (t *tocEncoder) finish(id digest.Digest, tarSize int64, canonical bool) []byte {
-	t.sum.diffID, t.sum.tarSize, t.sum.canonical = id, tarSize, canonical
-	t.sum.plain = !t.odd
-	t.sum.bodySize, t.sum.bodySum = int64(len(t.body)), tocSum(t.body)
-	return append(t.sum.encode(), t.body...)
+// Finish returns the file of the table of contents of the layer id.
+func (t *Encoder) Finish(id digest.Digest, tarSize int64, canonical bool) ([]byte, Summary) {
+	t.sum.DiffID, t.sum.TarSize, t.sum.Canonical = id, tarSize, canonical
+	t.sum.Plain, t.sum.Undigested = !t.odd, t.Undigested && t.sum.digests > 0
+	t.sum.bodySize, t.sum.bodySum = int64(len(t.body)), checksum(t.body)
+	return append(t.sum.encode(), t.body...), t.sum
 }
+
+// Summary describes the entries added so far.
+func (t *Encoder) Summary() Summary { return t.sum }
 
 func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// rawDigest is the 32 bytes of a sha256 digest.
-func rawDigest(d digest.Digest) []byte {
+// RawDigest returns the 32 bytes of a sha256 digest; zeros for "".
+func RawDigest(d digest.Digest) []byte {
 	if d == "" {
 		return make([]byte, 32)
 	}
@@ -145,3 +151,6 @@ func rawDigest(d digest.Digest) []byte {
 	}
 	return raw
 }
+
+// IsDevice reports whether e is a device node.
+func IsDevice(e *view.Entry) bool { return e.Type == view.TypeChar || e.Type == view.TypeBlock }

@@ -1,4 +1,4 @@
-package layer
+package toc
 
 import (
 	"encoding/binary"
@@ -11,48 +11,48 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// minRecord is the least that a record takes, in bytes: it bounds what a damaged count can make us allocate.
+// minRecord is the length of the shortest record: it bounds what a damaged count can make us allocate.
 const minRecord = 4
 
 const emptyDigest = digest.Digest("sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
 
-// decodeTOC decodes the file of the layer's table of contents. Entries share one allocation, and their strings the
-// file's: a table of 50,000 files is loaded by every build that touches it.
-func decodeTOC(file []byte, id digest.Digest) (*TOC, error) {
-	s, err := decodeSummary(file, id)
+// Decode decodes the table of contents of the layer id: ErrDamaged. The entries share one allocation, and their strings share the
+// file's: a table of 50,000 files is loaded by every build that needs the layer. The caller must not write to file any more.
+func Decode(file []byte, id digest.Digest) (*Table, error) {
+	s, err := DecodeSummary(file, id)
 	if err != nil {
 		return nil, err
 	}
-	body := file[tocHeaderSize:]
-	if s.bodySize != int64(len(body)) || s.bodySum != tocSum(body) ||
-		s.entries > len(body)/minRecord || s.digests > s.entries {
-		return nil, errTOC
+	body := file[headerSize:]
+	if s.bodySize != int64(len(body)) || s.bodySum != checksum(body) ||
+		s.Count > len(body)/minRecord || s.digests > s.Count {
+		return nil, ErrDamaged
 	}
-	entries := make([]view.Entry, s.entries)
-	t := &TOC{Entries: make([]*view.Entry, s.entries), summary: s, where: make([]place, s.entries)}
-	d := tocDecoder{
+	entries := make([]view.Entry, s.Count)
+	t := &Table{Summary: s, Entries: make([]*view.Entry, s.Count), Places: make([]Place, s.Count)}
+	d := decoder{
 		rest:    body,
 		text:    unsafe.String(unsafe.SliceData(body), len(body)), //nolint:gosec // nobody writes to body from here on
-		entries: entries, undigested: s.undigested,
+		entries: entries, undigested: s.Undigested,
 	}
-	if !s.undigested {
+	if !s.Undigested {
 		d.hexes = make([]byte, 0, s.digests*(len("sha256:")+64))
 	}
 	d.digests = unsafe.String(unsafe.SliceData(d.hexes), cap(d.hexes)) //nolint:gosec // each byte is written before the part of the string that has it is used
 	for i := range entries {
 		t.Entries[i] = &entries[i]
-		d.entry(i, &entries[i], &t.where[i])
+		d.entry(i, &entries[i], &t.Places[i])
 		if d.bad {
-			return nil, errTOC
+			return nil, ErrDamaged
 		}
 	}
 	if len(d.rest) != 0 {
-		return nil, errTOC
+		return nil, ErrDamaged
 	}
 	return t, nil
 }
 
-type tocDecoder struct {
+type decoder struct {
 	rest    []byte
 	text    string // all of the body
 	hexes   []byte // digests in text form, filled up to its capacity and never moved
@@ -61,10 +61,10 @@ type tocDecoder struct {
 	end     int64
 	bad     bool
 
-	undigested bool // zeros stand for digests
+	undigested bool // there are zeros in place of digests
 }
 
-func (d *tocDecoder) entry(i int, e *view.Entry, p *place) {
+func (d *decoder) entry(i int, e *view.Entry, p *Place) {
 	if len(d.rest) < 2 {
 		d.bad = true
 		return
@@ -84,7 +84,7 @@ func (d *tocDecoder) entry(i int, e *view.Entry, p *place) {
 	}
 	e.Path, e.Type = name, kind
 	e.Opaque = flags&recOpaque != 0
-	p.sparse, p.implied = flags&recSparse != 0, flags&recImplied != 0
+	p.Sparse, p.Implied = flags&recSparse != 0, flags&recImplied != 0
 	e.Mode = uint32(d.uint())
 	e.UID, e.GID = int(d.uint()), int(d.uint())
 	seconds, nanoseconds := d.int(), uint64(0)
@@ -98,7 +98,7 @@ func (d *tocDecoder) entry(i int, e *view.Entry, p *place) {
 	d.kind(e, p)
 }
 
-func (d *tocDecoder) kind(e *view.Entry, p *place) {
+func (d *decoder) kind(e *view.Entry, p *Place) {
 	switch e.Type {
 	case view.TypeRegular:
 		e.Size = int64(d.uint())
@@ -107,12 +107,12 @@ func (d *tocDecoder) kind(e *view.Entry, p *place) {
 			break
 		}
 		e.Digest = d.digest()
-		p.offset = d.end + int64(d.uint())
-		d.end = p.offset
-		if !p.sparse {
+		p.Offset = d.end + int64(d.uint())
+		d.end = p.Offset
+		if !p.Sparse {
 			d.end += e.Size
 		}
-		d.bad = d.bad || e.Size < 0 || p.offset < 0 || d.end < 0
+		d.bad = d.bad || e.Size < 0 || p.Offset < 0 || d.end < 0
 	case view.TypeSymlink:
 		e.Linkname = d.string()
 	case view.TypeChar, view.TypeBlock:
@@ -123,7 +123,7 @@ func (d *tocDecoder) kind(e *view.Entry, p *place) {
 	}
 }
 
-func (d *tocDecoder) xattrs(e *view.Entry) {
+func (d *decoder) xattrs(e *view.Entry) {
 	n := d.uint()
 	if n > uint64(len(d.rest)) {
 		d.bad = true
@@ -136,7 +136,7 @@ func (d *tocDecoder) xattrs(e *view.Entry) {
 	}
 }
 
-func (d *tocDecoder) digest() digest.Digest {
+func (d *decoder) digest() digest.Digest {
 	start := len(d.hexes)
 	if d.undigested && len(d.rest) >= 32 {
 		d.rest = d.rest[32:]
@@ -152,7 +152,7 @@ func (d *tocDecoder) digest() digest.Digest {
 	return digest.Digest(d.digests[start : start+71])
 }
 
-func (d *tocDecoder) string() string {
+func (d *decoder) string() string {
 	n := d.uint()
 	if n > uint64(len(d.rest)) {
 		d.bad = true
@@ -163,7 +163,7 @@ func (d *tocDecoder) string() string {
 	return d.text[at : at+int(n)]
 }
 
-func (d *tocDecoder) uint() uint64 {
+func (d *decoder) uint() uint64 {
 	if len(d.rest) > 0 && d.rest[0] < 0x80 {
 		v := d.rest[0]
 		d.rest = d.rest[1:]
@@ -178,7 +178,7 @@ func (d *tocDecoder) uint() uint64 {
 	return v
 }
 
-func (d *tocDecoder) int() int64 {
+func (d *decoder) int() int64 {
 	v, n := binary.Varint(d.rest)
 	if n <= 0 {
 		d.bad = true
