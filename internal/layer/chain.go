@@ -1,7 +1,6 @@
 package layer
 
 import (
-	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"github.com/opencontainers/image-spec/identity"
 	"golang.org/x/sys/unix"
 
+	"github.com/micabuild/mica/internal/layer/tarstream"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -211,11 +211,11 @@ type section struct {
 	io.Closer
 }
 
-// sparseContent reads the content of the tar entry that r begins with.
+// sparseContent reads the content of the sparse file that r begins with.
 func sparseContent(r io.Reader, c io.Closer) (io.ReadCloser, error) {
-	t := tar.NewReader(r)
-	if _, err := t.Next(); err != nil {
+	content, err := tarstream.OpenSparse(r)
+	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	return section{t, c}, nil
+	return section{content, c}, nil
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/layer/tarstream"
 )
 
 // Commit makes a layer of an overlay upper directory, in the same filesystem as the store, by renaming it into place;
@@ -69,7 +71,7 @@ func recordTree(ctx context.Context, tree storedTree, d *draft) error {
 		return err
 	}
 	for _, e := range entries {
-		if err := checkEntry(e); err != nil {
+		if err := tarstream.CheckEntry(e); err != nil {
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/quota"
@@ -16,10 +17,8 @@ import (
 
 // Bounds on what one layer may make us keep in memory, far beyond what real layers have.
 const (
-	maxFiles    = 4_000_000
-	maxPath     = 4096 // PATH_MAX
-	maxNameSize = 255  // NAME_MAX
-	maxLinks    = 40   // symlinks followed in one name, as the kernel has it
+	maxFiles = 4_000_000
+	maxLinks = 40 // symlinks followed in one name, as in the kernel
 )
 
 // node is one file of a layer's index, or of several layers' merged. A finished node never changes, so that the indexes
@@ -265,7 +264,7 @@ func (x *index) walk(name string, make bool) (*node, string, error) {
 			rest = target + "/" + rest
 			continue
 		}
-		if len(real)+len(part) >= maxPath {
+		if len(real)+len(part) >= unix.PathMax {
 			return nil, "", fmt.Errorf("layer entry beneath %.80q… has too long a name", name)
 		}
 		switch {

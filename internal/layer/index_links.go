@@ -101,7 +101,10 @@ func linkedXattrs(file, link *view.Entry) map[string]string {
 	}
 	for name, value := range link.Xattrs {
 		if view.TakesXattr(file.Type, name) {
-			set(&attrs, name, value)
+			if attrs == nil {
+				attrs = make(map[string]string)
+			}
+			attrs[name] = value
 		}
 	}
 	return attrs

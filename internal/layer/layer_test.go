@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"sort"
@@ -277,12 +278,12 @@ func TestRootGNUTarReads(t *testing.T) {
 	for _, e := range entriesOf(t, l, layer.DiffID) {
 		switch {
 		case e.Type == view.TypeWhiteout:
-			if unpacked[whiteoutName(e.Path)] == nil {
+			if unpacked[path.Join(path.Dir(e.Path), ".wh."+path.Base(e.Path))] == nil {
 				t.Errorf("no whiteout of %q", e.Path)
 			}
 			continue
 		case e.Opaque:
-			if unpacked[opaqueMarker(e.Path)] == nil {
+			if unpacked[path.Join(e.Path, ".wh..wh..opq")] == nil {
 				t.Errorf("%q is not opaque", e.Path)
 			}
 			continue // unpacking the marker touches the directory

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/layer/tarstream"
 	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/pipe"
 	"github.com/micabuild/mica/internal/view"
@@ -33,7 +34,7 @@ type recording struct {
 	known   [][sha256.Size]byte // digests of contents that need not be computed: see knownDigest
 	tree    treeMaker           // or nil
 
-	tar   *tarWriter
+	tar   *tarstream.Writer
 	table toc.Encoder
 	first map[string]int // numbers of the entries that hardlinks name
 	free  chan []byte    // buffers of batches
@@ -62,7 +63,7 @@ func (r *recording) knownDigest(i int) (sum [sha256.Size]byte, ok bool) {
 // run writes the tar to w.
 func (r *recording) run(ctx context.Context, w io.Writer) error {
 	workers := runtime.GOMAXPROCS(0)
-	r.tar = &tarWriter{w: w}
+	r.tar = tarstream.NewWriter(w)
 	r.free = make(chan []byte, 2*workers+2)
 	r.first = make(map[string]int)
 	for _, e := range r.entries {
@@ -272,17 +273,17 @@ func (r *recording) stream(ctx context.Context, ordered <-chan *batch) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return r.tar.end()
+	return r.tar.End()
 }
 
 func (r *recording) streamBatch(ctx context.Context, b *batch) error {
 	rest, large := b.data, r.large(b)
 	for i := b.from; i < b.to; i++ {
 		e := r.entries[i]
-		if err := r.tar.header(e); err != nil {
+		if err := r.tar.Header(e); err != nil {
 			return err
 		}
-		at := toc.Place{Offset: r.tar.n}
+		at := toc.Place{Offset: r.tar.Offset()}
 		var sum [sha256.Size]byte
 		if hasContent(e) {
 			var err error
@@ -294,7 +295,7 @@ func (r *recording) streamBatch(ctx context.Context, b *batch) error {
 				rest = rest[e.Size:]
 			}
 			if err == nil {
-				err = r.tar.pad()
+				err = r.tar.Pad()
 			}
 			if err != nil {
 				return err

@@ -1,7 +1,6 @@
 package layer
 
 import (
-	"archive/tar"
 	"cmp"
 	"context"
 	"errors"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/layer/tarstream"
 	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
@@ -243,7 +243,7 @@ func extract(ctx context.Context, t treeMaker, r io.Reader, files []*node) error
 	}
 	g.Go(crash.Guard(func() error {
 		defer close(batches)
-		x := &extraction{files: t.files(), in: countingReader{r: r}, batches: batches}
+		x := &extraction{files: t.files(), in: tarstream.CountingReader{R: r}, batches: batches}
 		defer x.files.close()
 		return x.run(ctx, files)
 	}))
@@ -269,7 +269,7 @@ func makeFiles(ctx context.Context, t treeMaker, batches <-chan []piece) error {
 // extraction cuts contents out of a tar stream.
 type extraction struct {
 	files   fileMaker
-	in      countingReader
+	in      tarstream.CountingReader
 	batches chan<- []piece
 	batch   []piece
 	data    []byte // of the batch
@@ -299,10 +299,10 @@ func (x *extraction) run(ctx context.Context, files []*node) error {
 
 // seek reads up to where a content stands.
 func (x *extraction) seek(offset int64) error {
-	if offset < x.in.n {
+	if offset < x.in.N {
 		return fmt.Errorf("%w: contents overlap", toc.ErrDamaged)
 	}
-	_, err := io.CopyN(io.Discard, &x.in, offset-x.in.n)
+	_, err := io.CopyN(io.Discard, &x.in, offset-x.in.N)
 	return x.early(err)
 }
 
@@ -370,13 +370,13 @@ func (x *extraction) sparse(ctx context.Context, n *node) error {
 	if err := x.seek(n.place.Offset); err != nil {
 		return err
 	}
-	t := tar.NewReader(&x.in)
-	if _, err := t.Next(); err != nil {
+	content, err := tarstream.OpenSparse(&x.in)
+	if err != nil {
 		return x.early(err)
 	}
 	f, err := x.files.create(n.entry)
 	if err != nil {
 		return err
 	}
-	return closed(f, copyExactly(ctx, f, t, n.entry))
+	return closed(f, copyExactly(ctx, f, content, n.entry))
 }

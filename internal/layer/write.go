@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/layer/tarstream"
 	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/pipe"
 	"github.com/micabuild/mica/internal/view"
@@ -109,7 +110,7 @@ func (l *Layers) writePacked(ctx context.Context, r *recording, d *draft) error 
 		return err
 	}
 	d.finish(r, id)
-	d.pack = []ocispec.Descriptor{{MediaType: ocispec.MediaTypeImageLayer, Digest: id, Size: r.tar.n}}
+	d.pack = []ocispec.Descriptor{{MediaType: ocispec.MediaTypeImageLayer, Digest: id, Size: r.tar.Offset()}}
 	return nil
 }
 
@@ -148,7 +149,7 @@ func (r *recording) hash(ctx context.Context, d *draft) error {
 }
 
 func (d *draft) finish(r *recording, id digest.Digest) {
-	d.toc, d.sum = r.table.Finish(id, r.tar.n, true)
+	d.toc, d.sum = r.table.Finish(id, r.tar.Offset(), true)
 }
 
 // layerEntries returns the entries of changes in the order of the tar. The first name of a hardlinked file, in that
@@ -164,7 +165,7 @@ func layerEntries(changes []view.Change) ([]view.Change, []*view.Entry, error) {
 	}
 	entries := make([]*view.Entry, len(kept))
 	for i, c := range kept {
-		if err := checkEntry(c.Entry); err != nil {
+		if err := tarstream.CheckEntry(c.Entry); err != nil {
 			return nil, nil, err
 		}
 		if i > 0 && entries[i-1].Path == c.Entry.Path {
@@ -173,21 +174,6 @@ func layerEntries(changes []view.Change) ([]view.Change, []*view.Entry, error) {
 		entries[i] = c.Entry
 	}
 	return kept, entries, nil
-}
-
-// checkEntry refuses what a layer cannot hold.
-func checkEntry(e *view.Entry) error {
-	switch {
-	case !validPath(e.Path):
-		return fmt.Errorf("%q is not a name in a layer", e.Path)
-	case marksRemoval(e.Path):
-		return fmt.Errorf("%q cannot be kept in a layer: names that begin with .wh. mark removals there", e.Path)
-	case e.Type == view.TypeChar && e.Major == 0 && e.Minor == 0:
-		return fmt.Errorf("%q cannot be kept in a layer: overlayfs takes a character device 0:0 for a removal", e.Path)
-	case e.Path == "." && !e.IsDir():
-		return fmt.Errorf("a layer's root must be a directory")
-	}
-	return nil
 }
 
 // firstLinks rewrites hardlinks so that each names an earlier change. Entries are shared and are copied before.

@@ -1,12 +1,11 @@
-package layer
+package tarstream
 
 import (
 	"path"
 	"strings"
 )
 
-// Removals in a packed layer are empty files with these names (OCI image-spec, layer.md, "Whiteouts"); in a tree they
-// are what overlayfs understands: character devices 0:0 and an attribute on opaque directories.
+// Removals in a tar are empty files with these names (OCI image-spec, layer.md, "Whiteouts").
 const (
 	whiteoutPrefix = ".wh."
 	opaqueBase     = ".wh..wh..opq"
@@ -14,16 +13,16 @@ const (
 	aufsLinks      = ".wh..wh.plnk"
 )
 
-// whiteoutName is the name in a tar of the removal of name.
+// whiteoutName returns the name of the member that removes name.
 func whiteoutName(name string) string {
 	dir, base := path.Split(name)
 	return dir + whiteoutPrefix + base
 }
 
-// opaqueMarker is the name in a tar of what makes dir opaque.
+// opaqueMarker returns the name of the member that makes dir opaque.
 func opaqueMarker(dir string) string { return path.Join(dir, opaqueBase) }
 
-// marksRemoval says whether a file of this name would be taken for a whiteout, in any component.
+// marksRemoval reports whether a file of this name would be read as a whiteout, in any component.
 func marksRemoval(name string) bool {
 	return strings.HasPrefix(name, whiteoutPrefix) || strings.Contains(name, "/"+whiteoutPrefix)
 }

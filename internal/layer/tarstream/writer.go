@@ -1,4 +1,4 @@
-package layer
+package tarstream
 
 import (
 	"fmt"
@@ -13,8 +13,8 @@ import (
 )
 
 // The canonical tar is POSIX.1-2001 (pax): one ustar header per entry, preceded by an extended header only where ustar
-// cannot say what the entry is. Its bytes are a function of the entries alone, for ever: a layer's identity depends on
-// them, which is why they do not come from a library whose choices may change.
+// cannot describe the entry. Its bytes depend on the entries alone and must never change: they are the layer's identity. That is
+// why no library, whose choices may change, writes them.
 const (
 	blockSize   = 512
 	maxOctal7   = 0o7777777     // mode, uid, gid, devmajor, devminor
@@ -26,15 +26,21 @@ const (
 // zeroBlocks is the end of an archive, and all of an empty one.
 var zeroBlocks [2 * blockSize]byte
 
-// tarWriter writes entries in the canonical form and counts what it writes.
-type tarWriter struct {
+// Writer writes entries in the canonical form.
+type Writer struct {
 	w   io.Writer
 	n   int64
 	buf []byte
 }
 
-// header writes e's header. The content of a regular file that is no hardlink follows through Write, then pad.
-func (t *tarWriter) header(e *view.Entry) error {
+// NewWriter returns a Writer that writes to w.
+func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
+
+// Offset is the number of bytes written.
+func (t *Writer) Offset() int64 { return t.n }
+
+// Header writes the header of e. If e has content, it is written with Write, and Pad follows.
+func (t *Writer) Header(e *view.Entry) error {
 	h, records, err := newHeader(e)
 	if err != nil {
 		return err
@@ -48,20 +54,21 @@ func (t *tarWriter) header(e *view.Entry) error {
 	return err
 }
 
-func (t *tarWriter) Write(p []byte) (int, error) {
+// Write writes content.
+func (t *Writer) Write(p []byte) (int, error) {
 	n, err := t.w.Write(p)
 	t.n += int64(n)
 	return n, err
 }
 
-// pad fills up the last block of a content.
-func (t *tarWriter) pad() error {
+// Pad fills the last block of a content.
+func (t *Writer) Pad() error {
 	_, err := t.Write(zeroBlocks[:padding(t.n)])
 	return err
 }
 
-// end writes the end of the archive.
-func (t *tarWriter) end() error {
+// End writes the end of the archive.
+func (t *Writer) End() error {
 	_, err := t.Write(zeroBlocks[:])
 	return err
 }
