@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/image-spec/identity"
 	"golang.org/x/sys/unix"
 
+	"github.com/micabuild/mica/internal/layer/index"
 	"github.com/micabuild/mica/internal/layer/tarstream"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
@@ -40,12 +41,12 @@ func (l *Layers) ViewChain(ctx context.Context, chain, chainIDs []digest.Digest)
 
 type chainView struct {
 	layers *Layers
-	root   *node
+	root   *index.Node
 }
 
 // find returns the node called name, which need not be clean.
-func (v *chainView) find(op, name string) (*node, error) {
-	n := v.root.descend(name)
+func (v *chainView) find(op, name string) (*index.Node, error) {
+	n := v.root.Descend(name)
 	if n == nil {
 		return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
 	}
@@ -65,35 +66,35 @@ func (v *chainView) ReadDir(_ context.Context, name string) ([]*view.Entry, erro
 	if err != nil {
 		return nil, err
 	}
-	if !n.isDir() {
+	if !n.IsDir() {
 		return nil, &fs.PathError{Op: "readdir", Path: name, Err: unix.ENOTDIR}
 	}
-	entries := make([]*view.Entry, len(n.kids))
-	for i, kid := range n.kids {
+	entries := make([]*view.Entry, len(n.Children))
+	for i, kid := range n.Children {
 		entries[i] = v.entry(kid)
 	}
 	return entries, nil
 }
 
 // entry is n's entry as this chain has it: an upper layer may have replaced the first name of a hardlinked file.
-func (v *chainView) entry(n *node) *view.Entry {
-	if n.links == nil {
-		return n.entry
+func (v *chainView) entry(n *index.Node) *view.Entry {
+	if n.Names() == nil {
+		return n.Entry
 	}
 	first := ""
-	for _, name := range n.links.names {
+	for _, name := range n.Names() {
 		if name == n {
 			break
 		}
-		if here, err := v.find("", name.entry.Path); err == nil && here.links == n.links {
-			first = name.entry.Path
+		if here, err := v.find("", name.Entry.Path); err == nil && here.SameFile(n) {
+			first = name.Entry.Path
 			break
 		}
 	}
-	if n.entry.Hardlink == first {
-		return n.entry
+	if n.Entry.Hardlink == first {
+		return n.Entry
 	}
-	e := n.entry.Clone()
+	e := n.Entry.Clone()
 	e.Hardlink = first
 	return e
 }
@@ -106,9 +107,9 @@ func (v *chainView) Digest(ctx context.Context, name string) (digest.Digest, err
 	return v.layers.contentDigest(ctx, n)
 }
 
-func (v *chainView) regular(op, name string) (*node, error) {
+func (v *chainView) regular(op, name string) (*index.Node, error) {
 	n, err := v.find(op, name)
-	if err == nil && n.entry.Type != view.TypeRegular {
+	if err == nil && n.Entry.Type != view.TypeRegular {
 		err = &fs.PathError{Op: op, Path: name, Err: errors.New("not a regular file")}
 	}
 	return n, err
@@ -130,33 +131,33 @@ func (v *chainView) Open(ctx context.Context, name string) (io.ReadCloser, error
 const maxStreams = 4
 
 // openContent opens a file where its layer stands: in the tree, in the plain tar, or in a compressed one.
-func (l *Layers) openContent(ctx context.Context, n *node) (io.ReadCloser, error) {
-	if n.entry.Size == 0 {
+func (l *Layers) openContent(ctx context.Context, n *index.Node) (io.ReadCloser, error) {
+	if n.Entry.Size == 0 {
 		return io.NopCloser(strings.NewReader("")), nil
 	}
 	f, err := l.openInTree(n)
 	if err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, store.ErrDamaged) {
 		return f, err
 	}
-	packs, packsErr := l.packs(n.layer)
+	packs, packsErr := l.packs(n.Layer)
 	if packsErr != nil {
 		return nil, packsErr
 	}
 	if len(packs) == 0 && errors.Is(err, store.ErrDamaged) {
 		return nil, err
 	}
-	if holds(packs, n.layer) {
-		blob, err := l.store.OpenBlob(n.layer)
+	if holds(packs, n.Layer) {
+		blob, err := l.store.OpenBlob(n.Layer)
 		if err != nil {
-			return nil, fail(n.layer, err)
+			return nil, fail(n.Layer, err)
 		}
-		if n.place.Sparse {
-			return sparseContent(io.NewSectionReader(blob, n.place.Offset, 1<<62), blob)
+		if n.Place.Sparse {
+			return sparseContent(io.NewSectionReader(blob, n.Place.Offset, 1<<62), blob)
 		}
-		return section{io.NewSectionReader(blob, n.place.Offset, n.entry.Size), blob}, nil
+		return section{io.NewSectionReader(blob, n.Place.Offset, n.Entry.Size), blob}, nil
 	}
-	if !l.stream(n.layer) {
-		if _, err := l.Tree(ctx, n.layer); err != nil {
+	if !l.stream(n.Layer) {
+		if _, err := l.Tree(ctx, n.Layer); err != nil {
 			return nil, err
 		}
 		return l.openInTree(n)
@@ -164,21 +165,21 @@ func (l *Layers) openContent(ctx context.Context, n *node) (io.ReadCloser, error
 	return l.streamContent(ctx, n)
 }
 
-func (l *Layers) openInTree(n *node) (io.ReadCloser, error) {
-	f, err := os.OpenFile(l.path(n.layer, treeDir, n.entry.Path), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+func (l *Layers) openInTree(n *index.Node) (io.ReadCloser, error) {
+	f, err := os.OpenFile(l.path(n.Layer, treeDir, n.Entry.Path), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err == nil {
 		return f, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	tree, err := l.erofs(n.layer)
+	tree, err := l.erofs(n.Layer)
 	if err != nil {
-		return nil, fail(n.layer, err)
+		return nil, fail(n.Layer, err)
 	}
-	in, err := tree.open(n.entry.Path)
+	in, err := tree.open(n.Entry.Path)
 	if err != nil {
-		return nil, fail(n.layer, err)
+		return nil, fail(n.Layer, err)
 	}
 	return in, nil
 }
@@ -191,18 +192,18 @@ func (l *Layers) stream(id digest.Digest) bool {
 	return l.streams[id] <= maxStreams
 }
 
-func (l *Layers) streamContent(ctx context.Context, n *node) (io.ReadCloser, error) {
-	tar, err := l.OpenTar(ctx, n.layer)
+func (l *Layers) streamContent(ctx context.Context, n *index.Node) (io.ReadCloser, error) {
+	tar, err := l.OpenTar(ctx, n.Layer)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := io.CopyN(io.Discard, tar, n.place.Offset); err != nil {
+	if _, err := io.CopyN(io.Discard, tar, n.Place.Offset); err != nil {
 		return nil, errors.Join(err, tar.Close())
 	}
-	if n.place.Sparse {
+	if n.Place.Sparse {
 		return sparseContent(tar, tar)
 	}
-	return section{io.LimitReader(tar, n.entry.Size), tar}, nil
+	return section{io.LimitReader(tar, n.Entry.Size), tar}, nil
 }
 
 // section reads a part of what Close closes.

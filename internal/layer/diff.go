@@ -2,10 +2,10 @@ package layer
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 
+	"github.com/micabuild/mica/internal/layer/index"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -113,7 +113,7 @@ func (d *differ) both(old, now *view.Entry) error {
 		return err
 	}
 	// A directory is recorded with what changes in it, too: engines that unpack layers one by one would make it up.
-	if len(d.changes) > before || !equalMetadata(old, now) {
+	if len(d.changes) > before || !index.SameMetadata(old, now) {
 		d.change(now)
 	}
 	return nil
@@ -129,7 +129,7 @@ func (d *differ) change(e *view.Entry) {
 
 // equal compares two files that are not both directories.
 func (d *differ) equal(old, now *view.Entry) (bool, error) {
-	if old.Type != now.Type || old.Size != now.Size || !equalMetadata(old, now) {
+	if old.Type != now.Type || old.Size != now.Size || !index.SameMetadata(old, now) {
 		return false, nil
 	}
 	if now.Type != view.TypeRegular || now.Size == 0 {
@@ -149,10 +149,4 @@ func digestOf(ctx context.Context, v view.View, e *view.Entry) (string, error) {
 	}
 	d, err := v.Digest(ctx, e.Path)
 	return string(d), err
-}
-
-func equalMetadata(a, b *view.Entry) bool {
-	return a.Mode == b.Mode && a.UID == b.UID && a.GID == b.GID && a.ModTime.Equal(b.ModTime) &&
-		a.Linkname == b.Linkname && a.Hardlink == b.Hardlink && a.Major == b.Major && a.Minor == b.Minor &&
-		maps.Equal(a.Xattrs, b.Xattrs)
 }

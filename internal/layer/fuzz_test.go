@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/layer/index"
 	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/quota"
 	"github.com/micabuild/mica/internal/view"
@@ -83,13 +84,13 @@ func FuzzParseTar(f *testing.F) {
 				t.Errorf("path %q", e.Path)
 			}
 		}
-		again := newIndex(id, len(table.Entries))
+		again := index.NewBuilder(id, len(table.Entries))
 		for i, e := range table.Entries {
-			if err := again.add(e.Clone(), table.Places[i]); err != nil {
+			if err := again.Add(e.Clone(), table.Places[i]); err != nil {
 				t.Fatalf("index: %v", err)
 			}
 		}
-		file, _ = again.encode().Finish(id, size, false)
+		file, _ = again.Table().Finish(id, size, false)
 		twice, err := toc.Decode(file, id)
 		if err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/layer/index"
 	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/store"
 )
@@ -15,25 +16,25 @@ import (
 // most layers are run, or built upon, and never copied from.
 
 // contentDigest is the digest of a regular file's content.
-func (l *Layers) contentDigest(ctx context.Context, n *node) (digest.Digest, error) {
-	if n.entry.Digest != "" {
-		return n.entry.Digest, nil
+func (l *Layers) contentDigest(ctx context.Context, n *index.Node) (digest.Digest, error) {
+	if n.Entry.Digest != "" {
+		return n.Entry.Digest, nil
 	}
-	root, err := l.withDigests(ctx, n.layer)
+	root, err := l.withDigests(ctx, n.Layer)
 	if err != nil {
 		return "", err
 	}
-	same := root.descend(n.entry.Path)
-	if same == nil || same.entry.Digest == "" {
-		return "", fail(n.layer, toc.ErrDamaged)
+	same := root.Descend(n.Entry.Path)
+	if same == nil || same.Entry.Digest == "" {
+		return "", fail(n.Layer, toc.ErrDamaged)
 	}
-	return same.entry.Digest, nil
+	return same.Entry.Digest, nil
 }
 
 // withDigests returns the index of a layer whose digests are there, and puts them into its table of contents.
-func (l *Layers) withDigests(ctx context.Context, id digest.Digest) (*node, error) {
+func (l *Layers) withDigests(ctx context.Context, id digest.Digest) (*index.Node, error) {
 	if root, ok := l.digested.Load(id); ok {
-		return root.(*node), nil
+		return root.(*index.Node), nil
 	}
 	lock, err := l.lock(ctx, id)
 	if err != nil {
@@ -47,9 +48,9 @@ func (l *Layers) withDigests(ctx context.Context, id digest.Digest) (*node, erro
 	if err != nil {
 		return nil, err
 	}
-	root, err := indexTable(t)
+	root, err := index.FromTable(t)
 	if err != nil {
-		return nil, err
+		return nil, fail(id, err)
 	}
 	l.digested.Store(id, root)
 	return root, nil

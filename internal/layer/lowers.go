@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/layer/index"
 	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -88,10 +89,10 @@ func (l *Layers) survey(ctx context.Context, chain []digest.Digest) ([]digest.Di
 			odd = make([]*oddities, len(chain))
 		}
 		odd[i] = &oddities{implied: map[string]bool{}, holes: map[string]bool{}, userns: l.host().userns}
-		for _, kid := range root.kids {
+		for _, kid := range root.Children {
 			odd[i].note(root, kid)
 		}
-		if root.entry.Opaque {
+		if root.Entry.Opaque {
 			return chain[i:], odd[i:], nil
 		}
 	}
@@ -99,21 +100,21 @@ func (l *Layers) survey(ctx context.Context, chain []digest.Digest) ([]digest.Di
 }
 
 // note looks at n, which is in dir, and at all in it.
-func (o *oddities) note(dir, n *node) {
+func (o *oddities) note(dir, n *index.Node) {
 	switch {
-	case n.entry.Type == view.TypeWhiteout || o.userns && toc.IsDevice(n.entry):
-		o.holes[dir.entry.Path] = true
-	case n.isDir() && !n.described:
-		o.implied[n.entry.Path] = true
+	case n.Entry.Type == view.TypeWhiteout || o.userns && toc.IsDevice(n.Entry):
+		o.holes[dir.Entry.Path] = true
+	case n.IsDir() && !n.Described:
+		o.implied[n.Entry.Path] = true
 	}
-	for _, kid := range n.kids {
+	for _, kid := range n.Children {
 		o.note(n, kid)
 	}
 }
 
 // covered returns the directories that need a cover, and those above them, as they are in the chain; parents first.
 func (l *Layers) covered(ctx context.Context, chain []digest.Digest, odd []*oddities) ([]*view.Entry, error) {
-	s := &stack{trees: make([]storedTree, len(chain)), odd: odd, dirs: map[string]*mergedDir{".": {entry: impliedDir("."), link: -1}}}
+	s := &stack{trees: make([]storedTree, len(chain)), odd: odd, dirs: map[string]*mergedDir{".": {entry: index.ImpliedDir("."), link: -1}}}
 	s.behind = func(layer int, name string) *view.Entry { return l.behind(ctx, chain[layer], name) }
 	for i, id := range slices.Backward(chain) {
 		tree, err := l.openTree(id)

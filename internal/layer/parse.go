@@ -1,16 +1,15 @@
 package layer
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/layer/index"
 	"github.com/micabuild/mica/internal/layer/tarstream"
 	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/view"
@@ -19,7 +18,7 @@ import (
 // tarParser reads somebody else's tar to its end and makes its table of contents.
 type tarParser struct {
 	tar    *tarstream.Reader
-	index  *index
+	files  *index.Builder
 	tree   *treeStream // or nil
 	digest bool        // of every content
 }
@@ -41,7 +40,7 @@ func (p *tarParser) parse(ctx context.Context, r io.Reader) (*toc.Encoder, int64
 	if p.tar, err = tarstream.NewReader(ctx, r); err != nil {
 		return nil, 0, err
 	}
-	p.index = newIndex("", 64)
+	p.files = index.NewBuilder("", 64)
 	for {
 		m, err := p.tar.Next()
 		if errors.Is(err, io.EOF) {
@@ -54,15 +53,15 @@ func (p *tarParser) parse(ctx context.Context, r io.Reader) (*toc.Encoder, int64
 			return nil, 0, err
 		}
 	}
-	table := p.index.encode()
+	table := p.files.Table()
 	table.Undigested = !p.digest
-	if p.tree != nil && p.index.revised {
+	if p.tree != nil && p.files.Revised() {
 		if err := p.tree.giveUp(); err != nil {
 			return nil, 0, err
 		}
 	}
 	if p.tree != nil {
-		if err := p.tree.finish(p.index.root); err != nil {
+		if err := p.tree.finish(p.files.Root()); err != nil {
 			return nil, 0, err
 		}
 	}
@@ -74,11 +73,11 @@ func (p *tarParser) member(m tarstream.Member) error {
 	e, tree := m.Entry, p.tree
 	switch m.Kind {
 	case tarstream.Opaque:
-		return p.index.opaque(e.Path)
+		return p.files.Opaque(e.Path)
 	case tarstream.Removal:
-		return p.index.add(e, toc.Place{})
+		return p.files.Add(e, toc.Place{})
 	case tarstream.Whiteout:
-		return p.index.replace(e)
+		return p.files.Replace(e)
 	case tarstream.Nameless:
 		tree = nil
 	}
@@ -89,16 +88,16 @@ func (p *tarParser) member(m tarstream.Member) error {
 		}
 	}
 	if m.Kind == tarstream.Nameless {
-		return p.index.hide(e, m.Place)
+		return p.files.AddNameless(e, m.Place)
 	}
-	return p.index.add(e, m.Place)
+	return p.files.Add(e, m.Place)
 }
 
 // file reads a file's content, into its digest and the tree, if there is one to make.
 func (p *tarParser) file(e *view.Entry, at toc.Place, tree *treeStream) (err error) {
 	out := io.Discard
 	if tree != nil {
-		if out, err = tree.create(p.index, e, at); err != nil {
+		if out, err = tree.create(p.files, e, at); err != nil {
 			return err
 		}
 	}
@@ -122,40 +121,4 @@ func heldTime(t time.Time) time.Time {
 		return time.Unix(0, 0).UTC()
 	}
 	return t.UTC()
-}
-
-// encode returns the table of contents of what add was given, in tar order. A file with several names stands where its
-// content does, under the first name that is left of it.
-func (x *index) encode() *toc.Encoder {
-	var nodes []*node
-	var collect func(n *node)
-	collect = func(n *node) {
-		if n.described || n.entry.Opaque || n.isDir() && len(n.kids) == 0 && n != x.root {
-			nodes = append(nodes, n)
-		}
-		for _, kid := range n.kids {
-			collect(kid)
-		}
-	}
-	collect(x.finish())
-	for _, g := range x.groups {
-		if len(g.names) == 0 {
-			continue
-		}
-		g.settle(func(a, b *node) int { return cmp.Compare(a.order, b.order) })
-		g.names[0].order = g.order
-	}
-	slices.SortFunc(nodes, func(a, b *node) int { return cmp.Compare(a.order, b.order) })
-	t := &toc.Encoder{}
-	number := make(map[*node]int)
-	for i, n := range nodes {
-		first := 0
-		if n.links != nil {
-			number[n] = i
-			first = number[n.links.names[0]]
-		}
-		n.place.Implied = !n.described
-		t.Add(n.entry, n.place, first)
-	}
-	return t
 }

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"io"
 	"runtime"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/layer/index"
 	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/pipe"
 	"github.com/micabuild/mica/internal/view"
@@ -53,8 +53,8 @@ func (l *Layers) newTreeStream(ctx context.Context, in string) (*treeStream, err
 }
 
 // create begins a regular file; end ends it.
-func (s *treeStream) create(x *index, e *view.Entry, at toc.Place) (io.Writer, error) {
-	if s.off || at.Sparse || !x.plain(e.Path) {
+func (s *treeStream) create(x *index.Builder, e *view.Entry, at toc.Place) (io.Writer, error) {
+	if s.off || at.Sparse || !x.IsNew(e.Path) {
 		return io.Discard, s.giveUp()
 	}
 	dir, _ := view.Split(e.Path)
@@ -173,22 +173,22 @@ func (s *treeStream) close() {
 }
 
 // finish makes the rest, if what was made is what the layer means: root is its index.
-func (s *treeStream) finish(root *node) error {
+func (s *treeStream) finish(root *index.Node) error {
 	if s.off {
 		return nil
 	}
 	if err := errors.Join(s.flush(), s.stop()); err != nil {
 		return err
 	}
-	plan := newTreePlan(root)
+	plan := index.NewPlan(root)
 	if !s.fits(plan) {
 		s.off = true
 		return nil
 	}
-	if err := makeDirs(s.tree, plan.dirs, s.made); err != nil {
+	if err := makeDirs(s.tree, plan.Dirs, s.made); err != nil {
 		return err
 	}
-	if err := s.tree.finish(plan.rest, plan.dirs); err != nil {
+	if err := s.tree.finish(plan.Rest, plan.Dirs); err != nil {
 		return err
 	}
 	s.whole = true
@@ -196,42 +196,20 @@ func (s *treeStream) finish(root *node) error {
 }
 
 // fits reports whether the files that were made are those of the plan, neither more nor less.
-func (s *treeStream) fits(plan *treePlan) bool {
-	if len(plan.files) != len(s.placed) {
+func (s *treeStream) fits(plan *index.Plan) bool {
+	if len(plan.Files) != len(s.placed) {
 		return false
 	}
-	for _, n := range plan.files {
-		if at, ok := s.placed[n.entry.Path]; !ok || at != n.place.Offset {
+	for _, n := range plan.Files {
+		if at, ok := s.placed[n.Entry.Path]; !ok || at != n.Place.Offset {
 			return false
 		}
 	}
 	planned := 0
-	for _, e := range plan.dirs {
+	for _, e := range plan.Dirs {
 		if s.made[e.Path] {
 			planned++
 		}
 	}
 	return planned == len(s.made)
-}
-
-// plain reports whether a name is new and leads through directories alone.
-func (x *index) plain(name string) bool {
-	dir, base := view.Split(name)
-	if dir == x.lastDir {
-		return x.last.child(base) == nil
-	}
-	n, rest := x.root, name
-	for more := true; more; {
-		var part string
-		part, rest, more = strings.Cut(rest, "/")
-		next := n.child(part)
-		if next == nil {
-			return true
-		}
-		if !next.isDir() {
-			return false
-		}
-		n = next
-	}
-	return false
 }

@@ -1,7 +1,6 @@
 package layer
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,12 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/layer/index"
 	"github.com/micabuild/mica/internal/layer/tarstream"
 	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/store"
@@ -170,7 +169,7 @@ func (l *Layers) unpack(ctx context.Context, id digest.Digest, in string) (path 
 	if err != nil {
 		return "", err
 	}
-	plan := newTreePlan(root)
+	plan := index.NewPlan(root)
 	packed, err := l.OpenTar(ctx, id)
 	if err != nil {
 		return "", err
@@ -181,51 +180,19 @@ func (l *Layers) unpack(ctx context.Context, id digest.Digest, in string) (path 
 		return "", fail(id, err)
 	}
 	defer tree.close()
-	if err := makeDirs(tree, plan.dirs, nil); err != nil {
+	if err := makeDirs(tree, plan.Dirs, nil); err != nil {
 		return "", fail(id, err)
 	}
-	if err := extract(ctx, tree, packed, plan.files); err != nil {
+	if err := extract(ctx, tree, packed, plan.Files); err != nil {
 		if errors.Is(err, store.ErrDamaged) {
 			return "", err // names the layer already
 		}
 		return "", fail(id, err)
 	}
-	if err := tree.finish(plan.rest, plan.dirs); err != nil {
+	if err := tree.finish(plan.Rest, plan.Dirs); err != nil {
 		return "", fail(id, err)
 	}
 	return tree.path(), nil
-}
-
-// treePlan is what a tree will hold.
-type treePlan struct {
-	dirs  []*view.Entry // parents first, the root included
-	files []*node       // with content, in the order of the tar; empty ones wherever
-	rest  []*view.Entry // hardlinks, symlinks, devices, whiteouts; a link after what it names
-}
-
-func newTreePlan(root *node) *treePlan {
-	p := &treePlan{}
-	var links []*view.Entry
-	var add func(n *node)
-	add = func(n *node) {
-		switch e := n.entry; {
-		case e.IsDir():
-			p.dirs = append(p.dirs, e)
-		case e.Hardlink != "":
-			links = append(links, e)
-		case e.Type == view.TypeRegular:
-			p.files = append(p.files, n)
-		default:
-			p.rest = append(p.rest, e)
-		}
-		for _, kid := range n.kids {
-			add(kid)
-		}
-	}
-	add(root)
-	p.rest = append(p.rest, links...)
-	slices.SortStableFunc(p.files, func(a, b *node) int { return cmp.Compare(a.place.Offset, b.place.Offset) })
-	return p
 }
 
 // piece is a small file and its content.
@@ -235,7 +202,7 @@ type piece struct {
 }
 
 // extract reads the tar to its end and makes the files. Small ones are passed on in batches, to be made in parallel.
-func extract(ctx context.Context, t treeMaker, r io.Reader, files []*node) error {
+func extract(ctx context.Context, t treeMaker, r io.Reader, files []*index.Node) error {
 	g, ctx := errgroup.WithContext(ctx)
 	batches := make(chan []piece, 2)
 	for range runtime.GOMAXPROCS(0) {
@@ -275,11 +242,11 @@ type extraction struct {
 	data    []byte // of the batch
 }
 
-func (x *extraction) run(ctx context.Context, files []*node) error {
+func (x *extraction) run(ctx context.Context, files []*index.Node) error {
 	for _, n := range files {
 		var err error
-		switch e := n.entry; {
-		case n.place.Sparse:
+		switch e := n.Entry; {
+		case n.Place.Sparse:
 			err = x.sparse(ctx, n)
 		case e.Size >= largeFile:
 			err = x.large(ctx, n)
@@ -315,8 +282,8 @@ func (x *extraction) early(err error) error {
 	return err
 }
 
-func (x *extraction) small(ctx context.Context, n *node) error {
-	size := int(n.entry.Size)
+func (x *extraction) small(ctx context.Context, n *index.Node) error {
+	size := int(n.Entry.Size)
 	full := len(x.data)+size > cap(x.data)
 	if full || len(x.batch) >= batchFiles {
 		if err := x.flush(ctx); err != nil {
@@ -330,14 +297,14 @@ func (x *extraction) small(ctx context.Context, n *node) error {
 	x.data = x.data[:start+size]
 	content := x.data[start:]
 	if size > 0 {
-		if err := x.seek(n.place.Offset); err != nil {
+		if err := x.seek(n.Place.Offset); err != nil {
 			return err
 		}
 		if _, err := io.ReadFull(&x.in, content); err != nil {
 			return x.early(err)
 		}
 	}
-	x.batch = append(x.batch, piece{n.entry, content})
+	x.batch = append(x.batch, piece{n.Entry, content})
 	return nil
 }
 
@@ -354,29 +321,29 @@ func (x *extraction) flush(ctx context.Context) error {
 	}
 }
 
-func (x *extraction) large(ctx context.Context, n *node) error {
-	if err := x.seek(n.place.Offset); err != nil {
+func (x *extraction) large(ctx context.Context, n *index.Node) error {
+	if err := x.seek(n.Place.Offset); err != nil {
 		return err
 	}
-	f, err := x.files.create(n.entry)
+	f, err := x.files.create(n.Entry)
 	if err != nil {
 		return err
 	}
-	return closed(f, copyExactly(ctx, f, &x.in, n.entry))
+	return closed(f, copyExactly(ctx, f, &x.in, n.Entry))
 }
 
 // sparse reads an entry from its header on, since the content is not there as it is.
-func (x *extraction) sparse(ctx context.Context, n *node) error {
-	if err := x.seek(n.place.Offset); err != nil {
+func (x *extraction) sparse(ctx context.Context, n *index.Node) error {
+	if err := x.seek(n.Place.Offset); err != nil {
 		return err
 	}
 	content, err := tarstream.OpenSparse(&x.in)
 	if err != nil {
 		return x.early(err)
 	}
-	f, err := x.files.create(n.entry)
+	f, err := x.files.create(n.Entry)
 	if err != nil {
 		return err
 	}
-	return closed(f, copyExactly(ctx, f, content, n.entry))
+	return closed(f, copyExactly(ctx, f, content, n.Entry))
 }

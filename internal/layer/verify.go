@@ -1,7 +1,6 @@
 package layer
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/layer/index"
 	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
@@ -94,7 +94,7 @@ func (l *Layers) inspectTree(ctx context.Context, id digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	want := newTreePlan(root).entries()
+	want := index.NewPlan(root).Entries()
 	rules := l.host()
 	if rules.userns {
 		want, have = withoutDevices(want, have)
@@ -122,21 +122,6 @@ func withoutDevices(want, have []*view.Entry) (wanted, had []*view.Entry) {
 	return slices.DeleteFunc(want, drop), slices.DeleteFunc(have, drop)
 }
 
-// entries returns all of the plan but the root, sorted by path.
-func (p *treePlan) entries() []*view.Entry {
-	all := slices.Clone(p.rest)
-	for _, n := range p.files {
-		all = append(all, n.entry)
-	}
-	for _, e := range p.dirs {
-		if e.Path != "." {
-			all = append(all, e)
-		}
-	}
-	slices.SortFunc(all, func(a, b *view.Entry) int { return cmp.Compare(a.Path, b.Path) })
-	return all
-}
-
 // same compares what lstat says of a file with its entry.
 func (h hostRules) same(have, want *view.Entry) bool {
 	if have.Type != want.Type || have.Opaque != want.Opaque || have.Hardlink != want.Hardlink {
@@ -154,7 +139,7 @@ func (h hostRules) same(have, want *view.Entry) bool {
 
 // verifyContents digests the files of a tree.
 func (l *Layers) verifyContents(ctx context.Context, t *toc.Table) error {
-	root, err := indexTable(t)
+	root, err := index.FromTable(t)
 	if err != nil {
 		return err
 	}
@@ -163,8 +148,8 @@ func (l *Layers) verifyContents(ctx context.Context, t *toc.Table) error {
 		return err
 	}
 	defer tree.close()
-	for _, n := range newTreePlan(root).files {
-		e := n.entry
+	for _, n := range index.NewPlan(root).Files {
+		e := n.Entry
 		if err := ctx.Err(); err != nil {
 			return err
 		}

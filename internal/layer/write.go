@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/layer/index"
 	"github.com/micabuild/mica/internal/layer/tarstream"
 	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/pipe"
@@ -224,7 +225,7 @@ func firstLinks(changes []view.Change) error {
 
 // directories returns the directories of sorted entries, with those that the names of others imply and the root.
 func directories(entries []*view.Entry) []*view.Entry {
-	root := impliedDir(".")
+	root := index.ImpliedDir(".")
 	if i := slices.IndexFunc(entries, func(e *view.Entry) bool { return e.Path == "." }); i >= 0 {
 		root = entries[i] // not always the first: some names sort before it
 	}
@@ -238,7 +239,7 @@ func directories(entries []*view.Entry) []*view.Entry {
 		parent, _ := view.Split(dir)
 		imply(parent)
 		have[dir] = true
-		list = append(list, impliedDir(dir))
+		list = append(list, index.ImpliedDir(dir))
 	}
 	for _, e := range entries {
 		if e.Path == "." {

@@ -1,4 +1,4 @@
-package layer
+package index
 
 import (
 	"fmt"
@@ -11,40 +11,40 @@ import (
 
 // links are the names of one file.
 type links struct {
-	names []*node
+	names []*Node
 	order int // of the entry that has the content
 }
 
 // link makes n, a hardlink, another name of the file that its entry names.
-func (x *index) link(n *node) error {
-	e := n.entry
+func (x *Builder) link(n *Node) error {
+	e := n.Entry
 	first, err := x.target(e.Hardlink)
 	if err != nil {
 		return err
 	}
 	switch {
-	case e.Hardlink == "." || first != nil && first.isDir():
+	case e.Hardlink == "." || first != nil && first.IsDir():
 		return fmt.Errorf("layer entry %q is a hard link to a directory, %q", e.Path, e.Hardlink)
-	case first == nil || first.entry.Type == view.TypeWhiteout:
+	case first == nil || first.Entry.Type == view.TypeWhiteout:
 		return fmt.Errorf("layer entry %q is a hard link to %q, which is not in the layer before it", e.Path, e.Hardlink)
-	case first.entry.Path == e.Path:
+	case first.Entry.Path == e.Path:
 		return fmt.Errorf("layer entry %q is a hard link to itself", e.Path)
 	}
 	if first.links == nil {
-		first.links = &links{names: []*node{first}, order: first.order}
+		first.links = &links{names: []*Node{first}, order: first.order}
 		x.groups = append(x.groups, first.links)
 	}
 	x.revise(first, e)
 	name := e.Path
-	*e = *first.entry
-	e.Path, e.Hardlink = name, first.entry.Path
-	n.place, n.links = first.place, first.links
+	*e = *first.Entry
+	e.Path, e.Hardlink = name, first.Entry.Path
+	n.Place, n.links = first.Place, first.links
 	n.links.names = append(n.links.names, n)
 	return nil
 }
 
 // target finds the file that a hard link names, nil for none. A symlink in its last component is the file itself.
-func (x *index) target(name string) (*node, error) {
+func (x *Builder) target(name string) (*Node, error) {
 	if n := x.hidden[name]; n != nil {
 		return n, nil
 	}
@@ -56,40 +56,40 @@ func (x *index) target(name string) (*node, error) {
 	return parent.child(base), nil
 }
 
-// hide keeps a file that has no name of its own, only hard links: what AUFS had several names for stood in a directory
-// beside the files. Docker finds it there, too.
-func (x *index) hide(e *view.Entry, p toc.Place) error {
+// AddNameless adds a file that only hard links name: AUFS kept files with several names in a directory of its own. Docker finds them
+// there, too.
+func (x *Builder) AddNameless(e *view.Entry, p toc.Place) error {
 	n, err := x.node(e.Path, e)
 	if err != nil {
 		return err
 	}
-	n.layer, n.place, n.order, n.described = x.layer, p, x.count, true
+	n.Layer, n.Place, n.order, n.Described = x.layer, p, x.count, true
 	n.links = &links{order: n.order}
 	x.groups = append(x.groups, n.links)
 	if x.hidden == nil {
-		x.hidden = make(map[string]*node)
+		x.hidden = make(map[string]*Node)
 	}
 	x.hidden[e.Path] = n
 	return nil
 }
 
-// revise gives a file what the header of a hard link to it says, as containerd does: it sets the owner, mode, time and
-// attributes of what it has linked. Entries are shared and are copied.
-func (x *index) revise(first *node, link *view.Entry) {
-	said := first.entry.Clone()
+// revise gives a file the owner, mode, time and attributes of a hard link to it, as containerd does. Entries are shared and are
+// copied.
+func (x *Builder) revise(first *Node, link *view.Entry) {
+	said := first.Entry.Clone()
 	said.UID, said.GID, said.ModTime = link.UID, link.GID, link.ModTime
 	if said.Type != view.TypeSymlink {
 		said.Mode = link.Mode
 	}
-	said.Xattrs = linkedXattrs(first.entry, link)
-	if equalMetadata(said, first.entry) {
+	said.Xattrs = linkedXattrs(first.Entry, link)
+	if SameMetadata(said, first.Entry) {
 		return
 	}
 	x.revised = true
-	for _, n := range append([]*node{first}, first.links.names...) {
+	for _, n := range append([]*Node{first}, first.links.names...) {
 		e := said.Clone()
-		e.Path, e.Hardlink = n.entry.Path, n.entry.Hardlink
-		n.entry = e
+		e.Path, e.Hardlink = n.Entry.Path, n.Entry.Hardlink
+		n.Entry = e
 	}
 }
 
@@ -110,25 +110,25 @@ func linkedXattrs(file, link *view.Entry) map[string]string {
 	return attrs
 }
 
-// settle makes the first of the names, by this order, the one with the content, and the others hardlinks to it. Entries
+// sortNames makes the first of the names, by this order, the one with the content, and the others hardlinks to it. Entries
 // may be shared and are copied.
-func (g *links) settle(order func(a, b *node) int) {
+func (g *links) sortNames(order func(a, b *Node) int) {
 	slices.SortFunc(g.names, order)
 	for i, n := range g.names {
 		first := ""
 		if i > 0 {
-			first = g.names[0].entry.Path
+			first = g.names[0].Entry.Path
 		}
-		if n.entry.Hardlink != first {
-			n.entry = n.entry.Clone()
-			n.entry.Hardlink = first
+		if n.Entry.Hardlink != first {
+			n.Entry = n.Entry.Clone()
+			n.Entry.Hardlink = first
 		}
 	}
 }
 
-// replace puts a whiteout in the place of whatever the layer has of that name: a device 0:0 in a tar is one, for that is what
-// Docker and containerd make of it, and what overlayfs takes it for.
-func (x *index) replace(e *view.Entry) error {
+// Replace puts a whiteout in the place of any file that the layer has of that name. A device 0:0 in a tar is such a whiteout: Docker
+// and containerd create the device, which overlayfs takes for a whiteout.
+func (x *Builder) Replace(e *view.Entry) error {
 	dir, base := view.Split(e.Path)
 	parent, real, err := x.dir(dir)
 	if err != nil {
@@ -139,7 +139,7 @@ func (x *index) replace(e *view.Entry) error {
 	if err != nil {
 		return err
 	}
-	n.layer, n.order, n.described = x.layer, x.count, true
+	n.Layer, n.order, n.Described = x.layer, x.count, true
 	if old := parent.child(base); old != nil {
 		x.drop(old)
 		*old = *n
