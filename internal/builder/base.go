@@ -14,18 +14,18 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/image"
-	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/transfer"
 )
 
 // bases finds base images, in the store or else at their registry, each once in a build: a name that somebody moves
 // meanwhile keeps its first meaning.
 type bases struct {
 	images *image.Images
-	pull   func(ctx context.Context, name reference.Named, platform *ocispec.Platform, progress registry.Progress) error
+	pull   func(ctx context.Context, name reference.Named, platform *ocispec.Platform, progress transfer.Progress) error
 	events solver.Events
 	// inspect looks at a registry without pulling, where layers may not be needed; nil where they are.
-	inspect func(ctx context.Context, name reference.Named) (*registry.Remote, error)
+	inspect func(ctx context.Context, name reference.Named) (*transfer.Published, error)
 
 	mu    sync.Mutex
 	found map[string]*base // by full name and platform, and by full name with digest

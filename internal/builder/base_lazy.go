@@ -12,7 +12,7 @@ import (
 
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/oci"
-	"github.com/micabuild/mica/internal/registry"
+	"github.com/micabuild/mica/internal/transfer"
 )
 
 // lazyBase is a base image of which only manifest and config are here. Where a cache of others has all that is built on it,
@@ -56,7 +56,7 @@ func (b *bases) lazily(ctx context.Context, name reference.Named, want *ocispec.
 }
 
 // isPlain reports whether an image is one whose layers can be unpacked, each of which its config describes.
-func isPlain(img *registry.RemoteImage) bool {
+func isPlain(img *transfer.PublishedImage) bool {
 	if ids, err := oci.DiffIDs(img.RawConfig); err != nil || len(ids) != len(img.Manifest.Layers) {
 		return false
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/store"
+	"github.com/micabuild/mica/internal/transfer"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -79,7 +80,9 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 	}
 	base := &bases{images: b.Images, pull: b.pull, events: o.Events, found: map[string]*base{}}
 	if len(o.CacheFrom) > 0 {
-		base.inspect = b.Registry.Inspect
+		base.inspect = func(ctx context.Context, name reference.Named) (*transfer.Published, error) {
+			return transfer.Inspect(ctx, b.Registry, name)
+		}
 	}
 	layouts, err := b.openLayouts(ctx, o.Contexts, opts)
 	if err != nil {
@@ -154,17 +157,17 @@ func (b *Builder) finish(
 	return res, sums.Save()
 }
 
-func (b *Builder) local() *registry.Local {
-	return &registry.Local{Store: b.Store, Layers: b.Layers, Images: b.Images}
+func (b *Builder) local() *transfer.Local {
+	return &transfer.Local{Store: b.Store, Layers: b.Layers, Images: b.Images}
 }
 
 // pull gets a base image. Its layers are unpacked when a step needs them.
-func (b *Builder) pull(ctx context.Context, name reference.Named, platform *ocispec.Platform, progress registry.Progress) error {
-	o := registry.PullOptions{Progress: progress}
+func (b *Builder) pull(ctx context.Context, name reference.Named, platform *ocispec.Platform, progress transfer.Progress) error {
+	o := transfer.PullOptions{Progress: progress}
 	if platform != nil {
 		o.Platforms = []ocispec.Platform{*platform}
 	}
-	_, err := b.Registry.Pull(ctx, b.local(), name, o)
+	_, err := transfer.Pull(ctx, b.Registry, b.local(), name, o)
 	return err
 }
 

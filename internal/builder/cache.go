@@ -15,8 +15,8 @@ import (
 
 	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/layer"
-	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/remotecache"
+	"github.com/micabuild/mica/internal/transfer"
 )
 
 // The places of a build cache, as `--cache-to type=…` names them.
@@ -124,7 +124,7 @@ func (c *Cache) exportOptions() remotecache.ExportOptions {
 }
 
 // repository opens the registry's repository that the cache is in.
-func (b *Builder) cacheRepository(ctx context.Context, c *Cache) (*registry.CacheRepository, error) {
+func (b *Builder) cacheRepository(ctx context.Context, c *Cache) (*transfer.CacheRepository, error) {
 	name, err := reference.ParseNormalizedNamed(c.Attrs["ref"])
 	if err != nil {
 		return nil, err
@@ -132,12 +132,12 @@ func (b *Builder) cacheRepository(ctx context.Context, c *Cache) (*registry.Cach
 	if c.flag("registry.insecure", false) {
 		b.Registry.AllowInsecure(name)
 	}
-	o := registry.PushOptions{Force: c.flag("force-compression", false)}
+	o := transfer.PushOptions{Force: c.flag("force-compression", false)}
 	o.Compression, o.Level = c.compression()
 	if o.Compression == compression.Estargz {
 		o.Compression, o.Level, o.Force = compression.Gzip, 0, false // what is sent is packed so before
 	}
-	return b.Registry.OpenCache(ctx, b.local(), name, o)
+	return transfer.OpenCache(ctx, b.Registry, b.local(), name, o)
 }
 
 // openCaches reads the caches to import. One that is not there, or cannot be read, is no reason to fail: it is shown.
@@ -252,7 +252,7 @@ func (x *cacheWriter) absent(id digest.Digest) (*remotecache.RemoteLayer, bool) 
 	return nil, false
 }
 
-func (x *cacheWriter) toRegistry(ctx context.Context, at *registry.CacheRepository, c *Cache, id digest.Digest) (ocispec.Descriptor, error) {
+func (x *cacheWriter) toRegistry(ctx context.Context, at *transfer.CacheRepository, c *Cache, id digest.Digest) (ocispec.Descriptor, error) {
 	if from, ok := x.absent(id); ok {
 		return from.Blob, at.Copy(ctx, from.Blob, func() (io.ReadCloser, error) { return from.From.Open(ctx, from.Blob) })
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/oci"
-	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/transfer"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -50,7 +50,7 @@ type Export struct {
 	// Unnamed leaves the store's names as they are, and pushes by digest where it pushes.
 	Unnamed bool
 	// Upload says how; for Push. Insecure lets the registry be one without TLS.
-	Upload   registry.PushOptions
+	Upload   transfer.PushOptions
 	Insecure bool
 	// Canonical names the image by its digest, too. Dangling is a repository that does so beside the names; with DanglingOnly
 	// it is for images without one.
@@ -271,9 +271,9 @@ func (x *exporter) push(ctx context.Context, e Export) error {
 			o.ByDigest = true
 		}
 		o.Progress, o.Elsewhere = x.progress.layer, x.out.elsewhere
-		var got *registry.Pushed
+		var got *transfer.Pushed
 		err = x.progress.step("pushing "+name, func() (err error) {
-			got, err = x.b.Registry.Push(ctx, x.b.local(), named, built, o)
+			got, err = transfer.Push(ctx, x.b.Registry, x.b.local(), named, built, o)
 			return err
 		})
 		if err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/redact"
-	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/transfer"
 )
 
 // exportProgress shows an export as a vertex of its own, in Docker's words.
@@ -22,9 +22,9 @@ type exportProgress struct {
 	layers map[digest.Digest]time.Time // when each was first heard of
 }
 
-// layer is a registry.Progress: the layers of a pull or push, below its step.
-func (p *exportProgress) layer(e registry.Event) {
-	if e.State == registry.Waiting {
+// layer is a transfer.Progress: the layers of a pull or push, below its step.
+func (p *exportProgress) layer(e transfer.Event) {
+	if e.State == transfer.Waiting {
 		return
 	}
 	p.mu.Lock()
@@ -38,7 +38,7 @@ func (p *exportProgress) layer(e registry.Event) {
 	st := bkclient.VertexStatus{
 		ID: e.Layer.String(), Name: e.Layer.String(), Vertex: p.vertex.Digest, Current: e.Done, Total: e.Total, Timestamp: now, Started: &started,
 	}
-	if e.State == registry.Done || e.State == registry.Exists || e.State == registry.Mounted {
+	if e.State == transfer.Done || e.State == transfer.Exists || e.State == transfer.Mounted {
 		st.Current, st.Completed = e.Total, &now
 	}
 	p.status(st)

@@ -13,10 +13,11 @@ import (
 	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/remotecache"
 	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/transfer"
 )
 
 // elsewhere are the layers of a result that the store does not have, by their DiffIDs: blobs at registries and in other caches.
-type elsewhere map[digest.Digest]registry.Elsewhere
+type elsewhere map[digest.Digest]transfer.Elsewhere
 
 // locate says where the layers are that the store lacks of what was built, if all that is asked for is to push it, or nothing: then
 // nothing need be downloaded but what the registry has not. It is nil, and the layers are to be fetched, in every other case.
@@ -72,14 +73,14 @@ func (o *Options) exportsCache() bool {
 }
 
 // ofCache finds a layer in the caches that were read.
-func ofCache(others *remotecache.Cache, id digest.Digest) (registry.Elsewhere, bool) {
-	var found registry.Elsewhere
+func ofCache(others *remotecache.Cache, id digest.Digest) (transfer.Elsewhere, bool) {
+	var found transfer.Elsewhere
 	for _, at := range others.Remote(id) {
 		if found.Open == nil {
 			found.Blob = at.Blob
 			found.Open = func(ctx context.Context) (io.ReadCloser, error) { return at.From.Open(ctx, at.Blob) }
 		}
-		if r, ok := at.From.(*registry.CacheRepository); ok && at.Blob.Digest == found.Blob.Digest {
+		if r, ok := at.From.(*transfer.CacheRepository); ok && at.Blob.Digest == found.Blob.Digest {
 			found.Repositories = append(found.Repositories, r.Name())
 		}
 	}
@@ -87,7 +88,7 @@ func ofCache(others *remotecache.Cache, id digest.Digest) (registry.Elsewhere, b
 }
 
 // elsewhere finds a layer of a base image that was looked up, but not pulled.
-func (b *bases) elsewhere(c *registry.Client, id digest.Digest) (registry.Elsewhere, bool) {
+func (b *bases) elsewhere(c *registry.Client, id digest.Digest) (transfer.Elsewhere, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, lazy := range b.lazy {
@@ -96,11 +97,11 @@ func (b *bases) elsewhere(c *registry.Client, id digest.Digest) (registry.Elsewh
 				continue
 			}
 			name, blob := reference.TrimNamed(lazy.name).Name(), lazy.blobs[i]
-			return registry.Elsewhere{
+			return transfer.Elsewhere{
 				Blob: blob, Repositories: []string{name},
 				Open: func(ctx context.Context) (io.ReadCloser, error) { return c.OpenBlob(ctx, name, blob) },
 			}, true
 		}
 	}
-	return registry.Elsewhere{}, false
+	return transfer.Elsewhere{}, false
 }

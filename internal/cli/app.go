@@ -16,6 +16,7 @@ import (
 	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/terminal"
+	"github.com/micabuild/mica/internal/transfer"
 	"github.com/micabuild/mica/internal/userns"
 )
 
@@ -53,8 +54,8 @@ func (a *App) registry() *registry.Client {
 }
 
 // local is the opened store, as the registry client takes it.
-func (a *App) local() *registry.Local {
-	return &registry.Local{Store: a.Store, Layers: a.Layers, Images: a.Images}
+func (a *App) local() *transfer.Local {
+	return &transfer.Local{Store: a.Store, Layers: a.Layers, Images: a.Images}
 }
 
 // Open opens the store. An ordinary user becomes root in a user namespace first, in which the files of images can belong

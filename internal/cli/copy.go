@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/ocilayout"
-	"github.com/micabuild/mica/internal/registry"
+	"github.com/micabuild/mica/internal/transfer"
 )
 
 type copyFlags struct {
@@ -37,7 +37,7 @@ func newCopyCommand(app *App) *cobra.Command {
 }
 
 func runCopy(ctx context.Context, app *App, f *copyFlags, from, to string) (err error) {
-	o := registry.CopyOptions{Referrers: f.referrers}
+	o := transfer.CopyOptions{Referrers: f.referrers}
 	if f.platform != "" && f.platform != "all" {
 		list, _, err := parsePlatforms([]string{f.platform})
 		if err != nil {
@@ -57,7 +57,7 @@ func runCopy(ctx context.Context, app *App, f *copyFlags, from, to string) (err 
 	defer func() { err = errors.Join(err, dst.Close()) }()
 	d := newLayerDisplay(app.Stderr.File(), copyWords, f.quiet)
 	o.Progress = d.progress
-	root, err := registry.Copy(ctx, src, dst, o)
+	root, err := transfer.Copy(ctx, src, dst, o)
 	d.finish()
 	if err != nil {
 		return fmt.Errorf("Error: copy %s to %s: %w", from, to, err)
@@ -67,7 +67,7 @@ func runCopy(ctx context.Context, app *App, f *copyFlags, from, to string) (err 
 }
 
 // openCopySource opens a place to copy from. name is the full name of the image, if the place says so.
-func openCopySource(ctx context.Context, app *App, s string) (_ registry.Source, name string, err error) {
+func openCopySource(ctx context.Context, app *App, s string) (_ transfer.Source, name string, err error) {
 	at, ok, err := ocilayout.Parse(s)
 	if err != nil {
 		return nil, "", err
@@ -87,11 +87,11 @@ func openCopySource(ctx context.Context, app *App, s string) (_ registry.Source,
 		named = reference.TagNameOnly(named)
 		name = named.String()
 	}
-	src, err := app.registry().Source(ctx, named)
+	src, err := transfer.OpenSource(ctx, app.registry(), named)
 	return src, name, err
 }
 
-func openCopyDestination(ctx context.Context, app *App, s, name string) (registry.Destination, error) {
+func openCopyDestination(ctx context.Context, app *App, s, name string) (transfer.Destination, error) {
 	at, ok, err := ocilayout.Parse(s)
 	if err != nil {
 		return nil, err
@@ -107,5 +107,5 @@ func openCopyDestination(ctx context.Context, app *App, s, name string) (registr
 	if err != nil {
 		return nil, err
 	}
-	return app.registry().Destination(ctx, reference.TagNameOnly(named))
+	return transfer.OpenDestination(ctx, app.registry(), reference.TagNameOnly(named))
 }

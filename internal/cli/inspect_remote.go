@@ -8,6 +8,8 @@ import (
 	"github.com/distribution/reference"
 	imagetypes "github.com/moby/moby/api/types/image"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/transfer"
 )
 
 // inspectRemote describes what a registry has under a name, without pulling it. Size is that of the packed layers.
@@ -17,7 +19,7 @@ func inspectRemote(ctx context.Context, app *App, ref string, platform *ocispec.
 		return nil, err
 	}
 	name = reference.TagNameOnly(name)
-	r, err := app.registry().Inspect(ctx, name)
+	r, err := transfer.Inspect(ctx, app.registry(), name)
 	if err != nil {
 		return nil, err
 	}

@@ -11,14 +11,14 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/crash"
-	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/terminal"
+	"github.com/micabuild/mica/internal/transfer"
 )
 
 // layerDisplay shows what happens to layers as docker pull and docker push do: a bar for each on a terminal, a line for
 // each step in a log.
 type layerDisplay struct {
-	words  map[registry.State]string
+	words  map[transfer.State]string
 	ch     chan jsonstream.Message
 	closed chan struct{}
 
@@ -28,28 +28,28 @@ type layerDisplay struct {
 }
 
 type shownLayer struct {
-	state registry.State
+	state transfer.State
 	at    time.Time
 }
 
 // The words of docker for the states of layers.
 var (
-	pullWords = map[registry.State]string{
-		registry.Waiting: "Pulling fs layer", registry.Downloading: "Downloading", registry.Retrying: "Retrying",
-		registry.Exists: "Already exists", registry.Done: "Pull complete",
+	pullWords = map[transfer.State]string{
+		transfer.Waiting: "Pulling fs layer", transfer.Downloading: "Downloading", transfer.Retrying: "Retrying",
+		transfer.Exists: "Already exists", transfer.Done: "Pull complete",
 	}
-	pushWords = map[registry.State]string{
-		registry.Waiting: "Preparing", registry.Uploading: "Pushing", registry.Exists: "Layer already exists",
-		registry.Done: "Pushed", registry.Mounted: "Mounted from",
+	pushWords = map[transfer.State]string{
+		transfer.Waiting: "Preparing", transfer.Uploading: "Pushing", transfer.Exists: "Layer already exists",
+		transfer.Done: "Pushed", transfer.Mounted: "Mounted from",
 	}
-	copyWords = map[registry.State]string{
-		registry.Waiting: "Waiting", registry.Downloading: "Copying", registry.Uploading: "Copying",
-		registry.Exists: "Already exists", registry.Done: "Copied", registry.Mounted: "Mounted from",
+	copyWords = map[transfer.State]string{
+		transfer.Waiting: "Waiting", transfer.Downloading: "Copying", transfer.Uploading: "Copying",
+		transfer.Exists: "Already exists", transfer.Done: "Copied", transfer.Mounted: "Mounted from",
 	}
 )
 
 // newLayerDisplay starts a display on w; quiet shows nothing.
-func newLayerDisplay(w io.Writer, words map[registry.State]string, quiet bool) *layerDisplay {
+func newLayerDisplay(w io.Writer, words map[transfer.State]string, quiet bool) *layerDisplay {
 	d := &layerDisplay{words: words, last: map[digest.Digest]shownLayer{}}
 	if quiet {
 		return d
@@ -76,8 +76,8 @@ func newLayerDisplay(w io.Writer, words map[registry.State]string, quiet bool) *
 // redraw is how often a bar moves.
 const redraw = 100 * time.Millisecond
 
-// progress is a registry.Progress.
-func (d *layerDisplay) progress(e registry.Event) {
+// progress is a transfer.Progress.
+func (d *layerDisplay) progress(e transfer.Event) {
 	if d.ch == nil {
 		return
 	}
@@ -86,7 +86,7 @@ func (d *layerDisplay) progress(e registry.Event) {
 	if d.ended {
 		return
 	}
-	moving := e.State == registry.Downloading || e.State == registry.Uploading
+	moving := e.State == transfer.Downloading || e.State == transfer.Uploading
 	if old, ok := d.last[e.Layer]; ok && old.state == e.State && (!moving || time.Since(old.at) < redraw) {
 		return
 	}
@@ -99,7 +99,7 @@ func (d *layerDisplay) progress(e registry.Event) {
 	if moving {
 		m.Progress = &jsonstream.Progress{Current: max(e.Done, 1), Total: e.Total}
 	}
-	if e.State == registry.Mounted {
+	if e.State == transfer.Mounted {
 		m.Status += " " + terminal.EscapeString(e.From)
 	}
 	d.ch <- m

@@ -11,8 +11,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
-	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/store"
+	"github.com/micabuild/mica/internal/transfer"
 )
 
 func newManifestCommand(app *App) *cobra.Command {
@@ -52,14 +52,14 @@ func runManifestInspect(ctx context.Context, app *App, ref string, verbose, raw 
 	if err := app.Open(ctx); err != nil {
 		return err
 	}
-	if list, err := registry.LoadList(app.Store, name); err == nil && !verbose {
+	if list, err := transfer.LoadList(app.Store, name); err == nil && !verbose {
 		_, data, err := list.Index()
 		if err != nil {
 			return err
 		}
 		return printJSON(app, data, raw)
 	}
-	r, err := app.registry().Inspect(ctx, name)
+	r, err := transfer.Inspect(ctx, app.registry(), name)
 	if err != nil {
 		return fmt.Errorf("Error: %w", err)
 	}
@@ -130,10 +130,10 @@ func runManifestCreate(ctx context.Context, app *App, ref string, manifests []st
 	if err := app.Open(ctx); err != nil {
 		return err
 	}
-	list, err := registry.LoadList(app.Store, name)
+	list, err := transfer.LoadList(app.Store, name)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		list = &registry.ManifestList{Name: name.String()}
+		list = &transfer.ManifestList{Name: name.String()}
 	case err != nil:
 		return err
 	case !amend:
@@ -198,7 +198,7 @@ func runManifestAnnotate(ctx context.Context, app *App, ref, manifest string, p 
 	if err := app.Open(ctx); err != nil {
 		return err
 	}
-	list, err := registry.LoadList(app.Store, name)
+	list, err := transfer.LoadList(app.Store, name)
 	if err != nil {
 		return fmt.Errorf("Error: %w", err)
 	}
@@ -246,7 +246,7 @@ func runManifestPush(ctx context.Context, app *App, ref string, purge bool) erro
 	if err := app.Open(ctx); err != nil {
 		return err
 	}
-	list, err := registry.LoadList(app.Store, name)
+	list, err := transfer.LoadList(app.Store, name)
 	if err != nil {
 		return fmt.Errorf("Error: %w", err)
 	}
@@ -258,7 +258,7 @@ func runManifestPush(ctx context.Context, app *App, ref string, purge bool) erro
 	}
 	fmt.Fprintln(app.Stdout, root.Digest)
 	if purge {
-		return registry.RemoveList(app.Store, name)
+		return transfer.RemoveList(app.Store, name)
 	}
 	return nil
 }
@@ -276,7 +276,7 @@ func newManifestRmCommand(app *App) *cobra.Command {
 			for _, ref := range args {
 				name, err := taggedName(ref)
 				if err == nil {
-					if err = registry.RemoveList(app.Store, name); err != nil {
+					if err = transfer.RemoveList(app.Store, name); err != nil {
 						err = fmt.Errorf("No such manifest: %s", ref) //nolint:staticcheck // Docker's words
 					}
 				}

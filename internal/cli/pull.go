@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/image"
-	"github.com/micabuild/mica/internal/registry"
+	"github.com/micabuild/mica/internal/transfer"
 )
 
 type pullFlags struct {
@@ -43,7 +43,7 @@ func runPull(ctx context.Context, app *App, f *pullFlags, ref string) (err error
 	if err != nil {
 		return err
 	}
-	var o registry.PullOptions
+	var o transfer.PullOptions
 	if o.Platforms, o.AllPlatforms, err = parsePlatforms(f.platforms); err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func runPull(ctx context.Context, app *App, f *pullFlags, ref string) (err error
 }
 
 // pull pulls one image, with docker's words about it.
-func (a *App) pull(ctx context.Context, name reference.Named, o registry.PullOptions, quiet bool) error {
+func (a *App) pull(ctx context.Context, name reference.Named, o transfer.PullOptions, quiet bool) error {
 	if err := a.pullTo(ctx, a.Stdout, name, o, quiet); err != nil {
 		return err
 	}
@@ -93,11 +93,11 @@ func (a *App) pull(ctx context.Context, name reference.Named, o registry.PullOpt
 }
 
 // pullTo is pull with the summary on w.
-func (a *App) pullTo(ctx context.Context, w io.Writer, name reference.Named, o registry.PullOptions, quiet bool) error {
+func (a *App) pullTo(ctx context.Context, w io.Writer, name reference.Named, o transfer.PullOptions, quiet bool) error {
 	d := newLayerDisplay(a.Stderr.File(), pullWords, quiet)
 	o.Progress = d.progress
 	d.say(tagOrDigest(name), "Pulling from %s", reference.Path(name))
-	got, err := a.registry().Pull(ctx, a.local(), name, o)
+	got, err := transfer.Pull(ctx, a.registry(), a.local(), name, o)
 	d.finish()
 	if err != nil {
 		return fmt.Errorf("Error: %w", err)

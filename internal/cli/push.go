@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/compression"
-	"github.com/micabuild/mica/internal/registry"
+	"github.com/micabuild/mica/internal/transfer"
 )
 
 type pushFlags struct {
@@ -43,8 +43,8 @@ func newPushCommand(app *App) *cobra.Command {
 	return cmd
 }
 
-func (f *pushFlags) options() (registry.PushOptions, error) {
-	o := registry.PushOptions{Compression: compression.Algorithm(f.compression), Level: f.level, Force: f.force}
+func (f *pushFlags) options() (transfer.PushOptions, error) {
+	o := transfer.PushOptions{Compression: compression.Algorithm(f.compression), Level: f.level, Force: f.force}
 	if err := compression.CheckLevel(o.Compression, o.Level); err != nil {
 		return o, err
 	}
@@ -131,10 +131,10 @@ func (a *App) localTags(ctx context.Context, name reference.Named) ([]reference.
 }
 
 // push pushes what one name stands for, with docker's words about it.
-func (a *App) push(ctx context.Context, name reference.Named, root ocispec.Descriptor, o registry.PushOptions, quiet bool) error {
+func (a *App) push(ctx context.Context, name reference.Named, root ocispec.Descriptor, o transfer.PushOptions, quiet bool) error {
 	d := newLayerDisplay(a.Stderr.File(), pushWords, quiet)
 	o.Progress = d.progress
-	got, err := a.registry().Push(ctx, a.local(), name, root, o)
+	got, err := transfer.Push(ctx, a.registry(), a.local(), name, root, o)
 	d.finish()
 	if err != nil {
 		return fmt.Errorf("Error: %w", err)

@@ -18,9 +18,9 @@ import (
 
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/overlay"
-	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/store"
+	"github.com/micabuild/mica/internal/transfer"
 )
 
 // runFlags are the flags of docker run that have a meaning for a process in the foreground.
@@ -221,7 +221,7 @@ func (f *runFlags) find(ctx context.Context, app *App, ref string) (*image.Image
 	if err != nil {
 		return nil, err
 	}
-	o := registry.PullOptions{Unpack: true}
+	o := transfer.PullOptions{Unpack: true}
 	if platform != nil {
 		o.Platforms = []ocispec.Platform{*platform}
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -15,22 +16,21 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
 // impatient is a client that waits milliseconds where others wait minutes, and a repository at a server.
-func impatient(t *testing.T, handler http.HandlerFunc) (*Client, *remote.Repository) {
+func impatient(t *testing.T, handler http.HandlerFunc) (*Client, *Repository) {
 	t.Helper()
 	srv := httptest.NewServer(handler)
 	t.Cleanup(srv.Close)
-	c := New(Options{UserAgent: "test"})
+	c := New(Options{RegistriesConf: os.DevNull, UserAgent: "test", FirstWait: time.Millisecond})
 	c.conns.limits = limits{silent: 50 * time.Millisecond, body: 100 * time.Millisecond, upload: 100 * time.Millisecond}
 	name, err := reference.ParseNormalizedNamed(strings.TrimPrefix(srv.URL, "http://") + "/app:1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	repo, err := c.repository(t.Context(), name)
+	repo, err := c.Repository(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestAnswersThatTrickle(t *testing.T) {
 				asked.Add(1)
 				handler(w, r)
 			})
-			if _, err := fetchManifest(t.Context(), repo, "1"); err == nil {
+			if _, err := repo.FetchManifest(t.Context(), "1"); err == nil {
 				t.Error("it came")
 			}
 			if n := asked.Load(); n > 3 {
@@ -98,10 +98,10 @@ func TestTokensForPasswordsAreBounded(t *testing.T) {
 	defer close(release)
 	c.conns.limits.upload = time.Hour
 	client := *c.auth
-	client.Credential = auth.StaticCredential(repo.Reference.Host(), auth.Credential{RefreshToken: "x"})
-	repo.Client = &client
+	client.Credential = auth.StaticCredential(repo.remote.Reference.Host(), auth.Credential{RefreshToken: "x"})
+	repo.remote.Client = &client
 	var late *slowError
-	if _, err := fetchManifest(withPatience(t.Context(), hasty), repo, "1"); !errors.As(err, &late) {
+	if _, err := repo.FetchManifest(withPatience(t.Context(), hasty), "1"); !errors.As(err, &late) {
 		t.Errorf("it ended with %v", err)
 	}
 }
@@ -133,7 +133,7 @@ func TestTokenServers(t *testing.T) {
 				w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://%s/token",service="x"`, r.Host))
 				w.WriteHeader(http.StatusUnauthorized)
 			})
-			if _, err := fetchManifest(t.Context(), repo, "1"); err == nil {
+			if _, err := repo.FetchManifest(t.Context(), "1"); err == nil {
 				t.Error("it came")
 			}
 			if n := asked.Load(); n > 15 {
@@ -151,7 +151,7 @@ func TestHeadersAreBounded(t *testing.T) {
 		}
 		w.WriteHeader(http.StatusUnauthorized)
 	})
-	if _, err := fetchManifest(withPatience(t.Context(), hasty), repo, "1"); err == nil || !strings.Contains(err.Error(), "header") {
+	if _, err := repo.FetchManifest(withPatience(t.Context(), hasty), "1"); err == nil || !strings.Contains(err.Error(), "header") {
 		t.Errorf("800 KiB of headers: %v", err)
 	}
 }
@@ -162,8 +162,8 @@ func TestRetryAfterOfAMirror(t *testing.T) {
 	busy := &http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{}}
 	for value, want := range map[string][2]bool{"1": {true, true}, "20": {true, false}, "86400": {false, false}, "99999999999999999999": {true, true}, "-1": {true, true}} {
 		busy.Header.Set("Retry-After", value)
-		_, long := patient.wait(0, busy, nil)
-		_, short := hasty.wait(0, busy, nil)
+		_, long := patient.wait(backoff(firstWait), 0, busy, nil)
+		_, short := hasty.wait(backoff(firstWait), 0, busy, nil)
 		if long != want[0] || short != want[1] {
 			t.Errorf("Retry-After: %s is waited for: %v, with another mirror: %v", value, long, short)
 		}
@@ -177,7 +177,7 @@ func TestUploadsThatAreNotTaken(t *testing.T) {
 	desc := ocispec.Descriptor{Digest: digest.FromBytes(data), Size: int64(len(data))}
 	release := make(chan struct{})
 	var asked atomic.Int32
-	c, repo := impatient(t, func(w http.ResponseWriter, r *http.Request) {
+	_, repo := impatient(t, func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
 		if r.Method == http.MethodPost {
 			w.Header().Set("Location", r.URL.Path+"1")
@@ -187,7 +187,7 @@ func TestUploadsThatAreNotTaken(t *testing.T) {
 		<-release
 	})
 	defer close(release)
-	err := c.pushBlob(t.Context(), repo, desc, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(string(data))), nil })
+	err := repo.PushBlob(t.Context(), desc, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(string(data))), nil })
 	var late *slowError
 	if !errors.As(err, &late) {
 		t.Errorf("the upload ended with %v", err)
@@ -201,22 +201,21 @@ func TestUploadsThatAreNotTaken(t *testing.T) {
 func TestBlobsMustGoOn(t *testing.T) {
 	t.Parallel()
 	const size = 1 << 20
-	none := func(int) time.Duration { return 0 }
 	bytes := func(each time.Duration, count int) func(context.Context, span) (io.ReadCloser, span, error) {
 		return func(ctx context.Context, s span) (io.ReadCloser, span, error) {
 			return &dripping{ctx, each, count}, s, nil
 		}
 	}
-	slow := &spanReader{ctx: t.Context(), open: bytes(5*time.Millisecond, size), span: span{0, size}, quiet: 50 * time.Millisecond, wait: none}
+	slow := &spanReader{ctx: t.Context(), open: bytes(5*time.Millisecond, size), span: span{0, size}, quiet: 50 * time.Millisecond, backoff: 2}
 	if n, err := io.Copy(io.Discard, slow); err == nil {
 		t.Errorf("a dripping blob came, all of %d bytes", n)
 	}
-	short := &spanReader{ctx: t.Context(), open: bytes(0, 1), span: span{0, size}, wait: none}
+	short := &spanReader{ctx: t.Context(), open: bytes(0, 1), span: span{0, size}, backoff: 2}
 	n, err := io.Copy(io.Discard, short)
 	if err == nil || n > freeConnects+size/bytesPerConnect {
 		t.Errorf("%d bytes came, one for each request: %v", n, err)
 	}
-	good := &spanReader{ctx: t.Context(), open: bytes(0, size), span: span{0, size}}
+	good := &spanReader{ctx: t.Context(), open: bytes(0, size), span: span{0, size}, backoff: 2}
 	if n, err := io.Copy(io.Discard, good); err != nil || n != size {
 		t.Errorf("of a good one %d bytes came: %v", n, err)
 	}
@@ -243,11 +242,11 @@ func (d *dripping) Read(p []byte) (int, error) {
 
 func (d *dripping) Close() error { return nil }
 
-// TestInterruptEndsAtOnce what waits: for an answer, for the next try, for bytes.
+// TestInterruptEndsAtOnce what waits: for a response, for the next try, for bytes.
 func TestInterruptEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	for name, handler := range map[string]http.HandlerFunc{
-		"for an answer": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"for a response": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 		"for the next try": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "25")
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -263,7 +262,7 @@ func TestInterruptEndsAtOnce(t *testing.T) {
 				<-ctx.Done()
 			})
 			c.conns.limits = defaultLimits
-			if _, err := fetchManifest(ctx, repo, "1"); !errors.Is(err, context.Canceled) {
+			if _, err := repo.FetchManifest(ctx, "1"); !errors.Is(err, context.Canceled) {
 				t.Errorf("it ended with %v", err)
 			}
 		})

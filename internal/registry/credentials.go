@@ -87,7 +87,7 @@ func podmanCredential(file, host, repository string) (auth.Credential, error) {
 	}
 	defer func() { _ = f.Close() }()
 	config := configfile.New(file)
-	if err := config.LoadFromReader(io.LimitReader(f, maxManifest)); err != nil {
+	if err := config.LoadFromReader(io.LimitReader(f, MaxManifest)); err != nil {
 		return auth.EmptyCredential, err
 	}
 	name := host

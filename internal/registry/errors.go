@@ -35,8 +35,8 @@ func (e *DeniedError) Error() string {
 	return fmt.Sprintf("access to %s denied: %s (the repository may not exist, or need 'mica login %s')", e.Ref, e.Said, e.Host)
 }
 
-// explain says in one line what a registry, or the way to it, did not do. what is what was asked of it.
-func explain(what string, err error) error {
+// Explain makes one line of an error of a registry, or of the way to it. what is what was asked for, as users know it.
+func Explain(what string, err error) error {
 	var resp *errcode.ErrorResponse
 	var denied *DeniedError
 	var missing *NotFoundError
@@ -83,7 +83,7 @@ func explainResponse(what string, resp *errcode.ErrorResponse) error {
 	if says == "" {
 		says = http.StatusText(resp.StatusCode)
 	}
-	return fmt.Errorf("%s: registry %s answers %d: %s", what, resp.URL.Host, resp.StatusCode, says)
+	return fmt.Errorf("%s: registry %s responds %d: %s", what, resp.URL.Host, resp.StatusCode, says)
 }
 
 // hostOfName is the registry of an image: it may be another host that refuses, one that gives tokens.
@@ -95,8 +95,11 @@ func hostOfName(name, otherwise string) string {
 	return reference.Domain(named)
 }
 
-// isLocal tells a failure of this machine (a full disk) from one of the registry or the network.
-func isLocal(err error) bool {
+// IsNotFound reports whether a registry does not have what was asked for.
+func IsNotFound(err error) bool { return errors.Is(err, errdef.ErrNotFound) }
+
+// IsLocal reports whether an error is one of this machine (a full disk), not of the registry or the network.
+func IsLocal(err error) bool {
 	var path *fs.PathError
 	var network net.Error
 	return errors.As(err, &path) && !errors.As(err, &network)

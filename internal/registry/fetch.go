@@ -6,13 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
-	"oras.land/oras-go/v2/registry/remote"
-	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 )
 
@@ -32,19 +29,16 @@ const (
 // span is a part of a blob: bytes from up to, not including, to.
 type span struct{ from, to int64 }
 
-// openSpan asks for a part of a blob. A registry may send the whole instead; then got begins at 0.
-func (c *Client) openSpan(ctx context.Context, repo *remote.Repository, desc ocispec.Descriptor, s span) (r io.ReadCloser, got span, err error) {
-	ref := repo.Reference
-	ref.Reference = desc.Digest.String()
-	ctx = blobContext(auth.AppendRepositoryScope(ctx, ref, auth.ActionPull))
-	req, err := newRequest(ctx, http.MethodGet, baseURL(repo)+"/blobs/"+desc.Digest.String(), nil)
+// openSpan requests a part of a blob. A registry may send the whole blob instead: then got begins at 0.
+func (r *Repository) openSpan(ctx context.Context, desc ocispec.Descriptor, s span) (body io.ReadCloser, got span, err error) {
+	req, err := newRequest(blobContext(r.pullScope(ctx)), http.MethodGet, r.url()+"/blobs/"+desc.Digest.String(), nil)
 	if err != nil {
 		return nil, got, err
 	}
 	if s.from > 0 || s.to < desc.Size {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", s.from, s.to-1))
 	}
-	resp, err := repo.Client.Do(req)
+	resp, err := r.remote.Client.Do(req)
 	if err != nil {
 		return nil, got, err
 	}
@@ -55,7 +49,7 @@ func (c *Client) openSpan(ctx context.Context, repo *remote.Repository, desc oci
 	return resp.Body, got, nil
 }
 
-// spanOf says what part of the blob an answer has.
+// spanOf returns which part of the blob a response has.
 func spanOf(resp *http.Response, desc ocispec.Descriptor, asked span) (span, error) {
 	whole := span{0, desc.Size}
 	switch resp.StatusCode {
@@ -80,7 +74,7 @@ func spanOf(resp *http.Response, desc ocispec.Descriptor, asked span) (span, err
 	return whole, &permanentError{responseError(resp)}
 }
 
-// responseError is an answer that is none, as oras gives it.
+// responseError is the error of a response that refuses, in the form of package oras.
 func responseError(resp *http.Response) error {
 	e := &errcode.ErrorResponse{Method: resp.Request.Method, URL: resp.Request.URL, StatusCode: resp.StatusCode}
 	var body struct {
@@ -92,16 +86,7 @@ func responseError(resp *http.Response) error {
 	return e
 }
 
-// baseURL is where a repository's API is.
-func baseURL(repo *remote.Repository) string {
-	scheme := "https"
-	if repo.PlainHTTP {
-		scheme = "http"
-	}
-	return scheme + "://" + repo.Reference.Host() + "/v2/" + repo.Reference.Repository
-}
-
-// spanReader reads a part of a blob, and goes on where it was when a connection breaks.
+// spanReader reads a part of a blob. When a connection breaks, it resumes over another.
 type spanReader struct {
 	ctx   context.Context
 	open  func(ctx context.Context, s span) (io.ReadCloser, span, error)
@@ -112,16 +97,9 @@ type spanReader struct {
 	came  int // bytes since stall was set
 	tries int // since minProgress bytes last came
 
-	connects int64                           // so far
-	quiet    time.Duration                   // 0: stallTime
-	wait     func(attempt int) time.Duration // nil: backoff
-}
-
-func (r *spanReader) pause(attempt int) time.Duration {
-	if r.wait != nil {
-		return r.wait(attempt)
-	}
-	return backoff(attempt)
+	connects int64         // so far
+	quiet    time.Duration // 0: stallTime
+	backoff  backoff
 }
 
 // progress puts off the end of a connection that brings something.
@@ -176,7 +154,7 @@ func (r *spanReader) again(err error) error {
 	if r.tries++; r.tries >= maxTries {
 		return fmt.Errorf("the connection broke %d times: %w", r.tries, err)
 	}
-	return sleep(r.ctx, r.pause(r.tries-1))
+	return sleep(r.ctx, r.backoff.wait(r.tries-1))
 }
 
 func (r *spanReader) connect() error {
@@ -202,7 +180,7 @@ func (r *spanReader) connect() error {
 	}
 }
 
-// skip reads over what is here already, and comes once more from a registry that knows no ranges.
+// skip discards bytes that were read before, from a registry that does not support ranges.
 func (r *spanReader) skip(n int64) error {
 	buf := make([]byte, 64<<10)
 	for n > 0 {
@@ -231,18 +209,12 @@ func (r *spanReader) Close() error {
 	return nil
 }
 
-// openBlob streams a blob from an offset on. The content is not verified.
-func (c *Client) openBlob(ctx context.Context, repo *remote.Repository, desc ocispec.Descriptor, from int64) io.ReadCloser {
-	open := func(ctx context.Context, s span) (io.ReadCloser, span, error) { return c.openSpan(ctx, repo, desc, s) }
-	whole := &spanReader{ctx: ctx, open: open, span: span{from, desc.Size}}
+// OpenBlob reads a blob from an offset on. The content is not verified. Connections that break are replaced.
+func (r *Repository) OpenBlob(ctx context.Context, desc ocispec.Descriptor, from int64) io.ReadCloser {
+	open := func(ctx context.Context, s span) (io.ReadCloser, span, error) { return r.openSpan(ctx, desc, s) }
+	whole := &spanReader{ctx: ctx, open: open, span: span{from, desc.Size}, backoff: r.client.backoff}
 	if desc.Size-from < minRanges {
 		return whole
 	}
 	return &rangesReader{whole: whole}
-}
-
-// short is a digest as people compare them.
-func short(d string) string {
-	_, hex, _ := strings.Cut(d, ":")
-	return hex[:min(12, len(hex))]
 }

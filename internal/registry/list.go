@@ -19,17 +19,13 @@ const (
 
 // Tags lists the tags of a repository, in the registry's order, which the specification wants to be the alphabet's.
 func (c *Client) Tags(ctx context.Context, name reference.Named) ([]string, error) {
-	at, err := home(name)
-	if err != nil {
-		return nil, err
-	}
-	repo, err := c.repository(ctx, at)
+	repo, err := c.Repository(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	var tags []string
 	pages := newPages()
-	err = repo.Tags(ctx, "", func(page []string) error {
+	err = repo.remote.Tags(ctx, "", func(page []string) error {
 		if err := pages.add(page); err != nil {
 			return err
 		}
@@ -37,7 +33,7 @@ func (c *Client) Tags(ctx context.Context, name reference.Named) ([]string, erro
 		return nil
 	})
 	if err != nil {
-		return nil, explain(reference.FamiliarName(name), err)
+		return nil, Explain(reference.FamiliarName(name), err)
 	}
 	return tags, nil
 }
@@ -60,7 +56,7 @@ func (c *Client) Catalog(ctx context.Context, host string, yield func(repository
 		}
 		return nil
 	})
-	return explain("catalog of "+host, err)
+	return Explain("catalog of "+host, err)
 }
 
 // pages bounds a list that comes in pages, and sees whether it goes in circles.

@@ -47,7 +47,7 @@ func loginError(host string, err error) error {
 	if errors.As(err, &resp) && (resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden) {
 		return fmt.Errorf("login attempt to https://%s/v2/ failed with status: %d %s", host, resp.StatusCode, http.StatusText(resp.StatusCode))
 	}
-	return explain(host, err)
+	return Explain(host, err)
 }
 
 // Known returns the user name that is kept for a registry, "" for none.

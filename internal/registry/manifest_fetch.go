@@ -12,46 +12,44 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
-	"oras.land/oras-go/v2/registry/remote"
-	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
 // manifestTime bounds the time for a manifest or config, tries included.
 const manifestTime = 3 * time.Minute
 
-// fetchManifest gets what a tag or digest names. The bytes are verified: with the digest asked for, or with what the
-// registry says of the tag, if it says anything.
-func fetchManifest(ctx context.Context, repo *remote.Repository, ref string) (*manifest, error) {
-	got, err := getManifest(ctx, repo, ref, manifestTypes)
+// FetchManifest returns the manifest or index that has a tag or digest. It is verified: by the digest in ref, or by the one
+// that the registry's header gives for a tag, if any.
+func (r *Repository) FetchManifest(ctx context.Context, ref string) (*Manifest, error) {
+	got, err := r.getManifest(ctx, ref, manifestTypes)
 	if err != nil {
 		return nil, err
 	}
-	m := &manifest{ocispec.Descriptor{Digest: digest.FromBytes(got.raw), Size: int64(len(got.raw))}, got.raw}
+	m := &Manifest{ocispec.Descriptor{Digest: digest.FromBytes(got.raw), Size: int64(len(got.raw))}, got.raw}
 	return m, m.setType(got.mediaType)
 }
 
-// fetchAny gets something of a type that mica does not know from where a registry keeps manifests.
-func fetchAny(ctx context.Context, repo *remote.Repository, d ocispec.Descriptor) ([]byte, error) {
-	got, err := getManifest(ctx, repo, d.Digest.String(), []string{d.MediaType, "*/*"})
+// FetchAny returns content of any type from where registries have manifests.
+func (r *Repository) FetchAny(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+	got, err := r.getManifest(ctx, d.Digest.String(), []string{d.MediaType, "*/*"})
 	return got.raw, err
 }
 
-// answered is a registry's answer to a request for a manifest.
-type answered struct {
+// manifestResponse is a registry's response to a request for a manifest.
+type manifestResponse struct {
 	mediaType string
 	raw       []byte
 }
 
-// getManifest asks until the answer is whole.
-func getManifest(ctx context.Context, repo *remote.Repository, ref string, accept []string) (answered, error) {
+// getManifest repeats the request until a response is complete.
+func (r *Repository) getManifest(ctx context.Context, ref string, accept []string) (manifestResponse, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, manifestTime, errTooSlow)
 	defer cancel()
-	got, err := readManifest(ctx, repo, ref, accept)
+	got, err := r.readManifest(ctx, ref, accept)
 	for try := 1; err != nil && try < maxTries && brokeOff(err) && ctx.Err() == nil; try++ {
-		if err := sleep(ctx, backoff(try-1)); err != nil {
+		if err := sleep(ctx, r.client.backoff.wait(try-1)); err != nil {
 			return got, err
 		}
-		got, err = readManifest(ctx, repo, ref, accept)
+		got, err = r.readManifest(ctx, ref, accept)
 	}
 	if err != nil && errors.Is(context.Cause(ctx), errTooSlow) {
 		err = errTooSlow
@@ -59,9 +57,9 @@ func getManifest(ctx context.Context, repo *remote.Repository, ref string, accep
 	return got, err
 }
 
-var errTooSlow = errors.New("the registry is too slow: the answer was not whole in time")
+var errTooSlow = errors.New("the registry is too slow: the response was not complete in time")
 
-// brokenError says that the connection broke in the middle of an answer.
+// brokenError is the error of a connection that broke in the middle of a response.
 type brokenError struct{ error }
 
 func (e *brokenError) Unwrap() error { return e.error }
@@ -73,43 +71,41 @@ func brokeOff(err error) bool {
 
 // readManifest is one try. Registries leave out Content-Length and Docker-Content-Digest (neither is required, and
 // compressing proxies take away both), and name wrong types.
-func readManifest(ctx context.Context, repo *remote.Repository, ref string, accept []string) (answered, error) {
-	of := repo.Reference
-	of.Reference = ref
-	req, err := newRequest(auth.AppendRepositoryScope(ctx, of, auth.ActionPull), http.MethodGet, baseURL(repo)+"/manifests/"+ref, nil)
+func (r *Repository) readManifest(ctx context.Context, ref string, accept []string) (manifestResponse, error) {
+	req, err := newRequest(r.pullScope(ctx), http.MethodGet, r.url()+"/manifests/"+ref, nil)
 	if err != nil {
-		return answered{}, err
+		return manifestResponse{}, err
 	}
 	req.Header.Set("Accept", strings.Join(accept, ", "))
-	resp, err := repo.Client.Do(req)
+	resp, err := r.remote.Client.Do(req)
 	if err != nil {
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			err = &brokenError{err}
 		}
-		return answered{}, err
+		return manifestResponse{}, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	switch resp.StatusCode {
 	case http.StatusOK:
 	case http.StatusNotFound:
-		return answered{}, fmt.Errorf("manifest %s: %w", ref, errdef.ErrNotFound)
+		return manifestResponse{}, fmt.Errorf("manifest %s: %w", ref, errdef.ErrNotFound)
 	default:
-		return answered{}, responseError(resp)
+		return manifestResponse{}, responseError(resp)
 	}
-	if resp.ContentLength > maxManifest {
-		return answered{}, fmt.Errorf("its manifest has %d bytes, more than the %d that one may have", resp.ContentLength, maxManifest)
+	if resp.ContentLength > MaxManifest {
+		return manifestResponse{}, fmt.Errorf("its manifest has %d bytes, more than the %d that one may have", resp.ContentLength, MaxManifest)
 	}
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxManifest+1))
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, MaxManifest+1))
 	switch {
 	case errors.Is(err, errTooSlow):
-		return answered{}, err
+		return manifestResponse{}, err
 	case err != nil:
-		return answered{}, &brokenError{fmt.Errorf("read manifest: %w", err)}
+		return manifestResponse{}, &brokenError{fmt.Errorf("read manifest: %w", err)}
 	}
-	if len(raw) > maxManifest {
-		return answered{}, fmt.Errorf("its manifest has more than the %d bytes that one may have", maxManifest)
+	if len(raw) > MaxManifest {
+		return manifestResponse{}, fmt.Errorf("its manifest has more than the %d bytes that one may have", MaxManifest)
 	}
-	return answered{resp.Header.Get("Content-Type"), raw}, checkDigest(raw, ref, resp.Header.Get("Docker-Content-Digest"))
+	return manifestResponse{resp.Header.Get("Content-Type"), raw}, checkDigest(raw, ref, resp.Header.Get("Docker-Content-Digest"))
 }
 
 // checkDigest compares a manifest with the digest that was asked for, or with what the registry says. What it says of a

@@ -50,11 +50,11 @@ func FuzzManifest(f *testing.F) {
 
 func checkManifest(t *testing.T, raw []byte) {
 	for _, header := range []string{"", ocispec.MediaTypeImageManifest, oci.DockerManifestList} {
-		m := &manifest{ocispec.Descriptor{Digest: digest.FromBytes(raw), Size: int64(len(raw))}, raw}
+		m := &Manifest{ocispec.Descriptor{Digest: digest.FromBytes(raw), Size: int64(len(raw))}, raw}
 		if m.setType(header) != nil {
 			continue
 		}
-		c, err := m.parse()
+		c, err := m.Parse()
 		if err != nil {
 			t.Fatalf("%.100q has a type and cannot be read: %v", raw, err)
 		}
@@ -84,8 +84,8 @@ func TestOddAnswers(t *testing.T) {
 			w.Header().Set("Content-Type", ocispec.MediaTypeImageManifest)
 			_, _ = fmt.Fprint(w, raw)
 		})
-		m, err := fetchManifest(t.Context(), repo, "1")
-		if err == nil && len(m.raw) == 0 {
+		m, err := repo.FetchManifest(t.Context(), "1")
+		if err == nil && len(m.Raw) == 0 {
 			t.Errorf("%.100q is a manifest", raw)
 		}
 	}

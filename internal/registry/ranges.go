@@ -104,7 +104,7 @@ func (r *rangesReader) release() {
 	}
 }
 
-// start asks for the first range: the answer tells whether there are ranges.
+// start requests the first range. The response shows whether the registry supports ranges.
 func (r *rangesReader) start() error {
 	r.ctx, r.cancel = context.WithCancel(r.whole.ctx)
 	first := *r.whole
@@ -139,7 +139,7 @@ func (r *rangesReader) plan(first *spanReader) {
 	next := first
 	for from := r.whole.from; from < r.whole.to; from += rangeSize {
 		if next == nil {
-			next = &spanReader{ctx: r.ctx, open: r.whole.open, span: span{from, min(from+rangeSize, r.whole.to)}}
+			next = &spanReader{ctx: r.ctx, open: r.whole.open, backoff: r.whole.backoff, span: span{from, min(from+rangeSize, r.whole.to)}}
 		}
 		done := make(chan piece, 1)
 		var buf []byte

@@ -11,19 +11,19 @@ import (
 	"github.com/micabuild/mica/internal/oci"
 )
 
-// referrers lists what refers to a manifest, each once (distribution-spec, "Listing Referrers").
-func (s *repositorySource) referrers(ctx context.Context, d ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+// Referrers lists the manifests whose subject is d, each once (distribution-spec, "Listing Referrers").
+func (r *Repository) Referrers(ctx context.Context, d ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	var list []ocispec.Descriptor
 	seen := map[digest.Digest]bool{}
-	err := s.repo.Referrers(ctx, d, "", func(page []ocispec.Descriptor) error {
+	err := r.remote.Referrers(ctx, d, "", func(page []ocispec.Descriptor) error {
 		before := len(list)
-		for _, r := range page {
-			if err := oci.CheckDescriptor(r); err != nil {
+		for _, m := range page {
+			if err := oci.CheckDescriptor(m); err != nil {
 				return fmt.Errorf("referrers of %s: %w", d.Digest, err)
 			}
-			if !seen[r.Digest] {
-				seen[r.Digest] = true
-				list = append(list, r)
+			if !seen[m.Digest] {
+				seen[m.Digest] = true
+				list = append(list, m)
 			}
 		}
 		switch {

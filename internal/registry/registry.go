@@ -1,14 +1,16 @@
-// Package registry speaks the OCI distribution protocol (distribution-spec 1.1) with registries: pull, push, login, and
-// what may be asked of a registry alone. Who may be asked how is what containers-registries.conf(5), certs.d folders and
-// the credentials of docker and podman say.
+// Package registry is a client of the OCI distribution protocol (distribution-spec 1.1): authentication, retries, ranges and
+// uploads. It knows neither images nor the store. Settings are those of containers-registries.conf(5), certs.d directories and
+// the credentials of docker and podman.
 package registry
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/distribution/reference"
 	"github.com/docker/cli/cli/config/configfile"
@@ -22,15 +24,21 @@ import (
 type Options struct {
 	// Docker is docker's configuration file, which holds credentials; nil for none.
 	Docker *configfile.ConfigFile
+	// RegistriesConf is the file in place of registries.conf(5); "" is the usual ones.
+	RegistriesConf string
 	// UserAgent is what registries see, "mica/1.0".
 	UserAgent string
+	// FirstWait is how long to wait before a request is repeated. It doubles with each try; 0 is 250 ms.
+	FirstWait time.Duration
 }
 
 // Client talks to registries. It is safe for concurrent use.
 type Client struct {
-	docker *configfile.ConfigFile
-	auth   *auth.Client
-	conns  *transports
+	docker  *configfile.ConfigFile
+	system  *types.SystemContext // says where registries.conf is
+	auth    *auth.Client
+	conns   *transports
+	backoff backoff
 	// trusted are hosts that the user lets be insecure.
 	trusted sync.Map
 
@@ -40,22 +48,19 @@ type Client struct {
 
 // New returns a client. It reads no file and opens no connection before it is needed.
 func New(o Options) *Client {
-	c := &Client{docker: o.Docker, plain: map[string]bool{}}
+	c := &Client{
+		docker: o.Docker, system: &types.SystemContext{SystemRegistriesConfPath: o.RegistriesConf},
+		backoff: backoff(cmp.Or(o.FirstWait, firstWait)), plain: map[string]bool{},
+	}
 	c.conns = &transports{insecure: c.insecure, limits: defaultLimits, byHost: map[string]*http.Transport{}}
 	c.auth = &auth.Client{
-		Client:     &http.Client{Transport: &retrying{c.conns}},
+		Client:     &http.Client{Transport: &retrying{c.conns, c.backoff}},
 		Cache:      auth.NewCache(),
 		Credential: func(ctx context.Context, host string) (auth.Credential, error) { return c.credential(ctx, host, "") },
 		ClientID:   "mica",
 		Header:     http.Header{"User-Agent": {o.UserAgent}},
 	}
 	return c
-}
-
-// endpoint is a place that an image may be had from: a mirror, or the registry itself.
-type endpoint struct {
-	name   reference.Named // as the place knows the image, with tag or digest
-	mirror bool
 }
 
 // BlockedError says that the configuration forbids a registry.
@@ -66,8 +71,8 @@ func (e *BlockedError) Error() string {
 }
 
 // find returns what registries.conf says about a name, nil for nothing.
-func find(name string) (*sysregistriesv2.Registry, error) {
-	r, err := sysregistriesv2.FindRegistry(&types.SystemContext{}, name)
+func (c *Client) find(name string) (*sysregistriesv2.Registry, error) {
+	r, err := sysregistriesv2.FindRegistry(c.system, name)
 	if err != nil {
 		return nil, fmt.Errorf("registries configuration: %w", err)
 	}
@@ -77,41 +82,41 @@ func find(name string) (*sysregistriesv2.Registry, error) {
 	return r, nil
 }
 
-// endpoints are the places to pull name from, in the order to try them.
-func endpoints(name reference.Named) ([]endpoint, error) {
-	r, err := find(name.Name())
+// endpoints are the names under which an image can be pulled, in the order to try them: mirrors, then the registry itself.
+func (c *Client) endpoints(name reference.Named) ([]reference.Named, error) {
+	r, err := c.find(name.Name())
 	if err != nil {
 		return nil, err
 	}
 	if r == nil {
-		return []endpoint{{name: name}}, nil
+		return []reference.Named{name}, nil
 	}
 	sources, err := r.PullSourcesFromReference(name)
 	if err != nil {
 		return nil, fmt.Errorf("registries configuration: %w", err)
 	}
-	var list []endpoint
-	for i, s := range sources {
-		list = append(list, endpoint{s.Reference, i < len(sources)-1})
+	var list []reference.Named
+	for _, s := range sources {
+		list = append(list, s.Reference)
 	}
 	return list, nil
 }
 
-// placeContext is the context to ask the i-th place in: while there are others, nobody waits long for one.
-func placeContext(ctx context.Context, places []endpoint, i int) context.Context {
-	if i < len(places)-1 {
+// endpointContext is the context of requests to the i-th endpoint.
+func endpointContext(ctx context.Context, list []reference.Named, i int) context.Context {
+	if i < len(list)-1 {
 		return withPatience(ctx, hasty)
 	}
 	return ctx
 }
 
-// home is where name is pushed to: the registry itself, never a mirror.
-func home(name reference.Named) (reference.Named, error) {
-	list, err := endpoints(name)
+// primary is the name under which an image is pushed: the registry's own, never a mirror's.
+func (c *Client) primary(name reference.Named) (reference.Named, error) {
+	list, err := c.endpoints(name)
 	if err != nil {
 		return nil, err
 	}
-	return list[len(list)-1].name, nil
+	return list[len(list)-1], nil
 }
 
 // AllowInsecure lets the client speak to a name's registry without TLS, or with a certificate of anybody's, as
@@ -123,11 +128,11 @@ func (c *Client) insecure(host string) bool {
 	if _, ok := c.trusted.Load(host); ok {
 		return true
 	}
-	r, err := sysregistriesv2.FindRegistry(&types.SystemContext{}, host)
+	r, err := sysregistriesv2.FindRegistry(c.system, host)
 	if err == nil && r != nil && r.Insecure && hostOf(r.Location) == host {
 		return true
 	}
-	all, err := sysregistriesv2.GetRegistries(&types.SystemContext{})
+	all, err := sysregistriesv2.GetRegistries(c.system)
 	if err != nil {
 		return false
 	}
@@ -146,28 +151,9 @@ func hostOf(location string) string {
 	return host
 }
 
-// repository opens a repository of a registry. name is one that endpoints or home gave.
-func (c *Client) repository(ctx context.Context, name reference.Named) (*remote.Repository, error) {
-	repo, err := remote.NewRepository(name.Name())
-	if err != nil {
-		return nil, fmt.Errorf("invalid name %s: %w", name, err)
-	}
-	of := *c.auth
-	of.Credential = func(ctx context.Context, host string) (auth.Credential, error) {
-		return c.credential(ctx, host, repo.Reference.Repository)
-	}
-	repo.Client = &of
-	repo.MaxMetadataBytes = maxManifest
-	repo.SkipReferrersGC = true
-	repo.TagListMaxPages, repo.ReferrerListMaxPages = maxPages, maxReferrerPages
-	repo.ManifestMediaTypes = manifestTypes
-	repo.PlainHTTP, err = c.plainHTTP(ctx, repo.Reference.Host())
-	return repo, err
-}
-
 // registry opens a registry as a whole.
 func (c *Client) registry(ctx context.Context, host string) (*remote.Registry, error) {
-	if _, err := find(host); err != nil {
+	if _, err := c.find(host); err != nil {
 		return nil, err
 	}
 	reg, err := remote.NewRegistry(host)

@@ -50,7 +50,7 @@ func patienceOf(ctx context.Context) patience {
 	return patient
 }
 
-// permanentError is an error that trying again does not mend.
+// permanentError is an error for which a retry is no use.
 type permanentError struct{ error }
 
 func (e *permanentError) Unwrap() error { return e.error }
@@ -61,13 +61,16 @@ func newRequest(ctx context.Context, method, url string, body io.Reader) (*http.
 }
 
 // retrying sends a request again, if its body can be had again.
-type retrying struct{ base http.RoundTripper }
+type retrying struct {
+	base    http.RoundTripper
+	backoff backoff
+}
 
 func (t *retrying) RoundTrip(req *http.Request) (*http.Response, error) {
 	p := patienceOf(req.Context())
 	for try := 0; ; try++ {
 		resp, err := t.base.RoundTrip(req)
-		wait, again := p.wait(try, resp, err)
+		wait, again := p.wait(t.backoff, try, resp, err)
 		if !again {
 			return resp, err
 		}
@@ -103,12 +106,12 @@ func repeated(req *http.Request) (next *http.Request, ok bool) {
 }
 
 // wait says whether a request that ended so is sent again, and after how long.
-func (p patience) wait(try int, resp *http.Response, err error) (time.Duration, bool) {
+func (p patience) wait(b backoff, try int, resp *http.Response, err error) (time.Duration, bool) {
 	if try >= p.tries-1 {
 		return 0, false
 	}
 	if err != nil {
-		return backoff(try), worthRetry(err) && (p.dial || !isDial(err))
+		return b.wait(try), worthRetry(err) && (p.dial || !isDial(err))
 	}
 	if !retryStatus(resp.StatusCode) {
 		return 0, false
@@ -116,7 +119,7 @@ func (p patience) wait(try int, resp *http.Response, err error) (time.Duration, 
 	if wait, ok := retryAfter(resp.Header); ok {
 		return wait, wait <= p.retryAfter
 	}
-	return backoff(try), true
+	return b.wait(try), true
 }
 
 func isDial(err error) bool {
@@ -151,10 +154,13 @@ func worthRetry(err error) bool {
 	return true
 }
 
-// backoff is how long to wait before the next try: full jitter over the upper half.
-func backoff(attempt int) time.Duration {
-	wait := min(firstWait<<attempt, maxWait)
-	return wait/2 + rand.N(wait/2) //nolint:gosec // nobody gains by guessing it
+// backoff is how long to wait before the first retry.
+type backoff time.Duration
+
+// wait is how long to wait before the next try: full jitter over the upper half.
+func (b backoff) wait(attempt int) time.Duration {
+	wait := min(time.Duration(b)<<attempt, maxWait)
+	return wait/2 + rand.N(max(wait/2, 1)) //nolint:gosec // nobody gains by guessing it
 }
 
 // retryAfter reads a Retry-After header (RFC 9110, 10.2.3): seconds or a date.

@@ -16,10 +16,10 @@ import (
 	"go.podman.io/image/v5/pkg/tlsclientconfig"
 )
 
-// maxHeader bounds the header of an answer, in bytes.
+// maxHeader bounds the header of a response, in bytes.
 const maxHeader = 256 << 10
 
-// transports has one HTTP transport for each host, since certificates belong to hosts.
+// transports has one HTTP transport for each host, as certificates belong to hosts.
 type transports struct {
 	insecure func(host string) bool
 	limits   limits
@@ -40,14 +40,27 @@ func (t *transports) RoundTrip(req *http.Request) (*http.Response, error) {
 			readRefusal(resp)
 		}
 	}
-	if err != nil && strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
-		err = &permanentError{fmt.Errorf("%s does not speak TLS; if that is meant to be, set insecure = true for it in registries.conf", req.URL.Host)}
+	if isPlainHTTP(err) {
+		err = &permanentError{&NoTLSError{req.URL.Host}}
 	}
 	return resp, err
 }
 
-// chooseChallenge leaves of several ways to authenticate (RFC 9110, 11.6.1) the one that registries have: tokens, else a
-// password. Others, as Negotiate is, are for other clients.
+// NoTLSError is the error of a registry that responds to a TLS handshake in plain HTTP, and may not.
+type NoTLSError struct{ Host string }
+
+func (e *NoTLSError) Error() string {
+	return e.Host + " does not support TLS (to use plain HTTP, set insecure = true for it in registries.conf)"
+}
+
+// isPlainHTTP reports whether a TLS handshake failed because the server speaks plain HTTP.
+func isPlainHTTP(err error) bool {
+	var record tls.RecordHeaderError
+	return errors.As(err, &record) && string(record.RecordHeader[:]) == "HTTP/"
+}
+
+// chooseChallenge keeps one of several challenges (RFC 9110, 11.6.1): a token, or else a password. Registries do not use
+// others, such as Negotiate.
 func chooseChallenge(h http.Header) {
 	const field = "Www-Authenticate"
 	for _, scheme := range []string{"bearer ", "basic"} {
@@ -89,7 +102,7 @@ func (t *transports) of(host string) (*http.Transport, error) {
 	return tr, nil
 }
 
-// tlsConfig trusts the system's CAs and those of the host's folder in certs.d, whose client certificates it shows.
+// tlsConfig trusts the system's CAs and those in the host's directory in certs.d, and presents its client certificates.
 func tlsConfig(host string, insecure bool) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: insecure} //nolint:gosec // as registries.conf says
 	for _, dir := range certDirs() {
@@ -105,8 +118,8 @@ func tlsConfig(host string, insecure bool) (*tls.Config, error) {
 	return config, nil
 }
 
-// certDirs are the folders that have one folder of certificates for each host, as containers-certs.d(5) and docker have
-// them; the first that knows a host counts.
+// certDirs are the directories with one directory of certificates for each host (containers-certs.d(5)). The first that has
+// a host is used.
 func certDirs() []string {
 	var dirs []string
 	if dir := os.Getenv("MICA_CERTS_D"); dir != "" {
@@ -118,8 +131,8 @@ func certDirs() []string {
 	return append(dirs, "/etc/containers/certs.d", "/etc/docker/certs.d")
 }
 
-// plainHTTP tells whether a host is spoken to without TLS: one on loopback, or one that registries.conf calls insecure,
-// that does not know TLS. Any other must.
+// plainHTTP reports whether to use plain HTTP: only if the host does not support TLS, and is on loopback or insecure by
+// registries.conf.
 func (c *Client) plainHTTP(ctx context.Context, host string) (bool, error) {
 	if !isLoopback(host) && !c.insecure(host) {
 		return false, nil
@@ -137,7 +150,7 @@ func (c *Client) plainHTTP(ctx context.Context, host string) (bool, error) {
 	return plain, nil
 }
 
-// asksForHTTP begins a TLS handshake: a server of plain HTTP answers with an error message that is no TLS.
+// asksForHTTP begins a TLS handshake: a server of plain HTTP responds with an error message that is not TLS.
 func asksForHTTP(ctx context.Context, host string) (bool, error) {
 	addr := host
 	if _, _, err := net.SplitHostPort(host); err != nil {
@@ -155,7 +168,7 @@ func asksForHTTP(ctx context.Context, host string) (bool, error) {
 	if errors.As(err, &record) {
 		return true, nil
 	}
-	// Nobody answers: the request itself will say so, after its retries. What answers on port 80 alone speaks plain HTTP.
+	// If there is no response, the request itself fails, after its retries. A registry on port 80 alone speaks plain HTTP.
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial", nil
 }

@@ -10,18 +10,16 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
-	"oras.land/oras-go/v2/registry/remote"
-	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"github.com/micabuild/mica/internal/crash"
 )
 
 // upload is a blob on its way to a repository (distribution-spec, "Pushing Blobs").
 type upload struct {
-	c    *Client
-	repo *remote.Repository
+	repo *Repository
 	// authorization is what the registry took when the upload began: a body that is a stream cannot be sent twice.
 	authorization string
 	at            *url.URL
@@ -37,20 +35,14 @@ func (e *movedError) Error() string {
 	return "the registry moves the upload again and again, now to " + e.to.Host
 }
 
-// beginUpload asks for a place to send a blob to.
-func (c *Client) beginUpload(ctx context.Context, repo *remote.Repository) (*upload, error) {
-	u, _, err := c.startUpload(ctx, repo, "")
-	return u, err
-}
-
-// startUpload is beginUpload with a query. The registry may know a way without an upload: then it has the blob.
-func (c *Client) startUpload(ctx context.Context, repo *remote.Repository, query string) (u *upload, there bool, err error) {
-	ctx = pushScope(ctx, repo)
-	req, err := newRequest(ctx, http.MethodPost, baseURL(repo)+"/blobs/uploads/"+query, nil)
+// startUpload requests a URL to send a blob to. With a query, the registry may do without: then done is set, and it has the
+// blob.
+func (r *Repository) startUpload(ctx context.Context, query string) (u *upload, done bool, err error) {
+	req, err := newRequest(r.pushScope(ctx), http.MethodPost, r.url()+"/blobs/uploads/"+query, nil)
 	if err != nil {
 		return nil, false, err
 	}
-	resp, err := repo.Client.Do(req)
+	resp, err := r.remote.Client.Do(req)
 	if err != nil {
 		return nil, false, err
 	}
@@ -61,27 +53,23 @@ func (c *Client) startUpload(ctx context.Context, repo *remote.Repository, query
 	case resp.StatusCode != http.StatusAccepted:
 		return nil, false, responseError(resp)
 	}
-	u = &upload{c: c, repo: repo}
+	u = &upload{repo: r}
 	if sameOrigin(resp.Request.URL, u.home()) {
 		u.authorization = resp.Request.Header.Get("Authorization")
 	}
 	return u, false, u.next(resp)
 }
 
-func pushScope(ctx context.Context, repo *remote.Repository) context.Context {
-	return auth.AppendRepositoryScope(ctx, repo.Reference, auth.ActionPull, auth.ActionPush)
-}
-
 // home is the registry itself.
 func (u *upload) home() *url.URL {
-	at, err := url.Parse(baseURL(u.repo))
+	at, err := url.Parse(u.repo.url())
 	if err != nil {
 		return &url.URL{}
 	}
 	return at
 }
 
-// next takes the place that an answer names: at the registry, or at storage of another host that signs its URLs.
+// next takes the URL that a response names: at the registry, or at storage of another host that signs its URLs.
 // Credentials go to the registry alone, and nothing that was to be encrypted goes in the clear.
 func (u *upload) next(resp *http.Response) error {
 	at, err := resp.Location()
@@ -114,7 +102,7 @@ func hostPort(u *url.URL) string {
 
 // do sends a request of the upload to where that is, with credentials if it is the registry.
 func (u *upload) do(ctx context.Context, method string, body io.Reader, size int64) (*http.Response, error) {
-	req, err := newRequest(pushScope(ctx, u.repo), method, u.at.String(), body)
+	req, err := newRequest(u.repo.pushScope(ctx), method, u.at.String(), body)
 	if err != nil {
 		return nil, err
 	}
@@ -123,14 +111,28 @@ func (u *upload) do(ctx context.Context, method string, body io.Reader, size int
 		req.Header.Set("Content-Type", "application/octet-stream")
 	}
 	if !sameOrigin(u.at, u.home()) {
-		req.Header.Set("User-Agent", u.c.auth.Header.Get("User-Agent"))
-		return u.c.auth.Client.Do(req)
+		req.Header.Set("User-Agent", u.repo.client.auth.Header.Get("User-Agent"))
+		return u.repo.client.auth.Client.Do(req)
 	}
 	// A body that is a stream cannot be sent twice; for the rest the client sees to it, as tokens may run out meanwhile.
 	if u.authorization != "" && body != nil {
 		req.Header.Set("Authorization", u.authorization)
 	}
-	return u.repo.Client.Do(req)
+	return u.repo.remote.Client.Do(req)
+}
+
+// PushStream sends a blob whose digest is not known before: what write writes. It returns its digest and size. write is
+// called again for every try, and for every URL that the registry redirects the upload to.
+func (r *Repository) PushStream(ctx context.Context, write func(io.Writer) error) (d digest.Digest, size int64, err error) {
+	err = r.client.tryUpload(ctx, func() error {
+		u, _, err := r.startUpload(ctx, "")
+		if err != nil {
+			return err
+		}
+		d, size, err = u.stream(ctx, write)
+		return err
+	})
+	return d, size, err
 }
 
 // stream sends what write writes, and returns the blob's digest and size. write is called again for every place that the
@@ -234,4 +236,12 @@ func (u *upload) put(ctx context.Context, d digest.Digest, body io.Reader, size 
 		return nil
 	}
 	return responseError(resp)
+}
+
+// counter counts what is written through it.
+type counter struct{ n atomic.Int64 }
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n.Add(int64(len(p)))
+	return len(p), nil
 }

@@ -9,14 +9,13 @@ import (
 	"sync"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
-// pushBlob sends a blob whose digest is known. open is called again for every try.
-func (c *Client) pushBlob(ctx context.Context, repo *remote.Repository, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) error {
-	return c.tryUpload(ctx, func() error {
-		u, err := c.beginUpload(ctx, repo)
+// PushBlob sends a blob whose digest is known. open is called again for every try.
+func (r *Repository) PushBlob(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) error {
+	return r.client.tryUpload(ctx, func() error {
+		u, _, err := r.startUpload(ctx, "")
 		if err != nil {
 			return err
 		}
@@ -53,14 +52,14 @@ func (u *upload) blobOnce(ctx context.Context, desc ocispec.Descriptor, open fun
 	return errors.Join(err, r.Close())
 }
 
-// mountBlob asks the registry to take a blob from another of its repositories; open, if there is one, is for one that
-// wants an upload instead.
-func (c *Client) mountBlob(ctx context.Context, repo *remote.Repository, d ocispec.Descriptor, from string, open func() (io.ReadCloser, error)) error {
-	other := repo.Reference
+// MountBlob asks the registry to take a blob from another of its repositories. If the registry starts an upload instead,
+// open is called for the content.
+func (r *Repository) MountBlob(ctx context.Context, d ocispec.Descriptor, from string, open func() (io.ReadCloser, error)) error {
+	other := r.remote.Reference
 	other.Repository = from
 	ctx = auth.AppendRepositoryScope(ctx, other, auth.ActionPull)
-	u, there, err := c.startUpload(ctx, repo, "?mount="+url.QueryEscape(d.Digest.String())+"&from="+url.QueryEscape(from))
-	if err != nil || there {
+	u, done, err := r.startUpload(ctx, "?mount="+url.QueryEscape(d.Digest.String())+"&from="+url.QueryEscape(from))
+	if err != nil || done {
 		return err
 	}
 	return u.blob(ctx, d, open)
@@ -103,7 +102,7 @@ func (c *Client) tryUpload(ctx context.Context, do func() error) error {
 		if err == nil || ctx.Err() != nil || errors.As(err, &local) || try == maxTries-1 || !uploadAgain(err) {
 			return err
 		}
-		if err := sleep(ctx, backoff(try)); err != nil {
+		if err := sleep(ctx, c.backoff.wait(try)); err != nil {
 			return err
 		}
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/store"
+	"github.com/micabuild/mica/internal/transfer"
 	"github.com/micabuild/mica/internal/view"
 	"github.com/micabuild/mica/test/rig"
 )
@@ -96,7 +97,7 @@ func (h *host) image(ctx context.Context, ref string) (*image.Image, error) {
 		return nil, err
 	}
 	c := registry.New(registry.Options{UserAgent: "mica-test"})
-	p, err := c.Pull(ctx, &registry.Local{Store: h.store, Layers: h.layers, Images: h.images}, reference.TagNameOnly(named), registry.PullOptions{})
+	p, err := transfer.Pull(ctx, c, &transfer.Local{Store: h.store, Layers: h.layers, Images: h.images}, reference.TagNameOnly(named), transfer.PullOptions{})
 	if err != nil {
 		return nil, err
 	}

@@ -1,9 +1,8 @@
-package registry
+package transfer
 
 import (
 	"errors"
 	"io"
-	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -38,7 +37,7 @@ type reader = io.Reader
 // tellEvery is how many bytes pass between two events.
 const tellEvery = 512 << 10
 
-// progressReader reads its parts one after the other and tells how far it is.
+// progressReader reads its parts one after the other and reports its progress.
 type progressReader struct {
 	parts []reader
 	event Event
@@ -68,12 +67,4 @@ func (p *progressReader) Read(b []byte) (int, error) {
 		}
 	}
 	return 0, io.EOF
-}
-
-// counter counts what is written through it.
-type counter struct{ n atomic.Int64 }
-
-func (c *counter) Write(p []byte) (int, error) {
-	c.n.Add(int64(len(p)))
-	return len(p), nil
 }

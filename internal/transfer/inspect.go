@@ -1,4 +1,4 @@
-package registry
+package transfer
 
 import (
 	"context"
@@ -8,36 +8,34 @@ import (
 	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"oras.land/oras-go/v2/registry/remote"
 
 	"github.com/micabuild/mica/internal/oci"
+	"github.com/micabuild/mica/internal/registry"
 )
 
-// Remote is what a registry has under a name.
-type Remote struct {
+// Published is the image or index that has a name at a registry.
+type Published struct {
 	Root ocispec.Descriptor // a manifest or an index
 	Raw  []byte             // its bytes
-	Name reference.Named    // as the place that answered knows it
+	Name reference.Named    // as users know it
 
-	c    *Client
-	repo *remote.Repository
+	repo *registry.Repository
 }
 
 // maxImages is how many images of an index are looked at, each of which takes memory.
 const maxImages = 200
 
-// Inspect gets the manifest or index of a name, and nothing else.
-func (c *Client) Inspect(ctx context.Context, name reference.Named) (*Remote, error) {
-	src, err := c.Source(ctx, name)
+// Inspect downloads the manifest or index that has a name, and nothing else.
+func Inspect(ctx context.Context, c *registry.Client, name reference.Named) (*Published, error) {
+	src, err := openSource(ctx, c, name)
 	if err != nil {
 		return nil, err
 	}
-	s := src.(*repositorySource)
-	return &Remote{Root: s.root.desc, Raw: s.root.raw, Name: name, c: c, repo: s.repo}, nil
+	return &Published{Root: src.root.Descriptor, Raw: src.root.Raw, Name: name, repo: src.repo}, nil
 }
 
-// RemoteImage is one image at a registry.
-type RemoteImage struct {
+// PublishedImage is one image at a registry.
+type PublishedImage struct {
 	Target    ocispec.Descriptor // the manifest
 	Raw       []byte             // its bytes
 	Manifest  ocispec.Manifest
@@ -46,7 +44,7 @@ type RemoteImage struct {
 }
 
 // Images are the images of the name: one, or those of an index and of the indexes in it, attestations left out.
-func (r *Remote) Images(ctx context.Context) ([]*RemoteImage, error) {
+func (r *Published) Images(ctx context.Context) ([]*PublishedImage, error) {
 	list := []oci.Entry{{Descriptor: r.Root}}
 	if oci.IsIndex(r.Root.MediaType) {
 		var err error
@@ -57,7 +55,7 @@ func (r *Remote) Images(ctx context.Context) ([]*RemoteImage, error) {
 	if len(list) > maxImages {
 		return nil, fmt.Errorf("index %s has %d entries, more than the %d that are looked at", r.Root.Digest, len(list), maxImages)
 	}
-	var images []*RemoteImage
+	var images []*PublishedImage
 	for _, e := range list {
 		if !oci.IsImage(e.Descriptor) {
 			continue
@@ -72,7 +70,7 @@ func (r *Remote) Images(ctx context.Context) ([]*RemoteImage, error) {
 }
 
 // Image is the image for a platform, nil for this host's.
-func (r *Remote) Image(ctx context.Context, want *ocispec.Platform) (*RemoteImage, error) {
+func (r *Published) Image(ctx context.Context, want *ocispec.Platform) (*PublishedImage, error) {
 	if !oci.IsIndex(r.Root.MediaType) {
 		return r.image(ctx, r.Root)
 	}
@@ -84,38 +82,38 @@ func (r *Remote) Image(ctx context.Context, want *ocispec.Platform) (*RemoteImag
 }
 
 // read is an oci.Read of the repository.
-func (r *Remote) read(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+func (r *Published) read(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
 	if d.Digest == r.Root.Digest {
 		return r.Raw, nil
 	}
 	if err := oci.CheckDescriptor(d); err != nil {
 		return nil, err
 	}
-	m, err := fetchManifest(ctx, r.repo, d.Digest.String())
+	m, err := r.repo.FetchManifest(ctx, d.Digest.String())
 	if err != nil {
-		return nil, explain(reference.FamiliarString(r.Name), err)
+		return nil, registry.Explain(reference.FamiliarString(r.Name), err)
 	}
-	return m.raw, nil
+	return m.Raw, nil
 }
 
-func (r *Remote) image(ctx context.Context, d ocispec.Descriptor) (*RemoteImage, error) {
-	m := &manifest{r.Root, r.Raw}
+func (r *Published) image(ctx context.Context, d ocispec.Descriptor) (*PublishedImage, error) {
+	m := &registry.Manifest{Descriptor: r.Root, Raw: r.Raw}
 	if d.Digest != r.Root.Digest {
 		err := oci.CheckDescriptor(d)
 		if err != nil {
 			return nil, err
 		}
-		if m, err = fetchManifest(ctx, r.repo, d.Digest.String()); err != nil {
-			return nil, explain(reference.FamiliarString(r.Name), err)
+		if m, err = r.repo.FetchManifest(ctx, d.Digest.String()); err != nil {
+			return nil, registry.Explain(reference.FamiliarString(r.Name), err)
 		}
 	}
-	img := &RemoteImage{Target: m.desc, Raw: m.raw}
-	if err := json.Unmarshal(m.raw, &img.Manifest); err != nil {
+	img := &PublishedImage{Target: m.Descriptor, Raw: m.Raw}
+	if err := json.Unmarshal(m.Raw, &img.Manifest); err != nil {
 		return nil, fmt.Errorf("manifest %s: %w", d.Digest, err)
 	}
 	var err error
-	if img.RawConfig, err = r.c.fetchSmall(ctx, r.repo, img.Manifest.Config); err != nil {
-		return nil, explain(reference.FamiliarString(r.Name), err)
+	if img.RawConfig, err = r.repo.ReadBlob(ctx, img.Manifest.Config); err != nil {
+		return nil, registry.Explain(reference.FamiliarString(r.Name), err)
 	}
 	if !oci.IsImageConfig(img.Manifest.Config.MediaType) {
 		return img, nil

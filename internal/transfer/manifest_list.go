@@ -1,4 +1,4 @@
-package registry
+package transfer
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/oci"
+	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -73,8 +74,8 @@ func (l *ManifestList) Save(s *store.Store) error {
 func RemoveList(s *store.Store, name reference.Named) error { return os.Remove(listPath(s, name)) }
 
 // Add adds what a registry has under a name: an image, or all of an index's.
-func (l *ManifestList) Add(ctx context.Context, c *Client, name reference.Named) error {
-	r, err := c.Inspect(ctx, name)
+func (l *ManifestList) Add(ctx context.Context, c *registry.Client, name reference.Named) error {
+	r, err := Inspect(ctx, c, name)
 	if err != nil {
 		return err
 	}
@@ -102,12 +103,12 @@ func (l *ManifestList) find(d digest.Digest) int {
 }
 
 // Entry finds the entry of an image that the registry has under a name.
-func (l *ManifestList) Entry(ctx context.Context, c *Client, name reference.Named) (*ListEntry, error) {
+func (l *ManifestList) Entry(ctx context.Context, c *registry.Client, name reference.Named) (*ListEntry, error) {
 	var d digest.Digest
 	if by, ok := name.(reference.Digested); ok {
 		d = by.Digest()
 	} else {
-		r, err := c.Inspect(ctx, name)
+		r, err := Inspect(ctx, c, name)
 		if err != nil {
 			return nil, err
 		}
@@ -139,7 +140,7 @@ func (l *ManifestList) Index() (ocispec.Descriptor, []byte, error) {
 }
 
 // Push sends the list, and the images that its repository does not have yet.
-func (l *ManifestList) Push(ctx context.Context, c *Client, progress Progress) (ocispec.Descriptor, error) {
+func (l *ManifestList) Push(ctx context.Context, c *registry.Client, progress Progress) (ocispec.Descriptor, error) {
 	var none ocispec.Descriptor
 	name, err := reference.ParseNormalizedNamed(l.Name)
 	if err != nil {
@@ -154,19 +155,15 @@ func (l *ManifestList) Push(ctx context.Context, c *Client, progress Progress) (
 	if err != nil {
 		return none, err
 	}
-	at, err := home(name)
+	repo, err := c.Repository(ctx, name)
 	if err != nil {
 		return none, err
 	}
-	repo, err := c.repository(ctx, at)
-	if err != nil {
-		return none, err
-	}
-	err = putDocument(ctx, repo, d, raw, refOf(at))
-	return d, explain(reference.FamiliarString(name), err)
+	err = repo.PutManifest(ctx, &registry.Manifest{Descriptor: d, Raw: raw}, repo.Reference())
+	return d, registry.Explain(reference.FamiliarString(name), err)
 }
 
-func (l *ManifestList) pushEntry(ctx context.Context, c *Client, to reference.Named, e ListEntry, progress Progress) error {
+func (l *ManifestList) pushEntry(ctx context.Context, c *registry.Client, to reference.Named, e ListEntry, progress Progress) error {
 	origin, err := reference.ParseNormalizedNamed(e.Origin)
 	if err != nil || origin.Name() == to.Name() {
 		return err
@@ -175,7 +172,7 @@ func (l *ManifestList) pushEntry(ctx context.Context, c *Client, to reference.Na
 	if err != nil {
 		return err
 	}
-	src, err := c.Source(ctx, from)
+	src, err := OpenSource(ctx, c, from)
 	if err != nil {
 		return err
 	}
@@ -183,7 +180,7 @@ func (l *ManifestList) pushEntry(ctx context.Context, c *Client, to reference.Na
 	if err != nil {
 		return err
 	}
-	dst, err := c.Destination(ctx, target)
+	dst, err := OpenDestination(ctx, c, target)
 	if err != nil {
 		return err
 	}

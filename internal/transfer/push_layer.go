@@ -1,11 +1,10 @@
-package registry
+package transfer
 
 import (
 	"context"
 	"errors"
 	"io"
 
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -90,26 +89,9 @@ func (l *pushedLayer) exact(ctx context.Context) error {
 	})
 }
 
-// OpenBlob opens a blob of a repository, "docker.io/library/nginx". It is a layer.Fetch.
-func (c *Client) OpenBlob(ctx context.Context, name string, d ocispec.Descriptor) (io.ReadCloser, error) {
-	named, err := reference.ParseNormalizedNamed(name)
-	if err != nil {
-		return nil, err
-	}
-	at, err := home(named)
-	if err != nil {
-		return nil, err
-	}
-	repo, err := c.repository(ctx, at)
-	if err != nil {
-		return nil, err
-	}
-	return c.openBlob(ctx, repo, d, 0), nil
-}
-
 // there reports whether the registry has a blob, or takes it from another of its repositories.
 func (l *pushedLayer) there(ctx context.Context, d ocispec.Descriptor, repositories []string) (bool, error) {
-	exists, err := l.p.c.blobExists(ctx, l.p.repo, d)
+	exists, err := l.p.repo.HasBlob(ctx, d)
 	if err != nil {
 		return false, err
 	}
@@ -117,7 +99,7 @@ func (l *pushedLayer) there(ctx context.Context, d ocispec.Descriptor, repositor
 		l.tell(Event{State: Exists})
 		return true, l.remember(d, "")
 	}
-	for _, from := range l.p.mountable(repositories) {
+	for _, from := range l.p.repo.Mountable(repositories) {
 		if l.p.mount(ctx, d, from) {
 			l.tell(Event{State: Mounted, From: from})
 			return true, l.remember(d, "")
@@ -132,7 +114,7 @@ func (l *pushedLayer) known(ctx context.Context, d ocispec.Descriptor, from []st
 	if err != nil || there {
 		return err
 	}
-	err = l.p.c.pushBlob(ctx, l.p.repo, d, func() (io.ReadCloser, error) {
+	err = l.p.repo.PushBlob(ctx, d, func() (io.ReadCloser, error) {
 		r, err := open()
 		if err != nil {
 			return nil, err
@@ -155,14 +137,8 @@ func (l *pushedLayer) compress(ctx context.Context, recipe string) (ocispec.Desc
 	if l.p.o.Compression == compression.Zstd {
 		desc.MediaType = ocispec.MediaTypeImageLayerZstd
 	}
-	err := l.p.c.tryUpload(ctx, func() error {
-		u, err := l.p.c.beginUpload(ctx, l.p.repo)
-		if err != nil {
-			return err
-		}
-		desc.Digest, desc.Size, err = u.stream(ctx, func(w io.Writer) error { return l.write(ctx, w) })
-		return err
-	})
+	var err error
+	desc.Digest, desc.Size, err = l.p.repo.PushStream(ctx, func(w io.Writer) error { return l.write(ctx, w) })
 	if err != nil {
 		return desc, err
 	}

@@ -19,14 +19,13 @@ const (
 	maxErrors  = 3
 )
 
-// readRefusal replaces the body of an answer that refuses by the errors in it, in the form of the distribution
-// specification, whatever form they came in: registries behind proxies answer with HTML, token servers with OAuth's errors
-// (RFC 6749, 5.2).
+// readRefusal replaces the body of an error response by the errors in it, in the form of the distribution specification.
+// Proxies before registries respond with HTML, token servers with OAuth's errors (RFC 6749, 5.2).
 func readRefusal(resp *http.Response) {
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxRefusal))
 	_ = resp.Body.Close()
 	if err != nil && len(raw) == 0 {
-		raw = nil // what did not arrive says nothing
+		raw = nil
 	}
 	data, err := json.Marshal(map[string]any{"errors": errorsIn(raw)})
 	if err != nil {
@@ -37,7 +36,7 @@ func readRefusal(resp *http.Response) {
 	resp.Header.Set("Content-Type", "application/json")
 }
 
-// errorsIn finds what a refusal says.
+// errorsIn returns the errors of an error response in any form.
 func errorsIn(raw []byte) errcode.Errors {
 	var said struct {
 		Errors      errcode.Errors  `json:"errors"`
@@ -78,7 +77,7 @@ var (
 	anyElement   = regexp.MustCompile(`(?s)<[^>]*>`)
 )
 
-// text is what a page or a plain text says: of a page, its title.
+// text is the message of a plain text, or the title of a page.
 func text(raw []byte) string {
 	s := strings.ToValidUTF8(string(raw), "")
 	if !strings.HasPrefix(strings.TrimSpace(s), "<") {
@@ -90,7 +89,7 @@ func text(raw []byte) string {
 	return html.UnescapeString(anyElement.ReplaceAllString(s, " "))
 }
 
-// said is what a registry's refusal says, in one line; "" for nothing.
+// said is the message of an error response, in one line; "" for none.
 func said(resp *errcode.ErrorResponse) string {
 	var parts []string
 	for _, e := range resp.Errors {

@@ -1,4 +1,4 @@
-package registry
+package transfer
 
 import (
 	"context"
@@ -11,9 +11,10 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/oci"
+	"github.com/micabuild/mica/internal/registry"
 )
 
-// emptyIndexError says that an index is in the store, and nothing that it lists.
+// emptyIndexError is the error of an index of which no image is in the store.
 type emptyIndexError struct{ index digest.Digest }
 
 func (e *emptyIndexError) Error() string {
@@ -34,12 +35,12 @@ type pushedIndex struct {
 	depth    int
 	changed  bool
 	kept     []ocispec.Descriptor // as the registry will have them
-	children []*manifest          // those that are here
+	children []*registry.Manifest // those that are here
 }
 
 // index pushes the images of an index. Where one is neither here nor at the registry, the rest is pushed: one image by
 // itself, several under an index of their own, as docker push does.
-func (p *pusher) index(ctx context.Context, root ocispec.Descriptor, depth int) (*manifest, error) {
+func (p *pusher) index(ctx context.Context, root ocispec.Descriptor, depth int) (*registry.Manifest, error) {
 	if depth > oci.MaxDepth {
 		return nil, fmt.Errorf("index %s is nested too deeply: %d levels are followed", root.Digest, oci.MaxDepth)
 	}
@@ -58,7 +59,7 @@ func (p *pusher) index(ctx context.Context, root ocispec.Descriptor, depth int) 
 		}
 	}
 	if !i.changed {
-		return &manifest{root, raw}, p.pushChildren(ctx, i.children)
+		return &registry.Manifest{Descriptor: root, Raw: raw}, p.pushChildren(ctx, i.children)
 	}
 	if len(i.kept) == 1 && len(i.children) == 1 {
 		return i.children[0], nil
@@ -71,7 +72,7 @@ func (p *pusher) index(ctx context.Context, root ocispec.Descriptor, depth int) 
 		return nil, err
 	}
 	root.Digest, root.Size = digest.FromBytes(raw), int64(len(raw))
-	return &manifest{root, raw}, p.pushChildren(ctx, i.children)
+	return &registry.Manifest{Descriptor: root, Raw: raw}, p.pushChildren(ctx, i.children)
 }
 
 // add sends what an entry of the index describes, or sees whether the registry has it.
@@ -88,19 +89,19 @@ func (i *pushedIndex) add(ctx context.Context, d ocispec.Descriptor) error {
 		i.changed = i.changed || !there
 		return err
 	}
-	if m.desc.Digest != d.Digest {
+	if m.Descriptor.Digest != d.Digest {
 		i.changed = true
-		if _, err := i.p.local.Store.WriteBlob(m.raw); err != nil {
+		if _, err := i.p.local.Store.WriteBlob(m.Raw); err != nil {
 			return err
 		}
 	}
-	d.Digest, d.Size, d.MediaType = m.desc.Digest, m.desc.Size, m.desc.MediaType
+	d.Digest, d.Size, d.MediaType = m.Descriptor.Digest, m.Descriptor.Size, m.Descriptor.MediaType
 	i.kept, i.children = append(i.kept, d), append(i.children, m)
 	return nil
 }
 
 // local sends an image, or the images of an index inside, that is in the store; nil if it is not.
-func (i *pushedIndex) local(ctx context.Context, d ocispec.Descriptor) (*manifest, error) {
+func (i *pushedIndex) local(ctx context.Context, d ocispec.Descriptor) (*registry.Manifest, error) {
 	switch {
 	case !i.isHere(d):
 		return nil, nil
@@ -119,22 +120,25 @@ func (i *pushedIndex) local(ctx context.Context, d ocispec.Descriptor) (*manifes
 
 func (i *pushedIndex) isHere(d ocispec.Descriptor) bool {
 	if !isUsable(d) {
-		return false // which the store cannot have
+		return false // the store cannot have it
 	}
 	_, err := i.p.local.Store.StatBlob(d.Digest)
 	return err == nil
 }
+
+// isUsable reports whether a descriptor can be requested and stored.
+func isUsable(d ocispec.Descriptor) bool { return oci.CheckDescriptor(d) == nil }
 
 // has reports whether the registry has what an index lists: as a manifest or, if its type is unknown, as a blob.
 func (p *pusher) has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
 	if !isUsable(d) {
 		return false, nil
 	}
-	there, err := manifestExists(ctx, p.repo, d)
+	there, err := p.repo.HasManifest(ctx, d)
 	if err != nil || there || oci.IsManifestOrIndex(d.MediaType) {
 		return there, err
 	}
-	return p.c.blobExists(ctx, p.repo, d)
+	return p.repo.HasBlob(ctx, d)
 }
 
 // orphaned reports whether a descriptor is an attestation of an image that is not in the list.
@@ -143,9 +147,9 @@ func orphaned(d ocispec.Descriptor, list []ocispec.Descriptor) bool {
 	return ok && !slices.ContainsFunc(list, func(o ocispec.Descriptor) bool { return o.Digest.String() == of })
 }
 
-func (p *pusher) pushChildren(ctx context.Context, children []*manifest) error {
+func (p *pusher) pushChildren(ctx context.Context, children []*registry.Manifest) error {
 	for _, m := range children {
-		if err := p.pushManifest(ctx, m, m.desc.Digest.String()); err != nil {
+		if err := p.pushManifest(ctx, m, m.Descriptor.Digest.String()); err != nil {
 			return err
 		}
 	}

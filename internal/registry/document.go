@@ -10,14 +10,14 @@ import (
 	"github.com/micabuild/mica/internal/oci"
 )
 
-// manifest is a manifest or index as it came.
-type manifest struct {
-	desc ocispec.Descriptor
-	raw  []byte
+// Manifest is a manifest or index, as a registry sends it.
+type Manifest struct {
+	Descriptor ocispec.Descriptor
+	Raw        []byte
 }
 
-// document is what a manifest or an index may say.
-type document struct {
+// Document has the fields of a manifest and of an index.
+type Document struct {
 	SchemaVersion int                  `json:"schemaVersion"`
 	MediaType     string               `json:"mediaType"`
 	Config        ocispec.Descriptor   `json:"config"`
@@ -26,12 +26,12 @@ type document struct {
 	Subject       *ocispec.Descriptor  `json:"subject"`
 }
 
-// parse reads a manifest or index. What an index lists is checked where it is used: it may have entries that only other
+// Parse decodes a manifest or index, and checks the descriptors of a manifest. What an index lists is checked where it is used: it may have entries that only other
 // tools understand.
-func (m *manifest) parse() (*document, error) {
-	var c document
-	if err := json.Unmarshal(m.raw, &c); err != nil {
-		return nil, fmt.Errorf("manifest %s: %w", m.desc.Digest, err)
+func (m *Manifest) Parse() (*Document, error) {
+	var c Document
+	if err := json.Unmarshal(m.Raw, &c); err != nil {
+		return nil, fmt.Errorf("manifest %s: %w", m.Descriptor.Digest, err)
 	}
 	all := append([]ocispec.Descriptor{}, c.Layers...)
 	if c.Subject != nil {
@@ -42,7 +42,7 @@ func (m *manifest) parse() (*document, error) {
 	}
 	for _, d := range all {
 		if err := oci.CheckDescriptor(d); err != nil {
-			return nil, fmt.Errorf("manifest %s: %w", m.desc.Digest, err)
+			return nil, fmt.Errorf("manifest %s: %w", m.Descriptor.Digest, err)
 		}
 	}
 	return &c, nil
@@ -50,13 +50,13 @@ func (m *manifest) parse() (*document, error) {
 
 // setType finds out what the bytes are: what they say themselves counts, then the header, then what they have. Bytes that
 // could be read as both an index and a manifest are refused (CVE-2021-41190).
-func (m *manifest) setType(header string) error {
-	c, err := m.parse()
+func (m *Manifest) setType(header string) error {
+	c, err := m.Parse()
 	if err != nil {
 		return err
 	}
-	m.desc.MediaType = c.typeOf(header)
-	switch t := m.desc.MediaType; {
+	m.Descriptor.MediaType = c.typeOf(header)
+	switch t := m.Descriptor.MediaType; {
 	case oci.IsIndex(t):
 		if c.Config.Digest != "" || len(c.Layers) > 0 {
 			return fmt.Errorf("its manifest is ambiguous: an index with a config or layers")
@@ -73,7 +73,7 @@ func (m *manifest) setType(header string) error {
 	return nil
 }
 
-func (c *document) typeOf(header string) string {
+func (c *Document) typeOf(header string) string {
 	if c.MediaType != "" {
 		return c.MediaType
 	}

@@ -11,18 +11,18 @@ import (
 
 // limits bound how long a registry may take.
 type limits struct {
-	// silent is how long it may take to begin an answer.
+	// silent is how long it may take to begin a response.
 	silent time.Duration
-	// body is how long an answer that is no blob may take to arrive.
+	// body is how long a response other than a blob may take to arrive.
 	body time.Duration
-	// upload is how long it may take nothing of an upload, or say nothing when it has it all: large ones are assembled and
+	// upload is how long it may read nothing of an upload, or not respond at the end of it: large blobs are assembled and
 	// hashed first.
 	upload time.Duration
 }
 
 var defaultLimits = limits{silent: time.Minute, body: 3 * time.Minute, upload: 10 * time.Minute}
 
-// slowError says that a registry took too long; it is worth another try only where it said nothing at all.
+// slowError is the error of a registry that took too long. Another try is worth it only if there was no response at all.
 type slowError struct {
 	what string
 	time time.Duration
@@ -30,17 +30,17 @@ type slowError struct {
 
 func (e *slowError) Error() string { return fmt.Sprintf("%s for %s", e.what, e.time) }
 
-// Is makes errTooSlow stand for the answers that did not end in time.
+// Is makes a response that did not end in time an errTooSlow.
 func (e *slowError) Is(target error) bool { return target == errTooSlow && e.what == tooSlow }
 
 const (
-	noAnswer = "no answer"
-	tooSlow  = "the answer was not whole after waiting"
+	noResponse = "no response"
+	tooSlow    = "the response was not complete after waiting"
 )
 
 type blobKey struct{}
 
-// blobContext is for requests whose answer is a blob: it may take as long as it goes on arriving, which spanReader sees to.
+// blobContext is the context of requests for a blob. Its response may take as long as bytes arrive: spanReader watches that.
 func blobContext(ctx context.Context) context.Context {
 	return context.WithValue(ctx, blobKey{}, true)
 }
@@ -53,7 +53,7 @@ func (l limits) send(to http.RoundTripper, req *http.Request) (*http.Response, e
 	if upload {
 		first = l.upload
 	}
-	timer := time.AfterFunc(first, func() { cancel(&slowError{noAnswer, first}) })
+	timer := time.AfterFunc(first, func() { cancel(&slowError{noResponse, first}) })
 	sent := req.WithContext(ctx)
 	if upload && req.Body != nil && req.Body != http.NoBody {
 		sent.Body = &touched{req.Body, func() { timer.Reset(first) }}
@@ -93,7 +93,7 @@ func (t *touched) Read(p []byte) (int, error) {
 	return t.ReadCloser.Read(p)
 }
 
-// timedBody frees the request's context with the answer's body.
+// timedBody frees the request's context with the response's body.
 type timedBody struct {
 	io.ReadCloser
 	ctx, outer context.Context

@@ -1,4 +1,4 @@
-package registry
+package transfer
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/oci"
+	"github.com/micabuild/mica/internal/registry"
 )
 
 // unknownLayerError says that an image has a layer that is no tar of files, as those for WebAssembly have.
@@ -22,40 +23,40 @@ func (e *unknownLayerError) Error() string {
 // pulledIndex is an index that is pulled, and those in it that were read on the way.
 type pulledIndex struct {
 	p      *puller
-	root   *manifest
-	inside []*manifest
+	root   *registry.Manifest
+	inside []*registry.Manifest
 }
 
 // read is an oci.Read.
 func (i *pulledIndex) read(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
-	if d.Digest == i.root.desc.Digest {
-		return i.root.raw, nil
+	if d.Digest == i.root.Descriptor.Digest {
+		return i.root.Raw, nil
 	}
-	if n := slices.IndexFunc(i.inside, func(m *manifest) bool { return m.desc.Digest == d.Digest }); n >= 0 {
-		return i.inside[n].raw, nil
+	if n := slices.IndexFunc(i.inside, func(m *registry.Manifest) bool { return m.Descriptor.Digest == d.Digest }); n >= 0 {
+		return i.inside[n].Raw, nil
 	}
 	m, err := i.p.manifest(ctx, d)
 	if err != nil {
 		return nil, fmt.Errorf("index %s in it: %w", d.Digest, err)
 	}
 	i.inside = append(i.inside, m)
-	return m.raw, nil
+	return m.Raw, nil
 }
 
 // choose picks what is pulled. Of all platforms, what is neither an image nor belongs to one is left at the registry.
 func (i *pulledIndex) choose(ctx context.Context) ([]oci.Entry, error) {
 	if i.p.o.AllPlatforms {
-		list, err := oci.Entries(ctx, i.root.desc, i.read, nil)
+		list, err := oci.Entries(ctx, i.root.Descriptor, i.read, nil)
 		list = slices.DeleteFunc(list, func(e oci.Entry) bool { return !oci.IsManifest(e.MediaType) })
 		return distinct(list), err
 	}
 	if len(i.p.o.Platforms) == 0 {
-		e, err := oci.Find(ctx, i.root.desc, i.read, nil)
+		e, err := oci.Find(ctx, i.root.Descriptor, i.read, nil)
 		return []oci.Entry{e}, err
 	}
 	var chosen []oci.Entry
 	for _, want := range i.p.o.Platforms {
-		e, err := oci.Find(ctx, i.root.desc, i.read, &want)
+		e, err := oci.Find(ctx, i.root.Descriptor, i.read, &want)
 		if err != nil {
 			return nil, err
 		}
@@ -89,11 +90,11 @@ func (p *puller) child(ctx context.Context, d ocispec.Descriptor) error {
 	if err != nil {
 		return err
 	}
-	if !oci.IsManifest(m.desc.MediaType) {
-		return fmt.Errorf("manifest %s: an index lists it as %s, and it is a %s", d.Digest, d.MediaType, m.desc.MediaType)
+	if !oci.IsManifest(m.Descriptor.MediaType) {
+		return fmt.Errorf("manifest %s: an index lists it as %s, and it is a %s", d.Digest, d.MediaType, m.Descriptor.MediaType)
 	}
 	if oci.IsAttestation(d) {
-		c, err := m.parse()
+		c, err := m.Parse()
 		if err != nil {
 			return err
 		}
@@ -108,12 +109,12 @@ func (p *puller) child(ctx context.Context, d ocispec.Descriptor) error {
 }
 
 // manifest gets one manifest of an index, from the store if it is there.
-func (p *puller) manifest(ctx context.Context, d ocispec.Descriptor) (*manifest, error) {
+func (p *puller) manifest(ctx context.Context, d ocispec.Descriptor) (*registry.Manifest, error) {
 	if err := oci.CheckDescriptor(d); err != nil {
 		return nil, err
 	}
 	if raw, err := p.local.Store.ReadBlob(d.Digest); err == nil {
-		return &manifest{d, raw}, nil
+		return &registry.Manifest{Descriptor: d, Raw: raw}, nil
 	}
-	return fetchManifest(ctx, p.repo, d.Digest.String())
+	return p.repo.FetchManifest(ctx, d.Digest.String())
 }

@@ -1,4 +1,4 @@
-package registry
+package transfer
 
 import (
 	"bytes"
@@ -16,11 +16,11 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
-	"oras.land/oras-go/v2/registry/remote"
 
 	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/oci"
+	"github.com/micabuild/mica/internal/registry"
 )
 
 // PushOptions say how to push. The zero value sends what is packed as it is, and compresses the rest with gzip.
@@ -47,21 +47,17 @@ type Elsewhere struct {
 	Open         func(ctx context.Context) (io.ReadCloser, error)
 }
 
-// Pushed is what the registry has now.
+// Pushed is the result of a push.
 type Pushed struct {
 	Root ocispec.Descriptor
 	// Reduced is the index that the name stands for where not all of it could be pushed; else its digest is "".
 	Reduced ocispec.Descriptor
 }
 
-// Push sends an image under its name to its registry. root is what the name stands for: a manifest or an index. Digests
-// stay what they were, except that plain layers are compressed on their way. The caller holds store.Use.
-func (c *Client) Push(ctx context.Context, local *Local, name reference.Named, root ocispec.Descriptor, o PushOptions) (*Pushed, error) {
-	to, err := home(name)
-	if err != nil {
-		return nil, err
-	}
-	p := &pusher{c: c, local: local, name: name, progress: o.Progress, blobs: map[digest.Digest]*sync.Mutex{}}
+// Push sends the image with the manifest or index root to the repository of its name. Digests stay the same, except that
+// layers without compression are compressed on their way. The caller holds store.Use.
+func Push(ctx context.Context, c *registry.Client, local *Local, name reference.Named, root ocispec.Descriptor, o PushOptions) (*Pushed, error) {
+	p := &pusher{local: local, name: name, progress: o.Progress, blobs: map[digest.Digest]*sync.Mutex{}}
 	if o.Compression == "" {
 		o.Compression = compression.Gzip
 		p.asItIs = !o.Force && local.Images.HasDigestName(root.Digest)
@@ -74,15 +70,18 @@ func (c *Client) Push(ctx context.Context, local *Local, name reference.Named, r
 		p.progress = func(Event) {}
 	}
 	p.slots = make(chan struct{}, parallelLayers)
-	got, err := p.push(ctx, to, root)
-	return got, explain(reference.FamiliarString(to), err)
+	var err error
+	if p.repo, err = c.Repository(ctx, name); err != nil {
+		return nil, registry.Explain(reference.FamiliarString(name), err)
+	}
+	got, err := p.push(ctx, root)
+	return got, registry.Explain(reference.FamiliarString(p.repo.Name()), err)
 }
 
 // pusher is one push under way.
 type pusher struct {
-	c        *Client
 	local    *Local
-	repo     *remote.Repository
+	repo     *registry.Repository
 	name     reference.Named
 	o        PushOptions
 	progress Progress
@@ -93,16 +92,13 @@ type pusher struct {
 	blobs map[digest.Digest]*sync.Mutex // by layer: images of one index share some
 }
 
-func (p *pusher) push(ctx context.Context, to reference.Named, root ocispec.Descriptor) (*Pushed, error) {
+func (p *pusher) push(ctx context.Context, root ocispec.Descriptor) (*Pushed, error) {
 	var err error
-	if p.repo, err = p.c.repository(ctx, to); err != nil {
-		return nil, err
-	}
 	done := &Pushed{}
-	var m *manifest
+	var m *registry.Manifest
 	if oci.IsIndex(root.MediaType) && p.o.Platform == nil {
 		m, err = p.index(ctx, root, 0)
-		if err == nil && m.desc.Digest != root.Digest {
+		if err == nil && m.Descriptor.Digest != root.Digest {
 			done.Reduced = root
 		}
 	} else {
@@ -111,10 +107,10 @@ func (p *pusher) push(ctx context.Context, to reference.Named, root ocispec.Desc
 	if err != nil {
 		return nil, err
 	}
-	done.Root = m.desc
-	ref := refOf(to)
+	done.Root = m.Descriptor
+	ref := p.repo.Reference()
 	if p.o.ByDigest {
-		ref = m.desc.Digest.String()
+		ref = m.Descriptor.Digest.String()
 	}
 	if err := p.pushManifest(ctx, m, ref); err != nil {
 		return nil, err
@@ -123,15 +119,15 @@ func (p *pusher) push(ctx context.Context, to reference.Named, root ocispec.Desc
 		return done, nil
 	}
 	// What the registry has now has a name by its digest here, too.
-	if _, err := p.local.Store.WriteBlob(m.raw); err != nil {
+	if _, err := p.local.Store.WriteBlob(m.Raw); err != nil {
 		return nil, err
 	}
-	_, err = p.local.Images.Keep(ctx, m.desc, reference.TrimNamed(p.name).String()+"@"+m.desc.Digest.String())
+	_, err = p.local.Images.Keep(ctx, m.Descriptor, reference.TrimNamed(p.name).String()+"@"+m.Descriptor.Digest.String())
 	return done, err
 }
 
 // single pushes one image and returns its manifest, which is not pushed yet.
-func (p *pusher) single(ctx context.Context, root ocispec.Descriptor) (*manifest, error) {
+func (p *pusher) single(ctx context.Context, root ocispec.Descriptor) (*registry.Manifest, error) {
 	if oci.IsIndex(root.MediaType) {
 		e, err := oci.Find(ctx, root, p.readIndex, p.o.Platform)
 		if err != nil {
@@ -143,15 +139,15 @@ func (p *pusher) single(ctx context.Context, root ocispec.Descriptor) (*manifest
 }
 
 // pushManifest sends a manifest, unless the registry has it under this reference.
-func (p *pusher) pushManifest(ctx context.Context, m *manifest, ref string) error {
-	if namedDigest(ctx, p.repo, ref) == m.desc.Digest {
+func (p *pusher) pushManifest(ctx context.Context, m *registry.Manifest, ref string) error {
+	if p.repo.Digest(ctx, ref) == m.Descriptor.Digest {
 		return nil
 	}
-	return putManifest(ctx, p.repo, m, ref)
+	return p.repo.PutManifest(ctx, m, ref)
 }
 
 // image sends what a manifest describes, and returns the manifest to send.
-func (p *pusher) image(ctx context.Context, target ocispec.Descriptor) (*manifest, error) {
+func (p *pusher) image(ctx context.Context, target ocispec.Descriptor) (*registry.Manifest, error) {
 	raw, err := p.local.Store.ReadBlob(target.Digest)
 	if err != nil {
 		return nil, err
@@ -181,7 +177,7 @@ func (p *pusher) image(ctx context.Context, target ocispec.Descriptor) (*manifes
 		return nil, err
 	}
 	if slices.EqualFunc(layers, m.Layers, func(a, b ocispec.Descriptor) bool { return a.Digest == b.Digest }) {
-		return &manifest{target, raw}, nil
+		return &registry.Manifest{Descriptor: target, Raw: raw}, nil
 	}
 	m.Layers = layers
 	m.MediaType, m.Versioned = ocispec.MediaTypeImageManifest, specs.Versioned{SchemaVersion: 2}
@@ -189,7 +185,8 @@ func (p *pusher) image(ctx context.Context, target ocispec.Descriptor) (*manifes
 	if raw, err = json.Marshal(m); err != nil {
 		return nil, err
 	}
-	return &manifest{ocispec.Descriptor{MediaType: m.MediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}, raw}, nil
+	d := ocispec.Descriptor{MediaType: m.MediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
+	return &registry.Manifest{Descriptor: d, Raw: raw}, nil
 }
 
 // layers sends layers and config, in parallel, and returns what the layers are at the registry.
@@ -223,11 +220,11 @@ func shown(id digest.Digest, d ocispec.Descriptor) digest.Digest {
 }
 
 func (p *pusher) config(ctx context.Context, d ocispec.Descriptor, config []byte) error {
-	there, err := p.c.blobExists(ctx, p.repo, d)
+	there, err := p.repo.HasBlob(ctx, d)
 	if err != nil || there {
 		return err
 	}
-	return p.c.pushBlob(ctx, p.repo, d, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(config)), nil })
+	return p.repo.PushBlob(ctx, d, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(config)), nil })
 }
 
 // lockLayer keeps two images of one index from sending the same layer twice.
@@ -243,29 +240,12 @@ func (p *pusher) lockLayer(id digest.Digest) func() {
 	return l.Unlock
 }
 
-// mountable are the repositories of this registry, as it calls them, that are known to have a blob.
-func (p *pusher) mountable(repositories []string) []string {
-	var list []string
-	for _, r := range repositories {
-		named, err := reference.ParseNormalizedNamed(r)
-		if err != nil {
-			continue
-		}
-		at, err := home(named)
-		if err != nil || reference.Domain(at) != p.repo.Reference.Registry || reference.Path(at) == p.repo.Reference.Repository {
-			continue
-		}
-		list = append(list, reference.Path(at))
-	}
-	return list
-}
-
-// errNotMounted: the registry would take the blob, but not from there.
+// errNotMounted is the error of a registry that starts an upload instead of mounting.
 var errNotMounted = errors.New("not mounted")
 
 // mount asks the registry to take a blob from another of its repositories.
 func (p *pusher) mount(ctx context.Context, d ocispec.Descriptor, from string) bool {
-	return p.c.mountBlob(ctx, p.repo, d, from, func() (io.ReadCloser, error) { return nil, errNotMounted }) == nil
+	return p.repo.MountBlob(ctx, d, from, func() (io.ReadCloser, error) { return nil, errNotMounted }) == nil
 }
 
 // isCompressed reports whether a layer's media type is that of a compressed one.

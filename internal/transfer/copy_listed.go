@@ -1,4 +1,4 @@
-package registry
+package transfer
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"oras.land/oras-go/v2/content"
 
 	"github.com/micabuild/mica/internal/oci"
+	"github.com/micabuild/mica/internal/registry"
 )
 
 // listed is what a copy knows of the indexes that it goes through: which descriptors of unknown types they list. Registries
@@ -71,8 +72,8 @@ func (d *repositoryDestination) pushListed(ctx context.Context, desc ocispec.Des
 	if err != nil {
 		return err
 	}
-	if err := putOpaque(ctx, d.repo, desc, raw, desc.Digest.String()); err == nil || ctx.Err() != nil {
+	if err := d.repo.PutAny(ctx, &registry.Manifest{Descriptor: desc, Raw: raw}, desc.Digest.String()); err == nil || ctx.Err() != nil {
 		return err
 	}
-	return d.c.pushBlob(ctx, d.repo, desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil })
+	return d.repo.PushBlob(ctx, desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil })
 }

@@ -1,4 +1,4 @@
-package registry
+package transfer
 
 import (
 	"context"
@@ -11,22 +11,14 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
-	"oras.land/oras-go/v2/errdef"
-	"oras.land/oras-go/v2/registry/remote"
 
 	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/oci"
+	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/store"
 )
-
-// Local is the store that images are pulled into and pushed from.
-type Local struct {
-	Store  *store.Store
-	Layers *layer.Layers
-	Images *image.Images
-}
 
 // PullOptions say what to pull. The zero value pulls the image for this host.
 type PullOptions struct {
@@ -36,55 +28,35 @@ type PullOptions struct {
 	AllPlatforms bool
 	// Unpack makes the trees of the layers while they arrive: a process is about to run.
 	Unpack bool
-	// Progress is told what happens to each layer; nil for nobody.
+	// Progress reports what happens to each layer; nil reports nothing.
 	Progress Progress
 }
 
-// Pulled is what a pull came to.
+// Pulled is the result of a pull.
 type Pulled struct {
 	Image *image.Image
-	// Root is what the name stands for at the registry: a manifest or an index.
+	// Root is the manifest or index that has the name at the registry.
 	Root ocispec.Descriptor
 	// Fresh is false where everything was there.
 	Fresh bool
 }
 
-// parallelLayers is how many layers of an image come at once.
-const parallelLayers = 4
-
-// Pull gets an image by its tag or digest and gives it that name. What arrived of a pull that failed is kept for the next.
-// The caller holds store.Use.
-func (c *Client) Pull(ctx context.Context, local *Local, name reference.Named, o PullOptions) (*Pulled, error) {
-	places, err := endpoints(name)
-	if err != nil {
-		return nil, err
-	}
-	var errs []error
-	for i, place := range places {
-		got, err := c.pullFrom(placeContext(ctx, places, i), local, name, place, o)
-		if err == nil {
-			return got, nil
-		}
-		err = explain(reference.FamiliarString(place.name), err)
-		if ctx.Err() != nil || isLocal(err) {
-			return nil, err
-		}
-		errs = append(errs, err)
-	}
-	// What the registry itself says counts; a mirror that does not have an image is no news.
-	return nil, errs[len(errs)-1]
+// Pull downloads an image by its tag or digest and gives it that name. What arrived of a pull that failed is kept for the
+// next. The caller holds store.Use.
+func Pull(ctx context.Context, c *registry.Client, local *Local, name reference.Named, o PullOptions) (pulled *Pulled, err error) {
+	err = c.Try(ctx, name, func(ctx context.Context, repo *registry.Repository) error {
+		pulled, err = pullFrom(ctx, repo, local, name, o)
+		return err
+	})
+	return pulled, err
 }
 
-func (c *Client) pullFrom(ctx context.Context, local *Local, name reference.Named, place endpoint, o PullOptions) (*Pulled, error) {
-	repo, err := c.repository(ctx, place.name)
+func pullFrom(ctx context.Context, repo *registry.Repository, local *Local, name reference.Named, o PullOptions) (*Pulled, error) {
+	root, err := repo.FetchManifest(ctx, repo.Reference())
 	if err != nil {
 		return nil, err
 	}
-	root, err := fetchManifest(ctx, repo, refOf(place.name))
-	if err != nil {
-		return nil, err
-	}
-	p := &puller{c: c, local: local, repo: repo, origin: name.Name(), o: o}
+	p := &puller{local: local, repo: repo, origin: name.Name(), o: o}
 	p.progress = o.Progress
 	if p.progress == nil {
 		p.progress = func(Event) {}
@@ -94,13 +66,13 @@ func (c *Client) pullFrom(ctx context.Context, local *Local, name reference.Name
 	}
 	moved := true
 	if before, err := local.Images.Root(ctx, name.String()); err == nil {
-		moved = before.Digest != root.desc.Digest
+		moved = before.Digest != root.Descriptor.Digest
 	}
-	img, err := local.Images.Keep(ctx, root.desc, keptNames(name, root.desc.Digest)...)
+	img, err := local.Images.Keep(ctx, root.Descriptor, keptNames(name, root.Descriptor.Digest)...)
 	if err != nil {
 		return nil, err
 	}
-	return &Pulled{Image: img, Root: root.desc, Fresh: p.fresh || moved}, nil
+	return &Pulled{Image: img, Root: root.Descriptor, Fresh: p.fresh || moved}, nil
 }
 
 // keptNames are the names that a pulled or pushed image has: its tag, and its digest.
@@ -114,9 +86,8 @@ func keptNames(name reference.Named, d digest.Digest) []string {
 
 // puller is one pull under way.
 type puller struct {
-	c        *Client
 	local    *Local
-	repo     *remote.Repository
+	repo     *registry.Repository
 	origin   string // the repository's full name, as users know it
 	o        PullOptions
 	progress Progress
@@ -125,8 +96,8 @@ type puller struct {
 	fresh bool
 }
 
-func (p *puller) pull(ctx context.Context, root *manifest) error {
-	if !oci.IsIndex(root.desc.MediaType) {
+func (p *puller) pull(ctx context.Context, root *registry.Manifest) error {
+	if !oci.IsIndex(root.Descriptor.MediaType) {
 		return p.image(ctx, root)
 	}
 	i := &pulledIndex{p: p, root: root}
@@ -143,8 +114,8 @@ func (p *puller) pull(ctx context.Context, root *manifest) error {
 }
 
 // image gets what a manifest describes, and the manifest last: who sees it in the store knows the rest is there.
-func (p *puller) image(ctx context.Context, m *manifest) error {
-	c, err := m.parse()
+func (p *puller) image(ctx context.Context, m *registry.Manifest) error {
+	c, err := m.Parse()
 	if err != nil {
 		return err
 	}
@@ -164,7 +135,7 @@ func (p *puller) image(ctx context.Context, m *manifest) error {
 	if err != nil {
 		return err
 	}
-	if err := oci.CheckLayers(m.desc.Digest, c.Layers, ids); err != nil {
+	if err := oci.CheckLayers(m.Descriptor.Digest, c.Layers, ids); err != nil {
 		return err
 	}
 	if err := p.allLayers(ctx, c.Layers, ids); err != nil {
@@ -183,21 +154,21 @@ func (p *puller) config(ctx context.Context, d ocispec.Descriptor) ([]byte, erro
 	if raw, err := p.local.Store.ReadBlob(d.Digest); err == nil {
 		return raw, nil
 	}
-	return p.c.fetchSmall(ctx, p.repo, d)
+	return p.repo.ReadBlob(ctx, d)
 }
 
-func (p *puller) write(m *manifest) error {
-	if _, err := p.local.Store.StatBlob(m.desc.Digest); err != nil {
+func (p *puller) write(m *registry.Manifest) error {
+	if _, err := p.local.Store.StatBlob(m.Descriptor.Digest); err != nil {
 		p.fresh = true
 	}
-	_, err := p.local.Store.WriteBlob(m.raw)
+	_, err := p.local.Store.WriteBlob(m.Raw)
 	return err
 }
 
 // artifact gets a manifest that is no image's but belongs to one: an attestation in an index that is pulled as a whole.
-func (p *puller) artifact(ctx context.Context, m *manifest, c *document) error {
+func (p *puller) artifact(ctx context.Context, m *registry.Manifest, c *registry.Document) error {
 	if !p.o.AllPlatforms {
-		return fmt.Errorf("it is no image but a %s; mica copy takes it", c.Config.MediaType)
+		return fmt.Errorf("not an image: the manifest is a %s (use mica copy)", c.Config.MediaType)
 	}
 	for _, d := range append([]ocispec.Descriptor{c.Config}, c.Layers...) {
 		if _, err := p.local.Store.StatBlob(d.Digest); err == nil {
@@ -220,7 +191,7 @@ func (p *puller) opaque(ctx context.Context, d ocispec.Descriptor) error {
 		return err
 	}
 	defer func() { _ = w.Close() }()
-	r := p.c.openBlob(ctx, p.repo, d, 0)
+	r := p.repo.OpenBlob(ctx, d, 0)
 	defer func() { _ = r.Close() }()
 	if _, err := io.Copy(w, r); err != nil {
 		return err
@@ -272,7 +243,7 @@ func (p *puller) layer(ctx context.Context, d ocispec.Descriptor, id digest.Dige
 			p.progress(Event{Layer: d.Digest, State: Done, Total: d.Size})
 			return p.remember(id, d)
 		case !errors.Is(err, store.ErrDamaged) && !errors.As(err, &content):
-			if oci.IsForeignLayer(d.MediaType) && isMissing(err) {
+			if oci.IsForeignLayer(d.MediaType) && registry.IsNotFound(err) {
 				err = fmt.Errorf("it is a foreign layer, which the registry does not have (%s); mica does not fetch it from elsewhere", d.MediaType)
 			}
 			return err
@@ -289,9 +260,6 @@ func (p *puller) layer(ctx context.Context, d ocispec.Descriptor, id digest.Dige
 type contentError struct{ error }
 
 func (e *contentError) Unwrap() error { return e.error }
-
-// isMissing reports whether a registry does not have a blob.
-func isMissing(err error) bool { return errors.Is(err, errdef.ErrNotFound) }
 
 func (p *puller) setFresh() {
 	p.mu.Lock()
@@ -310,7 +278,7 @@ func (p *puller) download(ctx context.Context, d ocispec.Descriptor, id digest.D
 		// The blob is there, and no layer was made of it.
 		defer func() { _ = f.Close() }()
 		_, _, err := p.local.Layers.IngestFrom(ctx, layer.Incoming{Reader: f, Blob: d.Digest, DiffID: id, Unpack: p.o.Unpack})
-		if err == nil || ctx.Err() != nil || isLocal(err) {
+		if err == nil || ctx.Err() != nil || registry.IsLocal(err) {
 			return err
 		}
 		// It is damaged: it comes once more.
@@ -322,7 +290,7 @@ func (p *puller) download(ctx context.Context, d ocispec.Descriptor, id digest.D
 	if part.Had() > d.Size {
 		return errors.Join(part.Discard(), fmt.Errorf("%w: what had arrived is too long", store.ErrDamaged))
 	}
-	body := p.c.openBlob(ctx, p.repo, d, part.Had())
+	body := p.repo.OpenBlob(ctx, d, part.Had())
 	defer func() { _ = body.Close() }()
 	in := &progressReader{parts: []reader{part.Earlier(), body}, event: Event{Layer: d.Digest, State: Downloading, Total: d.Size}, tell: p.progress}
 	_, _, err = p.local.Layers.IngestFrom(ctx, layer.Incoming{
@@ -335,7 +303,7 @@ func (p *puller) download(ctx context.Context, d ocispec.Descriptor, id digest.D
 		return errors.Join(err, part.Close())
 	}
 	// What came is not what was to come, or does not fit on the disk.
-	if !isLocal(err) && !errors.Is(err, store.ErrDamaged) {
+	if !registry.IsLocal(err) && !errors.Is(err, store.ErrDamaged) {
 		err = &contentError{err}
 	}
 	return errors.Join(err, part.Discard())
