@@ -4,18 +4,20 @@ package registry
 
 import (
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
+	"github.com/micabuild/mica/internal/registry/registrytest"
 	"github.com/micabuild/mica/test/rig"
 )
 
 // What is saved is all that there is of a name, and load takes all of that: the index keeps its digest, and every platform its
 // files, by mica's archives and by those of peers.
 func TestArchivesKeepPlatforms(t *testing.T) {
-	m := newMemory(t)
-	index, _, theirs := m.twoPlatforms("app", "1")
-	name := m.name("app:1")
+	m := registrytest.New(t)
+	index, _, theirs := m.PutPlatforms("app", "1")
+	name := m.Name("app:1")
 	whole, part := newClient(t), newClient(t)
 	whole.Run("pull", "-q", "--platform", "all", name)
 	part.Run("pull", "-q", name)
@@ -26,7 +28,7 @@ func TestArchivesKeepPlatforms(t *testing.T) {
 		return path(file)
 	}
 	all, ours := save(whole, "all.tar"), save(part, "ours.tar")
-	one := save(whole, "one.tar", "--platform", "linux/"+there())
+	one := save(whole, "one.tar", "--platform", "linux/"+registrytest.OtherArch())
 	rig.Must(t, "skopeo", "copy", "--all", "--src-tls-verify=false", "docker://"+name, "oci-archive:"+path("skopeo.tar"))
 
 	c := newClient(t)
@@ -34,7 +36,7 @@ func TestArchivesKeepPlatforms(t *testing.T) {
 	if got := c.inspect(name, "{{index .RepoTags 0}}"); got != name {
 		t.Errorf("loaded as %q", got)
 	}
-	for _, platform := range []string{here(), there()} {
+	for _, platform := range []string{runtime.GOARCH, registrytest.OtherArch()} {
 		if got := save(c, "again-"+platform+".tar", "--platform", "linux/"+platform); got == "" {
 			t.Error("not saved")
 		}
@@ -53,15 +55,15 @@ func TestArchivesKeepPlatforms(t *testing.T) {
 
 	c = newClient(t)
 	c.Run("load", "-q", "-i", ours)
-	if got := c.content(name, "made"); got != here() {
+	if got := c.content(name, "made"); got != runtime.GOARCH {
 		t.Errorf("of a part there is the image for %s", got)
 	}
-	c.refuses(`no image for platform linux/`+there(), "save", "-o", path("none.tar"), "--platform", "linux/"+there(), name)
+	c.refuses(`no image for platform linux/`+registrytest.OtherArch(), "save", "-o", path("none.tar"), "--platform", "linux/"+registrytest.OtherArch(), name)
 
 	// An archive without this host's platform is loaded all the same.
 	c = newClient(t)
 	c.Run("load", "-q", "-i", one)
-	if got := c.content(name, "made"); got != there() {
+	if got := c.content(name, "made"); got != registrytest.OtherArch() {
 		t.Errorf("of the other platform there is the image for %s", got)
 	}
 	if got := c.Run("images", "--no-trunc", "--format", "{{.Digest}}", name); strings.TrimSpace(got) == "" || theirs.Digest == "" {
@@ -69,9 +71,9 @@ func TestArchivesKeepPlatforms(t *testing.T) {
 	}
 
 	c = newClient(t)
-	c.Run("load", "-q", "--platform", "linux/"+there(), "-i", all)
-	if got := c.content(name, "made"); got != there() {
-		t.Errorf("load --platform linux/%s gives the image for %s", there(), got)
+	c.Run("load", "-q", "--platform", "linux/"+registrytest.OtherArch(), "-i", all)
+	if got := c.content(name, "made"); got != registrytest.OtherArch() {
+		t.Errorf("load --platform linux/%s gives the image for %s", registrytest.OtherArch(), got)
 	}
 	c.refuses(`platform linux/s390x`, "load", "--platform", "linux/s390x", "-i", all)
 	c.refuses(`platform linux/s390x`, "load", "--platform", "linux/s390x", "-i", one)

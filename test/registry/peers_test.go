@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/micabuild/mica/internal/registry/registrytest"
 	"github.com/micabuild/mica/test/rig"
 )
 
@@ -48,7 +49,7 @@ func TestPeersAndMicaExchange(t *testing.T) {
 	rig.Must(t, "skopeo", "copy", "-q", "--dest-tls-verify=false", "oci:"+dir+"/layout:changed", "docker://"+addr+"/by-umoci:1")
 	rig.Must(t, "skopeo", "copy", "-q", "-f", "v2s2", "--dest-tls-verify=false", "oci:"+dir+"/layout:1", "docker://"+addr+"/docker-format:1")
 	file := filepath.Join(dir, "more.tar")
-	if err := os.WriteFile(file, layer(t, "more", []byte("by crane")), 0o600); err != nil {
+	if err := os.WriteFile(file, registrytest.Layer(t, "more", []byte("by crane")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	crane(t, "append", "-b", name, "-f", file, "-t", addr+"/crane-made:1")

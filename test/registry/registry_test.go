@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/micabuild/mica/internal/registry/registrytest"
 	"github.com/micabuild/mica/test/rig"
 )
 
@@ -111,7 +112,7 @@ func (c *client) content(ref, file string) string {
 func (c *client) build(text string, names ...string) {
 	c.t.Helper()
 	dir := rig.TempDir(c.t)
-	for name, data := range map[string]string{"Dockerfile": "FROM scratch\nCOPY made /made\nCOPY big /big\nENV made=here\n", "made": text, "big": string(noise(300_000))} {
+	for name, data := range map[string]string{"Dockerfile": "FROM scratch\nCOPY made /made\nCOPY big /big\nENV made=here\n", "made": text, "big": string(registrytest.Noise(300_000))} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(data), 0o644); err != nil {
 			c.t.Fatal(err)
 		}

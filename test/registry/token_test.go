@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/micabuild/mica/internal/registry/registrytest"
 	"github.com/micabuild/mica/test/rig"
 )
 
@@ -108,15 +109,15 @@ func TestExpiredTokenIsRenewed(t *testing.T) {
 	s, addr := withTokens(t)
 	s.Expires = time.Hour
 	c := newClient(t)
-	p := rig.NewProxy(t, rig.Forward(addr))
+	p := registrytest.NewProxy(t, registrytest.Forward(addr))
 	c.write("docker/config.json", authFile(addr, rig.User, rig.Password))
 	c.build("one", addr+"/public/app:1")
 	c.Run("push", "-q", addr+"/public/app:1")
 	challenge := fmt.Sprintf(`Bearer realm=%q,service="registry.tests",scope="repository:public/app:pull",error="invalid_token"`, s.URL)
 	s.Forget()
-	p.Misbehave(func(r rig.Request) rig.Fault {
-		if r.Kind == rig.Blob && r.Method == http.MethodGet && r.Nth == 2 {
-			return rig.Status(401, "WWW-Authenticate", challenge)
+	p.Misbehave(func(r registrytest.Request) registrytest.Fault {
+		if r.Kind == registrytest.Blob && r.Method == http.MethodGet && r.Nth == 2 {
+			return registrytest.Status(401, "WWW-Authenticate", challenge)
 		}
 		return nil
 	})

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/tools/txtar"
 
+	"github.com/micabuild/mica/internal/registry/registrytest"
 	"github.com/micabuild/mica/test/rig"
 )
 
@@ -161,9 +162,9 @@ a
 `
 
 // downloaded lists the layers that were fetched through a proxy.
-func downloaded(t *testing.T, proxy *rig.Proxy) (layers []string) {
+func downloaded(t *testing.T, proxy *registrytest.Proxy) (layers []string) {
 	t.Helper()
-	for _, r := range proxy.SeenBy("GET", rig.Blob) {
+	for _, r := range proxy.SeenBy("GET", registrytest.Blob) {
 		resp, err := http.Get("http://" + peer.registry.Addr + r.Path)
 		if err != nil {
 			t.Fatal(err)
@@ -182,7 +183,7 @@ func downloaded(t *testing.T, proxy *rig.Proxy) (layers []string) {
 
 // TestRebuildWithoutBase: where the base image is gone and all steps are in the cache, its layers are not fetched again.
 func TestRebuildWithoutBase(t *testing.T) {
-	proxy := rig.NewProxy(t, rig.Forward(peer.registry.Addr))
+	proxy := registrytest.NewProxy(t, registrytest.Forward(peer.registry.Addr))
 	c := unpack(t, txtar.Parse([]byte(strings.Replace(oneStage, "FROM base", "FROM "+proxy.Addr+"/base", 1))))
 	m := rig.NewMica(t)
 	id := m.Run("build", "-q", "-t", "app", c.dir)
@@ -200,7 +201,7 @@ func TestRebuildWithoutBase(t *testing.T) {
 // TestPushOfCachedResult: what a registry has is pushed without being downloaded, be it in the repository already, in another one of
 // the registry, or in a base image; only from another registry must it come through here.
 func TestPushOfCachedResult(t *testing.T) {
-	proxy := rig.NewProxy(t, rig.Forward(peer.registry.Addr))
+	proxy := registrytest.NewProxy(t, registrytest.Forward(peer.registry.Addr))
 	for _, who := range []string{"mica", "buildkit", "inline of mica", "inline of buildkit"} {
 		t.Run(who, func(t *testing.T) {
 			c := unpack(t, txtar.Parse([]byte(commandCase)))
@@ -239,7 +240,7 @@ func TestPushOfCachedResult(t *testing.T) {
 				if out.Code != 0 {
 					t.Fatal(out.Stderr)
 				}
-				if layers, sent := downloaded(t, proxy), proxy.SeenBy("PUT", rig.Upload); len(layers) > 0 || len(sent) > 1 { // a config
+				if layers, sent := downloaded(t, proxy), proxy.SeenBy("PUT", registrytest.Upload); len(layers) > 0 || len(sent) > 1 { // a config
 					t.Errorf("%s: downloads %q, uploads %v\n%s", to, layers, sent, out.Stderr)
 				}
 				if list := m.Run("images", "-q"); list != "" {
@@ -265,7 +266,7 @@ func TestPushOfCachedResult(t *testing.T) {
 	if out.Code != 0 {
 		t.Fatal(out.Stderr)
 	}
-	if sent := proxy.SeenBy("PUT", rig.Upload); len(sent) != 4+1 {
+	if sent := proxy.SeenBy("PUT", registrytest.Upload); len(sent) != 4+1 {
 		t.Errorf("uploads %v, want four layers and a config", sent)
 	}
 	if got := m.Run("run", "--rm", proxy.Addr+"/lazy-near:image", "cat", "/app/out", "/app/final"); got != "a\nfinal\n" {

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/micabuild/mica/internal/registry/registrytest"
 )
 
 // Token servers and registries know each other by these names.
@@ -92,7 +94,7 @@ func (s *TokenServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.seen = append(s.seen, req)
 	s.mu.Unlock()
 	if req.Status != http.StatusOK {
-		refuse(w, req.Status, "UNAUTHORIZED")
+		registrytest.Refuse(w, req.Status, "UNAUTHORIZED")
 		return
 	}
 	token, err := s.token(req)
@@ -100,11 +102,11 @@ func (s *TokenServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	answer := map[string]any{"token": token, "access_token": token, "expires_in": int(s.Expires.Seconds()), "issued_at": time.Now().UTC().Format(time.RFC3339)}
+	response := map[string]any{"token": token, "access_token": token, "expires_in": int(s.Expires.Seconds()), "issued_at": time.Now().UTC().Format(time.RFC3339)}
 	if s.Refresh != "" && (req.Grant != "" || r.Form.Get("offline_token") == "true") {
-		answer["refresh_token"] = s.Refresh
+		response["refresh_token"] = s.Refresh
 	}
-	reply(w, "application/json", answer)
+	registrytest.Reply(w, "application/json", response)
 }
 
 // who finds out who asks; false: somebody who is not who he says he is.

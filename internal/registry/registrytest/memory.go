@@ -1,7 +1,10 @@
-package rig
+// Package registrytest is a registry in memory for tests, with a proxy before it that records requests and injects faults.
+package registrytest
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,8 +26,8 @@ const (
 	TypeLayer    = "application/vnd.oci.image.layer.v1.tar"
 )
 
-// Memory is a registry in memory. What tests put into it it believes, whatever it is; what clients push it checks as the
-// distribution specification says. Set its fields before it is used.
+// Memory is a registry in memory. It takes anything from tests, and checks what clients push by the distribution
+// specification. Set its fields before it is used.
 type Memory struct {
 	Referrers bool // it knows the referrers API
 	Page      int  // how many tags or repositories it lists at once; 0: all
@@ -46,8 +49,11 @@ type Document struct {
 	Data []byte
 }
 
-// Digest of bytes.
-func Digest(data []byte) string { return "sha256:" + Sum(data) }
+// Digest returns the sha256 digest of data.
+func Digest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
 
 // NewMemory is an empty registry that knows the referrers API.
 func NewMemory() *Memory {
@@ -71,7 +77,7 @@ func (m *Memory) AddBlob(repo string, data []byte) {
 	m.repo(repo).blobs[Digest(data)] = data
 }
 
-// DropBlob removes one.
+// DropBlob removes a blob.
 func (m *Memory) DropBlob(repo, digest string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -119,11 +125,12 @@ func (m *Memory) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case Referrers:
 		m.referrers(w, repo, ref)
 	default:
-		refuse(w, http.StatusNotFound, "UNSUPPORTED")
+		Refuse(w, http.StatusNotFound, "UNSUPPORTED")
 	}
 }
 
-func refuse(w http.ResponseWriter, status int, code string) {
+// Refuse responds with an error of the distribution specification.
+func Refuse(w http.ResponseWriter, status int, code string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	fmt.Fprintf(w, `{"errors":[{"code":%q,"message":"as the test wants it"}]}`, code)
@@ -132,7 +139,7 @@ func refuse(w http.ResponseWriter, status int, code string) {
 func (m *Memory) blob(w http.ResponseWriter, r *http.Request, repo, ref string) {
 	data := m.Blob(repo, ref)
 	if data == nil {
-		refuse(w, http.StatusNotFound, "BLOB_UNKNOWN")
+		Refuse(w, http.StatusNotFound, "BLOB_UNKNOWN")
 		return
 	}
 	w.Header().Set("Docker-Content-Digest", ref)
@@ -147,7 +154,7 @@ func (m *Memory) manifest(w http.ResponseWriter, r *http.Request, repo, ref stri
 	}
 	d := m.Manifest(repo, ref)
 	if d.Data == nil {
-		refuse(w, http.StatusNotFound, "MANIFEST_UNKNOWN")
+		Refuse(w, http.StatusNotFound, "MANIFEST_UNKNOWN")
 		return
 	}
 	w.Header().Set("Content-Type", d.Type)
@@ -189,12 +196,12 @@ func (m *Memory) putManifest(w http.ResponseWriter, r *http.Request, repo, ref s
 	}
 	var c Contents
 	if err := json.Unmarshal(data, &c); err != nil || strings.HasPrefix(ref, "sha256:") && ref != Digest(data) {
-		refuse(w, http.StatusBadRequest, "MANIFEST_INVALID")
+		Refuse(w, http.StatusBadRequest, "MANIFEST_INVALID")
 		return
 	}
 	for _, d := range c.Manifests {
 		if m.Manifest(repo, d.Digest).Data == nil {
-			refuse(w, http.StatusNotFound, "MANIFEST_UNKNOWN")
+			Refuse(w, http.StatusNotFound, "MANIFEST_UNKNOWN")
 			return
 		}
 	}
@@ -204,7 +211,7 @@ func (m *Memory) putManifest(w http.ResponseWriter, r *http.Request, repo, ref s
 	}
 	for _, d := range blobs {
 		if m.Blob(repo, d.Digest) == nil && len(d.URLs) == 0 {
-			refuse(w, http.StatusNotFound, "MANIFEST_BLOB_UNKNOWN")
+			Refuse(w, http.StatusNotFound, "MANIFEST_BLOB_UNKNOWN")
 			return
 		}
 	}
@@ -238,7 +245,7 @@ func (m *Memory) upload(w http.ResponseWriter, r *http.Request, repo, id string)
 	}
 	have, ok := m.uploads[id]
 	if !ok {
-		refuse(w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN")
+		Refuse(w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN")
 		return
 	}
 	have = append(have, body...)
@@ -256,10 +263,10 @@ func (m *Memory) upload(w http.ResponseWriter, r *http.Request, repo, id string)
 	}
 	delete(m.uploads, id)
 	if Digest(have) != digest {
-		refuse(w, http.StatusBadRequest, "DIGEST_INVALID")
+		Refuse(w, http.StatusBadRequest, "DIGEST_INVALID")
 		return
 	}
-	m.repo(repo).blobs[digest] = have
+	m.repo(repo).blobs[digest] = append([]byte{}, have...) // not nil, which is a missing blob
 	created(w, repo, digest)
 }
 
@@ -273,7 +280,7 @@ func (m *Memory) tags(w http.ResponseWriter, r *http.Request, repo string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.repos[repo] == nil {
-		refuse(w, http.StatusNotFound, "NAME_UNKNOWN")
+		Refuse(w, http.StatusNotFound, "NAME_UNKNOWN")
 		return
 	}
 	tags := slices.DeleteFunc(slices.Sorted(maps.Keys(m.repos[repo].manifests)), func(ref string) bool { return strings.Contains(ref, ":") })
@@ -286,8 +293,8 @@ func (m *Memory) catalog(w http.ResponseWriter, r *http.Request) {
 	m.list(w, r, map[string]any{}, "repositories", slices.Sorted(maps.Keys(m.repos)))
 }
 
-// list answers with a page of a sorted list, and says where the next one is (distribution-spec, "Listing Tags").
-func (m *Memory) list(w http.ResponseWriter, r *http.Request, answer map[string]any, key string, all []string) {
+// list responds with a page of a sorted list and a link to the next (distribution-spec, "Listing Tags").
+func (m *Memory) list(w http.ResponseWriter, r *http.Request, resp map[string]any, key string, all []string) {
 	from, found := slices.BinarySearch(all, r.URL.Query().Get("last"))
 	if found {
 		from++
@@ -301,14 +308,14 @@ func (m *Memory) list(w http.ResponseWriter, r *http.Request, answer map[string]
 		page = page[:size]
 		w.Header().Set("Link", fmt.Sprintf(`<%s?n=%d&last=%s>; rel="next"`, r.URL.Path, size, page[size-1]))
 	}
-	answer[key] = page
-	reply(w, "application/json", answer)
+	resp[key] = page
+	Reply(w, "application/json", resp)
 }
 
 // referrers lists the manifests of a repository that have a subject (distribution-spec, "Listing Referrers").
 func (m *Memory) referrers(w http.ResponseWriter, repo, subject string) {
 	if !m.Referrers {
-		refuse(w, http.StatusNotFound, "NOT_FOUND")
+		Refuse(w, http.StatusNotFound, "NOT_FOUND")
 		return
 	}
 	m.mu.Lock()
@@ -321,14 +328,15 @@ func (m *Memory) referrers(w http.ResponseWriter, repo, subject string) {
 		}
 		list[Digest(d.Data)] = Descriptor{MediaType: d.Type, Digest: Digest(d.Data), Size: len(d.Data), ArtifactType: c.ArtifactType}
 	}
-	answer := map[string]any{"schemaVersion": 2, "mediaType": TypeIndex, "manifests": []Descriptor{}}
+	resp := map[string]any{"schemaVersion": 2, "mediaType": TypeIndex, "manifests": []Descriptor{}}
 	for _, digest := range slices.Sorted(maps.Keys(list)) {
-		answer["manifests"] = append(answer["manifests"].([]Descriptor), list[digest])
+		resp["manifests"] = append(resp["manifests"].([]Descriptor), list[digest])
 	}
-	reply(w, TypeIndex, answer)
+	Reply(w, TypeIndex, resp)
 }
 
-func reply(w http.ResponseWriter, mediaType string, v any) {
+// Reply responds with JSON.
+func Reply(w http.ResponseWriter, mediaType string, v any) {
 	w.Header().Set("Content-Type", mediaType)
 	if err := json.NewEncoder(w).Encode(v); err != nil && !errors.Is(err, http.ErrHandlerTimeout) {
 		panic(http.ErrAbortHandler)

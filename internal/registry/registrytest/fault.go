@@ -1,4 +1,4 @@
-package rig
+package registrytest
 
 import (
 	"bytes"
@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// Fault answers a request wrongly. next is what would have answered it.
+// Fault responds to a request wrongly. next is the handler that would respond rightly.
 type Fault func(w http.ResponseWriter, r *http.Request, next http.Handler)
 
-// altered is next's whole answer, changed before it is sent.
+// altered changes the whole response of next before it is sent.
 func altered(change func(*httptest.ResponseRecorder)) Fault {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		rec := httptest.NewRecorder()
@@ -25,18 +25,18 @@ func altered(change func(*httptest.ResponseRecorder)) Fault {
 	}
 }
 
-// Status answers with a code and header fields, in pairs.
+// Status responds with a code and header fields, in pairs.
 func Status(code int, header ...string) Fault {
 	return func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		for i := 0; i+1 < len(header); i += 2 {
 			w.Header().Set(header[i], header[i+1])
 		}
-		refuse(w, code, "UNKNOWN")
+		Refuse(w, code, "UNKNOWN")
 	}
 }
 
-// Cut sends the first n bytes of the right answer and breaks the connection.
+// Cut sends the first n bytes of the right response and breaks the connection.
 func Cut(n int) Fault {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		begin(w, r, next, n)
@@ -44,7 +44,7 @@ func Cut(n int) Fault {
 	}
 }
 
-// Hold sends the first n bytes of the right answer, and then nothing until release is closed.
+// Hold sends the first n bytes of the right response, and then nothing until release is closed.
 func Hold(n int, release <-chan struct{}) Fault {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		begin(w, r, next, n)
@@ -53,7 +53,7 @@ func Hold(n int, release <-chan struct{}) Fault {
 	}
 }
 
-// begin sends the first n bytes of an answer.
+// begin sends the first n bytes of a response.
 func begin(w http.ResponseWriter, r *http.Request, next http.Handler, n int) {
 	rec := httptest.NewRecorder()
 	next.ServeHTTP(rec, r)
@@ -64,7 +64,7 @@ func begin(w http.ResponseWriter, r *http.Request, next http.Handler, n int) {
 	_ = http.NewResponseController(w).Flush()
 }
 
-// Hangup breaks the connection before any answer; what the client sends is not read.
+// Hangup breaks the connection before any response; what the client sends is not read.
 func Hangup(http.ResponseWriter, *http.Request, http.Handler) { panic(http.ErrAbortHandler) }
 
 // CutUpload reads n bytes of what the client sends and breaks the connection.
@@ -100,7 +100,7 @@ func Flip() Fault {
 	})
 }
 
-// Header replaces header fields of the right answer, in pairs; "" removes one.
+// Header replaces header fields of the right response, in pairs; "" removes one.
 func Header(pairs ...string) Fault {
 	return altered(func(a *httptest.ResponseRecorder) {
 		for i := 0; i+1 < len(pairs); i += 2 {
@@ -113,7 +113,7 @@ func Header(pairs ...string) Fault {
 	})
 }
 
-// Chunked sends the right answer in chunks, without its length or digest.
+// Chunked sends the right response in chunks, without its length or digest.
 func Chunked(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	rec := httptest.NewRecorder()
 	next.ServeHTTP(rec, r)
@@ -138,7 +138,7 @@ func Says(code int, mediaType, body string, header ...string) Fault {
 	}
 }
 
-// Huge answers 200 with n bytes of JSON white space, of a type.
+// Huge responds 200 with n bytes of JSON white space, of a type.
 func Huge(mediaType string, n int) Fault {
 	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 		w.Header().Set("Content-Type", mediaType)
@@ -161,7 +161,7 @@ func Redirect(base string) Fault {
 	}
 }
 
-// SlowLine sends the right answer at 40 MB/s at most: a line where one connection does not reach the whole speed.
+// SlowLine sends the right response at 40 MB/s at most: a line where one connection does not reach the whole speed.
 func SlowLine(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	next.ServeHTTP(&SlowWriter{w}, r)
 }
@@ -174,17 +174,60 @@ func (w *SlowWriter) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
-// NoRanges answers as a registry that has never heard of ranges.
+// NoRanges is a registry that does not support ranges.
 func NoRanges(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	r.Header.Del("Range")
 	Header("Accept-Ranges", "")(w, r, next)
 }
 
-// Wrong answers with another body and the right header.
+// Wrong responds with another body and the right header.
 func Wrong(mediaType string, body []byte) Fault {
 	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 		w.Header().Set("Content-Type", mediaType)
 		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 		_, _ = w.Write(body)
+	}
+}
+
+// On injects a fault into the requests of a method and kind, from the first to the last given, counted from 1. Without a
+// last one, it is 0.
+func On(method string, kind Kind, first, last int, fault Fault) func(Request) Fault {
+	return func(r Request) Fault {
+		if r.Method == method && r.Kind == kind && r.Nth >= first && (last == 0 || r.Nth <= last) {
+			return fault
+		}
+		return nil
+	}
+}
+
+// Always injects a fault into all requests.
+func Always(fault Fault) func(Request) Fault { return func(Request) Fault { return fault } }
+
+// Sending is On for the requests that carry the bytes of a blob.
+func Sending(first, last int, fault Fault) func(Request) Fault {
+	return func(r Request) Fault {
+		if f := On(http.MethodPatch, Upload, first, last, fault)(r); f != nil {
+			return f
+		}
+		return On(http.MethodPut, Upload, first, last, fault)(r)
+	}
+}
+
+// Lost handles the request, and breaks the connection in place of a response.
+func Lost(_ http.ResponseWriter, r *http.Request, next http.Handler) {
+	next.ServeHTTP(httptest.NewRecorder(), r)
+	panic(http.ErrAbortHandler)
+}
+
+// Password responds 401 to requests without a user name and password.
+func Password(user, password string) func(Request) Fault {
+	return func(Request) Fault {
+		return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			if u, p, ok := r.BasicAuth(); !ok || u != user || p != password {
+				Status(http.StatusUnauthorized, "WWW-Authenticate", `Basic realm="tests"`)(w, r, next)
+				return
+			}
+			next.ServeHTTP(w, r)
+		}
 	}
 }

@@ -1,4 +1,4 @@
-package rig
+package registrytest
 
 import (
 	"net/http"
@@ -36,7 +36,7 @@ type Request struct {
 	Range      string
 	Authorized bool // it carried credentials
 	Nth        int  // of those with this method and kind, from 1
-	Status     int  // 0: the connection was cut before an answer
+	Status     int  // 0: the connection was cut before a response
 }
 
 // split takes a path apart.
@@ -61,7 +61,7 @@ func split(path string) (kind Kind, repo, ref string) {
 	return Other, "", ""
 }
 
-// Proxy stands before a registry, writes down what passes and, where it is told to, misbehaves.
+// Proxy stands before a registry, records requests and injects faults.
 type Proxy struct {
 	Addr string // host:port
 	URL  string
@@ -141,19 +141,19 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fault = p.choose(*req)
 	}
 	p.mu.Unlock()
-	answer := &noted{ResponseWriter: w, note: func(status int) {
+	resp := &noted{ResponseWriter: w, note: func(status int) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		req.Status = status
 	}}
 	if fault == nil {
-		p.next.ServeHTTP(answer, r)
+		p.next.ServeHTTP(resp, r)
 		return
 	}
-	fault(answer, r, p.next)
+	fault(resp, r, p.next)
 }
 
-// noted tells somebody the status of an answer.
+// noted tells somebody the status of a response.
 type noted struct {
 	http.ResponseWriter
 	note func(int)
