@@ -29,9 +29,9 @@ func writePage(r *results) error {
 		writeTimes(&page, g.rows, true)
 		writeNotes(&page, g.rows)
 	}
-	page.WriteString("\n## Disk\n\nBlocks of the whole store after the build, the base image and its caches included, against the bytes of the image's files.\n\n")
+	page.WriteString("\n## Disk\n\nDisk blocks of the whole store after the build, with the base image and caches, compared with the bytes of the image's files.\n\n")
 	writeDisk(&page, r)
-	page.WriteString("\n## Memory\n\nThe largest process of each that works by itself, and of mica the sum of those that live at once; of the others, the\ndaemon.\n\n")
+	page.WriteString("\n## Memory\n\nThe resident memory at its peak: for mica, the sum of all processes that run at the same time; for Buildah and crane, the largest process;\nfor BuildKit and Docker, the daemon.\n\n")
 	writeMemory(&page, r)
 	if len(r.Curves) > 0 {
 		page.WriteString(growthText)
@@ -48,43 +48,42 @@ func writePage(r *results) error {
 }
 
 const growthText = `
-## How costs grow
+## Growth
 
-mica alone. Both axes are logarithmic; along the grey slopes, a cost grows as what it is drawn over. The exponent is that of
-the growth from the point before: 1 is linear, 0 is no growth; more than 1.1 is marked ✗.
+These curves are mica's alone. Both axes are logarithmic; a linear cost is parallel to the grey slopes. The exponent describes the growth
+from the previous point: 1 is linear, 0 is no growth. An exponent above 1.1 is marked ✗.
 `
 
-// introduce says what was measured, where and how, and what came of it.
+// introduce describes the measurement and its results.
 func introduce(page *bytes.Buffer, r *results) {
 	m := r.Machine
-	fmt.Fprintf(page, "# How fast mica is\n\n`make bench` wrote this page on %s: %s.\n\n", r.Date, versionsLine(r))
-	fmt.Fprintf(page, "The machine: %d processors (%s), %.0f GB of memory, %s, Linux %s, %s. Absolute times move from machine to machine;\n"+
-		"ratios are what counts. ", m.Processors, m.Model, float64(m.Memory)/1e9, m.Filesystem, m.Kernel, m.Go)
+	fmt.Fprintf(page, "# Performance\n\n`make bench` wrote this page on %s, with %s.\n\n", r.Date, versionsLine(r))
+	fmt.Fprintf(page, "Machine: %d processors (%s), %.0f GB of memory, %s, Linux %s, %s. Absolute times depend on the machine; compare the\n"+
+		"ratios. ", m.Processors, m.Model, float64(m.Memory)/1e9, m.Filesystem, m.Kernel, m.Go)
 	warm := ""
 	if r.Warm {
 		warm = " after a warm-up"
 	}
-	fmt.Fprintf(page, "Each time is the median of %d%s, mica and the peers taking turns, with the least and the most in\n"+
-		"parentheses. Everything is local, the registry on loopback. Each engine has an ext4 filesystem of its own, new and in a sparse\n"+
-		"file. What is written is in the page cache when a command ends; each\n"+
-		"measurement begins after sync(2). Every peer does what it does fastest that leaves what mica leaves; where that is not the\n"+
-		"same, the notes say so.\n\n", r.Runs, warm)
+	fmt.Fprintf(page, "Each time is the median of %d runs%s, with minimum and maximum in parentheses. mica and the peers take\n"+
+		"turns. The registry is on loopback. Each engine has a new ext4 filesystem of its own in a sparse file. Written data is in the page\n"+
+		"cache when a command ends; each measurement begins after sync(2). Each peer runs its fastest command that gives the same result as\n"+
+		"mica's. If the results differ, the notes describe how.\n\n", r.Runs, warm)
 	if r.Budget > 0 {
-		fmt.Fprintf(page, "A row ends with the round in which it has taken %.0f s, all peers together: those that take long are measured less\n"+
-			"often, some but once; results.json has every time.\n\n", r.Budget)
+		fmt.Fprintf(page, "A row ends after the round in which all peers together have taken %.0f s. Slow rows therefore have fewer runs, some only\n"+
+			"one; results.json has every time.\n\n", r.Budget)
 	}
 	if r.Far > 0 {
-		fmt.Fprintf(page, "A peer that takes more than %g times as long as the best of them in the first run after the warm-up is not measured\n"+
-			"again: its time is that one, without parentheses.\n\n", r.Far)
+		fmt.Fprintf(page, "A peer that takes more than %g times as long as the best peer in the first run after the warm-up is not measured again.\n"+
+			"Its time has no parentheses.\n\n", r.Far)
 	}
 	if r.Quick {
-		page.WriteString("**With small workloads, to try the benchmark out: these numbers say nothing.**\n\n")
+		page.WriteString("**These numbers are from small workloads, for a test of the benchmark, and have no meaning.**\n\n")
 	}
-	page.WriteString("The ratio is mica's time to that of the best peer; *at most* is what it is to be.\n\n")
+	page.WriteString("*mica / best* is mica's time divided by the time of the best peer. *at most* is the target.\n\n")
 	summarise(page, r)
 }
 
-// summarise says which targets are reached.
+// summarise counts the targets that are reached.
 func summarise(page *bytes.Buffer, r *results) {
 	fmt.Fprintln(page, "| targets | reached | of |\n|---|---|---|")
 	var missed []string
@@ -137,7 +136,7 @@ func groups(r *results) []*group {
 	return all
 }
 
-// writeNotes says what is unlike in the rows of a group.
+// writeNotes lists the differences between the engines in the rows of a group.
 func writeNotes(page *bytes.Buffer, rows []*rowResult) {
 	said := map[string]bool{}
 	for _, r := range rows {
@@ -152,7 +151,7 @@ func writeNotes(page *bytes.Buffer, rows []*rowResult) {
 	}
 }
 
-// fileName is a heading as the name of a file.
+// fileName returns the name of a file for a heading.
 func fileName(s string) string {
 	words := strings.FieldsFunc(strings.ToLower(s), func(c rune) bool { return (c < 'a' || c > 'z') && (c < '0' || c > '9') })
 	return strings.Join(words, "-")

@@ -12,9 +12,9 @@ import (
 const (
 	groupRebuild = "Rebuilding"
 	groupCold    = "Building what is not cached"
-	noteImages   = "Here and below everyone makes an image with a layer for each instruction, not compressed: BuildKit's output is `type=image,compression=uncompressed`, which is quicker than its archives; Buildah builds with `--layers`."
-	noteRuntime  = "mica takes crun, in every row with a RUN; Docker and BuildKit take runc, and Buildah is told to: crun by itself refuses hosts that have cgroups of both versions. The next row has everyone with runc."
-	notePacked   = "mica leaves the layer as a tar, and unpacks it when a step or a container needs its files, which the next row includes; Docker and Buildah leave it unpacked, BuildKit as both."
+	noteImages   = "In all builds, every engine makes an image with an uncompressed layer for each instruction. BuildKit's output is `type=image,compression=uncompressed`, which is faster than its archives; Buildah builds with `--layers`."
+	noteRuntime  = "In every row with a RUN, mica uses crun, and Docker, BuildKit and Buildah use runc. Buildah's own choice is crun, which does not start on hosts with cgroups of both versions. In the next row, all engines use runc."
+	notePacked   = "mica stores the layer as a tar, and unpacks it when a step or a container needs its files, as in the next row. Docker and Buildah store it unpacked, BuildKit in both forms."
 )
 
 // cachedRows lists builds in a store that has all of it, or all but one file.
@@ -78,7 +78,7 @@ func (b *bench) coldRows() []row {
 		{
 			group: groupCold, name: "8 stages of one second each, joined by COPY --from", target: target{Ratio: 0.80, Seconds: 1.3},
 			kinds: builders, store: mainStore, command: b.anew(job{context: b.context("stages"), tag: "stages"}),
-			note: "Docker's classic builder runs stages one after the other.",
+			note: "Docker's classic builder runs one stage at a time.",
 		},
 		{
 			group: groupCold, name: "COPY --from of 50,000 files out of a stage", target: target{Ratio: 0.30}, kinds: builders, store: mainStore,

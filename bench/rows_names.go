@@ -80,7 +80,7 @@ func (b *bench) removalRows() []row {
 		},
 		prepare: func(e engine) error { return all(b.pullReady(e, "big"), b.pullReady(e, "many")) },
 		command: func(e engine) (*exec.Cmd, error) { return b.remove(e), nil },
-		note:    "The images of 1 GiB and of 50,000 files, pulled and unpacked; all that is left of builds goes, too. BuildKit: `buildctl prune --all`.",
+		note:    "The images of 1 GiB and of 50,000 files, pulled and unpacked, and the build cache. BuildKit runs `buildctl prune --all`.",
 	}}
 }
 
@@ -104,7 +104,7 @@ func (b *bench) hugeRows() []row {
 	}
 	dir := b.context("huge")
 	return []row{{
-		group: groupCold, name: "COPY of one file of 20 GiB", kinds: []kind{kindMica}, note: "The source is sparse. Peak memory is what this is for.",
+		group: groupCold, name: "COPY of one file of 20 GiB", kinds: []kind{kindMica}, note: "The source is a sparse file. This row measures peak memory.",
 		setup: func(engine) error {
 			if err := writeFile(filepath.Join(dir, "Dockerfile"), []byte(copyFile)); err != nil {
 				return err

@@ -11,8 +11,8 @@ import (
 const (
 	groupRegistry = "Registries (on loopback)"
 	noteReady     = "mica pulls and runs `true`; Docker pulls, which unpacks; Buildah pulls, makes a container and runs `true` in it; BuildKit builds FROM the image with one RUN."
-	noteCrane     = "crane stores the blobs, and makes sure of their digests alone; mica also decompresses them, hashes the tars, and makes tables of contents."
-	notePush      = "BuildKit pushes only what it builds."
+	noteCrane     = "crane stores the blobs and verifies their digests; mica also decompresses them, hashes the tars, and makes tables of contents."
+	notePush      = "BuildKit can push only in a build."
 )
 
 // payload is an image that is carried about.
@@ -45,7 +45,7 @@ func (b *bench) pushRows(p payload) []row {
 				to, err := b.emptySink()
 				return e.build(job{context: b.context(p.name), tag: "cold", push: to + "/" + p.name, noCache: true}), err
 			},
-			note: "Everyone compresses with gzip, and pushes to an empty registry.",
+			note: "Every engine compresses with gzip and pushes to an empty registry.",
 		},
 		{
 			group: groupRegistry, name: "push " + p.title, target: target{Ratio: 0.50}, kinds: withNames, store: mainStore, setup: have, note: notePush,
@@ -135,7 +135,7 @@ func (b *bench) archiveRows() []row {
 				return err
 			},
 			command: func(e engine) (*exec.Cmd, error) { return b.save(e, p.name) },
-			note:    "BuildKit exports a cached build as `type=docker`, with plain layers, as the others write.",
+			note:    "BuildKit exports a cached build as `type=docker`, with uncompressed layers like the others.",
 		}, row{
 			group: groupArchives, name: "load " + p.title + ", ready to run", target: target{Ratio: 0.50}, kinds: withNames,
 			setup: func(engine) error { return b.archive(p.name) },
@@ -148,7 +148,7 @@ func (b *bench) archiveRows() []row {
 				}
 				return e.command("load", "-q", "-i", b.archives[p.name]), nil
 			},
-			note: "From what `docker save` wrote. mica loads and runs `true`; the others unpack when they load.",
+			note: "The archive is from `docker save`. mica loads it and runs `true`; the others unpack it when they load it.",
 		})
 	}
 	return rows

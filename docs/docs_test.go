@@ -182,3 +182,24 @@ func TestPathsExist(t *testing.T) {
 		}
 	}
 }
+
+// TestPackagesAreListed: design.md lists the packages of the project.
+func TestPackagesAreListed(t *testing.T) {
+	page := pages(t)["docs/design.md"]
+	entries, err := os.ReadDir(filepath.Join(top, "internal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	var listed []string
+	for _, m := range regexp.MustCompile(`(?m)^    internal/([a-z0-9]+) `).FindAllStringSubmatch(page, -1) {
+		listed = append(listed, m[1])
+	}
+	slices.Sort(listed)
+	if !slices.Equal(names, listed) {
+		t.Errorf("docs/design.md lists the packages\n%v, internal has\n%v", listed, names)
+	}
+}
