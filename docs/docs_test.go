@@ -203,3 +203,30 @@ func TestPackagesAreListed(t *testing.T) {
 		t.Errorf("docs/design.md lists the packages\n%v, internal has\n%v", listed, names)
 	}
 }
+
+// TestDependenciesAreListed: dependencies.md lists the direct dependencies of go.mod.
+func TestDependenciesAreListed(t *testing.T) {
+	mod, err := os.ReadFile(filepath.Join(top, "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var required []string
+	for line := range strings.Lines(string(mod)) {
+		if m := regexp.MustCompile(`^\t(\S+) v\S+$`).FindStringSubmatch(strings.TrimSuffix(line, "\n")); m != nil {
+			required = append(required, strings.TrimPrefix(m[1], "github.com/"))
+		}
+	}
+	var listed []string
+	for line := range strings.Lines(pages(t)["docs/dependencies.md"]) {
+		if cells := strings.Split(line, "|"); len(cells) == 4 {
+			for _, m := range regexp.MustCompile("`([^` ]+/[^` ]+)`").FindAllStringSubmatch(cells[1], -1) {
+				listed = append(listed, m[1])
+			}
+		}
+	}
+	slices.Sort(required)
+	slices.Sort(listed)
+	if !slices.Equal(required, listed) {
+		t.Errorf("docs/dependencies.md lists\n%v, go.mod requires\n%v", listed, required)
+	}
+}
