@@ -4,6 +4,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// Command returns mica's commands and flags, for what documents them. Commands that it is asked to run have no streams.
+func Command() *cobra.Command { return newRootCommand(&App{}) }
+
 func newRootCommand(app *App) *cobra.Command {
 	root := &cobra.Command{
 		Use:              "mica [OPTIONS] COMMAND [ARG...]",
