@@ -64,8 +64,8 @@ func (m *FS) Label() Label { return m.label }
 // ModTime returns when the filesystem was written.
 func (m *FS) ModTime() time.Time { return m.time }
 
-// Settle writes to disk what is not there yet, and takes the volume's name away.
-func (m *FS) Settle() error {
+// MarkDurable writes to disk what is not there yet, and then removes the label.
+func (m *FS) MarkDurable() error {
 	f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", m.f.Fd()), os.O_WRONLY, 0)
 	if err != nil {
 		return err

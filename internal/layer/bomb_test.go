@@ -101,12 +101,12 @@ func TestRootSparseFilesStayHoles(t *testing.T) {
 // checkHoles reads the sparse file from the tree.
 func checkHoles(t *testing.T, l *Layers, id digest.Digest, size int64, places int) {
 	t.Helper()
-	tree, err := l.openTree(id)
+	stored, err := l.trees.Open(l.path(id))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tree.close()
-	f, err := tree.open("holes")
+	defer stored.Close()
+	f, err := stored.Open("holes")
 	if err != nil {
 		t.Fatal(err)
 	}

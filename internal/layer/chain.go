@@ -16,6 +16,7 @@ import (
 
 	"github.com/micabuild/mica/internal/layer/index"
 	"github.com/micabuild/mica/internal/layer/tarstream"
+	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -166,22 +167,38 @@ func (l *Layers) openContent(ctx context.Context, n *index.Node) (io.ReadCloser,
 }
 
 func (l *Layers) openInTree(n *index.Node) (io.ReadCloser, error) {
-	f, err := os.OpenFile(l.path(n.Layer, treeDir, n.Entry.Path), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := os.OpenFile(l.path(n.Layer, tree.DirectoryName, n.Entry.Path), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err == nil {
 		return f, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	tree, err := l.erofs(n.Layer)
+	image, err := l.image(n.Layer)
 	if err != nil {
 		return nil, fail(n.Layer, err)
 	}
-	in, err := tree.open(n.Entry.Path)
+	in, err := image.Open(n.Entry.Path)
 	if err != nil {
 		return nil, fail(n.Layer, err)
 	}
 	return in, nil
+}
+
+// image returns a layer's tree that is an image. It stays open: whoever reads one file of it reads more.
+func (l *Layers) image(id digest.Digest) (tree.Tree, error) {
+	if t, ok := l.opened.Load(id); ok {
+		return t.(tree.Tree), nil
+	}
+	t, err := l.trees.OpenImage(l.path(id, tree.ImageName))
+	if err != nil {
+		return nil, err
+	}
+	if first, ok := l.opened.LoadOrStore(id, t); ok {
+		t.Close()
+		return first.(tree.Tree), nil
+	}
+	return t, nil
 }
 
 // stream counts the files read out of a layer's compressed pack, and says whether one more may be.

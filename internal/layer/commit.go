@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/layer/tarstream"
+	"github.com/micabuild/mica/internal/layer/tree"
 )
 
 // Commit makes a layer of an overlay upper directory, in the same filesystem as the store, by renaming it into place;
@@ -29,44 +30,44 @@ func (l *Layers) Commit(ctx context.Context, upper string) (*Layer, error) {
 	if err := l.recordUpper(ctx, upper, d); err != nil {
 		return nil, fmt.Errorf("commit layer: %w", err)
 	}
-	d.tree = filepath.Join(temp.Path, treeDir)
+	d.tree = filepath.Join(temp.Path, tree.DirectoryName)
 	if err := os.Rename(upper, d.tree); err != nil {
 		return nil, fmt.Errorf("commit layer: %w", err)
 	}
-	if err := plainRoot(d.tree, l.host()); err != nil {
+	if err := plainRoot(d.tree, l.trees.OverlayXattr("opaque")); err != nil {
 		return nil, fmt.Errorf("commit layer: %w", err)
 	}
 	return l.install(ctx, d)
 }
 
-// plainRoot makes a tree's root directory what it is in layers that do not describe it.
-func plainRoot(tree string, rules hostRules) error {
-	err := unix.Lremovexattr(tree, rules.overlayXattr("opaque"))
+// plainRoot makes a tree's root directory what it is in layers that do not describe it. xattr is what marks it opaque.
+func plainRoot(path, xattr string) error {
+	err := unix.Lremovexattr(path, xattr)
 	if err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.ENOTSUP) {
-		return &fs.PathError{Op: "remove attribute", Path: tree, Err: err}
+		return &fs.PathError{Op: "remove attribute", Path: path, Err: err}
 	}
-	if err := os.Lchown(tree, 0, 0); err != nil {
+	if err := os.Lchown(path, 0, 0); err != nil {
 		return err
 	}
-	if err := os.Chmod(tree, 0o755); err != nil {
+	if err := os.Chmod(path, 0o755); err != nil {
 		return err
 	}
-	return os.Chtimes(tree, time.Unix(0, 0), time.Unix(0, 0))
+	return os.Chtimes(path, time.Unix(0, 0), time.Unix(0, 0))
 }
 
-// recordUpper is recordTree of a folder that is no layer's tree yet.
+// recordUpper is recordTree of a directory that is not yet the tree of a layer.
 func (l *Layers) recordUpper(ctx context.Context, upper string, d *draft) error {
-	tree, err := openFolder(upper, l.host())
+	t, err := l.trees.OpenDirectory(upper)
 	if err != nil {
 		return err
 	}
-	defer tree.close()
-	return recordTree(ctx, tree, d)
+	defer t.Close()
+	return recordTree(ctx, t, d)
 }
 
 // recordTree hashes the tar of a tree and makes the draft's table of contents.
-func recordTree(ctx context.Context, tree storedTree, d *draft) error {
-	entries, err := tree.walk(ctx)
+func recordTree(ctx context.Context, t tree.Tree, d *draft) error {
+	entries, err := t.Walk(ctx)
 	if err != nil {
 		return err
 	}
@@ -76,7 +77,7 @@ func recordTree(ctx context.Context, tree storedTree, d *draft) error {
 		}
 	}
 	r := &recording{entries: entries, open: func(_ context.Context, i int) (io.ReadCloser, error) {
-		return tree.open(entries[i].Path)
+		return t.Open(entries[i].Path)
 	}}
 	return r.hash(ctx, d)
 }

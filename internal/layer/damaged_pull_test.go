@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -30,7 +31,7 @@ func pulled(t *testing.T, l *Layers, unpack bool) (id digest.Digest, blob string
 func TestWriteComparesWithTheDigest(t *testing.T) {
 	l := inFolders(newLayers(t))
 	id, _ := pulled(t, l, true)
-	file := l.path(id, treeDir, "f")
+	file := l.path(id, tree.DirectoryName, "f")
 	var st unix.Stat_t
 	if err := unix.Lstat(file, &st); err != nil {
 		t.Fatal(err)
@@ -97,11 +98,11 @@ func TestTreeOfALayerWithADamagedTable(t *testing.T) {
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	tree, err := inFolders(New(l.store)).Tree(t.Context(), id)
+	path, err := inFolders(New(l.store)).Tree(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info, err := os.Stat(filepath.Join(tree, "f")); err != nil || info.Size() != 700 {
+	if info, err := os.Stat(filepath.Join(path, "f")); err != nil || info.Size() != 700 {
 		t.Errorf("%v, %v", info, err)
 	}
 }
@@ -126,7 +127,7 @@ func TestTreesUnderADefaultACL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info, err := os.Stat(l.path(got.DiffID, treeDir, "f")); err != nil || info.Mode().Perm() != 0o755 {
+	if info, err := os.Stat(l.path(got.DiffID, tree.DirectoryName, "f")); err != nil || info.Mode().Perm() != 0o755 {
 		t.Errorf("%v, %v", info, err)
 	}
 	if _, err := New(s).Tree(t.Context(), got.DiffID); err != nil {

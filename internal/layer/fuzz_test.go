@@ -161,34 +161,34 @@ func TestIngestRefuses(t *testing.T) {
 	wantNothing(t, l)
 }
 
-// TestRootDamagedTreeIsSeen: whatever changes in a tree, a glance sees it, and the tree is made again from its pack.
+// TestRootDamagedTreeIsSeen: whatever changes in a tree is seen without reading contents, and the tree is made again from its blob.
 func TestRootDamagedTreeIsSeen(t *testing.T) {
 	l := inFolders(newLayers(t))
 	got, _, err := l.Ingest(t.Context(), bytes.NewReader(tarOf(t, everything()...)), "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	tree, err := l.Tree(t.Context(), got.DiffID)
+	path, err := l.Tree(t.Context(), got.DiffID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, hurt := range treeDamages {
-		if err := hurt(tree); err != nil {
+		if err := hurt(path); err != nil {
 			t.Fatal(err)
 		}
 		table, err := l.TOC(t.Context(), got.DiffID)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if l.glance(table) {
+		if l.verifyStored(t.Context(), table, false) == nil {
 			t.Errorf("%s: not seen", name)
 		}
-		l.sound.Clear()
+		l.verified.Clear()
 		if _, err := l.Tree(t.Context(), got.DiffID); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if !l.glance(table) {
-			t.Errorf("%s: not mended", name)
+		if err := l.verifyStored(t.Context(), table, false); err != nil {
+			t.Errorf("%s: not made again: %v", name, err)
 		}
 	}
 }

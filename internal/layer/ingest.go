@@ -96,7 +96,7 @@ func (l *Layers) madeHere(ctx context.Context, in *incoming, blob *store.BlobWri
 	if err != nil || !s.Canonical || blob.Digest() != in.id || wantBlob != "" && wantBlob != in.id || !l.unpacked(in.id) {
 		return nil, false
 	}
-	if l.soundTree(ctx, in.id) != nil {
+	if l.verifyTree(ctx, in.id) != nil {
 		return nil, false
 	}
 	got, err := l.Get(in.id)
@@ -137,19 +137,21 @@ func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob *store.Bl
 		defer hashed.Close()
 		content = hashed
 	}
-	var tree *treeStream
+	var into *treeStream
 	if from.Unpack {
-		if tree, err = l.newTreeStream(ctx, d.temp.Path); err != nil {
+		w, err := l.trees.Create(d.temp.Path)
+		if err != nil {
 			return nil, err
 		}
-		defer tree.close()
+		into = newTreeStream(ctx, w)
+		defer into.close()
 	}
-	table, size, err := skimTar(ctx, content, tree)
+	table, size, err := skimTar(ctx, content, into)
 	if err != nil {
 		return nil, err
 	}
-	if tree != nil && tree.whole {
-		d.tree = tree.tree.path()
+	if into != nil && into.whole {
+		d.tree = into.tree.Path()
 	}
 	// What follows the compressed stream, as the padding of the archive that it came in, belongs to the blob.
 	if _, err := io.Copy(io.Discard, packed); err != nil {

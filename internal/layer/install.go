@@ -53,7 +53,7 @@ func (l *Layers) install(ctx context.Context, d *draft) (*Layer, error) {
 	}
 	l.heads.Delete(id) // of a layer that another process has pruned
 	if d.tree != "" && fresh {
-		l.sound.Store(id, true)
+		l.verified.Store(id, true)
 	}
 	return l.Get(id)
 }

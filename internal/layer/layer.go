@@ -19,44 +19,55 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/erofs"
 	"github.com/micabuild/mica/internal/layer/toc"
+	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/store"
 )
 
 // Layers is the set of layers in a store. It is safe for concurrent use, by many processes too.
 type Layers struct {
 	store *store.Store
-	host  func() hostRules // read once, when a tree is first made or read
-	fetch Fetch            // nil for none
+	trees *tree.Host
+	fetch Fetch // nil for none
 
 	mu      sync.Mutex
 	streams map[digest.Digest]int // files read out of compressed packs
-	notes   map[string]bool
 	chains  chainMemory
-	// sound holds the DiffIDs whose trees this process has made, or looked through.
-	sound sync.Map
+	// verified holds the DiffIDs whose trees this process has made or verified.
+	verified sync.Map
 	// heads holds the summaries that were read, by DiffID.
 	heads sync.Map
 	// digested holds the indexes of layers whose contents' digests were asked for and had to be computed, by DiffID.
 	digested sync.Map
-	// opened holds the trees of one file that contents were read from, by DiffID.
+	// opened holds the images that contents were read from, by DiffID.
 	opened sync.Map
 	// lost counts what was taken out of the store because it was damaged.
 	lost atomic.Int64
-	// mountsErofs reports whether such trees can be mounted here.
-	mountsErofs func() bool
 }
 
 // New returns the layers of s.
 func New(s *store.Store) *Layers {
-	return &Layers{
-		store:       s,
-		host:        sync.OnceValue(readHostRules),
-		streams:     make(map[digest.Digest]int),
-		notes:       make(map[string]bool),
-		mountsErofs: sync.OnceValue(func() bool { return mountsErofs(s) }),
-	}
+	images := sync.OnceValue(func() bool { return mountsImages(s) })
+	return &Layers{store: s, trees: tree.NewHost(images), streams: make(map[digest.Digest]int)}
 }
+
+// mountsImages reports whether trees can be images, which depends on the kernel, the store's filesystem and whether the process is
+// root. With MICA_TREES=folders in the environment all trees are directories, as they are elsewhere.
+func mountsImages(s *store.Store) bool {
+	if os.Getenv("MICA_TREES") == "folders" {
+		return false
+	}
+	temp, err := s.TempDir("probe")
+	if err != nil {
+		return false
+	}
+	defer func() { _ = temp.Remove() }()
+	return erofs.Mountable(temp.Path)
+}
+
+// Notes returns, each once, what trees cannot represent on this host. Tables of contents are not affected.
+func (l *Layers) Notes() []string { return l.trees.Notes() }
 
 // Lost counts how often this process has taken a blob or tree out of the store because it was damaged. While it stays what it was, and
 // nobody prunes, a layer that was present still is.
@@ -89,9 +100,7 @@ func (l *Layer) Present() bool { return l.Unpacked || len(l.Packs) > 0 || l.Empt
 const (
 	tocFile    = "toc"
 	packsFile  = "packs"
-	treeDir    = "tree"       // a tree that is a folder
-	treeErofs  = "tree.erofs" // one that is a filesystem in a file
-	damagedDir = "damaged"    // a tree that was set aside
+	damagedDir = "damaged" // a tree that was set aside; trees have the names of package tree
 )
 
 func (l *Layers) path(id digest.Digest, elem ...string) string {
@@ -102,6 +111,8 @@ func (l *Layers) path(id digest.Digest, elem ...string) string {
 func fail(id digest.Digest, err error) error {
 	return fmt.Errorf("layer %s: %w", id, err)
 }
+
+func (l *Layers) unpacked(id digest.Digest) bool { return tree.Find(l.path(id)) != "" }
 
 // Get describes a layer from the first bytes of its table of contents; store.ErrNotFound. A damaged table is made again
 // where that is possible.

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -32,15 +33,15 @@ func newLayers(t testing.TB) *Layers {
 	return New(s)
 }
 
-// inFolders has trees be folders, for tests that reach into them.
+// inFolders has trees be directories, for tests that reach into them.
 func inFolders(l *Layers) *Layers {
-	l.mountsErofs = func() bool { return false }
+	l.trees = tree.NewHost(func() bool { return false })
 	return l
 }
 
-// asErofs has them be files, also where such cannot be mounted.
+// asErofs has trees be images, also where those cannot be mounted.
 func asErofs(l *Layers) *Layers {
-	l.mountsErofs = func() bool { return true }
+	l.trees = tree.NewHost(func() bool { return true })
 	return l
 }
 
@@ -187,7 +188,7 @@ func TestRootForms(t *testing.T) {
 	}
 	fromTree := newLayers(t)
 	upper := filepath.Join(t.TempDir(), "upper")
-	if out, err := exec.Command("cp", "-a", unpacked.path(a.DiffID, treeDir), upper).CombinedOutput(); err != nil {
+	if out, err := exec.Command("cp", "-a", unpacked.path(a.DiffID, tree.DirectoryName), upper).CombinedOutput(); err != nil {
 		t.Fatalf("cp: %v: %s", err, out)
 	}
 	d, err := fromTree.Commit(ctx, upper)
@@ -266,11 +267,7 @@ func TestRootGNUTarReads(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Fatalf("tar: %v: %s\n%s", err, out, gnuListing(t, data))
 	}
-	w := &treeWalk{path: dir}
-	have, err := w.walk(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	have := walkTree(t, dir)
 	unpacked := map[string]*view.Entry{}
 	for _, e := range have {
 		unpacked[e.Path] = e

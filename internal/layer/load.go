@@ -86,12 +86,12 @@ func (l *Layers) readAgain(ctx context.Context, id digest.Digest, d *draft) erro
 
 // recordStored is recordTree of a layer's own tree.
 func (l *Layers) recordStored(ctx context.Context, id digest.Digest, d *draft) error {
-	tree, err := l.openTree(id)
+	t, err := l.trees.Open(l.path(id))
 	if err != nil {
 		return err
 	}
-	defer tree.close()
-	return recordTree(ctx, tree, d)
+	defer t.Close()
+	return recordTree(ctx, t, d)
 }
 
 // readPack makes the table of contents out of a pack, with all digests.

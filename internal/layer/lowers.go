@@ -12,6 +12,7 @@ import (
 
 	"github.com/micabuild/mica/internal/layer/index"
 	"github.com/micabuild/mica/internal/layer/toc"
+	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -75,7 +76,7 @@ func (l *Layers) survey(ctx context.Context, chain []digest.Digest) ([]digest.Di
 	var odd []*oddities
 	for i, id := range slices.Backward(chain) {
 		s, err := l.summary(id)
-		if err == nil && s.Plain && (!s.Devices || !l.host().userns) {
+		if err == nil && s.Plain && (!s.Devices || !l.trees.Nested()) {
 			continue
 		}
 		if err != nil && !errors.Is(err, toc.ErrDamaged) {
@@ -88,7 +89,7 @@ func (l *Layers) survey(ctx context.Context, chain []digest.Digest) ([]digest.Di
 		if odd == nil {
 			odd = make([]*oddities, len(chain))
 		}
-		odd[i] = &oddities{implied: map[string]bool{}, holes: map[string]bool{}, userns: l.host().userns}
+		odd[i] = &oddities{implied: map[string]bool{}, holes: map[string]bool{}, userns: l.trees.Nested()}
 		for _, kid := range root.Children {
 			odd[i].note(root, kid)
 		}
@@ -114,15 +115,15 @@ func (o *oddities) note(dir, n *index.Node) {
 
 // covered returns the directories that need a cover, and those above them, as they are in the chain; parents first.
 func (l *Layers) covered(ctx context.Context, chain []digest.Digest, odd []*oddities) ([]*view.Entry, error) {
-	s := &stack{trees: make([]storedTree, len(chain)), odd: odd, dirs: map[string]*mergedDir{".": {entry: index.ImpliedDir("."), link: -1}}}
+	s := &stack{trees: make([]tree.Tree, len(chain)), odd: odd, dirs: map[string]*mergedDir{".": {entry: index.ImpliedDir("."), link: -1}}}
 	s.behind = func(layer int, name string) *view.Entry { return l.behind(ctx, chain[layer], name) }
 	for i, id := range slices.Backward(chain) {
-		tree, err := l.openTree(id)
+		t, err := l.trees.Open(l.path(id))
 		if err != nil {
 			return nil, fail(id, err)
 		}
-		defer tree.close()
-		s.trees[i] = tree
+		defer t.Close()
+		s.trees[i] = t
 		s.dirs["."].from = append(s.dirs["."].from, i)
 	}
 	cover := map[string]*view.Entry{}
@@ -155,13 +156,13 @@ func (l *Layers) makeCover(path string, dirs []*view.Entry) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	tree, err := l.newFolderMaker(path)
+	w, err := l.trees.CreateDirectory(path)
 	if err != nil {
 		return err
 	}
-	defer tree.close()
-	if err := makeDirs(tree, dirs, nil); err != nil {
+	defer w.Close()
+	if err := tree.MakeDirs(w, dirs, nil); err != nil {
 		return err
 	}
-	return tree.finish(nil, dirs)
+	return w.Finish(nil, dirs)
 }

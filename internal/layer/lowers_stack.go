@@ -4,12 +4,13 @@ import (
 	"errors"
 	"io/fs"
 
+	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/view"
 )
 
 // stack is the trees of a chain, bottom first, looked at as overlayfs does.
 type stack struct {
-	trees []storedTree
+	trees []tree.Tree
 	odd   []*oddities // nil for none
 	dirs  map[string]*mergedDir
 	// behind is Layers.behind of one of the layers.
@@ -36,7 +37,7 @@ func (s *stack) dir(name string) (*mergedDir, error) {
 	}
 	m, found, alone := &mergedDir{link: -1}, false, false
 	for _, i := range in.from {
-		e, err := s.trees[i].lstat(name)
+		e, err := s.trees[i].Lstat(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

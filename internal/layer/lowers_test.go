@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -55,7 +56,12 @@ func TestRootLowers(t *testing.T) {
 
 func walkTree(t *testing.T, path string) []*view.Entry {
 	t.Helper()
-	entries, err := (&treeWalk{path: path}).walk(t.Context())
+	d, err := tree.NewHost(nil).OpenDirectory(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	entries, err := d.Walk(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

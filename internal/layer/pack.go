@@ -116,7 +116,7 @@ func (l *Layers) repack(ctx context.Context, id digest.Digest) (io.ReadCloser, e
 	if !t.Canonical {
 		return nil, fail(id, fmt.Errorf("%w: the blob that packs it is gone", store.ErrNotFound))
 	}
-	tree, err := l.openTree(id)
+	stored, err := l.trees.Open(l.path(id))
 	if err != nil && len(t.Entries) > 0 {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = fmt.Errorf("%w: it has neither a blob nor a tree", store.ErrDamaged)
@@ -129,7 +129,7 @@ func (l *Layers) repack(ctx context.Context, id digest.Digest) (io.ReadCloser, e
 	go func() {
 		defer close(done)
 		r := &recording{entries: t.Entries, open: func(_ context.Context, i int) (io.ReadCloser, error) {
-			return tree.open(t.Entries[i].Path)
+			return stored.Open(t.Entries[i].Path)
 		}}
 		w := pipe.NewWriter(in)
 		err := crash.Guard(func() error { return r.run(ctx, w) })()
@@ -148,8 +148,8 @@ func (l *Layers) repack(ctx context.Context, id digest.Digest) (io.ReadCloser, e
 		_ = out.Close()
 		v.ahead.Close()
 		<-done
-		if tree != nil {
-			tree.close()
+		if stored != nil {
+			stored.Close()
 		}
 		return nil
 	}

@@ -5,13 +5,13 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/layer/index"
 	"github.com/micabuild/mica/internal/layer/tarstream"
 	"github.com/micabuild/mica/internal/layer/toc"
+	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -19,7 +19,7 @@ import (
 type tarParser struct {
 	tar    *tarstream.Reader
 	files  *index.Builder
-	tree   *treeStream // or nil
+	into   *treeStream // or nil
 	digest bool        // of every content
 }
 
@@ -30,9 +30,9 @@ func parseTar(ctx context.Context, r io.Reader) (*toc.Encoder, int64, error) {
 }
 
 // skimTar is parseTar without the digests of the contents, which take a third of the time that a layer takes to arrive and
-// which few layers are ever asked for; it makes the tar's tree if tree is not nil.
-func skimTar(ctx context.Context, r io.Reader, tree *treeStream) (*toc.Encoder, int64, error) {
-	return (&tarParser{tree: tree}).parse(ctx, r)
+// which few layers are ever asked for. It makes the tree if into is not nil.
+func skimTar(ctx context.Context, r io.Reader, into *treeStream) (*toc.Encoder, int64, error) {
+	return (&tarParser{into: into}).parse(ctx, r)
 }
 
 func (p *tarParser) parse(ctx context.Context, r io.Reader) (*toc.Encoder, int64, error) {
@@ -55,13 +55,13 @@ func (p *tarParser) parse(ctx context.Context, r io.Reader) (*toc.Encoder, int64
 	}
 	table := p.files.Table()
 	table.Undigested = !p.digest
-	if p.tree != nil && p.files.Revised() {
-		if err := p.tree.giveUp(); err != nil {
+	if p.into != nil && p.files.Revised() {
+		if err := p.into.giveUp(); err != nil {
 			return nil, 0, err
 		}
 	}
-	if p.tree != nil {
-		if err := p.tree.finish(p.files.Root()); err != nil {
+	if p.into != nil {
+		if err := p.into.finish(p.files.Root()); err != nil {
 			return nil, 0, err
 		}
 	}
@@ -70,7 +70,7 @@ func (p *tarParser) parse(ctx context.Context, r io.Reader) (*toc.Encoder, int64
 
 // member puts a member of the tar into the index.
 func (p *tarParser) member(m tarstream.Member) error {
-	e, tree := m.Entry, p.tree
+	e, into := m.Entry, p.into
 	switch m.Kind {
 	case tarstream.Opaque:
 		return p.files.Opaque(e.Path)
@@ -79,11 +79,11 @@ func (p *tarParser) member(m tarstream.Member) error {
 	case tarstream.Whiteout:
 		return p.files.Replace(e)
 	case tarstream.Nameless:
-		tree = nil
+		into = nil
 	}
-	e.ModTime = heldTime(e.ModTime)
+	e.ModTime = tree.Time(e.ModTime)
 	if hasContent(e) {
-		if err := p.file(e, m.Place, tree); err != nil {
+		if err := p.file(e, m.Place, into); err != nil {
 			return err
 		}
 	}
@@ -94,10 +94,10 @@ func (p *tarParser) member(m tarstream.Member) error {
 }
 
 // file reads a file's content, into its digest and the tree, if there is one to make.
-func (p *tarParser) file(e *view.Entry, at toc.Place, tree *treeStream) (err error) {
+func (p *tarParser) file(e *view.Entry, at toc.Place, into *treeStream) (err error) {
 	out := io.Discard
-	if tree != nil {
-		if out, err = tree.create(p.files, e, at); err != nil {
+	if into != nil {
+		if out, err = into.create(p.files, e, at); err != nil {
 			return err
 		}
 	}
@@ -108,17 +108,8 @@ func (p *tarParser) file(e *view.Entry, at toc.Place, tree *treeStream) (err err
 		err = p.tar.CopyContent(io.MultiWriter(hash, out), e)
 		e.Digest = digest.NewDigest(digest.SHA256, hash)
 	}
-	if err != nil || tree == nil {
+	if err != nil || into == nil {
 		return err
 	}
-	return tree.end()
-}
-
-// heldTime is a time as files have it. One that not every filesystem can hold is taken for 1970, as Docker does with those that
-// nanoseconds since then cannot say; others would be cut off at a year that differs from tree to tree.
-func heldTime(t time.Time) time.Time {
-	if year := t.UTC().Year(); year < minYear || year > maxYear {
-		return time.Unix(0, 0).UTC()
-	}
-	return t.UTC()
+	return into.end()
 }

@@ -14,12 +14,12 @@ import (
 	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/layer/tarstream"
 	"github.com/micabuild/mica/internal/layer/toc"
+	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/pipe"
 	"github.com/micabuild/mica/internal/view"
 )
 
 const (
-	largeFile  = 1 << 20 // files from this size on are streamed, smaller ones read whole
 	batchSize  = 1 << 20 // bytes of small files read at once
 	batchFiles = 256
 	copySize   = 256 << 10 // bytes of a large file read at once
@@ -32,13 +32,13 @@ type recording struct {
 	entries []*view.Entry
 	open    func(ctx context.Context, i int) (io.ReadCloser, error)
 	known   [][sha256.Size]byte // digests of contents that need not be computed: see knownDigest
-	tree    treeMaker           // or nil
+	tree    tree.Writer         // or nil
 
 	tar   *tarstream.Writer
 	table toc.Encoder
 	first map[string]int // numbers of the entries that hardlinks name
 	free  chan []byte    // buffers of batches
-	files fileMaker      // of the stream, if there is a tree
+	files tree.Files     // of the stream, if there is a tree
 }
 
 // batch is a run of entries: small files, or one large one.
@@ -103,7 +103,7 @@ func (r *recording) plan(ctx context.Context, todo, ordered chan<- *batch) error
 				break
 			}
 			b.size += e.Size
-			if e.Size >= largeFile {
+			if e.Size >= tree.LargeFile {
 				to++
 				break
 			}
@@ -122,7 +122,7 @@ func (r *recording) plan(ctx context.Context, todo, ordered chan<- *batch) error
 
 // large returns the number of the batch's large file, always its last entry, or b.to if there is none.
 func (r *recording) large(b *batch) int {
-	if last := b.to - 1; hasContent(r.entries[last]) && r.entries[last].Size >= largeFile {
+	if last := b.to - 1; hasContent(r.entries[last]) && r.entries[last].Size >= tree.LargeFile {
 		return last
 	}
 	return b.to
@@ -130,10 +130,10 @@ func (r *recording) large(b *batch) int {
 
 // work reads and digests small files, and writes them into the tree.
 func (r *recording) work(ctx context.Context, todo <-chan *batch) {
-	var files fileMaker
+	var files tree.Files
 	if r.tree != nil {
-		files = r.tree.files()
-		defer files.close()
+		files = r.tree.Files()
+		defer files.Close()
 	}
 	for b := range todo {
 		b.err = r.read(ctx, files, b)
@@ -141,7 +141,7 @@ func (r *recording) work(ctx context.Context, todo <-chan *batch) {
 	}
 }
 
-func (r *recording) read(ctx context.Context, files fileMaker, b *batch) error {
+func (r *recording) read(ctx context.Context, files tree.Files, b *batch) error {
 	select {
 	case b.data = <-r.free:
 	default:
@@ -175,7 +175,7 @@ func (r *recording) read(ctx context.Context, files fileMaker, b *batch) error {
 			b.digests[i-b.from] = sha256.Sum256(content)
 		}
 		if files != nil {
-			if err := writeFile(files, e, content); err != nil {
+			if err := tree.WriteFile(files, e, content); err != nil {
 				return err
 			}
 		}
@@ -250,8 +250,8 @@ func changedError(e *view.Entry) error {
 // stream writes the batches to the tar, in their order.
 func (r *recording) stream(ctx context.Context, ordered <-chan *batch) error {
 	if r.tree != nil {
-		r.files = r.tree.files()
-		defer r.files.close()
+		r.files = r.tree.Files()
+		defer r.files.Close()
 	}
 	for b := range ordered {
 		select {
@@ -346,17 +346,17 @@ func (r *recording) streamLarge(ctx context.Context, i int) (sum [sha256.Size]by
 	}
 	cloned := false
 	if r.files != nil {
-		out, createErr := r.files.create(e)
+		out, createErr := r.files.Create(e)
 		if createErr != nil {
 			return sum, createErr
 		}
 		defer func() {
-			if closeErr := out.close(); err == nil {
+			if closeErr := out.Close(); err == nil {
 				err = closeErr
 			}
 		}()
 		if src, ok := f.(interface{ Fd() uintptr }); ok && !unsure {
-			cloned = out.clone(src.Fd())
+			cloned = out.Clone(src.Fd())
 		}
 		to = append(to, out)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/erofs"
+	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -51,14 +52,14 @@ func TestDamagedErofsIsSeen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tree, err := l.Tree(t.Context(), got.DiffID)
+		path, err := l.Tree(t.Context(), got.DiffID)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if filepath.Base(tree) != treeErofs {
-			t.Fatalf("the tree is %s", tree)
+		if filepath.Base(path) != tree.ImageName {
+			t.Fatalf("the tree is %s", path)
 		}
-		if err := hurt(tree); err != nil {
+		if err := hurt(path); err != nil {
 			t.Fatal(err)
 		}
 		other := asErofs(New(l.store))
@@ -79,7 +80,7 @@ func TestDamagedErofsOfItsOwn(t *testing.T) {
 	for name, hurt := range erofsDamages {
 		l := asErofs(newLayers(t))
 		id := write(t, l, manyChanges(200, 1), Unpacked).DiffID
-		if err := hurt(l.path(id, treeErofs)); err != nil {
+		if err := hurt(l.path(id, tree.ImageName)); err != nil {
 			t.Fatal(err)
 		}
 		other := asErofs(New(l.store))
@@ -124,11 +125,11 @@ func TestRootErofsElsewhere(t *testing.T) {
 		}
 		_ = f.Close()
 	}
-	tree, err := other.Tree(t.Context(), id)
+	path, err := other.Tree(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info, err := os.Stat(tree); err != nil || !info.IsDir() {
+	if info, err := os.Stat(path); err != nil || !info.IsDir() {
 		t.Errorf("the tree is %v, %v", info, err)
 	}
 	if err := other.Verify(t.Context(), id); err != nil {
@@ -168,11 +169,12 @@ const otherBoot = "another boot 12"
 func TestErofsOfAnEarlierBoot(t *testing.T) {
 	l := asErofs(newLayers(t))
 	id := write(t, l, manyChanges(200, 1), Unpacked).DiffID
-	file := l.path(id, treeErofs)
-	if labelOf(t, file) != bootID() || bootID() == (erofs.Label{}) {
-		t.Fatalf("the label is %x, not %x", labelOf(t, file), bootID())
+	file := l.path(id, tree.ImageName)
+	boot := labelOf(t, file)
+	if boot == (erofs.Label{}) {
+		t.Fatal("it has no label")
 	}
-	if _, err := asErofs(New(l.store)).Tree(t.Context(), id); err != nil || labelOf(t, file) != bootID() {
+	if _, err := asErofs(New(l.store)).Tree(t.Context(), id); err != nil || labelOf(t, file) != boot {
 		t.Errorf("just made, it is %x, %v", labelOf(t, file), err)
 	}
 	hourAgo := time.Now().Add(-time.Hour)
@@ -211,9 +213,10 @@ func TestPackedErofsOfAnEarlierBoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := l.path(got.DiffID, treeErofs)
+	file := l.path(got.DiffID, tree.ImageName)
+	boot := labelOf(t, file)
 	label(t, file, otherBoot)
-	if _, err := asErofs(New(l.store)).Tree(t.Context(), got.DiffID); err != nil || labelOf(t, file) != bootID() {
+	if _, err := asErofs(New(l.store)).Tree(t.Context(), got.DiffID); err != nil || labelOf(t, file) != boot {
 		t.Errorf("it is not made again: %x, %v", labelOf(t, file), err)
 	}
 }
@@ -222,7 +225,7 @@ func TestPackedErofsOfAnEarlierBoot(t *testing.T) {
 func TestCopyFromADamagedErofs(t *testing.T) {
 	l := asErofs(newLayers(t))
 	id, _ := pulled(t, l, true)
-	if err := os.Truncate(l.path(id, treeErofs), 0); err != nil {
+	if err := os.Truncate(l.path(id, tree.ImageName), 0); err != nil {
 		t.Fatal(err)
 	}
 	other := asErofs(New(l.store))
@@ -256,7 +259,7 @@ func TestRootDamagedErofsElsewhere(t *testing.T) {
 	} {
 		l := asErofs(newLayers(t))
 		id := write(t, l, manyChanges(200, 1), Unpacked).DiffID
-		if err := hurt(l.path(id, treeErofs)); err != nil {
+		if err := hurt(l.path(id, tree.ImageName)); err != nil {
 			t.Fatal(err)
 		}
 		other := inFolders(New(l.store))
@@ -277,7 +280,7 @@ func TestRootDamagedErofsElsewhere(t *testing.T) {
 func TestErofsWithALoop(t *testing.T) {
 	l := asErofs(newLayers(t))
 	id := write(t, l, manyChanges(300, 1), Unpacked).DiffID
-	file := l.path(id, treeErofs)
+	file := l.path(id, tree.ImageName)
 	data, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -300,13 +303,13 @@ func TestRootAmongNamesBeforeIt(t *testing.T) {
 		id := write(t, l, []view.Change{
 			{Entry: &view.Entry{Path: "!a", Type: view.TypeDir, Mode: 0o755}}, {Entry: &view.Entry{Path: ".", Type: view.TypeDir, Mode: 0o700, ModTime: testTime}},
 		}, Unpacked).DiffID
-		tree, err := l.openTree(id)
+		stored, err := l.trees.Open(l.path(id))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if list, err := tree.walk(t.Context()); err != nil || len(list) != 1 {
+		if list, err := stored.Walk(t.Context()); err != nil || len(list) != 1 {
 			t.Errorf("%+v, %v", list, err)
 		}
-		tree.close()
+		stored.Close()
 	}
 }

@@ -2,57 +2,37 @@ package layer
 
 import (
 	"context"
-	"errors"
 	"io"
-	"runtime"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/layer/index"
 	"github.com/micabuild/mica/internal/layer/toc"
+	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/pipe"
 	"github.com/micabuild/mica/internal/view"
 )
 
-// treeStream makes a layer's tree while its tar is read for the first time, when nobody knows yet what is to come. Only
-// regular files are made on the way, and the directories that they are in, so that no name can lead astray; the rest is
-// made when the whole is known. A tar that does not fit (a name twice, names through symlinks, sparse files) is given up:
-// it is unpacked by its table of contents later, as if it had come from the store.
+// treeStream makes a layer's tree while its tar is read for the first time, when what follows is unknown. Only
+// regular files are made on the way, and the directories that they are in, so that no name can lead astray. The rest is
+// made at the end. A tar that does not fit (a name twice, names through symlinks, sparse files) is given up:
+// it is unpacked by its table of contents later, like a layer of the store.
 type treeStream struct {
 	whole bool // finish has made all of it
 
-	tree    treeMaker
-	files   fileMaker
-	ctx     context.Context
-	workers *errgroup.Group
-	batches chan []piece
-	batch   []piece
-	data    []byte
-	large   treeFile
-	ahead   *pipe.Writer     // of large
-	made    map[string]bool  // directories
-	placed  map[string]int64 // where in the tar each file's content stands
-	off     bool
+	tree   tree.Writer
+	files  *tree.Batcher
+	small  []byte           // the rest of the content of the small file that was created last
+	large  tree.File        // nil when none is being written
+	ahead  *pipe.Writer     // of large
+	made   map[string]bool  // directories
+	placed map[string]int64 // the offsets in the tar of the contents of files
+	off    bool
 }
 
-// newTreeStream begins a tree in a folder.
-func (l *Layers) newTreeStream(ctx context.Context, in string) (*treeStream, error) {
-	tree, err := l.newTree(in)
-	if err != nil {
-		return nil, err
-	}
-	s := &treeStream{tree: tree, files: tree.files(), made: map[string]bool{".": true}, placed: map[string]int64{}}
-	s.workers, s.ctx = errgroup.WithContext(ctx)
-	batches := make(chan []piece, 2)
-	s.batches = batches // nil when it is closed
-	for range runtime.GOMAXPROCS(0) {
-		s.workers.Go(crash.Guard(func() error { return makeFiles(s.ctx, tree, batches) }))
-	}
-	return s, nil
+func newTreeStream(ctx context.Context, w tree.Writer) *treeStream {
+	return &treeStream{tree: w, files: tree.NewBatcher(ctx, w), made: map[string]bool{".": true}, placed: map[string]int64{}}
 }
 
-// create begins a regular file; end ends it.
+// create begins a regular file. end ends it.
 func (s *treeStream) create(x *index.Builder, e *view.Entry, at toc.Place) (io.Writer, error) {
 	if s.off || at.Sparse || !x.IsNew(e.Path) {
 		return io.Discard, s.giveUp()
@@ -65,58 +45,37 @@ func (s *treeStream) create(x *index.Builder, e *view.Entry, at toc.Place) (io.W
 		return nil, err
 	}
 	s.placed[e.Path] = at.Offset
-	if e.Size >= largeFile {
-		f, err := s.files.create(e)
-		if err != nil {
-			return nil, err
-		}
-		// Written beside the hashing: either keeps a processor busy.
-		s.large, s.ahead = f, pipe.NewWriter(f)
-		return s.ahead, nil
+	if e.Size < tree.LargeFile {
+		var err error
+		s.small, err = s.files.Small(e)
+		return s, err
 	}
-	size := int(e.Size)
-	full := len(s.data)+size > cap(s.data)
-	if full || len(s.batch) >= batchFiles {
-		if err := s.flush(); err != nil {
-			return nil, err
-		}
+	f, err := s.files.Large(e)
+	if err != nil {
+		return nil, err
 	}
-	if full {
-		s.data = make([]byte, 0, max(size, batchSize/2))
-	}
-	start := len(s.data)
-	s.data = s.data[:start+size]
-	s.batch = append(s.batch, piece{e, s.data[start : start : start+size]})
-	return s, nil
+	// Written beside the hashing: either keeps a processor busy.
+	s.large, s.ahead = f, pipe.NewWriter(f)
+	return s.ahead, nil
 }
 
 // Write takes content of the small file that was created last.
 func (s *treeStream) Write(p []byte) (int, error) {
-	last := &s.batch[len(s.batch)-1]
-	last.content = append(last.content, p...)
-	return len(p), nil
+	n := copy(s.small, p)
+	s.small = s.small[n:]
+	if n < len(p) {
+		return n, io.ErrShortBuffer
+	}
+	return n, nil
 }
 
 func (s *treeStream) end() error {
 	if s.large == nil {
 		return nil
 	}
-	err := closed(s.large, s.ahead.Close())
+	err := tree.CloseFile(s.large, s.ahead.Close())
 	s.large, s.ahead = nil, nil
 	return err
-}
-
-func (s *treeStream) flush() error {
-	if len(s.batch) == 0 {
-		return nil
-	}
-	select {
-	case s.batches <- s.batch:
-		s.batch = make([]piece, 0, batchFiles)
-		return nil
-	case <-s.ctx.Done():
-		return errors.Join(s.stop(), context.Cause(s.ctx))
-	}
 }
 
 // inFile reports whether a directory, or one above it, was made as a file: the tar has put a directory in its place since.
@@ -129,7 +88,7 @@ func (s *treeStream) inFile(dir string) bool {
 	return false
 }
 
-// makeDir makes a directory and those above it. What they look like is set in the end.
+// makeDir makes a directory and those above it. Their metadata is set at the end.
 func (s *treeStream) makeDir(name string) error {
 	if s.made[name] {
 		return nil
@@ -138,7 +97,7 @@ func (s *treeStream) makeDir(name string) error {
 	if err := s.makeDir(parent); err != nil {
 		return err
 	}
-	if err := s.files.makeDir(name); err != nil {
+	if err := s.files.MakeDir(name); err != nil {
 		return err
 	}
 	s.made[name] = true
@@ -151,33 +110,21 @@ func (s *treeStream) giveUp() error {
 		return nil
 	}
 	s.off = true
-	s.batch, s.data = nil, nil
-	return s.stop()
-}
-
-// stop waits for the files under way.
-func (s *treeStream) stop() error {
-	if s.batches == nil {
-		return nil
-	}
-	close(s.batches)
-	s.batches = nil
-	return s.workers.Wait()
+	return s.files.Discard()
 }
 
 func (s *treeStream) close() {
 	_ = s.end()
-	_ = s.stop()
-	s.files.close()
-	s.tree.close()
+	s.files.Close()
+	s.tree.Close()
 }
 
-// finish makes the rest, if what was made is what the layer means: root is its index.
+// finish makes the rest, if the files that were made are those of the layer, whose index has this root.
 func (s *treeStream) finish(root *index.Node) error {
 	if s.off {
 		return nil
 	}
-	if err := errors.Join(s.flush(), s.stop()); err != nil {
+	if err := s.files.Wait(); err != nil {
 		return err
 	}
 	plan := index.NewPlan(root)
@@ -185,10 +132,10 @@ func (s *treeStream) finish(root *index.Node) error {
 		s.off = true
 		return nil
 	}
-	if err := makeDirs(s.tree, plan.Dirs, s.made); err != nil {
+	if err := tree.MakeDirs(s.tree, plan.Dirs, s.made); err != nil {
 		return err
 	}
-	if err := s.tree.finish(plan.Rest, plan.Dirs); err != nil {
+	if err := s.tree.Finish(plan.Rest, plan.Dirs); err != nil {
 		return err
 	}
 	s.whole = true

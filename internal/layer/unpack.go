@@ -17,6 +17,7 @@ import (
 	"github.com/micabuild/mica/internal/layer/index"
 	"github.com/micabuild/mica/internal/layer/tarstream"
 	"github.com/micabuild/mica/internal/layer/toc"
+	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -27,8 +28,8 @@ func (l *Layers) Tree(ctx context.Context, id digest.Digest) (string, error) {
 	if _, err := l.summary(id); err != nil && !errors.Is(err, toc.ErrDamaged) {
 		return "", err
 	}
-	if path := l.mountable(id); path != "" {
-		if l.soundTree(ctx, id) == nil {
+	if path := l.trees.Mountable(l.path(id)); path != "" {
+		if l.verifyTree(ctx, id) == nil {
 			return path, nil
 		}
 	} else if _, err := l.TOC(ctx, id); err != nil { // one that is damaged is made again under the lock that is taken here
@@ -40,8 +41,8 @@ func (l *Layers) Tree(ctx context.Context, id digest.Digest) (string, error) {
 	}
 	defer func() { _ = lock.Unlock() }()
 	if l.unpacked(id) {
-		err := l.soundTree(ctx, id)
-		if path := l.mountable(id); err == nil && path != "" {
+		err := l.verifyTree(ctx, id)
+		if path := l.trees.Mountable(l.path(id)); err == nil && path != "" {
 			return path, nil
 		}
 		if errors.Is(err, store.ErrDamaged) {
@@ -65,15 +66,6 @@ func (l *Layers) replaceable(id digest.Digest, damage error) error {
 	return nil
 }
 
-// mountable returns the path of a tree that can be mounted here, "" for none: another kernel may have run when it was made.
-func (l *Layers) mountable(id digest.Digest) string {
-	path := l.treePath(id)
-	if filepath.Base(path) == treeErofs && !l.mountsErofs() {
-		return ""
-	}
-	return path
-}
-
 // makeTree unpacks a layer. The caller holds its lock.
 func (l *Layers) makeTree(ctx context.Context, id digest.Digest) (string, error) {
 	temp, err := l.store.TempDir("unpack")
@@ -92,7 +84,7 @@ func (l *Layers) makeTree(ctx context.Context, id digest.Digest) (string, error)
 	if err := os.Rename(made, path); err != nil {
 		return "", fail(id, err)
 	}
-	l.sound.Store(id, true)
+	l.verified.Store(id, true)
 	return path, nil
 }
 
@@ -134,11 +126,11 @@ func (l *Layers) setAside(id digest.Digest) error {
 		}
 	}
 	l.opened.Delete(id)
-	if err := os.Rename(l.treePath(id), aside); err != nil {
+	if err := os.Rename(tree.Find(l.path(id)), aside); err != nil {
 		return err
 	}
 	// Where there are two, which one was made of the other, nobody knows any more.
-	if err := os.Remove(l.path(id, treeErofs)); !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(l.path(id, tree.ImageName)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -175,96 +167,68 @@ func (l *Layers) unpack(ctx context.Context, id digest.Digest, in string) (path 
 		return "", err
 	}
 	defer func() { _ = packed.Close() }()
-	tree, err := l.newTree(in)
+	w, err := l.trees.Create(in)
 	if err != nil {
 		return "", fail(id, err)
 	}
-	defer tree.close()
-	if err := makeDirs(tree, plan.Dirs, nil); err != nil {
+	defer w.Close()
+	if err := tree.MakeDirs(w, plan.Dirs, nil); err != nil {
 		return "", fail(id, err)
 	}
-	if err := extract(ctx, tree, packed, plan.Files); err != nil {
+	if err := extract(ctx, w, packed, plan.Files); err != nil {
 		if errors.Is(err, store.ErrDamaged) {
 			return "", err // names the layer already
 		}
 		return "", fail(id, err)
 	}
-	if err := tree.finish(plan.Rest, plan.Dirs); err != nil {
+	if err := w.Finish(plan.Rest, plan.Dirs); err != nil {
 		return "", fail(id, err)
 	}
-	return tree.path(), nil
+	return w.Path(), nil
 }
 
-// piece is a small file and its content.
-type piece struct {
-	entry   *view.Entry
-	content []byte
-}
-
-// extract reads the tar to its end and makes the files. Small ones are passed on in batches, to be made in parallel.
-func extract(ctx context.Context, t treeMaker, r io.Reader, files []*index.Node) error {
-	g, ctx := errgroup.WithContext(ctx)
-	batches := make(chan []piece, 2)
-	for range runtime.GOMAXPROCS(0) {
-		g.Go(crash.Guard(func() error { return makeFiles(ctx, t, batches) }))
+// extract reads the tar to its end and makes the files, which are in the order of their contents.
+func extract(ctx context.Context, w tree.Writer, r io.Reader, files []*index.Node) error {
+	b := tree.NewBatcher(ctx, w)
+	defer b.Close()
+	x := &extraction{files: b, in: tarstream.CountingReader{R: r}}
+	err := x.run(files)
+	// A file that cannot be made ends the reading.
+	if failed := b.Discard(); failed != nil {
+		return failed
 	}
-	g.Go(crash.Guard(func() error {
-		defer close(batches)
-		x := &extraction{files: t.files(), in: tarstream.CountingReader{R: r}, batches: batches}
-		defer x.files.close()
-		return x.run(ctx, files)
-	}))
-	return g.Wait()
-}
-
-func makeFiles(ctx context.Context, t treeMaker, batches <-chan []piece) error {
-	files := t.files()
-	defer files.close()
-	for batch := range batches {
-		for _, p := range batch {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if err := writeFile(files, p.entry, p.content); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return err
 }
 
 // extraction cuts contents out of a tar stream.
 type extraction struct {
-	files   fileMaker
-	in      tarstream.CountingReader
-	batches chan<- []piece
-	batch   []piece
-	data    []byte // of the batch
+	files *tree.Batcher
+	in    tarstream.CountingReader
 }
 
-func (x *extraction) run(ctx context.Context, files []*index.Node) error {
+func (x *extraction) run(files []*index.Node) error {
 	for _, n := range files {
 		var err error
 		switch e := n.Entry; {
 		case n.Place.Sparse:
-			err = x.sparse(ctx, n)
-		case e.Size >= largeFile:
-			err = x.large(ctx, n)
+			err = x.sparse(n)
+		case e.Size >= tree.LargeFile:
+			err = x.large(n)
 		default:
-			err = x.small(ctx, n)
+			err = x.small(n)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if err := x.flush(ctx); err != nil {
+	if err := x.files.Wait(); err != nil {
 		return err
 	}
 	_, err := io.Copy(io.Discard, &x.in)
 	return err
 }
 
-// seek reads up to where a content stands.
+// seek reads up to a content.
 func (x *extraction) seek(offset int64) error {
 	if offset < x.in.N {
 		return fmt.Errorf("%w: contents overlap", toc.ErrDamaged)
@@ -273,8 +237,8 @@ func (x *extraction) seek(offset int64) error {
 	return x.early(err)
 }
 
-// early explains an end of the tar before the end that the table of contents promises. The tar does not match the
-// layer's identity then, which its reader has had no chance to say.
+// early explains a tar that ends before the table of contents says. It is then not the layer's, but
+// its reader has had no chance to find out.
 func (x *extraction) early(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("%w: its tar ends too early", toc.ErrDamaged)
@@ -282,58 +246,27 @@ func (x *extraction) early(err error) error {
 	return err
 }
 
-func (x *extraction) small(ctx context.Context, n *index.Node) error {
-	size := int(n.Entry.Size)
-	full := len(x.data)+size > cap(x.data)
-	if full || len(x.batch) >= batchFiles {
-		if err := x.flush(ctx); err != nil {
-			return err
-		}
+func (x *extraction) small(n *index.Node) error {
+	content, err := x.files.Small(n.Entry)
+	if err != nil || len(content) == 0 {
+		return err
 	}
-	if full {
-		x.data = make([]byte, 0, max(size, batchSize/2))
-	}
-	start := len(x.data)
-	x.data = x.data[:start+size]
-	content := x.data[start:]
-	if size > 0 {
-		if err := x.seek(n.Place.Offset); err != nil {
-			return err
-		}
-		if _, err := io.ReadFull(&x.in, content); err != nil {
-			return x.early(err)
-		}
-	}
-	x.batch = append(x.batch, piece{n.Entry, content})
-	return nil
-}
-
-func (x *extraction) flush(ctx context.Context) error {
-	if len(x.batch) == 0 {
-		return nil
-	}
-	select {
-	case x.batches <- x.batch:
-		x.batch = make([]piece, 0, batchFiles)
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (x *extraction) large(ctx context.Context, n *index.Node) error {
 	if err := x.seek(n.Place.Offset); err != nil {
 		return err
 	}
-	f, err := x.files.create(n.Entry)
-	if err != nil {
-		return err
-	}
-	return closed(f, copyExactly(ctx, f, &x.in, n.Entry))
+	_, err = io.ReadFull(&x.in, content)
+	return x.early(err)
 }
 
-// sparse reads an entry from its header on, since the content is not there as it is.
-func (x *extraction) sparse(ctx context.Context, n *index.Node) error {
+func (x *extraction) large(n *index.Node) error {
+	if err := x.seek(n.Place.Offset); err != nil {
+		return err
+	}
+	return x.copy(&x.in, n.Entry)
+}
+
+// sparse reads an entry from its header on, since the content is not stored as it is.
+func (x *extraction) sparse(n *index.Node) error {
 	if err := x.seek(n.Place.Offset); err != nil {
 		return err
 	}
@@ -341,9 +274,13 @@ func (x *extraction) sparse(ctx context.Context, n *index.Node) error {
 	if err != nil {
 		return x.early(err)
 	}
-	f, err := x.files.create(n.Entry)
+	return x.copy(content, n.Entry)
+}
+
+func (x *extraction) copy(content io.Reader, e *view.Entry) error {
+	f, err := x.files.Large(e)
 	if err != nil {
 		return err
 	}
-	return closed(f, copyExactly(ctx, f, content, n.Entry))
+	return tree.CloseFile(f, copyExactly(x.files.Context(), f, content, e))
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/micabuild/mica/internal/layer/index"
 	"github.com/micabuild/mica/internal/layer/tarstream"
 	"github.com/micabuild/mica/internal/layer/toc"
+	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/pipe"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -115,23 +116,23 @@ func (l *Layers) writePacked(ctx context.Context, r *recording, d *draft) error 
 	return nil
 }
 
-// writeUnpacked writes a tree, and hashes the tar that it stands for.
+// writeUnpacked writes a tree, and hashes the equivalent tar.
 func (l *Layers) writeUnpacked(ctx context.Context, r *recording, d *draft) error {
-	tree, err := l.newTree(d.temp.Path)
+	w, err := l.trees.Create(d.temp.Path)
 	if err != nil {
 		return err
 	}
-	defer tree.close()
-	d.tree = tree.path()
-	folders := directories(r.entries)
-	if err := makeDirs(tree, folders, nil); err != nil {
+	defer w.Close()
+	d.tree = w.Path()
+	dirs := directories(r.entries)
+	if err := tree.MakeDirs(w, dirs, nil); err != nil {
 		return err
 	}
-	r.tree = tree
+	r.tree = w
 	if err := r.hash(ctx, d); err != nil {
 		return err
 	}
-	return tree.finish(r.entries, folders)
+	return w.Finish(r.entries, dirs)
 }
 
 // hash hashes the tar without keeping it, and makes its table of contents the draft's.

@@ -1,4 +1,4 @@
-package layer
+package tree
 
 import (
 	"errors"
@@ -14,17 +14,17 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// folderMaker makes a tree that is a folder. Until its last step there is no symlink in it, and no name is made twice.
-type folderMaker struct {
-	folder string
-	root   int
-	rules  hostRules
-	note   func(string)
+// directoryWriter makes a tree that is a directory. Until its last step there is no symlink in it, and no name is made twice.
+type directoryWriter struct {
+	dir  string
+	root int
+	host *Host
 	// masked: a default ACL of the store takes bits from the modes that files are created with.
 	masked bool
 }
 
-func (l *Layers) newFolderMaker(path string) (*folderMaker, error) {
+// CreateDirectory begins a tree that is a directory.
+func (h *Host) CreateDirectory(path string) (Writer, error) {
 	spread(filepath.Dir(path))
 	if err := os.Mkdir(path, 0o755); err != nil {
 		return nil, err
@@ -34,10 +34,10 @@ func (l *Layers) newFolderMaker(path string) (*folderMaker, error) {
 		return nil, err
 	}
 	_, err = unix.Lgetxattr(path, "system.posix_acl_default", nil)
-	return &folderMaker{folder: path, root: root, rules: l.host(), note: l.note, masked: err == nil}, nil
+	return &directoryWriter{dir: path, root: root, host: h, masked: err == nil}, nil
 }
 
-// spread has ext4 put a folder that is made in dir into another part of the disk, as it does with users' homes (chattr(1) T).
+// spread has ext4 put a directory that is made in dir into another part of the disk, as it does with users' homes (chattr(1) T).
 // Left to itself it makes trees near each other, and searches through the files of all that were removed there within the
 // last minutes for every new one: a tree then takes many times as long to make. Other filesystems have no such attribute.
 func spread(dir string) {
@@ -52,21 +52,21 @@ func spread(dir string) {
 	}
 }
 
-func (t *folderMaker) path() string { return t.folder }
+func (t *directoryWriter) Path() string { return t.dir }
 
-func (t *folderMaker) close() { _ = unix.Close(t.root) }
+func (t *directoryWriter) Close() { _ = unix.Close(t.root) }
 
-// folderFiles is one goroutine's.
-type folderFiles struct {
-	t    *folderMaker
+// directoryFiles is one goroutine's.
+type directoryFiles struct {
+	t    *directoryWriter
 	dirs *dirs
 }
 
-func (t *folderMaker) files() fileMaker { return &folderFiles{t, newDirs(t.root)} }
+func (t *directoryWriter) Files() Files { return &directoryFiles{t, newDirs(t.root)} }
 
-func (h *folderFiles) close() { h.dirs.close() }
+func (h *directoryFiles) Close() { h.dirs.close() }
 
-func (h *folderFiles) makeDir(name string) error {
+func (h *directoryFiles) MakeDir(name string) error {
 	at, base, err := h.dirs.parent(name)
 	if err != nil {
 		return err
@@ -79,13 +79,13 @@ func (h *folderFiles) makeDir(name string) error {
 
 // modeAtCreation reports whether a file can be made with its mode at once: the umask, 022 (see cli), takes nothing from it, and
 // no chown follows, which would clear bits.
-func (t *folderMaker) modeAtCreation(e *view.Entry) bool {
+func (t *directoryWriter) modeAtCreation(e *view.Entry) bool {
 	return !t.masked && e.Mode&^0o755 == 0 && e.UID == 0 && e.GID == 0
 }
 
-// folderFile is a regular file being written. Long runs of zeros become holes.
-type folderFile struct {
-	t      *folderMaker
+// directoryFile is a regular file being written. Long runs of zeros become holes.
+type directoryFile struct {
+	t      *directoryWriter
 	fd     int
 	entry  *view.Entry
 	offset int64
@@ -94,7 +94,7 @@ type folderFile struct {
 	cloned bool // nothing needs to be written
 }
 
-func (h *folderFiles) create(e *view.Entry) (treeFile, error) {
+func (h *directoryFiles) Create(e *view.Entry) (File, error) {
 	t := h.t
 	at, base, err := h.dirs.parent(e.Path)
 	if err != nil {
@@ -108,10 +108,10 @@ func (h *folderFiles) create(e *view.Entry) (treeFile, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "create", Path: e.Path, Err: err}
 	}
-	return &folderFile{t: t, fd: fd, entry: e}, nil
+	return &directoryFile{t: t, fd: fd, entry: e}, nil
 }
 
-func (f *folderFile) Write(p []byte) (int, error) {
+func (f *directoryFile) Write(p []byte) (int, error) {
 	if f.cloned {
 		return len(p), nil
 	}
@@ -122,7 +122,7 @@ func (f *folderFile) Write(p []byte) (int, error) {
 }
 
 // Data is for sparse.Runs.
-func (f *folderFile) Data(p []byte) error {
+func (f *directoryFile) Data(p []byte) error {
 	if err := pwrite(f.fd, p, f.offset); err != nil {
 		return &fs.PathError{Op: "write", Path: f.entry.Path, Err: err}
 	}
@@ -131,12 +131,12 @@ func (f *folderFile) Data(p []byte) error {
 }
 
 // Hole is for sparse.Runs.
-func (f *folderFile) Hole(n int64) error {
+func (f *directoryFile) Hole(n int64) error {
 	f.offset, f.hole = f.offset+n, true
 	return nil
 }
 
-func (f *folderFile) clone(fd uintptr) bool {
+func (f *directoryFile) Clone(fd uintptr) bool {
 	f.cloned = unix.IoctlFileClone(f.fd, int(fd)) == nil
 	return f.cloned
 }
@@ -155,13 +155,13 @@ func pwrite(fd int, p []byte, offset int64) error {
 	return nil
 }
 
-// close sets the file's metadata and closes it.
-func (f *folderFile) close() error {
+// Close sets the file's metadata and closes it.
+func (f *directoryFile) Close() error {
 	err := f.seal()
 	return errors.Join(err, unix.Close(f.fd))
 }
 
-func (f *folderFile) seal() error {
+func (f *directoryFile) seal() error {
 	if err := f.runs.End(f); err != nil {
 		return err
 	}
@@ -202,8 +202,8 @@ func futimens(fd int, times [2]unix.Timespec) error {
 	return err
 }
 
-// finish sets the directories' metadata last, which making files in them would change.
-func (t *folderMaker) finish(entries, dirEntries []*view.Entry) error {
+// Finish sets the metadata of directories last, because making files in them changes it.
+func (t *directoryWriter) Finish(entries, dirEntries []*view.Entry) error {
 	d := newDirs(t.root)
 	defer d.close()
 	for _, e := range entries {
@@ -231,7 +231,7 @@ func (t *folderMaker) finish(entries, dirEntries []*view.Entry) error {
 	return nil
 }
 
-func (t *folderMaker) makeLink(at int, base string, e *view.Entry) error {
+func (t *directoryWriter) makeLink(at int, base string, e *view.Entry) error {
 	first := newDirs(t.root)
 	defer first.close()
 	from, name, err := first.parent(e.Hardlink)
@@ -248,7 +248,7 @@ func (t *folderMaker) makeLink(at int, base string, e *view.Entry) error {
 }
 
 // makeSpecial makes a symlink, a device, a pipe or a whiteout.
-func (t *folderMaker) makeSpecial(at int, base string, e *view.Entry) error {
+func (t *directoryWriter) makeSpecial(at int, base string, e *view.Entry) error {
 	var err error
 	switch e.Type {
 	case view.TypeSymlink:
@@ -265,8 +265,8 @@ func (t *folderMaker) makeSpecial(at int, base string, e *view.Entry) error {
 			kind = unix.S_IFBLK
 		}
 		err = unix.Mknodat(at, base, kind|0o600, int(unix.Mkdev(uint32(e.Major), uint32(e.Minor))))
-		if t.rules.userns && errors.Is(err, unix.EPERM) {
-			t.note("device nodes cannot be made without root and are left out of root filesystems")
+		if t.host.Nested() && errors.Is(err, unix.EPERM) {
+			t.host.note("device nodes cannot be made without root and are left out of root filesystems")
 			return t.makeHole(at, base, e)
 		}
 	default:
@@ -294,7 +294,7 @@ func (t *folderMaker) makeSpecial(at int, base string, e *view.Entry) error {
 }
 
 // makeHole makes a whiteout in the place of a device: what lower layers have of its name must not show.
-func (t *folderMaker) makeHole(at int, base string, e *view.Entry) error {
+func (t *directoryWriter) makeHole(at int, base string, e *view.Entry) error {
 	if err := unix.Mknodat(at, base, unix.S_IFCHR, 0); err != nil && !errors.Is(err, unix.EPERM) {
 		return &fs.PathError{Op: "make", Path: e.Path, Err: err}
 	}
@@ -307,7 +307,7 @@ func procPath(at int, base string) string {
 }
 
 // sealDir sets a directory's metadata.
-func (t *folderMaker) sealDir(d *dirs, e *view.Entry) error {
+func (t *directoryWriter) sealDir(d *dirs, e *view.Entry) error {
 	at, base, err := d.parent(e.Path)
 	if err != nil {
 		return err
@@ -323,7 +323,7 @@ func (t *folderMaker) sealDir(d *dirs, e *view.Entry) error {
 		}
 	}
 	if e.Opaque {
-		if err := unix.Lsetxattr(procPath(at, base), t.rules.overlayXattr("opaque"), []byte("y"), 0); err != nil {
+		if err := unix.Lsetxattr(procPath(at, base), t.host.OverlayXattr("opaque"), []byte("y"), 0); err != nil {
 			return &fs.PathError{Op: "make opaque", Path: e.Path, Err: err}
 		}
 	}
@@ -334,24 +334,24 @@ func (t *folderMaker) sealDir(d *dirs, e *view.Entry) error {
 }
 
 // owner decides on the error of a chown: ids that the user namespace does not map are left, and noted.
-func (t *folderMaker) owner(e *view.Entry, err error) error {
+func (t *directoryWriter) owner(e *view.Entry, err error) error {
 	if err == nil {
 		return nil
 	}
-	if t.rules.userns && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM)) {
-		t.note("files of owners that the user's ranges in /etc/subuid and /etc/subgid do not cover belong to the user in root filesystems")
+	if t.host.Nested() && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM)) {
+		t.host.note("files of owners that the user's ranges in /etc/subuid and /etc/subgid do not cover belong to the user in root filesystems")
 		return nil
 	}
 	return &fs.PathError{Op: "chown", Path: e.Path, Err: err}
 }
 
 // xattr decides on the error of a setxattr: what the filesystem or the user namespace does not allow is left, and noted.
-func (t *folderMaker) xattr(e *view.Entry, name string, err error) error {
+func (t *directoryWriter) xattr(e *view.Entry, name string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, unix.ENOTSUP) || t.rules.userns && errors.Is(err, unix.EPERM) {
-		t.note(leftOutXattr(name))
+	if errors.Is(err, unix.ENOTSUP) || t.host.Nested() && errors.Is(err, unix.EPERM) {
+		t.host.note(leftOutXattr(name))
 		return nil
 	}
 	return &fs.PathError{Op: "set attribute " + name, Path: e.Path, Err: err}

@@ -1,4 +1,4 @@
-package layer
+package tree
 
 import (
 	"context"
@@ -16,32 +16,33 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// folderTree is a tree that is a folder.
-type folderTree struct {
-	path  string
-	root  int
-	rules hostRules
+// directory is a tree that is a directory.
+type directory struct {
+	path string
+	root int
+	host *Host
 
 	mu   sync.Mutex
 	idle []*dirs
 }
 
-func openFolder(path string, rules hostRules) (*folderTree, error) {
+// OpenDirectory opens a tree that is a directory. The caller closes it.
+func (h *Host) OpenDirectory(path string) (Tree, error) {
 	root, err := openRoot(path)
 	if err != nil {
 		return nil, err
 	}
-	return &folderTree{path: path, root: root, rules: rules}, nil
+	return &directory{path: path, root: root, host: h}, nil
 }
 
-func (t *folderTree) close() {
+func (t *directory) Close() {
 	for _, d := range t.idle {
 		d.close()
 	}
 	_ = unix.Close(t.root)
 }
 
-func (t *folderTree) open(name string) (io.ReadCloser, error) {
+func (t *directory) Open(name string) (io.ReadCloser, error) {
 	var f *os.File
 	err := t.with(func(d *dirs) (err error) {
 		f, err = d.openFile(name)
@@ -53,7 +54,7 @@ func (t *folderTree) open(name string) (io.ReadCloser, error) {
 	return f, nil
 }
 
-func (t *folderTree) lstat(name string) (e *view.Entry, err error) {
+func (t *directory) Lstat(name string) (e *view.Entry, err error) {
 	return e, t.with(func(d *dirs) error {
 		at, base, err := d.parent(name)
 		if err != nil {
@@ -70,12 +71,12 @@ func (t *folderTree) lstat(name string) (e *view.Entry, err error) {
 		if err != nil {
 			return err
 		}
-		return t.rules.takeXattrs(e, attrs)
+		return t.host.takeXattrs(e, attrs)
 	})
 }
 
 // with lends do a set of open directories.
-func (t *folderTree) with(do func(*dirs) error) error {
+func (t *directory) with(do func(*dirs) error) error {
 	t.mu.Lock()
 	var d *dirs
 	if n := len(t.idle); n > 0 {
@@ -91,25 +92,25 @@ func (t *folderTree) with(do func(*dirs) error) error {
 	return err
 }
 
-func (t *folderTree) unchanged(entries []*view.Entry) bool {
+func (t *directory) unchanged(entries []*view.Entry) bool {
 	d := newDirs(t.root)
 	defer d.close()
 	for _, e := range entries {
-		if !d.unchanged(e, t.rules) {
+		if !d.unchanged(e, t.host) {
 			return false
 		}
 	}
 	return true
 }
 
-func (t *folderTree) walk(ctx context.Context) ([]*view.Entry, error) {
-	return (&treeWalk{path: t.path, rules: t.rules}).walk(ctx)
+func (t *directory) Walk(ctx context.Context) ([]*view.Entry, error) {
+	return (&treeWalk{path: t.path, host: t.host}).walk(ctx)
 }
 
-// treeWalk lists an unpacked layer, reading its directories in parallel.
+// treeWalk lists a directory tree. It reads directories in parallel.
 type treeWalk struct {
-	path  string
-	rules hostRules
+	path string
+	host *Host
 
 	mu      sync.Mutex
 	entries []*view.Entry
@@ -118,7 +119,6 @@ type treeWalk struct {
 
 type inode struct{ dev, ino uint64 }
 
-// walk returns the entries sorted by path, the root not among them. Nothing is opened.
 func (w *treeWalk) walk(ctx context.Context) ([]*view.Entry, error) {
 	w.inodes = make(map[inode][]*view.Entry)
 	g, ctx := errgroup.WithContext(ctx)
@@ -169,7 +169,7 @@ func (w *treeWalk) dir(ctx context.Context, g *errgroup.Group, dir string) error
 	return nil
 }
 
-// removeSocket removes what no layer can hold. Its folder keeps its time, which has been read already.
+// removeSocket removes a socket, which no layer can hold. Its directory keeps its time, which has been read already.
 func removeSocket(file string) error {
 	dir := filepath.Dir(file)
 	var st unix.Stat_t
@@ -182,7 +182,7 @@ func removeSocket(file string) error {
 	return unix.UtimesNanoAt(unix.AT_FDCWD, dir, []unix.Timespec{st.Atim, st.Mtim}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
-// entry describes one file. What overlayfs means by a device 0:0 and by its own attributes is understood and left out.
+// entry describes one file. Overlayfs's whiteouts and attributes become those of the entry.
 func (w *treeWalk) entry(name string) (*view.Entry, error) {
 	file := filepath.Join(w.path, name)
 	var st unix.Stat_t
@@ -204,7 +204,7 @@ func (w *treeWalk) entry(name string) (*view.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := w.rules.takeXattrs(e, attrs); err != nil {
+	if err := w.host.takeXattrs(e, attrs); err != nil {
 		return nil, err
 	}
 	if st.Nlink > 1 && !e.IsDir() {

@@ -1,4 +1,4 @@
-package layer
+package tree
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/erofs"
@@ -14,64 +13,49 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// erofsTree is a tree that is one file.
-type erofsTree struct {
-	fs    *erofs.FS
-	rules hostRules
+// image is a tree that is an EROFS filesystem in a file.
+type image struct {
+	fs   *erofs.FS
+	host *Host
 }
 
-func openErofs(path string, rules hostRules) (*erofsTree, error) {
+// OpenImage opens a tree that is an image: fs.ErrNotExist, store.ErrDamaged. The caller closes it.
+func (h *Host) OpenImage(path string) (Tree, error) {
 	m, err := erofs.Open(path)
 	if err != nil {
-		return nil, damagedErofs(err)
+		return nil, damagedImage(err)
 	}
-	return &erofsTree{m, rules}, nil
+	return &image{m, h}, nil
 }
 
-func damagedErofs(err error) error {
+func damagedImage(err error) error {
 	if errors.Is(err, erofs.ErrDamaged) {
 		return fmt.Errorf("its tree is %w: %w", store.ErrDamaged, err)
 	}
 	return err
 }
 
-// erofs returns a layer's tree that is one file, which stays open: those who read one file of it read more.
-func (l *Layers) erofs(id digest.Digest) (*erofsTree, error) {
-	if t, ok := l.opened.Load(id); ok {
-		return t.(*erofsTree), nil
-	}
-	t, err := openErofs(l.path(id, treeErofs), l.host())
-	if err != nil {
-		return nil, err
-	}
-	if first, ok := l.opened.LoadOrStore(id, t); ok {
-		t.close()
-		return first.(*erofsTree), nil
-	}
-	return t, nil
-}
+func (t *image) Close() { _ = t.fs.Close() }
 
-func (t *erofsTree) close() { _ = t.fs.Close() }
-
-func (t *erofsTree) open(name string) (io.ReadCloser, error) {
+func (t *image) Open(name string) (io.ReadCloser, error) {
 	r, err := t.fs.Open(name)
 	if err != nil {
-		return nil, damagedErofs(err)
+		return nil, damagedImage(err)
 	}
 	return io.NopCloser(r), nil
 }
 
-func (t *erofsTree) lstat(name string) (*view.Entry, error) {
+func (t *image) Lstat(name string) (*view.Entry, error) {
 	n, err := t.fs.Lstat(name)
 	if err != nil {
-		return nil, damagedErofs(err)
+		return nil, damagedImage(err)
 	}
 	e := entryOf(name, statOf(n))
-	return e, t.rules.takeXattrs(e, n.Xattrs)
+	return e, t.host.takeXattrs(e, n.Xattrs)
 }
 
-// unchanged compares what can have been damaged; nobody adds names.
-func (t *erofsTree) unchanged(entries []*view.Entry) bool {
+// unchanged looks at what damage can change. It cannot add names.
+func (t *image) unchanged(entries []*view.Entry) bool {
 	for _, e := range entries {
 		if e.Path == "." || e.Hardlink != "" {
 			continue
@@ -84,22 +68,22 @@ func (t *erofsTree) unchanged(entries []*view.Entry) bool {
 	return true
 }
 
-func (t *erofsTree) walk(ctx context.Context) ([]*view.Entry, error) {
-	w := &erofsWalk{tree: t, names: make(map[uint64][]*view.Entry), dirs: make(map[uint64]bool)}
+func (t *image) Walk(ctx context.Context) ([]*view.Entry, error) {
+	w := &imageWalk{tree: t, names: make(map[uint64][]*view.Entry), dirs: make(map[uint64]bool)}
 	if err := w.dir(ctx, "."); err != nil {
-		return nil, damagedErofs(err)
+		return nil, damagedImage(err)
 	}
 	return sortWalk(w.entries, w.names), nil
 }
 
-type erofsWalk struct {
-	tree    *erofsTree
+type imageWalk struct {
+	tree    *image
 	entries []*view.Entry
 	names   map[uint64][]*view.Entry // of files that have several
 	dirs    map[uint64]bool          // directories, by inode
 }
 
-func (w *erofsWalk) dir(ctx context.Context, dir string) error {
+func (w *imageWalk) dir(ctx context.Context, dir string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -132,7 +116,7 @@ func (w *erofsWalk) dir(ctx context.Context, dir string) error {
 }
 
 // entry describes one file, as treeWalk's does.
-func (w *erofsWalk) entry(name string) (*view.Entry, error) {
+func (w *imageWalk) entry(name string) (*view.Entry, error) {
 	n, err := w.tree.fs.Lstat(name)
 	if err != nil {
 		return nil, err
@@ -155,7 +139,7 @@ func (w *erofsWalk) entry(name string) (*view.Entry, error) {
 	if n.Links > 1 && !e.IsDir() {
 		w.names[n.Inode] = append(w.names[n.Inode], e)
 	}
-	return e, w.tree.rules.takeXattrs(e, n.Xattrs)
+	return e, w.tree.host.takeXattrs(e, n.Xattrs)
 }
 
 func statOf(n *erofs.Info) *unix.Stat_t {

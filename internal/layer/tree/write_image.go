@@ -1,4 +1,4 @@
-package layer
+package tree
 
 import (
 	"errors"
@@ -14,48 +14,47 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// erofsMaker makes a tree that is one file, an EROFS filesystem.
-type erofsMaker struct {
-	file  *os.File
-	w     *erofs.Writer
-	rules hostRules
-	note  func(string)
+// imageWriter makes a tree that is an image.
+type imageWriter struct {
+	file *os.File
+	w    *erofs.Writer
+	host *Host
 }
 
-func (l *Layers) newErofsMaker(path string) (*erofsMaker, error) {
+func (h *Host) createImage(path string) (*imageWriter, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return nil, err
 	}
-	return &erofsMaker{f, erofs.NewWriter(f, bootID()), l.host(), l.note}, nil
+	return &imageWriter{f, erofs.NewWriter(f, bootID()), h}, nil
 }
 
-func (t *erofsMaker) path() string { return t.file.Name() }
+func (t *imageWriter) Path() string { return t.file.Name() }
 
-func (t *erofsMaker) close() { _ = t.file.Close() } // for the second time, where finish has been called
+func (t *imageWriter) Close() { _ = t.file.Close() } // for the second time after Finish
 
-func (t *erofsMaker) files() fileMaker { return erofsFiles{t} }
+func (t *imageWriter) Files() Files { return imageFiles{t} }
 
-type erofsFiles struct{ t *erofsMaker }
+type imageFiles struct{ t *imageWriter }
 
-func (erofsFiles) close() {}
+func (imageFiles) Close() {}
 
-// Directories are made in the end.
-func (erofsFiles) makeDir(string) error { return nil }
+// MakeDir does nothing: Finish makes the directories.
+func (imageFiles) MakeDir(string) error { return nil }
 
-func (f erofsFiles) create(e *view.Entry) (treeFile, error) { return f.t.create(e, e.Size) }
+func (f imageFiles) Create(e *view.Entry) (File, error) { return f.t.create(e, e.Size) }
 
-func (t *erofsMaker) create(e *view.Entry, size int64) (*erofsFile, error) {
+func (t *imageWriter) create(e *view.Entry, size int64) (*imageFile, error) {
 	n := t.node(e)
 	n.Size = size
 	f, err := t.w.Create(e.Path, n)
 	if err != nil {
 		return nil, writeError(e.Path, err)
 	}
-	return &erofsFile{file: f, path: e.Path}, nil
+	return &imageFile{file: f, path: e.Path}, nil
 }
 
-// writeError names what was written in place of the file that all is written to.
+// writeError names the file in the image, not the image.
 func writeError(path string, err error) error {
 	var pe *fs.PathError
 	switch {
@@ -67,14 +66,14 @@ func writeError(path string, err error) error {
 	return &fs.PathError{Op: "write", Path: path, Err: err}
 }
 
-// erofsFile is a file being written. Long runs of zeros become holes.
-type erofsFile struct {
+// imageFile is a file being written. Long runs of zeros become holes.
+type imageFile struct {
 	file *erofs.File
 	path string
 	runs sparse.Runs
 }
 
-func (f *erofsFile) Write(p []byte) (int, error) {
+func (f *imageFile) Write(p []byte) (int, error) {
 	if err := f.runs.Write(f, p); err != nil {
 		return 0, writeError(f.path, err)
 	}
@@ -82,17 +81,17 @@ func (f *erofsFile) Write(p []byte) (int, error) {
 }
 
 // Data is for sparse.Runs.
-func (f *erofsFile) Data(p []byte) error {
+func (f *imageFile) Data(p []byte) error {
 	_, err := f.file.Write(p)
 	return err
 }
 
 // Hole is for sparse.Runs.
-func (f *erofsFile) Hole(n int64) error { return f.file.Skip(n) }
+func (f *imageFile) Hole(n int64) error { return f.file.Skip(n) }
 
-func (f *erofsFile) clone(fd uintptr) bool { return f.file.Clone(fd) }
+func (f *imageFile) Clone(fd uintptr) bool { return f.file.Clone(fd) }
 
-func (f *erofsFile) close() error {
+func (f *imageFile) Close() error {
 	err := f.runs.End(f)
 	if closeErr := f.file.Close(); err == nil {
 		err = closeErr
@@ -103,14 +102,14 @@ func (f *erofsFile) close() error {
 	return nil
 }
 
-// fileTypes are the bits of st_mode that stand for types.
+// fileTypes are the types of st_mode.
 var fileTypes = map[view.Type]uint32{
 	view.TypeRegular: unix.S_IFREG, view.TypeDir: unix.S_IFDIR, view.TypeSymlink: unix.S_IFLNK, view.TypeChar: unix.S_IFCHR,
 	view.TypeBlock: unix.S_IFBLK, view.TypeFifo: unix.S_IFIFO,
 }
 
 // node is what the filesystem keeps of an entry.
-func (t *erofsMaker) node(e *view.Entry) erofs.Node {
+func (t *imageWriter) node(e *view.Entry) erofs.Node {
 	if e.Type == view.TypeWhiteout {
 		return erofs.Node{Mode: unix.S_IFCHR} // device 0:0
 	}
@@ -129,26 +128,27 @@ func (t *erofsMaker) node(e *view.Entry) erofs.Node {
 	return n
 }
 
-// xattrs are an entry's attributes, with overlayfs's own; what cannot be kept is left out, and noted.
-func (t *erofsMaker) xattrs(e *view.Entry) map[string]string {
+// xattrs returns an entry's attributes, with overlayfs's own. Those that an image cannot hold are left out, and noted.
+func (t *imageWriter) xattrs(e *view.Entry) map[string]string {
 	kept := maps.Clone(e.Xattrs)
 	maps.DeleteFunc(kept, func(name, value string) bool {
 		if erofs.Keeps(name, value) {
 			return false
 		}
-		t.note(leftOutXattr(name))
+		t.host.note(leftOutXattr(name))
 		return true
 	})
 	if e.Opaque {
 		if kept == nil {
 			kept = make(map[string]string)
 		}
-		kept[t.rules.overlayXattr("opaque")] = "y"
+		kept[t.host.OverlayXattr("opaque")] = "y"
 	}
 	return kept
 }
 
-func (t *erofsMaker) finish(entries, dirEntries []*view.Entry) error {
+// Finish implements Writer.
+func (t *imageWriter) Finish(entries, dirEntries []*view.Entry) error {
 	var links []erofs.Link
 	for _, e := range entries {
 		switch {
@@ -172,11 +172,11 @@ func (t *erofsMaker) finish(entries, dirEntries []*view.Entry) error {
 }
 
 // special makes a symlink, a device, a pipe or a whiteout.
-func (t *erofsMaker) special(e *view.Entry) error {
+func (t *imageWriter) special(e *view.Entry) error {
 	f, err := t.create(e, int64(len(e.Linkname)))
 	if err != nil {
 		return err
 	}
 	_, err = f.Write([]byte(e.Linkname))
-	return closed(f, err)
+	return CloseFile(f, err)
 }
