@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/layer/convert"
 	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -136,7 +137,7 @@ func BenchmarkParseTar(b *testing.B) {
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, _, err := parseTar(b.Context(), bytes.NewReader(data)); err != nil {
+		if _, err := convert.Parse(b.Context(), bytes.NewReader(data)); err != nil {
 			b.Fatal(err)
 		}
 	}

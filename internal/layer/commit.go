@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/micabuild/mica/internal/layer/tarstream"
+	"github.com/micabuild/mica/internal/layer/convert"
 	"github.com/micabuild/mica/internal/layer/tree"
 )
 
@@ -67,17 +66,14 @@ func (l *Layers) recordUpper(ctx context.Context, upper string, d *draft) error 
 
 // recordTree hashes the tar of a tree and makes the draft's table of contents.
 func recordTree(ctx context.Context, t tree.Tree, d *draft) error {
-	entries, err := t.Walk(ctx)
+	r, err := convert.FromTree(ctx, t)
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		if err := tarstream.CheckEntry(e); err != nil {
-			return err
-		}
+	id, err := r.DiffID(ctx)
+	if err != nil {
+		return err
 	}
-	r := &recording{entries: entries, open: func(_ context.Context, i int) (io.ReadCloser, error) {
-		return t.Open(entries[i].Path)
-	}}
-	return r.hash(ctx, d)
+	d.toc, d.sum = r.Table(id)
+	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/layer/convert"
 	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/view"
@@ -45,7 +46,7 @@ func (l *Layers) Clamp(ctx context.Context, id digest.Digest, latest time.Time) 
 			e.ModTime = latest
 		}
 		changes[i].Entry = e
-		if hasContent(e) {
+		if convert.HasContent(e) {
 			changes[i].Source, changes[i].SourcePath = own, e.Path
 		}
 	}

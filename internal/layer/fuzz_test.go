@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/layer/convert"
 	"github.com/micabuild/mica/internal/layer/index"
 	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/quota"
@@ -70,11 +71,11 @@ func FuzzParseTar(f *testing.F) {
 	id := digest.FromString("a layer")
 	f.Setenv(quota.Setting, "64m")
 	f.Fuzz(func(t *testing.T, data []byte) {
-		enc, size, err := parseTar(t.Context(), bytes.NewReader(data))
+		parsed, err := convert.Parse(t.Context(), bytes.NewReader(data))
 		if err != nil {
 			return
 		}
-		file, _ := enc.Finish(id, size, false)
+		file, _ := parsed.Finish(id)
 		table, err := toc.Decode(file, id)
 		if err != nil {
 			t.Fatalf("a layer is accepted whose table of contents is not: %v", err)
@@ -90,7 +91,7 @@ func FuzzParseTar(f *testing.F) {
 				t.Fatalf("index: %v", err)
 			}
 		}
-		file, _ = again.Table().Finish(id, size, false)
+		file, _ = again.Table().Finish(id, parsed.Size, false)
 		twice, err := toc.Decode(file, id)
 		if err != nil {
 			t.Fatal(err)

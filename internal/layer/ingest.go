@@ -14,7 +14,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/compression"
-	"github.com/micabuild/mica/internal/layer/toc"
+	"github.com/micabuild/mica/internal/layer/convert"
+	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/pipe"
 	"github.com/micabuild/mica/internal/store"
@@ -84,7 +85,7 @@ func (l *Layers) ingest(ctx context.Context, from Incoming) (*Layer, ocispec.Des
 	}
 	desc := ocispec.Descriptor{MediaType: in.mediaType, Digest: name, Size: blob.Size()}
 	d.pack = []ocispec.Descriptor{desc}
-	d.toc, d.sum = in.table.Finish(in.id, in.size, false)
+	d.toc, d.sum = in.parsed.Finish(in.id)
 	got, err := l.install(ctx, d)
 	return got, desc, err
 }
@@ -106,9 +107,8 @@ func (l *Layers) madeHere(ctx context.Context, in *incoming, blob *store.BlobWri
 // incoming is what reading a packed layer gives.
 type incoming struct {
 	id        digest.Digest
-	size      int64
 	mediaType string
-	table     *toc.Encoder
+	parsed    *convert.Parsed
 }
 
 // unpackStream reads a packed layer to its end, and copies it to blob as it came. Reading, writing the blob, decompressing,
@@ -137,21 +137,19 @@ func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob *store.Bl
 		defer hashed.Close()
 		content = hashed
 	}
-	var into *treeStream
+	var w tree.Writer
 	if from.Unpack {
-		w, err := l.trees.Create(d.temp.Path)
-		if err != nil {
+		if w, err = l.trees.Create(d.temp.Path); err != nil {
 			return nil, err
 		}
-		into = newTreeStream(ctx, w)
-		defer into.close()
+		defer w.Close()
 	}
-	table, size, err := skimTar(ctx, content, into)
+	parsed, err := convert.Skim(ctx, content, w)
 	if err != nil {
 		return nil, err
 	}
-	if into != nil && into.whole {
-		d.tree = into.tree.Path()
+	if parsed.Unpacked {
+		d.tree = w.Path()
 	}
 	// What follows the compressed stream, as the padding of the archive that it came in, belongs to the blob.
 	if _, err := io.Copy(io.Discard, packed); err != nil {
@@ -167,7 +165,7 @@ func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob *store.Bl
 		}
 		id = digest.NewDigest(digest.SHA256, hash)
 	}
-	return &incoming{id, size, oci.LayerType(string(algorithm)), table}, nil
+	return &incoming{id, oci.LayerType(string(algorithm)), parsed}, nil
 }
 
 // sourceReader remembers why reading ended.

@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/layer/convert"
 	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/store"
 )
@@ -101,10 +102,10 @@ func (l *Layers) readPack(ctx context.Context, id digest.Digest, packs []ocispec
 		return err
 	}
 	defer func() { _ = packed.Close() }()
-	table, size, err := parseTar(ctx, packed)
+	parsed, err := convert.Parse(ctx, packed)
 	if err != nil {
 		return err
 	}
-	d.toc, d.sum = table.Finish(id, size, false)
+	d.toc, d.sum = parsed.Finish(id)
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/layer/convert"
 	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/pipe"
 	"github.com/micabuild/mica/internal/store"
@@ -128,14 +129,7 @@ func (l *Layers) repack(ctx context.Context, id digest.Digest) (io.ReadCloser, e
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r := &recording{entries: t.Entries, open: func(_ context.Context, i int) (io.ReadCloser, error) {
-			return stored.Open(t.Entries[i].Path)
-		}}
-		w := pipe.NewWriter(in)
-		err := crash.Guard(func() error { return r.run(ctx, w) })()
-		if closeErr := w.Close(); err == nil {
-			err = closeErr
-		}
+		err := crash.Guard(func() error { return convert.FromTable(t, stored).WriteTar(ctx, in) })()
 		if err != nil && ctx.Err() == nil {
 			err = fmt.Errorf("its tree is %w: %w", store.ErrDamaged, err)
 		}

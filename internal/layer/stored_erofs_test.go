@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/erofs"
+	"github.com/micabuild/mica/internal/layer/convert"
 	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
@@ -112,7 +113,7 @@ func TestRootErofsElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range entriesOf(t, other, id)[:10] { // from the image
-		if !hasContent(e) {
+		if !convert.HasContent(e) {
 			continue
 		}
 		f, err := v.Open(t.Context(), e.Path)

@@ -14,12 +14,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/micabuild/mica/internal/crash"
-	"github.com/micabuild/mica/internal/layer/index"
-	"github.com/micabuild/mica/internal/layer/tarstream"
+	"github.com/micabuild/mica/internal/layer/convert"
 	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/store"
-	"github.com/micabuild/mica/internal/view"
 )
 
 // Tree returns the path of the layer's tree, a folder or a file to be mounted (see overlay.Options), unpacking the layer first if
@@ -161,7 +159,6 @@ func (l *Layers) unpack(ctx context.Context, id digest.Digest, in string) (path 
 	if err != nil {
 		return "", err
 	}
-	plan := index.NewPlan(root)
 	packed, err := l.OpenTar(ctx, id)
 	if err != nil {
 		return "", err
@@ -172,115 +169,11 @@ func (l *Layers) unpack(ctx context.Context, id digest.Digest, in string) (path 
 		return "", fail(id, err)
 	}
 	defer w.Close()
-	if err := tree.MakeDirs(w, plan.Dirs, nil); err != nil {
-		return "", fail(id, err)
-	}
-	if err := extract(ctx, w, packed, plan.Files); err != nil {
+	if err := convert.Extract(ctx, w, packed, root); err != nil {
 		if errors.Is(err, store.ErrDamaged) {
 			return "", err // names the layer already
 		}
 		return "", fail(id, err)
 	}
-	if err := w.Finish(plan.Rest, plan.Dirs); err != nil {
-		return "", fail(id, err)
-	}
 	return w.Path(), nil
-}
-
-// extract reads the tar to its end and makes the files, which are in the order of their contents.
-func extract(ctx context.Context, w tree.Writer, r io.Reader, files []*index.Node) error {
-	b := tree.NewBatcher(ctx, w)
-	defer b.Close()
-	x := &extraction{files: b, in: tarstream.CountingReader{R: r}}
-	err := x.run(files)
-	// A file that cannot be made ends the reading.
-	if failed := b.Discard(); failed != nil {
-		return failed
-	}
-	return err
-}
-
-// extraction cuts contents out of a tar stream.
-type extraction struct {
-	files *tree.Batcher
-	in    tarstream.CountingReader
-}
-
-func (x *extraction) run(files []*index.Node) error {
-	for _, n := range files {
-		var err error
-		switch e := n.Entry; {
-		case n.Place.Sparse:
-			err = x.sparse(n)
-		case e.Size >= tree.LargeFile:
-			err = x.large(n)
-		default:
-			err = x.small(n)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if err := x.files.Wait(); err != nil {
-		return err
-	}
-	_, err := io.Copy(io.Discard, &x.in)
-	return err
-}
-
-// seek reads up to a content.
-func (x *extraction) seek(offset int64) error {
-	if offset < x.in.N {
-		return fmt.Errorf("%w: contents overlap", toc.ErrDamaged)
-	}
-	_, err := io.CopyN(io.Discard, &x.in, offset-x.in.N)
-	return x.early(err)
-}
-
-// early explains a tar that ends before the table of contents says. It is then not the layer's, but
-// its reader has had no chance to find out.
-func (x *extraction) early(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("%w: its tar ends too early", toc.ErrDamaged)
-	}
-	return err
-}
-
-func (x *extraction) small(n *index.Node) error {
-	content, err := x.files.Small(n.Entry)
-	if err != nil || len(content) == 0 {
-		return err
-	}
-	if err := x.seek(n.Place.Offset); err != nil {
-		return err
-	}
-	_, err = io.ReadFull(&x.in, content)
-	return x.early(err)
-}
-
-func (x *extraction) large(n *index.Node) error {
-	if err := x.seek(n.Place.Offset); err != nil {
-		return err
-	}
-	return x.copy(&x.in, n.Entry)
-}
-
-// sparse reads an entry from its header on, since the content is not stored as it is.
-func (x *extraction) sparse(n *index.Node) error {
-	if err := x.seek(n.Place.Offset); err != nil {
-		return err
-	}
-	content, err := tarstream.OpenSparse(&x.in)
-	if err != nil {
-		return x.early(err)
-	}
-	return x.copy(content, n.Entry)
-}
-
-func (x *extraction) copy(content io.Reader, e *view.Entry) error {
-	f, err := x.files.Large(e)
-	if err != nil {
-		return err
-	}
-	return tree.CloseFile(f, copyExactly(x.files.Context(), f, content, e))
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/layer/convert"
 	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/store"
@@ -50,11 +51,11 @@ func (l *Layers) verifyPack(ctx context.Context, t *toc.Table, pack ocispec.Desc
 		return err
 	}
 	defer func() { _ = packed.Close() }()
-	table, _, err := parseTar(ctx, packed)
+	parsed, err := convert.Parse(ctx, packed)
 	if err != nil {
 		return err
 	}
-	if have := table.Summary(); have.Count != t.Count || have.Size != t.Size {
+	if have := parsed.Table.Summary(); have.Count != t.Count || have.Size != t.Size {
 		return fail(id, toc.ErrDamaged)
 	}
 	return nil

@@ -1,4 +1,4 @@
-package layer
+package convert
 
 import (
 	"context"
@@ -116,7 +116,6 @@ func (s *treeStream) giveUp() error {
 func (s *treeStream) close() {
 	_ = s.end()
 	s.files.Close()
-	s.tree.Close()
 }
 
 // finish makes the rest, if the files that were made are those of the layer, whose index has this root.

@@ -1,4 +1,4 @@
-package layer
+package convert
 
 import (
 	"context"
@@ -15,30 +15,47 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// tarParser reads somebody else's tar to its end and makes its table of contents.
-type tarParser struct {
+// parser makes the table of contents of a tar that is not trusted.
+type parser struct {
 	tar    *tarstream.Reader
 	files  *index.Builder
 	into   *treeStream // or nil
 	digest bool        // of every content
 }
 
-// parseTar reads r to its end, trailing bytes included, and returns the table of contents, which lacks the DiffID, and
-// the number of bytes read.
-func parseTar(ctx context.Context, r io.Reader) (*toc.Encoder, int64, error) {
-	return (&tarParser{digest: true}).parse(ctx, r)
+// Parsed is what reading a tar gives.
+type Parsed struct {
+	Table *toc.Encoder // without the DiffID
+	Size  int64        // bytes read
+	// Unpacked: the tree is made, too.
+	Unpacked bool
 }
 
-// skimTar is parseTar without the digests of the contents, which take a third of the time that a layer takes to arrive and
-// which few layers are ever asked for. It makes the tree if into is not nil.
-func skimTar(ctx context.Context, r io.Reader, into *treeStream) (*toc.Encoder, int64, error) {
-	return (&tarParser{into: into}).parse(ctx, r)
+// Finish returns the file of the table of contents of the layer id.
+func (p *Parsed) Finish(id digest.Digest) ([]byte, toc.Summary) {
+	return p.Table.Finish(id, p.Size, false)
 }
 
-func (p *tarParser) parse(ctx context.Context, r io.Reader) (*toc.Encoder, int64, error) {
+// Parse reads the tar of a layer to its end, trailing bytes included, and computes the digests of all contents.
+func Parse(ctx context.Context, r io.Reader) (*Parsed, error) {
+	return (&parser{digest: true}).parse(ctx, r)
+}
+
+// Skim is Parse without the digests of the contents: computing them takes a third of the time in which a layer arrives, and
+// few layers are ever asked for them. It makes the tree with w, if that is not nil and the tar allows it.
+func Skim(ctx context.Context, r io.Reader, w tree.Writer) (*Parsed, error) {
+	if w == nil {
+		return (&parser{}).parse(ctx, r)
+	}
+	into := newTreeStream(ctx, w)
+	defer into.close()
+	return (&parser{into: into}).parse(ctx, r)
+}
+
+func (p *parser) parse(ctx context.Context, r io.Reader) (*Parsed, error) {
 	var err error
 	if p.tar, err = tarstream.NewReader(ctx, r); err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	p.files = index.NewBuilder("", 64)
 	for {
@@ -47,29 +64,29 @@ func (p *tarParser) parse(ctx context.Context, r io.Reader) (*toc.Encoder, int64
 			break
 		}
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 		if err := p.member(m); err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 	}
 	table := p.files.Table()
 	table.Undigested = !p.digest
 	if p.into != nil && p.files.Revised() {
 		if err := p.into.giveUp(); err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 	}
 	if p.into != nil {
 		if err := p.into.finish(p.files.Root()); err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 	}
-	return table, p.tar.Size(), nil
+	return &Parsed{Table: table, Size: p.tar.Size(), Unpacked: p.into != nil && p.into.whole}, nil
 }
 
 // member puts a member of the tar into the index.
-func (p *tarParser) member(m tarstream.Member) error {
+func (p *parser) member(m tarstream.Member) error {
 	e, into := m.Entry, p.into
 	switch m.Kind {
 	case tarstream.Opaque:
@@ -82,7 +99,7 @@ func (p *tarParser) member(m tarstream.Member) error {
 		into = nil
 	}
 	e.ModTime = tree.Time(e.ModTime)
-	if hasContent(e) {
+	if HasContent(e) {
 		if err := p.file(e, m.Place, into); err != nil {
 			return err
 		}
@@ -94,7 +111,7 @@ func (p *tarParser) member(m tarstream.Member) error {
 }
 
 // file reads a file's content, into its digest and the tree, if there is one to make.
-func (p *tarParser) file(e *view.Entry, at toc.Place, into *treeStream) (err error) {
+func (p *parser) file(e *view.Entry, at toc.Place, into *treeStream) (err error) {
 	out := io.Discard
 	if into != nil {
 		if out, err = into.create(p.files, e, at); err != nil {

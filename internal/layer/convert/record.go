@@ -1,4 +1,6 @@
-package layer
+// Package convert turns the forms of a layer into each other in one pass: files into a tar and a tree (Recorder), a tar that is not
+// trusted into a table of contents and a tree (Parse, Skim), a tar of the store into a tree (Extract).
+package convert
 
 import (
 	"context"
@@ -25,11 +27,11 @@ const (
 	copySize   = 256 << 10 // bytes of a large file read at once
 )
 
-// recording turns entries, sorted, and their content into a canonical tar and its table of contents, and into a tree if
-// there is one to make. Each content is read once. Small files are read, digested and written in parallel, some batches
-// ahead of the tar, which is a single stream; a large file is streamed when its turn comes.
-type recording struct {
-	entries []*view.Entry
+// Recorder turns files into the canonical tar of a layer, its table of contents, and a tree if asked. Each content is read once.
+// Small files are read, digested and written in parallel, some batches ahead of the tar, which is a single stream; a large file is
+// streamed when its turn comes. A Recorder is used once.
+type Recorder struct {
+	entries []*view.Entry // sorted
 	open    func(ctx context.Context, i int) (io.ReadCloser, error)
 	known   [][sha256.Size]byte // digests of contents that need not be computed: see knownDigest
 	tree    tree.Writer         // or nil
@@ -39,6 +41,68 @@ type recording struct {
 	first map[string]int // numbers of the entries that hardlinks name
 	free  chan []byte    // buffers of batches
 	files tree.Files     // of the stream, if there is a tree
+}
+
+// FromTable returns a Recorder of the files of a tree that its table of contents describes.
+func FromTable(table *toc.Table, t tree.Tree) *Recorder {
+	return &Recorder{entries: table.Entries, open: func(_ context.Context, i int) (io.ReadCloser, error) {
+		return t.Open(table.Entries[i].Path)
+	}}
+}
+
+// FromTree returns a Recorder of the files of a tree.
+func FromTree(ctx context.Context, t tree.Tree) (*Recorder, error) {
+	entries, err := t.Walk(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if err := tarstream.CheckEntry(e); err != nil {
+			return nil, err
+		}
+	}
+	return FromTable(&toc.Table{Entries: entries}, t), nil
+}
+
+// WriteTree makes a tree and returns the DiffID of the equivalent tar.
+func (r *Recorder) WriteTree(ctx context.Context, w tree.Writer) (digest.Digest, error) {
+	dirs := directories(r.entries)
+	if err := tree.MakeDirs(w, dirs, nil); err != nil {
+		return "", err
+	}
+	r.tree = w
+	id, err := r.DiffID(ctx)
+	if err != nil {
+		return "", err
+	}
+	return id, w.Finish(r.entries, dirs)
+}
+
+// DiffID hashes the tar.
+func (r *Recorder) DiffID(ctx context.Context) (digest.Digest, error) {
+	hash := sha256.New()
+	if err := r.WriteTar(ctx, hash); err != nil {
+		return "", err
+	}
+	return digest.NewDigest(digest.SHA256, hash), nil
+}
+
+// Size is the number of bytes of the tar, after it is written.
+func (r *Recorder) Size() int64 { return r.tar.Offset() }
+
+// Table returns the file of the table of contents of the layer, after its tar is written.
+func (r *Recorder) Table(id digest.Digest) ([]byte, toc.Summary) {
+	return r.table.Finish(id, r.Size(), true)
+}
+
+// WriteTar writes the tar to w, in a goroutine of its own.
+func (r *Recorder) WriteTar(ctx context.Context, w io.Writer) error {
+	out := pipe.NewWriter(w)
+	err := r.run(ctx, out)
+	if closeErr := out.Close(); closeErr != nil {
+		return closeErr
+	}
+	return err
 }
 
 // batch is a run of entries: small files, or one large one.
@@ -51,9 +115,10 @@ type batch struct {
 	done     chan struct{}
 }
 
-func hasContent(e *view.Entry) bool { return e.Type == view.TypeRegular && e.Hardlink == "" }
+// HasContent reports whether content of e is stored: a hardlink has that of another entry.
+func HasContent(e *view.Entry) bool { return e.Type == view.TypeRegular && e.Hardlink == "" }
 
-func (r *recording) knownDigest(i int) (sum [sha256.Size]byte, ok bool) {
+func (r *Recorder) knownDigest(i int) (sum [sha256.Size]byte, ok bool) {
 	if r.known == nil {
 		return sum, false
 	}
@@ -61,7 +126,7 @@ func (r *recording) knownDigest(i int) (sum [sha256.Size]byte, ok bool) {
 }
 
 // run writes the tar to w.
-func (r *recording) run(ctx context.Context, w io.Writer) error {
+func (r *Recorder) run(ctx context.Context, w io.Writer) error {
 	workers := runtime.GOMAXPROCS(0)
 	r.tar = tarstream.NewWriter(w)
 	r.free = make(chan []byte, 2*workers+2)
@@ -90,13 +155,13 @@ func (r *recording) run(ctx context.Context, w io.Writer) error {
 }
 
 // plan cuts the entries into batches.
-func (r *recording) plan(ctx context.Context, todo, ordered chan<- *batch) error {
+func (r *Recorder) plan(ctx context.Context, todo, ordered chan<- *batch) error {
 	for from := 0; from < len(r.entries); {
 		b := &batch{from: from, done: make(chan struct{})}
 		to := from
 		for ; to < len(r.entries) && to-from < batchFiles; to++ {
 			e := r.entries[to]
-			if !hasContent(e) {
+			if !HasContent(e) {
 				continue
 			}
 			if to > from && b.size+e.Size > batchSize {
@@ -121,15 +186,15 @@ func (r *recording) plan(ctx context.Context, todo, ordered chan<- *batch) error
 }
 
 // large returns the number of the batch's large file, always its last entry, or b.to if there is none.
-func (r *recording) large(b *batch) int {
-	if last := b.to - 1; hasContent(r.entries[last]) && r.entries[last].Size >= tree.LargeFile {
+func (r *Recorder) large(b *batch) int {
+	if last := b.to - 1; HasContent(r.entries[last]) && r.entries[last].Size >= tree.LargeFile {
 		return last
 	}
 	return b.to
 }
 
 // work reads and digests small files, and writes them into the tree.
-func (r *recording) work(ctx context.Context, todo <-chan *batch) {
+func (r *Recorder) work(ctx context.Context, todo <-chan *batch) {
 	var files tree.Files
 	if r.tree != nil {
 		files = r.tree.Files()
@@ -141,7 +206,7 @@ func (r *recording) work(ctx context.Context, todo <-chan *batch) {
 	}
 }
 
-func (r *recording) read(ctx context.Context, files tree.Files, b *batch) error {
+func (r *Recorder) read(ctx context.Context, files tree.Files, b *batch) error {
 	select {
 	case b.data = <-r.free:
 	default:
@@ -157,7 +222,7 @@ func (r *recording) read(ctx context.Context, files tree.Files, b *batch) error 
 	b.digests = make([][sha256.Size]byte, b.to-b.from)
 	for i := b.from; i < r.large(b); i++ {
 		e := r.entries[i]
-		if !hasContent(e) {
+		if !HasContent(e) {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
@@ -183,7 +248,7 @@ func (r *recording) read(ctx context.Context, files tree.Files, b *batch) error 
 	return nil
 }
 
-func (r *recording) readSmall(ctx context.Context, i int, content []byte) error {
+func (r *Recorder) readSmall(ctx context.Context, i int, content []byte) error {
 	if len(content) == 0 {
 		return nil
 	}
@@ -224,7 +289,7 @@ func isChanging(f io.Reader) bool {
 }
 
 // ended reads the end of a file: there its View says whether it still is what it was when it was opened.
-func (r *recording) ended(i int, f io.Reader) error {
+func (r *Recorder) ended(i int, f io.Reader) error {
 	switch n, err := f.Read(make([]byte, 1)); {
 	case n > 0:
 		return changedError(r.entries[i])
@@ -248,7 +313,7 @@ func changedError(e *view.Entry) error {
 }
 
 // stream writes the batches to the tar, in their order.
-func (r *recording) stream(ctx context.Context, ordered <-chan *batch) error {
+func (r *Recorder) stream(ctx context.Context, ordered <-chan *batch) error {
 	if r.tree != nil {
 		r.files = r.tree.Files()
 		defer r.files.Close()
@@ -276,7 +341,7 @@ func (r *recording) stream(ctx context.Context, ordered <-chan *batch) error {
 	return r.tar.End()
 }
 
-func (r *recording) streamBatch(ctx context.Context, b *batch) error {
+func (r *Recorder) streamBatch(ctx context.Context, b *batch) error {
 	rest, large := b.data, r.large(b)
 	for i := b.from; i < b.to; i++ {
 		e := r.entries[i]
@@ -285,7 +350,7 @@ func (r *recording) streamBatch(ctx context.Context, b *batch) error {
 		}
 		at := toc.Place{Offset: r.tar.Offset()}
 		var sum [sha256.Size]byte
-		if hasContent(e) {
+		if HasContent(e) {
 			var err error
 			if i == large {
 				sum, err = r.streamLarge(ctx, i)
@@ -309,9 +374,9 @@ func (r *recording) streamBatch(ctx context.Context, b *batch) error {
 }
 
 // record adds entry i to the table of contents.
-func (r *recording) record(i int, sum [sha256.Size]byte, at toc.Place) error {
+func (r *Recorder) record(i int, sum [sha256.Size]byte, at toc.Place) error {
 	e := r.entries[i]
-	if hasContent(e) {
+	if HasContent(e) {
 		d := digest.NewDigestFromBytes(digest.SHA256, sum[:])
 		// Whoever knows a digest may have keyed a cache by it: what is recorded must be the same.
 		if e.Digest != "" && e.Digest != d {
@@ -328,7 +393,7 @@ func (r *recording) record(i int, sum [sha256.Size]byte, at toc.Place) error {
 }
 
 // streamLarge passes one file on to the tar, its digest, and the tree, each of which works on its own.
-func (r *recording) streamLarge(ctx context.Context, i int) (sum [sha256.Size]byte, err error) {
+func (r *Recorder) streamLarge(ctx context.Context, i int) (sum [sha256.Size]byte, err error) {
 	e := r.entries[i]
 	f, err := r.open(ctx, i)
 	if err != nil {
