@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/micabuild/mica/internal/layer/convert"
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/layer/tree"
 )
 
@@ -26,7 +26,7 @@ func (l *Layers) Commit(ctx context.Context, upper string) (*Layer, error) {
 	}
 	defer func() { _ = temp.Remove() }()
 	d := &draft{temp: temp}
-	if err := l.recordUpper(ctx, upper, d); err != nil {
+	if d.toc, d.sum, err = l.recordDirectory(ctx, upper); err != nil {
 		return nil, fmt.Errorf("commit layer: %w", err)
 	}
 	d.tree = filepath.Join(temp.Path, tree.DirectoryName)
@@ -54,26 +54,12 @@ func plainRoot(path, xattr string) error {
 	return os.Chtimes(path, time.Unix(0, 0), time.Unix(0, 0))
 }
 
-// recordUpper is recordTree of a directory that is not yet the tree of a layer.
-func (l *Layers) recordUpper(ctx context.Context, upper string, d *draft) error {
-	t, err := l.trees.OpenDirectory(upper)
+// recordDirectory makes the table of contents of a directory that is not yet the tree of a layer.
+func (l *Layers) recordDirectory(ctx context.Context, path string) ([]byte, toc.Summary, error) {
+	t, err := l.trees.OpenDirectory(path)
 	if err != nil {
-		return err
+		return nil, toc.Summary{}, err
 	}
 	defer t.Close()
-	return recordTree(ctx, t, d)
-}
-
-// recordTree hashes the tar of a tree and makes the draft's table of contents.
-func recordTree(ctx context.Context, t tree.Tree, d *draft) error {
-	r, err := convert.FromTree(ctx, t)
-	if err != nil {
-		return err
-	}
-	id, err := r.DiffID(ctx)
-	if err != nil {
-		return err
-	}
-	d.toc, d.sum = r.Table(id)
-	return nil
+	return recordTree(ctx, t)
 }

@@ -51,7 +51,7 @@ func (l *Layers) Remove(id digest.Digest) (int64, error) {
 	if err := validID(id); err != nil {
 		return 0, err
 	}
-	l.heads.Delete(id)
+	l.summaries.Delete(id)
 	l.digested.Delete(id)
 	freed, err := l.store.RemoveTree(l.path(id))
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
-// Of a layer that came from elsewhere, the digests of the contents are computed when the first is asked for, all at once:
+// The digests of the contents of a layer that came from elsewhere are computed when the first is asked for, all at once:
 // most layers are run, or built upon, and never copied from.
 
 // contentDigest is the digest of a regular file's content.
@@ -56,42 +56,38 @@ func (l *Layers) withDigests(ctx context.Context, id digest.Digest) (*index.Node
 	return root, nil
 }
 
-// digest reads a layer's pack, and writes its table of contents anew. The caller holds the layer's lock.
+// digest reads a layer's blob, and writes its table of contents anew. The caller holds the layer's lock.
 func (l *Layers) digest(ctx context.Context, id digest.Digest) (*toc.Table, error) {
-	d := &draft{}
-	if err := l.readSoundPack(ctx, id, d); err != nil {
+	file, err := l.parseGoodBlob(ctx, id)
+	if err != nil {
 		return nil, err
 	}
-	if err := l.store.WriteCacheFile(l.path(id, tocFile), d.toc); err != nil {
-		return nil, fail(id, err)
-	}
-	l.heads.Delete(id)
-	return l.loadTOC(id)
+	return l.storeTOC(id, file, l.store.WriteCacheFile)
 }
 
-// readSoundPack reads a layer's packs until one is what it should be. Others are removed; where none is left, so is the tree,
-// which nothing can tell from a damaged one: the layer can be fetched again then.
-func (l *Layers) readSoundPack(ctx context.Context, id digest.Digest, d *draft) error {
+// parseGoodBlob parses a layer's blobs until one is whole. Others are removed. Where none is left, so is the tree, which cannot be
+// told from a damaged one: the layer can be fetched again then.
+func (l *Layers) parseGoodBlob(ctx context.Context, id digest.Digest) ([]byte, error) {
 	for {
 		packs, err := l.packs(id)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if len(packs) == 0 {
 			if l.unpacked(id) {
 				err = l.setAside(id)
 			}
-			return errors.Join(fail(id, fmt.Errorf("it is %w: no blob of it is whole; pull or load the image again", store.ErrDamaged)), err)
+			return nil, errors.Join(fail(id, fmt.Errorf("it is %w: no blob of it is whole; pull or load the image again", store.ErrDamaged)), err)
 		}
-		err = l.readPack(ctx, id, packs, d)
+		file, err := l.parseBlob(ctx, id, packs)
 		if !errors.Is(err, store.ErrDamaged) {
-			return err
+			return file, err
 		}
 		if err := l.dropDamaged(id); err != nil {
-			return err
+			return nil, err
 		}
 		if left, listErr := l.packs(id); listErr != nil || len(left) == len(packs) {
-			return errors.Join(err, listErr) // what is damaged is not the blob
+			return nil, errors.Join(err, listErr) // the damage is not in a blob
 		}
 	}
 }

@@ -8,9 +8,7 @@ package layer
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -20,7 +18,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/erofs"
-	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/store"
 )
@@ -36,8 +33,8 @@ type Layers struct {
 	chains  chainMemory
 	// verified holds the DiffIDs whose trees this process has made or verified.
 	verified sync.Map
-	// heads holds the summaries that were read, by DiffID.
-	heads sync.Map
+	// summaries holds the summaries that were read, by DiffID.
+	summaries sync.Map
 	// digested holds the indexes of layers whose contents' digests were asked for and had to be computed, by DiffID.
 	digested sync.Map
 	// opened holds the images that contents were read from, by DiffID.
@@ -112,82 +109,6 @@ func fail(id digest.Digest, err error) error {
 	return fmt.Errorf("layer %s: %w", id, err)
 }
 
-func (l *Layers) unpacked(id digest.Digest) bool { return tree.Find(l.path(id)) != "" }
-
-// Get describes a layer from the first bytes of its table of contents; store.ErrNotFound. A damaged table is made again
-// where that is possible.
-func (l *Layers) Get(id digest.Digest) (*Layer, error) {
-	s, err := l.summary(id)
-	if errors.Is(err, toc.ErrDamaged) {
-		var t *toc.Table
-		if t, err = l.remakeTOC(context.Background(), id); err == nil {
-			s = t.Summary
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	packs, err := l.packs(id)
-	if err != nil {
-		return nil, err
-	}
-	return &Layer{
-		DiffID:   id,
-		TarSize:  s.TarSize,
-		Size:     s.Size,
-		Empty:    s.Count == 0,
-		Packs:    packs,
-		Unpacked: l.unpacked(id),
-	}, nil
-}
-
-// Size returns Layer.Size alone, in one small read.
-func (l *Layers) Size(id digest.Digest) (int64, error) {
-	s, err := l.summary(id)
-	if errors.Is(err, toc.ErrDamaged) {
-		got, err := l.Get(id)
-		if err != nil {
-			return 0, err
-		}
-		return got.Size, nil
-	}
-	return s.Size, err
-}
-
-// summary reads the head of a table of contents: toc.ErrDamaged, store.ErrNotFound.
-func (l *Layers) summary(id digest.Digest) (toc.Summary, error) {
-	if err := validID(id); err != nil {
-		return toc.Summary{}, err
-	}
-	if s, ok := l.heads.Load(id); ok {
-		return s.(toc.Summary), nil
-	}
-	f, err := os.Open(l.path(id, tocFile))
-	if err != nil {
-		return toc.Summary{}, l.tocError(id, err)
-	}
-	defer func() { _ = f.Close() }()
-	var head [toc.SummarySize]byte
-	n, _ := f.Read(head[:])
-	s, err := toc.DecodeSummary(head[:n], id)
-	if err != nil {
-		return toc.Summary{}, fail(id, err)
-	}
-	l.heads.Store(id, s)
-	return s, nil
-}
-
-// tocError tells a layer that is not there from one whose table of contents is gone.
-func (l *Layers) tocError(id digest.Digest, err error) error {
-	if !errors.Is(err, fs.ErrNotExist) {
-		return fail(id, err)
-	}
-	if _, err := os.Lstat(l.path(id)); err == nil {
-		return fail(id, toc.ErrDamaged)
-	}
-	return fail(id, store.ErrNotFound)
-}
-
 // validID guards the paths that are made of a DiffID, which may come from an image's config.
 func validID(id digest.Digest) error {
 	if id.Validate() != nil || id.Algorithm() != digest.SHA256 {
@@ -195,3 +116,10 @@ func validID(id digest.Digest) error {
 	}
 	return nil
 }
+
+// lock is held by whoever changes a layer's folder. Readers take none.
+func (l *Layers) lock(ctx context.Context, id digest.Digest) (*store.Lock, error) {
+	return l.store.Lock(ctx, "layer-"+id.Encoded())
+}
+
+func (l *Layers) unpacked(id digest.Digest) bool { return tree.Find(l.path(id)) != "" }

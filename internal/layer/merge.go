@@ -58,10 +58,11 @@ func (l *Layers) merged(ctx context.Context, chain, keys []digest.Digest) (*inde
 
 // behind returns the directory that a name leads to through the symlinks of a layer, in that layer; nil for none.
 func (l *Layers) behind(ctx context.Context, layer digest.Digest, name string) *view.Entry {
-	own, err := l.View(ctx, []digest.Digest{layer})
+	root, err := l.merged(ctx, []digest.Digest{layer}, []digest.Digest{layer}) // the ChainID of one layer is its DiffID
 	if err != nil {
 		return nil
 	}
+	var own view.View = &chainView{layers: l, root: root}
 	real, err := view.Resolve(ctx, own, name, true)
 	if err != nil {
 		return nil

@@ -9,7 +9,6 @@ import (
 
 	"github.com/micabuild/mica/internal/layer/convert"
 	"github.com/micabuild/mica/internal/layer/toc"
-	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -57,35 +56,6 @@ func (l *Layers) verifyPack(ctx context.Context, t *toc.Table, pack ocispec.Desc
 	}
 	if have := parsed.Table.Summary(); have.Count != t.Count || have.Size != t.Size {
 		return fail(id, toc.ErrDamaged)
-	}
-	return nil
-}
-
-// verifyTree verifies a tree, once in this process: a process is about to run on it. Contents are compared only by Verify, and whenever they
-// are packed.
-func (l *Layers) verifyTree(ctx context.Context, id digest.Digest) error {
-	if _, ok := l.verified.Load(id); ok {
-		return nil
-	}
-	t, err := l.TOC(ctx, id)
-	if err != nil {
-		return err
-	}
-	if err := l.verifyStored(ctx, t, false); err != nil {
-		return err
-	}
-	l.verified.Store(id, true)
-	return nil
-}
-
-// verifyStored compares the tree of a layer with its table of contents.
-func (l *Layers) verifyStored(ctx context.Context, t *toc.Table, contents bool) error {
-	err := l.trees.Verify(ctx, l.path(t.DiffID), tree.Check{Table: t, Contents: contents, Replaceable: func() (bool, error) {
-		packs, err := l.packs(t.DiffID)
-		return len(packs) > 0, err
-	}})
-	if err != nil {
-		return fail(t.DiffID, err)
 	}
 	return nil
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -16,7 +14,6 @@ import (
 	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/layer/convert"
 	"github.com/micabuild/mica/internal/layer/toc"
-	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -30,7 +27,7 @@ func (l *Layers) Tree(ctx context.Context, id digest.Digest) (string, error) {
 		if l.verifyTree(ctx, id) == nil {
 			return path, nil
 		}
-	} else if _, err := l.TOC(ctx, id); err != nil { // one that is damaged is made again under the lock that is taken here
+	} else if _, err := l.TOC(ctx, id); err != nil { // a damaged one is repaired under the lock that is taken below
 		return "", err
 	}
 	lock, err := l.lock(ctx, id)
@@ -53,17 +50,6 @@ func (l *Layers) Tree(ctx context.Context, id digest.Digest) (string, error) {
 	return l.makeTree(ctx, id)
 }
 
-// replaceable sets a damaged tree aside. It returns damage where there is nothing to make the tree from.
-func (l *Layers) replaceable(id digest.Digest, damage error) error {
-	if err := l.setAside(id); err != nil {
-		return fail(id, err)
-	}
-	if packs, err := l.packs(id); err != nil || len(packs) == 0 {
-		return fmt.Errorf("%w; build or load the image again", damage)
-	}
-	return nil
-}
-
 // makeTree unpacks a layer. The caller holds its lock.
 func (l *Layers) makeTree(ctx context.Context, id digest.Digest) (string, error) {
 	temp, err := l.store.TempDir("unpack")
@@ -84,54 +70,6 @@ func (l *Layers) makeTree(ctx context.Context, id digest.Digest) (string, error)
 	}
 	l.verified.Store(id, true)
 	return path, nil
-}
-
-// dropDamaged removes the blobs of a layer that are not what their names say, so that they can be fetched again. Where there
-// are none, what could not be made another tree of is a tree.
-func (l *Layers) dropDamaged(id digest.Digest) error {
-	defer l.lost.Add(1)
-	packs, err := l.packs(id)
-	if err != nil {
-		return err
-	}
-	if len(packs) == 0 && l.unpacked(id) {
-		return l.setAside(id)
-	}
-	for _, p := range packs {
-		r, err := l.store.VerifiedBlob(p.Digest)
-		if err != nil {
-			continue
-		}
-		_, err = io.Copy(io.Discard, r)
-		_ = r.Close()
-		if errors.Is(err, store.ErrDamaged) {
-			if err := l.store.RemoveBlob(p.Digest); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// setAside takes a damaged tree out of use: it can be made again now, from a pack or by building again. It goes with the
-// layer, and until then whoever wants to can look at it.
-func (l *Layers) setAside(id digest.Digest) error {
-	defer l.lost.Add(1)
-	aside := l.path(id, damagedDir)
-	if _, err := os.Lstat(aside); err == nil {
-		if _, err := l.store.RemoveTree(aside); err != nil {
-			return err
-		}
-	}
-	l.opened.Delete(id)
-	if err := os.Rename(tree.Find(l.path(id)), aside); err != nil {
-		return err
-	}
-	// Where there are two, which one was made of the other, nobody knows any more.
-	if err := os.Remove(l.path(id, tree.ImageName)); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }
 
 // Trees is Tree for a chain, bottom first, unpacking in parallel.

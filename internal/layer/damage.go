@@ -1,0 +1,73 @@
+package layer
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/layer/tree"
+	"github.com/micabuild/mica/internal/store"
+)
+
+// replaceable sets a damaged tree aside. It returns damage where there is nothing to make the tree from.
+func (l *Layers) replaceable(id digest.Digest, damage error) error {
+	if err := l.setAside(id); err != nil {
+		return fail(id, err)
+	}
+	if packs, err := l.packs(id); err != nil || len(packs) == 0 {
+		return fmt.Errorf("%w; build or load the image again", damage)
+	}
+	return nil
+}
+
+// dropDamaged removes the blobs of a layer that are not what their names say, so that they can be fetched again. Where there
+// are none, what could not be made another tree of is a tree.
+func (l *Layers) dropDamaged(id digest.Digest) error {
+	defer l.lost.Add(1)
+	packs, err := l.packs(id)
+	if err != nil {
+		return err
+	}
+	if len(packs) == 0 && l.unpacked(id) {
+		return l.setAside(id)
+	}
+	for _, p := range packs {
+		r, err := l.store.VerifiedBlob(p.Digest)
+		if err != nil {
+			continue
+		}
+		_, err = io.Copy(io.Discard, r)
+		_ = r.Close()
+		if errors.Is(err, store.ErrDamaged) {
+			if err := l.store.RemoveBlob(p.Digest); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// setAside takes a damaged tree out of use: it can be made again now, from a pack or by building again. It goes with the
+// layer, and until then whoever wants to can look at it.
+func (l *Layers) setAside(id digest.Digest) error {
+	defer l.lost.Add(1)
+	aside := l.path(id, damagedDir)
+	if _, err := os.Lstat(aside); err == nil {
+		if _, err := l.store.RemoveTree(aside); err != nil {
+			return err
+		}
+	}
+	l.opened.Delete(id)
+	if err := os.Rename(tree.Find(l.path(id)), aside); err != nil {
+		return err
+	}
+	// Where there are two, which one was made of the other, nobody knows any more.
+	if err := os.Remove(l.path(id, tree.ImageName)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
