@@ -17,9 +17,25 @@ import (
 // TestTutorial types the commands of docs/tutorial.md, as an ordinary user, and compares what they print. The base image is one
 // that debootstrap made, the registry one on loopback.
 func TestTutorial(t *testing.T) {
-	steps := readTutorial(t, filepath.Join(rig.Top(), "docs", "tutorial.md"))
 	m := rig.AsUser(t, "mica-tutorial", true)
 	importDebian(t, m)
+	typePage(t, m, "tutorial.md", "")
+}
+
+// TestComingFrom types the commands of docs/coming-from.md. All of them must succeed.
+func TestComingFrom(t *testing.T) {
+	m := rig.AsUser(t, "mica-coming", true)
+	importDebian(t, m)
+	typePage(t, m, "coming-from.md", `mkdir app
+printf 'FROM debian:bookworm-slim\nARG VERSION\nRUN echo $VERSION >/version\nCOPY . /app/\nCMD ["cat", "/version"]\n' >app/Dockerfile
+printf 'target "default" {\n  tags = ["app"]\n}\n' >app/docker-bake.hcl
+`)
+}
+
+// typePage types the commands of a page into a shell of mica's user, after those of prepare.
+func typePage(t *testing.T, m *rig.Mica, page, prepare string) {
+	t.Helper()
+	steps := readPage(t, filepath.Join(rig.Top(), "docs", page))
 	registry, err := rig.StartRegistry(rig.TempDir(t))
 	if err != nil {
 		t.Fatal(err)
@@ -29,7 +45,7 @@ func TestTutorial(t *testing.T) {
 
 	var script strings.Builder
 	home := filepath.Dir(m.Path)
-	fmt.Fprintf(&script, "export HOME=%s PATH=%[1]s:$PATH NO_COLOR=1 LC_ALL=C.UTF-8\ncd\n", home)
+	fmt.Fprintf(&script, "export HOME=%s PATH=%[1]s:$PATH NO_COLOR=1 LC_ALL=C.UTF-8\ncd\n%s", home, prepare)
 	for _, s := range steps {
 		fmt.Fprintf(&script, "%s\necho '%s'$?\n", place.Replace(s.command), mark)
 	}
@@ -47,7 +63,7 @@ func TestTutorial(t *testing.T) {
 		if code != "0\n" {
 			t.Errorf("$ %s\nexit code %s%s", s.command, code, printed)
 		} else if !s.matches(printed, place) {
-			t.Errorf("$ %s\nprinted:\n%s\nthe tutorial shows:\n%s", s.command, printed, s.output)
+			t.Errorf("$ %s\nprinted:\n%s\nthe page shows:\n%s", s.command, printed, s.output)
 		}
 	}
 }
@@ -55,12 +71,12 @@ func TestTutorial(t *testing.T) {
 // mark ends what one command printed. The command's exit code follows.
 const mark = "=== end of a command: "
 
-// step is one command of the tutorial, with what it prints.
+// step is one command of a page, with what it prints.
 type step struct{ command, output string }
 
-// readTutorial returns the commands of a page: the blocks that are marked "console", in which "$ " begins a command and "> "
+// readPage returns the commands of a page: the blocks that are marked "console", in which "$ " begins a command and "> "
 // continues it.
-func readTutorial(t *testing.T, page string) []step {
+func readPage(t *testing.T, page string) []step {
 	t.Helper()
 	data, err := os.ReadFile(page)
 	if err != nil {
@@ -86,7 +102,7 @@ func readTutorial(t *testing.T, page string) []step {
 	return steps
 }
 
-// matches reports whether a command printed what the tutorial shows: … stands for any text, and alone for any lines.
+// matches reports whether a command printed what the page shows: … stands for any text, and alone for any lines.
 func (s step) matches(printed string, place *strings.Replacer) bool {
 	if s.output == "" {
 		return true
