@@ -32,7 +32,9 @@ type Depth int
 const (
 	// ByDefinition looks for what is known without reading a file.
 	ByDefinition Depth = iota
-	// ByContent reads the inputs, too, where an imported cache has a record that may be met so.
+	// ByLocalContent also reads host directories, which have no definition, where an imported cache has a record that may be met so.
+	ByLocalContent
+	// ByContent also reads all other inputs.
 	ByContent
 )
 
@@ -153,7 +155,7 @@ func (s *Step) search(ctx context.Context, q reach) (map[int]bool, error) {
 	if q.depth == ByDefinition || q.cache.has(found) {
 		return found, nil
 	}
-	if err := s.read(ctx, q.cache, candidates); err != nil {
+	if err := s.read(ctx, q.cache, candidates, q.depth); err != nil {
 		return nil, err
 	}
 	s.meet(q.cache, candidates, inputs, found)
@@ -161,8 +163,11 @@ func (s *Step) search(ctx context.Context, q reach) (map[int]bool, error) {
 }
 
 // read learns the content of the inputs by which candidates may be met.
-func (s *Step) read(ctx context.Context, c *Import, candidates []int) error {
+func (s *Step) read(ctx context.Context, c *Import, candidates []int, depth Depth) error {
 	for i, in := range s.inputs {
+		if depth == ByLocalContent && !in.Local {
+			continue
+		}
 		useful := slices.ContainsFunc(candidates, func(r int) bool {
 			return slices.ContainsFunc(c.records[r].inputs[i], func(l link) bool { return l.selector == "" && c.isRoot(l.record) })
 		})
@@ -194,14 +199,24 @@ func (s *Step) meet(c *Import, candidates []int, inputs []map[int]bool, found ma
 	}
 }
 
-// contentOf returns the content records of an input of the step that was met by definition, from the cache that has it.
+// contentOf returns the content records of an input of the step that was met by definition, from the cache that has it; of a step
+// that was not solved, from the caches that know it.
 func (s *Step) contentOf(input int) []digest.Digest {
 	var list []digest.Digest
-	for _, hit := range s.hits {
-		c := hit.cache
-		for _, l := range c.records[hit.record].inputs[input] {
+	add := func(c *Import, record int) {
+		for _, l := range c.records[record].inputs[input] {
 			if l.selector == "" && c.isRoot(l.record) {
 				list = append(list, c.records[l.record].digest)
+			}
+		}
+	}
+	for _, hit := range s.hits {
+		add(hit.cache, hit.record)
+	}
+	if len(s.hits) == 0 && len(s.results) == 0 {
+		for q, known := range s.reached {
+			for record := range known.records {
+				add(q.cache, record)
 			}
 		}
 	}

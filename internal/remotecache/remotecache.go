@@ -41,6 +41,9 @@ func New(imports []*Import, sums *Sums) *Cache {
 	return &Cache{imports: imports, sums: sums, remote: map[digest.Digest][]RemoteLayer{}}
 }
 
+// HasImports reports whether a step may be found in an imported cache.
+func (c *Cache) HasImports() bool { return len(c.imports) > 0 }
+
 // Layer is one layer of a result.
 type Layer struct {
 	DiffID      digest.Digest

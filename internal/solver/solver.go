@@ -173,10 +173,14 @@ func (s *Solver) Solve(ctx context.Context, def *pb.Definition) (*Result, error)
 	if g.surelyNeedsNetwork() {
 		s.host.StartNetwork()
 	}
+	if err := s.lookAhead(ctx, g); err != nil {
+		return nil, locate(err, def)
+	}
 	res, err := s.edge(ctx, g.head)
 	if err != nil {
 		return nil, locate(err, def)
 	}
+	s.passed(g)
 	return res, nil
 }
 

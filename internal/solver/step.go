@@ -39,15 +39,20 @@ func (s *Solver) newStep(op operation, v *vertex, inputs []*Result) (*step, erro
 	}
 	in := make([]remotecache.Input, len(inputs))
 	for i, r := range inputs {
-		in[i] = remotecache.Input{
-			Key: r.Key, Local: r.local != nil, View: func(ctx context.Context) (view.View, error) { return s.View(ctx, r) },
-		}
+		in[i] = s.cacheInput(r)
 	}
 	known, err := s.others.Step(v.op, v.meta, in)
 	if err != nil {
 		return nil, err
 	}
 	return &step{s: s, v: v, known: known}, nil
+}
+
+// cacheInput is a result as the input of a step that remote caches know.
+func (s *Solver) cacheInput(r *Result) remotecache.Input {
+	return remotecache.Input{
+		Key: r.Key, Local: r.local != nil, View: func(ctx context.Context) (view.View, error) { return s.View(ctx, r) },
+	}
 }
 
 // find returns what others have of the step, or nil. What cannot be found out is no reason to fail: the step runs then.
@@ -59,15 +64,20 @@ func (st *step) find(ctx context.Context, depth remotecache.Depth, inputs []*Res
 	if err != nil || hits == nil {
 		return nil
 	}
-	outs := make([]*Result, len(hits))
-	for i, hit := range hits {
-		outs[i] = grown(inputs, st.links(hit))
-	}
-	outs, err = st.done(outs)
+	outs, err := st.results(hits, inputs)
 	if err != nil {
 		return nil
 	}
 	return outs
+}
+
+// results makes results of hits. below are results that they may be built on.
+func (st *step) results(hits []*remotecache.Hit, below []*Result) ([]*Result, error) {
+	outs := make([]*Result, len(hits))
+	for i, hit := range hits {
+		outs[i] = grown(below, st.links(hit))
+	}
+	return st.done(outs)
 }
 
 // links are the layers of what a cache has.
@@ -75,7 +85,7 @@ func (st *step) links(hit *remotecache.Hit) []ChainLink {
 	links := make([]ChainLink, len(hit.Layers))
 	for i, l := range hit.Layers {
 		links[i] = l.Layer
-		if l.Description == "" {
+		if l.Description == "" && i == len(links)-1 {
 			links[i].Description = st.v.name
 		}
 	}

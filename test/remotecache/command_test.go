@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -111,7 +113,7 @@ func TestCommand(t *testing.T) {
 	}
 }
 
-// TestCommandInline: an image is its own cache, whoever made it.
+// TestCommandInline: an image is its own cache, whoever made it. It has no results of other stages, which need not run for that.
 func TestCommandInline(t *testing.T) {
 	c := unpack(t, txtar.Parse([]byte(commandCase)))
 	name := peer.registry.Addr + "/inline:"
@@ -121,12 +123,62 @@ func TestCommandInline(t *testing.T) {
 	prune(t)
 	c.buildkit(t, "--export-cache", "type=inline", "--output", "type=image,push=true,registry.insecure=true,name="+name+"buildkit")
 	for _, who := range []string{"mica", "buildkit"} {
-		_, out := c.mica(t, "--cache-from", name+who)
-		for _, step := range ran(t, out) {
-			if regexp.MustCompile(`^\[stage-1`).MatchString(step) {
-				t.Errorf("with the image of %s, mica ran %q", who, step)
-			}
+		m, out := c.mica(t, "--cache-from", name+who, "-t", "found")
+		if list := ran(t, out); len(list) > 0 {
+			t.Errorf("with the image of %s, mica ran %q", who, list)
 		}
+		if got := m.Run("run", "--rm", "found", "sh", "-c", "cat /app/out /app/final"); got != "a\nfinal\n" {
+			t.Errorf("what was found holds %q", got)
+		}
+	}
+}
+
+// TestStagesOfInlineCache: a stage without results runs where its definition or its files are others than the cache's, and what is
+// made of the same files is found all the same.
+func TestStagesOfInlineCache(t *testing.T) {
+	c := unpack(t, txtar.Parse([]byte(commandCase)))
+	name := peer.registry.Addr + "/inline-stages:"
+	if _, out := c.mica(t, "--cache-to", "type=inline", "--push", "-t", name+"first"); out.Code != 0 {
+		t.Fatal(out.Stderr)
+	}
+	check := func(what string, want []string, args ...string) *rig.Mica {
+		t.Helper()
+		m, out := c.mica(t, append([]string{"--cache-from", name + "first"}, args...)...)
+		if list := ran(t, out); !slices.Equal(list, want) {
+			t.Errorf("%s: mica ran %q, want %q", what, list, want)
+		}
+		return m
+	}
+	stage := []string{
+		"[build 1/4] RUN head -c 300000 /dev/urandom >/heavy",
+		"[build 2/4] COPY src /src",
+		"[build 3/4] RUN --mount=type=bind,source=src,target=/bound date >/stamp; cat /bound/a >/out",
+	}
+	check("--no-cache-filter", stage, "--no-cache-filter", "build")
+
+	// A store that has the steps of the stage takes its own; the next has a cache of all that was found.
+	m := check("--cache-to", nil, "--cache-to", "type=inline", "--push", "-t", name+"second")
+	if out := m.Try(nil, "build", "--progress", "plain", "--build-context", "base=docker-image://"+peer.registry.Addr+"/base:latest", c.dir); out.Code != 0 {
+		t.Fatal(out.Stderr)
+	}
+	if list := ran(t, m.Try(nil, "build", "--progress", "plain", "--build-context", "base=docker-image://"+peer.registry.Addr+"/base:latest",
+		"--cache-from", name+"first", c.dir)); len(list) > 0 {
+		t.Errorf("what the store has: mica ran %q", list)
+	}
+	if _, out := c.mica(t, "--cache-from", name+"second"); len(ran(t, out)) > 0 {
+		t.Errorf("the second cache: mica ran %q", ran(t, out))
+	}
+	prune(t)
+	if list := c.uncached(t, "--import-cache", "type=registry,registry.insecure=true,ref="+name+"second"); len(list) > 0 {
+		t.Errorf("BuildKit ran %q, with the second cache", list)
+	}
+
+	must(t, os.WriteFile(filepath.Join(c.dir, "src", "b"), []byte("c\n"), 0o644))
+	check("a file that the image does not have", stage)
+	must(t, os.WriteFile(filepath.Join(c.dir, "src", "a"), []byte("d\n"), 0o644))
+	m = check("a file of the image", append(stage, "[stage-1 2/4] COPY --from=build /out ./", "[stage-1 3/4] RUN echo final >final"), "-t", "changed")
+	if got := m.Run("run", "--rm", "changed", "cat", "/app/out"); got != "d\n" {
+		t.Errorf("with a changed file, the image holds %q", got)
 	}
 }
 
@@ -202,24 +254,25 @@ func TestRebuildWithoutBase(t *testing.T) {
 // the registry, or in a base image; only from another registry must it come through here.
 func TestPushOfCachedResult(t *testing.T) {
 	proxy := registrytest.NewProxy(t, registrytest.Forward(peer.registry.Addr))
-	for _, who := range []string{"mica", "buildkit", "inline of mica", "inline of buildkit"} {
+	for _, who := range []string{"mica", "buildkit", "min of mica", "min of buildkit", "inline of mica", "inline of buildkit"} {
 		t.Run(who, func(t *testing.T) {
 			c := unpack(t, txtar.Parse([]byte(commandCase)))
 			repo := "lazy-" + strings.ReplaceAll(who, " ", "-")
 			ref := proxy.Addr + "/" + repo + ":cache"
 			inline := strings.HasPrefix(who, "inline")
-			if inline { // it has no results of other stages
-				c = unpack(t, txtar.Parse([]byte(oneStage)))
-			}
 			prune(t)
-			switch to := "type=registry,mode=max,registry.insecure=true,ref=" + ref; {
+			mode := "max"
+			if strings.HasPrefix(who, "min") {
+				mode = "min" // as inline: no results of other stages
+			}
+			switch to := "type=registry,mode=" + mode + ",registry.insecure=true,ref=" + ref; {
 			case inline && strings.HasSuffix(who, "mica"):
 				if _, out := c.mica(t, "--cache-to", "type=inline", "--push", "-t", ref); out.Code != 0 {
 					t.Fatal(out.Stderr)
 				}
 			case inline:
 				c.buildkit(t, "--export-cache", "type=inline", "--output", "type=image,push=true,registry.insecure=true,name="+ref)
-			case who == "mica":
+			case strings.HasSuffix(who, "mica"):
 				c.mica(t, "--cache-to", to)
 			default:
 				c.buildkit(t, "--export-cache", to)

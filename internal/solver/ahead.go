@@ -1,0 +1,291 @@
+package solver
+
+import (
+	"context"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/micabuild/mica/internal/remotecache"
+	"github.com/micabuild/mica/internal/view"
+)
+
+// ahead looks for the results of a graph before any of it runs. A remote cache of mode=min, or an image's own, has records of
+// every step but results of the image's layers alone: a step that copies from another stage is found by the definition of that
+// stage, which then need not run (BuildKit: solver/edge.go, where an edge asks its inputs for keys before it asks for results).
+type ahead struct {
+	s     *Solver
+	steps map[digest.Digest]*remotecache.Step
+	here  map[digest.Digest]bool // whether the store has all that a vertex needs
+	hits  map[digest.Digest][]*remotecache.Hit
+	seen  map[digest.Digest]bool
+}
+
+// lookAhead resolves the sources of a graph, and the steps whose inputs would have to run although a remote cache has what is made
+// of them. All others are left to vertex.
+func (s *Solver) lookAhead(ctx context.Context, g *graph) error {
+	if s.others == nil || !s.others.HasImports() {
+		return nil
+	}
+	eg, egctx := errgroup.WithContext(ctx)
+	for _, v := range g.reachable() {
+		if v.op.GetSource() != nil {
+			eg.Go(func() error {
+				_, err := s.vertex(egctx, v)
+				return err
+			})
+		}
+	}
+	if err := eg.Wait(); err != nil {
+		return err
+	}
+	a := &ahead{
+		s: s, steps: map[digest.Digest]*remotecache.Step{}, here: map[digest.Digest]bool{},
+		hits: map[digest.Digest][]*remotecache.Hit{}, seen: map[digest.Digest]bool{},
+	}
+	if !a.cached(ctx, g.head.vertex) {
+		a.want(ctx, g.head.vertex)
+	}
+	return nil
+}
+
+// reachable returns the vertices that the graph's result is made of, inputs first.
+func (g *graph) reachable() []*vertex {
+	var list []*vertex
+	seen := map[digest.Digest]bool{}
+	var add func(v *vertex)
+	add = func(v *vertex) {
+		if seen[v.digest] {
+			return
+		}
+		seen[v.digest] = true
+		for _, in := range v.inputs {
+			add(in.vertex)
+		}
+		list = append(list, v)
+	}
+	add(g.head.vertex)
+	return list
+}
+
+// finished returns the results of a vertex that has been solved, nil for another.
+func (s *Solver) finished(v *vertex) []*Result {
+	s.mu.Lock()
+	f, ok := s.flights[v.digest]
+	s.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	select {
+	case <-f.done:
+		return f.outputs
+	default:
+		return nil
+	}
+}
+
+// found makes outs the results of v, unless somebody solves it at this moment.
+func (s *Solver) found(v *vertex, outs []*Result, cached bool) {
+	f := &flight{done: make(chan struct{}), outputs: outs}
+	close(f.done)
+	s.mu.Lock()
+	_, ok := s.flights[v.digest]
+	if !ok {
+		s.flights[v.digest] = f
+	}
+	s.mu.Unlock()
+	if !ok {
+		s.track(v).complete(cached, nil)
+	}
+}
+
+// cached reports whether v is solved without running anything: its inputs are, and the store has its results.
+func (a *ahead) cached(ctx context.Context, v *vertex) (ok bool) {
+	if known, ok := a.here[v.digest]; ok {
+		return known
+	}
+	defer func() { a.here[v.digest] = ok }()
+	if a.s.finished(v) != nil {
+		return true
+	}
+	if len(v.inputs) == 0 || v.meta.GetIgnoreCache() {
+		return false
+	}
+	inputs := make([]*Result, len(v.inputs))
+	for i, in := range v.inputs {
+		if !a.cached(ctx, in.vertex) {
+			return false
+		}
+		outs := a.s.finished(in.vertex)
+		if in.output >= len(outs) {
+			return false
+		}
+		inputs[i] = outs[in.output]
+	}
+	if a.s.pending(inputs) {
+		return false
+	}
+	outs, cached := a.s.recorded(ctx, v, inputs)
+	if outs == nil {
+		return false
+	}
+	a.s.found(v, outs, cached)
+	return true
+}
+
+// recorded returns the results that the store has of v, or that are made of v's inputs without work, nil for none. What fails here
+// fails again, and is reported, when v runs.
+func (s *Solver) recorded(ctx context.Context, v *vertex, inputs []*Result) (outs []*Result, cached bool) {
+	op, err := s.operation(v, inputs, s.track(v))
+	if err != nil {
+		return nil, false
+	}
+	step, err := s.newStep(op, v, inputs)
+	if err != nil {
+		return nil, false
+	}
+	key, cached, err := op.key(ctx)
+	switch {
+	case err != nil:
+		return nil, false
+	case cached:
+		outs = s.recall(key, v)
+	default: // a list of layers, joined or cut
+		outs, err = op.run(ctx)
+	}
+	if err != nil || outs == nil {
+		return nil, false
+	}
+	if outs, err = step.done(outs); err != nil {
+		return nil, false
+	}
+	return outs, cached
+}
+
+// want takes the results of remote caches for v, or else for what v is made of, where inputs of them would have to run.
+func (a *ahead) want(ctx context.Context, v *vertex) {
+	if a.seen[v.digest] || a.s.finished(v) != nil {
+		return
+	}
+	a.seen[v.digest] = true
+	if a.find(ctx, v) != nil && !a.obtainable(ctx, v.inputs) {
+		a.take(ctx, v)
+		return
+	}
+	for _, in := range v.inputs {
+		a.want(ctx, in.vertex)
+	}
+}
+
+// obtainable reports whether every input has a result in a cache, here or elsewhere.
+func (a *ahead) obtainable(ctx context.Context, inputs []edge) bool {
+	for _, in := range inputs {
+		if a.find(ctx, in.vertex) == nil && !a.cached(ctx, in.vertex) {
+			return false
+		}
+	}
+	return true
+}
+
+// step is v as remote caches know it, whether it has results or not; nil where they cannot know it.
+func (a *ahead) step(v *vertex) *remotecache.Step {
+	if st, ok := a.steps[v.digest]; ok {
+		return st
+	}
+	inputs := make([]remotecache.Input, len(v.inputs))
+	for i, in := range v.inputs {
+		if outs := a.s.finished(in.vertex); in.output < len(outs) {
+			inputs[i] = a.s.cacheInput(outs[in.output])
+			continue
+		}
+		if below := a.step(in.vertex); below != nil {
+			inputs[i].Key = below.Key(in.output)
+		}
+		inputs[i].View = func(ctx context.Context) (view.View, error) {
+			r, err := a.s.edge(ctx, in)
+			if err != nil {
+				return nil, err
+			}
+			return a.s.View(ctx, r)
+		}
+	}
+	st, err := a.s.others.Step(v.op, v.meta, inputs)
+	if err != nil {
+		st = nil
+	}
+	a.steps[v.digest] = st
+	return st
+}
+
+// find returns what remote caches have of v, by the definition of what it is made of and by the content of host directories.
+func (a *ahead) find(ctx context.Context, v *vertex) []*remotecache.Hit {
+	if hits, ok := a.hits[v.digest]; ok {
+		return hits
+	}
+	var hits []*remotecache.Hit
+	if len(v.inputs) > 0 && a.s.finished(v) == nil {
+		if st := a.step(v); st != nil {
+			hits, _ = st.Find(ctx, remotecache.ByLocalContent) // what cannot be found out is looked for again when v runs
+		}
+	}
+	a.hits[v.digest] = hits
+	return hits
+}
+
+// take makes the hits of v its results.
+func (a *ahead) take(ctx context.Context, v *vertex) {
+	st := &step{s: a.s, v: v, known: a.step(v)}
+	outs, err := st.results(a.hits[v.digest], a.below(v, map[digest.Digest]bool{}))
+	if err != nil {
+		return
+	}
+	a.s.found(v, outs, true)
+	a.record(ctx, v.inputs)
+}
+
+// below returns the results that v is made of, of its sources and of what has been solved.
+func (a *ahead) below(v *vertex, seen map[digest.Digest]bool) (list []*Result) {
+	for _, in := range v.inputs {
+		if seen[in.vertex.digest] {
+			continue
+		}
+		seen[in.vertex.digest] = true
+		if outs := a.s.finished(in.vertex); outs != nil {
+			list = append(list, outs...)
+		} else {
+			list = append(list, a.below(in.vertex, seen)...)
+		}
+	}
+	return list
+}
+
+// record notes, for a cache that is exported, the results that remote caches have of steps that are not needed.
+func (a *ahead) record(ctx context.Context, inputs []edge) {
+	for _, in := range inputs {
+		v := in.vertex
+		if a.seen[v.digest] || a.s.finished(v) != nil {
+			continue
+		}
+		a.seen[v.digest] = true
+		st := &step{s: a.s, v: v, known: a.step(v)}
+		for i, hit := range a.find(ctx, v) {
+			st.known.Record(i, remotecache.Result{Layers: st.links(hit)})
+		}
+		a.record(ctx, v.inputs)
+	}
+}
+
+// passed reports the steps of a solved graph that were not needed: they count as cached, as BuildKit shows them.
+func (s *Solver) passed(g *graph) {
+	if s.others == nil || !s.others.HasImports() {
+		return
+	}
+	for _, v := range g.reachable() {
+		s.mu.Lock()
+		_, ok := s.flights[v.digest]
+		s.mu.Unlock()
+		if !ok {
+			s.track(v).complete(true, nil)
+		}
+	}
+}
