@@ -9,7 +9,7 @@ E2E     := go test -tags e2e -count=1 -p 1 -timeout 30m
 # A number of runs: where go ends a fuzz by time it may fail on its own deadline.
 FUZZTIME ?= 20000x
 
-.PHONY: all demo test check bench bench-compare install setup fmt format vet lint unit fuzz e2e vm parity portable size peers peers-bench tools clean
+.PHONY: all demo test check bench bench-compare install setup fmt format vet lint unit fuzz e2e vm parity portable dist size peers peers-bench tools clean
 
 all: bin/mica
 
@@ -27,7 +27,7 @@ demo: setup bin/mica
 	scripts/demo
 
 ## test: everything
-test: setup format vet lint portable size unit fuzz e2e
+test: setup format vet lint size unit fuzz e2e
 
 ## check: what needs neither root nor a network nor Debian: format, vet, lint, unit tests
 check: format vet lint
@@ -69,7 +69,7 @@ unit:
 fuzz:
 	FUZZTIME=$(FUZZTIME) scripts/fuzz
 
-e2e: peers vm bin/mica
+e2e: peers vm dist bin/mica
 	$(E2E) ./test/...
 
 # The disks of the virtual machines that test/vm boots.
@@ -83,6 +83,11 @@ parity: peers bin/mica
 portable: bin/lean/go.mod
 	GOARCH=amd64 $(GOBUILD) -o bin/portable/mica-linux-amd64 ./cmd/mica
 	GOARCH=arm64 $(GOBUILD) -o bin/portable/mica-linux-arm64 ./cmd/mica
+
+## dist: the files of a release, in bin/dist (docs/release.md)
+dist:
+	cd packaging/tools && CGO_ENABLED=0 go build -trimpath -o ../../bin/tools/ tool
+	scripts/dist bin/dist
 
 size: bin/mica
 	scripts/size bin/mica
