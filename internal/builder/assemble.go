@@ -128,10 +128,10 @@ func (x *exporter) packs(ctx context.Context, chain []solver.ChainLink, f Form) 
 			return nil, err
 		}
 		plain := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: link.DiffID, Size: l.TarSize}
-		i := slices.IndexFunc(l.Packs, func(d ocispec.Descriptor) bool { return d.Digest != link.DiffID })
+		i := slices.IndexFunc(l.Blobs, func(d ocispec.Descriptor) bool { return d.Digest != link.DiffID })
 		switch {
 		case i >= 0 && !f.ForceCompression:
-			packs = append(packs, l.Packs[i])
+			packs = append(packs, l.Blobs[i])
 		case f.Compression == compression.None || f.Compression == "": // what is pushed is compressed then
 			packs = append(packs, plain)
 		case f.Compression == compression.Estargz:
@@ -140,7 +140,7 @@ func (x *exporter) packs(ctx context.Context, chain []solver.ChainLink, f Form) 
 				return nil, err
 			}
 			chain[n].DiffID = e.DiffID
-			packs = append(packs, e.Pack)
+			packs = append(packs, e.Blob)
 		default:
 			d, err := x.b.Layers.Compress(ctx, link.DiffID, f.Compression, f.Level)
 			if err != nil {

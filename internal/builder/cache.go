@@ -282,16 +282,16 @@ func (x *cacheWriter) estargz(ctx context.Context, c *Cache, id digest.Digest, l
 	if err != nil {
 		return "", nil, err
 	}
-	notes := maps.Clone(e.Pack.Annotations)
+	notes := maps.Clone(e.Blob.Annotations)
 	notes[remotecache.AnnotationDiffID] = e.DiffID.String()
 	return e.DiffID, notes, nil
 }
 
 // packed is the compressed blob that a layer came as, nil for none.
 func packed(l *layer.Layer) *ocispec.Descriptor {
-	for i := range l.Packs {
-		if l.Packs[i].Digest != l.DiffID {
-			return &l.Packs[i]
+	for i := range l.Blobs {
+		if l.Blobs[i].Digest != l.DiffID {
+			return &l.Blobs[i]
 		}
 	}
 	return nil

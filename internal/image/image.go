@@ -159,8 +159,8 @@ func (s *Images) Assemble(_ context.Context, d Draft) (*Image, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(l.Packs) > 0 {
-			m.Layers = append(m.Layers, l.Packs[0])
+		if len(l.Blobs) > 0 {
+			m.Layers = append(m.Layers, l.Blobs[0])
 		} else {
 			m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: id, Size: l.TarSize})
 		}

@@ -32,7 +32,7 @@ func add(t *testing.T, s *Images, age int, labels map[string]string, names ...st
 	content := fmt.Sprint(age, labels)
 	l, err := s.layers.Write(t.Context(), []view.Change{{
 		Entry: &view.Entry{Path: "f", Type: view.TypeRegular, Mode: 0o644, Size: int64(len(content))}, Source: view.Files(map[string][]byte{"f": []byte(content)}), SourcePath: "f",
-	}}, layer.Packed)
+	}}, layer.AsBlob)
 	if err != nil {
 		t.Fatal(err)
 	}

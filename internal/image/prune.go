@@ -91,7 +91,7 @@ func (s *Images) reachable(keep []digest.Digest) (blobs, layers map[digest.Diges
 		if err != nil {
 			return nil, nil, err
 		}
-		for _, p := range l.Packs {
+		for _, p := range l.Blobs {
 			blobs[p.Digest] = true
 		}
 	}

@@ -47,7 +47,7 @@ func manyChanges(n int, seed byte) []view.Change {
 
 func BenchmarkTOCEncode(b *testing.B) {
 	l := newLayers(b)
-	id := write(b, l, manyChanges(benchFiles, 1), Packed).DiffID
+	id := write(b, l, manyChanges(benchFiles, 1), AsBlob).DiffID
 	table, err := l.TOC(b.Context(), id)
 	if err != nil {
 		b.Fatal(err)
@@ -64,7 +64,7 @@ func BenchmarkTOCEncode(b *testing.B) {
 
 func BenchmarkTOCDecode(b *testing.B) {
 	l := newLayers(b)
-	id := write(b, l, manyChanges(benchFiles, 1), Packed).DiffID
+	id := write(b, l, manyChanges(benchFiles, 1), AsBlob).DiffID
 	file, err := os.ReadFile(l.path(id, tocFile))
 	if err != nil {
 		b.Fatal(err)
@@ -80,7 +80,7 @@ func BenchmarkTOCDecode(b *testing.B) {
 
 // BenchmarkWrite makes a layer in each form, of files that are in memory.
 func BenchmarkWrite(b *testing.B) {
-	for name, form := range map[string]Form{"packed": Packed, "unpacked": Unpacked} {
+	for name, form := range map[string]Form{"packed": AsBlob, "unpacked": AsTree} {
 		b.Run(name, func(b *testing.B) {
 			l := newLayers(b)
 			b.SetBytes(benchFiles / 5 * benchSize)
@@ -98,7 +98,7 @@ func BenchmarkWrite(b *testing.B) {
 // BenchmarkPack streams the tar of a layer that is there as a tree alone.
 func BenchmarkPack(b *testing.B) {
 	l := newLayers(b)
-	got := write(b, l, manyChanges(benchFiles, 1), Unpacked)
+	got := write(b, l, manyChanges(benchFiles, 1), AsTree)
 	b.SetBytes(got.TarSize)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -115,7 +115,7 @@ func BenchmarkPack(b *testing.B) {
 
 func BenchmarkUnpack(b *testing.B) {
 	l := newLayers(b)
-	got := write(b, l, manyChanges(benchFiles/5, 1), Packed)
+	got := write(b, l, manyChanges(benchFiles/5, 1), AsBlob)
 	dir := b.TempDir()
 	b.SetBytes(got.TarSize)
 	b.ReportAllocs()
@@ -133,7 +133,7 @@ func BenchmarkUnpack(b *testing.B) {
 // BenchmarkParseTar reads a tar as it comes from elsewhere, and digests its files.
 func BenchmarkParseTar(b *testing.B) {
 	l := newLayers(b)
-	data := readTar(b, l, write(b, l, manyChanges(benchFiles, 1), Packed).DiffID)
+	data := readTar(b, l, write(b, l, manyChanges(benchFiles, 1), AsBlob).DiffID)
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
 	for b.Loop() {
@@ -146,8 +146,8 @@ func BenchmarkParseTar(b *testing.B) {
 // BenchmarkDiff compares two views of which one file in ten differs.
 func BenchmarkDiff(b *testing.B) {
 	l := newLayers(b)
-	base := write(b, l, manyChanges(benchFiles, 1), Packed)
-	top := write(b, l, manyChanges(benchFiles/10, 2), Packed)
+	base := write(b, l, manyChanges(benchFiles, 1), AsBlob)
+	top := write(b, l, manyChanges(benchFiles/10, 2), AsBlob)
 	lower, err := l.View(b.Context(), []digest.Digest{base.DiffID})
 	if err != nil {
 		b.Fatal(err)
@@ -172,8 +172,8 @@ func BenchmarkDiff(b *testing.B) {
 func BenchmarkView(b *testing.B) {
 	l := newLayers(b)
 	chain := []digest.Digest{
-		write(b, l, manyChanges(benchFiles, 1), Packed).DiffID,
-		write(b, l, manyChanges(benchFiles/10, 2), Packed).DiffID,
+		write(b, l, manyChanges(benchFiles, 1), AsBlob).DiffID,
+		write(b, l, manyChanges(benchFiles/10, 2), AsBlob).DiffID,
 	}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -40,8 +40,8 @@ func (l *Layers) OpenBlob(ctx context.Context, diffID digest.Digest, desc ocispe
 // restore puts a blob of a layer into the store again.
 func (l *Layers) restore(ctx context.Context, diffID digest.Digest, desc ocispec.Descriptor) error {
 	missing := &missingBlob{desc.Digest, "no registry is known to have it: pull the image again, or push it with --force-compression"}
-	for _, s := range l.Sources(diffID) {
-		if s.Pack.Digest != desc.Digest {
+	for _, s := range l.KnownBlobs(diffID) {
+		if s.Blob.Digest != desc.Digest {
 			continue
 		}
 		if a, level, ok := compression.ParseRecipe(s.Recipe); ok {

@@ -17,10 +17,10 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
-// openPack decompresses the pack that is cheapest to read, ahead of the reader, and verifies it.
-func (l *Layers) openPack(ctx context.Context, id digest.Digest, packs []ocispec.Descriptor) (io.ReadCloser, error) {
-	choice := packs[0]
-	if holds(packs, id) {
+// openBlobTar decompresses the blob that is cheapest to read, ahead of the reader, and verifies it.
+func (l *Layers) openBlobTar(ctx context.Context, id digest.Digest, blobs []ocispec.Descriptor) (io.ReadCloser, error) {
+	choice := blobs[0]
+	if holds(blobs, id) {
 		choice = ocispec.Descriptor{Digest: id}
 	}
 	f, err := l.store.OpenBlob(choice.Digest)
@@ -59,8 +59,8 @@ func (v *verifiedTar) Read(p []byte) (int, error) {
 	case err == nil:
 		return n, nil
 	case !errors.Is(err, io.EOF):
-		var packed *compression.Error
-		if errors.As(err, &packed) {
+		var bad *compression.Error
+		if errors.As(err, &bad) {
 			err = fmt.Errorf("%w: %w", store.ErrDamaged, err)
 		}
 		return n, fail(v.id, err)

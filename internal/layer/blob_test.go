@@ -36,7 +36,7 @@ func TestRootOpenBlobThatIsGone(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := newLayers(t)
-			made := write(t, l, sampleChanges(), Unpacked).DiffID
+			made := write(t, l, sampleChanges(), AsTree).DiffID
 			desc, err := l.Compress(t.Context(), made, compression.Gzip, 0)
 			if err != nil {
 				t.Fatal(err)
@@ -49,7 +49,7 @@ func TestRootOpenBlobThatIsGone(t *testing.T) {
 				t.Fatal(err)
 			}
 			forget(t, l, made)
-			if err := l.AddSource(made, Source{Pack: desc, Recipe: c.recipe, Repositories: []string{elsewhere}}); err != nil {
+			if err := l.AddKnownBlob(made, KnownBlob{Blob: desc, Recipe: c.recipe, Repositories: []string{elsewhere}}); err != nil {
 				t.Fatal(err)
 			}
 			l.SetFetch(func(_ context.Context, repository string, _ ocispec.Descriptor) (io.ReadCloser, error) {
@@ -77,10 +77,15 @@ func TestRootOpenBlobThatIsGone(t *testing.T) {
 	}
 }
 
-// forget removes what is remembered of a layer's sources.
+// forget removes what is known of a layer's blobs.
 func forget(t *testing.T, l *Layers, id digest.Digest) {
 	t.Helper()
-	if err := os.Remove(l.path(id, sourcesFile)); err != nil {
+	r, err := l.readBlobs(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Known = nil
+	if err := l.writeBlobs(id, r); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -21,8 +21,8 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// View is the merged filesystem of a chain, bottom first, by tables of contents; content is opened from trees or packs
-// as they stand. Of several names of one file the first, sorted, has Hardlink "".
+// View is the merged filesystem of a chain, bottom first, by tables of contents. Contents are read from trees or blobs. Of several
+// names of one file the first, sorted, has Hardlink "".
 func (l *Layers) View(ctx context.Context, chain []digest.Digest) (view.View, error) {
 	return l.ViewChain(ctx, chain, identity.ChainIDs(slices.Clone(chain)))
 }
@@ -140,14 +140,14 @@ func (l *Layers) openContent(ctx context.Context, n *index.Node) (io.ReadCloser,
 	if err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, store.ErrDamaged) {
 		return f, err
 	}
-	packs, packsErr := l.packs(n.Layer)
-	if packsErr != nil {
-		return nil, packsErr
+	blobs, blobsErr := l.blobs(n.Layer)
+	if blobsErr != nil {
+		return nil, blobsErr
 	}
-	if len(packs) == 0 && errors.Is(err, store.ErrDamaged) {
+	if len(blobs) == 0 && errors.Is(err, store.ErrDamaged) {
 		return nil, err
 	}
-	if holds(packs, n.Layer) {
+	if holds(blobs, n.Layer) {
 		blob, err := l.store.OpenBlob(n.Layer)
 		if err != nil {
 			return nil, fail(n.Layer, err)
@@ -201,7 +201,7 @@ func (l *Layers) image(id digest.Digest) (tree.Tree, error) {
 	return t, nil
 }
 
-// stream counts the files read out of a layer's compressed pack, and says whether one more may be.
+// stream counts the files read from a layer's compressed blob, and reports whether one more may be.
 func (l *Layers) stream(id digest.Digest) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -9,8 +9,8 @@ import (
 	"github.com/micabuild/mica/internal/layer/tree"
 )
 
-// verifyTree verifies a tree, once in this process: a process is about to run on it. Contents are compared only by Verify, and whenever they
-// are packed.
+// verifyTree verifies a tree, once in this process, before a process runs on it. Contents are compared by Verify, and when they
+// are copied.
 func (l *Layers) verifyTree(ctx context.Context, id digest.Digest) error {
 	if _, ok := l.verified.Load(id); ok {
 		return nil
@@ -29,8 +29,8 @@ func (l *Layers) verifyTree(ctx context.Context, id digest.Digest) error {
 // verifyStored compares the tree of a layer with its table of contents.
 func (l *Layers) verifyStored(ctx context.Context, t *toc.Table, contents bool) error {
 	err := l.trees.Verify(ctx, l.path(t.DiffID), tree.Check{Table: t, Contents: contents, Replaceable: func() (bool, error) {
-		packs, err := l.packs(t.DiffID)
-		return len(packs) > 0, err
+		blobs, err := l.blobs(t.DiffID)
+		return len(blobs) > 0, err
 	}})
 	if err != nil {
 		return fail(t.DiffID, err)

@@ -18,7 +18,7 @@ func (l *Layers) replaceable(id digest.Digest, damage error) error {
 	if err := l.setAside(id); err != nil {
 		return fail(id, err)
 	}
-	if packs, err := l.packs(id); err != nil || len(packs) == 0 {
+	if blobs, err := l.blobs(id); err != nil || len(blobs) == 0 {
 		return fmt.Errorf("%w; build or load the image again", damage)
 	}
 	return nil
@@ -28,14 +28,14 @@ func (l *Layers) replaceable(id digest.Digest, damage error) error {
 // are none, what could not be made another tree of is a tree.
 func (l *Layers) dropDamaged(id digest.Digest) error {
 	defer l.lost.Add(1)
-	packs, err := l.packs(id)
+	blobs, err := l.blobs(id)
 	if err != nil {
 		return err
 	}
-	if len(packs) == 0 && l.unpacked(id) {
+	if len(blobs) == 0 && l.unpacked(id) {
 		return l.setAside(id)
 	}
-	for _, p := range packs {
+	for _, p := range blobs {
 		r, err := l.store.VerifiedBlob(p.Digest)
 		if err != nil {
 			continue
@@ -51,8 +51,8 @@ func (l *Layers) dropDamaged(id digest.Digest) error {
 	return nil
 }
 
-// setAside takes a damaged tree out of use: it can be made again now, from a pack or by building again. It goes with the
-// layer, and until then whoever wants to can look at it.
+// setAside takes a damaged tree out of use, so that it can be made again, from a blob or by building again. It is kept for
+// inspection until the layer is removed.
 func (l *Layers) setAside(id digest.Digest) error {
 	defer l.lost.Add(1)
 	aside := l.path(id, damagedDir)

@@ -54,7 +54,7 @@ func TestWriteComparesWithTheDigest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, form := range []Form{Packed, Unpacked} {
+	for _, form := range []Form{AsBlob, AsTree} {
 		if got, err := l.Write(t.Context(), changes, form); err == nil {
 			t.Errorf("form %d: a layer with damaged content is written: %+v", form, got)
 		}
@@ -123,7 +123,7 @@ func TestTreesUnderADefaultACL(t *testing.T) {
 	changes := []view.Change{{
 		Entry: &view.Entry{Path: "f", Type: view.TypeRegular, Mode: 0o755, Size: 1, ModTime: testTime}, Source: content(map[string][]byte{"f": []byte("x")}), SourcePath: "f",
 	}}
-	got, err := l.Write(t.Context(), changes, Unpacked)
+	got, err := l.Write(t.Context(), changes, AsTree)
 	if err != nil {
 		t.Fatal(err)
 	}

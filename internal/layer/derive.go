@@ -50,7 +50,7 @@ func (l *Layers) Clamp(ctx context.Context, id digest.Digest, latest time.Time) 
 			changes[i].Source, changes[i].SourcePath = own, e.Path
 		}
 	}
-	clamped, err := l.Write(ctx, changes, Packed)
+	clamped, err := l.Write(ctx, changes, AsBlob)
 	if err != nil {
 		return "", fail(id, err)
 	}
@@ -104,13 +104,13 @@ func clampHeaders(w io.Writer, r io.Reader, latest time.Time) error {
 	}
 }
 
-// Compress packs a layer with an algorithm and a level, 0 for the default, and returns the blob's descriptor. What was
-// packed so before is not packed again.
+// Compress makes a blob of a layer with an algorithm and a level, 0 for the default, and returns its descriptor. A blob that
+// was made before is used again.
 func (l *Layers) Compress(ctx context.Context, id digest.Digest, a compression.Algorithm, level int) (_ ocispec.Descriptor, err error) {
 	none, recipe := ocispec.Descriptor{}, compression.Recipe(a, level)
-	for _, s := range l.Sources(id) {
-		if size, err := l.store.StatBlob(s.Pack.Digest); err == nil && s.Recipe == recipe && size == s.Pack.Size {
-			return s.Pack, nil
+	for _, s := range l.KnownBlobs(id) {
+		if size, err := l.store.StatBlob(s.Blob.Digest); err == nil && s.Recipe == recipe && size == s.Blob.Size {
+			return s.Blob, nil
 		}
 	}
 	tar, err := l.OpenTar(ctx, id)
@@ -136,5 +136,5 @@ func (l *Layers) Compress(ctx context.Context, id digest.Digest, a compression.A
 		return none, fail(id, err)
 	}
 	desc := ocispec.Descriptor{MediaType: oci.LayerType(string(a)), Digest: name, Size: blob.Size()}
-	return desc, l.AddSource(id, Source{Pack: desc, Recipe: recipe})
+	return desc, l.AddKnownBlob(id, KnownBlob{Blob: desc, Recipe: recipe})
 }

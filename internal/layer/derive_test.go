@@ -13,7 +13,7 @@ import (
 
 // TestRootClamp: everything of a layer is kept, whiteouts and hardlinks too, but for times that are too late.
 func TestRootClamp(t *testing.T) {
-	for _, form := range []Form{Packed, Unpacked} {
+	for _, form := range []Form{AsBlob, AsTree} {
 		l := newLayers(t)
 		made, err := l.Write(t.Context(), sampleChanges(), form)
 		if err != nil {
@@ -95,7 +95,7 @@ func TestClampImplied(t *testing.T) {
 // TestRootCompress: once, and to the same blob.
 func TestRootCompress(t *testing.T) {
 	l := newLayers(t)
-	made, err := l.Write(t.Context(), sampleChanges(), Unpacked)
+	made, err := l.Write(t.Context(), sampleChanges(), AsTree)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,24 +17,24 @@ import (
 	"github.com/micabuild/mica/internal/crash"
 )
 
-// Estargz is a layer packed so that a file of it can be had without the rest (stargz-snapshotter, docs/estargz.md): gzip,
-// with a table of contents behind the end of the tar.
+// Estargz is a layer as a blob of which one file can be read without the rest (stargz-snapshotter, docs/estargz.md): gzip,
+// with a table of contents after the end of the tar.
 type Estargz struct {
-	// DiffID is of all that the blob decompresses to, the table included: the layer has the files of the one that was
-	// packed, and another name.
+	// DiffID is that of everything the blob decompresses to, the table included: the layer has the files of the original, but
+	// another DiffID.
 	DiffID digest.Digest `json:"diffID"`
-	// Pack is annotated with the digest of the table, as those who read it ask for.
-	Pack ocispec.Descriptor `json:"pack"`
+	// Blob is annotated with the digest of the table, which readers need.
+	Blob ocispec.Descriptor `json:"pack"`
 }
 
-// Estargz packs a layer so, with a level of gzip, 0 for the default. It follows BuildKit (util/compression/estargz.go): a
-// layer that has such a blob stays as it is. What was packed so before is not packed again.
+// Estargz makes such a blob, with a level of gzip, 0 for the default. It follows BuildKit (util/compression/estargz.go): a
+// layer that has such a blob stays as it is. A blob that was made before is used again.
 func (l *Layers) Estargz(ctx context.Context, id digest.Digest, level int) (*Estargz, error) {
 	got, err := l.Get(id)
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range got.Packs {
+	for _, p := range got.Blobs {
 		if toc, ok := l.estargzTable(p); ok {
 			return &Estargz{id, annotateEstargz(p, toc, got.TarSize)}, nil
 		}
@@ -46,7 +46,7 @@ func (l *Layers) Estargz(ctx context.Context, id digest.Digest, level int) (*Est
 	if e, ok := l.knownEstargz(known); ok {
 		return e, nil
 	}
-	e, err := l.packEstargz(ctx, id, level)
+	e, err := l.makeEstargz(ctx, id, level)
 	if err != nil {
 		return nil, fail(id, err)
 	}
@@ -67,11 +67,11 @@ func (l *Layers) knownEstargz(file string) (*Estargz, bool) {
 	if got, err := l.Get(e.DiffID); err != nil || !got.Present() {
 		return nil, false
 	}
-	size, err := l.store.StatBlob(e.Pack.Digest)
-	return e, err == nil && size == e.Pack.Size
+	size, err := l.store.StatBlob(e.Blob.Digest)
+	return e, err == nil && size == e.Blob.Size
 }
 
-func (l *Layers) packEstargz(ctx context.Context, id digest.Digest, level int) (_ *Estargz, err error) {
+func (l *Layers) makeEstargz(ctx context.Context, id digest.Digest, level int) (_ *Estargz, err error) {
 	tar, err := l.OpenTar(ctx, id)
 	if err != nil {
 		return nil, err

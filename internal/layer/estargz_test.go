@@ -13,7 +13,7 @@ import (
 
 // TestRootEstargz: the blob has a table of contents, as annotated, and decompresses to a layer of the same files.
 func TestRootEstargz(t *testing.T) {
-	for _, form := range []Form{Packed, Unpacked} {
+	for _, form := range []Form{AsBlob, AsTree} {
 		l := newLayers(t)
 		made, err := l.Write(t.Context(), sampleChanges(), form)
 		if err != nil {
@@ -23,16 +23,16 @@ func TestRootEstargz(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f, err := l.store.OpenBlob(e.Pack.Digest)
+		f, err := l.store.OpenBlob(e.Blob.Digest)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = f.Close() }()
-		r, err := estargz.Open(io.NewSectionReader(f, 0, e.Pack.Size))
+		r, err := estargz.Open(io.NewSectionReader(f, 0, e.Blob.Size))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.VerifyTOC(digest.Digest(e.Pack.Annotations[estargz.TOCJSONDigestAnnotation])); err != nil {
+		if _, err := r.VerifyTOC(digest.Digest(e.Blob.Annotations[estargz.TOCJSONDigestAnnotation])); err != nil {
 			t.Error(err)
 		}
 		plain, _, err := compression.NewReader(f)
@@ -44,7 +44,7 @@ func TestRootEstargz(t *testing.T) {
 			t.Errorf("of %s it decompresses to %s, not %s: %v", made.DiffID, got, e.DiffID, err)
 		}
 		if !bytes.HasPrefix(all, readTar(t, l, made.DiffID)) {
-			t.Error("the tar that was packed is not what the blob begins with")
+			t.Error("the tar that was compressed is not what the blob begins with")
 		}
 		before, err := l.TOC(t.Context(), made.DiffID)
 		if err != nil {
@@ -63,7 +63,7 @@ func TestRootEstargz(t *testing.T) {
 			}
 		}
 		for what, id := range map[string]digest.Digest{"the layer again": made.DiffID, "what it became": e.DiffID} {
-			if again, err := l.Estargz(t.Context(), id, 0); err != nil || again.DiffID != e.DiffID || again.Pack.Digest != e.Pack.Digest {
+			if again, err := l.Estargz(t.Context(), id, 0); err != nil || again.DiffID != e.DiffID || again.Blob.Digest != e.Blob.Digest {
 				t.Errorf("%s: %+v, want %+v: %v", what, again, e, err)
 			}
 		}

@@ -16,7 +16,7 @@ func (l *Layers) Get(id digest.Digest) (*Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	packs, err := l.packs(id)
+	blobs, err := l.blobs(id)
 	if err != nil {
 		return nil, err
 	}
@@ -25,7 +25,7 @@ func (l *Layers) Get(id digest.Digest) (*Layer, error) {
 		TarSize:  s.TarSize,
 		Size:     s.Size,
 		Empty:    s.Count == 0,
-		Packs:    packs,
+		Blobs:    blobs,
 		Unpacked: l.unpacked(id),
 	}, nil
 }

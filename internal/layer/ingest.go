@@ -21,7 +21,7 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
-// Incoming is a packed layer that comes from elsewhere, untrusted: a tar, plain or compressed with gzip, zstd, bzip2 or
+// Incoming is a layer that comes from elsewhere and is not trusted: a tar, plain or compressed with gzip, zstd, bzip2 or
 // xz.
 type Incoming struct {
 	Reader io.Reader
@@ -39,7 +39,7 @@ func (l *Layers) Ingest(ctx context.Context, r io.Reader, wantBlob, wantDiffID d
 	return l.IngestFrom(ctx, Incoming{Reader: r, Blob: wantBlob, DiffID: wantDiffID})
 }
 
-// IngestFrom reads one packed layer to its end in one pass: blob, DiffID, table of contents and, if asked, tree. A
+// IngestFrom reads one layer to its end in one pass: blob, DiffID, table of contents and, if asked, tree. A
 // mismatch is store.ErrDamaged, and leaves nothing in the store. The descriptor is the blob's as it came.
 func (l *Layers) IngestFrom(ctx context.Context, from Incoming) (*Layer, ocispec.Descriptor, error) {
 	got, desc, err := l.ingest(ctx, from)
@@ -84,7 +84,7 @@ func (l *Layers) ingest(ctx context.Context, from Incoming) (*Layer, ocispec.Des
 		return nil, none, err
 	}
 	desc := ocispec.Descriptor{MediaType: in.mediaType, Digest: name, Size: blob.Size()}
-	d.pack = []ocispec.Descriptor{desc}
+	d.blobs.Stored = []ocispec.Descriptor{desc}
 	d.toc, d.sum = in.parsed.Finish(in.id)
 	got, err := l.install(ctx, d)
 	return got, desc, err
@@ -104,14 +104,14 @@ func (l *Layers) madeHere(ctx context.Context, in *incoming, blob *store.BlobWri
 	return got, err == nil
 }
 
-// incoming is what reading a packed layer gives.
+// incoming is what reading a layer gives.
 type incoming struct {
 	id        digest.Digest
 	mediaType string
 	parsed    *convert.Parsed
 }
 
-// unpackStream reads a packed layer to its end, and copies it to blob as it came. Reading, writing the blob, decompressing,
+// unpackStream reads a layer to its end, and copies it to blob as it came. Reading, writing the blob, decompressing,
 // hashing, parsing and making the tree overlap.
 func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob *store.BlobWriter, d *draft) (_ *incoming, err error) {
 	source := &sourceReader{ctx: ctx, r: from.Reader}
@@ -123,8 +123,8 @@ func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob *store.Bl
 			err = cmp.Or(source.failure(), raw.TeeError(), err)
 		}
 	}()
-	packed := bufio.NewReaderSize(raw, 64<<10)
-	plain, algorithm, err := compression.NewReader(packed)
+	compressed := bufio.NewReaderSize(raw, 64<<10)
+	plain, algorithm, err := compression.NewReader(compressed)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +152,7 @@ func (l *Layers) unpackStream(ctx context.Context, from Incoming, blob *store.Bl
 		d.tree = w.Path()
 	}
 	// What follows the compressed stream, as the padding of the archive that it came in, belongs to the blob.
-	if _, err := io.Copy(io.Discard, packed); err != nil {
+	if _, err := io.Copy(io.Discard, compressed); err != nil {
 		return nil, err
 	}
 	if err := raw.Wait(); err != nil {

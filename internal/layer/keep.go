@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Keep removes every layer not in use and reports bytes freed, packs not counted (they are blobs). The caller holds
+// Keep removes every layer that is not in use and returns the bytes freed, without those of blobs. The caller holds
 // store.Sweep.
 func (l *Layers) Keep(used map[digest.Digest]bool) (int64, error) {
 	all, err := l.All()
@@ -46,7 +46,7 @@ func (l *Layers) All() ([]digest.Digest, error) {
 	return ids, nil
 }
 
-// Remove removes a layer's folder and reports bytes freed, packs not counted. The caller holds store.Sweep.
+// Remove removes a layer's directory and returns the bytes freed, without those of blobs. The caller holds store.Sweep.
 func (l *Layers) Remove(id digest.Digest) (int64, error) {
 	if err := validID(id); err != nil {
 		return 0, err
@@ -61,7 +61,7 @@ func (l *Layers) Remove(id digest.Digest) (int64, error) {
 	return freed, nil
 }
 
-// DiskUsage returns the disk space, in bytes, that a layer's table of contents and tree take; packs are blobs. A file that
+// DiskUsage returns the disk space, in bytes, that a layer's table of contents and tree take, without its blobs. A file that
 // several trees have is shared among them.
 func (l *Layers) DiskUsage(id digest.Digest) (int64, error) {
 	if err := validID(id); err != nil {

@@ -69,24 +69,24 @@ func (l *Layers) digest(ctx context.Context, id digest.Digest) (*toc.Table, erro
 // told from a damaged one: the layer can be fetched again then.
 func (l *Layers) parseGoodBlob(ctx context.Context, id digest.Digest) ([]byte, error) {
 	for {
-		packs, err := l.packs(id)
+		blobs, err := l.blobs(id)
 		if err != nil {
 			return nil, err
 		}
-		if len(packs) == 0 {
+		if len(blobs) == 0 {
 			if l.unpacked(id) {
 				err = l.setAside(id)
 			}
 			return nil, errors.Join(fail(id, fmt.Errorf("it is %w: no blob of it is whole; pull or load the image again", store.ErrDamaged)), err)
 		}
-		file, err := l.parseBlob(ctx, id, packs)
+		file, err := l.parseBlob(ctx, id, blobs)
 		if !errors.Is(err, store.ErrDamaged) {
 			return file, err
 		}
 		if err := l.dropDamaged(id); err != nil {
 			return nil, err
 		}
-		if left, listErr := l.packs(id); listErr != nil || len(left) == len(packs) {
+		if left, listErr := l.blobs(id); listErr != nil || len(left) == len(blobs) {
 			return nil, errors.Join(err, listErr) // the damage is not in a blob
 		}
 	}

@@ -1,9 +1,9 @@
-// Package layer keeps layers: one identity (the DiffID), two forms (packed and unpacked), and a table of contents.
+// Package layer is the store of layers. A layer has one identity, its DiffID, two forms, blobs and a tree, and a table of contents.
 //
-// A layer's folder in the store is layers/<hex of its DiffID>/ with its table of contents (toc), its tree when it is
-// unpacked (tree/ or tree.erofs), and which blobs hold it (packs). It appears by the rename of a folder prepared in
-// tmp/. Nothing in it is synced to disk then: what a power cut may damage is told by its checksum, by the tar's hash, or
-// by what a tree that is a file says of itself (settle.go), and made again.
+// A layer's directory in the store is layers/<hex of its DiffID>/. It holds the table of contents (toc), the tree if the layer is
+// unpacked (tree/ or tree.erofs), and the record of its blobs (blobs). It appears by the rename of a directory prepared in
+// tmp/. Nothing in it is synced to disk then: damage by a power cut is found by checksums, by the hash of the tar, or by the label of an
+// image (package tree), and what is damaged is made again.
 package layer
 
 import (
@@ -29,7 +29,7 @@ type Layers struct {
 	fetch Fetch // nil for none
 
 	mu      sync.Mutex
-	streams map[digest.Digest]int // files read out of compressed packs
+	streams map[digest.Digest]int // files read out of compressed blobs
 	chains  chainMemory
 	// verified holds the DiffIDs whose trees this process has made or verified.
 	verified sync.Map
@@ -75,8 +75,8 @@ type Form int
 
 // The two forms of a layer.
 const (
-	Packed   Form = iota // one uncompressed tar blob, whose digest is the DiffID
-	Unpacked             // a tree
+	AsBlob Form = iota // one uncompressed tar, whose digest is the DiffID
+	AsTree             // a tree
 )
 
 // Layer describes one stored layer.
@@ -85,18 +85,17 @@ type Layer struct {
 	TarSize int64 // bytes of the uncompressed tar
 	Size    int64 // Docker's size of a layer: file sizes and symlink target lengths, a hardlinked file once
 	Empty   bool  // no entry at all
-	// Packs are the blobs in the store that hold this layer (digest, size, media type); may be empty when only unpacked.
-	Packs    []ocispec.Descriptor
+	// Blobs are the blobs in the store that hold this layer (digest, size, media type); may be empty when only unpacked.
+	Blobs    []ocispec.Descriptor
 	Unpacked bool
 }
 
 // Present reports whether the layer's content is there, in any form.
-func (l *Layer) Present() bool { return l.Unpacked || len(l.Packs) > 0 || l.Empty }
+func (l *Layer) Present() bool { return l.Unpacked || len(l.Blobs) > 0 || l.Empty }
 
 // The files in a layer's folder.
 const (
 	tocFile    = "toc"
-	packsFile  = "packs"
 	damagedDir = "damaged" // a tree that was set aside; trees have the names of package tree
 )
 

@@ -146,16 +146,16 @@ func entriesOf(t testing.TB, l *Layers, id digest.Digest) []*view.Entry {
 func TestRootForms(t *testing.T) {
 	ctx := t.Context()
 	packed, unpacked, sealed := newLayers(t), inFolders(newLayers(t)), asErofs(newLayers(t))
-	a := write(t, packed, sampleChanges(), Packed)
+	a := write(t, packed, sampleChanges(), AsBlob)
 	tarA := readTar(t, packed, a.DiffID)
-	if a.Unpacked || len(a.Packs) != 1 {
+	if a.Unpacked || len(a.Blobs) != 1 {
 		t.Errorf("packed is %+v", a)
 	}
 	want := entriesOf(t, packed, a.DiffID)
 	all := map[string]*Layers{"packed": packed, "a folder": unpacked, "an image": sealed}
 	for _, name := range []string{"a folder", "an image"} {
-		b := write(t, all[name], sampleChanges(), Unpacked)
-		if a.DiffID != b.DiffID || a.Size != b.Size || a.TarSize != b.TarSize || !b.Unpacked || len(b.Packs) != 0 {
+		b := write(t, all[name], sampleChanges(), AsTree)
+		if a.DiffID != b.DiffID || a.Size != b.Size || a.TarSize != b.TarSize || !b.Unpacked || len(b.Blobs) != 0 {
 			t.Fatalf("packed and %s differ: %+v, %+v", name, a, b)
 		}
 		if !bytes.Equal(tarA, readTar(t, all[name], b.DiffID)) {
@@ -204,7 +204,7 @@ func TestRootForms(t *testing.T) {
 func TestEntriesSurvive(t *testing.T) {
 	l := newLayers(t)
 	changes := sampleChanges()
-	got := write(t, l, changes, Packed)
+	got := write(t, l, changes, AsBlob)
 	entries := entriesOf(t, l, got.DiffID)
 	if len(entries) != len(changes) {
 		t.Fatalf("%d entries of %d changes", len(entries), len(changes))
@@ -234,7 +234,7 @@ func TestEntriesSurvive(t *testing.T) {
 }
 
 func TestEmptyLayer(t *testing.T) {
-	for _, form := range []Form{Packed, Unpacked} {
+	for _, form := range []Form{AsBlob, AsTree} {
 		got := write(t, newLayers(t), nil, form)
 		if got.DiffID != "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef" || !got.Empty || got.Size != 0 {
 			t.Errorf("form %d: %+v", form, got)
@@ -258,7 +258,7 @@ func gnuListing(t *testing.T, data []byte) string {
 // TestRootGNUTarReads has GNU tar unpack the canonical tar: names, owners, modes, times, links and attributes must come out.
 func TestRootGNUTarReads(t *testing.T) {
 	l := newLayers(t)
-	layer := write(t, l, sampleChanges(), Packed)
+	layer := write(t, l, sampleChanges(), AsBlob)
 	data := readTar(t, l, layer.DiffID)
 	dir := t.TempDir()
 	cmd := exec.Command("tar", "--extract", "--numeric-owner", "--same-owner", "--preserve-permissions", "--xattrs",
@@ -328,7 +328,7 @@ func TestRootWriteRefusesOwner(t *testing.T) {
 
 func writeRefuses(t *testing.T, entry *view.Entry, want string) {
 	t.Helper()
-	for _, form := range []Form{Packed, Unpacked} {
+	for _, form := range []Form{AsBlob, AsTree} {
 		l := newLayers(t)
 		src := content(map[string][]byte{"src": []byte("ab")})
 		_, err := l.Write(t.Context(), []view.Change{{Entry: entry, Source: src, SourcePath: "src"}}, form)
@@ -363,14 +363,14 @@ func TestHardlinksInAnyOrder(t *testing.T) {
 			Source: src, SourcePath: "z",
 		}
 	}
-	want := write(t, newLayers(t), []view.Change{name("a", ""), name("m", "a"), name("z", "a")}, Packed)
+	want := write(t, newLayers(t), []view.Change{name("a", ""), name("m", "a"), name("z", "a")}, AsBlob)
 	for _, changes := range [][]view.Change{
 		{name("a", "z"), name("m", "z"), name("z", "")},
 		{name("a", "m"), name("m", ""), name("z", "m")},
 		{name("a", "elsewhere"), name("m", "elsewhere"), name("z", "elsewhere")},
 	} {
 		before := slices.Clone(changes)
-		if got := write(t, newLayers(t), changes, Unpacked); got.DiffID != want.DiffID {
+		if got := write(t, newLayers(t), changes, AsTree); got.DiffID != want.DiffID {
 			t.Errorf("links %v give another layer", changes)
 		}
 		if !slices.EqualFunc(before, changes, func(a, b view.Change) bool { return a.Entry == b.Entry }) {
@@ -383,7 +383,7 @@ func TestWriteCancelled(t *testing.T) {
 	l := newLayers(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := l.Write(ctx, sampleChanges(), Packed); err == nil {
+	if _, err := l.Write(ctx, sampleChanges(), AsBlob); err == nil {
 		t.Error("no error")
 	}
 	wantNothing(t, l)

@@ -54,7 +54,7 @@ func (l *Layers) flatten(ctx context.Context, chain []digest.Digest) (digest.Dig
 	if err != nil {
 		return "", err
 	}
-	made, err := l.Write(ctx, changes, Unpacked)
+	made, err := l.Write(ctx, changes, AsTree)
 	if err != nil {
 		return "", err
 	}

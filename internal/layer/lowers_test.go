@@ -77,7 +77,7 @@ func BenchmarkLowers(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			l := inFolders(newLayers(b))
-			base := write(b, l, manyChanges(benchFiles, 1), Unpacked)
+			base := write(b, l, manyChanges(benchFiles, 1), AsTree)
 			chain := append([]digest.Digest{base.DiffID}, ingestChain(b, l, upper)...)
 			dir := b.TempDir()
 			for i := 0; b.Loop(); i++ {

@@ -34,7 +34,7 @@ func (l *Layers) repairTOC(ctx context.Context, id digest.Digest) (*toc.Table, e
 
 // rebuildTOC makes a table of contents from the tree or from a blob.
 func (l *Layers) rebuildTOC(ctx context.Context, id digest.Digest) ([]byte, error) {
-	packs, err := l.packs(id)
+	blobs, err := l.blobs(id)
 	if err != nil {
 		return nil, err
 	}
@@ -44,14 +44,14 @@ func (l *Layers) rebuildTOC(ctx context.Context, id digest.Digest) ([]byte, erro
 		if err == nil && sum.DiffID == id {
 			return file, nil
 		}
-		if len(packs) == 0 {
+		if len(blobs) == 0 {
 			return nil, errors.Join(err, fmt.Errorf("its tree is not that layer's: %w", store.ErrDamaged))
 		}
 	}
-	if len(packs) == 0 {
+	if len(blobs) == 0 {
 		return nil, fmt.Errorf("%w: it has neither a blob nor a tree", store.ErrDamaged)
 	}
-	return l.parseBlob(ctx, id, packs)
+	return l.parseBlob(ctx, id, blobs)
 }
 
 // recordStored is recordTree of a layer's own tree.
@@ -79,8 +79,8 @@ func recordTree(ctx context.Context, t tree.Tree) ([]byte, toc.Summary, error) {
 }
 
 // parseBlob makes the table of contents from a blob, with all digests.
-func (l *Layers) parseBlob(ctx context.Context, id digest.Digest, packs []ocispec.Descriptor) ([]byte, error) {
-	tar, err := l.openPack(ctx, id, packs)
+func (l *Layers) parseBlob(ctx context.Context, id digest.Digest, blobs []ocispec.Descriptor) ([]byte, error) {
+	tar, err := l.openBlobTar(ctx, id, blobs)
 	if err != nil {
 		return nil, err
 	}

@@ -76,11 +76,11 @@ func TestDamagedErofsIsSeen(t *testing.T) {
 	}
 }
 
-// TestDamagedErofsOfItsOwn: without a pack there is nothing to make the tree from.
+// TestDamagedErofsOfItsOwn: without a blob there is nothing to make the tree from.
 func TestDamagedErofsOfItsOwn(t *testing.T) {
 	for name, hurt := range erofsDamages {
 		l := asErofs(newLayers(t))
-		id := write(t, l, manyChanges(200, 1), Unpacked).DiffID
+		id := write(t, l, manyChanges(200, 1), AsTree).DiffID
 		if err := hurt(l.path(id, tree.ImageName)); err != nil {
 			t.Fatal(err)
 		}
@@ -105,7 +105,7 @@ func TestDamagedErofsOfItsOwn(t *testing.T) {
 // TestRootErofsElsewhere: a store's images are made folders where they cannot be mounted.
 func TestRootErofsElsewhere(t *testing.T) {
 	l := asErofs(newLayers(t))
-	id := write(t, l, manyChanges(300, 1), Unpacked).DiffID
+	id := write(t, l, manyChanges(300, 1), AsTree).DiffID
 	want := readTar(t, l, id)
 	other := inFolders(New(l.store))
 	v, err := other.View(t.Context(), []digest.Digest{id})
@@ -169,7 +169,7 @@ const otherBoot = "another boot 12"
 // TestErofsOfAnEarlierBoot: contents that a power cut may have taken are not trusted.
 func TestErofsOfAnEarlierBoot(t *testing.T) {
 	l := asErofs(newLayers(t))
-	id := write(t, l, manyChanges(200, 1), Unpacked).DiffID
+	id := write(t, l, manyChanges(200, 1), AsTree).DiffID
 	file := l.path(id, tree.ImageName)
 	boot := labelOf(t, file)
 	if boot == (erofs.Label{}) {
@@ -202,13 +202,13 @@ func TestErofsOfAnEarlierBoot(t *testing.T) {
 	if _, err := asErofs(New(l.store)).Tree(t.Context(), id); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("damaged, after another boot: %v", err)
 	}
-	write(t, l, manyChanges(200, 1), Unpacked)
+	write(t, l, manyChanges(200, 1), AsTree)
 	if err := New(l.store).Verify(t.Context(), id); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestPackedErofsOfAnEarlierBoot(t *testing.T) {
+func TestErofsOfAnEarlierBootWithABlob(t *testing.T) {
 	l := asErofs(newLayers(t))
 	got, _, err := l.IngestFrom(t.Context(), Incoming{Reader: bytes.NewReader(tarOf(t, everything()...)), Unpack: true})
 	if err != nil {
@@ -222,7 +222,7 @@ func TestPackedErofsOfAnEarlierBoot(t *testing.T) {
 	}
 }
 
-// TestCopyFromADamagedErofs goes on to the pack.
+// TestCopyFromADamagedErofs falls back to the blob.
 func TestCopyFromADamagedErofs(t *testing.T) {
 	l := asErofs(newLayers(t))
 	id, _ := pulled(t, l, true)
@@ -259,7 +259,7 @@ func TestRootDamagedErofsElsewhere(t *testing.T) {
 		"content": func(file string) error { return overwrite(file, 4096+64+8, 40) },
 	} {
 		l := asErofs(newLayers(t))
-		id := write(t, l, manyChanges(200, 1), Unpacked).DiffID
+		id := write(t, l, manyChanges(200, 1), AsTree).DiffID
 		if err := hurt(l.path(id, tree.ImageName)); err != nil {
 			t.Fatal(err)
 		}
@@ -267,7 +267,7 @@ func TestRootDamagedErofsElsewhere(t *testing.T) {
 		if _, err := other.Tree(t.Context(), id); !errors.Is(err, store.ErrDamaged) {
 			t.Errorf("%s: %v", name, err)
 		}
-		write(t, other, manyChanges(200, 1), Unpacked)
+		write(t, other, manyChanges(200, 1), AsTree)
 		if _, err := other.Tree(t.Context(), id); err != nil {
 			t.Errorf("%s: built again: %v", name, err)
 		}
@@ -280,7 +280,7 @@ func TestRootDamagedErofsElsewhere(t *testing.T) {
 // TestErofsWithALoop: a directory that is in itself is damage, which ends.
 func TestErofsWithALoop(t *testing.T) {
 	l := asErofs(newLayers(t))
-	id := write(t, l, manyChanges(300, 1), Unpacked).DiffID
+	id := write(t, l, manyChanges(300, 1), AsTree).DiffID
 	file := l.path(id, tree.ImageName)
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -303,7 +303,7 @@ func TestRootAmongNamesBeforeIt(t *testing.T) {
 		l := as(newLayers(t))
 		id := write(t, l, []view.Change{
 			{Entry: &view.Entry{Path: "!a", Type: view.TypeDir, Mode: 0o755}}, {Entry: &view.Entry{Path: ".", Type: view.TypeDir, Mode: 0o700, ModTime: testTime}},
-		}, Unpacked).DiffID
+		}, AsTree).DiffID
 		stored, err := l.trees.Open(l.path(id))
 		if err != nil {
 			t.Fatal(err)

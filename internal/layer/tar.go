@@ -21,39 +21,39 @@ import (
 // OpenTar streams the layer's uncompressed tar, from whichever form there is. Where the content does not match id, the
 // read that would end it gives store.ErrDamaged.
 func (l *Layers) OpenTar(ctx context.Context, id digest.Digest) (io.ReadCloser, error) {
-	packs, err := l.checkedPacks(id)
+	blobs, err := l.checkedBlobs(id)
 	if err != nil {
 		return nil, err
 	}
-	if len(packs) > 0 {
-		return l.openPack(ctx, id, packs)
+	if len(blobs) > 0 {
+		return l.openBlobTar(ctx, id, blobs)
 	}
 	s, err := l.summary(id)
 	if err != nil && !errors.Is(err, toc.ErrDamaged) {
 		return nil, err
 	}
 	if err == nil && !s.Canonical {
-		return nil, fail(id, fmt.Errorf("%w: the blob that packs it is gone", store.ErrNotFound))
+		return nil, fail(id, fmt.Errorf("%w: the blob that holds it is gone", store.ErrNotFound))
 	}
-	return l.repack(ctx, id)
+	return l.treeTar(ctx, id)
 }
 
-// checkedPacks returns the packs of a layer that is in the store.
-func (l *Layers) checkedPacks(id digest.Digest) ([]ocispec.Descriptor, error) {
+// checkedBlobs returns the blobs of a layer that is in the store.
+func (l *Layers) checkedBlobs(id digest.Digest) ([]ocispec.Descriptor, error) {
 	if _, err := l.summary(id); err != nil && !errors.Is(err, toc.ErrDamaged) {
 		return nil, err
 	}
-	return l.packs(id)
+	return l.blobs(id)
 }
 
-// repack writes the canonical tar again from the table of contents and the tree.
-func (l *Layers) repack(ctx context.Context, id digest.Digest) (io.ReadCloser, error) {
+// treeTar writes the canonical tar again from the table of contents and the tree.
+func (l *Layers) treeTar(ctx context.Context, id digest.Digest) (io.ReadCloser, error) {
 	t, err := l.TOC(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	if !t.Canonical {
-		return nil, fail(id, fmt.Errorf("%w: the blob that packs it is gone", store.ErrNotFound))
+		return nil, fail(id, fmt.Errorf("%w: the blob that holds it is gone", store.ErrNotFound))
 	}
 	stored, err := l.trees.Open(l.path(id))
 	if err != nil && len(t.Entries) > 0 {

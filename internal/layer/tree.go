@@ -97,17 +97,17 @@ func (l *Layers) unpack(ctx context.Context, id digest.Digest, in string) (path 
 	if err != nil {
 		return "", err
 	}
-	packed, err := l.OpenTar(ctx, id)
+	tar, err := l.OpenTar(ctx, id)
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = packed.Close() }()
+	defer func() { _ = tar.Close() }()
 	w, err := l.trees.Create(in)
 	if err != nil {
 		return "", fail(id, err)
 	}
 	defer w.Close()
-	if err := convert.Extract(ctx, w, packed, root); err != nil {
+	if err := convert.Extract(ctx, w, tar, root); err != nil {
 		if errors.Is(err, store.ErrDamaged) {
 			return "", err // names the layer already
 		}

@@ -12,7 +12,7 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
-// Verify reads all there is of a layer: every pack, and the table of contents, against the DiffID, and the tree against
+// Verify reads all there is of a layer: every blob, and the table of contents, against the DiffID, and the tree against
 // the table of contents. The error, if any, is store.ErrDamaged and says what is wrong.
 func (l *Layers) Verify(ctx context.Context, id digest.Digest) error {
 	t, err := l.TOC(ctx, id)
@@ -24,33 +24,33 @@ func (l *Layers) Verify(ctx context.Context, id digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	packs, err := l.packs(id)
+	blobs, err := l.blobs(id)
 	if err != nil {
 		return err
 	}
-	for _, pack := range packs {
-		if err := l.verifyPack(ctx, t, pack); err != nil {
+	for _, blob := range blobs {
+		if err := l.verifyBlob(ctx, t, blob); err != nil {
 			return err
 		}
 	}
 	switch {
 	case l.unpacked(id):
 		return l.verifyStored(ctx, t, true)
-	case len(packs) == 0 && len(t.Entries) > 0:
+	case len(blobs) == 0 && len(t.Entries) > 0:
 		return fail(id, fmt.Errorf("%w: it has neither a blob nor a tree", store.ErrDamaged))
 	}
 	return nil
 }
 
-// verifyPack compares a blob with the layer's identity, and what it holds with the table of contents.
-func (l *Layers) verifyPack(ctx context.Context, t *toc.Table, pack ocispec.Descriptor) error {
+// verifyBlob compares a blob with the layer's identity, and what it holds with the table of contents.
+func (l *Layers) verifyBlob(ctx context.Context, t *toc.Table, blob ocispec.Descriptor) error {
 	id := t.DiffID
-	packed, err := l.openPack(ctx, id, []ocispec.Descriptor{pack})
+	tar, err := l.openBlobTar(ctx, id, []ocispec.Descriptor{blob})
 	if err != nil {
 		return err
 	}
-	defer func() { _ = packed.Close() }()
-	parsed, err := convert.Parse(ctx, packed)
+	defer func() { _ = tar.Close() }()
+	parsed, err := convert.Parse(ctx, tar)
 	if err != nil {
 		return err
 	}

@@ -29,10 +29,10 @@ func (l *Layers) Write(ctx context.Context, changes []view.Change, form Form) (*
 	r := convert.FromChanges(changes)
 	r.SkipKnown(ctx, changes)
 	d := &draft{temp: temp}
-	if form == Packed {
-		err = l.writePacked(ctx, r, d)
+	if form == AsBlob {
+		err = l.writeBlob(ctx, r, d)
 	} else {
-		err = l.writeUnpacked(ctx, r, d)
+		err = l.writeTree(ctx, r, d)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("write layer: %w", err)
@@ -58,8 +58,8 @@ func expectDigests(ctx context.Context, changes []view.Change) error {
 	return nil
 }
 
-// writePacked writes the tar as a blob.
-func (l *Layers) writePacked(ctx context.Context, r *convert.Recorder, d *draft) error {
+// writeBlob writes the tar as a blob.
+func (l *Layers) writeBlob(ctx context.Context, r *convert.Recorder, d *draft) error {
 	blob, err := l.store.NewBlob()
 	if err != nil {
 		return err
@@ -73,12 +73,12 @@ func (l *Layers) writePacked(ctx context.Context, r *convert.Recorder, d *draft)
 		return err
 	}
 	d.toc, d.sum = r.Table(id)
-	d.pack = []ocispec.Descriptor{{MediaType: ocispec.MediaTypeImageLayer, Digest: id, Size: r.Size()}}
+	d.blobs.Stored = []ocispec.Descriptor{{MediaType: ocispec.MediaTypeImageLayer, Digest: id, Size: r.Size()}}
 	return nil
 }
 
-// writeUnpacked writes a tree, and hashes the equivalent tar.
-func (l *Layers) writeUnpacked(ctx context.Context, r *convert.Recorder, d *draft) error {
+// writeTree writes a tree, and hashes the equivalent tar.
+func (l *Layers) writeTree(ctx context.Context, r *convert.Recorder, d *draft) error {
 	w, err := l.trees.Create(d.temp.Path)
 	if err != nil {
 		return err

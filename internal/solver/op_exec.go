@@ -301,7 +301,7 @@ func (s *Solver) asLayers(ctx context.Context, r *Result, selector string) (*Res
 	if err != nil {
 		return nil, err
 	}
-	l, err := s.layers.Write(ctx, changes, layer.Unpacked)
+	l, err := s.layers.Write(ctx, changes, layer.AsTree)
 	if err != nil {
 		return nil, err
 	}

@@ -210,9 +210,9 @@ func (r *fileRun) commit(ctx context.Context, st *fileState) error {
 
 // write makes a layer, in the form that the graph needs next.
 func (s *Solver) write(ctx context.Context, changes []view.Change, v *vertex) (ChainLink, error) {
-	form := layer.Packed
+	form := layer.AsBlob
 	if v.needsTree {
-		form = layer.Unpacked
+		form = layer.AsTree
 	}
 	l, err := s.layers.Write(ctx, changes, form)
 	if err != nil {

@@ -81,7 +81,7 @@ func (r *CacheRepository) Layer(ctx context.Context, id digest.Digest) (ocispec.
 		return ocispec.Descriptor{}, err
 	}
 	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: id, Size: got.TarSize}
-	for _, p := range got.Packs {
+	for _, p := range got.Blobs {
 		if oci.IsLayer(p.MediaType) && p.Digest != id {
 			desc = p // what came compressed stays as it is
 		}

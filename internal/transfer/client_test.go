@@ -124,7 +124,7 @@ func (c *client) build(made string, names ...string) *image.Image {
 		l, err := c.Layers.Write(c.t.Context(), []view.Change{{
 			Entry:  &view.Entry{Path: name, Type: view.TypeRegular, Mode: 0o644, Size: int64(len(data))},
 			Source: view.Files(map[string][]byte{name: data}), SourcePath: name,
-		}}, layer.Packed)
+		}}, layer.AsBlob)
 		if err != nil {
 			c.t.Fatal(err)
 		}

@@ -269,7 +269,7 @@ func (p *puller) setFresh() {
 
 // remember notes where the layer's blob may be had, so that a push need not send it.
 func (p *puller) remember(id digest.Digest, d ocispec.Descriptor) error {
-	return p.local.Layers.AddSource(id, layer.Source{Pack: d, Repositories: []string{p.origin}})
+	return p.local.Layers.AddKnownBlob(id, layer.KnownBlob{Blob: d, Repositories: []string{p.origin}})
 }
 
 // download reads a layer into the store in one pass: blob, identity, table of contents and, if asked for, tree.

@@ -48,13 +48,13 @@ func (l *pushedLayer) push(ctx context.Context) (ocispec.Descriptor, error) {
 		})
 	}
 	recipe := compression.Recipe(l.p.o.Compression, l.p.o.Level)
-	for _, s := range l.p.local.Layers.Sources(l.id) {
+	for _, s := range l.p.local.Layers.KnownBlobs(l.id) {
 		if s.Recipe != recipe {
 			continue
 		}
-		there, err := l.there(ctx, s.Pack, s.Repositories)
+		there, err := l.there(ctx, s.Blob, s.Repositories)
 		if err != nil || there {
-			return s.Pack, err
+			return s.Blob, err
 		}
 	}
 	return l.compress(ctx, recipe)
@@ -73,8 +73,8 @@ func (l *pushedLayer) repositories(d digest.Digest) []string {
 	if l.id == "" {
 		return nil
 	}
-	for _, s := range l.p.local.Layers.Sources(l.id) {
-		if s.Pack.Digest == d {
+	for _, s := range l.p.local.Layers.KnownBlobs(l.id) {
+		if s.Blob.Digest == d {
 			return s.Repositories
 		}
 	}
@@ -171,7 +171,7 @@ func (l *pushedLayer) remember(d ocispec.Descriptor, recipe string) error {
 	if l.id == "" {
 		return nil
 	}
-	return l.p.local.Layers.AddSource(l.id, layer.Source{Pack: d, Recipe: recipe, Repositories: []string{l.p.name.Name()}})
+	return l.p.local.Layers.AddKnownBlob(l.id, layer.KnownBlob{Blob: d, Recipe: recipe, Repositories: []string{l.p.name.Name()}})
 }
 
 func (l *pushedLayer) tell(e Event) {

@@ -56,8 +56,8 @@ func (p *patient) state() string {
 				return err
 			}
 			rel, _ := filepath.Rel(p.Root, path)
-			if d.Name() == "packs" {
-				return nil // may list blobs that are gone
+			if d.Name() == "blobs" {
+				return nil // the record of a layer's blobs may list some that are gone
 			}
 			if strings.HasPrefix(d.Name(), "tree") {
 				list = append(list, rel)
