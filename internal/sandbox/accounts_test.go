@@ -9,6 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+func writeFile(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // accountsRoot makes a root directory with files in its /etc.
 func accountsRoot(t *testing.T, files map[string]string) (string, int) {
 	t.Helper()

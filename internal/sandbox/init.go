@@ -24,17 +24,14 @@ const initName = "mica-init"
 // mayRestart says that Init was called: see the one of package network.
 var mayRestart bool
 
-// Init runs the init process, a hook, or what makes networks, and does not return, if args say that this process is one. It is called first
-// thing.
+// Init runs the init process, a container's init or the process that makes networks, and does not return, if args name one of
+// them. It is called first thing.
 func Init(args []string) {
 	mayRestart = true
 	network.Init(args)
 	switch {
 	case len(args) == 1 && args[0] == initName:
 		os.Exit(initMain())
-	case len(args) == 3 && args[0] == keepName:
-		keepMain(args[1], args[2])
-		os.Exit(0)
 	case len(args) > 2 && args[0] == containerInit && args[1] == "--":
 		os.Exit(runContainerInit(args[2:]))
 	}

@@ -105,16 +105,13 @@ func (h *Host) start(ctx context.Context, b *bundle) error {
 			spec.Process.ConsoleSize = &specs.Box{Height: uint(size.Row), Width: uint(size.Col)}
 		}
 	}
-	ended, err := h.suit(spec, b.dir)
-	if err != nil {
+	if err := h.adaptSpec(spec); err != nil {
 		return fmt.Errorf("prepare sandbox: %w", err)
 	}
 	if err := b.write(spec); err != nil {
 		return fmt.Errorf("prepare sandbox: %w", err)
 	}
-	err = h.exec(ctx, b, t, cmd)
-	ended()
-	return err
+	return h.exec(ctx, b, t, cmd)
 }
 
 // mount puts the root filesystem and the sources of mounts in place. At the very bottom of the root lies a folder with

@@ -23,7 +23,7 @@ func FindRuntime(name string) (string, error) {
 		}
 		return filepath.Abs(path)
 	}
-	// crun first: it starts a process in half of runc's time, in a quarter where it is given the compiled filter.
+	// crun first: it starts a process in a quarter of runc's time.
 	for _, name := range []string{"crun", "runc"} {
 		if path, err := exec.LookPath(name); err == nil {
 			return filepath.Abs(path)
@@ -35,17 +35,16 @@ func FindRuntime(name string) (string, error) {
 // isCrun reports whether the runtime is crun, which wants some things otherwise than runc.
 func (h *Host) isCrun() bool { return strings.HasPrefix(filepath.Base(h.runtime), "crun") }
 
-// suit changes a specification to what the runtime wants otherwise than runc. ended is to be called when the process has
-// ended.
-func (h *Host) suit(spec *specs.Spec, dir string) (ended func(), err error) {
+// adaptSpec changes a specification where crun differs from runc.
+func (h *Host) adaptSpec(spec *specs.Spec) error {
 	if !h.isCrun() {
-		return func() {}, nil
-	}
-	if err := hideHybridCgroups(); err != nil {
-		return nil, err
+		return nil
 	}
 	answerUnknown(spec.Linux.Seccomp)
-	return h.compiled.prepare(spec, dir), nil
+	if err := compileFilter(spec); err != nil {
+		return err
+	}
+	return hideHybridCgroups()
 }
 
 // command is the runtime with its global options and args.

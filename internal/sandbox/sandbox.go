@@ -33,8 +33,6 @@ type Host struct {
 	mu   sync.Mutex
 	init *initProcess
 	own  *ownNetwork
-
-	compiled compiledFilters
 }
 
 // NewHost is a host that runs processes with an OCI runtime: see [FindRuntime] for what runtime may be. It starts nothing

@@ -1,26 +1,54 @@
 package sandbox
 
 import (
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 
-	"github.com/moby/profiles/seccomp"
+	profiles "github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/seccomp"
 )
 
 // seccompFilter is Docker's default profile for the process of s.
 func seccompFilter(s *specs.Spec) (*specs.LinuxSeccomp, error) {
-	filter, err := seccomp.GetDefaultProfile(s)
+	filter, err := profiles.GetDefaultProfile(s)
 	if err != nil {
 		return nil, fmt.Errorf("seccomp profile: %w", err)
 	}
 	filter.Architectures = slices.DeleteFunc(filter.Architectures, func(a specs.Arch) bool {
-		// Runtimes take 8 ms to compile the filter for each architecture, at every start, crun where it is not given the program. Kernels answer to x32 only
-		// where they are booted with syscall.x32=y.
+		// Runtimes take 8 ms to compile the filter for each architecture. Kernels have x32 only if they were booted with
+		// syscall.x32=y.
 		return a == specs.ArchX32
 	})
 	return filter, nil
+}
+
+// compiledFilter is the annotation with which crun loads a compiled filter in place of the specification's (crun(1)). It is
+// experimental there: a crun without it compiles the specification's filter, which is the same one.
+const compiledFilter = "run.oci.seccomp_bpf_data"
+
+// compileFilter compiles the filter of s for crun, which takes 8 ms for each architecture: two thirds of the time in which it
+// starts a process. crun compiles a filter itself that this program cannot.
+func compileFilter(s *specs.Spec) error {
+	if s.Linux.Seccomp == nil {
+		return nil
+	}
+	program, err := seccomp.Compile(s.Linux.Seccomp)
+	if errors.Is(err, seccomp.ErrUnsupported) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("compile seccomp profile: %w", err)
+	}
+	if s.Annotations == nil {
+		s.Annotations = map[string]string{}
+	}
+	s.Annotations[compiledFilter] = base64.StdEncoding.EncodeToString(program)
+	return nil
 }
 
 // answerUnknown makes Docker's filter answer to system calls that it does not know with ENOSYS instead of EPERM: the C
@@ -40,7 +68,7 @@ func answerUnknown(filter *specs.LinuxSeccomp) {
 		masked = append(masked, refuseMasked(rule)...)
 	}
 	var refused []string
-	for _, rule := range seccomp.DefaultProfile().Syscalls {
+	for _, rule := range profiles.DefaultProfile().Syscalls {
 		for _, name := range rule.Names {
 			if !named[name] {
 				named[name] = true
