@@ -1,8 +1,6 @@
 # mica: the two commands that matter are `make demo` and `make test`.
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS := -s -w -X github.com/micabuild/mica/internal/cli.Version=$(VERSION)
-# bin/lean holds a dependency and a package that start faster: see scripts/lean.
-GOBUILD := CGO_ENABLED=0 go build -modfile bin/lean/go.mod -overlay bin/lean/overlay.json -trimpath -ldflags "$(LDFLAGS)"
+LDFLAGS := -s -w
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
 PREFIX  ?= /usr/local
 # The end-to-end tests start servers and mount filesystems: one package at a time.
 E2E     := go test -tags e2e -count=1 -p 1 -timeout 30m
@@ -14,13 +12,8 @@ FUZZTIME ?= 20000x
 all: bin/mica
 
 .PHONY: bin/mica
-bin/mica: bin/lean/go.mod
+bin/mica:
 	$(GOBUILD) -o $@ ./cmd/mica
-
-# Always: the package it patches comes with the Go that is installed.
-.PHONY: bin/lean/go.mod
-bin/lean/go.mod:
-	scripts/lean bin/lean
 
 ## demo: what mica is for, on real input
 demo: setup bin/mica
@@ -80,7 +73,7 @@ vm:
 parity: peers bin/mica
 	$(E2E) -v ./test/parity
 
-portable: bin/lean/go.mod
+portable:
 	GOARCH=amd64 $(GOBUILD) -o bin/portable/mica-linux-amd64 ./cmd/mica
 	GOARCH=arm64 $(GOBUILD) -o bin/portable/mica-linux-arm64 ./cmd/mica
 

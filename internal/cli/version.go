@@ -9,7 +9,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Version is set by the Makefile through the linker. It is empty in a binary that go build or go install made.
+// Version is set by scripts/dist through the linker. It is empty in a binary that make, go build or go install made, whose build
+// information has it.
 var Version string
 
 // Commit is set by scripts/dist through the linker, like Version.
