@@ -29,7 +29,7 @@ func (s *Solver) lookAhead(ctx context.Context, g *graph) error {
 	}
 	eg, egctx := errgroup.WithContext(ctx)
 	for _, v := range g.reachable() {
-		if v.op.GetSource() != nil {
+		if v.kind().source {
 			eg.Go(func() error {
 				_, err := s.vertex(egctx, v)
 				return err
@@ -136,7 +136,7 @@ func (a *ahead) cached(ctx context.Context, v *vertex) (ok bool) {
 // recorded returns the results that the store has of v, or that are made of v's inputs without work, nil for none. What fails here
 // fails again, and is reported, when v runs.
 func (s *Solver) recorded(ctx context.Context, v *vertex, inputs []*Result) (outs []*Result, cached bool) {
-	op, err := s.operation(v, inputs, s.track(v))
+	op, err := v.kind().open(s, v, inputs, s.track(v))
 	if err != nil {
 		return nil, false
 	}

@@ -2,7 +2,6 @@ package solver
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
@@ -104,11 +103,9 @@ func (g *graph) markTrees() {
 		}
 	}
 	for _, v := range g.vertices {
-		if exec := v.op.GetExec(); exec != nil {
-			for _, m := range exec.Mounts {
-				if m.Input >= 0 && int(m.Input) < len(v.inputs) {
-					mark(v.inputs[m.Input].vertex)
-				}
+		if mounted := v.kind().mounted; mounted != nil {
+			for _, in := range mounted(v) {
+				mark(in.vertex)
 			}
 		}
 	}
@@ -116,17 +113,8 @@ func (g *graph) markTrees() {
 
 // beneath returns the inputs whose layer chains are part of this vertex's result.
 func (v *vertex) beneath() []edge {
-	switch op := v.op.Op.(type) {
-	case *pb.Op_File:
-		var in []edge
-		for _, a := range op.File.Actions {
-			if a.Input >= 0 && int(a.Input) < len(v.inputs) {
-				in = append(in, v.inputs[a.Input])
-			}
-		}
-		return in
-	case *pb.Op_Merge, *pb.Op_Diff:
-		return v.inputs
+	if f := v.kind().beneath; f != nil {
+		return f(v)
 	}
 	return nil
 }
@@ -136,40 +124,5 @@ func (v *vertex) displayName() string {
 	if name := v.meta.GetDescription()["llb.customname"]; name != "" {
 		return name
 	}
-	switch op := v.op.Op.(type) {
-	case *pb.Op_Source:
-		return op.Source.Identifier
-	case *pb.Op_Exec:
-		return strings.Join(op.Exec.Meta.GetArgs(), " ")
-	case *pb.Op_File:
-		return fileOpName(op.File.Actions)
-	case *pb.Op_Merge:
-		names := make([]string, len(v.inputs))
-		for i, in := range v.inputs {
-			names[i] = in.vertex.displayName()
-		}
-		return "merge (" + strings.Join(names, ", ") + ")"
-	case *pb.Op_Diff:
-		return "diff"
-	}
-	return "unknown"
-}
-
-func fileOpName(actions []*pb.FileAction) string {
-	names := make([]string, 0, len(actions))
-	for _, action := range actions {
-		switch a := action.Action.(type) {
-		case *pb.FileAction_Mkdir:
-			names = append(names, "mkdir "+a.Mkdir.Path)
-		case *pb.FileAction_Mkfile:
-			names = append(names, "mkfile "+a.Mkfile.Path)
-		case *pb.FileAction_Symlink:
-			names = append(names, "symlink "+a.Symlink.Newpath+" -> "+a.Symlink.Oldpath)
-		case *pb.FileAction_Rm:
-			names = append(names, "rm "+a.Rm.Path)
-		case *pb.FileAction_Copy:
-			names = append(names, "copy "+a.Copy.Src+" "+a.Copy.Dest)
-		}
-	}
-	return strings.Join(names, ", ")
+	return v.kind().name(v)
 }

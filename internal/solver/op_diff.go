@@ -14,6 +14,14 @@ type diffOp struct {
 	lower, upper *Result
 }
 
+var _ = register[*pb.Op_Diff](kind{
+	open: func(s *Solver, v *vertex, inputs []*Result, _ *tracker) (operation, error) {
+		return newDiffOp(s, v, v.op.GetDiff(), inputs)
+	},
+	name:    func(*vertex) string { return "diff" },
+	beneath: allInputs,
+})
+
 func newDiffOp(s *Solver, v *vertex, op *pb.DiffOp, inputs []*Result) (operation, error) {
 	pick := func(i int64) (*Result, error) {
 		switch {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/entitlements"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/micabuild/mica/internal/layer"
@@ -30,6 +31,27 @@ type execOp struct {
 	inputs []*Result
 	t      *tracker
 }
+
+var _ = register[*pb.Op_Exec](kind{
+	open: func(s *Solver, v *vertex, inputs []*Result, t *tracker) (operation, error) {
+		return newExecOp(s, v, v.op.GetExec(), inputs, t)
+	},
+	name: func(v *vertex) string { return strings.Join(v.op.GetExec().Meta.GetArgs(), " ") },
+	mounted: func(v *vertex) (list []edge) {
+		for _, m := range v.op.GetExec().Mounts {
+			if m.Input >= 0 && int(m.Input) < len(v.inputs) {
+				list = append(list, v.inputs[m.Input])
+			}
+		}
+		return list
+	},
+	needs: func(op *pb.Op) entitlements.Values {
+		return entitlements.Values{
+			NetworkHost:      op.GetExec().Network == pb.NetMode_HOST,
+			SecurityInsecure: op.GetExec().Security == pb.SecurityMode_INSECURE,
+		}
+	},
+})
 
 func newExecOp(s *Solver, v *vertex, op *pb.ExecOp, inputs []*Result, t *tracker) (operation, error) {
 	if op.Meta == nil || len(op.Meta.Args) == 0 {

@@ -27,6 +27,40 @@ type fileOp struct {
 	inputs []*Result
 }
 
+var _ = register[*pb.Op_File](kind{
+	open: func(s *Solver, v *vertex, inputs []*Result, _ *tracker) (operation, error) {
+		return newFileOp(s, v, v.op.GetFile(), inputs)
+	},
+	name: func(v *vertex) string { return fileOpName(v.op.GetFile().Actions) },
+	beneath: func(v *vertex) (list []edge) {
+		for _, a := range v.op.GetFile().Actions {
+			if a.Input >= 0 && int(a.Input) < len(v.inputs) {
+				list = append(list, v.inputs[a.Input])
+			}
+		}
+		return list
+	},
+})
+
+func fileOpName(actions []*pb.FileAction) string {
+	names := make([]string, 0, len(actions))
+	for _, action := range actions {
+		switch a := action.Action.(type) {
+		case *pb.FileAction_Mkdir:
+			names = append(names, "mkdir "+a.Mkdir.Path)
+		case *pb.FileAction_Mkfile:
+			names = append(names, "mkfile "+a.Mkfile.Path)
+		case *pb.FileAction_Symlink:
+			names = append(names, "symlink "+a.Symlink.Newpath+" -> "+a.Symlink.Oldpath)
+		case *pb.FileAction_Rm:
+			names = append(names, "rm "+a.Rm.Path)
+		case *pb.FileAction_Copy:
+			names = append(names, "copy "+a.Copy.Src+" "+a.Copy.Dest)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
 func newFileOp(s *Solver, v *vertex, op *pb.FileOp, inputs []*Result) (operation, error) {
 	o := &fileOp{s, v, op, inputs}
 	outputs := map[int64]bool{}

@@ -3,12 +3,27 @@ package solver
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/moby/buildkit/solver/pb"
 )
 
 // mergeOp puts filesystems on top of one another. Layers being what they are, that is joining lists.
 type mergeOp struct{ inputs []*Result }
+
+var _ = register[*pb.Op_Merge](kind{
+	open: func(_ *Solver, v *vertex, inputs []*Result, _ *tracker) (operation, error) {
+		return newMergeOp(v.op.GetMerge(), inputs)
+	},
+	name: func(v *vertex) string {
+		names := make([]string, len(v.inputs))
+		for i, in := range v.inputs {
+			names[i] = in.vertex.displayName()
+		}
+		return "merge (" + strings.Join(names, ", ") + ")"
+	},
+	beneath: allInputs,
+})
 
 func newMergeOp(op *pb.MergeOp, inputs []*Result) (operation, error) {
 	o := &mergeOp{}

@@ -18,6 +18,14 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
+var _ = register[*pb.Op_Source](kind{
+	open: func(s *Solver, v *vertex, _ []*Result, _ *tracker) (operation, error) {
+		return newSourceOp(s, v, v.op.GetSource())
+	},
+	name:   func(v *vertex) string { return v.op.GetSource().Identifier },
+	source: true,
+})
+
 // newSourceOp picks the source by the scheme of its identifier.
 func newSourceOp(s *Solver, v *vertex, op *pb.SourceOp) (operation, error) {
 	scheme, rest, ok := strings.Cut(op.Identifier, "://")

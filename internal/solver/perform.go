@@ -20,7 +20,7 @@ const StepLock = "step-"
 
 // perform gives v's results from a cache, or by running it.
 func (s *Solver) perform(ctx context.Context, v *vertex, inputs []*Result, t *tracker) (outs []*Result, cached bool, err error) {
-	op, err := s.operation(v, inputs, t)
+	op, err := v.kind().open(s, v, inputs, t)
 	if err != nil {
 		return nil, false, err
 	}

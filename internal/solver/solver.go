@@ -197,14 +197,12 @@ func (g *graph) surelyNeedsNetwork() bool {
 // entitled refuses a graph with a step that wants more than the user grants, before anything of it runs.
 func (s *Solver) entitled(g *graph) error {
 	for _, v := range g.vertices {
-		if exec := v.op.GetExec(); exec != nil {
-			err := s.allow.Check(entitlements.Values{
-				NetworkHost:      exec.Network == pb.NetMode_HOST,
-				SecurityInsecure: exec.Security == pb.SecurityMode_INSECURE,
-			})
-			if err != nil {
-				return errdefs.WrapVertex(err, v.digest)
-			}
+		needs := v.kind().needs
+		if needs == nil {
+			continue
+		}
+		if err := s.allow.Check(needs(v.op)); err != nil {
+			return errdefs.WrapVertex(err, v.digest)
 		}
 	}
 	return nil
@@ -308,20 +306,4 @@ func (s *Solver) resolve(ctx context.Context, v *vertex) (_ []*Result, err error
 		return nil, errdefs.WrapVertex(err, v.digest)
 	}
 	return outs, nil
-}
-
-func (s *Solver) operation(v *vertex, inputs []*Result, t *tracker) (operation, error) {
-	switch op := v.op.Op.(type) {
-	case *pb.Op_Source:
-		return newSourceOp(s, v, op.Source)
-	case *pb.Op_Exec:
-		return newExecOp(s, v, op.Exec, inputs, t)
-	case *pb.Op_File:
-		return newFileOp(s, v, op.File, inputs)
-	case *pb.Op_Merge:
-		return newMergeOp(op.Merge, inputs)
-	case *pb.Op_Diff:
-		return newDiffOp(s, v, op.Diff, inputs)
-	}
-	return nil, fmt.Errorf("operation %T is not supported", v.op.Op)
 }
