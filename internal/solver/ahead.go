@@ -10,9 +10,10 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// ahead looks for the results of a graph before any of it runs. A remote cache of mode=min, or an image's own, has records of
-// every step but results of the image's layers alone: a step that copies from another stage is found by the definition of that
-// stage, which then need not run (BuildKit: solver/edge.go, where an edge asks its inputs for keys before it asks for results).
+// ahead looks for the results of a graph before any of it runs. A remote cache of mode=min, or an inline cache, has records of
+// every step, but results only of steps whose layers the image has. A step that copies from another stage is found by the
+// definition of that stage, which need not run then (BuildKit: solver/edge.go, where an edge asks its inputs for keys before it
+// asks them for results).
 type ahead struct {
 	s     *Solver
 	steps map[digest.Digest]*remotecache.Step
@@ -21,10 +22,10 @@ type ahead struct {
 	seen  map[digest.Digest]bool
 }
 
-// lookAhead resolves the sources of a graph, and the steps whose inputs would have to run although a remote cache has what is made
-// of them. All others are left to vertex.
+// lookAhead solves the sources of a graph, and those steps that a remote cache has a result of although it has none of their
+// inputs. It leaves all other steps to vertex.
 func (s *Solver) lookAhead(ctx context.Context, g *graph) error {
-	if s.others == nil || !s.others.HasImports() {
+	if s.remote == nil || !s.remote.HasImports() {
 		return nil
 	}
 	eg, egctx := errgroup.WithContext(ctx)
@@ -84,7 +85,7 @@ func (s *Solver) finished(v *vertex) []*Result {
 	}
 }
 
-// found makes outs the results of v, unless somebody solves it at this moment.
+// found makes outs the results of v, unless another goroutine is solving it.
 func (s *Solver) found(v *vertex, outs []*Result, cached bool) {
 	f := &flight{done: make(chan struct{}), outputs: outs}
 	close(f.done)
@@ -99,7 +100,7 @@ func (s *Solver) found(v *vertex, outs []*Result, cached bool) {
 	}
 }
 
-// cached reports whether v is solved without running anything: its inputs are, and the store has its results.
+// cached solves v if nothing has to run for it: if its inputs are solved so, and the store has its results. It reports whether it did.
 func (a *ahead) cached(ctx context.Context, v *vertex) (ok bool) {
 	if known, ok := a.here[v.digest]; ok {
 		return known
@@ -133,8 +134,8 @@ func (a *ahead) cached(ctx context.Context, v *vertex) (ok bool) {
 	return true
 }
 
-// recorded returns the results that the store has of v, or that are made of v's inputs without work, nil for none. What fails here
-// fails again, and is reported, when v runs.
+// recorded returns the results of v that the store has, or that are a list of its inputs' layers, and nil if there are none. It
+// reports no error: v fails again when it runs.
 func (s *Solver) recorded(ctx context.Context, v *vertex, inputs []*Result) (outs []*Result, cached bool) {
 	op, err := v.kind().open(s, v, inputs, s.track(v))
 	if err != nil {
@@ -149,8 +150,8 @@ func (s *Solver) recorded(ctx context.Context, v *vertex, inputs []*Result) (out
 	case err != nil:
 		return nil, false
 	case cached:
-		outs = s.recall(key, v)
-	default: // a list of layers, joined or cut
+		outs = s.lookUp(key, v)
+	default: // merge and diff, which join or cut lists of layers
 		outs, err = op.run(ctx)
 	}
 	if err != nil || outs == nil {
@@ -162,7 +163,7 @@ func (s *Solver) recorded(ctx context.Context, v *vertex, inputs []*Result) (out
 	return outs, cached
 }
 
-// want takes the results of remote caches for v, or else for what v is made of, where inputs of them would have to run.
+// want solves v from a remote cache if an input of v would have to run otherwise. If it cannot, it does the same for the inputs.
 func (a *ahead) want(ctx context.Context, v *vertex) {
 	if a.seen[v.digest] || a.s.finished(v) != nil {
 		return
@@ -177,7 +178,7 @@ func (a *ahead) want(ctx context.Context, v *vertex) {
 	}
 }
 
-// obtainable reports whether every input has a result in a cache, here or elsewhere.
+// obtainable reports whether a remote cache or the store has a result of every input.
 func (a *ahead) obtainable(ctx context.Context, inputs []edge) bool {
 	for _, in := range inputs {
 		if a.find(ctx, in.vertex) == nil && !a.cached(ctx, in.vertex) {
@@ -187,7 +188,7 @@ func (a *ahead) obtainable(ctx context.Context, inputs []edge) bool {
 	return true
 }
 
-// step is v as remote caches know it, whether it has results or not; nil where they cannot know it.
+// step returns the step by which remote caches know v, solved or not; nil if they cannot know it.
 func (a *ahead) step(v *vertex) *remotecache.Step {
 	if st, ok := a.steps[v.digest]; ok {
 		return st
@@ -209,7 +210,7 @@ func (a *ahead) step(v *vertex) *remotecache.Step {
 			return a.s.View(ctx, r)
 		}
 	}
-	st, err := a.s.others.Step(v.op, v.meta, inputs)
+	st, err := a.s.remote.Step(v.op, v.meta, inputs)
 	if err != nil {
 		st = nil
 	}
@@ -217,7 +218,7 @@ func (a *ahead) step(v *vertex) *remotecache.Step {
 	return st
 }
 
-// find returns what remote caches have of v, by the definition of what it is made of and by the content of host directories.
+// find looks for v in the remote caches, by the definitions of its inputs and the content of host directories.
 func (a *ahead) find(ctx context.Context, v *vertex) []*remotecache.Hit {
 	if hits, ok := a.hits[v.digest]; ok {
 		return hits
@@ -225,7 +226,7 @@ func (a *ahead) find(ctx context.Context, v *vertex) []*remotecache.Hit {
 	var hits []*remotecache.Hit
 	if len(v.inputs) > 0 && a.s.finished(v) == nil {
 		if st := a.step(v); st != nil {
-			hits, _ = st.Find(ctx, remotecache.ByLocalContent) // what cannot be found out is looked for again when v runs
+			hits, _ = st.Find(ctx, remotecache.ByLocalContent) // after an error, v is looked for again when it runs
 		}
 	}
 	a.hits[v.digest] = hits
@@ -243,7 +244,7 @@ func (a *ahead) take(ctx context.Context, v *vertex) {
 	a.record(ctx, v.inputs)
 }
 
-// below returns the results that v is made of, of its sources and of what has been solved.
+// below returns the results of the solved vertices nearest to v among all that it is made of.
 func (a *ahead) below(v *vertex, seen map[digest.Digest]bool) (list []*Result) {
 	for _, in := range v.inputs {
 		if seen[in.vertex.digest] {
@@ -259,7 +260,7 @@ func (a *ahead) below(v *vertex, seen map[digest.Digest]bool) (list []*Result) {
 	return list
 }
 
-// record notes, for a cache that is exported, the results that remote caches have of steps that are not needed.
+// record notes the results that remote caches have of steps that need not run, for a cache that is exported.
 func (a *ahead) record(ctx context.Context, inputs []edge) {
 	for _, in := range inputs {
 		v := in.vertex
@@ -275,9 +276,9 @@ func (a *ahead) record(ctx context.Context, inputs []edge) {
 	}
 }
 
-// passed reports the steps of a solved graph that were not needed: they count as cached, as BuildKit shows them.
+// passed reports the steps of a solved graph that were not needed as cached, as BuildKit does.
 func (s *Solver) passed(g *graph) {
-	if s.others == nil || !s.others.HasImports() {
+	if s.remote == nil || !s.remote.HasImports() {
 		return
 	}
 	for _, v := range g.reachable() {

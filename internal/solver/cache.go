@@ -31,7 +31,7 @@ func NewCache(s *store.Store) *Cache {
 	return &Cache{store: s, dir: s.Path("cache", "records")}
 }
 
-// Record is what is kept of an operation that ran.
+// Record describes an operation that ran, and its results.
 type Record struct {
 	Key         digest.Digest   `json:"key"`
 	Name        string          `json:"name"` // as the progress display showed it
@@ -41,7 +41,7 @@ type Record struct {
 	Below       []recordBelow   `json:"below,omitempty"`
 	// Used is when the record last served a build: the file's modification time.
 	Used time.Time `json:"-"`
-	// below are the chains that Below stands for, in a record that was listed.
+	// below are the chains of Below, in a record from a list.
 	below []*Result
 }
 
@@ -65,7 +65,7 @@ func (r *Record) Layers() []digest.Digest {
 
 func (c *Cache) path(key digest.Digest) string { return filepath.Join(c.dir, key.Encoded()) }
 
-// Get returns the results recorded for key; fs.ErrNotExist when there is no sound record.
+// Get returns the results recorded for key; fs.ErrNotExist if there is no valid record.
 func (c *Cache) Get(key Key) ([]*Result, error) {
 	id := key.Digest()
 	rec, err := c.read(id)
@@ -78,7 +78,7 @@ func (c *Cache) Get(key Key) ([]*Result, error) {
 			return nil, err
 		}
 	}
-	// The time of use orders what a prune removes first; losing one costs nothing.
+	// Prune removes the least recently used records first; a lost time does no harm.
 	now := time.Now()
 	_ = os.Chtimes(c.path(id), now, now)
 	return outs, nil
@@ -156,11 +156,11 @@ func (c *Cache) Records() ([]*Record, error) {
 	return recs, err
 }
 
-// Sweep is Records, and removes what no build will meet: damaged records, and those of a mica that made keys otherwise. The
+// Sweep is Records; it also removes damaged records, and those of a mica with other keys, which no build finds. The
 // caller holds store.Sweep.
 func (c *Cache) Sweep() ([]*Record, error) {
-	recs, unsound, err := c.list()
-	for _, rec := range unsound {
+	recs, invalid, err := c.list()
+	for _, rec := range invalid {
 		err = errors.Join(err, c.Remove(rec))
 	}
 	if err != nil {
@@ -169,8 +169,8 @@ func (c *Cache) Sweep() ([]*Record, error) {
 	return recs, c.sweepPieces(recs)
 }
 
-// list gives the sound records, least recently used first, and the keys of the others.
-func (c *Cache) list() (recs, unsound []*Record, err error) {
+// list returns the valid records, least recently used first, and the invalid ones, with their keys alone.
+func (c *Cache) list() (recs, invalid []*Record, err error) {
 	names, err := os.ReadDir(c.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, fmt.Errorf("list build cache: %w", err)
@@ -185,11 +185,11 @@ func (c *Cache) list() (recs, unsound []*Record, err error) {
 		case err == nil:
 			recs = append(recs, rec)
 		case errors.Is(err, fs.ErrNotExist):
-			unsound = append(unsound, &Record{Key: key})
+			invalid = append(invalid, &Record{Key: key})
 		}
 	}
 	slices.SortStableFunc(recs, func(a, b *Record) int { return a.Used.Compare(b.Used) })
-	return recs, unsound, nil
+	return recs, invalid, nil
 }
 
 // resolve reads the pieces of a record.

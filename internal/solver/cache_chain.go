@@ -11,13 +11,14 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// pieceLayers is how many layers of a chain one file holds. A record has a chain of up to so many itself; of a longer one it has
-// the top, above a multiple of so many that is in cache/chains: a build of 5,000 steps would write 2.5 GB of records else.
+// pieceLayers is the number of layers in one file of cache/chains. A record holds a chain of up to this length itself. Of a longer
+// chain it holds the top; the layers below, a multiple of pieceLayers, are in files that records share. Otherwise a build of 5,000
+// steps would write 2.5 GB of records.
 const pieceLayers = 64
 
-// piece is a file of cache/chains, named by the ChainID of its layers and of all beneath them.
+// piece is a file of cache/chains. Its name is the ChainID of its layers and all layers beneath them.
 type piece struct {
-	Below  digest.Digest `json:"below,omitempty"` // the ChainID of what they are on, a piece too
+	Below  digest.Digest `json:"below,omitempty"` // the ChainID of the next piece beneath
 	Layers []recordLayer `json:"layers"`
 }
 
@@ -29,7 +30,7 @@ type recordBelow struct {
 
 func (c *Cache) chains() string { return c.store.Path("cache", "chains") }
 
-// split returns what a record is to hold of a result, and keeps the rest in pieces.
+// split returns the part of a result that its record holds, and writes the rest in pieces.
 func (c *Cache) split(out *Result) (recordBelow, []recordLayer, error) {
 	n := max(len(out.Chain)-1, 0) / pieceLayers * pieceLayers
 	top := recordLayers(out.Chain[n:])
@@ -68,8 +69,7 @@ func (c *Cache) keep(chain []ChainLink, chainIDs []digest.Digest) error {
 	return nil
 }
 
-// join returns the result that a record describes. below are results that it may be built on: then what the two have in common
-// need not be read.
+// join returns the result that a record describes. If it is built on one of below, the layers of that one need not be read.
 func (c *Cache) join(at recordBelow, top []recordLayer, below []*Result) (*Result, error) {
 	var base *Result
 	for _, b := range below {
@@ -86,7 +86,7 @@ func (c *Cache) join(at recordBelow, top []recordLayer, below []*Result) (*Resul
 	return base.on(chainLinks(top[len(base.Chain)-at.Layers:])...), nil
 }
 
-// isBeneath reports whether a record's chain begins with r, which has at least what is in pieces of it.
+// isBeneath reports whether r has all layers of a record's chain that are in pieces, and the chain begins with r.
 func (r *Result) isBeneath(at recordBelow, top []recordLayer) bool {
 	n := len(r.Chain) - at.Layers
 	if len(r.Chain) == 0 || n < 0 || n > len(top) {
@@ -104,7 +104,7 @@ func (r *Result) isBeneath(at recordBelow, top []recordLayer) bool {
 	return true
 }
 
-// pieces reads the part of a record's chain that is in pieces: fs.ErrNotExist where one is missing or damaged.
+// pieces reads the part of a record's chain that is in pieces. The error is fs.ErrNotExist if one is missing or damaged.
 func (c *Cache) pieces(at recordBelow) (*Result, error) {
 	if at.ChainID == "" {
 		return &Result{}, nil
@@ -163,7 +163,7 @@ func (c *Cache) sweepPieces(recs []*Record) error {
 	return errors.Join(errs...)
 }
 
-// LayersOf returns every layer that the results of some records are made of, each once.
+// LayersOf returns the layers of the results of records, each once.
 func LayersOf(recs []*Record) []digest.Digest {
 	seen := map[digest.Digest]bool{}
 	var all []digest.Digest

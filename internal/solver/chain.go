@@ -81,7 +81,7 @@ func (r *Result) on(top ...ChainLink) *Result {
 	return &Result{Chain: t.prefix(n + len(top)), trunk: t}
 }
 
-// identities returns the DiffIDs of a chain and the ChainIDs of all that it begins with, itself last. Nobody changes them.
+// identities returns the DiffIDs of a chain and the ChainIDs of all that it begins with, itself last. The caller does not change them.
 func (r *Result) identities() (diffIDs, chainIDs []digest.Digest) {
 	t := r.trunk
 	if t == nil {

@@ -23,7 +23,7 @@ func stepLogLimit() logLimit {
 	return l
 }
 
-// clippedTail is how much of the end of a clipped output is shown once the step has ended.
+// clippedTail is the length of the end of a clipped output that is shown when the step has ended, in bytes.
 const clippedTail = 256 << 10
 
 // clipper passes on the output of a step as far as its limit allows, says that it was clipped, and keeps its end.
@@ -42,7 +42,7 @@ func newClipper(to io.Writer, limit logLimit, now func() time.Time) *clipper {
 	return &clipper{to: to, limit: limit, now: now, started: now()}
 }
 
-// Write never fails for the limit: the process goes on.
+// Write does not fail at the limit: the process continues.
 func (c *clipper) Write(p []byte) (int, error) {
 	allowed, reason := c.allow(len(p))
 	c.clipped = c.clipped || allowed < len(p)

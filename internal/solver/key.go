@@ -13,16 +13,16 @@ import (
 // keyVersion is part of every key: raise it when the meaning of an operation changes, or how its key is made.
 const keyVersion = 2
 
-// Ingredient is one thing that a key is made of, in the words in which a miss is explained: Kind says what it is
-// ("operation", "layers", "source", "owner"), Name which one, Value its content or the digest of it.
+// Ingredient is one part of a key, in words that can explain a miss. Kind is "operation", "layers", "source" or "owner", Name
+// identifies one of that kind, Value is its content or the digest of it.
 type Ingredient struct {
 	Kind  string `json:"kind"`
 	Name  string `json:"name,omitempty"`
 	Value string `json:"value"`
 }
 
-// Key identifies an operation by what it does and by the content of what it reads. No time, host name or path of the
-// machine is in it: the same inputs meet the same key anywhere.
+// Key identifies an operation by its definition and by the content that it reads. It holds no time, host name or path of the
+// machine: the same inputs give the same key on every machine.
 type Key struct {
 	Ingredients []Ingredient
 	below       []*Result // whose chains are among the ingredients
@@ -32,8 +32,8 @@ func (k *Key) add(kind, name, value string) {
 	k.Ingredients = append(k.Ingredients, Ingredient{kind, name, value})
 }
 
-// addLayers adds the chain beneath an operation by its ChainID (OCI image-spec, config.md), "" for that of no layers: what a
-// key is made of does not grow with the steps before it.
+// addLayers adds the chain beneath an operation by its ChainID (OCI image-spec, config.md), "" for the empty chain, so that a key
+// does not grow with the number of steps before it.
 func (k *Key) addLayers(name string, r *Result) {
 	k.add("layers", name, r.chainID().String())
 	k.below = append(k.below, r)
@@ -51,8 +51,8 @@ func (k *Key) addOperation(kind string, op any) error {
 	return nil
 }
 
-// withoutCredentials takes the credentials of URLs out of what is kept in a record. Others are another operation all the same:
-// a digest of the text as it was follows.
+// withoutCredentials removes the credentials of URLs from an operation. A digest of the original text follows, since an operation
+// with other credentials is another operation.
 func withoutCredentials(operation string) string {
 	shown := redact.URLs(operation)
 	if shown == operation {

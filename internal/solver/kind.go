@@ -8,11 +8,11 @@ import (
 	"github.com/moby/buildkit/util/entitlements"
 )
 
-// kind is what the solver knows of one kind of LLB operation. The file of the operation registers it.
+// kind describes one kind of LLB operation to the solver. The file of the operation registers it.
 type kind struct {
 	// open returns the operation of a vertex whose inputs are solved.
 	open func(s *Solver, v *vertex, inputs []*Result, t *tracker) (operation, error)
-	// name returns what the progress display calls a vertex that the front end has no words for.
+	// name returns the name of a vertex in the progress display, if the front end gives none.
 	name func(v *vertex) string
 	// beneath returns the inputs whose layer chains are part of the result; nil for an operation that has none.
 	beneath func(v *vertex) []edge
@@ -20,7 +20,7 @@ type kind struct {
 	mounted func(v *vertex) []edge
 	// needs returns the entitlements that the operation asks for; nil for none.
 	needs func(op *pb.Op) entitlements.Values
-	// source is true for an operation without inputs, which a build takes in from elsewhere.
+	// source is true for an operation that brings content into the build, and has no inputs.
 	source bool
 }
 
@@ -32,7 +32,7 @@ func register[T any](k kind) struct{} {
 	return struct{}{}
 }
 
-// unknown is the kind of an operation that nobody registered.
+// unknown is the kind of an operation that is not registered.
 var unknown = &kind{
 	open: func(_ *Solver, v *vertex, _ []*Result, _ *tracker) (operation, error) {
 		return nil, fmt.Errorf("operation %T is not supported", v.op.Op)

@@ -20,21 +20,21 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// MountLock begins the name of the lock that is held while a process has a cache mount; the folder's name follows.
+// MountLock is the prefix of the name of the lock on a cache mount that a process uses; the name of its directory follows.
 const MountLock = "mount-"
 
-// A cache mount's folder has what is mounted, and the ID of the cache.
+// The directory of a cache mount holds the mounted directory and the ID of the cache.
 const (
 	mountsDir = "mounts"
 	mountData = "data"
 	mountID   = "id"
 )
 
-// caches are the cache mounts of one step, RUN --mount=type=cache: folders that outlive builds, in the store's mounts/. A
-// folder's name is a hash of the cache's ID and of what it began as. Who shares it holds a shared lock; "locked" waits for an
-// exclusive one; "private" takes the first folder that nobody has.
+// caches are the cache mounts of one step, RUN --mount=type=cache: directories in the store's mounts/, which outlive builds. The name
+// of a directory is a hash of the cache's ID and of its initial content. Sharing "shared" takes a shared lock; "locked" waits for an
+// exclusive one; "private" takes the first directory that no process has.
 type caches struct {
-	names map[string]string // of the folders, by those that were asked for
+	names map[string]string // of the directories, by the names that were asked for
 	locks []*store.Lock
 }
 
@@ -113,7 +113,7 @@ func (s *Solver) cacheMount(ctx context.Context, c *caches, m *pb.Mount, in *Res
 	if err := s.makeCacheMount(ctx, dir, m.CacheOpt.ID, in); err != nil {
 		return mount, err
 	}
-	// The time of use orders what a prune removes first; losing one costs nothing.
+	// Prune removes the least recently used mounts first; a lost time does no harm.
 	now := time.Now()
 	_ = os.Chtimes(dir, now, now)
 	return sandbox.Mount{
@@ -122,7 +122,7 @@ func (s *Solver) cacheMount(ctx context.Context, c *caches, m *pb.Mount, in *Res
 	}, nil
 }
 
-// privateMount finds a folder that no other process has at the moment.
+// privateMount finds a directory that no other process uses.
 func (s *Solver) privateMount(base string) (name string, lock *store.Lock, err error) {
 	for n, ok := 0, false; !ok; n++ {
 		name = base
@@ -136,7 +136,7 @@ func (s *Solver) privateMount(base string) (name string, lock *store.Lock, err e
 	return name, lock, nil
 }
 
-// makeCacheMount makes the folder, with what it begins as, unless it is there.
+// makeCacheMount makes the directory with its initial content, unless it exists.
 func (s *Solver) makeCacheMount(ctx context.Context, dir, id string, in *Result) error {
 	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -173,9 +173,9 @@ func (s *Solver) makeCacheMount(ctx context.Context, dir, id string, in *Result)
 	return err
 }
 
-// CacheMount is the folder of a RUN --mount=type=cache.
+// CacheMount is the directory of a RUN --mount=type=cache.
 type CacheMount struct {
-	Name string // of its folder in the store's mounts/
+	Name string // of its directory in the store's mounts/
 	ID   string // as the Dockerfile has it
 	Size int64  // on the disk, in bytes
 	Used time.Time
@@ -209,7 +209,7 @@ func (c *Cache) RemoveCacheMount(m CacheMount) error {
 	return nil
 }
 
-// diskUsage adds up the blocks of the files below a folder, inside which it stays: a step may move things in a cache while
+// diskUsage adds up the blocks of the files below a directory, and does not leave it: a step may move things in a cache while
 // it is counted. What goes away meanwhile is not counted.
 func diskUsage(dir string) (n int64) {
 	root, err := os.OpenRoot(dir)

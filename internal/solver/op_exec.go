@@ -23,7 +23,7 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// execOp is RUN: a process on top of a chain of layers. What it writes becomes a layer by renaming its upper directory.
+// execOp is RUN: a process on top of a chain of layers. Its upper directory is renamed to become the layer of what it writes.
 type execOp struct {
 	s      *Solver
 	v      *vertex
@@ -76,14 +76,14 @@ func newExecOp(s *Solver, v *vertex, op *pb.ExecOp, inputs []*Result, t *tracker
 	return &execOp{s, v, op, inputs, t}, nil
 }
 
-// key: the process without what says where it is built rather than what (proxies, addresses of extra hosts), the chains of
-// what it may change, its root before all, and the content of what else is mounted.
+// key is made of the process, without what depends on where it runs (proxies, addresses of extra hosts), of the chains of its root and
+// of other mounts that it may change, and of the content of all other mounts.
 func (o *execOp) key(ctx context.Context) (Key, bool, error) {
 	plain := o.op.CloneVT()
 	plain.Meta.ProxyEnv = nil
 	for _, m := range plain.Mounts {
 		if m.CacheOpt != nil {
-			m.CacheOpt = &pb.CacheOpt{} // which cache it is does not say what is built
+			m.CacheOpt = &pb.CacheOpt{} // the result does not depend on which cache it is
 		}
 	}
 	for _, h := range plain.Meta.ExtraHosts {
@@ -220,7 +220,7 @@ func (o *execOp) process(ctx context.Context) (*sandbox.Process, error) {
 	}
 	p.Resources = resources(o.v.meta.GetLinuxResources())
 	p.Env = append(p.Env, proxyEnv(meta.ProxyEnv)...)
-	if a := o.s.around; a != nil {
+	if a := o.s.ambient; a != nil {
 		p.Env = a.Env(p.Env)
 		p.Mounts = append(p.Mounts, sandbox.Mount{Type: sandbox.MountBind, Target: a.Target, Source: a.Source, ReadOnly: true})
 	}
@@ -229,7 +229,7 @@ func (o *execOp) process(ctx context.Context) (*sandbox.Process, error) {
 	return p, err
 }
 
-// reportNetwork says once a build that its steps cannot have a network of their own.
+// reportNetwork warns once per build if steps cannot have a network of their own.
 func (o *execOp) reportNetwork(_ *network.Namespace, err error) error {
 	if err != nil {
 		o.s.networkReported.Do(func() {
@@ -278,7 +278,7 @@ func proxyEnv(p *pb.ProxyEnv) []string {
 	return env
 }
 
-// union describes the overlay mount of a mount's input; what is made for it is below dir, as a writable one's upper directory.
+// union describes the overlay mount of a mount's input. Its upper directory, and whatever else it needs, is made in dir.
 func (o *execOp) union(ctx context.Context, m *pb.Mount, dir string) (overlay.Options, error) {
 	var u overlay.Options
 	in := o.input(m)
@@ -353,7 +353,7 @@ func (o *execOp) failure(ctx context.Context, err error) error {
 func (o *execOp) commit(ctx context.Context, uppers []string) ([]*Result, error) {
 	outs := map[int64]*Result{}
 	for i, m := range o.op.Mounts {
-		// What is no bind mount has no output, whatever its field says.
+		// Only a bind mount has an output, whatever the field says.
 		if m.Output == int64(pb.SkipOutput) || m.MountType != pb.MountType_BIND {
 			continue
 		}

@@ -126,7 +126,7 @@ func (o *fileOp) addInputs(ctx context.Context, k *Key, a *pb.FileAction) error 
 		}
 	}
 	for _, u := range owners(actionOwner(a)) {
-		// The ids that a name stands for depend on the image's files, of which they are the only content read.
+		// Owner names are resolved to ids with files of the image; no other content of it is read.
 		if in := o.input(u.Input); in != nil {
 			k.addLayers("owner", in)
 		}
@@ -134,8 +134,8 @@ func (o *fileOp) addInputs(ctx context.Context, k *Key, a *pb.FileAction) error 
 	return nil
 }
 
-// missing names a source that does not exist as `docker build` does: "/file": not found. What is missing may be below src, as a
-// file that --parents names is. Of a pattern it is the directory that is searched.
+// missing words the error of a source that does not exist as `docker build` does: "/file": not found. The missing file may be below
+// src, if --parents names one. For a pattern, the error names the directory that is searched.
 func missing(err error, src string, pattern bool) error {
 	if pattern {
 		src = view.BeforeWildcard(src)
@@ -162,7 +162,7 @@ func (o *fileOp) input(i int64) *Result {
 	return o.inputs[i]
 }
 
-// fileState is a filesystem in the making: committed layers and what is changed on top of them.
+// fileState is an unfinished filesystem: committed layers, and changes on top of them.
 type fileState struct {
 	base    *Result
 	overlay *view.Overlay // nil once committed

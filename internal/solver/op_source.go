@@ -40,15 +40,15 @@ func newSourceOp(s *Solver, v *vertex, op *pb.SourceOp) (operation, error) {
 	case "local":
 		return &localSource{s, rest, op.Attrs}, nil
 	}
-	src, err := s.remotes.Open(op.Identifier, op.Attrs)
+	src, err := s.fetcher.Open(op.Identifier, op.Attrs)
 	if err != nil {
 		return nil, err
 	}
 	return &remoteSource{s, v, op, src}, nil
 }
 
-// remoteSource is a file over http, or a git repository. What it holds is asked for in every build; what was fetched once
-// is in the cache under its pin.
+// remoteSource is a file over http, or a git repository. Every build asks the server for its current pin (a digest or a commit); the
+// store has what was fetched before by its pin.
 type remoteSource struct {
 	s   *Solver
 	v   *vertex
@@ -155,7 +155,7 @@ func platformOf(op *pb.Op) *ocispec.Platform {
 	return &ocispec.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion, OSFeatures: p.OSFeatures}
 }
 
-// ImageResult is an image's filesystem as a result. Its layers bring their history themselves.
+// ImageResult returns an image's filesystem as a result. Its links have no times and descriptions: the image's own history has them.
 func ImageResult(img *image.Image) *Result {
 	var chain []ChainLink
 	for _, id := range img.Chain() {
@@ -164,7 +164,7 @@ func ImageResult(img *image.Image) *Result {
 	return newResult(chain)
 }
 
-// localSource is a folder of the host: a build context, or where the Dockerfile lies.
+// localSource is a directory of the host: a build context, or the directory of the Dockerfile.
 type localSource struct {
 	s     *Solver
 	name  string

@@ -14,7 +14,7 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// actionOwner is the owner that a file action gives to what it makes; nil for root.
+// actionOwner returns the owner that a file action gives to the files that it makes; nil for root.
 func actionOwner(a *pb.FileAction) *pb.ChownOpt {
 	switch a := a.Action.(type) {
 	case *pb.FileAction_Copy:
@@ -80,10 +80,10 @@ func (r *fileRun) owner(ctx context.Context, c *pb.ChownOpt) (*view.Chown, error
 	return &o, nil
 }
 
-// maxAccounts bounds what is read of a passwd or group file, as BuildKit does.
+// maxAccounts is how much is read of a passwd or group file, in bytes; BuildKit reads as much.
 const maxAccounts = 10 << 20
 
-// readAccounts opens name inside the image that the user is to be looked up in; a missing file knows nobody.
+// readAccounts parses the file called name of the image in which a user or group is looked up. A missing file counts as empty.
 func (r *fileRun) readAccounts(ctx context.Context, n *pb.NamedUserOpt, name string, parse func(io.Reader) error) error {
 	if n.Input < 0 {
 		return fmt.Errorf("user or group %q is unknown: there is no image to look it up in", n.Name)

@@ -7,18 +7,18 @@ import (
 	"slices"
 )
 
-// operation is what one kind of LLB operation has to know: its key, and how it is run.
+// operation is a vertex whose inputs are solved.
 type operation interface {
-	// key describes the operation and the content it reads; ok is false for what is never cached (images, folders).
+	// key describes the operation and the content it reads; ok is false for an operation that is never cached (images, host directories).
 	key(ctx context.Context) (k Key, ok bool, err error)
 	// run does the work and returns one result per output.
 	run(ctx context.Context) ([]*Result, error)
 }
 
-// StepLock begins the name of the lock that is held while an operation runs; its key follows.
+// StepLock is the prefix of the name of the lock on an operation that runs; its key follows.
 const StepLock = "step-"
 
-// perform gives v's results from a cache, or by running it.
+// perform returns v's results from a cache, or runs it.
 func (s *Solver) perform(ctx context.Context, v *vertex, inputs []*Result, t *tracker) (outs []*Result, cached bool, err error) {
 	op, err := v.kind().open(s, v, inputs, t)
 	if err != nil {
@@ -31,7 +31,7 @@ func (s *Solver) perform(ctx context.Context, v *vertex, inputs []*Result, t *tr
 	if err != nil {
 		return nil, false, err
 	}
-	// Where an input's files are still elsewhere, the step is first looked for without them.
+	// If an input's files have not been fetched, the step is first looked for without them.
 	if s.pending(inputs) {
 		if outs := step.find(ctx, byDefinition, inputs); outs != nil {
 			return outs, true, nil
@@ -52,7 +52,7 @@ func (s *Solver) perform(ctx context.Context, v *vertex, inputs []*Result, t *tr
 		outs, err = step.done(outs)
 		return outs, false, err
 	}
-	outs, cached, err = s.once(ctx, key, v, op, step, inputs, t)
+	outs, cached, err = s.cachedOrRun(ctx, key, v, op, step, inputs, t)
 	if err != nil {
 		return nil, false, err
 	}
@@ -60,18 +60,18 @@ func (s *Solver) perform(ctx context.Context, v *vertex, inputs []*Result, t *tr
 	return outs, cached, err
 }
 
-// once gives the results of what has a key: those that this store has, those of others, or new ones.
-func (s *Solver) once(ctx context.Context, key Key, v *vertex, op operation, step *step, inputs []*Result, t *tracker) ([]*Result, bool, error) {
-	if outs := s.recall(key, v); outs != nil {
+// cachedOrRun returns the results of an operation with a key: from the store, from a remote cache, or by running it.
+func (s *Solver) cachedOrRun(ctx context.Context, key Key, v *vertex, op operation, step *step, inputs []*Result, t *tracker) ([]*Result, bool, error) {
+	if outs := s.lookUp(key, v); outs != nil {
 		return outs, true, nil
 	}
-	// Another process may be at the same step: the second waits for the first's result.
+	// Another process may be running the same step: this one then waits for its result.
 	lock, err := s.store.Lock(ctx, StepLock+key.Digest().Encoded())
 	if err != nil {
 		return nil, false, err
 	}
 	defer func() { _ = lock.Unlock() }()
-	if outs := s.recall(key, v); outs != nil {
+	if outs := s.lookUp(key, v); outs != nil {
 		return outs, true, nil
 	}
 	if outs := step.find(ctx, byContent, inputs); outs != nil {
@@ -85,8 +85,8 @@ func (s *Solver) once(ctx context.Context, key Key, v *vertex, op operation, ste
 	return outs, false, s.cache.Put(key, v.name, outs)
 }
 
-// recall looks key up in the cache, and accepts only a record whose layers are all there.
-func (s *Solver) recall(key Key, v *vertex) []*Result {
+// lookUp returns the results that the cache has for key, or nil if there are none or the store lacks one of their layers.
+func (s *Solver) lookUp(key Key, v *vertex) []*Result {
 	if v.meta.GetIgnoreCache() {
 		return nil
 	}
@@ -110,8 +110,8 @@ func (s *Solver) pending(results []*Result) bool {
 // Missing returns the layers of a result that are not in the store, and have not been fetched (see Fetch).
 func (s *Solver) Missing(r *Result) []ChainLink { return s.missing(r) }
 
-// missing returns the layers of a result that are not in the store. Nobody removes one during a build (see Solver), unless it
-// turns out to be damaged: a chain that was there once, and with it all that it begins with, is not looked at again before that.
+// missing returns the layers of a result that are not in the store. No layer is removed during a build (see Solver) unless it is
+// found to be damaged. Until then a chain that was present, and every chain that it begins with, is not checked again.
 func (s *Solver) missing(r *Result) []ChainLink {
 	if len(r.Chain) == 0 {
 		return nil

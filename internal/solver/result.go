@@ -17,7 +17,7 @@ type ChainLink = remotecache.Layer
 // The zero Result is the empty filesystem.
 type Result struct {
 	Chain []ChainLink
-	// Key is what the caches of others know the result by.
+	// Key is the key of the result in remote caches.
 	Key   remotecache.Key
 	local view.View
 	trunk *trunk // has the chain; nil where it was not grown

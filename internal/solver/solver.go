@@ -1,4 +1,4 @@
-// Package solver runs LLB graphs: every operation once, in parallel, from the cache where its inputs were met before.
+// Package solver runs LLB graphs: each operation once, in parallel, or not at all if the cache has its results.
 package solver
 
 import (
@@ -27,17 +27,17 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// Local gives the view of a local source (a build context, the folder of the Dockerfile) as LLB's attributes select it.
+// Local gives the view of a local source (a build context, the directory of the Dockerfile) as LLB's attributes select it.
 type Local func(opt view.DirOptions) (view.View, error)
 
-// Options are what a Solver works with. Everything but Events is required.
+// Options configure a Solver. Fields whose comment names no default are required.
 type Options struct {
 	Store  *store.Store
 	Layers *layer.Layers
 	// Image finds the image that a docker-image source names.
 	Image func(ctx context.Context, ref string) (*image.Image, error)
-	// Bring gets into the store the image that came without its layers and that a chain is built on, or that has the only
-	// layer of it; nil where all images come with theirs.
+	// Bring fetches the layers of the image, known without them so far, that a chain begins with, or that has the only layer of the
+	// chain; nil if all images have their layers.
 	Bring func(ctx context.Context, chain []digest.Digest) (found bool, err error)
 	// Layout finds the image that an oci-layout source names by the digest of its manifest or index.
 	Layout func(d digest.Digest, platform *ocispec.Platform) (*image.Image, error)
@@ -45,13 +45,13 @@ type Options struct {
 	Host *sandbox.Host
 	// Locals are the local sources by name.
 	Locals map[string]Local
-	// Secret gives the value of a secret by its ID, or fs.ErrNotExist; nil where there are none.
+	// Secret gives the value of a secret by its ID, or fs.ErrNotExist; nil if there are none.
 	Secret func(ctx context.Context, id string) ([]byte, error)
 	// SSH are the agents that steps may talk to, by their IDs. A function answers one connection, and closes it.
 	SSH map[string]func(net.Conn)
-	// Remote are the caches of others, read and written; nil for neither.
+	// Remote are the remote caches that are read and written; nil for none.
 	Remote *remotecache.Cache
-	// Ambient is what every process finds, and no key, record or layer knows of; nil for nothing.
+	// Ambient is seen by every process, and is part of no key, record or layer; nil for nothing.
 	Ambient *Ambient
 	// Allowed are the entitlements that the user grants to steps.
 	Allowed entitlements.Set
@@ -61,7 +61,7 @@ type Options struct {
 	Events Events
 }
 
-// Ambient is a folder of the host that processes see, and what it changes in their environment.
+// Ambient is a directory of the host that every process sees, and the change of its environment that goes with it.
 type Ambient struct {
 	Source, Target string
 	Env            func(env []string) []string
@@ -81,9 +81,9 @@ type Solver struct {
 	secret  func(ctx context.Context, id string) ([]byte, error)
 	ssh     map[string]func(net.Conn)
 	allow   entitlements.Set
-	around  *Ambient
-	remotes *sources.Fetcher
-	others  *remotecache.Cache
+	ambient *Ambient
+	fetcher *sources.Fetcher
+	remote  *remotecache.Cache
 	events  Events
 	cache   *Cache
 
@@ -94,7 +94,7 @@ type Solver struct {
 
 	there sync.Map // how many layers had been found to be damaged when a chain was in the store, by ChainID
 
-	removals errgroup.Group // of folders of steps that have ended
+	removals errgroup.Group // of directories of finished steps
 
 	networkReported sync.Once
 }
@@ -112,12 +112,12 @@ func New(o Options) *Solver {
 	return &Solver{
 		store: o.Store, layers: o.Layers, image: o.Image, bring: o.Bring, layout: o.Layout, host: o.Host,
 		locals: o.Locals, memory: o.Memory, events: events, cache: NewCache(o.Store),
-		secret: secret, ssh: o.SSH, remotes: &sources.Fetcher{Store: o.Store, Secret: secret, SSH: o.SSH}, allow: o.Allowed, around: o.Ambient, others: o.Remote,
+		secret: secret, ssh: o.SSH, fetcher: &sources.Fetcher{Store: o.Store, Secret: secret, SSH: o.SSH}, allow: o.Allowed, ambient: o.Ambient, remote: o.Remote,
 		flights: map[digest.Digest]*flight{}, pins: map[digest.Digest]sources.Identity{},
 	}
 }
 
-// Close removes what the build kept in temporary folders; its results stay.
+// Close removes the temporary directories of the build. Its results stay.
 func (s *Solver) Close() error {
 	removed := s.removals.Wait()
 	s.mu.Lock()
@@ -130,7 +130,7 @@ func (s *Solver) Close() error {
 	return errors.Join(errs...)
 }
 
-// Pin says what a remote source came to, by its operation's digest.
+// Pin returns the identity of a git or http source that was solved, by its operation's digest.
 func (s *Solver) Pin(op digest.Digest) (sources.Identity, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -150,17 +150,17 @@ func (s *Solver) Outputs(op digest.Digest) []*Result {
 	return f.outputs
 }
 
-// cleanup leaves a temporary folder to Close: what is in it may be read until then.
+// cleanup leaves a temporary directory to Close, since its files may be read until then.
 func (s *Solver) cleanup(t *store.Temp) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.temps = append(s.temps, t)
 }
 
-// removeLater removes a temporary folder while other steps run.
+// removeLater removes a temporary directory while other steps run.
 func (s *Solver) removeLater(t *store.Temp) { s.removals.Go(t.Remove) }
 
-// Solve brings about what def asks for.
+// Solve returns the result of a definition.
 func (s *Solver) Solve(ctx context.Context, def *pb.Definition) (*Result, error) {
 	g, err := parse(def)
 	if err != nil {
@@ -222,7 +222,8 @@ func locate(err error, def *pb.Definition) error {
 	return err
 }
 
-// locations are where an operation comes from; one that has no place of its own (a source) has those of what it is for.
+// locations returns the places in the Dockerfile that an operation comes from. An operation without one, as a source, has those of the
+// operations that use it.
 func locations(op digest.Digest, def *pb.Definition) []*pb.Location {
 	found := def.Source.Locations[op.String()].GetLocations()
 	for _, raw := range def.Def {
@@ -255,7 +256,7 @@ type flight struct {
 	err     error
 }
 
-// vertex solves v once per Solver; whoever else wants it waits for the first.
+// vertex solves v once per Solver. Other callers wait for the first one.
 func (s *Solver) vertex(ctx context.Context, v *vertex) ([]*Result, error) {
 	s.mu.Lock()
 	f, ok := s.flights[v.digest]

@@ -12,26 +12,26 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// How far a step is looked for in the caches of others.
+// The depths at which remote caches are searched.
 const (
 	byDefinition = remotecache.ByDefinition
 	byContent    = remotecache.ByContent
 )
 
-// step is a vertex as the caches of others know it. A nil *step is one that nobody asks for.
+// step is a vertex as remote caches know it. It is nil if there are no remote caches.
 type step struct {
 	s      *Solver
 	v      *vertex
-	source source            // of what has no inputs
-	known  *remotecache.Step // of everything else
+	source source            // of a source
+	known  *remotecache.Step // of another operation
 }
 
-// source is an operation that others' caches know by names, once it has run.
+// source is an operation that remote caches know by names, after it has run.
 type source interface{ names() ([]string, error) }
 
-// newStep is nil where no cache of others is read or written.
+// newStep returns nil if no remote cache is read or written.
 func (s *Solver) newStep(op operation, v *vertex, inputs []*Result) (*step, error) {
-	if s.others == nil {
+	if s.remote == nil {
 		return nil, nil
 	}
 	if src, ok := op.(source); ok {
@@ -41,7 +41,7 @@ func (s *Solver) newStep(op operation, v *vertex, inputs []*Result) (*step, erro
 	for i, r := range inputs {
 		in[i] = s.cacheInput(r)
 	}
-	known, err := s.others.Step(v.op, v.meta, in)
+	known, err := s.remote.Step(v.op, v.meta, in)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func (s *Solver) cacheInput(r *Result) remotecache.Input {
 	}
 }
 
-// find returns what others have of the step, or nil. What cannot be found out is no reason to fail: the step runs then.
+// find returns the results that remote caches have of the step, or nil. After an error the step runs.
 func (st *step) find(ctx context.Context, depth remotecache.Depth, inputs []*Result) []*Result {
 	if st == nil || st.known == nil || st.v.meta.GetIgnoreCache() {
 		return nil
@@ -80,7 +80,7 @@ func (st *step) results(hits []*remotecache.Hit, below []*Result) ([]*Result, er
 	return st.done(outs)
 }
 
-// links are the layers of what a cache has.
+// links returns the layers of a hit.
 func (st *step) links(hit *remotecache.Hit) []ChainLink {
 	links := make([]ChainLink, len(hit.Layers))
 	for i, l := range hit.Layers {
@@ -92,8 +92,8 @@ func (st *step) links(hit *remotecache.Hit) []ChainLink {
 	return links
 }
 
-// grown returns the result of a chain that begins with one of inputs, or holds layers of them: what those say of a layer is more
-// than a cache does.
+// grown returns a chain as a result, with the links of inputs for the layers that it shares with them: those are described better
+// than the links of a remote cache.
 func grown(inputs []*Result, links []ChainLink) *Result {
 	for _, in := range inputs {
 		if len(in.Chain) > 0 && in.begins(links) {
@@ -114,7 +114,7 @@ func grown(inputs []*Result, links []ChainLink) *Result {
 	return newResult(links)
 }
 
-// done tells what the step came to, and gives the results the keys by which what is built on them is known.
+// done records the results for the export of a cache, and gives them the keys by which remote caches know steps built on them.
 func (st *step) done(outs []*Result) ([]*Result, error) {
 	if st == nil {
 		return outs, nil
@@ -125,7 +125,7 @@ func (st *step) done(outs []*Result) ([]*Result, error) {
 		if err != nil {
 			return nil, err
 		}
-		known = st.s.others.Source(names...)
+		known = st.s.remote.Source(names...)
 	}
 	keyed := make([]*Result, len(outs))
 	for i, out := range outs {
@@ -137,8 +137,8 @@ func (st *step) done(outs []*Result) ([]*Result, error) {
 	return keyed, nil
 }
 
-// Fetch brings the layers of a result that are still where a cache of others has them, or at the registry of the image that
-// the result is built on.
+// Fetch fetches the layers of a result that are not in the store, from a remote cache or from the registry of the image that the
+// result is built on.
 func (s *Solver) Fetch(ctx context.Context, r *Result) error {
 	missing := s.missing(r)
 	if len(missing) == 0 {
@@ -161,13 +161,13 @@ func (s *Solver) Fetch(ctx context.Context, r *Result) error {
 	return nil
 }
 
-// FetchLock begins the name of the lock that is held while a layer comes from a cache of others; its DiffID follows.
+// FetchLock is the prefix of the name of the lock on a layer that is fetched from a remote cache; its DiffID follows.
 const FetchLock = "fetch-"
 
-// fetchLayer gets a layer from the first place that has it. Two operations that need it at once get it once.
+// fetchLayer fetches a layer from the first remote cache that has it. Two operations that need it fetch it once.
 func (s *Solver) fetchLayer(ctx context.Context, l ChainLink) error {
-	if s.others == nil {
-		return nil // whoever opens the layer says what is wrong
+	if s.remote == nil {
+		return nil // opening the layer gives the error
 	}
 	lock, err := s.store.Lock(ctx, FetchLock+l.DiffID.Encoded())
 	if err != nil {
@@ -178,7 +178,7 @@ func (s *Solver) fetchLayer(ctx context.Context, l ChainLink) error {
 		return nil
 	}
 	var errs []error
-	for _, at := range s.others.Remote(l.DiffID) {
+	for _, at := range s.remote.Remote(l.DiffID) {
 		r, err := at.From.Open(ctx, at.Blob)
 		if err == nil {
 			_, _, err = s.layers.IngestFrom(ctx, layer.Incoming{Reader: r, Blob: at.Blob.Digest, DiffID: l.DiffID})
