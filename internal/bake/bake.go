@@ -42,11 +42,16 @@ type Definition struct {
 }
 
 // Read parses the files and resolves the targets that are asked for, with those that they link to.
-func Read(files []File, o Options) (_ *Definition, err error) {
+func Read(files []File, o Options) (*Definition, error) {
 	c, _, err := Parse(files, o)
 	if err != nil {
 		return nil, err
 	}
+	return c.resolve(o)
+}
+
+// resolve gives the targets that are asked for everything that they inherit, override and link to.
+func (c *Config) resolve(o Options) (_ *Definition, err error) {
 	names, err := c.named(o.Targets)
 	if err != nil {
 		return nil, err
@@ -55,7 +60,7 @@ func Read(files []File, o Options) (_ *Definition, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &resolver{config: c, overrides: overrides, targets: map[string]*Target{}}
+	r := &resolver{config: c, overrides: overrides, targets: map[string]*Target{}, linked: map[string]linkState{}}
 	def := &Definition{Groups: map[string]*Group{}, Targets: r.targets, Unused: c.unused()}
 	for _, name := range names {
 		targets, groups := c.members(name)
@@ -70,7 +75,7 @@ func Read(files []File, o Options) (_ *Definition, err error) {
 	}
 	def.addDefault(names)
 	for _, name := range slices.Sorted(maps.Keys(r.targets)) {
-		if err := r.link(name, nil); err != nil {
+		if err := r.link(name); err != nil {
 			return nil, err
 		}
 	}

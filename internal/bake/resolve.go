@@ -77,8 +77,17 @@ type resolver struct {
 	config    *Config
 	overrides map[string][]override
 	targets   map[string]*Target
+	linked    map[string]linkState
 	granted   Grants // what overrides name
 }
+
+// linkState says how far the links of a target were followed.
+type linkState int
+
+const (
+	linkOpen linkState = iota + 1 // they are being followed
+	linkDone
+)
 
 // target resolves one: what it inherits, itself, the overrides.
 func (r *resolver) target(name string) (*Target, error) {
@@ -133,16 +142,21 @@ func (r *resolver) inherited(name string, path []string) (*Target, error) {
 	return t, nil
 }
 
-// link adds the targets that a target's contexts come from, and checks that none needs itself.
-func (r *resolver) link(name string, path []string) error {
-	t, path := r.targets[name], append(slices.Clone(path), name)
+// link adds the targets that a target's contexts come from, and checks that none needs itself. It visits each target once:
+// walking every path takes time that grows with the cube of a chain's length, and exponentially where paths meet again.
+func (r *resolver) link(name string) error {
+	if r.linked[name] == linkDone {
+		return nil
+	}
+	r.linked[name] = linkOpen
+	t := r.targets[name]
 	links := t.Links()
 	for _, key := range slices.Sorted(maps.Keys(links)) {
 		other := links[key]
 		if other == name {
 			return fmt.Errorf("target %s cannot link to itself", other)
 		}
-		if slices.Contains(path, other) {
+		if r.linked[other] == linkOpen {
 			return fmt.Errorf("infinite loop from %s to %s", name, other)
 		}
 		if r.targets[other] == nil {
@@ -153,13 +167,14 @@ func (r *resolver) link(name string, path []string) error {
 			linked.Outputs, linked.linked = Outputs{{Type: "cacheonly", Attrs: map[string]string{}}}, true
 			r.targets[other] = linked
 		}
-		if err := r.link(other, path); err != nil {
+		if err := r.link(other); err != nil {
 			return err
 		}
 		if err := t.use(name, r.targets[other], other); err != nil {
 			return err
 		}
 	}
+	r.linked[name] = linkDone
 	return nil
 }
 
