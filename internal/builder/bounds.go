@@ -12,6 +12,8 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/moby/patternmatcher"
+	"github.com/moby/patternmatcher/ignorefile"
 )
 
 // What a Dockerfile may make the compiler do. A few lines of `ARG A=$A$A` stand for more than all memory, and every
@@ -37,6 +39,7 @@ type bounds struct {
 	text     []byte
 	env      map[string]string // of base images, the longest value of each name
 	triggers []string          // ONBUILD of base images
+	ignore   error             // what is wrong with an ignore file
 }
 
 // newBounds takes the build arguments out of a front end's options.
@@ -52,16 +55,41 @@ func newBounds(opts map[string]string) *bounds {
 
 // file looks through a file that the compiler reads: a Dockerfile or what is beside it.
 func (b *bounds) file(name string, text []byte) error {
-	if strings.HasSuffix(name, ".dockerignore") {
-		if n := bytes.Count(text, []byte("\n")); n > maxIgnored {
-			return fmt.Errorf("%s has %d lines: at most %d patterns are supported", path.Base(name), n, maxIgnored)
-		}
-		return nil
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if strings.HasSuffix(name, ".dockerignore") {
+		b.ignore = checkIgnoreFile(path.Base(name), text)
+		return b.ignore
+	}
 	b.name, b.text = path.Base(name), text
 	return b.check()
+}
+
+// ignoreError is what is wrong with an ignore file. The compiler drops an error of reading one, and does not say in which file a
+// bad pattern is.
+func (b *bounds) ignoreError() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ignore
+}
+
+// checkIgnoreFile checks the patterns of an ignore file.
+func checkIgnoreFile(name string, text []byte) error {
+	if n := bytes.Count(text, []byte("\n")); n > maxIgnored {
+		return fmt.Errorf("%s has %d lines: at most %d patterns are supported", name, n, maxIgnored)
+	}
+	number := 0
+	for line := range bytes.Lines(text) {
+		number++
+		patterns, err := ignorefile.ReadAll(bytes.NewReader(line))
+		if err == nil {
+			_, err = patternmatcher.New(patterns)
+		}
+		if err != nil {
+			return fmt.Errorf("%s:%d: invalid pattern %q: %w", name, number, bytes.TrimSpace(line), err)
+		}
+	}
+	return nil
 }
 
 // base adds what a base image brings with it. The compiler expands nothing before it has all base images.

@@ -120,6 +120,29 @@ func TestIgnoreFileBombs(t *testing.T) {
 	}
 }
 
+func TestIgnoreFilePatterns(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"":                            "",
+		"# [ in a comment\n\n!keep\n": "",
+		"a\n[\n":                      `.dockerignore:2: invalid pattern "[": syntax error in pattern`,
+		"a\n  !  \n":                  `.dockerignore:2: invalid pattern "!": illegal exclusion pattern: "!"`,
+		"\ufeffa\nb[":                 `.dockerignore:2: invalid pattern "b[": syntax error in pattern`,
+	} {
+		b := newBounds(nil)
+		got := ""
+		if err := b.file("dir/.dockerignore", []byte(text)); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+		if kept := b.ignoreError(); (kept != nil) != (want != "") {
+			t.Errorf("%q: the compiler's caller gets %v", text, kept)
+		}
+	}
+}
+
 // FuzzBounds looks through arbitrary Dockerfiles: it ends, and what it ends with names a line.
 func FuzzBounds(f *testing.F) {
 	for _, text := range []string{

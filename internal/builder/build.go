@@ -103,6 +103,9 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 	defer func() { err = errors.Join(err, s.Close()) }()
 	front := &frontend{solver: s, bases: base, layouts: layouts, opts: opts, inputs: o.Context.inputs(), events: o.Events, bounds: newBounds(opts)}
 	res, err := builder.Build(ctx, front)
+	if bad := front.bounds.ignoreError(); bad != nil {
+		err = bad
+	}
 	// What was learned of the host's files is worth keeping even when a step failed.
 	if saveErr := memory.Save(); err == nil && saveErr != nil {
 		err = saveErr

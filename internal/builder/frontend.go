@@ -77,6 +77,9 @@ func (f *frontend) solve(ctx context.Context, def *pb.Definition) (*client.Resul
 		res.SetRef((*resultRef)(nil))
 		return res, nil
 	}
+	if err := f.bounds.ignoreError(); err != nil {
+		return nil, err
+	}
 	out, err := f.solver.Solve(ctx, def)
 	if err != nil {
 		return nil, err

@@ -55,7 +55,7 @@ func (b *Builder) openLayouts(ctx context.Context, contexts map[string]string, o
 }
 
 func openLayout(ctx context.Context, name string) (*layout, error) {
-	at := &ocilayout.Location{Kind: ocilayout.OCI, Path: name}
+	at := &ocilayout.Location{Kind: ocilayout.OCI, Path: name, Text: layoutScheme + name}
 	path, d, digested := strings.Cut(name, "@")
 	if digested {
 		at.Path, at.Ref = path, d

@@ -21,6 +21,7 @@ type Location struct {
 	Kind string // OCI, OCIArchive or DockerArchive
 	Path string
 	Ref  string // "" for none
+	Text string // the location as its user wrote it, where that is in another form than String returns
 }
 
 // Parse splits a location into its parts. ok is false for what begins like none, which is the name of a registry's image.
@@ -41,6 +42,9 @@ func Parse(s string) (l *Location, ok bool, err error) {
 
 // String is the location as users write it.
 func (l *Location) String() string {
+	if l.Text != "" {
+		return l.Text
+	}
 	if l.Ref == "" {
 		return l.Kind + ":" + l.Path
 	}

@@ -65,6 +65,13 @@ func TestBadContexts(t *testing.T) {
 	if err := os.Symlink("/etc/shadow", filepath.Join(escaping, "out")); err != nil {
 		t.Fatal(err)
 	}
+	pattern := context(t, "FROM base\nCOPY f /\n")
+	if err := os.WriteFile(filepath.Join(pattern, ".dockerignore"), []byte("a\nb[\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p.refuses(1, `^ERROR: failed to build: failed to solve: .dockerignore:2: invalid pattern "b\[": syntax error in pattern$`, nil, "build", pattern)
+	p.refuses(1, `^ERROR: failed to build: context n: oci-layout:///no/such:1: no such file or directory$`, nil,
+		"build", "--build-context", "n=oci-layout:///no/such:1", ok)
 	p.refuses(1, `^Error: .*unable to prepare context.*/no/such.*not found`, nil, "build", "/no/such")
 	p.refuses(1, `^ERROR: .*Dockerfile:2.*"/f": not found`, nil, "build", ignored)
 	p.refuses(1, `^ERROR: .*"?/?etc/shadow"?.*not found|^ERROR: .*out.*not found`, nil, "build", escaping)
