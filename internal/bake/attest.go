@@ -2,62 +2,21 @@ package bake
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
 	"maps"
-	"strconv"
-	"strings"
 
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/micabuild/mica/internal/buildspec"
 )
 
 // Attests are the attestations of a target. One that is disabled has the attribute "disabled" with the value "true".
 type Attests []Entry
 
-// CanonicalAttest turns the value of --sbom or --provenance into that of --attest.
-func CanonicalAttest(kind, value string) string {
-	if b, err := strconv.ParseBool(value); err == nil {
-		return fmt.Sprintf("type=%s,disabled=%t", kind, !b)
-	}
-	return fmt.Sprintf("type=%s,%s", kind, value)
-}
-
-func parseAttest(text string) ([]Entry, error) {
-	e, err := splitEntry(text, func(k string) string {
-		switch known := strings.TrimSpace(strings.ToLower(k)); known {
-		case "type", "disabled":
-			return known
-		}
-		return k
-	})
-	if err == nil && e.Type == "" {
-		err = errors.New("attestation type not specified")
-	}
-	if err == nil {
-		err = finishAttest(&e)
-	}
-	return []Entry{e}, err
-}
-
-func finishAttest(e *Entry) error {
-	v, ok := e.Attrs["disabled"]
-	if !ok {
-		return nil
-	}
-	disabled, err := strconv.ParseBool(v)
-	if err != nil {
-		return fmt.Errorf("invalid value disabled=%s: neither true nor false", v)
-	}
-	delete(e.Attrs, "disabled")
-	if disabled {
-		e.Attrs["disabled"] = "true"
-	}
-	return nil
-}
+func parseAttest(text string) ([]Entry, error) { return one(buildspec.ParseAttest(text)) }
 
 // FromCtyValue is told what a file has (hclparser.FromCtyValueConverter).
 func (a *Attests) FromCtyValue(in cty.Value, p cty.Path) (err error) {
-	*a, err = parseEntries(in, p, parseAttest, finishAttest)
+	*a, err = parseEntries(in, p, parseAttest, buildspec.FinishAttest)
 	return err
 }
 

@@ -154,7 +154,7 @@ func TestErrors(t *testing.T) {
 		"name, no matrix":    {file: `target "default" { name = "x" }`, want: "name requires matrix"},
 		"type of a value":    {file: `target "default" { tags = "a" }`, want: "list of string required"},
 		"cache without type": {file: `target "default" { cache-from = ["ref=x"] }`, want: `type required for "ref=x"`},
-		"secret":             {file: `target "default" { secret = ["foo=x"] }`, want: "unexpected key 'foo'"},
+		"secret":             {file: `target "default" { secret = ["foo=x"] }`, want: `unexpected key "foo": use id, src, env or type`},
 		"limit":              {file: `target "default" { resources = { cpu-quota = 1.5 } }`, want: "invalid value 1.5"},
 		"validation": {
 			file: "variable \"A\" {\n default = 1\n validation {\n condition = A > 2\n error_message = \"too small\"\n }\n}\ntarget \"default\" {}",

@@ -1,62 +1,24 @@
 package bake
 
 import (
-	"encoding/csv"
-	"encoding/json"
-	"fmt"
-	"maps"
 	"slices"
-	"strings"
 
-	"github.com/tonistiigi/go-csvvalue"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
+
+	"github.com/micabuild/mica/internal/buildspec"
 )
 
-// Entry is a value that has a type and attributes: an output, a cache, an attestation. A file writes it as an object, or
+// Entry is a value that has a type and attributes: an output, a cache, an attestation. A file writes it as an object or
 // as text: "type=local,dest=out".
-type Entry struct {
-	Type  string
-	Attrs map[string]string
-}
-
-// String is the entry as the command line has it.
-func (e Entry) String() string {
-	pairs := []string{"type=" + e.Type}
-	for _, k := range slices.Sorted(maps.Keys(e.Attrs)) {
-		pairs = append(pairs, k+"="+e.Attrs[k])
-	}
-	return joinCSV(pairs)
-}
-
-// joinCSV quotes where a field needs it, as flags are read.
-func joinCSV(fields []string) string {
-	var b strings.Builder
-	w := csv.NewWriter(&b)
-	_ = w.Write(fields)
-	w.Flush()
-	return strings.TrimSuffix(b.String(), "\n")
-}
-
-func (e Entry) equal(o Entry) bool { return e.Type == o.Type && maps.Equal(e.Attrs, o.Attrs) }
-
-func (e Entry) clone() Entry { return Entry{e.Type, maps.Clone(e.Attrs)} }
-
-// MarshalJSON writes the type among the attributes.
-func (e Entry) MarshalJSON() ([]byte, error) { return json.Marshal(e.strings()) }
-
-func (e Entry) strings() map[string]string {
-	m := map[string]string{"type": e.Type}
-	maps.Copy(m, e.Attrs)
-	return m
-}
+type Entry = buildspec.Entry
 
 var entryType = cty.Map(cty.String)
 
-// cty is the entry as an expression of another target sees it.
-func (e Entry) cty() cty.Value {
+// entryToCty is an entry as an expression of another target sees it.
+func entryToCty(e Entry) cty.Value {
 	m := map[string]cty.Value{}
-	for k, v := range e.strings() {
+	for k, v := range e.Map() {
 		m[k] = cty.StringVal(v)
 	}
 	return cty.MapVal(m)
@@ -68,7 +30,7 @@ func entriesToCty(list []Entry) cty.Value {
 	}
 	var out []cty.Value
 	for _, e := range list {
-		out = append(out, e.cty())
+		out = append(out, entryToCty(e))
 	}
 	return cty.ListVal(out)
 }
@@ -139,27 +101,6 @@ func entryFromObject(v cty.Value) (Entry, error) {
 	return e, nil
 }
 
-// splitEntry reads "type=…,key=value,…"; name gives the form that keys have.
-func splitEntry(text string, name func(string) string) (Entry, error) {
-	e := Entry{Attrs: map[string]string{}}
-	fields, err := csvvalue.Fields(text, nil)
-	if err != nil {
-		return e, err
-	}
-	for _, f := range fields {
-		key, value, ok := strings.Cut(f, "=")
-		if !ok {
-			return e, fmt.Errorf("invalid value %s", f)
-		}
-		if key = name(key); key == "type" {
-			e.Type = value
-		} else {
-			e.Attrs[key] = value
-		}
-	}
-	return e, nil
-}
-
 // dropEqual leaves one of equal entries, in the order that buildx leaves them in.
 func dropEqual(s []Entry) []Entry {
 	if len(s) == 0 {
@@ -168,7 +109,7 @@ func dropEqual(s []Entry) []Entry {
 	s = slices.Clone(s)
 	for i := len(s) - 2; i >= 0; i-- {
 		for j := i + 1; j < len(s); j++ {
-			if s[i].equal(s[j]) {
+			if s[i].Equal(s[j]) {
 				s[j] = s[len(s)-1]
 				s = s[:len(s)-1]
 				break
@@ -177,6 +118,9 @@ func dropEqual(s []Entry) []Entry {
 	}
 	return s
 }
+
+// one is a list of what a text of one element means.
+func one[T any](v T, err error) ([]T, error) { return []T{v}, err }
 
 // parseAll reads each text that is not empty.
 func parseAll[T any](texts []string, parse func(string) ([]T, error)) ([]T, error) {

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/micabuild/mica/internal/buildspec"
 )
 
 // extension is x-bake, what compose files have no key for
@@ -71,8 +73,8 @@ func (t *Target) addExtensionLists(x *extension) error {
 		from  []string
 		parse func(string) ([]Entry, error)
 	}{
-		{(*[]Entry)(&t.CacheFrom), x.CacheFrom, parseCache},
-		{(*[]Entry)(&t.CacheTo), x.CacheTo, parseCache},
+		{(*[]Entry)(&t.CacheFrom), x.CacheFrom, buildspec.ParseCache},
+		{(*[]Entry)(&t.CacheTo), x.CacheTo, buildspec.ParseCache},
 		{(*[]Entry)(&t.Outputs), x.Outputs, parseOutput},
 	} {
 		if len(list.from) == 0 {

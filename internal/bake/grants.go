@@ -9,13 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-)
 
-// The entitlements that targets ask for, and that --allow grants.
-const (
-	NetworkHost      = "network.host"
-	SecurityInsecure = "security.insecure"
-	LocalDelete      = "buildx.local.delete" // outputs with mode=delete
+	"github.com/micabuild/mica/internal/buildspec"
 )
 
 // Grants are what a build may do that a bake file cannot allow itself: --allow.
@@ -33,7 +28,7 @@ func ParseGrants(list []string) (*Grants, error) {
 	for _, s := range list {
 		key, value, _ := strings.Cut(s, "=")
 		switch key {
-		case NetworkHost, SecurityInsecure, LocalDelete:
+		case buildspec.NetworkHost, buildspec.SecurityInsecure, buildspec.LocalDelete:
 			g.add(key)
 		case "ssh":
 			g.ssh = true
@@ -85,8 +80,8 @@ func (g *Grants) Missing(targets map[string]*Target) ([]string, error) {
 	reads, writes := map[string]bool{}, map[string]bool{}
 	for _, t := range targets {
 		asked := t.Entitlements
-		if slices.ContainsFunc(t.Outputs, func(e Entry) bool { return e.Type == "local" && e.Attrs["mode"] == "delete" }) {
-			asked = append(slices.Clone(asked), LocalDelete)
+		if slices.ContainsFunc(t.Outputs, func(e Entry) bool { return e.Type == buildspec.OutputLocal && e.Attrs["mode"] == "delete" }) {
+			asked = append(slices.Clone(asked), buildspec.LocalDelete)
 		}
 		for _, e := range asked {
 			if !slices.Contains(g.entitlements, e) {
@@ -165,7 +160,7 @@ func (t *Target) DockerfilePath() string {
 
 func entryPaths(list []Entry, attr string) (out []string) {
 	for _, e := range list {
-		if p := e.Attrs[attr]; p != "" && e.Type != "registry" {
+		if p := e.Attrs[attr]; p != "" && e.Type != buildspec.CacheRegistry {
 			out = append(out, p)
 		}
 	}

@@ -3,6 +3,8 @@ package bake
 import (
 	"maps"
 	"slices"
+
+	"github.com/micabuild/mica/internal/buildspec"
 )
 
 // Merge lays t2 over t: what t2 sets replaces what t has, or is added to it where buildx adds. The evaluator calls it by
@@ -93,7 +95,7 @@ func (t *Target) normalize() {
 	t.NoCacheFilter = uniqueFull(t.NoCacheFilter)
 	t.Ulimits = uniqueFull(t.Ulimits)
 	if t.Network != nil && *t.Network == "host" {
-		t.Entitlements = append(t.Entitlements, NetworkHost)
+		t.Entitlements = append(t.Entitlements, buildspec.NetworkHost)
 	}
 	t.Entitlements = uniqueFull(t.Entitlements)
 	maps.DeleteFunc(t.Contexts, func(_, v string) bool { return v == "" })

@@ -1,50 +1,23 @@
 package bake
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
-	"github.com/tonistiigi/go-csvvalue"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/micabuild/mica/internal/buildspec"
 )
 
 // Outputs are what is made of a target's result.
 type Outputs []Entry
 
-// parseOutput reads "type=local,dest=out", or a path alone for a folder, or "-" for a tar on stdout.
-func parseOutput(text string) ([]Entry, error) {
-	fields, err := csvvalue.Fields(text, nil)
-	if err != nil {
-		return nil, err
-	}
-	if len(fields) == 1 && fields[0] == text && !strings.HasPrefix(text, "type=") {
-		if text == "-" {
-			return []Entry{{"tar", map[string]string{"dest": "-"}}}, nil
-		}
-		return []Entry{{"local", map[string]string{"dest": text}}}, nil
-	}
-	e, err := splitEntry(text, func(k string) string { return strings.TrimSpace(strings.ToLower(k)) })
-	if err == nil {
-		err = finishOutput(&e)
-	}
-	return []Entry{e}, err
-}
-
-func finishOutput(e *Entry) error {
-	if e.Type == "" {
-		return errors.New("type is required for output")
-	}
-	if e.Attrs["dest"] == "" {
-		delete(e.Attrs, "dest")
-	}
-	return nil
-}
+func parseOutput(text string) ([]Entry, error) { return one(buildspec.ParseOutput(text)) }
 
 // FromCtyValue is told what a file has (hclparser.FromCtyValueConverter).
 func (o *Outputs) FromCtyValue(in cty.Value, p cty.Path) (err error) {
-	*o, err = parseEntries(in, p, parseOutput, finishOutput)
+	*o, err = parseEntries(in, p, parseOutput, buildspec.FinishOutput)
 	return err
 }
 
@@ -52,7 +25,7 @@ func (o *Outputs) FromCtyValue(in cty.Value, p cty.Path) (err error) {
 func (o Outputs) ToCtyValue() cty.Value {
 	all := slices.Clone(o)
 	for i, e := range all {
-		all[i] = e.clone()
+		all[i] = e.Clone()
 		if _, ok := e.Attrs["dest"]; !ok {
 			all[i].Attrs["dest"] = ""
 		}
@@ -63,7 +36,7 @@ func (o Outputs) ToCtyValue() cty.Value {
 func (o Outputs) clone() Outputs {
 	out := slices.Clone(o)
 	for i := range out {
-		out[i] = out[i].clone()
+		out[i] = out[i].Clone()
 		if out[i].Attrs == nil {
 			out[i].Attrs = map[string]string{}
 		}
@@ -79,15 +52,15 @@ func (o Outputs) setPush(push bool) Outputs {
 	}
 	add := true
 	for _, e := range out {
-		if e.Type != "docker" {
+		if e.Type != buildspec.OutputDocker {
 			add = false
 		}
-		if e.Type == "image" {
+		if e.Type == buildspec.OutputImage {
 			e.Attrs["push"] = "true"
 		}
 	}
 	if add {
-		out = append(out, Entry{"image", map[string]string{"push": "true"}})
+		out = append(out, Entry{Type: buildspec.OutputImage, Attrs: map[string]string{"push": "true"}})
 	}
 	return out
 }
@@ -96,11 +69,11 @@ func (o Outputs) setPush(push bool) Outputs {
 func (o Outputs) dropPush() Outputs {
 	for i := 0; i < len(o); {
 		switch o[i].Type {
-		case "registry":
+		case buildspec.OutputRegistry:
 			o[i] = o[len(o)-1]
 			o = o[:len(o)-1]
 			continue
-		case "image":
+		case buildspec.OutputImage:
 			o[i].Attrs["push"] = "false"
 		}
 		i++
@@ -115,37 +88,20 @@ func (o Outputs) setLoad(load bool) Outputs {
 	}
 	for _, e := range o {
 		switch e.Type {
-		case "docker":
+		case buildspec.OutputDocker:
 			if e.Attrs["dest"] == "" {
 				return o
 			}
-		case "image", "registry", "oci":
+		case buildspec.OutputImage, buildspec.OutputRegistry, buildspec.OutputOCI:
 		default:
 			return o
 		}
 	}
-	return append(o.clone(), Entry{"docker", map[string]string{}})
+	return append(o.clone(), Entry{Type: buildspec.OutputDocker, Attrs: map[string]string{}})
 }
 
 // Caches are where steps are taken from, or kept for others.
 type Caches []Entry
-
-// parseCache reads "type=registry,ref=name", or names alone.
-func parseCache(text string) ([]Entry, error) {
-	if !strings.Contains(text, "=") {
-		refs, err := csvvalue.Fields(text, nil)
-		var out []Entry
-		for _, r := range refs {
-			out = append(out, Entry{"registry", map[string]string{"ref": r}})
-		}
-		return out, err
-	}
-	e, err := splitEntry(text, strings.ToLower)
-	if err == nil && e.Type == "" {
-		err = fmt.Errorf("type required for %q", text)
-	}
-	return []Entry{e}, err
-}
 
 func finishCache(e *Entry) error {
 	if e.Type == "" {
@@ -156,7 +112,7 @@ func finishCache(e *Entry) error {
 
 // FromCtyValue is told what a file has (hclparser.FromCtyValueConverter).
 func (c *Caches) FromCtyValue(in cty.Value, p cty.Path) (err error) {
-	*c, err = parseEntries(in, p, parseCache, finishCache)
+	*c, err = parseEntries(in, p, buildspec.ParseCache, finishCache)
 	return err
 }
 
@@ -167,8 +123,7 @@ func (c Caches) ToCtyValue() cty.Value { return entriesToCty(c) }
 type Policies []Entry
 
 func parsePolicy(text string) ([]Entry, error) {
-	e, err := splitEntry(text, strings.ToLower)
-	return []Entry{e}, err
+	return one(buildspec.ParseEntry(text, strings.ToLower))
 }
 
 // FromCtyValue is told what a file has (hclparser.FromCtyValueConverter).
@@ -179,11 +134,3 @@ func (c *Policies) FromCtyValue(in cty.Value, p cty.Path) (err error) {
 
 // ToCtyValue is what other targets see (hclparser.ToCtyValueConverter).
 func (c Policies) ToCtyValue() cty.Value { return entriesToCty(c) }
-
-// Stdout reports whether one of the outputs is written to stdout.
-func (o Outputs) Stdout() bool {
-	return slices.ContainsFunc(o, func(e Entry) bool {
-		dest := e.Attrs["dest"]
-		return dest == "-" || dest == "" && (e.Type == "tar" || e.Type == "oci")
-	})
-}

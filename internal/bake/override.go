@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/micabuild/mica/internal/buildspec"
 )
 
 // override is what --set says of one key of a target.
@@ -189,10 +191,10 @@ func (t *Target) overrideList(o override, granted *Grants) (known bool, err erro
 		err = setParsed((*[]Entry)(&t.Outputs), o, parseOutput)
 		granted.write(t.Outputs.paths("dest")...)
 	case "cache-from":
-		err = setParsed((*[]Entry)(&t.CacheFrom), o, parseCache)
+		err = setParsed((*[]Entry)(&t.CacheFrom), o, buildspec.ParseCache)
 		granted.read(t.CacheFrom.paths("src")...)
 	case "cache-to":
-		err = setParsed((*[]Entry)(&t.CacheTo), o, parseCache)
+		err = setParsed((*[]Entry)(&t.CacheTo), o, buildspec.ParseCache)
 		granted.write(t.CacheTo.paths("dest")...)
 	case "policy":
 		err = setParsed((*[]Entry)(&t.Policy), o, parsePolicy)

@@ -6,6 +6,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/micabuild/mica/internal/buildspec"
 )
 
 func (c *Config) group(name string) *Group {
@@ -164,7 +166,7 @@ func (r *resolver) link(name string) error {
 			if err != nil {
 				return err
 			}
-			linked.Outputs, linked.linked = Outputs{{Type: "cacheonly", Attrs: map[string]string{}}}, true
+			linked.Outputs, linked.linked = Outputs{{Type: buildspec.OutputNone, Attrs: map[string]string{}}}, true
 			r.targets[other] = linked
 		}
 		if err := r.link(other); err != nil {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
+
+	"github.com/micabuild/mica/internal/buildspec"
 )
 
 // Resources are limits of the steps of a target, by the names that --resource has: "memory", "cpu-quota".
@@ -18,17 +20,6 @@ type Resources struct{ limits map[string]string }
 var resourceKinds = map[string]bool{
 	"memory": false, "memory-swap": false, "cpu-shares": true, "cpu-period": true, "cpu-quota": true,
 	"cpuset-cpus": false, "cpuset-mems": false,
-}
-
-// Entries are the limits as the command line has them.
-func (r *Resources) Entries() []string {
-	var out []string
-	if r != nil {
-		for _, k := range slices.Sorted(maps.Keys(r.limits)) {
-			out = append(out, k+"="+r.limits[k])
-		}
-	}
-	return out
 }
 
 func (r *Resources) set(name, value string) error {
@@ -62,7 +53,7 @@ func (r *Resources) merge(other *Resources) *Resources {
 // MarshalJSON writes numbers as numbers, in buildx's order.
 func (r *Resources) MarshalJSON() ([]byte, error) {
 	out := []byte{'{'}
-	for _, k := range []string{"memory", "memory-swap", "cpu-shares", "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems"} {
+	for _, k := range buildspec.LimitNames() {
 		v, ok := r.limits[k]
 		if !ok {
 			continue

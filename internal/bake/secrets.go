@@ -1,70 +1,21 @@
 package bake
 
 import (
-	"fmt"
 	"strings"
 
-	"github.com/tonistiigi/go-csvvalue"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
+
+	"github.com/micabuild/mica/internal/buildspec"
 )
 
 // Secrets are those that the steps of a target may read.
 type Secrets []Secret
 
-// Secret is a file or a variable of the host.
-type Secret struct {
-	ID  string `json:"id,omitempty"`
-	Src string `json:"src,omitempty"`
-	Env string `json:"env,omitempty"`
-}
+// Secret is a file or an environment variable of the host.
+type Secret = buildspec.Secret
 
-// String is the secret as the command line has it.
-func (s Secret) String() string {
-	pairs := []string{"id=" + s.ID}
-	if s.Src != "" {
-		pairs = append(pairs, "src="+s.Src)
-	}
-	if s.Env != "" {
-		pairs = append(pairs, "env="+s.Env)
-	}
-	return joinCSV(pairs)
-}
-
-// parseSecret reads "id=name,src=file", "id=name,env=VARIABLE".
-func parseSecret(text string) ([]Secret, error) {
-	fields, err := csvvalue.Fields(text, nil)
-	if err != nil {
-		return nil, fmt.Errorf("failed to parse csv secret: %w", err)
-	}
-	var s Secret
-	kind := ""
-	for _, f := range fields {
-		key, value, ok := strings.Cut(f, "=")
-		if !ok {
-			return nil, fmt.Errorf("invalid field '%s' must be a key=value pair", f)
-		}
-		switch key = strings.ToLower(key); key {
-		case "type":
-			if value != "file" && value != "env" {
-				return nil, fmt.Errorf("unsupported secret type %q", value)
-			}
-			kind = value
-		case "id":
-			s.ID = value
-		case "source", "src":
-			s.Src = value
-		case "env":
-			s.Env = value
-		default:
-			return nil, fmt.Errorf("unexpected key '%s' in '%s'", key, f)
-		}
-	}
-	if kind == "env" && s.Env == "" {
-		s.Env, s.Src = s.Src, ""
-	}
-	return []Secret{s}, nil
-}
+func parseSecret(text string) ([]Secret, error) { return one(buildspec.ParseSecret(text)) }
 
 func (s Secrets) normal() Secrets {
 	return replaceByKey(s, func(s Secret) string { return s.ID })
@@ -124,14 +75,6 @@ type SSHKeys []SSH
 type SSH struct {
 	ID    string   `json:"id,omitempty"`
 	Paths []string `json:"paths,omitempty"`
-}
-
-// String is the agent as the command line has it.
-func (s SSH) String() string {
-	if len(s.Paths) == 0 {
-		return s.ID
-	}
-	return s.ID + "=" + strings.Join(s.Paths, ",")
 }
 
 func parseSSH(text string) ([]SSH, error) {

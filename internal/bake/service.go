@@ -9,6 +9,8 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/docker/cli/opts"
 	"github.com/docker/go-units"
+
+	"github.com/micabuild/mica/internal/buildspec"
 )
 
 // serviceTarget is the target that a service's key build stands for (docs.docker.com/reference/compose-file/build).
@@ -99,16 +101,16 @@ func (t *Target) addComposeLists(project *types.Project, b *types.BuildConfig) (
 		}
 		t.Secrets = append(t.Secrets, Secret{ID: s.Source, Src: from.File, Env: from.Environment})
 	}
-	if t.CacheFrom, err = parseAll(b.CacheFrom, parseCache); err != nil {
+	if t.CacheFrom, err = parseAll(b.CacheFrom, buildspec.ParseCache); err != nil {
 		return err
 	}
-	if t.CacheTo, err = parseAll(b.CacheTo, parseCache); err != nil {
+	if t.CacheTo, err = parseAll(b.CacheTo, buildspec.ParseCache); err != nil {
 		return err
 	}
 	var attests []string
 	for _, a := range []struct{ kind, value string }{{"sbom", b.SBOM}, {"provenance", b.Provenance}} {
 		if a.value != "" {
-			attests = append(attests, CanonicalAttest(a.kind, a.value))
+			attests = append(attests, buildspec.CanonicalAttest(a.kind, a.value))
 		}
 	}
 	t.Attest, err = parseAll(attests, parseAttest)

@@ -10,13 +10,14 @@ import (
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/solver"
 )
 
 // assemble writes the image's manifest, or an index of those of its platforms, into the store. Nothing names it yet.
-func (x *exporter) assemble(ctx context.Context, f Form) error {
+func (x *exporter) assemble(ctx context.Context, f buildspec.Form) error {
 	attested := x.out.testimony.any(x.out)
 	notes, err := parseAnnotations(f.Annotations, x.out, attested)
 	if err != nil {
@@ -66,7 +67,7 @@ func (x *exporter) assemble(ctx context.Context, f Form) error {
 }
 
 // platform writes one image.
-func (x *exporter) platform(ctx context.Context, f Form, p *built, notes map[string]string) (*image.Image, error) {
+func (x *exporter) platform(ctx context.Context, f buildspec.Form, p *built, notes map[string]string) (*image.Image, error) {
 	chain := slices.Clone(p.result.Chain)
 	if f.RewriteTimestamp && p.epoch != nil {
 		var err error
@@ -116,7 +117,7 @@ func (x *exporter) clamp(ctx context.Context, p *built) ([]solver.ChainLink, err
 
 // packs compresses layers that are not: those that came compressed stay as they are, unless that is forced. chain has the
 // layers of the packs then, which are others for estargz.
-func (x *exporter) packs(ctx context.Context, chain []solver.ChainLink, f Form) ([]ocispec.Descriptor, error) {
+func (x *exporter) packs(ctx context.Context, chain []solver.ChainLink, f buildspec.Form) ([]ocispec.Descriptor, error) {
 	var packs []ocispec.Descriptor
 	for n, link := range chain {
 		if at, ok := x.out.elsewhere[link.DiffID]; ok {

@@ -61,10 +61,7 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	opts, err := o.frontendOptions()
-	if err != nil {
-		return nil, err
-	}
+	opts := o.frontendOptions()
 	allowed, err := o.entitlements()
 	if err != nil {
 		return nil, err
@@ -113,7 +110,7 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("failed to solve: %w", err)
 	}
-	if o.Call != "" {
+	if o.Call.Name != "" {
 		return &Result{Answer: res.Metadata}, nil
 	}
 	out, err := newAnswer(res)
@@ -144,7 +141,7 @@ func (b *Builder) finish(
 		}
 		out.keys = append(out.keys, p.result.Key)
 	}
-	if o.inline() {
+	if o.InlineCache() {
 		out.inline = others
 	}
 	res, err := b.export(ctx, s, out, names, o)

@@ -6,134 +6,37 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"slices"
-	"strconv"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/remotecache"
 	"github.com/micabuild/mica/internal/transfer"
 )
 
-// The places of a build cache, as `--cache-to type=…` names them.
-const (
-	CacheRegistry = "registry"
-	CacheLocal    = "local"
-	CacheInline   = "inline"
-)
-
-// Cache is where a build cache is read from or written to, with the attributes that BuildKit has
-// (docs.docker.com/build/cache/backends).
-type Cache struct {
-	Type  string
-	Attrs map[string]string
-}
-
-// cacheAttributes are what each place understands.
-var cacheAttributes = map[string]struct{ from, to []string }{
-	CacheRegistry: {
-		[]string{"ref", "registry.insecure"},
-		[]string{"ref", "mode", "compression", "compression-level", "force-compression", "oci-mediatypes", "image-manifest", "ignore-error", "registry.insecure"},
-	},
-	CacheLocal: {
-		[]string{"src", "digest", "tag"},
-		[]string{"dest", "mode", "tag", "compression", "compression-level", "force-compression", "oci-mediatypes", "image-manifest", "ignore-error"},
-	},
-	CacheInline: {nil, []string{"mode"}},
-}
-
-// Check refuses a cache that cannot be read, or with to not be written.
-func (c *Cache) Check(to bool) error {
-	known, ok := cacheAttributes[c.Type]
-	names, needs := known.from, map[string]string{CacheRegistry: "ref", CacheLocal: "src"}[c.Type]
-	if to {
-		names = known.to
-		if c.Type == CacheLocal {
-			needs = "dest"
-		}
-	}
-	switch {
-	case !ok || !to && c.Type == CacheInline:
-		return fmt.Errorf("unknown cache type %q: use registry or local, or to write inline", c.Type)
-	case needs != "" && c.Attrs[needs] == "":
-		return fmt.Errorf("cache type %s needs %s", c.Type, needs)
-	}
-	for k, v := range c.Attrs {
-		if !slices.Contains(names, k) {
-			return fmt.Errorf("cache type %s has no attribute %q", c.Type, k)
-		}
-		switch k {
-		case "mode":
-			if v != "min" && v != "max" {
-				return fmt.Errorf("invalid cache mode %q: use min or max", v)
-			}
-		case "force-compression", "oci-mediatypes", "image-manifest", "ignore-error", "registry.insecure":
-			if _, err := strconv.ParseBool(v); err != nil {
-				return fmt.Errorf("cache attribute %s: %q is neither true nor false", k, v)
-			}
-		case "compression-level":
-			if _, err := strconv.Atoi(v); err != nil {
-				return fmt.Errorf("cache attribute %s: %q is no number", k, v)
-			}
-		}
-	}
-	if ref := c.Attrs["ref"]; ref != "" {
-		if _, err := reference.ParseNormalizedNamed(ref); err != nil {
-			return fmt.Errorf("invalid cache reference %q: %w", ref, err)
-		}
-	}
-	if c.flag("image-manifest", false) && !c.flag("oci-mediatypes", true) {
-		return errors.New("image-manifest=true conflicts with oci-mediatypes=false")
-	}
-	a, level := c.compression()
-	if a == compression.Estargz && !c.flag("oci-mediatypes", true) {
-		return errors.New("compression=estargz conflicts with oci-mediatypes=false")
-	}
-	return compression.CheckLevel(a, level)
-}
-
-func (c *Cache) flag(name string, unset bool) bool {
-	if b, err := strconv.ParseBool(c.Attrs[name]); err == nil {
-		return b
-	}
-	return unset
-}
-
-func (c *Cache) compression() (compression.Algorithm, int) {
-	level, _ := strconv.Atoi(c.Attrs["compression-level"])
-	switch a := c.Attrs["compression"]; a {
-	case "":
-		return compression.Gzip, level
-	case "uncompressed":
-		return compression.None, level
-	default:
-		return compression.Algorithm(a), level
-	}
-}
-
-func (c *Cache) exportOptions() remotecache.ExportOptions {
-	o := remotecache.ExportOptions{Index: !c.flag("image-manifest", true), DockerTypes: !c.flag("oci-mediatypes", true)}
-	if c.Attrs["mode"] == "max" {
+func exportOptions(c *buildspec.Cache) remotecache.ExportOptions {
+	o := remotecache.ExportOptions{Index: c.Index, DockerTypes: c.DockerTypes}
+	if c.Max {
 		o.Mode = remotecache.ModeMax
 	}
 	return o
 }
 
 // repository opens the registry's repository that the cache is in.
-func (b *Builder) cacheRepository(ctx context.Context, c *Cache) (*transfer.CacheRepository, error) {
-	name, err := reference.ParseNormalizedNamed(c.Attrs["ref"])
+func (b *Builder) cacheRepository(ctx context.Context, c *buildspec.Cache) (*transfer.CacheRepository, error) {
+	name, err := reference.ParseNormalizedNamed(c.Ref)
 	if err != nil {
 		return nil, err
 	}
-	if c.flag("registry.insecure", false) {
+	if c.Insecure {
 		b.Registry.AllowInsecure(name)
 	}
-	o := transfer.PushOptions{Force: c.flag("force-compression", false)}
-	o.Compression, o.Level = c.compression()
+	o := transfer.PushOptions{Force: c.Force}
+	o.Compression, o.Level = c.Compression, c.Level
 	if o.Compression == compression.Estargz {
 		o.Compression, o.Level, o.Force = compression.Gzip, 0, false // what is sent is packed so before
 	}
@@ -148,9 +51,9 @@ func (b *Builder) openCaches(ctx context.Context, o *Options) (*remotecache.Cach
 	}
 	var imports []*remotecache.Import
 	for _, c := range o.CacheFrom {
-		name := c.Attrs["ref"]
-		if c.Type == CacheLocal {
-			name = "local cache " + c.Attrs["src"]
+		name := c.Ref
+		if c.Type == buildspec.CacheLocal {
+			name = "local cache " + c.Dir
 		}
 		p := startStep(o.Events, "importing cache manifest from "+name)
 		got, err := b.readCache(ctx, &c)
@@ -161,8 +64,8 @@ func (b *Builder) openCaches(ctx context.Context, o *Options) (*remotecache.Cach
 	return remotecache.New(imports, sums), sums
 }
 
-func (b *Builder) readCache(ctx context.Context, c *Cache) ([]*remotecache.Import, error) {
-	if c.Type == CacheRegistry {
+func (b *Builder) readCache(ctx context.Context, c *buildspec.Cache) ([]*remotecache.Import, error) {
+	if c.Type == buildspec.CacheRegistry {
 		at, err := b.cacheRepository(ctx, c)
 		if err != nil {
 			return nil, err
@@ -173,12 +76,12 @@ func (b *Builder) readCache(ctx context.Context, c *Cache) ([]*remotecache.Impor
 		}
 		return remotecache.Read(ctx, at, root)
 	}
-	folder := remotecache.NewFolder(c.Attrs["src"])
-	tag := c.Attrs["tag"]
+	folder := remotecache.NewFolder(c.Dir)
+	tag := c.Tag
 	if tag == "" {
 		tag = remotecache.DefaultTag
 	}
-	if d := c.Attrs["digest"]; d != "" {
+	if d := c.Digest; d != "" {
 		tag = d
 	}
 	root, err := folder.Root(tag)
@@ -191,13 +94,13 @@ func (b *Builder) readCache(ctx context.Context, c *Cache) ([]*remotecache.Impor
 // writeCaches exports the cache of what was built.
 func (x *cacheWriter) writeCaches(ctx context.Context, o *Options, keys []remotecache.Key) error {
 	for _, c := range o.CacheTo {
-		if c.Type == CacheInline {
+		if c.Type == buildspec.CacheInline {
 			continue
 		}
-		p := startStep(o.Events, "exporting cache to "+map[string]string{CacheRegistry: "registry", CacheLocal: "client directory"}[c.Type])
+		p := startStep(o.Events, "exporting cache to "+map[string]string{buildspec.CacheRegistry: "registry", buildspec.CacheLocal: "client directory"}[c.Type])
 		err := x.write(ctx, &c, keys)
 		p.end(err)
-		if err != nil && !c.flag("ignore-error", false) {
+		if err != nil && !c.IgnoreError {
 			return fmt.Errorf("export build cache: %w", err)
 		}
 	}
@@ -210,10 +113,10 @@ type cacheWriter struct {
 	cache *remotecache.Cache
 }
 
-func (x *cacheWriter) write(ctx context.Context, c *Cache, keys []remotecache.Key) error {
-	o := c.exportOptions()
-	if c.Type == CacheLocal {
-		folder := remotecache.NewFolder(c.Attrs["dest"])
+func (x *cacheWriter) write(ctx context.Context, c *buildspec.Cache, keys []remotecache.Key) error {
+	o := exportOptions(c)
+	if c.Type == buildspec.CacheLocal {
+		folder := remotecache.NewFolder(c.Dir)
 		o.Blob = func(ctx context.Context, l remotecache.Layer) (ocispec.Descriptor, error) {
 			return x.toFolder(ctx, folder, c, l.DiffID)
 		}
@@ -221,7 +124,7 @@ func (x *cacheWriter) write(ctx context.Context, c *Cache, keys []remotecache.Ke
 		if err != nil || got == nil {
 			return err
 		}
-		tag := c.Attrs["tag"]
+		tag := c.Tag
 		if tag == "" {
 			tag = remotecache.DefaultTag
 		}
@@ -252,12 +155,12 @@ func (x *cacheWriter) absent(id digest.Digest) (*remotecache.RemoteLayer, bool) 
 	return nil, false
 }
 
-func (x *cacheWriter) toRegistry(ctx context.Context, at *transfer.CacheRepository, c *Cache, id digest.Digest) (ocispec.Descriptor, error) {
+func (x *cacheWriter) toRegistry(ctx context.Context, at *transfer.CacheRepository, c *buildspec.Cache, id digest.Digest) (ocispec.Descriptor, error) {
 	if from, ok := x.absent(id); ok {
 		return from.Blob, at.Copy(ctx, from.Blob, func() (io.ReadCloser, error) { return from.From.Open(ctx, from.Blob) })
 	}
-	if a, level := c.compression(); a == compression.Estargz {
-		other, notes, err := x.estargz(ctx, c, id, level)
+	if c.Compression == compression.Estargz {
+		other, notes, err := x.estargz(ctx, c, id)
 		if err != nil {
 			return ocispec.Descriptor{}, err
 		}
@@ -270,15 +173,15 @@ func (x *cacheWriter) toRegistry(ctx context.Context, at *transfer.CacheReposito
 
 // estargz makes of a layer one that is packed so, unless it is packed otherwise already and that is not forced, and returns
 // it with the annotations of its blob.
-func (x *cacheWriter) estargz(ctx context.Context, c *Cache, id digest.Digest, level int) (digest.Digest, map[string]string, error) {
+func (x *cacheWriter) estargz(ctx context.Context, c *buildspec.Cache, id digest.Digest) (digest.Digest, map[string]string, error) {
 	got, err := x.b.Layers.Get(id)
 	if err != nil {
 		return "", nil, err
 	}
-	if packed(got) != nil && !c.flag("force-compression", false) {
+	if packed(got) != nil && !c.Force {
 		return id, nil, nil
 	}
-	e, err := x.b.Layers.Estargz(ctx, id, level)
+	e, err := x.b.Layers.Estargz(ctx, id, c.Level)
 	if err != nil {
 		return "", nil, err
 	}
@@ -297,7 +200,7 @@ func packed(l *layer.Layer) *ocispec.Descriptor {
 	return nil
 }
 
-func (x *cacheWriter) toFolder(ctx context.Context, folder *remotecache.Folder, c *Cache, id digest.Digest) (ocispec.Descriptor, error) {
+func (x *cacheWriter) toFolder(ctx context.Context, folder *remotecache.Folder, c *buildspec.Cache, id digest.Digest) (ocispec.Descriptor, error) {
 	desc, open, err := x.pack(ctx, c, id)
 	if err != nil || folder.Has(desc) {
 		return desc, err
@@ -318,15 +221,14 @@ func (x *cacheWriter) toFolder(ctx context.Context, folder *remotecache.Folder, 
 }
 
 // pack is the blob by which a folder has a layer.
-func (x *cacheWriter) pack(ctx context.Context, c *Cache, id digest.Digest) (ocispec.Descriptor, func() (io.ReadCloser, error), error) {
+func (x *cacheWriter) pack(ctx context.Context, c *buildspec.Cache, id digest.Digest) (ocispec.Descriptor, func() (io.ReadCloser, error), error) {
 	if from, ok := x.absent(id); ok {
 		return from.Blob, func() (io.ReadCloser, error) { return from.From.Open(ctx, from.Blob) }, nil
 	}
-	a, level := c.compression()
 	var notes map[string]string
-	if a == compression.Estargz {
+	if c.Compression == compression.Estargz {
 		var err error
-		if id, notes, err = x.estargz(ctx, c, id, level); err != nil {
+		if id, notes, err = x.estargz(ctx, c, id); err != nil {
 			return ocispec.Descriptor{}, nil, err
 		}
 	}
@@ -337,18 +239,13 @@ func (x *cacheWriter) pack(ctx context.Context, c *Cache, id digest.Digest) (oci
 	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: id, Size: got.TarSize}
 	p := packed(got)
 	switch {
-	case p != nil && (notes != nil || !c.flag("force-compression", false)):
+	case p != nil && (notes != nil || !c.Force):
 		desc = *p
 		desc.Annotations = notes
-	case a != compression.None:
-		if desc, err = x.b.Layers.Compress(ctx, id, a, level); err != nil {
+	case c.Compression != compression.None:
+		if desc, err = x.b.Layers.Compress(ctx, id, c.Compression, c.Level); err != nil {
 			return desc, nil, err
 		}
 	}
 	return desc, func() (io.ReadCloser, error) { return x.b.Layers.OpenBlob(ctx, id, desc) }, nil
-}
-
-// inline reports whether the image is to be its own cache.
-func (o *Options) inline() bool {
-	return slices.ContainsFunc(o.CacheTo, func(c Cache) bool { return c.Type == CacheInline })
 }

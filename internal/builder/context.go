@@ -3,7 +3,6 @@ package builder
 import (
 	"fmt"
 	"path/filepath"
-	"strings"
 
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/solver/pb"
@@ -34,16 +33,6 @@ type Context struct {
 	Dockerfile string
 	// Inline is the text of the Dockerfile itself, which then is looked for nowhere.
 	Inline []byte
-}
-
-// IsRemote reports whether a context is one that the build fetches, not a folder of the host.
-func IsRemote(context string) bool {
-	for _, prefix := range []string{"http://", "https://", "git://", "ssh://", "git@", "docker-image://", "oci-layout://"} {
-		if strings.HasPrefix(context, prefix) {
-			return true
-		}
-	}
-	return false
 }
 
 // SpoolName is the file inside the folder Archive that holds the archive.

@@ -11,76 +11,13 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/archive"
-	"github.com/micabuild/mica/internal/compression"
+	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/transfer"
 	"github.com/micabuild/mica/internal/view"
 )
-
-// Export types, as `docker build --output type=…` names them.
-const (
-	ExportImage  = "image"     // an image in the store
-	ExportOCI    = "oci"       // an OCI layout, in a tar or as a folder
-	ExportDocker = "docker"    // a Docker archive
-	ExportTar    = "tar"       // the root filesystem as a tar
-	ExportLocal  = "local"     // the root filesystem as a folder
-	ExportNone   = "cacheonly" // nothing: the steps are in the cache
-)
-
-// Export is one thing to make of a build's result.
-type Export struct {
-	Type string
-	// Names are further names for the image, for image, oci and docker.
-	Names []string
-	// Create opens where an archive is written; Commit makes it visible. For oci, docker and tar.
-	Create func() (Sink, error)
-	// Dir is the folder that local writes to, and oci where it is not to be a tar.
-	Dir string
-	// Split puts each platform into a folder of its own, for local and tar; nil does so where there are several.
-	Split *bool
-	// Remove removes from the folder what the build does not have, for local.
-	Remove bool
-	// Push sends an image, once it is named, to the registries of its names.
-	Push bool
-	// Absent lets an image be pushed, or only be built, whose layers are at registries, and leaves them there: then the store does not
-	// get it. For image with Push, and for cacheonly.
-	Absent bool
-	// Unnamed leaves the store's names as they are, and pushes by digest where it pushes.
-	Unnamed bool
-	// Upload says how; for Push. Insecure lets the registry be one without TLS.
-	Upload   transfer.PushOptions
-	Insecure bool
-	// Canonical names the image by its digest, too. Dangling is a repository that does so beside the names; with DanglingOnly
-	// it is for images without one.
-	Canonical    bool
-	Dangling     string
-	DanglingOnly bool
-	// StatementPrefix begins the names of the files with attestations, for local and tar.
-	StatementPrefix string
-	// Form is how the image is written.
-	Form Form
-}
-
-// Form is what an image looks like: the attributes of BuildKit's image exporter (docs/exporters).
-type Form struct {
-	// Annotations by their keys as BuildKit has them: "annotation-index.org.example=…" is "annotation-index.org.example".
-	Annotations map[string]string
-	// DockerTypes gives the image Docker's media types.
-	DockerTypes bool
-	// Compression packs the layers, with a level (0 for the default); "" leaves them as they are in the store.
-	Compression      compression.Algorithm
-	Level            int
-	ForceCompression bool // of layers that are compressed otherwise, too
-	// Epoch is what no time of the image is later than, and the time of all that local and tar put out, in seconds since
-	// 1970; "" for SOURCE_DATE_EPOCH of the build.
-	Epoch string
-	// Artifact writes attestations as artifacts whose subject is the image (image-spec, manifest.md, "subject").
-	Artifact bool
-	// RewriteTimestamp clamps the files of the layers that were built, too.
-	RewriteTimestamp bool
-}
 
 // Sink is a file that appears when it is whole.
 type Sink interface {
@@ -90,16 +27,17 @@ type Sink interface {
 
 // export makes what was asked of the result: names change only when everything else has succeeded.
 func (b *Builder) export(ctx context.Context, s *solver.Solver, out *answer, names []string, o Options) (*Result, error) {
-	exports := o.Exports
-	if len(exports) == 0 {
-		exports = []Export{{Type: ExportImage}}
+	outputs := slices.Clone(o.Outputs)
+	if len(outputs) == 0 {
+		outputs = []buildspec.Output{{Type: buildspec.OutputImage}}
 	}
 	// Images come last: names move only when nothing else can fail.
-	exports = slices.Clone(exports)
-	slices.SortStableFunc(exports, func(a, b Export) int { return compareBool(a.Type == ExportImage, b.Type == ExportImage) })
+	slices.SortStableFunc(outputs, func(a, b buildspec.Output) int {
+		return compareBool(a.Type == buildspec.OutputImage, b.Type == buildspec.OutputImage)
+	})
 	res := &Result{}
-	for _, e := range exports {
-		if e.Type == ExportNone {
+	for _, e := range outputs {
+		if e.Type == buildspec.OutputNone {
 			continue
 		}
 		extra, err := parseTags(e.Names)
@@ -107,7 +45,7 @@ func (b *Builder) export(ctx context.Context, s *solver.Solver, out *answer, nam
 			return nil, err
 		}
 		all := append(slices.Clone(names), extra...)
-		x := &exporter{b: b, solver: s, out: out, names: all, progress: startExport(o.Events, e.Type)}
+		x := &exporter{b: b, solver: s, out: out, names: all, create: o.Create, progress: startExport(o.Events, e.Type)}
 		err = x.run(ctx, e)
 		x.progress.end(err)
 		if err != nil {
@@ -126,8 +64,8 @@ func (b *Builder) export(ctx context.Context, s *solver.Solver, out *answer, nam
 	}
 	if res.Image == nil {
 		// What was only written out as files has an ID, too.
-		x := &exporter{b: b, solver: s, out: out, progress: startExport(nil, ExportImage)}
-		if err := x.assemble(ctx, Form{}); err != nil {
+		x := &exporter{b: b, solver: s, out: out, progress: startExport(nil, buildspec.OutputImage)}
+		if err := x.assemble(ctx, buildspec.Form{}); err != nil {
 			return nil, err
 		}
 		res.Image, res.Root = x.image, x.root
@@ -141,6 +79,7 @@ type exporter struct {
 	solver   *solver.Solver
 	out      *answer
 	names    []string
+	create   func(dest string) (Sink, error)
 	progress *exportProgress
 	// image is what was built, of several platforms that for this host, and root its manifest or the index.
 	image *image.Image
@@ -149,34 +88,34 @@ type exporter struct {
 	notes map[string]string
 }
 
-func (x *exporter) run(ctx context.Context, e Export) error {
+func (x *exporter) run(ctx context.Context, e buildspec.Output) error {
 	switch e.Type {
-	case ExportImage:
+	case buildspec.OutputImage:
 		return x.keep(ctx, e)
-	case ExportOCI, ExportDocker:
+	case buildspec.OutputOCI, buildspec.OutputDocker:
 		if err := x.assemble(ctx, e.Form); err != nil {
 			return err
 		}
-		if e.Type == ExportDocker && oci.IsIndex(x.root.MediaType) {
+		if e.Type == buildspec.OutputDocker && oci.IsIndex(x.root.MediaType) {
 			return errors.New("docker exporter does not support exporting manifest lists, use type=oci or type=image instead")
 		}
 		items := []archive.Item{{Image: x.image, Root: x.root, Annotations: x.notes, Names: x.names}}
-		if e.Dir != "" {
-			return x.progress.step("copying files", func() error { return x.b.archives().SaveFolder(ctx, e.Dir, items) })
+		if e.Directory {
+			return x.progress.step("copying files", func() error { return x.b.archives().SaveFolder(ctx, e.Dest, items) })
 		}
 		return x.archive(e, func(w io.Writer) error { return x.b.archives().Save(ctx, w, items) })
-	case ExportTar:
+	case buildspec.OutputTar:
 		v, err := x.files(ctx, e)
 		if err != nil {
 			return err
 		}
 		return x.archive(e, func(w io.Writer) error { return archive.Export(ctx, w, v) })
-	case ExportLocal:
+	case buildspec.OutputLocal:
 		v, err := x.files(ctx, e)
 		if err != nil {
 			return err
 		}
-		return x.progress.step("copying files", func() error { return view.WriteFolder(ctx, v, e.Dir, e.Remove) })
+		return x.progress.step("copying files", func() error { return view.WriteFolder(ctx, v, e.Dest, e.Delete) })
 	}
 	return fmt.Errorf("unknown output type %q", e.Type)
 }
@@ -192,9 +131,9 @@ func compareBool(a, b bool) int {
 }
 
 // keep records the image, points the names at it, and sends it where it is to go.
-func (x *exporter) keep(ctx context.Context, e Export) error {
+func (x *exporter) keep(ctx context.Context, e buildspec.Output) error {
 	if x.out.testimony.any(x.out) && e.Upload.Compression != "" {
-		// What is said of an image holds for its layers as they are: they are made as they are to be pushed.
+		// Attestations hold for the layers as they are: these are compressed before they are pushed.
 		e.Form.Compression, e.Upload.Force = e.Upload.Compression, false
 	}
 	if err := x.assemble(ctx, e.Form); err != nil {
@@ -232,7 +171,7 @@ func (x *exporter) keep(ctx context.Context, e Export) error {
 }
 
 // nameByDigest gives the image names that end in its digest, where they are asked for.
-func (x *exporter) nameByDigest(ctx context.Context, e Export) error {
+func (x *exporter) nameByDigest(ctx context.Context, e buildspec.Output) error {
 	var repositories []string
 	if e.Canonical && !e.Unnamed {
 		repositories = x.names
@@ -253,11 +192,11 @@ func (x *exporter) nameByDigest(ctx context.Context, e Export) error {
 }
 
 // push sends the image under each of its names.
-func (x *exporter) push(ctx context.Context, e Export) error {
+func (x *exporter) push(ctx context.Context, e buildspec.Output) error {
 	if len(x.names) == 0 {
 		return errors.New("tag is needed when pushing to registry")
 	}
-	o, built := e.Upload, x.root
+	o, built := transfer.PushOptions{Compression: e.Upload.Compression, Level: e.Upload.Level, Force: e.Upload.Force}, x.root
 	for _, name := range x.names {
 		named, err := reference.ParseNormalizedNamed(name)
 		if err != nil {
@@ -284,8 +223,8 @@ func (x *exporter) push(ctx context.Context, e Export) error {
 	return nil
 }
 
-func (x *exporter) archive(e Export, write func(io.Writer) error) error {
-	w, err := e.Create()
+func (x *exporter) archive(e buildspec.Output, write func(io.Writer) error) error {
+	w, err := x.create(e.Dest)
 	if err != nil {
 		return err
 	}

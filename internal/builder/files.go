@@ -7,12 +7,13 @@ import (
 	"strings"
 
 	"github.com/micabuild/mica/internal/attest"
+	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/view"
 )
 
 // files are what local and tar put out: the root filesystem, or those of several platforms, each in a folder of its own
 // or, where the user wants none, all in one.
-func (x *exporter) files(ctx context.Context, e Export) (view.View, error) {
+func (x *exporter) files(ctx context.Context, e buildspec.Output) (view.View, error) {
 	all, err := x.platforms(ctx, e)
 	if err != nil {
 		return nil, err
@@ -30,9 +31,9 @@ func (x *exporter) files(ctx context.Context, e Export) (view.View, error) {
 	return view.Dated(all, *epoch), nil
 }
 
-func (x *exporter) platforms(ctx context.Context, e Export) (view.View, error) {
+func (x *exporter) platforms(ctx context.Context, e buildspec.Output) (view.View, error) {
 	split := x.out.several
-	if e.Split != nil && (e.Type == ExportLocal || !split) {
+	if e.Split != nil && (e.Type == buildspec.OutputLocal || !split) {
 		split = *e.Split // BuildKit splits tars always
 	}
 	if !split && len(x.out.platforms) == 1 {

@@ -7,6 +7,7 @@ import (
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/redact"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/transfer"
@@ -46,8 +47,8 @@ func (p *exportProgress) layer(e transfer.Event) {
 
 func startExport(events solver.Events, kind string) *exportProgress {
 	names := map[string]string{
-		ExportImage: "exporting to image", ExportOCI: "exporting to oci image format", ExportDocker: "exporting to docker image format",
-		ExportTar: "exporting to client tarball", ExportLocal: "exporting to client directory",
+		buildspec.OutputImage: "exporting to image", buildspec.OutputOCI: "exporting to oci image format", buildspec.OutputDocker: "exporting to docker image format",
+		buildspec.OutputTar: "exporting to client tarball", buildspec.OutputLocal: "exporting to client directory",
 	}
 	return startStep(events, names[kind])
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/remotecache"
@@ -22,11 +23,11 @@ type elsewhere map[digest.Digest]transfer.Elsewhere
 // locate says where the layers are that the store lacks of what was built, if all that is asked for is to push it, or nothing: then
 // nothing need be downloaded but what the registry has not. It is nil, and the layers are to be fetched, in every other case.
 func (b *Builder) locate(s *solver.Solver, base *bases, out *answer, o *Options, others *remotecache.Cache) elsewhere {
-	if others == nil || len(o.Exports) == 0 {
+	if others == nil || len(o.Outputs) == 0 {
 		return nil
 	}
-	for _, e := range o.Exports {
-		if !e.needsNoLayers() {
+	for _, e := range o.Outputs {
+		if !needsNoLayers(&e) {
 			return nil
 		}
 	}
@@ -49,12 +50,12 @@ func (b *Builder) locate(s *solver.Solver, base *bases, out *answer, o *Options,
 	return found
 }
 
-// needsNoLayers reports whether an export needs no layer to be in the store.
-func (e *Export) needsNoLayers() bool {
-	if e.Type == ExportNone {
-		return e.Absent
+// needsNoLayers reports whether an output needs no layer to be in the store.
+func needsNoLayers(e *buildspec.Output) bool {
+	if e.Type == buildspec.OutputNone {
+		return e.Lazy
 	}
-	return e.Type == ExportImage && e.Push && e.Absent && e.Form.Compression != compression.Estargz &&
+	return e.Type == buildspec.OutputImage && e.Push && e.Lazy && e.Form.Compression != compression.Estargz &&
 		!e.Form.ForceCompression && !e.Form.RewriteTimestamp && !e.Upload.Force
 }
 
@@ -65,7 +66,7 @@ func compressed(d ocispec.Descriptor) bool {
 // exportsCache reports whether a cache is written beside the image: of that, layers come from the store or from caches.
 func (o *Options) exportsCache() bool {
 	for _, c := range o.CacheTo {
-		if c.Type != CacheInline {
+		if c.Type != buildspec.CacheInline {
 			return true
 		}
 	}

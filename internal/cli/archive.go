@@ -24,7 +24,7 @@ func (a *App) archives() *archive.Archives {
 
 // writeOutput writes to stdout, or to a file that appears when it is whole.
 func writeOutput(app *App, output string, write func(io.Writer) error) (err error) {
-	sink, err := destination(app, output)()
+	sink, err := create(app, output)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/micabuild/mica/internal/bake"
+	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/userns"
 )
 
@@ -82,23 +83,21 @@ func runBake(ctx context.Context, app *App, f *bakeFlags, targets []string) erro
 			return err
 		}
 	}
-	def, builds, err := f.evaluate(ctx, app, targets)
+	def, err := f.evaluate(ctx, app, targets)
 	if err != nil {
 		return err
 	}
 	if f.print {
-		warnUnusedKeys(app, def)
-		return printIndented(app, def)
+		return printDefinition(app, def)
 	}
-	for _, name := range slices.Sorted(maps.Keys(def.Targets)) {
-		if err := refuse(def.Targets[name]); err != nil {
-			return fmt.Errorf("target %s: %w", name, err)
-		}
+	builds, err := f.targets(def)
+	if err != nil {
+		return err
 	}
 	if err := f.allowed(def); err != nil {
 		return err
 	}
-	if err := openBuilds(ctx, app, flagsOf(builds)...); err != nil {
+	if err := openBuilds(ctx, app, specsOf(builds)...); err != nil {
 		return err
 	}
 	warnUnusedKeys(app, def)
@@ -118,11 +117,15 @@ func (f *bakeFlags) open(ctx context.Context, app *App, targets []string) error 
 	if userns.IsRealRoot() || !f.readableTwice() {
 		return app.Open(ctx)
 	}
-	_, builds, err := f.evaluate(ctx, app, targets)
+	def, err := f.evaluate(ctx, app, targets)
 	if err != nil {
 		return err
 	}
-	return openBuilds(ctx, app, flagsOf(builds)...)
+	builds, err := f.targets(def)
+	if err != nil {
+		return err
+	}
+	return openBuilds(ctx, app, specsOf(builds)...)
 }
 
 func (f *bakeFlags) printList(ctx context.Context, app *App, targets []string) error {
@@ -137,23 +140,33 @@ func (f *bakeFlags) printList(ctx context.Context, app *App, targets []string) e
 	return printBakeList(app, f.list, files, *o)
 }
 
-// evaluate reads the files, and maps the targets to builds.
-func (f *bakeFlags) evaluate(ctx context.Context, app *App, targets []string) (*bake.Definition, map[string]*bakeTarget, error) {
+// evaluate reads the files and resolves the targets.
+func (f *bakeFlags) evaluate(ctx context.Context, app *App, targets []string) (*bake.Definition, error) {
 	o, err := f.options(targets)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	files, err := f.read(ctx, app)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	def, err := bake.Read(files, *o)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	addEpoch(def)
-	builds, err := f.targets(def)
-	return def, builds, err
+	return def, nil
+}
+
+// printDefinition prints the targets as buildx does.
+func printDefinition(app *App, def *bake.Definition) error {
+	for _, name := range slices.Sorted(maps.Keys(def.Targets)) {
+		if err := def.Targets[name].Check(); err != nil {
+			return fmt.Errorf("target %s: %w", name, err)
+		}
+	}
+	warnUnusedKeys(app, def)
+	return printIndented(app, def)
 }
 
 // readableTwice reports whether the files that are named are files, not stdin or a pipe.
@@ -166,10 +179,10 @@ func (f *bakeFlags) readableTwice() bool {
 	return true
 }
 
-func flagsOf(builds map[string]*bakeTarget) []*buildFlags {
-	var list []*buildFlags
+func specsOf(builds map[string]*bakeTarget) []*buildspec.Spec {
+	var list []*buildspec.Spec
 	for _, name := range slices.Sorted(maps.Keys(builds)) {
-		list = append(list, builds[name].flags)
+		list = append(list, builds[name].spec)
 	}
 	return list
 }
@@ -240,7 +253,7 @@ func boolVariable(name string, unset bool) (bool, error) {
 // overrides are those of --set, and of the flags that stand for some.
 func (f *bakeFlags) overrides() ([]string, error) {
 	all := append([]string{}, f.set...)
-	call, err := f.parseCall()
+	call, err := parseCall(f.call, f.check)
 	if err != nil {
 		return nil, err
 	}
@@ -250,22 +263,17 @@ func (f *bakeFlags) overrides() ([]string, error) {
 	}{
 		{f.push, "*.push=true"},
 		{f.load, "*.load=true"},
-		{call.name != "", "*.call=" + call.name},
+		{call.Name != "", "*.call=" + call.Name},
 		{f.setNoCache, "*.no-cache=" + strconv.FormatBool(f.noCache)},
 		{f.setUpdate, "*.pull=" + strconv.FormatBool(f.pull)},
-		{f.sbom != "", "*.attest=" + bake.CanonicalAttest("sbom", f.sbom)},
-		{f.provenance != "", "*.attest=" + bake.CanonicalAttest("provenance", f.provenance)},
+		{f.sbom != "", "*.attest=" + buildspec.CanonicalAttest(buildspec.AttestSBOM, f.sbom)},
+		{f.provenance != "", "*.attest=" + buildspec.CanonicalAttest(buildspec.AttestProvenance, f.provenance)},
 	} {
 		if o.on {
 			all = append(all, o.text)
 		}
 	}
 	return all, nil
-}
-
-// parseCall reads --call, as that of a build.
-func (f *bakeFlags) parseCall() (*buildCall, error) {
-	return (&buildFlags{call: cmp.Or(f.call, "build"), check: f.check}).parseCall()
 }
 
 // addEpoch gives every target the environment's SOURCE_DATE_EPOCH, as buildx does.

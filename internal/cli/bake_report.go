@@ -6,16 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 
 	"github.com/micabuild/mica/internal/bake"
 )
-
-// calls reports whether a target asks the front end in place of a build.
-func (t *bakeTarget) calls() bool {
-	c, err := t.flags.parseCall()
-	return err == nil && c.name != ""
-}
 
 func anyCall(targets map[string]*bakeTarget) bool {
 	for _, t := range targets {
@@ -26,14 +19,14 @@ func anyCall(targets map[string]*bakeTarget) bool {
 	return false
 }
 
-// printAnswers prints what the front end said of each target, by their names. The exit code is the first that is not 0.
-func (f *bakeFlags) printAnswers(app *App, def *bake.Definition, b *baking) error {
-	call, err := f.parseCall()
+// printResponses prints the front end's responses by target. The exit code is the first that is not 0.
+func (f *bakeFlags) printResponses(app *App, def *bake.Definition, b *baking) error {
+	call, err := parseCall(f.call, f.check)
 	if err != nil {
 		return err
 	}
-	if call.json {
-		return printAnswersJSON(app, def, b)
+	if call.JSON {
+		return printResponsesJSON(app, def, b)
 	}
 	var failed error
 	first := true
@@ -51,7 +44,7 @@ func (f *bakeFlags) printAnswers(app *App, def *bake.Definition, b *baking) erro
 			fmt.Fprintln(app.Stdout, d)
 		}
 		fmt.Fprintln(app.Stdout)
-		err := t.flags.printAnswer(app, b.results[name].Answer)
+		err := printResponse(app, t.spec.Call, b.results[name].Answer)
 		var exit *exitError
 		if err != nil && !errors.As(err, &exit) {
 			fmt.Fprintf(app.Stdout, "error: %v\n", err)
@@ -64,8 +57,8 @@ func (f *bakeFlags) printAnswers(app *App, def *bake.Definition, b *baking) erro
 	return failed
 }
 
-// printAnswersJSON prints them in one document, each beside its target.
-func printAnswersJSON(app *App, def *bake.Definition, b *baking) error {
+// printResponsesJSON prints them in one document, each beside its target.
+func printResponsesJSON(app *App, def *bake.Definition, b *baking) error {
 	out := struct {
 		Group  map[string]*bake.Group    `json:"group,omitempty"`
 		Target map[string]map[string]any `json:"target"`
@@ -74,21 +67,13 @@ func printAnswersJSON(app *App, def *bake.Definition, b *baking) error {
 	for _, name := range slices.Sorted(maps.Keys(b.targets)) {
 		t := b.targets[name]
 		out.Target[name] = map[string]any{"build": def.Targets[name]}
-		call, err := t.flags.parseCall()
-		if err != nil {
-			return err
-		}
-		if call.name == "" {
+		if !t.calls() {
 			continue
 		}
-		key := call.name
-		if key == "lint" {
-			key = "check"
-		}
-		answer := b.results[name].Answer
-		out.Target[name][key] = json.RawMessage(answer["result.json"])
-		if code, _ := strconv.Atoi(string(answer["result.statuscode"])); code != 0 && !call.ignoreStatus && failed == nil {
-			failed = &exitError{code: code}
+		response := b.results[name].Answer
+		out.Target[name][t.spec.Call.UserName()] = json.RawMessage(response["result.json"])
+		if failed == nil {
+			failed = responseStatus(t.spec.Call, response)
 		}
 	}
 	return errors.Join(printIndented(app, out), failed)

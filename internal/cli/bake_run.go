@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -66,47 +64,9 @@ func (f *bakeFlags) build(ctx context.Context, app *App, def *bake.Definition, t
 		return err
 	}
 	if anyCall(targets) {
-		return f.printAnswers(app, def, b)
+		return f.printResponses(app, def, b)
 	}
 	display.printWarnings()
-	return nil
-}
-
-// targets maps what was read to builds. All mistakes are found before anything is built.
-func (f *bakeFlags) targets(def *bake.Definition) (map[string]*bakeTarget, error) {
-	targets, stdout := map[string]*bakeTarget{}, ""
-	for _, name := range slices.Sorted(maps.Keys(def.Targets)) {
-		t, err := f.target(name, def.Targets[name])
-		if err != nil {
-			return nil, err
-		}
-		if def.Targets[name].Outputs.Stdout() {
-			if stdout != "" {
-				return nil, fmt.Errorf("targets %s and %s cannot both be written to stdout: give one of them a dest", stdout, name)
-			}
-			stdout = name
-		}
-		targets[name] = t
-	}
-	for _, name := range slices.Sorted(maps.Keys(targets)) {
-		if err := targets[name].checkLinks(targets); err != nil {
-			return nil, err
-		}
-	}
-	return targets, nil
-}
-
-// checkLinks sees to links where targets are not built, but asked something: a question needs no filesystem.
-func (b *bakeTarget) checkLinks(targets map[string]*bakeTarget) error {
-	for _, name := range slices.Sorted(maps.Keys(b.links)) {
-		switch other := b.links[name]; {
-		case b.calls():
-			b.flags.contexts = append(b.flags.contexts, name+"=docker-image://scratch")
-			delete(b.links, name)
-		case targets[other].calls():
-			return fmt.Errorf("target %s needs the result of %s, which has call=%s and none", b.name, other, targets[other].flags.call)
-		}
-	}
 	return nil
 }
 
@@ -144,18 +104,18 @@ func (b *baking) all(ctx context.Context) error {
 
 // one builds a target whose links are built.
 func (b *baking) one(ctx context.Context, t *bakeTarget) (_ *builder.Result, err error) {
-	o, err := t.flags.options(b.app)
+	o, err := buildOptions(b.app, t.spec)
 	if err != nil {
 		return nil, err
 	}
-	source, cleanup, err := openContext(ctx, b.app, t.context, t.flags.file)
+	source, cleanup, err := openContext(ctx, b.app, t.spec)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, cleanup()) }()
 	o.Context = *source
-	if t.inline != nil {
-		o.Context.Inline, o.Context.Dockerfile = t.inline, ""
+	if t.spec.Inline != nil {
+		o.Context.Inline, o.Context.Dockerfile = t.spec.Inline, ""
 	}
 	if err := checkDockerfile(&o.Context); err != nil {
 		return nil, err
@@ -163,15 +123,12 @@ func (b *baking) one(ctx context.Context, t *bakeTarget) (_ *builder.Result, err
 	for name, other := range t.links {
 		o.Contexts[name] = b.links.context(other)
 	}
-	if t.hidden {
-		o.Tags, o.Exports = nil, []builder.Export{{Type: builder.ExportImage, Unnamed: true}}
-	}
-	for i := range o.Exports {
-		o.Exports[i].Absent = o.Exports[i].Absent && !b.links.wanted[t.name]
+	for i := range o.Outputs {
+		o.Outputs[i].Lazy = o.Outputs[i].Lazy && !b.links.wanted[t.name]
 	}
 	o.Events, o.Record = b.events(t.name), b.record
 	res, err := b.builder.Build(ctx, *o)
-	if err != nil || o.Call != "" {
+	if err != nil || o.Call.Name != "" {
 		return res, err
 	}
 	return res, b.links.add(ctx, t, res)

@@ -15,14 +15,18 @@ func runBuild(ctx context.Context, app *App, f *buildFlags, path string) (err er
 	if err := errors.Join(checkFolderOf("metadata-file", f.metadataFile), checkFolderOf("iidfile", f.iidFile)); err != nil {
 		return err
 	}
-	if err := openBuilds(ctx, app, f); err != nil {
-		return err
-	}
-	o, err := f.options(app)
+	spec, err := f.spec(path)
 	if err != nil {
 		return err
 	}
-	source, cleanup, err := openContext(ctx, app, path, f.file)
+	if err := openBuilds(ctx, app, spec); err != nil {
+		return err
+	}
+	o, err := buildOptions(app, spec)
+	if err != nil {
+		return err
+	}
+	source, cleanup, err := openContext(ctx, app, spec)
 	if err != nil {
 		return err
 	}
@@ -51,8 +55,8 @@ func runBuild(ctx context.Context, app *App, f *buildFlags, path string) (err er
 	if err := f.writeMetadata(app, res, display); err != nil {
 		return err
 	}
-	if o.Call != "" {
-		return f.printAnswer(app, res.Answer)
+	if o.Call.Name != "" {
+		return printResponse(app, o.Call, res.Answer)
 	}
 	display.printWarnings()
 	return f.report(app, res)

@@ -12,22 +12,24 @@ import (
 	"strings"
 
 	"github.com/micabuild/mica/internal/builder"
+	"github.com/micabuild/mica/internal/buildspec"
 )
 
 // maxDockerfile bounds a Dockerfile that is read from stdin or a URL.
 const maxDockerfile = 2 << 20
 
-// openContext finds out what PATH means: a folder, an archive, or with "-" a Dockerfile or an archive on stdin.
+// openContext opens the context of a build: a directory, an archive, or with "-" a Dockerfile or an archive on stdin.
 // cleanup removes what was spooled.
-func openContext(ctx context.Context, app *App, path, dockerfile string) (_ *builder.Context, cleanup func() error, err error) {
+func openContext(ctx context.Context, app *App, spec *buildspec.Spec) (_ *builder.Context, cleanup func() error, err error) {
 	none := func() error { return nil }
+	path, dockerfile := spec.Path, spec.Dockerfile
 	switch {
 	case path == "-":
 		if dockerfile == "-" {
 			return nil, nil, errors.New("invalid argument: can't use stdin for both build context and dockerfile")
 		}
 		return contextFromStdin(ctx, app, dockerfile)
-	case builder.IsRemote(path):
+	case buildspec.IsRemote(path):
 		c := &builder.Context{Remote: path}
 		if filepath.IsAbs(dockerfile) {
 			c.Inline, err = os.ReadFile(dockerfile)

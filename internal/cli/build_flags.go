@@ -2,21 +2,15 @@ package cli
 
 import (
 	"cmp"
-	"fmt"
+	"errors"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 
-	"github.com/distribution/reference"
 	"github.com/docker/cli/opts"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"github.com/tonistiigi/go-csvvalue"
 
-	"github.com/micabuild/mica/internal/agent"
-	"github.com/micabuild/mica/internal/bake"
-	"github.com/micabuild/mica/internal/builder"
+	"github.com/micabuild/mica/internal/buildspec"
 )
 
 // buildFlags are the flags of `docker buildx build` as they were typed.
@@ -86,202 +80,94 @@ func (f *buildFlags) add(fl *pflag.FlagSet) {
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "Suppress the build output and print image ID on success")
 }
 
-// options turns the flags into what the build is told.
-func (f *buildFlags) options(app *App) (o *builder.Options, err error) {
-	o = &builder.Options{
-		Target: f.target, Platforms: f.platforms, Network: f.network, AddHosts: f.addHosts,
-		NoCache: f.noCache, Pull: f.pull, Tags: f.tags,
-		HostCerts: f.hostCerts, CgroupParent: f.cgroupParent, ShmSize: f.shmSize.Value(),
-		Allow: slices.DeleteFunc(slices.Clone(f.allow), func(a string) bool { return a == bake.LocalDelete }),
-		// An argument without a value takes the environment's, and is not set when that is not.
-		BuildArgs: opts.ConvertKVStringsToMap(fromEnvironment(f.buildArgs)),
-		Labels:    opts.ConvertKVStringsToMap(f.labels),
+// spec reads the flags of a build of path.
+func (f *buildFlags) spec(path string) (*buildspec.Spec, error) {
+	s := &buildspec.Spec{
+		Path: path, Dockerfile: f.file, Target: f.target, Tags: f.tags, CgroupParent: f.cgroupParent, ShmSize: f.shmSize.Value(),
+		BuildArgs: buildspec.ParseArgs(f.buildArgs, os.LookupEnv), Labels: buildspec.ParseLabels(f.labels),
+		NoCache: f.noCache, NoCacheFilter: buildspec.ParseNoCacheFilter(f.noCacheFilter), Pull: f.pull, HostCerts: f.hostCerts,
 	}
-	// As buildx does: these two come from the environment, too.
-	const epoch = "SOURCE_DATE_EPOCH"
-	if v, ok := os.LookupEnv(epoch); ok && !hasArgument(f.buildArgs, epoch) {
-		o.BuildArgs[epoch] = v
-	}
-	if p := os.Getenv("DOCKER_DEFAULT_PLATFORM"); p != "" && len(o.Platforms) == 0 {
-		o.Platforms = []string{p}
-	}
-	for _, list := range f.noCacheFilter {
-		o.NoCacheFilter = append(o.NoCacheFilter, strings.Split(list, ",")...)
-	}
+	s.Allow, s.AllowDelete = buildspec.ParseAllow(f.allow)
 	for _, u := range f.ulimits.GetList() {
-		o.Ulimits = append(o.Ulimits, u.String())
+		s.Ulimits = append(s.Ulimits, u.String())
 	}
-	addProxies(app, o.BuildArgs)
-	if o.Contexts, err = parseContexts(f.contexts); err != nil {
-		return nil, err
-	}
-	if o.Attest, err = f.parseAttests(); err != nil {
-		return nil, err
-	}
-	if o.CacheFrom, err = parseCaches(f.cacheFrom, false); err != nil {
-		return nil, err
-	}
-	if o.CacheTo, err = parseCaches(f.cacheTo, true); err != nil {
-		return nil, err
-	}
-	// As docker has it: an argument of BuildKit's own, too.
-	if v, _ := strconv.ParseBool(o.BuildArgs["BUILDKIT_INLINE_CACHE"]); v {
-		o.CacheTo = append(o.CacheTo, builder.Cache{Type: builder.CacheInline})
-	}
-	if o.Resources, err = parseResources(slices.Concat(f.limits, f.resources)); err != nil {
-		return nil, err
-	}
-	if o.Secret, err = parseSecrets(f.secrets); err != nil {
-		return nil, err
-	}
-	agents, err := parseSSH(f.ssh)
-	if err == nil {
-		o.SSH, err = agent.New(agents)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if o.Exports, err = parseOutputs(app, f.outputs); err != nil {
-		return nil, err
-	}
-	if err := checkRemovals(o.Exports, f.allow); err != nil {
-		return nil, err
-	}
-	if f.push || f.load || len(o.Exports) == 0 {
-		o.Exports = append(o.Exports, builder.Export{Type: builder.ExportImage, Push: f.push, Absent: !f.load})
-	}
-	call, err := f.parseCall()
-	if err != nil {
-		return nil, err
-	}
-	o.Call = call.name
-	return o, f.annotate(o.Exports)
-}
-
-func hasArgument(args []string, name string) bool {
-	return slices.ContainsFunc(args, func(a string) bool { return a == name || strings.HasPrefix(a, name+"=") })
-}
-
-// addProxies adds the proxies of docker's configuration file to build arguments, as docker does. Those of the environment
-// are not taken: an image's history shows the arguments that its Dockerfile declares.
-func addProxies(app *App, args map[string]string) {
-	for name, value := range app.dockerConfig().ParseProxyConfig("default", nil) {
-		if _, set := args[name]; !set && value != nil {
-			args[name] = *value
+	for _, parse := range []func(*buildspec.Spec) error{f.parseEnvironment, f.parseSources, f.parseResults} {
+		if err := parse(s); err != nil {
+			return nil, err
 		}
 	}
+	return s, nil
 }
 
-func fromEnvironment(args []string) []string {
-	var set []string
-	for _, a := range args {
-		if strings.Contains(a, "=") {
-			set = append(set, a)
-		} else if v, ok := os.LookupEnv(a); ok {
-			set = append(set, a+"="+v)
-		}
+// parseEnvironment reads the flags that say what steps see of the host.
+func (f *buildFlags) parseEnvironment(s *buildspec.Spec) (err error) {
+	if s.Limits, err = buildspec.ParseLimits(slices.Concat(f.limits, f.resources)); err != nil {
+		return err
 	}
-	return set
+	if s.Platforms, err = buildspec.ParsePlatforms(f.platforms); err != nil {
+		return err
+	}
+	if s.Network, err = buildspec.ParseNetwork(f.network); err != nil {
+		return err
+	}
+	if s.Hosts, err = buildspec.ParseHosts(f.addHosts); err != nil {
+		return err
+	}
+	if s.Secrets, err = buildspec.ParseSecrets(f.secrets); err != nil {
+		return err
+	}
+	s.SSH, err = buildspec.ParseSSH(f.ssh)
+	return err
 }
 
-// parseAttests reads --attest, --provenance and --sbom, the later of a type winning; "false" and disabled=true take one away.
-func (f *buildFlags) parseAttests() (map[string]string, error) {
+// parseSources reads the flags that say what a build is made from.
+func (f *buildFlags) parseSources(s *buildspec.Spec) (err error) {
+	if s.Contexts, err = buildspec.ParseContexts(f.contexts); err != nil {
+		return err
+	}
+	s.CacheFrom, err = buildspec.ParseCaches(f.cacheFrom, false)
+	return err
+}
+
+// parseResults reads the flags that say what is made of the build.
+func (f *buildFlags) parseResults(s *buildspec.Spec) (err error) {
+	if s.Attests, err = buildspec.ParseAttests(f.attestations()); err != nil {
+		return err
+	}
+	if s.CacheTo, err = buildspec.ParseCaches(f.cacheTo, true); err != nil {
+		return err
+	}
+	if s.Outputs, err = buildspec.ParseOutputs(f.outputs); err != nil {
+		return err
+	}
+	if f.push || f.load || len(s.Outputs) == 0 {
+		s.Outputs = append(s.Outputs, buildspec.Output{Type: buildspec.OutputImage, Push: f.push, Lazy: !f.load})
+	}
+	if s.Call, err = parseCall(f.call, f.check); err != nil {
+		return err
+	}
+	annotations, err := buildspec.ParseAnnotations(f.annotations)
+	if err == nil && !s.Annotate(annotations) && len(annotations) > 0 {
+		err = errors.New("annotations need an output that is an image: type=image, registry, oci or docker")
+	}
+	return err
+}
+
+// parseCall reads --call and --check.
+func parseCall(call string, check bool) (buildspec.Call, error) {
+	if check {
+		call = "check"
+	}
+	return buildspec.ParseCall(call)
+}
+
+// attestations are the values of --attest, and those of --provenance and --sbom in the same form. The last of a type counts.
+func (f *buildFlags) attestations() []string {
 	list := slices.Clone(f.attests)
-	for kind, value := range map[string]string{"provenance": f.provenance, "sbom": f.sbom} {
-		if value == "" {
-			continue
-		}
-		if on, err := strconv.ParseBool(value); err == nil {
-			value = fmt.Sprintf("disabled=%t", !on)
-		}
-		list = append(list, "type="+kind+","+value)
-	}
-	attests := map[string]string{}
-	for _, s := range list {
-		fields, err := csvvalue.Fields(s, nil)
-		if err != nil {
-			return nil, fmt.Errorf("invalid attestation %q: %w", s, err)
-		}
-		kind, off, rest := "", false, []string{}
-		for _, field := range fields {
-			key, value, ok := strings.Cut(field, "=")
-			switch strings.ToLower(strings.TrimSpace(key)) {
-			case "type":
-				kind = value
-			case "disabled":
-				if off, err = strconv.ParseBool(value); err != nil {
-					return nil, fmt.Errorf("invalid attestation %q: disabled is true or false", s)
-				}
-			default:
-				if !ok {
-					return nil, fmt.Errorf("invalid attestation %q: expected key=value, not %q", s, field)
-				}
-				rest = append(rest, field)
-			}
-		}
-		if kind != "provenance" && kind != "sbom" {
-			return nil, fmt.Errorf("invalid attestation %q: the type is provenance or sbom", s)
-		}
-		delete(attests, kind)
-		if !off {
-			attests[kind] = strings.Join(rest, ",")
+	for _, a := range []struct{ kind, value string }{{buildspec.AttestProvenance, f.provenance}, {buildspec.AttestSBOM, f.sbom}} {
+		if a.value != "" {
+			list = append(list, buildspec.CanonicalAttest(a.kind, a.value))
 		}
 	}
-	return attests, nil
-}
-
-// parseCaches reads --cache-from and --cache-to: "type=…,key=value", or a name in a registry.
-func parseCaches(list []string, to bool) ([]builder.Cache, error) {
-	var caches []builder.Cache
-	for _, s := range list {
-		fields, err := csvvalue.Fields(s, nil)
-		if err != nil {
-			return nil, fmt.Errorf("invalid cache %q: %w", s, err)
-		}
-		c := builder.Cache{Attrs: map[string]string{}}
-		for _, f := range fields {
-			key, value, ok := strings.Cut(f, "=")
-			switch {
-			case !ok && len(fields) == 1:
-				c.Type, c.Attrs["ref"] = builder.CacheRegistry, f
-			case !ok:
-				return nil, fmt.Errorf("invalid value %s in cache %q: expected key=value", f, s)
-			case strings.ToLower(key) == "type":
-				c.Type = value
-			default:
-				c.Attrs[strings.ToLower(key)] = value
-			}
-		}
-		if err := c.Check(to); err != nil {
-			return nil, fmt.Errorf("invalid cache %q: %w", s, err)
-		}
-		caches = append(caches, c)
-	}
-	return caches, nil
-}
-
-// parseContexts reads --build-context: name=path, or name=URL. The name is one that FROM and --from know in any form.
-func parseContexts(list []string) (map[string]string, error) {
-	contexts := map[string]string{}
-	for _, s := range list {
-		name, value, ok := strings.Cut(s, "=")
-		if !ok || name == "" || value == "" {
-			return nil, fmt.Errorf("invalid context value: %s, expected key=value", s)
-		}
-		if !builder.IsRemote(value) {
-			info, err := os.Stat(value)
-			if err == nil && !info.IsDir() {
-				err = fmt.Errorf("%s is not a folder", value)
-			}
-			if err != nil {
-				return nil, fmt.Errorf("failed to get build context %s: %w", name, err)
-			}
-		}
-		named, err := reference.ParseNormalizedNamed(name)
-		if err != nil {
-			return nil, fmt.Errorf("invalid context name %s: %w", name, err)
-		}
-		contexts[strings.TrimSuffix(reference.FamiliarString(named), ":latest")] = value
-	}
-	return contexts, nil
+	return list
 }

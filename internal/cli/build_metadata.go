@@ -165,7 +165,7 @@ func writeJSON(app *App, name string, v any) (err error) {
 	if name == "-" {
 		name = "./-" // a file of that name, as for buildx
 	}
-	w, err := destination(app, name)()
+	w, err := create(app, name)
 	if err != nil {
 		return fmt.Errorf("write metadata: %w", err)
 	}

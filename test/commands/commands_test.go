@@ -200,7 +200,7 @@ func TestBuildOlderFlags(t *testing.T) {
 	}
 	for flags, says := range map[string]string{
 		"--memory much":         `invalid resource "memory=much"`,
-		"--add-host a:nowhere":  `invalid host a:nowhere: "nowhere" is no IP address`,
+		"--add-host a:nowhere":  `invalid host a:nowhere: "nowhere" is not an IP address`,
 		"--platform linux,,arm": `invalid platform ""`,
 	} {
 		out := m.Try(nil, append(append([]string{"build", "-q"}, strings.Fields(flags)...), dir)...)
