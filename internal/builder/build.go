@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -59,6 +58,9 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 	started := time.Now().UTC()
 	names, err := parseTags(o.Tags)
 	if err != nil {
+		return nil, err
+	}
+	if err := o.Context.check(); err != nil {
 		return nil, err
 	}
 	opts := o.frontendOptions()
@@ -196,6 +198,3 @@ func mergeOptions(base, over map[string]string) map[string]string {
 	maps.Copy(all, over)
 	return all
 }
-
-// dockerfileDir splits the path of a Dockerfile.
-func dockerfileDir(path string) (dir, name string) { return filepath.Dir(path), filepath.Base(path) }

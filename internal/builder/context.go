@@ -1,7 +1,10 @@
 package builder
 
 import (
+	"errors"
 	"fmt"
+	"maps"
+	"os"
 	"path/filepath"
 
 	"github.com/moby/buildkit/client/llb"
@@ -11,87 +14,170 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// The names under which the compiler asks for its local sources.
+// The names of the local sources that the compiler asks for.
 const (
 	localContext    = "context"
 	localDockerfile = "dockerfile"
 	localArchive    = "archive"
 )
 
-// archiveName is how a context that is an archive is called inside its local source.
+// archiveName is the name of a context that is an archive, in its local source.
 const archiveName = "context.tar"
 
-// Context says where a build's files come from. One of Dir, Archive and Remote is set, or none for an empty context.
-type Context struct {
-	// Remote is the URL of a git repository, or of a file: an archive, or a Dockerfile.
-	Remote string
-	// Dir is a folder of the host.
-	Dir string
-	// Archive is the folder that holds a tar, plain or compressed, under the name context.tar.
-	Archive string
-	// Dockerfile is the path of the Dockerfile: on the host, or inside Archive. "" is Dockerfile in the context.
-	Dockerfile string
-	// Inline is the text of the Dockerfile itself, which then is looked for nowhere.
-	Inline []byte
+// Context holds the files of a build, its Dockerfile among them. See DirContext, ArchiveContext, RemoteContext, EmptyContext and
+// InlineDockerfile.
+type Context interface {
+	// check finds mistakes before the build starts.
+	check() error
+	// options are what the compiler is told of the context.
+	options() map[string]string
+	// locals are the local sources that the compiler asks for.
+	locals() map[string]solver.Local
+	// inputs are states that the compiler takes in place of local sources.
+	inputs() map[string]llb.State
 }
 
-// SpoolName is the file inside the folder Archive that holds the archive.
+// DirContext is a directory of the host.
+type DirContext struct {
+	Dir        string
+	Dockerfile string // its path on the host, which need not be inside Dir; "" is Dockerfile in Dir
+}
+
+// check names a Dockerfile that does not exist as the user does. The compiler knows only the last part of its path.
+func (c DirContext) check() error {
+	name := c.path()
+	_, err := os.Lstat(name)
+	if dir, base := filepath.Split(name); err != nil && base == "Dockerfile" {
+		if _, other := os.Lstat(filepath.Join(dir, "dockerfile")); other == nil {
+			return nil
+		}
+	}
+	var pathErr *os.PathError
+	if errors.As(err, &pathErr) {
+		return fmt.Errorf("failed to solve: failed to read dockerfile: open %s: %w", name, pathErr.Err)
+	}
+	return err
+}
+
+func (c DirContext) path() string {
+	if c.Dockerfile == "" {
+		return filepath.Join(c.Dir, "Dockerfile")
+	}
+	return c.Dockerfile
+}
+
+func (c DirContext) options() map[string]string {
+	return map[string]string{"filename": filepath.Base(c.path())}
+}
+
+func (c DirContext) locals() map[string]solver.Local {
+	return map[string]solver.Local{localContext: localDir(c.Dir), localDockerfile: localDir(filepath.Dir(c.path()))}
+}
+
+func (DirContext) inputs() map[string]llb.State { return nil }
+
+// ArchiveContext is a tar, plain or compressed.
+type ArchiveContext struct {
+	Dir        string // the directory that holds the tar, under the name of SpoolName
+	Dockerfile string // its path in the tar; "" is Dockerfile
+}
+
+// SpoolName is the path of the archive in the directory of an ArchiveContext.
 func SpoolName(dir string) string { return filepath.Join(dir, archiveName) }
 
-// filename is what the compiler calls the Dockerfile.
-func (c *Context) filename() string {
-	switch {
-	case c.Inline != nil || c.Dockerfile == "":
-		return ""
-	case c.Archive != "" || c.Remote != "":
-		return c.Dockerfile
-	}
-	_, name := dockerfileDir(c.Dockerfile)
-	return name
+func (ArchiveContext) check() error { return nil }
+
+func (c ArchiveContext) options() map[string]string { return filename(c.Dockerfile) }
+
+func (c ArchiveContext) locals() map[string]solver.Local {
+	return map[string]solver.Local{localArchive: localDir(c.Dir)}
 }
 
-func (c *Context) locals() map[string]solver.Local {
-	dir := func(path string) solver.Local {
-		return func(opt view.DirOptions) (view.View, error) { return view.Dir(path, opt) }
-	}
-	files := func(m map[string][]byte) solver.Local {
-		return func(view.DirOptions) (view.View, error) { return view.Files(m), nil }
-	}
-	l := map[string]solver.Local{}
-	switch {
-	case c.Archive != "":
-		l[localArchive] = dir(c.Archive)
-	case c.Dir != "":
-		l[localContext] = dir(c.Dir)
-	default:
-		l[localContext] = files(nil)
-	}
-	switch {
-	case c.Inline != nil:
-		l[localDockerfile] = files(map[string][]byte{"Dockerfile": c.Inline})
-	case c.Dockerfile != "" && c.Archive == "" && c.Remote == "":
-		folder, _ := dockerfileDir(c.Dockerfile)
-		l[localDockerfile] = dir(folder)
-	case c.Dir != "":
-		l[localDockerfile] = dir(c.Dir)
-	}
-	return l
-}
-
-// inputs hands the compiler an archive as a filesystem made from it: BuildKit treats archives that come from afar so.
-func (c *Context) inputs() map[string]llb.State {
-	if c.Archive == "" {
-		return nil
-	}
+// inputs give the compiler a filesystem that is made from the archive, as BuildKit does with archives that it downloads.
+func (ArchiveContext) inputs() map[string]llb.State {
 	st := llb.Scratch().File(
 		llb.Copy(llb.Local(localArchive), "/"+archiveName, "/", &llb.CopyInfo{AttemptUnpack: true}),
 		llb.WithCustomName("[internal] load remote build context"),
 	)
-	in := map[string]llb.State{localContext: st}
-	if c.Inline == nil {
-		in[localDockerfile] = st
+	return map[string]llb.State{localContext: st, localDockerfile: st}
+}
+
+// RemoteContext is a git repository or a file, by its URL: the file is an archive or a Dockerfile.
+type RemoteContext struct {
+	URL        string
+	Dockerfile string // its path in the repository or archive; "" is Dockerfile
+}
+
+func (RemoteContext) check() error { return nil }
+
+func (c RemoteContext) options() map[string]string {
+	opts := filename(c.Dockerfile)
+	opts["context"] = c.URL
+	return opts
+}
+
+func (RemoteContext) locals() map[string]solver.Local {
+	return map[string]solver.Local{localContext: localFiles(nil)}
+}
+
+func (RemoteContext) inputs() map[string]llb.State { return nil }
+
+// EmptyContext has no files, and so needs an InlineDockerfile.
+type EmptyContext struct{}
+
+func (EmptyContext) check() error { return nil }
+
+func (EmptyContext) options() map[string]string { return map[string]string{} }
+
+func (EmptyContext) locals() map[string]solver.Local {
+	return map[string]solver.Local{localContext: localFiles(nil)}
+}
+
+func (EmptyContext) inputs() map[string]llb.State { return nil }
+
+// InlineDockerfile is a context with another Dockerfile, given by its text.
+type InlineDockerfile struct {
+	Context
+	Text []byte
+}
+
+func (InlineDockerfile) check() error { return nil }
+
+func (c InlineDockerfile) options() map[string]string {
+	opts := maps.Clone(c.Context.options())
+	delete(opts, "filename")
+	if _, ok := opts["context"]; ok {
+		opts["dockerfilekey"] = localDockerfile // else the compiler looks in the context that it downloads
 	}
+	return opts
+}
+
+func (c InlineDockerfile) locals() map[string]solver.Local {
+	l := c.Context.locals()
+	l[localDockerfile] = localFiles(map[string][]byte{"Dockerfile": c.Text})
+	return l
+}
+
+func (c InlineDockerfile) inputs() map[string]llb.State {
+	in := c.Context.inputs()
+	delete(in, localDockerfile)
 	return in
+}
+
+// filename is the option that names a Dockerfile, which is left out where it is the default.
+func filename(dockerfile string) map[string]string {
+	if dockerfile == "" {
+		return map[string]string{}
+	}
+	return map[string]string{"filename": dockerfile}
+}
+
+func localDir(path string) solver.Local {
+	return func(opt view.DirOptions) (view.View, error) { return view.Dir(path, opt) }
+}
+
+func localFiles(files map[string][]byte) solver.Local {
+	return func(view.DirOptions) (view.View, error) { return view.Files(files), nil }
 }
 
 // stateOf turns the inputs of a nested frontend request into states.

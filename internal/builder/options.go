@@ -14,7 +14,6 @@ import (
 	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/solver"
-	"github.com/micabuild/mica/internal/view"
 )
 
 // Options are a build and what it uses of the host.
@@ -48,7 +47,7 @@ func (o *Options) frontendOptions() map[string]string {
 	}
 	maps.Copy(opts, o.Limits.FrontendOptions())
 	for name, v := range map[string]string{
-		"target": o.Target, "cgroup-parent": o.CgroupParent, "filename": o.Context.filename(), "ulimit": strings.Join(o.Ulimits, ","),
+		"target": o.Target, "cgroup-parent": o.CgroupParent, "ulimit": strings.Join(o.Ulimits, ","),
 		"no-cache": strings.Join(o.NoCacheFilter, ","),
 	} {
 		if v != "" {
@@ -67,12 +66,7 @@ func (o *Options) frontendOptions() map[string]string {
 	if o.Call.Name != "" {
 		opts["requestid"] = "frontend." + o.Call.Name
 	}
-	if o.Context.Remote != "" {
-		opts["context"] = o.Context.Remote
-		if o.Context.Inline != nil {
-			opts["dockerfilekey"] = localDockerfile
-		}
-	}
+	maps.Copy(opts, o.Context.options())
 	o.addContexts(opts)
 	if o.Network == "host" || o.Network == "none" {
 		opts["force-network-mode"] = o.Network
@@ -97,7 +91,7 @@ func (o *Options) addPlatforms(opts map[string]string) {
 	}
 }
 
-// addContexts adds the named contexts. A folder is a local source, called as the context is.
+// addContexts adds the named contexts. A directory is a local source with the name of the context.
 func (o *Options) addContexts(opts map[string]string) {
 	for name, value := range o.Contexts {
 		if buildspec.IsRemote(value) {
@@ -108,7 +102,7 @@ func (o *Options) addContexts(opts map[string]string) {
 	}
 }
 
-// localName is what a named context is called as a local source, beside those of the build itself.
+// localName is the name of a named context as a local source, other than those of the build itself.
 func localName(name string) string {
 	if name == localContext || name == localDockerfile {
 		return "_" + name
@@ -116,12 +110,12 @@ func localName(name string) string {
 	return name
 }
 
-// locals are the folders that the build reads.
+// locals are the local sources that the build reads.
 func (o *Options) locals() map[string]solver.Local {
 	l := o.Context.locals()
 	for name, dir := range o.Contexts {
 		if !buildspec.IsRemote(dir) {
-			l[localName(name)] = func(opt view.DirOptions) (view.View, error) { return view.Dir(dir, opt) }
+			l[localName(name)] = localDir(dir)
 		}
 	}
 	return l

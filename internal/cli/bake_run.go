@@ -113,13 +113,7 @@ func (b *baking) one(ctx context.Context, t *bakeTarget) (_ *builder.Result, err
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, cleanup()) }()
-	o.Context = *source
-	if t.spec.Inline != nil {
-		o.Context.Inline, o.Context.Dockerfile = t.spec.Inline, ""
-	}
-	if err := checkDockerfile(&o.Context); err != nil {
-		return nil, err
-	}
+	o.Context = source
 	for name, other := range t.links {
 		o.Contexts[name] = b.links.context(other)
 	}

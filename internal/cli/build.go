@@ -31,10 +31,7 @@ func runBuild(ctx context.Context, app *App, f *buildFlags, path string) (err er
 		return err
 	}
 	defer func() { err = errors.Join(err, cleanup()) }()
-	if err := checkDockerfile(source); err != nil {
-		return buildError(app, err)
-	}
-	o.Context, o.Record = *source, f.metadataFile != "" && metadataProvenance() != ""
+	o.Context, o.Record = source, f.metadataFile != "" && metadataProvenance() != ""
 	host, err := sandbox.NewHost(app.Store, f.runtime)
 	if err != nil {
 		return err

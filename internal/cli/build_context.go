@@ -18,79 +18,84 @@ import (
 // maxDockerfile bounds a Dockerfile that is read from stdin or a URL.
 const maxDockerfile = 2 << 20
 
-// openContext opens the context of a build: a directory, an archive, or with "-" a Dockerfile or an archive on stdin.
+// openContext opens the context of a build: a directory, an archive, a URL, or with "-" a Dockerfile or an archive on stdin.
 // cleanup removes what was spooled.
-func openContext(ctx context.Context, app *App, spec *buildspec.Spec) (_ *builder.Context, cleanup func() error, err error) {
+func openContext(ctx context.Context, app *App, spec *buildspec.Spec) (_ builder.Context, cleanup func() error, err error) {
 	none := func() error { return nil }
 	path, dockerfile := spec.Path, spec.Dockerfile
-	switch {
-	case path == "-":
+	if path == "-" {
 		if dockerfile == "-" {
 			return nil, nil, errors.New("invalid argument: can't use stdin for both build context and dockerfile")
 		}
 		return contextFromStdin(ctx, app, dockerfile)
-	case buildspec.IsRemote(path):
-		c := &builder.Context{Remote: path}
-		if filepath.IsAbs(dockerfile) {
-			c.Inline, err = os.ReadFile(dockerfile)
-		} else {
-			c.Dockerfile, c.Inline, err = findDockerfile(ctx, app, dockerfile)
-		}
-		return c, none, err
 	}
-	info, err := os.Stat(path)
-	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			return nil, nil, fmt.Errorf("unable to prepare context: path %q not found", path)
-		}
-		return nil, nil, fmt.Errorf("unable to prepare context: %w", err)
-	}
-	if !info.IsDir() {
-		f, err := os.Open(path)
+	if !buildspec.IsRemote(path) {
+		archive, err := openArchive(path)
 		if err != nil {
 			return nil, nil, fmt.Errorf("unable to prepare context: %w", err)
 		}
-		defer func() { _ = f.Close() }()
-		in := bufio.NewReader(f)
-		if !isArchive(in) {
-			return nil, nil, fmt.Errorf("unable to prepare context: %s is neither a folder nor an archive", path)
-		}
-		return spoolArchive(app, in, dockerfile)
-	}
-	if dockerfile == "" {
-		dockerfile = filepath.Join(path, "Dockerfile")
-	}
-	c := &builder.Context{Dir: path}
-	c.Dockerfile, c.Inline, err = findDockerfile(ctx, app, dockerfile)
-	return c, none, err
-}
-
-// checkDockerfile names a Dockerfile that does not exist as the user does. The compiler knows the end of its path alone.
-func checkDockerfile(c *builder.Context) error {
-	if c.Dir == "" || c.Inline != nil {
-		return nil
-	}
-	name := c.Dockerfile
-	_, err := os.Lstat(name)
-	if dir, base := filepath.Split(name); err != nil && base == "Dockerfile" {
-		if _, other := os.Lstat(filepath.Join(dir, "dockerfile")); other == nil {
-			return nil
+		if archive != nil {
+			defer func() { _ = archive.Close() }()
+			c, cleanup, err := spoolArchive(app, archive, dockerfile)
+			if spec.Inline != nil {
+				c = builder.InlineDockerfile{Context: c, Text: spec.Inline}
+			}
+			return c, cleanup, err
 		}
 	}
-	var at *os.PathError
-	if errors.As(err, &at) {
-		return fmt.Errorf("failed to solve: failed to read dockerfile: open %s: %w", name, at.Err)
+	text := spec.Inline
+	if text == nil {
+		if dockerfile, text, err = findDockerfile(ctx, app, dockerfile, buildspec.IsRemote(path)); err != nil {
+			return nil, nil, err
+		}
 	}
-	return err
+	var c builder.Context = builder.DirContext{Dir: path, Dockerfile: dockerfile}
+	if buildspec.IsRemote(path) {
+		c = builder.RemoteContext{URL: path, Dockerfile: dockerfile}
+	}
+	if text != nil {
+		c = builder.InlineDockerfile{Context: c, Text: text}
+	}
+	return c, none, nil
 }
 
-// findDockerfile finds out what --file means: stdin, a URL, of which the text is read, or a path.
-func findDockerfile(ctx context.Context, app *App, name string) (path string, text []byte, err error) {
+// openArchive opens a context that is a file, which has to be an archive. It returns nil for a directory.
+func openArchive(path string) (*archiveFile, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("path %q not found", path)
+	}
+	if err != nil || info.IsDir() {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	in := bufio.NewReader(f)
+	if !isArchive(in) {
+		_ = f.Close()
+		return nil, fmt.Errorf("%s is neither a directory nor an archive", path)
+	}
+	return &archiveFile{in, f}, nil
+}
+
+// archiveFile is a file whose first bytes were looked at.
+type archiveFile struct {
+	io.Reader
+	io.Closer
+}
+
+// findDockerfile returns the path that --file names, or the text of a Dockerfile on stdin or at a URL. Of a remote context, an
+// absolute path is one of the host.
+func findDockerfile(ctx context.Context, app *App, name string, remote bool) (path string, text []byte, err error) {
 	switch {
 	case name == "-":
 		text, err = readDockerfile(app.input(ctx), "stdin")
 	case isWebURL(name):
 		text, err = fetchDockerfile(ctx, name)
+	case remote && filepath.IsAbs(name):
+		text, err = os.ReadFile(name)
 	default:
 		path = name
 	}
@@ -127,7 +132,7 @@ func fetchDockerfile(ctx context.Context, url string) ([]byte, error) {
 	return readDockerfile(body, url)
 }
 
-func contextFromStdin(ctx context.Context, app *App, dockerfile string) (*builder.Context, func() error, error) {
+func contextFromStdin(ctx context.Context, app *App, dockerfile string) (builder.Context, func() error, error) {
 	in := bufio.NewReader(app.input(ctx))
 	if isArchive(in) {
 		return spoolArchive(app, in, dockerfile)
@@ -139,7 +144,7 @@ func contextFromStdin(ctx context.Context, app *App, dockerfile string) (*builde
 	if err != nil {
 		return nil, nil, err
 	}
-	return &builder.Context{Inline: text}, func() error { return nil }, nil
+	return builder.InlineDockerfile{Context: builder.EmptyContext{}, Text: text}, func() error { return nil }, nil
 }
 
 func readDockerfile(r io.Reader, from string) ([]byte, error) {
@@ -148,16 +153,16 @@ func readDockerfile(r io.Reader, from string) ([]byte, error) {
 		return nil, fmt.Errorf("read Dockerfile from %s: %w", from, err)
 	}
 	if len(text) > maxDockerfile {
-		return nil, fmt.Errorf("read Dockerfile from %s: it is larger than %d bytes", from, maxDockerfile)
+		return nil, fmt.Errorf("read Dockerfile from %s: larger than %d bytes", from, maxDockerfile)
 	}
 	if len(text) == 0 {
-		return nil, fmt.Errorf("read Dockerfile from %s: it is empty", from)
+		return nil, fmt.Errorf("read Dockerfile from %s: the text is empty", from)
 	}
 	return text, nil
 }
 
-// spoolArchive writes an archive to a temporary folder, for it is read more than once.
-func spoolArchive(app *App, in io.Reader, dockerfile string) (*builder.Context, func() error, error) {
+// spoolArchive writes an archive to a temporary directory, since it is read more than once.
+func spoolArchive(app *App, in io.Reader, dockerfile string) (builder.Context, func() error, error) {
 	tmp, err := app.Store.TempDir("context")
 	if err != nil {
 		return nil, nil, err
@@ -165,7 +170,7 @@ func spoolArchive(app *App, in io.Reader, dockerfile string) (*builder.Context, 
 	if err := spool(builder.SpoolName(tmp.Path), in); err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("read build context: %w", err), tmp.Remove())
 	}
-	return &builder.Context{Archive: tmp.Path, Dockerfile: dockerfile}, tmp.Remove, nil
+	return builder.ArchiveContext{Dir: tmp.Path, Dockerfile: dockerfile}, tmp.Remove, nil
 }
 
 func spool(path string, in io.Reader) error {
@@ -177,7 +182,7 @@ func spool(path string, in io.Reader) error {
 	return errors.Join(err, f.Close())
 }
 
-// isArchive tells an archive from text by its first bytes: gzip, bzip2, xz, zstd, or a tar header's magic.
+// isArchive distinguishes an archive from text by its first bytes: gzip, bzip2, xz, zstd, or a tar header's magic.
 func isArchive(in *bufio.Reader) bool {
 	head, _ := in.Peek(512)
 	for _, magic := range []string{"\x1f\x8b\x08", "BZh", "\xfd7zXZ\x00", "\x28\xb5\x2f\xfd"} {

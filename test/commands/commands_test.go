@@ -102,7 +102,7 @@ func TestDockerfilesElsewhere(t *testing.T) {
 	if out := m.Try(strings.NewReader(bake), "bake", "-f", "-", "--allow", "fs=*"); out.Code != 0 || m.Run("run", "baked", "cat", "/f") != "file" {
 		t.Errorf("bake: exit code %d: %s", out.Code, out.Stderr)
 	}
-	for name, says := range map[string]string{"missing": "404 Not Found", "empty": "it is empty"} {
+	for name, says := range map[string]string{"missing": "404 Not Found", "empty": "the text is empty"} {
 		if out := m.Try(nil, "build", "-f", web.URL+"/"+name, dir); out.Code != 1 || !strings.Contains(out.Stderr, "Error: read Dockerfile from "+web.URL+"/"+name+": "+says) {
 			t.Errorf("%s: exit code %d: %s", name, out.Code, out.Stderr)
 		}
@@ -304,8 +304,8 @@ func TestBuildFolders(t *testing.T) {
 		{args: []string{"--target", "one", "-o", "type=local,dest=out"}, want: "./d/f ./linux_386/386 ./linux_386/d/f ./linux_amd64/amd64 ./linux_amd64/d/f"},
 		{args: []string{"--target", "one", "-o", "type=local,dest=out,mode=delete"}, want: "./d/f"},
 		{args: append(both, "-o", "type=local,dest=out,platform-split=false"), says: "d/f is in the files of both linux/amd64 and linux/386"},
-		{args: []string{"--target", "one", "-o", "type=local,dest=.,mode=delete"}, says: "pass --allow buildx.local.delete if it may"},
-		{args: []string{"--target", "one", "-o", "type=local,dest=" + dir + "/../out,mode=delete"}, says: "pass --allow buildx.local.delete if it may"},
+		{args: []string{"--target", "one", "-o", "type=local,dest=.,mode=delete"}, says: "pass --allow buildx.local.delete to permit it"},
+		{args: []string{"--target", "one", "-o", "type=local,dest=" + dir + "/../out,mode=delete"}, says: "pass --allow buildx.local.delete to permit it"},
 		{args: []string{"-o", "type=local,dest=out,mode=move"}, says: `output attribute mode: "move" is neither copy nor delete`},
 		{args: []string{"-o", "", "-o", "type=tar,dest=out.tar,mode=delete,push=false,name=x"}},
 	} {

@@ -75,7 +75,7 @@ func TestBadContexts(t *testing.T) {
 	p.refuses(1, `^Error: .*unable to prepare context.*/no/such.*not found`, nil, "build", "/no/such")
 	p.refuses(1, `^ERROR: .*Dockerfile:2.*"/f": not found`, nil, "build", ignored)
 	p.refuses(1, `^ERROR: .*"?/?etc/shadow"?.*not found|^ERROR: .*out.*not found`, nil, "build", escaping)
-	p.refuses(1, `^Error: .*neither a folder nor an archive`, nil, "build", filepath.Join(ok, "dir.tar"))
+	p.refuses(1, `^Error: .*neither a directory nor an archive`, nil, "build", filepath.Join(ok, "dir.tar"))
 	p.refuses(1, `Other.Dockerfile: no such file or directory`, nil, "build", "-f", filepath.Join(ok, "Other.Dockerfile"), ok)
 	p.refuses(1, `^ERROR: .*failed to fetch remote http://127.0.0.1:1/x.git`, nil, "build", "http://127.0.0.1:1/x.git")
 	p.refuses(1, `^ERROR: .*http://127.0.0.1:1/x.tar`, nil, "build", "http://127.0.0.1:1/x.tar")
