@@ -16,9 +16,9 @@ import (
 	"github.com/micabuild/mica/internal/solver"
 )
 
-// assemble writes the image's manifest, or an index of those of its platforms, into the store. Nothing names it yet.
+// assemble writes the image's manifest, or an index of the platforms' manifests, into the store, without a name.
 func (x *exporter) assemble(ctx context.Context, f buildspec.Form) error {
-	attested := x.out.testimony.any(x.out)
+	attested := x.out.attester.hasAny(x.out)
 	notes, err := parseAnnotations(f.Annotations, x.out, attested)
 	if err != nil {
 		return err
@@ -28,7 +28,7 @@ func (x *exporter) assemble(ctx context.Context, f buildspec.Form) error {
 		return err
 	}
 	if attested && f.Compression == "" {
-		// What is said of a manifest holds for it alone: it is not to change when it is pushed.
+		// Attestations refer to one manifest: a push must not change it.
 		f.Compression = compression.Gzip
 	}
 	var list, said []ocispec.Descriptor
@@ -86,7 +86,7 @@ func (x *exporter) platform(ctx context.Context, f buildspec.Form, p *built, not
 	}
 	d := image.Draft{Config: config, Annotations: notes, DockerTypes: f.DockerTypes, Absent: len(x.out.elsewhere) > 0}
 	if f.Compression != "" || len(x.out.elsewhere) > 0 {
-		if d.Packs, err = x.packs(ctx, chain, f); err != nil {
+		if d.Packs, err = x.layerBlobs(ctx, chain, f); err != nil {
 			return nil, err
 		}
 	}
@@ -98,7 +98,7 @@ func (x *exporter) platform(ctx context.Context, f buildspec.Form, p *built, not
 	return x.b.Images.Assemble(ctx, d)
 }
 
-// clamp makes the layers that were built anew, without files that are newer than the epoch. Those of the base image stay.
+// clamp replaces the layers that were built by ones whose files are not newer than the epoch. Those of the base image stay.
 func (x *exporter) clamp(ctx context.Context, p *built) ([]solver.ChainLink, error) {
 	chain, ofBase := slices.Clone(p.result.Chain), p.base != nil
 	for i, l := range chain {
@@ -115,13 +115,13 @@ func (x *exporter) clamp(ctx context.Context, p *built) ([]solver.ChainLink, err
 	return chain, nil
 }
 
-// packs compresses layers that are not: those that came compressed stay as they are, unless that is forced. chain has the
-// layers of the packs then, which are others for estargz.
-func (x *exporter) packs(ctx context.Context, chain []solver.ChainLink, f buildspec.Form) ([]ocispec.Descriptor, error) {
-	var packs []ocispec.Descriptor
+// layerBlobs returns a blob for each layer. It compresses those that are not compressed, or with ForceCompression all. Estargz
+// makes other layers: chain has their DiffIDs then.
+func (x *exporter) layerBlobs(ctx context.Context, chain []solver.ChainLink, f buildspec.Form) ([]ocispec.Descriptor, error) {
+	var blobs []ocispec.Descriptor
 	for n, link := range chain {
 		if at, ok := x.out.elsewhere[link.DiffID]; ok {
-			packs = append(packs, at.Blob)
+			blobs = append(blobs, at.Blob)
 			continue
 		}
 		l, err := x.b.Layers.Get(link.DiffID)
@@ -132,37 +132,37 @@ func (x *exporter) packs(ctx context.Context, chain []solver.ChainLink, f builds
 		i := slices.IndexFunc(l.Blobs, func(d ocispec.Descriptor) bool { return d.Digest != link.DiffID })
 		switch {
 		case i >= 0 && !f.ForceCompression:
-			packs = append(packs, l.Blobs[i])
-		case f.Compression == compression.None || f.Compression == "": // what is pushed is compressed then
-			packs = append(packs, plain)
+			blobs = append(blobs, l.Blobs[i])
+		case f.Compression == compression.None || f.Compression == "": // a push compresses it
+			blobs = append(blobs, plain)
 		case f.Compression == compression.Estargz:
 			e, err := x.b.Layers.Estargz(ctx, link.DiffID, f.Level)
 			if err != nil {
 				return nil, err
 			}
 			chain[n].DiffID = e.DiffID
-			packs = append(packs, e.Blob)
+			blobs = append(blobs, e.Blob)
 		default:
 			d, err := x.b.Layers.Compress(ctx, link.DiffID, f.Compression, f.Level)
 			if err != nil {
 				return nil, err
 			}
-			packs = append(packs, d)
+			blobs = append(blobs, d)
 		}
 	}
-	return packs, nil
+	return blobs, nil
 }
 
-// annotations are those of one image or index.
+// annotations are those of an image or index.
 type annotations struct {
 	index, root map[string]string            // of the index, and of its descriptor
 	manifests   map[string]map[string]string // by platform, "" for all
 	descriptors map[string]map[string]string
 }
 
-// parseAnnotations sorts annotations by what they belong to. A kind that has no place in what is written is refused: there is
-// an index of several platforms, and of one with attestations.
-func parseAnnotations(all map[string]string, out *answer, attested bool) (*annotations, error) {
+// parseAnnotations sorts annotations by the documents that get them. It refuses annotations of an index if there is none: only
+// several platforms, or attestations, make one.
+func parseAnnotations(all map[string]string, out *response, attested bool) (*annotations, error) {
 	a := &annotations{index: map[string]string{}, root: map[string]string{}, manifests: map[string]map[string]string{}, descriptors: map[string]map[string]string{}}
 	for k, value := range all {
 		key, ok, err := exptypes.ParseAnnotationKey(k)
@@ -210,7 +210,7 @@ func (a *annotations) manifest(p ocispec.Platform) map[string]string { return pi
 
 func (a *annotations) descriptor(p ocispec.Platform) map[string]string { return pick(a.descriptors, p) }
 
-// pick joins what is for all platforms with what is for one.
+// pick merges the annotations for all platforms with those for one.
 func pick(from map[string]map[string]string, p ocispec.Platform) map[string]string {
 	all := map[string]string{}
 	for _, where := range []string{"", formatted(p)} {
@@ -224,7 +224,7 @@ func pick(from map[string]map[string]string, p ocispec.Platform) map[string]stri
 	return all
 }
 
-// earlier is t, or the epoch where that is earlier.
+// earlier returns the earlier of t and the epoch.
 func earlier(t, epoch *time.Time) *time.Time {
 	if epoch != nil && (t == nil || t.After(*epoch)) {
 		return epoch

@@ -18,28 +18,28 @@ import (
 	"github.com/micabuild/mica/internal/solver"
 )
 
-// testimony is what a build has to say of itself.
-type testimony struct {
-	solver  *solver.Solver
-	bases   *bases
-	args    map[string]string // the front end's options
-	wanted  map[string]string // the attributes of provenance, nil for none
-	started time.Time
-	id      string
+// attester makes the attestations of a build.
+type attester struct {
+	solver          *solver.Solver
+	bases           *baseImages
+	args            map[string]string // the front end's options
+	provenanceAttrs map[string]string // nil for no provenance
+	started         time.Time
+	id              string
 }
 
-func newTestimony(s *solver.Solver, bases *bases, args map[string]string, started time.Time) (*testimony, error) {
+func newAttester(s *solver.Solver, bases *baseImages, args map[string]string, started time.Time) (*attester, error) {
 	all, err := attestations.Parse(args)
 	if err != nil {
 		return nil, err
 	}
-	return &testimony{
-		solver: s, bases: bases, args: args, wanted: all[attestations.KeyTypeProvenance], started: started, id: rand.Text(),
+	return &attester{
+		solver: s, bases: bases, args: args, provenanceAttrs: all[attestations.KeyTypeProvenance], started: started, id: rand.Text(),
 	}, nil
 }
 
-// collect finds what scanners have said of a platform. Provenance comes when the layers are known.
-func (y *testimony) collect(ctx context.Context, p *built) error {
+// collect reads the results of scanners for a platform. Provenance is made when the layers are known.
+func (a *attester) collect(ctx context.Context, p *built) error {
 	for _, bundle := range p.bundles {
 		ref, ok := bundle.Ref.(*resultRef)
 		if !ok || bundle.Kind != gwpb.AttestationKind_Bundle {
@@ -53,45 +53,45 @@ func (y *testimony) collect(ctx context.Context, p *built) error {
 		if err != nil {
 			return err
 		}
-		p.said = append(p.said, list...)
+		p.attestations = append(p.attestations, list...)
 	}
 	return nil
 }
 
-// any reports whether there is something to say of an image.
-func (y *testimony) any(out *answer) bool {
-	if y.wanted != nil {
+// hasAny reports whether the images have attestations.
+func (a *attester) hasAny(out *response) bool {
+	if a.provenanceAttrs != nil {
 		return true
 	}
 	for _, p := range out.platforms {
-		if len(p.said) > 0 {
+		if len(p.attestations) > 0 {
 			return true
 		}
 	}
 	return false
 }
 
-// of is all that is said of an image of one platform.
-func (y *testimony) of(ctx context.Context, p *built, img *image.Image) ([]*attest.Attestation, error) {
-	if y.wanted == nil {
-		return p.said, nil
+// attestations are those of one platform's image, or of its files if img is nil.
+func (a *attester) attestations(ctx context.Context, p *built, img *image.Image) ([]*attest.Attestation, error) {
+	if a.provenanceAttrs == nil {
+		return p.attestations, nil
 	}
-	said, err := y.provenance(ctx, p, img, y.wanted)
+	statement, err := a.provenance(ctx, p, img, a.provenanceAttrs)
 	if err != nil {
 		return nil, err
 	}
-	return append([]*attest.Attestation{said}, p.said...), nil
+	return append([]*attest.Attestation{statement}, p.attestations...), nil
 }
 
-// record is the provenance of each platform, whether the image has it or not: in the form that buildx writes down (SLSA 0.2),
-// and with no more than the image has. The only platform is "".
-func (y *testimony) record(ctx context.Context, out *answer) (map[string]json.RawMessage, error) {
+// record is the provenance of each platform, whether the image has it or not, in the form that buildx writes (SLSA 0.2) and with
+// no more detail than that of the image. A single platform has the key "".
+func (a *attester) record(ctx context.Context, out *response) (map[string]json.RawMessage, error) {
 	attrs := map[string]string{"mode": "min"}
-	maps.Copy(attrs, y.wanted)
+	maps.Copy(attrs, a.provenanceAttrs)
 	attrs["version"] = "v0.2"
 	all := map[string]json.RawMessage{}
 	for _, p := range out.platforms {
-		said, err := y.provenance(ctx, p, nil, attrs)
+		statement, err := a.provenance(ctx, p, nil, attrs)
 		if err != nil {
 			return nil, err
 		}
@@ -99,34 +99,34 @@ func (y *testimony) record(ctx context.Context, out *answer) (map[string]json.Ra
 		if out.several {
 			id = p.id
 		}
-		all[id] = said.Predicate
+		all[id] = statement.Predicate
 	}
 	return all, nil
 }
 
-// provenance says how a platform was built. Where there is an image, its layers are what it has.
-func (y *testimony) provenance(ctx context.Context, p *built, img *image.Image, attrs map[string]string) (*attest.Attestation, error) {
-	descs := y.bases.layers()
+// provenance describes how a platform was built. With an image, it has the descriptors of its layers.
+func (a *attester) provenance(ctx context.Context, p *built, img *image.Image, attrs map[string]string) (*attest.Attestation, error) {
+	descs := a.bases.layers()
 	if img != nil {
 		for i, l := range p.result.Chain {
 			descs[l.DiffID] = img.Manifest.Layers[i]
 		}
 	}
 	return attest.Provenance(ctx, &attest.Build{
-		Definition: p.def, Frontend: "dockerfile.v0", Args: y.args, Images: y.bases.resolved(p.platform),
-		Started: y.started, Finished: time.Now().UTC(), ID: y.id,
+		Definition: p.def, Frontend: "dockerfile.v0", Args: a.args, Images: a.bases.resolved(p.platform),
+		Started: a.started, Finished: time.Now().UTC(), ID: a.id,
 		Pin: func(op digest.Digest) (attest.Pin, bool) {
-			is, ok := y.solver.Pin(op)
+			is, ok := a.solver.Pin(op)
 			return attest.Pin{Digest: is.Digest, Commit: is.Commit}, ok
 		},
-		Layers: func(op digest.Digest) map[int][]ocispec.Descriptor { return y.layers(op, descs) },
+		Layers: func(op digest.Digest) map[int][]ocispec.Descriptor { return a.layers(op, descs) },
 	}, attrs)
 }
 
-// layers are the results of an operation whose layers all have blobs: those of base images, and of the image.
-func (y *testimony) layers(op digest.Digest, descs map[digest.Digest]ocispec.Descriptor) map[int][]ocispec.Descriptor {
+// layers are the results of an operation for which the blobs of all layers are known: those of base images and of the image.
+func (a *attester) layers(op digest.Digest, descs map[digest.Digest]ocispec.Descriptor) map[int][]ocispec.Descriptor {
 	found := map[int][]ocispec.Descriptor{}
-	for i, out := range y.solver.Outputs(op) {
+	for i, out := range a.solver.Outputs(op) {
 		var list []ocispec.Descriptor
 		for _, id := range out.DiffIDs() {
 			if d, ok := descs[id]; ok {
@@ -140,8 +140,8 @@ func (y *testimony) layers(op digest.Digest, descs map[digest.Digest]ocispec.Des
 	return found
 }
 
-// layers are the blobs that base images came with, by the layers that are in them.
-func (b *bases) layers() map[digest.Digest]ocispec.Descriptor {
+// layers are the blobs of base images, by DiffID.
+func (b *baseImages) layers() map[digest.Digest]ocispec.Descriptor {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	descs := map[digest.Digest]ocispec.Descriptor{}
@@ -156,8 +156,8 @@ func (b *bases) layers() map[digest.Digest]ocispec.Descriptor {
 	return descs
 }
 
-// resolved are the base images of a build that are for a platform, by the names that the Dockerfile has.
-func (b *bases) resolved(platform ocispec.Platform) []provenancetypes.ImageSource {
+// resolved are the base images for a platform, by their names in the Dockerfile.
+func (b *baseImages) resolved(platform ocispec.Platform) []provenancetypes.ImageSource {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var list []provenancetypes.ImageSource
@@ -174,10 +174,10 @@ func (b *bases) resolved(platform ocispec.Platform) []provenancetypes.ImageSourc
 	return list
 }
 
-// writeAttestations writes what is said of an image beside it, and returns the descriptor for the index.
+// writeAttestations writes the attestations of an image, and returns their descriptor for the index.
 func (x *exporter) writeAttestations(ctx context.Context, p *built, img *image.Image, artifact bool) (ocispec.Descriptor, bool, error) {
 	none := ocispec.Descriptor{}
-	list, err := x.out.testimony.of(ctx, p, img)
+	list, err := x.out.attester.attestations(ctx, p, img)
 	if err != nil || len(list) == 0 {
 		return none, false, err
 	}

@@ -16,21 +16,21 @@ import (
 	"github.com/moby/patternmatcher/ignorefile"
 )
 
-// What a Dockerfile may make the compiler do. A few lines of `ARG A=$A$A` stand for more than all memory, and every
-// instruction costs the compiler a look at every variable.
+// Limits of what the compiler does for a Dockerfile. A few lines of `ARG A=$A$A` expand to more than all memory, and for every
+// instruction the compiler visits every variable.
 const (
 	maxValue    = 1 << 20   // bytes that variables add to one value; Linux passes 128 KiB of a variable to a process
-	maxReplaced = 16 << 20  // bytes that ${NAME/pattern/replacement} may come to
+	maxReplaced = 16 << 20  // bytes that ${NAME/pattern/replacement} may give
 	maxExpanded = 64 << 20  // bytes of all values
 	maxPassed   = 256 << 20 // bytes of the variables that all RUN instructions have
-	maxLooks    = 64 << 20  // looks of instructions at variables: about three seconds
+	maxVisits   = 64 << 20  // visits of variables by instructions: about three seconds
 	maxPorts    = 4 << 16   // of EXPOSE
 	maxBraces   = 100       // depth of ${A:-${B:-…}}
 	maxIgnored  = 10_000    // patterns of an ignore file
-	stageLooks  = 32        // what a variable costs that a stage takes over
+	stageVisits = 32        // visits for each variable that a stage inherits
 )
 
-// bounds is what is known of the Dockerfile that is built, to be looked through before the compiler expands it.
+// bounds checks the Dockerfile of a build before the compiler expands it.
 type bounds struct {
 	args map[string]string
 
@@ -53,7 +53,7 @@ func newBounds(opts map[string]string) *bounds {
 	return b
 }
 
-// file looks through a file that the compiler reads: a Dockerfile or what is beside it.
+// file checks a file that the compiler reads: a Dockerfile or an ignore file.
 func (b *bounds) file(name string, text []byte) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -92,7 +92,7 @@ func checkIgnoreFile(name string, text []byte) error {
 	return nil
 }
 
-// base adds what a base image brings with it. The compiler expands nothing before it has all base images.
+// base adds the variables and triggers of a base image. The compiler expands nothing before it has all base images.
 func (b *bounds) base(config []byte) error {
 	var img dockerspec.DockerOCIImage
 	if json.Unmarshal(config, &img) != nil {
@@ -110,7 +110,7 @@ func (b *bounds) base(config []byte) error {
 	return b.check()
 }
 
-// check estimates what the compiler is about to do. What is wrong with a Dockerfile otherwise is left to the compiler.
+// check estimates the work of the compiler, which reports all other mistakes in a Dockerfile.
 func (b *bounds) check() error {
 	parsed, err := parser.Parse(bytes.NewReader(b.text))
 	if err != nil {
@@ -127,7 +127,7 @@ func (b *bounds) check() error {
 	return nil
 }
 
-// origin is what a stage begins with that is based on an image, it is not known which.
+// origin is what a stage inherits from a base image: from any of them, since it is not known which.
 type origin struct {
 	env      map[string]string
 	triggers []string

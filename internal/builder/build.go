@@ -31,26 +31,26 @@ type Builder struct {
 	Layers *layer.Layers
 	Images *image.Images
 	Host   *sandbox.Host
-	// Registry is where base images come from that are not in the store, and where images are pushed.
+	// Registry pulls base images that are not in the store, and pushes images.
 	Registry *registry.Client
 }
 
-// Result is what a build came to.
+// Result is what a build has made.
 type Result struct {
-	// Image is the image that was built, of several platforms that for this host or else the last; its record and names
-	// are in the store if an image export asked for it.
+	// Image is the image that was built; of several platforms that for this host, or else the last. The store has its record and
+	// names if an output is an image in the store.
 	Image *image.Image
-	// Root is its manifest, or the index of several platforms; where it was pushed, what registries have: plain layers are
-	// compressed on their way.
+	// Root is its manifest, or the index of several platforms. After a push it is that of the registries: layers are compressed
+	// while they are sent.
 	Root ocispec.Descriptor
-	// Written is set where an image was put out, not files alone.
+	// Written is set if an output is an image, not files alone.
 	Written bool
-	// Names are the full names that it was given.
+	// Names are the full names of the image.
 	Names []string
 	// Provenance is that of Options.Record by platform, "" for the only one (SLSA 0.2).
 	Provenance map[string]json.RawMessage
-	// Answer is what the front end says to Options.Call.
-	Answer map[string][]byte
+	// Response is the front end's response to Options.Call.
+	Response map[string][]byte
 }
 
 // Build runs a build from end to end. A failed build leaves every name and image as it was.
@@ -73,11 +73,11 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, use.Unlock()) }()
-	memory, err := view.OpenMemory(b.Store.Path("cache", "digests"))
+	digests, err := view.OpenMemory(b.Store.Path("cache", "digests"))
 	if err != nil {
 		return nil, err
 	}
-	base := &bases{images: b.Images, pull: b.pull, events: o.Events, found: map[string]*base{}}
+	base := &baseImages{images: b.Images, pull: b.pull, events: o.Events, found: map[string]*baseImage{}}
 	if len(o.CacheFrom) > 0 {
 		base.inspect = func(ctx context.Context, name reference.Named) (*transfer.Published, error) {
 			return transfer.Inspect(ctx, b.Registry, name)
@@ -88,16 +88,16 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, layouts.close()) }()
-	around, err := b.hostCerts(o.HostCerts)
+	environment, err := b.hostCerts(o.HostCerts)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, around.remove()) }()
-	others, sums := b.openCaches(ctx, &o)
+	defer func() { err = errors.Join(err, environment.remove()) }()
+	remote, sums := b.openCaches(ctx, &o)
 	s := solver.New(solver.Options{
-		Store: b.Store, Layers: b.Layers, Image: base.find, Bring: base.bring, Layout: layouts.find, Host: b.Host,
-		Locals: o.locals(), Memory: memory, Events: o.Events,
-		Secret: o.Secret, SSH: o.SSH, Allowed: allowed, Ambient: around.ambient, Remote: others,
+		Store: b.Store, Layers: b.Layers, Image: base.find, Bring: base.fetchBase, Layout: layouts.find, Host: b.Host,
+		Locals: o.locals(), Memory: digests, Events: o.Events,
+		Secret: o.Secret, SSH: o.SSH, Allowed: allowed, Ambient: environment.solver, Remote: remote,
 	})
 	defer func() { err = errors.Join(err, s.Close()) }()
 	front := &frontend{solver: s, bases: base, layouts: layouts, opts: opts, inputs: o.Context.inputs(), events: o.Events, bounds: newBounds(opts)}
@@ -105,35 +105,35 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 	if bad := front.bounds.ignoreError(); bad != nil {
 		err = bad
 	}
-	// What was learned of the host's files is worth keeping even when a step failed.
-	if saveErr := memory.Save(); err == nil && saveErr != nil {
+	// The digests of the host's files are saved even if a step failed.
+	if saveErr := digests.Save(); err == nil && saveErr != nil {
 		err = saveErr
 	}
 	if err != nil {
 		return nil, fmt.Errorf("failed to solve: %w", err)
 	}
 	if o.Call.Name != "" {
-		return &Result{Answer: res.Metadata}, nil
+		return &Result{Response: res.Metadata}, nil
 	}
-	out, err := newAnswer(res)
+	out, err := newResponse(res)
 	if err != nil {
 		return nil, err
 	}
-	if out.testimony, err = newTestimony(s, base, opts, started); err != nil {
+	if out.attester, err = newAttester(s, base, opts, started); err != nil {
 		return nil, err
 	}
 	for _, p := range out.platforms {
-		if err := out.testimony.collect(ctx, p); err != nil {
+		if err := out.attester.collect(ctx, p); err != nil {
 			return nil, err
 		}
 	}
-	out.elsewhere = b.locate(s, base, out, &o, others)
-	return b.finish(ctx, s, out, names, o, others, sums)
+	out.elsewhere = b.locate(s, base, out, &o, remote)
+	return b.finish(ctx, s, out, names, o, remote, sums)
 }
 
-// finish brings what is missing of the result, and makes of it what is asked: images, files, caches.
+// finish fetches the missing layers of the result, and writes images, files and caches.
 func (b *Builder) finish(
-	ctx context.Context, s *solver.Solver, out *answer, names []string, o Options, others *remotecache.Cache, sums *remotecache.Sums,
+	ctx context.Context, s *solver.Solver, out *response, names []string, o Options, remote *remotecache.Cache, sums *remotecache.Sums,
 ) (*Result, error) {
 	for _, p := range out.platforms {
 		if out.elsewhere == nil {
@@ -144,16 +144,16 @@ func (b *Builder) finish(
 		out.keys = append(out.keys, p.result.Key)
 	}
 	if o.InlineCache() {
-		out.inline = others
+		out.inline = remote
 	}
 	res, err := b.export(ctx, s, out, names, o)
 	if err == nil && o.Record {
-		res.Provenance, err = out.testimony.record(ctx, out)
+		res.Provenance, err = out.attester.record(ctx, out)
 	}
-	if err != nil || others == nil {
+	if err != nil || remote == nil {
 		return res, err
 	}
-	if err := (&cacheWriter{b, others}).writeCaches(ctx, &o, out.keys); err != nil {
+	if err := (&cacheWriter{b, remote}).writeCaches(ctx, &o, out.keys); err != nil {
 		return nil, err
 	}
 	return res, sums.Save()
@@ -163,7 +163,7 @@ func (b *Builder) local() *transfer.Local {
 	return &transfer.Local{Store: b.Store, Layers: b.Layers, Images: b.Images}
 }
 
-// pull gets a base image. Its layers are unpacked when a step needs them.
+// pull pulls a base image. Its layers are unpacked when a step needs them.
 func (b *Builder) pull(ctx context.Context, name reference.Named, platform *ocispec.Platform, progress transfer.Progress) error {
 	o := transfer.PullOptions{Progress: progress}
 	if platform != nil {
@@ -173,7 +173,7 @@ func (b *Builder) pull(ctx context.Context, name reference.Named, platform *ocis
 	return err
 }
 
-// parseTags validates names and makes them full: docker.io/library/nginx:latest.
+// parseTags validates names and completes them: docker.io/library/nginx:latest.
 func parseTags(tags []string) ([]string, error) {
 	var names []string
 	for _, t := range tags {
@@ -192,7 +192,7 @@ func parseTags(tags []string) ([]string, error) {
 	return names, nil
 }
 
-// mergeOptions is a frontend's options with those of a nested request on top.
+// mergeOptions returns the options of a front end, overridden by those of a nested request.
 func mergeOptions(base, over map[string]string) map[string]string {
 	all := maps.Clone(base)
 	maps.Copy(all, over)

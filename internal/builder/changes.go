@@ -18,13 +18,13 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// changeInstructions are those that docker import and docker commit take: they set the config and touch no file.
+// changeInstructions are those that docker import and docker commit accept: they set the config and change no file.
 var changeInstructions = []string{
 	"cmd", "entrypoint", "env", "expose", "healthcheck", "label", "onbuild", "stopsignal", "user", "volume", "workdir",
 }
 
-// Config returns the config that instructions of a Dockerfile give an image that has none. They are one text, as for
-// docker import --change: a line may continue in the next of them.
+// Config returns the config that Dockerfile instructions give an image that has none. The instructions are one text, as for
+// docker import --change: one may continue in the next element.
 func Config(ctx context.Context, changes []string, platform ocispec.Platform) (dockerspec.DockerOCIImageConfig, error) {
 	none := dockerspec.DockerOCIImageConfig{}
 	if len(changes) == 0 {
@@ -42,7 +42,7 @@ func Config(ctx context.Context, changes []string, platform ocispec.Platform) (d
 	if over := newMeter(parsed.EscapeToken, nil).dockerfile([]instructions.Stage{{Commands: commands}}, nil, origin{}); over != nil {
 		return none, fmt.Errorf("line %d of the changes: %w", over.line, over)
 	}
-	path, err := lookThrough(commands, parsed.EscapeToken)
+	path, err := checkCommands(commands, parsed.EscapeToken)
 	if err != nil {
 		return none, err
 	}
@@ -55,7 +55,7 @@ func Config(ctx context.Context, changes []string, platform ocispec.Platform) (d
 	return config, nil
 }
 
-// changeCommands are the instructions of a text, which Docker allows in it.
+// changeCommands parses instructions, and refuses those that Docker does not allow.
 func changeCommands(text *parser.Node) ([]instructions.Command, error) {
 	for _, node := range text.Children {
 		if name := strings.ToLower(node.Value); !slices.Contains(changeInstructions, name) {
@@ -99,9 +99,9 @@ func (b bareImage) ResolveImageConfig(_ context.Context, ref string, _ sourceres
 	return ref, "", b, nil
 }
 
-// lookThrough expands what the compiler answers in another way than import does: a WORKDIR of nothing is an error, and PATH is
-// a variable like others. It returns how many variables are set before PATH; -1 if that is not set.
-func lookThrough(commands []instructions.Command, escape rune) (int, error) {
+// checkCommands expands instructions for which the compiler differs from import: an empty WORKDIR is an error, and PATH is a
+// variable like others. It returns how many variables are set before PATH; -1 if PATH is not set.
+func checkCommands(commands []instructions.Command, escape rune) (int, error) {
 	lex := shell.NewLex(escape)
 	var env []string
 	for _, c := range commands {
@@ -130,7 +130,7 @@ func lookThrough(commands []instructions.Command, escape rune) (int, error) {
 	return slices.IndexFunc(env, isPath), nil
 }
 
-// setEnv gives a variable a value, in its place if it has one.
+// setEnv sets a variable, in its place if it exists.
 func setEnv(env []string, key, value string) []string {
 	if i := slices.IndexFunc(env, func(e string) bool { return strings.HasPrefix(e, key+"=") }); i >= 0 {
 		env[i] = key + "=" + value
@@ -141,7 +141,7 @@ func setEnv(env []string, key, value string) []string {
 
 func isPath(e string) bool { return strings.HasPrefix(e, "PATH=") }
 
-// movePath moves PATH, which is the first variable, to where it was set; with -1 it goes.
+// movePath moves PATH, which is the first variable, to the place where it was set; -1 removes it.
 func movePath(env []string, to int) []string {
 	path, rest := env[0], env[1:]
 	if to < 0 {

@@ -12,10 +12,9 @@ import (
 	"github.com/micabuild/mica/internal/solver"
 )
 
-// finishConfig completes the compiler's config with what only the finished layers tell: their DiffIDs, and the times of
-// the history. It follows BuildKit's exporter (exporter/containerimage/writer.go: normalizeLayersAndHistory and
+// finishConfig completes the compiler's config with the DiffIDs of the finished layers and the times of the history. It follows BuildKit's exporter (exporter/containerimage/writer.go: normalizeLayersAndHistory and
 // patchImageConfig), so that the same Dockerfile gives the same config; fields that mica does not know are kept.
-// No time is later than epoch, except in what the base image brought; nil for no such limit.
+// No time is later than epoch, except in the history of the base image; nil is no limit.
 func finishConfig(config []byte, chain []solver.ChainLink, epoch *time.Time, base *ocispec.Image) ([]byte, error) {
 	fields := map[string]json.RawMessage{}
 	if err := json.Unmarshal(config, &fields); err != nil {
@@ -57,7 +56,7 @@ func rootFS(chain []solver.ChainLink) ocispec.RootFS {
 	return fs
 }
 
-// setLayers gives a config other layers.
+// setLayers replaces the layers of a config.
 func setLayers(config []byte, chain []solver.ChainLink) ([]byte, error) {
 	fields := map[string]json.RawMessage{}
 	err := json.Unmarshal(config, &fields)
@@ -84,7 +83,7 @@ func clampHistory(history []ocispec.History, epoch *time.Time, base *ocispec.Ima
 	}
 }
 
-// finishHistory makes the history fit the layers: one entry that is not empty for each, and a time in every entry.
+// finishHistory makes the history match the layers: one entry for each that is not empty, and a time in every entry.
 func finishHistory(history []ocispec.History, chain []solver.ChainLink) []ocispec.History {
 	layers := 0
 	for i := range history {

@@ -19,19 +19,19 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// Sink is a file that appears when it is whole.
+// Sink is a file that appears when it is committed.
 type Sink interface {
 	io.WriteCloser
 	Commit() error
 }
 
-// export makes what was asked of the result: names change only when everything else has succeeded.
-func (b *Builder) export(ctx context.Context, s *solver.Solver, out *answer, names []string, o Options) (*Result, error) {
+// export writes the outputs. Names change only when everything else has succeeded.
+func (b *Builder) export(ctx context.Context, s *solver.Solver, out *response, names []string, o Options) (*Result, error) {
 	outputs := slices.Clone(o.Outputs)
 	if len(outputs) == 0 {
 		outputs = []buildspec.Output{{Type: buildspec.OutputImage}}
 	}
-	// Images come last: names move only when nothing else can fail.
+	// Images come last, since they move names.
 	slices.SortStableFunc(outputs, func(a, b buildspec.Output) int {
 		return compareBool(a.Type == buildspec.OutputImage, b.Type == buildspec.OutputImage)
 	})
@@ -63,7 +63,7 @@ func (b *Builder) export(ctx context.Context, s *solver.Solver, out *answer, nam
 		}
 	}
 	if res.Image == nil {
-		// What was only written out as files has an ID, too.
+		// Outputs that are files alone have an image ID, too.
 		x := &exporter{b: b, solver: s, out: out, progress: startExport(nil, buildspec.OutputImage)}
 		if err := x.assemble(ctx, buildspec.Form{}); err != nil {
 			return nil, err
@@ -73,25 +73,25 @@ func (b *Builder) export(ctx context.Context, s *solver.Solver, out *answer, nam
 	return res, nil
 }
 
-// exporter is one export under way.
+// exporter writes one output.
 type exporter struct {
 	b        *Builder
 	solver   *solver.Solver
-	out      *answer
+	out      *response
 	names    []string
 	create   func(dest string) (Sink, error)
 	progress *exportProgress
-	// image is what was built, of several platforms that for this host, and root its manifest or the index.
+	// image is the one that was built, of several platforms that for this host; root is its manifest or the index.
 	image *image.Image
 	root  ocispec.Descriptor
-	// notes are the annotations of root, where it is described: in an index.json, and to the user.
+	// notes are the annotations of root's descriptor, in an index.json and in the metadata.
 	notes map[string]string
 }
 
 func (x *exporter) run(ctx context.Context, e buildspec.Output) error {
 	switch e.Type {
 	case buildspec.OutputImage:
-		return x.keep(ctx, e)
+		return x.store(ctx, e)
 	case buildspec.OutputOCI, buildspec.OutputDocker:
 		if err := x.assemble(ctx, e.Form); err != nil {
 			return err
@@ -130,9 +130,9 @@ func compareBool(a, b bool) int {
 	return 1
 }
 
-// keep records the image, points the names at it, and sends it where it is to go.
-func (x *exporter) keep(ctx context.Context, e buildspec.Output) error {
-	if x.out.testimony.any(x.out) && e.Upload.Compression != "" {
+// store records the image, moves the names to it, and pushes it.
+func (x *exporter) store(ctx context.Context, e buildspec.Output) error {
+	if x.out.attester.hasAny(x.out) && e.Upload.Compression != "" {
 		// Attestations hold for the layers as they are: these are compressed before they are pushed.
 		e.Form.Compression, e.Upload.Force = e.Upload.Compression, false
 	}
@@ -170,7 +170,7 @@ func (x *exporter) keep(ctx context.Context, e buildspec.Output) error {
 	return x.push(ctx, e)
 }
 
-// nameByDigest gives the image names that end in its digest, where they are asked for.
+// nameByDigest gives the image names with its digest, if the output asks for them.
 func (x *exporter) nameByDigest(ctx context.Context, e buildspec.Output) error {
 	var repositories []string
 	if e.Canonical && !e.Unnamed {
@@ -191,7 +191,7 @@ func (x *exporter) nameByDigest(ctx context.Context, e buildspec.Output) error {
 	return nil
 }
 
-// push sends the image under each of its names.
+// push pushes the image under each of its names.
 func (x *exporter) push(ctx context.Context, e buildspec.Output) error {
 	if len(x.names) == 0 {
 		return errors.New("tag is needed when pushing to registry")

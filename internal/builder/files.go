@@ -11,8 +11,8 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// files are what local and tar put out: the root filesystem, or those of several platforms, each in a folder of its own
-// or, where the user wants none, all in one.
+// files are the content of the outputs local and tar: the root filesystem, or those of several platforms, each in a directory of
+// its own or, with platform-split=false, all in one.
 func (x *exporter) files(ctx context.Context, e buildspec.Output) (view.View, error) {
 	all, err := x.platforms(ctx, e)
 	if err != nil {
@@ -34,7 +34,7 @@ func (x *exporter) files(ctx context.Context, e buildspec.Output) (view.View, er
 func (x *exporter) platforms(ctx context.Context, e buildspec.Output) (view.View, error) {
 	split := x.out.several
 	if e.Split != nil && (e.Type == buildspec.OutputLocal || !split) {
-		split = *e.Split // BuildKit splits tars always
+		split = *e.Split // BuildKit always splits tars
 	}
 	if !split && len(x.out.platforms) == 1 {
 		return x.view(ctx, x.out.platforms[0], e.StatementPrefix, "")
@@ -42,9 +42,9 @@ func (x *exporter) platforms(ctx context.Context, e buildspec.Output) (view.View
 	all := view.NewOverlay(view.Empty())
 	taken := map[string]string{}
 	for _, p := range x.out.platforms {
-		dest, mark := "/"+p.folder(), ""
+		dest, mark := "/"+p.directory(), ""
 		if !split {
-			dest, mark = "/", "."+p.folder()
+			dest, mark = "/", "."+p.directory()
 		}
 		v, err := x.view(ctx, p, e.StatementPrefix, mark)
 		if err == nil && !split {
@@ -60,7 +60,7 @@ func (x *exporter) platforms(ctx context.Context, e buildspec.Output) (view.View
 	return all, nil
 }
 
-// claim notes who has each file below dir, and refuses those that somebody else has.
+// claim records the platform of each file below dir, and refuses files that another platform has, too.
 func claim(ctx context.Context, taken map[string]string, v view.View, dir, platform string) error {
 	list, err := v.ReadDir(ctx, dir)
 	if err != nil {
@@ -74,21 +74,21 @@ func claim(ctx context.Context, taken map[string]string, v view.View, dir, platf
 			continue
 		}
 		if other, ok := taken[e.Path]; ok {
-			return fmt.Errorf("%s is in the files of both %s and %s: leave out platform-split=false", e.Path, other, platform)
+			return fmt.Errorf("%s is in the files of both %s and %s: omit platform-split=false", e.Path, other, platform)
 		}
 		taken[e.Path] = platform
 	}
 	return nil
 }
 
-// view is the files of a platform, and what is said of them in files whose names begin with prefix and have mark before
-// their extension.
+// view is the files of a platform and its attestations, as files whose names begin with prefix and have mark before their
+// extension.
 func (x *exporter) view(ctx context.Context, p *built, prefix, mark string) (view.View, error) {
 	v, err := x.solver.View(ctx, p.result)
 	if err != nil {
 		return nil, err
 	}
-	list, err := x.out.testimony.of(ctx, p, nil)
+	list, err := x.out.attester.attestations(ctx, p, nil)
 	if err != nil || len(list) == 0 {
 		return v, err
 	}

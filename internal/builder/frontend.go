@@ -20,10 +20,10 @@ import (
 	"github.com/micabuild/mica/internal/solver"
 )
 
-// frontend is the host that the Dockerfile compiler asks for everything: images' configs, files, results of graphs.
+// frontend serves the Dockerfile compiler: configs of images, files, results of graphs.
 type frontend struct {
 	solver  *solver.Solver
-	bases   *bases
+	bases   *baseImages
 	layouts *layouts
 	opts    map[string]string
 	inputs  map[string]llb.State
@@ -33,8 +33,8 @@ type frontend struct {
 
 var _ client.Client = (*frontend)(nil)
 
-// BuildOpts tells the compiler the options and what this host can do: all of LLB (an operation that the solver lacks is
-// refused by name when it is met).
+// BuildOpts returns the options and the capabilities of this host: all of LLB. The solver refuses operations that it lacks by
+// their names.
 func (f *frontend) BuildOpts() client.BuildOpts {
 	return client.BuildOpts{
 		Opts:      maps.Clone(f.opts),
@@ -48,7 +48,7 @@ func (f *frontend) BuildOpts() client.BuildOpts {
 
 func (f *frontend) Inputs(context.Context) (map[string]llb.State, error) { return f.inputs, nil }
 
-// Panics are recovered in what the compiler calls from goroutines of its own.
+// The methods that the compiler calls from its own goroutines recover panics.
 
 // Solve runs a graph, or another frontend: a `# syntax=docker/dockerfile:…` line asks for gateway.v0, and the compiler
 // of that name is the one built in.
@@ -104,7 +104,7 @@ func (f *frontend) nested(ctx context.Context, req client.SolveRequest) (*client
 	return builder.Build(ctx, &inner)
 }
 
-// ResolveSourceMetadata finds a base image in the store.
+// ResolveSourceMetadata finds a base image.
 func (f *frontend) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, opt sourceresolver.Opt) (_ *sourceresolver.MetaResponse, err error) {
 	defer crash.Recover(&err)
 	ref, ok := imageRef(op.Identifier)

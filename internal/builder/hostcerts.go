@@ -8,17 +8,17 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
-// certsTarget is where processes find the host's certificates.
+// certsTarget is the directory in which processes find the host's certificates.
 const certsTarget = "/run/mica/certs"
 
-// hostCerts are the certificates of the host, written down for the time of a build.
+// hostCerts are the certificates of the host, in files for the time of a build.
 type hostCerts struct {
-	ambient *solver.Ambient // nil where they are not wanted
-	temp    *store.Temp
+	solver *solver.Ambient // what steps get of them; nil for nothing
+	temp   *store.Temp
 }
 
-func (b *Builder) hostCerts(wanted bool) (*hostCerts, error) {
-	if !wanted {
+func (b *Builder) hostCerts(enabled bool) (*hostCerts, error) {
+	if !enabled {
 		return &hostCerts{}, nil
 	}
 	bundle, err := certs.Host()
@@ -32,7 +32,7 @@ func (b *Builder) hostCerts(wanted bool) (*hostCerts, error) {
 	if err := bundle.Write(temp.Path, certsTarget); err != nil {
 		return nil, errors.Join(err, temp.Remove())
 	}
-	return &hostCerts{temp: temp, ambient: &solver.Ambient{
+	return &hostCerts{temp: temp, solver: &solver.Ambient{
 		Source: temp.Path, Target: certsTarget, Env: func(env []string) []string { return certs.Env(env, certsTarget) },
 	}}, nil
 }

@@ -18,16 +18,16 @@ import (
 	"github.com/micabuild/mica/internal/ocilayout"
 )
 
-// layouts are the named contexts that are OCI layouts in folders: "oci-layout://DIR[:TAG][@DIGEST]".
+// layouts are the named contexts that are OCI layouts in directories: "oci-layout://DIR[:TAG][@DIGEST]".
 type layouts struct {
 	b    *Builder
-	open map[string]*layout // by the name that the front end is told
+	open map[string]*layout // by the name that the front end uses
 
 	mu     sync.Mutex
 	images map[string]*image.Image // by digest and platform
 }
 
-// layout is one of them.
+// layout is an open OCI layout.
 type layout struct {
 	source *ocilayout.Source
 	root   ocispec.Descriptor
@@ -35,7 +35,7 @@ type layout struct {
 
 const layoutScheme = "oci-layout://"
 
-// openLayouts opens the layouts among the contexts, and tells the front end what to call them.
+// openLayouts opens the layouts among the contexts, and gives the front end names for them.
 func (b *Builder) openLayouts(ctx context.Context, contexts map[string]string, opts map[string]string) (*layouts, error) {
 	ls := &layouts{b: b, open: map[string]*layout{}, images: map[string]*image.Image{}}
 	for name, value := range contexts {
@@ -85,11 +85,11 @@ func (ls *layouts) close() error {
 	return errors.Join(errs...)
 }
 
-// resolve brings the image of a layout for a platform into the store, where nothing names it.
+// resolve copies the image of a layout for a platform into the store, without a name.
 func (ls *layouts) resolve(ctx context.Context, id string, platform *ocispec.Platform) (*image.Image, error) {
 	l, ok := ls.open[id]
 	if !ok {
-		return nil, fmt.Errorf("no context is the layout %s", id)
+		return nil, fmt.Errorf("unknown layout %s", id)
 	}
 	ls.mu.Lock()
 	defer ls.mu.Unlock()

@@ -10,16 +10,16 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
 )
 
-// meter goes through a Dockerfile as the compiler will, and counts.
+// meter goes through a Dockerfile as the compiler does, and counts its work.
 type meter struct {
 	lex    *shell.Lex
-	raw    *shell.Lex        // of what quotes mean nothing in: heredocs
+	raw    *shell.Lex        // for heredocs, in which quotes have no meaning
 	args   map[string]string // --build-arg
 	global *scope
 	stages map[string]*scope // by name and by number
 
 	expanded, passed int64 // bytes
-	looks, ports     int
+	visits, ports    int
 }
 
 func newMeter(escape rune, args map[string]string) *meter {
@@ -60,7 +60,7 @@ func (m *meter) dockerfile(stages []instructions.Stage, global []instructions.Ar
 	return nil
 }
 
-// at says where a bound is exceeded, unless that is known.
+// at adds the line at which a bound is exceeded, unless it is known.
 func at(o *overBound, where []parser.Range) *overBound {
 	if o.line == 0 && len(where) > 0 {
 		o.line = where[0].Start.Line
@@ -82,7 +82,7 @@ func (m *meter) stage(number int, st *instructions.Stage, from origin) *overBoun
 	} else if err := m.based(s, from); err != nil {
 		return err
 	}
-	if err := m.look(stageLooks * len(s.vars)); err != nil {
+	if err := m.visit(stageVisits * len(s.vars)); err != nil {
 		return err
 	}
 	for _, c := range st.Commands {
@@ -95,11 +95,11 @@ func (m *meter) stage(number int, st *instructions.Stage, from origin) *overBoun
 	return nil
 }
 
-// based begins a stage with an image.
+// based adds the variables of base images to a stage.
 func (m *meter) based(s *scope, from origin) *overBound {
 	for name, value := range from.env {
 		s.set(name, value)
-		if err := m.look(len(s.vars)); err != nil {
+		if err := m.visit(len(s.vars)); err != nil {
 			return err
 		}
 	}
@@ -111,15 +111,15 @@ func (m *meter) based(s *scope, from origin) *overBound {
 	return nil
 }
 
-func (m *meter) look(n int) *overBound {
-	if m.looks += n + 1; m.looks > maxLooks {
+func (m *meter) visit(n int) *overBound {
+	if m.visits += n + 1; m.visits > maxVisits {
 		return over("too many variables in too many instructions and stages")
 	}
 	return nil
 }
 
 func (m *meter) command(s *scope, c instructions.Command) *overBound {
-	if err := m.look(len(s.vars)); err != nil {
+	if err := m.visit(len(s.vars)); err != nil {
 		return err
 	}
 	if arg, ok := c.(*instructions.ArgCommand); ok {
@@ -132,7 +132,7 @@ func (m *meter) command(s *scope, c instructions.Command) *overBound {
 	case *instructions.EnvCommand:
 		for _, kv := range c.Env {
 			s.set(kv.Key, kv.Value)
-			if err := m.look(len(s.vars)); err != nil {
+			if err := m.visit(len(s.vars)); err != nil {
 				return err
 			}
 		}
@@ -162,7 +162,7 @@ func (m *meter) argument(s *scope, c *instructions.ArgCommand) *overBound {
 		}
 		s.set(arg.Key, value)
 		s.args += int64(len(arg.Key) + len(value))
-		if err := m.look(len(s.vars)); err != nil {
+		if err := m.visit(len(s.vars)); err != nil {
 			return err
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
 )
 
-// expandAll expands what of an instruction is.
+// expandAll expands the words of an instruction that the compiler expands.
 func (m *meter) expandAll(c instructions.Command, s *scope) *overBound {
 	by := func(lex *shell.Lex) instructions.SingleWordExpander {
 		return func(word string) (string, error) {
@@ -33,7 +33,7 @@ func (m *meter) expandAll(c instructions.Command, s *scope) *overBound {
 	return exceeded
 }
 
-// expand is what the compiler makes of a word, unless that is too long.
+// expand returns a word as the compiler expands it, unless the result is too long.
 func (m *meter) expand(word string, s *scope) (string, *overBound) { return m.expandBy(m.lex, word, s) }
 
 func (m *meter) expandBy(lex *shell.Lex, word string, s *scope) (string, *overBound) {
@@ -54,8 +54,8 @@ func (m *meter) expandBy(lex *shell.Lex, word string, s *scope) (string, *overBo
 	return result, nil
 }
 
-// process has the compiler's own code expand a word, and reports whether the result has a length that is allowed. That code
-// looks variables up, and cannot be stopped in another way.
+// process expands a word with the compiler's own code, and reports whether the length of the result is allowed. Only a panic in
+// the lookup of a variable stops that code.
 func process(lex *shell.Lex, word string, v *variables) (result string, ok bool) {
 	defer func() {
 		if stopped := recover(); stopped != nil {
@@ -74,7 +74,7 @@ func process(lex *shell.Lex, word string, v *variables) (result string, ok bool)
 
 var errTooLong = errors.New("value is too long")
 
-// variables gives the lexer the values of a scope, until they come to too much.
+// variables gives the lexer the values of a scope, until they take too many bytes.
 type variables struct {
 	scope    *scope
 	literal  int64 // bytes of the word itself
@@ -99,7 +99,7 @@ func (v *variables) Get(name string) (string, bool) {
 
 func (v *variables) Keys() []string { return slices.Collect(maps.Keys(v.scope.vars)) }
 
-// depth returns how deep the ${…} of a word are nested, and how deep those of them that replace.
+// depth returns the nesting depth of all ${…} in a word, and of those that replace.
 func depth(word string) (braces, replaced int) {
 	var open []bool // whether each replaces
 	now := 0

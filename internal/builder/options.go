@@ -121,7 +121,7 @@ func (o *Options) locals() map[string]solver.Local {
 	return l
 }
 
-// entitlements are those that the user grants; who asks for the host's network has granted it.
+// entitlements are those that the user grants. --network=host grants the host's network.
 func (o *Options) entitlements() (entitlements.Set, error) {
 	var list []entitlements.Entitlement
 	for _, a := range o.Allow {

@@ -20,7 +20,7 @@ type exportProgress struct {
 	started time.Time
 
 	mu     sync.Mutex
-	layers map[digest.Digest]time.Time // when each was first heard of
+	layers map[digest.Digest]time.Time // the time of the first event of each
 }
 
 // layer is a transfer.Progress: the layers of a pull or push, below its step.
@@ -53,7 +53,7 @@ func startExport(events solver.Events, kind string) *exportProgress {
 	return startStep(events, names[kind])
 }
 
-// startStep shows a step of the build that is no operation of its graph.
+// startStep shows a step that is not an operation of the build's graph.
 func startStep(events solver.Events, name string) *exportProgress {
 	p := &exportProgress{events: events, started: time.Now(), layers: map[digest.Digest]time.Time{}}
 	name = redact.URLs(name)

@@ -22,7 +22,7 @@ type elsewhere map[digest.Digest]transfer.Elsewhere
 
 // locate says where the layers are that the store lacks of what was built, if all that is asked for is to push it, or nothing: then
 // nothing need be downloaded but what the registry has not. It is nil, and the layers are to be fetched, in every other case.
-func (b *Builder) locate(s *solver.Solver, base *bases, out *answer, o *Options, others *remotecache.Cache) elsewhere {
+func (b *Builder) locate(s *solver.Solver, base *baseImages, out *response, o *Options, others *remotecache.Cache) elsewhere {
 	if others == nil || len(o.Outputs) == 0 {
 		return nil
 	}
@@ -89,7 +89,7 @@ func ofCache(others *remotecache.Cache, id digest.Digest) (transfer.Elsewhere, b
 }
 
 // elsewhere finds a layer of a base image that was looked up, but not pulled.
-func (b *bases) elsewhere(c *registry.Client, id digest.Digest) (transfer.Elsewhere, bool) {
+func (b *baseImages) elsewhere(c *registry.Client, id digest.Digest) (transfer.Elsewhere, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, lazy := range b.lazy {

@@ -48,7 +48,7 @@ func (r *resultRef) view(ctx context.Context) (view.View, error) {
 // maxRead bounds a file that the compiler reads (a Dockerfile, an ignore file).
 const maxRead = 16 << 20
 
-// ReadFile returns a file's content. Its error reads as the operating system's.
+// ReadFile returns a file's content. Its errors are those of the operating system.
 func (r *resultRef) ReadFile(ctx context.Context, req client.ReadRequest) ([]byte, error) {
 	v, err := r.view(ctx)
 	if err != nil {
@@ -66,7 +66,7 @@ func (r *resultRef) ReadFile(ctx context.Context, req client.ReadRequest) ([]byt
 	return data, nil
 }
 
-// cause strips what a lower level said about the path, which here is the user's own.
+// cause removes the path that a lower level added.
 func cause(err error) error {
 	if pe, ok := err.(*fs.PathError); ok { //nolint:errorlint // only the outermost wrapping is replaced
 		return pe.Err

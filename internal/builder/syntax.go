@@ -11,11 +11,11 @@ import (
 type SyntaxError struct{ Name string }
 
 func (e *SyntaxError) Error() string {
-	return fmt.Sprintf("syntax %s is not supported: only docker/dockerfile is, which is built in, under the name of any registry", e.Name)
+	return fmt.Sprintf("syntax %s is not supported: only docker/dockerfile is built in, under the name of any registry", e.Name)
 }
 
 // knownFrontend reports whether the image of a `# syntax=` line is Docker's Dockerfile compiler, which is the one that is
-// built in. It is known by the end of its name: mirrors and proxies put their host before it, and paths of their own.
+// built in. It checks only the end of the name: mirrors and proxies have other hosts, and further path elements.
 func knownFrontend(ref string) bool {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {

@@ -44,7 +44,7 @@ func (f *bakeFlags) printResponses(app *App, def *bake.Definition, b *baking) er
 			fmt.Fprintln(app.Stdout, d)
 		}
 		fmt.Fprintln(app.Stdout)
-		err := printResponse(app, t.spec.Call, b.results[name].Answer)
+		err := printResponse(app, t.spec.Call, b.results[name].Response)
 		var exit *exitError
 		if err != nil && !errors.As(err, &exit) {
 			fmt.Fprintf(app.Stdout, "error: %v\n", err)
@@ -70,7 +70,7 @@ func printResponsesJSON(app *App, def *bake.Definition, b *baking) error {
 		if !t.calls() {
 			continue
 		}
-		response := b.results[name].Answer
+		response := b.results[name].Response
 		out.Target[name][t.spec.Call.UserName()] = json.RawMessage(response["result.json"])
 		if failed == nil {
 			failed = responseStatus(t.spec.Call, response)

@@ -53,7 +53,7 @@ func runBuild(ctx context.Context, app *App, f *buildFlags, path string) (err er
 		return err
 	}
 	if o.Call.Name != "" {
-		return printResponse(app, o.Call, res.Answer)
+		return printResponse(app, o.Call, res.Response)
 	}
 	display.printWarnings()
 	return f.report(app, res)

@@ -28,8 +28,8 @@ const warningsKey = "buildx.build.warnings"
 // buildMetadata describes the result of a build, or what the front end answered in its place.
 func buildMetadata(res *builder.Result) (metadata, error) {
 	m := metadata{}
-	if res.Answer != nil {
-		for name, value := range res.Answer {
+	if res.Response != nil {
+		for name, value := range res.Response {
 			m[name] = string(value)
 			if name == "result.json" && json.Valid(value) {
 				m[name] = json.RawMessage(value)
@@ -129,7 +129,7 @@ func (f *buildFlags) writeMetadata(app *App, res *builder.Result, display *progr
 	if err != nil {
 		return err
 	}
-	if list := metadataWarnings(display); res.Answer == nil && len(list) > 0 {
+	if list := metadataWarnings(display); res.Response == nil && len(list) > 0 {
 		m[warningsKey] = list
 	}
 	return writeJSON(app, f.metadataFile, m)
@@ -148,7 +148,7 @@ func (f *bakeFlags) writeMetadata(b *baking) error {
 		if err != nil {
 			return err
 		}
-		all[name], asked = m, asked || res.Answer != nil
+		all[name], asked = m, asked || res.Response != nil
 	}
 	if list := metadataWarnings(b.display); !asked && len(list) > 0 {
 		all[warningsKey] = list

@@ -15,8 +15,8 @@ import (
 	"github.com/micabuild/mica/internal/transfer"
 )
 
-// lazyBase is a base image of which only manifest and config are here. Where a cache of others has all that is built on it,
-// nobody needs more; the first who needs one of its layers gets the image, as BuildKit's lazy references do.
+// lazyBase is a base image of which the store has only the manifest and config. If a remote cache has everything that is built on
+// it, its layers are not needed. The first step that needs one pulls the image, as BuildKit's lazy references do.
 type lazyBase struct {
 	name  reference.Named
 	root  ocispec.Descriptor
@@ -25,12 +25,12 @@ type lazyBase struct {
 	blobs []ocispec.Descriptor // of the chain
 
 	mu   sync.Mutex
-	here bool
+	here bool // the image was pulled
 }
 
-// lazily looks a base image up at its registry, without its layers. It returns nil where the image has to be pulled: for
-// what is odd about it the pull has the words.
-func (b *bases) lazily(ctx context.Context, name reference.Named, want *ocispec.Platform) *image.Image {
+// inspectLazily reads a base image at its registry, without its layers. It returns nil if the image has to be pulled, also
+// where the pull will fail: its error explains why.
+func (b *baseImages) inspectLazily(ctx context.Context, name reference.Named, want *ocispec.Platform) *image.Image {
 	if b.inspect == nil {
 		return nil
 	}
@@ -55,7 +55,7 @@ func (b *bases) lazily(ctx context.Context, name reference.Named, want *ocispec.
 	}
 }
 
-// isPlain reports whether an image is one whose layers can be unpacked, each of which its config describes.
+// isPlain reports whether the layers of an image can be unpacked, and its config has the DiffID of each.
 func isPlain(img *transfer.PublishedImage) bool {
 	if ids, err := oci.DiffIDs(img.RawConfig); err != nil || len(ids) != len(img.Manifest.Layers) {
 		return false
@@ -68,8 +68,8 @@ func isPlain(img *transfer.PublishedImage) bool {
 	return oci.IsImageConfig(img.Manifest.Config.MediaType)
 }
 
-// bring gets the lazy base image that a chain is built on, or that has the only layer of it.
-func (b *bases) bring(ctx context.Context, chain []digest.Digest) (found bool, err error) {
+// fetchBase pulls the lazy base image that a chain is built on, or that has the only layer of the chain.
+func (b *baseImages) fetchBase(ctx context.Context, chain []digest.Digest) (found bool, err error) {
 	b.mu.Lock()
 	list := b.lazy
 	b.mu.Unlock()
@@ -77,14 +77,14 @@ func (b *bases) bring(ctx context.Context, chain []digest.Digest) (found bool, e
 		n := len(lazy.chain)
 		on := n > 0 && n <= len(chain) && slices.Equal(lazy.chain, chain[:n])
 		if on || len(chain) == 1 && slices.Contains(lazy.chain, chain[0]) {
-			return true, b.bringBase(ctx, lazy)
+			return true, b.pullLazy(ctx, lazy)
 		}
 	}
 	return false, nil
 }
 
-// bringBase pulls what the name stood for when it was looked up, and gives it that name.
-func (b *bases) bringBase(ctx context.Context, lazy *lazyBase) (err error) {
+// pullLazy pulls the image that the name had when it was inspected, and gives it that name.
+func (b *baseImages) pullLazy(ctx context.Context, lazy *lazyBase) (err error) {
 	lazy.mu.Lock()
 	defer lazy.mu.Unlock()
 	if lazy.here {

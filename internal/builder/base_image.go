@@ -18,23 +18,23 @@ import (
 	"github.com/micabuild/mica/internal/transfer"
 )
 
-// bases finds base images, in the store or else at their registry, each once in a build: a name that somebody moves
-// meanwhile keeps its first meaning.
-type bases struct {
+// baseImages finds base images, in the store or else at their registry. It resolves each name once in a build: a tag that is
+// moved meanwhile keeps its first meaning.
+type baseImages struct {
 	images *image.Images
 	pull   func(ctx context.Context, name reference.Named, platform *ocispec.Platform, progress transfer.Progress) error
 	events solver.Events
-	// inspect looks at a registry without pulling, where layers may not be needed; nil where they are.
+	// inspect reads an image at a registry without its layers; nil if these are always needed.
 	inspect func(ctx context.Context, name reference.Named) (*transfer.Published, error)
 
 	mu    sync.Mutex
-	found map[string]*base // by full name and platform, and by full name with digest
+	found map[string]*baseImage // by full name and platform, and by full name with digest
 	lazy  []*lazyBase
 }
 
-// base is one image that is looked for, or was found.
-type base struct {
-	ref    string // as it was asked for, "" for an image by its digest
+// baseImage is an image that was found, or is being searched.
+type baseImage struct {
+	ref    string // the name in the Dockerfile, "" for an image by its digest
 	wanted *ocispec.Platform
 	done   chan struct{}
 	img    *image.Image
@@ -46,8 +46,8 @@ func imageRef(identifier string) (string, bool) {
 	return strings.CutPrefix(identifier, "docker-image://")
 }
 
-// resolve finds an image for the platform that is asked for.
-func (b *bases) resolve(ctx context.Context, ref string, opt *sourceresolver.ResolveImageOpt) (*image.Image, error) {
+// resolve finds an image for a platform.
+func (b *baseImages) resolve(ctx context.Context, ref string, opt *sourceresolver.ResolveImageOpt) (*image.Image, error) {
 	var platform *ocispec.Platform
 	always := false
 	if opt != nil {
@@ -56,12 +56,12 @@ func (b *bases) resolve(ctx context.Context, ref string, opt *sourceresolver.Res
 	return b.get(ctx, ref, platform, always)
 }
 
-// find is what the solver asks: the compiler has resolved the name before, and made it one by digest.
-func (b *bases) find(ctx context.Context, ref string) (*image.Image, error) {
+// find returns an image for the solver: the compiler has resolved its name to a digest before.
+func (b *baseImages) find(ctx context.Context, ref string) (*image.Image, error) {
 	return b.get(ctx, ref, nil, false)
 }
 
-func (b *bases) get(ctx context.Context, ref string, platform *ocispec.Platform, always bool) (*image.Image, error) {
+func (b *baseImages) get(ctx context.Context, ref string, platform *ocispec.Platform, always bool) (*image.Image, error) {
 	key := ref
 	if platform != nil && !strings.Contains(ref, "@") {
 		key += " " + platforms.Format(*platform)
@@ -69,7 +69,7 @@ func (b *bases) get(ctx context.Context, ref string, platform *ocispec.Platform,
 	b.mu.Lock()
 	wanted, ok := b.found[key]
 	if !ok {
-		wanted = &base{done: make(chan struct{}), wanted: platform}
+		wanted = &baseImage{done: make(chan struct{}), wanted: platform}
 		if !strings.Contains(ref, "@") {
 			wanted.ref = ref
 		}
@@ -77,8 +77,8 @@ func (b *bases) get(ctx context.Context, ref string, platform *ocispec.Platform,
 	}
 	b.mu.Unlock()
 	if !ok {
-		wanted.img, wanted.err = b.look(ctx, ref, platform, always)
-		b.keep(ref, wanted)
+		wanted.img, wanted.err = b.search(ctx, ref, platform, always)
+		b.remember(ref, wanted)
 		close(wanted.done)
 	}
 	select {
@@ -89,8 +89,8 @@ func (b *bases) get(ctx context.Context, ref string, platform *ocispec.Platform,
 	}
 }
 
-// keep remembers an image under its digest, too: the solver asks for that.
-func (b *bases) keep(ref string, found *base) {
+// remember adds an image under its digest, which the solver asks for.
+func (b *baseImages) remember(ref string, found *baseImage) {
 	if found.err != nil || strings.Contains(ref, "@") {
 		return
 	}
@@ -99,19 +99,20 @@ func (b *bases) keep(ref string, found *base) {
 	b.found[ref+"@"+found.img.Target.Digest.String()] = found
 }
 
-func (b *bases) look(ctx context.Context, ref string, platform *ocispec.Platform, always bool) (*image.Image, error) {
-	var here error
+// search finds an image in the store, or pulls it.
+func (b *baseImages) search(ctx context.Context, ref string, platform *ocispec.Platform, always bool) (*image.Image, error) {
+	var missing error
 	if !always {
 		img, err := b.images.FindFor(ctx, ref, platform)
 		if err == nil || !image.IsMissing(err) {
 			return img, err
 		}
-		here = err
+		missing = err
 	}
 	name, err := reference.ParseNormalizedNamed(ref)
 	if err == nil {
 		name = reference.TagNameOnly(name)
-		if img := b.lazily(ctx, name, platform); img != nil {
+		if img := b.inspectLazily(ctx, name, platform); img != nil {
 			return img, nil
 		}
 		p := startStep(b.events, "pull "+name.String())
@@ -120,7 +121,7 @@ func (b *bases) look(ctx context.Context, ref string, platform *ocispec.Platform
 	}
 	var other *image.PlatformError
 	switch {
-	case err != nil && errors.As(here, &other):
+	case err != nil && errors.As(missing, &other):
 		return nil, fmt.Errorf("failed to resolve source metadata for %s: no match for platform %s in the store, and %w", ref, other.Platform, err)
 	case err != nil:
 		return nil, fmt.Errorf("failed to resolve source metadata for %s: %w", ref, err)

@@ -19,41 +19,41 @@ import (
 	"github.com/micabuild/mica/internal/solver"
 )
 
-// answer is what the compiler says was built.
-type answer struct {
+// response is what the compiler has built.
+type response struct {
 	platforms []*built
-	several   bool // an index is asked for
-	// keys are what caches know the platforms' results by; inline makes the image one.
+	several   bool // the front end asks for an index
+	// keys identify the platforms' results in remote caches; inline, if set, is the cache that the image carries.
 	keys   []remotecache.Key
 	inline *remotecache.Cache
-	// elsewhere are the layers that are pushed without being fetched; nil where all are in the store.
+	// elsewhere are the layers that are pushed without being fetched; nil if all are in the store.
 	elsewhere elsewhere
-	// testimony is what the build has to say of itself.
-	testimony *testimony
+	// attester makes the attestations.
+	attester *attester
 }
 
-// built is one image: a filesystem, and the config that goes with it.
+// built is the image of one platform: a filesystem and its config.
 type built struct {
-	id       string // of the platform, as the front end calls it
-	platform ocispec.Platform
-	result   *solver.Result
-	config   []byte
-	base     *ocispec.Image // what it began with, nil for scratch
-	def      *pb.Definition
-	bundles  []result.Attestation[client.Reference] // what scanners have found
-	said     []*attest.Attestation
-	epoch    *time.Time // SOURCE_DATE_EPOCH
+	id           string // the front end's name of the platform
+	platform     ocispec.Platform
+	result       *solver.Result
+	config       []byte
+	base         *ocispec.Image // the base image, nil for scratch
+	def          *pb.Definition
+	bundles      []result.Attestation[client.Reference] // the results of scanners
+	attestations []*attest.Attestation
+	epoch        *time.Time // SOURCE_DATE_EPOCH
 }
 
-// folder is the platform as the name of a folder.
-func (b *built) folder() string { return strings.ReplaceAll(b.id, "/", "_") }
+// directory is the name of the platform's directory.
+func (b *built) directory() string { return strings.ReplaceAll(b.id, "/", "_") }
 
-func newAnswer(res *client.Result) (*answer, error) {
+func newResponse(res *client.Result) (*response, error) {
 	list, err := exptypes.ParsePlatforms(res.Metadata)
 	if err != nil {
 		return nil, err
 	}
-	out := &answer{several: len(res.Refs) > 0}
+	out := &response{several: len(res.Refs) > 0}
 	for _, p := range list.Platforms {
 		ref, ok := res.FindRef(p.ID)
 		if !ok {
@@ -75,7 +75,7 @@ func newAnswer(res *client.Result) (*answer, error) {
 	return out, nil
 }
 
-// read takes what the compiler says beside the filesystem.
+// read reads the metadata of the compiler.
 func (b *built) read(meta map[string][]byte, p *exptypes.Platform) error {
 	b.config = exptypes.ParseKey(meta, exptypes.ExporterImageConfigKey, p)
 	if len(b.config) == 0 {
@@ -103,7 +103,7 @@ func parseEpoch(s string) (*time.Time, error) {
 	}
 	seconds, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {
-		return nil, fmt.Errorf("invalid SOURCE_DATE_EPOCH: %q is no number of seconds", s)
+		return nil, fmt.Errorf("invalid SOURCE_DATE_EPOCH: %q is not a number of seconds", s)
 	}
 	at := time.Unix(seconds, 0).UTC()
 	return &at, nil
