@@ -18,8 +18,8 @@ import (
 // stageName is argv[0] of the process that waits in a new user namespace for its ids.
 const stageName = "mica-userns"
 
-// Init finishes Enter in the process that it started, if args say that this is one: it waits for the id maps, then
-// becomes mica itself with the original arguments. It is called first thing.
+// Init finishes Enter in the process that it started, which args identify: it waits for the id maps, then executes mica with the
+// original arguments. Main calls it first.
 func Init(args []string) {
 	if len(args) == 0 || args[0] != stageName {
 		dieWithParent()
@@ -34,8 +34,8 @@ func Init(args []string) {
 // parentMarker is set in the environment of a process that Enter has started, to the process ID of the outer one.
 const parentMarker = "_MICA_USERNS_PARENT"
 
-// dieWithParent ends this process when the outer one ends, even by kill -9. The kernel forgets the wish when a program
-// starts that gains capabilities, as mica does in its user namespace: it is made in the last of them.
+// dieWithParent ends this process when the outer one ends, even by kill -9. The kernel clears the setting when a program starts
+// that gains capabilities, as mica does in its user namespace: the last of these programs makes it.
 func dieWithParent() {
 	parent, err := strconv.Atoi(os.Getenv(parentMarker))
 	if err != nil {
@@ -47,7 +47,7 @@ func dieWithParent() {
 	}
 }
 
-// syncFD is the pipe on which the outer process says that the maps are written.
+// syncFD is the pipe that the outer process closes when the maps are written.
 const syncFD = 3
 
 func stage(args []string) error {
@@ -75,7 +75,7 @@ func Enter(args []string) error {
 	if err != nil {
 		return fmt.Errorf("enter user namespace: %w", err)
 	}
-	maps, err := planMaps()
+	maps, err := planMaps(currentUser(), "/etc/subuid", "/etc/subgid")
 	if err != nil {
 		return fmt.Errorf("enter user namespace: %w", err)
 	}
@@ -88,7 +88,7 @@ func Enter(args []string) error {
 	maps.own(cmd.SysProcAttr)
 	// Signals of a terminal reach both processes; others are passed on.
 	signals := make(chan os.Signal, 16)
-	signal.Reset(unix.SIGINT, unix.SIGTERM) // whoever handled them until now
+	signal.Reset(unix.SIGINT, unix.SIGTERM) // their handlers until now
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("enter user namespace: %w; is kernel.unprivileged_userns_clone or user.max_user_namespaces 0?", err)
@@ -131,19 +131,32 @@ func foreground() bool {
 	return err == nil && pgrp == unix.Getpgrp()
 }
 
-// mapPlan says how ids are mapped.
-type mapPlan struct {
-	uids, gids []idRange // with the helpers; empty for a single id
+// account is the user who started mica.
+type account struct {
+	name     string // the number of the user, if it has no name
+	uid, gid int
 }
 
-// planMaps reads the user's subordinate ids.
-func planMaps() (*mapPlan, error) {
-	uid, gid := os.Getuid(), os.Getgid()
-	uids, err := subordinate("/etc/subuid", uid)
+func currentUser() account {
+	a := account{strconv.Itoa(os.Getuid()), os.Getuid(), os.Getgid()}
+	if u, err := user.LookupId(a.name); err == nil {
+		a.name = u.Username
+	}
+	return a
+}
+
+// mapPlan says how ids are mapped.
+type mapPlan struct {
+	uids, gids []idRange // mapped by the helpers; none to map only the user's own ids
+}
+
+// planMaps maps a user to root, and the subordinate ids of subuid(5) files to the ids from 1 on.
+func planMaps(a account, subuid, subgid string) (*mapPlan, error) {
+	uids, err := subordinate(subuid, a)
 	if err != nil {
 		return nil, err
 	}
-	gids, err := subordinate("/etc/subgid", uid)
+	gids, err := subordinate(subgid, a)
 	if err != nil {
 		return nil, err
 	}
@@ -151,19 +164,15 @@ func planMaps() (*mapPlan, error) {
 		return &mapPlan{}, nil
 	}
 	return &mapPlan{
-		uids: append([]idRange{{0, uid, 1}}, uids...),
-		gids: append([]idRange{{0, gid, 1}}, gids...),
+		uids: append([]idRange{{0, a.uid, 1}}, uids...),
+		gids: append([]idRange{{0, a.gid, 1}}, gids...),
 	}, nil
 }
 
-// subordinate returns the ranges of a subuid(5) file that belong to a user, by name or number, mapped from 1 on.
-func subordinate(path string, uid int) ([]idRange, error) {
-	name := strconv.Itoa(uid)
-	if u, err := user.LookupId(name); err == nil {
-		name = u.Username
-	}
+// subordinate returns the ranges of a file that belong to a user, by name or number.
+func subordinate(path string, a account) ([]idRange, error) {
 	subs, err := mobyuser.ParseSubIDFileFilter(path, func(e mobyuser.SubID) bool {
-		return e.Name == name || e.Name == strconv.Itoa(uid)
+		return e.Name == a.name || e.Name == strconv.Itoa(a.uid)
 	})
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -197,11 +206,7 @@ func (m *mapPlan) write(pid int) error {
 		return nil
 	}
 	for helper, ranges := range map[string][]idRange{"newuidmap": m.uids, "newgidmap": m.gids} {
-		args := []string{strconv.Itoa(pid)}
-		for _, r := range ranges {
-			args = append(args, strconv.Itoa(r.inner), strconv.Itoa(r.outer), strconv.Itoa(r.size))
-		}
-		if out, err := exec.Command(helper, args...).CombinedOutput(); err != nil {
+		if out, err := exec.Command(helper, helperArgs(pid, ranges)...).CombinedOutput(); err != nil {
 			if errors.Is(err, exec.ErrNotFound) {
 				return fmt.Errorf("%s is missing: install the package uidmap", helper)
 			}
@@ -209,4 +214,13 @@ func (m *mapPlan) write(pid int) error {
 		}
 	}
 	return nil
+}
+
+// helperArgs are the arguments of newuidmap(1).
+func helperArgs(pid int, ranges []idRange) []string {
+	args := []string{strconv.Itoa(pid)}
+	for _, r := range ranges {
+		args = append(args, strconv.Itoa(r.inner), strconv.Itoa(r.outer), strconv.Itoa(r.size))
+	}
+	return args
 }

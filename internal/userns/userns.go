@@ -37,7 +37,7 @@ func Current() IDs {
 // Nested reports whether this is not the host's own user namespace: being root then is not being root of the host.
 func (i IDs) Nested() bool { return len(i.users) != 1 || i.users[0] != whole }
 
-// Single reports whether only one user id is mapped: files then all belong to one user.
+// Single reports whether only one user id is mapped: then all files belong to one user.
 func (i IDs) Single() bool { return len(i.users) == 1 && i.users[0].size == 1 }
 
 // HasGroup reports whether a group id exists in the namespace.
@@ -50,7 +50,7 @@ func (i IDs) HasGroup(gid int) bool {
 	return false
 }
 
-// LastGroup is the highest group id such that it and all below exist in the namespace.
+// LastGroup is the highest group id up to which all ids exist in the namespace.
 func (i IDs) LastGroup() uint32 {
 	next := 0
 	for range i.groups {
