@@ -122,7 +122,7 @@ func (b *bounds) check() error {
 	}
 	m := newMeter(parsed.EscapeToken, b.args)
 	if err := m.dockerfile(stages, global, origin{b.env, b.triggers}); err != nil {
-		return fmt.Errorf("%s:%d: %w", b.name, err.line, err)
+		return &LimitError{File: b.name, Line: err.line, reason: err.reason}
 	}
 	return nil
 }
@@ -149,7 +149,16 @@ func (o *origin) commands() (list []instructions.Command) {
 	return list
 }
 
-// overBound is a limit that a Dockerfile exceeds.
+// LimitError says where a Dockerfile exceeds a limit.
+type LimitError struct {
+	File   string
+	Line   int
+	reason string
+}
+
+func (e *LimitError) Error() string { return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.reason) }
+
+// overBound is a limit that an instruction exceeds.
 type overBound struct {
 	line   int
 	reason string

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"sync"
 
 	bkclient "github.com/moby/buildkit/client"
@@ -14,6 +13,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/progress/progressui"
 
+	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/redact"
 	"github.com/micabuild/mica/internal/solver"
@@ -130,10 +130,11 @@ func buildError(app *App, err error) error {
 			return errors.Join(err, printErr)
 		}
 	}
-	if at := position(sources); at != "" && !strings.Contains(err.Error(), at) {
-		return fmt.Errorf("failed to build: %s: %w", at, err)
+	var limit *builder.LimitError // which says where it is
+	if at := position(sources); at != "" && !errors.As(err, &limit) {
+		err = fmt.Errorf("%s: %w", at, err)
 	}
-	return fmt.Errorf("failed to build: %w", err)
+	return failedBuild{err}
 }
 
 // position is where in the Dockerfile the build failed: "Dockerfile:3".

@@ -47,12 +47,12 @@ func runCopy(ctx context.Context, app *App, f *copyFlags, from, to string) (err 
 	}
 	src, name, err := openCopySource(ctx, app, from)
 	if err != nil {
-		return fmt.Errorf("Error: %w", err)
+		return err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
 	dst, err := openCopyDestination(ctx, app, to, name)
 	if err != nil {
-		return fmt.Errorf("Error: %w", err)
+		return err
 	}
 	defer func() { err = errors.Join(err, dst.Close()) }()
 	d := newLayerDisplay(app.Stderr.File(), copyWords, f.quiet)
@@ -60,7 +60,7 @@ func runCopy(ctx context.Context, app *App, f *copyFlags, from, to string) (err 
 	root, err := transfer.Copy(ctx, src, dst, o)
 	d.finish()
 	if err != nil {
-		return fmt.Errorf("Error: copy %s to %s: %w", from, to, err)
+		return fmt.Errorf("copy %s to %s: %w", from, to, err)
 	}
 	fmt.Fprintln(app.Stdout, root.Digest)
 	return nil

@@ -83,19 +83,19 @@ func runInspect(app *App, format, noun string, refs []string, find func(ref stri
 	if format != "" && format != "json" {
 		var err error
 		if tmpl, err = templates.Parse(format); err != nil {
-			return &exitError{64, fmt.Errorf("template parsing error: %w", err)}
+			return &exitError{64, verbatim{fmt.Errorf("template parsing error: %w", err)}}
 		}
 	}
 	var found []*imagetypes.InspectResponse
-	var errs []error
+	var errs errorList
 	for _, ref := range refs {
 		r, err := find(ref)
 		var missing *image.NotFoundError
 		switch {
 		case errors.As(err, &missing):
-			errs = append(errs, fmt.Errorf("Error: No such %s: %s", noun, ref))
+			errs = append(errs, verbatim{fmt.Errorf("Error: No such %s: %s", noun, ref)})
 		case err != nil:
-			errs = append(errs, fmt.Errorf("Error: %w", err))
+			errs = append(errs, err)
 		default:
 			found = append(found, r)
 		}
@@ -103,10 +103,7 @@ func runInspect(app *App, format, noun string, refs []string, find func(ref stri
 	if err := printInspect(app, found, format, tmpl); err != nil {
 		return err
 	}
-	if len(errs) > 0 {
-		return errors.Join(errs...)
-	}
-	return nil
+	return errs.orNil()
 }
 
 func printInspect(app *App, found []*imagetypes.InspectResponse, format string, tmpl *template.Template) error {
@@ -116,7 +113,7 @@ func printInspect(app *App, found []*imagetypes.InspectResponse, format string, 
 		for _, r := range found {
 			if err := executeInspect(&buf, tmpl, r); err != nil {
 				fmt.Fprintln(app.Stdout) // docker ends a line that it has not begun
-				return &exitError{1, fmt.Errorf("template parsing error: %w", err)}
+				return &exitError{1, verbatim{fmt.Errorf("template parsing error: %w", err)}}
 			}
 			buf.WriteByte('\n')
 		}

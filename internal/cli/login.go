@@ -71,7 +71,7 @@ func runLogin(ctx context.Context, app *App, f *loginFlags, host string, givenPa
 	}
 	inFile, err := c.Login(ctx, host, f.user, f.password)
 	if err != nil {
-		return fmt.Errorf("Error: %w", err)
+		return err
 	}
 	if inFile {
 		fmt.Fprintf(app.Stderr, "WARNING! Your credentials are stored unencrypted in '%s'.\n", app.dockerConfig().GetFilename())
@@ -95,7 +95,7 @@ func (f *loginFlags) ask(ctx context.Context, app *App, givenPassword bool) erro
 	in, isFile := app.Stdin.(*os.File)
 	atTerminal := isFile && term.IsTerminal(int(in.Fd()))
 	if (f.user == "" || f.password == "" && !givenPassword && !f.stdin) && !atTerminal {
-		return errors.New("Error: Cannot perform an interactive login from a non TTY device")
+		return verbatim{errors.New("Error: Cannot perform an interactive login from a non TTY device")}
 	}
 	if f.user == "" {
 		fmt.Fprint(app.Stderr, "Username: ")
@@ -115,7 +115,7 @@ func (f *loginFlags) ask(ctx context.Context, app *App, givenPassword bool) erro
 		f.password = string(data)
 	}
 	if f.user == "" || f.password == "" {
-		return errors.New("Error: username and password are required")
+		return errors.New("username and password are required")
 	}
 	return nil
 }
@@ -129,7 +129,7 @@ func newLogoutCommand(app *App) *cobra.Command {
 			host := server(args)
 			known, err := app.registry().Logout(host)
 			if err != nil {
-				return fmt.Errorf("Error: %w", err)
+				return err
 			}
 			if !known {
 				fmt.Fprintf(app.Stdout, "Not logged in to %s\n", host)

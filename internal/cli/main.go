@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -87,25 +86,6 @@ func interruptible() (context.Context, func()) {
 	return ctx, func() { cancel(nil) }
 }
 
-// exitError ends mica with a code of its own. Err may be nil: then everything was said.
-type exitError struct {
-	code int
-	err  error
-}
-
-func (e *exitError) Error() string {
-	if e.err == nil {
-		return fmt.Sprintf("exit code %d", e.code)
-	}
-	return e.err.Error()
-}
-func (e *exitError) Unwrap() error { return e.err }
-
-// usageError is a mistake in the flags, which docker ends with 125.
-type usageError struct{ err error }
-
-func (e *usageError) Error() string { return e.err.Error() }
-
 // exitCode prints an error once and gives the code for it.
 func (a *App) exitCode(ctx context.Context, cmd *cobra.Command, err error) int {
 	var exit *exitError
@@ -137,59 +117,33 @@ func (a *App) exitCode(ctx context.Context, cmd *cobra.Command, err error) int {
 	return 1
 }
 
-// printFault prints what only a fault of mica's can be.
-func (a *App) printFault(err error, fault *crash.Error) {
-	hint := "MICA_DEBUG=1 shows where it is"
-	if os.Getenv("MICA_DEBUG") != "" {
-		fmt.Fprintf(a.Stderr, "%s\n", fault.Stack)
-		hint = "the lines above say where it is"
-	}
-	text := strings.Join(strings.Fields(redact.URLs(err.Error())), " ")
-	if !strings.Contains(text, "internal error: ") {
-		text = "internal error: " + text
-	}
-	fmt.Fprintf(a.Stderr, "mica: %s; please report this fault (%s)\n", text, hint)
-}
-
-// printError prints an error as docker does, without its "response from daemon". A build's begins with ERROR.
-func (a *App) printError(err error) {
-	text := redact.URLs(err.Error())
-	for _, known := range []string{"Error: ", "ERROR: ", "Error parsing reference: ", "template parsing error: ", `"mica`, "mica: "} {
-		if strings.HasPrefix(text, known) {
-			fmt.Fprintln(a.Stderr, text)
-			return
-		}
-	}
-	if strings.HasPrefix(text, "failed to build: ") {
-		fmt.Fprintln(a.Stderr, "ERROR: "+text)
-		return
-	}
-	fmt.Fprintln(a.Stderr, "Error: "+text)
-}
-
 // requireArgs checks the number of arguments, in docker's words. most < 0 is any number.
 func requireArgs(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) >= least && (most < 0 || len(args) <= most) {
 			return nil
 		}
-		how, n := "exactly", least
-		switch {
-		case least == 0 && most == 0:
-			return fmt.Errorf("\"%s\" accepts no arguments.\nSee '%s --help'.\n\nUsage:  %s\n\n%s",
-				cmd.CommandPath(), cmd.CommandPath(), cmd.UseLine(), cmd.Short)
-		case most < 0 || (most > least && len(args) < least):
-			how = "at least"
-		case most > least:
-			how, n = "at most", most
-		}
-		noun := "arguments"
-		if n == 1 {
-			noun = "argument"
-		}
-		return fmt.Errorf("\"%s\" requires %s %d %s.\nSee '%s --help'.\n\nUsage:  %s\n\n%s",
-			cmd.CommandPath(), how, n, noun, cmd.CommandPath(), cmd.UseLine(), cmd.Short)
+		return verbatim{fmt.Errorf("\"%s\" %s.\nSee '%s --help'.\n\nUsage:  %s\n\n%s",
+			cmd.CommandPath(), requirement(least, most, len(args)), cmd.CommandPath(), cmd.UseLine(), cmd.Short)}
 	}
+}
+
+// requirement says how many arguments a command takes that got n.
+func requirement(least, most, n int) string {
+	how, want := "exactly", least
+	switch {
+	case least == 0 && most == 0:
+		return "accepts no arguments"
+	case most < 0 || most > least && n < least:
+		how = "at least"
+	case most > least:
+		how, want = "at most", most
+	}
+	noun := "arguments"
+	if want == 1 {
+		noun = "argument"
+	}
+	return fmt.Sprintf("requires %s %d %s", how, want, noun)
 }
 
 // isTerminal reports whether a stream is a terminal.

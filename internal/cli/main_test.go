@@ -2,36 +2,24 @@ package cli
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/crash"
-	"github.com/micabuild/mica/internal/terminal"
 )
 
 // runFaulty runs a command that does what fault does, and returns what mica says.
 func runFaulty(t *testing.T, fault func() error, args ...string) (code int, stderr string) {
 	t.Helper()
-	f, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
-	app := &App{Stdout: terminal.NewWriter(f), Stderr: terminal.NewWriter(f), args: append([]string{"mica"}, args...)}
-	root := &cobra.Command{Use: "mica", SilenceUsage: true, SilenceErrors: true}
-	for _, name := range []string{"run", "pull"} {
-		root.AddCommand(&cobra.Command{Use: name, RunE: func(*cobra.Command, []string) error { return fault() }})
-	}
-	code = app.run(t.Context(), root)
-	said, err := os.ReadFile(f.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return code, string(said)
+	return runCommand(t.Context(), t, func(*App) *cobra.Command {
+		root := &cobra.Command{Use: "mica", SilenceUsage: true, SilenceErrors: true}
+		for _, name := range []string{"run", "pull"} {
+			root.AddCommand(&cobra.Command{Use: name, RunE: func(*cobra.Command, []string) error { return fault() }})
+		}
+		return root
+	}, args...)
 }
 
 func TestPanicIsOneLine(t *testing.T) {

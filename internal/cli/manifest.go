@@ -61,14 +61,14 @@ func runManifestInspect(ctx context.Context, app *App, ref string, verbose, raw 
 	}
 	r, err := transfer.Inspect(ctx, app.registry(), name)
 	if err != nil {
-		return fmt.Errorf("Error: %w", err)
+		return err
 	}
 	if !verbose {
 		return printJSON(app, r.Raw, raw)
 	}
 	images, err := r.Images(ctx)
 	if err != nil {
-		return fmt.Errorf("Error: %w", err)
+		return err
 	}
 	var list []map[string]any
 	for _, img := range images {
@@ -145,7 +145,7 @@ func runManifestCreate(ctx context.Context, app *App, ref string, manifests []st
 			return err
 		}
 		if err := list.Add(ctx, app.registry(), reference.TagNameOnly(n)); err != nil {
-			return fmt.Errorf("Error: %w", err)
+			return err
 		}
 	}
 	if err := list.Save(app.Store); err != nil {
@@ -200,11 +200,11 @@ func runManifestAnnotate(ctx context.Context, app *App, ref, manifest string, p 
 	}
 	list, err := transfer.LoadList(app.Store, name)
 	if err != nil {
-		return fmt.Errorf("Error: %w", err)
+		return err
 	}
 	entry, err := list.Entry(ctx, app.registry(), reference.TagNameOnly(of))
 	if err != nil {
-		return fmt.Errorf("Error: %w", err)
+		return err
 	}
 	have := entry.Descriptor.Platform
 	if have == nil {
@@ -248,13 +248,13 @@ func runManifestPush(ctx context.Context, app *App, ref string, purge bool) erro
 	}
 	list, err := transfer.LoadList(app.Store, name)
 	if err != nil {
-		return fmt.Errorf("Error: %w", err)
+		return err
 	}
 	d := newLayerDisplay(app.Stderr.File(), copyWords, false)
 	root, err := list.Push(ctx, app.registry(), d.progress)
 	d.finish()
 	if err != nil {
-		return fmt.Errorf("Error: %w", err)
+		return err
 	}
 	fmt.Fprintln(app.Stdout, root.Digest)
 	if purge {

@@ -100,7 +100,7 @@ func (a *App) pullTo(ctx context.Context, w io.Writer, name reference.Named, o t
 	got, err := transfer.Pull(ctx, a.registry(), a.local(), name, o)
 	d.finish()
 	if err != nil {
-		return fmt.Errorf("Error: %w", err)
+		return err
 	}
 	if !quiet {
 		fmt.Fprintf(w, "Digest: %s\n", got.Root.Digest)

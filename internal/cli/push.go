@@ -137,7 +137,7 @@ func (a *App) push(ctx context.Context, name reference.Named, root ocispec.Descr
 	got, err := transfer.Push(ctx, a.registry(), a.local(), name, root, o)
 	d.finish()
 	if err != nil {
-		return fmt.Errorf("Error: %w", err)
+		return err
 	}
 	if got.Reduced.Digest != "" && !quiet {
 		fmt.Fprintf(a.Stderr, "Not all of the platforms of %s are in the store: only those that are were pushed\n", got.Reduced.Digest)

@@ -30,7 +30,7 @@ func runRmi(ctx context.Context, app *App, refs []string, force bool) error {
 	if err := app.Open(ctx); err != nil {
 		return err
 	}
-	var errs []error
+	var errs errorList
 	for _, ref := range refs {
 		lines, err := app.Images.Remove(ctx, ref, force)
 		printRemoved(app, lines)
@@ -38,15 +38,15 @@ func runRmi(ctx context.Context, app *App, refs []string, force bool) error {
 		switch {
 		case err == nil:
 		case force && errors.As(err, &missing):
-			fmt.Fprintf(app.Stderr, "Error: %s\n", err)
+			app.printError(err)
 		default:
-			errs = append(errs, fmt.Errorf("Error: %w", err))
+			errs = append(errs, err)
 		}
 	}
 	if err := app.collect(ctx); err != nil {
 		errs = append(errs, err)
 	}
-	return errors.Join(errs...)
+	return errs.orNil()
 }
 
 func printRemoved(app *App, lines []image.Removed) {

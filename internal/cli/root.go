@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 )
 
@@ -62,12 +64,8 @@ func group(name, short string, commands ...*cobra.Command) *cobra.Command {
 }
 
 func unknownCommand(name string) error {
-	return &exitError{1, errorText("mica: '" + name + "' is not a mica command.\nSee 'mica --help'")}
+	return verbatim{fmt.Errorf("mica: '%s' is not a mica command.\nSee 'mica --help'", name)}
 }
-
-type errorText string
-
-func (e errorText) Error() string { return string(e) }
 
 func renamed(cmd *cobra.Command, use string, aliases ...string) *cobra.Command {
 	cmd.Use, cmd.Aliases = use, aliases

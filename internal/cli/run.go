@@ -110,16 +110,16 @@ func runRun(ctx context.Context, app *App, f *runFlags, args []string) error {
 	case errors.As(err, &exit):
 		return &exitError{code: exit.Code}
 	case errors.As(err, &start):
-		return &exitError{start.Code, fmt.Errorf("mica: %w", err)}
+		return &exitError{start.Code, verbatim{fmt.Errorf("mica: %w", err)}}
 	case errors.As(err, &done):
 		return err
 	}
-	return &exitError{125, fmt.Errorf("mica: %w.\nSee 'mica run --help'", err)}
+	return &exitError{125, verbatim{fmt.Errorf("mica: %w.\nSee 'mica run --help'", err)}}
 }
 
 func (f *runFlags) run(ctx context.Context, app *App, args []string) (err error) {
 	if f.tty && f.interactive && !isTerminal(app.Stdin) {
-		return &exitError{1, errorText("the input device is not a TTY")}
+		return &exitError{1, errors.New("the input device is not a TTY")}
 	}
 	if err := f.check(); err != nil {
 		return err

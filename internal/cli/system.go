@@ -26,10 +26,10 @@ func printTemplate(app *App, format string, value any) error {
 	}
 	tmpl, err := templates.Parse(format)
 	if err != nil {
-		return &exitError{64, fmt.Errorf("template parsing error: %w", err)}
+		return &exitError{64, verbatim{fmt.Errorf("template parsing error: %w", err)}}
 	}
 	if err := tmpl.Execute(app.Stdout, value); err != nil {
-		return &exitError{64, fmt.Errorf("template parsing error: %w", err)}
+		return &exitError{64, verbatim{fmt.Errorf("template parsing error: %w", err)}}
 	}
 	fmt.Fprintln(app.Stdout)
 	return nil

@@ -23,7 +23,7 @@ func newTagCommand(app *App) *cobra.Command {
 
 func runTag(ctx context.Context, app *App, source, target string) error {
 	if _, err := image.ParseName(target); err != nil {
-		return fmt.Errorf("Error parsing reference: %q is not a valid repository/tag: %w", target, err)
+		return invalidName(target, err)
 	}
 	if err := app.Open(ctx); err != nil {
 		return err
@@ -32,9 +32,14 @@ func runTag(ctx context.Context, app *App, source, target string) error {
 	if err != nil {
 		var invalid *image.InvalidReferenceError
 		if errors.As(err, &invalid) {
-			return fmt.Errorf("Error parsing reference: %q is not a valid repository/tag: %w", source, invalid.Err)
+			return invalidName(source, invalid.Err)
 		}
 		return err
 	}
 	return app.Images.Tag(ctx, img, target)
+}
+
+// invalidName is the error for a name that cannot be parsed, in docker's words.
+func invalidName(name string, err error) error {
+	return verbatim{fmt.Errorf("Error parsing reference: %q is not a valid repository/tag: %w", name, err)}
 }

@@ -19,7 +19,7 @@ func newTagsCommand(app *App) *cobra.Command {
 			}
 			tags, err := app.registry().Tags(cmd.Context(), reference.TrimNamed(name))
 			if err != nil {
-				return fmt.Errorf("Error: %w", err)
+				return err
 			}
 			for _, t := range tags {
 				fmt.Fprintln(app.Stdout, t)
