@@ -74,7 +74,7 @@ func (s *Spec) Annotate(annotations map[string]string) bool {
 			continue
 		}
 		found = true
-		if o.Form.Annotations == nil {
+		if o.Form.Annotations == nil && len(annotations) > 0 {
 			o.Form.Annotations = map[string]string{}
 		}
 		maps.Copy(o.Form.Annotations, annotations)
