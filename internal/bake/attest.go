@@ -14,13 +14,13 @@ type Attests []Entry
 
 func parseAttest(text string) ([]Entry, error) { return one(buildspec.ParseAttest(text)) }
 
-// FromCtyValue is told what a file has (hclparser.FromCtyValueConverter).
+// FromCtyValue reads the value in a file (hclparser.FromCtyValueConverter).
 func (a *Attests) FromCtyValue(in cty.Value, p cty.Path) (err error) {
 	*a, err = parseEntries(in, p, parseAttest, buildspec.FinishAttest)
 	return err
 }
 
-// ToCtyValue is what other targets see (hclparser.ToCtyValueConverter).
+// ToCtyValue is the value in expressions of other targets (hclparser.ToCtyValueConverter).
 func (a Attests) ToCtyValue() cty.Value { return entriesToCty(a) }
 
 func (a Attests) normal() Attests {

@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// Options are what the command line says about reading files.
+// Options are those of reading files.
 type Options struct {
 	// Targets are the names of targets and groups, or patterns; none is "default".
 	Targets []string
@@ -23,7 +23,7 @@ type Options struct {
 	Vars map[string]string
 	// Defaults are the variables that are built in.
 	Defaults map[string]string
-	// FileRelative makes paths of contexts relative to the file that has them, not to the working folder.
+	// FileRelative makes paths of contexts relative to the file that has them, not to the working directory.
 	FileRelative bool
 	// Env looks up the environment; nil for an empty one.
 	Env func(string) (string, bool)
@@ -31,13 +31,13 @@ type Options struct {
 	Environ []string
 }
 
-// Definition is what is to be built. Its JSON is that of `docker buildx bake --print`.
+// Definition is a set of resolved targets. Its JSON is that of `docker buildx bake --print`.
 type Definition struct {
 	Groups  map[string]*Group  `json:"group,omitempty"`
 	Targets map[string]*Target `json:"target"`
-	// Unused describes the keys of files that mean nothing, one line each.
+	// Unused describes the keys of files that have no meaning, one line each.
 	Unused []string `json:"-"`
-	// Granted is what the overrides name, and so allow.
+	// Granted are the paths and entitlements that overrides name and so allow.
 	Granted Grants `json:"-"`
 }
 
@@ -83,7 +83,7 @@ func (c *Config) resolve(o Options) (_ *Definition, err error) {
 	return def, nil
 }
 
-// addDefault makes the group default stand for everything that was asked for, as buildx prints it.
+// addDefault adds everything that was asked for to the group default, as buildx prints it.
 func (d *Definition) addDefault(names []string) {
 	for _, name := range names {
 		if _, ok := d.Groups["default"]; ok && name == "default" {
@@ -100,14 +100,14 @@ func (d *Definition) addDefault(names []string) {
 	}
 }
 
-// named are the targets and groups that names and patterns stand for.
+// named are the targets and groups that match names and patterns.
 func (c *Config) named(patterns []string) ([]string, error) {
 	if len(patterns) == 0 {
 		patterns = []string{"default"}
 	}
 	var all []string
 	for _, p := range patterns {
-		// A service of a compose file may have a dot in its name, a target has none.
+		// The name of a compose service may have dots, that of a target not.
 		p = sanitizeName(p)
 		if !strings.ContainsAny(p, "*?[]") {
 			all = append(all, p)

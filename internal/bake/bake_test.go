@@ -295,7 +295,7 @@ func TestGrants(t *testing.T) {
 				t.Fatal(err)
 			}
 			g.Add(def.Granted)
-			g.AllowFolder(".")
+			g.AllowDirectory(".")
 			got, err := g.Missing(def.Targets)
 			if err != nil || !slices.Equal(got, c.want) {
 				t.Errorf("missing %v, %v; want %v", got, err, c.want)

@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// What evaluating files may take. Loops in loops, aliases of aliases and widths of format stand for any amount of memory, and
-// the evaluators have no limits of their own; a file in use takes milliseconds.
+// Limits of evaluating files. Nested loops, aliases of aliases and widths of format can take any amount of memory, and the
+// evaluators have no limits of their own. A file in use takes milliseconds.
 const (
 	maxHeap = 1 << 30 // bytes
 	maxTime = 30 * time.Second
 )
 
-// bounded waits for an evaluation. Nothing can interrupt one: where it takes too much it is left behind, and its caller ends
-// the process.
+// bounded waits for an evaluation. Nothing can interrupt one: if it takes too much, it is abandoned, and the caller ends the
+// process.
 func bounded(evaluate func()) error {
 	done := make(chan struct{})
 	before := heap()
@@ -22,20 +22,20 @@ func bounded(evaluate func()) error {
 		defer close(done)
 		evaluate()
 	}()
-	look := time.NewTicker(20 * time.Millisecond)
-	defer look.Stop()
-	late := time.NewTimer(maxTime)
-	defer late.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	timeout := time.NewTimer(maxTime)
+	defer timeout.Stop()
 	for {
 		select {
 		case <-done:
 			return nil
-		case <-look.C:
+		case <-tick.C:
 			if heap() > before+maxHeap {
-				return fmt.Errorf("bake file: its evaluation takes more than %d MiB of memory", maxHeap>>20)
+				return fmt.Errorf("bake file: the evaluation takes more than %d MiB of memory", maxHeap>>20)
 			}
-		case <-late.C:
-			return fmt.Errorf("bake file: its evaluation takes more than %s", maxTime)
+		case <-timeout.C:
+			return fmt.Errorf("bake file: the evaluation takes more than %s", maxTime)
 		}
 	}
 }

@@ -60,7 +60,7 @@ func deep(n int) map[string]string {
 
 func TestNestingIsBounded(t *testing.T) {
 	for name, text := range deep(20_000) {
-		if _, _, err := Parse([]File{{name, []byte(text)}}, Options{}); err == nil || !strings.Contains(err.Error(), "it is nested deeper than 1000 levels") {
+		if _, _, err := Parse([]File{{name, []byte(text)}}, Options{}); err == nil || !strings.Contains(err.Error(), "nested deeper than 1000 levels") {
 			t.Errorf("%s: %.200v", name, err)
 		}
 	}

@@ -47,7 +47,7 @@ func parseCompose(files []File, o Options) (*Config, error) {
 	return c, nil
 }
 
-// checkCompose reports whether a file is one of compose: by its name or, where that says nothing, by being one.
+// checkCompose reports whether a file is a compose file: by its name or, if that has no known extension, by its content.
 func checkCompose(f File, o Options) (bool, error) {
 	name := strings.ToLower(f.Name)
 	if strings.HasSuffix(name, ".json") || strings.HasSuffix(name, ".hcl") {
@@ -55,7 +55,7 @@ func checkCompose(f File, o Options) (bool, error) {
 	}
 	env, err := composeEnvironment(o)
 	if err == nil {
-		// Whether services fit together shows when all files are merged.
+		// Whether services are consistent shows when all files are merged.
 		_, err = loadCompose([]File{{Data: f.Data}}, env, true)
 	}
 	if strings.HasSuffix(name, ".yml") || strings.HasSuffix(name, ".yaml") {
@@ -64,7 +64,7 @@ func checkCompose(f File, o Options) (bool, error) {
 	return err == nil, err
 }
 
-// buildKeys are what is read of a service: the rest is for running it.
+// buildKeys are the keys of a service that a build needs.
 var buildKeys = []string{"image", "build", "environment", "env_file"}
 
 func loadCompose(files []File, env map[string]string, single bool) (*types.Project, error) {
@@ -108,7 +108,7 @@ func composeError(err error) error {
 	return errors.New(oneLine(err.Error()))
 }
 
-// buildModel is what a compose file says about building.
+// buildModel is the part of a compose file that builds need.
 func buildModel(raw map[string]any) map[string]any {
 	model := map[string]any{}
 	if services, ok := raw["services"].(map[string]any); ok {
@@ -131,8 +131,7 @@ func buildModel(raw map[string]any) map[string]any {
 	return model
 }
 
-// composeEnvironment is what compose files take their variables from: the environment, then the file .env, and --var over
-// all.
+// composeEnvironment has the variables of compose files: --var, then the environment, then the file .env.
 func composeEnvironment(o Options) (map[string]string, error) {
 	env := map[string]string{}
 	for _, kv := range o.Environ {

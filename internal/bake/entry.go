@@ -35,7 +35,7 @@ func entriesToCty(list []Entry) cty.Value {
 	return cty.ListVal(out)
 }
 
-// parseEntries reads a list, whose elements are text or objects; both end in finish.
+// parseEntries reads a list, whose elements are texts or objects; finish checks the objects.
 func parseEntries(in cty.Value, p cty.Path, parse func(string) ([]Entry, error), finish func(*Entry) error) ([]Entry, error) {
 	out := []Entry{}
 	err := eachValue(in, p, cty.List(entryType), func(v cty.Value) error {
@@ -60,7 +60,7 @@ func parseEntries(in cty.Value, p cty.Path, parse func(string) ([]Entry, error),
 	return out, err
 }
 
-// eachValue visits the elements of a list, but for those that are empty.
+// eachValue visits the elements of a list that are not empty.
 func eachValue(in cty.Value, p cty.Path, want cty.Type, visit func(cty.Value) error) error {
 	if got := in.Type(); !got.IsTupleType() && !got.IsListType() {
 		return p.NewErrorf("%s", convert.MismatchMessage(got, want))
@@ -101,7 +101,7 @@ func entryFromObject(v cty.Value) (Entry, error) {
 	return e, nil
 }
 
-// dropEqual leaves one of equal entries, in the order that buildx leaves them in.
+// dropEqual keeps one of equal entries, in buildx's order.
 func dropEqual(s []Entry) []Entry {
 	if len(s) == 0 {
 		return nil
@@ -119,7 +119,7 @@ func dropEqual(s []Entry) []Entry {
 	return s
 }
 
-// one is a list of what a text of one element means.
+// one makes a list of the one value that a text means.
 func one[T any](v T, err error) ([]T, error) { return []T{v}, err }
 
 // parseAll reads each text that is not empty.

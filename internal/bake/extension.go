@@ -9,7 +9,7 @@ import (
 	"github.com/micabuild/mica/internal/buildspec"
 )
 
-// extension is x-bake, what compose files have no key for
+// extension is x-bake: the options for which compose files have no key
 // (https://docs.docker.com/build/bake/compose-file/#extension-field-with-x-bake).
 type extension struct {
 	Tags          stringList        `yaml:"tags,omitempty"`
@@ -43,7 +43,7 @@ func (l *stringList) UnmarshalYAML(n *yaml.Node) error {
 	return nil
 }
 
-// addExtension adds x-bake to what the service says.
+// addExtension adds x-bake to a service's target.
 func (t *Target) addExtension(value any) error {
 	if value == nil {
 		return nil

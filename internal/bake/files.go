@@ -18,7 +18,7 @@ type File struct {
 // maxFile bounds a file that is read.
 const maxFile = 16 << 20
 
-// DefaultNames are the files that are read where none is named, in this order; those that are there are merged.
+// DefaultNames are the files that are read if none is named. Those that exist are merged in this order.
 func DefaultNames() []string {
 	return append(append([]string{}, composecli.DefaultFileNames...),
 		"docker-bake.json", "docker-bake.hcl", "docker-bake.override.json", "docker-bake.override.hcl")
@@ -26,14 +26,14 @@ func DefaultNames() []string {
 
 // ReadFiles reads files, "-" for stdin; without names those of DefaultNames that exist.
 func ReadFiles(names []string, stdin io.Reader) ([]File, error) {
-	asked := len(names) > 0
-	if !asked {
+	named := len(names) > 0
+	if !named {
 		names = DefaultNames()
 	}
 	var files []File
 	for _, name := range names {
 		data, err := readFile(name, stdin)
-		if !asked && errors.Is(err, os.ErrNotExist) {
+		if !named && errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
@@ -50,14 +50,14 @@ func ReadFiles(names []string, stdin io.Reader) ([]File, error) {
 }
 
 func readFile(name string, stdin io.Reader) ([]byte, error) {
-	in, what := stdin, "stdin"
+	in, source := stdin, "stdin"
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
 			return nil, err
 		}
 		defer func() { _ = f.Close() }()
-		in, what = f, name
+		in, source = f, name
 	}
 	data, err := io.ReadAll(io.LimitReader(in, maxFile+1))
 	var at *os.PathError
@@ -65,10 +65,10 @@ func readFile(name string, stdin io.Reader) ([]byte, error) {
 		return nil, err // it names the file
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", what, err)
+		return nil, fmt.Errorf("read %s: %w", source, err)
 	}
 	if len(data) > maxFile {
-		return nil, fmt.Errorf("read %s: it is larger than %d bytes", what, maxFile)
+		return nil, fmt.Errorf("read %s: larger than %d bytes", source, maxFile)
 	}
 	return data, nil
 }

@@ -13,11 +13,11 @@ import (
 	"github.com/micabuild/mica/internal/buildspec"
 )
 
-// Grants are what a build may do that a bake file cannot allow itself: --allow.
+// Grants are permissions that a bake file cannot give itself: --allow.
 type Grants struct {
 	entitlements []string // network.host, security.insecure, buildx.local.delete
 	ssh          bool
-	reads        []string // folders; "*" for any
+	reads        []string // directories; "*" for any
 	writes       []string
 }
 
@@ -40,7 +40,7 @@ func ParseGrants(list []string) (*Grants, error) {
 			g.read(value)
 			g.write(value)
 		case "device", "image", "image.push", "image.load":
-			// They allow what mica has not, or never asks about.
+			// They allow what mica does not have, or does not restrict.
 		default:
 			return nil, fmt.Errorf("unknown entitlement key %q", key)
 		}
@@ -54,7 +54,7 @@ func (g *Grants) add(entitlements ...string) {
 func (g *Grants) read(paths ...string)  { g.reads = append(g.reads, paths...) }
 func (g *Grants) write(paths ...string) { g.writes = append(g.writes, paths...) }
 
-// Add grants what o does, too.
+// Add adds the grants of o.
 func (g *Grants) Add(o Grants) {
 	g.add(o.entitlements...)
 	g.read(o.reads...)
@@ -62,19 +62,19 @@ func (g *Grants) Add(o Grants) {
 	g.ssh = g.ssh || o.ssh
 }
 
-// AllowFolder grants a folder, for reading and writing.
-func (g *Grants) AllowFolder(dir string) {
+// AllowDirectory grants a directory, for reading and writing.
+func (g *Grants) AllowDirectory(dir string) {
 	g.read(dir)
 	g.write(dir)
 }
 
 // AllowAllFiles grants every file and agent: BUILDX_BAKE_ENTITLEMENTS_FS=0.
 func (g *Grants) AllowAllFiles() {
-	g.AllowFolder("*")
+	g.AllowDirectory("*")
 	g.ssh = true
 }
 
-// Missing are the values of --allow that the targets need beside what is granted.
+// Missing returns the values of --allow that the targets need and that are not granted.
 func (g *Grants) Missing(targets map[string]*Target) ([]string, error) {
 	missing := map[string]bool{}
 	reads, writes := map[string]bool{}, map[string]bool{}
@@ -147,7 +147,7 @@ func (t *Target) writes() []string {
 	return slices.DeleteFunc(slices.Concat(t.Outputs.paths("dest"), t.CacheTo.paths("dest")), func(p string) bool { return p == "-" })
 }
 
-// DockerfilePath is where the Dockerfile of a target with a folder as its context is.
+// DockerfilePath is the path of the Dockerfile of a target whose context is a directory.
 func (t *Target) DockerfilePath() string {
 	if path, ok := strings.CutPrefix(*t.Dockerfile, "cwd://"); ok {
 		return path
@@ -186,13 +186,13 @@ func (s SSHKeys) paths() (out []string) {
 	return out
 }
 
-// outside lists the paths that are in none of the folders, without those inside another of the list.
-func outside(paths map[string]bool, folders []string) ([]string, error) {
-	if slices.Contains(folders, "*") {
+// outside lists the paths that are in none of the directories, without those inside another path of the list.
+func outside(paths map[string]bool, directories []string) ([]string, error) {
+	if slices.Contains(directories, "*") {
 		return nil, nil
 	}
 	var allowed []string
-	for _, f := range folders {
+	for _, f := range directories {
 		real, rest, err := existing(f)
 		if err != nil {
 			return nil, err
@@ -224,7 +224,7 @@ func isInside(path, dir string) bool {
 	return path == dir || dir == "/" || strings.HasPrefix(path, dir+string(filepath.Separator))
 }
 
-// existing follows the links of the part of a path that is there; rest is what is not.
+// existing resolves the links of the part of a path that exists; rest is the other part.
 func existing(path string) (real, rest string, err error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return "", "", err

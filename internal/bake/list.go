@@ -13,7 +13,7 @@ type Listed struct {
 	Group       bool   `json:"group,omitempty"`
 }
 
-// List gives the targets and groups by their names. Those whose names begin with "_" are for inheriting only.
+// List returns the targets and groups by name, without those whose names begin with "_": they are only inherited.
 func (c *Config) List() []Listed {
 	var list []Listed
 	for _, t := range c.Targets {

@@ -19,7 +19,7 @@ var (
 	_ hclparser.WithGetName      = &Group{}
 )
 
-// loadDeps makes the evaluator compute what an expression needs.
+// loadDeps evaluates the variables that an expression uses.
 type loadDeps = func(hcl.Expression) hcl.Diagnostics
 
 // attributes are those of a block that are read before the others.
@@ -93,7 +93,7 @@ func evaluate(attr *hcl.Attribute, in *hcl.EvalContext, load loadDeps) (cty.Valu
 	return value, nil
 }
 
-// GetName is the name of a target: its label or, of a cell of a matrix, what its attribute name says.
+// GetName is the name of a target: its label or, for a cell of a matrix, its attribute name.
 func (t *Target) GetName(in *hcl.EvalContext, block *hcl.Block, load func(hcl.Expression) hcl.Diagnostics) (string, error) {
 	attrs, err := attributes(block, "name", "matrix")
 	if err != nil {
@@ -119,7 +119,7 @@ func (t *Target) GetName(in *hcl.EvalContext, block *hcl.Block, load func(hcl.Ex
 	return value.AsString(), nil
 }
 
-// GetEvalContexts of a group is the one that it stands in.
+// GetEvalContexts of a group returns the surrounding context.
 func (g *Group) GetEvalContexts(base *hcl.EvalContext, block *hcl.Block, _ func(hcl.Expression) hcl.Diagnostics) ([]*hcl.EvalContext, error) {
 	attrs, err := attributes(block, "matrix")
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/micabuild/mica/internal/buildspec"
 )
 
-// Merge lays t2 over t: what t2 sets replaces what t has, or is added to it where buildx adds. The evaluator calls it by
+// Merge lays t2 over t: values of t2 replace those of t, or are added to them where buildx adds. The evaluator calls it by
 // its name where files have several blocks for one target.
 func (t *Target) Merge(t2 *Target) {
 	t.base.merge(t2)
@@ -61,7 +61,7 @@ func replaceList[T any](to *[]T, from []T) {
 	}
 }
 
-// addValues adds what has a value: null leaves what is there.
+// addValues adds the variables that have a value: null changes nothing.
 func addValues(to *map[string]*string, from map[string]*string) {
 	for k, v := range from {
 		if v == nil {
@@ -81,7 +81,7 @@ func merged(a, b map[string]string) map[string]string {
 	return out
 }
 
-// normalize drops what is said twice, and what is empty.
+// normalize drops duplicate and empty values.
 func (t *Target) normalize() {
 	t.Annotations = uniqueFull(t.Annotations)
 	t.Attest = t.Attest.normal()
@@ -104,7 +104,7 @@ func (t *Target) normalize() {
 	}
 }
 
-// dropGroups leaves the first group of each name.
+// dropGroups keeps the first group of each name.
 func dropGroups(groups []*Group) []*Group {
 	var out []*Group
 	for _, g := range groups {

@@ -8,13 +8,13 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// maxNesting is how deep brackets, templates and operators may stand in each other. The parser and the evaluator call
-// themselves for each, and a process whose stack is full cannot be saved.
+// maxNesting is the allowed depth of nested brackets, templates and operators. The parser and the evaluator recurse for each, and
+// a process whose stack is full cannot recover.
 const maxNesting = 1000
 
 // checkNesting returns an error for a file of HCL that is nested too deeply.
 func checkNesting(f File) error {
-	tokens, _ := hclsyntax.LexConfig(f.Data, f.Name, hcl.InitialPos) // what is wrong with it otherwise is for the parser to say
+	tokens, _ := hclsyntax.LexConfig(f.Data, f.Name, hcl.InitialPos) // the parser reports other mistakes
 	return tooDeep(f.Name, tokens)
 }
 
@@ -50,10 +50,10 @@ func checkNestingJSON(f File) error {
 }
 
 func nestingError(name string, line int) error {
-	return fmt.Errorf("%s:%d: it is nested deeper than %d levels", name, line, maxNesting)
+	return fmt.Errorf("%s:%d: nested deeper than %d levels", name, line, maxNesting)
 }
 
-// nest is where in its brackets a token stands.
+// nest is the position of a token in its brackets.
 type nest struct {
 	depth int
 	open  []bracket
@@ -66,7 +66,7 @@ type bracket struct {
 	operators int
 }
 
-// tooDeep goes through tokens.
+// tooDeep returns an error for tokens that are nested too deeply.
 func tooDeep(name string, tokens hclsyntax.Tokens) error {
 	n := nest{open: []bracket{{kind: hclsyntax.TokenOBrace}}} // a body is in braces, but for that of the file
 	for _, t := range tokens {
@@ -108,7 +108,7 @@ func (n *nest) element(in *bracket) {
 	in.operators = 0
 }
 
-// end leaves a bracket, which is part of what follows it unless it is a piece of text.
+// end leaves a bracket. Unless it is a text, it is an operand of what follows.
 func (n *nest) end(kind hclsyntax.TokenType) {
 	n.element(&n.open[len(n.open)-1])
 	if len(n.open) == 1 {

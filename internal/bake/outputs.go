@@ -10,18 +10,18 @@ import (
 	"github.com/micabuild/mica/internal/buildspec"
 )
 
-// Outputs are what is made of a target's result.
+// Outputs are the outputs of a target.
 type Outputs []Entry
 
 func parseOutput(text string) ([]Entry, error) { return one(buildspec.ParseOutput(text)) }
 
-// FromCtyValue is told what a file has (hclparser.FromCtyValueConverter).
+// FromCtyValue reads the value in a file (hclparser.FromCtyValueConverter).
 func (o *Outputs) FromCtyValue(in cty.Value, p cty.Path) (err error) {
 	*o, err = parseEntries(in, p, parseOutput, buildspec.FinishOutput)
 	return err
 }
 
-// ToCtyValue is what other targets see (hclparser.ToCtyValueConverter).
+// ToCtyValue is the value in expressions of other targets (hclparser.ToCtyValueConverter).
 func (o Outputs) ToCtyValue() cty.Value {
 	all := slices.Clone(o)
 	for i, e := range all {
@@ -44,7 +44,7 @@ func (o Outputs) clone() Outputs {
 	return out
 }
 
-// setPush is what --push does to the outputs, or --set target.push=false.
+// setPush applies --push, or --set target.push=false.
 func (o Outputs) setPush(push bool) Outputs {
 	out := o.clone()
 	if !push {
@@ -65,7 +65,7 @@ func (o Outputs) setPush(push bool) Outputs {
 	return out
 }
 
-// dropPush takes away what pushes. The order is the one that buildx leaves.
+// dropPush removes what pushes. The order of the rest is buildx's.
 func (o Outputs) dropPush() Outputs {
 	for i := 0; i < len(o); {
 		switch o[i].Type {
@@ -81,7 +81,7 @@ func (o Outputs) dropPush() Outputs {
 	return o
 }
 
-// setLoad is what --load does to the outputs: nothing where there are such that are no images.
+// setLoad applies --load, which changes nothing if an output is not an image.
 func (o Outputs) setLoad(load bool) Outputs {
 	if !load {
 		return o
@@ -100,7 +100,7 @@ func (o Outputs) setLoad(load bool) Outputs {
 	return append(o.clone(), Entry{Type: buildspec.OutputDocker, Attrs: map[string]string{}})
 }
 
-// Caches are where steps are taken from, or kept for others.
+// Caches are the remote caches of a target.
 type Caches []Entry
 
 func finishCache(e *Entry) error {
@@ -110,27 +110,27 @@ func finishCache(e *Entry) error {
 	return nil
 }
 
-// FromCtyValue is told what a file has (hclparser.FromCtyValueConverter).
+// FromCtyValue reads the value in a file (hclparser.FromCtyValueConverter).
 func (c *Caches) FromCtyValue(in cty.Value, p cty.Path) (err error) {
 	*c, err = parseEntries(in, p, buildspec.ParseCache, finishCache)
 	return err
 }
 
-// ToCtyValue is what other targets see (hclparser.ToCtyValueConverter).
+// ToCtyValue is the value in expressions of other targets (hclparser.ToCtyValueConverter).
 func (c Caches) ToCtyValue() cty.Value { return entriesToCty(c) }
 
-// Policies are rules about sources, which mica only shows.
+// Policies are rules about sources, which mica only prints.
 type Policies []Entry
 
 func parsePolicy(text string) ([]Entry, error) {
 	return one(buildspec.ParseEntry(text, strings.ToLower))
 }
 
-// FromCtyValue is told what a file has (hclparser.FromCtyValueConverter).
+// FromCtyValue reads the value in a file (hclparser.FromCtyValueConverter).
 func (c *Policies) FromCtyValue(in cty.Value, p cty.Path) (err error) {
 	*c, err = parseEntries(in, p, parsePolicy, func(*Entry) error { return nil })
 	return err
 }
 
-// ToCtyValue is what other targets see (hclparser.ToCtyValueConverter).
+// ToCtyValue is the value in expressions of other targets (hclparser.ToCtyValueConverter).
 func (c Policies) ToCtyValue() cty.Value { return entriesToCty(c) }

@@ -11,7 +11,7 @@ import (
 	"github.com/micabuild/mica/internal/buildspec"
 )
 
-// override is what --set says of one key of a target.
+// override is a --set of one key of a target.
 type override struct {
 	key, name string // "args" and "VERSION"
 	values    []string
@@ -28,7 +28,7 @@ func (o override) value() string {
 // namedKeys are the keys of --set that have a name of their own after them: "target.args.NAME".
 var namedKeys = []string{"args", "contexts", "labels", "extra-hosts", "resources", "secret"}
 
-// overrides reads --set, "pattern.key[.name][+]=value", for every target whose name the pattern fits.
+// overrides reads --set, "pattern.key[.name][+]=value", for every target whose name matches the pattern.
 func (c *Config) overrides(list []string, env func(string) (string, bool)) (map[string][]override, error) {
 	all := map[string][]override{}
 	for _, text := range list {
@@ -74,7 +74,7 @@ func lookup(env func(string) (string, bool), name string) (string, bool) {
 	return env(name)
 }
 
-// addOverride adds one of a key that was not there, or one more value of it.
+// addOverride adds an override, or another value to one of the same key.
 func addOverride(list []override, o override) []override {
 	i := slices.IndexFunc(list, func(other override) bool { return other.key == o.key && other.name == o.name })
 	if i < 0 {
@@ -85,7 +85,7 @@ func addOverride(list []override, o override) []override {
 	return list
 }
 
-// expand lists the targets that a pattern fits; a name without wildcards is itself.
+// expand lists the targets that match a pattern.
 func (c *Config) expand(pattern string) ([]string, error) {
 	if c.target(pattern) != nil {
 		return []string{pattern}, nil
@@ -106,7 +106,7 @@ func (c *Config) expand(pattern string) ([]string, error) {
 	return names, nil
 }
 
-// override applies one. Paths and entitlements that the user names so are granted.
+// override applies an override, and grants the paths and entitlements that it names.
 func (t *Target) override(o override, granted *Grants) error {
 	if t.overrideText(o) {
 		return nil
@@ -237,7 +237,7 @@ func setParsed[T any](to *[]T, o override, parse func(string) ([]T, error)) erro
 	return nil
 }
 
-// overrideSecret changes where a secret that the target has comes from.
+// overrideSecret changes the source of a secret that the target has.
 func (t *Target) overrideSecret(id, value string, granted *Grants) error {
 	i := slices.IndexFunc(t.Secrets, func(s Secret) bool { return s.ID == id })
 	if i < 0 {

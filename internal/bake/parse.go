@@ -15,7 +15,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclparse"
 )
 
-// Variable is one that files define, with the value that it has.
+// Variable is one that files define, with its value.
 type Variable = hclparser.Variable
 
 // Parse reads files into one configuration: compose files first, then the others, each laid over those before it.
@@ -30,7 +30,7 @@ func Parse(files []File, o Options) (*Config, []*Variable, error) {
 }
 
 func parse(files []File, o Options) (c *Config, vars []*Variable, err error) {
-	// The evaluator is not ours: what it does not expect in a file must not end mica.
+	// The evaluator is buildx's: a panic in it must not end mica.
 	defer func() {
 		if r := recover(); r != nil {
 			c, vars, err = nil, nil, fmt.Errorf("bake file: the evaluator failed: %s", oneLine(fmt.Sprint(r)))
@@ -61,7 +61,7 @@ func parse(files []File, o Options) (c *Config, vars []*Variable, err error) {
 	return c, vars, nil
 }
 
-// sortFiles tells compose files from HCL and JSON: by their names or, of those without, by what parses.
+// sortFiles separates compose files from HCL and JSON: by their names or, without an extension, by what parses.
 func sortFiles(files []File, o Options) (compose []File, others []*hcl.File, err error) {
 	for _, f := range files {
 		isCompose, composeErr := checkCompose(f, o)
@@ -135,7 +135,7 @@ func hclError(diags hcl.Diagnostics) error {
 	return nil
 }
 
-// oneLine is a message without what a terminal would not show as text.
+// oneLine is a message in one line, without control characters.
 func oneLine(s string) string {
 	s = strings.Map(func(r rune) rune {
 		switch {
@@ -158,7 +158,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// evaluate adds what HCL and JSON files say.
+// evaluate adds the targets and groups of HCL and JSON files.
 func (c *Config) evaluate(files []*hcl.File, o Options) ([]*Variable, error) {
 	meta, diags := hclparser.Parse(hclparser.MergeFiles(files), hclparser.Opt{
 		LookupVar: func(name string) (string, bool) {

@@ -10,14 +10,14 @@ import (
 	"github.com/zclconf/go-cty/cty/convert"
 )
 
-// contextBase remembers the folders of the files that say where a target's contexts are: paths are relative to them if
-// BUILDX_BAKE_FILE_RELATIVE_PATHS says so.
+// contextBase has the directories of the files that set a target's contexts. With BUILDX_BAKE_FILE_RELATIVE_PATHS, paths are
+// relative to them.
 type contextBase struct {
 	file     *string           // of the target
 	context  *string           // of its context
-	of       string            // the target whose context is taken over by an expression
+	of       string            // the target whose context an expression copies
 	contexts map[string]string // of its named contexts
-	relative bool              // a target without a context has its file's folder
+	relative bool              // a target without a context has its file's directory
 }
 
 func (b *contextBase) read(t *Target, block *hcl.Block) {
@@ -63,7 +63,7 @@ func contextOf(expr hcl.Expression) string {
 	return ""
 }
 
-// merge is Target.Merge of the folders, before the contexts themselves are merged.
+// merge merges the directories of two targets, before Target.Merge merges their contexts.
 func (b *contextBase) merge(t2 *Target) {
 	o := &t2.base
 	if o.file != nil {
@@ -82,7 +82,7 @@ func (b *contextBase) merge(t2 *Target) {
 	}
 }
 
-// fallback is the context of a target that has none.
+// fallback is the default context.
 func (b *contextBase) fallback() string {
 	if b.relative && b.file != nil {
 		return rebase(*b.file, ".")
@@ -90,7 +90,7 @@ func (b *contextBase) fallback() string {
 	return "."
 }
 
-// setFileDirs notes that the targets of compose files are relative to the first of them.
+// setFileDirs makes the targets of compose files relative to the first of the files.
 func (c *Config) setFileDirs(files []File) {
 	dir, ok := fileDir(files[0].Name)
 	if !ok {
@@ -105,7 +105,7 @@ func (c *Config) setFileDirs(files []File) {
 	}
 }
 
-// rebase makes the paths of contexts relative to the working folder.
+// rebase makes the paths of contexts relative to the working directory.
 func (c *Config) rebase() {
 	for _, t := range c.Targets {
 		if other := c.target(t.base.of); other != nil {
@@ -130,7 +130,7 @@ func (c *Config) rebase() {
 	}
 }
 
-// fileDir is the folder of a file that is neither stdin nor remote.
+// fileDir is the directory of a file that is neither stdin nor remote.
 func fileDir(name string) (string, bool) {
 	if name == "" || name == "-" || urlutil.IsRemoteURL(name) {
 		return "", false
@@ -145,7 +145,7 @@ func rebase(dir, path string) string {
 	return filepath.Join(dir, filepath.FromSlash(path))
 }
 
-// IsPath reports whether a context is a folder of the host, with "cwd://" before it or not.
+// IsPath reports whether a context is a directory of the host, with or without "cwd://" before it.
 func IsPath(context string) bool {
 	for _, prefix := range []string{"target:", "docker-image:", "oci-layout://"} {
 		if strings.HasPrefix(context, prefix) {

@@ -28,7 +28,7 @@ func (c *Config) target(name string) *Target {
 	return nil
 }
 
-// match lists the groups and targets whose names a pattern fits.
+// match lists the groups and targets whose names match a pattern.
 func (c *Config) match(pattern string) []string {
 	var names []string
 	for _, g := range c.Groups {
@@ -43,8 +43,8 @@ func (c *Config) match(pattern string) []string {
 	})
 }
 
-// members are the targets that a name stands for, and the groups on the way to them. A group that names itself means the
-// target of that name.
+// members are the targets of a name, and the groups that lead to them. A group that contains its own name means the target of
+// that name.
 func (c *Config) members(name string) (targets, groups []string) {
 	type members struct{ targets, groups []string }
 	seen := map[string]*members{}
@@ -74,13 +74,13 @@ func (c *Config) members(name string) (targets, groups []string) {
 	return unique(m.targets), unique(m.groups)
 }
 
-// resolver makes whole targets of what files and overrides say.
+// resolver makes complete targets of files and overrides.
 type resolver struct {
 	config    *Config
 	overrides map[string][]override
 	targets   map[string]*Target
 	linked    map[string]linkState
-	granted   Grants // what overrides name
+	granted   Grants // the paths and entitlements that overrides name
 }
 
 // linkState says how far the links of a target were followed.
@@ -91,7 +91,7 @@ const (
 	linkDone
 )
 
-// target resolves one: what it inherits, itself, the overrides.
+// target resolves a target: what it inherits, its own values, the overrides.
 func (r *resolver) target(name string) (*Target, error) {
 	t, err := r.inherited(name, nil)
 	if err != nil {
@@ -180,7 +180,7 @@ func (r *resolver) link(name string) error {
 	return nil
 }
 
-// use checks a link, and takes the entitlements that come with it.
+// use checks a link, and adds the entitlements of the other target.
 func (t *Target) use(name string, other *Target, otherName string) error {
 	t.Entitlements = unique(append(t.Entitlements, other.Entitlements...))
 	if len(t.Platforms) < 2 || len(other.Platforms) < 2 {

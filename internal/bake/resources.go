@@ -16,7 +16,7 @@ import (
 // Resources are limits of the steps of a target, by the names that --resource has: "memory", "cpu-quota".
 type Resources struct{ limits map[string]string }
 
-// resourceKinds are the limits there are; the value says which are numbers.
+// resourceKinds are the names of limits; the value is true for numbers.
 var resourceKinds = map[string]bool{
 	"memory": false, "memory-swap": false, "cpu-shares": true, "cpu-period": true, "cpu-quota": true,
 	"cpuset-cpus": false, "cpuset-mems": false,
@@ -39,7 +39,7 @@ func (r *Resources) set(name, value string) error {
 	return nil
 }
 
-// merge is r with what other sets on top.
+// merge returns r, overridden by other.
 func (r *Resources) merge(other *Resources) *Resources {
 	out := &Resources{limits: map[string]string{}}
 	for _, from := range []*Resources{r, other} {
@@ -84,7 +84,7 @@ func resourceType() cty.Type {
 	return cty.ObjectWithOptionalAttrs(attrs, slices.Collect(maps.Keys(attrs)))
 }
 
-// FromCtyValue is told what a file has (hclparser.FromCtyValueConverter).
+// FromCtyValue reads the value in a file (hclparser.FromCtyValueConverter).
 func (r *Resources) FromCtyValue(in cty.Value, p cty.Path) error {
 	conv, err := convert.Convert(in, resourceType())
 	if err != nil {
@@ -108,7 +108,7 @@ func (r *Resources) FromCtyValue(in cty.Value, p cty.Path) error {
 	return nil
 }
 
-// ToCtyValue is what other targets see (hclparser.ToCtyValueConverter).
+// ToCtyValue is the value in expressions of other targets (hclparser.ToCtyValueConverter).
 func (r *Resources) ToCtyValue() cty.Value {
 	if r == nil {
 		return cty.NullVal(resourceType())

@@ -24,7 +24,7 @@ func (s Secrets) normal() Secrets {
 var secretType = cty.ObjectWithOptionalAttrs(
 	map[string]cty.Type{"id": cty.String, "src": cty.String, "env": cty.String}, []string{"id", "src", "env"})
 
-// FromCtyValue is told what a file has (hclparser.FromCtyValueConverter).
+// FromCtyValue reads the value in a file (hclparser.FromCtyValueConverter).
 func (s *Secrets) FromCtyValue(in cty.Value, p cty.Path) error {
 	*s = Secrets{}
 	return eachValue(in, p, cty.List(secretType), func(v cty.Value) error {
@@ -45,7 +45,7 @@ func (s *Secrets) FromCtyValue(in cty.Value, p cty.Path) error {
 	})
 }
 
-// text is an attribute of an object that is a string, "" where there is none.
+// text is an attribute of an object that is a string, "" if it is missing.
 func text(object cty.Value, name string) string {
 	v := object.GetAttr(name)
 	if v.IsNull() || !v.IsKnown() {
@@ -54,7 +54,7 @@ func text(object cty.Value, name string) string {
 	return v.AsString()
 }
 
-// ToCtyValue is what other targets see (hclparser.ToCtyValueConverter).
+// ToCtyValue is the value in expressions of other targets (hclparser.ToCtyValueConverter).
 func (s Secrets) ToCtyValue() cty.Value {
 	if len(s) == 0 {
 		return cty.ListValEmpty(secretType)
@@ -93,7 +93,7 @@ func (s SSHKeys) normal() SSHKeys {
 var sshType = cty.ObjectWithOptionalAttrs(
 	map[string]cty.Type{"id": cty.String, "paths": cty.List(cty.String)}, []string{"id", "paths"})
 
-// FromCtyValue is told what a file has (hclparser.FromCtyValueConverter).
+// FromCtyValue reads the value in a file (hclparser.FromCtyValueConverter).
 func (s *SSHKeys) FromCtyValue(in cty.Value, p cty.Path) error {
 	*s = SSHKeys{}
 	return eachValue(in, p, cty.List(sshType), func(v cty.Value) error {
@@ -119,7 +119,7 @@ func (s *SSHKeys) FromCtyValue(in cty.Value, p cty.Path) error {
 	})
 }
 
-// ToCtyValue is what other targets see (hclparser.ToCtyValueConverter).
+// ToCtyValue is the value in expressions of other targets (hclparser.ToCtyValueConverter).
 func (s SSHKeys) ToCtyValue() cty.Value {
 	if len(s) == 0 {
 		return cty.ListValEmpty(sshType)

@@ -13,7 +13,7 @@ import (
 	"github.com/micabuild/mica/internal/buildspec"
 )
 
-// serviceTarget is the target that a service's key build stands for (docs.docker.com/reference/compose-file/build).
+// serviceTarget is the target of a service's key build (docs.docker.com/reference/compose-file/build).
 func serviceTarget(project *types.Project, s *types.ServiceConfig) (*Target, error) {
 	b := s.Build
 	t := &Target{
@@ -52,7 +52,7 @@ func serviceTarget(project *types.Project, s *types.ServiceConfig) (*Target, err
 	return t, nil
 }
 
-// set is nil for what is not set.
+// set is nil for an empty text.
 func set(s string) *string {
 	if s == "" {
 		return nil
@@ -60,7 +60,7 @@ func set(s string) *string {
 	return &s
 }
 
-// serviceArgs are the build arguments; one without a value has that of the service's environment, or of compose's.
+// serviceArgs are the build arguments. One without a value has that of the service's environment, or of compose's.
 func serviceArgs(project *types.Project, s *types.ServiceConfig) map[string]*string {
 	args := map[string]*string{}
 	addValues(&args, s.Build.Args.Resolve(func(name string) (string, bool) {
@@ -76,7 +76,7 @@ func serviceArgs(project *types.Project, s *types.ServiceConfig) map[string]*str
 	return args
 }
 
-// addComposeLists adds what a service has several of.
+// addComposeLists adds the keys that have lists.
 func (t *Target) addComposeLists(project *types.Project, b *types.BuildConfig) (err error) {
 	for _, name := range slices.Sorted(maps.Keys(b.Ulimits)) {
 		u := b.Ulimits[name]

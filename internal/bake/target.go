@@ -10,7 +10,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 )
 
-// Config is what files say, before targets are resolved.
+// Config is the content of files, before targets are resolved.
 type Config struct {
 	Groups  []*Group  `json:"group" hcl:"group,block" cty:"group"`
 	Targets []*Target `json:"target" hcl:"target,block" cty:"target"`
@@ -26,7 +26,7 @@ type Group struct {
 	unused []string
 }
 
-// SetBlockSource is told where a group stands (hclparser.WithBlockSource).
+// SetBlockSource receives the block of a group (hclparser.WithBlockSource).
 func (g *Group) SetBlockSource(block *hcl.Block) {
 	g.unused = unusedKeys(block, reflect.TypeFor[Group]())
 }
@@ -71,17 +71,17 @@ type Target struct {
 	ExtraHosts       map[string]*string `json:"extra-hosts,omitempty" hcl:"extra-hosts,optional" cty:"extra-hosts"`
 	Policy           Policies           `json:"policy,omitempty" hcl:"policy,optional" cty:"policy"`
 
-	// linked is set where nobody asked for the target but another one's contexts.
+	// linked is set if the target is only a context of another one.
 	linked bool
 	base   contextBase
 	// unused are the keys of a block that no target can have.
 	unused []string
 }
 
-// Linked reports whether the target is only there for others, whose context it is: nothing is made of its result.
+// Linked reports whether the target is only a context of other targets: nothing is made of its result.
 func (t *Target) Linked() bool { return t.linked }
 
-// Links are the targets that contexts of this one come from, by the name of the context.
+// Links are the targets that contexts of this one come from, by the names of the contexts.
 func (t *Target) Links() map[string]string {
 	links := map[string]string{}
 	for name, value := range t.Contexts {
@@ -92,7 +92,7 @@ func (t *Target) Links() map[string]string {
 	return links
 }
 
-// MarshalJSON escapes what would be a template again when a file is made of the output.
+// MarshalJSON escapes templates, so that the output is a bake file.
 func (t *Target) MarshalJSON() ([]byte, error) {
 	type plain Target
 	out := plain(*t)
@@ -123,7 +123,7 @@ func escapeValues(m map[string]*string) map[string]*string {
 
 func ref[T any](v T) *T { return &v }
 
-// SetBlockSource is told where a target stands (hclparser.WithBlockSource).
+// SetBlockSource receives the block of a target (hclparser.WithBlockSource).
 func (t *Target) SetBlockSource(block *hcl.Block) {
 	t.base.read(t, block)
 	t.unused = unusedKeys(block, reflect.TypeFor[Target]())

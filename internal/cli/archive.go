@@ -110,7 +110,7 @@ func openInput(ctx context.Context, app *App, path, verb string) (io.Reader, fun
 	}
 	if info, err := f.Stat(); err == nil && info.IsDir() {
 		_ = f.Close()
-		return nil, nil, fmt.Errorf("%s is a folder, not an archive", path)
+		return nil, nil, fmt.Errorf("%s is a directory, not an archive", path)
 	}
 	return f, func() { _ = f.Close() }, nil
 }

@@ -76,7 +76,7 @@ func runBake(ctx context.Context, app *App, f *bakeFlags, targets []string) erro
 		return f.printList(ctx, app, targets)
 	}
 	if !f.print {
-		if err := checkFolderOf("metadata-file", f.metadataFile); err != nil {
+		if err := checkDirectoryOf("metadata-file", f.metadataFile); err != nil {
 			return err
 		}
 		if err := f.open(ctx, app, targets); err != nil {
@@ -104,15 +104,16 @@ func runBake(ctx context.Context, app *App, f *bakeFlags, targets []string) erro
 	return f.build(ctx, app, def, builds)
 }
 
-// warnUnusedKeys names what buildx passes over without a word.
+// warnUnusedKeys prints the keys that buildx ignores in silence.
 func warnUnusedKeys(app *App, def *bake.Definition) {
 	for _, key := range def.Unused {
 		fmt.Fprintf(app.Stderr, "WARNING: %s\n", key)
 	}
 }
 
-// open opens the store before stdin is read: an ordinary user's mica starts anew in a namespace, and before in a cgroup, if a target
-// has limits. To know, files are read one time more. Of files that cannot, limits need a cgroup in which mica was started.
+// open opens the store before stdin is read: the mica of an ordinary user restarts in a user namespace and, if a target has limits,
+// in a cgroup. To know the limits, it reads the files one time more. If they cannot be read twice, only a cgroup that mica was
+// started in can limit the steps.
 func (f *bakeFlags) open(ctx context.Context, app *App, targets []string) error {
 	if userns.IsRealRoot() || !f.readableTwice() {
 		return app.Open(ctx)
@@ -210,7 +211,7 @@ func (f *bakeFlags) read(ctx context.Context, app *App) ([]bake.File, error) {
 	return bake.ReadFiles(f.names(), app.input(ctx))
 }
 
-// options are what the flags and the environment say about reading files.
+// options are those of reading files, from the flags and the environment.
 func (f *bakeFlags) options(targets []string) (*bake.Options, error) {
 	o := &bake.Options{
 		Targets: targets,
@@ -250,7 +251,7 @@ func boolVariable(name string, unset bool) (bool, error) {
 	return b, nil
 }
 
-// overrides are those of --set, and of the flags that stand for some.
+// overrides are those of --set, and of the flags that are shorthands for overrides.
 func (f *bakeFlags) overrides() ([]string, error) {
 	all := append([]string{}, f.set...)
 	call, err := parseCall(f.call, f.check)
@@ -294,14 +295,14 @@ func addEpoch(def *bake.Definition) {
 	}
 }
 
-// allowed checks that --allow grants what the targets ask for.
+// allowed checks that --allow grants what the targets need.
 func (f *bakeFlags) allowed(def *bake.Definition) error {
 	granted, err := bake.ParseGrants(f.allow)
 	if err != nil {
 		return err
 	}
 	granted.Add(def.Granted)
-	granted.AllowFolder(".")
+	granted.AllowDirectory(".")
 	check, err := boolVariable("BUILDX_BAKE_ENTITLEMENTS_FS", true)
 	if err != nil {
 		return err

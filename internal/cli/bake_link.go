@@ -17,16 +17,16 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
-// bakeLinks hand the results of targets to those that have them as contexts. A result is an OCI layout in a temporary
-// folder, with manifests and configs alone: the layers are in the store, where the build that reads the layout looks first.
-// So nothing is packed or copied, several platforms stay together, and no name is given that somebody else could see.
+// bakeLinks pass the results of targets to the targets that have them as contexts. A result is an OCI layout in a temporary
+// directory that has only manifests and configs: the build that reads it takes the layers from the store. So no layer is compressed
+// or copied, an index keeps all its platforms, and the image gets no name that others could see.
 type bakeLinks struct {
 	app    *App
 	tmp    *store.Temp
-	wanted map[string]bool        // the targets that others need
-	before map[digest.Digest]bool // images that were in the store at the beginning
+	wanted map[string]bool        // the targets that are contexts of others
+	before map[digest.Digest]bool // images that were in the store before
 	mu     sync.Mutex
-	hidden []digest.Digest // images that were only made for others
+	hidden []digest.Digest // images that were made only as contexts
 }
 
 func newBakeLinks(app *App, targets map[string]*bakeTarget) (*bakeLinks, error) {
@@ -57,18 +57,18 @@ func (l *bakeLinks) context(target string) string {
 	return "oci-layout://" + filepath.Join(l.tmp.Path, target)
 }
 
-// add takes the result of a target.
+// add records the result of a target.
 func (l *bakeLinks) add(ctx context.Context, t *bakeTarget, res *builder.Result) error {
 	if !l.wanted[t.name] && !t.hidden {
 		return nil
 	}
-	root := res.Image.Root // what was built, before a registry had it packed
+	root := res.Image.Root // the image as it was built, before a push compressed its layers
 	if root.Digest == "" {
 		root = res.Root
 	}
-	configs, err := l.keep(ctx, filepath.Join(l.tmp.Path, t.name), root)
+	configs, err := l.write(ctx, filepath.Join(l.tmp.Path, t.name), root)
 	if err != nil {
-		return fmt.Errorf("keep the result for other targets: %w", err)
+		return fmt.Errorf("store the result for other targets: %w", err)
 	}
 	if t.hidden {
 		l.mu.Lock()
@@ -82,7 +82,7 @@ func (l *bakeLinks) add(ctx context.Context, t *bakeTarget, res *builder.Result)
 	return nil
 }
 
-// remove takes away what was only there for other targets. An image that has got a name meanwhile, or runs, is somebody's.
+// remove removes the images that were made only as contexts. It keeps an image that has got a name meanwhile, or is in use.
 func (l *bakeLinks) remove(ctx context.Context) error {
 	if l.tmp == nil {
 		return nil
@@ -95,29 +95,29 @@ func (l *bakeLinks) remove(ctx context.Context) error {
 	return l.tmp.Remove()
 }
 
-// keep writes the manifests and configs of an image, or of an index's images that are in the store, to a layout. It returns
-// the digests of the configs.
-func (l *bakeLinks) keep(ctx context.Context, dir string, root ocispec.Descriptor) (_ []digest.Digest, err error) {
+// write writes the manifests and configs of an image, or of those images of an index that are in the store, to a layout. It
+// returns the digests of the configs.
+func (l *bakeLinks) write(ctx context.Context, dir string, root ocispec.Descriptor) (_ []digest.Digest, err error) {
 	at := &ocilayout.Location{Kind: ocilayout.OCI, Path: dir}
 	dst, err := at.Create(ctx, ocilayout.CreateOptions{Scratch: true})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, dst.Close()) }()
-	k := &keeper{store: l.app.Store, to: dst}
+	k := &layoutWriter{store: l.app.Store, to: dst}
 	if err := k.manifests(ctx, root); err != nil {
 		return nil, err
 	}
 	return k.configs, dst.Commit(ctx, root)
 }
 
-type keeper struct {
+type layoutWriter struct {
 	store   *store.Store
 	to      *ocilayout.Destination
 	configs []digest.Digest
 }
 
-func (k *keeper) manifests(ctx context.Context, d ocispec.Descriptor) error {
+func (k *layoutWriter) manifests(ctx context.Context, d ocispec.Descriptor) error {
 	raw, err := k.blob(ctx, d)
 	if err != nil {
 		return err
@@ -143,7 +143,7 @@ func (k *keeper) manifests(ctx context.Context, d ocispec.Descriptor) error {
 	return nil
 }
 
-func (k *keeper) blob(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+func (k *layoutWriter) blob(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
 	raw, err := k.store.ReadBlob(d.Digest)
 	if err != nil {
 		return nil, err

@@ -13,7 +13,7 @@ import (
 	"github.com/micabuild/mica/internal/bake"
 )
 
-// bakeList is what --list asks for.
+// bakeList is the value of --list.
 type bakeList struct {
 	kind string // "targets" or "variables"
 	json bool

@@ -23,12 +23,12 @@ type baking struct {
 	links   *bakeLinks
 	done    map[string]chan struct{}   // closed when a target is built
 	results map[string]*builder.Result // of those whose channels are closed
-	record  bool                       // their provenance is asked for
+	record  bool                       // the metadata have their provenance
 }
 
 // build builds the targets: each when those it links to are built, otherwise all at the same time.
 func (f *bakeFlags) build(ctx context.Context, app *App, def *bake.Definition, targets map[string]*bakeTarget) (err error) {
-	// Nothing that one target leaves for another is to be swept away in between.
+	// The results of targets must not be collected before others have used them.
 	use, err := app.Store.Use(ctx)
 	if err != nil {
 		return err
@@ -96,8 +96,8 @@ func (b *baking) all(ctx context.Context) error {
 	}
 	err := group.Wait()
 	close(results)
-	for keep := range results {
-		keep()
+	for record := range results {
+		record()
 	}
 	return err
 }

@@ -12,7 +12,7 @@ import (
 )
 
 func runBuild(ctx context.Context, app *App, f *buildFlags, path string) (err error) {
-	if err := errors.Join(checkFolderOf("metadata-file", f.metadataFile), checkFolderOf("iidfile", f.iidFile)); err != nil {
+	if err := errors.Join(checkDirectoryOf("metadata-file", f.metadataFile), checkDirectoryOf("iidfile", f.iidFile)); err != nil {
 		return err
 	}
 	spec, err := f.spec(path)
@@ -66,11 +66,11 @@ func (f *buildFlags) progressMode() string {
 	return f.progress
 }
 
-// report prints and writes down what the build came to.
+// report writes the image ID.
 func (f *buildFlags) report(app *App, res *builder.Result) error {
 	id := res.Image.ID.String()
 	if oci.IsIndex(res.Root.MediaType) {
-		id = res.Root.Digest.String() // as docker has it of several platforms
+		id = res.Root.Digest.String() // docker's choice for several platforms
 	}
 	if f.iidFile != "" {
 		if err := os.WriteFile(f.iidFile, []byte(id), 0o644); err != nil {

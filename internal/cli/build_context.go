@@ -80,7 +80,7 @@ func openArchive(path string) (*archiveFile, error) {
 	return &archiveFile{in, f}, nil
 }
 
-// archiveFile is a file whose first bytes were looked at.
+// archiveFile is a file whose first bytes were read before.
 type archiveFile struct {
 	io.Reader
 	io.Closer
@@ -106,7 +106,7 @@ func isWebURL(s string) bool {
 	return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://")
 }
 
-// fetch opens what a URL has. The error begins with the URL.
+// fetch opens the content of a URL. Its errors begin with the URL.
 func fetch(ctx context.Context, url string) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {

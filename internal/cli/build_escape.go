@@ -7,7 +7,7 @@ import (
 	"github.com/micabuild/mica/internal/terminal"
 )
 
-// escaped is progress in which nothing moves the cursor or does anything else to a terminal but to colour what steps print.
+// escaped is progress without control sequences for a terminal, other than the colours of what steps print.
 func escaped(st *solver.Status) *solver.Status {
 	out := &solver.Status{}
 	for _, v := range st.Vertexes {

@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// addHidden adds the flags of earlier builders that buildx still takes and does not show: limits in the form before
-// --resource, and what has no meaning any more.
+// addHidden adds the flags of earlier builders that buildx accepts and does not show: limits in the form before --resource, and
+// flags that have no meaning any more.
 func (f *buildFlags) addHidden(fl *pflag.FlagSet) {
 	for _, l := range []struct{ name, short string }{
 		{"memory", "m"}, {"memory-swap", ""}, {"cpu-shares", "c"}, {"cpu-period", ""}, {"cpu-quota", ""}, {"cpuset-cpus", ""}, {"cpuset-mems", ""},
@@ -18,9 +18,9 @@ func (f *buildFlags) addHidden(fl *pflag.FlagSet) {
 		hide(fl, l.name)
 	}
 	fl.StringVar(&f.call, "print", "build", "Same as --call")
-	fl.Bool("rm", true, "Remove intermediate containers after a successful build: there are none")
-	fl.Bool("force-rm", false, "Always remove intermediate containers: there are none")
-	fl.Bool("compress", false, "Compress the build context: it is not sent anywhere")
+	fl.Bool("rm", true, "Remove intermediate containers after a successful build (ignored: there are none)")
+	fl.Bool("force-rm", false, "Always remove intermediate containers (ignored: there are none)")
+	fl.Bool("compress", false, "Compress the build context (ignored: it is not sent)")
 	for _, name := range []string{"print", "rm", "force-rm", "compress"} {
 		hide(fl, name)
 	}
@@ -32,14 +32,14 @@ func (f *buildFlags) addHidden(fl *pflag.FlagSet) {
 	}
 }
 
-// unused are flags that change nothing, though who gives them expects something.
+// unused are flags whose users expect an effect that they do not have, with a hint.
 var unused = map[string]string{
 	"isolation":    "",
 	"security-opt": `, "RUN --security=insecure" is`,
 	"squash":       ", for one layer copy from a stage",
 }
 
-// warnUnused says which of the flags that were given are not used.
+// warnUnused warns of the flags that were given and are not used.
 func warnUnused(app *App, fl *pflag.FlagSet) {
 	for _, name := range slices.Sorted(maps.Keys(unused)) {
 		if fl.Changed(name) {
@@ -58,7 +58,7 @@ type limitFlag struct {
 
 func (l *limitFlag) String() string { return "" }
 
-// Type is what the help calls a value.
+// Type is the name of a value in the help.
 func (l *limitFlag) Type() string { return "string" }
 
 // Set adds the limit.

@@ -19,13 +19,13 @@ import (
 	"github.com/micabuild/mica/internal/redact"
 )
 
-// metadata is what --metadata-file has, under buildx's names.
+// metadata is the content of --metadata-file, under buildx's names.
 type metadata map[string]any
 
-// warningsKey is what the front end warned of.
+// warningsKey has the warnings of the front end.
 const warningsKey = "buildx.build.warnings"
 
-// buildMetadata describes the result of a build, or what the front end answered in its place.
+// buildMetadata describes the result of a build, or the front end's response to a call.
 func buildMetadata(res *builder.Result) (metadata, error) {
 	m := metadata{}
 	if res.Response != nil {
@@ -37,7 +37,7 @@ func buildMetadata(res *builder.Result) (metadata, error) {
 		}
 		return m, nil
 	}
-	// Builder and node are called as those of Docker's own builder, which buildx uses where nobody makes another.
+	// Builder and node have the names of Docker's own builder, which buildx uses by default.
 	m["buildx.build.ref"] = "default/default/" + identity.NewID()
 	if res.Written {
 		m.addImage(res)
@@ -58,27 +58,27 @@ func (m metadata) addImage(res *builder.Result) {
 	}
 }
 
-// addProvenance adds what a build was made of: without its steps and times where BUILDX_METADATA_PROVENANCE is min.
+// addProvenance adds the provenance: without steps and times if BUILDX_METADATA_PROVENANCE is min.
 func (m metadata) addProvenance(all map[string]json.RawMessage) error {
 	for platform, text := range all {
-		var said map[string]json.RawMessage
-		if err := json.Unmarshal(text, &said); err != nil {
+		var predicate map[string]json.RawMessage
+		if err := json.Unmarshal(text, &predicate); err != nil {
 			return fmt.Errorf("write metadata: provenance: %w", err)
 		}
 		if metadataProvenance() == "min" {
-			delete(said, "buildConfig")
-			delete(said, "metadata")
+			delete(predicate, "buildConfig")
+			delete(predicate, "metadata")
 		}
 		key := "buildx.build.provenance"
 		if platform != "" {
 			key += "/" + platform
 		}
-		m[key] = said
+		m[key] = predicate
 	}
 	return nil
 }
 
-// metadataProvenance is how much provenance the metadata have: min, max, or "" for none.
+// metadataProvenance is the amount of provenance in the metadata: min, max, or "" for none.
 func metadataProvenance() string {
 	v := os.Getenv("BUILDX_METADATA_PROVENANCE")
 	if on, err := strconv.ParseBool(v); v == "disabled" || err == nil && !on {
@@ -104,7 +104,7 @@ func metadataWarnings(display *progressDisplay) []*bkclient.VertexWarning {
 			shown.SourceInfo = w.SourceInfo.CloneVT()
 			shown.SourceInfo.Data = []byte(redact.URLs(string(w.SourceInfo.Data)))
 		}
-		// Targets of one Dockerfile are warned of the same.
+		// Targets of one Dockerfile have the same warnings.
 		alike := shown
 		alike.Vertex = ""
 		if alike.SourceInfo != nil {
@@ -156,7 +156,7 @@ func (f *bakeFlags) writeMetadata(b *baking) error {
 	return writeJSON(b.app, f.metadataFile, all)
 }
 
-// writeJSON writes a file that appears when it is whole.
+// writeJSON writes a file that appears when it is complete.
 func writeJSON(app *App, name string, v any) (err error) {
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
@@ -176,8 +176,8 @@ func writeJSON(app *App, name string, v any) (err error) {
 	return w.Commit()
 }
 
-// checkFolderOf refuses a file for which there is no directory: better said before a long build than after.
-func checkFolderOf(flag, name string) error {
+// checkDirectoryOf refuses a file whose directory does not exist: better before a long build than after.
+func checkDirectoryOf(flag, name string) error {
 	if name == "" {
 		return nil
 	}

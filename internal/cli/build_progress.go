@@ -23,14 +23,14 @@ import (
 type progressDisplay struct {
 	out    io.Writer
 	mode   progressui.DisplayMode
-	escape bool // what steps are called and print is shown, not obeyed: the display writes to a terminal by itself
+	escape bool // control sequences in names and output of steps: the display writes to the terminal itself
 	ch     chan *solver.Status
 	closed chan struct{}
 
 	mu       sync.Mutex
 	done     bool
 	warnings []bkclient.VertexWarning
-	found    []*bkclient.VertexWarning // the same as they came
+	found    []*bkclient.VertexWarning // the same, in the order of their arrival
 }
 
 // startDisplay shows progress on stderr: mode is auto, plain, tty, quiet or rawjson.
@@ -55,7 +55,7 @@ func startDisplay(ctx context.Context, app *App, mode string) (*progressDisplay,
 	}
 	go func() {
 		defer close(d.closed)
-		// The display ends with its channel, not with the build's context: what was under way is still shown.
+		// The display ends with its channel, not with the build's context, so that it still shows the steps that were interrupted.
 		err := crash.Guard(func() (err error) {
 			d.warnings, err = ui.UpdateFrom(context.WithoutCancel(ctx), d.ch)
 			return err

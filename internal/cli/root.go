@@ -27,7 +27,7 @@ func newRootCommand(app *App) *cobra.Command {
 	root.SetOut(app.Stdout)
 	root.SetErr(app.Stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.PersistentFlags().StringVar(&app.root, "root", "", "Folder of the store (default: $MICA_ROOT, /var/lib/mica, or ~/.local/share/mica)")
+	root.PersistentFlags().StringVar(&app.root, "root", "", "Directory of the store (default: $MICA_ROOT, /var/lib/mica, or ~/.local/share/mica)")
 	root.AddCommand(
 		newBuildCommand(app), newBakeCommand(app), newImagesCommand(app), newHistoryCommand(app), newInspectCommand(app), newTagCommand(app),
 		newRmiCommand(app), newVersionCommand(app), newInfoCommand(app), newRunCommand(app),
