@@ -100,7 +100,8 @@ func IsNotFound(err error) bool { return errors.Is(err, errdef.ErrNotFound) }
 
 // IsLocal reports whether an error is one of this machine (a full disk), not of the registry or the network.
 func IsLocal(err error) bool {
+	// Not net.Error, which errors of the operating system implement, too.
 	var path *fs.PathError
-	var network net.Error
+	var network *net.OpError
 	return errors.As(err, &path) && !errors.As(err, &network)
 }
