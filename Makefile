@@ -7,7 +7,7 @@ E2E     := go test -tags e2e -count=1 -p 1 -timeout 30m
 # A number of runs: where go ends a fuzz by time it may fail on its own deadline.
 FUZZTIME ?= 20000x
 
-.PHONY: all demo test check bench bench-compare install setup fmt format vet lint unit fuzz e2e vm parity portable dist size peers peers-bench tools clean
+.PHONY: all demo test check bench bench-publish bench-compare install setup fmt format vet lint unit fuzz e2e vm parity portable dist size peers peers-bench tools clean
 
 all: bin/mica
 
@@ -26,11 +26,16 @@ test: setup format vet lint size unit fuzz e2e
 check: format vet lint
 	go test -race -skip '^TestRoot' ./...
 
-## bench: mica beside its peers, in one run; docs/performance.md is what it finds. BENCH='-only REGEXP' measures less;
-## with -far, who is far behind in the first round is not measured again.
-BENCH ?= -far 1.7 -json docs/performance/results.json -page
+## bench: mica beside its peers, in one run. The page, its charts and results.json go to bin/bench. BENCH='-only REGEXP' measures
+## less; with -far, a peer that is far behind in the first round is not measured again.
+BENCH ?= -far 1.7
 bench: setup peers peers-bench bin/mica
-	go run -tags e2e ./bench $(BENCH)
+	go run -tags e2e ./bench -json bin/bench/performance/results.json -page bin/bench/performance.md $(BENCH)
+	cd bench/charts && go run . ../../bin/bench/performance
+
+## bench-publish: the last results of make bench become docs/performance.md, for a release
+bench-publish:
+	cp -r bin/bench/performance bin/bench/performance.md docs/
 
 ## bench-compare: the benchmarks beside the code, of this commit and the one before
 bench-compare: tools
@@ -57,6 +62,7 @@ lint: tools
 
 unit:
 	go test -race ./...
+	cd bench/charts && go test ./...
 
 ## fuzz: every fuzz target, briefly
 fuzz:

@@ -4,8 +4,8 @@
 // and crane; and how mica's own costs grow. It needs root. Times are medians of runs after a warm-up, mica and the peers
 // taking turns; ratios are what counts.
 //
-//	go run -tags e2e ./bench [-runs 5] [-warm=false] [-far 2] [-only REGEXP] [-with REGEXP] [-quick] [-huge] [-json FILE] [-page]
-//	go run -tags e2e ./bench -draw FILE.json
+//	go run -tags e2e ./bench [-runs 5] [-warm=false] [-far 2] [-only REGEXP] [-with REGEXP] [-quick] [-huge] [-json FILE] [-page FILE]
+//	go run -tags e2e ./bench -draw FILE.json -page FILE
 package main
 
 import (
@@ -33,7 +33,7 @@ type options struct {
 	far         float64       // a peer that takes so many times as long as the best peer is measured once; 0: all are measured alike
 	mica        string        // the binary under test
 	json, draw  string
-	page        bool
+	page        string
 }
 
 func main() {
@@ -58,8 +58,8 @@ func parse() *options {
 	flag.BoolVar(&o.huge, "huge", false, "also layers of up to 20 GiB")
 	flag.StringVar(&o.mica, "mica", filepath.Join(rig.Top(), "bin", "mica"), "the mica that is measured")
 	flag.StringVar(&o.json, "json", "", "write the results to this file")
-	flag.BoolVar(&o.page, "page", false, "write docs/performance.md and its charts")
-	flag.StringVar(&o.draw, "draw", "", "measure nothing: write the page of the results in this file")
+	flag.StringVar(&o.page, "page", "", "write a page about the results to this file")
+	flag.StringVar(&o.draw, "draw", "", "measure nothing: write the page (-page) of the results in this file")
 	flag.Parse()
 	if o.far != 0 && o.far <= 1 {
 		fmt.Fprintln(os.Stderr, "bench: -far is more than 1, or 0")
@@ -78,15 +78,15 @@ func run(ctx context.Context, o *options) error {
 		if err != nil {
 			return err
 		}
-		return writePage(r)
+		return writePage(r, o.page)
 	}
 	r, err := measureAll(ctx, o)
 	if r == nil {
 		return err
 	}
 	printTable(os.Stdout, r)
-	if o.page {
-		err = errors.Join(err, writePage(r))
+	if o.page != "" {
+		err = errors.Join(err, writePage(r, o.page))
 	}
 	return err
 }

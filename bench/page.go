@@ -8,24 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/micabuild/mica/test/rig"
 )
 
-// writePage writes docs/performance.md and its charts.
-func writePage(r *results) error {
-	charts := filepath.Join(rig.Top(), "docs", "performance")
-	if err := os.MkdirAll(charts, 0o755); err != nil {
-		return err
-	}
+// writePage writes the page of the results to a file. Its charts are in the directory performance beside it: bench/charts.
+func writePage(r *results, path string) error {
 	var page bytes.Buffer
 	introduce(&page, r)
 	for _, g := range groups(r) {
-		file := fileName(g.name) + ".svg"
-		if err := barChart(g.rows).save(filepath.Join(charts, file)); err != nil {
-			return err
-		}
-		fmt.Fprintf(&page, "\n## %s\n\n![%s](performance/%s)\n\n", g.name, g.name, file)
+		fmt.Fprintf(&page, "\n## %s\n\n![%s](performance/%s.svg)\n\n", g.name, g.name, fileName(g.name))
 		writeTimes(&page, g.rows, true)
 		writeNotes(&page, g.rows)
 	}
@@ -37,14 +27,13 @@ func writePage(r *results) error {
 		page.WriteString(growthText)
 	}
 	for _, c := range r.Curves {
-		file := "growth-" + fileName(c.Name) + ".svg"
-		if err := lineChart(&c).save(filepath.Join(charts, file)); err != nil {
-			return err
-		}
-		fmt.Fprintf(&page, "\n![%s](performance/%s)\n\n", c.Name, file)
+		fmt.Fprintf(&page, "\n![%s](performance/growth-%s.svg)\n\n", c.Name, fileName(c.Name))
 		writeCurve(&page, &c)
 	}
-	return os.WriteFile(filepath.Join(rig.Top(), "docs", "performance.md"), page.Bytes(), 0o644)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, page.Bytes(), 0o644)
 }
 
 const growthText = `
