@@ -104,14 +104,15 @@ func (f *buildFlags) parseEnvironment(s *buildspec.Spec) (err error) {
 	if s.Limits, err = buildspec.ParseLimits(slices.Concat(f.limits, f.resources)); err != nil {
 		return err
 	}
+	// buildx reports mistakes in these three as a failed build.
 	if s.Platforms, err = buildspec.ParsePlatforms(f.platforms); err != nil {
-		return err
+		return failedBuild{err}
 	}
 	if s.Network, err = buildspec.ParseNetwork(f.network); err != nil {
-		return err
+		return failedBuild{err}
 	}
 	if s.Hosts, err = buildspec.ParseHosts(f.addHosts); err != nil {
-		return err
+		return failedBuild{err}
 	}
 	if s.Secrets, err = buildspec.ParseSecrets(f.secrets); err != nil {
 		return err
