@@ -1,5 +1,5 @@
-// Package certs gives the certificate authorities that this host trusts to processes that run elsewhere, in the forms that
-// programs read: a bundle, a folder, a key store of Java's, and the environment variables that lead to them.
+// Package certs gives processes in a container the certificate authorities that the host trusts, in the forms that programs
+// read: a bundle, a directory, a Java key store, and the environment variables that name them.
 package certs
 
 import (
@@ -20,7 +20,7 @@ import (
 // Bundle is a list of authorities.
 type Bundle struct{ certs []*x509.Certificate }
 
-// bundleFiles are where systems keep their bundle, in the order in which Go looks for them (crypto/x509 root_linux.go).
+// bundleFiles are the paths of systems' bundles, in the order of Go (crypto/x509 root_linux.go).
 var bundleFiles = []string{
 	"/etc/ssl/certs/ca-certificates.crt",
 	"/etc/pki/tls/certs/ca-bundle.crt",
@@ -33,8 +33,8 @@ var bundleFiles = []string{
 // maxBundle bounds a file of certificates, in bytes.
 const maxBundle = 16 << 20
 
-// Host reads the authorities that this host trusts: those of $SSL_CERT_FILE and $SSL_CERT_DIR where they are set, else the
-// system's bundle.
+// Host reads the authorities that this host trusts: those of $SSL_CERT_FILE and $SSL_CERT_DIR if they are set, else the system's
+// bundle.
 func Host() (*Bundle, error) {
 	b := &Bundle{}
 	file, dirs := os.Getenv("SSL_CERT_FILE"), os.Getenv("SSL_CERT_DIR")
@@ -80,7 +80,7 @@ func (b *Bundle) readDir(dir string) error {
 	return nil
 }
 
-// read adds a file's certificates. What else is in it, keys above all, is left out.
+// read adds the certificates of a file, and nothing else that is in it, such as keys.
 func (b *Bundle) read(name string) error {
 	info, err := os.Stat(name)
 	if err != nil {
@@ -103,7 +103,7 @@ func (b *Bundle) read(name string) error {
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			continue // what Go cannot read, Go does not trust here either
+			continue // Go does not trust on this host what it cannot parse
 		}
 		if !slices.ContainsFunc(b.certs, c.Equal) {
 			b.certs = append(b.certs, c)
@@ -113,18 +113,18 @@ func (b *Bundle) read(name string) error {
 
 // The files that Write makes.
 const (
-	bundleName = "ca-certificates.crt"
-	folderName = "certs"
-	storeName  = "truststore.p12"
-	aptName    = "apt.conf"
+	bundleName    = "ca-certificates.crt"
+	directoryName = "certs"
+	storeName     = "truststore.p12"
+	aptName       = "apt.conf"
 
 	storePassword = "changeit" // Java's own default; there is nothing secret in the store
 )
 
-// Write puts the authorities into a folder that processes will see as target, where Env leads them.
+// Write writes the authorities to a directory that processes see as target. Env names its files.
 func (b *Bundle) Write(dir, target string) error {
-	folder := filepath.Join(dir, folderName)
-	if err := os.MkdirAll(folder, 0o755); err != nil {
+	directory := filepath.Join(dir, directoryName)
+	if err := os.MkdirAll(directory, 0o755); err != nil {
 		return err
 	}
 	var all strings.Builder
@@ -132,15 +132,15 @@ func (b *Bundle) Write(dir, target string) error {
 	for _, c := range b.certs {
 		text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
 		all.Write(text)
-		// OpenSSL finds a certificate by the hash of its subject, and a number that tells those of one subject apart.
+		// OpenSSL finds a certificate by the hash of its subject and a number for each certificate of the subject.
 		hash := subjectHash(c.RawSubject)
 		name := fmt.Sprintf("%s.%d", hash, seen[hash])
 		seen[hash]++
-		if err := os.WriteFile(filepath.Join(folder, name), text, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(directory, name), text, 0o644); err != nil {
 			return err
 		}
 	}
-	// LegacyDES is what every Java from 8 on reads.
+	// Every Java from 8 on reads LegacyDES.
 	keys, err := pkcs12.LegacyDES.EncodeTrustStoreEntries(b.entries(), storePassword)
 	if err != nil {
 		return fmt.Errorf("write key store: %w", err)
@@ -154,7 +154,7 @@ func (b *Bundle) Write(dir, target string) error {
 	return nil
 }
 
-// entries are the authorities under different names, for a key store has each name once.
+// entries returns the authorities with different names: a key store has each name once.
 func (b *Bundle) entries() []pkcs12.TrustStoreEntry {
 	entries := make([]pkcs12.TrustStoreEntry, len(b.certs))
 	for i, c := range b.certs {
@@ -163,8 +163,8 @@ func (b *Bundle) entries() []pkcs12.TrustStoreEntry {
 	return entries
 }
 
-// Env adds to a process's environment what leads programs to the authorities in target. What is set already stays; Java's
-// options are added to.
+// Env adds the variables that name the authorities in target to an environment. It keeps variables that are set, but appends to
+// Java's options.
 func Env(env []string, target string) []string {
 	bundle := filepath.Join(target, bundleName)
 	set := map[string]bool{}
@@ -175,7 +175,7 @@ func Env(env []string, target string) []string {
 	out := slices.Clone(env)
 	for _, v := range []struct{ name, value string }{
 		{"SSL_CERT_FILE", bundle}, // OpenSSL, Go, Ruby, Rust's native roots
-		{"SSL_CERT_DIR", filepath.Join(target, folderName)},
+		{"SSL_CERT_DIR", filepath.Join(target, directoryName)},
 		{"CURL_CA_BUNDLE", bundle},
 		{"GIT_SSL_CAINFO", bundle},
 		{"PIP_CERT", bundle},

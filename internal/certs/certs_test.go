@@ -81,7 +81,7 @@ func TestWrite(t *testing.T) {
 	if n := strings.Count(string(bundle), "BEGIN CERTIFICATE"); n != 3 || strings.Contains(string(bundle), "PRIVATE") {
 		t.Errorf("the bundle has %d certificates:\n%s", n, bundle)
 	}
-	hashed, err := os.ReadDir(filepath.Join(out, folderName))
+	hashed, err := os.ReadDir(filepath.Join(out, directoryName))
 	if err != nil || len(hashed) != 3 {
 		t.Errorf("%v %v", hashed, err)
 	}

@@ -9,21 +9,21 @@ import (
 	"unicode/utf16"
 )
 
-// subjectHash is what OpenSSL calls a certificate in a folder: the first four bytes, little-endian, of the SHA-1 of the
-// subject in its canonical form (openssl crypto/x509/x_name.c, x509_name_canon): strings in UTF-8, in lower case, without
-// spaces around them and with single ones within.
+// subjectHash returns OpenSSL's file name of a certificate in a directory: the first four bytes, little-endian, of the SHA-1 of
+// the subject in its canonical form (openssl crypto/x509/x_name.c, x509_name_canon): strings in UTF-8, in lower case, without
+// spaces around them and with single spaces within.
 func subjectHash(subject []byte) string {
 	sum := sha1.Sum(canonicalName(subject)) //nolint:gosec // see the import
 	return fmt.Sprintf("%08x", binary.LittleEndian.Uint32(sum[:4]))
 }
 
-// attribute is one of a name's (RFC 5280, AttributeTypeAndValue).
+// attribute is one of the attributes of a name (RFC 5280, AttributeTypeAndValue).
 type attribute struct {
 	Type  asn1.ObjectIdentifier
 	Value asn1.RawValue
 }
 
-// canonicalName is the name's sets one after another, without the sequence around them.
+// canonicalName returns the concatenated sets of the name, without the sequence around them.
 func canonicalName(subject []byte) []byte {
 	var sets []asn1.RawValue
 	if _, err := asn1.Unmarshal(subject, &sets); err != nil {
@@ -57,7 +57,7 @@ const (
 	tagVisibleString   = 26
 )
 
-// textOf reads a string of any of ASN.1's kinds.
+// textOf decodes a string of any of ASN.1's types.
 func textOf(v *asn1.RawValue) (string, bool) {
 	if v.Class != asn1.ClassUniversal {
 		return "", false
@@ -91,7 +91,7 @@ func latin1(b []byte) []rune {
 	return runes
 }
 
-// canonicalText lowers ASCII letters alone, and joins words with single spaces.
+// canonicalText lowers ASCII letters and joins words with single spaces.
 func canonicalText(s string) string {
 	lower := strings.Map(func(r rune) rune {
 		if r >= 'A' && r <= 'Z' {

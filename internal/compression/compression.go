@@ -1,4 +1,4 @@
-// Package compression recognises and undoes the compressions that layers, archives and build contexts come in.
+// Package compression detects, reads and writes the compressions of layers, archives and build contexts.
 package compression
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/ulikunitz/xz/lzma"
 )
 
-// Algorithm is a compression, by the name that people type.
+// Algorithm is a compression, by its name in options.
 type Algorithm string
 
 // The algorithms that Docker reads.
@@ -26,7 +26,7 @@ const (
 	XZ    Algorithm = "xz"
 )
 
-// Estargz is gzip of layers that have a table of contents, and are other layers for it: layer.Estargz makes them.
+// Estargz is gzip with a table of contents in the layer, which changes the layer's tar.
 const Estargz Algorithm = "estargz"
 
 var magics = []struct {
@@ -39,7 +39,7 @@ var magics = []struct {
 	{XZ, []byte{0xfd, '7', 'z', 'X', 'Z', 0}},
 }
 
-// Detect tells the algorithm from the first bytes of a stream (10 are enough).
+// Detect returns the algorithm of a stream by its first bytes. 10 are enough.
 func Detect(head []byte) Algorithm {
 	for _, m := range magics {
 		if bytes.HasPrefix(head, m.magic) {
@@ -56,9 +56,8 @@ func Detect(head []byte) Algorithm {
 // maxWindow bounds the memory that a compressed stream can make its reader take: what `zstd -d` and `xz -9 -d` accept.
 const maxWindow = 128 << 20
 
-// NewReader reads r decompressed, and says how it was compressed. It reads ahead: where r is a *bufio.Reader, what
-// follows the compressed stream is still to be had from r. Its errors about the data itself are an *Error. Close frees
-// what it holds, not r.
+// NewReader returns a reader of the decompressed data of r and the algorithm. It reads ahead. If r is a *bufio.Reader, the data
+// after the compressed stream can still be read from r. Errors in the data are of type *Error. Close does not close r.
 func NewReader(r io.Reader) (io.ReadCloser, Algorithm, error) {
 	in, ok := r.(*bufio.Reader)
 	if !ok {
@@ -106,8 +105,8 @@ func open(in *bufio.Reader, algorithm Algorithm) (io.ReadCloser, error) {
 	return io.NopCloser(in), nil
 }
 
-// xzFooter sees that a stream ends in a footer ("The .xz File Format", 2.1.2.4): the library takes the end of what it
-// reads for the end of the stream wherever it comes between blocks.
+// xzFooter verifies that a stream ends with a footer ("The .xz File Format", 2.1.2.4): the library accepts the end of the input
+// between any two blocks as the end of the stream.
 type xzFooter struct {
 	in   io.Reader
 	out  io.Reader
@@ -141,7 +140,7 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// decompressed names the algorithm in its errors.
+// decompressed adds the algorithm to errors.
 type decompressed struct {
 	io.ReadCloser
 	algorithm Algorithm
@@ -155,7 +154,7 @@ func (d decompressed) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Error says that a compressed stream cannot be read.
+// Error is returned for compressed data that is damaged or incomplete.
 type Error struct {
 	Algorithm Algorithm
 	Err       error

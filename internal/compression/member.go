@@ -14,38 +14,38 @@ import (
 	"github.com/micabuild/mica/internal/crash"
 )
 
-// A gzip stream that this package writes is a row of members, each of blockSize bytes of the input but for the last (RFC
-// 1952, 2.2: what they hold follows one another, so that every reader has the whole). An extra field (2.3.1.1) in the
-// header of each has its own length, by which a reader can hand members to all processors:
+// A gzip stream that this package writes is a sequence of members, each with blockSize bytes of the input except the last.
+// Every reader concatenates them (RFC 1952, 2.2). An extra field (2.3.1.1) in the header of each member has its length, so that
+// a reader can decompress members in parallel:
 //
 //	offset  bytes
 //	     0     10  header, whose flags are FEXTRA alone
 //	    10      2  XLEN: 12
 //	    12      4  subfield "mi", and its length: 8
 //	    16      4  length of the member, header and trailer included
-//	    20      4  length of what it holds
+//	    20      4  length of its data
 const (
 	packedAt     = 16
 	plainAt      = 20
 	memberHeader = 24
 )
 
-// extraField is the field, its lengths still 0.
+// extraField is the extra field, with lengths of 0.
 var extraField = []byte("mi\x08\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00")
 
-// blockSize is what one processor compresses at a time, in bytes. It shows in the output: another changes digests, and asks for
-// another name in Recipe; with a smaller one, members that were written before are read one after another.
+// blockSize is the number of bytes that one processor compresses at a time. It changes the output and its digests: another value
+// needs another name in Recipe. With a smaller one, members that were written before are read sequentially.
 const blockSize = 1 << 20
 
-// maxPacked bounds the length that a member may say it has, in bytes: what does not compress grows by less. What it holds is
-// at most blockSize.
+// maxPacked bounds the length of a member in its header: data that does not compress grows by less. The data of a member has
+// blockSize bytes at most.
 const maxPacked = blockSize + 4096
 
-// inMemory is how many members of a stream are in memory at a time: one for each processor, and one that is read or written.
-// More than 7 would help little: what they hold is hashed by one processor.
+// inMemory returns how many members of a stream are in memory at a time: one for each processor, and one that is read or
+// written. More than 7 would help little: one processor hashes their data.
 func inMemory() int { return min(runtime.GOMAXPROCS(0)+1, 7) }
 
-// memberLengths are those that a header has, in bytes; none if it is not of such a member.
+// memberLengths returns the lengths in a header, and whether it is that of a member with lengths.
 func memberLengths(head []byte) (packed, plain int, ok bool) {
 	if len(head) < memberHeader || string(head[:4]) != "\x1f\x8b\x08\x04" || string(head[10:packedAt]) != "\x0c\x00mi\x08\x00" {
 		return 0, 0, false
@@ -54,18 +54,18 @@ func memberLengths(head []byte) (packed, plain int, ok bool) {
 	return int(p), int(q), p >= memberHeader && p <= maxPacked && q <= blockSize
 }
 
-// member is one that is compressed or decompressed in the background.
+// member is a member that is compressed or decompressed in the background.
 type member struct {
 	packed, plain []byte
 	done          chan struct{}
-	err           error // to be asked for when done is closed, as what is made
+	err           error // valid when done is closed, like the result
 }
 
 var memberPool = sync.Pool{New: func() any {
 	return &member{packed: make([]byte, 0, maxPacked), plain: make([]byte, 0, blockSize)}
 }}
 
-// newMember is an empty one, with the memory of one that was given back to memberPool.
+// newMember returns an empty member, with memory from memberPool.
 func newMember() *member {
 	m := memberPool.Get().(*member)
 	m.packed, m.plain, m.err, m.done = m.packed[:0], m.plain[:0], nil, make(chan struct{})
@@ -81,12 +81,12 @@ func (m *member) ready() bool {
 	}
 }
 
-// compressing bounds the gzip.Writers of all streams, of more than a MiB each: one for each processor.
+// compressing bounds the gzip.Writers of all streams, each of more than a MiB, to one for each processor.
 var compressing = sync.OnceValue(func() chan struct{} { return make(chan struct{}, runtime.GOMAXPROCS(0)) })
 
 var gzipWriters [gzip.BestCompression + 1]sync.Pool // of *gzip.Writer, by level
 
-// compress makes packed of plain, when it is its turn. level is 1 to 9.
+// compress makes packed from plain, when a writer is free. level is 1 to 9.
 func (m *member) compress(level int) {
 	defer close(m.done)
 	compressing() <- struct{}{}
@@ -112,8 +112,8 @@ var gzipReaders = sync.Pool{New: func() any { return new(gzip.Reader) }}
 
 var errMemberLength = errors.New("a gzip member is not as long as its header says")
 
-// decompress makes plain of packed, up to where it is damaged or cut, and makes sure that the lengths are what the header
-// says. An error that the member has already stays.
+// decompress makes plain from packed, up to where it is damaged or cut, and verifies the lengths in the header. It keeps an
+// error that the member already has.
 func (m *member) decompress(length int) {
 	defer close(m.done)
 	defer crash.Recover(&m.err)
@@ -128,7 +128,7 @@ func (m *member) decompress(length int) {
 		m.plain = m.plain[:n]
 	}
 	if err == nil {
-		// The checksum is made sure of at the end.
+		// The checksum is verified at the end.
 		if _, err = io.CopyN(io.Discard, z, 1); errors.Is(err, io.EOF) && packed.Len() == 0 {
 			return
 		}

@@ -8,19 +8,19 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// memberReader reads a gzip stream. Members with lengths in their headers are decompressed side by side, others one after
-// another. Nothing but decompressing is done in the background: Read alone reads in.
+// memberReader reads a gzip stream. It decompresses members with lengths in their headers in parallel, and others sequentially.
+// Only Read reads from in, never a background goroutine.
 type memberReader struct {
 	in      *bufio.Reader
 	current *member      // with lengths: the one that is read
-	plain   []byte       // what of it is left
+	plain   []byte       // the rest of its data
 	ahead   []*member    // those after it, in order
-	taken   error        // why no more of them are taken for now
+	taken   error        // why no more of them are read for now
 	z       *gzip.Reader // of the member without lengths that is read; nil if there is none
-	err     error        // what Read gives from now on
+	err     error        // the result of Read from now on
 }
 
-// errNoMember says that what follows has no lengths, or is the end.
+// errNoMember is returned at the end, and for a member without lengths.
 var errNoMember = errors.New("no member with lengths")
 
 // newGzipReader reads the first header.
@@ -58,8 +58,8 @@ func (r *memberReader) Read(p []byte) (int, error) {
 	return 0, nil
 }
 
-// next makes the following member the one that is read. More are taken until the first of those ahead is ready, and then one:
-// it is not to wait long for a source that is slow.
+// next makes the following member the current one. It reads more members until the first of those ahead is ready, and then one
+// more: it should not wait long for a slow source.
 func (r *memberReader) next() error {
 	if r.current != nil {
 		memberPool.Put(r.current)
@@ -79,12 +79,12 @@ func (r *memberReader) next() error {
 	return m.err
 }
 
-// take reads a member that has lengths, and has it decompressed.
+// take reads a member with lengths and starts its decompression.
 func (r *memberReader) take() error {
 	head, err := r.in.Peek(memberHeader)
 	packed, plain, ok := memberLengths(head)
 	if !ok {
-		// There may be less to see than was asked for.
+		// The stream may have less than a header.
 		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, bufio.ErrBufferFull) {
 			return err
 		}
@@ -98,8 +98,8 @@ func (r *memberReader) take() error {
 	return err
 }
 
-// other begins with a member that has no lengths; io.EOF is the end of the stream. To the library, an end within a header is
-// one, too.
+// other starts to read a member without lengths. It returns io.EOF at the end of the stream. The library also returns io.EOF
+// for an end within a header.
 func (r *memberReader) other() error {
 	if !errors.Is(r.taken, errNoMember) {
 		return r.taken
@@ -116,7 +116,7 @@ func (r *memberReader) other() error {
 	return err
 }
 
-// Close leaves those that are being decompressed to themselves.
+// Close does not wait for members that are being decompressed.
 func (r *memberReader) Close() error {
 	r.current, r.ahead, r.plain, r.z, r.err = nil, nil, nil, nil, errors.New("read after close")
 	return nil

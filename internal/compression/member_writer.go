@@ -5,16 +5,16 @@ import (
 	"sync"
 )
 
-// memberWriter writes a gzip stream of members with lengths, some of which are compressed side by side.
+// memberWriter writes a gzip stream of members with lengths, which it compresses in parallel.
 type memberWriter struct {
 	w       io.Writer
 	level   int
-	current *member       // the one that is filled; nil once closed
-	queue   chan *member  // those after it; with it and the one that is written, inMemory of them
+	current *member       // the member that is filled; nil once closed
+	queue   chan *member  // those that are compressed; with current and the one that is written, inMemory of them
 	ended   chan struct{} // closed when all is written
 
 	mu  sync.Mutex
-	err error // why nothing more is written
+	err error // of compressing or writing, after which nothing is written
 }
 
 // newMemberWriter takes a level of 1 to 9.
@@ -44,13 +44,13 @@ func (z *memberWriter) Write(p []byte) (int, error) {
 	return written, nil
 }
 
-// send has the current member compressed and written.
+// send starts to compress the current member and queues it for writing.
 func (z *memberWriter) send() {
 	z.queue <- z.current
 	go z.current.compress(z.level)
 }
 
-// deliver writes what is compressed, in order, until the writing fails; then it throws away.
+// deliver writes compressed members in order. After an error, it discards them.
 func (z *memberWriter) deliver() {
 	defer close(z.ended)
 	for m := range z.queue {
@@ -74,7 +74,7 @@ func (z *memberWriter) failure() error {
 	return z.err
 }
 
-// Close ends the stream with what is left. One of nothing is a member that holds nothing.
+// Close writes the rest of the stream. An empty stream has one empty member.
 func (z *memberWriter) Close() error {
 	if z.current != nil {
 		z.send()

@@ -10,14 +10,14 @@ import (
 	"github.com/moby/buildkit/util/resolvconf"
 )
 
-// hostResolv is where the host says who resolves names.
+// hostResolv names the host's resolvers.
 const hostResolv = "/etc/resolv.conf"
 
-// ResolvConf is resolv.conf(5) for the processes in the namespace.
+// ResolvConf returns the resolv.conf(5) of the processes in the namespace.
 func (n *Namespace) ResolvConf() []byte { return n.resolv }
 
-// prepareDNS makes the namespace's resolv.conf: the host's, but a resolver on the host's loopback (that of systemd, for
-// one) is reached by the router's address.
+// prepareDNS makes the namespace's resolv.conf: the host's, with the router's address in place of a resolver on the host's
+// loopback, such as systemd's.
 func (n *Namespace) prepareDNS() error {
 	rc, err := resolvconf.Load(hostResolv)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -37,7 +37,7 @@ func (n *Namespace) prepareDNS() error {
 	return err
 }
 
-// reachable are the resolvers as processes address them, and the first that is on the host's loopback.
+// reachable returns the addresses of the resolvers for the processes, and the first resolver on the host's loopback.
 func (n *Namespace) reachable(servers []netip.Addr) (list []netip.Addr, local netip.Addr) {
 	for _, s := range servers {
 		if s.Unmap().IsLoopback() || s.IsUnspecified() {
@@ -53,7 +53,7 @@ func (n *Namespace) reachable(servers []netip.Addr) (list []netip.Addr, local ne
 	return list, local
 }
 
-// serveDNS passes what is sent to the router's port 53 to a resolver of the host.
+// serveDNS relays the router's port 53 to a resolver of the host.
 func (n *Namespace) serveDNS(resolver netip.Addr) error {
 	at := netip.AddrPortFrom(n.plan.Gateway4, 53).String()
 	to := netip.AddrPortFrom(resolver, 53).String()

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inside calls do on a thread of its own in a network namespace. Sockets that do makes stay in the namespace. The thread
-// ends with it: an ordinary user's may not go back.
+// inside calls do on a thread in a network namespace. Sockets that do makes stay in the namespace. The thread then ends: that of
+// an ordinary user cannot return to its namespace.
 func inside(ns *os.File, do func() error) error {
 	done := make(chan error, 1)
 	go func() {

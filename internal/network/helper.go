@@ -15,14 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// helperName is argv[0] of the helper process: this program, started again where it is root of the namespaces.
+// helperName is argv[0] of the helper process: this program, started again as root of the namespaces.
 const helperName = "mica-network"
 
-// mayRestart says that Init was called: a program that does not call it would do again what it did, when it is started
-// as a helper, and start helpers without end.
+// mayRestart is set by Init. A program that does not call Init must not start itself as a helper: it would do its work again,
+// and start helpers endlessly.
 var mayRestart bool
 
-// Init runs the helper process and does not return, if args say that this process is one. It is called first thing.
+// Init runs the helper process and does not return, if args name it. It is called first thing.
 func Init(args []string) {
 	mayRestart = true
 	if len(args) != 2 || args[0] != helperName {
@@ -64,28 +64,28 @@ func (n *Namespace) runHelper(o Options) error {
 	return err
 }
 
-// runQuoting runs a command whose error output says what went wrong. What it leaves running may keep that output open.
+// runQuoting runs a command and returns the last line of its stderr if it fails. Its background processes may keep stderr open.
 func runQuoting(cmd *exec.Cmd) error {
 	fd, err := unix.MemfdCreate("stderr", unix.MFD_CLOEXEC)
 	if err != nil {
 		return err
 	}
-	said := os.NewFile(uintptr(fd), "stderr")
-	defer func() { _ = said.Close() }()
-	cmd.Stderr = said
+	stderr := os.NewFile(uintptr(fd), "stderr")
+	defer func() { _ = stderr.Close() }()
+	cmd.Stderr = stderr
 	err = cmd.Run()
 	var exit *exec.ExitError
 	if err == nil || !errors.As(err, &exit) {
 		return err
 	}
-	text, _ := io.ReadAll(io.NewSectionReader(said, 0, 4096))
+	text, _ := io.ReadAll(io.NewSectionReader(stderr, 0, 4096))
 	if line := lastLine(string(text)); line != "" {
 		return errors.New(line)
 	}
 	return err
 }
 
-// lastLine is the last line of a program's complaints that is not about the system's log.
+// lastLine returns the last line of stderr that is not about the system's log.
 func lastLine(text string) string {
 	var last string
 	for line := range strings.Lines(text) {
@@ -96,7 +96,7 @@ func lastLine(text string) string {
 	return last
 }
 
-// receive takes the router's namespace and the processes'.
+// receive returns the router's namespace and that of the processes.
 func receive(socket int) (router, inner *os.File, err error) {
 	oob := make([]byte, unix.CmsgSpace(2*4))
 	_, n, _, _, err := unix.Recvmsg(socket, make([]byte, 1), oob, unix.MSG_CMSG_CLOEXEC)
@@ -114,7 +114,7 @@ func receive(socket int) (router, inner *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "router"), os.NewFile(uintptr(fds[1]), "network"), nil
 }
 
-// helperMain makes the namespaces, has pasta serve the router's, connects them, and returns them to mica.
+// helperMain makes the namespaces, starts pasta in the router's, connects them, and sends them to mica.
 func helperMain(arg string) error {
 	var p plan
 	if err := json.Unmarshal([]byte(arg), &p); err != nil {
@@ -151,13 +151,13 @@ func helperMain(arg string) error {
 	return unix.Sendmsg(resultFD, []byte{0}, rights, nil, 0)
 }
 
-// pinned is a namespace, and a path at which other processes find it while this one lives.
+// pinned is a namespace and its path for other processes, which is valid while this process runs.
 type pinned struct {
 	file *os.File
 	path string
 }
 
-// pinNamespace makes a network namespace, with a thread in it that does nothing.
+// pinNamespace makes a network namespace with an idle thread in it.
 func pinNamespace() (pinned, error) {
 	type result struct {
 		pinned
@@ -183,27 +183,27 @@ func unshareNetwork() (p pinned, err error) {
 	if p.file, err = os.Open("/proc/thread-self/ns/net"); err != nil {
 		return p, err
 	}
-	// The thread's number where /proc was mounted: it may be another here.
+	// The thread's id in the pid namespace of /proc, which may differ from that of this process.
 	self, err := os.Readlink("/proc/thread-self")
 	if err != nil {
 		return p, err
 	}
 	// Debian's profile of AppArmor lets pasta open /proc/[0-9]*/ns/net alone.
 	p.path = "/proc/" + path.Base(self) + "/ns/net"
-	// Pasta gives up most capabilities, and may look at those only who have no more.
+	// Pasta drops most capabilities, and may then only inspect threads that have no more.
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var none [2]unix.CapUserData
 	return p, unix.Capset(&header, &none[0])
 }
 
-// Names of interfaces: the router's two, and the processes', called as in Docker.
+// Names of interfaces: the router's two and that of the processes, which has Docker's name.
 const (
 	uplinkName = "uplink"
 	insideName = "inside"
 	innerName  = "eth0"
 )
 
-// startPasta starts pasta in the background, with no way in and no way to the host's loopback.
+// startPasta starts pasta in the background, without incoming ports and without the host's loopback.
 func (p plan) startPasta(netns string) error {
 	args := []string{
 		"--netns", netns, "--no-netns-quit", "--quiet", "--ns-ifname", uplinkName,
@@ -256,7 +256,7 @@ func (p plan) eachFamily(do func(address, gateway netip.Addr, bits int) error) e
 	return do(p.Address6, p.Gateway6, prefix6)
 }
 
-// useAtOnce has no interface wait for others to object to its addresses of IPv6.
+// useAtOnce turns off the detection of duplicate IPv6 addresses, for which interfaces would wait.
 func (p plan) useAtOnce() error {
 	if !p.Address6.IsValid() {
 		return nil
@@ -264,8 +264,8 @@ func (p plan) useAtOnce() error {
 	return errors.Join(setSysctl("ipv6/conf/all/accept_dad", "0"), setSysctl("ipv6/conf/default/accept_dad", "0"))
 }
 
-// openInside makes the router's side of the link. The kernel forwards nothing that is addressed to IPv4's loopback, nor to
-// 0.0.0.0; their forms of IPv6, which a socket of pasta's would take for loopback as well, have to be forbidden.
+// openInside makes the router's side of the link. The kernel forwards nothing to IPv4's loopback and 0.0.0.0. Their IPv6 forms,
+// which are loopback for a socket of pasta as well, must be forbidden.
 func (p plan) openInside(inner *os.File) error {
 	if err := errors.Join(p.useAtOnce(), setSysctl("ipv4/ip_forward", "1")); err != nil {
 		return err
@@ -290,10 +290,10 @@ func (p plan) openInside(inner *os.File) error {
 	return errors.Join(forbid(netip.MustParsePrefix("::/96")), forbid(mapped))
 }
 
-// mapped are the addresses of IPv4 in IPv6's form (RFC 4291, 2.5.5.2).
+// mapped are the IPv4-mapped IPv6 addresses (RFC 4291, 2.5.5.2).
 var mapped = netip.PrefixFrom(netip.AddrFrom16([16]byte{10: 0xff, 11: 0xff}), 96)
 
-// openUplink sends what the router does not know to pasta, which answers for every address.
+// openUplink routes all other addresses to pasta, which answers neighbour requests for every address.
 func (p plan) openUplink() error {
 	if err := setUp(uplinkName, number(unix.IFLA_MTU, mtu)); err != nil {
 		return err

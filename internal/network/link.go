@@ -13,10 +13,10 @@ import (
 
 // Messages of rtnetlink(7), as few as two connected namespaces need.
 
-// mtu is that of both hops: what leaves the host is cut by its own sockets.
+// mtu is that of both hops. The host's own sockets split what leaves the host.
 const mtu = 65520
 
-// attribute is a netlink attribute; data of nested ones are attributes.
+// attribute returns a netlink attribute. The data of a nested one are attributes.
 func attribute(kind uint16, data ...byte) []byte {
 	b := binary.NativeEndian.AppendUint16(nil, uint16(unix.SizeofRtAttr+len(data)))
 	b = binary.NativeEndian.AppendUint16(b, kind)
@@ -36,7 +36,7 @@ func number(kind uint16, value uint32) []byte {
 
 func text(kind uint16, value string) []byte { return attribute(kind, append([]byte(value), 0)...) }
 
-// request sends one message in the thread's network namespace, and returns the kernel's answer to it.
+// request sends one message in the thread's network namespace and returns the kernel's error.
 func request(kind, flags uint16, parts ...[]byte) error {
 	s, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
@@ -54,21 +54,21 @@ func request(kind, flags uint16, parts ...[]byte) error {
 	if err := unix.Sendto(s, append(m, body...), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return err
 	}
-	answer := make([]byte, 4096)
-	n, _, err := unix.Recvfrom(s, answer, 0)
+	response := make([]byte, 4096)
+	n, _, err := unix.Recvfrom(s, response, 0)
 	if err != nil {
 		return err
 	}
-	if n < unix.SizeofNlMsghdr+4 || binary.NativeEndian.Uint16(answer[4:]) != unix.NLMSG_ERROR {
-		return errors.New("unexpected answer of the kernel")
+	if n < unix.SizeofNlMsghdr+4 || binary.NativeEndian.Uint16(response[4:]) != unix.NLMSG_ERROR {
+		return errors.New("unexpected response from the kernel")
 	}
-	if code := int32(binary.NativeEndian.Uint32(answer[unix.SizeofNlMsghdr:])); code != 0 {
+	if code := int32(binary.NativeEndian.Uint32(response[unix.SizeofNlMsghdr:])); code != 0 {
 		return unix.Errno(-code)
 	}
 	return nil
 }
 
-// linkHeader is struct ifinfomsg; flags are set, none is cleared.
+// linkHeader returns a struct ifinfomsg that sets flags and clears none.
 func linkHeader(index int, flags uint32) []byte {
 	b := make([]byte, unix.SizeofIfInfomsg)
 	binary.NativeEndian.PutUint32(b[4:], uint32(index))
@@ -77,11 +77,11 @@ func linkHeader(index int, flags uint32) []byte {
 	return b
 }
 
-// peerIndex numbers the processes' interface. Where it is not the number of the router's, the kernel notices sooner that
-// they are connected (linkwatch_urgent_event).
+// peerIndex is the index of the processes' interface. If it differs from that of the router's, the kernel notices the connection
+// sooner (linkwatch_urgent_event).
 const peerIndex = 10
 
-// addPair makes two connected interfaces: name here, and the processes' in another namespace.
+// addPair makes two connected interfaces: name in this namespace, and peerName in another.
 func addPair(name, peerName string, peer *os.File) error {
 	other := append(linkHeader(peerIndex, 0), text(unix.IFLA_IFNAME, peerName)...)
 	other = append(other, number(unix.IFLA_MTU, mtu)...)
@@ -109,15 +109,15 @@ func setUp(name string, more ...[]byte) error {
 	return nil
 }
 
-// awaitCarrier waits until the kernel has noticed that an interface is connected: it drops what is sent before. To ask for
-// the interface makes it look (Linux 6.8); older ones take up to a second by themselves.
+// awaitCarrier waits until the kernel has noticed that an interface is connected: before, it drops packets. A request for the
+// interface makes it look (Linux 6.8). Older kernels may take a second.
 func awaitCarrier(name string) error {
 	index, err := linkIndex(name)
 	if err != nil {
 		return err
 	}
 	for range 2000 {
-		_ = request(unix.RTM_GETLINK, 0, linkHeader(index, 0)) // only the question matters
+		_ = request(unix.RTM_GETLINK, 0, linkHeader(index, 0)) // only the request matters
 		r, err := linkRequest(name, unix.SIOCGIFFLAGS)
 		if err != nil {
 			return err
@@ -151,7 +151,7 @@ func linkRequest(name string, kind uint) (*unix.Ifreq, error) {
 	return r, unix.IoctlIfreq(s, kind, r)
 }
 
-// addAddress gives an interface an address, which it has at once: nobody else is there to have it.
+// addAddress gives an interface an address without detection of duplicates: the link has no other hosts.
 func addAddress(name string, p netip.Prefix) error {
 	index, err := linkIndex(name)
 	if err == nil {
@@ -173,7 +173,7 @@ func family(a netip.Addr) byte {
 	return unix.AF_INET6
 }
 
-// addDefault sends everything to a gateway on an interface.
+// addDefault adds a default route to a gateway on an interface.
 func addDefault(name string, gateway netip.Addr) error {
 	index, err := linkIndex(name)
 	if err == nil {
@@ -186,7 +186,7 @@ func addDefault(name string, gateway netip.Addr) error {
 	return nil
 }
 
-// forbid drops what is sent to a network.
+// forbid makes a network unreachable.
 func forbid(p netip.Prefix) error {
 	err := request(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, routeHeader(family(p.Addr()), p.Bits(), unix.RTN_UNREACHABLE, 0),
 		attribute(unix.RTA_DST, p.Addr().AsSlice()...))
@@ -196,7 +196,7 @@ func forbid(p netip.Prefix) error {
 	return nil
 }
 
-// routeHeader is struct rtmsg.
+// routeHeader returns a struct rtmsg.
 func routeHeader(family byte, bits int, kind byte, flags uint32) []byte {
 	b := []byte{family, byte(bits), 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RT_SCOPE_UNIVERSE, kind, 0, 0, 0, 0}
 	binary.NativeEndian.PutUint32(b[8:], flags)

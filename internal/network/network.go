@@ -1,10 +1,9 @@
-// Package network gives processes a network of their own, without a daemon and without root: outgoing connections and
-// DNS work, the host's loopback and its abstract sockets are out of reach, and nothing listens on the host but for ports
-// that are published.
+// Package network gives processes a network of their own, without a daemon and without root. Outgoing connections and DNS work,
+// the host's loopback and its abstract sockets cannot be reached, and only published ports listen on the host.
 //
-// Two network namespaces are made. The inner one is that of the processes. The router between it and pasta, which carries
-// connections to the host's sockets (see pasta(1)), forwards what may pass: a process that writes packets of its own
-// (CAP_NET_RAW) could make pasta connect to the host's loopback otherwise, as it could with Debian 12's.
+// It makes two network namespaces. The inner one is that of the processes. The other one is a router between it and pasta, which
+// translates connections to sockets of the host (see pasta(1)). The router forwards only packets that are allowed: otherwise a
+// process that forges packets (CAP_NET_RAW) could make pasta connect to the host's loopback, as with Debian 12's pasta.
 package network
 
 import (
@@ -19,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Namespace is a network namespace that reaches the world outside.
+// Namespace is a network namespace with a connection to the outside.
 type Namespace struct {
 	plan          plan
 	inner, router *os.File
@@ -27,17 +26,17 @@ type Namespace struct {
 	relays        relays
 }
 
-// Options say how a namespace is made.
+// Options configures a namespace.
 type Options struct {
 	Pasta string // its path: see Find
-	// Nested is set inside a user namespace, whose root owns the namespaces then. Else nobody does, in a user namespace
-	// with no other id: pasta has no rights on the host.
+	// Nested is set inside a user namespace, whose root then owns the network namespaces. Otherwise their owner is nobody, in a
+	// user namespace without other ids, so that pasta has no rights on the host.
 	Nested bool
-	// MaxGroup is the highest id such that it and all below exist here: their processes may ping.
+	// MaxGroup is the last of the group ids from 0 on that exist here: their processes may ping.
 	MaxGroup uint32
 }
 
-// Find is the path of pasta, or the reason why processes cannot have a network of their own here.
+// Find returns the path of pasta, or the reason why processes cannot have a network of their own.
 func Find(nested bool) (string, error) {
 	pasta, err := exec.LookPath("pasta")
 	if err != nil {
@@ -49,7 +48,7 @@ func Find(nested bool) (string, error) {
 	return filepath.Abs(pasta)
 }
 
-// tunDevice is what pasta makes its interface with.
+// tunDevice is the device with which pasta makes its interface.
 const tunDevice = "/dev/net/tun"
 
 func checkTun(nested bool) error {
@@ -67,8 +66,8 @@ func checkTun(nested bool) error {
 	return nil
 }
 
-// Start makes a namespace. It is to be called on a thread whose children are to end with what else is started there, and
-// must be able to find them in /proc.
+// Start makes a namespace. The pid namespace of the calling thread's children determines when the network's processes end. The
+// thread must find its children in /proc.
 func Start(o Options) (*Namespace, error) {
 	p, err := newPlan(o.Pasta)
 	if err != nil {
@@ -102,13 +101,13 @@ func (n *Namespace) allowPing(maxGroup uint32) error {
 	})
 }
 
-// File is the namespace, for setns(2).
+// File returns the namespace, for setns(2).
 func (n *Namespace) File() *os.File { return n.inner }
 
-// Address is that of the processes in the namespace.
+// Address returns the address of the processes in the namespace.
 func (n *Namespace) Address() netip.Addr { return n.plan.Address4 }
 
-// Close ends what serves the namespace in this process. The namespace itself ends with the processes in it.
+// Close ends the relays of the namespace in this process. The namespace itself ends with the processes in it.
 func (n *Namespace) Close() error {
 	n.relays.close()
 	for _, f := range []*os.File{n.inner, n.router} {
@@ -122,7 +121,7 @@ func (n *Namespace) Close() error {
 // nobody is the user who owns the namespaces that root makes.
 const nobody = 65534
 
-// attributes are those of the helper process.
+// attributes returns the attributes of the helper process.
 func (o Options) attributes() *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{Setpgid: true}
 	if !o.Nested {

@@ -10,14 +10,15 @@ import (
 	"github.com/micabuild/mica/internal/userns"
 )
 
-// plan says which addresses are used. The helper process is given it as JSON.
+// plan has the addresses of a network. The helper process gets it as JSON.
 type plan struct {
 	Pasta string
-	// Address4 and Address6 are those of the processes, Gateway4 and Gateway6 the router's; IPv6 is only where the host has it.
+	// Address4 and Address6 are those of the processes, Gateway4 and Gateway6 the router's. Those of IPv6 are set if the host
+	// has it.
 	Address4, Gateway4 netip.Addr
 	Address6, Gateway6 netip.Addr
 	IPv4               bool // the host has a default route of IPv4
-	Offline            bool // the host has no address but its loopback's: there is nothing to carry
+	Offline            bool // the host has no address but its loopback's: pasta is not needed
 }
 
 // Prefixes of the networks between processes and router.
@@ -26,7 +27,7 @@ const (
 	prefix6 = 64
 )
 
-// candidates are networks of which the first that the host has no part in is used: an address in it cannot be reached.
+// candidates are networks, of which the first is used that the host is not part of: hosts in it cannot be reached.
 var candidates = []string{"10.213.37.0", "172.30.213.0", "192.168.213.0", "10.37.213.0"}
 
 func newPlan(pasta string) (plan, error) {
@@ -64,7 +65,7 @@ func overlaps(base netip.Addr, local []net.Addr) bool {
 	return false
 }
 
-// offline reports whether none of the host's addresses is of use to others.
+// offline reports whether the host has no address that others can reach.
 func offline(local []net.Addr) bool {
 	for _, a := range local {
 		p, err := netip.ParsePrefix(a.String())
@@ -81,7 +82,7 @@ func hasIPv4() bool {
 	return hasRoute("/proc/net/route", func(f []string) bool { return len(f) > 7 && f[1] == "00000000" && f[7] == "00000000" })
 }
 
-// hasIPv6 reports whether the host has a default route of IPv6, without which pasta carries none.
+// hasIPv6 reports whether the host has a default route of IPv6, which pasta needs.
 func hasIPv6() bool {
 	// destination, its prefix length, source, its prefix length, next hop, …, interface
 	return hasRoute("/proc/net/ipv6_route", func(f []string) bool { return len(f) == 10 && f[1] == "00" && f[9] != "lo" })
@@ -100,11 +101,11 @@ func hasRoute(table string, is func(fields []string) bool) bool {
 	return false
 }
 
-// HostAddress is the address at which a process with a network of its own reaches the host: services that listen on all
-// addresses, or on this one. It is invalid if the host has none but its loopback.
+// HostAddress returns the address at which a process with a network of its own reaches services of the host that listen on all
+// addresses or on this one. It is invalid if the host has none but its loopback.
 func HostAddress() netip.Addr {
 	for _, to := range []string{"192.0.2.1:9", "[2001:db8::1]:9"} {
-		// To connect a datagram socket sends nothing: it chooses an address.
+		// Connecting a datagram socket sends nothing: it only selects an address.
 		c, err := net.Dial("udp", to)
 		if err != nil {
 			continue
@@ -118,7 +119,7 @@ func HostAddress() netip.Addr {
 	return netip.Addr{}
 }
 
-// Gateway is the address for which "host-gateway" stands: the host's loopback where processes share its network.
+// Gateway returns the address for "host-gateway": that of the host, or its loopback if processes share its network.
 func Gateway() netip.Addr {
 	if addr := HostAddress(); addr.IsValid() {
 		if _, err := Find(userns.Current().Nested()); err == nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/docker/go-connections/nat"
 )
 
-// Port is one port of the processes that is to be reached by ports of the host.
+// Port is a port of the processes that is published on the host.
 type Port struct {
 	Protocol string // tcp or udp
 	Port     uint16
@@ -66,7 +66,7 @@ func newPort(m nat.PortMapping) (Port, error) {
 	return p, nil
 }
 
-// Publish has the host listen for a port of the namespace while this process lives, and returns where.
+// Publish listens on the host for a port of the namespace while this process runs, and returns the address.
 func (n *Namespace) Publish(ctx context.Context, p Port) (net.Addr, error) {
 	var addr net.Addr
 	var err error

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// relays carry connections between the host and a namespace: published ports inwards, questions to the host's own resolver
+// relays forward connections between the host and a namespace: published ports inwards, requests to the host's own resolver
 // outwards. They end with this process.
 type relays struct {
 	mu     sync.Mutex
@@ -18,7 +18,7 @@ type relays struct {
 	wait   sync.WaitGroup
 }
 
-// keep holds what is to be closed when the relays are; false means that they are closed already, and so is c.
+// keep registers c to be closed with the relays. If they are closed already, it closes c and returns false.
 func (r *relays) keep(c io.Closer) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -50,7 +50,7 @@ func (r *relays) close() {
 	r.wait.Wait()
 }
 
-// dialer connects to where a relay leads.
+// dialer connects to the destination of a relay.
 type dialer func() (net.Conn, error)
 
 // stream relays the connections that l accepts.
@@ -65,7 +65,7 @@ func (r *relays) stream(l net.Listener, dial dialer) {
 				return
 			}
 			if err != nil {
-				time.Sleep(10 * time.Millisecond) // no descriptors are left, for one
+				time.Sleep(10 * time.Millisecond) // for example, no descriptors are left
 				continue
 			}
 			r.wait.Go(func() { r.connection(c, dial) })
@@ -89,7 +89,7 @@ func (r *relays) connection(from net.Conn, dial dialer) {
 	both.Wait()
 }
 
-// pour copies until one side has no more to say, and tells the other so.
+// pour copies until from ends, and then closes the other side.
 func pour(to, from net.Conn) {
 	_, err := io.Copy(to, from)
 	if half, ok := to.(*net.TCPConn); ok && err == nil {
@@ -101,13 +101,13 @@ func pour(to, from net.Conn) {
 }
 
 const (
-	// idle is how long a peer of a datagram socket may be silent before it is forgotten, as in docker-proxy.
+	// idle is the time after which a silent peer of a datagram socket is removed, as in docker-proxy.
 	idle = 90 * time.Second
-	// maxPeers bounds how many are remembered.
+	// maxPeers bounds the number of peers.
 	maxPeers = 4096
 )
 
-// datagrams relays what arrives at c. Each peer has a socket of its own, so that answers find back.
+// datagrams relays the datagrams that arrive at c. Each peer has a socket of its own, so that responses reach it.
 func (r *relays) datagrams(c net.PacketConn, dial dialer) {
 	if !r.keep(c) {
 		return
@@ -129,7 +129,7 @@ func (r *relays) datagrams(c net.PacketConn, dial dialer) {
 					continue
 				}
 				r.wait.Go(func() {
-					answers(c, from, to)
+					respond(c, from, to)
 					peers.remove(from)
 					r.drop(to)
 				})
@@ -140,8 +140,8 @@ func (r *relays) datagrams(c net.PacketConn, dial dialer) {
 	})
 }
 
-// answers carries what comes back for one peer, until it has been silent for long.
-func answers(c net.PacketConn, to net.Addr, from net.Conn) {
+// respond relays the responses for one peer until it has been silent for the time idle.
+func respond(c net.PacketConn, to net.Addr, from net.Conn) {
 	buf := make([]byte, 1<<16)
 	for {
 		n, err := from.Read(buf)
@@ -149,13 +149,13 @@ func answers(c net.PacketConn, to net.Addr, from net.Conn) {
 			return
 		}
 		if err != nil {
-			continue // nobody listens there now
+			continue // nothing listens there now
 		}
 		_, _ = c.WriteTo(buf[:n], to)
 	}
 }
 
-// peers are the sockets by which datagrams of each peer go on.
+// peers has a socket for each peer.
 type peers struct {
 	mu    sync.Mutex
 	known map[string]net.Conn

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ids are who a process runs as.
+// ids are the user and groups of a process.
 type ids struct {
 	uid, gid uint32
 	groups   []uint32
@@ -29,7 +29,7 @@ const (
 // maxAccounts bounds what is read of an image's passwd and group files.
 const maxAccounts = 10 << 20
 
-// errOddAccounts says that an account file is nothing that could be read to its end.
+// errOddAccounts is returned for an account file that may have no end.
 var errOddAccounts = errors.New("it is not a regular file")
 
 // lookupUser resolves a user by the root filesystem's own passwd and group files, as Docker and BuildKit do.
@@ -77,8 +77,8 @@ func isNumeric(who string) bool {
 	return !strings.ContainsFunc(who, func(r rune) bool { return r != ':' && (r < '0' || r > '9') })
 }
 
-// supplementary are the groups of the process beside its primary one, which as in Docker and containerd is among them:
-// what drops its primary group keeps its rights (CVE-2022-36109).
+// supplementary returns the supplementary groups of the process. They include its primary group, as in Docker and containerd: a
+// process that drops its primary group keeps the group's rights (CVE-2022-36109).
 func (id *ids) supplementary() []uint32 {
 	if slices.Contains(id.groups, id.gid) {
 		return id.groups
@@ -102,22 +102,22 @@ func (id *ids) addGroups(root int, extra []string) error {
 	if err != nil {
 		return err
 	}
-	slices.Sort(gids) // a map has had them
+	slices.Sort(gids) // their order is that of a map
 	for _, g := range gids {
 		id.groups = append(id.groups, uint32(g))
 	}
 	return nil
 }
 
-// accounts is an opened account file; nil is one that is not there, which knows nobody.
+// accounts is an open account file. A nil one is a missing file, which has no entries.
 type accounts struct{ file *os.File }
 
-// openAccounts opens an account file inside a root directory. Nothing but a regular file is ever opened: an image may have
-// a device, a pipe, or a link to one in its place.
+// openAccounts opens an account file inside a root directory. It opens regular files only: an image may have a device, a pipe
+// or a link to one instead.
 func openAccounts(root int, name string) (*accounts, error) {
 	f, err := openRegularIn(root, name)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
-		return nil, nil //nolint:nilnil // no file knows nobody
+		return nil, nil //nolint:nilnil // a missing file has no entries
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
@@ -125,7 +125,7 @@ func openAccounts(root int, name string) (*accounts, error) {
 	return &accounts{f}, nil
 }
 
-// reader is nil where there is no file, and ends at maxAccounts.
+// reader returns nil if there is no file. It reads maxAccounts bytes at most.
 func (a *accounts) reader() io.Reader {
 	if a == nil {
 		return nil
@@ -170,8 +170,8 @@ func openRegularIn(root int, name string) (*os.File, error) {
 	return f, nil
 }
 
-// setHome gives the process HOME where its environment has none, as runtimes do: the directory that the passwd file which
-// it will see has for its id, else the root. A runtime would read all of a file of any size.
+// setHome sets HOME if the environment has none, as runtimes do: to the directory of the user in the passwd file that the
+// process will see, else to the root. A runtime would read a passwd file of any size.
 func (b *bundle) setHome() error {
 	for _, kv := range b.p.Env {
 		if v, ok := strings.CutPrefix(kv, "HOME="); ok && v != "" {
@@ -189,7 +189,7 @@ func (b *bundle) setHome() error {
 	return nil
 }
 
-// homeOf is an id's home directory by the passwd file inside the directory root.
+// homeOf returns the home directory of a user by the passwd file inside the directory root.
 func homeOf(root int, uid uint32) string {
 	const none = "/"
 	passwd, err := openAccounts(root, passwdFile)
@@ -204,8 +204,8 @@ func homeOf(root int, uid uint32) string {
 	return u.Home
 }
 
-// checkAccounts refuses what runc would read to its end, whatever it is: it looks for the ids, which it is given as numbers,
-// in the account files that the process will see, and in memory keeps a line of any length (runc before 1.3).
+// checkAccounts rejects account files that runc must not read. runc looks up the ids in the files that the process will see,
+// though it gets them as numbers. It reads devices and pipes too, and before 1.3 keeps a line of any length in memory.
 func (h *Host) checkAccounts(b *bundle) error {
 	if h.isCrun() {
 		return nil

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// attach puts what the process asked for in place, in a mount of the root filesystem that is the process's alone: b.root.
-// mica does so itself, for a runtime resolves paths that other processes change. It leaves to the runtime what lies in the
-// kernel's filesystems, which the runtime mounts. What b.rootfs shows stays as it is.
+// attach mounts the process's mounts in b.root, a mount of the root filesystem that only the process uses. mica does this
+// itself because a runtime resolves paths that other processes may change. Mounts in /proc, /dev and /sys are left to the
+// runtime, which mounts these. b.rootfs does not change.
 func (b *bundle) attach() error {
 	b.root = filepath.Join(b.dir, "root")
 	if err := os.Mkdir(b.root, 0o755); err != nil {
@@ -35,8 +35,8 @@ func (b *bundle) attach() error {
 	return b.attachAll(root)
 }
 
-// attachAll mounts in the order in which Docker and BuildKit show it: a volume on /etc covers the network's files of a
-// build's step, but not those of a container.
+// attachAll mounts in the order of Docker and BuildKit: a volume on /etc covers the network files of a build step, but not
+// those of a container.
 func (b *bundle) attachAll(root int) error {
 	if !b.p.WritableHosts {
 		if err := b.attachNetworkFiles(root); err != nil {
@@ -77,7 +77,7 @@ func (b *bundle) attachNetworkFiles(root int) error {
 			continue
 		}
 		err := attachPath(root, filepath.Join(b.dir, name), target, set)
-		if err != nil && !errors.Is(err, unix.EROFS) { // below a mount that is read-only there is no place for it
+		if err != nil && !errors.Is(err, unix.EROFS) { // no mount point can be made in a read-only mount
 			return fmt.Errorf("mount %s: %w", target, cause(err))
 		}
 	}
@@ -103,8 +103,8 @@ func (b *bundle) attachMount(root, i int, m Mount) error {
 	return moveTo(source, target, 0)
 }
 
-// attachPath shows on target what is at a path of the bundle's own directory, which no other process can change. set are
-// attributes that the mount gets beside those that source has.
+// attachPath mounts a path of the bundle's directory, which no other process can change, on target. The mount gets the
+// attributes set in addition to those of source.
 func attachPath(root int, source, target string, set uint64) error {
 	info, err := os.Stat(source)
 	if err != nil {
@@ -118,7 +118,7 @@ func attachPath(root int, source, target string, set uint64) error {
 	return moveTo(source, at, set)
 }
 
-// bindAt mounts what a descriptor is of at a path where nothing is but a directory or a file to mount on.
+// bindAt mounts the file or directory of a descriptor on a path that only serves as a mount point.
 func bindAt(fd int, at string, set uint64, flags uint) error {
 	tree, err := unix.OpenTree(fd, "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|flags)
 	if err != nil {
@@ -131,7 +131,7 @@ func bindAt(fd int, at string, set uint64, flags uint) error {
 	return unix.MoveMount(tree, "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-// setAttributes makes a tree of mounts private, and sets attributes of all of them; those it has stay.
+// setAttributes makes a tree of mounts private and adds attributes to all of them.
 func setAttributes(tree int, set uint64) error {
 	err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: set, Propagation: unix.MS_PRIVATE})
 	if errors.Is(err, unix.ENOSYS) {
@@ -140,7 +140,7 @@ func setAttributes(tree int, set uint64) error {
 	return err
 }
 
-// moveTo mounts a copy of the mounts at a path on what a descriptor is of.
+// moveTo mounts a copy of the mounts at a path on the file or directory of a descriptor.
 func moveTo(source string, target int, set uint64) error {
 	tree, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 	if err != nil {
@@ -153,7 +153,7 @@ func moveTo(source string, target int, set uint64) error {
 	return unix.MoveMount(tree, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 }
 
-// detach takes away b.root and what is mounted in it.
+// detach unmounts b.root and the mounts in it.
 func (b *bundle) detach() {
 	if b.root != "" {
 		_ = unix.Unmount(b.root, unix.MNT_DETACH)

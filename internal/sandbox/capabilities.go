@@ -26,8 +26,8 @@ var allCapabilities = []string{
 	"CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
 }
 
-// capabilities applies --cap-add and --cap-drop to the defaults, as docker run does: ALL first, then single ones.
-// Packets of its own making are not for a process on the host's network.
+// capabilities applies --cap-add and --cap-drop to the defaults, as docker run does: ALL first, then single ones. A process on
+// the host's network gets no CAP_NET_RAW, with which it could forge packets.
 func capabilities(p *Process, onHostNetwork bool) ([]string, error) {
 	add, err := normalizeCaps(p.CapAdd)
 	if err != nil {
@@ -45,7 +45,7 @@ func capabilities(p *Process, onHostNetwork bool) ([]string, error) {
 		caps = slices.Clone(allCapabilities)
 	}
 	if p.Privileged {
-		// All that there are to give: a container that mica runs in may have fewer.
+		// All that mica has: in a container these may be fewer.
 		held := heldCapabilities()
 		caps = slices.DeleteFunc(caps, func(c string) bool { return !slices.Contains(held, c) })
 	}
@@ -60,7 +60,7 @@ func capabilities(p *Process, onHostNetwork bool) ([]string, error) {
 	return slices.DeleteFunc(caps, func(c string) bool { return slices.Contains(drop, c) }), nil
 }
 
-// heldCapabilities are those of this process.
+// heldCapabilities returns the capabilities of this process.
 func heldCapabilities() []string {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -92,7 +92,8 @@ func normalizeCaps(names []string) ([]string, error) {
 	return caps, nil
 }
 
-// processCapabilities: root has them all at once, another user can only gain them by running a file that grants them.
+// processCapabilities returns the sets of a process: root has all capabilities, another user gains them only by executing a
+// file that grants them.
 func processCapabilities(caps []string, uid uint32) *specs.LinuxCapabilities {
 	c := &specs.LinuxCapabilities{Bounding: caps}
 	if uid == 0 {

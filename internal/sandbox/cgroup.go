@@ -23,19 +23,19 @@ const (
 	cgroupPrefix = "run-"
 )
 
-// cgroupOwner begins the names of this mica's cgroups, so that others can tell whether it lives: nobody removes those of a mica that
-// is killed. It is called where /proc is the host's.
+// cgroupOwner returns the prefix of the names of this process's cgroups. By it, others see whether the process still runs, and
+// remove the cgroups of one that was killed. It needs the host's /proc.
 func cgroupOwner() string {
 	pid := os.Getpid()
 	return fmt.Sprintf("%s%d-%d-", cgroupPrefix, pid, startTime("/proc", pid))
 }
 
-// cgroupName is what the cgroup of the process is called.
+// cgroupName returns the name of the process's cgroup.
 func (b *bundle) cgroupName() string {
 	return b.owner + strings.TrimPrefix(filepath.Base(b.dir), cgroupPrefix)
 }
 
-// cgroupPath is where the cgroup of the process is.
+// cgroupPath returns the path of the process's cgroup.
 func (b *bundle) cgroupPath() string {
 	parent := b.p.CgroupParent
 	if b.cgroup == "" {
@@ -44,8 +44,8 @@ func (b *bundle) cgroupPath() string {
 	return path.Join("/", b.cgroup, path.Join("/", parent), b.cgroupName())
 }
 
-// ownCgroup reports whether the process gets a cgroup of its own and may see it: programs size their memory and threads
-// by it. In a user namespace, only where one is delegated.
+// ownCgroup reports whether the process gets a visible cgroup of its own, by which programs size memory and threads. In a user
+// namespace this needs a delegated cgroup.
 func (b *bundle) ownCgroup() bool {
 	if b.host.Nested() {
 		return b.cgroup != ""
@@ -54,7 +54,8 @@ func (b *bundle) ownCgroup() bool {
 	return err == nil
 }
 
-// startTime is when a process started, in clock ticks since the machine did (proc_pid_stat(5), field 22); 0 if there is none.
+// startTime returns the start time of a process in clock ticks since boot (proc_pid_stat(5), field 22), or 0 if there is no such
+// process.
 func startTime(proc string, pid int) uint64 {
 	data, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "stat"))
 	if err != nil {
@@ -71,8 +72,8 @@ func startTime(proc string, pid int) uint64 {
 	return n
 }
 
-// RemoveCgroups removes the cgroups that killed micas have left, in the hierarchies of version 1 and 2. What cannot be removed
-// is left: it has processes, or belongs to somebody else.
+// RemoveCgroups removes the cgroups of mica processes that were killed, in the hierarchies of versions 1 and 2. It leaves
+// cgroups that still have processes or belong to another user.
 func RemoveCgroups() { removeCgroups(cgroupRoot, "/proc") }
 
 func removeCgroups(root, proc string) {
@@ -91,7 +92,7 @@ func removeCgroups(root, proc string) {
 	}
 }
 
-// ownerLives reports whether the mica that made a cgroup still runs.
+// ownerLives reports whether the mica process that made a cgroup still runs.
 func ownerLives(proc, name string) bool {
 	parts := strings.Split(name, "-")
 	if len(parts) != 4 {
@@ -105,7 +106,7 @@ func ownerLives(proc, name string) bool {
 	return start != 0 && strconv.FormatUint(start, 10) == parts[2]
 }
 
-// removeCgroup removes a cgroup with those inside it: their files go by themselves.
+// removeCgroup removes a cgroup and those inside it. Their files cannot and need not be removed.
 func removeCgroup(dir string) {
 	inside, _ := os.ReadDir(dir)
 	for _, d := range inside {

@@ -14,10 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// containerInit is where the init of a container is, as in Docker. It is this program, and argv[0] of that process.
+// containerInit is the path of a container's init, as in Docker, and argv[0] of its process. The init is this program.
 const containerInit = "/sbin/docker-init"
 
-// argv is what the runtime executes: the command, or an init that does.
+// argv returns the command line for the runtime: the command, or an init that starts it.
 func (b *bundle) argv() []string {
 	if !b.p.Init {
 		return b.written()
@@ -25,7 +25,7 @@ func (b *bundle) argv() []string {
 	return append([]string{containerInit, "--"}, b.p.Args...)
 }
 
-// withInit is p with what it takes to start an init first.
+// withInit returns p with the mount that an init needs.
 func (p *Process) withInit() *Process {
 	if !p.Init {
 		return p
@@ -35,7 +35,8 @@ func (p *Process) withInit() *Process {
 	return &with
 }
 
-// initProgram shows this program. Where others may not execute it, or it has been replaced since it was started, that is a copy.
+// initProgram mounts this program in the bundle, or writes a copy if other users may not execute the program or its file was
+// replaced after the start.
 func (b *bundle) initProgram(i int) (string, error) {
 	const self = "/proc/1/exe" // process 1 of the pid namespace is this program as well
 	var running, named unix.Stat_t
@@ -70,11 +71,11 @@ func (b *bundle) copyOfProgram(i int, from string) (string, error) {
 	return at, os.Chmod(at, 0o755)
 }
 
-// tiniChild is the process that tini says it is where it cannot start a command: its child's number, in Docker mostly this.
+// tiniChild is the process id in tini's message about a command that it cannot start: that of its child, in Docker mostly 7.
 const tiniChild = 7
 
-// runContainerInit is process 1 of a container: it starts the command, forwards signals to it and reaps processes, until
-// the command ends. It says and does what Docker's init, tini, says and does.
+// runContainerInit is process 1 of a container. It starts the command, forwards signals to it and reaps processes until the
+// command ends. It behaves like Docker's init, tini, and has its messages.
 func runContainerInit(command []string) int {
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals)
@@ -125,8 +126,8 @@ func reap(child int) (code int, ended bool) {
 	}
 }
 
-// startCommand starts a command as execvp(3) finds and executes it: in a process group of its own, in the foreground if there is a
-// terminal.
+// startCommand starts a command, found and executed as by execvp(3), in a process group of its own, in the foreground of the
+// terminal if there is one.
 func startCommand(command []string) (int, error) {
 	attr := &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setpgid: true}}
 	if _, err := unix.IoctlGetInt(0, unix.TIOCGPGRP); err == nil {
@@ -150,7 +151,7 @@ func startCommand(command []string) (int, error) {
 	return 0, last
 }
 
-// searchCommand are the files that a command may be.
+// searchCommand returns the files that a command name may refer to.
 func searchCommand(name string) []string {
 	if strings.Contains(name, "/") {
 		return []string{name}

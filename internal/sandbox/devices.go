@@ -14,8 +14,8 @@ type Device struct {
 	Access string            // of r, w and m (mknod)
 }
 
-// withDevices is p where devices are mounts, as in a user namespace, in which nobody can make device nodes: the process may do with
-// them what the user may.
+// withDevices returns p with mounts in place of devices in a user namespace, in which no device nodes can be made. The process
+// has the user's permissions on them.
 func (p *Process) withDevices(nested bool) *Process {
 	if !nested || len(p.Devices) == 0 {
 		return p
@@ -28,7 +28,7 @@ func (p *Process) withDevices(nested bool) *Process {
 	return &with
 }
 
-// addDevices has the runtime make the device nodes, and the kernel let the process use these and no others.
+// addDevices adds the device nodes for the runtime to make, and allows the process to use these and no others.
 func (b *bundle) addDevices(s *specs.Spec) error {
 	if b.host.Nested() {
 		if len(b.p.DeviceRules) > 0 {

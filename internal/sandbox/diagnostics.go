@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// diagnostics passes on what a process writes to its stderr, which is the runtime's as well, without what the runtime
-// itself says there of a process that it cannot start. What comes first is held back for a moment: crun writes to stderr
-// before it writes to its log, and ends then.
+// diagnostics forwards the stderr of a process, which is the runtime's as well, without the runtime's own messages about a
+// process that it cannot start. The first output is held back for a moment: crun writes to stderr before it writes to its log,
+// and then exits.
 type diagnostics struct {
 	to      io.Writer
 	log     io.ReaderAt // the runtime's
@@ -31,8 +31,8 @@ const (
 	heldSize = 64 << 10
 )
 
-// execFailure begins the only thing that crun says of the process after it has given up its log: that the kernel refused
-// to execute it.
+// execFailure is the prefix of the only message that crun writes after it has closed its log: that the kernel did not execute
+// the process.
 const execFailure = `{"msg":"exec container process `
 
 func (d *diagnostics) Write(p []byte) (int, error) {
@@ -51,7 +51,7 @@ func (d *diagnostics) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// flush passes on what was held back.
+// flush forwards the output that was held back.
 func (d *diagnostics) flush() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -68,17 +68,17 @@ func (d *diagnostics) release() error {
 		return nil
 	}
 	if line, rest, ok := bytes.Cut(held, []byte("\n")); ok && bytes.HasPrefix(line, []byte(execFailure)) {
-		held = append(d.inWordsOfRunc(line), rest...)
+		held = append(d.asRunc(line), rest...)
 	}
 	_, err := d.to.Write(held)
 	return err
 }
 
-// execMessage is what crun says of a file that the kernel does not execute: its path and the reason.
+// execMessage matches crun's message about a file that the kernel does not execute: its path and the reason.
 var execMessage = regexp.MustCompile("^exec container process .*`([^`]*)`: (.*)$")
 
-// inWordsOfRunc is runc's line for one of crun's: "exec /x: exec format error".
-func (d *diagnostics) inWordsOfRunc(line []byte) []byte {
+// asRunc returns the message of runc for one of crun's: "exec /x: exec format error".
+func (d *diagnostics) asRunc(line []byte) []byte {
 	var entry struct{ Msg string }
 	if json.Unmarshal(line, &entry) != nil {
 		return append(line, '\n')
@@ -101,13 +101,14 @@ func lowerFirst(s string) string {
 	return strings.ToLower(s[:1]) + s[1:]
 }
 
-// leftCgroups begins what runc says of the cgroup of a process that has run, in a user namespace where it can make none.
+// leftCgroups is the prefix of runc's message about the cgroup of a process that has run, in a user namespace without a
+// delegated cgroup.
 const leftCgroups = "Failed to remove "
 
 // maxLog bounds what is read of a runtime's log.
 const maxLog = 1 << 20
 
-// runtimeError is the last error in a runtime's JSON log.
+// runtimeError returns the last error in a runtime's JSON log, or "".
 func runtimeError(log io.ReaderAt) string {
 	data, err := io.ReadAll(io.NewSectionReader(log, 0, maxLog))
 	if err != nil {
@@ -123,7 +124,7 @@ func runtimeError(log io.ReaderAt) string {
 	return reason
 }
 
-// noise begins what runtimes say before the reason.
+// noise are prefixes of the reason in messages of runtimes.
 var noise = []string{
 	"runc run failed: ", "runc create failed: ", "unable to start container process: ", "error during container init: ", "container_linux.go",
 }
@@ -131,14 +132,14 @@ var noise = []string{
 var (
 	// crun: executable file `x` not found in $PATH: No such file or directory
 	crunNotFound = regexp.MustCompile("^executable file `([^`]*)` not found")
-	// crun's way to quote.
+	// How crun quotes.
 	backquoted = regexp.MustCompile("`([^`]*)`")
-	// Of runc, which names descriptors and flags that say nothing to the user.
+	// Descriptors and flags in messages of runc, which do not help the user.
 	runcDetails = regexp.MustCompile(`( \(via /proc/[^)]*\)|, flags: 0x[0-9a-f]+|, data: [^ :]*)`)
 	quotedExec  = regexp.MustCompile(`^exec: "`)
 )
 
-// startError is a runtime's reason in Docker's words, with Docker's exit code.
+// startError returns a runtime's error in Docker's wording and with Docker's exit code.
 func startError(reason string) error {
 	for _, prefix := range noise {
 		reason = strings.TrimPrefix(reason, prefix)
@@ -151,8 +152,8 @@ func startError(reason string) error {
 	if at := strings.LastIndex(reason, ": "); at >= 0 {
 		reason = reason[:at+2] + lowerFirst(reason[at+2:])
 	}
-	said := strings.ToLower(reason)
-	has := func(part string) bool { return strings.Contains(said, part) }
+	lower := strings.ToLower(reason)
+	has := func(part string) bool { return strings.Contains(lower, part) }
 	code := 125
 	switch {
 	case has("executable file") && has("not found"), has("no such file or directory") && has("exec"):

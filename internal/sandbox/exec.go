@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// exec runs the runtime in the foreground and translates how it ends.
+// exec runs the runtime in the foreground and translates its result.
 func (h *Host) exec(ctx context.Context, b *bundle, t *terminal, cmd *exec.Cmd) error {
 	// Opened here: other threads do not see the bundle.
 	log, err := os.OpenFile(logPath(b.dir), os.O_RDONLY|os.O_CREATE, 0o600)
@@ -18,7 +18,7 @@ func (h *Host) exec(ctx context.Context, b *bundle, t *terminal, cmd *exec.Cmd) 
 		return fmt.Errorf("prepare sandbox: %w", err)
 	}
 	defer func() { _ = log.Close() }()
-	said := b.connect(cmd, t, log)
+	diagnostics := b.connect(cmd, t, log)
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
@@ -34,7 +34,7 @@ func (h *Host) exec(ctx context.Context, b *bundle, t *terminal, cmd *exec.Cmd) 
 		if t != nil {
 			err = errors.Join(err, t.close())
 		}
-		done <- errors.Join(err, said.flush())
+		done <- errors.Join(err, diagnostics.flush())
 	}()
 	for {
 		select {
@@ -43,7 +43,7 @@ func (h *Host) exec(ctx context.Context, b *bundle, t *terminal, cmd *exec.Cmd) 
 		case sig := <-b.p.Signals:
 			_ = cmd.Process.Signal(sig)
 		case <-ctx.Done():
-			// From this thread: the runtime must see the process under the number that it knows.
+			// From this thread: the runtime must see the process with the same process id.
 			_ = h.command(b.dir, "delete", "--force", containerID).Run()
 			_ = cmd.Process.Kill()
 			_ = <-done //nolint:staticcheck // only that it has ended matters
@@ -52,26 +52,26 @@ func (h *Host) exec(ctx context.Context, b *bundle, t *terminal, cmd *exec.Cmd) 
 	}
 }
 
-// connect gives the runtime its streams. Its stderr is the process's as well: what it says there itself is taken out.
+// connect sets the streams of the runtime. The process shares its stderr: the runtime's own messages are removed.
 func (b *bundle) connect(cmd *exec.Cmd, t *terminal, log io.ReaderAt) *diagnostics {
-	said := &diagnostics{to: b.p.Stderr, log: log, command: b.p.Args[0]}
-	if said.to == nil {
-		said.to = io.Discard
+	d := &diagnostics{to: b.p.Stderr, log: log, command: b.p.Args[0]}
+	if d.to == nil {
+		d.to = io.Discard
 	}
-	cmd.Stderr = said
+	cmd.Stderr = d
 	if t != nil {
-		return said
+		return d
 	}
 	cmd.Stdin, cmd.Stdout = b.p.Stdin, b.p.Stdout
 	if sameFile(b.p.Stdout, b.p.Stderr) {
-		cmd.Stdout = said // one pipe keeps the order
+		cmd.Stdout = d // one pipe keeps the order
 	}
-	// What runs in the foreground of a terminal must stay in its process group; a build step need not see Ctrl-C.
+	// A process in the foreground of a terminal must stay in its process group. A build step need not get Ctrl-C.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: b.p.Stdin == nil}
-	return said
+	return d
 }
 
-// sameFile reports whether two streams lead to one place.
+// sameFile reports whether two streams are the same file.
 func sameFile(a, b io.Writer) bool {
 	f, ok := a.(*os.File)
 	g, okay := b.(*os.File)
@@ -86,7 +86,7 @@ func sameFile(a, b io.Writer) bool {
 	return err == nil && os.SameFile(one, other)
 }
 
-// outcome tells a process's own end from the runtime's failure to start it, of which its log speaks.
+// outcome returns an ExitError for a process that failed, or a StartError if the runtime has logged that it could not start it.
 func outcome(err error, log io.ReaderAt) error {
 	var exit *exec.ExitError
 	switch {

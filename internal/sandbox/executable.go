@@ -11,8 +11,8 @@ import (
 	securejoin "github.com/cyphar/filepath-securejoin"
 )
 
-// findExecutable tells in a shell's words, and with its codes, when there is nothing to execute. The runtime would find
-// out as well, but says so to the process's own stderr. What may lie in a mount is left to it.
+// findExecutable returns a shell's error and exit code if the command cannot be executed. The runtime would report it too, but
+// on the process's own stderr. Commands that may be in a mount are left to the runtime.
 func (b *bundle) findExecutable() error {
 	name := b.p.Args[0]
 	if strings.Contains(name, "/") {
@@ -74,7 +74,7 @@ func (b *bundle) executable(name string) (found bool, code int, reason string) {
 	return true, 0, ""
 }
 
-// mayExecute tells by a file's mode whether a user may execute it; root may what anybody may.
+// mayExecute reports whether a file's mode lets a user execute it. root may if anyone may.
 func (i ids) mayExecute(info os.FileInfo) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	bit := os.FileMode(0o001)

@@ -21,7 +21,7 @@ import (
 // initName is argv[0] of the init process: this program, started again.
 const initName = "mica-init"
 
-// mayRestart says that Init was called: see the one of package network.
+// mayRestart is set by Init: see mayRestart of package network.
 var mayRestart bool
 
 // Init runs the init process, a container's init or the process that makes networks, and does not return, if args name one of
@@ -37,15 +37,15 @@ func Init(args []string) {
 	}
 }
 
-// initProcess is process 1 of the pid namespace in which sandboxes run, and keeps its mount namespace. It ends when this
-// process closes the pipe to it, which the kernel does for a process that is killed; and with process 1, the kernel
-// kills all others of the namespace.
+// initProcess is process 1 of the pid namespace of all sandboxes, and holds their mount namespace. It ends when this process
+// closes the pipe to it, which the kernel does for a process that is killed. With process 1, the kernel kills all other
+// processes of the namespace.
 type initProcess struct {
 	cmd   *exec.Cmd
 	stdin io.Closer
 	pid   *os.File // the namespaces
 	mnt   *os.File
-	ready func() error // waits until init has mounted what it has to
+	ready func() error // waits until init has mounted /proc
 }
 
 func startInit() (*initProcess, error) {
@@ -76,7 +76,7 @@ func startInit() (*initProcess, error) {
 	return i, nil
 }
 
-// awaitInit reads what an init process has to say.
+// awaitInit waits for the message of an init process that it is ready.
 func awaitInit(stdout io.Reader) error {
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if err != nil {
@@ -88,7 +88,7 @@ func awaitInit(stdout io.Reader) error {
 	return nil
 }
 
-// leave has the init process end, and does not wait until all that it takes with it has.
+// leave ends the init process and does not wait for it and the processes of its namespace.
 func (i *initProcess) leave() {
 	i.end()
 	go func() { _ = i.cmd.Wait() }()
@@ -114,7 +114,7 @@ func (i *initProcess) stop() error {
 
 // initMain is the init process: private mounts, a /proc of its own, and then nothing but reaping until stdin ends.
 func initMain() int {
-	// A terminal's Ctrl-C is for mica, which decides what becomes of the processes here.
+	// A terminal sends Ctrl-C to mica as well, which ends this process when it has to.
 	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
 	children := make(chan os.Signal, 1)
 	signal.Notify(children, unix.SIGCHLD)
@@ -140,11 +140,11 @@ func initMain() int {
 	return 0
 }
 
-// inNamespaces runs do on a thread of its own that has a copy of init's mount namespace, and whose children are born in
-// init's pid namespace. The thread is not given back to the Go scheduler: it ends, and its mounts with it.
+// inNamespaces calls do on a thread with a copy of init's mount namespace, whose children are in init's pid namespace. The
+// thread is not returned to the Go scheduler: it ends, and its mounts with it.
 func inNamespaces(init *initProcess, do func() error) error {
 	runtime.LockOSThread()
-	// A thread shares its working directory with the others, which forbids it another mount namespace.
+	// A thread that shares its working directory with others cannot change its mount namespace.
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return fmt.Errorf("enter sandbox: %w", err)
 	}

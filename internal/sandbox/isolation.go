@@ -10,7 +10,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Isolation is what separates a process from the host in another way than Docker's default, which the zero value is.
+// Isolation is how a process is separated from the host. The zero value is Docker's default.
 type Isolation struct {
 	HostIPC, HostUTS bool   // the host's namespaces
 	NoShm            bool   // no /dev/shm
@@ -23,7 +23,7 @@ type Isolation struct {
 	AppArmorProfile  string
 }
 
-// isolate changes a specification to what the process asks for.
+// isolate applies the process's Isolation to a specification.
 func (b *bundle) isolate(s *specs.Spec) error {
 	i := b.p.Isolation
 	shared := func(ns specs.LinuxNamespace) bool {
@@ -49,7 +49,7 @@ func (b *bundle) isolate(s *specs.Spec) error {
 	return nil
 }
 
-// checkSysctls refuses what is the host's: not every runtime does.
+// checkSysctls rejects sysctls of namespaces that are the host's: not every runtime does.
 func (b *bundle) checkSysctls() error {
 	for name := range b.p.Isolation.Sysctls {
 		switch {
@@ -64,7 +64,8 @@ func (b *bundle) checkSysctls() error {
 	return nil
 }
 
-// setDomainname sets it by the specification's own field, which runc has since 1.2, or as root by a sysctl, which crun refuses.
+// setDomainname sets the NIS domain name by the field of the specification, which runc has since 1.2, or as root by a sysctl,
+// which crun rejects.
 func (b *bundle) setDomainname(s *specs.Spec) {
 	name := b.p.Isolation.Domainname
 	switch {
@@ -80,7 +81,7 @@ func (b *bundle) setDomainname(s *specs.Spec) {
 	}
 }
 
-// seccomp is the filter of system calls, nil for none.
+// seccomp returns the filter of system calls, nil for none.
 func (b *bundle) seccomp(s *specs.Spec) (*specs.LinuxSeccomp, error) {
 	i := b.p.Isolation
 	switch {
@@ -92,7 +93,7 @@ func (b *bundle) seccomp(s *specs.Spec) (*specs.LinuxSeccomp, error) {
 	return seccompFilter(s)
 }
 
-// ipcMounts are /dev/shm and /dev/mqueue: the process's own or the host's.
+// ipcMounts returns the mounts of /dev/shm and /dev/mqueue: the process's own or the host's.
 func (b *bundle) ipcMounts() []specs.Mount {
 	i := b.p.Isolation
 	queues := specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}}
@@ -108,7 +109,7 @@ func (b *bundle) ipcMounts() []specs.Mount {
 	}, list...)
 }
 
-// hostIPCMounts are the host's. Only root can mount the queues of a namespace that is not the user's own.
+// hostIPCMounts returns those of the host. Only root can mount the queues of a namespace that the user does not own.
 func (b *bundle) hostIPCMounts(queues specs.Mount) []specs.Mount {
 	list := []specs.Mount{b.bind("/dev/shm", "/dev/shm", false)}
 	if !b.host.Nested() {

@@ -10,14 +10,14 @@ import (
 	securejoin "github.com/cyphar/filepath-securejoin"
 )
 
-// kernels are the directories on which the runtime mounts the kernel's filesystems, after mica has mounted the rest.
+// kernels are the directories on which the runtime mounts the kernel's filesystems after mica has mounted the rest.
 var kernels = []string{"/proc", "/dev", "/sys"}
 
 // inKernels are the mount points that the runtime makes in them.
 var inKernels = []string{"/dev/pts", "/dev/shm", "/dev/mqueue", "/sys/fs/cgroup"}
 
-// leftToRuntime reports for each mount whether it lies in a filesystem that the runtime mounts. The root filesystem is
-// looked at before anything is mounted in it: then nobody but the image decides what its links mean.
+// leftToRuntime reports for each mount whether it is in a filesystem that the runtime mounts. It resolves the targets before
+// anything is mounted, so that only the image determines its symlinks.
 func (b *bundle) leftToRuntime() ([]bool, error) {
 	left := make([]bool, len(b.p.Mounts))
 	for i, m := range b.p.Mounts {
@@ -30,8 +30,8 @@ func (b *bundle) leftToRuntime() ([]bool, error) {
 	return left, b.checkLeft(left)
 }
 
-// checkLeft refuses what would have the runtime resolve a path in a directory that other processes write to: runtimes
-// make mount points and devices there by name (CVE-2024-45310).
+// checkLeft rejects mounts for which the runtime would resolve a path in a directory that other processes write to: runtimes
+// make mount points and devices by name (CVE-2024-45310).
 func (b *bundle) checkLeft(left []bool) error {
 	made := slices.Clone(inKernels)
 	shared := false

@@ -12,9 +12,8 @@ import (
 	"github.com/micabuild/mica/internal/overlay"
 )
 
-// source makes what a mount shows appear in the bundle's own directory, where no other process can change what its path
-// leads to, and returns that path; "" for a tmpfs. It is called on the sandbox's own thread: what it mounts, nobody else
-// sees.
+// source mounts the source of a mount in the bundle's directory, where no other process can change it, and returns its path, or
+// "" for a tmpfs. It runs on the sandbox's own thread: its mounts are visible there only.
 func (b *bundle) source(i int, m Mount) (string, error) {
 	switch m.Type {
 	case MountTmpfs:
@@ -41,14 +40,14 @@ func (b *bundle) source(i int, m Mount) (string, error) {
 	return b.selected(i, m, dir)
 }
 
-// mountDir is the path in the bundle's own directory at which a mount's source is.
+// mountDir returns the path in the bundle's directory of a mount's source.
 func (b *bundle) mountDir(i int) string { return filepath.Join(b.dir, fmt.Sprintf("mount-%d", i)) }
 
-// unionDir is where what the mount shows a part of is mounted.
+// unionDir returns the path at which the whole source is mounted, of which a mount may show a part.
 func (b *bundle) unionDir(i int) string { return b.mountDir(i) + "-source" }
 
-// selected shows the mount's selector, found inside dir, or all of dir. What the selector leads to is opened once: a
-// process that writes to dir may put a link there at any time.
+// selected mounts the part of dir that the mount selects, or all of it. The selector is resolved inside dir and opened once: a
+// process that writes to dir may put a symlink there at any time.
 func (b *bundle) selected(i int, m Mount, dir string) (string, error) {
 	fd, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -66,7 +65,7 @@ func (b *bundle) selected(i int, m Mount, dir string) (string, error) {
 	return b.showAs(m, fd, b.mountDir(i))
 }
 
-// showAs mounts what a descriptor is of at a path where nothing is, as a mount asks for.
+// showAs mounts the file or directory of a descriptor at a new path, with the options of a mount.
 func (b *bundle) showAs(m Mount, fd int, at string) (string, error) {
 	flags, set := uint(unix.AT_RECURSIVE), uint64(0)
 	if m.TopOnly {
@@ -82,12 +81,12 @@ func (b *bundle) showAs(m Mount, fd int, at string) (string, error) {
 	return at, unix.MountSetattr(unix.AT_FDCWD, at, 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 }
 
-// show mounts what a descriptor is of at a path where nothing is, with attributes beside those that it has.
+// show mounts the file or directory of a descriptor at a new path, with additional attributes.
 func (b *bundle) show(fd int, at string, set uint64) (string, error) {
 	return b.showTree(fd, at, set, unix.AT_RECURSIVE)
 }
 
-// showTree is show, of the top alone where flags say so.
+// showTree is show with flags of open_tree(2), which may leave out mounts below the top.
 func (b *bundle) showTree(fd int, at string, set uint64, flags uint) (string, error) {
 	dir, err := isDir(fd)
 	if err != nil {
@@ -104,9 +103,9 @@ func (b *bundle) showTree(fd int, at string, set uint64, flags uint) (string, er
 	return at, bindAt(fd, at, set, flags)
 }
 
-// secret is a file in memory.
+// secret makes a file in memory.
 func (b *bundle) secret(i int, m Mount, dir string) (string, error) {
-	// Memory that goes to no swap device, where the kernel can say so (Linux 6.4).
+	// The memory is not swapped out if the kernel has the option (Linux 6.4).
 	const flags, options = unix.MS_NODEV | unix.MS_NOSUID, "mode=0711"
 	err := unix.Mount("tmpfs", dir, "tmpfs", flags, options+",noswap")
 	if err != nil {
@@ -135,7 +134,7 @@ func (b *bundle) secret(i int, m Mount, dir string) (string, error) {
 	return b.show(fd, b.mountDir(i), set)
 }
 
-// own gives a file its owner and then its mode.
+// own sets the owner and then the mode of a file.
 func own(path string, m Mount) error {
 	if err := os.Lchown(path, m.UID, m.GID); err != nil {
 		return err
@@ -143,8 +142,8 @@ func own(path string, m Mount) error {
 	return os.Chmod(path, m.Mode&os.ModePerm)
 }
 
-// socket listens for what the process has to say to Serve. The thread goes to the folder, for the path of a socket may
-// not be long.
+// socket listens for connections of the process to Serve. The thread changes to the directory, because the path of a socket
+// must be short.
 func (b *bundle) socket(m Mount, dir string) (string, error) {
 	if err := unix.Chdir(dir); err != nil {
 		return "", err

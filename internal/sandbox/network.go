@@ -13,15 +13,15 @@ import (
 	"github.com/micabuild/mica/internal/network"
 )
 
-// ownNetwork is the network of the processes that do not use the host's, started once. It ends with the init process.
+// ownNetwork is the network that processes share if they do not use the host's. It is started once, and ends with the init
+// process.
 type ownNetwork struct {
-	done chan struct{} // closed when the others are set
+	done chan struct{} // closed when ns or err is set
 	ns   *network.Namespace
 	err  error
 }
 
-// StartNetwork begins to make the network of NetworkOwn, and does not wait for it: a process that is about to run needs
-// other things that take as long.
+// StartNetwork starts the network of NetworkOwn in the background, while the caller prepares a process.
 func (h *Host) StartNetwork() { h.startedNetwork() }
 
 func (h *Host) startedNetwork() *ownNetwork {
@@ -38,15 +38,15 @@ func (h *Host) startedNetwork() *ownNetwork {
 		return own
 	}
 	go func() {
-		runtime.LockOSThread() // the thread ends here, for it has another pid namespace
+		runtime.LockOSThread() // the thread is not reused: its children are in another pid namespace
 		defer close(own.done)
 		own.ns, own.err = h.makeNetwork(init)
 	}()
 	return own
 }
 
-// makeNetwork starts what serves the network where it ends with the init process. What starts it sees this process's /proc
-// and mounts.
+// makeNetwork starts the network's processes in the init process's pid namespace, so that they end with it. Their parent uses
+// this process's /proc and mounts.
 func (h *Host) makeNetwork(init *initProcess) (*network.Namespace, error) {
 	pasta, err := network.Find(h.ids.Nested())
 	if err != nil {
@@ -58,8 +58,7 @@ func (h *Host) makeNetwork(init *initProcess) (*network.Namespace, error) {
 	return network.Start(network.Options{Pasta: pasta, Nested: h.ids.Nested(), MaxGroup: h.ids.LastGroup()})
 }
 
-// OwnNetwork waits for the network of NetworkOwn, which it starts if nobody has. The error is the reason why there is
-// none.
+// OwnNetwork returns the network of NetworkOwn, which it starts if necessary, or the reason why there is none.
 func (h *Host) OwnNetwork(ctx context.Context) (*network.Namespace, error) {
 	own := h.startedNetwork()
 	select {
@@ -82,8 +81,8 @@ func (n *ownNetwork) close() error {
 	return n.ns.Close()
 }
 
-// attachNetwork gives the process its own network, where it is to have one and can, and its files their content. It comes
-// last of what is prepared, for nothing takes as long as to make a network.
+// attachNetwork gives the process a network of its own, if it asks for one and one is possible, and writes the files that
+// depend on it. It is the last step of the preparation, because making a network takes longest.
 func (h *Host) attachNetwork(ctx context.Context, b *bundle) error {
 	if b.p.Network != NetworkOwn {
 		return b.writeNetworkFiles()
@@ -105,7 +104,7 @@ func (h *Host) attachNetwork(ctx context.Context, b *bundle) error {
 	return b.writeNetworkFiles()
 }
 
-// joinNetwork shows the runtime where the process's network is.
+// joinNetwork puts the namespace of the process's network where the runtime finds it.
 func (b *bundle) joinNetwork(own *network.Namespace) error {
 	b.own = own
 	path := b.networkPath()
@@ -124,7 +123,7 @@ func (b *bundle) onHostNetwork() bool {
 	return b.p.Network == NetworkHost || b.p.Network == NetworkOwn && b.own == nil
 }
 
-// networkPath is where the runtime finds the process's network; "" if it is to make an empty one.
+// networkPath is the path of the namespace for the runtime, or "" if the runtime makes an empty one.
 func (b *bundle) networkPath() string {
 	if b.own == nil {
 		return ""

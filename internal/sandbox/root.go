@@ -7,16 +7,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Other processes may change what a mount shows while it is put in place: those of a step that has the same cache, for
-// one. A path that was looked at and is then used by name may lead elsewhere by then (CVE-2024-23651). So whatever lies in
-// a directory that others write to is opened once, inside it, and used by its descriptor from there on.
+// Other processes may change the source of a mount while it is mounted, such as those of a step with the same cache. A path
+// that was checked may refer to another file when it is used (CVE-2024-23651). Files in a directory that others write to are
+// therefore opened once, inside it, and used by their descriptor.
 
-// maxResolutions is how often a path is resolved anew that the kernel could not resolve safely, since something was
-// renamed or mounted meanwhile (EAGAIN, see openat2(2)).
+// maxResolutions bounds how often a path is resolved again that the kernel could not resolve safely because of a concurrent
+// rename or mount (EAGAIN, see openat2(2)).
 const maxResolutions = 10000
 
-// openIn returns a descriptor (O_PATH) of what a path leads to for a process whose root is the directory
-// root: symlinks and ".." stay inside.
+// openIn opens a path (O_PATH) as a process does whose root is the directory root: symlinks and ".." stay inside.
 func openIn(root int, name string) (int, error) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	for n := 0; ; n++ {
@@ -27,11 +26,11 @@ func openIn(root int, name string) (int, error) {
 	}
 }
 
-// maxLinks is how many symlinks that lead nowhere makeIn follows, as many as the kernel does for others.
+// maxLinks bounds how many dangling symlinks makeIn follows, as the kernel does for others.
 const maxLinks = 40
 
-// makeIn opens what is at a path inside the directory root. What is missing is made: directories, and at the end of the
-// path a directory or an empty file. Of a symlink that leads nowhere, its target is made.
+// makeIn opens a path inside the directory root. It makes missing directories, and at the end of the path a directory or an
+// empty file. For a dangling symlink, it makes the target.
 func makeIn(root int, name string, dir bool) (int, error) {
 	for n := 0; ; n++ {
 		fd, err := makeAt(root, name, dir, maxLinks)
@@ -93,7 +92,7 @@ func readLink(parent int, name string) (string, error) {
 	return string(to[:max(n, 0)]), err
 }
 
-// isDir reports whether a descriptor is one of a directory.
+// isDir reports whether a descriptor refers to a directory.
 func isDir(fd int) (bool, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {

@@ -18,17 +18,17 @@ import (
 	"github.com/micabuild/mica/internal/userns"
 )
 
-// containerID is what the runtime calls the process. Each has a state folder of its own, so one name serves all.
+// containerID is the name of each container for the runtime. Each run has a state directory of its own.
 const containerID = "mica"
 
-// bundle is the folder of one run: the OCI bundle with its config.json and rootfs, and what is mounted from it.
+// bundle is the directory of one run: the OCI bundle with its config.json and rootfs, and the sources of mounts.
 type bundle struct {
 	dir    string
 	rootfs string
-	// root is the mount of rootfs that the process has for its root, with what is mounted in it.
+	// root is the mount of rootfs that is the process's root directory, with all mounts in it.
 	root string
 	p    *Process
-	// sources are where the bundle shows what each of p.Mounts is of, and left those that the runtime mounts.
+	// sources are the paths in the bundle of the sources of p.Mounts; left tells which of p.Mounts the runtime mounts.
 	sources []string
 	left    []bool
 	// mounted and listeners end with the run.
@@ -37,19 +37,19 @@ type bundle struct {
 	ids       ids
 	// env is the process's environment.
 	env []string
-	// host are the ids that exist here.
+	// host are the ids of this user namespace.
 	host userns.IDs
 	// own is the network that is not the host's, nil for none.
 	own *network.Namespace
-	// crun is the runtime.
+	// crun is set if the runtime is crun.
 	crun bool
-	// cgroup is the one that is delegated, and owner begins the name of the cgroup of the process.
+	// cgroup is the delegated cgroup, and owner the prefix of the names of this mica's cgroups.
 	cgroup, owner string
 }
 
 // run prepares the bundle and runs it, on a thread with namespaces of its own.
 func (h *Host) run(ctx context.Context, p *Process, dir string) (err error) {
-	// What is made for one run stays in memory: a disk takes longer to make and remove such files than some steps run.
+	// The files of a run are in memory: making and removing them on a disk takes longer than some steps.
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700"); err != nil {
 		return fmt.Errorf("prepare sandbox: mount %s: %w", dir, err)
 	}
@@ -114,8 +114,8 @@ func (h *Host) start(ctx context.Context, b *bundle) error {
 	return h.exec(ctx, b, t, cmd)
 }
 
-// mount puts the root filesystem and the sources of mounts in place. At the very bottom of the root lies a folder with
-// every mount point: the runtime finds them there and has nothing to make, so that the upper directory keeps clean.
+// mount mounts the root filesystem and the sources of mounts. The lowest layer of the root is a directory with all mount
+// points: the runtime finds them there and makes none in the upper directory.
 func (b *bundle) mount() error {
 	if err := os.Mkdir(b.rootfs, 0o755); err != nil {
 		return fmt.Errorf("prepare root filesystem: %w", err)
@@ -157,7 +157,7 @@ func (b *bundle) unmount() {
 	}
 	for _, dir := range slices.Concat([]string{b.rootfs}, b.mounted, []string{b.dir}) {
 		if unix.Unmount(dir, 0) != nil {
-			// The namespace ends with the thread; this only makes it sooner.
+			// The mount namespace ends with the thread anyway.
 			_ = unix.Unmount(dir, unix.MNT_DETACH)
 		}
 	}

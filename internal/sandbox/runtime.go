@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FindRuntime is the path of an OCI runtime: name, on PATH or a path itself, else what $MICA_RUNTIME names, else the first
-// of crun and runc that is on PATH. Without any it is "", which is no error: few commands run a process.
+// FindRuntime returns the path of an OCI runtime: of name, which is a path or on PATH, else of $MICA_RUNTIME, else of the first
+// of crun and runc that is on PATH. It returns "" and no error if there is none: most commands run no process.
 func FindRuntime(name string) (string, error) {
 	name = cmp.Or(name, os.Getenv("MICA_RUNTIME"))
 	if name != "" {
@@ -32,7 +32,7 @@ func FindRuntime(name string) (string, error) {
 	return "", nil
 }
 
-// isCrun reports whether the runtime is crun, which wants some things otherwise than runc.
+// isCrun reports whether the runtime is crun, which differs from runc in some options.
 func (h *Host) isCrun() bool { return strings.HasPrefix(filepath.Base(h.runtime), "crun") }
 
 // adaptSpec changes a specification where crun differs from runc.
@@ -40,30 +40,30 @@ func (h *Host) adaptSpec(spec *specs.Spec) error {
 	if !h.isCrun() {
 		return nil
 	}
-	answerUnknown(spec.Linux.Seccomp)
+	rejectUnknown(spec.Linux.Seccomp)
 	if err := compileFilter(spec); err != nil {
 		return err
 	}
 	return hideHybridCgroups()
 }
 
-// command is the runtime with its global options and args.
+// command returns the runtime's command with its global options and args.
 func (h *Host) command(dir string, args ...string) *exec.Cmd {
 	global := []string{"--root", filepath.Join(dir, "state"), "--log", logPath(dir), "--log-format", "json"}
 	if h.isCrun() && h.ids.Nested() && h.cgroup == "" {
-		global = append(global, "--cgroup-manager", "disabled") // nobody has delegated one
+		global = append(global, "--cgroup-manager", "disabled") // no cgroup is delegated
 	}
 	return exec.Command(h.runtime, append(global, args...)...)
 }
 
-// logPath is where the runtime says, as JSON, why it could not do what it was to do.
+// logPath returns the path of the runtime's log, which has its errors as JSON.
 func logPath(dir string) string { return filepath.Join(dir, "log.json") }
 
-// hybridCgroups is where a host with cgroups of version 1 has those of version 2 as well.
+// hybridCgroups is the mount point of cgroups of version 2 on a host that also has those of version 1.
 const hybridCgroups = "/sys/fs/cgroup/unified"
 
-// hideHybridCgroups covers the cgroups of version 2 from crun, in this mount namespace: it uses those of version 1 where
-// there are no others, and refuses where there are both. It makes a folder there all the same, as for each line of
+// hideHybridCgroups hides the cgroups of version 2 from crun, in this mount namespace: crun uses those of version 1 if there
+// are no others, and fails if there are both. The tmpfs is writable, because crun makes a directory there for each line of
 // /proc/self/cgroup.
 func hideHybridCgroups() error {
 	var st unix.Statfs_t

@@ -35,8 +35,8 @@ type Host struct {
 	own  *ownNetwork
 }
 
-// NewHost is a host that runs processes with an OCI runtime: see [FindRuntime] for what runtime may be. It starts nothing
-// yet, and commands that come to need no process work without a runtime: Run will say what is missing.
+// NewHost returns a host that runs processes with an OCI runtime (see [FindRuntime] for its name). It starts nothing yet.
+// Without a runtime only Run fails: most commands run no process.
 func NewHost(s *store.Store, runtime string) (*Host, error) {
 	path, err := FindRuntime(runtime)
 	if err != nil {
@@ -49,7 +49,7 @@ func NewHost(s *store.Store, runtime string) (*Host, error) {
 	return h, nil
 }
 
-// Close ends everything that Run left.
+// Close ends the processes and mounts that Run keeps between runs.
 func (h *Host) Close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -61,12 +61,12 @@ func (h *Host) Close() error {
 	if h.own == nil {
 		return init.stop()
 	}
-	// What serves the network takes 50 ms to end. Nothing here depends on it.
+	// The network's processes take 50 ms to end, and nothing here depends on them.
 	init.leave()
 	return h.own.close()
 }
 
-// MountType says what a Mount is of.
+// MountType is the kind of source of a Mount.
 type MountType int
 
 // The types of mounts.
@@ -74,13 +74,13 @@ const (
 	MountBind   MountType = iota // Source: a path of the host
 	MountUnion                   // Union: a chain of layers
 	MountTmpfs                   // Size, Options
-	MountSecret                  // Data, in a file that no disk holds; Mode, UID, GID
+	MountSecret                  // Data, in a file in memory; Mode, UID, GID
 	MountSocket                  // Serve, behind a socket; Mode, UID, GID
 
 	mountInit // this program
 )
 
-// Mount is something mounted over the root filesystem.
+// Mount is mounted over the root filesystem.
 type Mount struct {
 	Type     MountType
 	Target   string // in the container
@@ -89,7 +89,7 @@ type Mount struct {
 	Selector string // of a chain or of Source: only this path in it, found inside it; "" for the whole
 	ReadOnly bool
 	Shared   bool // other processes that are not trusted write to Source
-	// TopOnly leaves out what is mounted below Source, and TopReadOnly leaves that as it is where ReadOnly is set.
+	// TopOnly leaves out mounts below Source. TopReadOnly applies ReadOnly to Source alone and not to mounts below it.
 	TopOnly, TopReadOnly bool
 	Size                 int64  // of a tmpfs, in bytes; 0 for the kernel's default
 	Options              string // of a tmpfs, more mount options, comma-separated
@@ -99,7 +99,7 @@ type Mount struct {
 	UID, GID             int
 }
 
-// Network is what a process sees of the network.
+// Network selects the network of a process.
 type Network int
 
 // The networks that need neither a daemon nor privileges.
@@ -129,26 +129,26 @@ type Process struct {
 	Root         overlay.Options
 	ReadOnlyRoot bool
 	Args, Env    []string
-	// Init has an init start the command, forward signals to it and reap what it leaves.
+	// Init runs an init as process 1. It starts the command, forwards signals and reaps processes.
 	Init        bool
 	Cwd         string // made in the root filesystem if it is missing
-	RootOwnsCwd bool   // root has it then, not the user
+	RootOwnsCwd bool   // a directory made for Cwd belongs to root, not to the user
 	User        string // "", name, uid, name:group, uid:gid; found in the root filesystem's passwd and group files
 	Groups      []string
 	Mounts      []Mount
 	Network     Network
-	// NetworkMade is told of the network of NetworkOwn, or why the process cannot have one, before the process starts.
-	// An error keeps it from starting.
+	// NetworkMade is called before the process starts, with the network of NetworkOwn or the reason why there is none. If it
+	// returns an error, the process does not start.
 	NetworkMade func(*network.Namespace, error) error
 	Hostname    string // "" for BuildKit's
 	ExtraHosts  []ExtraHost
 	Resolver    Resolver
 	ShmSize     int64 // of /dev/shm, in bytes; 0 for Docker's default
-	// WritableHosts lets the process change /etc/hosts, /etc/resolv.conf and /etc/hostname, as in a container that runs; in a build
-	// the first two are read-only, and there is no third.
+	// WritableHosts lets the process change /etc/hosts, /etc/resolv.conf and /etc/hostname, as in a container. In a build the
+	// first two are read-only and there is no /etc/hostname.
 	WritableHosts bool
-	// Seal says that the caller keeps what is written to the Upper of Root and of Mounts: when Run returns nil, no process can
-	// change that any more, whatever descriptors it has.
+	// Seal makes the Upper of Root and of Mounts immutable: after Run has returned nil, no process can change them, whatever
+	// descriptors it has.
 	Seal            bool
 	CapAdd, CapDrop []string // as docker run takes them; "ALL" for all
 	Privileged      bool
@@ -168,13 +168,13 @@ type Process struct {
 	Signals        <-chan os.Signal // forwarded to the process
 }
 
-// ExitError says that the process ran and how it ended: Code is its exit code, 128 + n for a signal n.
+// ExitError is returned for a process that ran and failed. Code is its exit code, or 128 + n for a signal n.
 type ExitError struct{ Code int }
 
 func (e *ExitError) Error() string { return fmt.Sprintf("exit code: %d", e.Code) }
 
-// StartError says that the process could not be started. Code is what a shell, and docker run, would exit with:
-// 127 when the command does not exist, 126 when it cannot be executed, 125 for everything else.
+// StartError is returned for a process that could not be started. Code is the exit code of a shell and of docker run: 127 if
+// the command does not exist, 126 if it cannot be executed, 125 otherwise.
 type StartError struct {
 	Code   int
 	Reason string
@@ -182,8 +182,8 @@ type StartError struct {
 
 func (e *StartError) Error() string { return e.Reason }
 
-// Run starts p and waits for it. What was put in place for the process is gone from Root.Upper when Run returns.
-// Cancelling ctx kills everything that p has started.
+// Run starts p and waits for it. Mount points made for the process are gone from Root.Upper when Run returns. Cancelling ctx
+// kills all processes that p has started.
 func (h *Host) Run(ctx context.Context, p *Process) error {
 	if h.runtime == "" {
 		return errors.New("no OCI runtime is on PATH: install crun or runc")
@@ -208,7 +208,7 @@ func (h *Host) Run(ctx context.Context, p *Process) error {
 	return err
 }
 
-// started is the init process, started if there is none. It may not be ready.
+// started returns the init process, and starts it first if necessary. It may not be ready.
 func (h *Host) started() (*initProcess, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -8,17 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A descriptor that another process still has is waited for: the kernel closes those of a process that was killed a moment
-// after it has ended.
+// seal waits for descriptors that are still open: the kernel closes those of a killed process a moment after its end.
 const (
 	sealTries = 100
 	sealPause = 10 * time.Millisecond
 )
 
-// seal makes the filesystems that the process wrote to read-only, for all who have a descriptor of something in them: it may
-// have passed one to a process of another step (SCM_RIGHTS, on a socket in a cache mount). That one could change files
-// while mica makes a layer of them, put a symlink in the place of a directory that mica is about to read, or alter the
-// layer afterwards.
+// seal makes the filesystems that the process wrote to read-only, also for open descriptors. The process may have passed one to
+// a process of another step (SCM_RIGHTS, on a socket in a cache mount), which could change files while mica makes a layer of
+// them, replace a directory that mica is about to read by a symlink, or change the layer later.
 func (b *bundle) seal() error {
 	if !b.p.Seal {
 		return nil

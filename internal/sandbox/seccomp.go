@@ -13,7 +13,7 @@ import (
 	"github.com/micabuild/mica/internal/seccomp"
 )
 
-// seccompFilter is Docker's default profile for the process of s.
+// seccompFilter returns Docker's default filter for the process of s.
 func seccompFilter(s *specs.Spec) (*specs.LinuxSeccomp, error) {
 	filter, err := profiles.GetDefaultProfile(s)
 	if err != nil {
@@ -51,10 +51,10 @@ func compileFilter(s *specs.Spec) error {
 	return nil
 }
 
-// answerUnknown makes Docker's filter answer to system calls that it does not know with ENOSYS instead of EPERM: the C
-// library tries an older one then, and fails otherwise. runc does so by itself, for the numbers above all that it knows
-// (libcontainer/seccomp/patchbpf). Those that the profile names and does not allow still end with EPERM.
-func answerUnknown(filter *specs.LinuxSeccomp) {
+// rejectUnknown makes Docker's filter fail system calls that it does not name with ENOSYS instead of EPERM: the C library then
+// tries an older one, and fails otherwise. runc does so itself, for numbers above all that it knows
+// (libcontainer/seccomp/patchbpf). Calls that the profile names and does not allow still fail with EPERM.
+func rejectUnknown(filter *specs.LinuxSeccomp) {
 	eperm, enosys := uint(unix.EPERM), uint(unix.ENOSYS)
 	if filter == nil || filter.DefaultErrnoRet == nil || *filter.DefaultErrnoRet != eperm {
 		return
@@ -84,8 +84,8 @@ func answerUnknown(filter *specs.LinuxSeccomp) {
 	}
 }
 
-// refuseMasked are the rules for the other half of one that allows a call while none of some flags are set, as clone is
-// while it makes no namespace: EPERM for each of the flags.
+// refuseMasked returns the complement of a rule that allows a call if none of some flags is set, as clone without new
+// namespaces: rules with EPERM, one for each flag.
 func refuseMasked(rule specs.LinuxSyscall) []specs.LinuxSyscall {
 	if rule.Action != specs.ActAllow || len(rule.Args) != 1 {
 		return nil

@@ -29,10 +29,10 @@ func allowed(filter *specs.LinuxSeccomp) map[string]bool {
 	return names
 }
 
-// What is allowed stays so, what is known and is not ends with EPERM, and only the rest with ENOSYS.
-func TestAnswerUnknown(t *testing.T) {
+// Calls that are allowed stay so, those that the profile names fail with EPERM, and only the rest with ENOSYS.
+func TestRejectUnknown(t *testing.T) {
 	before, after := allowed(dockersFilter(t)), dockersFilter(t)
-	answerUnknown(after)
+	rejectUnknown(after)
 	if got := *after.DefaultErrnoRet; got != uint(unix.ENOSYS) {
 		t.Errorf("the rest ends with errno %d", got)
 	}

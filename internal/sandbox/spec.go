@@ -14,7 +14,7 @@ import (
 	"github.com/micabuild/mica/internal/cgroup"
 )
 
-// spec is the bundle's configuration (OCI runtime specification), with Docker's defaults for what a process may do.
+// spec returns the bundle's configuration (OCI runtime specification), with Docker's default restrictions.
 func (b *bundle) spec() (*specs.Spec, error) {
 	caps, err := capabilities(b.p, b.onHostNetwork())
 	if err != nil {
@@ -69,8 +69,8 @@ func (b *bundle) spec() (*specs.Spec, error) {
 	return s, b.isolate(s)
 }
 
-// resources are the limits that the process asks for, and no devices but those that runtimes give to everyone. runc keeps
-// the others away by itself; crun does only where it is told.
+// resources returns the limits of the process, and allows no devices but those that runtimes always add. runc denies the others
+// by itself, crun only if the specification does.
 func (b *bundle) resources() (*specs.LinuxResources, error) {
 	var r specs.LinuxResources
 	if b.p.Resources != nil {
@@ -90,8 +90,8 @@ func (b *bundle) resources() (*specs.LinuxResources, error) {
 	return &r, nil
 }
 
-// openDevices gives a privileged process the devices that BuildKit gives one (solver/llbsolver and util/entitlements/security):
-// those with which filesystems, networks and virtual machines are made. In a user namespace there are none to give.
+// openDevices adds the devices that BuildKit gives a privileged process (util/entitlements/security): those for making
+// filesystems, networks and virtual machines. In a user namespace no device nodes can be made.
 func (b *bundle) openDevices(s *specs.Spec) {
 	if b.host.Nested() {
 		return
@@ -161,8 +161,8 @@ func (b *bundle) shmSize() string {
 // ttyGroup owns terminals on every Linux.
 const ttyGroup = 5
 
-// sysMount is /sys. A process that shares the host's network inside a user namespace may not mount a sysfs of its own,
-// for that belongs to the network namespace: it sees the host's.
+// sysMount returns the mount of /sys. A sysfs belongs to a network namespace: in a user namespace, a process on the host's
+// network cannot mount one, and gets the host's.
 func (b *bundle) sysMount() specs.Mount {
 	mode := "ro"
 	if b.p.Privileged {
@@ -174,8 +174,7 @@ func (b *bundle) sysMount() specs.Mount {
 	return specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", mode}}
 }
 
-// hideCgroups covers the cgroups of a /sys that is the host's: those that the user owns could be written to through it
-// (CVE-2023-25809).
+// hideCgroups covers the cgroups in the host's /sys: a process could write to those that the user owns (CVE-2023-25809).
 func (b *bundle) hideCgroups() []specs.Mount {
 	if _, err := os.Stat("/sys/fs/cgroup"); err != nil {
 		return nil
@@ -197,7 +196,7 @@ func (b *bundle) bind(source, target string, readOnly bool) specs.Mount {
 	return m
 }
 
-// lockedFlags are the flags of the source's filesystem that a remount inside a user namespace must repeat.
+// lockedFlags returns the flags of the source's filesystem that a remount inside a user namespace must repeat.
 func (b *bundle) lockedFlags(source string) []string {
 	var st unix.Statfs_t
 	if !b.host.Nested() || unix.Statfs(source, &st) != nil {
@@ -230,7 +229,7 @@ func (b *bundle) userMount(m Mount, source string) specs.Mount {
 	return specs.Mount{Destination: target, Type: "tmpfs", Source: "tmpfs", Options: tmpfsOptions(m)}
 }
 
-// dedup keeps the last of several mounts on one target, in the place of the first.
+// dedup keeps the last of several mounts on one target, at the position of the first.
 func dedup(list []specs.Mount) []specs.Mount {
 	at := map[string]int{}
 	var out []specs.Mount

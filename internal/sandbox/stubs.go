@@ -15,11 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mountPoint is a place in the root filesystem that something is mounted on.
+// mountPoint is a mount point in the root filesystem.
 type mountPoint struct {
 	target string
 	dir    bool
-	open   bool // to everybody: a tmpfs takes the mode of the directory that it is mounted on, and is like /tmp where there is none
+	open   bool // for everyone, like /tmp: a tmpfs gets the mode of its mount point
 }
 
 // mountPoints lists all of them.
@@ -42,7 +42,7 @@ func (b *bundle) mountPoints() []mountPoint {
 	return points
 }
 
-// makeStubs makes a tree of nothing but mount points.
+// makeStubs makes a tree that consists of mount points.
 func (b *bundle) makeStubs(dir string) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return fmt.Errorf("prepare mount points: %w", err)
@@ -73,9 +73,8 @@ func (p mountPoint) makeStub(full string) error {
 	return err
 }
 
-// checkTargets refuses to mount a folder on a file of the image, a file on a folder, and anything below a file: the
-// runtime would say so in the words of the kernel, with paths that are not the image's. What is below another mount is
-// that one's to have.
+// checkTargets rejects mounts of a directory on a file of the image, of a file on a directory, and of anything below a file. The
+// runtime's error would be the kernel's, with paths outside the image. Targets below another mount are not checked.
 func (b *bundle) checkTargets() error {
 	points := b.mountPoints()
 	places := make([]string, len(points))
@@ -107,9 +106,9 @@ func (b *bundle) checkTargets() error {
 	return nil
 }
 
-// stubCleaner notes which mount points are missing in the root filesystem all the same (a layer removed them, or a
-// symlink leads elsewhere), so that the runtime will have to make them, and returns what removes them again: those that
-// are still empty, with the time of their folder put back.
+// stubCleaner records which mount points are missing in the root filesystem in spite of the stubs, because a layer removed them
+// or a symlink leads elsewhere. The runtime will make these. The function that it returns removes those that are empty and
+// restores the times of their directories.
 func (b *bundle) stubCleaner() func() {
 	var missing []string
 	for _, p := range b.mountPoints() {
@@ -137,8 +136,8 @@ func (b *bundle) stubCleaner() func() {
 	}
 }
 
-// removeStub removes an empty file or directory below root. Its parent is opened through no symlink: the process may have put
-// links on the way, and another to which it passed a descriptor may do so now.
+// removeStub removes an empty file or directory below root. It follows no symlinks to the parent: the process may have made
+// some, and another process to which it passed a descriptor may still do so.
 func removeStub(root int, name string) {
 	how := unix.OpenHow{
 		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,

@@ -14,20 +14,20 @@ import (
 	"golang.org/x/term"
 )
 
-// terminal is a pseudoterminal between the user's streams, which need not be a terminal at all, and the runtime. The
-// runtime makes the process's own terminal and copies between the two.
+// terminal is a pseudoterminal between the user's streams, which may not be a terminal, and the runtime. The runtime makes the
+// process's own terminal and copies between the two.
 type terminal struct {
 	master, slave *os.File
-	// user is the user's own terminal, of which this one has the size; nil where there is none.
+	// user is the user's own terminal, which determines the size; nil for none.
 	user    *os.File
 	resized chan os.Signal
 	copied  chan error
 	restore func()
-	// socket is where crun sends the process's own terminal, which takes the place of the pair: crun sizes it only once.
+	// socket receives the process's own terminal from crun. It replaces the pair, because crun sets the size only once.
 	socket *net.UnixListener
 }
 
-// terminal gives the runtime a terminal, in the way in which it takes one.
+// terminal gives the runtime a terminal: crun a socket, others their end of a pair.
 func (h *Host) terminal(cmd *exec.Cmd, b *bundle) (*terminal, error) {
 	if h.isCrun() {
 		return newConsole(cmd, b.p, b.dir)
@@ -52,8 +52,8 @@ func newTerminal(cmd *exec.Cmd, p *Process) (*terminal, error) {
 // consoleSocket is the name of the socket in the bundle.
 const consoleSocket = "console"
 
-// newConsole listens for the process's own terminal. It is called on the sandbox's own thread, which goes to the bundle: the
-// path of a socket may not be long.
+// newConsole listens for the process's own terminal. It runs on the sandbox's own thread, which changes to the bundle's directory
+// because the path of a socket must be short.
 func newConsole(cmd *exec.Cmd, p *Process, dir string) (*terminal, error) {
 	if err := unix.Chdir(dir); err != nil {
 		return nil, fmt.Errorf("make a terminal: %w", err)
@@ -72,7 +72,7 @@ func newConsole(cmd *exec.Cmd, p *Process, dir string) (*terminal, error) {
 	return t, nil
 }
 
-// receive waits for the terminal that the runtime sends; false if it ends without.
+// receive waits for the terminal from the runtime. It returns false if the runtime ends without sending one.
 func (t *terminal) receive() bool {
 	c, err := t.socket.AcceptUnix()
 	if err != nil {
@@ -96,7 +96,7 @@ func (t *terminal) receive() bool {
 	return true
 }
 
-// open makes the pair, raw: it is the process's own terminal that echoes and turns keys into signals.
+// open makes the pair in raw mode: the process's own terminal echoes and turns keys into signals.
 func (t *terminal) open() (err error) {
 	if t.master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
 		return err
@@ -121,7 +121,7 @@ func (t *terminal) open() (err error) {
 	return nil
 }
 
-// sizedTerminal is the user's terminal whose size counts: where the output goes, as in docker, else where the input comes from.
+// sizedTerminal returns the user's terminal that determines the size: that of the output, as in docker, else of the input.
 func sizedTerminal(p *Process) *os.File {
 	for _, s := range []any{p.Stdout, p.Stdin} {
 		if f, ok := s.(*os.File); ok && f != nil && term.IsTerminal(int(f.Fd())) {
@@ -131,7 +131,7 @@ func sizedTerminal(p *Process) *os.File {
 	return nil
 }
 
-// size of the user's terminal in rows and columns; nil where there is none.
+// size returns the size of the user's terminal, nil if there is none.
 func (t *terminal) size() *unix.Winsize {
 	if t.user == nil {
 		return nil
@@ -149,7 +149,7 @@ func (t *terminal) resize() {
 	}
 }
 
-// run copies once the runtime has started. Keys go to the process as they are where the user types.
+// run starts to copy when the runtime has started.
 func (t *terminal) run(p *Process) {
 	if t.socket != nil {
 		go func() {
@@ -165,7 +165,7 @@ func (t *terminal) run(p *Process) {
 	t.copy(p)
 }
 
-// copy begins to copy in both directions.
+// copy starts to copy in both directions. The user's terminal becomes raw, so that keys reach the process unchanged.
 func (t *terminal) copy(p *Process) {
 	signal.Notify(t.resized, unix.SIGWINCH)
 	go func() {
@@ -182,14 +182,14 @@ func (t *terminal) copy(p *Process) {
 	}
 	go func() {
 		_, err := io.Copy(p.Stdout, t.master)
-		if errors.Is(err, unix.EIO) { // nobody has the other end any more
+		if errors.Is(err, unix.EIO) { // the other end is closed
 			err = nil
 		}
 		t.copied <- err
 	}()
 }
 
-// release closes what a run that has not begun leaves open.
+// release closes the descriptors of a run that may not have started.
 func (t *terminal) release() {
 	for _, c := range []io.Closer{t.slave, t.master} {
 		_ = c.Close()
@@ -199,7 +199,7 @@ func (t *terminal) release() {
 	}
 }
 
-// close waits for the last of the output, and gives the user's terminal back as it was.
+// close waits for the end of the output and restores the user's terminal.
 func (t *terminal) close() error {
 	if t.socket != nil {
 		_ = t.socket.Close()

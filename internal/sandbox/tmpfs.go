@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mountFlags are the options of mount(8) that are flags of mount(2), and what takes each back.
+// mountFlags are the options of mount(8) that set a flag of mount(2), and clearedFlags those that clear one.
 var mountFlags = map[string]uintptr{
 	"ro": unix.MS_RDONLY, "nosuid": unix.MS_NOSUID, "nodev": unix.MS_NODEV, "noexec": unix.MS_NOEXEC, "sync": unix.MS_SYNCHRONOUS,
 	"dirsync": unix.MS_DIRSYNC, "noatime": unix.MS_NOATIME, "nodiratime": unix.MS_NODIRATIME, "relatime": unix.MS_RELATIME,
@@ -20,7 +20,7 @@ var clearedFlags = map[string]uintptr{
 	"defaults": 0,
 }
 
-// parseTmpfs tells the flags of mount(2) among options from those that are tmpfs's own. Later ones win.
+// parseTmpfs separates options into flags of mount(2) and options of tmpfs. Later options win.
 func parseTmpfs(options []string) (flags uintptr, data []string) {
 	for _, o := range options {
 		if f, ok := mountFlags[o]; ok {
@@ -34,8 +34,8 @@ func parseTmpfs(options []string) (flags uintptr, data []string) {
 	return flags, data
 }
 
-// mountTmpfs mounts a tmpfs at a path of the bundle's own directory. It has the mode of the directory that it is going to
-// cover, a descriptor of which is target, unless its options name one.
+// mountTmpfs mounts a tmpfs at a path of the bundle's directory. Unless its options set a mode, it gets that of the directory
+// that it will cover, of which target is a descriptor.
 func mountTmpfs(at string, target int, m Mount) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(target, &st); err != nil {
@@ -49,7 +49,7 @@ func mountTmpfs(at string, target int, m Mount) error {
 	return unix.Mount("tmpfs", at, "tmpfs", flags, strings.Join(data, ","))
 }
 
-// tmpfsOptions are a mount's, as mount(8) and a runtime take them.
+// tmpfsOptions returns the options of a tmpfs mount for mount(8) and runtimes.
 func tmpfsOptions(m Mount) []string {
 	opts := []string{"nosuid"}
 	if m.Options != "" {

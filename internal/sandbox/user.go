@@ -43,7 +43,7 @@ func (b *bundle) makeCwd() error {
 	return nil
 }
 
-// makeNetworkFiles makes what is mounted on /etc/hosts and /etc/resolv.conf, still empty.
+// makeNetworkFiles makes the files that are mounted on /etc/hosts and /etc/resolv.conf, still empty.
 func (b *bundle) makeNetworkFiles() error {
 	for _, file := range b.networkFiles() {
 		path := filepath.Join(b.dir, file)
@@ -57,8 +57,8 @@ func (b *bundle) makeNetworkFiles() error {
 	return nil
 }
 
-// writeNetworkFiles writes what /etc/hosts and /etc/resolv.conf show. The host's resolvers are those of a process without
-// a network of its own.
+// writeNetworkFiles writes /etc/hosts, /etc/resolv.conf and /etc/hostname. A process on the host's network gets the host's
+// resolvers.
 func (b *bundle) writeNetworkFiles() error {
 	var hosts strings.Builder
 	name := b.hostname()
@@ -86,7 +86,7 @@ func (b *bundle) writeNetworkFiles() error {
 	return nil
 }
 
-// resolvConf is resolv.conf(5) of the process's network, with what the process has in place of it.
+// resolvConf returns the resolv.conf(5) of the process's network with the changes of its Resolver.
 func (b *bundle) resolvConf() ([]byte, error) {
 	base, err := b.networkResolvConf()
 	r := b.p.Resolver

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// written is the command such that a script finds its path in $0 as it was written, ./x for one. crun executes the absolute path, so
-// for crun, mica does what the kernel would do: it puts the interpreter before a script that is named by a relative path.
+// written returns the command so that a script finds its path in $0 as it was written, such as ./x. crun executes the absolute
+// path. For crun, mica therefore does what the kernel does: it puts the interpreter before a script with a relative path.
 func (b *bundle) written() []string {
 	args := b.p.Args
 	if !b.crun || path.IsAbs(args[0]) || !strings.Contains(args[0], "/") {
@@ -27,7 +27,7 @@ func (b *bundle) written() []string {
 	line := b.firstLine(root, b.cwd()+"/"+args[0])
 	interpreter := parseInterpreter(line)
 	if interpreter == nil || !b.executableIn(root, interpreter[0]) {
-		return args // the kernel says why not
+		return args // the kernel reports the error
 	}
 	return slices.Concat(interpreter, args)
 }
@@ -35,8 +35,8 @@ func (b *bundle) written() []string {
 // maxInterpreter is how much of a script the kernel reads (BINPRM_BUF_SIZE).
 const maxInterpreter = 256
 
-// parseInterpreter is what stands in the first line of a script: an interpreter and at most one argument, as the kernel reads it
-// (fs/binfmt_script.c). It is nil for what is no script, and for one whose interpreter is not an absolute path.
+// parseInterpreter parses the first line of a script as the kernel does (fs/binfmt_script.c): an interpreter and at most one
+// argument. It returns nil if the file is not a script or the interpreter is not an absolute path.
 func parseInterpreter(line []byte) []string {
 	line, ok := bytes.CutPrefix(line, []byte("#!"))
 	if !ok {
@@ -58,7 +58,7 @@ func parseInterpreter(line []byte) []string {
 	return []string{name, argument}
 }
 
-// firstLine is the beginning of an executable file, nil if it is none. name is resolved inside root.
+// firstLine returns the beginning of an executable file, or nil. name is resolved inside root.
 func (b *bundle) firstLine(root int, name string) []byte {
 	how := unix.OpenHow{
 		Flags: unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
@@ -79,7 +79,7 @@ func (b *bundle) firstLine(root int, name string) []byte {
 	return data
 }
 
-// executableIn reports whether a path leads to a file inside root that the process may execute.
+// executableIn reports whether a path inside root refers to a file that the process may execute.
 func (b *bundle) executableIn(root int, name string) bool {
 	fd, err := openIn(root, name)
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// Escape returns text in which what a terminal would obey is visible: control characters (ECMA-48's C0 without newline and tab,
-// DEL, C1), characters that change the direction or the lines of what is around them or that hide in it, and bytes that are not
+// Escape returns text with visible escapes for control characters (ECMA-48's C0 without newline and tab, DEL, C1), for
+// characters that change the direction or the lines of the text around them, for invisible ones, and for bytes that are not
 // UTF-8. An ESC becomes \x1b, a right-to-left override \u202e.
 func Escape(text []byte) []byte {
 	i := harmless(text)
@@ -24,10 +24,10 @@ func Escape(text []byte) []byte {
 	return out
 }
 
-// EscapeString is Escape of a string.
+// EscapeString is Escape for a string.
 func EscapeString(text string) string { return string(Escape([]byte(text))) }
 
-// harmless is the length of what comes before anything to be escaped.
+// harmless returns the length of the text before the first character to be escaped.
 func harmless(text []byte) int {
 	for i := 0; i < len(text); {
 		r, size := rune(text[i]), 1
@@ -55,8 +55,8 @@ func appendVisible(out []byte, r rune, raw []byte) []byte {
 	return fmt.Appendf(out, `\u%04x`, r)
 }
 
-// obeyed reports whether a terminal may do something else with a character than show it. size is of its UTF-8: an invalid
-// byte, of size 1, may be a C1 control for a terminal that does not read UTF-8.
+// obeyed reports whether a terminal may interpret a character instead of showing it. size is the length of its UTF-8: an invalid
+// byte, of size 1, may be a C1 control for a terminal that does not use UTF-8.
 func obeyed(r rune, size int) bool {
 	switch {
 	case r == '\n' || r == '\t':
@@ -67,8 +67,8 @@ func obeyed(r rune, size int) bool {
 	return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || unicode.Is(unseen, r)
 }
 
-// unseen are characters without a picture, of which two names that look alike may consist, or a text in a text. Those that
-// join letters and emoji (U+200C, U+200D) are left out: scripts need them.
+// unseen are invisible characters, which can make different names look alike or hide a text in another. Those that join letters
+// and emoji (U+200C, U+200D) are not included: scripts need them.
 var unseen = &unicode.RangeTable{
 	R16: []unicode.Range16{
 		{Lo: 0x00ad, Hi: 0x00ad, Stride: 1}, // soft hyphen
@@ -90,8 +90,8 @@ var unseen = &unicode.RangeTable{
 	LatinOffset: 1,
 }
 
-// EscapeLog is Escape for what a program prints while it runs: colours and carriage returns stay, and sequences that move the
-// cursor or erase, with which programs draw bars, are left out.
+// EscapeLog is Escape for the output of a running program. It keeps colours and carriage returns, and removes sequences that move
+// the cursor or erase, with which programs draw progress bars.
 func EscapeLog(text []byte) []byte {
 	var out []byte
 	for len(text) > 0 {
@@ -115,8 +115,8 @@ func EscapeLog(text []byte) []byte {
 	return append(out, Escape(text)...)
 }
 
-// controlSequence is the length of the control sequence of ECMA-48, 5.4, that text begins with: CSI, parameters,
-// intermediate bytes, a final byte. It is 1 for an ESC that begins none.
+// controlSequence returns the length of the control sequence (ECMA-48, 5.4) at the beginning of text: CSI, parameters,
+// intermediate bytes, a final byte. It returns 1 for an ESC that begins no such sequence.
 func controlSequence(text []byte) int {
 	const csi = 2 // ESC [
 	if len(text) <= csi || text[1] != '[' {

@@ -1,6 +1,6 @@
-// Package terminal is the way of mica's output to whoever reads it. Text of images, registries, archives and Dockerfiles is
-// not to be trusted: it may hold control sequences, with which it moves the cursor, rewrites what stands above, sets the
-// window's title or the clipboard. On a terminal they are shown, not obeyed. Files and pipes get every byte as it is.
+// Package terminal writes mica's output. Text from images, registries, archives and Dockerfiles is not trusted: it may contain
+// control sequences that move the cursor, overwrite lines above, or set the window's title or the clipboard. On a terminal they
+// are escaped. Files and pipes get every byte unchanged.
 package terminal
 
 import (
@@ -18,7 +18,7 @@ type Writer struct {
 	isTerminal bool
 
 	mu   sync.Mutex
-	rest []byte // the beginning of a character, of which the end is to come
+	rest []byte // the beginning of an incomplete character
 	err  error
 }
 
@@ -27,7 +27,7 @@ func NewWriter(f *os.File) *Writer {
 	return &Writer{file: f, isTerminal: term.IsTerminal(int(f.Fd()))}
 }
 
-// Write writes text; what is on its way to a terminal is escaped as by [Escape].
+// Write writes text. For a terminal, it is escaped by [Escape].
 func (w *Writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -48,7 +48,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// completeRunes is the length of text without the beginning of a character at its end.
+// completeRunes returns the length of text without an incomplete character at its end.
 func completeRunes(text []byte) int {
 	for n := 1; n < utf8.UTFMax && n <= len(text); n++ {
 		if b := text[len(text)-n]; utf8.RuneStart(b) {
@@ -64,11 +64,11 @@ func completeRunes(text []byte) int {
 // IsTerminal reports whether the file is a terminal.
 func (w *Writer) IsTerminal() bool { return w.isTerminal }
 
-// File returns the file itself, for programs that run in the foreground and for displays that move the cursor. What is
-// written to it is not escaped.
+// File returns the file itself, for programs in the foreground and for displays that move the cursor. Text written to it is not
+// escaped.
 func (w *Writer) File() *os.File { return w.file }
 
-// Flush writes what is left of a character that never ended, and returns the first error of any write.
+// Flush writes an incomplete character at the end, and returns the first error of any write.
 func (w *Writer) Flush() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
