@@ -14,9 +14,9 @@ import (
 	"github.com/moby/buildkit/session/secrets"
 	"github.com/moby/buildkit/session/secrets/secretsprovider"
 
-	"github.com/micabuild/mica/internal/agent"
 	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/buildspec"
+	"github.com/micabuild/mica/internal/sshagent"
 )
 
 // buildOptions checks a build against the host before it starts, and opens what it uses of the host.
@@ -35,11 +35,11 @@ func buildOptions(app *App, spec *buildspec.Spec) (*builder.Options, error) {
 	if o.Secret, err = openSecrets(spec.Secrets); err != nil {
 		return nil, err
 	}
-	var agents []agent.Source
+	var agents []sshagent.Source
 	for _, s := range spec.SSH {
-		agents = append(agents, agent.Source{ID: s.ID, Paths: s.Paths, Raw: s.Raw})
+		agents = append(agents, sshagent.Source{ID: s.ID, Paths: s.Paths, Raw: s.Raw})
 	}
-	o.SSH, err = agent.New(agents)
+	o.SSH, err = sshagent.New(agents)
 	return o, err
 }
 

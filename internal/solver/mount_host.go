@@ -11,8 +11,8 @@ import (
 
 	"github.com/moby/buildkit/solver/pb"
 
-	"github.com/micabuild/mica/internal/agent"
 	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/sshagent"
 )
 
 // checkMount refuses what no front end should ask for.
@@ -54,7 +54,7 @@ func (o *execOp) addHostMount(ctx context.Context, p *sandbox.Process, m *pb.Mou
 		})
 	case pb.MountType_SSH:
 		opt := m.SSHOpt
-		id := cmp.Or(opt.ID, agent.DefaultID)
+		id := cmp.Or(opt.ID, sshagent.DefaultID)
 		serve := o.s.ssh[id]
 		if serve == nil {
 			if opt.Optional {

@@ -1,4 +1,4 @@
-package agent
+package sshagent
 
 import (
 	"crypto/ed25519"
@@ -116,7 +116,7 @@ func TestWhatIsNoAgent(t *testing.T) {
 		"missing":    {[]Source{{Paths: []string{"/missing"}}}, "no such file"},
 		"text":       {[]Source{{Paths: []string{text}}}, "no key found"},
 		"passphrase": {[]Source{{Paths: []string{newKey(t, "x")}}}, "has a passphrase"},
-		"raw key":    {[]Source{{Paths: []string{key}, Raw: true}}, "is no socket"},
+		"raw key":    {[]Source{{Paths: []string{key}, Raw: true}}, "is not a socket"},
 		"twice":      {[]Source{{Paths: []string{key}}, {ID: "default", Paths: []string{key}}}, "named twice"},
 	} {
 		t.Run(name, func(t *testing.T) {

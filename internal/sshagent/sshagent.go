@@ -1,5 +1,5 @@
-// Package agent offers SSH keys, or an SSH agent of the user's, to the steps of a build: to sign with, and for nothing else.
-package agent
+// Package sshagent offers SSH keys, or the user's SSH agent, to the steps of a build. Steps can only sign with the keys.
+package sshagent
 
 import (
 	"cmp"
@@ -16,17 +16,17 @@ import (
 	"github.com/micabuild/mica/internal/crash"
 )
 
-// Source says what stands behind one agent, as `--ssh` does.
+// Source describes one agent, as `--ssh` does.
 type Source struct {
-	// ID is what a step calls it, "default" for "".
+	// ID is its name in a step, "default" for "".
 	ID string
 	// Paths are private keys, or one socket; none means the agent of $SSH_AUTH_SOCK.
 	Paths []string
-	// Raw hands every byte on to the socket, which then need not be an agent's.
+	// Raw forwards every byte to the socket, which need not be that of an agent.
 	Raw bool
 }
 
-// DefaultID is the agent of a step that names none.
+// DefaultID is the ID of the agent for a step that names none.
 const DefaultID = "default"
 
 const (
@@ -34,10 +34,10 @@ const (
 	dialTime = 2 * time.Second
 )
 
-// Serve answers one connection, and closes it.
+// Serve serves one connection and closes it.
 type Serve = func(net.Conn)
 
-// New prepares the agents. Keys are read now, sockets are connected to when a step does.
+// New prepares the agents, by ID. It reads keys now, and connects to a socket when a step does.
 func New(sources []Source) (map[string]Serve, error) {
 	agents := map[string]Serve{}
 	for _, s := range sources {
@@ -76,13 +76,13 @@ func (s *Source) open() (Serve, error) {
 			return forward(path, s.Raw), nil
 		}
 		if s.Raw {
-			return nil, fmt.Errorf("%s is no socket: raw needs one", path)
+			return nil, fmt.Errorf("%s is not a socket: raw needs one", path)
 		}
 		if err := addKey(keys, path); err != nil {
 			return nil, err
 		}
 	}
-	return func(c net.Conn) { answer(c, keys) }, nil
+	return func(c net.Conn) { serveAgent(c, keys) }, nil
 }
 
 func addKey(keys agent.Agent, path string) error {
@@ -108,19 +108,19 @@ func addKey(keys agent.Agent, path string) error {
 	return nil
 }
 
-// answer speaks the agents' protocol (draft-miller-ssh-agent) until the connection ends.
-func answer(c net.Conn, a agent.Agent) {
+// serveAgent serves the protocol of agents (draft-miller-ssh-agent) until the connection ends.
+func serveAgent(c net.Conn, a agent.Agent) {
 	defer func() { _ = c.Close() }()
 	_ = crash.Guard(func() error { return agent.ServeAgent(&signer{a}, c) })()
 }
 
-// forward connects to the agent behind a socket.
+// forward forwards connections to a socket.
 func forward(path string, raw bool) Serve {
 	return func(c net.Conn) {
 		defer func() { _ = c.Close() }()
 		to, err := net.DialTimeout("unix", path, dialTime) //nolint:gosec // the socket that the user named
 		if err != nil {
-			return // the step is told that the connection ended
+			return // the step sees that the connection ended
 		}
 		defer func() { _ = to.Close() }()
 		if raw {
@@ -131,11 +131,11 @@ func forward(path string, raw bool) Serve {
 			_, _ = io.Copy(c, to)
 			return
 		}
-		answer(c, agent.NewClient(to))
+		serveAgent(c, agent.NewClient(to))
 	}
 }
 
-// signer is an agent that lists its keys and signs with them. A step may not change what the user's agent has.
+// signer is an agent that lists its keys and signs with them. A step cannot change the user's agent.
 type signer struct{ agent.Agent }
 
 var errReadOnly = errors.New("a build step may only use the keys")
@@ -146,7 +146,7 @@ func (*signer) RemoveAll() error           { return errReadOnly }
 func (*signer) Lock([]byte) error          { return errReadOnly }
 func (*signer) Unlock([]byte) error        { return errReadOnly }
 
-// SignWithFlags asks for a signature of the newer kinds, rsa-sha2-256 and rsa-sha2-512.
+// SignWithFlags makes a signature of the newer kinds too, rsa-sha2-256 and rsa-sha2-512.
 func (s *signer) SignWithFlags(key ssh.PublicKey, data []byte, flags agent.SignatureFlags) (*ssh.Signature, error) {
 	if a, ok := s.Agent.(agent.ExtendedAgent); ok {
 		return a.SignWithFlags(key, data, flags)
@@ -154,5 +154,5 @@ func (s *signer) SignWithFlags(key ssh.PublicKey, data []byte, flags agent.Signa
 	return s.Sign(key, data)
 }
 
-// Extension has none to offer.
+// Extension supports none.
 func (*signer) Extension(string, []byte) ([]byte, error) { return nil, agent.ErrExtensionUnsupported }
