@@ -68,11 +68,11 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	use, err := b.Store.Use(ctx)
+	use, err := b.Store.Use()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, use.Unlock()) }()
+	defer func() { err = errors.Join(err, use.End()) }()
 	digests, err := view.OpenMemory(b.Store.Path("cache", "digests"))
 	if err != nil {
 		return nil, err

@@ -88,11 +88,11 @@ func runLoad(ctx context.Context, app *App, input string, platforms []string) er
 }
 
 func load(ctx context.Context, app *App, in io.Reader, wanted []ocispec.Platform) (_ []archive.Loaded, err error) {
-	use, err := app.Store.Use(ctx)
+	use, err := app.Store.Use()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, use.Unlock()) }()
+	defer func() { err = errors.Join(err, use.End()) }()
 	return app.archives().Load(ctx, in, wanted...)
 }
 
@@ -163,11 +163,11 @@ func runImport(ctx context.Context, app *App, o importOptions, source, name stri
 		return err
 	}
 	what.Created = time.Now()
-	use, err := app.Store.Use(ctx)
+	use, err := app.Store.Use()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, use.Unlock()) }()
+	defer func() { err = errors.Join(err, use.End()) }()
 	img, err := app.archives().Import(ctx, in, what)
 	if err != nil {
 		return err
@@ -229,11 +229,11 @@ func runExport(ctx context.Context, app *App, output, ref string) (err error) {
 	if err := app.Open(ctx); err != nil {
 		return err
 	}
-	use, err := app.Store.Use(ctx)
+	use, err := app.Store.Use()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, use.Unlock()) }()
+	defer func() { err = errors.Join(err, use.End()) }()
 	img, err := app.Images.Find(ctx, ref)
 	if err != nil {
 		return err

@@ -29,11 +29,11 @@ type baking struct {
 // build builds the targets: each when those it links to are built, otherwise all at the same time.
 func (f *bakeFlags) build(ctx context.Context, app *App, def *bake.Definition, targets map[string]*bakeTarget) (err error) {
 	// The results of targets must not be collected before others have used them.
-	use, err := app.Store.Use(ctx)
+	use, err := app.Store.Use()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, use.Unlock()) }()
+	defer func() { err = errors.Join(err, use.End()) }()
 	links, err := newBakeLinks(app, targets)
 	if err != nil {
 		return err

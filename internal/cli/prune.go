@@ -3,7 +3,6 @@ package cli
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -13,11 +12,12 @@ import (
 
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/sources"
+	"github.com/micabuild/mica/internal/store"
 )
 
 type imagePruneFlags struct {
-	all, force, noWait bool
-	filters            filterFlag
+	all, force bool
+	filters    filterFlag
 }
 
 func newImagePruneCommand(app *App) *cobra.Command {
@@ -33,11 +33,10 @@ func newImagePruneCommand(app *App) *cobra.Command {
 	cmd.Flags().BoolVarP(&f.all, "all", "a", false, "Remove all unused images, not just dangling ones")
 	cmd.Flags().BoolVarP(&f.force, "force", "f", false, "Do not prompt for confirmation")
 	cmd.Flags().Var(&f.filters, "filter", `Provide filter values (e.g. "until=<timestamp>")`)
-	cmd.Flags().BoolVar(&f.noWait, "no-wait", false, noWaitUsage)
 	return cmd
 }
 
-func runImagePrune(ctx context.Context, app *App, f *imagePruneFlags) (err error) {
+func runImagePrune(ctx context.Context, app *App, f *imagePruneFlags) error {
 	question := "WARNING! This will remove all dangling images.\nAre you sure you want to continue? [y/N] "
 	if f.all {
 		question = "WARNING! This will remove all images without at least one container associated to them.\nAre you sure you want to continue? [y/N] "
@@ -52,11 +51,6 @@ func runImagePrune(ctx context.Context, app *App, f *imagePruneFlags) (err error
 	if err != nil {
 		return err
 	}
-	lock, err := app.sweepLock(ctx, f.noWait)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	lines, err := app.Images.Prune(ctx, f.all, filter)
 	if err != nil {
 		return err
@@ -88,9 +82,9 @@ func confirm(ctx context.Context, app *App, question string) bool {
 }
 
 type builderPruneFlags struct {
-	all, force, noWait bool
-	filters            filterFlag
-	keepStorage        string
+	all, force  bool
+	filters     filterFlag
+	keepStorage string
 }
 
 func newBuilderPruneCommand(app *App) *cobra.Command {
@@ -105,12 +99,11 @@ func newBuilderPruneCommand(app *App) *cobra.Command {
 	fl.BoolVarP(&f.all, "all", "a", false, "Remove all build cache, not just what no image shares layers with")
 	fl.BoolVarP(&f.force, "force", "f", false, "Do not prompt for confirmation")
 	fl.Var(&f.filters, "filter", `Provide filter values (e.g. "until=24h")`)
-	fl.BoolVar(&f.noWait, "no-wait", false, noWaitUsage)
 	fl.StringVar(&f.keepStorage, "keep-storage", "", "Amount of disk space to keep for cache")
 	return cmd
 }
 
-func runBuilderPrune(ctx context.Context, app *App, f *builderPruneFlags) (err error) {
+func runBuilderPrune(ctx context.Context, app *App, f *builderPruneFlags) error {
 	before, keep, err := f.limits()
 	if err != nil {
 		return err
@@ -125,11 +118,6 @@ func runBuilderPrune(ctx context.Context, app *App, f *builderPruneFlags) (err e
 	if !f.force && !confirm(ctx, app, question) {
 		return nil
 	}
-	lock, err := app.sweepLock(ctx, f.noWait)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	cache := solver.NewCache(app.Store)
 	records, err := cache.Records()
 	if err != nil {
@@ -186,7 +174,7 @@ func (f *builderPruneFlags) limits() (before time.Time, keep int64, err error) {
 	return before, keep, nil
 }
 
-// pruneRecords forgets records, least recently used first, and returns the IDs of those that went.
+// pruneRecords forgets records, least recently used first, and returns the IDs of those that went. Those that a build uses stay.
 func pruneRecords(ctx context.Context, app *App, cache *solver.Cache, records []*solver.Record, all bool, before time.Time, keep int64) ([]string, error) {
 	images, _ := app.Images.List(ctx)
 	used := map[string]bool{}
@@ -201,6 +189,13 @@ func pruneRecords(ctx context.Context, app *App, cache *solver.Cache, records []
 		if r.Used.After(before) || (!all && allUsed(r, used)) || sizes.total <= keep && keep > 0 {
 			continue
 		}
+		used, err := app.Store.IsHeld(store.HeldStep, r.Key)
+		if err != nil {
+			return removed, err
+		}
+		if used {
+			continue
+		}
 		if err := cache.Remove(r); err != nil {
 			return removed, err
 		}
@@ -210,7 +205,7 @@ func pruneRecords(ctx context.Context, app *App, cache *solver.Cache, records []
 	return removed, nil
 }
 
-// pruneMounts removes cache mounts, least recently used first, and returns the IDs of those that went and their size.
+// pruneMounts removes cache mounts that no step has, least recently used first, and returns the IDs of those that went and their size.
 func pruneMounts(cache *solver.Cache, before time.Time, keep int64) (removed []string, freed int64, err error) {
 	mounts, err := cache.CacheMounts()
 	total := int64(0)
@@ -221,8 +216,12 @@ func pruneMounts(cache *solver.Cache, before time.Time, keep int64) (removed []s
 		if m.Used.After(before) || keep > 0 && total <= keep {
 			continue
 		}
-		if err := cache.RemoveCacheMount(m); err != nil {
+		ok, err := cache.RemoveCacheMount(m)
+		if err != nil {
 			return removed, freed, err
+		}
+		if !ok {
+			continue
 		}
 		total, freed = total-m.Size, freed+m.Size
 		removed = append(removed, m.Name[:25])

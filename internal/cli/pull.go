@@ -50,11 +50,11 @@ func runPull(ctx context.Context, app *App, f *pullFlags, ref string) (err error
 	if err := app.Open(ctx); err != nil {
 		return err
 	}
-	use, err := app.Store.Use(ctx)
+	use, err := app.Store.Use()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, use.Unlock()) }()
+	defer func() { err = errors.Join(err, use.End()) }()
 	if !f.all {
 		if reference.IsNameOnly(name) {
 			name = reference.TagNameOnly(name)

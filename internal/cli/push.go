@@ -82,11 +82,11 @@ func runPush(ctx context.Context, app *App, f *pushFlags, ref string) (err error
 	if err := app.Open(ctx); err != nil {
 		return err
 	}
-	use, err := app.Store.Use(ctx)
+	use, err := app.Store.Use()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, use.Unlock()) }()
+	defer func() { err = errors.Join(err, use.End()) }()
 	names := []reference.Named{reference.TagNameOnly(name)}
 	if f.all {
 		if names, err = app.localTags(ctx, name); err != nil {

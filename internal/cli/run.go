@@ -127,13 +127,13 @@ func (f *runFlags) run(ctx context.Context, app *App, args []string) (err error)
 	if err := f.limits.open(ctx, app); err != nil {
 		return err
 	}
-	use, err := app.Store.Use(ctx)
+	use, err := app.Store.Use()
 	if err != nil {
 		return err
 	}
 	img, hold, err := f.image(ctx, app, args[0])
 	// The image is held by itself from here on: a long run does not keep others from pruning.
-	if err := errors.Join(err, use.Unlock()); err != nil {
+	if err := errors.Join(err, use.End()); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, hold.Unlock()) }()

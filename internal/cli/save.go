@@ -42,11 +42,11 @@ func runSave(ctx context.Context, app *App, output string, platforms, refs []str
 	if err := app.Open(ctx); err != nil {
 		return err
 	}
-	use, err := app.Store.Use(ctx)
+	use, err := app.Store.Use()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, use.Unlock()) }()
+	defer func() { err = errors.Join(err, use.End()) }()
 	items, err := saveItems(ctx, app, refs, wanted)
 	if err != nil {
 		return err

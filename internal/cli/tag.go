@@ -21,13 +21,18 @@ func newTagCommand(app *App) *cobra.Command {
 	}
 }
 
-func runTag(ctx context.Context, app *App, source, target string) error {
+func runTag(ctx context.Context, app *App, source, target string) (err error) {
 	if _, err := image.ParseName(target); err != nil {
 		return invalidName(target, err)
 	}
 	if err := app.Open(ctx); err != nil {
 		return err
 	}
+	use, err := app.Store.Use()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, use.End()) }()
 	img, err := app.Images.Find(ctx, source)
 	if err != nil {
 		var invalid *image.InvalidReferenceError

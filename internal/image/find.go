@@ -74,6 +74,16 @@ func (s *Images) resolve(_ context.Context, ref string) (ocispec.Descriptor, err
 	return none, &NotFoundError{reference.FamiliarString(tagged)}
 }
 
+// resolveHeld is resolve, and holds what it finds, which is whole then: what ref stands for once it is held was needed, and is
+// not collected.
+func (s *Images) resolveHeld(ctx context.Context, ref string) (ocispec.Descriptor, error) {
+	target, err := s.resolve(ctx, ref)
+	for err == nil && s.store.Hold(store.HeldBlob, target.Digest) {
+		target, err = s.resolve(ctx, ref)
+	}
+	return target, err
+}
+
 func isNotFound(err error) bool {
 	var nf *NotFoundError
 	return errors.As(err, &nf)

@@ -186,11 +186,60 @@ func TestRemove(t *testing.T) {
 	if _, err := s.Find(t.Context(), img.ID.String()); err == nil {
 		t.Error("it is still there")
 	}
-	if freed, err := s.Collect(t.Context(), nil); err != nil || freed == 0 {
-		t.Errorf("collected %d bytes, %v", freed, err)
+	if freed := collect(t, s, nil); freed == 0 {
+		t.Error("collected nothing")
 	}
 	if left, err := s.layers.All(); err != nil || len(left) > 0 {
 		t.Errorf("layers left: %v %v", left, err)
+	}
+}
+
+// collect removes what nothing needs, as another process would.
+func collect(t *testing.T, s *Images, keep []digest.Digest) (freed int64) {
+	t.Helper()
+	other, err := store.Open(s.store.Root())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := other.Sweep(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = New(other, layer.New(other)).Collect(t.Context(), w, func() ([]digest.Digest, error) { return keep, nil })
+	freed, endErr := w.End(t.Context())
+	if err := errors.Join(err, endErr); err != nil {
+		t.Fatal(err)
+	}
+	return freed
+}
+
+// A process that ends between the looks of a sweep has given names to what it made: the second look finds them.
+func TestCollectLooksTwice(t *testing.T) {
+	s := newImages(t)
+	img := add(t, s, 1, nil)
+	target := img.Target
+	if _, err := s.Remove(t.Context(), img.ID.String(), false); err != nil {
+		t.Fatal(err)
+	}
+	w, err := s.store.Sweep(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	looks := 0
+	err = s.Collect(t.Context(), w, func() ([]digest.Digest, error) {
+		if looks++; looks == 2 {
+			return nil, s.store.Names().Set("docker.io/library/new:latest", target, img.ID)
+		}
+		return nil, nil
+	})
+	if _, endErr := w.End(t.Context()); err != nil || endErr != nil || looks != 2 {
+		t.Errorf("%v, %v, looked %d times", err, endErr, looks)
+	}
+	if _, err := s.Find(t.Context(), "new"); err != nil {
+		t.Error(err)
+	}
+	if err := s.layers.Verify(t.Context(), img.Chain()[0]); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -202,9 +251,7 @@ func TestCollectKeepsWhatIsNeeded(t *testing.T) {
 	if _, err := s.Remove(t.Context(), gone.ID.String(), false); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Collect(t.Context(), cached); err != nil {
-		t.Fatal(err)
-	}
+	collect(t, s, cached)
 	for _, id := range append(append(cached, kept.Chain()...), dangling.Chain()...) {
 		if err := s.layers.Verify(t.Context(), id); err != nil {
 			t.Error(err)
@@ -215,6 +262,62 @@ func TestCollectKeepsWhatIsNeeded(t *testing.T) {
 	}
 	if images, err := s.List(t.Context()); err != nil || len(images) != 1 || images[0].ID != kept.ID {
 		t.Errorf("%v %v", images, err)
+	}
+}
+
+// What a process has looked up stays whole, though it has not looked at its parts, whatever others remove.
+func TestCollectBesideWhoUsesAnImage(t *testing.T) {
+	s := newImages(t)
+	img, other := add(t, s, 1, nil, "used"), add(t, s, 2, nil, "unused")
+	use, err := s.store.Use()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if root, err := s.Root(t.Context(), "used"); err != nil || root.Digest != img.Target.Digest {
+		t.Fatalf("%v %v", root, err)
+	}
+	host, err := store.Open(s.store.Root())
+	if err != nil {
+		t.Fatal(err)
+	}
+	others := New(host, layer.New(host))
+	if lines, err := others.Prune(t.Context(), true, &Filter{}); err != nil || len(lines) != 3 || lines[0].Untagged != "unused:latest" {
+		t.Errorf("pruned: %v %v", lines, err)
+	}
+	if _, err := others.Remove(t.Context(), "used", false); err != nil {
+		t.Fatal(err)
+	}
+	collect(t, s, nil)
+	if err := s.layers.Verify(t.Context(), img.Chain()[0]); err != nil {
+		t.Errorf("the layer of what is used: %v", err)
+	}
+	if _, err := s.load(img.Target); err != nil {
+		t.Errorf("what is used: %v", err)
+	}
+	if _, err := host.StatBlob(other.Target.Digest); err == nil {
+		t.Error("what nobody uses is still there")
+	}
+	if err := use.End(); err != nil {
+		t.Error(err)
+	}
+	collect(t, s, nil)
+	if _, err := s.load(img.Target); err == nil {
+		t.Error("what nobody uses any more is still there")
+	}
+}
+
+// An image that gets its name while images are pruned is not one without a name.
+func TestPruneOfWhatIsBeingNamed(t *testing.T) {
+	s := newImages(t)
+	img := add(t, s, 1, nil)
+	if err := s.Tag(t.Context(), img, "named"); err != nil { // after it was listed without one
+		t.Fatal(err)
+	}
+	if lines, err := s.prune(t.Context(), img.ID, false); err != nil || len(lines) > 0 {
+		t.Errorf("pruned: %v %v", lines, err)
+	}
+	if _, err := s.Find(t.Context(), "named"); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -157,7 +157,7 @@ func (s *Images) Parts(target ocispec.Descriptor) ([]Part, error) {
 
 // FindFor is Find for one platform of a name that stands for several (nil: this host's); *PlatformError.
 func (s *Images) FindFor(ctx context.Context, ref string, want *ocispec.Platform) (*Image, error) {
-	target, err := s.resolve(ctx, ref)
+	target, err := s.resolveHeld(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +186,7 @@ func IsMissing(err error) bool {
 
 // Root returns what a name points at: a manifest or an index; *NotFoundError.
 func (s *Images) Root(ctx context.Context, ref string) (ocispec.Descriptor, error) {
-	return s.resolve(ctx, ref)
+	return s.resolveHeld(ctx, ref)
 }
 
 // HasDigestName reports whether a name by digest points at a manifest or index: a registry has it.

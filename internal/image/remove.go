@@ -45,7 +45,12 @@ func (s *Images) Hold(ctx context.Context, img *Image) (*store.Lock, error) {
 
 // Remove does what `docker rmi ref` does. A name is taken away, and the image with its last name; an ID removes the image
 // if it has at most one name, or with force. What no image needs any more is garbage until the next Collect.
-func (s *Images) Remove(ctx context.Context, ref string, force bool) (_ []Removed, err error) {
+func (s *Images) Remove(ctx context.Context, ref string, force bool) ([]Removed, error) {
+	return s.remove(ctx, ref, force, func(*removal) (bool, error) { return true, nil })
+}
+
+// remove removes what is still unwanted when its names can no longer change.
+func (s *Images) remove(ctx context.Context, ref string, force bool, unwanted func(*removal) (bool, error)) (_ []Removed, err error) {
 	lock, err := s.store.Lock(ctx, "images")
 	if err != nil {
 		return nil, err
@@ -59,6 +64,9 @@ func (s *Images) Remove(ctx context.Context, ref string, force bool) (_ []Remove
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.release()) }()
+	if ok, err := unwanted(r); err != nil || !ok {
+		return nil, err
+	}
 	if err := r.run(ctx); err != nil {
 		return nil, err
 	}
@@ -67,15 +75,16 @@ func (s *Images) Remove(ctx context.Context, ref string, force bool) (_ []Remove
 
 // removal is one removal under way.
 type removal struct {
-	s     *Images
-	id    digest.Digest
-	chain []digest.Digest
-	all   []store.Name
-	names []store.Name // of the image, by digest too
-	given string       // the full name that was given, "" for an ID
-	force bool
-	lines []Removed
-	used  []*store.Lock // held from the look whether the images run until their records are gone
+	s        *Images
+	id       digest.Digest
+	manifest digest.Digest // or index
+	chain    []digest.Digest
+	all      []store.Name
+	names    []store.Name // of the image, by digest too
+	given    string       // the full name that was given, "" for an ID
+	force    bool
+	lines    []Removed
+	used     []*store.Lock // held from the look whether the images run until their records are gone
 }
 
 func (s *Images) removal(ctx context.Context, ref string, force bool) (*removal, error) {
@@ -83,7 +92,7 @@ func (s *Images) removal(ctx context.Context, ref string, force bool) (*removal,
 	if err != nil {
 		return nil, err
 	}
-	r := &removal{s: s, force: force}
+	r := &removal{s: s, manifest: target.Digest, force: force}
 	var recorded digest.Digest // the manifest of the image's record
 	records, _ := s.store.Records().List()
 	for _, rec := range records {

@@ -96,6 +96,14 @@ func (r blobRecord) writeDraft(dir string) error {
 	return r.write(filepath.Join(dir, blobsFile))
 }
 
+// Blobs returns the blobs of a layer that are in the store, whatever else of the layer is damaged.
+func (l *Layers) Blobs(id digest.Digest) ([]ocispec.Descriptor, error) {
+	if err := validID(id); err != nil {
+		return nil, err
+	}
+	return l.blobs(id)
+}
+
 // blobs returns the blobs that hold the layer and are in the store.
 func (l *Layers) blobs(id digest.Digest) ([]ocispec.Descriptor, error) {
 	r, err := l.readBlobs(id)

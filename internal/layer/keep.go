@@ -9,27 +9,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
-)
 
-// Keep removes every layer that is not in use and returns the bytes freed, without those of blobs. The caller holds
-// store.Sweep.
-func (l *Layers) Keep(used map[digest.Digest]bool) (int64, error) {
-	all, err := l.All()
-	if err != nil {
-		return 0, err
-	}
-	var freed int64
-	errs := []error{os.RemoveAll(l.flatDir())} // of layers that go now
-	for _, id := range all {
-		if used[id] {
-			continue
-		}
-		n, err := l.Remove(id)
-		freed += n
-		errs = append(errs, err)
-	}
-	return freed, errors.Join(errs...)
-}
+	"github.com/micabuild/mica/internal/store"
+)
 
 // All returns the DiffIDs of the layers in the store.
 func (l *Layers) All() ([]digest.Digest, error) {
@@ -46,19 +28,31 @@ func (l *Layers) All() ([]digest.Digest, error) {
 	return ids, nil
 }
 
-// Remove removes a layer's directory and returns the bytes freed, without those of blobs. The caller holds store.Sweep.
-func (l *Layers) Remove(id digest.Digest) (int64, error) {
-	if err := validID(id); err != nil {
-		return 0, err
-	}
+// Discard removes a layer's directory from the store, without its blobs. The caller has taken the layer.
+func (l *Layers) Discard(w *store.Sweep, id digest.Digest) error {
 	l.summaries.Delete(id)
 	l.digested.Delete(id)
-	freed, err := l.store.RemoveTree(l.path(id))
-	if err != nil {
-		return freed, fail(id, err)
+	if err := w.Discard(l.path(id)); err != nil {
+		return fail(id, err)
 	}
 	l.chains.clear()
-	return freed, nil
+	return nil
+}
+
+// ForgetFlattened removes the notes of which chains were joined to which layers: some of the layers may have been discarded. Layers
+// that another process joins in the meantime are joined again the next time.
+func (l *Layers) ForgetFlattened() error {
+	notes, err := os.ReadDir(l.flatDir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget joined layers: %w", err)
+	}
+	var errs []error
+	for _, n := range notes {
+		if err := os.Remove(filepath.Join(l.flatDir(), n.Name())); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // DiskUsage returns the disk space, in bytes, that a layer's table of contents and tree take, without its blobs. A file that

@@ -99,7 +99,9 @@ const (
 	damagedDir = "damaged" // a tree that was set aside; trees have the names of package tree
 )
 
+// path is for those who look at the layer or make it: it holds it.
 func (l *Layers) path(id digest.Digest, elem ...string) string {
+	l.store.Hold(store.HeldLayer, id)
 	return filepath.Join(append([]string{l.store.Path("layers"), id.Encoded()}, elem...)...)
 }
 

@@ -43,11 +43,21 @@ func TestLowersOfManyLayers(t *testing.T) {
 		t.Errorf("a longer chain has %q above %q, want what the shorter has", again[1:], again[0])
 	}
 
-	used := map[digest.Digest]bool{}
-	for _, id := range chain {
-		used[id] = true
+	w, err := l.store.Sweep(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := l.Keep(used); err != nil {
+	all, err := l.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range all {
+		if !slices.Contains(chain, id) {
+			err = errors.Join(err, l.Discard(w, id))
+		}
+	}
+	_, endErr := w.End(t.Context())
+	if err := errors.Join(err, endErr, l.ForgetFlattened()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Lstat(lowers[0]); !errors.Is(err, fs.ErrNotExist) {

@@ -16,10 +16,11 @@ func (l *Layers) summary(id digest.Digest) (toc.Summary, error) {
 	if err := validID(id); err != nil {
 		return toc.Summary{}, err
 	}
+	path := l.path(id, tocFile)
 	if s, ok := l.summaries.Load(id); ok {
 		return s.(toc.Summary), nil
 	}
-	f, err := os.Open(l.path(id, tocFile))
+	f, err := os.Open(path)
 	if err != nil {
 		return toc.Summary{}, l.tocError(id, err)
 	}

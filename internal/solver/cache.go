@@ -68,6 +68,7 @@ func (c *Cache) path(key digest.Digest) string { return filepath.Join(c.dir, key
 // Get returns the results recorded for key; fs.ErrNotExist if there is no valid record.
 func (c *Cache) Get(key Key) ([]*Result, error) {
 	id := key.Digest()
+	c.store.Hold(store.HeldStep, id)
 	rec, err := c.read(id)
 	if err != nil {
 		return nil, err
@@ -125,6 +126,7 @@ func (c *Cache) read(id digest.Digest) (*Record, error) {
 
 // Put records the results of the operation called name.
 func (c *Cache) Put(key Key, name string, outs []*Result) error {
+	c.store.Hold(store.HeldStep, key.Digest())
 	rec := Record{Key: key.Digest(), Name: name, Created: time.Now().UTC(), Ingredients: key.Ingredients}
 	for _, out := range outs {
 		below, top, err := c.split(out)
@@ -156,9 +158,13 @@ func (c *Cache) Records() ([]*Record, error) {
 	return recs, err
 }
 
-// Sweep is Records; it also removes damaged records, and those of a mica with other keys, which no build finds. The
-// caller holds store.Sweep.
+// Sweep is Records, and removes what no build will meet: damaged records, and those of a mica that made keys otherwise. One that
+// a build writes anew in between may go, too.
 func (c *Cache) Sweep() ([]*Record, error) {
+	free, err := c.freePieces()
+	if err != nil {
+		return nil, err
+	}
 	recs, invalid, err := c.list()
 	for _, rec := range invalid {
 		err = errors.Join(err, c.Remove(rec))
@@ -166,7 +172,7 @@ func (c *Cache) Sweep() ([]*Record, error) {
 	if err != nil {
 		return recs, err
 	}
-	return recs, c.sweepPieces(recs)
+	return recs, c.sweepPieces(free, recs)
 }
 
 // list returns the valid records, least recently used first, and the invalid ones, with their keys alone.

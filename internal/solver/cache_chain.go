@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/store"
 )
 
 // pieceLayers is the number of layers in one file of cache/chains. A record holds a chain of up to this length itself. Of a longer
@@ -45,6 +47,7 @@ func (c *Cache) split(out *Result) (recordBelow, []recordLayer, error) {
 func (c *Cache) keep(chain []ChainLink, chainIDs []digest.Digest) error {
 	n := len(chain)
 	id := chainIDs[n-1]
+	c.store.Hold(store.HeldStep, id)
 	if _, ok := c.kept.Load(id); ok {
 		return nil
 	}
@@ -134,8 +137,28 @@ func (c *Cache) pieces(at recordBelow) (*Result, error) {
 	return r, nil
 }
 
-// sweepPieces removes the pieces that no record needs.
-func (c *Cache) sweepPieces(recs []*Record) error {
+// freePieces are the pieces that no process holds, before the records are looked at: who writes a record holds its pieces.
+func (c *Cache) freePieces() ([]digest.Digest, error) {
+	names, err := os.ReadDir(c.chains())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list build cache: %w", err)
+	}
+	var free []digest.Digest
+	for _, n := range names {
+		id := digest.NewDigestFromEncoded(digest.SHA256, n.Name())
+		held, err := c.store.IsHeld(store.HeldStep, id)
+		if err != nil {
+			return nil, err
+		}
+		if !held {
+			free = append(free, id)
+		}
+	}
+	return free, nil
+}
+
+// sweepPieces removes the pieces, of those given, that no record needs.
+func (c *Cache) sweepPieces(free []digest.Digest, recs []*Record) error {
 	needed := map[digest.Digest]bool{"": true}
 	for _, r := range recs {
 		for _, at := range r.Below {
@@ -150,14 +173,10 @@ func (c *Cache) sweepPieces(recs []*Record) error {
 			}
 		}
 	}
-	names, err := os.ReadDir(c.chains())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("list build cache: %w", err)
-	}
 	var errs []error
-	for _, n := range names {
-		if !needed[digest.NewDigestFromEncoded(digest.SHA256, n.Name())] {
-			errs = append(errs, os.Remove(filepath.Join(c.chains(), n.Name())))
+	for _, id := range free {
+		if !needed[id] {
+			errs = append(errs, os.Remove(filepath.Join(c.chains(), id.Encoded())))
 		}
 	}
 	return errors.Join(errs...)

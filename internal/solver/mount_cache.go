@@ -201,12 +201,20 @@ func (c *Cache) CacheMounts() ([]CacheMount, error) {
 	return list, nil
 }
 
-// RemoveCacheMount removes one. The caller holds the store's Sweep lock.
-func (c *Cache) RemoveCacheMount(m CacheMount) error {
-	if err := os.RemoveAll(c.store.Path(mountsDir, m.Name)); err != nil {
-		return fmt.Errorf("remove cache mount %s: %w", m.ID, err)
+// RemoveCacheMount removes one, and reports whether it did: not while a step has it.
+func (c *Cache) RemoveCacheMount(m CacheMount) (bool, error) {
+	lock, ok, err := c.store.TryLock(MountLock + m.Name)
+	if err != nil || !ok {
+		return false, err
 	}
-	return nil
+	_, err = c.store.RemoveTree(c.store.Path(mountsDir, m.Name))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err = errors.Join(err, lock.Unlock()); err != nil {
+		return false, fmt.Errorf("remove cache mount %s: %w", m.ID, err)
+	}
+	return true, nil
 }
 
 // diskUsage adds up the blocks of the files below a directory, and does not leave it: a step may move things in a cache while

@@ -289,20 +289,35 @@ func (r *repository) setTimes(ctx context.Context, git *gitutil.GitCLI, dir stri
 	return nil
 }
 
-// RemoveCaches removes what is remembered of URLs and repositories, and returns the bytes. The caller holds Sweep.
+// RemoveCaches removes what is remembered of URLs and repositories, but for repositories that are in use, and returns the disk
+// space that became free, in bytes.
 func RemoveCaches(s *store.Store) (freed int64, err error) {
+	var errs []error
 	for _, kind := range []string{"http", "git"} {
-		dir := s.Path("cache", kind)
-		_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-			if err != nil {
-				return nil //nolint:nilerr // what cannot be looked at is not counted
-			}
-			if info, err := d.Info(); err == nil {
-				freed += info.Size()
-			}
-			return nil
-		})
-		err = errors.Join(err, os.RemoveAll(dir))
+		entries, err := os.ReadDir(s.Path("cache", kind))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+		for _, e := range entries {
+			n, err := removeCache(s, kind, e.Name())
+			freed += n
+			errs = append(errs, err)
+		}
+	}
+	return freed, errors.Join(errs...)
+}
+
+func removeCache(s *store.Store, kind, name string) (freed int64, err error) {
+	if kind == "git" {
+		lock, ok, lockErr := s.TryLock(GitLock + name)
+		if lockErr != nil || !ok {
+			return 0, lockErr
+		}
+		defer func() { err = errors.Join(err, lock.Unlock()) }()
+	}
+	freed, err = s.RemoveTree(s.Path("cache", kind, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
 	}
 	return freed, err
 }

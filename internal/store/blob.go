@@ -20,7 +20,13 @@ import (
 // registries to accept manifests of 4 MiB.
 const maxSmallBlob = 4 << 20
 
-func (s *Store) blobPath(d digest.Digest) string { return s.Path("blobs", "sha256", d.Encoded()) }
+// blobPath is for those who look at the blob or make it.
+func (s *Store) blobPath(d digest.Digest) string {
+	s.Hold(HeldBlob, d)
+	return s.blobFile(d)
+}
+
+func (s *Store) blobFile(d digest.Digest) string { return s.Path("blobs", "sha256", d.Encoded()) }
 
 // StatBlob returns a blob's size in bytes; ErrNotFound.
 func (s *Store) StatBlob(d digest.Digest) (int64, error) {
@@ -226,7 +232,7 @@ func (s *Store) RemoveBlob(d digest.Digest) error {
 	if err := validDigest(d); err != nil {
 		return err
 	}
-	if err := os.Remove(s.blobPath(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(s.blobFile(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove blob: %w", err)
 	}
 	return nil

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -181,52 +180,6 @@ func TestLockOfAProcessThatDies(t *testing.T) {
 	}
 }
 
-func TestUseAndSweep(t *testing.T) {
-	s := newStore(t)
-	one, err := s.Use(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	two, err := s.Use(ended(t))
-	if err != nil {
-		t.Fatalf("two cannot use the store at once: %v", err)
-	}
-	for _, using := range []*Lock{one, two} {
-		if _, ok, err := s.TrySweep(); ok || err != nil {
-			t.Errorf("swept while in use: %v", err)
-		}
-		if _, err := s.Sweep(ended(t)); !errors.Is(err, context.Canceled) {
-			t.Errorf("swept while in use: %v", err)
-		}
-		unlock(t, using)
-	}
-	sweeping, err := s.Sweep(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Use(ended(t)); !errors.Is(err, context.Canceled) {
-		t.Errorf("used while swept: %v", err)
-	}
-	if _, ok, err := s.TrySweep(); ok || err != nil {
-		t.Errorf("swept twice at once: %v", err)
-	}
-	unlock(t, sweeping)
-	using, err := s.Use(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	unlock(t, using)
-}
-
-func TestTrySweepOfAStoreThatRests(t *testing.T) {
-	s := newStore(t)
-	l, ok, err := s.TrySweep()
-	if !ok || err != nil {
-		t.Fatalf("%v, %v", ok, err)
-	}
-	unlock(t, l)
-}
-
 func TestRemoveLocks(t *testing.T) {
 	s := newStore(t)
 	for _, name := range []string{"layer-1", "layer-2", "layers", "gc", "images"} {
@@ -246,7 +199,57 @@ func TestRemoveLocks(t *testing.T) {
 	if err != nil {
 		t.Fatalf("a lock that was removed: %v", err)
 	}
-	unlock(t, l)
+	defer unlock(t, l)
+	shared, err := s.RLock(t.Context(), "layer-2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock(t, shared)
+	if err := s.RemoveLocks("layer-"); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := inFolder(t, s, "locks"), []string{"gc", "images", "layer-1", "layer-2", "layers"}; !slices.Equal(got, want) {
+		t.Errorf("left are %q, want %q: those that are held stay", got, want)
+	}
+}
+
+// Two never have one lock, even where its file is removed again and again while they wait for it.
+func TestRemoveLocksBesideThoseWhoTakeThem(t *testing.T) {
+	s := newStore(t)
+	done := make(chan struct{})
+	var remover, takers sync.WaitGroup
+	remover.Go(func() {
+		for {
+			if err := s.RemoveLocks("step-"); err != nil {
+				t.Error(err)
+			}
+			select {
+			case <-done:
+				return
+			default:
+			}
+		}
+	})
+	var inside atomic.Int32
+	for range 4 {
+		takers.Go(func() {
+			for range 500 {
+				l, err := s.Lock(t.Context(), "step-1")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if n := inside.Add(1); n != 1 {
+					t.Errorf("%d hold the lock", n)
+				}
+				inside.Add(-1)
+				unlock(t, l)
+			}
+		})
+	}
+	takers.Wait()
+	close(done)
+	remover.Wait()
 }
 
 func TestLockInAFolderThatIsNotThere(t *testing.T) {
@@ -256,34 +259,5 @@ func TestLockInAFolderThatIsNotThere(t *testing.T) {
 	}
 	if _, ok, err := s.TryLock("none/lock"); ok || err == nil {
 		t.Error("TryLock succeeds")
-	}
-}
-
-func TestUsers(t *testing.T) {
-	s := newStore(t)
-	use, err := s.Use(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := s.Users(); err != nil || !slices.Equal(got, []int{os.Getpid()}) {
-		t.Errorf("users are %d, %v, want this process", got, err)
-	}
-	unlock(t, use)
-	if got, err := s.Users(); err != nil || len(got) > 0 {
-		t.Errorf("users of a store that rests are %d, %v", got, err)
-	}
-}
-
-func TestLockHolders(t *testing.T) {
-	const locks = `1: FLOCK  ADVISORY  READ 42 08:01:1234 0 EOF
-2: FLOCK  ADVISORY  READ 7 08:01:1234 0 EOF
-2: -> FLOCK  ADVISORY  WRITE 99 08:01:1234 0 EOF
-3: FLOCK  ADVISORY  READ 0 08:01:1234 0 EOF
-4: POSIX  ADVISORY  WRITE 5 08:01:1234 0 EOF
-5: FLOCK  ADVISORY  WRITE 6 08:01:11234 0 EOF
-6: FLOCK
-`
-	if got, want := lockHolders(locks, 1234), []int{7, 42}; !slices.Equal(got, want) {
-		t.Errorf("holders are %d, want %d", got, want)
 	}
 }

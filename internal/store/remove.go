@@ -103,7 +103,7 @@ func (r *removal) empty(at int, name string) error {
 		}
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
-				first.set(err)
+				first.set(unlessMissing("read", name, err)) // another process may be at it, too
 			}
 			below.Wait()
 			return first.get()

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -27,7 +29,12 @@ var (
 )
 
 // Store is one store folder. Many processes may use the same folder at once.
-type Store struct{ root string }
+type Store struct {
+	root string
+
+	mu      sync.Mutex // for beginning and ending Use
+	session atomic.Pointer[session]
+}
 
 // DefaultRoot is $MICA_ROOT, else /var/lib/mica for root, and $XDG_DATA_HOME/mica (~/.local/share/mica) for others.
 // root says whether the user is root outside of any user namespace of mica's own making.
@@ -54,7 +61,7 @@ func Open(root string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{root}
+	s := &Store{root: root}
 	data, err := os.ReadFile(s.Path("version"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, s.create()

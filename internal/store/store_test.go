@@ -102,6 +102,14 @@ func hold(root, kind string) error {
 			return fmt.Errorf("no lock: %w", err)
 		}
 		held = append(held, l)
+	case "use":
+		u, err := s.Use()
+		if err != nil {
+			return err
+		}
+		held = append(held, u)
+		_, err = s.WriteBlob([]byte("made by another process"))
+		return err
 	case "temp":
 		d, err := s.TempDir("other")
 		if err != nil {

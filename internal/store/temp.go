@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 
@@ -48,11 +47,7 @@ func (s *Store) tempFile(pattern string) (*os.File, error) {
 		if err := flock(f, unix.LOCK_EX); err != nil {
 			return nil, errors.Join(err, os.Remove(f.Name()), f.Close())
 		}
-		have, err := f.Stat()
-		if err != nil {
-			return nil, errors.Join(err, os.Remove(f.Name()), f.Close())
-		}
-		if there, err := os.Stat(f.Name()); err == nil && os.SameFile(have, there) {
+		if hasName(f) {
 			return f, nil
 		}
 		_ = f.Close()
@@ -65,7 +60,7 @@ func (t *Temp) Remove() error {
 	return errors.Join(err, os.Remove(t.lock.Name()), t.lock.Close())
 }
 
-// ownTemp are the names that mica makes in tmp/: what it is, and a number of os.CreateTemp's; or a digest.
+// ownTemp are the names that mica makes in tmp/: what it is, and a random number; or a digest.
 var ownTemp = regexp.MustCompile(`^(?:[a-z]+-[0-9]+(?:\.lock)?|` + partialPrefix + `[0-9a-f]{64})$`)
 
 // RemoveStaleTemp removes what dead processes left in tmp/ and returns the bytes freed. What has a name that mica makes none of is
@@ -135,19 +130,4 @@ func lockDead(path string) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
-}
-
-// RemoveTree deletes a folder that other packages keep in the store (a layer's tree), whatever modes its files have: it
-// is renamed into tmp/ first, so that it is gone at once and a kill in between leaves garbage, not half a tree.
-func (s *Store) RemoveTree(path string) (int64, error) {
-	temp, err := s.TempDir("gone")
-	if err != nil {
-		return 0, fmt.Errorf("remove %s: %w", filepath.Base(path), err)
-	}
-	gone := filepath.Join(temp.Path, "tree")
-	if err := os.Rename(path, gone); err != nil {
-		return 0, errors.Join(fmt.Errorf("remove %s: %w", filepath.Base(path), err), temp.Remove())
-	}
-	size, err := removeTree(gone)
-	return size, errors.Join(err, temp.Remove())
 }
