@@ -68,7 +68,7 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	use, err := b.Store.Use()
+	use, err := b.Store.Use(ctx)
 	if err != nil {
 		return nil, err
 	}

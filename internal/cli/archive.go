@@ -88,7 +88,7 @@ func runLoad(ctx context.Context, app *App, input string, platforms []string) er
 }
 
 func load(ctx context.Context, app *App, in io.Reader, wanted []ocispec.Platform) (_ []archive.Loaded, err error) {
-	use, err := app.Store.Use()
+	use, err := app.Store.Use(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +163,7 @@ func runImport(ctx context.Context, app *App, o importOptions, source, name stri
 		return err
 	}
 	what.Created = time.Now()
-	use, err := app.Store.Use()
+	use, err := app.Store.Use(ctx)
 	if err != nil {
 		return err
 	}
@@ -229,7 +229,7 @@ func runExport(ctx context.Context, app *App, output, ref string) (err error) {
 	if err := app.Open(ctx); err != nil {
 		return err
 	}
-	use, err := app.Store.Use()
+	use, err := app.Store.Use(ctx)
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ type baking struct {
 // build builds the targets: each when those it links to are built, otherwise all at the same time.
 func (f *bakeFlags) build(ctx context.Context, app *App, def *bake.Definition, targets map[string]*bakeTarget) (err error) {
 	// The results of targets must not be collected before others have used them.
-	use, err := app.Store.Use()
+	use, err := app.Store.Use(ctx)
 	if err != nil {
 		return err
 	}

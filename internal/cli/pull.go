@@ -50,7 +50,7 @@ func runPull(ctx context.Context, app *App, f *pullFlags, ref string) (err error
 	if err := app.Open(ctx); err != nil {
 		return err
 	}
-	use, err := app.Store.Use()
+	use, err := app.Store.Use(ctx)
 	if err != nil {
 		return err
 	}

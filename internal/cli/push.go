@@ -82,7 +82,7 @@ func runPush(ctx context.Context, app *App, f *pushFlags, ref string) (err error
 	if err := app.Open(ctx); err != nil {
 		return err
 	}
-	use, err := app.Store.Use()
+	use, err := app.Store.Use(ctx)
 	if err != nil {
 		return err
 	}

@@ -127,7 +127,7 @@ func (f *runFlags) run(ctx context.Context, app *App, args []string) (err error)
 	if err := f.limits.open(ctx, app); err != nil {
 		return err
 	}
-	use, err := app.Store.Use()
+	use, err := app.Store.Use(ctx)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ func runSave(ctx context.Context, app *App, output string, platforms, refs []str
 	if err := app.Open(ctx); err != nil {
 		return err
 	}
-	use, err := app.Store.Use()
+	use, err := app.Store.Use(ctx)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func runTag(ctx context.Context, app *App, source, target string) (err error) {
 	if err := app.Open(ctx); err != nil {
 		return err
 	}
-	use, err := app.Store.Use()
+	use, err := app.Store.Use(ctx)
 	if err != nil {
 		return err
 	}

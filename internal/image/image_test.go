@@ -269,7 +269,7 @@ func TestCollectKeepsWhatIsNeeded(t *testing.T) {
 func TestCollectBesideWhoUsesAnImage(t *testing.T) {
 	s := newImages(t)
 	img, other := add(t, s, 1, nil, "used"), add(t, s, 2, nil, "unused")
-	use, err := s.store.Use()
+	use, err := s.store.Use(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

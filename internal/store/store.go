@@ -18,8 +18,11 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// format is the content of the store's version file. A store of another format is refused, not guessed at.
-const format = "mica store 1\n"
+// The content of the store's version file. A store of an unknown format is refused, not guessed at.
+const (
+	format    = "mica store 2\n"
+	oldFormat = "mica store 1\n" // see upgrade
+)
 
 var (
 	// ErrNotFound says that a blob, layer or name is not in the store.
@@ -31,6 +34,7 @@ var (
 // Store is one store folder. Many processes may use the same folder at once.
 type Store struct {
 	root string
+	old  atomic.Bool // the store has oldFormat
 
 	mu      sync.Mutex // for beginning and ending Use
 	session atomic.Pointer[session]
@@ -69,7 +73,11 @@ func Open(root string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	if string(data) != format {
+	switch string(data) {
+	case format:
+	case oldFormat:
+		s.old.Store(true)
+	default:
 		return nil, fmt.Errorf("open store %s: it has another format (%q); this mica reads %q",
 			root, strings.TrimSpace(string(data)), strings.TrimSpace(format))
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"io/fs"
@@ -103,7 +104,7 @@ func hold(root, kind string) error {
 		}
 		held = append(held, l)
 	case "use":
-		u, err := s.Use()
+		u, err := s.Use(context.Background())
 		if err != nil {
 			return err
 		}
@@ -228,10 +229,10 @@ func TestOpenByManyAtOnce(t *testing.T) {
 
 func TestOpenRefusesAnotherFormat(t *testing.T) {
 	for name, version := range map[string]string{
-		"a later one":   "mica store 2\n",
+		"a later one":   "mica store 3\n",
 		"empty":         "",
-		"no newline":    "mica store 1",
-		"something new": "mica store 1\nand more\n",
+		"no newline":    "mica store 2",
+		"something new": "mica store 2\nand more\n",
 		"not mica's":    "\x00\x01",
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -28,7 +28,10 @@ func (s *Store) Sweep(ctx context.Context) (*Sweep, error) {
 	if s.session.Load() != nil {
 		return nil, errors.New("sweep: this process uses the store")
 	}
-	lock, err := s.Lock(ctx, "gc")
+	if err := s.upgrade(ctx); err != nil {
+		return nil, err
+	}
+	lock, err := s.Lock(ctx, "sweep")
 	if err != nil {
 		return nil, err
 	}

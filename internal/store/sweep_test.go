@@ -21,7 +21,7 @@ func another(t testing.TB, s *Store) *Store {
 
 func use(t testing.TB, s *Store) *Use {
 	t.Helper()
-	u, err := s.Use()
+	u, err := s.Use(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -108,7 +109,10 @@ type Use struct{ s *Store }
 
 // Use begins to use the store. Whoever makes objects that no name points at yet, or reads an image over a longer time, does
 // so: it holds what it makes and what it looks at, until End or its death. Others may Sweep meanwhile.
-func (s *Store) Use() (*Use, error) {
+func (s *Store) Use(ctx context.Context) (*Use, error) {
+	if err := s.upgrade(ctx); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	x := s.session.Load()

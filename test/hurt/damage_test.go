@@ -250,7 +250,7 @@ func TestForeignStore(t *testing.T) {
 	p := newPatient(t)
 	p.write(filepath.Join(p.Root, "version"), []byte("mica store 99\n"))
 	p.refuses(1, `it has another format`, nil, "images")
-	p.write(filepath.Join(p.Root, "version"), []byte("mica store 1\n"))
+	p.write(filepath.Join(p.Root, "version"), []byte("mica store 2\n"))
 	p.healthy()
 	p.Root = "/dev/null/store"
 	if out := p.Try(nil, "images"); out.Code != 1 || strings.Count(out.Stderr, "\n") != 1 {
