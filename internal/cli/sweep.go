@@ -17,7 +17,11 @@ func (a *App) sweep(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	err = a.Images.Collect(ctx, w, a.cachedLayers)
+	cache := solver.NewCache(a.Store)
+	err = a.Images.Collect(ctx, w, func() ([]digest.Digest, error) {
+		records, err := cache.Sweep(w)
+		return solver.LayersOf(records), err
+	})
 	freed, endErr := w.End(ctx)
 	if err = errors.Join(err, endErr, a.Layers.ForgetFlattened()); err != nil {
 		return freed, err
@@ -36,12 +40,6 @@ func (a *App) sweep(ctx context.Context) (int64, error) {
 func (a *App) collect(ctx context.Context) error {
 	_, err := a.sweep(ctx)
 	return err
-}
-
-// cachedLayers are the layers that the build cache has.
-func (a *App) cachedLayers() ([]digest.Digest, error) {
-	records, err := solver.NewCache(a.Store).Sweep()
-	return solver.LayersOf(records), err
 }
 
 // tidy removes what killed processes left in the store's tmp/. What cannot be removed is left to a prune, which says why.

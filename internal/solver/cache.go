@@ -158,21 +158,46 @@ func (c *Cache) Records() ([]*Record, error) {
 	return recs, err
 }
 
-// Sweep is Records, and removes what no build will meet: damaged records, and those of a mica that made keys otherwise. One that
-// a build writes anew in between may go, too.
-func (c *Cache) Sweep() ([]*Record, error) {
-	free, err := c.freePieces()
-	if err != nil {
-		return nil, err
-	}
-	recs, invalid, err := c.list()
-	for _, rec := range invalid {
-		err = errors.Join(err, c.Remove(rec))
-	}
-	if err != nil {
+// Sweep is Records, and removes what no build can use: damaged records, those of versions of mica that computed keys
+// differently, and pieces that no record needs. What a process holds stays.
+func (c *Cache) Sweep(w *store.Sweep) ([]*Record, error) {
+	recs, unused, err := c.survey()
+	if err != nil || len(unused) == 0 {
 		return recs, err
 	}
-	return recs, c.sweepPieces(free, recs)
+	var taken []string
+	for path, id := range unused {
+		ok, err := w.Take(store.HeldStep, id)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			taken = append(taken, path)
+		}
+	}
+	// A build may have written some of them again before they were taken.
+	if recs, unused, err = c.survey(); err != nil {
+		return nil, err
+	}
+	for _, path := range taken {
+		if _, ok := unused[path]; ok {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}
+	return recs, err
+}
+
+// survey returns the valid records, and the files that no build can use, with what they are held by.
+func (c *Cache) survey() (recs []*Record, unused map[string]digest.Digest, err error) {
+	unused = map[string]digest.Digest{}
+	recs, invalid, err := c.list()
+	for _, rec := range invalid {
+		unused[c.path(rec.Key)] = rec.Key
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return recs, unused, c.addUnusedPieces(recs, unused)
 }
 
 // list returns the valid records, least recently used first, and the invalid ones, with their keys alone.

@@ -137,28 +137,12 @@ func (c *Cache) pieces(at recordBelow) (*Result, error) {
 	return r, nil
 }
 
-// freePieces are the pieces that no process holds, before the records are looked at: who writes a record holds its pieces.
-func (c *Cache) freePieces() ([]digest.Digest, error) {
+// addUnusedPieces adds the files of the pieces that no record needs.
+func (c *Cache) addUnusedPieces(recs []*Record, unused map[string]digest.Digest) error {
 	names, err := os.ReadDir(c.chains())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("list build cache: %w", err)
+		return fmt.Errorf("list build cache: %w", err)
 	}
-	var free []digest.Digest
-	for _, n := range names {
-		id := digest.NewDigestFromEncoded(digest.SHA256, n.Name())
-		held, err := c.store.IsHeld(store.HeldStep, id)
-		if err != nil {
-			return nil, err
-		}
-		if !held {
-			free = append(free, id)
-		}
-	}
-	return free, nil
-}
-
-// sweepPieces removes the pieces, of those given, that no record needs.
-func (c *Cache) sweepPieces(free []digest.Digest, recs []*Record) error {
 	needed := map[digest.Digest]bool{"": true}
 	for _, r := range recs {
 		for _, at := range r.Below {
@@ -173,13 +157,12 @@ func (c *Cache) sweepPieces(free []digest.Digest, recs []*Record) error {
 			}
 		}
 	}
-	var errs []error
-	for _, id := range free {
-		if !needed[id] {
-			errs = append(errs, os.Remove(filepath.Join(c.chains(), id.Encoded())))
+	for _, n := range names {
+		if id := digest.NewDigestFromEncoded(digest.SHA256, n.Name()); !needed[id] {
+			unused[filepath.Join(c.chains(), n.Name())] = id
 		}
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // LayersOf returns the layers of the results of records, each once.

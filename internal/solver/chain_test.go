@@ -14,6 +14,8 @@ import (
 	"github.com/moby/buildkit/client/llb"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
+
+	"github.com/micabuild/mica/internal/store"
 )
 
 // steps is a build of n steps, each of which makes a file.
@@ -57,7 +59,7 @@ func TestLongChains(t *testing.T) {
 	if err != nil || !slices.Equal(again.Chain, built.Chain) {
 		t.Errorf("from the cache, the chain of %d layers has %d, %v", n, len(again.Chain), err)
 	}
-	recs, err := NewCache(first.store).Sweep()
+	recs, err := sweep(t, NewCache(first.store))
 	if err != nil || len(recs) != n {
 		t.Fatalf("%d records, %v", len(recs), err)
 	}
@@ -85,7 +87,7 @@ func TestSweepOfPieces(t *testing.T) {
 	if err := os.WriteFile(piece, []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	recs, err := NewCache(s.store).Sweep()
+	recs, err := sweep(t, NewCache(s.store))
 	if err != nil || len(recs) != pieceLayers {
 		t.Errorf("%d records are left, %v; want those that need no piece", len(recs), err)
 	}
@@ -98,6 +100,56 @@ func TestSweepOfPieces(t *testing.T) {
 	}
 	if recs, err := NewCache(s.store).Records(); err != nil || len(recs) != n {
 		t.Errorf("%d records, %v", len(recs), err)
+	}
+}
+
+// TestSweepBesideABuild: what a build is about to write or to read again stays, until it has ended.
+func TestSweepBesideABuild(t *testing.T) {
+	const n = 2*pieceLayers + 1
+	s := newSolver(t, nil)
+	built, err := solve(t, s, steps(n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := store.Open(s.store.Root())
+	if err != nil {
+		t.Fatal(err)
+	}
+	use, err := other.Use(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	recs, err := s.cache.Records()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range recs { // no record needs a piece any more, and one record is damaged
+		if len(r.Layers()) > pieceLayers {
+			err = errors.Join(err, s.cache.Remove(r))
+		}
+	}
+	damaged := recs[slices.IndexFunc(recs, func(r *Record) bool { return len(r.Layers()) == 1 })].Key
+	if err = errors.Join(err, os.WriteFile(s.cache.path(damaged), []byte("{}"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	_, ids := built.identities()
+	other.Hold(store.HeldStep, damaged)
+	other.Hold(store.HeldStep, ids[pieceLayers-1])
+	for i, want := range []int{1, 0} {
+		if i > 0 {
+			if err := use.End(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if recs, err := sweep(t, NewCache(s.store)); err != nil || len(recs) != pieceLayers-1 {
+			t.Errorf("%d records are valid, %v", len(recs), err)
+		}
+		if left, err := os.ReadDir(s.cache.chains()); err != nil || len(left) != want {
+			t.Errorf("%d pieces are left, %v, want %d", len(left), err, want)
+		}
+		if left, err := os.ReadDir(s.cache.dir); err != nil || len(left) != pieceLayers-1+want {
+			t.Errorf("%d records are left, %v, want %d", len(left), err, pieceLayers-1+want)
+		}
 	}
 }
 

@@ -32,6 +32,18 @@ func newSolver(t testing.TB, files map[string][]byte) *Solver {
 	return solverOf(t, s, files)
 }
 
+// sweep is one of the build cache alone.
+func sweep(t *testing.T, c *Cache) ([]*Record, error) {
+	t.Helper()
+	w, err := c.store.Sweep(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	recs, err := c.Sweep(w)
+	_, endErr := w.End(t.Context())
+	return recs, errors.Join(err, endErr)
+}
+
 func solverOf(t testing.TB, s *store.Store, files map[string][]byte) *Solver {
 	t.Helper()
 	host, err := sandbox.NewHost(s, "")
@@ -187,7 +199,7 @@ func TestSweepRemovesDamagedRecords(t *testing.T) {
 	if err := os.WriteFile(path, bytes.Replace(data, []byte("value"), []byte("other"), 1), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	recs, err := s.cache.Sweep()
+	recs, err := sweep(t, s.cache)
 	if err != nil || len(recs) != 1 || recs[0].Key != sound.Digest() {
 		t.Errorf("%v, %v; want the sound record", recs, err)
 	}
