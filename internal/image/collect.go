@@ -202,7 +202,8 @@ func (s *Images) markIndex(target ocispec.Descriptor, needed marks) error {
 		if _, err := s.store.StatBlob(d.Digest); err != nil {
 			continue
 		}
-		if err := s.mark(d, needed); err != nil {
+		// Of an image for another platform, a prune that was killed may have left the manifest alone. Nobody can use that.
+		if err := s.mark(d, needed); err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
 	}

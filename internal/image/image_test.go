@@ -306,6 +306,51 @@ func TestCollectBesideWhoUsesAnImage(t *testing.T) {
 	}
 }
 
+// What is left of an image for another platform, whose config is gone, does not keep the rest from being collected.
+func TestCollectWithPartOfAnIndexMissing(t *testing.T) {
+	s := newImages(t)
+	_, here, other := twoPlatforms(t, s, "docker.io/library/multi:1")
+	gone := add(t, s, 3, nil)
+	_, err := s.Remove(t.Context(), gone.ID.String(), false)
+	if err = errors.Join(err, s.store.Records().Remove(other.ID.String()), s.store.RemoveBlob(other.ID)); err != nil {
+		t.Fatal(err)
+	}
+	collect(t, s, nil)
+	if _, err := s.store.StatBlob(gone.Target.Digest); err == nil {
+		t.Error("nothing was collected")
+	}
+	if img, err := s.Find(t.Context(), "multi:1"); err != nil || img.ID != here.ID {
+		t.Errorf("the image for this host: %v", err)
+	}
+}
+
+// An image of which a process uses the index alone, or another platform, is not pruned.
+func TestPruneBesideWhoUsesAnIndex(t *testing.T) {
+	s := newImages(t)
+	root, here, _ := twoPlatforms(t, s, "docker.io/library/multi:1")
+	other, err := store.Open(s.store.Root())
+	if err != nil {
+		t.Fatal(err)
+	}
+	use, err := other.Use(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.Hold(store.HeldBlob, root.Digest)
+	if lines, err := s.Prune(t.Context(), true, &Filter{}); err != nil || len(lines) > 0 {
+		t.Errorf("pruned: %v %v", lines, err)
+	}
+	if err := use.End(); err != nil {
+		t.Fatal(err)
+	}
+	if lines, err := s.Prune(t.Context(), true, &Filter{}); err != nil || len(lines) == 0 {
+		t.Errorf("not pruned: %v", err)
+	}
+	if _, err := s.Find(t.Context(), here.ID.String()); err == nil {
+		t.Error("it is still there")
+	}
+}
+
 // An image that gets its name while images are pruned is not one without a name.
 func TestPruneOfWhatIsBeingNamed(t *testing.T) {
 	s := newImages(t)

@@ -32,14 +32,33 @@ func (s *Images) Prune(ctx context.Context, all bool, f *Filter) ([]Removed, err
 func (s *Images) prune(ctx context.Context, id digest.Digest, all bool) ([]Removed, error) {
 	removed, err := s.remove(ctx, id.String(), true, func(r *removal) (bool, error) {
 		tagged := slices.ContainsFunc(r.names, func(n store.Name) bool { return !isDigestName(n.Ref) })
-		held, err := s.store.IsHeld(store.HeldBlob, r.manifest)
-		return (all || !tagged) && !held, err
+		if tagged && !all {
+			return false, nil
+		}
+		held, err := s.isHeld(r)
+		return !held, err
 	})
 	var conflict *ConflictError
 	if errors.As(err, &conflict) || isNotFound(err) {
 		return nil, nil
 	}
 	return removed, err
+}
+
+// isHeld reports whether a process holds the image by its manifest or by an index that has it.
+func (s *Images) isHeld(r *removal) (bool, error) {
+	targets := []digest.Digest{r.manifest}
+	for _, n := range r.names {
+		if !slices.Contains(targets, n.Target.Digest) {
+			targets = append(targets, n.Target.Digest)
+		}
+	}
+	for _, d := range targets {
+		if held, err := s.store.IsHeld(store.HeldBlob, d); held || err != nil {
+			return held, err
+		}
+	}
+	return false, nil
 }
 
 // Usage is what images take, for `docker system df`.
