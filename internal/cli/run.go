@@ -131,9 +131,10 @@ func (f *runFlags) run(ctx context.Context, app *App, args []string) (err error)
 	if err != nil {
 		return err
 	}
+	// Until the process ends: a root filesystem of very many layers has some that no image names (layer.Layers.Lowers).
+	defer func() { err = errors.Join(err, use.End()) }()
 	img, hold, err := f.image(ctx, app, args[0])
-	// The image is held by itself from here on: a long run does not keep others from pruning.
-	if err := errors.Join(err, use.End()); err != nil {
+	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, hold.Unlock()) }()
