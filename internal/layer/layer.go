@@ -101,7 +101,9 @@ const (
 
 // path is for those who look at the layer or make it: it holds it.
 func (l *Layers) path(id digest.Digest, elem ...string) string {
-	l.store.Hold(store.HeldLayer, id)
+	if l.store.Hold(store.HeldLayer, id) {
+		l.summaries.Delete(id) // from before it was held: another process may have removed the layer since
+	}
 	return filepath.Join(append([]string{l.store.Path("layers"), id.Encoded()}, elem...)...)
 }
 

@@ -3,6 +3,7 @@ package layer
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -387,4 +388,30 @@ func TestWriteCancelled(t *testing.T) {
 		t.Error("no error")
 	}
 	wantNothing(t, l)
+}
+
+// What was known of a layer before the store was used is read again: another process may have removed the layer since.
+func TestGetOfALayerThatWasRemovedBeforeUse(t *testing.T) {
+	l := newLayers(t)
+	made := write(t, l, sampleChanges(), AsBlob)
+	other, err := store.Open(l.store.Root())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := other.Sweep(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = New(other).Discard(w, made.DiffID)
+	_, endErr := w.End(t.Context())
+	use, useErr := l.store.Use(t.Context())
+	if err := errors.Join(err, endErr, useErr); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Get(made.DiffID); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("the layer is still known: %v", err)
+	}
+	if err := use.End(); err != nil {
+		t.Error(err)
+	}
 }
