@@ -2,43 +2,18 @@ package cli
 
 import (
 	"context"
-	"errors"
 
-	"github.com/opencontainers/go-digest"
-
-	"github.com/micabuild/mica/internal/sandbox"
-	"github.com/micabuild/mica/internal/solver"
-	"github.com/micabuild/mica/internal/sources"
+	"github.com/micabuild/mica/internal/prune"
 )
 
-// sweep removes what nothing needs and no process holds, and returns the bytes freed.
-func (a *App) sweep(ctx context.Context) (int64, error) {
-	w, err := a.Store.Sweep(ctx)
-	if err != nil {
-		return 0, err
-	}
-	cache := solver.NewCache(a.Store)
-	err = a.Images.Collect(ctx, w, func() ([]digest.Digest, error) {
-		records, err := cache.Sweep(w)
-		return solver.LayersOf(records), err
-	})
-	freed, endErr := w.End(ctx)
-	if err = errors.Join(err, endErr, a.Layers.ForgetFlattened()); err != nil {
-		return freed, err
-	}
-	for _, prefix := range []string{solver.StepLock, solver.MountLock, solver.FetchLock, sources.GitLock} {
-		if err := a.Store.RemoveLocks(prefix); err != nil {
-			return freed, err
-		}
-	}
-	sandbox.RemoveCgroups()
-	stale, err := a.Store.RemoveStaleTemp()
-	return freed + stale, err
+// pruner prunes the opened store.
+func (a *App) pruner() *prune.Pruner {
+	return &prune.Pruner{Store: a.Store, Layers: a.Layers, Images: a.Images}
 }
 
-// collect is sweep for those who do not say how much became free.
+// collect removes garbage, for commands that do not report how much space became free.
 func (a *App) collect(ctx context.Context) error {
-	_, err := a.sweep(ctx)
+	_, err := a.pruner().Garbage(ctx)
 	return err
 }
 

@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/network"
+	"github.com/micabuild/mica/internal/prune"
 	"github.com/micabuild/mica/internal/sandbox"
-	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/userns"
 )
 
@@ -122,13 +122,14 @@ func runSystemDf(ctx context.Context, app *App, format string, verbose bool) err
 	if err := app.Open(ctx); err != nil {
 		return err
 	}
-	rows, err := usageRows(ctx, app)
+	usage, err := app.pruner().Usage(ctx)
 	if err != nil {
 		return err
 	}
 	if verbose {
-		return printUsageVerbose(ctx, app)
+		return printUsageVerbose(ctx, app, usage)
 	}
+	rows := []usageRow{newUsageRow("Images", usage.Images, true), newUsageRow("Build Cache", usage.Cache, false)}
 	switch format {
 	case "", formatter.TableFormatKey:
 		w := tabwriter.NewWriter(app.Stdout, 10, 1, 3, ' ', 0)
@@ -154,61 +155,20 @@ func runSystemDf(ctx context.Context, app *App, format string, verbose bool) err
 	return nil
 }
 
-func usageRows(ctx context.Context, app *App) ([]usageRow, error) {
-	u, err := app.Images.DiskUsage(ctx)
-	if err != nil {
-		return nil, err
-	}
-	cache := solver.NewCache(app.Store)
-	records, err := cache.Records()
-	if err != nil {
-		return nil, err
-	}
-	mounts, err := cache.CacheMounts()
-	if err != nil {
-		return nil, err
-	}
-	images, _ := app.Images.List(ctx)
-	used := map[string]bool{}
-	for _, img := range images {
-		for _, id := range img.Chain() {
-			used[id.String()] = true
-		}
-	}
-	active := 0
-	sizes := newCacheSizes(app, records)
-	total := sizes.total
-	for _, r := range records {
-		if allUsed(r, used) {
-			active++
-		}
-	}
-	for id := range used {
-		total -= sizes.size[id] // what an image has is counted with the images
-	}
-	for _, m := range mounts {
-		total += m.Size
-	}
-	return []usageRow{
-		newUsageRow("Images", u.Total, u.Active, u.Size, u.Reclaimable, true),
-		newUsageRow("Build Cache", len(records)+len(mounts), active, total, total, false),
-	}, nil
-}
-
 // newUsageRow formats sizes as docker does; images have a percentage.
-func newUsageRow(kind string, total, active int, size, reclaimable int64, percent bool) usageRow {
+func newUsageRow(kind string, row prune.Row, percent bool) usageRow {
 	r := usageRow{
-		Type: kind, TotalCount: total, Active: active,
-		Size: units.HumanSize(float64(size)), Reclaimable: units.HumanSize(float64(reclaimable)),
+		Type: kind, TotalCount: row.Total, Active: row.Active,
+		Size: units.HumanSize(float64(row.Size)), Reclaimable: units.HumanSize(float64(row.Reclaimable)),
 	}
-	if percent && size > 0 {
-		r.Reclaimable += fmt.Sprintf(" (%v%%)", reclaimable*100/size)
+	if percent && row.Size > 0 {
+		r.Reclaimable += fmt.Sprintf(" (%v%%)", row.Reclaimable*100/row.Size)
 	}
 	return r
 }
 
 // printUsageVerbose lists every image and every record of the build cache.
-func printUsageVerbose(ctx context.Context, app *App) error {
+func printUsageVerbose(ctx context.Context, app *App, usage *prune.Usage) error {
 	images, err := app.Images.List(ctx)
 	if err != nil {
 		return err
@@ -219,25 +179,13 @@ func printUsageVerbose(ctx context.Context, app *App) error {
 	}}, images); err != nil {
 		return err
 	}
-	records, err := solver.NewCache(app.Store).Records()
-	if err != nil {
-		return err
-	}
-	mounts, err := solver.NewCache(app.Store).CacheMounts()
-	if err != nil {
-		return err
-	}
-	total := newCacheSizes(app, records).total
-	for _, m := range mounts {
-		total += m.Size
-	}
-	fmt.Fprintf(app.Stdout, "\nBuild cache usage: %s\n\n", units.HumanSize(float64(total)))
+	fmt.Fprintf(app.Stdout, "\nBuild cache usage: %s\n\n", units.HumanSize(float64(usage.CacheSize)))
 	w := tabwriter.NewWriter(app.Stdout, 10, 1, 3, ' ', 0)
 	fmt.Fprintln(w, "CACHE ID\tDESCRIPTION\tLAST USED")
-	for _, r := range records {
+	for _, r := range usage.Records {
 		fmt.Fprintf(w, "%s\t%s\t%s\n", r.Key.Encoded()[:12], ellipsis(r.Name, 60), r.Used.Format("2006-01-02 15:04:05"))
 	}
-	for _, m := range mounts {
+	for _, m := range usage.Mounts {
 		fmt.Fprintf(w, "%s\t%s\t%s\n", m.Name[:12], ellipsis("cache mount "+m.ID, 60), m.Used.Format("2006-01-02 15:04:05"))
 	}
 	return w.Flush()

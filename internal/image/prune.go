@@ -61,45 +61,27 @@ func (s *Images) isHeld(r *removal) (bool, error) {
 	return false, nil
 }
 
-// Usage is what images take, for `docker system df`.
-type Usage struct {
-	Total, Active int
-	Size          int64 // bytes; a layer that several images share counts once
-	Reclaimable   int64 // bytes that go when the images that do not run go
+// Use is an image as far as its use of the disk depends on it.
+type Use struct {
+	Layers  []digest.Digest
+	Running bool // a container runs it
 }
 
-// DiskUsage adds up the images. An image is active while it runs.
-func (s *Images) DiskUsage(ctx context.Context) (*Usage, error) {
+// Uses returns that of all images, those for other platforms too.
+func (s *Images) Uses(ctx context.Context) ([]Use, error) {
 	images, _, err := s.list(ctx)
 	if images == nil && err != nil {
 		return nil, err
 	}
-	u := &Usage{Total: len(images)}
-	size, active := map[digest.Digest]int64{}, map[digest.Digest]bool{}
-	for _, img := range images {
-		used, err := s.inUse(img)
+	uses := make([]Use, len(images))
+	for i, img := range images {
+		running, err := s.inUse(img)
 		if err != nil {
 			return nil, err
 		}
-		if used {
-			u.Active++
-		}
-		for _, id := range img.Chain() {
-			l, err := s.layers.Get(id)
-			if err != nil {
-				return nil, err
-			}
-			size[id] = l.Size
-			active[id] = active[id] || used
-		}
+		uses[i] = Use{img.Chain(), running}
 	}
-	for id, n := range size {
-		u.Size += n
-		if !active[id] {
-			u.Reclaimable += n
-		}
-	}
-	return u, nil
+	return uses, nil
 }
 
 func (s *Images) inUse(img *Image) (bool, error) {

@@ -235,9 +235,9 @@ func (c *Cache) resolve(rec *Record) error {
 	return nil
 }
 
-// Remove forgets a record.
-func (c *Cache) Remove(r *Record) error {
-	if err := os.Remove(c.path(r.Key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// Remove removes the record of a key; a missing one is not an error.
+func (c *Cache) Remove(key digest.Digest) error {
+	if err := os.Remove(c.path(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove cache record: %w", err)
 	}
 	return nil

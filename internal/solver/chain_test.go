@@ -125,7 +125,7 @@ func TestSweepBesideABuild(t *testing.T) {
 	}
 	for _, r := range recs { // no record needs a piece any more, and one record is damaged
 		if len(r.Layers()) > pieceLayers {
-			err = errors.Join(err, s.cache.Remove(r))
+			err = errors.Join(err, s.cache.Remove(r.Key))
 		}
 	}
 	damaged := recs[slices.IndexFunc(recs, func(r *Record) bool { return len(r.Layers()) == 1 })].Key
