@@ -20,15 +20,16 @@ import (
 // registries to accept manifests of 4 MiB.
 const maxSmallBlob = 4 << 20
 
-// blobPath is for those who look at the blob or make it.
+// blobPath returns the path of a blob that is read or written, and holds the blob: see Hold.
 func (s *Store) blobPath(d digest.Digest) string {
 	s.Hold(HeldBlob, d)
 	return s.blobFile(d)
 }
 
+// blobFile returns the path of a blob.
 func (s *Store) blobFile(d digest.Digest) string { return s.Path("blobs", "sha256", d.Encoded()) }
 
-// StatBlob returns a blob's size in bytes; ErrNotFound.
+// StatBlob returns the size of a blob, in bytes, or ErrNotFound.
 func (s *Store) StatBlob(d digest.Digest) (int64, error) {
 	if err := validDigest(d); err != nil {
 		return 0, err
@@ -40,7 +41,7 @@ func (s *Store) StatBlob(d digest.Digest) (int64, error) {
 	return info.Size(), nil
 }
 
-// OpenBlob opens a blob for random access, unverified. Whole blobs are read with VerifiedBlob or ReadBlob.
+// OpenBlob opens a blob for random access, without verifying it. VerifiedBlob and ReadBlob verify whole blobs.
 func (s *Store) OpenBlob(d digest.Digest) (*os.File, error) {
 	if err := validDigest(d); err != nil {
 		return nil, err
@@ -59,7 +60,7 @@ func blobError(d digest.Digest, err error) error {
 	return fmt.Errorf("blob %s: %w", d, err)
 }
 
-// VerifiedBlob streams a blob. Where the content does not match d, the read that would end it gives ErrDamaged.
+// VerifiedBlob streams a blob. If the content does not match d, the last read returns ErrDamaged instead of io.EOF.
 func (s *Store) VerifiedBlob(d digest.Digest) (io.ReadCloser, error) {
 	f, err := s.OpenBlob(d)
 	if err != nil {
@@ -85,12 +86,12 @@ func (v *verifiedBlob) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// WriteTo keeps io.Copy from reading the file around the verification.
+// WriteTo keeps io.Copy from using the file's own WriteTo, which would bypass the verification.
 func (v *verifiedBlob) WriteTo(w io.Writer) (int64, error) {
 	return io.CopyBuffer(w, struct{ io.Reader }{v}, make([]byte, 256<<10))
 }
 
-// ReadBlob returns a small blob (a manifest or config, at most 4 MiB), verified.
+// ReadBlob returns the verified content of a small blob: a manifest or config of at most 4 MiB.
 func (s *Store) ReadBlob(d digest.Digest) ([]byte, error) {
 	f, err := s.OpenBlob(d)
 	if err != nil {
@@ -110,7 +111,7 @@ func (s *Store) ReadBlob(d digest.Digest) ([]byte, error) {
 	return data, nil
 }
 
-// WriteBlob stores data and returns its digest. A blob that is there and whole is left alone; a damaged one is replaced.
+// WriteBlob stores data and returns its digest. It does not write a blob that is already stored, and replaces a damaged one.
 func (s *Store) WriteBlob(data []byte) (digest.Digest, error) {
 	d := digest.FromBytes(data)
 	if old, err := os.ReadFile(s.blobPath(d)); err == nil && bytes.Equal(old, data) {
@@ -122,17 +123,17 @@ func (s *Store) WriteBlob(data []byte) (digest.Digest, error) {
 	return d, nil
 }
 
-// BlobWriter makes a blob, hashing while it writes. Close without Commit discards it.
+// BlobWriter writes a blob and computes its digest. Close without Commit discards the blob.
 type BlobWriter struct {
 	s      *Store
 	f      *os.File
 	hash   hash.Hash
 	size   int64
-	onDisk int64 // bytes that are in the file before they are written: see Partial
+	onDisk int64 // bytes that the file had when the writer was made: see Partial
 	out    *sparse.Writer
 }
 
-// NewBlob starts a blob in tmp/.
+// NewBlob starts to write a blob, in tmp/.
 func (s *Store) NewBlob() (*BlobWriter, error) {
 	f, err := s.tempFile("blob-*")
 	if err != nil {
@@ -162,9 +163,9 @@ func (w *BlobWriter) Size() int64 { return w.size }
 // Digest is the digest of what was written so far.
 func (w *BlobWriter) Digest() digest.Digest { return digest.NewDigest(digest.SHA256, w.hash) }
 
-// Commit gives the blob the name of its digest, which it returns. Where want is not "" and the content is another, nothing
-// is stored and the error is ErrDamaged. The blob is not synced to disk: it is a layer's, or one that a registry has, and can be
-// made or fetched again.
+// Commit stores the blob under its digest, and returns that. If want is not "" and the content has another digest, it stores
+// nothing and returns ErrDamaged. It does not sync the blob to disk: layers, and blobs that a registry has, can be made or
+// fetched again.
 func (w *BlobWriter) Commit(want digest.Digest) (digest.Digest, error) {
 	d := w.Digest()
 	if want != "" && want != d {
@@ -179,7 +180,7 @@ func (w *BlobWriter) Commit(want digest.Digest) (digest.Digest, error) {
 	return d, nil
 }
 
-// complete makes the file as long as what was written.
+// complete sets the length of the file to what was written.
 func (w *BlobWriter) complete() error {
 	if w.onDisk > w.size {
 		return w.f.Truncate(w.size)
@@ -190,7 +191,7 @@ func (w *BlobWriter) complete() error {
 	return w.out.Close()
 }
 
-// Close frees the writer, and removes the temporary file if the blob was not committed.
+// Close releases the writer, and removes the temporary file unless the blob was committed.
 func (w *BlobWriter) Close() error {
 	err := w.f.Close()
 	if rmErr := os.Remove(w.f.Name()); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
@@ -206,7 +207,7 @@ type BlobInfo struct {
 	ModTime time.Time
 }
 
-// Blobs lists every stored blob. Files that are not named as blobs are passed over.
+// Blobs lists all stored blobs. It skips files whose name is not a digest.
 func (s *Store) Blobs() iter.Seq2[BlobInfo, error] {
 	return func(yield func(BlobInfo, error) bool) {
 		entries, err := os.ReadDir(s.Path("blobs", "sha256"))
@@ -227,7 +228,7 @@ func (s *Store) Blobs() iter.Seq2[BlobInfo, error] {
 	}
 }
 
-// RemoveBlob deletes a blob; a missing one is no error.
+// RemoveBlob removes a blob. A missing blob is not an error.
 func (s *Store) RemoveBlob(d digest.Digest) error {
 	if err := validDigest(d); err != nil {
 		return err

@@ -323,7 +323,7 @@ func TestBlobs(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if files := inFolder(t, s, "blobs", "sha256"); !slices.Equal(files, []string{".hidden", "0123", "README"}) {
+	if files := inDir(t, s, "blobs", "sha256"); !slices.Equal(files, []string{".hidden", "0123", "README"}) {
 		t.Errorf("left are %q", files)
 	}
 }
@@ -335,7 +335,7 @@ func TestBlobsOfAStoreWithoutThem(t *testing.T) {
 	}
 	for _, err := range s.Blobs() {
 		if err == nil {
-			t.Error("a blob of a folder that is gone")
+			t.Error("a blob of a directory that is gone")
 		}
 		return
 	}

@@ -13,17 +13,17 @@ import (
 // Lock is a held file lock. The kernel releases it when the process dies.
 type Lock struct{ f *os.File }
 
-// Lock takes the exclusive lock called name, waiting for it or for ctx.
+// Lock takes an exclusive lock. It waits for the lock until ctx ends.
 func (s *Store) Lock(ctx context.Context, name string) (*Lock, error) {
 	return s.lock(ctx, name, unix.LOCK_EX)
 }
 
-// RLock takes the shared lock called name, waiting for it or for ctx.
+// RLock takes a shared lock. It waits for the lock until ctx ends.
 func (s *Store) RLock(ctx context.Context, name string) (*Lock, error) {
 	return s.lock(ctx, name, unix.LOCK_SH)
 }
 
-// TryLock does not wait; ok is false when somebody else holds the lock.
+// TryLock takes an exclusive lock without waiting. ok is false if another process or goroutine holds it.
 func (s *Store) TryLock(name string) (l *Lock, ok bool, err error) {
 	for {
 		f, err := s.lockFile(name)
@@ -43,7 +43,7 @@ func (s *Store) TryLock(name string) (l *Lock, ok bool, err error) {
 	}
 }
 
-// hasName reports whether a file that was locked is still the one of that name: else it was removed since it was opened.
+// hasName reports whether an open file still has its name. RemoveLocks may have removed it since it was opened.
 func hasName(f *os.File) bool {
 	have, err := f.Stat()
 	if err != nil {
@@ -70,7 +70,7 @@ func flock(f *os.File, how int) error {
 	}
 }
 
-// lock takes a lock, again where its file was removed meanwhile.
+// lock takes a lock. If the file was removed in the meantime, it takes the lock of the new file.
 func (s *Store) lock(ctx context.Context, name string, how int) (*Lock, error) {
 	for {
 		f, err := s.lockFile(name)
@@ -87,9 +87,8 @@ func (s *Store) lock(ctx context.Context, name string, how int) (*Lock, error) {
 	}
 }
 
-// flockContext first tries without waiting, which is the usual case. A wait happens in a goroutine of its own, for flock(2)
-// cannot be cancelled: when ctx ends first, that goroutine gives the lock back as soon as it gets it. After an error the file
-// is closed, or will be.
+// flockContext first tries without waiting, which is the usual case. flock(2) cannot be cancelled, so that a goroutine of its own
+// waits: if ctx ends first, it releases the lock as soon as it gets it. After an error the file is closed, at the latest then.
 func flockContext(ctx context.Context, f *os.File, how int) error {
 	err := flock(f, how|unix.LOCK_NB)
 	if err == nil {
@@ -108,14 +107,14 @@ func flockContext(ctx context.Context, f *os.File, how int) error {
 		return err
 	case <-ctx.Done():
 		go func() {
-			_ = <-got //nolint:staticcheck // whether or not it was had
+			_ = <-got //nolint:staticcheck // whether or not it got the lock
 			_ = f.Close()
 		}()
 		return context.Cause(ctx)
 	}
 }
 
-// RemoveLocks removes the files of locks whose names begin with prefix, but for those that somebody holds.
+// RemoveLocks removes the files of locks whose names begin with prefix, unless a process holds them.
 func (s *Store) RemoveLocks(prefix string) error {
 	files, err := os.ReadDir(s.Path("locks"))
 	if err != nil {
@@ -135,5 +134,5 @@ func (s *Store) RemoveLocks(prefix string) error {
 	return errors.Join(errs...)
 }
 
-// Unlock gives the lock back.
+// Unlock releases the lock.
 func (l *Lock) Unlock() error { return l.f.Close() }

@@ -192,7 +192,7 @@ func TestRemoveLocks(t *testing.T) {
 	if err := s.RemoveLocks("layer-"); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := inFolder(t, s, "locks"), []string{"gc", "images", "layers"}; !slices.Equal(got, want) {
+	if got, want := inDir(t, s, "locks"), []string{"gc", "images", "layers"}; !slices.Equal(got, want) {
 		t.Errorf("left are %q, want %q", got, want)
 	}
 	l, err := s.Lock(t.Context(), "layer-1")
@@ -208,7 +208,7 @@ func TestRemoveLocks(t *testing.T) {
 	if err := s.RemoveLocks("layer-"); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := inFolder(t, s, "locks"), []string{"gc", "images", "layer-1", "layer-2", "layers"}; !slices.Equal(got, want) {
+	if got, want := inDir(t, s, "locks"), []string{"gc", "images", "layer-1", "layer-2", "layers"}; !slices.Equal(got, want) {
 		t.Errorf("left are %q, want %q: those that are held stay", got, want)
 	}
 }
@@ -252,7 +252,7 @@ func TestRemoveLocksBesideThoseWhoTakeThem(t *testing.T) {
 	remover.Wait()
 }
 
-func TestLockInAFolderThatIsNotThere(t *testing.T) {
+func TestLockInAMissingDirectory(t *testing.T) {
 	s := newStore(t)
 	if _, err := s.Lock(t.Context(), "none/lock"); err == nil {
 		t.Error("Lock succeeds")

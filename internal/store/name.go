@@ -17,19 +17,19 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Name points at an image's manifest. There are two kinds, in two folders: names that users gave
-// ("docker.io/library/nginx:latest"), and records, called by the image's ID (the digest of its config), which keep an
-// image alive that has no name.
+// Name points at an image's manifest. There are two kinds, in two directories: names that users gave
+// ("docker.io/library/nginx:latest"), and records, named by the image's ID (the digest of its config), which retain an image
+// that has no name.
 type Name struct {
 	Ref    string             `json:"ref"`
 	Target ocispec.Descriptor `json:"target"`
-	// Images are the IDs of the images that Target describes, the one for this host first. Empty: the image whose record
-	// points at Target.
+	// Images are the IDs of the images that Target describes, the one for this host first. If it is empty, the image is that
+	// whose record points at Target.
 	Images  []digest.Digest `json:"images,omitempty"`
 	Updated time.Time       `json:"updated"`
 }
 
-// Refs is one folder of Name files.
+// Refs is a directory of Name files.
 type Refs struct {
 	s   *Store
 	dir string
@@ -38,16 +38,16 @@ type Refs struct {
 // Names are the names that users gave.
 func (s *Store) Names() *Refs { return &Refs{s, "refs/names"} }
 
-// Records are the images, named or not, each called by its ID.
+// Records are the records of all images, each named by the image's ID.
 func (s *Store) Records() *Refs { return &Refs{s, "refs/images"} }
 
 func (n *Refs) path(ref string) string { return n.s.Path(n.dir, FileName(ref)) }
 
-// maxFileName is how long the name of a file may be on every Linux filesystem (NAME_MAX), less room for suffixes.
+// maxFileName is the length of a file name that every Linux filesystem allows (NAME_MAX), less room for suffixes.
 const maxFileName = 240
 
-// FileName returns the name of the file that is called after an image's name: percent-encoded, or, where that is too long for a
-// file, a hash of it. No encoded name of an image begins with "~".
+// FileName returns the name of the file for an image's name: the name in percent-encoding, or a hash of it if that is too long.
+// No encoded name of an image begins with "~".
 func FileName(ref string) string {
 	if name := url.PathEscape(ref); len(name) <= maxFileName {
 		return name
@@ -55,7 +55,7 @@ func FileName(ref string) string {
 	return "~" + digest.FromString(ref).Encoded()
 }
 
-// Get returns the name ref; ErrNotFound.
+// Get returns the name ref, ErrNotFound, or ErrDamaged.
 func (n *Refs) Get(ref string) (Name, error) {
 	name, err := readName(n.path(ref))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -77,12 +77,12 @@ func readName(path string) (Name, error) {
 	var name Name
 	if err := json.Unmarshal(data, &name); err != nil || FileName(name.Ref) != file || validDigest(name.Target.Digest) != nil ||
 		slices.ContainsFunc(name.Images, func(id digest.Digest) bool { return validDigest(id) != nil }) {
-		return Name{}, fmt.Errorf("name %s is %w: remove it or give it again", ref, ErrDamaged)
+		return Name{}, fmt.Errorf("name %s is %w: remove it or set it again", ref, ErrDamaged)
 	}
 	return name, nil
 }
 
-// Set points ref at target, which describes the images of these IDs; see Name.
+// Set points ref at target. images are the IDs of the images that target describes: see Name.
 func (n *Refs) Set(ref string, target ocispec.Descriptor, images ...digest.Digest) error {
 	for _, d := range append([]digest.Digest{target.Digest}, images...) {
 		if err := validDigest(d); err != nil {
@@ -99,7 +99,7 @@ func (n *Refs) Set(ref string, target ocispec.Descriptor, images ...digest.Diges
 	return nil
 }
 
-// Remove deletes ref; a missing one is no error.
+// Remove removes ref. A missing name is not an error.
 func (n *Refs) Remove(ref string) error {
 	if err := os.Remove(n.path(ref)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove name %s: %w", ref, err)
@@ -107,7 +107,7 @@ func (n *Refs) Remove(ref string) error {
 	return nil
 }
 
-// List returns all names, sorted. A damaged one is left out and reported in the error, beside the sound ones.
+// List returns all names, sorted. The error names those that are damaged; the others are returned with it.
 func (n *Refs) List() ([]Name, error) { return n.list(readName) }
 
 func (n *Refs) list(read func(path string) (Name, error)) ([]Name, error) {
@@ -127,7 +127,7 @@ func (n *Refs) list(read func(path string) (Name, error)) ([]Name, error) {
 	}
 	wg.Wait()
 	for i, err := range errs {
-		if errors.Is(err, fs.ErrNotExist) { // removed since the folder was read
+		if errors.Is(err, fs.ErrNotExist) { // removed since the directory was read
 			errs[i] = nil
 		}
 	}

@@ -101,7 +101,7 @@ func TestNamesAreSorted(t *testing.T) {
 	}
 }
 
-// Whatever a name says, it is one file in the folder of names.
+// Whatever a name says, it is one file in the directory of names.
 func TestHostileNamesStayInTheirFolder(t *testing.T) {
 	for name, ref := range map[string]string{
 		"dots":                  "../../version",

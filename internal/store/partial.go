@@ -14,22 +14,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A blob that arrives over a network is written to tmp/partial-<hex>, which outlives an interrupted process: the next one
-// goes on where it ended. Whoever writes it holds its lock.
+// A blob that is downloaded is written to tmp/partial-<hex>. The file outlives an interrupted process, and the next process
+// resumes the download. The process that writes the file holds its lock.
 const (
 	partialPrefix = "partial-"
-	// partialAge is how long an interrupted download is kept for another try.
+	// partialAge is how long an interrupted download is retained.
 	partialAge = 24 * time.Hour
 )
 
-// Partial is a blob that may have begun to arrive earlier.
+// Partial is a blob whose download may have been interrupted earlier.
 type Partial struct {
 	*BlobWriter
-	had int64 // bytes that were there
+	had int64 // bytes from an earlier process
 }
 
-// NewPartial goes on with the blob d, or begins it. It waits while another process writes the same blob, and gives
-// ErrExists when that has finished it.
+// NewPartial starts or resumes the download of the blob d. It waits while another process downloads the same blob, and returns
+// ErrExists when that process has completed it.
 func (s *Store) NewPartial(ctx context.Context, d digest.Digest) (*Partial, error) {
 	if err := validDigest(d); err != nil {
 		return nil, err
@@ -61,10 +61,10 @@ func (s *Store) NewPartial(ctx context.Context, d digest.Digest) (*Partial, erro
 	}
 }
 
-// ErrExists says that another process has meanwhile stored what this one was about to.
+// ErrExists means that another process has stored the blob in the meantime.
 var ErrExists = fmt.Errorf("stored by another process: %w", fs.ErrExist)
 
-// lockFile locks an open file; waited says whether somebody else had it.
+// lockFile locks an open file. waited reports whether another process held the lock.
 func lockFile(ctx context.Context, f *os.File) (waited bool, err error) {
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		err := flock(f, unix.LOCK_EX|unix.LOCK_NB)
@@ -80,20 +80,20 @@ func lockFile(ctx context.Context, f *os.File) (waited bool, err error) {
 	}
 }
 
-// Had is the number of bytes that an earlier process left. They are to be written first, as Earlier reads them: they are
-// hashed then, not written again.
+// Had is the number of bytes that an earlier process left. The caller writes them first, as Earlier returns them: Write hashes
+// them, but does not write them again.
 func (p *Partial) Had() int64 { return p.had }
 
-// Earlier reads what an earlier process left.
+// Earlier returns the bytes that an earlier process left.
 func (p *Partial) Earlier() io.Reader { return io.NewSectionReader(p.f, 0, p.had) }
 
-// Discard forgets what has arrived: it is not what was asked for.
+// Discard removes what was downloaded: it is not the blob that was asked for.
 func (p *Partial) Discard() error {
 	err := os.Remove(p.f.Name())
 	return errors.Join(err, p.f.Close())
 }
 
-// Close frees the writer, and keeps what has arrived, if the blob was not committed.
+// Close releases the writer. If the blob was not committed, the next process can resume the download.
 func (p *Partial) Close() error {
 	if p.onDisk == 0 && p.size == 0 {
 		return p.Discard()
@@ -101,7 +101,7 @@ func (p *Partial) Close() error {
 	return p.f.Close()
 }
 
-// resumable reports whether an entry of tmp/ is a download of the last day, which the next process may resume.
+// resumable reports whether an entry of tmp/ is a download of the last day, which a process may resume.
 func resumable(e fs.DirEntry) bool {
 	if !strings.HasPrefix(e.Name(), partialPrefix) {
 		return false

@@ -11,8 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// removal deletes a tree, folders in parallel, and adds up what becomes free in the same pass. It stays below the folder
-// that it was given: no symlink is followed.
+// removal removes a tree, directories in parallel, and adds up the disk space that becomes free. It follows no symlinks.
 type removal struct {
 	group errgroup.Group
 
@@ -20,8 +19,8 @@ type removal struct {
 	freed int64
 }
 
-// removeTree deletes path with all that is in it, whatever modes its folders have, and returns the disk space that became
-// free, in bytes: a file that has names elsewhere stays. A missing path is no error.
+// removeTree removes path and everything below it, whatever the modes of its directories are. It returns the disk space that
+// became free, in bytes, without that of files that have other names. A missing path is not an error.
 func removeTree(path string) (freed int64, err error) {
 	r := &removal{}
 	r.group.SetLimit(runtime.GOMAXPROCS(0) + 1)
@@ -29,15 +28,15 @@ func removeTree(path string) (freed int64, err error) {
 	if err := unix.Lstat(path, &st); err != nil {
 		return 0, unlessMissing("lstat", path, err)
 	}
-	if isFolder(&st) {
-		err = r.folder(unix.AT_FDCWD, path, &st)
+	if isDir(&st) {
+		err = r.dir(unix.AT_FDCWD, path, &st)
 	} else {
 		err = r.file(unix.AT_FDCWD, path, &st)
 	}
 	return r.freed, errors.Join(err, r.group.Wait())
 }
 
-func isFolder(st *unix.Stat_t) bool { return st.Mode&unix.S_IFMT == unix.S_IFDIR }
+func isDir(st *unix.Stat_t) bool { return st.Mode&unix.S_IFMT == unix.S_IFDIR }
 
 func (r *removal) file(at int, name string, st *unix.Stat_t) error {
 	if err := unlink(at, name, 0); err != nil {
@@ -49,9 +48,9 @@ func (r *removal) file(at int, name string, st *unix.Stat_t) error {
 	return nil
 }
 
-// folder deletes a folder and what is in it. While it is read, names go that it has yet to tell, so that a filesystem may
-// have passed over some: then it is read again.
-func (r *removal) folder(at int, name string, st *unix.Stat_t) error {
+// dir removes a directory and everything below it. Some filesystems skip names if others are removed while the directory is
+// read; it is read again then.
+func (r *removal) dir(at int, name string, st *unix.Stat_t) error {
 	for tries := 0; ; tries++ {
 		if err := r.empty(at, name); err != nil {
 			return err
@@ -68,33 +67,33 @@ func (r *removal) folder(at int, name string, st *unix.Stat_t) error {
 	}
 }
 
-// empty deletes what is in a folder, subfolders in goroutines of their own as far as some are free.
+// empty removes everything below a directory, subdirectories in goroutines of their own while some are free.
 func (r *removal) empty(at int, name string) error {
-	fd, err := openFolder(at, name)
+	fd, err := openDir(at, name)
 	if err != nil {
 		return unlessMissing("open", name, err)
 	}
-	folder := os.NewFile(uintptr(fd), name)
-	defer func() { _ = folder.Close() }()
+	dir := os.NewFile(uintptr(fd), name)
+	defer func() { _ = dir.Close() }()
 	var below sync.WaitGroup
-	defer below.Wait() // before the folder is closed
+	defer below.Wait() // before the directory is closed
 	var first firstError
 	for {
-		names, err := folder.Readdirnames(1024)
+		names, err := dir.Readdirnames(1024)
 		for _, base := range names {
 			var st unix.Stat_t
 			if err := unix.Fstatat(fd, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 				first.set(unlessMissing("lstat", base, err))
 				continue
 			}
-			if !isFolder(&st) {
+			if !isDir(&st) {
 				first.set(r.file(fd, base, &st))
 				continue
 			}
 			below.Add(1)
 			sub := func() error {
 				defer below.Done()
-				first.set(r.folder(fd, base, &st))
+				first.set(r.dir(fd, base, &st))
 				return nil
 			}
 			if !r.group.TryGo(sub) {
@@ -103,7 +102,7 @@ func (r *removal) empty(at int, name string) error {
 		}
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
-				first.set(unlessMissing("read", name, err)) // another process may be at it, too
+				first.set(unlessMissing("read", name, err)) // another process may remove it, too
 			}
 			below.Wait()
 			return first.get()
@@ -111,8 +110,8 @@ func (r *removal) empty(at int, name string) error {
 	}
 }
 
-// openFolder opens a folder that may forbid that to its owner.
-func openFolder(at int, name string) (int, error) {
+// openDir opens a directory, and changes its mode if that forbids it.
+func openDir(at int, name string) (int, error) {
 	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Openat(at, name, flags, 0)
 	if errors.Is(err, unix.EACCES) && unix.Fchmodat(at, name, 0o700, 0) == nil {
@@ -121,7 +120,7 @@ func openFolder(at int, name string) (int, error) {
 	return fd, err
 }
 
-// unlink removes a name from a folder that may forbid that to its owner.
+// unlink removes a name from a directory, and changes the directory's mode if that forbids it.
 func unlink(at int, name string, flags int) error {
 	err := unix.Unlinkat(at, name, flags)
 	if errors.Is(err, unix.EACCES) && at != unix.AT_FDCWD && unix.Fchmod(at, 0o700) == nil {
@@ -136,7 +135,7 @@ func (r *removal) add(st *unix.Stat_t) {
 	r.freed += st.Blocks * 512
 }
 
-// firstError keeps the first of several errors, from several goroutines.
+// firstError is the first error of several goroutines.
 type firstError struct {
 	mu  sync.Mutex
 	err error

@@ -46,7 +46,7 @@ func TestRemovalOfTrees(t *testing.T) {
 	if data, err := os.ReadFile(filepath.Join(outside, "kept")); err != nil || len(data) != 1<<20 {
 		t.Errorf("what a link points at: %d bytes, %v", len(data), err)
 	}
-	// A thousand files of two blocks, one of sixteen, and folders; not the one that has a name elsewhere.
+	// A thousand files of two blocks, one of sixteen, and directories; not the one that has a name elsewhere.
 	if least := int64(1000*5000 + 1<<16); freed < least || freed > least*2 {
 		t.Errorf("%d bytes became free, want some more than %d", freed, least)
 	}

@@ -25,8 +25,8 @@ func newStore(t testing.TB) *Store {
 	return s
 }
 
-// inFolder lists the files of one of the store's folders.
-func inFolder(t testing.TB, s *Store, elem ...string) []string {
+// inDir lists the files of one of the store's directories.
+func inDir(t testing.TB, s *Store, elem ...string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(s.Path(elem...))
 	if err != nil {
@@ -41,7 +41,7 @@ func inFolder(t testing.TB, s *Store, elem ...string) []string {
 
 func wantEmpty(t testing.TB, s *Store, elem ...string) {
 	t.Helper()
-	if files := inFolder(t, s, elem...); len(files) > 0 {
+	if files := inDir(t, s, elem...); len(files) > 0 {
 		t.Errorf("%s holds %q, want nothing", filepath.Join(elem...), files)
 	}
 }
@@ -55,7 +55,7 @@ func snapshot(t testing.TB, dir string) map[string]string {
 			return err
 		}
 		if d.IsDir() {
-			files[p] = "folder"
+			files[p] = "directory"
 			return nil
 		}
 		data, err := os.ReadFile(p)
@@ -170,7 +170,7 @@ func TestOpenMakesAStoreAndFindsItAgain(t *testing.T) {
 	}
 	for _, dir := range []string{"blobs/sha256", "layers", "refs/names", "refs/images", "cache", "mounts", "tmp", "locks"} {
 		if info, err := os.Stat(s.Path(dir)); err != nil || !info.IsDir() {
-			t.Errorf("folder %s: %v", dir, err)
+			t.Errorf("directory %s: %v", dir, err)
 		}
 	}
 	again, err := Open(root)
@@ -221,7 +221,7 @@ func TestOpenByManyAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if blobs := inFolder(t, s, "blobs", "sha256"); len(blobs) != 16 {
+	if blobs := inDir(t, s, "blobs", "sha256"); len(blobs) != 16 {
 		t.Errorf("%d blobs, want 16", len(blobs))
 	}
 	wantEmpty(t, s, "tmp")
@@ -245,7 +245,7 @@ func TestOpenRefusesAnotherFormat(t *testing.T) {
 				t.Errorf("error %v, want another format", err)
 			}
 			if after := snapshot(t, root); len(after) != len(before) {
-				t.Errorf("the folder is touched: %q", after)
+				t.Errorf("the directory is touched: %q", after)
 			}
 		})
 	}
@@ -256,14 +256,14 @@ func TestOpenWhereNoStoreCanBe(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	versionFolder := t.TempDir()
-	if err := os.Mkdir(filepath.Join(versionFolder, "version"), 0o700); err != nil {
+	versionDir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(versionDir, "version"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for name, root := range map[string]string{
-		"a file":              file,
-		"in a file":           filepath.Join(file, "store"),
-		"version is a folder": versionFolder,
+		"a file":                 file,
+		"in a file":              filepath.Join(file, "store"),
+		"version is a directory": versionDir,
 	} {
 		if _, err := Open(root); err == nil {
 			t.Errorf("%s: opened", name)
@@ -321,8 +321,8 @@ func TestWriteFileAtomicThatFailsChangesNothing(t *testing.T) {
 	}
 	before := snapshot(t, s.Root())
 	for name, path := range map[string]string{
-		"no such folder":    s.Path("cache", "none", "file"),
-		"a folder is there": s.Path("cache", "full"),
+		"no such directory":    s.Path("cache", "none", "file"),
+		"a directory is there": s.Path("cache", "full"),
 	} {
 		if err := s.WriteFileAtomic(path, []byte("x")); err == nil {
 			t.Errorf("%s: written", name)

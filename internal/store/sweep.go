@@ -13,20 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Sweep removes what neither a name needs nor a process holds, while others use the store. Whoever sweeps takes what seems to
-// be garbage, then looks at names and records, and discards what it has taken and still finds garbage: who gives a name holds
-// what it points at until then.
+// Sweep removes objects that no name needs and no process holds, while other processes use the store. The caller takes the
+// objects that seem to be garbage, then reads names and records again, and discards the objects that it has taken and that are
+// still garbage. This is safe because a process that sets a name holds the objects that the name needs until the name is set.
 type Sweep struct {
 	s     *Store
 	lock  *Lock
 	taken holds
-	gone  []string
+	gone  []string // paths of discarded files, in tmp/
 }
 
-// Sweep begins one, after those of others, unless this process uses the store.
+// Sweep starts a sweep. It waits for sweeps of other processes, and fails if this process uses the store.
 func (s *Store) Sweep(ctx context.Context) (*Sweep, error) {
 	if s.session.Load() != nil {
-		return nil, errors.New("sweep: this process uses the store")
+		return nil, errors.New("sweep the store: this process uses it")
 	}
 	if err := s.upgrade(ctx); err != nil {
 		return nil, err
@@ -38,7 +38,7 @@ func (s *Store) Sweep(ctx context.Context) (*Sweep, error) {
 	return &Sweep{s: s, lock: lock, taken: holds{s: s}}, nil
 }
 
-// Take keeps processes from holding something until End: they wait. It reports whether none holds it already.
+// Take makes processes that ask to hold an object wait until End. It returns false if a process holds the object already.
 func (w *Sweep) Take(what Kind, d digest.Digest) (bool, error) {
 	_, err := w.taken.lock(unix.F_OFD_SETLK, unix.F_WRLCK, what, d)
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
@@ -50,7 +50,7 @@ func (w *Sweep) Take(what Kind, d digest.Digest) (bool, error) {
 	return true, nil
 }
 
-// Discard takes a file or a folder out of the store.
+// Discard removes a file or a directory from the store. End deletes it.
 func (w *Sweep) Discard(path string) error {
 	gone, err := w.s.discard(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -62,11 +62,11 @@ func (w *Sweep) Discard(path string) error {
 	return err
 }
 
-// DiscardBlob takes a blob out of the store.
+// DiscardBlob removes a blob from the store.
 func (w *Sweep) DiscardBlob(d digest.Digest) error { return w.Discard(w.s.blobFile(d)) }
 
-// End gives back what was taken, then deletes what was discarded, and returns the disk space that became free, in bytes. What
-// is left when ctx ends goes with the next command.
+// End releases the objects that were taken, then deletes those that were discarded, and returns the disk space that became
+// free, in bytes. If ctx ends before that, the next command deletes the rest.
 func (w *Sweep) End(ctx context.Context) (freed int64, err error) {
 	errs := []error{w.taken.close(), w.lock.Unlock()}
 	for _, path := range w.gone {
@@ -81,15 +81,14 @@ func (w *Sweep) End(ctx context.Context) (freed int64, err error) {
 	return freed, errors.Join(errs...)
 }
 
-// discard renames something into tmp/, where it is nobody's: nothing has to be made for that, so that it also works on a full
-// disk.
+// discard renames a file or directory into tmp/, where it has no owner. It creates no file, so that it works on a full disk.
 func (s *Store) discard(path string) (string, error) {
-	gone := s.Path("tmp", fmt.Sprintf("gone-%d", rand.Uint64())) //nolint:gosec // a name that nothing else has
+	gone := s.Path("tmp", fmt.Sprintf("gone-%d", rand.Uint64())) //nolint:gosec // a unique name
 	return gone, os.Rename(path, gone)
 }
 
-// RemoveTree deletes a folder that other packages keep in the store (a layer's tree), whatever modes its files have: it
-// is renamed into tmp/ first, so that it is gone at once and a kill in between leaves garbage, not half a tree.
+// RemoveTree removes a directory that another package has in the store, whatever the modes of its files are. It renames the
+// directory into tmp/ first: a kill leaves garbage, never a part of the directory.
 func (s *Store) RemoveTree(path string) (int64, error) {
 	gone, err := s.discard(path)
 	if err != nil {

@@ -11,33 +11,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Temp is a folder in tmp/ that belongs to this process.
+// Temp is a directory in tmp/ that this process owns.
 type Temp struct {
 	Path string
 	lock *os.File
 }
 
-// lockSuffix names the file beside a temporary folder whose lock says that the owner lives.
+// lockSuffix is the suffix of the file beside a temporary directory. The owner of the directory holds its lock.
 const lockSuffix = ".lock"
 
-// TempDir makes a temporary folder. kind is part of its name, for people who look.
+// TempDir makes a temporary directory. Its name begins with kind.
 func (s *Store) TempDir(kind string) (*Temp, error) {
 	f, err := s.tempLock(kind)
 	if err != nil {
-		return nil, fmt.Errorf("make temporary folder: %w", err)
+		return nil, fmt.Errorf("make temporary directory: %w", err)
 	}
 	t := &Temp{strings.TrimSuffix(f.Name(), lockSuffix), f}
 	if err := os.Mkdir(t.Path, 0o700); err != nil {
-		return nil, errors.Join(fmt.Errorf("make temporary folder: %w", err), t.Remove())
+		return nil, errors.Join(fmt.Errorf("make temporary directory: %w", err), t.Remove())
 	}
 	return t, nil
 }
 
-// tempLock makes the lock of a temporary folder before the folder, for a folder whose lock file is missing is nobody's.
+// tempLock makes the lock file of a temporary directory. It is made first: a directory without a lock file has no owner.
 func (s *Store) tempLock(kind string) (*os.File, error) { return s.tempFile(kind + "-*" + lockSuffix) }
 
-// tempFile makes a file in tmp/ whose lock says that its owner lives. A sweep may take the file for a dead process's before
-// it is locked: then there is another try.
+// tempFile makes a file in tmp/ and locks it, as a sign that its owner is alive. RemoveStaleTemp of another process may remove
+// the file before it is locked; tempFile tries again then.
 func (s *Store) tempFile(pattern string) (*os.File, error) {
 	for {
 		f, err := os.CreateTemp(s.Path("tmp"), pattern)
@@ -54,19 +54,18 @@ func (s *Store) tempFile(pattern string) (*os.File, error) {
 	}
 }
 
-// Remove deletes the folder with all that is in it.
+// Remove removes the directory and everything below it.
 func (t *Temp) Remove() error {
 	_, err := removeTree(t.Path)
 	return errors.Join(err, os.Remove(t.lock.Name()), t.lock.Close())
 }
 
-// ownTemp are the names that mica makes in tmp/: what it is, and a random number; or a digest.
+// ownTemp matches the names that mica makes in tmp/: a kind and a random number, or a digest.
 var ownTemp = regexp.MustCompile(`^(?:[a-z]+-[0-9]+(?:\.lock)?|` + partialPrefix + `[0-9a-f]{64})$`)
 
-// RemoveStaleTemp removes what dead processes left in tmp/ and returns the bytes freed. What has a name that mica makes none of is
-// left alone. Whether the owner of something lives
-// is told by its lock, never by its times, so that this can be done at any moment. Downloads of the last day that were
-// interrupted stay.
+// RemoveStaleTemp removes what dead processes left in tmp/, and returns the disk space that became free, in bytes. Locks show
+// whether an owner is alive, not times, so that this is safe at any moment. Files whose names mica does not make stay, and so do
+// interrupted downloads of the last day.
 func (s *Store) RemoveStaleTemp() (int64, error) {
 	entries, err := os.ReadDir(s.Path("tmp"))
 	if err != nil {
@@ -85,8 +84,8 @@ func (s *Store) RemoveStaleTemp() (int64, error) {
 	return freed, errors.Join(errs...)
 }
 
-// removeStale removes one entry of tmp/ unless it belongs to a process that lives. A folder belongs to the owner of the lock
-// file beside it, and goes with that; where there is none, it is nobody's.
+// removeStale removes one entry of tmp/ unless its owner is alive. A directory is removed together with the lock file beside it,
+// or at once if it has none.
 func removeStale(path string, e fs.DirEntry) (int64, error) {
 	if e.IsDir() {
 		if _, err := os.Lstat(path + lockSuffix); err == nil {
@@ -101,7 +100,7 @@ func removeStale(path string, e fs.DirEntry) (int64, error) {
 	if f == nil || err != nil {
 		return 0, err
 	}
-	// The lock is held until all is gone: the file may be one that is just being made.
+	// The lock is held until everything is removed: tempFile may just have made the file.
 	defer func() { _ = f.Close() }()
 	var freed int64
 	if dir, ok := strings.CutSuffix(path, lockSuffix); ok {
@@ -113,7 +112,7 @@ func removeStale(path string, e fs.DirEntry) (int64, error) {
 	return freed + size, err
 }
 
-// lockDead opens and locks a file that no living process has locked; nil if one has, or if the file is gone.
+// lockDead opens and locks a file. It returns nil if a process holds the lock, or if the file is gone.
 func lockDead(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {

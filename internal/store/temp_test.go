@@ -15,7 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// put writes a file of some blocks and the folders that it is in.
+// put writes a file of some blocks and the directories that it is in.
 func put(t testing.TB, elem ...string) {
 	t.Helper()
 	path := filepath.Join(elem...)
@@ -27,7 +27,7 @@ func put(t testing.TB, elem ...string) {
 	}
 }
 
-// forbid takes the owner's rights to a folder away.
+// forbid takes the owner's rights to a directory away.
 func forbid(t testing.TB, dir string) {
 	t.Helper()
 	if err := os.Chmod(dir, 0); err != nil {
@@ -46,11 +46,11 @@ func TestTempDir(t *testing.T) {
 		t.Fatal(err)
 	}
 	if a.Path == b.Path {
-		t.Errorf("two folders are one: %s", a.Path)
+		t.Errorf("two directories are one: %s", a.Path)
 	}
 	for _, d := range []*Temp{a, b} {
 		if filepath.Dir(d.Path) != s.Path("tmp") || !strings.HasPrefix(filepath.Base(d.Path), "layer-") {
-			t.Errorf("%s is not a folder for a layer in tmp", d.Path)
+			t.Errorf("%s is not a directory for a layer in tmp", d.Path)
 		}
 		put(t, d.Path, "deep", "down", "file")
 		forbid(t, filepath.Join(d.Path, "deep", "down"))
@@ -114,11 +114,11 @@ func TestRemoveStaleTemp(t *testing.T) {
 	if freed < 5*10_000 {
 		t.Errorf("freed %d bytes, want those of five files", freed)
 	}
-	if got := inFolder(t, s, "tmp"); !slices.Equal(got, keep) {
+	if got := inDir(t, s, "tmp"); !slices.Equal(got, keep) {
 		t.Errorf("left are %q, want %q", got, keep)
 	}
 	if _, err := os.Stat(filepath.Join(live.Path, "file")); err != nil {
-		t.Errorf("the live folder lost its file: %v", err)
+		t.Errorf("the live directory lost its file: %v", err)
 	}
 	if err := errors.Join(live.Remove(), os.Remove(writing.Name()), writing.Close()); err != nil {
 		t.Error(err)
@@ -132,8 +132,8 @@ func TestTempOfAProcessThatDies(t *testing.T) {
 	if freed, err := s.RemoveStaleTemp(); freed != 0 || err != nil {
 		t.Errorf("freed %d, %v, while it lives", freed, err)
 	}
-	if files := inFolder(t, s, "tmp"); len(files) != 2 {
-		t.Errorf("tmp holds %q, want a folder and its lock", files)
+	if files := inDir(t, s, "tmp"); len(files) != 2 {
+		t.Errorf("tmp holds %q, want a directory and its lock", files)
 	}
 	kill()
 	if freed, err := s.RemoveStaleTemp(); freed < 10_000 || err != nil {
@@ -148,7 +148,7 @@ func TestBlobOfAProcessThatDies(t *testing.T) {
 	if freed, err := s.RemoveStaleTemp(); freed != 0 || err != nil {
 		t.Errorf("freed %d, %v, while it lives", freed, err)
 	}
-	if files := inFolder(t, s, "tmp"); len(files) != 1 {
+	if files := inDir(t, s, "tmp"); len(files) != 1 {
 		t.Errorf("tmp holds %q, want the blob", files)
 	}
 	kill()
@@ -189,7 +189,7 @@ func TestRemoveTree(t *testing.T) {
 	wantEmpty(t, s, "tmp")
 }
 
-// Files get their names whole, and folders are theirs who made them, whatever others clean meanwhile.
+// Files get their names whole, and directories are theirs who made them, whatever others clean meanwhile.
 func TestRemoveStaleTempBesideWriters(t *testing.T) {
 	s := newStore(t)
 	done := make(chan struct{})

@@ -13,38 +13,38 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Kind is what something is that a process holds.
+// Kind is a kind of object.
 type Kind string
 
-// The kinds of what is held.
+// The kinds of objects that processes hold.
 const (
-	HeldBlob  Kind = "blob"  // what a manifest or an index needs is held with it
-	HeldLayer Kind = "layer" // by its DiffID; the blobs that hold it are held with it
-	HeldStep  Kind = "step"  // a record of the build cache, by its key
+	HeldBlob  Kind = "blob"  // with a manifest or an index, the objects that it needs are held
+	HeldLayer Kind = "layer" // named by its DiffID; with it, its blobs are held
+	HeldStep  Kind = "step"  // a record of the build cache, named by its key
 )
 
-// heldFiles are the files, locks/held-0 to locks/held-f, of which each thing that can be held has one byte: who holds it has a
-// lock of that byte, shared with others. The files are empty; bytes behind their ends can be locked, too. There are several as the
-// kernel looks through all locks of a file for the next.
+// heldFiles is the number of files, locks/held-0 to locks/held-f, whose bytes stand for objects. A process that holds an object
+// has a shared lock of its byte. The files are empty: bytes beyond the end of a file can be locked, too. There are several files
+// because the kernel searches all locks of a file for each new one.
 const heldFiles = 16
 
 func heldName(n int) string { return fmt.Sprintf("held-%x", n) }
 
-// at is the file, and the byte in it. Two things that had the same one would only be held together.
+// at returns the file and the byte of an object. Two objects that share a byte are held and released together, which is safe.
 func (k Kind) at(d digest.Digest) (file int, offset int64) {
 	sum := sha256.Sum256([]byte(string(k) + " " + d.String()))
 	return int(sum[8] % heldFiles), int64(binary.BigEndian.Uint64(sum[:8]) >> 2)
 }
 
-// holds are the locks that a session or a Sweep has.
+// holds are the byte locks of a session or a Sweep.
 type holds struct {
 	s *Store
 
 	mu    sync.Mutex
-	files [heldFiles]*os.File // nil for those that were not needed yet
+	files [heldFiles]*os.File // opened when they are first needed
 }
 
-// lock takes or waits for a lock; see lockByte.
+// lock takes, waits for or tests the lock of an object: see lockByte.
 func (h *holds) lock(how int, kind int16, what Kind, d digest.Digest) (unix.Flock_t, error) {
 	n, offset := what.at(d)
 	f, err := h.file(n)
@@ -63,7 +63,7 @@ func (h *holds) file(n int) (_ *os.File, err error) {
 	return h.files[n], err
 }
 
-// close gives all locks back.
+// close releases all locks.
 func (h *holds) close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -77,8 +77,8 @@ func (h *holds) close() error {
 	return errors.Join(errs...)
 }
 
-// lockByte takes, waits for or looks at a lock as fcntl(2) does it for open file descriptions: each has its own, and gives them
-// back when it is closed or its process dies.
+// lockByte takes, waits for or tests a lock of one byte (F_OFD_SETLK, F_OFD_SETLKW or F_OFD_GETLK of fcntl(2)). Such a lock
+// belongs to the open file description: the kernel releases it when the file is closed or the process dies.
 func lockByte(f *os.File, how int, kind int16, at int64) (unix.Flock_t, error) {
 	for {
 		lock := unix.Flock_t{Type: kind, Start: at, Len: 1}
@@ -92,23 +92,23 @@ func lockByte(f *os.File, how int, kind int16, at int64) (unix.Flock_t, error) {
 // session is the use of a store by this process.
 type session struct {
 	holds holds
-	users int      // how often Use has begun and not ended
-	held  sync.Map // what is held
+	users int      // calls of Use that have not ended
+	held  sync.Map // of heldObject
 
 	mu  sync.Mutex
 	err error
 }
 
-type heldThing struct {
+type heldObject struct {
 	what Kind
 	d    digest.Digest
 }
 
-// Use is the time in which a process uses the store: what it holds meanwhile is not collected.
+// Use is a period in which this process uses the store. A sweep does not remove the objects that it holds in that period.
 type Use struct{ s *Store }
 
-// Use begins to use the store. Whoever makes objects that no name points at yet, or reads an image over a longer time, does
-// so: it holds what it makes and what it looks at, until End or its death. Others may Sweep meanwhile.
+// Use starts to use the store. Commands that make objects before a name points at them, or that read an image over a longer
+// time, need it: they hold every object that they make or look at, until End or the end of the process.
 func (s *Store) Use(ctx context.Context) (*Use, error) {
 	if err := s.upgrade(ctx); err != nil {
 		return nil, err
@@ -124,7 +124,7 @@ func (s *Store) Use(ctx context.Context) (*Use, error) {
 	return &Use{s}, nil
 }
 
-// End gives back what was held, with the last Use of this process.
+// End ends the use. The last one of this process releases all objects.
 func (u *Use) End() error {
 	u.s.mu.Lock()
 	defer u.s.mu.Unlock()
@@ -138,16 +138,16 @@ func (u *Use) End() error {
 	return errors.Join(x.err, x.holds.close())
 }
 
-// Hold keeps something from being collected for as long as this process uses the store, whether or not it is there: whoever
-// finds it there afterwards may rely on it. Where a Sweep is about to remove it, Hold waits until it has. Blobs are held by
-// whatever reads or writes them here. fresh is true unless it was held already, or the process does not use the store.
+// Hold keeps an object from being removed for as long as this process uses the store. The object need not exist: if it exists
+// after Hold, it stays. If a Sweep is about to remove the object, Hold waits until it has. Methods that read or write blobs call
+// Hold. fresh is true if the object was not held before; it is false if this process does not use the store.
 func (s *Store) Hold(what Kind, d digest.Digest) (fresh bool) {
 	x := s.session.Load()
 	if x == nil {
 		return false
 	}
-	held := heldThing{what, d}
-	if _, ok := x.held.Load(held); ok {
+	object := heldObject{what, d}
+	if _, ok := x.held.Load(object); ok {
 		return false
 	}
 	if _, err := x.holds.lock(unix.F_OFD_SETLKW, unix.F_RDLCK, what, d); err != nil {
@@ -155,11 +155,11 @@ func (s *Store) Hold(what Kind, d digest.Digest) (fresh bool) {
 		defer x.mu.Unlock()
 		x.err = errors.Join(x.err, fmt.Errorf("hold %s %s: %w", what, d, err))
 	}
-	_, had := x.held.LoadOrStore(held, nil)
+	_, had := x.held.LoadOrStore(object, nil)
 	return !had
 }
 
-// IsHeld reports whether some process holds something.
+// IsHeld reports whether a process holds an object.
 func (s *Store) IsHeld(what Kind, d digest.Digest) (bool, error) {
 	h := holds{s: s}
 	defer func() { _ = h.close() }()
