@@ -20,7 +20,7 @@ type parser struct {
 	tar    *tarstream.Reader
 	files  *index.Builder
 	into   *treeStream // or nil
-	digest bool        // of every content
+	digest bool        // of every content; without a tree
 }
 
 // Parsed is what reading a tar gives.
@@ -110,22 +110,22 @@ func (p *parser) member(m tarstream.Member) error {
 	return p.files.Add(e, m.Place)
 }
 
-// file reads a file's content, into its digest and the tree, if there is one to make.
-func (p *parser) file(e *view.Entry, at toc.Place, into *treeStream) (err error) {
-	out := io.Discard
-	if into != nil {
-		if out, err = into.create(p.files, e, at); err != nil {
-			return err
-		}
-	}
-	if !p.digest {
-		err = p.tar.CopyContent(out, e)
-	} else {
+// file reads a file's content, into its digest or into the tree.
+func (p *parser) file(e *view.Entry, at toc.Place, into *treeStream) error {
+	switch {
+	case p.digest:
 		hash := sha256.New()
-		err = p.tar.CopyContent(io.MultiWriter(hash, out), e)
+		err := p.tar.CopyContent(hash, e)
 		e.Digest = digest.NewDigest(digest.SHA256, hash)
+		return err
+	case into == nil:
+		return p.tar.CopyContent(io.Discard, e)
 	}
-	if err != nil || into == nil {
+	out, err := into.create(p.files, e, at)
+	if err != nil {
+		return err
+	}
+	if err := p.tar.CopyContent(out, e); err != nil {
 		return err
 	}
 	return into.end()
