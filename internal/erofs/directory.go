@@ -17,8 +17,8 @@ type Dir struct {
 // Link is a further name of a file, and one that it has already.
 type Link struct{ Name, Of string }
 
-// folder is a directory while it is written.
-type folder struct {
+// newDir is a directory while it is written.
+type newDir struct {
 	*Dir
 	list  []dirent // sorted, with "." and ".."
 	cuts  []int    // where in the list each block begins
@@ -34,19 +34,19 @@ func (w *Writer) Finish(dirs []Dir, links []Link) error {
 	if err := w.link(links); err != nil {
 		return err
 	}
-	folders, err := w.folders(dirs)
+	all, err := w.newDirs(dirs)
 	if err != nil {
 		return err
 	}
-	for _, d := range folders {
-		if err := w.writeFolder(d); err != nil {
+	for _, d := range all {
+		if err := w.writeDir(d); err != nil {
 			return err
 		}
 	}
 	return w.end()
 }
 
-// link adds names, and tells the files how many they have.
+// link adds names, and counts those of each file.
 func (w *Writer) link(links []Link) error {
 	if len(links) == 0 {
 		return nil
@@ -79,18 +79,18 @@ func (w *Writer) link(links []Link) error {
 	return nil
 }
 
-// folders finds space for all directories, and gives each its names.
-func (w *Writer) folders(dirs []Dir) ([]*folder, error) {
-	all := make([]*folder, len(dirs))
-	byPath := make(map[string]*folder, len(dirs))
+// newDirs finds space for all directories, and gives each its names.
+func (w *Writer) newDirs(dirs []Dir) ([]*newDir, error) {
+	all := make([]*newDir, len(dirs))
+	byPath := make(map[string]*newDir, len(dirs))
 	for i := range dirs {
-		d := &folder{Dir: &dirs[i]}
+		d := &newDir{Dir: &dirs[i]}
 		all[i], byPath[d.Path] = d, d
 	}
 	if byPath["."] == nil || len(byPath) < len(dirs) {
 		return nil, errors.New("directories lack the root, or have one twice")
 	}
-	for _, d := range all { // their names first: what a directory holds says how much space it needs
+	for _, d := range all { // their names first: a directory needs space for what it holds
 		if d.Path == "." {
 			continue
 		}
@@ -118,7 +118,7 @@ func (w *Writer) folders(dirs []Dir) ([]*folder, error) {
 }
 
 // place orders a directory's names and finds space for them.
-func (w *Writer) place(d *folder) (err error) {
+func (w *Writer) place(d *newDir) (err error) {
 	if d.attrs, err = encodeXattrs(d.Node.Xattrs); err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func (w *Writer) place(d *folder) (err error) {
 }
 
 // resolve fills in the inodes of the directories that a directory names.
-func (d *folder) resolve(byPath map[string]*folder) {
+func (d *newDir) resolve(byPath map[string]*newDir) {
 	for i := range d.list {
 		switch e := &d.list[i]; {
 		case e.name == ".":
@@ -168,7 +168,7 @@ func (d *folder) resolve(byPath map[string]*folder) {
 	}
 }
 
-func (w *Writer) writeFolder(d *folder) error {
+func (w *Writer) writeDir(d *newDir) error {
 	content := make([]byte, 0, d.Node.Size)
 	for i, from := range d.cuts {
 		to := len(d.list)

@@ -42,9 +42,9 @@ func appendBlock(b []byte, list []dirent) []byte {
 	return b
 }
 
-// appendDirents adds what one block of a directory says, but for "." and "..".
+// appendDirents adds the entries of one block of a directory, without "." and "..".
 func appendDirents(list []dirent, b []byte) ([]dirent, error) {
-	bad := fmt.Errorf("%w: a directory's block is none", ErrDamaged)
+	bad := fmt.Errorf("%w: invalid block of a directory", ErrDamaged)
 	le := binary.LittleEndian
 	if len(b) < direntSize {
 		return nil, bad

@@ -1,5 +1,5 @@
 // Package erofs writes and reads EROFS filesystems, of which one file holds a whole tree that Linux mounts as it is. What
-// it writes is uncompressed, with blocks of 4 KiB; the end of a file that fills no block stands behind the file's inode.
+// it writes is uncompressed, with blocks of 4 KiB; the end of a file that fills no block follows the file's inode.
 // It reads what it writes.
 //
 // The format is that of Linux's fs/erofs/erofs_fs.h and Documentation/filesystems/erofs.rst.
@@ -44,7 +44,7 @@ const (
 	flatInline = 2 // in blocks, and the rest behind the inode
 )
 
-// ErrDamaged says that a file is not an EROFS filesystem as this package writes them.
+// ErrDamaged is the error of a file that is not an EROFS filesystem as this package writes them.
 var ErrDamaged = errors.New("damaged filesystem")
 
 // Where the fields of the superblock stand that are not 0.
@@ -57,7 +57,7 @@ const (
 	superLabel     = 64
 )
 
-// ErrUnsupported says that EROFS cannot keep something about a file.
+// ErrUnsupported is the error of a file with something that EROFS cannot hold.
 var ErrUnsupported = errors.New("EROFS does not support")
 
 // superblock is what a mount begins with.
@@ -65,7 +65,7 @@ type superblock struct {
 	root   uint16 // nid
 	inodes uint64
 	blocks uint32
-	// uuid tells filesystems apart: overlayfs knows a file that was copied up by that and its inode.
+	// uuid identifies the filesystem: overlayfs identifies a file that was copied up by it and the inode.
 	uuid  [16]byte
 	label Label
 }
@@ -110,13 +110,13 @@ type Node struct {
 
 func (n *Node) isDir() bool { return n.Mode&unix.S_IFMT == unix.S_IFDIR }
 
-// isDevice reports whether a number stands where others have the address of their content.
+// isDevice reports whether a device number takes the place of the address of the content.
 func (n *Node) isDevice() bool {
 	t := n.Mode & unix.S_IFMT
 	return t == unix.S_IFCHR || t == unix.S_IFBLK
 }
 
-// inode is a node as it stands on disk.
+// inode is a node in the form it has on disk.
 type inode struct {
 	Node
 	layout uint16
@@ -180,7 +180,7 @@ func decodeDevice(n uint32) uint64 {
 	return unix.Mkdev(n&0xfff00>>8, n&0xff|n>>12&0xfff00)
 }
 
-// fileType is what a directory says of a file (FT_* of linux/fs_types.h).
+// fileType is a file's type in a directory (FT_* of linux/fs_types.h).
 func fileType(mode uint32) byte {
 	switch mode & unix.S_IFMT {
 	case unix.S_IFREG:
@@ -201,7 +201,7 @@ func fileType(mode uint32) byte {
 	return 0
 }
 
-// prefixes are the beginnings of names of attributes, by the number that stands for each.
+// prefixes are the beginnings of names of attributes, by their numbers.
 var prefixes = map[byte]string{
 	1: "user.", 2: "system.posix_acl_access", 3: "system.posix_acl_default", 4: "trusted.", 6: "security.",
 }

@@ -19,9 +19,9 @@ func Mount(file, target string) error {
 	return nil
 }
 
-// Mountable reports whether filesystems in the files of a folder can be mounted, with all that they keep, by doing it where
-// nobody sees it. It makes a file in the folder. Kernels that are too old are not bothered: asking would have them load a module.
-func Mountable(folder string) bool {
+// Mountable reports whether filesystems in the files of a directory can be mounted, with all that they keep, by doing it where
+// nobody sees it. It makes a file in the directory. Kernels that are too old are not bothered: asking would have them load a module.
+func Mountable(dir string) bool {
 	if !newEnough() {
 		return false
 	}
@@ -30,7 +30,7 @@ func Mountable(folder string) bool {
 		return false
 	}
 	defer func() { _ = unix.Close(fd) }()
-	file, err := writeProbe(folder)
+	file, err := writeProbe(dir)
 	if err != nil {
 		return false
 	}
@@ -79,8 +79,8 @@ var probeXattrs = map[string]string{
 // probeLabel has a byte that is not NUL wherever a label may have one.
 var probeLabel = Label(bytes.Repeat([]byte{0xff}, len(Label{})))
 
-func writeProbe(folder string) (string, error) {
-	f, err := os.CreateTemp(folder, "erofs-*")
+func writeProbe(dir string) (string, error) {
+	f, err := os.CreateTemp(dir, "erofs-*")
 	if err != nil {
 		return "", err
 	}

@@ -210,7 +210,7 @@ func (m *FS) readDir(nid uint64) ([]dirent, error) {
 		return nil, err
 	}
 	if !n.isDir() || n.Size > maxDir {
-		return nil, fmt.Errorf("%w: a directory is none", ErrDamaged)
+		return nil, fmt.Errorf("%w: invalid directory", ErrDamaged)
 	}
 	r, err := m.content(nid, n, nil)
 	if err != nil {
@@ -229,7 +229,7 @@ func (m *FS) readDir(nid uint64) ([]dirent, error) {
 	return list, nil
 }
 
-// Info is what lstat(2) says of a file, and its attributes.
+// Info is the result of lstat(2) for a file, and its attributes.
 type Info struct {
 	Node
 	Inode uint64 // the same for all names of a file
@@ -249,7 +249,7 @@ func (m *FS) Lstat(path string) (*Info, error) {
 	return &Info{n.Node, e.nid, n.links}, nil
 }
 
-// Open opens a regular file, or a symlink's target: fs.ErrNotExist. What stands behind the inode is read with it, which is all of
+// Open opens a regular file, or a symlink's target: fs.ErrNotExist. What follows the inode is read with it, which is all of
 // most files.
 func (m *FS) Open(path string) (*io.SectionReader, error) {
 	e, err := m.find(path)

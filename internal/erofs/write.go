@@ -12,7 +12,7 @@ import (
 )
 
 // Writer makes a filesystem in a file that is empty. Files come in any order, and from any number of goroutines; their
-// directories and further names are told in the end. Until Finish the file is no filesystem.
+// directories and further names are given at the end. Until Finish the file is not a filesystem.
 type Writer struct {
 	f *os.File
 
@@ -69,7 +69,7 @@ func (w *Writer) take(bytes int64) (first int64) {
 	return first
 }
 
-// slots finds room in the fullest block that has enough, so that as good as none is lost.
+// slots finds room in the fullest block that has enough, so that almost none is lost.
 func (w *Writer) slots(n int) (offset int64) {
 	const most = blockSize / slotSize
 	if n > most { // attributes alone: they may go on in the next block, from the beginning of one
@@ -93,10 +93,10 @@ func (w *Writer) use(block int64, free, n int) (offset int64) {
 	return (block+1)*blockSize - int64(free)*slotSize
 }
 
-// buffers are for inodes with what stands behind them: every file needs one while it is written.
+// buffers are for inodes with what follows them: every file needs one while it is written.
 var buffers = sync.Pool{New: func() any { return new([blockSize]byte) }}
 
-// encode returns an inode as it stands on disk, with its attributes and room for the content behind them.
+// encode returns an inode in the form it has on disk, with its attributes and room for the content behind them.
 func (s *space) encode(n *Node, attrs []byte, ino, links uint32, buf []byte) []byte {
 	i := inode{Node: *n, xattrs: len(attrs), blocks: uint32(s.blocks), ino: ino, links: links}
 	if s.inline > 0 {

@@ -131,7 +131,7 @@ func (v *chainView) Open(ctx context.Context, name string) (io.ReadCloser, error
 // maxStreams is how many files are read by decompressing a layer up to them before its tree is worth making.
 const maxStreams = 4
 
-// openContent opens a file where its layer stands: in the tree, in the plain tar, or in a compressed one.
+// openContent opens a file in the tree of its layer, in the plain tar, or in a compressed one.
 func (l *Layers) openContent(ctx context.Context, n *index.Node) (io.ReadCloser, error) {
 	if n.Entry.Size == 0 {
 		return io.NopCloser(strings.NewReader("")), nil
@@ -185,7 +185,7 @@ func (l *Layers) openInTree(n *index.Node) (io.ReadCloser, error) {
 	return in, nil
 }
 
-// image returns a layer's tree that is an image. It stays open: whoever reads one file of it reads more.
+// image returns a layer's tree that is an image. It stays open: a caller that reads one file of it reads more.
 func (l *Layers) image(id digest.Digest) (tree.Tree, error) {
 	if t, ok := l.opened.Load(id); ok {
 		return t.(tree.Tree), nil

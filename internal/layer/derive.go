@@ -19,7 +19,7 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// Clamp makes of a layer another in which no file is newer than latest; a layer that has none is returned as it is.
+// Clamp makes a copy of a layer in which no file is newer than latest. A layer without such files is returned as it is.
 func (l *Layers) Clamp(ctx context.Context, id digest.Digest, latest time.Time) (digest.Digest, error) {
 	t, err := l.TOC(ctx, id)
 	if err != nil {
@@ -57,7 +57,7 @@ func (l *Layers) Clamp(ctx context.Context, id digest.Digest, latest time.Time) 
 	return clamped.DiffID, nil
 }
 
-// clampTar is Clamp for a layer that says something of directories which it has no entries for, only opaque markers or removals
+// clampTar is Clamp for a layer that changes directories which it has no entries for, with opaque markers or removals
 // in them: they keep the owner and the mode of the layer below, so none may get an entry.
 func (l *Layers) clampTar(ctx context.Context, id digest.Digest, latest time.Time) (_ digest.Digest, err error) {
 	in, err := l.OpenTar(ctx, id)

@@ -32,7 +32,7 @@ type differ struct {
 	changes      []view.Change
 }
 
-// same says whether both sides have the very same directory, which chains of common layers share.
+// same reports whether both sides share a directory, as chains of common layers do.
 func (d *differ) same(dir string) bool {
 	if d.a == nil {
 		return false

@@ -90,7 +90,7 @@ func (l *Layers) ingest(ctx context.Context, from Incoming) (*Layer, ocispec.Des
 	return got, desc, err
 }
 
-// madeHere tells that the plain tar of a layer has come which stands here as a tree that it can be written from again: a
+// madeHere returns the layer if it is stored as a tree from which its plain tar, which has come, can be written again: a
 // second copy need not be kept.
 func (l *Layers) madeHere(ctx context.Context, in *incoming, blob *store.BlobWriter, wantBlob digest.Digest) (*Layer, bool) {
 	s, err := l.summary(in.id)

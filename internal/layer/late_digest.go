@@ -65,8 +65,8 @@ func (l *Layers) digest(ctx context.Context, id digest.Digest) (*toc.Table, erro
 	return l.storeTOC(id, file, l.store.WriteCacheFile)
 }
 
-// parseGoodBlob parses a layer's blobs until one is whole. Others are removed. Where none is left, so is the tree, which cannot be
-// told from a damaged one: the layer can be fetched again then.
+// parseGoodBlob parses a layer's blobs until one is whole. Others are removed. If none is left, so is the tree, because it
+// may be damaged, too: the layer can be fetched again then.
 func (l *Layers) parseGoodBlob(ctx context.Context, id digest.Digest) ([]byte, error) {
 	for {
 		blobs, err := l.blobs(id)

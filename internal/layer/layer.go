@@ -93,7 +93,7 @@ type Layer struct {
 // Present reports whether the layer's content is there, in any form.
 func (l *Layer) Present() bool { return l.Unpacked || len(l.Blobs) > 0 || l.Empty }
 
-// The files in a layer's folder.
+// The files in a layer's directory.
 const (
 	tocFile    = "toc"
 	damagedDir = "damaged" // a tree that was set aside; trees have the names of package tree
@@ -120,7 +120,7 @@ func validID(id digest.Digest) error {
 	return nil
 }
 
-// lock is held by whoever changes a layer's folder. Readers take none.
+// lock takes the lock that guards changes of a layer's directory. Readers take none.
 func (l *Layers) lock(ctx context.Context, id digest.Digest) (*store.Lock, error) {
 	return l.store.Lock(ctx, "layer-"+id.Encoded())
 }

@@ -66,7 +66,7 @@ func topmost(chain []digest.Digest) []digest.Digest {
 // oddities are the directories of a layer for which its tree alone may not do.
 type oddities struct {
 	implied map[string]bool // without an entry of their own
-	holes   map[string]bool // with a whiteout in them, which in a user namespace stands for a device, too
+	holes   map[string]bool // with a whiteout in them, which in a user namespace replaces a device, too
 	userns  bool
 }
 

@@ -57,10 +57,10 @@ func (s *stack) dir(name string) (*mergedDir, error) {
 		if m.entry == nil || !found && !implied {
 			m.entry, m.layer = e, i
 		}
-		// What an opaque directory hides still says what it looks like, if the layer does not.
+		// If the layer does not describe an opaque directory, it looks like the one it hides.
 		found, alone = found || !implied, alone || e.Opaque
 	}
-	// The layer that has replaced the link says what in it may look like what the link leads to.
+	// Only in the layer that has replaced the link do directories look like those that the link leads to.
 	if n := len(m.from); m.link < 0 && n > 0 && m.from[n-1] == in.from[len(in.from)-1] {
 		m.link = in.link
 	}

@@ -26,7 +26,7 @@ func (l *Layers) indexOf(ctx context.Context, id digest.Digest) (*index.Node, er
 }
 
 // merged returns the files of a chain, whose ChainIDs and those of all that it begins with are keys. The chains that were
-// used last are remembered, since a build goes on from one to the next; they share what they have in common.
+// used last are remembered, since a build continues from one to the next; they share what they have in common.
 func (l *Layers) merged(ctx context.Context, chain, keys []digest.Digest) (*index.Node, error) {
 	known := len(chain)
 	var root *index.Node

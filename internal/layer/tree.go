@@ -17,8 +17,8 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
-// Tree returns the path of the layer's tree, a folder or a file to be mounted (see overlay.Options), unpacking the layer first if
-// need be. One process unpacks, others wait for it; whoever finds the tree there does not wait at all.
+// Tree returns the path of the layer's tree, a directory or an image (see overlay.Options). It unpacks the layer if
+// necessary: one process unpacks, others wait for it. If the tree exists, nobody waits.
 func (l *Layers) Tree(ctx context.Context, id digest.Digest) (string, error) {
 	if _, err := l.summary(id); err != nil && !errors.Is(err, toc.ErrDamaged) {
 		return "", err
@@ -90,8 +90,7 @@ func (l *Layers) Trees(ctx context.Context, chain []digest.Digest) ([]string, er
 	return paths, nil
 }
 
-// unpack makes the layer's tree in a folder, and verifies the tar that it comes from. The table of contents says what the
-// tree holds and where in the tar each content stands, so that nothing is decided while unpacking. It returns the tree's path.
+// unpack makes the layer's tree in a directory, verifies the tar that it comes from, and returns the path of the tree.
 func (l *Layers) unpack(ctx context.Context, id digest.Digest, in string) (path string, err error) {
 	root, err := l.indexOf(ctx, id)
 	if err != nil {

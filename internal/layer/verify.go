@@ -13,7 +13,7 @@ import (
 )
 
 // Verify reads all there is of a layer: every blob, and the table of contents, against the DiffID, and the tree against
-// the table of contents. The error, if any, is store.ErrDamaged and says what is wrong.
+// the table of contents. The error of a damaged layer is store.ErrDamaged.
 func (l *Layers) Verify(ctx context.Context, id digest.Digest) error {
 	t, err := l.TOC(ctx, id)
 	if err == nil && t.Undigested {

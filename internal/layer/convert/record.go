@@ -288,7 +288,7 @@ func isChanging(f io.Reader) bool {
 	return ok && live.Changing()
 }
 
-// ended reads the end of a file: there its View says whether it still is what it was when it was opened.
+// ended reads the end of a file: there its View reports whether the file has changed since it was opened.
 func (r *Recorder) ended(i int, f io.Reader) error {
 	switch n, err := f.Read(make([]byte, 1)); {
 	case n > 0:

@@ -68,7 +68,7 @@ func (x *Builder) Add(e *view.Entry, p toc.Place) error {
 		if !e.IsDir() {
 			return errors.New("layer's root is not a directory")
 		}
-		// Docker and containerd pass over what a layer says of the root, too.
+		// Docker and containerd ignore the root's entry, too.
 		if e.Opaque {
 			x.root.setOpaque()
 		}

@@ -76,18 +76,18 @@ func (x *Builder) AddNameless(e *view.Entry, p toc.Place) error {
 // revise gives a file the owner, mode, time and attributes of a hard link to it, as containerd does. Entries are shared and are
 // copied.
 func (x *Builder) revise(first *Node, link *view.Entry) {
-	said := first.Entry.Clone()
-	said.UID, said.GID, said.ModTime = link.UID, link.GID, link.ModTime
-	if said.Type != view.TypeSymlink {
-		said.Mode = link.Mode
+	revised := first.Entry.Clone()
+	revised.UID, revised.GID, revised.ModTime = link.UID, link.GID, link.ModTime
+	if revised.Type != view.TypeSymlink {
+		revised.Mode = link.Mode
 	}
-	said.Xattrs = linkedXattrs(first.Entry, link)
-	if SameMetadata(said, first.Entry) {
+	revised.Xattrs = linkedXattrs(first.Entry, link)
+	if SameMetadata(revised, first.Entry) {
 		return
 	}
 	x.revised = true
 	for _, n := range append([]*Node{first}, first.links.names...) {
-		e := said.Clone()
+		e := revised.Clone()
 		e.Path, e.Hardlink = n.Entry.Path, n.Entry.Hardlink
 		n.Entry = e
 	}

@@ -75,7 +75,7 @@ func (t *Writer) End() error {
 
 func padding(n int64) int64 { return -n & (blockSize - 1) }
 
-// rawHeader is what one ustar header block says.
+// rawHeader is the content of one ustar header block.
 type rawHeader struct {
 	name, link   string
 	flag         byte

@@ -64,7 +64,7 @@ func (d *dirs) close() {
 	}
 }
 
-// openFile opens a regular file beneath the root for reading. Whatever stands in its place is not waited for.
+// openFile opens a regular file beneath the root for reading. It does not wait for a pipe in its place.
 func (d *dirs) openFile(name string) (*os.File, error) {
 	at, base, err := d.parent(name)
 	if err != nil {

@@ -33,7 +33,7 @@ func readXattrs(path string) (map[string]string, error) {
 	return attrs, nil
 }
 
-// grow calls read with buf, and with larger buffers while it says ERANGE.
+// grow calls read with buf, and with larger buffers while it returns ERANGE.
 func grow(buf []byte, read func([]byte) (int, error)) ([]byte, error) {
 	for {
 		n, err := read(buf)
