@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/layer/index"
 	"github.com/micabuild/mica/internal/layer/tarstream"
 	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/layer/tree"
@@ -463,4 +465,36 @@ func copyExactly(ctx context.Context, to io.Writer, from io.Reader, e *view.Entr
 		}
 	}
 	return nil
+}
+
+// directories returns the directories of sorted entries, with those that the names of others imply and the root.
+func directories(entries []*view.Entry) []*view.Entry {
+	root := index.ImpliedDir(".")
+	if i := slices.IndexFunc(entries, func(e *view.Entry) bool { return e.Path == "." }); i >= 0 {
+		root = entries[i] // not always the first: some names sort before it
+	}
+	list := append(make([]*view.Entry, 0, 64), root)
+	have := map[string]bool{".": true}
+	var imply func(dir string)
+	imply = func(dir string) {
+		if have[dir] {
+			return
+		}
+		parent, _ := view.Split(dir)
+		imply(parent)
+		have[dir] = true
+		list = append(list, index.ImpliedDir(dir))
+	}
+	for _, e := range entries {
+		if e.Path == "." {
+			continue
+		}
+		parent, _ := view.Split(e.Path)
+		imply(parent)
+		if e.IsDir() {
+			have[e.Path] = true
+			list = append(list, e)
+		}
+	}
+	return list
 }

@@ -3,6 +3,7 @@
 package index
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -96,3 +97,10 @@ func (n *Node) Names() []*Node {
 
 // SameFile reports whether two names that have others are of one file.
 func (n *Node) SameFile(other *Node) bool { return n.links == other.links }
+
+// SameMetadata compares everything but type, size and content.
+func SameMetadata(a, b *view.Entry) bool {
+	return a.Mode == b.Mode && a.UID == b.UID && a.GID == b.GID && a.ModTime.Equal(b.ModTime) &&
+		a.Linkname == b.Linkname && a.Hardlink == b.Hardlink && a.Major == b.Major && a.Minor == b.Minor &&
+		maps.Equal(a.Xattrs, b.Xattrs)
+}

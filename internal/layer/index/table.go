@@ -2,12 +2,10 @@ package index
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"strings"
 
 	"github.com/micabuild/mica/internal/layer/toc"
-	"github.com/micabuild/mica/internal/view"
 )
 
 // FromTable returns the root of the index of a table of contents: toc.ErrDamaged.
@@ -59,11 +57,4 @@ func (x *Builder) Table() *toc.Encoder {
 		t.Add(n.Entry, n.Place, first)
 	}
 	return t
-}
-
-// SameMetadata compares everything but type, size and content.
-func SameMetadata(a, b *view.Entry) bool {
-	return a.Mode == b.Mode && a.UID == b.UID && a.GID == b.GID && a.ModTime.Equal(b.ModTime) &&
-		a.Linkname == b.Linkname && a.Hardlink == b.Hardlink && a.Major == b.Major && a.Minor == b.Minor &&
-		maps.Equal(a.Xattrs, b.Xattrs)
 }

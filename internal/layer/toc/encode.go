@@ -2,7 +2,6 @@ package toc
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"maps"
 	"slices"
 
@@ -138,18 +137,6 @@ func (t *Encoder) Summary() Summary { return t.sum }
 
 func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
-
-// RawDigest returns the 32 bytes of a sha256 digest; zeros for "".
-func RawDigest(d digest.Digest) []byte {
-	if d == "" {
-		return make([]byte, 32)
-	}
-	raw, err := hex.DecodeString(d.Encoded())
-	if err != nil || len(raw) != 32 {
-		return make([]byte, 32)
-	}
-	return raw
 }
 
 // IsDevice reports whether e is a device node.

@@ -4,6 +4,7 @@ package toc
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"hash/crc32"
 
@@ -131,4 +132,16 @@ func DecodeSummary(b []byte, id digest.Digest) (Summary, error) {
 		return Summary{}, ErrDamaged
 	}
 	return s, nil
+}
+
+// RawDigest returns the 32 bytes of a sha256 digest; zeros for "".
+func RawDigest(d digest.Digest) []byte {
+	if d == "" {
+		return make([]byte, 32)
+	}
+	raw, err := hex.DecodeString(d.Encoded())
+	if err != nil || len(raw) != 32 {
+		return make([]byte, 32)
+	}
+	return raw
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -101,6 +102,21 @@ func (t *directory) unchanged(entries []*view.Entry) bool {
 		}
 	}
 	return true
+}
+
+func (d *dirs) unchanged(e *view.Entry, host *Host) bool {
+	if e.Path == "." || e.Hardlink != "" || host.Nested() && toc.IsDevice(e) {
+		return true
+	}
+	at, base, err := d.parent(e.Path)
+	if err != nil {
+		return false
+	}
+	var st unix.Stat_t
+	if unix.Fstatat(at, base, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+		return false
+	}
+	return looksLike(&st, e)
 }
 
 func (t *directory) Walk(ctx context.Context) ([]*view.Entry, error) {

@@ -2,14 +2,11 @@ package tree
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -28,36 +25,6 @@ type Tree interface {
 
 	// unchanged reports whether type, mode, size and time of every file match its entry.
 	unchanged(entries []*view.Entry) bool
-}
-
-// Find returns the path of the tree in a layer's directory, "" for none. Where there are two, they hold the same.
-func Find(dir string) string {
-	for _, name := range []string{DirectoryName, ImageName} {
-		path := filepath.Join(dir, name)
-		if _, err := os.Lstat(path); err == nil {
-			return path
-		}
-	}
-	return ""
-}
-
-// Mountable returns the path of the tree in a layer's directory if it can be mounted here, else "": it may have been made under another
-// kernel.
-func (h *Host) Mountable(dir string) string {
-	path := Find(dir)
-	if filepath.Base(path) == ImageName && !h.images() {
-		return ""
-	}
-	return path
-}
-
-// Open opens the tree in a layer's directory: fs.ErrNotExist, store.ErrDamaged. The caller closes it.
-func (h *Host) Open(dir string) (Tree, error) {
-	d, err := h.OpenDirectory(filepath.Join(dir, DirectoryName))
-	if !errors.Is(err, fs.ErrNotExist) {
-		return d, err
-	}
-	return h.OpenImage(filepath.Join(dir, ImageName))
 }
 
 // sortWalk sorts the entries. The first of the names of a file is the one with the content.
@@ -102,4 +69,32 @@ func (h *Host) takeXattrs(e *view.Entry, attrs map[string]string) error {
 		e.Xattrs = attrs
 	}
 	return nil
+}
+
+// looksLike compares type, size, mode and time of a file with its entry.
+func looksLike(st *unix.Stat_t, e *view.Entry) bool {
+	have := view.StatEntry(st)
+	if e.Type == view.TypeWhiteout {
+		return have.Type == view.TypeChar && st.Rdev == 0
+	}
+	return have.Type == e.Type && have.Size == e.Size && (have.Mode == e.Mode || e.Type == view.TypeSymlink) &&
+		sameTime(have.ModTime, e.ModTime)
+}
+
+// The years that every filesystem can hold that trees may be on: ext4 has 1901 to 2446.
+const minYear, maxYear = 1902, 2400
+
+// Time returns a time as files have it. One that not every filesystem can hold becomes 1970, as Docker does with times that
+// nanoseconds since then cannot express; others would be cut off at a year that differs from tree to tree.
+func Time(t time.Time) time.Time {
+	if year := t.UTC().Year(); year < minYear || year > maxYear {
+		return time.Unix(0, 0).UTC()
+	}
+	return t.UTC()
+}
+
+// sameTime compares a file's time with its entry's, as far as filesystems hold it: some have whole seconds only.
+func sameTime(have, want time.Time) bool {
+	year := want.Year()
+	return want.IsZero() || year < minYear || year > maxYear || have.Equal(want) || have.Nanosecond() == 0 && have.Unix() == want.Unix()
 }

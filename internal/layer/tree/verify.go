@@ -9,11 +9,9 @@ import (
 	"maps"
 	"runtime"
 	"slices"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/layer/index"
@@ -80,31 +78,6 @@ func unchanged(t Tree, entries []*view.Entry) bool {
 		}))
 	}
 	return g.Wait() == nil
-}
-
-func (d *dirs) unchanged(e *view.Entry, host *Host) bool {
-	if e.Path == "." || e.Hardlink != "" || host.Nested() && toc.IsDevice(e) {
-		return true
-	}
-	at, base, err := d.parent(e.Path)
-	if err != nil {
-		return false
-	}
-	var st unix.Stat_t
-	if unix.Fstatat(at, base, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
-		return false
-	}
-	return looksLike(&st, e)
-}
-
-// looksLike compares type, size, mode and time of a file with its entry.
-func looksLike(st *unix.Stat_t, e *view.Entry) bool {
-	have := view.StatEntry(st)
-	if e.Type == view.TypeWhiteout {
-		return have.Type == view.TypeChar && st.Rdev == 0
-	}
-	return have.Type == e.Type && have.Size == e.Size && (have.Mode == e.Mode || e.Type == view.TypeSymlink) &&
-		sameTime(have.ModTime, e.ModTime)
 }
 
 // compare compares a tree with its table of contents, as far as asked.
@@ -203,22 +176,4 @@ func compareContents(ctx context.Context, t Tree, files []*index.Node) error {
 		}
 	}
 	return nil
-}
-
-// The years that every filesystem can hold that trees may be on: ext4 has 1901 to 2446.
-const minYear, maxYear = 1902, 2400
-
-// Time returns a time as files have it. One that not every filesystem can hold becomes 1970, as Docker does with times that
-// nanoseconds since then cannot express; others would be cut off at a year that differs from tree to tree.
-func Time(t time.Time) time.Time {
-	if year := t.UTC().Year(); year < minYear || year > maxYear {
-		return time.Unix(0, 0).UTC()
-	}
-	return t.UTC()
-}
-
-// sameTime compares a file's time with its entry's, as far as filesystems hold it: some have whole seconds only.
-func sameTime(have, want time.Time) bool {
-	year := want.Year()
-	return want.IsZero() || year < minYear || year > maxYear || have.Equal(want) || have.Nanosecond() == 0 && have.Unix() == want.Unix()
 }

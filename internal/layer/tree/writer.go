@@ -2,7 +2,6 @@ package tree
 
 import (
 	"io"
-	"path/filepath"
 
 	"github.com/micabuild/mica/internal/view"
 )
@@ -33,21 +32,6 @@ type File interface {
 	// Clone makes it share the blocks of the file that fd reads from its start, on filesystems that can (ioctl_ficlonerange(2):
 	// XFS, btrfs), and reports whether it has. What is written after that must be the same content.
 	Clone(fd uintptr) bool
-}
-
-// The names of trees tell their kinds.
-const (
-	DirectoryName = "tree"
-	ImageName     = "tree.erofs"
-)
-
-// Create begins a tree in a directory: an image where images can be mounted, which are written and removed in a fraction of the
-// time, else a directory.
-func (h *Host) Create(in string) (Writer, error) {
-	if h.images() {
-		return h.createImage(filepath.Join(in, ImageName))
-	}
-	return h.CreateDirectory(filepath.Join(in, DirectoryName))
 }
 
 // MakeDirs makes directories, given parents first, but not the root and those that exist.
