@@ -1,0 +1,69 @@
+package flock
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+func TestOpenExcludes(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "lock")
+	var wg sync.WaitGroup
+	var holders, n atomic.Int32
+	for range 8 {
+		wg.Go(func() {
+			l, err := Open(t.Context(), path)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			n.Add(1)
+			if now := holders.Add(1); now != 1 {
+				t.Errorf("%d hold the lock at once", now)
+			}
+			holders.Add(-1)
+			if err := l.Unlock(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := n.Load(); n != 8 {
+		t.Errorf("the lock was held %d times, want 8", n)
+	}
+}
+
+func TestOpenErrors(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if _, err := Open(t.Context(), filepath.Join(dir, "missing", "lock")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a lock in a missing directory: %v, want %v", err, fs.ErrNotExist)
+	}
+	path := filepath.Join(dir, "lock")
+	held, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := errors.New("stopped")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(stopped)
+	if _, err := Open(ctx, path); !errors.Is(err, stopped) {
+		t.Errorf("a held lock after the context ended: %v, want %v", err, stopped)
+	}
+	if err := held.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	// The attempt that was given up releases the lock when it gets it.
+	again, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+}
