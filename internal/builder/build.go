@@ -14,6 +14,7 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/builder"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/digestcache"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/registry"
@@ -22,7 +23,6 @@ import (
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/transfer"
-	"github.com/micabuild/mica/internal/view"
 )
 
 // Builder builds images in a store.
@@ -73,10 +73,11 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, use.End()) }()
-	digests, err := view.OpenMemory(b.Store.Path("cache", "digests"))
+	digests, err := digestcache.Open(b.Store.Path("cache", "digests"))
 	if err != nil {
 		return nil, err
 	}
+	defer func() { err = errors.Join(err, digests.Close()) }()
 	base := &baseImages{images: b.Images, pull: b.pull, events: o.Events, found: map[string]*baseImage{}}
 	if len(o.CacheFrom) > 0 {
 		base.inspect = func(ctx context.Context, name reference.Named) (*transfer.Published, error) {
@@ -96,7 +97,7 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 	remote, sums := b.openCaches(ctx, &o)
 	s := solver.New(solver.Options{
 		Store: b.Store, Layers: b.Layers, Image: base.find, Bring: base.fetchBase, Layout: layouts.find, Host: b.Host,
-		Locals: o.locals(), Memory: digests, Events: o.Events,
+		Locals: o.locals(), Digests: digests, Events: o.Events,
 		Secret: o.Secret, SSH: o.SSH, Allowed: allowed, Ambient: environment.solver, Remote: remote,
 	})
 	defer func() { err = errors.Join(err, s.Close()) }()
@@ -106,7 +107,7 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 		err = bad
 	}
 	// The digests of the host's files are saved even if a step failed.
-	if saveErr := digests.Save(); err == nil && saveErr != nil {
+	if saveErr := digests.Save(ctx); err == nil && saveErr != nil {
 		err = saveErr
 	}
 	if err != nil {

@@ -180,7 +180,7 @@ func (o *localSource) run(context.Context) ([]*Result, error) {
 	if !ok {
 		return nil, fmt.Errorf("no local source is called %q", o.name)
 	}
-	opt := view.DirOptions{Memory: o.s.memory, Anonymous: true}
+	opt := view.DirOptions{Digests: o.s.digests, Anonymous: true}
 	for attr, list := range map[string]*[]string{
 		pb.AttrIncludePatterns: &opt.Include,
 		pb.AttrExcludePatterns: &opt.Exclude,

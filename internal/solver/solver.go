@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/digestcache"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/remotecache"
@@ -55,8 +56,8 @@ type Options struct {
 	Ambient *Ambient
 	// Allowed are the entitlements that the user grants to steps.
 	Allowed entitlements.Set
-	// Memory remembers the digests of host files.
-	Memory *view.Memory
+	// Digests is the cache of digests of host files.
+	Digests *digestcache.Cache
 	// Events receives progress; nil for none.
 	Events Events
 }
@@ -77,7 +78,7 @@ type Solver struct {
 	layout  func(d digest.Digest, platform *ocispec.Platform) (*image.Image, error)
 	host    *sandbox.Host
 	locals  map[string]Local
-	memory  *view.Memory
+	digests *digestcache.Cache
 	secret  func(ctx context.Context, id string) ([]byte, error)
 	ssh     map[string]func(net.Conn)
 	allow   entitlements.Set
@@ -111,7 +112,7 @@ func New(o Options) *Solver {
 	}
 	return &Solver{
 		store: o.Store, layers: o.Layers, image: o.Image, bring: o.Bring, layout: o.Layout, host: o.Host,
-		locals: o.Locals, memory: o.Memory, events: events, cache: NewCache(o.Store),
+		locals: o.Locals, digests: o.Digests, events: events, cache: NewCache(o.Store),
 		secret: secret, ssh: o.SSH, fetcher: &sources.Fetcher{Store: o.Store, Secret: secret, SSH: o.SSH}, allow: o.Allowed, ambient: o.Ambient, remote: o.Remote,
 		flights: map[digest.Digest]*flight{}, pins: map[digest.Digest]sources.Identity{},
 	}

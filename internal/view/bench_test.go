@@ -7,11 +7,13 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/micabuild/mica/internal/digestcache"
 )
 
 const benchFiles = 5000
 
-// manyFiles writes files of 1 kB into folders of a hundred, as old as a memory wants them.
+// manyFiles writes files of 1 kB into directories of a hundred, old enough for the digest cache.
 func manyFiles(b *testing.B) string {
 	dir := b.TempDir()
 	for i := range benchFiles {
@@ -27,16 +29,16 @@ func manyFiles(b *testing.B) string {
 	return dir
 }
 
-func digestAll(b *testing.B, dir string, m *Memory) {
-	v, err := Dir(dir, DirOptions{Memory: m, Anonymous: true})
+func digestAll(b *testing.B, dir string, c *digestcache.Cache) {
+	v, err := Dir(dir, DirOptions{Digests: c, Anonymous: true})
 	if err != nil {
 		b.Fatal(err)
 	}
 	if _, err := SelectionDigest(b.Context(), v, ".", CopyOptions{DirCopyContents: true, FollowSymlink: true}); err != nil {
 		b.Fatal(err)
 	}
-	if c, ok := v.(interface{ Close() error }); ok {
-		_ = c.Close()
+	if closer, ok := v.(interface{ Close() error }); ok {
+		_ = closer.Close()
 	}
 }
 
@@ -51,14 +53,14 @@ func BenchmarkSelectionDigest(b *testing.B) {
 		}
 	})
 	b.Run("remembered", func(b *testing.B) {
-		m, err := OpenMemory(b.TempDir())
+		c, err := digestcache.Open(b.TempDir())
 		if err != nil {
 			b.Fatal(err)
 		}
-		digestAll(b, dir, m)
+		digestAll(b, dir, c)
 		b.ReportAllocs()
 		for b.Loop() {
-			digestAll(b, dir, m)
+			digestAll(b, dir, c)
 		}
 	})
 }

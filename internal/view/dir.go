@@ -13,13 +13,15 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/digestcache"
 )
 
 // DirOptions select what of a host directory is seen: LLB's attributes of a local source, with BuildKit's meaning.
 type DirOptions struct {
-	Include, Exclude []string // patterns as in .dockerignore
-	Follow           []string // only these paths, and what symlinks on the way to them point at
-	Memory           *Memory  // nil: every digest is computed
+	Include, Exclude []string           // patterns as in .dockerignore
+	Follow           []string           // only these paths, and what symlinks on the way to them point at
+	Digests          *digestcache.Cache // nil: every digest is computed
 	// Anonymous makes root the owner of every file and leaves extended attributes out, as BuildKit does with the files of
 	// a build context: what a host adds to its files says nothing about an image.
 	Anonymous bool
@@ -81,13 +83,13 @@ type dirWalk struct {
 type hostFolder struct {
 	name  string
 	files []hostFile
-	state sum
+	state digestcache.Sum
 }
 
 // hostFile is one file found; seen is false for a directory that is there only if something below it is.
 type hostFile struct {
 	entry *Entry
-	key   fileKey
+	key   digestcache.FileState
 	links uint64
 	seen  bool
 }
@@ -155,8 +157,8 @@ func (w *dirWalk) add(name string, found []hostFile) {
 		if w.opt.Anonymous && f.entry.IsDir() {
 			buf = binary.BigEndian.AppendUint32(buf, f.entry.Mode)
 		} else {
-			buf = f.key.append(buf)
-			unsettled = unsettled || !settled(f.key, w.began)
+			buf = f.key.Append(buf)
+			unsettled = unsettled || !f.key.Settled(w.began)
 		}
 		buf = append(append(buf, path.Base(f.entry.Path)...), 0)
 		h.Write(buf)
@@ -220,7 +222,7 @@ func (w *dirWalk) file(fd int, base, full string, f *hostFile) error {
 		e.Xattrs = xattrs
 	}
 	f.links = uint64(st.Nlink) //nolint:unconvert // its width depends on the architecture
-	f.key = keyOf(&st)
+	f.key = digestcache.StateOf(&st)
 	return nil
 }
 

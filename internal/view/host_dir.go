@@ -11,21 +11,23 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/digestcache"
 )
 
 // hostDir is the View of a host's folder. That its files are as they were in an earlier build is known from their states
 // alone; the index of their names is made when somebody asks for one.
 type hostDir struct {
-	state   sum // of all that is seen, if settled
+	state   digestcache.Sum // of all that is seen, if settled
 	settled bool
-	memory  *Memory
+	digests *digestcache.Cache
 
 	index func() *Index
 }
 
 func newHostDir(root *os.Root, w *dirWalk) *hostDir {
 	slices.SortFunc(w.folders, func(a, b hostFolder) int { return strings.Compare(a.name, b.name) })
-	d := &hostDir{settled: !w.unsettled, memory: w.opt.Memory}
+	d := &hostDir{settled: !w.unsettled, digests: w.opt.Digests}
 	h := sha256.New()
 	if w.opt.Anonymous {
 		h.Write([]byte{1})
@@ -82,7 +84,7 @@ func (w *dirWalk) index(root *os.Root) *Index {
 	}
 	w.folders = nil // the index has what they had
 	slices.SortFunc(found, func(a, b hostFile) int { return Compare(a.entry.Path, b.entry.Path) })
-	content := newHostContent(root, w.opt.Memory)
+	content := newHostContent(root, w.opt.Digests)
 	x := NewIndex(content, len(found))
 	dirs := map[string]hostFile{}
 	first := map[[2]uint64]string{}

@@ -14,26 +14,28 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/digestcache"
 )
 
 // hostContent reads files below a folder of the host.
 type hostContent struct {
-	root   *os.Root
-	dir    *os.File // root, for openat2; nil if it cannot be had
-	memory *Memory
-	keys   []fileKey // by tag
+	root    *os.Root
+	dir     *os.File // root, for openat2; nil if it cannot be had
+	digests *digestcache.Cache
+	keys    []digestcache.FileState // by tag
 
 	// live has the digests of files that were changing when their directory was read, by tag.
 	live map[int]digest.Digest
 }
 
 // newHostContent takes root over.
-func newHostContent(root *os.Root, memory *Memory) *hostContent {
+func newHostContent(root *os.Root, digests *digestcache.Cache) *hostContent {
 	dir, err := root.Open(".")
 	if err != nil {
 		dir = nil
 	}
-	return &hostContent{root: root, dir: dir, memory: memory}
+	return &hostContent{root: root, dir: dir, digests: digests}
 }
 
 // Open fails if the file is not the one that was found in its directory. One of which the digest is known may have been appended
@@ -90,7 +92,7 @@ func (c *hostContent) open(name string) (int, error) {
 type hostFileReader struct {
 	fd      int
 	name    string
-	key     fileKey
+	key     digestcache.FileState
 	left    int64 // of the size that the file had
 	mayGrow bool
 	// other says that the file was in another state when it was last looked at.
@@ -140,7 +142,7 @@ func (h *hostFileReader) look() error {
 	if err := unix.Fstat(h.fd, &st); err != nil {
 		return err
 	}
-	now := keyOf(&st)
+	now := digestcache.StateOf(&st)
 	h.other = now != h.key
 	grown := now.Dev == h.key.Dev && now.Ino == h.key.Ino && now.Size > h.key.Size && st.Mode&unix.S_IFMT == unix.S_IFREG
 	if h.other && (!h.mayGrow || !grown) {
@@ -154,20 +156,20 @@ func (h *hostFileReader) look() error {
 func (h *hostFileReader) Changed() bool { return h.other }
 
 // Changing reports whether the file has changed, or is likely to while it is read: it did a moment ago.
-func (h *hostFileReader) Changing() bool { return h.other || h.key.changing(time.Now()) }
+func (h *hostFileReader) Changing() bool { return h.other || changing(h.key, time.Now()) }
 
 // readBuffers are what files are digested through.
 var readBuffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
 
-// Digest reads the file unless its state is remembered.
+// Digest reads the file unless the digest of its state is known.
 func (c *hostContent) Digest(_ context.Context, e *Entry, tag int) (digest.Digest, error) {
 	if d, ok := c.known(tag); ok {
 		return d, nil
 	}
 	began := time.Now()
 	d, err := c.digest(e, tag, false)
-	if err == nil && c.memory != nil {
-		c.memory.learn(c.keys[tag], d, began)
+	if err == nil && c.digests != nil {
+		c.digests.AddFile(c.keys[tag], d, began)
 	}
 	return d, err
 }
@@ -187,11 +189,11 @@ func (c *hostContent) digest(e *Entry, tag int, mayGrow bool) (digest.Digest, er
 	return digest.NewDigest(digest.SHA256, h), nil
 }
 
-// known returns a digest that was computed when the directory was read, or is remembered of an earlier build.
+// known returns a digest that was computed when the directory was read, or is in the digest cache.
 func (c *hostContent) known(tag int) (digest.Digest, bool) {
 	d, ok := c.live[tag]
-	if !ok && c.memory != nil {
-		d, ok = c.memory.lookup(c.keys[tag])
+	if !ok && c.digests != nil {
+		d, ok = c.digests.File(c.keys[tag])
 	}
 	return d, ok
 }

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/digestcache"
 )
 
 // A file that is appended to while a build runs, a log, need not end the build: it is copied as long as it was when its directory
@@ -19,8 +21,8 @@ const (
 )
 
 // changing reports whether a file has changed so lately that it may be about to change again.
-func (k fileKey) changing(now time.Time) bool {
-	return now.Sub(time.Unix(0, k.MTime)) < changingTime
+func changing(s digestcache.FileState, now time.Time) bool {
+	return now.Sub(time.Unix(0, s.MTime)) < changingTime
 }
 
 // digestLive takes the digests of files that are changing.
@@ -29,7 +31,7 @@ func (c *hostContent) digestLive(x *Index, found []hostFile) {
 	var live []*Entry
 	var size int64
 	for _, f := range found {
-		if f.seen && f.entry.Type == TypeRegular && f.key.changing(now) {
+		if f.seen && f.entry.Type == TypeRegular && changing(f.key, now) {
 			live, size = append(live, f.entry), size+f.entry.Size
 		}
 	}

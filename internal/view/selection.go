@@ -13,30 +13,36 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/digestcache"
 )
 
 // SelectionDigest is the digest of what Copy would read for src: paths, types, modes, owners, link targets, xattrs,
-// devices and the content of files; no modification times. Of a host's folder whose files are in a state that is
-// remembered, it is remembered, too.
+// devices and the content of files; no modification times. Of a host directory with a
+// digest cache it is computed once for each state of the files.
 func SelectionDigest(ctx context.Context, from View, src string, opt CopyOptions) (string, error) {
 	opt.CreateDestPath, opt.AttemptUnpack = true, false
 	opt.Owner, opt.Mode, opt.ModeStr, opt.ModTime = nil, nil, "", nil
 	dir, ok := from.(*hostDir)
-	if !ok || !dir.settled || dir.memory == nil {
+	if !ok || !dir.settled || dir.digests == nil {
 		return selectionDigest(ctx, from, src, opt)
 	}
-	h := digest.SHA256.Hash()
-	fmt.Fprintf(h, "%x %q %t %t %t %t %t %q %q %q", dir.state, src, opt.FollowSymlink, opt.DirCopyContents, opt.AllowWildcard,
-		opt.AllowEmptyWildcard, opt.AlwaysReplaceExistingDestPaths, opt.IncludePatterns, opt.ExcludePatterns, opt.RequiredPaths)
-	key := sum(h.Sum(nil))
-	if d, ok := dir.memory.selection(key); ok {
-		return d, nil
+	key := selectionKey(dir, src, opt)
+	if d, ok := dir.digests.Selection(key); ok {
+		return d.String(), nil
 	}
 	d, err := selectionDigest(ctx, from, src, opt)
 	if err == nil {
-		dir.memory.learnSelection(key, digest.Digest(d))
+		dir.digests.AddSelection(key, digest.Digest(d))
 	}
 	return d, err
+}
+
+// selectionKey is what the digest cache has the digest of a selection by: the state of the directory, and what is selected.
+func selectionKey(dir *hostDir, src string, opt CopyOptions) digestcache.Sum {
+	h := digest.SHA256.Hash()
+	fmt.Fprintf(h, "%x %q %t %t %t %t %t %q %q %q", dir.state, src, opt.FollowSymlink, opt.DirCopyContents, opt.AllowWildcard,
+		opt.AllowEmptyWildcard, opt.AlwaysReplaceExistingDestPaths, opt.IncludePatterns, opt.ExcludePatterns, opt.RequiredPaths)
+	return digestcache.Sum(h.Sum(nil))
 }
 
 // selectionDigest copies the selection onto nothing to tell what it is, so that the two can never differ.

@@ -17,6 +17,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/digestcache"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/registry"
@@ -66,11 +67,11 @@ func newHost(t *testing.T, c *dockerfile, cache *remotecache.Cache) *host {
 	t.Cleanup(func() { must(t, sandboxes.Close()) })
 	h := &host{t: t, store: s, layers: layer.New(s), cache: cache, edges: map[string]*edge{}, opts: map[string]string{}}
 	h.images = image.New(s, h.layers)
-	memory, err := view.OpenMemory(filepath.Join(dir, "memory"))
+	digests, err := digestcache.Open(filepath.Join(dir, "digests"))
 	must(t, err)
 	local := func(o view.DirOptions) (view.View, error) { return view.Dir(c.dir, o) }
 	h.solver = solver.New(solver.Options{
-		Store: s, Layers: h.layers, Image: h.image, Host: sandboxes, Memory: memory,
+		Store: s, Layers: h.layers, Image: h.image, Host: sandboxes, Digests: digests,
 		Locals: map[string]solver.Local{"context": local, "dockerfile": local},
 	})
 	t.Cleanup(func() { must(t, h.solver.Close()) })
