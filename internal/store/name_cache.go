@@ -1,154 +1,122 @@
 package store
 
 import (
-	"bytes"
+	"context"
+	"crypto/sha256"
 	"encoding/binary"
-	"hash/crc32"
+	"errors"
 	"os"
 	"path/filepath"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/table"
 )
 
 // ListCached is List without reading files again that are in the state (inode, size, times) in which an earlier call read
-// them. Whoever removes something looks at its names once more by List, under the lock.
+// them. A caller that removes something lists the names once more by List, under the lock.
 func (n *Refs) ListCached() ([]Name, error) { return n.listCached(time.Now()) }
 
-func (n *Refs) listCached(now time.Time) ([]Name, error) {
-	known := n.remembered()
-	next := make(map[string]rememberedName, len(known))
-	var mu sync.Mutex
-	read := 0
+func (n *Refs) listCached(now time.Time) (_ []Name, err error) {
+	cache := n.openCache()
+	defer func() { err = errors.Join(err, cache.Close()) }()
+	var read atomic.Int64
 	list, err := n.list(func(path string) (Name, error) {
-		file := filepath.Base(path)
-		state, settled, err := stateOf(path, now)
+		key, settled, err := nameKey(path, now)
 		if err != nil {
 			return Name{}, err
 		}
-		old, ok := known[file]
-		if ok && old.state == state {
-			mu.Lock()
-			defer mu.Unlock()
-			next[file] = old
-			return old.name, nil
+		if data, ok := cache.Get(key); ok {
+			if name, ok := decodeName(data); ok {
+				return name, nil
+			}
 		}
 		name, err := readName(path)
-		if err == nil && settled && rememberable(name) {
-			mu.Lock()
-			defer mu.Unlock()
-			next[file] = rememberedName{state, name}
-			read++
+		if err == nil && settled && cacheable(name) {
+			cache.Put(key, encodeName(name))
+			read.Add(1)
 		}
 		return name, err
 	})
-	if read >= worthRemembering {
-		// It only saves time: whoever may not write here goes without.
-		_ = n.remember(next)
+	if read.Load() >= worthCaching && os.MkdirAll(filepath.Dir(n.cachePath()), 0o700) == nil {
+		saveNames(cache, len(list))
 	}
 	return list, err
 }
 
-// worthRemembering is how many names must have been read for the memory of them to be written again.
-const worthRemembering = 32
+// worthCaching is how many names must have been read for the cache to be written again.
+const worthCaching = 32
 
-// nameState tells a state of a name's file from the next.
-type nameState struct{ ino, size, mtime, ctime uint64 }
+// namesFormat is the format of the cache of a directory of names: what its files say, by nameKey.
+var namesFormat = table.Format{Magic: "mica-names-2\n\x00\x00\x00", KeySize: sha256.Size}
 
-type rememberedName struct {
-	state nameState
-	name  Name
+func (n *Refs) cachePath() string { return n.s.Path("cache", "lists", filepath.Base(n.dir)) }
+
+func (n *Refs) openCache() *table.Table { return table.Open(n.cachePath(), namesFormat) }
+
+// saveNames writes the cache, with as many records of earlier states as there are names at most. It only saves time: an error,
+// for example of a store that is read-only, changes nothing, and a process that is slow to save is not waited for.
+func saveNames(cache *table.Table, names int) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = cache.Save(ctx, 2*names)
 }
 
-// stateOf also says whether the state is old enough to be told from the next: clocks of filesystems tick.
-func stateOf(path string, now time.Time) (nameState, bool, error) {
+// nameKey is a hash of the name of a file and of its state. settled is whether the state is old enough to be distinguished
+// from the next: clocks of filesystems tick, some only every two seconds.
+func nameKey(path string, now time.Time) (key []byte, settled bool, err error) {
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {
-		return nameState{}, false, &os.PathError{Op: "lstat", Path: path, Err: err}
+		return nil, false, &os.PathError{Op: "lstat", Path: path, Err: err}
 	}
-	s := nameState{st.Ino, uint64(st.Size), uint64(st.Mtim.Nano()), uint64(st.Ctim.Nano())}
-	return s, now.Sub(time.Unix(st.Ctim.Unix())) > 2*time.Second, nil
+	b := make([]byte, 0, 320)
+	for _, v := range []uint64{st.Ino, uint64(st.Size), uint64(st.Mtim.Nano()), uint64(st.Ctim.Nano())} {
+		b = binary.BigEndian.AppendUint64(b, v)
+	}
+	sum := sha256.Sum256(append(b, filepath.Base(path)...))
+	return sum[:], now.Sub(time.Unix(st.Ctim.Unix())) > 2*time.Second, nil
 }
 
-// rememberable reports whether a name's target is as plain as those are that mica writes.
-func rememberable(name Name) bool {
+// cacheable reports whether a name's target has only the fields of those that mica writes.
+func cacheable(name Name) bool {
 	t := name.Target
 	return len(t.URLs) == 0 && len(t.Annotations) == 0 && len(t.Data) == 0 && t.Platform == nil && t.ArtifactType == ""
 }
 
-// The memory of a folder of names begins with the name of its format, its version, and ends with a CRC-32C of all before.
-const namesMagic = "mica-names-1\n\x00\x00\x00"
-
-func (n *Refs) memoryPath() string { return n.s.Path("cache", "lists", filepath.Base(n.dir)) }
-
-// remembered reads the memory, by the names of the files. What is missing or damaged counts as empty.
-func (n *Refs) remembered() map[string]rememberedName {
-	data, err := os.ReadFile(n.memoryPath())
-	body := len(data) - 4
-	if err != nil || body < len(namesMagic) || !bytes.HasPrefix(data, []byte(namesMagic)) ||
-		binary.LittleEndian.Uint32(data[body:]) != namesSum(data[:body]) {
-		return nil
-	}
-	return decodeNames(data[len(namesMagic):body])
-}
-
-func decodeNames(body []byte) map[string]rememberedName {
-	d := &nameDecoder{rest: body}
-	known := make(map[string]rememberedName, min(d.number(), uint64(len(body))))
-	for len(d.rest) > 0 {
-		file, r := d.text(), rememberedName{}
-		r.state = nameState{d.number(), d.number(), d.number(), d.number()}
-		r.name = Name{Ref: d.text(), Target: ocispec.Descriptor{MediaType: d.text(), Digest: d.digest(), Size: int64(d.number())}}
-		for n := d.number(); n > 0 && !d.bad; n-- {
-			r.name.Images = append(r.name.Images, d.digest())
-		}
-		r.name.Updated = time.Unix(0, int64(d.number())).UTC()
-		if d.bad {
-			return nil
-		}
-		known[file] = r
-	}
-	return known
-}
-
-// remember writes the memory.
-func (n *Refs) remember(all map[string]rememberedName) error {
-	b := append([]byte(nil), namesMagic...)
-	number := func(list ...uint64) {
-		for _, v := range list {
-			b = binary.AppendUvarint(b, v)
-		}
-	}
+// encodeName writes a name as numbers and texts: the numbers are uvarints, the texts have their length before them.
+func encodeName(name Name) []byte {
+	b := make([]byte, 0, 256)
 	text := func(s string) {
-		number(uint64(len(s)))
+		b = binary.AppendUvarint(b, uint64(len(s)))
 		b = append(b, s...)
 	}
-	number(uint64(len(all)))
-	for file, r := range all {
-		text(file)
-		number(r.state.ino, r.state.size, r.state.mtime, r.state.ctime)
-		text(r.name.Ref)
-		text(r.name.Target.MediaType)
-		text(string(r.name.Target.Digest))
-		number(uint64(r.name.Target.Size), uint64(len(r.name.Images)))
-		for _, id := range r.name.Images {
-			text(string(id))
-		}
-		number(uint64(r.name.Updated.UnixNano()))
+	text(name.Ref)
+	text(name.Target.MediaType)
+	text(string(name.Target.Digest))
+	b = binary.AppendUvarint(b, uint64(name.Target.Size))
+	b = binary.AppendUvarint(b, uint64(name.Updated.UnixNano()))
+	for _, id := range name.Images {
+		text(string(id))
 	}
-	b = binary.LittleEndian.AppendUint32(b, namesSum(b))
-	if err := os.MkdirAll(filepath.Dir(n.memoryPath()), 0o700); err != nil {
-		return err
-	}
-	return n.s.WriteCacheFile(n.memoryPath(), b)
+	return b
 }
 
-func namesSum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
+// decodeName reports false for what encodeName does not write.
+func decodeName(data []byte) (Name, bool) {
+	d := &nameDecoder{rest: data}
+	name := Name{Ref: d.text(), Target: ocispec.Descriptor{MediaType: d.text(), Digest: d.digest(), Size: int64(d.number())}}
+	name.Updated = time.Unix(0, int64(d.number())).UTC()
+	for len(d.rest) > 0 {
+		name.Images = append(name.Images, d.digest())
+	}
+	return name, !d.bad
+}
 
-// nameDecoder takes a memory apart; bad is set by what is too short.
+// nameDecoder takes an encoded name apart; bad is set by one that is too short.
 type nameDecoder struct {
 	rest []byte
 	bad  bool
