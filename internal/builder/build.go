@@ -95,6 +95,7 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 	}
 	defer func() { err = errors.Join(err, environment.remove()) }()
 	remote, sums := b.openCaches(ctx, &o)
+	defer func() { err = errors.Join(err, sums.Close()) }()
 	s := solver.New(solver.Options{
 		Store: b.Store, Layers: b.Layers, Image: base.find, Bring: base.fetchBase, Layout: layouts.find, Host: b.Host,
 		Locals: o.locals(), Digests: digests, Events: o.Events,
@@ -157,7 +158,7 @@ func (b *Builder) finish(
 	if err := (&cacheWriter{b, remote}).writeCaches(ctx, &o, out.keys); err != nil {
 		return nil, err
 	}
-	return res, sums.Save()
+	return res, sums.Save(ctx)
 }
 
 func (b *Builder) local() *transfer.Local {

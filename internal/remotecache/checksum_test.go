@@ -156,8 +156,45 @@ func TestSums(t *testing.T) {
 		if d != first || (i > 0) != (v.opened.Load() == 0) {
 			t.Errorf("build %d: %s, %d files read", i, d, v.opened.Load())
 		}
-		if err := sums.Save(); err != nil {
+		if err := errors.Join(sums.Save(t.Context()), sums.Close()); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestSumsOfTwoBuilds: of two builds that save, neither loses what the other has computed.
+func TestSumsOfTwoBuilds(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "sums")
+	content := digest.FromString("content")
+	compute := func() (digest.Digest, error) { return digest.FromString("sum"), nil }
+	one, two := OpenSums(path), OpenSums(path)
+	for head, s := range map[string]*Sums{"one": one, "two": two} {
+		if _, err := s.get(head, content, compute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(one.Save(t.Context()), two.Save(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	s := OpenSums(path)
+	for _, head := range []string{"one", "two"} {
+		if _, err := s.get(head, content, func() (digest.Digest, error) { return "", errors.New("computed again") }); err != nil {
+			t.Errorf("%s: %v", head, err)
+		}
+	}
+	if err := errors.Join(one.Close(), two.Close(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSumsRefusesOtherDigests(t *testing.T) {
+	t.Parallel()
+	s := OpenSums(filepath.Join(t.TempDir(), "sums"))
+	if _, err := s.get("head", digest.FromString("content"), func() (digest.Digest, error) { return "sha256:00", nil }); err == nil {
+		t.Error("a digest of one byte is accepted")
+	}
+	if err := (*Sums)(nil).Close(); err != nil {
+		t.Error(err)
 	}
 }
