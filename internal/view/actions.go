@@ -21,15 +21,15 @@ func (o *Overlay) Mkdir(ctx context.Context, name string, perm uint32, makeParen
 	if _, err := o.Lstat(ctx, p); err == nil {
 		return nil
 	}
-	if err := o.needFolder(ctx, "mkdir", p); err != nil {
+	if err := o.needParent(ctx, "mkdir", p); err != nil {
 		return err
 	}
 	o.put(p, &file{entry: o.made(TypeDir, perm&0o777, owner, modTime)})
 	return nil
 }
 
-// needFolder checks that the folder of p is there.
-func (o *Overlay) needFolder(ctx context.Context, op, p string) error {
+// needParent checks that the directory of p is there.
+func (o *Overlay) needParent(ctx context.Context, op, p string) error {
 	d, err := o.Lstat(ctx, path.Dir(p))
 	if err == nil && !d.IsDir() {
 		err = syscall.ENOTDIR
@@ -46,7 +46,7 @@ func (o *Overlay) Mkfile(ctx context.Context, name string, perm uint32, data []b
 	if err != nil {
 		return err
 	}
-	if err := o.needFolder(ctx, "open", p); err != nil {
+	if err := o.needParent(ctx, "open", p); err != nil {
 		return err
 	}
 	e := o.made(TypeRegular, perm&0o777, owner, modTime)
@@ -75,7 +75,7 @@ func (o *Overlay) Symlink(ctx context.Context, oldpath, newpath string, owner *C
 	if _, err := o.Lstat(ctx, p); err == nil {
 		return &fs.PathError{Op: "symlink", Path: "/" + p, Err: fs.ErrExist}
 	}
-	if err := o.needFolder(ctx, "symlink", p); err != nil {
+	if err := o.needParent(ctx, "symlink", p); err != nil {
 		return err
 	}
 	e := o.made(TypeSymlink, 0o777, owner, modTime)

@@ -45,9 +45,9 @@ func TestMkdir(t *testing.T) {
 		{name: "with parents", do: mkdir("/a/b/c", 0o700, true, someone),
 			want: []string{"a/ 0700 5:6", "a/b/ 0700 5:6", "a/b/c/ 0700 5:6"}},
 		{name: "without its parent", do: mkdir("/a/b", 0o755, false, nil), kind: fs.ErrNotExist, says: "mkdir /a/b"},
-		{name: "one that is there", base: []member{folder("a").mode(0o700)}, do: mkdir("/a", 0o755, false, someone)},
-		{name: "one that is there, with parents", base: []member{folder("a/b").mode(0o700)}, do: mkdir("/a/b", 0o755, true, someone)},
-		{name: "below one that is there", base: []member{folder("a").mode(0o700)}, do: mkdir("/a/b", 0o755, true, nil),
+		{name: "one that is there", base: []member{directory("a").mode(0o700)}, do: mkdir("/a", 0o755, false, someone)},
+		{name: "one that is there, with parents", base: []member{directory("a/b").mode(0o700)}, do: mkdir("/a/b", 0o755, true, someone)},
+		{name: "below one that is there", base: []member{directory("a").mode(0o700)}, do: mkdir("/a/b", 0o755, true, nil),
 			want: []string{"a/ 0700", "a/b/"}},
 		{name: "the root", do: mkdir("/", 0o700, false, nil)},
 		{name: "below a file", base: []member{regular("a", "")}, do: mkdir("/a/b", 0o755, false, nil),
@@ -56,9 +56,9 @@ func TestMkdir(t *testing.T) {
 			kind: syscall.ENOTDIR, says: "/a"},
 		{name: "a file is there, with parents", base: []member{regular("a", "")}, do: mkdir("/a", 0o755, true, nil),
 			kind: syscall.ENOTDIR, says: "mkdir /a"},
-		{name: "through a link", base: []member{folder("real"), symlink("link", "/real")}, do: mkdir("/link/a", 0o755, false, nil),
+		{name: "through a link", base: []member{directory("real"), symlink("link", "/real")}, do: mkdir("/link/a", 0o755, false, nil),
 			want: []string{"real/", "real/a/"}},
-		{name: "at a link to a missing folder", base: []member{symlink("link", "../../real")}, do: mkdir("/link", 0o755, true, nil),
+		{name: "at a link to a missing directory", base: []member{symlink("link", "../../real")}, do: mkdir("/link", 0o755, true, nil),
 			want: []string{"real/"}},
 		{name: "through a loop", base: []member{symlink("loop", "loop")}, do: mkdir("/loop/a", 0o755, true, nil), kind: syscall.ELOOP},
 	} {
@@ -86,9 +86,9 @@ func TestMkfile(t *testing.T) {
 			}
 			return o.Mkfile(ctx, "a", 0o644, []byte("two"), nil, nil)
 		}, want: []string{`a = "two" 0600 5:6`}},
-		{name: "a folder is there", base: []member{folder("a")}, do: mkfile("/a", 0o644, "", nil), kind: syscall.EISDIR, says: "/a"},
+		{name: "a directory is there", base: []member{directory("a")}, do: mkfile("/a", 0o644, "", nil), kind: syscall.EISDIR, says: "/a"},
 		{name: "the root", do: mkfile("/", 0o644, "", nil), kind: syscall.EISDIR},
-		{name: "without its folder", do: mkfile("/a/b", 0o644, "", nil), kind: fs.ErrNotExist, says: "open /a/b"},
+		{name: "without its directory", do: mkfile("/a/b", 0o644, "", nil), kind: fs.ErrNotExist, says: "open /a/b"},
 		{name: "below a file", base: []member{old}, do: mkfile("/a/b", 0o644, "", nil), kind: syscall.ENOTDIR, says: "open /a/b"},
 		{name: "through a link", base: []member{symlink("link", "a"), old}, do: mkfile("/link", 0o644, "new", nil),
 			want: []string{`a = "new" 0600 1:2`}},
@@ -107,12 +107,12 @@ func TestSymlink(t *testing.T) {
 	}
 	for _, a := range []action{
 		{name: "a new one", do: link("../x//./y/", "/a", someone), want: []string{"a -> ../x//./y/ 5:6"}},
-		{name: "in a linked folder", base: []member{folder("real"), symlink("link", "real")}, do: link("x", "/link/a", nil),
+		{name: "in a linked directory", base: []member{directory("real"), symlink("link", "real")}, do: link("x", "/link/a", nil),
 			want: []string{"real/", "real/a -> x"}},
 		{name: "a file is there", base: []member{regular("a", "")}, do: link("x", "/a", nil), kind: fs.ErrExist, says: "symlink /a"},
-		{name: "a folder is there", base: []member{folder("a")}, do: link("x", "/a", nil), kind: fs.ErrExist, says: "symlink /a"},
+		{name: "a directory is there", base: []member{directory("a")}, do: link("x", "/a", nil), kind: fs.ErrExist, says: "symlink /a"},
 		{name: "a link to a file is there", base: []member{regular("f", ""), symlink("a", "f")}, do: link("x", "/a", nil), kind: fs.ErrExist},
-		{name: "without its folder", do: link("x", "/a/b", nil), kind: fs.ErrNotExist, says: "symlink /a/b"},
+		{name: "without its directory", do: link("x", "/a/b", nil), kind: fs.ErrNotExist, says: "symlink /a/b"},
 		{name: "below a file", base: []member{regular("a", "")}, do: link("x", "/a/b", nil), kind: syscall.ENOTDIR},
 	} {
 		a.run(t)
@@ -124,13 +124,13 @@ func TestRemove(t *testing.T) {
 		return func(ctx context.Context, o *Overlay) error { return o.Remove(ctx, name, allowNotFound, allowWildcard) }
 	}
 	base := []member{
-		regular("etc/a.conf", ""), regular("etc/b.conf", ""), folder("etc/c.conf"), regular("etc/c.conf/x", ""),
+		regular("etc/a.conf", ""), regular("etc/b.conf", ""), directory("etc/c.conf"), regular("etc/c.conf/x", ""),
 		regular("etc/sub/a.conf", ""), regular("etc/d.txt", ""), symlink("link", "etc"), symlink("dangling", "no"), symlink("loop", "loop"),
 		regular("etc/[x]*", ""),
 	}
 	for _, a := range []action{
 		{name: "a file", do: remove("/etc/a.conf", false, false), want: []string{"etc/", "removed etc/a.conf"}},
-		{name: "a folder", do: remove("/etc/", false, false), want: []string{"removed etc"}},
+		{name: "a directory", do: remove("/etc/", false, false), want: []string{"removed etc"}},
 		{name: "a link, not what it points at", do: remove("/link", false, false), want: []string{"removed link"}},
 		{name: "a dangling link", do: remove("/dangling", false, false), want: []string{"removed dangling"}},
 		{name: "a loop", do: remove("/loop", false, false), want: []string{"removed loop"}},
@@ -139,9 +139,9 @@ func TestRemove(t *testing.T) {
 		{name: "what is missing, allowed", do: remove("/no/such", true, false)},
 		{name: "wildcards", do: remove("/etc/*.conf", false, true),
 			want: []string{"etc/", "removed etc/a.conf", "removed etc/b.conf", "removed etc/c.conf"}},
-		{name: "wildcards in folders", do: remove("/*/*/a.conf", false, true), want: []string{"etc/", "etc/sub/", "removed etc/sub/a.conf"}},
+		{name: "wildcards in directories", do: remove("/*/*/a.conf", false, true), want: []string{"etc/", "etc/sub/", "removed etc/sub/a.conf"}},
 		{name: "wildcards without a match", do: remove("/etc/*.no", false, true)},
-		{name: "wildcards in a missing folder", do: remove("/no/*", false, true), kind: fs.ErrNotExist, says: "/no"},
+		{name: "wildcards in a missing directory", do: remove("/no/*", false, true), kind: fs.ErrNotExist, says: "/no"},
 		{name: "no wildcards though allowed, missing", do: remove("/no", false, true), kind: fs.ErrNotExist},
 		{name: "wildcards that are not allowed are names", do: remove("/etc/[x]*", false, false), want: []string{"etc/", "removed etc/[x]*"}},
 		{name: "wildcards that are not allowed are names, missing", do: remove("/etc/*.conf", false, false), kind: fs.ErrNotExist, says: "*.conf"},

@@ -15,7 +15,7 @@ import (
 	mode "github.com/tonistiigi/dchapes-mode"
 )
 
-// Chown says who owns what an action makes.
+// Chown is the owner of the files that an action makes.
 type Chown struct{ UID, GID int }
 
 // CopyOptions are the attributes of LLB's FileActionCopy.
@@ -112,13 +112,13 @@ func (o *Overlay) copyOne(ctx context.Context, from View, src, dest string, opt 
 		}
 		c.modes = &set
 	}
-	// "dest/" and "dest/." name a directory; otherwise it is the folder of dest that must exist.
-	folder := dest
+	// "dest/" and "dest/." name a directory; otherwise it is the directory of dest that must exist.
+	directory := dest
 	if base := dest[strings.LastIndexByte(dest, '/')+1:]; base != "" && base != "." {
-		folder = strings.TrimSuffix(dest, base)
+		directory = strings.TrimSuffix(dest, base)
 	}
-	if folder != "" {
-		if err := c.mkdirAll(folder); err != nil {
+	if directory != "" {
+		if err := c.mkdirAll(directory); err != nil {
 			return err
 		}
 	}
@@ -400,7 +400,7 @@ func (o *Overlay) mkdirAll(ctx context.Context, name string, perm uint32, owner 
 	return nil
 }
 
-// made is the entry of something that has no source: owned by root and made now unless told otherwise.
+// made is the entry of something that has no source: owned by root and made now, unless the options have others.
 func (o *Overlay) made(t Type, perm uint32, owner *Chown, modTime *int64) Entry {
 	e := Entry{Type: t, Mode: perm & 0o7777, ModTime: o.now}
 	if owner != nil {

@@ -16,7 +16,7 @@ func modeOf(m uint32) *uint32 { return &m }
 // buildContext is what the copies below are made from.
 var buildContext = []member{
 	regular("app/main.go", "main"), regular("app/lib/util.go", "util").mode(0o600).owner(7, 8),
-	regular("app/lib/util.txt", "text"), folder("app/empty").mode(0o700).xattr("user.k", "v"),
+	regular("app/lib/util.txt", "text"), directory("app/empty").mode(0o700).xattr("user.k", "v"),
 	symlink("app/latest", "lib/util.go"), regular("readme.md", "hello"), regular("notes.md", "n"),
 	symlink("current", "app"), symlink("intro", "/readme.md"), symlink("lost", "no/such"),
 }
@@ -45,8 +45,8 @@ func (c copyCase) run(t *testing.T) {
 func TestCopyFile(t *testing.T) {
 	create := CopyOptions{CreateDestPath: true}
 	for _, c := range []copyCase{
-		{name: "into a new folder", src: "readme.md", dest: "/doc/", opt: create, want: []string{"doc/", `doc/readme.md = "hello"`}},
-		{name: "into a new folder, with a dot", src: "readme.md", dest: "/doc/.", opt: create, want: []string{"doc/", `doc/readme.md = "hello"`}},
+		{name: "into a new directory", src: "readme.md", dest: "/doc/", opt: create, want: []string{"doc/", `doc/readme.md = "hello"`}},
+		{name: "into a new directory, with a dot", src: "readme.md", dest: "/doc/.", opt: create, want: []string{"doc/", `doc/readme.md = "hello"`}},
 		{name: "to a new name", src: "readme.md", dest: "/doc/intro", opt: create, want: []string{"doc/", `doc/intro = "hello"`}},
 		{name: "to a relative name", src: "/readme.md", dest: "a/b/intro", opt: create, want: []string{"a/", "a/b/", `a/b/intro = "hello"`}},
 		{name: "into the root", src: "readme.md", dest: "/", opt: create, want: []string{`readme.md = "hello"`}},
@@ -55,14 +55,14 @@ func TestCopyFile(t *testing.T) {
 			want: []string{`intro = "hello"`}},
 		{name: "onto a device", base: []member{device("intro", TypeChar, 1, 3)}, src: "readme.md", dest: "/intro",
 			want: []string{`intro = "hello"`}},
-		{name: "into a folder that is there", base: []member{folder("doc").mode(0o700)}, src: "readme.md", dest: "/doc",
+		{name: "into a directory that is there", base: []member{directory("doc").mode(0o700)}, src: "readme.md", dest: "/doc",
 			want: []string{"doc/ 0700", `doc/readme.md = "hello"`}},
 		{name: "keeps mode and owner", src: "app/lib/util.go", dest: "/u", want: []string{`u = "util" 0600 7:8`}},
-		{name: "without its folder", src: "readme.md", dest: "/no/such", kind: fs.ErrNotExist, says: "failed to stat /no/such"},
+		{name: "without its directory", src: "readme.md", dest: "/no/such", kind: fs.ErrNotExist, says: "failed to stat /no/such"},
 		{name: "a missing one", src: "no", dest: "/", opt: create, kind: fs.ErrNotExist, says: "/no"},
-		{name: "onto a folder", base: []member{folder("doc/readme.md")}, src: "readme.md", dest: "/doc/", opt: create,
+		{name: "onto a directory", base: []member{directory("doc/readme.md")}, src: "readme.md", dest: "/doc/", opt: create,
 			says: "cannot replace to directory /doc/readme.md with file"},
-		{name: "onto a folder, replacing", base: []member{regular("doc/readme.md/x", "")}, src: "readme.md", dest: "/doc/",
+		{name: "onto a directory, replacing", base: []member{regular("doc/readme.md/x", "")}, src: "readme.md", dest: "/doc/",
 			opt: CopyOptions{CreateDestPath: true, AlwaysReplaceExistingDestPaths: true}, want: []string{"doc/", `doc/readme.md = "hello"`}},
 		{name: "below a file", base: []member{regular("doc", "")}, src: "readme.md", dest: "/doc/intro", opt: create, kind: syscall.ENOTDIR, says: "/doc"},
 		{name: "into a file", base: []member{regular("doc", "")}, src: "readme.md", dest: "/doc/", opt: create, kind: syscall.ENOTDIR, says: "/doc"},
@@ -75,7 +75,7 @@ func TestCopyFile(t *testing.T) {
 	}
 }
 
-func TestCopyFolder(t *testing.T) {
+func TestCopyDirectory(t *testing.T) {
 	create, contents := CopyOptions{CreateDestPath: true}, CopyOptions{CreateDestPath: true, DirCopyContents: true}
 	replace := contents
 	replace.AlwaysReplaceExistingDestPaths = true
@@ -87,31 +87,31 @@ func TestCopyFolder(t *testing.T) {
 	}
 	for _, c := range []copyCase{
 		{name: "itself, to a new name", src: "app", dest: "/srv", opt: create, want: below("srv")},
-		{name: "itself, into a folder that is there", base: []member{folder("srv")}, src: "app", dest: "/srv", opt: create,
+		{name: "itself, into a directory that is there", base: []member{directory("srv")}, src: "app", dest: "/srv", opt: create,
 			want: append([]string{"srv/"}, below("srv/app")...)},
 		{name: "its content, to a new name", src: "app", dest: "/srv", opt: contents, want: below("srv")},
 		{name: "its content, below what is missing", src: "app/", dest: "/a/srv/", opt: contents, want: append([]string{"a/"}, below("a/srv")...)},
-		{name: "its content, into a folder that is there", opt: contents, src: "app/lib", dest: "/srv",
-			base: []member{folder("srv").mode(0o700), regular("srv/other", ""), regular("srv/util.go", "old")},
+		{name: "its content, into a directory that is there", opt: contents, src: "app/lib", dest: "/srv",
+			base: []member{directory("srv").mode(0o700), regular("srv/other", ""), regular("srv/util.go", "old")},
 			want: []string{"srv/ 0700", `srv/util.go = "util" 0600 7:8`, `srv/util.txt = "text"`}},
-		{name: "folders in it get the source's metadata", opt: contents, src: "app", dest: "/srv",
-			base: []member{folder("srv").mode(0o700), folder("srv/lib").mode(0o711).owner(1, 1).xattr("user.old", ""), regular("srv/lib/other", "")},
+		{name: "directories in it get the source's metadata", opt: contents, src: "app", dest: "/srv",
+			base: []member{directory("srv").mode(0o700), directory("srv/lib").mode(0o711).owner(1, 1).xattr("user.old", ""), regular("srv/lib/other", "")},
 			want: append([]string{"srv/ 0700"}, below("srv")[1:]...)},
 		{name: "the root's content", from: []member{regular("a", "A"), regular("b/c", "C")}, src: "/", dest: "/", opt: contents,
 			want: []string{`a = "A"`, "b/", `b/c = "C"`}},
-		{name: "an empty one", from: []member{folder("e").mode(0o500)}, src: "e", dest: "/new", opt: contents, want: []string{"new/"}},
-		{name: "an empty one, itself", from: []member{folder("e").mode(0o500)}, src: "e", dest: "/new", opt: create, want: []string{"new/ 0500"}},
+		{name: "an empty one", from: []member{directory("e").mode(0o500)}, src: "e", dest: "/new", opt: contents, want: []string{"new/"}},
+		{name: "an empty one, itself", from: []member{directory("e").mode(0o500)}, src: "e", dest: "/new", opt: create, want: []string{"new/ 0500"}},
 		{name: "its content onto a file", base: []member{regular("srv", "")}, src: "app", dest: "/srv", opt: contents,
 			says: "cannot copy to non-directory: /srv"},
 		{name: "its content onto a file, replacing", base: []member{regular("srv", "")}, src: "app", dest: "/srv", opt: replace, want: below("srv")},
 		{name: "itself onto a file", base: []member{regular("srv", "")}, src: "app", dest: "/srv", opt: create, kind: syscall.ENOTDIR, says: "/srv"},
-		{name: "a folder in it onto a file", base: []member{regular("srv/lib", "")}, src: "app", dest: "/srv", opt: contents,
+		{name: "a directory in it onto a file", base: []member{regular("srv/lib", "")}, src: "app", dest: "/srv", opt: contents,
 			says: "cannot copy to non-directory: /srv/lib"},
-		{name: "a folder in it onto a file, replacing", base: []member{regular("srv/lib", "")}, src: "app", dest: "/srv", opt: replace, want: below("srv")},
-		{name: "a file in it onto a folder", base: []member{regular("srv/main.go/x", "")}, src: "app", dest: "/srv", opt: contents,
+		{name: "a directory in it onto a file, replacing", base: []member{regular("srv/lib", "")}, src: "app", dest: "/srv", opt: replace, want: below("srv")},
+		{name: "a file in it onto a directory", base: []member{regular("srv/main.go/x", "")}, src: "app", dest: "/srv", opt: contents,
 			says: "cannot replace to directory /srv/main.go with file"},
-		{name: "a file in it onto a folder, replacing", base: []member{regular("srv/main.go/x", "")}, src: "app", dest: "/srv", opt: replace, want: below("srv")},
-		{name: "folders are merged when replacing", base: []member{regular("srv/lib/other", "")}, src: "app", dest: "/srv", opt: replace, want: below("srv")},
+		{name: "a file in it onto a directory, replacing", base: []member{regular("srv/main.go/x", "")}, src: "app", dest: "/srv", opt: replace, want: below("srv")},
+		{name: "directories are merged when replacing", base: []member{regular("srv/lib/other", "")}, src: "app", dest: "/srv", opt: replace, want: below("srv")},
 	} {
 		c.run(t)
 	}
@@ -122,13 +122,13 @@ func TestCopySymlinks(t *testing.T) {
 	for _, c := range []copyCase{
 		{name: "a source that is a link", src: "current", dest: "/x", opt: create, want: []string{"x -> app"}},
 		{name: "a source that is a link, followed", src: "intro", dest: "/doc/", opt: follow, want: []string{"doc/", `doc/intro = "hello"`}},
-		{name: "a source that is a link to a folder, followed", src: "current/lib/../lib", dest: "/x", opt: follow,
+		{name: "a source that is a link to a directory, followed", src: "current/lib/../lib", dest: "/x", opt: follow,
 			want: []string{"x/", `x/util.go = "util" 0600 7:8`, `x/util.txt = "text"`}},
 		{name: "a link on the way is always followed", src: "current/main.go", dest: "/x", opt: create, want: []string{`x = "main"`}},
 		{name: "a dangling source", src: "lost", dest: "/x", opt: create, want: []string{"x -> no/such"}},
 		{name: "a dangling source, followed", src: "lost", dest: "/x", opt: follow, kind: fs.ErrNotExist, says: "/no/such"},
 		{name: "a source in a loop", from: []member{symlink("loop", "loop")}, src: "loop/x", dest: "/x", opt: follow, kind: syscall.ELOOP},
-		{name: "onto a link to a folder", base: []member{folder("real"), symlink("link", "real")}, src: "readme.md", dest: "/link", opt: create,
+		{name: "onto a link to a directory", base: []member{directory("real"), symlink("link", "real")}, src: "readme.md", dest: "/link", opt: create,
 			want: []string{"real/", `real/readme.md = "hello"`}},
 		{name: "below a link out of the root", base: []member{symlink("link", "../../../out")}, src: "readme.md", dest: "/link/a/", opt: create,
 			want: []string{"out/", "out/a/", `out/a/readme.md = "hello"`}},
@@ -136,18 +136,18 @@ func TestCopySymlinks(t *testing.T) {
 			want: []string{`real = "hello"`}},
 		{name: "onto a dangling link", base: []member{symlink("link", "/var/out")}, src: "readme.md", dest: "/link", opt: create,
 			want: []string{"var/", `var/out = "hello"`}},
-		{name: "onto a dangling link, as a folder", base: []member{symlink("link", "/var/out")}, src: "readme.md", dest: "/link/", opt: create,
+		{name: "onto a dangling link, as a directory", base: []member{symlink("link", "/var/out")}, src: "readme.md", dest: "/link/", opt: create,
 			want: []string{"var/", "var/out/", `var/out/readme.md = "hello"`}},
 		{name: "onto a loop", base: []member{symlink("loop", "loop")}, src: "readme.md", dest: "/loop", opt: create, kind: syscall.ELOOP},
-		{name: "a link of the same name in the folder is replaced", base: []member{regular("etc/passwd", "root"), symlink("doc/readme.md", "/etc/passwd")},
+		{name: "a link of the same name in the directory is replaced", base: []member{regular("etc/passwd", "root"), symlink("doc/readme.md", "/etc/passwd")},
 			src: "readme.md", dest: "/doc/", opt: create, want: []string{"doc/", `doc/readme.md = "hello"`}},
-		{name: "a link in the way of a folder's file is replaced", base: []member{folder("etc"), symlink("srv/main.go", "/etc")},
+		{name: "a link in the way of a directory's file is replaced", base: []member{directory("etc"), symlink("srv/main.go", "/etc")},
 			from: []member{regular("app/main.go", "main")}, src: "app", dest: "/srv", opt: follow, want: []string{"srv/", `srv/main.go = "main"`}},
-		{name: "a link in the way of a folder's folder", base: []member{folder("etc"), symlink("srv/lib", "/etc")}, src: "app", dest: "/srv", opt: follow,
+		{name: "a link in the way of a directory's directory", base: []member{directory("etc"), symlink("srv/lib", "/etc")}, src: "app", dest: "/srv", opt: follow,
 			says: "cannot copy to non-directory: /srv/lib"},
-		{name: "a folder's link replaces a file", base: []member{regular("srv/latest", "")}, from: []member{symlink("app/latest", "x")},
+		{name: "a directory's link replaces a file", base: []member{regular("srv/latest", "")}, from: []member{symlink("app/latest", "x")},
 			src: "app", dest: "/srv", opt: follow, want: []string{"srv/", "srv/latest -> x"}},
-		{name: "a folder's link on a folder", base: []member{folder("srv/latest")}, from: []member{symlink("app/latest", "x")},
+		{name: "a directory's link on a directory", base: []member{directory("srv/latest")}, from: []member{symlink("app/latest", "x")},
 			src: "app", dest: "/srv", opt: follow, says: "cannot replace to directory /srv/latest with file"},
 	} {
 		c.run(t)
@@ -162,17 +162,17 @@ func TestCopyWildcards(t *testing.T) {
 	for _, c := range []copyCase{
 		{name: "files", src: "*.md", dest: "/doc/", opt: wild, want: []string{"doc/", `doc/notes.md = "n"`, `doc/readme.md = "hello"`}},
 		{name: "one of many letters", src: "[nr]ot?s.md", dest: "/doc/", opt: wild, want: []string{"doc/", `doc/notes.md = "n"`}},
-		{name: "in folders", src: "*/*.go", dest: "/", opt: wild, want: []string{`main.go = "main"`}},
-		{name: "in deeper folders", src: "a*/l*/*.go", dest: "/", opt: wild, want: []string{`util.go = "util" 0600 7:8`}},
-		{name: "of folders, the content", src: "app/[el]*", dest: "/x/", opt: wild,
+		{name: "in directories", src: "*/*.go", dest: "/", opt: wild, want: []string{`main.go = "main"`}},
+		{name: "in deeper directories", src: "a*/l*/*.go", dest: "/", opt: wild, want: []string{`util.go = "util" 0600 7:8`}},
+		{name: "of directories, the content", src: "app/[el]*", dest: "/x/", opt: wild,
 			want: []string{"x/", `x/latest = "util" 0600 7:8`, `x/util.go = "util" 0600 7:8`, `x/util.txt = "text"`}},
-		{name: "of folders, themselves", src: "app/[e]*", dest: "/x/", opt: itself, want: []string{"x/", "x/empty/ 0700 {user.k=v}"}},
+		{name: "of directories, themselves", src: "app/[e]*", dest: "/x/", opt: itself, want: []string{"x/", "x/empty/ 0700 {user.k=v}"}},
 		{name: "behind a link", src: "current/*.go", dest: "/", opt: wild, want: []string{`main.go = "main"`}},
 		{name: "links that match are followed", src: "int*", dest: "/doc/", opt: wild, want: []string{"doc/", `doc/intro = "hello"`}},
 		{name: "no match", src: "*.no", dest: "/doc/", opt: wild, kind: fs.ErrNotExist, says: "/*.no"},
 		{name: "no match, allowed: nothing is made", src: "*.no", dest: "/doc/", opt: empty},
 		{name: "no wildcards, missing, though no match is allowed", src: "no", dest: "/doc/", opt: empty, kind: fs.ErrNotExist, says: "/no"},
-		{name: "in a missing folder", src: "no/*", dest: "/doc/", opt: wild, kind: fs.ErrNotExist, says: "/no"},
+		{name: "in a missing directory", src: "no/*", dest: "/doc/", opt: wild, kind: fs.ErrNotExist, says: "/no"},
 		{name: "not allowed: a name", src: "*.md", dest: "/doc/", opt: CopyOptions{CreateDestPath: true}, kind: fs.ErrNotExist, says: "/*.md"},
 		{name: "not allowed: a name that is there", from: []member{regular("*", "star"), regular("x", "")}, src: "*", dest: "/doc/",
 			opt: CopyOptions{CreateDestPath: true}, want: []string{"doc/", `doc/* = "star"`}},
@@ -192,16 +192,16 @@ func TestCopyOwnerAndMode(t *testing.T) {
 			"srv/ 5:6", "srv/app/ 5:6", "srv/app/empty/ 0700 5:6 {user.k=v}", "srv/app/latest -> lib/util.go 5:6", "srv/app/lib/ 5:6",
 			`srv/app/lib/util.go = "util" 0600 5:6`, `srv/app/lib/util.txt = "text" 5:6`, `srv/app/main.go = "main" 5:6`,
 		}},
-		{name: "owner leaves what is there alone", base: []member{folder("srv").owner(1, 1)}, src: "readme.md", dest: "/srv/",
+		{name: "owner leaves what is there alone", base: []member{directory("srv").owner(1, 1)}, src: "readme.md", dest: "/srv/",
 			opt: set(func(o *CopyOptions) { o.Owner = someone }), want: []string{"srv/ 1:1", `srv/readme.md = "hello" 5:6`}},
-		{name: "numeric mode, for made folders too", src: "app", dest: "/srv/app", opt: set(func(o *CopyOptions) { o.Mode = modeOf(0o750) }), want: []string{
+		{name: "numeric mode, for made directories too", src: "app", dest: "/srv/app", opt: set(func(o *CopyOptions) { o.Mode = modeOf(0o750) }), want: []string{
 			"srv/ 0750", "srv/app/ 0750", "srv/app/empty/ 0750 {user.k=v}", "srv/app/latest -> lib/util.go", "srv/app/lib/ 0750",
 			`srv/app/lib/util.go = "util" 0750 7:8`, `srv/app/lib/util.txt = "text" 0750`, `srv/app/main.go = "main" 0750`,
 		}},
 		{name: "numeric mode with special bits", src: "readme.md", dest: "/x", opt: set(func(o *CopyOptions) { o.Mode = modeOf(0o104755) }),
 			want: []string{`x = "hello" 4755`}},
 		{name: "mode zero", src: "readme.md", dest: "/x", opt: set(func(o *CopyOptions) { o.Mode = modeOf(0) }), want: []string{`x = "hello" 0000`}},
-		{name: "symbolic mode, not for made folders", src: "app", dest: "/srv/app", opt: set(func(o *CopyOptions) { o.ModeStr = "go=,u+X" }), want: []string{
+		{name: "symbolic mode, not for made directories", src: "app", dest: "/srv/app", opt: set(func(o *CopyOptions) { o.ModeStr = "go=,u+X" }), want: []string{
 			"srv/", "srv/app/", "srv/app/empty/ 0700 {user.k=v}", "srv/app/latest -> lib/util.go", "srv/app/lib/ 0700",
 			`srv/app/lib/util.go = "util" 0600 7:8`, `srv/app/lib/util.txt = "text" 0600`, `srv/app/main.go = "main" 0600`,
 		}},
@@ -218,9 +218,9 @@ func TestCopyOwnerAndMode(t *testing.T) {
 
 func TestCopySymbolicModes(t *testing.T) {
 	for _, c := range []struct {
-		set          string
-		from         uint32
-		file, folder uint32
+		set             string
+		from            uint32
+		file, directory uint32
 	}{
 		{"u+x", 0o644, 0o744, 0o744},
 		{"a+x", 0o600, 0o711, 0o711},
@@ -238,11 +238,11 @@ func TestCopySymbolicModes(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%s of %04o", c.set, c.from), func(t *testing.T) {
 			o := begin()
-			from := tree(folder("d").mode(c.from), regular("d/f", "").mode(c.from))
+			from := tree(directory("d").mode(c.from), regular("d/f", "").mode(c.from))
 			if err := o.Copy(t.Context(), from, "d", "/d", CopyOptions{ModeStr: c.set, CreateDestPath: true}); err != nil {
 				t.Fatal(err)
 			}
-			for name, want := range map[string]uint32{"d": c.folder, "d/f": c.file} {
+			for name, want := range map[string]uint32{"d": c.directory, "d/f": c.file} {
 				if e, err := o.Lstat(t.Context(), name); err != nil || e.Mode != want {
 					t.Errorf("%s is %04o (%v), want %04o", name, e.Mode, err, want)
 				}
@@ -263,10 +263,10 @@ func TestCopyTimes(t *testing.T) {
 		{"given", &ns, then, then},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			o := begin(folder("there"))
+			o := begin(directory("there"))
 			opt := CopyOptions{CreateDestPath: true, ModTime: c.modTime}
 			for _, dest := range []string{"/made/app", "/there"} {
-				if err := o.Copy(t.Context(), tree(with(buildContext, folder("app"), folder("app/lib"))...), "app", dest, opt); err != nil {
+				if err := o.Copy(t.Context(), tree(with(buildContext, directory("app"), directory("app/lib"))...), "app", dest, opt); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -284,7 +284,7 @@ func TestCopyTimes(t *testing.T) {
 
 func TestCopyPatterns(t *testing.T) {
 	from := []member{
-		regular("a/x.go", "1"), regular("a/x.txt", "2"), folder("a/none").mode(0o700), folder("a/sub").mode(0o711), regular("a/sub/y.go", "3"),
+		regular("a/x.go", "1"), regular("a/x.txt", "2"), directory("a/none").mode(0o700), directory("a/sub").mode(0o711), regular("a/sub/y.go", "3"),
 		regular("a/sub/deep/z.go", "4"), symlink("a/link", "x.go"), regular("b", "5"),
 	}
 	for _, c := range []struct {
@@ -295,15 +295,15 @@ func TestCopyPatterns(t *testing.T) {
 		says             string
 	}{
 		{name: "include a file", include: []string{"a/x.go"}, want: []string{"a/", `a/x.go = "1"`}},
-		{name: "include a folder", include: []string{"a/sub"}, want: []string{"a/", "a/sub/ 0711", "a/sub/deep/", `a/sub/deep/z.go = "4"`, `a/sub/y.go = "3"`}},
+		{name: "include a directory", include: []string{"a/sub"}, want: []string{"a/", "a/sub/ 0711", "a/sub/deep/", `a/sub/deep/z.go = "4"`, `a/sub/y.go = "3"`}},
 		{name: "include by wildcards", include: []string{"a/*.go", "b"}, want: []string{"a/", `a/x.go = "1"`, `b = "5"`}},
-		{name: "include at any depth: folders without a match are not made", include: []string{"**/*.go"},
+		{name: "include at any depth: directories without a match are not made", include: []string{"**/*.go"},
 			want: []string{"a/", "a/sub/ 0711", "a/sub/deep/", `a/sub/deep/z.go = "4"`, `a/sub/y.go = "3"`, `a/x.go = "1"`}},
 		{name: "include deep only", include: []string{"a/*/*/z.go"}, want: []string{"a/", "a/sub/ 0711", "a/sub/deep/", `a/sub/deep/z.go = "4"`}},
 		{name: "include nothing that is there", include: []string{"no"}},
 		{name: "patterns are relative to the source", src: "a", include: []string{"sub/y.go"}, want: []string{"sub/ 0711", `sub/y.go = "3"`}},
 		{name: "exclude a file", src: "a/sub", exclude: []string{"y.go"}, want: []string{"deep/", `deep/z.go = "4"`}},
-		{name: "exclude a folder", src: "a", exclude: []string{"sub", "none"}, want: []string{"link -> x.go", `x.go = "1"`, `x.txt = "2"`}},
+		{name: "exclude a directory", src: "a", exclude: []string{"sub", "none"}, want: []string{"link -> x.go", `x.go = "1"`, `x.txt = "2"`}},
 		{name: "exclude at any depth", src: "a", exclude: []string{"**/*.go", "none"}, want: []string{"link -> x.go", "sub/ 0711", "sub/deep/", `x.txt = "2"`}},
 		{name: "exclude with an exception", exclude: []string{"a", "!a/sub/deep"}, want: []string{"a/", "a/sub/ 0711", "a/sub/deep/", `a/sub/deep/z.go = "4"`, `b = "5"`}},
 		{name: "exclude all with an exception", exclude: []string{"*", "!b"}, want: []string{`b = "5"`}},
@@ -322,22 +322,22 @@ func TestCopyPatterns(t *testing.T) {
 			want = append(want, "d/"+s)
 		}
 		copyCase{
-			name: c.name, base: []member{folder("d")}, from: from, src: c.src, dest: "/d/", want: want, says: c.says,
+			name: c.name, base: []member{directory("d")}, from: from, src: c.src, dest: "/d/", want: want, says: c.says,
 			opt: CopyOptions{CreateDestPath: true, DirCopyContents: true, IncludePatterns: c.include, ExcludePatterns: c.exclude},
 		}.run(t)
 	}
 }
 
 func TestCopyRequiredPaths(t *testing.T) {
-	from := []member{regular("a/b/c", "1"), regular("a/b/d", "2"), folder("a/e")}
+	from := []member{regular("a/b/c", "1"), regular("a/b/d", "2"), directory("a/e")}
 	for _, c := range []struct {
 		name, src                  string
 		include, exclude, required []string
 		missing                    string
 	}{
 		{name: "a file", src: "/", include: []string{"a/b/c"}, required: []string{"/a/b/c"}},
-		{name: "a folder", src: "/", include: []string{"a/b"}, required: []string{"/a/b/"}},
-		{name: "an empty folder", src: "/", include: []string{"a/e"}, required: []string{"a/e"}},
+		{name: "a directory", src: "/", include: []string{"a/b"}, required: []string{"/a/b/"}},
+		{name: "an empty directory", src: "/", include: []string{"a/e"}, required: []string{"a/e"}},
 		{name: "below a pivot", src: "/a", include: []string{"b/c"}, required: []string{"/a/b/c"}},
 		{name: "several", src: "/", include: []string{"a/e", "a/b/d"}, required: []string{"/a/e", "/a/b/d"}},
 		{name: "missing", src: "/", include: []string{"a/no"}, required: []string{"/a/no"}, missing: "/a/no"},
@@ -368,7 +368,7 @@ func TestCopyHardlinks(t *testing.T) {
 	moded := contents
 	moded.Mode, moded.Owner = modeOf(0o640), someone
 	for _, c := range []copyCase{
-		{name: "in one folder", src: "d", dest: "/n", opt: contents, want: []string{"n/", `n/a = "1" 0600`, "n/b is n/a 0600", "n/sub/", "n/sub/c is n/a 0600", `n/x = "1"`}},
+		{name: "in one directory", src: "d", dest: "/n", opt: contents, want: []string{"n/", `n/a = "1" 0600`, "n/b is n/a 0600", "n/sub/", "n/sub/c is n/a 0600", `n/x = "1"`}},
 		{name: "the first left out", src: "d", dest: "/n", opt: without, want: []string{"n/", `n/b = "1" 0600`, "n/sub/", "n/sub/c is n/b 0600", `n/x = "1"`}},
 		{name: "a second name alone", src: "d/b", dest: "/n", opt: contents, want: []string{`n = "1" 0600`}},
 		{name: "each source of a wildcard is copied for itself", src: "d/[ab]", dest: "/n/", opt: contents, want: []string{"n/", `n/a = "1" 0600`, `n/b = "1" 0600`}},
@@ -423,6 +423,6 @@ func TestCopyReportsWhatCannotBeRead(t *testing.T) {
 		err := begin().Copy(t.Context(), broken{tree(buildContext...), path}, "app", "/x", CopyOptions{CreateDestPath: true})
 		fails(t, err, errBroken, "")
 	}
-	o := NewOverlay(broken{tree(folder("x")), "x/lib"})
+	o := NewOverlay(broken{tree(directory("x")), "x/lib"})
 	fails(t, o.Copy(t.Context(), tree(buildContext...), "app", "/x", CopyOptions{DirCopyContents: true}), errBroken, "")
 }

@@ -55,7 +55,7 @@ func Dir(dir string, opt DirOptions) (View, error) {
 	return newHostDir(root, w), nil
 }
 
-// walkers is how many folders are read at once.
+// walkers is how many directories are read at once.
 const walkers = 8
 
 // cause is the reason in an error that names a path which the caller names itself.
@@ -67,20 +67,20 @@ func cause(err error) error {
 	return err
 }
 
-// dirWalk reads folders in parallel.
+// dirWalk reads directories in parallel.
 type dirWalk struct {
 	filter *filter
 	opt    DirOptions
 	group  errgroup.Group
 	began  time.Time
 
-	mu        sync.Mutex
-	folders   []hostFolder
-	unsettled bool // some file changed so lately that its state cannot be told from the next
+	mu          sync.Mutex
+	directories []dirListing
+	unsettled   bool // some file changed so lately that its state cannot be told from the next
 }
 
-// hostFolder is what is seen of one folder, sorted by name, and a hash of the states of its files.
-type hostFolder struct {
+// dirListing is what is seen of one directory, sorted by name, and a hash of the states of its files.
+type dirListing struct {
 	name  string
 	files []hostFile
 	state digestcache.Sum
@@ -99,18 +99,18 @@ func (w *dirWalk) run(root *os.Root) error {
 	if err != nil {
 		return cause(err)
 	}
-	err = w.folder(d, ".", &verdict{})
+	err = w.directory(d, ".", &verdict{})
 	return errors.Join(err, w.group.Wait())
 }
 
-// folder reads one open folder, and closes it.
-func (w *dirWalk) folder(d *os.File, name string, up *verdict) error {
+// directory reads one open directory, and closes it.
+func (w *dirWalk) directory(d *os.File, name string, up *verdict) error {
 	names, err := d.Readdirnames(-1)
 	if err != nil {
 		return errors.Join(err, d.Close())
 	}
 	slices.Sort(names)
-	// The folder stays open until the last of those below it, which are opened relative to it, is done with.
+	// The directory stays open until the last of those below it, which are opened relative to it, is done with.
 	fd := int(d.Fd())
 	found := make([]hostFile, 0, len(names))
 	entries := make([]Entry, len(names))
@@ -118,7 +118,7 @@ func (w *dirWalk) folder(d *os.File, name string, up *verdict) error {
 		f := hostFile{entry: &entries[i]}
 		full := Join(name, base)
 		err := w.file(fd, base, full, &f)
-		if errors.Is(err, unix.ENOENT) { // gone since the folder was read
+		if errors.Is(err, unix.ENOENT) { // gone since the directory was read
 			continue
 		}
 		if err != nil {
@@ -142,9 +142,9 @@ func (w *dirWalk) folder(d *os.File, name string, up *verdict) error {
 	return d.Close()
 }
 
-// add keeps what was found in a folder.
+// add keeps what was found in a directory.
 func (w *dirWalk) add(name string, found []hostFile) {
-	folder := hostFolder{name: name, files: found}
+	directory := dirListing{name: name, files: found}
 	unsettled := false
 	h := sha256.New()
 	var buf []byte
@@ -153,7 +153,7 @@ func (w *dirWalk) add(name string, found []hostFile) {
 		if f.seen {
 			buf[1] = 1
 		}
-		// Names are part of the state themselves: that others come and go in a directory, which changes its times, is nothing.
+		// Names are part of the state themselves: other files that come and go in a directory change only its times.
 		if w.opt.Anonymous && f.entry.IsDir() {
 			buf = binary.BigEndian.AppendUint32(buf, f.entry.Mode)
 		} else {
@@ -163,14 +163,14 @@ func (w *dirWalk) add(name string, found []hostFile) {
 		buf = append(append(buf, path.Base(f.entry.Path)...), 0)
 		h.Write(buf)
 	}
-	h.Sum(folder.state[:0])
+	h.Sum(directory.state[:0])
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.folders = append(w.folders, folder)
+	w.directories = append(w.directories, directory)
 	w.unsettled = w.unsettled || unsettled
 }
 
-// enter reads a subfolder, in a goroutine of its own if one is free.
+// enter reads a subdirectory, in a goroutine of its own if one is free.
 func (w *dirWalk) enter(fd int, base, full string, v *verdict) error {
 	sub, err := unix.Openat(fd, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -180,13 +180,13 @@ func (w *dirWalk) enter(fd int, base, full string, v *verdict) error {
 		return &os.PathError{Op: "open", Path: full, Err: err}
 	}
 	d := os.NewFile(uintptr(sub), full)
-	if !w.group.TryGo(func() error { return w.folder(d, full, v) }) {
-		return w.folder(d, full, v)
+	if !w.group.TryGo(func() error { return w.directory(d, full, v) }) {
+		return w.directory(d, full, v)
 	}
 	return nil
 }
 
-// file reads the metadata of one name in an open folder.
+// file reads the metadata of one name in an open directory.
 func (w *dirWalk) file(fd int, base, full string, f *hostFile) error {
 	var st unix.Stat_t
 	if err := unix.Fstatat(fd, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// host writes members to a new folder of the host; folders get their modes last.
+// host writes members to a new directory of the host; directories get their modes last.
 func host(t testing.TB, members ...member) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -49,7 +49,7 @@ func host(t testing.TB, members ...member) string {
 	return dir
 }
 
-// dirOf is a view of a host folder, as a build context is seen.
+// dirOf is a view of a host directory, as a build context is seen.
 func dirOf(t testing.TB, dir string, opt DirOptions) View {
 	t.Helper()
 	opt.Anonymous = true
@@ -61,7 +61,7 @@ func dirOf(t testing.TB, dir string, opt DirOptions) View {
 }
 
 func TestDir(t *testing.T) {
-	dir := host(t, regular("b/x", "X").mode(0o4640), folder("b/empty").mode(0o1700), symlink("a", "../../outside"), regular("b-c", ""),
+	dir := host(t, regular("b/x", "X").mode(0o4640), directory("b/empty").mode(0o1700), symlink("a", "../../outside"), regular("b-c", ""),
 		device("pipe", TypeFifo, 0, 0).mode(0o600), device("socket", TypeSocket, 0, 0), regular("é \xff\n*", "odd"))
 	v := dirOf(t, dir, DirOptions{})
 	same(t, listing(t, v), []string{
@@ -108,7 +108,7 @@ func TestDirHardlinks(t *testing.T) {
 // contextTree is what the filters below choose from.
 var contextTree = []member{
 	regular("Dockerfile", ""), regular("a/x.go", ""), regular("a/x.txt", ""), regular("a/sub/y.go", ""), regular("a/sub/deep/z.txt", ""),
-	folder("a/empty"), regular("a.txt", ""), regular("node_modules/p/index.js", ""), regular("b/node_modules/q.js", ""), regular("b/keep", ""),
+	directory("a/empty"), regular("a.txt", ""), regular("node_modules/p/index.js", ""), regular("b/node_modules/q.js", ""), regular("b/keep", ""),
 }
 
 func TestDirFilter(t *testing.T) {
@@ -119,20 +119,20 @@ func TestDirFilter(t *testing.T) {
 	}{
 		{name: "all", want: "Dockerfile a/ a/empty/ a/sub/ a/sub/deep/ a/sub/deep/z.txt a/sub/y.go a/x.go a/x.txt a.txt b/ b/keep b/node_modules/ b/node_modules/q.js node_modules/ node_modules/p/ node_modules/p/index.js"},
 		{name: "include a file", include: []string{"a/x.go"}, want: "a/ a/x.go"},
-		{name: "include a folder", include: []string{"a/sub"}, want: "a/ a/sub/ a/sub/deep/ a/sub/deep/z.txt a/sub/y.go"},
-		{name: "include what is in a folder", include: []string{"a/sub/**"}, want: "a/ a/sub/ a/sub/deep/ a/sub/deep/z.txt a/sub/y.go"},
-		{name: "include an empty folder", include: []string{"a/empty"}, want: "a/ a/empty/"},
+		{name: "include a directory", include: []string{"a/sub"}, want: "a/ a/sub/ a/sub/deep/ a/sub/deep/z.txt a/sub/y.go"},
+		{name: "include what is in a directory", include: []string{"a/sub/**"}, want: "a/ a/sub/ a/sub/deep/ a/sub/deep/z.txt a/sub/y.go"},
+		{name: "include an empty directory", include: []string{"a/empty"}, want: "a/ a/empty/"},
 		{name: "include by wildcards", include: []string{"*.txt", "a/*.go"}, want: "a/ a/x.go a.txt"},
 		{name: "include at any depth", include: []string{"**/*.txt"}, want: "a/ a/sub/ a/sub/deep/ a/sub/deep/z.txt a/x.txt a.txt"},
 		{name: "include several", include: []string{"b/keep", "Dockerfile"}, want: "Dockerfile b/ b/keep"},
 		{name: "include what is missing", include: []string{"no/such", "a/no"}},
 		{name: "include a name that begins another", include: []string{"a"}, want: "a/ a/empty/ a/sub/ a/sub/deep/ a/sub/deep/z.txt a/sub/y.go a/x.go a/x.txt"},
-		{name: "exclude a folder", exclude: []string{"a", "**/node_modules"}, want: "Dockerfile a.txt b/ b/keep"},
-		{name: "exclude a folder at the top only", exclude: []string{"a", "node_modules"}, want: "Dockerfile a.txt b/ b/keep b/node_modules/ b/node_modules/q.js"},
-		{name: "exclude what is in a folder", exclude: []string{"a/**", "b", "node_modules"}, want: "Dockerfile a/ a.txt"},
+		{name: "exclude a directory", exclude: []string{"a", "**/node_modules"}, want: "Dockerfile a.txt b/ b/keep"},
+		{name: "exclude a directory at the top only", exclude: []string{"a", "node_modules"}, want: "Dockerfile a.txt b/ b/keep b/node_modules/ b/node_modules/q.js"},
+		{name: "exclude what is in a directory", exclude: []string{"a/**", "b", "node_modules"}, want: "Dockerfile a/ a.txt"},
 		{name: "exclude by wildcards", exclude: []string{"*.txt", "a/*/*", "b", "node*"}, want: "Dockerfile a/ a/empty/ a/sub/ a/x.go a/x.txt"},
 		{name: "exclude with an exception", exclude: []string{"a", "!a/sub/y.go", "b", "node_modules"}, want: "Dockerfile a/ a/sub/ a/sub/y.go a.txt"},
-		{name: "exclude with a folder as the exception", exclude: []string{"*", "!a/sub"}, want: "a/ a/sub/ a/sub/deep/ a/sub/deep/z.txt a/sub/y.go"},
+		{name: "exclude with a directory as the exception", exclude: []string{"*", "!a/sub"}, want: "a/ a/sub/ a/sub/deep/ a/sub/deep/z.txt a/sub/y.go"},
 		{name: "exclude with an exception by wildcards", exclude: []string{"*", "!**/*.txt"}, want: "a/ a/sub/ a/sub/deep/ a/sub/deep/z.txt a/x.txt a.txt"},
 		{name: "exclude within an exception", exclude: []string{"*", "!a", "a/sub"}, want: "a/ a/empty/ a/x.go a/x.txt"},
 		{name: "an exception that comes before its rule", exclude: []string{"!Dockerfile", "*"}},
@@ -164,11 +164,11 @@ func TestDirFollow(t *testing.T) {
 	}{
 		{name: "a file", follow: []string{"real/a"}, want: "real/ real/a"},
 		{name: "from the root, with dots", follow: []string{"/../real/./a/"}, want: "real/ real/a"},
-		{name: "a folder", follow: []string{"real/c"}, want: "real/ real/c/ real/c/d"},
+		{name: "a directory", follow: []string{"real/c"}, want: "real/ real/c/ real/c/d"},
 		{name: "what is missing", follow: []string{"no/such"}},
 		{name: "below a file", follow: []string{"other/x"}},
 		{name: "a link", follow: []string{"real/up"}, want: "other real/ real/up"},
-		{name: "a link to a folder", follow: []string{"abs"}, want: "abs real/ real/c/ real/c/d"},
+		{name: "a link to a directory", follow: []string{"abs"}, want: "abs real/ real/c/ real/c/d"},
 		{name: "through a link", follow: []string{"link/a"}, want: "link real/ real/a"},
 		{name: "through an absolute link", follow: []string{"abs/d"}, want: "abs real/ real/c/ real/c/d"},
 		{name: "through a link to a link", follow: []string{"link/up"}, want: "link other real/ real/up"},
@@ -181,7 +181,7 @@ func TestDirFollow(t *testing.T) {
 		{name: "wildcards", follow: []string{"real/[ab]"}, want: "real/ real/a real/b"},
 		{name: "wildcards that match links", follow: []string{"l*.txt"}, want: "l1.txt l2.txt l3.txt other real/ real/a"},
 		{name: "wildcards below a link", follow: []string{"link/[a]"}, want: "link real/ real/a"},
-		{name: "wildcards in a missing folder", follow: []string{"no/*"}},
+		{name: "wildcards in a missing directory", follow: []string{"no/*"}},
 		{name: "several", follow: []string{"real/b", "l1.txt", "other"}, want: "l1.txt other real/ real/a real/b"},
 		{name: "the root", follow: []string{"."}, want: strings.Join(everything, " ")},
 		{name: "a link to the root", follow: []string{"root", "other"}, want: strings.Join(everything, " ")},
@@ -194,7 +194,7 @@ func TestDirFollow(t *testing.T) {
 		v := dirOf(t, host(t, tree...), DirOptions{Follow: []string{"link/[ab]"}, Include: []string{"other"}, Exclude: []string{"**/b"}})
 		same(t, names(t, v), []string{"link", "other", "real/", "real/a"})
 	})
-	t.Run("a link out of the host's folder", func(t *testing.T) {
+	t.Run("a link out of the host's directory", func(t *testing.T) {
 		outside := host(t, regular("secret", ""))
 		v := dirOf(t, host(t, symlink("out", outside), regular("in", "")), DirOptions{Follow: []string{"out/secret", "out/*", "in"}})
 		same(t, names(t, v), []string{"in", "out"})
@@ -209,7 +209,7 @@ func TestDirErrors(t *testing.T) {
 		kind      error
 		says      string
 	}{
-		{"a missing folder", dir + "/no", DirOptions{}, fs.ErrNotExist, "open " + dir + "/no: "},
+		{"a missing directory", dir + "/no", DirOptions{}, fs.ErrNotExist, "open " + dir + "/no: "},
 		{"a file", dir + "/f", DirOptions{}, nil, "not a directory"},
 		{"include is no pattern", dir, DirOptions{Include: []string{"["}}, nil, "invalid include patterns"},
 		{"exclude is no pattern", dir, DirOptions{Exclude: []string{"["}}, nil, "invalid ignore patterns"},
@@ -240,7 +240,7 @@ func TestDirFilesChangedBeforeTheyAreRead(t *testing.T) {
 	}{
 		{"gone", func(string) error { return nil }, fs.ErrNotExist, "f"},
 		{"another file", func(name string) error { return os.WriteFile(name, []byte("other data"), 0o600) }, nil, "f changed while"},
-		{"a folder", func(name string) error { return os.Mkdir(name, 0o755) }, nil, "f changed while"},
+		{"a directory", func(name string) error { return os.Mkdir(name, 0o755) }, nil, "f changed while"},
 		{"a pipe", func(name string) error { return unix.Mkfifo(name, 0o600) }, nil, "f changed while"},
 		{"a link to another file", func(name string) error { return os.Symlink("ignored", name) }, nil, "f changed while"},
 		{"a link to the outside", func(name string) error { return os.Symlink("/etc/passwd", name) }, nil, "f changed while"},
@@ -281,7 +281,7 @@ func TestDirFilesChangedWhileTheyAreRead(t *testing.T) {
 	}
 }
 
-func TestDirOfManyFolders(t *testing.T) {
+func TestDirOfManyDirectories(t *testing.T) {
 	var members []member
 	var want []string
 	for _, a := range "abcdefghijklmnop" {

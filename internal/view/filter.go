@@ -13,7 +13,7 @@ import (
 // when something in it is.
 type filter struct {
 	include, exclude *patternmatcher.PatternMatcher
-	// plain says that patterns (but for a trailing /**) are paths: then folders that no pattern leads into are skipped.
+	// plain says that patterns (but for a trailing /**) are paths: then directories that no pattern leads into are skipped.
 	plainIncludes, plainExceptions bool
 }
 

@@ -14,17 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// WriteFolder writes a filesystem into a folder of the host, as `--output type=local` does: files belong to the user who
+// WriteFolder writes a filesystem into a directory of the host, as `--output type=local` does: files belong to the user who
 // builds, what is already there stays unless a file of the same name replaces it, and devices are left out where the user
 // may make none. With remove, what v does not have is removed (mode=delete).
-// Nothing is written outside dir, whatever symlinks the image or the folder hold.
+// Nothing is written outside dir, whatever symlinks the image or the directory hold.
 func WriteFolder(ctx context.Context, v View, dir string, remove bool) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("output folder: %w", err)
+		return fmt.Errorf("output directory: %w", err)
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return fmt.Errorf("output folder: %w", err)
+		return fmt.Errorf("output directory: %w", err)
 	}
 	defer func() { _ = root.Close() }()
 	w := &folderWriter{ctx: ctx, view: v, root: root, base: ".", remove: remove}
@@ -34,8 +34,8 @@ func WriteFolder(ctx context.Context, v View, dir string, remove bool) error {
 	return nil
 }
 
-// CopyOut copies the directory at name of a filesystem, with owners and modes, to a new folder of the host; a name that
-// is no directory there gives an empty folder.
+// CopyOut copies the directory at name of a filesystem, with owners and modes, to a new directory of the host; a name that
+// is no directory there gives an empty directory.
 func CopyOut(ctx context.Context, v View, name, dir string) (err error) {
 	e, err := v.Lstat(ctx, name)
 	if err != nil || !e.IsDir() {
@@ -97,7 +97,7 @@ func (w *folderWriter) children(name string) error {
 	return nil
 }
 
-// removeOthers removes what is in a folder besides the entries.
+// removeOthers removes what is in a directory besides the entries.
 func (w *folderWriter) removeOthers(name string, entries []*Entry) error {
 	dir, err := w.root.Open(w.place(name))
 	if err != nil {
@@ -154,7 +154,7 @@ func (w *folderWriter) link(e *Entry) error {
 	return err
 }
 
-// makeRoom removes what stands in the way of e. A folder stays where a folder is to be.
+// makeRoom removes what stands in the way of e. A directory stays where a directory is to be.
 func (w *folderWriter) makeRoom(e *Entry) error {
 	info, err := w.root.Lstat(w.place(e.Path))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -10,9 +10,9 @@ import (
 )
 
 func TestWriteFolder(t *testing.T) {
-	dir := host(t, regular("kept", "k"), folder("was"), regular("was/in", ""), symlink("out", "/etc"))
+	dir := host(t, regular("kept", "k"), directory("was"), regular("was/in", ""), symlink("out", "/etc"))
 	v := tree(
-		regular("a", "A").mode(0o640), hardlink("a2", "a"), folder("d").mode(0o1777), regular("d/b", "B"),
+		regular("a", "A").mode(0o640), hardlink("a2", "a"), directory("d").mode(0o1777), regular("d/b", "B"),
 		symlink("l", "a"), hardlink("l2", "l"), device("p", TypeFifo, 0, 0), hardlink("p2", "p"), regular("was", "W"), regular("out", "O"),
 	)
 	if err := WriteFolder(t.Context(), v, dir, false); err != nil {
@@ -63,7 +63,7 @@ func TestWriteFolderWithDevices(t *testing.T) {
 
 func TestWriteFolderRemovesTheRest(t *testing.T) {
 	dir := host(t, regular("old", ""), regular("d/old", ""), regular("gone/x/y", ""), symlink("link", "/etc"), regular("kept", "old"))
-	v := tree(folder("d"), regular("d/new", "N"), regular("kept", "K"))
+	v := tree(directory("d"), regular("d/new", "N"), regular("kept", "K"))
 	if err := WriteFolder(t.Context(), v, dir, true); err != nil {
 		t.Fatal(err)
 	}
@@ -86,8 +86,8 @@ func TestDated(t *testing.T) {
 	}
 }
 
-func TestCopyOutOfAFolder(t *testing.T) {
-	members := []member{symlink("a/l", "x"), folder("b"), hardlink("b/l", "a/l"), regular("b/f", "F"), hardlink("b/g", "b/f")}
+func TestCopyOutOfADirectory(t *testing.T) {
+	members := []member{symlink("a/l", "x"), directory("b"), hardlink("b/l", "a/l"), regular("b/f", "F"), hardlink("b/g", "b/f")}
 	for i := range members {
 		members[i] = members[i].owner(os.Getuid(), os.Getgid())
 	}

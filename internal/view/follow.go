@@ -31,7 +31,7 @@ func (f *follower) patterns() []string {
 	var list []string
 	for p := range f.found {
 		if p == "." {
-			return nil // the whole folder is wanted
+			return nil // the whole directory is wanted
 		}
 		list = append(list, p)
 	}
@@ -93,7 +93,7 @@ func (f *follower) links(name string, wildcard bool) ([]string, error) {
 	return []string{Clean(target)}, nil
 }
 
-// escapes reports whether os.Root refused a path whose folder is a link to the outside.
+// escapes reports whether os.Root refused a path whose directory is a link to the outside.
 func escapes(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "path escapes from parent")
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/micabuild/mica/internal/digestcache"
 )
 
-// hostDir is the View of a host's folder. That its files are as they were in an earlier build is known from their states
+// hostDir is the View of a host's directory. That its files are as they were in an earlier build is known from their states
 // alone; the index of their names is made when somebody asks for one.
 type hostDir struct {
 	state   digestcache.Sum // of all that is seen, if settled
@@ -26,13 +26,13 @@ type hostDir struct {
 }
 
 func newHostDir(root *os.Root, w *dirWalk) *hostDir {
-	slices.SortFunc(w.folders, func(a, b hostFolder) int { return strings.Compare(a.name, b.name) })
+	slices.SortFunc(w.directories, func(a, b dirListing) int { return strings.Compare(a.name, b.name) })
 	d := &hostDir{settled: !w.unsettled, digests: w.opt.Digests}
 	h := sha256.New()
 	if w.opt.Anonymous {
 		h.Write([]byte{1})
 	}
-	for _, f := range w.folders {
+	for _, f := range w.directories {
 		h.Write(f.state[:])
 		h.Write([]byte(f.name))
 		h.Write([]byte{0})
@@ -76,13 +76,13 @@ func (d *hostDir) KnownDigest(_ context.Context, name string) (digest.Digest, bo
 	return content.known(n.tag)
 }
 
-// index makes the view of what was found: hardlinks named after their first name, folders only where they are wanted.
+// index makes the view of what was found: hardlinks named after their first name, directories only where they are wanted.
 func (w *dirWalk) index(root *os.Root) *Index {
 	var found []hostFile
-	for _, f := range w.folders {
+	for _, f := range w.directories {
 		found = append(found, f.files...)
 	}
-	w.folders = nil // the index has what they had
+	w.directories = nil // the index has what they had
 	slices.SortFunc(found, func(a, b hostFile) int { return Compare(a.entry.Path, b.entry.Path) })
 	content := newHostContent(root, w.opt.Digests)
 	x := NewIndex(content, len(found))
@@ -110,7 +110,7 @@ func (w *dirWalk) index(root *os.Root) *Index {
 	return x
 }
 
-// addParents adds the folders on the way to a file that do not match themselves.
+// addParents adds the directories on the way to a file that do not match themselves.
 func (w *dirWalk) addParents(x *Index, dirs map[string]hostFile, dir string) {
 	f, ok := dirs[dir]
 	if !ok {

@@ -18,7 +18,7 @@ import (
 	"github.com/micabuild/mica/internal/digestcache"
 )
 
-// hostContent reads files below a folder of the host.
+// hostContent reads files below a directory of the host.
 type hostContent struct {
 	root    *os.Root
 	dir     *os.File // root, for openat2; nil if it cannot be had
@@ -71,7 +71,7 @@ func (c *hostContent) open(name string) (int, error) {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case errors.Is(err, unix.ELOOP):
-			return -1, changed(name) // there was no link when the folder was read
+			return -1, changed(name) // there was no link when the directory was read
 		case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM), errors.Is(err, unix.EAGAIN):
 		case err != nil:
 			return -1, &fs.PathError{Op: "open", Path: name, Err: err}
@@ -88,7 +88,7 @@ func (c *hostContent) open(name string) (int, error) {
 	return unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 }
 
-// hostFileReader reads a file as it was when its folder was read: what a cache key was made of is what is copied.
+// hostFileReader reads a file as it was when its directory was read: what a cache key was made of is what is copied.
 type hostFileReader struct {
 	fd      int
 	name    string

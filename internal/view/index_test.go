@@ -13,16 +13,16 @@ func TestFiles(t *testing.T) {
 }
 
 func TestIndexErrors(t *testing.T) {
-	v := tree(folder("dir"), regular("file", ""), symlink("link", "dir"))
+	v := tree(directory("dir"), regular("file", ""), symlink("link", "dir"))
 	for _, c := range []struct {
 		name, path           string
 		lstat, readDir, open error
 	}{
 		{"missing", "no", fs.ErrNotExist, fs.ErrNotExist, fs.ErrNotExist},
-		{"missing in a folder", "dir/no", fs.ErrNotExist, fs.ErrNotExist, fs.ErrNotExist},
+		{"missing in a directory", "dir/no", fs.ErrNotExist, fs.ErrNotExist, fs.ErrNotExist},
 		{"below a file", "file/x/y", syscall.ENOTDIR, syscall.ENOTDIR, syscall.ENOTDIR},
 		{"below a link", "link/x", syscall.ENOTDIR, syscall.ENOTDIR, syscall.ENOTDIR},
-		{"a folder", "dir", nil, nil, syscall.EISDIR},
+		{"a directory", "dir", nil, nil, syscall.EISDIR},
 		{"a file", "file", nil, syscall.ENOTDIR, nil},
 		{"a link", "link", nil, syscall.ENOTDIR, syscall.EINVAL},
 		{"the root", ".", nil, nil, syscall.EISDIR},
@@ -55,20 +55,20 @@ func TestIndexFilling(t *testing.T) {
 		fill func(x *Index)
 		want []string
 	}{
-		{"implied folders", func(x *Index) { put(x, symlink("a/b/c", "d")) }, []string{"a/", "a/b/", "a/b/c -> d"}},
-		{"a folder described after its content", func(x *Index) {
+		{"implied directories", func(x *Index) { put(x, symlink("a/b/c", "d")) }, []string{"a/", "a/b/", "a/b/c -> d"}},
+		{"a directory described after its content", func(x *Index) {
 			put(x, symlink("a/b", "c"))
-			put(x, folder("a").mode(0o700))
+			put(x, directory("a").mode(0o700))
 		}, []string{"a/ 0700", "a/b -> c"}},
-		{"a folder replaced by a link", func(x *Index) {
+		{"a directory replaced by a link", func(x *Index) {
 			put(x, symlink("a/b/c", "d"))
 			put(x, symlink("a", "x"))
 		}, []string{"a -> x"}},
-		{"a link replaced by a folder", func(x *Index) {
+		{"a link replaced by a directory", func(x *Index) {
 			put(x, symlink("a", "x"))
 			put(x, symlink("a/b", "y"))
 		}, []string{"a/", "a/b -> y"}},
-		{"a folder replaced by a link and put back", func(x *Index) {
+		{"a directory replaced by a link and put back", func(x *Index) {
 			put(x, symlink("a/b", "x"))
 			put(x, symlink("a", "x"))
 			put(x, symlink("a/c", "x"))

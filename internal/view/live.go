@@ -12,8 +12,8 @@ import (
 // was read. That it was only appended to is known if its digest was taken then. So files that have changed a moment
 // before are digested at once.
 
-// Files count as changing for so long after a change. Where more than maxLive files are, or so many bytes, something has just been
-// made, and is not a log.
+// Files count as changing for so long after a change. Where more than maxLive files are changing, or more than
+// maxLiveSize bytes, they have just been made, and are not logs.
 const (
 	changingTime = 2 * time.Second
 	maxLive      = 64

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// put records a member as an overlay's users do: its folder is there.
+// put records a member as an overlay's users do: its directory is there.
 func put(o *Overlay, m member) *file {
 	e := m.e
 	f := &file{entry: e}
@@ -19,8 +19,8 @@ func put(o *Overlay, m member) *file {
 
 func TestChanges(t *testing.T) {
 	base := []member{
-		folder("etc").mode(0o700).owner(1, 2), regular("etc/passwd", "root"), regular("etc/conf/a", "A"),
-		regular("etc/conf/b", "B"), regular("file", "data"), symlink("link", "etc"), folder("empty"),
+		directory("etc").mode(0o700).owner(1, 2), regular("etc/passwd", "root"), regular("etc/conf/a", "A"),
+		regular("etc/conf/b", "B"), regular("file", "data"), symlink("link", "etc"), directory("empty"),
 	}
 	for _, c := range []struct {
 		name string
@@ -29,11 +29,11 @@ func TestChanges(t *testing.T) {
 	}{
 		{"nothing", func(*Overlay) {}, nil},
 		{"a new file", func(o *Overlay) { put(o, regular("new", "x")) }, []string{`new = "x"`}},
-		{"a new file in a folder", func(o *Overlay) { put(o, regular("etc/new", "x")) },
+		{"a new file in a directory", func(o *Overlay) { put(o, regular("etc/new", "x")) },
 			[]string{"etc/ 0700 1:2", `etc/new = "x"`}},
 		{"a file removed", func(o *Overlay) { o.remove("etc/passwd") }, []string{"etc/ 0700 1:2", "removed etc/passwd"}},
-		{"a folder removed", func(o *Overlay) { o.remove("etc") }, []string{"removed etc"}},
-		{"a folder removed after a change in it", func(o *Overlay) {
+		{"a directory removed", func(o *Overlay) { o.remove("etc") }, []string{"removed etc"}},
+		{"a directory removed after a change in it", func(o *Overlay) {
 			put(o, regular("etc/conf/new", "x"))
 			o.remove("etc/conf/a")
 			o.remove("etc")
@@ -48,54 +48,54 @@ func TestChanges(t *testing.T) {
 			o.remove("file")
 			put(o, regular("file", "x"))
 		}, []string{`file = "x"`}},
-		{"a folder's metadata changed", func(o *Overlay) { put(o, folder("etc")) }, []string{"etc/"}},
-		{"a folder replaced by a file", func(o *Overlay) { put(o, regular("etc", "x")) }, []string{`etc = "x"`}},
-		{"a folder replaced by a link", func(o *Overlay) { put(o, symlink("etc", "empty")) }, []string{"etc -> empty"}},
-		{"a folder with changes replaced by a file", func(o *Overlay) {
+		{"a directory's metadata changed", func(o *Overlay) { put(o, directory("etc")) }, []string{"etc/"}},
+		{"a directory replaced by a file", func(o *Overlay) { put(o, regular("etc", "x")) }, []string{`etc = "x"`}},
+		{"a directory replaced by a link", func(o *Overlay) { put(o, symlink("etc", "empty")) }, []string{"etc -> empty"}},
+		{"a directory with changes replaced by a file", func(o *Overlay) {
 			put(o, regular("etc/new", "x"))
 			o.remove("etc/passwd")
 			put(o, regular("etc", "x"))
 		}, []string{`etc = "x"`}},
-		{"a file replaced by a folder", func(o *Overlay) {
+		{"a file replaced by a directory", func(o *Overlay) {
 			o.remove("file")
-			put(o, folder("file"))
+			put(o, directory("file"))
 			put(o, regular("file/x", "y"))
 		}, []string{"file/", `file/x = "y"`}},
-		{"a link replaced by a folder", func(o *Overlay) {
+		{"a link replaced by a directory", func(o *Overlay) {
 			o.remove("link")
-			put(o, folder("link"))
+			put(o, directory("link"))
 		}, []string{"link/"}},
-		{"a folder removed and made again", func(o *Overlay) {
+		{"a directory removed and made again", func(o *Overlay) {
 			o.remove("etc")
-			put(o, folder("etc"))
+			put(o, directory("etc"))
 			put(o, regular("etc/new", "x"))
 		}, []string{"etc/ opaque", `etc/new = "x"`}},
-		{"a folder made again with its folders", func(o *Overlay) {
+		{"a directory made again with its directories", func(o *Overlay) {
 			o.remove("etc")
-			put(o, folder("etc"))
-			put(o, folder("etc/conf"))
+			put(o, directory("etc"))
+			put(o, directory("etc/conf"))
 			o.remove("etc/passwd")
 		}, []string{"etc/ opaque", "etc/conf/"}},
-		{"a folder replaced by a file, and that by a folder", func(o *Overlay) {
+		{"a directory replaced by a file, and that by a directory", func(o *Overlay) {
 			put(o, regular("etc", "x"))
-			put(o, folder("etc"))
+			put(o, directory("etc"))
 		}, []string{"etc/ opaque"}},
-		{"an opaque folder changed once more stays opaque", func(o *Overlay) {
+		{"an opaque directory changed once more stays opaque", func(o *Overlay) {
 			o.remove("etc")
-			put(o, folder("etc"))
-			put(o, folder("etc").mode(0o711))
+			put(o, directory("etc"))
+			put(o, directory("etc").mode(0o711))
 		}, []string{"etc/ 0711 opaque"}},
-		{"a folder made again and removed", func(o *Overlay) {
+		{"a directory made again and removed", func(o *Overlay) {
 			o.remove("etc")
-			put(o, folder("etc"))
+			put(o, directory("etc"))
 			o.remove("etc")
 		}, []string{"removed etc"}},
-		{"a subfolder made again", func(o *Overlay) {
+		{"a subdirectory made again", func(o *Overlay) {
 			o.remove("etc/conf")
-			put(o, folder("etc/conf"))
+			put(o, directory("etc/conf"))
 		}, []string{"etc/ 0700 1:2", "etc/conf/ opaque"}},
 		{"the order of a walk", func(o *Overlay) {
-			for _, m := range []member{folder("a"), regular("a-b", ""), regular("a.b", ""), folder("a/c"), regular("a/c-d", ""), regular("a/c/e", "")} {
+			for _, m := range []member{directory("a"), regular("a-b", ""), regular("a.b", ""), directory("a/c"), regular("a/c-d", ""), regular("a/c/e", "")} {
 				put(o, m)
 			}
 		}, []string{"a/", "a/c/", `a/c/e = ""`, `a/c-d = ""`, `a-b = ""`, `a.b = ""`}},
@@ -126,7 +126,7 @@ func TestChanges(t *testing.T) {
 }
 
 func TestChangesReportsWhatCannotBeRead(t *testing.T) {
-	o := NewOverlay(broken{tree(folder("etc")), "etc"})
+	o := NewOverlay(broken{tree(directory("etc")), "etc"})
 	o.remove("etc")
 	_, err := o.Changes(t.Context())
 	fails(t, err, errBroken, "")
@@ -135,7 +135,7 @@ func TestChangesReportsWhatCannotBeRead(t *testing.T) {
 }
 
 func TestOverlayAsAView(t *testing.T) {
-	o := begin(regular("etc/passwd", "root"), regular("etc/group", "wheel"), folder("var"), symlink("link", "etc"))
+	o := begin(regular("etc/passwd", "root"), regular("etc/group", "wheel"), directory("var"), symlink("link", "etc"))
 	put(o, regular("etc/passwd", "new"))
 	put(o, regular("etc/shadow", "x"))
 	o.remove("etc/group")
@@ -171,7 +171,7 @@ func TestOverlayAsAView(t *testing.T) {
 }
 
 func TestOverlayLeavesItsBaseAlone(t *testing.T) {
-	base := tree(regular("etc/passwd", "root"), folder("etc/conf"))
+	base := tree(regular("etc/passwd", "root"), directory("etc/conf"))
 	before := listing(t, base)
 	o := NewOverlay(base)
 	e, err := o.Lstat(t.Context(), "etc/passwd")
@@ -181,7 +181,7 @@ func TestOverlayLeavesItsBaseAlone(t *testing.T) {
 	if _, err := o.claim(t.Context(), "etc/passwd"); err != nil {
 		t.Fatal(err)
 	}
-	put(o, folder("etc/conf").mode(0o700))
+	put(o, directory("etc/conf").mode(0o700))
 	put(o, regular("etc/a", ""))
 	o.remove("etc/passwd")
 	same(t, listing(t, base), before)

@@ -34,7 +34,7 @@ func Split(name string) (dir, base string) {
 	return ".", name
 }
 
-// Compare orders paths as a walk meets them: a folder's content directly after it, siblings bytewise.
+// Compare orders paths as a walk meets them: a directory's content directly after it, siblings bytewise.
 func Compare(a, b string) int {
 	n := min(len(a), len(b))
 	for i := range n {

@@ -59,7 +59,7 @@ func FuzzClean(f *testing.F) {
 			t.Errorf("Clean(Clean(%q)) = %q", a, Clean(ca))
 		}
 		if ca != "." && Join(path.Dir(ca), path.Base(ca)) != ca {
-			t.Errorf("%q is not its folder and name joined", ca)
+			t.Errorf("%q is not its directory and name joined", ca)
 		}
 		there, back := Compare(ca, cb), Compare(cb, ca)
 		if (there == 0) != (ca == cb) || (there < 0) != (back > 0) {
@@ -74,7 +74,7 @@ func FuzzClean(f *testing.F) {
 // linked is a tree with symlinks of all kinds.
 func linked() View {
 	return tree(
-		folder("usr"), folder("usr/bin"), regular("usr/bin/sh", "sh"), regular("file", "data"),
+		directory("usr"), directory("usr/bin"), regular("usr/bin/sh", "sh"), regular("file", "data"),
 		symlink("bin", "usr/bin"), symlink("abs", "/usr/bin"), symlink("up", "../../../usr"),
 		symlink("usr/back", ".."), symlink("usr/sibling", "../file"), symlink("usr/self", "."),
 		symlink("chain", "chain2"), symlink("chain2", "./chain3/"), symlink("chain3", "abs/sh"),
@@ -103,7 +103,7 @@ func TestResolve(t *testing.T) {
 		{"a link past the root", "up/bin", "usr/bin", "usr/bin"},
 		{"a link to the parent", "usr/back/file", "file", "file"},
 		{"a link to a file beside the parent", "usr/sibling", "file", "usr/sibling"},
-		{"a link to its own folder", "usr/self/self/self/bin", "usr/bin", "usr/bin"},
+		{"a link to its own directory", "usr/self/self/self/bin", "usr/bin", "usr/bin"},
 		{"a chain of links", "chain", "usr/bin/sh", "chain"},
 		{"a dangling link", "dangling", "no/such", "dangling"},
 		{"something below a dangling link", "dangling/x", "no/such/x", "no/such/x"},
@@ -143,7 +143,7 @@ func TestResolveFollowsAsManyLinksAsContainerd(t *testing.T) {
 }
 
 func TestResolveBelow(t *testing.T) {
-	v := tree(folder("srv"), regular("secret", ""), regular("srv/etc/passwd", ""),
+	v := tree(directory("srv"), regular("secret", ""), regular("srv/etc/passwd", ""),
 		symlink("srv/abs", "/etc"), symlink("srv/up", "../../secret"), symlink("srv/etc/root", "/"))
 	for in, want := range map[string]string{
 		"/": "srv", "": "srv", "..": "srv", "abs/passwd": "srv/etc/passwd", "up": "srv/secret",
@@ -171,7 +171,7 @@ func FuzzResolve(f *testing.F) {
 		if len(name)+len(one)+len(two) > 4096 {
 			return // more than a host's paths can hold
 		}
-		v := tree(folder("d"), folder("d/e"), regular("f", ""), symlink("l", one), symlink("d/m", two), symlink("d/e/n", one))
+		v := tree(directory("d"), directory("d/e"), regular("f", ""), symlink("l", one), symlink("d/m", two), symlink("d/e/n", one))
 		got, err := Resolve(t.Context(), v, name, last)
 		if err != nil {
 			fails(t, err, syscall.ELOOP, "")
@@ -244,7 +244,7 @@ func TestHasWildcard(t *testing.T) {
 }
 
 func TestGlob(t *testing.T) {
-	v := tree(regular("a1", ""), folder("a2"), regular("a2/a3", ""), regular("b/a1", ""), regular("b/c/a1", ""),
+	v := tree(regular("a1", ""), directory("a2"), regular("a2/a3", ""), regular("b/a1", ""), regular("b/c/a1", ""),
 		symlink("link", "b"), regular("b/x[y]", ""))
 	for pattern, want := range map[string][]string{
 		"a1":      {"a1"},

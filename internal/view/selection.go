@@ -45,10 +45,10 @@ func selectionKey(dir *hostDir, src string, opt CopyOptions) digestcache.Sum {
 	return digestcache.Sum(h.Sum(nil))
 }
 
-// selectionDigest copies the selection onto nothing to tell what it is, so that the two can never differ.
+// selectionDigest copies the selection to an empty filesystem, so that digest and copy never differ.
 func selectionDigest(ctx context.Context, from View, src string, opt CopyOptions) (string, error) {
 	o := NewOverlay(Empty())
-	// Names matter where a wildcard chooses them: such sources are copied into a folder, single ones to one name.
+	// Names matter where a wildcard chooses them: such sources are copied into a directory, single ones to one name.
 	dest := "/selection"
 	if opt.AllowWildcard && hasWildcard(src) {
 		dest += "/"

@@ -10,7 +10,7 @@ import (
 // selected is the tree whose digests are compared; each case changes something in it.
 func selected(change ...member) View {
 	return tree(with([]member{
-		folder("d"), regular("d/a", "A"), regular("d/b", "B"), folder("d/sub"), regular("d/sub/c", "C"), symlink("d/link", "a"),
+		directory("d"), regular("d/a", "A"), regular("d/b", "B"), directory("d/sub"), regular("d/sub/c", "C"), symlink("d/link", "a"),
 		device("d/null", TypeChar, 1, 3), regular("other", "x"), symlink("into", "d"),
 	}, change...)...)
 }
@@ -29,20 +29,20 @@ func TestSelectionDigest(t *testing.T) {
 		same   bool
 	}{
 		{name: "nothing", same: true},
-		{name: "the times", change: []member{regular("d/a", "A").time(now), folder("d").time(now), folder("d/sub").time(now), symlink("d/link", "a").time(now)}, same: true},
+		{name: "the times", change: []member{regular("d/a", "A").time(now), directory("d").time(now), directory("d/sub").time(now), symlink("d/link", "a").time(now)}, same: true},
 		{name: "what is not selected", change: []member{regular("other", "y"), regular("new", "")}, same: true},
 		{name: "what is excluded", opt: &withoutB, change: []member{regular("d/b", "changed").mode(0o600)}, same: true},
 		{name: "what is not included", opt: &onlySub, change: []member{regular("d/a", "changed"), regular("d/new", "")}, same: true},
 		{name: "what is not matched", src: "d/[ab]", change: []member{regular("d/c", "changed")}, same: true},
 		{name: "behind a link, the link's other target", src: "into/a", change: []member{regular("d/b", "changed")}, same: true},
 		{name: "content", change: []member{regular("d/a", "Z")}},
-		{name: "content in a folder", change: []member{regular("d/sub/c", "Z")}},
+		{name: "content in a directory", change: []member{regular("d/sub/c", "Z")}},
 		{name: "content included", opt: &onlySub, change: []member{regular("d/sub/c", "Z")}},
 		{name: "content matched", src: "d/[ab]", change: []member{regular("d/b", "Z")}},
 		{name: "content behind a link", src: "into/a", change: []member{regular("d/a", "Z")}},
 		{name: "content of a single file", src: "other", change: []member{regular("other", "Z")}},
 		{name: "mode", change: []member{regular("d/a", "A").mode(0o755)}},
-		{name: "mode of a folder", change: []member{folder("d/sub").mode(0o700)}},
+		{name: "mode of a directory", change: []member{directory("d/sub").mode(0o700)}},
 		{name: "special bits", change: []member{regular("d/a", "A").mode(0o4644)}},
 		{name: "user", change: []member{regular("d/a", "A").owner(1, 0)}},
 		{name: "group", change: []member{regular("d/a", "A").owner(0, 1)}},
@@ -51,9 +51,9 @@ func TestSelectionDigest(t *testing.T) {
 		{name: "a device's number", change: []member{device("d/null", TypeChar, 1, 5)}},
 		{name: "a device's type", change: []member{device("d/null", TypeBlock, 1, 3)}},
 		{name: "a file added", change: []member{regular("d/new", "")}},
-		{name: "an empty folder added", change: []member{folder("d/new")}},
+		{name: "an empty directory added", change: []member{directory("d/new")}},
 		{name: "a file added that a wildcard matches", src: "d/*", change: []member{regular("d/new", "")}},
-		{name: "a file became a folder", change: []member{folder("d/a")}},
+		{name: "a file became a directory", change: []member{directory("d/a")}},
 		{name: "a copy became a hardlink", change: []member{regular("d/b", "A"), hardlink("d/b", "d/a")}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -90,7 +90,7 @@ func TestSelectionDigestSeesNames(t *testing.T) {
 		return s
 	}
 	if sum(one, "d") == sum(two, "d") {
-		t.Error("a file's name in a folder does not count")
+		t.Error("a file's name in a directory does not count")
 	}
 	if sum(one, "d/a*") == sum(two, "d/a*") {
 		t.Error("the name of a file that a wildcard matches does not count")
@@ -133,7 +133,7 @@ func TestSelectionDigestErrors(t *testing.T) {
 		{"missing", "no", selected(), CopyOptions{}, fs.ErrNotExist},
 		{"no match", "no*", selected(), CopyOptions{AllowWildcard: true}, fs.ErrNotExist},
 		{"a required path is missing", "/", selected(), CopyOptions{DirCopyContents: true, IncludePatterns: []string{"no"}, RequiredPaths: []string{"/no"}}, fs.ErrNotExist},
-		{"a folder that cannot be read", "d", broken{selected(), "d/sub"}, CopyOptions{}, errBroken},
+		{"a directory that cannot be read", "d", broken{selected(), "d/sub"}, CopyOptions{}, errBroken},
 		{"a file that cannot be read", "d", unreadable{selected()}, CopyOptions{}, errBroken},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -162,6 +162,6 @@ func TestSelectionDigestOfManyFiles(t *testing.T) {
 		sums[sum]++
 	}
 	if len(sums) != 300 {
-		t.Errorf("300 different folders have %d digests", len(sums))
+		t.Errorf("300 different directories have %d digests", len(sums))
 	}
 }

@@ -165,7 +165,7 @@ func (u *unpacker) members(first *tar.Header, tr *tar.Reader) (err error) {
 	if !errors.Is(err, io.EOF) {
 		return err
 	}
-	return u.settle()
+	return u.setDirTimes()
 }
 
 // entry extracts one member of the archive.
@@ -193,7 +193,7 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 		return nil
 	case old.IsDir() && h.Typeflag == tar.TypeDir:
 	case target == u.root:
-		return fmt.Errorf("member %q cannot replace the folder that the archive is extracted to", h.Name)
+		return fmt.Errorf("member %q cannot replace the directory that the archive is extracted to", h.Name)
 	default:
 		u.o.remove(target)
 		old = nil
@@ -206,13 +206,13 @@ func (u *unpacker) place(name string) (string, error) {
 	if name = Clean(name); name == "." {
 		return u.root, nil
 	}
-	dir, err := u.folder(path.Dir(name))
+	dir, err := u.directory(path.Dir(name))
 	return Join(dir, path.Base(name)), err
 }
 
-// folder finds a member's folder, through symlinks, and makes what is missing. As for the kernel, a symlink to what is
+// directory finds a member's directory, through symlinks, and makes what is missing. As for the kernel, a symlink to what is
 // missing leads nowhere.
-func (u *unpacker) folder(name string) (string, error) {
+func (u *unpacker) directory(name string) (string, error) {
 	dir, err := resolveExisting(u.ctx, u.o, u.root, name, true)
 	if err == nil {
 		return dir, u.o.mkdirAll(u.ctx, dir, 0o755, nil, nil)
@@ -220,7 +220,7 @@ func (u *unpacker) folder(name string) (string, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
-	parent, err := u.folder(path.Dir(name))
+	parent, err := u.directory(path.Dir(name))
 	if err != nil {
 		return "", err
 	}
@@ -231,9 +231,9 @@ func (u *unpacker) folder(name string) (string, error) {
 	return dir, u.o.mkdirAll(u.ctx, dir, 0o755, nil, nil)
 }
 
-// settle gives folders their times once nothing more is put in them. As in Docker's Untar it is done by name: what has
-// taken the place of a folder since has its time.
-func (u *unpacker) settle() error {
+// setDirTimes sets the times of directories after the last file was put in them. As in Docker's Untar it is done by name: what has
+// taken the place of a directory since has its time.
+func (u *unpacker) setDirTimes() error {
 	for _, h := range u.dirs {
 		real, err := resolveExisting(u.ctx, u.o, u.root, h.Name, true)
 		if err != nil {

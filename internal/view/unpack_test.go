@@ -170,7 +170,7 @@ func TestUnpackOnlyWhenAsked(t *testing.T) {
 
 func TestUnpackSources(t *testing.T) {
 	one, two := archive(t, archived("a", tar.TypeReg)), archive(t, archived("a", tar.TypeReg, data("newer")), archived("b", tar.TypeReg, data("B")))
-	from := tree(regular("1.tar", string(one)), regular("2.tar", string(two)), regular("3.txt", "text"), symlink("link", "1.tar"), folder("4"), regular("4/x", ""))
+	from := tree(regular("1.tar", string(one)), regular("2.tar", string(two)), regular("3.txt", "text"), symlink("link", "1.tar"), directory("4"), regular("4/x", ""))
 	for _, c := range []struct {
 		name, src string
 		want      []string
@@ -178,7 +178,7 @@ func TestUnpackSources(t *testing.T) {
 	}{
 		{name: "several, some no archives", src: "[123]*", want: []string{"d/", `d/3.txt = "text"`, `d/a = "newer"`, `d/b = "B"`}},
 		{name: "a link to one", src: "link", want: []string{"d/", `d/a = "data of a"`}},
-		{name: "a folder is copied", src: "4", want: []string{"d/", "d/4/", `d/4/x = ""`}},
+		{name: "a directory is copied", src: "4", want: []string{"d/", "d/4/", `d/4/x = ""`}},
 		{name: "a missing one", src: "no.tar", kind: fs.ErrNotExist},
 	} {
 		action{name: c.name, do: func(ctx context.Context, o *Overlay) error {
@@ -231,15 +231,15 @@ func TestUnpack(t *testing.T) {
 		{name: "a hardlink to what comes later", archive: []*tar.Header{archivedLink("b", tar.TypeLink, "a"), archived("a", tar.TypeReg)},
 			kind: fs.ErrNotExist, says: `extract /x.tar: member "b" is a link to "a"`},
 		{name: "a hardlink to itself", archive: []*tar.Header{archived("a", tar.TypeReg), archivedLink("a", tar.TypeLink, "a")}, kind: fs.ErrNotExist},
-		{name: "a hardlink to a folder", archive: []*tar.Header{archived("a", tar.TypeDir), archivedLink("b", tar.TypeLink, "a")}, kind: fs.ErrPermission},
+		{name: "a hardlink to a directory", archive: []*tar.Header{archived("a", tar.TypeDir), archivedLink("b", tar.TypeLink, "a")}, kind: fs.ErrPermission},
 		{name: "devices", archive: []*tar.Header{
 			archived("null", tar.TypeChar, func(h *tar.Header) { h.Devmajor, h.Devminor = 1, 3 }),
 			archived("sda", tar.TypeBlock, func(h *tar.Header) { h.Devmajor, h.Devminor, h.Mode = 8, 1, 0o660 }),
 			archived("pipe", tar.TypeFifo),
 		}, want: []string{"d/null char 1,3", "d/pipe fifo", "d/sda block 8,1 0660"}},
-		{name: "folders that the archive does not name", owner: someone, archive: []*tar.Header{archived("a/b/c", tar.TypeReg, data(""))},
+		{name: "directories that the archive does not name", owner: someone, archive: []*tar.Header{archived("a/b/c", tar.TypeReg, data(""))},
 			want: []string{"d/a/", "d/a/b/", `d/a/b/c = "" 5:6`}},
-		{name: "the root is left as it is", base: []member{folder("d").mode(0o700)}, archive: []*tar.Header{
+		{name: "the root is left as it is", base: []member{directory("d").mode(0o700)}, archive: []*tar.Header{
 			archived("./", tar.TypeDir), archived("x/..", tar.TypeReg), archived("./a", tar.TypeReg, data("")),
 		}, want: []string{`d/a = ""`}},
 		{name: "global headers are passed over", archive: []*tar.Header{
@@ -251,16 +251,16 @@ func TestUnpack(t *testing.T) {
 			archivedLink("a", tar.TypeSymlink, "x", odd), archived("b", tar.TypeFifo, odd), archived("c", tar.TypeDir, odd),
 		}, want: []string{"d/a -> x {trusted.k=v}", "d/b fifo {trusted.k=v}", "d/c/ {trusted.k=v} {user.k=v}"}},
 
-		{name: "a folder is merged with one that is there", base: []member{folder("d/a").mode(0o700), regular("d/a/old", "old")},
+		{name: "a directory is merged with one that is there", base: []member{directory("d/a").mode(0o700), regular("d/a/old", "old")},
 			archive: []*tar.Header{archived("a", tar.TypeDir), archived("a/new", tar.TypeReg, data("new"))},
 			want:    []string{"d/a/", `d/a/new = "new"`}},
-		{name: "a file replaces a folder", base: []member{regular("d/a/old", "old")}, archive: []*tar.Header{archived("a", tar.TypeReg, data("A"))},
+		{name: "a file replaces a directory", base: []member{regular("d/a/old", "old")}, archive: []*tar.Header{archived("a", tar.TypeReg, data("A"))},
 			want: []string{`d/a = "A"`}},
-		{name: "a folder replaces a file", base: []member{regular("d/a", "old")}, archive: []*tar.Header{archived("a", tar.TypeDir), archived("a/b", tar.TypeReg, data(""))},
+		{name: "a directory replaces a file", base: []member{regular("d/a", "old")}, archive: []*tar.Header{archived("a", tar.TypeDir), archived("a/b", tar.TypeReg, data(""))},
 			want: []string{"d/a/", `d/a/b = ""`}},
-		{name: "a folder replaces a link to one", base: []member{folder("d/real"), symlink("d/a", "real")},
+		{name: "a directory replaces a link to one", base: []member{directory("d/real"), symlink("d/a", "real")},
 			archive: []*tar.Header{archived("a", tar.TypeDir), archived("a/b", tar.TypeReg, data(""))}, want: []string{"d/a/", `d/a/b = ""`}},
-		{name: "a link replaces a folder", base: []member{regular("d/a/old", "old")}, archive: []*tar.Header{archivedLink("a", tar.TypeSymlink, "x")},
+		{name: "a link replaces a directory", base: []member{regular("d/a/old", "old")}, archive: []*tar.Header{archivedLink("a", tar.TypeSymlink, "x")},
 			want: []string{"d/a -> x"}},
 		{name: "a later member replaces an earlier", archive: []*tar.Header{
 			archived("a", tar.TypeReg, data("one")), archived("a", tar.TypeReg, data("two")), archived("b/c", tar.TypeReg), archivedLink("b", tar.TypeSymlink, "a"),
@@ -273,8 +273,8 @@ func TestUnpack(t *testing.T) {
 		{name: "names that climb stay inside", archive: []*tar.Header{
 			archived("../x", tar.TypeReg, data("")), archived("a/../../y", tar.TypeReg, data("")), archived("../../b/z", tar.TypeReg, data("")),
 		}, want: []string{"d/b/", `d/b/z = ""`, `d/x = ""`, `d/y = ""`}},
-		{name: "a name that is the parent is the root", base: []member{folder("d").mode(0o700)}, archive: []*tar.Header{archived("..", tar.TypeFifo)},
-			says: `member ".." cannot replace the folder`},
+		{name: "a name that is the parent is the root", base: []member{directory("d").mode(0o700)}, archive: []*tar.Header{archived("..", tar.TypeFifo)},
+			says: `member ".." cannot replace the directory`},
 		{name: "dots that stay inside", archive: []*tar.Header{archived("a/../x", tar.TypeReg, data(""))}, want: []string{`d/x = ""`}},
 		{name: "an absolute name", archive: []*tar.Header{archived("/x", tar.TypeReg, data("")), archived("/../y", tar.TypeReg, data("")), archived("//z", tar.TypeReg, data(""))},
 			want: []string{`d/x = ""`, `d/y = ""`, `d/z = ""`}},
@@ -284,12 +284,12 @@ func TestUnpack(t *testing.T) {
 		{name: "through a climbing link of the archive", archive: []*tar.Header{
 			archivedLink("l", tar.TypeSymlink, "../../.."), archived("l/etc/passwd", tar.TypeReg, data("me")),
 		}, want: []string{"d/etc/", `d/etc/passwd = "me"`, "d/l -> ../../.."}},
-		{name: "through links that were there", base: []member{folder("d/etc"), symlink("d/l", "/etc"), symlink("d/m", "../etc")}, archive: []*tar.Header{
+		{name: "through links that were there", base: []member{directory("d/etc"), symlink("d/l", "/etc"), symlink("d/m", "../etc")}, archive: []*tar.Header{
 			archived("l/one", tar.TypeReg, data("1")), archived("m/two", tar.TypeReg, data("2")),
 		}, want: []string{"d/etc/", `d/etc/one = "1"`, `d/etc/two = "2"`}},
 		{name: "through a link that leads nowhere in there", base: []member{symlink("d/l", "/etc")}, archive: []*tar.Header{archived("l/x/passwd", tar.TypeReg)},
 			kind: fs.ErrNotExist, says: `member "l/x/passwd": l is a symlink to /etc, which does not exist`},
-		{name: "through a link that leads on by what is missing", base: []member{folder("d/real"), symlink("d/l", "no/../real")},
+		{name: "through a link that leads on by what is missing", base: []member{directory("d/real"), symlink("d/l", "no/../real")},
 			archive: []*tar.Header{archived("l/a", tar.TypeReg)}, kind: fs.ErrNotExist},
 		{name: "onto a link", base: []member{symlink("d/l", "/etc/passwd")}, archive: []*tar.Header{archived("l", tar.TypeReg, data("me"))},
 			want: []string{`d/l = "me"`}},
@@ -323,7 +323,7 @@ func TestUnpackDestinations(t *testing.T) {
 		kind       error
 	}{
 		{name: "the root", dest: "/", want: []string{`a = "A"`}},
-		{name: "a missing folder, without a slash", dest: "/x/y", want: []string{"x/", "x/y/", `x/y/a = "A"`}},
+		{name: "a missing directory, without a slash", dest: "/x/y", want: []string{"x/", "x/y/", `x/y/a = "A"`}},
 		{name: "through a link", dest: "/l/x", base: []member{symlink("l", "../../real")}, want: []string{"real/", "real/x/", `real/x/a = "A"`}},
 		{name: "a file", dest: "/f", base: []member{regular("f", "")}, kind: syscall.ENOTDIR},
 		{name: "a loop", dest: "/l", base: []member{symlink("l", "l")}, kind: syscall.ELOOP},
@@ -408,7 +408,7 @@ func TestUnpackKeepsTimes(t *testing.T) {
 	if err := add(t, o, archive(t,
 		archived("made/a", tar.TypeReg), archived("b", tar.TypeDir), archived("f", tar.TypeReg, of(now)), archivedLink("g", tar.TypeLink, "f"),
 		archived("before", tar.TypeReg, of(epoch.Add(-time.Second))), archivedLink("after", tar.TypeSymlink, "x", of(epoch.AddDate(300, 0, 0))),
-		archived("was", tar.TypeDir, of(epoch.Add(time.Hour))), archived("was", tar.TypeReg), // the folder's time is set last
+		archived("was", tar.TypeDir, of(epoch.Add(time.Hour))), archived("was", tar.TypeReg), // the directory's time is set last
 	), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -425,7 +425,7 @@ func TestUnpackKeepsTimes(t *testing.T) {
 
 func TestUnpackTheRootByOtherNames(t *testing.T) {
 	for _, name := range []string{"/", "..", "/../", "../.."} {
-		o := begin(folder("d"))
+		o := begin(directory("d"))
 		if err := add(t, o, archive(t, archived(name, tar.TypeDir, func(h *tar.Header) { h.Mode = 0o700 })), nil); err != nil {
 			t.Fatal(err)
 		}
@@ -455,14 +455,14 @@ func FuzzUnpack(f *testing.F) {
 	f.Add(sparseArchive(f, 1<<40))
 	f.Add(sparseArchive(f, 1<<20))
 	f.Setenv(quota.Setting, "1m") // what is larger ends with an error
-	temp := memoryFolder(f)
+	temp := memoryDirectory(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if data = resummed(data); !modest(data) {
 			return
 		}
 		defer empty(t, temp)
 		o := begin(
-			regular("secret", "s"), folder("d"), symlink("d/abs", "/secret"), symlink("d/up", "../secret"), symlink("d/out", "../../out"),
+			regular("secret", "s"), directory("d"), symlink("d/abs", "/secret"), symlink("d/up", "../secret"), symlink("d/out", "../../out"),
 			regular("d/sub/old", "old"), symlink("d/loop", "loop"),
 		)
 		if err := addBy(t, o, data, nil, temp); err != nil && strings.Contains(err.Error(), temp) {
@@ -484,9 +484,9 @@ func FuzzUnpack(f *testing.F) {
 	})
 }
 
-// memoryFolder is a folder in memory, where there is that: ext4 takes ever longer to find an inode while thousands of files
+// memoryDirectory is a directory in memory, where there is that: ext4 takes ever longer to find an inode while thousands of files
 // are made and removed within seconds.
-func memoryFolder(f *testing.F) string {
+func memoryDirectory(f *testing.F) string {
 	dir, err := os.MkdirTemp("/dev/shm", "mica-fuzz-")
 	if err != nil {
 		return f.TempDir()
@@ -495,7 +495,7 @@ func memoryFolder(f *testing.F) string {
 	return dir
 }
 
-// empty removes what is in a folder.
+// empty removes what is in a directory.
 func empty(t *testing.T, dir string) {
 	t.Helper()
 	list, err := os.ReadDir(dir)

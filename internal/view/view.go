@@ -62,7 +62,7 @@ type View interface {
 	ReadDir(ctx context.Context, name string) ([]*Entry, error)
 	// Open opens a regular file.
 	Open(ctx context.Context, name string) (io.ReadCloser, error)
-	// Digest returns the sha256 of a regular file's content, remembered where that is sound.
+	// Digest returns the sha256 of a regular file's content, from a cache where one has it.
 	Digest(ctx context.Context, name string) (digest.Digest, error)
 }
 

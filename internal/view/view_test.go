@@ -29,7 +29,7 @@ type member struct {
 	data string
 }
 
-func folder(name string) member {
+func directory(name string) member {
 	return member{e: Entry{Path: name, Type: TypeDir, Mode: 0o755, ModTime: longAgo}}
 }
 
@@ -56,7 +56,7 @@ func (m member) time(t time.Time) member       { m.e.ModTime = t; return m }
 func (m member) xattr(k, v string) member      { m.e.Xattrs = map[string]string{k: v}; return m }
 func with(list []member, m ...member) []member { return append(slices.Clone(list), m...) }
 
-// tree is a view of the members; folders that none describes are implied.
+// tree is a view of the members; directories that none describes are implied.
 func tree(members ...member) View {
 	m := make(memoryFiles, len(members))
 	x := NewIndex(m, len(members))
@@ -161,7 +161,7 @@ func lines(t testing.TB, v View, links bool) []string {
 		for _, e := range entries {
 			again, err := v.Lstat(t.Context(), e.Path)
 			if err != nil || line(again, "") != line(e, "") {
-				t.Errorf("%s is %v (%v) in its folder, and %v to lstat", e.Path, e, err, again)
+				t.Errorf("%s is %v (%v) in its directory, and %v to lstat", e.Path, e, err, again)
 			}
 			var data string
 			if e.Type == TypeRegular {
@@ -319,7 +319,7 @@ func (b broken) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	return b.View.Open(ctx, name)
 }
 
-// names are the paths of a view, folders with a slash.
+// names are the paths of a view, directories with a slash.
 func names(t testing.TB, v View) []string {
 	t.Helper()
 	var list []string

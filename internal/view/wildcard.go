@@ -35,7 +35,7 @@ func literals(parts []string) int {
 }
 
 // glob resolves the wildcards of a pattern, in the order of a walk. What precedes the first component with a wildcard is
-// a path, whose symlinks are followed if follow is set; a folder that matches is not searched further (fsutil's
+// a path, whose symlinks are followed if follow is set; a directory that matches is not searched further (fsutil's
 // ResolveWildcards).
 func glob(ctx context.Context, v View, pattern string, follow bool) ([]string, error) {
 	parts := strings.Split(Clean(pattern), "/")

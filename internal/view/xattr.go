@@ -42,7 +42,7 @@ func ReadXattrs(path string) (map[string]string, error) {
 }
 
 // OverlayXattr reports whether an attribute is overlayfs's own: it says where a file stands in one mount, never what it
-// is. From an archive or an image it would speak to the mount that the file becomes part of.
+// is. In an archive or an image it would act on the mount that the file becomes part of.
 func OverlayXattr(name string) bool {
 	return strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.")
 }
