@@ -13,10 +13,10 @@ import (
 	"github.com/micabuild/mica/internal/archive"
 	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/localdir"
 	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/transfer"
-	"github.com/micabuild/mica/internal/view"
 )
 
 // Sink is a file that appears when it is committed.
@@ -115,7 +115,7 @@ func (x *exporter) run(ctx context.Context, e buildspec.Output) error {
 		if err != nil {
 			return err
 		}
-		return x.progress.step("copying files", func() error { return view.WriteFolder(ctx, v, e.Dest, e.Delete) })
+		return x.progress.step("copying files", func() error { return localdir.Write(ctx, v, e.Dest, e.Delete) })
 	}
 	return fmt.Errorf("unknown output type %q", e.Type)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/moby/moby/api/types/mount"
 
 	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/localdir"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -153,7 +154,7 @@ func anonymousVolume(ctx context.Context, app *App, img *image.Image, target, di
 	if err != nil {
 		return "", fmt.Errorf("make volume %s: %w", target, err)
 	}
-	if err := view.CopyOut(ctx, v, at, folder); err != nil {
+	if err := localdir.Copy(ctx, v, at, folder); err != nil {
 		return "", fmt.Errorf("make volume %s: %w", target, err)
 	}
 	return folder, nil

@@ -15,9 +15,9 @@ import (
 
 	"github.com/moby/buildkit/solver/pb"
 
+	"github.com/micabuild/mica/internal/localdir"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/store"
-	"github.com/micabuild/mica/internal/view"
 )
 
 // MountLock is the prefix of the name of the lock on a cache mount that a process uses; the name of its directory follows.
@@ -160,7 +160,7 @@ func (s *Solver) makeCacheMount(ctx context.Context, dir, id string, in *Result)
 	if err := os.WriteFile(filepath.Join(made, mountID), []byte(id), 0o600); err != nil {
 		return err
 	}
-	if err := view.CopyOut(ctx, v, ".", filepath.Join(made, mountData)); err != nil {
+	if err := localdir.Copy(ctx, v, ".", filepath.Join(made, mountData)); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {

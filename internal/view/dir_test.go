@@ -37,7 +37,7 @@ func host(t testing.TB, members ...member) string {
 			err = unix.Mknod(name, unix.S_IFSOCK|m.e.Mode, 0)
 		}
 		if err == nil && m.e.Type != TypeSymlink && m.e.Hardlink == "" {
-			err = os.Chmod(name, goMode(&m.e))
+			err = os.Chmod(name, m.e.FileMode())
 		}
 		if err == nil && m.e.Type == TypeRegular && m.e.Hardlink == "" {
 			err = os.Chtimes(name, m.e.ModTime, m.e.ModTime)

@@ -120,7 +120,7 @@ func TestIndexCopyIsIndependent(t *testing.T) {
 func TestModeBits(t *testing.T) {
 	for _, m := range []uint32{0, 0o644, 0o755, 0o4755, 0o2755, 0o1777, 0o7777} {
 		for _, dir := range []Type{TypeRegular, TypeDir} {
-			g := goMode(&Entry{Mode: m, Type: dir})
+			g := (&Entry{Mode: m, Type: dir}).FileMode()
 			if got := unixMode(g); got != m || g.IsDir() != (dir == TypeDir) {
 				t.Errorf("%04o is %v to Go, and that is %04o", m, g, got)
 			}

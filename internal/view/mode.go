@@ -8,8 +8,8 @@ var modeBits = [3]struct {
 	mode fs.FileMode
 }{{0o4000, fs.ModeSetuid}, {0o2000, fs.ModeSetgid}, {0o1000, fs.ModeSticky}}
 
-// goMode is an entry's mode in Go's form; of the types, only a directory's matters to those who ask.
-func goMode(e *Entry) fs.FileMode {
+// FileMode returns the mode as the fs package has it: the permission bits, and of the types only that of a directory.
+func (e *Entry) FileMode() fs.FileMode {
 	m := fs.FileMode(e.Mode & 0o777)
 	for _, b := range modeBits {
 		if e.Mode&b.unix != 0 {

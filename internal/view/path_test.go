@@ -230,7 +230,7 @@ func (i entryInfo) Mode() fs.FileMode {
 	if i.e.Type == TypeSymlink {
 		return fs.ModeSymlink | 0o777
 	}
-	return goMode(i.e)
+	return i.e.FileMode()
 }
 
 func TestHasWildcard(t *testing.T) {

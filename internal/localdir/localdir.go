@@ -1,4 +1,5 @@
-package view
+// Package localdir writes filesystems into directories of the host.
+package localdir
 
 import (
 	"context"
@@ -12,13 +13,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/view"
 )
 
-// WriteFolder writes a filesystem into a directory of the host, as `--output type=local` does: files belong to the user who
-// builds, what is already there stays unless a file of the same name replaces it, and devices are left out where the user
-// may make none. With remove, what v does not have is removed (mode=delete).
-// Nothing is written outside dir, whatever symlinks the image or the directory hold.
-func WriteFolder(ctx context.Context, v View, dir string, remove bool) error {
+// Write writes a filesystem into a directory, as `--output type=local` does: files belong to the user who builds, files that
+// are there stay unless one of the same name replaces them, and devices are left out where the user may make none. With
+// remove, files that v does not have are removed (mode=delete). Nothing is written outside dir, whatever symlinks the
+// filesystem or the directory has.
+func Write(ctx context.Context, v view.View, dir string, remove bool) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("output directory: %w", err)
 	}
@@ -27,16 +30,16 @@ func WriteFolder(ctx context.Context, v View, dir string, remove bool) error {
 		return fmt.Errorf("output directory: %w", err)
 	}
 	defer func() { _ = root.Close() }()
-	w := &folderWriter{ctx: ctx, view: v, root: root, base: ".", remove: remove}
+	w := &writer{ctx: ctx, view: v, root: root, base: ".", remove: remove}
 	if err := w.children("."); err != nil {
 		return fmt.Errorf("write output to %s: %w", dir, err)
 	}
 	return nil
 }
 
-// CopyOut copies the directory at name of a filesystem, with owners and modes, to a new directory of the host; a name that
-// is no directory there gives an empty directory.
-func CopyOut(ctx context.Context, v View, name, dir string) (err error) {
+// Copy copies the directory at name of a filesystem, with owners and modes, to a new directory, which is empty where name
+// is not a directory.
+func Copy(ctx context.Context, v view.View, name, dir string) (err error) {
 	e, err := v.Lstat(ctx, name)
 	if err != nil || !e.IsDir() {
 		return os.Mkdir(dir, 0o755)
@@ -49,24 +52,24 @@ func CopyOut(ctx context.Context, v View, name, dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	w := &folderWriter{ctx: ctx, view: v, root: root, base: name, owners: true}
+	w := &writer{ctx: ctx, view: v, root: root, base: name, owners: true}
 	if err := w.children(name); err != nil {
 		return err
 	}
 	return w.metadata(e)
 }
 
-type folderWriter struct {
+type writer struct {
 	ctx    context.Context
-	view   View
+	view   view.View
 	root   *os.Root
-	base   string // the directory of the view that root stands for
+	base   string // the directory of the view that root is a copy of
 	owners bool   // files keep their owners
 	remove bool   // what the view does not have is removed
 }
 
 // place is where an entry goes, relative to root.
-func (w *folderWriter) place(name string) string {
+func (w *writer) place(name string) string {
 	if name == w.base {
 		return "."
 	}
@@ -76,7 +79,7 @@ func (w *folderWriter) place(name string) string {
 	return strings.TrimPrefix(name, w.base+"/")
 }
 
-func (w *folderWriter) children(name string) error {
+func (w *writer) children(name string) error {
 	entries, err := w.view.ReadDir(w.ctx, name)
 	if err != nil {
 		return err
@@ -97,8 +100,8 @@ func (w *folderWriter) children(name string) error {
 	return nil
 }
 
-// removeOthers removes what is in a directory besides the entries.
-func (w *folderWriter) removeOthers(name string, entries []*Entry) error {
+// removeOthers removes the files of a directory that are not among the entries.
+func (w *writer) removeOthers(name string, entries []*view.Entry) error {
 	dir, err := w.root.Open(w.place(name))
 	if err != nil {
 		return err
@@ -122,7 +125,7 @@ func (w *folderWriter) removeOthers(name string, entries []*Entry) error {
 	return nil
 }
 
-func (w *folderWriter) entry(e *Entry) error {
+func (w *writer) entry(e *view.Entry) error {
 	if err := w.makeRoom(e); err != nil {
 		return err
 	}
@@ -130,32 +133,32 @@ func (w *folderWriter) entry(e *Entry) error {
 		return w.link(e)
 	}
 	switch e.Type {
-	case TypeDir:
+	case view.TypeDir:
 		return w.dir(e)
-	case TypeRegular:
+	case view.TypeRegular:
 		return w.file(e)
-	case TypeSymlink:
+	case view.TypeSymlink:
 		if err := w.root.Symlink(e.Linkname, w.place(e.Path)); err != nil {
 			return err
 		}
 		return w.linkTime(e)
-	case TypeFifo, TypeChar, TypeBlock:
+	case view.TypeFifo, view.TypeChar, view.TypeBlock:
 		return w.special(e)
 	}
 	return nil
 }
 
-// link makes another name of what is among the files that are copied.
-func (w *folderWriter) link(e *Entry) error {
+// link makes another name of a file that is among those that are copied.
+func (w *writer) link(e *view.Entry) error {
 	err := w.root.Link(w.place(e.Hardlink), w.place(e.Path))
-	if errors.Is(err, fs.ErrNotExist) && e.isDevice() {
+	if errors.Is(err, fs.ErrNotExist) && isDevice(e) {
 		return nil // its first name was left out
 	}
 	return err
 }
 
-// makeRoom removes what stands in the way of e. A directory stays where a directory is to be.
-func (w *folderWriter) makeRoom(e *Entry) error {
+// makeRoom removes a file of the same name, unless both are directories.
+func (w *writer) makeRoom(e *view.Entry) error {
 	info, err := w.root.Lstat(w.place(e.Path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -166,7 +169,7 @@ func (w *folderWriter) makeRoom(e *Entry) error {
 	return w.root.RemoveAll(w.place(e.Path))
 }
 
-func (w *folderWriter) dir(e *Entry) error {
+func (w *writer) dir(e *view.Entry) error {
 	if err := w.root.Mkdir(w.place(e.Path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -176,7 +179,7 @@ func (w *folderWriter) dir(e *Entry) error {
 	return w.metadata(e)
 }
 
-func (w *folderWriter) file(e *Entry) error {
+func (w *writer) file(e *view.Entry) error {
 	src, err := w.view.Open(w.ctx, e.Path)
 	if err != nil {
 		return err
@@ -193,27 +196,27 @@ func (w *folderWriter) file(e *Entry) error {
 	return w.metadata(e)
 }
 
-func (w *folderWriter) metadata(e *Entry) error {
+func (w *writer) metadata(e *view.Entry) error {
 	at := w.place(e.Path)
 	if w.owners {
 		if err := w.root.Lchown(at, e.UID, e.GID); err != nil {
 			return err
 		}
 	}
-	if err := w.root.Chmod(at, goMode(e)); err != nil {
+	if err := w.root.Chmod(at, e.FileMode()); err != nil {
 		return err
 	}
 	return w.root.Chtimes(at, time.Now(), e.ModTime)
 }
 
 // special makes a pipe or a device.
-func (w *folderWriter) special(e *Entry) error {
-	kinds := map[Type]uint32{TypeFifo: unix.S_IFIFO, TypeChar: unix.S_IFCHR, TypeBlock: unix.S_IFBLK}
+func (w *writer) special(e *view.Entry) error {
+	kinds := map[view.Type]uint32{view.TypeFifo: unix.S_IFIFO, view.TypeChar: unix.S_IFCHR, view.TypeBlock: unix.S_IFBLK}
 	err := w.inParent(e, func(dir int, base string) error {
 		return unix.Mknodat(dir, base, kinds[e.Type]|0o600, int(unix.Mkdev(uint32(e.Major), uint32(e.Minor))))
 	})
 	switch {
-	case errors.Is(err, fs.ErrPermission) && e.isDevice():
+	case errors.Is(err, fs.ErrPermission) && isDevice(e):
 		return nil
 	case err != nil:
 		return &fs.PathError{Op: "make", Path: w.place(e.Path), Err: err}
@@ -221,10 +224,10 @@ func (w *folderWriter) special(e *Entry) error {
 	return w.metadata(e)
 }
 
-func (e *Entry) isDevice() bool { return e.Type == TypeChar || e.Type == TypeBlock }
+func isDevice(e *view.Entry) bool { return e.Type == view.TypeChar || e.Type == view.TypeBlock }
 
 // linkTime sets a symlink's own time, and its owner.
-func (w *folderWriter) linkTime(e *Entry) error {
+func (w *writer) linkTime(e *view.Entry) error {
 	if w.owners {
 		if err := w.root.Lchown(w.place(e.Path), e.UID, e.GID); err != nil {
 			return err
@@ -236,8 +239,8 @@ func (w *folderWriter) linkTime(e *Entry) error {
 	})
 }
 
-// inParent does what os.Root cannot: the parent is opened inside the root first.
-func (w *folderWriter) inParent(e *Entry, do func(dir int, base string) error) error {
+// inParent calls do with the parent directory of e, opened inside the root, for system calls that os.Root does not have.
+func (w *writer) inParent(e *view.Entry, do func(dir int, base string) error) error {
 	at := w.place(e.Path)
 	dir, err := w.root.Open(path.Dir(at))
 	if err != nil {
