@@ -1,4 +1,4 @@
-// Package cdi finds devices by the names that vendors give them: those of the Container Device Interface
+// Package cdi finds devices by their names in the Container Device Interface
 // (https://github.com/cncf-tags/container-device-interface).
 package cdi
 
@@ -16,13 +16,13 @@ import (
 	"tags.cncf.io/container-device-interface/specs-go"
 )
 
-// dirs are where specifications are, those of the later ones winning.
+// dirs are the directories of specifications. A later directory takes precedence.
 var dirs = []string{"/etc/cdi", "/var/run/cdi"}
 
-// maxSpec bounds a specification: they have some ten kilobytes.
+// maxSpec is the largest size of a specification; usual ones have some ten kilobytes.
 const maxSpec = 4 << 20
 
-// IsName reports whether a name is one of a device: vendor.com/class=name.
+// IsName reports whether name has the form of a device name, vendor.com/class=name.
 func IsName(name string) bool {
 	kind, device, ok := strings.Cut(name, "=")
 	return ok && kinds.MatchString(kind) && deviceNames.MatchString(device)
@@ -34,10 +34,10 @@ var (
 	deviceNames = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.:-]*[A-Za-z0-9])?$`)
 )
 
-// ErrUnresolved says that no specification has a device.
+// ErrUnresolved is the error for devices that no specification has.
 var ErrUnresolved = errors.New("unresolvable CDI devices")
 
-// Find returns what has to be done for devices: for each specification once what it says of all its devices, and what it says of each.
+// Find returns the edits for devices: the common edits of each specification once, and the edits of each device.
 func Find(names []string) ([]specs.ContainerEdits, error) { return find(dirs, names) }
 
 func find(dirs, names []string) ([]specs.ContainerEdits, error) {
@@ -77,10 +77,10 @@ type device struct {
 	spec     *specs.Spec
 	file     string
 	edits    specs.ContainerEdits
-	conflict string // another file of the same directory that has it
+	conflict string // another file of the same directory with this device
 }
 
-// registry are the devices by their names, and what cannot be read.
+// registry has the devices by name, and the errors of specifications that cannot be read.
 type registry struct {
 	devices map[string]device
 	broken  []error
@@ -138,7 +138,7 @@ func read(file string) (*specs.Spec, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() || info.Size() > maxSpec {
-		return nil, fmt.Errorf("it is not a regular file of %d MiB at most", maxSpec>>20)
+		return nil, fmt.Errorf("not a regular file of at most %d MiB", maxSpec>>20)
 	}
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -147,7 +147,7 @@ func read(file string) (*specs.Spec, error) {
 	return parse(data)
 }
 
-// parse reads a specification, of which JSON is a part of YAML.
+// parse reads a specification in YAML, which includes JSON.
 func parse(data []byte) (*specs.Spec, error) {
 	var spec specs.Spec
 	if err := yaml.Unmarshal(data, &spec); err != nil {
@@ -167,7 +167,7 @@ func parse(data []byte) (*specs.Spec, error) {
 	return &spec, check(spec.ContainerEdits)
 }
 
-// check refuses edits that name nothing, and the rare ones that mica does not make.
+// check refuses incomplete edits, and the rare ones that mica does not support.
 func check(e specs.ContainerEdits) error {
 	for _, n := range e.DeviceNodes {
 		if n == nil || !filepath.IsAbs(n.Path) {

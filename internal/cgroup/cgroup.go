@@ -1,4 +1,5 @@
-// Package cgroup finds the control groups in which processes are limited: root's, or one that systemd delegates to an ordinary user.
+// Package cgroup finds the control groups in which processes are limited: those of root, or one that systemd delegates to an
+// ordinary user.
 package cgroup
 
 import (
@@ -17,20 +18,20 @@ import (
 	"github.com/micabuild/mica/internal/userns"
 )
 
-// Root is where the host has its cgroups.
+// Root is where the host's cgroups are mounted.
 const Root = "/sys/fs/cgroup"
 
-// marker is set in the environment to the cgroup that is delegated to this process, and in which it is not itself.
+// marker is the environment variable for the cgroup that is delegated to this process. The process itself is in a leaf below it.
 const marker = "_MICA_CGROUP"
 
-// leaf is the cgroup below a delegated one that mica moves to: a cgroup that shares out controllers has no processes
-// (cgroups(7), "no internal processes").
+// leaf is the cgroup below a delegated one that mica moves to: a cgroup that enables controllers for its children must have no
+// processes (cgroups(7), "no internal processes").
 const leaf = "mica-main"
 
-// Delegated is the cgroup that Prepare has found for an ordinary user, as in /proc/self/cgroup; "" for none.
+// Delegated returns the cgroup that Prepare has found for an ordinary user, as in /proc/self/cgroup, or "".
 func Delegated() string { return os.Getenv(marker) }
 
-// Controllers are the controllers that limits need, by their names in version 2.
+// Controllers returns the controllers that limits need, by their names in version 2.
 func Controllers(r *specs.LinuxResources) []string {
 	if r == nil {
 		return nil
@@ -56,9 +57,9 @@ func Controllers(r *specs.LinuxResources) []string {
 	return need
 }
 
-// Prepare makes sure that cgroups with controllers can be made for processes; it is called before a user namespace is entered.
-// Root can make them anywhere. An ordinary user needs a cgroup that is delegated: Prepare takes its own where mica is alone in
-// it, and else starts this process again with args in a scope of the user's systemd, and does not return then.
+// Prepare makes sure that cgroups with controllers can be made for processes. Call it before entering a user namespace. Root
+// can make cgroups anywhere. An ordinary user needs a delegated cgroup: Prepare takes the one that mica is in if no other
+// process is, and otherwise replaces this process with one in a scope of the user's systemd; then it does not return.
 func Prepare(args, controllers []string) error {
 	host := hierarchy{Root}
 	switch {
@@ -89,23 +90,23 @@ func (h hierarchy) delegate(args, controllers []string) error {
 	return os.Setenv(marker, own)
 }
 
-// notDelegatedError says that a cgroup cannot be shared out by mica.
+// notDelegatedError is the error for a cgroup whose controllers mica cannot enable.
 type notDelegatedError struct{ reason string }
 
 func (e *notDelegatedError) Error() string {
 	return "resource limits need a cgroup of your own: " + e.reason
 }
 
-// hierarchy is a place where cgroups are mounted.
+// hierarchy is a directory where cgroups are mounted.
 type hierarchy struct{ root string }
 
-// unified reports whether these are cgroups of version 2 alone.
+// unified reports whether these are cgroups of version 2 only.
 func (h hierarchy) unified() bool {
 	var st unix.Statfs_t
 	return unix.Statfs(h.root, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC
 }
 
-// offer makes sure that the host has the controllers, for root.
+// offer makes sure, as root, that the host has the controllers and that they are enabled.
 func (h hierarchy) offer(controllers []string) error {
 	if len(controllers) == 0 {
 		return nil
@@ -119,7 +120,7 @@ func (h hierarchy) offer(controllers []string) error {
 	}
 	err := h.share("", controllers)
 	if errors.Is(err, unix.EBUSY) {
-		// In a container: its first cgroup is not the host's.
+		// In a container the root of the hierarchy is not the host's root cgroup.
 		return &notDelegatedError{"this container's processes are in the cgroup that is to be shared out: move them to one below it, as docker:dind does"}
 	}
 	return err
@@ -133,7 +134,7 @@ func kernelLacks(controllers []string) error {
 		"and what is mounted in %s", strings.Join(controllers, ", "), Root)
 }
 
-// mounted reports whether a controller of version 1 is there.
+// mounted reports whether a controller of version 1 is mounted.
 func (h hierarchy) mounted(controller string) bool {
 	if controller == "io" {
 		controller = "blkio"
@@ -142,7 +143,7 @@ func (h hierarchy) mounted(controller string) bool {
 	return err == nil
 }
 
-// adopt takes a cgroup in which this process is alone: it moves to one below it, and shares out the controllers.
+// adopt takes over a cgroup with no other process: it moves this process to a leaf below it, and enables the controllers.
 func (h hierarchy) adopt(own string, controllers []string) error {
 	dir := filepath.Join(h.root, own)
 	for _, file := range []string{"", "cgroup.procs", "cgroup.subtree_control"} {
@@ -168,7 +169,7 @@ func (h hierarchy) adopt(own string, controllers []string) error {
 	return h.share(own, controllers)
 }
 
-// share gives the cgroups below one the use of controllers.
+// share enables controllers for the cgroups below own.
 func (h hierarchy) share(own string, controllers []string) error {
 	for _, c := range missing(h.words(own, "cgroup.subtree_control"), controllers) {
 		if err := write(filepath.Join(h.root, own, "cgroup.subtree_control"), "+"+c); err != nil {
@@ -178,13 +179,13 @@ func (h hierarchy) share(own string, controllers []string) error {
 	return nil
 }
 
-// words are those of a file of the hierarchy; none if it cannot be read.
+// words returns the words in a file of the hierarchy, none if it cannot be read.
 func (h hierarchy) words(path ...string) []string {
 	data, _ := os.ReadFile(filepath.Join(append([]string{h.root}, path...)...))
 	return strings.Fields(string(data))
 }
 
-// missing are those of want that have lacks.
+// missing returns the elements of want that have does not contain.
 func missing(have, want []string) []string {
 	return slices.DeleteFunc(slices.Clone(want), func(c string) bool { return slices.Contains(have, c) })
 }
@@ -199,7 +200,7 @@ func write(path, text string) error {
 	return errors.Join(err, f.Close())
 }
 
-// ownCgroup is the cgroup of version 2 in which this process is.
+// ownCgroup returns the cgroup of version 2 of this process.
 func ownCgroup(file string) (string, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -208,7 +209,7 @@ func ownCgroup(file string) (string, error) {
 	for line := range strings.Lines(string(data)) {
 		if own, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
 			if strings.HasPrefix(own, "/..") {
-				return "", fmt.Errorf("mica's own cgroup %s is not in sight", own)
+				return "", fmt.Errorf("the cgroup of this process, %s, is outside its cgroup namespace: run mica where its cgroup is visible", own)
 			}
 			return own, nil
 		}

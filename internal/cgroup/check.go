@@ -13,10 +13,10 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// leastMemory is Docker's: with less, the runtime itself does not start.
+// leastMemory is Docker's minimum: with less, the runtime itself does not start.
 const leastMemory = 6 << 20
 
-// Check refuses limits that make no sense, or that this host cannot have, in the words of Docker's daemon (moby,
+// Check refuses limits that are invalid, or that this host does not support, with the error texts of Docker's daemon (moby,
 // daemon/daemon_unix.go).
 func Check(r *specs.LinuxResources) error {
 	if r.Memory != nil {
@@ -72,7 +72,7 @@ func checkCPU(c *specs.LinuxCPU) error {
 	return checkSet(c.Mems, "mems", "memory nodes")
 }
 
-// CPUs are what a number of processors, in billionths of one, allows of each period.
+// CPUs returns the CPU quota and period for a number of processors, in billionths of a processor.
 func CPUs(nano int64) (quota int64, period uint64, err error) {
 	if n := runtime.NumCPU(); nano < 0 || nano > int64(n)*1e9 {
 		return 0, 0, fmt.Errorf("Range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", n, n) //nolint:staticcheck // Docker's words
@@ -81,7 +81,7 @@ func CPUs(nano int64) (quota int64, period uint64, err error) {
 	return nano * usual / 1e9, usual, nil
 }
 
-// checkSet refuses processors and memory nodes that the host has not.
+// checkSet refuses processors and memory nodes that the host does not have.
 func checkSet(set, kind, plural string) error {
 	if set == "" {
 		return nil
@@ -93,7 +93,7 @@ func checkSet(set, kind, plural string) error {
 	text := available(Root, kind)
 	have, err := ParseSet(text)
 	if err != nil || text == "" {
-		return nil //nolint:nilerr // the kernel will refuse what it has not
+		return nil //nolint:nilerr // the kernel refuses a set that it does not have
 	}
 	for _, n := range want {
 		if !slices.Contains(have, n) {
@@ -103,7 +103,7 @@ func checkSet(set, kind, plural string) error {
 	return nil
 }
 
-// available are the processors ("cpus") or memory nodes ("mems") that a host's cgroups have.
+// available returns the processors ("cpus") or memory nodes ("mems") of the host's cgroups.
 func available(root, kind string) string {
 	for _, file := range []string{"cpuset/cpuset." + kind, "cpuset." + kind + ".effective"} {
 		if data, err := os.ReadFile(filepath.Join(root, file)); err == nil {
@@ -113,10 +113,10 @@ func available(root, kind string) string {
 	return ""
 }
 
-// mostInSet bounds the numbers of a set, as Docker does.
+// mostInSet limits the numbers in a set, as in Docker.
 const mostInSet = 8192
 
-// ParseSet reads a list of numbers as cpuset(7) has it: "0,3-5".
+// ParseSet reads a list of numbers in the format of cpuset(7): "0,3-5".
 func ParseSet(text string) ([]int, error) {
 	bad := fmt.Errorf("invalid format: %s", text)
 	var set []int
@@ -147,8 +147,8 @@ func value(n *int64) int64 {
 	return *n
 }
 
-// Adapt takes away what this host's kernel has not, as Docker does, and returns the warnings about it: what tunes a process, not
-// what limits it. Without accounts of swap, memory is limited without it where nobody has asked for a limit of swap.
+// Adapt removes settings that this host's kernel does not support, as Docker does, and returns warnings about them. It removes
+// tuning, not limits. Where the kernel does not account for swap, it removes a limit of swap that the user did not ask for.
 func Adapt(r *specs.LinuxResources, swapAsked bool) (warnings []string, err error) {
 	return hierarchy{Root}.adapt(r, swapAsked)
 }
@@ -184,7 +184,7 @@ func (h hierarchy) adapt(r *specs.LinuxResources, swapAsked bool) (warnings []st
 	return warnings, nil
 }
 
-// any reports whether one of several files is there.
+// any reports whether one of the files exists.
 func (h hierarchy) any(files ...string) bool {
 	return slices.ContainsFunc(files, func(f string) bool {
 		_, err := os.Stat(filepath.Join(h.root, f))
@@ -192,7 +192,7 @@ func (h hierarchy) any(files ...string) bool {
 	})
 }
 
-// limitsSwap reports whether the kernel keeps account of swap. In version 2, the first cgroup has no limits to see it by.
+// limitsSwap reports whether the kernel accounts for swap. In version 2 the root cgroup has no files of limits.
 func (h hierarchy) limitsSwap() bool {
 	if !h.unified() {
 		return h.any("memory/memory.memsw.limit_in_bytes")

@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// scopeMarker is set in the environment of a mica that was started in a scope: it starts no other.
+// scopeMarker is set in the environment of a mica that was started in a scope, so that it does not start another.
 const scopeMarker = "_MICA_SCOPE"
 
-// startInScope replaces this process with the same in a scope of the user's systemd, a cgroup that is the user's. It returns
-// only if that is not possible.
+// startInScope replaces this process with one in a scope of the user's systemd, which is a cgroup that the user may write to.
+// It returns only if it fails.
 func startInScope(args []string) error {
 	run, dir, err := findManager()
 	if err != nil {
@@ -30,7 +30,7 @@ func startInScope(args []string) error {
 	return fmt.Errorf("resource limits: %s: %w", run, unix.Exec(run, argv, env))
 }
 
-// findManager finds systemd-run, and the runtime directory of a systemd of the user's that answers.
+// findManager returns the path of systemd-run, and the runtime directory of the user's systemd if it accepts connections.
 func findManager() (run, dir string, err error) {
 	if os.Geteuid() == 0 {
 		return "", "", &notDelegatedError{"mica is root in a user namespace: delegate one to it, or start it outside"}

@@ -1,4 +1,4 @@
-// Package quota limits what one archive or one layer may unpack to: a few kilobytes can stand for terabytes of zeros, or for
+// Package quota limits what one archive or one layer may unpack to: a few kilobytes can expand to terabytes of zeros, or to
 // names and attributes that fill the memory.
 package quota
 
@@ -13,31 +13,31 @@ import (
 	"github.com/docker/go-units"
 )
 
-// Setting is the environment variable that sets the limit: a size as docker writes it, "200g"; 0 for none.
+// Setting is the environment variable that sets the limit: a size as in Docker ("200g"), or 0 for no limit.
 const Setting = "MICA_MAX_UNPACKED_SIZE"
 
 const (
-	// DefaultBytes holds the largest layers that are in use (models and toolchains, some ten GiB); to hash so many zeros
-	// takes about 40 s.
+	// DefaultBytes is larger than the largest layers in use (models and toolchains of some ten GiB). To hash as many
+	// zeros takes about 40 s.
 	DefaultBytes = 64 << 30
-	// Entries is how many files one archive may have.
+	// Entries is the largest number of files in an archive.
 	Entries = 4_000_000
-	// MaxMetadata is how many bytes of names, link targets and attributes.
+	// MaxMetadata limits the names, link targets and attributes of an archive together, in bytes.
 	MaxMetadata = 512 << 20
-	// attribute is what an extended attribute takes in memory beside its name and value, in bytes.
+	// attribute is the memory that an extended attribute needs beside its name and value, in bytes.
 	attribute = 64
 )
 
-// ErrExceeded is what an archive or a layer ends with that unpacks to more than it may.
+// ErrExceeded is the error of an archive or a layer that exceeds a limit.
 var ErrExceeded = errors.New("too large")
 
-// exceeded is a limit that was met. Its text says how it is raised.
+// exceeded is an ErrExceeded whose text says which limit, and how to raise it.
 type exceeded string
 
 func (e exceeded) Error() string        { return string(e) }
 func (e exceeded) Is(target error) bool { return target == ErrExceeded }
 
-// Quota is what is left for one archive.
+// Quota counts what one archive has used of its limits.
 type Quota struct {
 	limit    int64 // 0: none
 	content  int64 // bytes
@@ -46,13 +46,13 @@ type Quota struct {
 	entries  int
 }
 
-// New returns the quota of one archive, as the environment sets it.
+// New returns the quota of one archive, with the limit that the environment sets.
 func New() (*Quota, error) {
 	limit, err := Limit()
 	return &Quota{limit: limit}, err
 }
 
-// Limit is how many bytes an archive may unpack to, 0 for any number.
+// Limit returns the number of bytes that an archive may unpack to, 0 for no limit.
 func Limit() (int64, error) {
 	text := os.Getenv(Setting)
 	if text == "" {
@@ -70,7 +70,7 @@ func (q *Quota) exceeded() error {
 		units.BytesSize(float64(q.limit)), Setting))
 }
 
-// Content counts bytes of a file, holes included, before they are read.
+// Content counts the n bytes of a file, holes included, before they are read.
 func (q *Quota) Content(n int64) error {
 	if q.content += n; n < 0 || q.content < 0 || q.limit > 0 && q.content > q.limit {
 		return q.exceeded()
@@ -78,7 +78,7 @@ func (q *Quota) Content(n int64) error {
 	return nil
 }
 
-// Entry counts what a header makes its reader keep in memory.
+// Entry counts a header: its reader keeps names and attributes in memory.
 func (q *Quota) Entry(h *tar.Header) error {
 	if q.entries++; q.entries > Entries {
 		return exceeded(fmt.Sprintf("it has more than %d files", Entries))
@@ -95,12 +95,12 @@ func (q *Quota) Entry(h *tar.Header) error {
 	return nil
 }
 
-// Metadata is the error of names and attributes that take more than MaxMetadata.
+// Metadata returns the error for names and attributes that need more than MaxMetadata.
 func Metadata() error {
 	return exceeded(fmt.Sprintf("its names and attributes take more than %d MiB", MaxMetadata>>20))
 }
 
-// Reader reads an archive, decompressed, up to the limit.
+// Reader returns a reader of a decompressed archive that fails when the limit is exceeded.
 func (q *Quota) Reader(r io.Reader) io.Reader { return &reader{q, r} }
 
 type reader struct {

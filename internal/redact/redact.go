@@ -1,4 +1,4 @@
-// Package redact takes credentials out of text that is shown or kept.
+// Package redact removes credentials from text that is shown or stored.
 package redact
 
 import (
@@ -6,15 +6,15 @@ import (
 	"strings"
 )
 
-// userinfo is the userinfo of a URL (RFC 3986, 3.2.1) of a scheme that sends it as a credential. People write characters in
-// passwords that ought to be encoded; of "@" the last before the path counts, as for curl. The user of an SSH URL is
-// no secret; a password is. In JSON as Go writes it, some characters are escapes.
+// userinfo matches the userinfo of a URL (RFC 3986, 3.2.1) of a scheme that sends it as a credential. Passwords may contain
+// characters that should be encoded; the last "@" before the path ends the userinfo, as in curl. The user of an SSH URL is
+// not a secret, a password is. Go's JSON encoder escapes some characters.
 var userinfo = regexp.MustCompile("(?i)\\b(?:(?:git\\+)?https?|git|ftps?|socks5h?)://(?:[^\\s/?#\"'`<>|\\\\]|\\\\u00(?:26|3c|3e))*@|\\bssh://[^\\s/?#\"'`<>|\\\\:@]*:[^\\s/?#\"'`<>|\\\\]*@")
 
-// mask stands in for a user and for a password, as in BuildKit (util/urlutil).
+// mask replaces a user or a password, as in BuildKit (util/urlutil).
 const mask = "xxxxx"
 
-// URLs returns text in which the URLs have no credentials.
+// URLs returns text with the credentials in URLs masked.
 func URLs(text string) string {
 	if !strings.Contains(text, "://") || !strings.Contains(text, "@") {
 		return text

@@ -1,5 +1,5 @@
-// Package sparse finds the runs of zeros in what is written to a file, so that they take no blocks on disk: a few kilobytes
-// of an archive can stand for gigabytes of them.
+// Package sparse finds the runs of zeros in the data that is written to a file, so that they need no blocks on disk: a few
+// kilobytes of an archive can expand to gigabytes of zeros.
 package sparse
 
 import (
@@ -9,24 +9,24 @@ import (
 
 const (
 	block = 4 << 10
-	// Least is how many zeros become a hole, in bytes: fewer are not worth the extents that the file is cut into.
+	// Least is the shortest run of zeros that becomes a hole, in bytes: shorter ones are not worth another extent.
 	Least = 64 << 10
 )
 
 var zeros [Least]byte
 
-// File is written in order: data as it is, and holes that read as so many zeros.
+// File is written in order. A hole of n bytes reads as n zeros.
 type File interface {
 	Data(p []byte) error
 	Hole(n int64) error
 }
 
-// Runs divides what is written to a File into data and holes, however the writes are cut. The zero value is ready to use.
+// Runs divides a stream into data and holes, wherever it is cut into writes. The zero value is ready to use.
 type Runs struct {
-	pending int64 // zeros at the end that have not been passed on
+	pending int64 // zeros at the end that have not been written to the file
 }
 
-// Write passes p on to the file, but for the zeros that it ends with, which End or the next Write passes on.
+// Write writes p to the file, except for the zeros at its end, which the next Write or End writes.
 func (r *Runs) Write(to File, p []byte) error {
 	from, run := 0, r.pending // run: zeros before p[at]
 	for at := 0; at < len(p); {
@@ -52,7 +52,7 @@ func (r *Runs) Write(to File, p []byte) error {
 	return data(to, p[from:max(len(p)-int(run), from)])
 }
 
-// hole passes on data and the zeros behind it.
+// hole writes data and then a hole.
 func (r *Runs) hole(to File, before []byte, zeros int64) error {
 	if err := data(to, before); err != nil {
 		return err
@@ -67,7 +67,7 @@ func data(to File, p []byte) error {
 	return to.Data(p)
 }
 
-// End passes on the zeros that the file ends with.
+// End writes the zeros at the end of the stream.
 func (r *Runs) End(to File) error {
 	n := r.pending
 	r.pending = 0
@@ -77,7 +77,7 @@ func (r *Runs) End(to File) error {
 	return data(to, zeros[:n])
 }
 
-// Writer writes a file of the host from where it is empty. Close it before the file is used.
+// Writer writes to a file of the host, and leaves holes in it. The file is complete after Close.
 type Writer struct {
 	f    *os.File
 	at   int64
@@ -85,10 +85,10 @@ type Writer struct {
 	runs Runs
 }
 
-// NewWriter returns a writer to f at an offset behind which the file has nothing.
+// NewWriter returns a writer to f from the offset at on, where the file must end.
 func NewWriter(f *os.File, at int64) *Writer { return &Writer{f: f, at: at, end: at} }
 
-// Write may keep zeros back.
+// Write implements io.Writer. Zeros at the end of p may be written later.
 func (w *Writer) Write(p []byte) (int, error) {
 	if err := w.runs.Write((*writerFile)(w), p); err != nil {
 		return 0, err
@@ -96,7 +96,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close completes what was written. It does not close the file.
+// Close completes the file. It does not close it.
 func (w *Writer) Close() error {
 	if err := w.runs.End((*writerFile)(w)); err != nil {
 		return err
