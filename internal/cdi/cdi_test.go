@@ -10,7 +10,7 @@ import (
 const gpus = `{"cdiVersion": "0.6.0", "kind": "nvidia.com/gpu", "containerEdits": {"env": ["ALL=1"]},
 	"devices": [{"name": "0", "containerEdits": {"env": ["ONE=0"]}}, {"name": "all", "containerEdits": {"env": ["ONE=all"]}}]}`
 
-// specifications writes files into two directories, of which the second wins.
+// specifications writes files into two directories, of which the second takes precedence.
 func specifications(t *testing.T, files map[string]string) []string {
 	t.Helper()
 	top := t.TempDir()
@@ -27,6 +27,7 @@ func specifications(t *testing.T, files map[string]string) []string {
 }
 
 func TestFind(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name        string
 		files       map[string]string
@@ -42,6 +43,13 @@ func TestFind(t *testing.T) {
 		{"broken", map[string]string{"etc/b.json": "{"}, "nvidia.com/gpu=0", "", "read CDI specification"},
 		{"kind", map[string]string{"etc/b.json": `{"kind": "x"}`}, "x/y=z", "", `invalid kind "x"`},
 		{"relative node", map[string]string{"etc/b.json": `{"kind": "x/y", "devices": [{"name": "z", "containerEdits": {"deviceNodes": [{"path": "dev/x"}]}}]}`}, "x/y=z", "", "device z: a device node needs an absolute path"},
+		{"a mount without a source", map[string]string{"etc/b.json": `{"kind": "x/y", "containerEdits": {"mounts": [{"containerPath": "/x"}]}}`}, "x/y=z", "", "a mount needs a hostPath"},
+		{"a mount on the root", map[string]string{"etc/b.json": `{"kind": "x/y", "containerEdits": {"mounts": [{"hostPath": "/x", "containerPath": "/x/.."}]}}`}, "x/y=z", "", "an absolute containerPath"},
+		{"a relative hook", map[string]string{"etc/b.json": `{"kind": "x/y", "containerEdits": {"hooks": [{"path": "x"}]}}`}, "x/y=z", "", "a hook needs an absolute path"},
+		{"a variable without a name", map[string]string{"etc/b.json": `{"kind": "x/y", "containerEdits": {"env": ["=x"]}}`}, "x/y=z", "", `invalid environment variable "=x"`},
+		{"a device without a name", map[string]string{"etc/b.json": `{"kind": "x/y", "devices": [{"name": "/"}]}`}, "x/y=z", "", "read CDI specification"},
+		{"a directory with the name of a file", map[string]string{"etc/b.json/file": ""}, "x/y=z", "", "not a regular file of at most 4 MiB"},
+		{"other files", map[string]string{"etc/readme.txt": "{", "etc/n.json": gpus}, "nvidia.com/gpu=0", "ALL=1 ONE=0", ""},
 		{"unknown", map[string]string{"etc/b.json": `{"kind": "x/y", "containerEdits": {"intelRdt": {"closID": "x"}}}`}, "x/y=z", "", "netDevices and intelRdt are not supported"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -64,6 +72,7 @@ func TestFind(t *testing.T) {
 }
 
 func TestIsName(t *testing.T) {
+	t.Parallel()
 	for name, want := range map[string]bool{
 		"nvidia.com/gpu=all": true, "a/b=c": true, "v/c=GPU-1:0": true, "/dev/x": false, "a/b": false, "a/b=": false, "a/b=c/d": false, "a-/b=c": false,
 		"1/b=c": false, "": false, "=": false,
@@ -74,7 +83,7 @@ func TestIsName(t *testing.T) {
 	}
 }
 
-// Whatever a specification holds, it is read or refused.
+// FuzzSpecification: a specification is read or refused.
 func FuzzSpecification(f *testing.F) {
 	for _, seed := range []string{gpus, "kind: a/b\ndevices: [{name: c, containerEdits: {hooks: [null], mounts: [{}]}}]", "{", "&a [*a]"} {
 		f.Add([]byte(seed))

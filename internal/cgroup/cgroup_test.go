@@ -15,6 +15,7 @@ import (
 func to[T any](v T) *T { return &v }
 
 func TestCheck(t *testing.T) {
+	t.Parallel()
 	memory := func(m specs.LinuxMemory) *specs.LinuxResources { return &specs.LinuxResources{Memory: &m} }
 	cpu := func(c specs.LinuxCPU) *specs.LinuxResources { return &specs.LinuxResources{CPU: &c} }
 	const mb = int64(1 << 20)
@@ -48,6 +49,7 @@ func TestCheck(t *testing.T) {
 }
 
 func TestCPUs(t *testing.T) {
+	t.Parallel()
 	if quota, period, err := CPUs(500_000_000); quota != 50_000 || period != 100_000 || err != nil {
 		t.Errorf("half a CPU is %d of %d, %v", quota, period, err)
 	}
@@ -61,6 +63,7 @@ func TestCPUs(t *testing.T) {
 }
 
 func TestParseSet(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]string{
 		"0": "[0]", "0,3-5": "[0 3 4 5]", "3-3,0": "[3 0]",
 		"": "", "-": "", "1-": "", "-1": "", "1,": "", "2-1": "", "a": "", "0-9000": "", "0-4294967295": "",
@@ -72,7 +75,7 @@ func TestParseSet(t *testing.T) {
 	}
 }
 
-// files makes a hierarchy of what its files hold.
+// files makes a hierarchy of files with contents.
 func files(t *testing.T, contents map[string]string) hierarchy {
 	t.Helper()
 	h := hierarchy{t.TempDir()}
@@ -86,6 +89,7 @@ func files(t *testing.T, contents map[string]string) hierarchy {
 }
 
 func TestAvailable(t *testing.T) {
+	t.Parallel()
 	for want, file := range map[string]string{"0-1": "cpuset/cpuset.cpus", "0-3": "cpuset.cpus.effective"} {
 		if got := available(files(t, map[string]string{file: want + "\n"}).root, "cpus"); got != want {
 			t.Errorf("%s: %q, want %q", file, got, want)
@@ -93,8 +97,9 @@ func TestAvailable(t *testing.T) {
 	}
 }
 
-// The hierarchy of a test is no cgroup2: a host with version 1.
+// TestAdapt: the hierarchy of a test is not a cgroup2 filesystem, as on a host with version 1.
 func TestAdapt(t *testing.T) {
+	t.Parallel()
 	all := func() *specs.LinuxResources {
 		return &specs.LinuxResources{
 			Memory:  &specs.LinuxMemory{Limit: to(int64(8 << 20)), Swap: to(int64(16 << 20)), Swappiness: to(uint64(3)), DisableOOMKiller: to(true)},
@@ -124,6 +129,7 @@ func TestAdapt(t *testing.T) {
 }
 
 func TestControllers(t *testing.T) {
+	t.Parallel()
 	for want, r := range map[string]*specs.LinuxResources{
 		"[]": {Memory: &specs.LinuxMemory{}, CPU: &specs.LinuxCPU{}},
 		"[cpu cpuset io memory pids]": {
@@ -143,6 +149,7 @@ func TestControllers(t *testing.T) {
 }
 
 func TestOwnCgroup(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]string{
 		"0::/user.slice/a:b.scope\n":              "/user.slice/a:b.scope",
 		"4:memory:/x\n1:name=systemd:/y\n0::/z\n": "/z",
@@ -160,6 +167,7 @@ func TestOwnCgroup(t *testing.T) {
 }
 
 func TestAdoptRefuses(t *testing.T) {
+	t.Parallel()
 	mine := fmt.Sprintln(os.Getpid())
 	for want, contents := range map[string]map[string]string{
 		"/own is not writable":     {"own/cgroup.procs": mine},
@@ -177,11 +185,75 @@ func TestAdoptRefuses(t *testing.T) {
 
 // Root needs nothing but controllers that the host has.
 func TestOffer(t *testing.T) {
+	t.Parallel()
 	h := files(t, map[string]string{"memory/cgroup.procs": "", "blkio/cgroup.procs": ""})
 	if err := h.offer([]string{"io", "memory"}); err != nil {
 		t.Error(err)
 	}
 	if err := h.offer([]string{"cpu", "memory"}); err == nil || !strings.Contains(err.Error(), "no cgroup controller cpu:") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+// text is what a file of a hierarchy holds.
+func text(t *testing.T, h hierarchy, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(h.root, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// TestAdopt: this process moves to the leaf, and controllers that are not enabled yet are.
+func TestAdopt(t *testing.T) {
+	t.Parallel()
+	mine := fmt.Sprint(os.Getpid())
+	h := files(t, map[string]string{
+		"own/cgroup.procs": mine + "\n", "own/cgroup.subtree_control": "", "own/cgroup.controllers": "cpu memory pids\n",
+		"own/" + leaf + "/cgroup.procs": "",
+	})
+	if err := h.adopt("/own", []string{"memory"}); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"own/" + leaf + "/cgroup.procs": mine, "own/cgroup.subtree_control": "+memory"} {
+		if got := text(t, h, name); got != want {
+			t.Errorf("%s has %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestShare(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		enabled     string
+		controllers []string
+		want        string
+	}{
+		"none":            {"cpu", nil, "cpu"},
+		"enabled already": {"cpu memory", []string{"memory", "cpu"}, "cpu memory"},
+		"one":             {"", []string{"memory"}, "+memory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := files(t, map[string]string{"own/cgroup.subtree_control": c.enabled})
+			if err := h.share("own", c.controllers); err != nil {
+				t.Fatal(err)
+			}
+			if got := text(t, h, "own/cgroup.subtree_control"); got != c.want {
+				t.Errorf("enabled are %q, want %q", got, c.want)
+			}
+		})
+	}
+	if err := (hierarchy{t.TempDir()}).share("own", []string{"io"}); err == nil || !strings.Contains(err.Error(), "enable the cgroup controller io") {
+		t.Errorf("without a file to write to: %v", err)
+	}
+}
+
+// TestDelegateNeedsVersion2: the hierarchy of a test is not a cgroup2 filesystem.
+func TestDelegateNeedsVersion2(t *testing.T) {
+	t.Parallel()
+	if err := (hierarchy{t.TempDir()}).delegate(nil, nil); err == nil || !strings.Contains(err.Error(), "systemd.unified_cgroup_hierarchy=1") {
 		t.Errorf("error is %v", err)
 	}
 }

@@ -10,17 +10,6 @@ import (
 	"testing"
 )
 
-// newQuota is that of a test's environment.
-func newQuota(t *testing.T, setting string) *Quota {
-	t.Helper()
-	t.Setenv(Setting, setting)
-	q, err := New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return q
-}
-
 func TestLimit(t *testing.T) {
 	for text, want := range map[string]int64{
 		"": DefaultBytes, "0": 0, "1000": 1000, "2k": 2048, "3MiB": 3 << 20, "200g": 200 << 30, "1T": 1 << 40,
@@ -38,20 +27,32 @@ func TestLimit(t *testing.T) {
 	}
 }
 
+func TestNew(t *testing.T) {
+	t.Setenv(Setting, "10k")
+	if q, err := New(); err != nil || q.limit != 10<<10 {
+		t.Errorf("%+v, %v", q, err)
+	}
+	t.Setenv(Setting, "many")
+	if _, err := New(); err == nil {
+		t.Error("an invalid setting is accepted")
+	}
+}
+
 func TestContent(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
-		setting string
-		sizes   []int64
-		ok      bool
+		limit int64
+		sizes []int64
+		ok    bool
 	}{
-		"within":          {"10k", []int64{5 << 10, 5 << 10, 0}, true},
-		"beyond":          {"10k", []int64{5 << 10, 5 << 10, 1}, false},
-		"by default":      {"", []int64{DefaultBytes + 1}, false},
-		"negative":        {"0", []int64{-1}, false},
-		"an overflow":     {"0", []int64{math.MaxInt64, math.MaxInt64}, false},
-		"without a limit": {"0", []int64{math.MaxInt64}, true},
+		"within":          {10 << 10, []int64{5 << 10, 5 << 10, 0}, true},
+		"beyond":          {10 << 10, []int64{5 << 10, 5 << 10, 1}, false},
+		"by default":      {DefaultBytes, []int64{DefaultBytes + 1}, false},
+		"negative":        {0, []int64{-1}, false},
+		"an overflow":     {0, []int64{math.MaxInt64, math.MaxInt64}, false},
+		"without a limit": {0, []int64{math.MaxInt64}, true},
 	} {
-		q := newQuota(t, tt.setting)
+		q := &Quota{limit: tt.limit}
 		var err error
 		for _, n := range tt.sizes {
 			err = errors.Join(err, q.Content(n))
@@ -63,47 +64,57 @@ func TestContent(t *testing.T) {
 }
 
 func TestReader(t *testing.T) {
-	read := func(setting string, n int) (int64, error) {
-		return io.Copy(io.Discard, newQuota(t, setting).Reader(bytes.NewReader(make([]byte, n))))
+	t.Parallel()
+	read := func(limit int64, n int) (int64, error) {
+		return io.Copy(io.Discard, (&Quota{limit: limit}).Reader(bytes.NewReader(make([]byte, n))))
 	}
-	if n, err := read("1m", 1<<20); n != 1<<20 || err != nil {
+	if n, err := read(1<<20, 1<<20); n != 1<<20 || err != nil {
 		t.Errorf("within: %d, %v", n, err)
 	}
-	if n, err := read("1m", 8<<20); n > 2<<20 || !errors.Is(err, ErrExceeded) || !strings.Contains(err.Error(), "1MiB") {
+	if n, err := read(1<<20, 8<<20); n > 2<<20 || !errors.Is(err, ErrExceeded) || !strings.Contains(err.Error(), "1MiB") {
 		t.Errorf("beyond: %d, %v", n, err)
 	}
-	if n, err := read("0", 8<<20); n != 8<<20 || err != nil {
+	if n, err := read(0, 8<<20); n != 8<<20 || err != nil {
 		t.Errorf("without a limit: %d, %v", n, err)
 	}
 }
 
-// TestHeaders counts what stays in memory: attributes of one byte take many more.
+// TestHeaders: a quota that is nearly used up accepts as many more headers as fit.
 func TestHeaders(t *testing.T) {
-	attributes := map[string]string{}
-	for i := range 40_000 {
-		attributes["SCHILY.xattr."+string(rune(i+1000))] = ""
-	}
+	t.Parallel()
+	xattr := func(name, value string) map[string]string { return map[string]string{"SCHILY.xattr." + name: value} }
 	for name, tt := range map[string]struct {
 		header tar.Header
-		most   int
+		size   int64 // that a header counts as metadata
+		quota  Quota
+		want   int
 	}{
-		"files":      {tar.Header{Name: "f"}, Entries},
-		"names":      {tar.Header{Name: strings.Repeat("n", 4000)}, MaxMetadata / 4000},
-		"links":      {tar.Header{Name: "l", Linkname: strings.Repeat("n", 4000)}, MaxMetadata / 4000},
-		"attributes": {tar.Header{Name: "a", PAXRecords: attributes}, MaxMetadata / (40_000 * attribute)},
+		"files":          {tar.Header{Name: "f"}, 1, Quota{entries: Entries - 3}, 3},
+		"names":          {tar.Header{Name: strings.Repeat("n", 4000)}, 4000, Quota{}, 10},
+		"links":          {tar.Header{Name: "l", Linkname: strings.Repeat("n", 4000)}, 4001, Quota{}, 10},
+		"attributes":     {tar.Header{Name: "a", PAXRecords: xattr("user.a", "")}, 1 + 19 + attribute, Quota{}, 10},
+		"values":         {tar.Header{Name: "a", PAXRecords: xattr("user.a", "value")}, 1 + 24 + attribute, Quota{}, 10},
+		"records beside": {tar.Header{Name: "a", PAXRecords: map[string]string{"comment": "long"}}, 1, Quota{}, 10},
+		"empty names":    {tar.Header{Name: ""}, 0, Quota{entries: Entries - 7}, 7},
 	} {
-		q := newQuota(t, "0")
-		n := 0
-		for ; n <= tt.most; n++ {
-			if err := q.Entry(&tt.header); err != nil {
-				if !errors.Is(err, ErrExceeded) {
-					t.Errorf("%s: %v", name, err)
-				}
-				break
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			q := tt.quota
+			if q.entries == 0 {
+				q.metadata = MaxMetadata - int64(tt.want)*tt.size
 			}
-		}
-		if n > tt.most || n < tt.most/2 {
-			t.Errorf("%s: %d are taken, at most %d should be", name, n, tt.most)
-		}
+			n := 0
+			for ; n <= tt.want; n++ {
+				if err := q.Entry(&tt.header); err != nil {
+					if !errors.Is(err, ErrExceeded) {
+						t.Error(err)
+					}
+					break
+				}
+			}
+			if n != tt.want {
+				t.Errorf("%d headers are accepted, want %d", n, tt.want)
+			}
+		})
 	}
 }

@@ -2,6 +2,7 @@ package sparse
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -49,6 +50,7 @@ func writeRuns(t *testing.T, content []byte, piece func() int) *recorder {
 }
 
 func TestZerosBecomeHoles(t *testing.T) {
+	t.Parallel()
 	text := bytes.Repeat([]byte("x"), 10_000)
 	for name, tt := range map[string]struct {
 		content []byte
@@ -78,23 +80,23 @@ func TestZerosBecomeHoles(t *testing.T) {
 func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
 func TestRunsOfAnyLengths(t *testing.T) {
+	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 200 {
 		var content []byte
 		for range random.IntN(6) {
-			part := make([]byte, random.IntN(3*Least))
+			part := make([]byte, 1+random.IntN(100)) // of zeros
 			if random.IntN(2) == 0 {
-				for i := range part {
-					part[i] = byte(random.IntN(3))
-				}
+				part[random.IntN(len(part))] = 1
 			}
-			content = append(content, part...)
+			content = append(content, bytes.Repeat(part, 1+random.IntN(3*Least)/len(part))...)
 		}
 		writeRuns(t, content, func() int { return 1 + random.IntN(1+random.IntN(2*Least)) })
 	}
 }
 
 func TestWriter(t *testing.T) {
+	t.Parallel()
 	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
 	if err != nil {
 		t.Fatal(err)
@@ -122,5 +124,82 @@ func TestWriter(t *testing.T) {
 	}
 	if blocks := info.Sys().(*syscall.Stat_t).Blocks; blocks*512 > 1<<20 {
 		t.Errorf("%d bytes on disk", blocks*512)
+	}
+}
+
+// failing is a file that refuses the write after some.
+type failing struct{ left int }
+
+var errRefused = errors.New("refused")
+
+func (f *failing) write() error {
+	if f.left--; f.left < 0 {
+		return errRefused
+	}
+	return nil
+}
+
+func (f *failing) Data([]byte) error { return f.write() }
+func (f *failing) Hole(int64) error  { return f.write() }
+
+// TestRunsErrors: the first error of the file ends the writing, whichever write it is.
+func TestRunsErrors(t *testing.T) {
+	t.Parallel()
+	text, few, many := []byte("text"), make([]byte, block), make([]byte, Least)
+	for name, c := range map[string]struct {
+		writes [][]byte
+		calls  int
+	}{
+		"data":                   {[][]byte{text}, 1},
+		"a hole, then data":      {[][]byte{many, text}, 2},
+		"data, a hole, data":     {[][]byte{join(bytes.Repeat(text, block/4), many, text)}, 3},
+		"zeros of an earlier":    {[][]byte{few, text}, 2},
+		"zeros at the end":       {[][]byte{text, few}, 2},
+		"a hole at the end":      {[][]byte{text, many}, 2},
+		"nothing but a few zero": {[][]byte{few}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for left := range c.calls + 1 {
+				var runs Runs
+				var err error
+				to := &failing{left: left}
+				for _, p := range c.writes {
+					if err == nil {
+						err = runs.Write(to, p)
+					}
+				}
+				if err == nil {
+					err = runs.End(to)
+				}
+				if want := left < c.calls; errors.Is(err, errRefused) != want {
+					t.Errorf("after %d of %d calls: %v", left, c.calls, err)
+				}
+			}
+		})
+	}
+}
+
+func TestWriterErrors(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path) // not for writing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	w := NewWriter(f, 0)
+	if n, err := w.Write([]byte("text")); n != 0 || err == nil {
+		t.Errorf("a write to a file that is open for reading: %d, %v", n, err)
+	}
+	w = NewWriter(f, 0)
+	if _, err := w.Write([]byte{0}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err == nil {
+		t.Error("zeros are written to a file that is open for reading")
 	}
 }
