@@ -36,6 +36,7 @@ func (a action) run(t *testing.T) {
 var someone = &Chown{UID: 5, GID: 6}
 
 func TestMkdir(t *testing.T) {
+	t.Parallel()
 	mkdir := func(name string, perm uint32, parents bool, owner *Chown) func(context.Context, *Overlay) error {
 		return func(ctx context.Context, o *Overlay) error { return o.Mkdir(ctx, name, perm, parents, owner, nil) }
 	}
@@ -67,6 +68,7 @@ func TestMkdir(t *testing.T) {
 }
 
 func TestMkfile(t *testing.T) {
+	t.Parallel()
 	mkfile := func(name string, perm uint32, data string, owner *Chown) func(context.Context, *Overlay) error {
 		return func(ctx context.Context, o *Overlay) error {
 			return o.Mkfile(ctx, name, perm, []byte(data), owner, nil)
@@ -102,6 +104,7 @@ func TestMkfile(t *testing.T) {
 }
 
 func TestSymlink(t *testing.T) {
+	t.Parallel()
 	link := func(target, name string, owner *Chown) func(context.Context, *Overlay) error {
 		return func(ctx context.Context, o *Overlay) error { return o.Symlink(ctx, target, name, owner, nil) }
 	}
@@ -120,6 +123,7 @@ func TestSymlink(t *testing.T) {
 }
 
 func TestRemove(t *testing.T) {
+	t.Parallel()
 	remove := func(name string, allowNotFound, allowWildcard bool) func(context.Context, *Overlay) error {
 		return func(ctx context.Context, o *Overlay) error { return o.Remove(ctx, name, allowNotFound, allowWildcard) }
 	}
@@ -157,6 +161,7 @@ func TestRemove(t *testing.T) {
 }
 
 func TestActionTimes(t *testing.T) {
+	t.Parallel()
 	then := longAgo.UnixNano()
 	for _, modTime := range []*int64{nil, &then} {
 		want := now

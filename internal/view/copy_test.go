@@ -43,6 +43,7 @@ func (c copyCase) run(t *testing.T) {
 }
 
 func TestCopyFile(t *testing.T) {
+	t.Parallel()
 	create := CopyOptions{CreateDestPath: true}
 	for _, c := range []copyCase{
 		{name: "into a new directory", src: "readme.md", dest: "/doc/", opt: create, want: []string{"doc/", `doc/readme.md = "hello"`}},
@@ -76,6 +77,7 @@ func TestCopyFile(t *testing.T) {
 }
 
 func TestCopyDirectory(t *testing.T) {
+	t.Parallel()
 	create, contents := CopyOptions{CreateDestPath: true}, CopyOptions{CreateDestPath: true, DirCopyContents: true}
 	replace := contents
 	replace.AlwaysReplaceExistingDestPaths = true
@@ -118,6 +120,7 @@ func TestCopyDirectory(t *testing.T) {
 }
 
 func TestCopySymlinks(t *testing.T) {
+	t.Parallel()
 	create, follow := CopyOptions{CreateDestPath: true}, CopyOptions{CreateDestPath: true, FollowSymlink: true, DirCopyContents: true}
 	for _, c := range []copyCase{
 		{name: "a source that is a link", src: "current", dest: "/x", opt: create, want: []string{"x -> app"}},
@@ -155,6 +158,7 @@ func TestCopySymlinks(t *testing.T) {
 }
 
 func TestCopyWildcards(t *testing.T) {
+	t.Parallel()
 	wild := CopyOptions{CreateDestPath: true, AllowWildcard: true, DirCopyContents: true, FollowSymlink: true}
 	itself, empty := wild, wild
 	itself.DirCopyContents = false
@@ -182,6 +186,7 @@ func TestCopyWildcards(t *testing.T) {
 }
 
 func TestCopyOwnerAndMode(t *testing.T) {
+	t.Parallel()
 	set := func(f func(*CopyOptions)) CopyOptions {
 		opt := CopyOptions{CreateDestPath: true, DirCopyContents: true}
 		f(&opt)
@@ -217,6 +222,7 @@ func TestCopyOwnerAndMode(t *testing.T) {
 }
 
 func TestCopySymbolicModes(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		set             string
 		from            uint32
@@ -252,6 +258,7 @@ func TestCopySymbolicModes(t *testing.T) {
 }
 
 func TestCopyTimes(t *testing.T) {
+	t.Parallel()
 	then := time.Date(1999, 1, 1, 0, 0, 0, 7, time.UTC)
 	ns := then.UnixNano()
 	for _, c := range []struct {
@@ -283,6 +290,7 @@ func TestCopyTimes(t *testing.T) {
 }
 
 func TestCopyPatterns(t *testing.T) {
+	t.Parallel()
 	from := []member{
 		regular("a/x.go", "1"), regular("a/x.txt", "2"), directory("a/none").mode(0o700), directory("a/sub").mode(0o711), regular("a/sub/y.go", "3"),
 		regular("a/sub/deep/z.go", "4"), symlink("a/link", "x.go"), regular("b", "5"),
@@ -329,6 +337,7 @@ func TestCopyPatterns(t *testing.T) {
 }
 
 func TestCopyRequiredPaths(t *testing.T) {
+	t.Parallel()
 	from := []member{regular("a/b/c", "1"), regular("a/b/d", "2"), directory("a/e")}
 	for _, c := range []struct {
 		name, src                  string
@@ -361,6 +370,7 @@ func TestCopyRequiredPaths(t *testing.T) {
 }
 
 func TestCopyHardlinks(t *testing.T) {
+	t.Parallel()
 	from := []member{regular("d/a", "1").mode(0o600), hardlink("d/b", "d/a"), hardlink("d/sub/c", "d/a"), regular("d/x", "1"), hardlink("e", "d/a")}
 	contents := CopyOptions{CreateDestPath: true, DirCopyContents: true, AllowWildcard: true}
 	without := contents
@@ -384,6 +394,7 @@ func TestCopyHardlinks(t *testing.T) {
 }
 
 func TestCopyFromAnOverlay(t *testing.T) {
+	t.Parallel()
 	from := begin(regular("d/old", "old"), regular("d/gone", ""))
 	put(from, regular("d/new", "new"))
 	from.remove("d/gone")
@@ -395,6 +406,7 @@ func TestCopyFromAnOverlay(t *testing.T) {
 }
 
 func TestCopyManyTimes(t *testing.T) {
+	t.Parallel()
 	o := begin(regular("srv/old", "old"))
 	for _, c := range [][2]string{{"app", "/srv"}, {"readme.md", "/srv/main.go"}, {"app/lib", "/srv/lib"}, {"app/main.go", "/srv/lib/"}} {
 		if err := o.Copy(t.Context(), tree(buildContext...), c[0], c[1], CopyOptions{CreateDestPath: true, DirCopyContents: true}); err != nil {
@@ -412,6 +424,7 @@ func TestCopyManyTimes(t *testing.T) {
 }
 
 func TestCopyStopsWhenItIsCancelled(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	err := begin().Copy(ctx, tree(buildContext...), "app", "/x", CopyOptions{CreateDestPath: true})
@@ -419,6 +432,7 @@ func TestCopyStopsWhenItIsCancelled(t *testing.T) {
 }
 
 func TestCopyReportsWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	for _, path := range []string{"app", "app/lib"} {
 		err := begin().Copy(t.Context(), broken{tree(buildContext...), path}, "app", "/x", CopyOptions{CreateDestPath: true})
 		fails(t, err, errBroken, "")

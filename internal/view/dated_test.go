@@ -3,6 +3,7 @@ package view
 import "testing"
 
 func TestDated(t *testing.T) {
+	t.Parallel()
 	v := Dated(tree(regular("d/f", "F"), symlink("l", "d")), now)
 	for _, e := range []string{"d", "d/f", "l"} {
 		if e, err := v.Lstat(t.Context(), e); err != nil || !e.ModTime.Equal(now) {

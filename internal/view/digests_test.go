@@ -34,6 +34,7 @@ func stateOf(t testing.TB, v View, name string) digestcache.FileState {
 
 // TestDirUsesDigestCache puts a wrong digest into the cache, which shows whether the file was read.
 func TestDirUsesDigestCache(t *testing.T) {
+	t.Parallel()
 	dir := host(t, regular("a/f", "one"), regular("g", "other"))
 	c := openDigests(t, t.TempDir())
 	v := dirOf(t, dir, DirOptions{Digests: c})
@@ -77,6 +78,7 @@ func TestDirUsesDigestCache(t *testing.T) {
 
 // TestDirFillsDigestCache digests a file that is not new: this one.
 func TestDirFillsDigestCache(t *testing.T) {
+	t.Parallel()
 	c := openDigests(t, t.TempDir())
 	v := dirOf(t, ".", DirOptions{Include: []string{"digests_test.go"}, Digests: c})
 	want, err := v.Digest(t.Context(), "digests_test.go")
@@ -90,6 +92,7 @@ func TestDirFillsDigestCache(t *testing.T) {
 
 // TestSelectionUsesDigestCache puts a wrong digest of a selection into the cache, which shows whether it was computed.
 func TestSelectionUsesDigestCache(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(dir string) error
 		kept   bool
@@ -145,6 +148,7 @@ func TestSelectionUsesDigestCache(t *testing.T) {
 
 // TestSelectionOfNewFilesIsNotCached: their next states could not be distinguished from this one.
 func TestSelectionOfNewFilesIsNotCached(t *testing.T) {
+	t.Parallel()
 	c := openDigests(t, t.TempDir())
 	v := dirOf(t, host(t, regular("f", "one")), DirOptions{Digests: c, Anonymous: true})
 	all := CopyOptions{CreateDestPath: true, DirCopyContents: true}

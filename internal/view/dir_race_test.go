@@ -11,6 +11,7 @@ import (
 
 // A directory that turns into a link to another and back while it is read has nothing of that one.
 func TestDirRace(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for name, attr := range map[string]string{"root/d/f": "inside", "outside/f": "outside"} {
 		name = filepath.Join(dir, name)

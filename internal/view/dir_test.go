@@ -61,6 +61,7 @@ func dirOf(t testing.TB, dir string, opt DirOptions) View {
 }
 
 func TestDir(t *testing.T) {
+	t.Parallel()
 	dir := host(t, regular("b/x", "X").mode(0o4640), directory("b/empty").mode(0o1700), symlink("a", "../../outside"), regular("b-c", ""),
 		device("pipe", TypeFifo, 0, 0).mode(0o600), device("socket", TypeSocket, 0, 0), regular("é \xff\n*", "odd"))
 	v := dirOf(t, dir, DirOptions{})
@@ -73,6 +74,7 @@ func TestDir(t *testing.T) {
 }
 
 func TestDirOwners(t *testing.T) {
+	t.Parallel()
 	dir := host(t, regular("f", ""))
 	attrs := map[string]string{}
 	if err := unix.Lsetxattr(filepath.Join(dir, "f"), "user.k", []byte("v"), 0); err == nil {
@@ -99,6 +101,7 @@ func TestDirOwners(t *testing.T) {
 }
 
 func TestDirHardlinks(t *testing.T) {
+	t.Parallel()
 	dir := host(t, regular("z", "X"), hardlink("b/y", "z"), hardlink("a", "z"), regular("other", "X"))
 	same(t, listing(t, dirOf(t, dir, DirOptions{})), []string{`a = "X"`, "b/", "b/y is a", `other = "X"`, "z is a"})
 	same(t, listing(t, dirOf(t, dir, DirOptions{Exclude: []string{"a"}})), []string{"b/", `b/y = "X"`, `other = "X"`, "z is b/y"})
@@ -112,6 +115,7 @@ var contextTree = []member{
 }
 
 func TestDirFilter(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name             string
 		include, exclude []string
@@ -150,6 +154,7 @@ func TestDirFilter(t *testing.T) {
 }
 
 func TestDirFollow(t *testing.T) {
+	t.Parallel()
 	tree := []member{
 		regular("real/a", ""), regular("real/b", ""), regular("real/c/d", ""), symlink("real/up", "../other"), regular("other", ""),
 		symlink("link", "real"), symlink("abs", "/real/c"), symlink("chain", "link2"), symlink("link2", "link/a"), symlink("out", "../../../real/b"),
@@ -202,6 +207,7 @@ func TestDirFollow(t *testing.T) {
 }
 
 func TestDirErrors(t *testing.T) {
+	t.Parallel()
 	dir := host(t, regular("f", ""))
 	for _, c := range []struct {
 		name, dir string
@@ -222,6 +228,7 @@ func TestDirErrors(t *testing.T) {
 }
 
 func TestDirIgnoresWhatItMayNotRead(t *testing.T) {
+	t.Parallel()
 	dir := host(t, regular("private/x", ""), regular("f", ""))
 	private := filepath.Join(dir, "private")
 	if err := os.Chmod(private, 0); err != nil {
@@ -232,6 +239,7 @@ func TestDirIgnoresWhatItMayNotRead(t *testing.T) {
 }
 
 func TestDirFilesChangedBeforeTheyAreRead(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		become func(name string) error
@@ -262,6 +270,7 @@ func TestDirFilesChangedBeforeTheyAreRead(t *testing.T) {
 }
 
 func TestDirFilesChangedWhileTheyAreRead(t *testing.T) {
+	t.Parallel()
 	for name, read := range map[string]func(io.Reader) error{
 		"read all": func(r io.Reader) error { _, err := io.ReadAll(r); return err },
 		"copied":   func(r io.Reader) error { _, err := io.Copy(io.Discard, r); return err },
@@ -282,6 +291,7 @@ func TestDirFilesChangedWhileTheyAreRead(t *testing.T) {
 }
 
 func TestDirOfManyDirectories(t *testing.T) {
+	t.Parallel()
 	var members []member
 	var want []string
 	for _, a := range "abcdefghijklmnop" {
@@ -296,6 +306,7 @@ func TestDirOfManyDirectories(t *testing.T) {
 }
 
 func TestReadXattrs(t *testing.T) {
+	t.Parallel()
 	name := filepath.Join(host(t, regular("f", ""), symlink("l", "f")), "f")
 	long := strings.Repeat("v", 3000)
 	want := map[string]string{}
@@ -325,6 +336,7 @@ func TestReadXattrs(t *testing.T) {
 }
 
 func TestReadXattrsOfManyNames(t *testing.T) {
+	t.Parallel()
 	name := filepath.Join(host(t, regular("f", "")), "f")
 	var want, got []string
 	for i := range 30 { // their names do not fit a first guess

@@ -7,12 +7,14 @@ import (
 )
 
 func TestFiles(t *testing.T) {
+	t.Parallel()
 	v := Files(map[string][]byte{"/etc/passwd": []byte("root"), "b": nil, "etc/../a": []byte("A")})
 	same(t, listing(t, v), []string{`a = "A"`, `b = ""`, `etc/`, `etc/passwd = "root"`})
 	same(t, listing(t, Empty()), nil)
 }
 
 func TestIndexErrors(t *testing.T) {
+	t.Parallel()
 	v := tree(directory("dir"), regular("file", ""), symlink("link", "dir"))
 	for _, c := range []struct {
 		name, path           string
@@ -49,6 +51,7 @@ func TestIndexErrors(t *testing.T) {
 }
 
 func TestIndexFilling(t *testing.T) {
+	t.Parallel()
 	put := func(x *Index, m member) { e := m.e; x.Put(&e, 0) }
 	for _, c := range []struct {
 		name string
@@ -107,6 +110,7 @@ func TestIndexFilling(t *testing.T) {
 }
 
 func TestIndexCopyIsIndependent(t *testing.T) {
+	t.Parallel()
 	x := tree(regular("a/b", "data"), regular("c", "")).(*Index)
 	before := listing(t, x)
 	y := x.Copy(x.content)
@@ -118,6 +122,7 @@ func TestIndexCopyIsIndependent(t *testing.T) {
 }
 
 func TestModeBits(t *testing.T) {
+	t.Parallel()
 	for _, m := range []uint32{0, 0o644, 0o755, 0o4755, 0o2755, 0o1777, 0o7777} {
 		for _, dir := range []Type{TypeRegular, TypeDir} {
 			g := (&Entry{Mode: m, Type: dir}).FileMode()

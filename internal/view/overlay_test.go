@@ -18,6 +18,7 @@ func put(o *Overlay, m member) *file {
 }
 
 func TestChanges(t *testing.T) {
+	t.Parallel()
 	base := []member{
 		directory("etc").mode(0o700).owner(1, 2), regular("etc/passwd", "root"), regular("etc/conf/a", "A"),
 		regular("etc/conf/b", "B"), regular("file", "data"), symlink("link", "etc"), directory("empty"),
@@ -126,6 +127,7 @@ func TestChanges(t *testing.T) {
 }
 
 func TestChangesReportsWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	o := NewOverlay(broken{tree(directory("etc")), "etc"})
 	o.remove("etc")
 	_, err := o.Changes(t.Context())
@@ -135,6 +137,7 @@ func TestChangesReportsWhatCannotBeRead(t *testing.T) {
 }
 
 func TestOverlayAsAView(t *testing.T) {
+	t.Parallel()
 	o := begin(regular("etc/passwd", "root"), regular("etc/group", "wheel"), directory("var"), symlink("link", "etc"))
 	put(o, regular("etc/passwd", "new"))
 	put(o, regular("etc/shadow", "x"))
@@ -171,6 +174,7 @@ func TestOverlayAsAView(t *testing.T) {
 }
 
 func TestOverlayLeavesItsBaseAlone(t *testing.T) {
+	t.Parallel()
 	base := tree(regular("etc/passwd", "root"), directory("etc/conf"))
 	before := listing(t, base)
 	o := NewOverlay(base)

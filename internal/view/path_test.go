@@ -15,6 +15,7 @@ import (
 )
 
 func TestClean(t *testing.T) {
+	t.Parallel()
 	for in, want := range map[string]string{
 		"": ".", ".": ".", "/": ".", "//": ".", "..": ".", "/../..": ".", "a/..": ".",
 		"a": "a", "/a": "a", "./a/": "a", "a//b/./c": "a/b/c", "../a": "a", "/a/../../b": "b",
@@ -27,6 +28,7 @@ func TestClean(t *testing.T) {
 }
 
 func TestJoin(t *testing.T) {
+	t.Parallel()
 	for _, c := range [][3]string{{".", "a", "a"}, {"a", "b", "a/b"}, {"a/b", "c", "a/b/c"}} {
 		if got := Join(c[0], c[1]); got != c[2] {
 			t.Errorf("Join(%q, %q) = %q, want %q", c[0], c[1], got, c[2])
@@ -35,6 +37,7 @@ func TestJoin(t *testing.T) {
 }
 
 func TestCompareOrdersAsAWalk(t *testing.T) {
+	t.Parallel()
 	walk := []string{"a", "a/a", "a/b", "a/b/c", "a/b-c", "a!", "a-", "a.b", "a.b/c", "a0", "b", "b/a", "é"}
 	for i, a := range walk {
 		for j, b := range walk {
@@ -84,6 +87,7 @@ func linked() View {
 }
 
 func TestResolve(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, path  string
 		last, first string // what is wanted with the last component followed, and without
@@ -130,6 +134,7 @@ func TestResolve(t *testing.T) {
 }
 
 func TestResolveFollowsAsManyLinksAsContainerd(t *testing.T) {
+	t.Parallel()
 	var links []member
 	for i := range maxLinks {
 		links = append(links, symlink(fmt.Sprint(i), fmt.Sprint(i+1)))
@@ -143,6 +148,7 @@ func TestResolveFollowsAsManyLinksAsContainerd(t *testing.T) {
 }
 
 func TestResolveBelow(t *testing.T) {
+	t.Parallel()
 	v := tree(directory("srv"), regular("secret", ""), regular("srv/etc/passwd", ""),
 		symlink("srv/abs", "/etc"), symlink("srv/up", "../../secret"), symlink("srv/etc/root", "/"))
 	for in, want := range map[string]string{
@@ -156,6 +162,7 @@ func TestResolveBelow(t *testing.T) {
 }
 
 func TestResolveReportsWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	_, err := Resolve(t.Context(), broken{linked(), "usr/bin"}, "bin/sh", true)
 	fails(t, err, errBroken, "")
 }
@@ -234,6 +241,7 @@ func (i entryInfo) Mode() fs.FileMode {
 }
 
 func TestHasWildcard(t *testing.T) {
+	t.Parallel()
 	for in, want := range map[string]bool{
 		"": false, "a.b": false, "a*": true, "?": true, "[ab]": true, `\*`: false, `\\*`: true, `a\`: false, "a]": false,
 	} {
@@ -244,6 +252,7 @@ func TestHasWildcard(t *testing.T) {
 }
 
 func TestGlob(t *testing.T) {
+	t.Parallel()
 	v := tree(regular("a1", ""), directory("a2"), regular("a2/a3", ""), regular("b/a1", ""), regular("b/c/a1", ""),
 		symlink("link", "b"), regular("b/x[y]", ""))
 	for pattern, want := range map[string][]string{

@@ -16,6 +16,7 @@ func selected(change ...member) View {
 }
 
 func TestSelectionDigest(t *testing.T) {
+	t.Parallel()
 	plain := CopyOptions{DirCopyContents: true, FollowSymlink: true, AllowWildcard: true}
 	withoutB := plain
 	withoutB.ExcludePatterns = []string{"b"}
@@ -80,6 +81,7 @@ func TestSelectionDigest(t *testing.T) {
 }
 
 func TestSelectionDigestSeesNames(t *testing.T) {
+	t.Parallel()
 	one, two := tree(regular("d/a1", "1"), regular("x", "1")), tree(regular("d/a2", "1"), regular("y", "1"))
 	sum := func(v View, src string) string {
 		t.Helper()
@@ -101,6 +103,7 @@ func TestSelectionDigestSeesNames(t *testing.T) {
 }
 
 func TestSelectionDigestOptions(t *testing.T) {
+	t.Parallel()
 	ns := int64(5)
 	plain := CopyOptions{DirCopyContents: true}
 	want, err := SelectionDigest(t.Context(), selected(), "d", plain)
@@ -124,6 +127,7 @@ func TestSelectionDigestOptions(t *testing.T) {
 }
 
 func TestSelectionDigestErrors(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, src string
 		v         View
@@ -148,12 +152,14 @@ func TestSelectionDigestErrors(t *testing.T) {
 }
 
 func TestSelectionDigestOfManyFiles(t *testing.T) {
+	t.Parallel()
+	const files = 64
 	var many []member
-	for i := range 300 {
+	for i := range files {
 		many = append(many, regular(fmt.Sprintf("d/%03d", i), fmt.Sprint(i)))
 	}
 	sums := map[string]int{}
-	for i := range 300 {
+	for i := range files {
 		changed := with(many, regular(fmt.Sprintf("d/%03d", i), "changed").time(time.Unix(int64(i), 0)))
 		sum, err := SelectionDigest(t.Context(), tree(changed...), "d", CopyOptions{})
 		if err != nil {
@@ -161,7 +167,7 @@ func TestSelectionDigestOfManyFiles(t *testing.T) {
 		}
 		sums[sum]++
 	}
-	if len(sums) != 300 {
-		t.Errorf("300 different directories have %d digests", len(sums))
+	if len(sums) != files {
+		t.Errorf("%d different directories have %d digests", files, len(sums))
 	}
 }

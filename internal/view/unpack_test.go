@@ -123,6 +123,7 @@ func addBy(t testing.TB, o *Overlay, data []byte, owner *Chown, temp string) err
 }
 
 func TestUnpackCompressions(t *testing.T) {
+	t.Parallel()
 	plain := archive(t, archived("a", tar.TypeReg, data("A")), archived("b/", tar.TypeDir), archived("b/c", tar.TypeReg, data("")))
 	for _, algorithm := range []compression.Algorithm{compression.None, compression.Gzip, compression.Zstd, compression.XZ} {
 		t.Run(string(algorithm), func(t *testing.T) {
@@ -136,6 +137,7 @@ func TestUnpackCompressions(t *testing.T) {
 }
 
 func TestUnpackCopiesWhatIsNoArchive(t *testing.T) {
+	t.Parallel()
 	for name, content := range map[string][]byte{
 		"text":                           []byte("hello"),
 		"nothing":                        nil,
@@ -160,6 +162,7 @@ func TestUnpackCopiesWhatIsNoArchive(t *testing.T) {
 }
 
 func TestUnpackOnlyWhenAsked(t *testing.T) {
+	t.Parallel()
 	o := begin()
 	content := archive(t, archived("a", tar.TypeReg))
 	if err := o.Copy(t.Context(), Files(map[string][]byte{"x.tar": content}), "x.tar", "/", CopyOptions{TempDir: t.TempDir()}); err != nil {
@@ -169,6 +172,7 @@ func TestUnpackOnlyWhenAsked(t *testing.T) {
 }
 
 func TestUnpackSources(t *testing.T) {
+	t.Parallel()
 	one, two := archive(t, archived("a", tar.TypeReg)), archive(t, archived("a", tar.TypeReg, data("newer")), archived("b", tar.TypeReg, data("B")))
 	from := tree(regular("1.tar", string(one)), regular("2.tar", string(two)), regular("3.txt", "text"), symlink("link", "1.tar"), directory("4"), regular("4/x", ""))
 	for _, c := range []struct {
@@ -188,6 +192,7 @@ func TestUnpackSources(t *testing.T) {
 }
 
 func TestUnpack(t *testing.T) {
+	t.Parallel()
 	odd := func(h *tar.Header) {
 		h.PAXRecords = map[string]string{"SCHILY.xattr.user.k": "v", "SCHILY.xattr.trusted.k": "v", "SCHILY.xattr.odd.k": "v"}
 	}
@@ -315,6 +320,7 @@ func TestUnpack(t *testing.T) {
 }
 
 func TestUnpackDestinations(t *testing.T) {
+	t.Parallel()
 	plain := archive(t, archived("a", tar.TypeReg, data("A")))
 	for _, c := range []struct {
 		name, dest string
@@ -335,6 +341,7 @@ func TestUnpackDestinations(t *testing.T) {
 }
 
 func TestUnpackDamagedArchives(t *testing.T) {
+	t.Parallel()
 	plain := archive(t, archived("a", tar.TypeReg, data(strings.Repeat("A", 5000))), archived("b", tar.TypeReg, data("B")))
 	noise := make([]byte, 100_000)
 	_, _ = rand.NewChaCha8([32]byte{}).Read(noise)
@@ -377,6 +384,7 @@ func TestUnpackDamagedArchives(t *testing.T) {
 }
 
 func TestUnpackErrorsOfTheHost(t *testing.T) {
+	t.Parallel()
 	plain := archive(t, archived("a", tar.TypeReg))
 	opt := CopyOptions{AttemptUnpack: true, TempDir: t.TempDir() + "/no"}
 	fails(t, begin().Copy(t.Context(), Files(map[string][]byte{"x.tar": plain}), "x.tar", "/", opt), fs.ErrNotExist, "extract archive")
@@ -394,6 +402,7 @@ func TestUnpackErrorsOfTheHost(t *testing.T) {
 }
 
 func TestUnpackStopsWhenItIsCancelled(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	from := Files(map[string][]byte{"x.tar": archive(t, archived("a", tar.TypeReg))})
@@ -402,6 +411,7 @@ func TestUnpackStopsWhenItIsCancelled(t *testing.T) {
 }
 
 func TestUnpackKeepsTimes(t *testing.T) {
+	t.Parallel()
 	of := func(at time.Time) func(*tar.Header) { return func(h *tar.Header) { h.ModTime = at } }
 	epoch := time.Unix(0, 0).UTC()
 	o := begin()
@@ -424,6 +434,7 @@ func TestUnpackKeepsTimes(t *testing.T) {
 }
 
 func TestUnpackTheRootByOtherNames(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"/", "..", "/../", "../.."} {
 		o := begin(directory("d"))
 		if err := add(t, o, archive(t, archived(name, tar.TypeDir, func(h *tar.Header) { h.Mode = 0o700 })), nil); err != nil {
