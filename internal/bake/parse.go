@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 
 	"github.com/docker/buildx/bake/hclparser"
@@ -149,10 +150,10 @@ func oneLine(s string) string {
 	return strings.Join(strings.Fields(s), " ")
 }
 
-var targetName = regexp.MustCompile(`^[a-zA-Z0-9_-]+$`)
+var targetName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9_-]+$`) })
 
 func checkName(name string) error {
-	if !targetName.MatchString(name) {
+	if !targetName().MatchString(name) {
 		return fmt.Errorf("only %q are allowed", "[a-zA-Z0-9_-]+")
 	}
 	return nil

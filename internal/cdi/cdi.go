@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 	"tags.cncf.io/container-device-interface/specs-go"
@@ -25,13 +26,15 @@ const maxSpec = 4 << 20
 // IsName reports whether name has the form of a device name, vendor.com/class=name.
 func IsName(name string) bool {
 	kind, device, ok := strings.Cut(name, "=")
-	return ok && kinds.MatchString(kind) && deviceNames.MatchString(device)
+	return ok && kinds().MatchString(kind) && deviceNames().MatchString(device)
 }
 
 // The grammar of names, from the specification.
 var (
-	kinds       = regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9_.-]*[A-Za-z0-9])?/[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])?$`)
-	deviceNames = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.:-]*[A-Za-z0-9])?$`)
+	kinds = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9_.-]*[A-Za-z0-9])?/[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])?$`)
+	})
+	deviceNames = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.:-]*[A-Za-z0-9])?$`) })
 )
 
 // ErrUnresolved is the error for devices that no specification has.
@@ -153,11 +156,11 @@ func parse(data []byte) (*specs.Spec, error) {
 	if err := yaml.Unmarshal(data, &spec); err != nil {
 		return nil, err
 	}
-	if !kinds.MatchString(spec.Kind) {
+	if !kinds().MatchString(spec.Kind) {
 		return nil, fmt.Errorf("invalid kind %q: it is vendor/class", spec.Kind)
 	}
 	for _, d := range spec.Devices {
-		if !deviceNames.MatchString(d.Name) {
+		if !deviceNames().MatchString(d.Name) {
 			return nil, fmt.Errorf("invalid device name %q", d.Name)
 		}
 		if err := check(d.ContainerEdits); err != nil {

@@ -90,7 +90,7 @@ func FuzzSpecification(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		spec, err := parse(data)
-		if err == nil && !kinds.MatchString(spec.Kind) {
+		if err == nil && !kinds().MatchString(spec.Kind) {
 			t.Errorf("kind %q", spec.Kind)
 		}
 	})

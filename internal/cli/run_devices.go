@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/docker/cli/opts"
 	"github.com/moby/moby/api/types/container"
@@ -181,11 +182,11 @@ func deviceAt(source, target, access string) (sandbox.Device, error) {
 	}}, nil
 }
 
-var deviceRule = regexp.MustCompile(`^([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})$`)
+var deviceRule = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})$`) })
 
 // parseDeviceRule reads "type major:minor access".
 func parseDeviceRule(flag string) (specs.LinuxDeviceCgroup, error) {
-	m := deviceRule.FindStringSubmatch(flag)
+	m := deviceRule().FindStringSubmatch(flag)
 	if m == nil {
 		return specs.LinuxDeviceCgroup{}, fmt.Errorf("invalid argument %q for \"--device-cgroup-rule\" flag: invalid device cgroup format '%s'", flag, flag)
 	}

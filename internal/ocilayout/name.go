@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -13,7 +14,9 @@ import (
 const imageNameAnnotation = "io.containerd.image.name"
 
 // refName is what a layout may call an image: the grammar of image-spec, annotations.md, and all that are tags.
-var refName = regexp.MustCompile(`^([A-Za-z0-9]+((--|[-._:@+])[A-Za-z0-9]+)*(/[A-Za-z0-9]+((--|[-._:@+])[A-Za-z0-9]+)*)*|[\w][\w.-]{0,127})$`)
+var refName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^([A-Za-z0-9]+((--|[-._:@+])[A-Za-z0-9]+)*(/[A-Za-z0-9]+((--|[-._:@+])[A-Za-z0-9]+)*)*|[\w][\w.-]{0,127})$`)
+})
 
 // entryName is what an image is to be called where it is written.
 type entryName struct {
@@ -40,7 +43,7 @@ func (l *Location) entryName(name string) (entryName, error) {
 	switch {
 	case l.Kind != DockerArchive && l.Ref != "":
 		n.ref = l.Ref
-		if !refName.MatchString(n.ref) {
+		if !refName().MatchString(n.ref) {
 			return n, fmt.Errorf("invalid name %q: a layout's names are letters and digits, with one of -._:@+/ in between", n.ref)
 		}
 	case l.Kind != OCI:

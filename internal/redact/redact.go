@@ -4,12 +4,15 @@ package redact
 import (
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // userinfo matches the userinfo of a URL (RFC 3986, 3.2.1) of a scheme that sends it as a credential. Passwords may contain
 // characters that should be encoded; the last "@" before the path ends the userinfo, as in curl. The user of an SSH URL is
 // not a secret, a password is. Go's JSON encoder escapes some characters.
-var userinfo = regexp.MustCompile("(?i)\\b(?:(?:git\\+)?https?|git|ftps?|socks5h?)://(?:[^\\s/?#\"'`<>|\\\\]|\\\\u00(?:26|3c|3e))*@|\\bssh://[^\\s/?#\"'`<>|\\\\:@]*:[^\\s/?#\"'`<>|\\\\]*@")
+var userinfo = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile("(?i)\\b(?:(?:git\\+)?https?|git|ftps?|socks5h?)://(?:[^\\s/?#\"'`<>|\\\\]|\\\\u00(?:26|3c|3e))*@|\\bssh://[^\\s/?#\"'`<>|\\\\:@]*:[^\\s/?#\"'`<>|\\\\]*@")
+})
 
 // mask replaces a user or a password, as in BuildKit (util/urlutil).
 const mask = "xxxxx"
@@ -19,7 +22,7 @@ func URLs(text string) string {
 	if !strings.Contains(text, "://") || !strings.Contains(text, "@") {
 		return text
 	}
-	return userinfo.ReplaceAllStringFunc(text, func(found string) string {
+	return userinfo().ReplaceAllStringFunc(text, func(found string) string {
 		scheme, user, _ := strings.Cut(found, "://")
 		if strings.Contains(user, ":") {
 			return scheme + "://" + mask + ":" + mask + "@"

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/moby/buildkit/solver/pb"
@@ -178,14 +179,14 @@ func nonEmpty(list ...string) []string {
 	return out
 }
 
-var symref = regexp.MustCompile(`refs/heads/(\S+)`)
+var symref = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`refs/heads/(\S+)`) })
 
 func (r *repository) defaultBranch(ctx context.Context, git *gitutil.GitCLI) (string, error) {
 	out, err := git.Run(ctx, "ls-remote", "--symref", r.name(), "HEAD")
 	if err != nil {
 		return "", r.fail("fetch", err)
 	}
-	if m := symref.FindSubmatch(out); m != nil {
+	if m := symref().FindSubmatch(out); m != nil {
 		return string(m[1]), nil
 	}
 	return "", fmt.Errorf("could not find default branch for repository: %s", r.name())
