@@ -136,7 +136,8 @@ func ParseOutput(text string) (Entry, error) {
 		if fields[0] == "-" {
 			kind = OutputTar
 		}
-		return Entry{kind, map[string]string{"dest": fields[0]}}, nil
+		e := Entry{kind, map[string]string{"dest": fields[0]}}
+		return e, FinishOutput(&e)
 	}
 	e, err := ParseEntry(text, trimLower)
 	if err == nil {

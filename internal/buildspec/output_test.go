@@ -161,7 +161,7 @@ func TestOutputStdout(t *testing.T) {
 }
 
 func FuzzParseOutput(f *testing.F) {
-	for _, s := range []string{"out", "-", `type=oci,"dest=a,b"`, "type=image,push=", "a=b", `"`, ",,=", "type=local,dest=d,mode=delete"} {
+	for _, s := range []string{"out", "-", `type=oci,"dest=a,b"`, "type=image,push=", "a=b", `"`, `""`, ",,=", "type=local,dest=d,mode=delete"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
