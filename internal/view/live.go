@@ -12,12 +12,11 @@ import (
 // was read. That it was only appended to is known if its digest was taken then. So files that have changed a moment
 // before are digested at once.
 
-// Files count as changing for so long after a change. Where more than maxLive files are changing, or more than
-// maxLiveSize bytes, they have just been made, and are not logs.
+// Files count as changing for changingTime after a change. If more than maxLive files are changing, they have just been made, and are
+// not logs. Their size does not matter: what is found in a directory is part of a key, and is digested sooner or later.
 const (
 	changingTime = 2 * time.Second
 	maxLive      = 64
-	maxLiveSize  = 64 << 20
 )
 
 // changing reports whether a file has changed so lately that it may be about to change again.
@@ -29,13 +28,12 @@ func changing(s digestcache.FileState, now time.Time) bool {
 func (c *hostContent) digestLive(x *Index, found []hostFile) {
 	now := time.Now()
 	var live []*Entry
-	var size int64
 	for _, f := range found {
 		if f.seen && f.entry.Type == TypeRegular && changing(f.key, now) {
-			live, size = append(live, f.entry), size+f.entry.Size
+			live = append(live, f.entry)
 		}
 	}
-	if len(live) > maxLive || size > maxLiveSize {
+	if len(live) > maxLive {
 		return
 	}
 	digests := make(map[int]digest.Digest, len(live))

@@ -10,14 +10,21 @@ import (
 	"testing"
 )
 
-// Logs in the context, small and large, that are appended to all the time end no build: each is copied as it was at one moment.
+// Logs in the context, of any size, that are appended to all the time end no build: each is copied as it was at one moment.
 func TestLogsInTheContext(t *testing.T) {
 	m := newMica(t)
 	const line = "a line of a log that goes on and on, until the build has ended\n"
 	dir := folder(t, map[string]string{
 		"Dockerfile": "FROM base\nCOPY . /c\nRUN cp -r /c /d\n", "small.log": line, "large.log": strings.Repeat(line, 100_000),
 	})
-	stop := appending(t, line, filepath.Join(dir, "small.log"), filepath.Join(dir, "large.log"))
+	huge := filepath.Join(dir, "huge.log") // begins with a hole
+	if err := os.WriteFile(huge, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(huge, 65<<20); err != nil {
+		t.Fatal(err)
+	}
+	stop := appending(t, line, filepath.Join(dir, "small.log"), filepath.Join(dir, "large.log"), huge)
 	defer stop()
 	for i := range 8 {
 		name := fmt.Sprintf("app%d", i)
@@ -26,8 +33,8 @@ func TestLogsInTheContext(t *testing.T) {
 			info, _ := os.Stat(filepath.Join(dir, "large.log"))
 			t.Fatalf("build %d, large.log has %d bytes: %s", i, info.Size(), out.Stderr)
 		}
-		for _, log := range []string{"small.log", "large.log"} {
-			got := m.Run("run", name, "cat", "/d/"+log)
+		for _, log := range []string{"cat /d/small.log", "cat /d/large.log", fmt.Sprintf("tail -c +%d /d/huge.log", 65<<20+1)} {
+			got := m.Run("run", name, "sh", "-c", log)
 			if len(got) == 0 || strings.Repeat(line, len(got)/len(line)) != got {
 				t.Errorf("build %d has %d bytes of %s, which are not whole lines", i, len(got), log)
 			}
