@@ -145,12 +145,13 @@ func TestTokenServers(t *testing.T) {
 
 func TestHeadersAreBounded(t *testing.T) {
 	t.Parallel()
-	_, repo := impatient(t, func(w http.ResponseWriter, _ *http.Request) {
+	c, repo := impatient(t, func(w http.ResponseWriter, _ *http.Request) {
 		for i := range 100 {
 			w.Header().Add("WWW-Authenticate", fmt.Sprintf("Bearer realm=%d-%s", i, strings.Repeat("x", 8<<10)))
 		}
 		w.WriteHeader(http.StatusUnauthorized)
 	})
+	c.conns.limits = defaultLimits
 	if _, err := repo.FetchManifest(withPatience(t.Context(), hasty), "1"); err == nil || !strings.Contains(err.Error(), "header") {
 		t.Errorf("800 KiB of headers: %v", err)
 	}

@@ -57,10 +57,12 @@ func ran(t *testing.T, out rig.Output) []string {
 		t.Fatalf("mica names %d steps:\n%s", len(steps), out.Stderr)
 	}
 	var list []string
+	seen := map[string]bool{} // the display names a step again when it has shown another
 	for _, m := range steps {
-		if !cached[m[1]] {
+		if !cached[m[1]] && !seen[m[1]] {
 			list = append(list, m[2])
 		}
+		seen[m[1]] = true
 	}
 	return list
 }
