@@ -15,7 +15,7 @@ import (
 func TestLimits(t *testing.T) {
 	seats(t, func(t *testing.T, s seat, m *rig.Mica) {
 		const look = `cd /sys/fs/cgroup; cat memory.max memory.swap.max memory.low cpu.max cpu.weight pids.max; ulimit -n
-cat /proc/self/cgroup; touch x 2>&1; (for i in 1 2 3 4 5 6 7 8 9 10 11; do sleep 1 & done); exec dd if=/dev/zero of=/dev/null bs=60M count=1`
+cat /proc/self/cgroup; touch x 2>&1; (for i in 1 2 3 4 5 6 7 8 9 10 11; do sleep 1 & done); exec dd if=/dev/zero of=/dev/null bs=60M count=1 iflag=fullblock`
 		network := map[string]string{"crun": "host", "runc": "default"}[s.runtime]
 		out := m.Try(nil, "run", "-m", "20m", "--memory-reservation", "10m", "--cpus", "1.5", "-c", "512", "--pids-limit", "10", "--ulimit", "nofile=64",
 			"--network", network, "base", "sh", "-c", look)
