@@ -20,24 +20,42 @@ func Open(ctx context.Context, path string) (*Lock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
-	if err := wait(ctx, f); err != nil {
+	if err := Wait(ctx, f, Exclusive); err != nil {
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	return &Lock{f}, nil
 }
 
-// wait takes the lock of f, and closes f if it fails. It first tries without waiting, which is the usual case. flock(2)
-// cannot be cancelled: a wait has a goroutine of its own, which releases a lock that comes too late.
-func wait(ctx context.Context, f *os.File) error {
-	err := flock(f, unix.LOCK_EX|unix.LOCK_NB)
-	if err == nil {
+// Mode is how a lock excludes others.
+type Mode int
+
+// The modes of locks.
+const (
+	Exclusive Mode = unix.LOCK_EX
+	Shared    Mode = unix.LOCK_SH
+)
+
+// Try takes the lock of f without waiting. It returns false if the lock is held elsewhere. Closing f releases the lock.
+func Try(f *os.File, mode Mode) (bool, error) {
+	err := flock(f, int(mode)|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Wait takes the lock of f, and waits for it until ctx ends. If it fails, it closes f. It first tries without waiting, which
+// is the usual case. flock(2) cannot be cancelled: a wait has a goroutine of its own, which releases a lock that comes too late.
+func Wait(ctx context.Context, f *os.File, mode Mode) error {
+	ok, err := Try(f, mode)
+	if ok {
 		return nil
 	}
-	if !errors.Is(err, unix.EWOULDBLOCK) {
+	if err != nil {
 		return errors.Join(err, f.Close())
 	}
 	locked := make(chan error, 1)
-	go func() { locked <- flock(f, unix.LOCK_EX) }()
+	go func() { locked <- flock(f, int(mode)) }()
 	select {
 	case err := <-locked:
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -65,5 +66,48 @@ func TestOpenErrors(t *testing.T) {
 	}
 	if err := again.Unlock(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestTry(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		held, wanted Mode
+		want         bool
+	}{
+		"exclusive beside exclusive": {Exclusive, Exclusive, false},
+		"shared beside exclusive":    {Exclusive, Shared, false},
+		"exclusive beside shared":    {Shared, Exclusive, false},
+		"shared beside shared":       {Shared, Shared, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "lock")
+			open := func() *os.File {
+				f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = f.Close() })
+				return f
+			}
+			held := open()
+			if ok, err := Try(held, tt.held); !ok || err != nil {
+				t.Fatalf("a free lock: %t, %v", ok, err)
+			}
+			f := open()
+			if ok, err := Try(f, tt.wanted); ok != tt.want || err != nil {
+				t.Errorf("%t, %v, want %t", ok, err, tt.want)
+			}
+			if err := held.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := Wait(t.Context(), f, tt.wanted); err != nil {
+				t.Errorf("after it was released: %v", err)
+			}
+			if _, err := Try(held, tt.held); err == nil {
+				t.Error("a closed file is locked")
+			}
+		})
 	}
 }

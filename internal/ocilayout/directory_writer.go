@@ -12,11 +12,11 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/flock"
 )
 
 // Names in a layout's directory that are not the layout's. Readers look at neither.
@@ -228,22 +228,10 @@ func takeLock(ctx context.Context, f *directory) (*os.File, error) {
 	if err != nil {
 		return nil, reason(err)
 	}
-	for {
-		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return lock, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			_ = lock.Close()
-			return nil, err
-		}
-		select {
-		case <-ctx.Done():
-			_ = lock.Close()
-			return nil, context.Cause(ctx)
-		case <-time.After(20 * time.Millisecond):
-		}
+	if err := flock.Wait(ctx, lock, flock.Exclusive); err != nil {
+		return nil, err
 	}
+	return lock, nil
 }
 
 func (w *directoryWriter) Close() error {

@@ -7,7 +7,7 @@ import (
 	"os"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/micabuild/mica/internal/flock"
 )
 
 // Lock is a held file lock. The kernel releases it when the process dies.
@@ -15,12 +15,12 @@ type Lock struct{ f *os.File }
 
 // Lock takes an exclusive lock. It waits for the lock until ctx ends.
 func (s *Store) Lock(ctx context.Context, name string) (*Lock, error) {
-	return s.lock(ctx, name, unix.LOCK_EX)
+	return s.lock(ctx, name, flock.Exclusive)
 }
 
 // RLock takes a shared lock. It waits for the lock until ctx ends.
 func (s *Store) RLock(ctx context.Context, name string) (*Lock, error) {
-	return s.lock(ctx, name, unix.LOCK_SH)
+	return s.lock(ctx, name, flock.Shared)
 }
 
 // TryLock takes an exclusive lock without waiting. ok is false if another process or goroutine holds it.
@@ -30,12 +30,12 @@ func (s *Store) TryLock(name string) (l *Lock, ok bool, err error) {
 		if err != nil {
 			return nil, false, err
 		}
-		err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
+		ok, err := flock.Try(f, flock.Exclusive)
 		switch {
-		case errors.Is(err, unix.EWOULDBLOCK):
-			return nil, false, f.Close()
 		case err != nil:
 			return nil, false, errors.Join(fmt.Errorf("lock %s: %w", name, err), f.Close())
+		case !ok:
+			return nil, false, f.Close()
 		case hasName(f):
 			return &Lock{f}, true, nil
 		}
@@ -61,56 +61,20 @@ func (s *Store) lockFile(name string) (*os.File, error) {
 	return f, nil
 }
 
-func flock(f *os.File, how int) error {
-	for {
-		err := unix.Flock(int(f.Fd()), how)
-		if !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
-}
-
 // lock takes a lock. If the file was removed in the meantime, it takes the lock of the new file.
-func (s *Store) lock(ctx context.Context, name string, how int) (*Lock, error) {
+func (s *Store) lock(ctx context.Context, name string, mode flock.Mode) (*Lock, error) {
 	for {
 		f, err := s.lockFile(name)
 		if err != nil {
 			return nil, err
 		}
-		if err := flockContext(ctx, f, how); err != nil {
+		if err := flock.Wait(ctx, f, mode); err != nil {
 			return nil, fmt.Errorf("lock %s: %w", name, err)
 		}
 		if hasName(f) {
 			return &Lock{f}, nil
 		}
 		_ = f.Close()
-	}
-}
-
-// flockContext first tries without waiting, which is the usual case. flock(2) cannot be cancelled, so that a goroutine of its own
-// waits: if ctx ends first, it releases the lock as soon as it gets it. After an error the file is closed, at the latest then.
-func flockContext(ctx context.Context, f *os.File, how int) error {
-	err := flock(f, how|unix.LOCK_NB)
-	if err == nil {
-		return nil
-	}
-	if !errors.Is(err, unix.EWOULDBLOCK) {
-		return errors.Join(err, f.Close())
-	}
-	got := make(chan error, 1)
-	go func() { got <- flock(f, how) }()
-	select {
-	case err := <-got:
-		if err != nil {
-			_ = f.Close()
-		}
-		return err
-	case <-ctx.Done():
-		go func() {
-			_ = <-got //nolint:staticcheck // whether or not it got the lock
-			_ = f.Close()
-		}()
-		return context.Cause(ctx)
 	}
 }
 

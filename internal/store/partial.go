@@ -12,6 +12,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/flock"
 )
 
 // A blob that is downloaded is written to tmp/partial-<hex>. The file outlives an interrupted process, and the next process
@@ -40,9 +42,15 @@ func (s *Store) NewPartial(ctx context.Context, d digest.Digest) (*Partial, erro
 		if err != nil {
 			return nil, fmt.Errorf("write blob: %w", err)
 		}
-		waited, err := lockFile(ctx, f)
+		locked, err := flock.Try(f, flock.Exclusive)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("write blob %s: %w", d, err), f.Close())
+		}
+		waited := !locked
+		if waited {
+			if err := flock.Wait(ctx, f, flock.Exclusive); err != nil {
+				return nil, fmt.Errorf("write blob %s: %w", d, err)
+			}
 		}
 		have, err := f.Stat()
 		if err != nil {
@@ -63,22 +71,6 @@ func (s *Store) NewPartial(ctx context.Context, d digest.Digest) (*Partial, erro
 
 // ErrExists means that another process has stored the blob in the meantime.
 var ErrExists = fmt.Errorf("stored by another process: %w", fs.ErrExist)
-
-// lockFile locks an open file. waited reports whether another process held the lock.
-func lockFile(ctx context.Context, f *os.File) (waited bool, err error) {
-	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		err := flock(f, unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return waited, err
-		}
-		waited = true
-		select {
-		case <-ctx.Done():
-			return waited, context.Cause(ctx)
-		case <-time.After(wait):
-		}
-	}
-}
 
 // Had is the number of bytes that an earlier process left. The caller writes them first, as Earlier returns them: Write hashes
 // them, but does not write them again.

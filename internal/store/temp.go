@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/flock"
 )
 
 // Temp is a directory in tmp/ that this process owns.
@@ -44,10 +46,11 @@ func (s *Store) tempFile(pattern string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := flock(f, unix.LOCK_EX); err != nil {
+		ok, err := flock.Try(f, flock.Exclusive)
+		if err != nil {
 			return nil, errors.Join(err, os.Remove(f.Name()), f.Close())
 		}
-		if hasName(f) {
+		if ok && hasName(f) {
 			return f, nil
 		}
 		_ = f.Close()
@@ -121,11 +124,8 @@ func lockDead(path string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("clean tmp: %w", err)
 	}
-	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if ok, err := flock.Try(f, flock.Exclusive); err != nil || !ok {
 		_ = f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = nil
-		}
 		return nil, err
 	}
 	return f, nil
