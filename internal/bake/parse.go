@@ -14,6 +14,8 @@ import (
 	"github.com/docker/buildx/bake/hclparser"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclparse"
+
+	"github.com/micabuild/mica/internal/bake/compose"
 )
 
 // Variable is one that files define, with its value.
@@ -37,17 +39,17 @@ func parse(files []File, o Options) (c *Config, vars []*Variable, err error) {
 			c, vars, err = nil, nil, fmt.Errorf("bake file: the evaluator failed: %s", oneLine(fmt.Sprint(r)))
 		}
 	}()
-	compose, others, err := sortFiles(files, o)
+	composed, others, err := sortFiles(files, o)
 	if err != nil {
 		return nil, nil, err
 	}
 	c = &Config{}
-	if len(compose) > 0 {
-		if c, err = parseCompose(compose, o); err != nil {
-			return nil, nil, fmt.Errorf("failed to parse compose file: %w", err)
+	if len(composed) > 0 {
+		if err := c.readCompose(composed, o); err != nil {
+			return nil, nil, fmt.Errorf("failed to parse compose file: %w", singleLine(err))
 		}
 		if o.FileRelative {
-			c.setFileDirs(compose)
+			c.setFileDirs(composed)
 		}
 	}
 	if len(others) > 0 {
@@ -63,14 +65,14 @@ func parse(files []File, o Options) (c *Config, vars []*Variable, err error) {
 }
 
 // sortFiles separates compose files from HCL and JSON: by their names or, without an extension, by what parses.
-func sortFiles(files []File, o Options) (compose []File, others []*hcl.File, err error) {
+func sortFiles(files []File, o Options) (composed []File, others []*hcl.File, err error) {
 	for _, f := range files {
-		isCompose, composeErr := checkCompose(f, o)
+		isCompose, composeErr := o.compose().Check(composeFile(f))
 		if isCompose {
 			if composeErr != nil {
-				return nil, nil, fmt.Errorf("%s: %w", f.Name, composeErr)
+				return nil, nil, fmt.Errorf("%s: %w", f.Name, singleLine(composeErr))
 			}
-			compose = append(compose, f)
+			composed = append(composed, f)
 			continue
 		}
 		parsed, err := parseHCL(f)
@@ -82,7 +84,27 @@ func sortFiles(files []File, o Options) (compose []File, others []*hcl.File, err
 		}
 		others = append(others, parsed)
 	}
-	return compose, others, nil
+	return composed, others, nil
+}
+
+// compose is the environment of compose files.
+func (o *Options) compose() compose.Environment {
+	return compose.Environment{Environ: o.Environ, Vars: o.Vars}
+}
+
+func composeFile(f File) compose.File { return compose.File{Filename: f.Name, Content: f.Data} }
+
+// readCompose adds the services of compose files.
+func (c *Config) readCompose(files []File, o Options) error {
+	var list []compose.File
+	for _, f := range files {
+		list = append(list, composeFile(f))
+	}
+	services, err := o.compose().Services(list)
+	if err != nil {
+		return err
+	}
+	return c.setServices(services)
 }
 
 func parseHCL(f File) (*hcl.File, error) {
@@ -134,6 +156,14 @@ func hclError(diags hcl.Diagnostics) error {
 		return errors.New(text)
 	}
 	return nil
+}
+
+// singleLine puts the error of a library into one line.
+func singleLine(err error) error {
+	if !strings.Contains(err.Error(), "\n") {
+		return err
+	}
+	return errors.New(oneLine(err.Error()))
 }
 
 // oneLine is a message in one line, without control characters.

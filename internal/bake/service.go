@@ -10,19 +10,43 @@ import (
 	"github.com/docker/cli/opts"
 	"github.com/docker/go-units"
 
+	"github.com/micabuild/mica/internal/bake/compose"
 	"github.com/micabuild/mica/internal/buildspec"
 )
 
-// serviceTarget is the target of a service's key build (docs.docker.com/reference/compose-file/build).
-func serviceTarget(project *types.Project, s *types.ServiceConfig) (*Target, error) {
+// setServices makes a target of each service that is built, and the group default of them all.
+func (c *Config) setServices(services []compose.Service) error {
+	group := &Group{Name: "default"}
+	for _, s := range services {
+		if s.Build == nil {
+			continue
+		}
+		t, err := serviceTarget(&s)
+		if err != nil {
+			return fmt.Errorf("service %s: %w", s.Name, err)
+		}
+		c.Targets = append(c.Targets, t)
+		group.Targets = append(group.Targets, t.Name)
+	}
+	if len(services) > 0 {
+		c.Groups = []*Group{group}
+	}
+	return nil
+}
+
+// serviceTarget is the target of a service.
+func serviceTarget(s *compose.Service) (*Target, error) {
 	b := s.Build
 	t := &Target{
 		Name: sanitizeName(s.Name), Context: set(b.Context), Dockerfile: set(b.Dockerfile), DockerfileInline: set(b.DockerfileInline),
-		Contexts: composeContexts(b.AdditionalContexts), Target: set(b.Target), Tags: b.Tags, Network: set(b.Network),
-		Platforms: b.Platforms, Labels: map[string]*string{}, ExtraHosts: map[string]*string{}, Args: serviceArgs(project, s),
+		Contexts: serviceContexts(b.AdditionalContexts), Target: set(b.Target), Tags: b.Tags, Network: set(b.Network),
+		Platforms: b.Platforms, Labels: map[string]*string{}, ExtraHosts: map[string]*string{}, Secrets: s.Secrets,
 	}
 	if err := checkName(t.Name); err != nil {
 		return nil, fmt.Errorf("invalid service name %q: %w", t.Name, err)
+	}
+	for k, v := range s.Args {
+		addValues(&t.Args, map[string]*string{k: &v})
 	}
 	for k, v := range b.Labels {
 		t.Labels[k] = &v
@@ -40,10 +64,10 @@ func serviceTarget(project *types.Project, s *types.ServiceConfig) (*Target, err
 	if b.Pull {
 		t.Pull = &b.Pull
 	}
-	if err := t.addComposeLists(project, b); err != nil {
+	if err := t.addServiceLists(b); err != nil {
 		return nil, err
 	}
-	if err := t.addExtension(b.Extensions["x-bake"]); err != nil {
+	if err := t.addExtension(&s.Extension); err != nil {
 		return nil, fmt.Errorf("x-bake: %w", err)
 	}
 	if len(t.Tags) == 0 && s.Image != "" {
@@ -60,24 +84,8 @@ func set(s string) *string {
 	return &s
 }
 
-// serviceArgs are the build arguments. One without a value has that of the service's environment, or of compose's.
-func serviceArgs(project *types.Project, s *types.ServiceConfig) map[string]*string {
-	args := map[string]*string{}
-	addValues(&args, s.Build.Args.Resolve(func(name string) (string, bool) {
-		if v, ok := s.Environment[name]; ok && v != nil {
-			return *v, true
-		}
-		v, ok := project.Environment[name]
-		return v, ok
-	}))
-	if len(args) == 0 {
-		return nil
-	}
-	return args
-}
-
-// addComposeLists adds the keys that have lists.
-func (t *Target) addComposeLists(project *types.Project, b *types.BuildConfig) (err error) {
+// addServiceLists adds the keys that have lists.
+func (t *Target) addServiceLists(b *types.BuildConfig) (err error) {
 	for _, name := range slices.Sorted(maps.Keys(b.Ulimits)) {
 		u := b.Ulimits[name]
 		soft, hard := u.Soft, u.Hard
@@ -94,13 +102,6 @@ func (t *Target) addComposeLists(project *types.Project, b *types.BuildConfig) (
 		t.SSH = append(t.SSH, SSH{ID: key.ID, Paths: uniqueFull([]string{key.Path})})
 	}
 	slices.SortFunc(t.SSH, compareSSH)
-	for _, s := range b.Secrets {
-		from := project.Secrets[s.Source]
-		if from.External {
-			return fmt.Errorf("unsupported external secret %s", from.Name)
-		}
-		t.Secrets = append(t.Secrets, Secret{ID: s.Source, Src: from.File, Env: from.Environment})
-	}
 	if t.CacheFrom, err = parseAll(b.CacheFrom, buildspec.ParseCache); err != nil {
 		return err
 	}
@@ -124,8 +125,8 @@ func compareSSH(a, b SSH) int {
 	return slices.Compare(a.Paths, b.Paths)
 }
 
-// composeContexts turns links to services into links to targets.
-func composeContexts(m map[string]string) map[string]string {
+// serviceContexts turns links to services into links to targets.
+func serviceContexts(m map[string]string) map[string]string {
 	if m == nil {
 		return nil
 	}
@@ -140,4 +141,46 @@ func composeContexts(m map[string]string) map[string]string {
 		out[name] = v
 	}
 	return out
+}
+
+// addExtension adds x-bake.
+func (t *Target) addExtension(x *compose.Extension) error {
+	replace(&t.Pull, x.Pull)
+	replace(&t.NoCache, x.NoCache)
+	t.Tags = unique(slices.Concat(t.Tags, x.Tags))
+	t.Platforms = unique(slices.Concat(t.Platforms, x.Platforms))
+	t.NoCacheFilter = unique(slices.Concat(t.NoCacheFilter, x.NoCacheFilter))
+	if len(x.Contexts) > 0 {
+		t.Contexts = merged(serviceContexts(x.Contexts), t.Contexts)
+	}
+	for _, list := range []struct {
+		to    *[]Entry
+		from  []string
+		parse func(string) ([]Entry, error)
+	}{
+		{(*[]Entry)(&t.CacheFrom), x.CacheFrom, buildspec.ParseCache},
+		{(*[]Entry)(&t.CacheTo), x.CacheTo, buildspec.ParseCache},
+		{(*[]Entry)(&t.Outputs), x.Outputs, parseOutput},
+	} {
+		if len(list.from) == 0 {
+			continue
+		}
+		got, err := parseAll(list.from, list.parse)
+		if err != nil {
+			return err
+		}
+		*list.to = dropEqual(append(*list.to, got...))
+	}
+	secrets, err := parseAll(x.Secrets, parseSecret)
+	if err != nil {
+		return err
+	}
+	t.Secrets = append(t.Secrets, secrets...).normal()
+	ssh, err := parseAll(x.SSH, parseSSH)
+	if err != nil {
+		return err
+	}
+	t.SSH = append(t.SSH, ssh...).normal()
+	slices.SortFunc(t.SSH, compareSSH)
+	return nil
 }
