@@ -43,11 +43,18 @@ type Definition struct {
 
 // Read parses the files and resolves the targets that are asked for, with those that they link to.
 func Read(files []File, o Options) (*Definition, error) {
-	c, _, err := Parse(files, o)
+	var def *Definition
+	err := bounded(func() error {
+		c, _, err := parse(files, o)
+		if err == nil {
+			def, err = c.resolve(o)
+		}
+		return err
+	})
 	if err != nil {
-		return nil, err
+		return nil, err // def may still be written to
 	}
-	return c.resolve(o)
+	return def, nil
 }
 
 // resolve gives the targets that are asked for everything that they inherit, override and link to.
@@ -60,7 +67,7 @@ func (c *Config) resolve(o Options) (_ *Definition, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &resolver{config: c, overrides: overrides, targets: map[string]*Target{}, linked: map[string]linkState{}}
+	r := &resolver{config: c, overrides: overrides, parents: map[string]*Target{}, targets: map[string]*Target{}, linked: map[string]linkState{}}
 	def := &Definition{Groups: map[string]*Group{}, Targets: r.targets, Unused: c.unused()}
 	for _, name := range names {
 		targets, groups := c.members(name)

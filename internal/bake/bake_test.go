@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -228,29 +227,6 @@ func TestSetDiffers(t *testing.T) {
 	got := def.Targets["default"]
 	if *got.Network != "none" || !slices.Equal(got.NoCacheFilter, []string{"a", "b"}) || !slices.Equal(got.Ulimits, []string{"nofile=1:1"}) {
 		t.Errorf("network %s, filter %v, ulimits %v", *got.Network, got.NoCacheFilter, got.Ulimits)
-	}
-}
-
-// TestChainsOfLinks: a target is visited once, however long the chains are and however often they meet.
-func TestChainsOfLinks(t *testing.T) {
-	const length = 3000
-	chain := &Config{Targets: []*Target{{Name: "t0"}}}
-	for i := 1; i < length; i++ {
-		up := fmt.Sprintf("target:t%d", i-1)
-		chain.Targets = append(chain.Targets, &Target{Name: fmt.Sprintf("t%d", i), Contexts: map[string]string{"up": up}})
-	}
-	def, err := chain.resolve(Options{Targets: []string{"*"}})
-	if err != nil || len(def.Targets) != length {
-		t.Errorf("chain: %d targets, %v", len(def.Targets), err)
-	}
-	var diamonds strings.Builder
-	diamonds.WriteString("target \"default\" {\n contexts = { a = \"target:t39\" }\n}\ntarget \"t0\" {}\n")
-	for i := 1; i < 40; i++ {
-		fmt.Fprintf(&diamonds, "target \"t%d\" {\n contexts = { a = \"target:t%d\", b = \"target:t%d\" }\n}\n", i, i-1, max(i-2, 0))
-	}
-	def, err = read(diamonds.String())
-	if err != nil || len(def.Targets) != 41 {
-		t.Errorf("diamonds: %d targets, %v", len(def.Targets), err)
 	}
 }
 

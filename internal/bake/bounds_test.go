@@ -8,18 +8,22 @@ import (
 )
 
 func TestEvaluationIsBounded(t *testing.T) {
-	if err := bounded(func() {}); err != nil {
+	if err := bounded(func() error { return nil }); err != nil {
+		t.Error(err)
+	}
+	if err := bounded(func() error { panic("a bug") }); err == nil || err.Error() != "internal error: a bug" {
 		t.Error(err)
 	}
 	runtime.GC() // what other tests have left is not counted
 	stop := make(chan struct{})
-	err := bounded(func() {
+	err := bounded(func() error {
 		var kept [][]byte // of which the kernel gives nothing until it is written to
 		for range 20 {
 			kept = append(kept, make([]byte, 100<<20))
 		}
 		<-stop
 		runtime.KeepAlive(kept)
+		return nil
 	})
 	close(stop)
 	if err == nil || !strings.Contains(err.Error(), "more than 1024 MiB of memory") {

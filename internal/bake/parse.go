@@ -25,11 +25,14 @@ type Variable = hclparser.Variable
 func Parse(files []File, o Options) (*Config, []*Variable, error) {
 	var c *Config
 	var vars []*Variable
-	var err error
-	if over := bounded(func() { c, vars, err = parse(files, o) }); over != nil {
-		return nil, nil, over
+	err := bounded(func() (err error) {
+		c, vars, err = parse(files, o)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err // c and vars may still be written to
 	}
-	return c, vars, err
+	return c, vars, nil
 }
 
 func parse(files []File, o Options) (c *Config, vars []*Variable, err error) {

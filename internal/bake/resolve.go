@@ -64,20 +64,21 @@ func (c *Config) members(name string) (targets, groups []string) {
 			if len(inner.targets) == 0 {
 				inner = &members{targets: []string{t}}
 			}
-			m.targets = append(m.targets, inner.targets...)
-			m.groups = append(m.groups, inner.groups...)
+			// Without duplicates at every level: where groups meet again, the lists would double with each.
+			m.targets, m.groups = unique(slices.Concat(m.targets, inner.targets)), unique(slices.Concat(m.groups, inner.groups))
 		}
 		seen[name] = m
 		return m
 	}
 	m := visit(name)
-	return unique(m.targets), unique(m.groups)
+	return m.targets, m.groups
 }
 
 // resolver makes complete targets of files and overrides.
 type resolver struct {
 	config    *Config
 	overrides map[string][]override
+	parents   map[string]*Target // results of inherited
 	targets   map[string]*Target
 	linked    map[string]linkState
 	granted   Grants // the paths and entitlements that overrides name
@@ -93,12 +94,12 @@ const (
 
 // target resolves a target: what it inherits, its own values, the overrides.
 func (r *resolver) target(name string) (*Target, error) {
-	t, err := r.inherited(name, nil)
+	inherited, err := r.inherited(name, nil)
 	if err != nil {
 		return nil, err
 	}
+	t := new(*inherited)
 	t.Name = name
-	t.Inherits = nil
 	if t.Context == nil {
 		t.Context = ref(t.base.fallback())
 	}
@@ -117,7 +118,12 @@ func cleanContext(context string) string {
 	return path.Clean(strings.TrimPrefix(context, "cwd://"))
 }
 
+// inherited merges a target with those that it inherits, and applies its overrides. The caller must not change the result. path
+// is the way to it. Each target is resolved once: where paths meet again, their number grows exponentially.
 func (r *resolver) inherited(name string, path []string) (*Target, error) {
+	if t, ok := r.parents[name]; ok {
+		return t, nil
+	}
 	own := r.config.target(name)
 	if own == nil {
 		return nil, fmt.Errorf("failed to find target %s", name)
@@ -141,6 +147,8 @@ func (r *resolver) inherited(name string, path []string) (*Target, error) {
 		}
 	}
 	t.normalize()
+	t.Inherits = nil
+	r.parents[name] = t
 	return t, nil
 }
 
