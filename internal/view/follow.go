@@ -13,7 +13,9 @@ import (
 // followPaths turns the paths that a build wants into include patterns: each path, and where a symlink is on the way,
 // the link and what it points at (fsutil's FollowLinks). Nothing outside root is looked at.
 func followPaths(root *os.Root, paths []string) ([]string, error) {
-	f := &follower{root: root, found: map[string]bool{}}
+	// The package os does not export the error for a path that leaves the root.
+	_, err := root.Lstat("..")
+	f := &follower{root: root, escape: cause(err), found: map[string]bool{}}
 	for _, p := range paths {
 		if err := f.add(p); err != nil {
 			return nil, err
@@ -23,8 +25,9 @@ func followPaths(root *os.Root, paths []string) ([]string, error) {
 }
 
 type follower struct {
-	root  *os.Root
-	found map[string]bool
+	root   *os.Root
+	escape error // of root, for a path below a link to the outside
+	found  map[string]bool
 }
 
 func (f *follower) patterns() []string {
@@ -77,7 +80,7 @@ func (f *follower) links(name string, wildcard bool) ([]string, error) {
 		return f.globLinks(path.Dir(name), base)
 	}
 	info, err := f.root.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || escapes(err) {
+	if f.absent(err) {
 		return nil, nil
 	}
 	if err != nil || info.Mode()&fs.ModeSymlink == 0 {
@@ -93,14 +96,14 @@ func (f *follower) links(name string, wildcard bool) ([]string, error) {
 	return []string{Clean(target)}, nil
 }
 
-// escapes reports whether os.Root refused a path whose directory is a link to the outside.
-func escapes(err error) bool {
-	return err != nil && strings.Contains(err.Error(), "path escapes from parent")
+// absent reports whether the root has no file of a name: a part of the path is missing, is not a directory or leads outside.
+func (f *follower) absent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, f.escape)
 }
 
 func (f *follower) globLinks(dir, pattern string) ([]string, error) {
 	d, err := f.root.Open(dir)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || escapes(err) {
+	if f.absent(err) {
 		return nil, nil
 	}
 	if err != nil {
