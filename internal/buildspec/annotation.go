@@ -4,13 +4,12 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
-
-var annotationType = regexp.MustCompile(`^([a-z-]+)(?:\[([A-Za-z0-9_/-]+)\])?$`)
 
 // ParseAnnotations reads --annotation, "[type[platform],…:]key=value", into BuildKit's keys.
 func ParseAnnotations(list []string) (map[string]string, error) {
@@ -37,10 +36,15 @@ func ParseAnnotations(list []string) (map[string]string, error) {
 	return all, nil
 }
 
+// annotationType is "manifest[linux/amd64]".
+var annotationType = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^([a-z-]+)(?:\[([A-Za-z0-9_/-]+)\])?$`)
+})
+
 // annotationKey reads "manifest[linux/amd64]".
 func annotationKey(text string) (exptypes.AnnotationKey, error) {
 	var none exptypes.AnnotationKey
-	m := annotationType.FindStringSubmatch(text)
+	m := annotationType().FindStringSubmatch(text)
 	if m == nil {
 		return none, fmt.Errorf("invalid annotation type %q, expected type and optional platform in square brackets", text)
 	}
