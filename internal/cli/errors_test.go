@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -12,36 +11,17 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/micabuild/mica/internal/terminal"
+	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/cli/command/commandtest"
 )
 
-// output is a stream in a file, and its content.
-func output(t *testing.T) (*terminal.Writer, func() string) {
-	t.Helper()
-	f, err := os.Create(filepath.Join(t.TempDir(), "output"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = f.Close() })
-	w := terminal.NewWriter(f)
-	return w, func() string {
-		t.Helper()
-		flushErr := w.Flush()
-		text, err := os.ReadFile(f.Name())
-		if err := errors.Join(flushErr, err); err != nil {
-			t.Fatal(err)
-		}
-		return string(text)
-	}
-}
-
 // runCommand runs mica with arguments, in ctx.
-func runCommand(ctx context.Context, t *testing.T, root func(*App) *cobra.Command, args ...string) (code int, stderr string) {
+func runCommand(ctx context.Context, t *testing.T, root func(*command.App) *cobra.Command, args ...string) (code int, stderr string) {
 	t.Helper()
-	stdout, _ := output(t)
-	w, said := output(t)
-	app := &App{Stdout: stdout, Stderr: w, args: append([]string{"mica"}, args...)}
-	code = app.run(ctx, root(app))
+	stdout, _ := commandtest.Output(t)
+	w, said := commandtest.Output(t)
+	app := &command.App{Stdout: stdout, Stderr: w, Args: append([]string{"mica"}, args...)}
+	code = run(ctx, app, root(app))
 	return code, said()
 }
 
@@ -57,16 +37,16 @@ func TestExitCodes(t *testing.T) {
 		"none":                    {nil, 0, ""},
 		"plain":                   {plain, 1, "Error: pull x: not found\n"},
 		"credentials":             {errors.New("get https://user:pw@host/: no"), 1, "Error: get https://xxxxx:xxxxx@host/: no\n"},
-		"code":                    {&exitError{code: 3}, 3, ""},
-		"code and error":          {&exitError{64, plain}, 64, "Error: pull x: not found\n"},
-		"wrapped code":            {fmt.Errorf("run: %w", &exitError{7, plain}), 7, "Error: pull x: not found\n"},
-		"docker's words":          {verbatim{errors.New("template parsing error: x")}, 1, "template parsing error: x\n"},
-		"docker's words and code": {&exitError{64, verbatim{errors.New("template parsing error: x")}}, 64, "template parsing error: x\n"},
+		"code":                    {&command.ExitError{Code: 3}, 3, ""},
+		"code and error":          {&command.ExitError{Code: 64, Err: plain}, 64, "Error: pull x: not found\n"},
+		"wrapped code":            {fmt.Errorf("run: %w", &command.ExitError{Code: 7, Err: plain}), 7, "Error: pull x: not found\n"},
+		"docker's words":          {command.Verbatim{Err: errors.New("template parsing error: x")}, 1, "template parsing error: x\n"},
+		"docker's words and code": {&command.ExitError{Code: 64, Err: command.Verbatim{Err: errors.New("template parsing error: x")}}, 64, "template parsing error: x\n"},
 		"words that others have":  {errors.New("template parsing error: x"), 1, "Error: template parsing error: x\n"},
-		"build":                   {failedBuild{plain}, 1, "ERROR: failed to build: pull x: not found\n"},
-		"build of a target":       {fmt.Errorf("target a: %w", failedBuild{plain}), 1, "ERROR: target a: failed to build: pull x: not found\n"},
-		"several":                 {errorList{plain, verbatim{errors.New("b")}}, 1, "Error: pull x: not found\nb\n"},
-		"flag":                    {&usageError{errors.New("unknown flag: --x")}, 125, "unknown flag: --x\nSee 'mica command --help'.\n"},
+		"build":                   {command.FailedBuild{Err: plain}, 1, "ERROR: failed to build: pull x: not found\n"},
+		"build of a target":       {fmt.Errorf("target a: %w", command.FailedBuild{Err: plain}), 1, "ERROR: target a: failed to build: pull x: not found\n"},
+		"several":                 {command.ErrorList{plain, command.Verbatim{Err: errors.New("b")}}, 1, "Error: pull x: not found\nb\n"},
+		"flag":                    {&command.UsageError{Err: errors.New("unknown flag: --x")}, 125, "unknown flag: --x\nSee 'mica command --help'.\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -79,8 +59,8 @@ func TestExitCodes(t *testing.T) {
 }
 
 // rootWith is a mica that has one command, which returns an error.
-func rootWith(err error) func(*App) *cobra.Command {
-	return func(*App) *cobra.Command {
+func rootWith(err error) func(*command.App) *cobra.Command {
+	return func(*command.App) *cobra.Command {
 		root := &cobra.Command{Use: "mica", SilenceUsage: true, SilenceErrors: true}
 		root.AddCommand(&cobra.Command{Use: "command", RunE: func(*cobra.Command, []string) error { return err }})
 		return root

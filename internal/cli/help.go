@@ -8,8 +8,16 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// common are the commands that `mica --help` shows first.
-var common = []string{"build", "run", "images", "history", "inspect", "tag", "rmi", "pull", "push", "copy", "login", "save", "load", "import", "export"}
+// commonKey is the annotation of the commands that `mica --help` shows first.
+const commonKey = "common"
+
+// common marks commands as those that `mica --help` shows first.
+func common(commands ...*cobra.Command) []*cobra.Command {
+	for _, c := range commands {
+		c.Annotations = map[string]string{commonKey: ""}
+	}
+	return commands
+}
 
 // useDockersHelp gives every command docker's way of explaining itself.
 func useDockersHelp(root *cobra.Command) {
@@ -54,12 +62,8 @@ func printHelp(w io.Writer, cmd *cobra.Command) {
 }
 
 func isCommon(c *cobra.Command) bool {
-	for _, name := range common {
-		if c.Name() == name {
-			return true
-		}
-	}
-	return false
+	_, ok := c.Annotations[commonKey]
+	return ok
 }
 
 // printCommands lists the commands below cmd that belong under a heading.

@@ -1,4 +1,4 @@
-// Package cli is mica's command line: one file per command, flags in, text out.
+// Package cli is mica's command line: it registers the commands, runs one, and prints its error.
 package cli
 
 import (
@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
+	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/redact"
 	"github.com/micabuild/mica/internal/sandbox"
@@ -26,10 +27,10 @@ func Main(args []string) int {
 	delayCollection()
 	ctx, stop := interruptible()
 	defer stop()
-	app := &App{Stdin: os.Stdin, Stdout: terminal.NewWriter(os.Stdout), Stderr: terminal.NewWriter(os.Stderr), args: args}
-	code := app.run(ctx, newRootCommand(app))
+	app := &command.App{Stdin: os.Stdin, Stdout: terminal.NewWriter(os.Stdout), Stderr: terminal.NewWriter(os.Stderr), Args: args}
+	code := run(ctx, app, newRootCommand(app))
 	if err := app.Stdout.Flush(); err != nil && code == 0 {
-		app.printError(fmt.Errorf("write to stdout: %w", cause(err)))
+		app.PrintError(fmt.Errorf("write to stdout: %w", cause(err)))
 		code = 1
 	}
 	_ = app.Stderr.Flush() // there is nowhere left to say it
@@ -37,19 +38,19 @@ func Main(args []string) int {
 }
 
 // run runs the command of the arguments and returns the exit code.
-func (a *App) run(ctx context.Context, root *cobra.Command) int {
-	root.SetArgs(a.args[1:])
+func run(ctx context.Context, app *command.App, root *cobra.Command) int {
+	root.SetArgs(app.Args[1:])
 	var cmd *cobra.Command
 	err := crash.Guard(func() (err error) {
 		cmd, err = root.ExecuteContextC(ctx)
 		return err
 	})()
 	if cmd == nil {
-		cmd, _, _ = root.Find(a.args[1:])
+		cmd, _, _ = root.Find(app.Args[1:])
 	}
-	code := a.exitCode(ctx, cmd, err)
-	if err := crash.Guard(func() error { a.tidy(); return nil })(); err != nil && code == 0 {
-		code = a.exitCode(ctx, cmd, err)
+	code := exitCode(ctx, app, cmd, err)
+	if err := crash.Guard(func() error { app.Tidy(); return nil })(); err != nil && code == 0 {
+		code = exitCode(ctx, app, cmd, err)
 	}
 	return code
 }
@@ -87,70 +88,46 @@ func interruptible() (context.Context, func()) {
 }
 
 // exitCode prints an error once and gives the code for it.
-func (a *App) exitCode(ctx context.Context, cmd *cobra.Command, err error) int {
-	var exit *exitError
-	var usage *usageError
+func exitCode(ctx context.Context, app *command.App, cmd *cobra.Command, err error) int {
+	var exit *command.ExitError
+	var usage *command.UsageError
 	var sig interrupted
 	var fault *crash.Error
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &fault):
-		a.printFault(err, fault)
+		printFault(app, err, fault)
 		if cmd != nil && cmd.Name() == "run" {
 			return 125 // as docker's: any other is the container's
 		}
 		return 2
 	case errors.As(err, &exit):
-		if exit.err != nil {
-			a.printError(exit.err)
+		if exit.Err != nil {
+			app.PrintError(exit.Err)
 		}
-		return exit.code
+		return exit.Code
 	case errors.As(err, &usage):
-		fmt.Fprintf(a.Stderr, "%s\nSee '%s --help'.\n", redact.URLs(err.Error()), cmd.CommandPath())
+		fmt.Fprintf(app.Stderr, "%s\nSee '%s --help'.\n", redact.URLs(err.Error()), cmd.CommandPath())
 		return 125
 	case errors.As(context.Cause(ctx), &sig):
-		a.printError(err)
+		app.PrintError(err)
 		return 128 + int(sig.sig)
 	}
-	a.printError(err)
+	app.PrintError(err)
 	return 1
 }
 
-// requireArgs checks the number of arguments, in docker's words. most < 0 is any number.
-func requireArgs(least, most int) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) >= least && (most < 0 || len(args) <= most) {
-			return nil
-		}
-		return verbatim{fmt.Errorf("\"%s\" %s.\nSee '%s --help'.\n\nUsage:  %s\n\n%s",
-			cmd.CommandPath(), requirement(least, most, len(args)), cmd.CommandPath(), cmd.UseLine(), cmd.Short)}
+// printFault prints an error that is a fault of mica.
+func printFault(app *command.App, err error, fault *crash.Error) {
+	hint := "MICA_DEBUG=1 shows where it is"
+	if os.Getenv("MICA_DEBUG") != "" {
+		fmt.Fprintf(app.Stderr, "%s\n", fault.Stack)
+		hint = "the lines above say where it is"
 	}
-}
-
-// requirement says how many arguments a command takes that got n.
-func requirement(least, most, n int) string {
-	how, want := "exactly", least
-	switch {
-	case least == 0 && most == 0:
-		return "accepts no arguments"
-	case most < 0 || most > least && n < least:
-		how = "at least"
-	case most > least:
-		how, want = "at most", most
+	text := strings.Join(strings.Fields(redact.URLs(err.Error())), " ")
+	if !strings.Contains(text, "internal error: ") {
+		text = "internal error: " + text
 	}
-	noun := "arguments"
-	if want == 1 {
-		noun = "argument"
-	}
-	return fmt.Sprintf("requires %s %d %s", how, want, noun)
-}
-
-// isTerminal reports whether a stream is a terminal.
-func isTerminal(s any) bool {
-	f, ok := s.(*os.File)
-	if !ok {
-		return false
-	}
-	return term.IsTerminal(int(f.Fd()))
+	fmt.Fprintf(app.Stderr, "mica: %s; please report this fault (%s)\n", text, hint)
 }

@@ -7,13 +7,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/crash"
 )
 
 // runFaulty runs a command that does what fault does, and returns what mica says.
 func runFaulty(t *testing.T, fault func() error, args ...string) (code int, stderr string) {
 	t.Helper()
-	return runCommand(t.Context(), t, func(*App) *cobra.Command {
+	return runCommand(t.Context(), t, func(*command.App) *cobra.Command {
 		root := &cobra.Command{Use: "mica", SilenceUsage: true, SilenceErrors: true}
 		for _, name := range []string{"run", "pull"} {
 			root.AddCommand(&cobra.Command{Use: name, RunE: func(*cobra.Command, []string) error { return fault() }})

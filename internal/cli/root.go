@@ -1,15 +1,20 @@
 package cli
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
+
+	"github.com/micabuild/mica/internal/cli/buildcmd"
+	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/cli/imagecmd"
+	"github.com/micabuild/mica/internal/cli/registrycmd"
+	"github.com/micabuild/mica/internal/cli/runcmd"
+	"github.com/micabuild/mica/internal/cli/systemcmd"
 )
 
 // Command returns mica's commands and flags, for what documents them. Commands that it is asked to run have no streams.
-func Command() *cobra.Command { return newRootCommand(&App{}) }
+func Command() *cobra.Command { return newRootCommand(&command.App{}) }
 
-func newRootCommand(app *App) *cobra.Command {
+func newRootCommand(app *command.App) *cobra.Command {
 	root := &cobra.Command{
 		Use:              "mica [OPTIONS] COMMAND [ARG...]",
 		Short:            "Build, list, explain, ship and run container images",
@@ -19,86 +24,78 @@ func newRootCommand(app *App) *cobra.Command {
 		Args:             cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return unknownCommand(args[0])
+				return command.UnknownCommand(args[0])
 			}
 			return cmd.Help()
 		},
 	}
 	root.SetOut(app.Stdout)
 	root.SetErr(app.Stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.PersistentFlags().StringVar(&app.root, "root", "", "Directory of the store (default: $MICA_ROOT, /var/lib/mica, or ~/.local/share/mica)")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &command.UsageError{Err: err} })
+	app.AddFlags(root.PersistentFlags())
+	root.AddCommand(common(
+		buildcmd.NewBuildCommand(app),
+		runcmd.NewRunCommand(app),
+		imagecmd.NewImagesCommand(app),
+		imagecmd.NewHistoryCommand(app),
+		imagecmd.NewInspectCommand(app),
+		imagecmd.NewTagCommand(app),
+		imagecmd.NewRmiCommand(app),
+		imagecmd.NewSaveCommand(app),
+		imagecmd.NewLoadCommand(app),
+		imagecmd.NewImportCommand(app),
+		imagecmd.NewExportCommand(app),
+		registrycmd.NewPullCommand(app),
+		registrycmd.NewPushCommand(app),
+		registrycmd.NewCopyCommand(app),
+		registrycmd.NewLoginCommand(app),
+	)...)
 	root.AddCommand(
-		newBuildCommand(app), newBakeCommand(app), newImagesCommand(app), newHistoryCommand(app), newInspectCommand(app), newTagCommand(app),
-		newRmiCommand(app), newVersionCommand(app), newInfoCommand(app), newRunCommand(app),
-		newSaveCommand(app), newLoadCommand(app), newImportCommand(app), newExportCommand(app),
-		newPullCommand(app), newPushCommand(app), newLoginCommand(app), newLogoutCommand(app), newTagsCommand(app),
-		newCatalogCommand(app), newManifestCommand(app), newCopyCommand(app),
-		group("image", "Manage images",
-			newBuildCommand(app), renamed(newImagesCommand(app), "ls [OPTIONS] [REPOSITORY[:TAG]]", "list"),
-			newHistoryCommand(app), newImageInspectCommand(app), newTagCommand(app),
-			renamed(newRmiCommand(app), "rm [OPTIONS] IMAGE [IMAGE...]", "remove"), newImagePruneCommand(app),
-			newSaveCommand(app), newLoadCommand(app), newImportCommand(app), newPullCommand(app), newPushCommand(app)),
-		group("builder", "Manage builds", newBuilderPruneCommand(app), newBuildCommand(app)),
-		group("container", "Manage containers", newRunCommand(app)),
-		group("system", "Manage mica", newSystemDfCommand(app), newInfoCommand(app)),
+		buildcmd.NewBakeCommand(app),
+		registrycmd.NewLogoutCommand(app),
+		registrycmd.NewTagsCommand(app),
+		registrycmd.NewCatalogCommand(app),
+		registrycmd.NewManifestCommand(app),
+		systemcmd.NewInfoCommand(app),
+		systemcmd.NewVersionCommand(app),
 	)
-	completeImages(app, root)
+	root.AddCommand(managementCommands(app)...)
 	useDockersHelp(root)
 	return root
 }
 
-// group is a command that only has subcommands.
-func group(name, short string, commands ...*cobra.Command) *cobra.Command {
-	g := &cobra.Command{
-		Use: name, Short: short, Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return unknownCommand(name + " " + args[0])
-			}
-			return cmd.Help()
-		},
+// managementCommands are docker's groups, of which most commands have a shorter name, too.
+func managementCommands(app *command.App) []*cobra.Command {
+	return []*cobra.Command{
+		command.Group("image", "Manage images",
+			buildcmd.NewBuildCommand(app),
+			renamed(imagecmd.NewImagesCommand(app), "ls [OPTIONS] [REPOSITORY[:TAG]]", "list"),
+			imagecmd.NewHistoryCommand(app),
+			imagecmd.NewImageInspectCommand(app),
+			imagecmd.NewTagCommand(app),
+			renamed(imagecmd.NewRmiCommand(app), "rm [OPTIONS] IMAGE [IMAGE...]", "remove"),
+			imagecmd.NewImagePruneCommand(app),
+			imagecmd.NewSaveCommand(app),
+			imagecmd.NewLoadCommand(app),
+			imagecmd.NewImportCommand(app),
+			registrycmd.NewPullCommand(app),
+			registrycmd.NewPushCommand(app),
+		),
+		command.Group("builder", "Manage builds",
+			buildcmd.NewBuilderPruneCommand(app),
+			buildcmd.NewBuildCommand(app),
+		),
+		command.Group("container", "Manage containers",
+			runcmd.NewRunCommand(app),
+		),
+		command.Group("system", "Manage mica",
+			systemcmd.NewSystemDfCommand(app),
+			systemcmd.NewInfoCommand(app),
+		),
 	}
-	g.AddCommand(commands...)
-	return g
-}
-
-func unknownCommand(name string) error {
-	return verbatim{fmt.Errorf("mica: '%s' is not a mica command.\nSee 'mica --help'", name)}
 }
 
 func renamed(cmd *cobra.Command, use string, aliases ...string) *cobra.Command {
 	cmd.Use, cmd.Aliases = use, aliases
 	return cmd
-}
-
-// completeImages makes the shell complete the names of images where a command takes one.
-func completeImages(app *App, root *cobra.Command) {
-	takesImages := map[string]bool{
-		"history": true, "inspect": true, "tag": true, "rmi": true, "rm": true, "run": true, "save": true, "export": true,
-	}
-	complete := func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		if app.Open(cmd.Context()) != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
-		images, _ := app.Images.List(cmd.Context())
-		var names []string
-		for _, img := range images {
-			names = append(names, img.Names...)
-			if len(img.Names) == 0 {
-				names = append(names, img.ShortID())
-			}
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
-	}
-	var walk func(*cobra.Command)
-	walk = func(c *cobra.Command) {
-		if takesImages[c.Name()] {
-			c.ValidArgsFunction = complete
-		}
-		for _, sub := range c.Commands() {
-			walk(sub)
-		}
-	}
-	walk(root)
 }

@@ -1,0 +1,139 @@
+package buildcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/micabuild/mica/internal/bake"
+	"github.com/micabuild/mica/internal/builder"
+	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/cli/progress"
+	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/solver"
+)
+
+// baking is several targets that are built at once.
+type baking struct {
+	app     *command.App
+	targets map[string]*bakeTarget
+	builder *builder.Builder
+	display *progress.Build
+	links   *bakeLinks
+	done    map[string]chan struct{}   // closed when a target is built
+	results map[string]*builder.Result // of those whose channels are closed
+	record  bool                       // the metadata have their provenance
+}
+
+// build builds the targets: each when those it links to are built, otherwise all at the same time.
+func (f *bakeFlags) build(ctx context.Context, app *command.App, def *bake.Definition, targets map[string]*bakeTarget) (err error) {
+	// The results of targets must not be collected before others have used them.
+	use, err := app.Store.Use(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, use.End()) }()
+	links, err := newBakeLinks(app, targets)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, links.remove(context.WithoutCancel(ctx))) }()
+	host, err := sandbox.NewHost(app.Store, f.runtime)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, host.Close()) }()
+	display, err := progress.StartBuild(ctx, app.Stderr, f.progress)
+	if err != nil {
+		return err
+	}
+	b := &baking{
+		app: app, targets: targets, display: display, links: links,
+		builder: &builder.Builder{Store: app.Store, Layers: app.Layers, Images: app.Images, Host: host, Registry: app.Registry()},
+		done:    map[string]chan struct{}{}, results: map[string]*builder.Result{},
+		record: f.metadataFile != "" && metadataProvenance() != "",
+	}
+	err = b.all(ctx)
+	display.Finish()
+	app.PrintNotes()
+	if err != nil {
+		return buildError(app, err)
+	}
+	if err := f.writeMetadata(b); err != nil {
+		return err
+	}
+	if anyCall(targets) {
+		return f.printResponses(app, def, b)
+	}
+	display.PrintWarnings()
+	return nil
+}
+
+func (b *baking) all(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for name := range b.targets {
+		b.done[name] = make(chan struct{})
+	}
+	results := make(chan func(), len(b.targets))
+	for _, t := range b.targets {
+		group.Go(crash.Guard(func() error {
+			for _, other := range t.links {
+				select {
+				case <-b.done[other]:
+				case <-ctx.Done():
+					return context.Cause(ctx)
+				}
+			}
+			res, err := b.one(ctx, t)
+			if err != nil {
+				return fmt.Errorf("target %s: %w", t.name, err)
+			}
+			results <- func() { b.results[t.name] = res }
+			close(b.done[t.name])
+			return nil
+		}))
+	}
+	err := group.Wait()
+	close(results)
+	for record := range results {
+		record()
+	}
+	return err
+}
+
+// one builds a target whose links are built.
+func (b *baking) one(ctx context.Context, t *bakeTarget) (_ *builder.Result, err error) {
+	o, err := buildOptions(b.app, t.spec)
+	if err != nil {
+		return nil, err
+	}
+	source, cleanup, err := openContext(ctx, b.app, t.spec)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, cleanup()) }()
+	o.Context = source
+	for name, other := range t.links {
+		o.Contexts[name] = b.links.context(other)
+	}
+	for i := range o.Outputs {
+		o.Outputs[i].Lazy = o.Outputs[i].Lazy && !b.links.wanted[t.name]
+	}
+	o.Events, o.Record = b.events(t.name), b.record
+	res, err := b.builder.Build(ctx, *o)
+	if err != nil || o.Call.Name != "" {
+		return res, err
+	}
+	return res, b.links.add(ctx, t, res)
+}
+
+// events shows the progress of a target under its name, if there are several.
+func (b *baking) events(name string) solver.Events {
+	if len(b.targets) == 1 {
+		return b.display.Events
+	}
+	return func(st *solver.Status) { b.display.Events(progress.OfTarget(name, st)) }
+}

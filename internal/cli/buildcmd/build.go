@@ -1,0 +1,87 @@
+// Package buildcmd has the commands that build: build, bake and builder prune.
+package buildcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/micabuild/mica/internal/builder"
+	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/cli/progress"
+	"github.com/micabuild/mica/internal/oci"
+	"github.com/micabuild/mica/internal/sandbox"
+)
+
+func runBuild(ctx context.Context, app *command.App, f *buildFlags, path string) (err error) {
+	if err := errors.Join(checkDirectoryOf("metadata-file", f.metadataFile), checkDirectoryOf("iidfile", f.iidFile)); err != nil {
+		return err
+	}
+	spec, err := f.spec(path)
+	if err != nil {
+		return err
+	}
+	if err := openBuilds(ctx, app, spec); err != nil {
+		return err
+	}
+	o, err := buildOptions(app, spec)
+	if err != nil {
+		return err
+	}
+	source, cleanup, err := openContext(ctx, app, spec)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cleanup()) }()
+	o.Context, o.Record = source, f.metadataFile != "" && metadataProvenance() != ""
+	host, err := sandbox.NewHost(app.Store, f.runtime)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, host.Close()) }()
+	display, err := progress.StartBuild(ctx, app.Stderr, f.progressMode())
+	if err != nil {
+		return err
+	}
+	o.Events = display.Events
+	b := &builder.Builder{Store: app.Store, Layers: app.Layers, Images: app.Images, Host: host, Registry: app.Registry()}
+	res, err := b.Build(ctx, *o)
+	display.Finish()
+	app.PrintNotes()
+	if err != nil {
+		return buildError(app, err)
+	}
+	if err := f.writeMetadata(app, res, display); err != nil {
+		return err
+	}
+	if o.Call.Name != "" {
+		return printResponse(app, o.Call, res.Response)
+	}
+	display.PrintWarnings()
+	return f.report(app, res)
+}
+
+func (f *buildFlags) progressMode() string {
+	if f.quiet {
+		return "quiet"
+	}
+	return f.progress
+}
+
+// report writes the image ID.
+func (f *buildFlags) report(app *command.App, res *builder.Result) error {
+	id := res.Image.ID.String()
+	if oci.IsIndex(res.Root.MediaType) {
+		id = res.Root.Digest.String() // docker's choice for several platforms
+	}
+	if f.iidFile != "" {
+		if err := os.WriteFile(f.iidFile, []byte(id), 0o644); err != nil {
+			return fmt.Errorf("write image ID: %w", err)
+		}
+	}
+	if f.quiet {
+		fmt.Fprintln(app.Stdout, id)
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+// Package command has what mica's commands share: the application, arguments and flags, errors, names, streams, and files of output.
+package command
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+
+	"github.com/docker/cli/cli/config"
+	"github.com/docker/cli/cli/config/configfile"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/pflag"
+
+	"github.com/micabuild/mica/internal/cgroup"
+	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/registry"
+	"github.com/micabuild/mica/internal/store"
+	"github.com/micabuild/mica/internal/terminal"
+	"github.com/micabuild/mica/internal/transfer"
+	"github.com/micabuild/mica/internal/userns"
+	"github.com/micabuild/mica/internal/version"
+)
+
+// App is what every command works with: the streams, the global flags, and the store, once it is opened.
+type App struct {
+	Stdin          io.Reader
+	Stdout, Stderr *terminal.Writer
+	Args           []string // os.Args, to start again with
+
+	Store  *store.Store
+	Layers *layer.Layers
+	Images *image.Images
+
+	Docker *configfile.ConfigFile // see DockerConfig
+
+	root   string // --root
+	umask  os.FileMode
+	client *registry.Client
+}
+
+// AddFlags adds the flags that every command has.
+func (a *App) AddFlags(fl *pflag.FlagSet) {
+	fl.StringVar(&a.root, "root", "", "Directory of the store (default: $MICA_ROOT, /var/lib/mica, or ~/.local/share/mica)")
+}
+
+// DockerConfig is docker's configuration file: credentials, proxies. It is read once.
+func (a *App) DockerConfig() *configfile.ConfigFile {
+	if a.Docker == nil {
+		a.Docker = config.LoadDefaultConfigFile(a.Stderr)
+	}
+	return a.Docker
+}
+
+// Registry is the client of registries.
+func (a *App) Registry() *registry.Client {
+	if a.client == nil {
+		a.client = registry.New(registry.Options{Docker: a.DockerConfig(), UserAgent: "mica/" + version.String()})
+	}
+	return a.client
+}
+
+// Local is the opened store, as transfers take it.
+func (a *App) Local() *transfer.Local {
+	return &transfer.Local{Store: a.Store, Layers: a.Layers, Images: a.Images}
+}
+
+// Open opens the store. An ordinary user becomes root in a user namespace first, in which the files of images can belong
+// to whom they belong to: Open then does not return, but to a process started anew.
+func (a *App) Open(context.Context) error {
+	if a.Store != nil {
+		return nil
+	}
+	if err := userns.Enter(a.Args); err != nil {
+		return err
+	}
+	// What the user's umask says is for the user's files, not for those of images.
+	a.umask = os.FileMode(syscall.Umask(0o022))
+	dir, err := a.storeDir()
+	if err != nil {
+		return err
+	}
+	s, err := store.Open(dir)
+	if err != nil {
+		return err
+	}
+	a.use(s)
+	return nil
+}
+
+// use makes commands work with a store.
+func (a *App) use(s *store.Store) {
+	a.Store = s
+	a.Layers = layer.New(s)
+	a.Layers.SetFetch(func(ctx context.Context, repository string, desc ocispec.Descriptor) (io.ReadCloser, error) {
+		return a.Registry().OpenBlob(ctx, repository, desc)
+	})
+	a.Images = image.New(s, a.Layers)
+}
+
+// OpenLimited opens the store where processes are to be limited by controllers of cgroups, or to be in a cgroup that is named.
+func (a *App) OpenLimited(ctx context.Context, controllers []string, parent string) error {
+	if len(controllers) > 0 || parent != "" {
+		if err := cgroup.Prepare(a.Args, controllers); err != nil {
+			return err
+		}
+	}
+	return a.Open(ctx)
+}
+
+func (a *App) storeDir() (string, error) {
+	if a.root != "" {
+		return a.root, nil
+	}
+	return store.DefaultRoot(userns.IsRealRoot())
+}
+
+// PrintNotes prints what this host could not represent of the files of images.
+func (a *App) PrintNotes() {
+	for _, note := range a.Layers.Notes() {
+		fmt.Fprintln(a.Stderr, "NOTE: "+note)
+	}
+}

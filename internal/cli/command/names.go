@@ -1,0 +1,70 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/image"
+)
+
+// RemoteName is a name as Docker resolves it.
+func RemoteName(ref string) (reference.Named, error) {
+	name, err := image.ParseName(strings.TrimPrefix(ref, "docker://"))
+	if err != nil {
+		return nil, fmt.Errorf("invalid reference format: %q: %w", ref, err)
+	}
+	return name, nil
+}
+
+// TagOrDigest is the last part of a name, "" if it has neither.
+func TagOrDigest(name reference.Named) string {
+	if d, ok := name.(reference.Digested); ok {
+		return d.Digest().String()
+	}
+	if t, ok := name.(reference.Tagged); ok {
+		return t.Tag()
+	}
+	return ""
+}
+
+// ParsePlatforms reads --platform: several, or "all".
+func ParsePlatforms(list []string) (parsed []ocispec.Platform, all bool, err error) {
+	for _, s := range list {
+		if s == "all" {
+			return nil, true, nil
+		}
+		p, err := platforms.Parse(s)
+		if err != nil {
+			return nil, false, fmt.Errorf("invalid platform %q: %w", s, err)
+		}
+		parsed = append(parsed, platforms.Normalize(p))
+	}
+	return parsed, false, nil
+}
+
+// RepositoryTags are all tags of a repository that was named without one, as full names. There are none for any other name.
+func (a *App) RepositoryTags(ctx context.Context, ref string) ([]string, error) {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil || !reference.IsNameOnly(named) {
+		return nil, nil //nolint:nilerr // Find says what is wrong with it
+	}
+	images, err := a.Images.List(ctx)
+	if images == nil && err != nil {
+		return nil, err
+	}
+	var list []string
+	for _, img := range images {
+		for _, n := range img.Names {
+			full, err := reference.ParseNormalizedNamed(n)
+			if err == nil && full.Name() == named.Name() {
+				list = append(list, full.String())
+			}
+		}
+	}
+	return list, nil
+}

@@ -1,0 +1,149 @@
+package runcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+
+	"github.com/moby/moby/api/types/mount"
+
+	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/sandbox"
+)
+
+// givenMount is a --mount as docker run takes it, with the checks and the words of Docker's daemon. The source of a volume is
+// still missing.
+func givenMount(m mount.Mount) (sandbox.Mount, error) {
+	s, err := checkedMount(m)
+	if err == nil && m.Type == mount.TypeBind {
+		err = findSource(m)
+	}
+	if err != nil {
+		return s, fmt.Errorf("invalid mount config for type %q: %w", string(m.Type), err)
+	}
+	return s, nil
+}
+
+func checkedMount(m mount.Mount) (sandbox.Mount, error) {
+	s := sandbox.Mount{Type: sandbox.MountBind, Target: m.Target, ReadOnly: m.ReadOnly}
+	switch {
+	case m.Target == "":
+		return s, errors.New("field Target must not be empty")
+	case path.Clean(m.Target) == "/":
+		return s, errors.New("invalid specification: destination can't be '/'")
+	case !path.IsAbs(m.Target):
+		return s, fmt.Errorf("invalid mount path: '%s' mount path must be absolute", m.Target)
+	}
+	switch m.Type {
+	case mount.TypeBind:
+		return bindMount(s, m)
+	case mount.TypeVolume:
+		return s, checkVolume(m)
+	case mount.TypeTmpfs:
+		if m.Source != "" {
+			return s, errors.New("field Source must not be specified")
+		}
+		return tmpfsMount(m), nil
+	case mount.TypeImage, mount.TypeNamedPipe, mount.TypeCluster:
+		return s, errors.New("mica has bind, volume and tmpfs mounts: use one of these")
+	}
+	return s, errors.New("mount type unknown")
+}
+
+// bindMount shows a file or directory of the host's. mica's mounts are seen by the container alone, and do not follow the host's.
+func bindMount(s sandbox.Mount, m mount.Mount) (sandbox.Mount, error) {
+	o := m.BindOptions
+	if o == nil {
+		o = &mount.BindOptions{}
+	}
+	switch o.Propagation {
+	case "", mount.PropagationPrivate, mount.PropagationRPrivate:
+	case mount.PropagationShared, mount.PropagationRShared, mount.PropagationSlave, mount.PropagationRSlave:
+		return s, fmt.Errorf("bind-propagation %s is not possible: the mounts of a container are its own: use rprivate", o.Propagation)
+	default:
+		return s, fmt.Errorf("invalid propagation mode: %s", o.Propagation)
+	}
+	switch {
+	case m.Source == "":
+		return s, errors.New("field Source must not be empty")
+	case !filepath.IsAbs(m.Source):
+		return s, fmt.Errorf("invalid mount path: '%s' mount path must be absolute", m.Source)
+	}
+	s.Source, s.TopOnly, s.TopReadOnly = m.Source, o.NonRecursive, o.ReadOnlyNonRecursive
+	return s, nil
+}
+
+// findSource reports a source that is missing, which is made where that is asked for.
+func findSource(m mount.Mount) error {
+	_, err := os.Stat(m.Source)
+	switch {
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	case m.BindOptions != nil && m.BindOptions.CreateMountpoint:
+		return os.MkdirAll(m.Source, 0o755)
+	}
+	return fmt.Errorf("bind source path does not exist: %s", m.Source)
+}
+
+// checkVolume refuses the volumes that outlive a container.
+func checkVolume(m mount.Mount) error {
+	o := m.VolumeOptions
+	switch {
+	case m.Source != "":
+		return fmt.Errorf("named volumes are not supported: %s: use type=bind with a path", m.Source)
+	case m.ReadOnly:
+		return errors.New("must not set ReadOnly mode when using anonymous volumes")
+	case o == nil:
+		return nil
+	case o.Subpath != "":
+		return errors.New("volume-subpath needs a named volume, which mica has not")
+	case o.DriverConfig != nil && (o.DriverConfig.Name != "" && o.DriverConfig.Name != "local" || len(o.DriverConfig.Options) > 0):
+		return errors.New("volume drivers are not supported: use type=bind with a path")
+	}
+	return nil
+}
+
+// volumeOf is the directory of an anonymous volume: what the image has at its place, or nothing.
+func volumeOf(ctx context.Context, app *command.App, img *image.Image, m mount.Mount, dir string) (string, error) {
+	if m.VolumeOptions == nil || !m.VolumeOptions.NoCopy {
+		return anonymousVolume(ctx, app, img, m.Target, dir)
+	}
+	empty, err := os.MkdirTemp(dir, "volume-")
+	if err == nil {
+		err = os.Chmod(empty, 0o755)
+	}
+	if err != nil {
+		return "", fmt.Errorf("make volume %s: %w", m.Target, err)
+	}
+	return empty, nil
+}
+
+// tmpfsMount has the options of --tmpfs, as the daemon makes them of --mount's.
+func tmpfsMount(m mount.Mount) sandbox.Mount {
+	s := tmpfs(m.Target, "")
+	s.ReadOnly = m.ReadOnly
+	if o := m.TmpfsOptions; o != nil {
+		s.Size = o.SizeBytes
+		if o.Mode != 0 {
+			s.Options += fmt.Sprintf(",mode=%o", o.Mode)
+		}
+	}
+	return s
+}
+
+// checkDuplicates refuses two mounts that were asked for on one target.
+func checkDuplicates(mounts []sandbox.Mount) error {
+	for i, m := range mounts {
+		same := func(other sandbox.Mount) bool { return path.Clean(other.Target) == path.Clean(m.Target) }
+		if slices.ContainsFunc(mounts[:i], same) {
+			return fmt.Errorf("Duplicate mount point: %s", m.Target) //nolint:staticcheck // Docker's words
+		}
+	}
+	return nil
+}

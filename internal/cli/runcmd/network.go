@@ -1,0 +1,112 @@
+package runcmd
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/network"
+	"github.com/micabuild/mica/internal/sandbox"
+)
+
+func (f *runFlags) addNetworkFlags(fl *pflag.FlagSet) {
+	fl.StringVar(&f.network, "network", "default", "Connect the container to a network: default (its own), host, none")
+	fl.StringVar(&f.network, "net", "default", "Connect the container to a network")
+	_ = fl.MarkHidden("net")
+	fl.StringArrayVarP(&f.publish, "publish", "p", nil, "Publish a container's port(s) to the host (format: [[ip:][hostPort]:]containerPort[/protocol])")
+	fl.BoolVarP(&f.publishAll, "publish-all", "P", false, "Publish all exposed ports to random ports")
+	fl.StringArrayVar(&f.expose, "expose", nil, "Expose a port or a range of ports")
+}
+
+// networkMode is the network that --network names. What Docker calls bridge is a network like the default one.
+func (f *runFlags) networkMode() (sandbox.Network, error) {
+	switch f.network {
+	case "default", "bridge":
+		return sandbox.NetworkOwn, nil
+	case "host":
+		return sandbox.NetworkHost, nil
+	case "none":
+		return sandbox.NetworkNone, nil
+	}
+	return 0, fmt.Errorf("network %q is not supported: use default, host or none", f.network)
+}
+
+// gateway is the address for which host-gateway stands.
+func (f *runFlags) gateway() string {
+	if f.network == "host" {
+		return "127.0.0.1"
+	}
+	return network.Gateway().String()
+}
+
+// prepareNetwork has ports published, and says where the container's network is not the one that it would have in Docker.
+func (f *runFlags) prepareNetwork(ctx context.Context, app *command.App, img *image.Image, p *sandbox.Process) error {
+	ports, err := f.ports(img)
+	if err != nil {
+		return err
+	}
+	if p.Network != sandbox.NetworkOwn {
+		if len(f.publish) > 0 && p.Network == sandbox.NetworkHost {
+			fmt.Fprintln(app.Stderr, "WARNING: Published ports are discarded when using host network mode")
+		}
+		return nil
+	}
+	p.NetworkMade = func(own *network.Namespace, err error) error {
+		switch {
+		case err == nil:
+			return publish(ctx, app, own, ports)
+		case len(ports) > 0:
+			return fmt.Errorf("publish ports: the container cannot have a network of its own: %w", err)
+		}
+		fmt.Fprintf(app.Stderr, "WARNING: the container uses the host's network: %v\n", err)
+		return nil
+	}
+	return nil
+}
+
+func publish(ctx context.Context, app *command.App, own *network.Namespace, ports []network.Port) error {
+	for _, port := range ports {
+		at, err := own.Publish(ctx, port)
+		if err != nil {
+			return err
+		}
+		if port.First != port.Last || port.First == 0 {
+			fmt.Fprintf(app.Stderr, "%s -> %s\n", port, at) // as docker port has it
+		}
+	}
+	return nil
+}
+
+// ports are those that are to be published: each of -p, and with -P the exposed ones that -p does not name.
+func (f *runFlags) ports(img *image.Image) ([]network.Port, error) {
+	ports, err := network.ParsePorts(f.publish)
+	if err != nil {
+		return nil, err
+	}
+	exposed := slices.Clone(f.expose)
+	for port := range img.Config.Config.ExposedPorts {
+		exposed = append(exposed, port)
+	}
+	slices.Sort(exposed)
+	for _, e := range exposed {
+		if strings.Contains(e, ":") {
+			return nil, fmt.Errorf("invalid port format for --expose: %s", e)
+		}
+	}
+	more, err := network.ParsePorts(slices.Compact(exposed))
+	if err != nil || !f.publishAll {
+		return ports, err
+	}
+	for _, m := range more {
+		same := func(p network.Port) bool { return p.String() == m.String() }
+		if !slices.ContainsFunc(ports, same) {
+			ports = append(ports, m)
+		}
+	}
+	return ports, nil
+}
