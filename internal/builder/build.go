@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/digestcache"
+	"github.com/micabuild/mica/internal/dockerfile"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/registry"
@@ -102,9 +103,9 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 		Secret: o.Secret, SSH: o.SSH, Allowed: allowed, Ambient: environment.solver, Remote: remote,
 	})
 	defer func() { err = errors.Join(err, s.Close()) }()
-	front := &frontend{solver: s, bases: base, layouts: layouts, opts: opts, inputs: o.Context.inputs(), events: o.Events, bounds: newBounds(opts)}
+	front := &frontend{solver: s, bases: base, layouts: layouts, opts: opts, inputs: o.Context.inputs(), events: o.Events, checker: dockerfile.NewChecker(opts)}
 	res, err := builder.Build(ctx, front)
-	if bad := front.bounds.ignoreError(); bad != nil {
+	if bad := front.checker.IgnoreError(); bad != nil {
 		err = bad
 	}
 	// The digests of the host's files are saved even if a step failed.

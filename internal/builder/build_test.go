@@ -29,6 +29,8 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
+var amd64 = ocispec.Platform{OS: "linux", Architecture: "amd64"}
+
 // newBuilder is a builder with an empty store. It runs no process, and so needs no runtime.
 func newBuilder(t *testing.T) *Builder {
 	t.Helper()

@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/dockerfile"
 	"github.com/micabuild/mica/internal/solver"
 )
 
@@ -28,7 +29,7 @@ type frontend struct {
 	opts    map[string]string
 	inputs  map[string]llb.State
 	events  solver.Events
-	bounds  *bounds
+	checker *dockerfile.Checker
 }
 
 var _ client.Client = (*frontend)(nil)
@@ -63,8 +64,8 @@ func (f *frontend) Solve(ctx context.Context, req client.SolveRequest) (_ *clien
 	case "dockerfile.v0":
 		return f.nested(ctx, req)
 	case "gateway.v0":
-		if src := req.FrontendOpt["source"]; !knownFrontend(src) {
-			return nil, &SyntaxError{src}
+		if src := req.FrontendOpt["source"]; !dockerfile.KnownFrontend(src) {
+			return nil, &dockerfile.SyntaxError{Name: src}
 		}
 		return f.nested(ctx, req)
 	}
@@ -77,14 +78,14 @@ func (f *frontend) solve(ctx context.Context, def *pb.Definition) (*client.Resul
 		res.SetRef((*resultRef)(nil))
 		return res, nil
 	}
-	if err := f.bounds.ignoreError(); err != nil {
+	if err := f.checker.IgnoreError(); err != nil {
 		return nil, err
 	}
 	out, err := f.solver.Solve(ctx, def)
 	if err != nil {
 		return nil, err
 	}
-	res.SetRef(&resultRef{f.solver, out, def, f.bounds})
+	res.SetRef(&resultRef{f.solver, out, def, f.checker})
 	return res, nil
 }
 
@@ -113,7 +114,7 @@ func (f *frontend) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, o
 	}
 	img, err := f.bases.resolve(ctx, ref, opt.ImageOpt)
 	if err == nil {
-		err = f.bounds.base(img.RawConfig)
+		err = f.checker.Base(img.RawConfig)
 	}
 	if err != nil {
 		return nil, err
@@ -131,13 +132,13 @@ func (f *frontend) ResolveImageConfig(ctx context.Context, ref string, opt sourc
 		if err != nil {
 			return "", "", nil, err
 		}
-		return ref, img.Target.Digest, img.RawConfig, f.bounds.base(img.RawConfig)
+		return ref, img.Target.Digest, img.RawConfig, f.checker.Base(img.RawConfig)
 	}
 	img, err := f.bases.resolve(ctx, ref, opt.ImageOpt)
 	if err != nil {
 		return "", "", nil, err
 	}
-	return ref, img.Target.Digest, img.RawConfig, f.bounds.base(img.RawConfig)
+	return ref, img.Target.Digest, img.RawConfig, f.checker.Base(img.RawConfig)
 }
 
 // Warn passes a lint warning on to the display.

@@ -14,16 +14,17 @@ import (
 	"github.com/moby/patternmatcher"
 	fstypes "github.com/tonistiigi/fsutil/types"
 
+	"github.com/micabuild/mica/internal/dockerfile"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/view"
 )
 
 // resultRef is a solved graph as the compiler sees it. A nil *resultRef is the empty filesystem.
 type resultRef struct {
-	solver *solver.Solver
-	result *solver.Result
-	def    *pb.Definition
-	bounds *bounds
+	solver  *solver.Solver
+	result  *solver.Result
+	def     *pb.Definition
+	checker *dockerfile.Checker
 }
 
 var _ client.Reference = (*resultRef)(nil)
@@ -59,7 +60,7 @@ func (r *resultRef) ReadFile(ctx context.Context, req client.ReadRequest) ([]byt
 		return nil, &fs.PathError{Op: "open", Path: req.Filename, Err: cause(err)}
 	}
 	if r != nil && req.Range == nil {
-		if err := r.bounds.file(req.Filename, data); err != nil {
+		if err := r.checker.File(req.Filename, data); err != nil {
 			return nil, err
 		}
 	}

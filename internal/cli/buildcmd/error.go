@@ -7,8 +7,8 @@ import (
 
 	"github.com/moby/buildkit/solver/errdefs"
 
-	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/dockerfile"
 	"github.com/micabuild/mica/internal/redact"
 )
 
@@ -26,7 +26,7 @@ func buildError(app *command.App, err error) error {
 			return errors.Join(err, printErr)
 		}
 	}
-	var limit *builder.LimitError // which says where it is
+	var limit *dockerfile.LimitError // which names the line itself
 	if at := position(sources); at != "" && !errors.As(err, &limit) {
 		err = fmt.Errorf("%s: %w", at, err)
 	}

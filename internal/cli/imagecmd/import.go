@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/archive"
-	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/dockerfile"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/redact"
 )
@@ -94,7 +94,7 @@ func (o *importOptions) image(ctx context.Context) (what archive.ImportOptions, 
 		}
 		what.Platform = platforms.Normalize(p)
 	}
-	what.Config, err = builder.Config(ctx, o.changes, what.Platform)
+	what.Config, err = dockerfile.Config(ctx, o.changes, what.Platform)
 	return what, err
 }
 

@@ -1,4 +1,4 @@
-package builder
+package dockerfile
 
 import (
 	"bytes"
@@ -39,8 +39,8 @@ func Config(ctx context.Context, changes []string, platform ocispec.Platform) (d
 	if err != nil {
 		return none, err
 	}
-	if over := newMeter(parsed.EscapeToken, nil).dockerfile([]instructions.Stage{{Commands: commands}}, nil, origin{}); over != nil {
-		return none, fmt.Errorf("line %d of the changes: %w", over.line, over)
+	if err := newMeter(parsed.EscapeToken, nil).dockerfile([]instructions.Stage{{Commands: commands}}, nil, origin{}); err != nil {
+		return none, fmt.Errorf("line %d of the changes: %s", err.Line, err.reason)
 	}
 	path, err := checkCommands(commands, parsed.EscapeToken)
 	if err != nil {

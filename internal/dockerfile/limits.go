@@ -1,4 +1,6 @@
-package builder
+// Package dockerfile checks Dockerfiles before the compiler sees them: their size once expanded, their ignore files, their front end.
+// It also converts the instructions of docker import --change.
+package dockerfile
 
 import (
 	"bytes"
@@ -30,8 +32,8 @@ const (
 	stageVisits = 32        // visits for each variable that a stage inherits
 )
 
-// bounds checks the Dockerfile of a build before the compiler expands it.
-type bounds struct {
+// Checker checks the Dockerfile of a build before the compiler expands it.
+type Checker struct {
 	args map[string]string
 
 	mu       sync.Mutex
@@ -39,38 +41,38 @@ type bounds struct {
 	text     []byte
 	env      map[string]string // of base images, the longest value of each name
 	triggers []string          // ONBUILD of base images
-	ignore   error             // what is wrong with an ignore file
+	ignore   error             // of the ignore file
 }
 
-// newBounds takes the build arguments out of a front end's options.
-func newBounds(opts map[string]string) *bounds {
-	b := &bounds{args: map[string]string{}, env: map[string]string{}}
+// NewChecker returns a Checker for a build with a front end's options, of which it uses the build arguments.
+func NewChecker(opts map[string]string) *Checker {
+	c := &Checker{args: map[string]string{}, env: map[string]string{}}
 	for k, v := range opts {
 		if name, ok := strings.CutPrefix(k, "build-arg:"); ok {
-			b.args[name] = v
+			c.args[name] = v
 		}
 	}
-	return b
+	return c
 }
 
-// file checks a file that the compiler reads: a Dockerfile or an ignore file.
-func (b *bounds) file(name string, text []byte) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+// File checks a file that the compiler reads: a Dockerfile or an ignore file.
+func (c *Checker) File(name string, text []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if strings.HasSuffix(name, ".dockerignore") {
-		b.ignore = checkIgnoreFile(path.Base(name), text)
-		return b.ignore
+		c.ignore = checkIgnoreFile(path.Base(name), text)
+		return c.ignore
 	}
-	b.name, b.text = path.Base(name), text
-	return b.check()
+	c.name, c.text = path.Base(name), text
+	return c.check()
 }
 
-// ignoreError is what is wrong with an ignore file. The compiler drops an error of reading one, and does not say in which file a
-// bad pattern is.
-func (b *bounds) ignoreError() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.ignore
+// IgnoreError returns the error of the ignore file, if File found one. The compiler drops an error of reading an ignore file, and does
+// not report which file has an invalid pattern.
+func (c *Checker) IgnoreError() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ignore
 }
 
 // checkIgnoreFile checks the patterns of an ignore file.
@@ -92,27 +94,27 @@ func checkIgnoreFile(name string, text []byte) error {
 	return nil
 }
 
-// base adds the variables and triggers of a base image. The compiler expands nothing before it has all base images.
-func (b *bounds) base(config []byte) error {
+// Base adds the variables and triggers of a base image. The compiler expands nothing before it has all base images.
+func (c *Checker) Base(config []byte) error {
 	var img dockerspec.DockerOCIImage
 	if json.Unmarshal(config, &img) != nil {
 		return nil // the compiler will report it
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, kv := range img.Config.Env {
 		name, value, _ := strings.Cut(kv, "=")
-		if old, ok := b.env[name]; !ok || len(old) < len(value) {
-			b.env[name] = value
+		if old, ok := c.env[name]; !ok || len(old) < len(value) {
+			c.env[name] = value
 		}
 	}
-	b.triggers = append(b.triggers, img.Config.OnBuild...)
-	return b.check()
+	c.triggers = append(c.triggers, img.Config.OnBuild...)
+	return c.check()
 }
 
 // check estimates the work of the compiler, which reports all other mistakes in a Dockerfile.
-func (b *bounds) check() error {
-	parsed, err := parser.Parse(bytes.NewReader(b.text))
+func (c *Checker) check() error {
+	parsed, err := parser.Parse(bytes.NewReader(c.text))
 	if err != nil {
 		return nil //nolint:nilerr // see above
 	}
@@ -120,9 +122,10 @@ func (b *bounds) check() error {
 	if err != nil {
 		return nil //nolint:nilerr // see above
 	}
-	m := newMeter(parsed.EscapeToken, b.args)
-	if err := m.dockerfile(stages, global, origin{b.env, b.triggers}); err != nil {
-		return &LimitError{File: b.name, Line: err.line, reason: err.reason}
+	m := newMeter(parsed.EscapeToken, c.args)
+	if err := m.dockerfile(stages, global, origin{c.env, c.triggers}); err != nil {
+		err.File = c.name
+		return err
 	}
 	return nil
 }
@@ -149,25 +152,17 @@ func (o *origin) commands() (list []instructions.Command) {
 	return list
 }
 
-// LimitError says where a Dockerfile exceeds a limit.
+// LimitError is a limit that a Dockerfile exceeds, and the line where it does.
 type LimitError struct {
 	File   string
-	Line   int
+	Line   int // 0 if it is unknown
 	reason string
 }
 
 func (e *LimitError) Error() string { return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.reason) }
 
-// overBound is a limit that an instruction exceeds.
-type overBound struct {
-	line   int
-	reason string
-}
-
-func (e *overBound) Error() string { return e.reason }
-
-func over(format string, args ...any) *overBound {
-	return &overBound{reason: fmt.Sprintf(format, args...)}
+func over(format string, args ...any) *LimitError {
+	return &LimitError{reason: fmt.Sprintf(format, args...)}
 }
 
 func size(n int64) string { return units.BytesSize(float64(n)) }

@@ -1,4 +1,4 @@
-package builder
+package dockerfile
 
 import (
 	"errors"
@@ -11,7 +11,7 @@ import (
 )
 
 // expandAll expands the words of an instruction that the compiler expands.
-func (m *meter) expandAll(c instructions.Command, s *scope) *overBound {
+func (m *meter) expandAll(c instructions.Command, s *scope) *LimitError {
 	by := func(lex *shell.Lex) instructions.SingleWordExpander {
 		return func(word string) (string, error) {
 			result, err := m.expandBy(lex, word, s)
@@ -28,15 +28,17 @@ func (m *meter) expandAll(c instructions.Command, s *scope) *overBound {
 	if c, ok := c.(instructions.SupportsSingleWordExpansionRaw); ok && err == nil {
 		err = c.ExpandRaw(by(m.raw))
 	}
-	var exceeded *overBound
+	var exceeded *LimitError
 	errors.As(err, &exceeded) // anything else is for the compiler to report
 	return exceeded
 }
 
 // expand returns a word as the compiler expands it, unless the result is too long.
-func (m *meter) expand(word string, s *scope) (string, *overBound) { return m.expandBy(m.lex, word, s) }
+func (m *meter) expand(word string, s *scope) (string, *LimitError) {
+	return m.expandBy(m.lex, word, s)
+}
 
-func (m *meter) expandBy(lex *shell.Lex, word string, s *scope) (string, *overBound) {
+func (m *meter) expandBy(lex *shell.Lex, word string, s *scope) (string, *LimitError) {
 	result := word
 	if strings.ContainsRune(word, '$') {
 		braces, replaced := depth(word)

@@ -1,4 +1,4 @@
-package builder
+package dockerfile
 
 import (
 	"maps"
@@ -46,7 +46,7 @@ func (s *scope) set(name, value string) {
 }
 
 // dockerfile counts all stages, whether they are built or not.
-func (m *meter) dockerfile(stages []instructions.Stage, global []instructions.ArgCommand, from origin) *overBound {
+func (m *meter) dockerfile(stages []instructions.Stage, global []instructions.ArgCommand, from origin) *LimitError {
 	for i := range global {
 		if err := m.argument(m.global, &global[i]); err != nil {
 			return at(err, global[i].Location())
@@ -60,15 +60,15 @@ func (m *meter) dockerfile(stages []instructions.Stage, global []instructions.Ar
 	return nil
 }
 
-// at adds the line at which a bound is exceeded, unless it is known.
-func at(o *overBound, where []parser.Range) *overBound {
-	if o.line == 0 && len(where) > 0 {
-		o.line = where[0].Start.Line
+// at adds the line at which a limit is exceeded, unless it is known.
+func at(e *LimitError, where []parser.Range) *LimitError {
+	if e.Line == 0 && len(where) > 0 {
+		e.Line = where[0].Start.Line
 	}
-	return o
+	return e
 }
 
-func (m *meter) stage(number int, st *instructions.Stage, from origin) *overBound {
+func (m *meter) stage(number int, st *instructions.Stage, from origin) *LimitError {
 	name, err := m.expand(st.BaseName, m.global)
 	if err == nil {
 		_, err = m.expand(st.Platform, m.global)
@@ -96,7 +96,7 @@ func (m *meter) stage(number int, st *instructions.Stage, from origin) *overBoun
 }
 
 // based adds the variables of base images to a stage.
-func (m *meter) based(s *scope, from origin) *overBound {
+func (m *meter) based(s *scope, from origin) *LimitError {
 	for name, value := range from.env {
 		s.set(name, value)
 		if err := m.visit(len(s.vars)); err != nil {
@@ -111,14 +111,14 @@ func (m *meter) based(s *scope, from origin) *overBound {
 	return nil
 }
 
-func (m *meter) visit(n int) *overBound {
+func (m *meter) visit(n int) *LimitError {
 	if m.visits += n + 1; m.visits > maxVisits {
 		return over("too many variables in too many instructions and stages")
 	}
 	return nil
 }
 
-func (m *meter) command(s *scope, c instructions.Command) *overBound {
+func (m *meter) command(s *scope, c instructions.Command) *LimitError {
 	if err := m.visit(len(s.vars)); err != nil {
 		return err
 	}
@@ -147,13 +147,13 @@ func (m *meter) command(s *scope, c instructions.Command) *overBound {
 }
 
 // argument sets the variables of one ARG, each of which sees those before it.
-func (m *meter) argument(s *scope, c *instructions.ArgCommand) *overBound {
+func (m *meter) argument(s *scope, c *instructions.ArgCommand) *LimitError {
 	for _, arg := range c.Args {
 		value, given := m.args[arg.Key]
 		switch {
 		case given:
 		case arg.Value != nil:
-			var err *overBound
+			var err *LimitError
 			if value, err = m.expand(*arg.Value, s); err != nil {
 				return err
 			}
@@ -170,7 +170,7 @@ func (m *meter) argument(s *scope, c *instructions.ArgCommand) *overBound {
 }
 
 // expose counts the ports of ranges such as 8000-9000/udp.
-func (m *meter) expose(s *scope, words []string) *overBound {
+func (m *meter) expose(s *scope, words []string) *LimitError {
 	for _, word := range words {
 		text, err := m.expand(word, s)
 		if err != nil {

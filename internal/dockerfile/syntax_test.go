@@ -1,4 +1,4 @@
-package builder
+package dockerfile
 
 import "testing"
 
@@ -31,7 +31,7 @@ func TestKnownFrontend(t *testing.T) {
 		"../docker/dockerfile":           false,
 		"Docker/Dockerfile":              false,
 	} {
-		if got := knownFrontend(ref); got != want {
+		if got := KnownFrontend(ref); got != want {
 			t.Errorf("%q: %v, want %v", ref, got, want)
 		}
 	}

@@ -1,4 +1,4 @@
-package builder
+package dockerfile
 
 import (
 	"encoding/json"
@@ -46,7 +46,7 @@ func TestDockerfileBombs(t *testing.T) {
 		"ports":              {"FROM scratch\n" + lines(5, "EXPOSE 1-65535/udp 127.0.0.1:1-65535"), "EXPOSE of more than 262144 ports"},
 		"after an error":     {"FROM scratch\nENV B=${X:?no}\nENV A=0123456789\n" + lines(8, "ENV A="+tenfold), "a value"},
 	} {
-		err := newBounds(nil).file("/dir/Dockerfile", []byte(tt.text))
+		err := NewChecker(nil).File("/dir/Dockerfile", []byte(tt.text))
 		if tt.want == "" && err == nil {
 			continue
 		}
@@ -73,7 +73,7 @@ func TestOrdinaryDockerfiles(t *testing.T) {
 		"a mistake":     "FROM scratch\nNONSENSE\n",
 		"nothing":       "",
 	} {
-		if err := newBounds(nil).file("Dockerfile", []byte(text)); err != nil {
+		if err := NewChecker(nil).File("Dockerfile", []byte(text)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -83,8 +83,8 @@ func TestOrdinaryDockerfiles(t *testing.T) {
 func TestBombsFromElsewhere(t *testing.T) {
 	long := strings.Repeat("a", 100_000)
 	twice := []byte("FROM image\nARG A\n" + lines(2, "ENV A="+tenfold))
-	b := newBounds(map[string]string{"build-arg:A": long})
-	if err := b.file("Dockerfile", twice); err == nil || !strings.Contains(err.Error(), "Dockerfile:4:") {
+	b := NewChecker(map[string]string{"build-arg:A": long})
+	if err := b.File("Dockerfile", twice); err == nil || !strings.Contains(err.Error(), "Dockerfile:4:") {
 		t.Errorf("build argument: %v", err)
 	}
 	for name, config := range map[string]dockerspec.DockerOCIImageConfig{
@@ -92,15 +92,15 @@ func TestBombsFromElsewhere(t *testing.T) {
 		"triggers": imageConfig([]string{"A=0123456789"}, strings.Split(strings.TrimSpace(lines(8, "ENV A="+tenfold)), "\n")),
 		"many":     imageConfig(strings.Split(strings.TrimSpace(lines(20_000, "A#=")), "\n"), nil),
 	} {
-		b := newBounds(nil)
-		if err := b.file("Dockerfile", []byte("FROM image\n"+lines(2, "ENV A="+tenfold))); err != nil {
+		b := NewChecker(nil)
+		if err := b.File("Dockerfile", []byte("FROM image\n"+lines(2, "ENV A="+tenfold))); err != nil {
 			t.Fatalf("%s, without the image: %v", name, err)
 		}
 		raw, err := json.Marshal(dockerspec.DockerOCIImage{Config: config})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := b.base(raw); err == nil || !strings.HasPrefix(err.Error(), "Dockerfile:") {
+		if err := b.Base(raw); err == nil || !strings.HasPrefix(err.Error(), "Dockerfile:") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -112,10 +112,10 @@ func imageConfig(env, triggers []string) (c dockerspec.DockerOCIImageConfig) {
 }
 
 func TestIgnoreFileBombs(t *testing.T) {
-	if err := newBounds(nil).file("d/.dockerignore", []byte(lines(20_000, "a#"))); err == nil || !strings.Contains(err.Error(), "20000 lines") {
+	if err := NewChecker(nil).File("d/.dockerignore", []byte(lines(20_000, "a#"))); err == nil || !strings.Contains(err.Error(), "20000 lines") {
 		t.Errorf("%v", err)
 	}
-	if err := newBounds(nil).file("Dockerfile.dockerignore", []byte(lines(5_000, "a#"))); err != nil {
+	if err := NewChecker(nil).File("Dockerfile.dockerignore", []byte(lines(5_000, "a#"))); err != nil {
 		t.Error(err)
 	}
 }
@@ -129,22 +129,22 @@ func TestIgnoreFilePatterns(t *testing.T) {
 		"a\n  !  \n":                  `.dockerignore:2: invalid pattern "!": illegal exclusion pattern: "!"`,
 		"\ufeffa\nb[":                 `.dockerignore:2: invalid pattern "b[": syntax error in pattern`,
 	} {
-		b := newBounds(nil)
+		b := NewChecker(nil)
 		got := ""
-		if err := b.file("dir/.dockerignore", []byte(text)); err != nil {
+		if err := b.File("dir/.dockerignore", []byte(text)); err != nil {
 			got = err.Error()
 		}
 		if got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
-		if kept := b.ignoreError(); (kept != nil) != (want != "") {
+		if kept := b.IgnoreError(); (kept != nil) != (want != "") {
 			t.Errorf("%q: the compiler's caller gets %v", text, kept)
 		}
 	}
 }
 
-// FuzzBounds looks through arbitrary Dockerfiles: it ends, and what it ends with names a line.
-func FuzzBounds(f *testing.F) {
+// FuzzLimits looks through arbitrary Dockerfiles: it ends, and what it ends with names a line.
+func FuzzLimits(f *testing.F) {
 	for _, text := range []string{
 		"FROM scratch\nARG A=0123456789\n" + lines(8, "ARG A="+tenfold), "FROM a AS b\nFROM b\nENV A=${B//x/${C:-$D}}\nEXPOSE 1-65535 $A\n",
 		"FROM scratch\nARG A=x\n" + lines(40, "ARG A=$A$A"), "FROM scratch\n" + lines(300, "ENV E#=v"), "FROM scratch\nENV " + lines(300, "E#=$E \\") + "\n",
@@ -155,10 +155,10 @@ func FuzzBounds(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		b := newBounds(map[string]string{"build-arg:A": "0123456789"})
-		err := b.file("Dockerfile", text)
+		b := NewChecker(map[string]string{"build-arg:A": "0123456789"})
+		err := b.File("Dockerfile", text)
 		if err == nil {
-			err = b.base([]byte(`{"config":{"Env":["B=0123456789"],"OnBuild":["ENV C=$A$B$C"]}}`))
+			err = b.Base([]byte(`{"config":{"Env":["B=0123456789"],"OnBuild":["ENV C=$A$B$C"]}}`))
 		}
 		if err != nil && (!strings.HasPrefix(err.Error(), "Dockerfile:") || strings.HasPrefix(err.Error(), "Dockerfile:0:")) {
 			t.Error(err)

@@ -1,4 +1,4 @@
-package builder
+package dockerfile
 
 import (
 	"fmt"
@@ -14,9 +14,9 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("syntax %s is not supported: only docker/dockerfile is built in, under the name of any registry", e.Name)
 }
 
-// knownFrontend reports whether the image of a `# syntax=` line is Docker's Dockerfile compiler, which is the one that is
+// KnownFrontend reports whether the image of a `# syntax=` line is Docker's Dockerfile compiler, which is the one that is
 // built in. It checks only the end of the name: mirrors and proxies have other hosts, and further path elements.
-func knownFrontend(ref string) bool {
+func KnownFrontend(ref string) bool {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
 		return false
