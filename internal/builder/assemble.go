@@ -10,10 +10,10 @@ import (
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/buildcache"
 	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/image"
-	"github.com/micabuild/mica/internal/solver"
 )
 
 // assemble writes the image's manifest, or an index of the platforms' manifests, into the store, without a name.
@@ -68,7 +68,7 @@ func (x *exporter) assemble(ctx context.Context, f buildspec.Form) error {
 
 // platform writes one image.
 func (x *exporter) platform(ctx context.Context, f buildspec.Form, p *built, notes map[string]string) (*image.Image, error) {
-	chain := slices.Clone(p.result.Chain)
+	chain := slices.Clone(p.result.Chain.Links())
 	if f.RewriteTimestamp && p.epoch != nil {
 		var err error
 		if chain, err = x.clamp(ctx, p); err != nil {
@@ -99,8 +99,8 @@ func (x *exporter) platform(ctx context.Context, f buildspec.Form, p *built, not
 }
 
 // clamp replaces the layers that were built by ones whose files are not newer than the epoch. Those of the base image stay.
-func (x *exporter) clamp(ctx context.Context, p *built) ([]solver.ChainLink, error) {
-	chain, ofBase := slices.Clone(p.result.Chain), p.base != nil
+func (x *exporter) clamp(ctx context.Context, p *built) ([]buildcache.Link, error) {
+	chain, ofBase := slices.Clone(p.result.Chain.Links()), p.base != nil
 	for i, l := range chain {
 		ofBase = ofBase && i < len(p.base.RootFS.DiffIDs) && p.base.RootFS.DiffIDs[i] == l.DiffID
 		if ofBase {
@@ -117,7 +117,7 @@ func (x *exporter) clamp(ctx context.Context, p *built) ([]solver.ChainLink, err
 
 // layerBlobs returns a blob for each layer. It compresses those that are not compressed, or with ForceCompression all. Estargz
 // makes other layers: chain has their DiffIDs then.
-func (x *exporter) layerBlobs(ctx context.Context, chain []solver.ChainLink, f buildspec.Form) ([]ocispec.Descriptor, error) {
+func (x *exporter) layerBlobs(ctx context.Context, chain []buildcache.Link, f buildspec.Form) ([]ocispec.Descriptor, error) {
 	var blobs []ocispec.Descriptor
 	for n, link := range chain {
 		if at, ok := x.out.elsewhere[link.DiffID]; ok {

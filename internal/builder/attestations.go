@@ -16,11 +16,13 @@ import (
 	"github.com/micabuild/mica/internal/attest"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/solver/ops"
 )
 
 // attester makes the attestations of a build.
 type attester struct {
 	solver          *solver.Solver
+	worker          *ops.Worker
 	bases           *baseImages
 	args            map[string]string // the front end's options
 	provenanceAttrs map[string]string // nil for no provenance
@@ -28,13 +30,13 @@ type attester struct {
 	id              string
 }
 
-func newAttester(s *solver.Solver, bases *baseImages, args map[string]string, started time.Time) (*attester, error) {
+func newAttester(s *solver.Solver, w *ops.Worker, bases *baseImages, args map[string]string, started time.Time) (*attester, error) {
 	all, err := attestations.Parse(args)
 	if err != nil {
 		return nil, err
 	}
 	return &attester{
-		solver: s, bases: bases, args: args, provenanceAttrs: all[attestations.KeyTypeProvenance], started: started, id: rand.Text(),
+		solver: s, worker: w, bases: bases, args: args, provenanceAttrs: all[attestations.KeyTypeProvenance], started: started, id: rand.Text(),
 	}, nil
 }
 
@@ -108,7 +110,7 @@ func (a *attester) record(ctx context.Context, out *response) (map[string]json.R
 func (a *attester) provenance(ctx context.Context, p *built, img *image.Image, attrs map[string]string) (*attest.Attestation, error) {
 	descs := a.bases.layers()
 	if img != nil {
-		for i, l := range p.result.Chain {
+		for i, l := range p.result.Chain.Links() {
 			descs[l.DiffID] = img.Manifest.Layers[i]
 		}
 	}
@@ -116,7 +118,7 @@ func (a *attester) provenance(ctx context.Context, p *built, img *image.Image, a
 		Definition: p.def, Frontend: "dockerfile.v0", Args: a.args, Images: a.bases.resolved(p.platform),
 		Started: a.started, Finished: time.Now().UTC(), ID: a.id,
 		Pin: func(op digest.Digest) (attest.Pin, bool) {
-			is, ok := a.solver.Pin(op)
+			is, ok := a.worker.Pin(op)
 			return attest.Pin{Digest: is.Digest, Commit: is.Commit}, ok
 		},
 		Layers: func(op digest.Digest) map[int][]ocispec.Descriptor { return a.layers(op, descs) },
@@ -128,12 +130,12 @@ func (a *attester) layers(op digest.Digest, descs map[digest.Digest]ocispec.Desc
 	found := map[int][]ocispec.Descriptor{}
 	for i, out := range a.solver.Outputs(op) {
 		var list []ocispec.Descriptor
-		for _, id := range out.DiffIDs() {
+		for _, id := range out.Chain.DiffIDs() {
 			if d, ok := descs[id]; ok {
 				list = append(list, d)
 			}
 		}
-		if len(list) > 0 && len(list) == len(out.Chain) {
+		if len(list) > 0 && len(list) == out.Chain.Len() {
 			found[i] = list
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/micabuild/mica/internal/remotecache"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/solver/ops"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/transfer"
 )
@@ -90,19 +91,21 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, layouts.close()) }()
-	environment, err := b.hostCerts(o.HostCerts)
+	hostCerts, err := b.hostCerts(o.HostCerts)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, environment.remove()) }()
+	defer func() { err = errors.Join(err, hostCerts.remove()) }()
 	remote, sums := b.openCaches(ctx, &o)
 	defer func() { err = errors.Join(err, sums.Close()) }()
-	s := solver.New(solver.Options{
-		Store: b.Store, Layers: b.Layers, Image: base.find, Bring: base.fetchBase, Layout: layouts.find, Host: b.Host,
-		Locals: o.locals(), Digests: digests, Events: o.Events,
-		Secret: o.Secret, SSH: o.SSH, Allowed: allowed, Ambient: environment.solver, Remote: remote,
+	worker := ops.New(ops.Options{
+		Store: b.Store, Layers: b.Layers, Image: base.find, Layout: layouts.find, Host: b.Host, Locals: o.locals(), Digests: digests,
+		Secret: o.Secret, SSH: o.SSH, HostCerts: hostCerts.mount,
 	})
-	defer func() { err = errors.Join(err, s.Close()) }()
+	defer func() { err = errors.Join(err, worker.Close()) }()
+	s := solver.New(solver.Options{
+		Store: b.Store, Layers: b.Layers, Kinds: worker.Kinds(), FetchBase: base.fetchBase, Remote: remote, Allowed: allowed, Events: o.Events,
+	})
 	front := &frontend{solver: s, bases: base, layouts: layouts, opts: opts, inputs: o.Context.inputs(), events: o.Events, checker: dockerfile.NewChecker(opts)}
 	res, err := builder.Build(ctx, front)
 	if bad := front.checker.IgnoreError(); bad != nil {
@@ -122,7 +125,7 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if out.attester, err = newAttester(s, base, opts, started); err != nil {
+	if out.attester, err = newAttester(s, worker, base, opts, started); err != nil {
 		return nil, err
 	}
 	for _, p := range out.platforms {

@@ -8,14 +8,14 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/buildcache"
 	"github.com/micabuild/mica/internal/redact"
-	"github.com/micabuild/mica/internal/solver"
 )
 
 // finishConfig completes the compiler's config with the DiffIDs of the finished layers and the times of the history. It follows BuildKit's exporter (exporter/containerimage/writer.go: normalizeLayersAndHistory and
 // patchImageConfig), so that the same Dockerfile gives the same config; fields that mica does not know are kept.
 // No time is later than epoch, except in the history of the base image; nil is no limit.
-func finishConfig(config []byte, chain []solver.ChainLink, epoch *time.Time, base *ocispec.Image) ([]byte, error) {
+func finishConfig(config []byte, chain []buildcache.Link, epoch *time.Time, base *ocispec.Image) ([]byte, error) {
 	fields := map[string]json.RawMessage{}
 	if err := json.Unmarshal(config, &fields); err != nil {
 		return nil, fmt.Errorf("image config: %w", err)
@@ -48,7 +48,7 @@ func finishConfig(config []byte, chain []solver.ChainLink, epoch *time.Time, bas
 	return json.Marshal(fields)
 }
 
-func rootFS(chain []solver.ChainLink) ocispec.RootFS {
+func rootFS(chain []buildcache.Link) ocispec.RootFS {
 	fs := ocispec.RootFS{Type: "layers"}
 	for _, l := range chain {
 		fs.DiffIDs = append(fs.DiffIDs, l.DiffID)
@@ -57,7 +57,7 @@ func rootFS(chain []solver.ChainLink) ocispec.RootFS {
 }
 
 // setLayers replaces the layers of a config.
-func setLayers(config []byte, chain []solver.ChainLink) ([]byte, error) {
+func setLayers(config []byte, chain []buildcache.Link) ([]byte, error) {
 	fields := map[string]json.RawMessage{}
 	err := json.Unmarshal(config, &fields)
 	if err == nil {
@@ -84,7 +84,7 @@ func clampHistory(history []ocispec.History, epoch *time.Time, base *ocispec.Ima
 }
 
 // finishHistory makes the history match the layers: one entry for each that is not empty, and a time in every entry.
-func finishHistory(history []ocispec.History, chain []solver.ChainLink) []ocispec.History {
+func finishHistory(history []ocispec.History, chain []buildcache.Link) []ocispec.History {
 	layers := 0
 	for i := range history {
 		if history[i].EmptyLayer {
@@ -118,7 +118,7 @@ func finishHistory(history []ocispec.History, chain []solver.ChainLink) []ocispe
 	return history
 }
 
-func created(l solver.ChainLink) *time.Time {
+func created(l buildcache.Link) *time.Time {
 	if l.Created.IsZero() {
 		return nil
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/buildcache"
 )
 
 // second is a time; 0 is none.
@@ -23,8 +23,8 @@ func second(n int64) *time.Time {
 }
 
 // link is a layer made at a time, 0 for none.
-func link(name string, at int64) solver.ChainLink {
-	l := solver.ChainLink{DiffID: digest.FromString(name), Description: "made " + name}
+func link(name string, at int64) buildcache.Link {
+	l := buildcache.Link{DiffID: digest.FromString(name), Description: "made " + name}
 	if at != 0 {
 		l.Created = *second(at)
 	}
@@ -38,40 +38,40 @@ func TestFinishHistory(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		history []ocispec.History
-		chain   []solver.ChainLink
+		chain   []buildcache.Link
 		want    []ocispec.History
 	}{
 		"nothing": {},
 		"times of the layers": {
-			history: []ocispec.History{entry("a", 0, false), entry("b", 0, false)}, chain: []solver.ChainLink{link("a", 1), link("b", 2)},
+			history: []ocispec.History{entry("a", 0, false), entry("b", 0, false)}, chain: []buildcache.Link{link("a", 1), link("b", 2)},
 			want: []ocispec.History{entry("a", 1, false), entry("b", 2, false)},
 		},
 		"own times stay": {
-			history: []ocispec.History{entry("a", 9, false)}, chain: []solver.ChainLink{link("a", 1)}, want: []ocispec.History{entry("a", 9, false)},
+			history: []ocispec.History{entry("a", 9, false)}, chain: []buildcache.Link{link("a", 1)}, want: []ocispec.History{entry("a", 9, false)},
 		},
 		"empty entries get the time of the first new layer": {
 			history: []ocispec.History{entry("base", 5, false), entry("env", 0, true), entry("a", 0, false)},
-			chain:   []solver.ChainLink{link("base", 5), link("a", 7)},
+			chain:   []buildcache.Link{link("base", 5), link("a", 7)},
 			want:    []ocispec.History{entry("base", 5, false), entry("env", 7, true), entry("a", 7, false)},
 		},
 		"without a new layer that of the last entry": {
-			history: []ocispec.History{entry("base", 5, false), entry("env", 0, true)}, chain: []solver.ChainLink{link("base", 5)},
+			history: []ocispec.History{entry("base", 5, false), entry("env", 0, true)}, chain: []buildcache.Link{link("base", 5)},
 			want: []ocispec.History{entry("base", 5, false), entry("env", 5, true)},
 		},
 		"too few entries": {
-			history: []ocispec.History{entry("a", 0, false)}, chain: []solver.ChainLink{link("a", 1), link("b", 2)},
+			history: []ocispec.History{entry("a", 0, false)}, chain: []buildcache.Link{link("a", 1), link("b", 2)},
 			want: []ocispec.History{entry("a", 1, false), {CreatedBy: "made b", Created: second(2), Comment: "buildkit.exporter.image.v0"}},
 		},
 		"too many entries": {
-			history: []ocispec.History{entry("a", 0, false), entry("b", 0, false)}, chain: []solver.ChainLink{link("a", 1)},
+			history: []ocispec.History{entry("a", 0, false), entry("b", 0, false)}, chain: []buildcache.Link{link("a", 1)},
 			want: []ocispec.History{entry("a", 1, false), entry("b", 1, true)},
 		},
 		"credentials of URLs": {
-			history: []ocispec.History{entry("ADD https://user:pw@host/x /", 1, false)}, chain: []solver.ChainLink{link("a", 1)},
+			history: []ocispec.History{entry("ADD https://user:pw@host/x /", 1, false)}, chain: []buildcache.Link{link("a", 1)},
 			want: []ocispec.History{entry("ADD https://xxxxx:xxxxx@host/x /", 1, false)},
 		},
 		"no time is known": {
-			history: []ocispec.History{entry("a", 0, false)}, chain: []solver.ChainLink{link("a", 0)}, want: []ocispec.History{entry("a", 0, false)},
+			history: []ocispec.History{entry("a", 0, false)}, chain: []buildcache.Link{link("a", 0)}, want: []ocispec.History{entry("a", 0, false)},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -120,7 +120,7 @@ func TestFinishConfig(t *testing.T) {
 	a := digest.FromString("a").String()
 	for name, c := range map[string]struct {
 		config string
-		chain  []solver.ChainLink
+		chain  []buildcache.Link
 		epoch  int64
 		want   string
 		err    string
@@ -130,11 +130,11 @@ func TestFinishConfig(t *testing.T) {
 			want:   `{"architecture":"amd64","os":"linux","more":{"x":1},"created":null,"history":null,"rootfs":{"type":"layers","diff_ids":null}}`,
 		},
 		"layers and times": {
-			config: `{"history":[{"created_by":"a"}]}`, chain: []solver.ChainLink{link("a", 1)},
+			config: `{"history":[{"created_by":"a"}]}`, chain: []buildcache.Link{link("a", 1)},
 			want: `{"history":[{"created":"1970-01-01T00:00:01Z","created_by":"a"}],"created":"1970-01-01T00:00:01Z","rootfs":{"type":"layers","diff_ids":["` + a + `"]}}`,
 		},
 		"epoch": {
-			config: `{"history":[{"created_by":"a"}],"created":"1970-01-01T00:01:00Z"}`, chain: []solver.ChainLink{link("a", 90)}, epoch: 30,
+			config: `{"history":[{"created_by":"a"}],"created":"1970-01-01T00:01:00Z"}`, chain: []buildcache.Link{link("a", 90)}, epoch: 30,
 			want: `{"history":[{"created":"1970-01-01T00:00:30Z","created_by":"a"}],"created":"1970-01-01T00:00:30Z","rootfs":{"type":"layers","diff_ids":["` + a + `"]}}`,
 		},
 		"time of the compiler": {
@@ -175,7 +175,7 @@ func equalJSON(t *testing.T, got []byte, want string) {
 
 func TestSetLayers(t *testing.T) {
 	t.Parallel()
-	got, err := setLayers([]byte(`{"os":"linux","rootfs":{"type":"layers","diff_ids":["x"]}}`), []solver.ChainLink{link("a", 0)})
+	got, err := setLayers([]byte(`{"os":"linux","rootfs":{"type":"layers","diff_ids":["x"]}}`), []buildcache.Link{link("a", 0)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/solver/pb"
 
-	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/solver/ops"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -32,7 +32,7 @@ type Context interface {
 	// options are what the compiler is told of the context.
 	options() map[string]string
 	// locals are the local sources that the compiler asks for.
-	locals() map[string]solver.Local
+	locals() map[string]ops.Local
 	// inputs are states that the compiler takes in place of local sources.
 	inputs() map[string]llb.State
 }
@@ -70,8 +70,8 @@ func (c DirContext) options() map[string]string {
 	return map[string]string{"filename": filepath.Base(c.path())}
 }
 
-func (c DirContext) locals() map[string]solver.Local {
-	return map[string]solver.Local{localContext: localDir(c.Dir), localDockerfile: localDir(filepath.Dir(c.path()))}
+func (c DirContext) locals() map[string]ops.Local {
+	return map[string]ops.Local{localContext: localDir(c.Dir), localDockerfile: localDir(filepath.Dir(c.path()))}
 }
 
 func (DirContext) inputs() map[string]llb.State { return nil }
@@ -89,8 +89,8 @@ func (ArchiveContext) check() error { return nil }
 
 func (c ArchiveContext) options() map[string]string { return filename(c.Dockerfile) }
 
-func (c ArchiveContext) locals() map[string]solver.Local {
-	return map[string]solver.Local{localArchive: localDir(c.Dir)}
+func (c ArchiveContext) locals() map[string]ops.Local {
+	return map[string]ops.Local{localArchive: localDir(c.Dir)}
 }
 
 // inputs give the compiler a filesystem that is made from the archive, as BuildKit does with archives that it downloads.
@@ -116,8 +116,8 @@ func (c RemoteContext) options() map[string]string {
 	return opts
 }
 
-func (RemoteContext) locals() map[string]solver.Local {
-	return map[string]solver.Local{localContext: localFiles(nil)}
+func (RemoteContext) locals() map[string]ops.Local {
+	return map[string]ops.Local{localContext: localFiles(nil)}
 }
 
 func (RemoteContext) inputs() map[string]llb.State { return nil }
@@ -129,8 +129,8 @@ func (EmptyContext) check() error { return nil }
 
 func (EmptyContext) options() map[string]string { return map[string]string{} }
 
-func (EmptyContext) locals() map[string]solver.Local {
-	return map[string]solver.Local{localContext: localFiles(nil)}
+func (EmptyContext) locals() map[string]ops.Local {
+	return map[string]ops.Local{localContext: localFiles(nil)}
 }
 
 func (EmptyContext) inputs() map[string]llb.State { return nil }
@@ -152,7 +152,7 @@ func (c InlineDockerfile) options() map[string]string {
 	return opts
 }
 
-func (c InlineDockerfile) locals() map[string]solver.Local {
+func (c InlineDockerfile) locals() map[string]ops.Local {
 	l := c.Context.locals()
 	l[localDockerfile] = localFiles(map[string][]byte{"Dockerfile": c.Text})
 	return l
@@ -172,11 +172,11 @@ func filename(dockerfile string) map[string]string {
 	return map[string]string{"filename": dockerfile}
 }
 
-func localDir(path string) solver.Local {
+func localDir(path string) ops.Local {
 	return func(opt view.DirOptions) (view.View, error) { return view.Dir(path, opt) }
 }
 
-func localFiles(files map[string][]byte) solver.Local {
+func localFiles(files map[string][]byte) ops.Local {
 	return func(view.DirOptions) (view.View, error) { return view.Files(files), nil }
 }
 

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/solver/ops"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -30,7 +30,7 @@ func writeFiles(t *testing.T, files map[string]string) string {
 }
 
 // names lists the files of a local source.
-func names(t *testing.T, l solver.Local) []string {
+func names(t *testing.T, l ops.Local) []string {
 	t.Helper()
 	v, err := l(view.DirOptions{})
 	if err != nil {

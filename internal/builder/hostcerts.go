@@ -4,7 +4,7 @@ import (
 	"errors"
 
 	"github.com/micabuild/mica/internal/certs"
-	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/solver/ops"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -13,8 +13,8 @@ const certsTarget = "/run/mica/certs"
 
 // hostCerts are the certificates of the host, in files for the time of a build.
 type hostCerts struct {
-	solver *solver.Ambient // what steps get of them; nil for nothing
-	temp   *store.Temp
+	mount *ops.HostCerts // nil for none
+	temp  *store.Temp
 }
 
 func (b *Builder) hostCerts(enabled bool) (*hostCerts, error) {
@@ -32,7 +32,7 @@ func (b *Builder) hostCerts(enabled bool) (*hostCerts, error) {
 	if err := bundle.Write(temp.Path, certsTarget); err != nil {
 		return nil, errors.Join(err, temp.Remove())
 	}
-	return &hostCerts{temp: temp, solver: &solver.Ambient{
+	return &hostCerts{temp: temp, mount: &ops.HostCerts{
 		Source: temp.Path, Target: certsTarget, Env: func(env []string) []string { return certs.Env(env, certsTarget) },
 	}}, nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/solver/ops"
 )
 
 // Options are a build and what it uses of the host.
@@ -111,7 +112,7 @@ func localName(name string) string {
 }
 
 // locals are the local sources that the build reads.
-func (o *Options) locals() map[string]solver.Local {
+func (o *Options) locals() map[string]ops.Local {
 	l := o.Context.locals()
 	for name, dir := range o.Contexts {
 		if !buildspec.IsRemote(dir) {

@@ -8,7 +8,8 @@ import (
 	"github.com/docker/go-units"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/buildcache"
+	"github.com/micabuild/mica/internal/cachemount"
 )
 
 // Limits are what a prune of the build cache keeps.
@@ -59,7 +60,7 @@ type step struct {
 	layers []digest.Digest
 }
 
-func stepsOf(records []*solver.Record) []step {
+func stepsOf(records []*buildcache.Record) []step {
 	steps := make([]step, len(records))
 	for i, r := range records {
 		steps[i] = step{r.Key, r.Used, r.Layers()}
@@ -91,7 +92,7 @@ func pruneSteps(l Limits, steps []step, inImages map[digest.Digest]bool, size fu
 
 // pruneMounts removes cache mounts, which come least recently used first, and returns the IDs of those that were removed, and
 // their size. remove returns false for a mount that a step uses.
-func pruneMounts(l Limits, mounts []solver.CacheMount, remove func(solver.CacheMount) (bool, error)) (removed []string, freed int64, err error) {
+func pruneMounts(l Limits, mounts []cachemount.Mount, remove func(cachemount.Mount) (bool, error)) (removed []string, freed int64, err error) {
 	total := mountsSize(mounts)
 	for _, m := range mounts {
 		if l.keeps(m.Used, total) {
@@ -109,7 +110,7 @@ func pruneMounts(l Limits, mounts []solver.CacheMount, remove func(solver.CacheM
 	return removed, freed, nil
 }
 
-func mountsSize(mounts []solver.CacheMount) (total int64) {
+func mountsSize(mounts []cachemount.Mount) (total int64) {
 	for _, m := range mounts {
 		total += m.Size
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/cachemount"
 )
 
 var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -142,7 +142,7 @@ func TestPruneSteps(t *testing.T) {
 func TestPruneMounts(t *testing.T) {
 	t.Parallel()
 	name := func(n string) string { return strings.Repeat(n, 64) }
-	mounts := []solver.CacheMount{
+	mounts := []cachemount.Mount{
 		{Name: name("a"), Size: 100, Used: now.Add(-3 * time.Hour)},
 		{Name: name("b"), Size: 20, Used: now.Add(-2 * time.Hour)},
 		{Name: name("c"), Size: 30, Used: now.Add(-1 * time.Hour)},
@@ -164,7 +164,7 @@ func TestPruneMounts(t *testing.T) {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
 			tt.limits.Now = now
-			got, freed, err := pruneMounts(tt.limits, mounts, func(m solver.CacheMount) (bool, error) { return tt.held == "" || m.Name != name(tt.held), nil })
+			got, freed, err := pruneMounts(tt.limits, mounts, func(m cachemount.Mount) (bool, error) { return tt.held == "" || m.Name != name(tt.held), nil })
 			var want []string
 			for _, n := range strings.Fields(tt.want) {
 				want = append(want, name(n)[:25])
@@ -192,8 +192,8 @@ func TestPruneThatFails(t *testing.T) {
 		t.Errorf("removed %q, %v", got, err)
 	}
 	n = 0
-	mount := solver.CacheMount{Name: "name", Size: 7}
-	got, freed, err := pruneMounts(Limits{Now: now}, []solver.CacheMount{mount, mount, mount}, func(solver.CacheMount) (bool, error) { return second() })
+	mount := cachemount.Mount{Name: "name", Size: 7}
+	got, freed, err := pruneMounts(Limits{Now: now}, []cachemount.Mount{mount, mount, mount}, func(cachemount.Mount) (bool, error) { return second() })
 	if diff := cmp.Diff([]string{"name"}, got); diff != "" || freed != 7 || !errors.Is(err, broken) {
 		t.Errorf("%d bytes, %v, removed: %s", freed, err, diff)
 	}

@@ -9,10 +9,11 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/buildcache"
+	"github.com/micabuild/mica/internal/cachemount"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/sandbox"
-	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/sources"
 	"github.com/micabuild/mica/internal/store"
 )
@@ -25,7 +26,7 @@ type Pruner struct {
 }
 
 // stepLocks are the prefixes of locks that only builds take, one for each step or source: their files would add up.
-var stepLocks = []string{solver.StepLock, solver.MountLock, solver.FetchLock, sources.GitLock}
+var stepLocks = []string{buildcache.StepLock, cachemount.LockPrefix, buildcache.FetchLock, sources.GitLock}
 
 // Garbage removes what neither an image nor the build cache needs and no process holds, and what dead processes left. It
 // returns the disk space that became free, in bytes.
@@ -40,10 +41,10 @@ func (p *Pruner) Garbage(ctx context.Context) (freed int64, err error) {
 // finish collects garbage and ends a sweep, unless err says that it has failed already.
 func (p *Pruner) finish(ctx context.Context, w *store.Sweep, err error) (int64, error) {
 	if err == nil {
-		cache := solver.NewCache(p.Store)
+		cache := buildcache.New(p.Store)
 		err = p.Images.Collect(ctx, w, func() ([]digest.Digest, error) {
 			records, err := cache.Sweep(w)
-			return solver.LayersOf(records), err
+			return buildcache.LayersOf(records), err
 		})
 	}
 	freed, endErr := w.End(ctx)
@@ -73,12 +74,13 @@ func (p *Pruner) Unused(ctx context.Context, all bool, f *image.Filter) (lines [
 // Cache removes build cache within limits: steps, cache mounts, and, where nothing is to be kept, sources. It returns the IDs of
 // the steps and mounts that were removed, and the disk space that became free, in bytes.
 func (p *Pruner) Cache(ctx context.Context, limits Limits) (removed []string, freed int64, err error) {
-	cache := solver.NewCache(p.Store)
+	cache := buildcache.New(p.Store)
 	records, err := cache.Records()
 	if err != nil {
 		return nil, 0, err
 	}
-	mounts, err := cache.CacheMounts()
+	cacheMounts := cachemount.New(p.Store)
+	mounts, err := cacheMounts.List()
 	if err != nil {
 		return nil, 0, err
 	}
@@ -97,7 +99,7 @@ func (p *Pruner) Cache(ctx context.Context, limits Limits) (removed []string, fr
 	var sourcesFreed, mountsFreed int64
 	if err == nil {
 		var names []string
-		names, mountsFreed, err = pruneMounts(limits, mounts, cache.RemoveCacheMount)
+		names, mountsFreed, err = pruneMounts(limits, mounts, cacheMounts.Remove)
 		removed = append(removed, names...)
 	}
 	if err == nil && limits.everything() {
@@ -113,12 +115,11 @@ func (p *Pruner) Usage(ctx context.Context) (*Usage, error) {
 	if err != nil {
 		return nil, err
 	}
-	cache := solver.NewCache(p.Store)
-	records, err := cache.Records()
+	records, err := buildcache.New(p.Store).Records()
 	if err != nil {
 		return nil, err
 	}
-	mounts, err := cache.CacheMounts()
+	mounts, err := cachemount.New(p.Store).List()
 	if err != nil {
 		return nil, err
 	}

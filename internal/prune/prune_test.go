@@ -9,9 +9,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/buildcache"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
-	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -65,8 +65,8 @@ func (p *Pruner) addImage(t *testing.T, layer digest.Digest, names ...string) *i
 // addStep records a step that made a layer.
 func (p *Pruner) addStep(t *testing.T, name string, layer digest.Digest) digest.Digest {
 	t.Helper()
-	key := solver.Key{Ingredients: []solver.Ingredient{{Kind: "operation", Name: name}}}
-	err := solver.NewCache(p.Store).Put(key, name, []*solver.Result{{Chain: []solver.ChainLink{{DiffID: layer}}}})
+	key := buildcache.Key{Ingredients: []buildcache.Ingredient{{Kind: "operation", Name: name}}}
+	err := buildcache.New(p.Store).Put(key, name, []buildcache.Chain{buildcache.NewChain(buildcache.Link{DiffID: layer})})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func TestCache(t *testing.T) {
 		if !p.has(inImage) || p.has(unused) != tt.unused || p.has(used) != tt.used {
 			t.Errorf("%s: left are image: %t, unused: %t, used: %t", tt.name, p.has(inImage), p.has(unused), p.has(used))
 		}
-		if records, err := solver.NewCache(p.Store).Records(); err != nil || len(records) != tt.recordsBehind {
+		if records, err := buildcache.New(p.Store).Records(); err != nil || len(records) != tt.recordsBehind {
 			t.Errorf("%s: %d records are left, %v", tt.name, len(records), err)
 		}
 	}

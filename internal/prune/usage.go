@@ -3,16 +3,17 @@ package prune
 import (
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/buildcache"
+	"github.com/micabuild/mica/internal/cachemount"
 	"github.com/micabuild/mica/internal/image"
-	"github.com/micabuild/mica/internal/solver"
 )
 
 // Usage is what a store takes, as docker system df shows it.
 type Usage struct {
 	Images, Cache Row
-	Records       []*solver.Record    // of the build cache, least recently used first
-	Mounts        []solver.CacheMount // in the same order
-	CacheSize     int64               // bytes of both, with the layers that images have, too
+	Records       []*buildcache.Record // of the build cache, least recently used first
+	Mounts        []cachemount.Mount   // in the same order
+	CacheSize     int64                // bytes of both, with the layers that images have, too
 }
 
 // Row is one kind of objects.
@@ -44,7 +45,7 @@ func imageUsage(images []image.Use, size func(digest.Digest) int64) Row {
 }
 
 // cacheUsage adds up the build cache. A step is active if images have all its layers; what images have is counted with them.
-func cacheUsage(steps []step, mounts []solver.CacheMount, inImages map[digest.Digest]bool, size func(digest.Digest) int64) Row {
+func cacheUsage(steps []step, mounts []cachemount.Mount, inImages map[digest.Digest]bool, size func(digest.Digest) int64) Row {
 	row := Row{Total: len(steps) + len(mounts)}
 	sizes := newSizes(steps, size)
 	row.Size = sizes.total + mountsSize(mounts)

@@ -6,8 +6,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/cachemount"
 	"github.com/micabuild/mica/internal/image"
-	"github.com/micabuild/mica/internal/solver"
 )
 
 func TestImageUsage(t *testing.T) {
@@ -58,9 +58,9 @@ func TestCacheUsage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var mounts []solver.CacheMount
+			var mounts []cachemount.Mount
 			for _, n := range tt.mounts {
-				mounts = append(mounts, solver.CacheMount{Size: n})
+				mounts = append(mounts, cachemount.Mount{Size: n})
 			}
 			if got := cacheUsage(steps(tt.steps), mounts, set(tt.inImages), sized(map[string]int64{"large": 1 << 40})); got != tt.want {
 				t.Errorf("%+v, want %+v", got, tt.want)

@@ -30,7 +30,7 @@ func (s *Solver) lookAhead(ctx context.Context, g *graph) error {
 	}
 	eg, egctx := errgroup.WithContext(ctx)
 	for _, v := range g.reachable() {
-		if v.kind().source {
+		if v.kind.Source {
 			eg.Go(func() error {
 				_, err := s.vertex(egctx, v)
 				return err
@@ -44,35 +44,35 @@ func (s *Solver) lookAhead(ctx context.Context, g *graph) error {
 		s: s, steps: map[digest.Digest]*remotecache.Step{}, here: map[digest.Digest]bool{},
 		hits: map[digest.Digest][]*remotecache.Hit{}, seen: map[digest.Digest]bool{},
 	}
-	if !a.cached(ctx, g.head.vertex) {
-		a.want(ctx, g.head.vertex)
+	if !a.cached(ctx, g.head.Vertex) {
+		a.want(ctx, g.head.Vertex)
 	}
 	return nil
 }
 
 // reachable returns the vertices that the graph's result is made of, inputs first.
-func (g *graph) reachable() []*vertex {
-	var list []*vertex
+func (g *graph) reachable() []*Vertex {
+	var list []*Vertex
 	seen := map[digest.Digest]bool{}
-	var add func(v *vertex)
-	add = func(v *vertex) {
-		if seen[v.digest] {
+	var add func(v *Vertex)
+	add = func(v *Vertex) {
+		if seen[v.Digest] {
 			return
 		}
-		seen[v.digest] = true
-		for _, in := range v.inputs {
-			add(in.vertex)
+		seen[v.Digest] = true
+		for _, in := range v.Inputs {
+			add(in.Vertex)
 		}
 		list = append(list, v)
 	}
-	add(g.head.vertex)
+	add(g.head.Vertex)
 	return list
 }
 
 // finished returns the results of a vertex that has been solved, nil for another.
-func (s *Solver) finished(v *vertex) []*Result {
+func (s *Solver) finished(v *Vertex) []*Result {
 	s.mu.Lock()
-	f, ok := s.flights[v.digest]
+	f, ok := s.flights[v.Digest]
 	s.mu.Unlock()
 	if !ok {
 		return nil
@@ -86,13 +86,13 @@ func (s *Solver) finished(v *vertex) []*Result {
 }
 
 // found makes outs the results of v, unless another goroutine is solving it.
-func (s *Solver) found(v *vertex, outs []*Result, cached bool) {
+func (s *Solver) found(v *Vertex, outs []*Result, cached bool) {
 	f := &flight{done: make(chan struct{}), outputs: outs}
 	close(f.done)
 	s.mu.Lock()
-	_, ok := s.flights[v.digest]
+	_, ok := s.flights[v.Digest]
 	if !ok {
-		s.flights[v.digest] = f
+		s.flights[v.Digest] = f
 	}
 	s.mu.Unlock()
 	if !ok {
@@ -101,27 +101,27 @@ func (s *Solver) found(v *vertex, outs []*Result, cached bool) {
 }
 
 // cached solves v if nothing has to run for it: if its inputs are solved so, and the store has its results. It reports whether it did.
-func (a *ahead) cached(ctx context.Context, v *vertex) (ok bool) {
-	if known, ok := a.here[v.digest]; ok {
+func (a *ahead) cached(ctx context.Context, v *Vertex) (ok bool) {
+	if known, ok := a.here[v.Digest]; ok {
 		return known
 	}
-	defer func() { a.here[v.digest] = ok }()
+	defer func() { a.here[v.Digest] = ok }()
 	if a.s.finished(v) != nil {
 		return true
 	}
-	if len(v.inputs) == 0 || v.meta.GetIgnoreCache() {
+	if len(v.Inputs) == 0 || v.Meta.GetIgnoreCache() {
 		return false
 	}
-	inputs := make([]*Result, len(v.inputs))
-	for i, in := range v.inputs {
-		if !a.cached(ctx, in.vertex) {
+	inputs := make([]*Result, len(v.Inputs))
+	for i, in := range v.Inputs {
+		if !a.cached(ctx, in.Vertex) {
 			return false
 		}
-		outs := a.s.finished(in.vertex)
-		if in.output >= len(outs) {
+		outs := a.s.finished(in.Vertex)
+		if in.Output >= len(outs) {
 			return false
 		}
-		inputs[i] = outs[in.output]
+		inputs[i] = outs[in.Output]
 	}
 	if a.s.pending(inputs) {
 		return false
@@ -136,23 +136,24 @@ func (a *ahead) cached(ctx context.Context, v *vertex) (ok bool) {
 
 // recorded returns the results of v that the store has, or that are a list of its inputs' layers, and nil if there are none. It
 // reports no error: v fails again when it runs.
-func (s *Solver) recorded(ctx context.Context, v *vertex, inputs []*Result) (outs []*Result, cached bool) {
-	op, err := v.kind().open(s, v, inputs, s.track(v))
+func (s *Solver) recorded(ctx context.Context, v *Vertex, inputs []*Result) (outs []*Result, cached bool) {
+	t := s.task(v, inputs)
+	op, err := t.open()
 	if err != nil {
 		return nil, false
 	}
-	step, err := s.newStep(op, v, inputs)
+	step, err := t.newStep(op)
 	if err != nil {
 		return nil, false
 	}
-	key, cached, err := op.key(ctx)
+	key, cached, err := op.Key(ctx)
 	switch {
 	case err != nil:
 		return nil, false
 	case cached:
-		outs = s.lookUp(key, v)
+		outs = t.lookUp(key)
 	default: // merge and diff, which join or cut lists of layers
-		outs, err = op.run(ctx)
+		outs, err = op.Run(ctx)
 	}
 	if err != nil || outs == nil {
 		return nil, false
@@ -164,24 +165,24 @@ func (s *Solver) recorded(ctx context.Context, v *vertex, inputs []*Result) (out
 }
 
 // want solves v from a remote cache if an input of v would have to run otherwise. If it cannot, it does the same for the inputs.
-func (a *ahead) want(ctx context.Context, v *vertex) {
-	if a.seen[v.digest] || a.s.finished(v) != nil {
+func (a *ahead) want(ctx context.Context, v *Vertex) {
+	if a.seen[v.Digest] || a.s.finished(v) != nil {
 		return
 	}
-	a.seen[v.digest] = true
-	if a.find(ctx, v) != nil && !a.obtainable(ctx, v.inputs) {
+	a.seen[v.Digest] = true
+	if a.find(ctx, v) != nil && !a.obtainable(ctx, v.Inputs) {
 		a.take(ctx, v)
 		return
 	}
-	for _, in := range v.inputs {
-		a.want(ctx, in.vertex)
+	for _, in := range v.Inputs {
+		a.want(ctx, in.Vertex)
 	}
 }
 
 // obtainable reports whether a remote cache or the store has a result of every input.
-func (a *ahead) obtainable(ctx context.Context, inputs []edge) bool {
+func (a *ahead) obtainable(ctx context.Context, inputs []Edge) bool {
 	for _, in := range inputs {
-		if a.find(ctx, in.vertex) == nil && !a.cached(ctx, in.vertex) {
+		if a.find(ctx, in.Vertex) == nil && !a.cached(ctx, in.Vertex) {
 			return false
 		}
 	}
@@ -189,18 +190,18 @@ func (a *ahead) obtainable(ctx context.Context, inputs []edge) bool {
 }
 
 // step returns the step by which remote caches know v, solved or not; nil if they cannot know it.
-func (a *ahead) step(v *vertex) *remotecache.Step {
-	if st, ok := a.steps[v.digest]; ok {
+func (a *ahead) step(v *Vertex) *remotecache.Step {
+	if st, ok := a.steps[v.Digest]; ok {
 		return st
 	}
-	inputs := make([]remotecache.Input, len(v.inputs))
-	for i, in := range v.inputs {
-		if outs := a.s.finished(in.vertex); in.output < len(outs) {
-			inputs[i] = a.s.cacheInput(outs[in.output])
+	inputs := make([]remotecache.Input, len(v.Inputs))
+	for i, in := range v.Inputs {
+		if outs := a.s.finished(in.Vertex); in.Output < len(outs) {
+			inputs[i] = a.s.cacheInput(outs[in.Output])
 			continue
 		}
-		if below := a.step(in.vertex); below != nil {
-			inputs[i].Key = below.Key(in.output)
+		if below := a.step(in.Vertex); below != nil {
+			inputs[i].Key = below.Key(in.Output)
 		}
 		inputs[i].View = func(ctx context.Context) (view.View, error) {
 			r, err := a.s.edge(ctx, in)
@@ -210,69 +211,69 @@ func (a *ahead) step(v *vertex) *remotecache.Step {
 			return a.s.View(ctx, r)
 		}
 	}
-	st, err := a.s.remote.Step(v.op, v.meta, inputs)
+	st, err := a.s.remote.Step(v.Op, v.Meta, inputs)
 	if err != nil {
 		st = nil
 	}
-	a.steps[v.digest] = st
+	a.steps[v.Digest] = st
 	return st
 }
 
 // find looks for v in the remote caches, by the definitions of its inputs and the content of host directories.
-func (a *ahead) find(ctx context.Context, v *vertex) []*remotecache.Hit {
-	if hits, ok := a.hits[v.digest]; ok {
+func (a *ahead) find(ctx context.Context, v *Vertex) []*remotecache.Hit {
+	if hits, ok := a.hits[v.Digest]; ok {
 		return hits
 	}
 	var hits []*remotecache.Hit
-	if len(v.inputs) > 0 && a.s.finished(v) == nil {
+	if len(v.Inputs) > 0 && a.s.finished(v) == nil {
 		if st := a.step(v); st != nil {
 			hits, _ = st.Find(ctx, remotecache.ByLocalContent) // after an error, v is looked for again when it runs
 		}
 	}
-	a.hits[v.digest] = hits
+	a.hits[v.Digest] = hits
 	return hits
 }
 
 // take makes the hits of v its results.
-func (a *ahead) take(ctx context.Context, v *vertex) {
+func (a *ahead) take(ctx context.Context, v *Vertex) {
 	st := &step{s: a.s, v: v, known: a.step(v)}
-	outs, err := st.results(a.hits[v.digest], a.below(v, map[digest.Digest]bool{}))
+	outs, err := st.results(a.hits[v.Digest], a.below(v, map[digest.Digest]bool{}))
 	if err != nil {
 		return
 	}
 	a.s.found(v, outs, true)
-	a.record(ctx, v.inputs)
+	a.record(ctx, v.Inputs)
 }
 
 // below returns the results of the solved vertices nearest to v among all that it is made of.
-func (a *ahead) below(v *vertex, seen map[digest.Digest]bool) (list []*Result) {
-	for _, in := range v.inputs {
-		if seen[in.vertex.digest] {
+func (a *ahead) below(v *Vertex, seen map[digest.Digest]bool) (list []*Result) {
+	for _, in := range v.Inputs {
+		if seen[in.Vertex.Digest] {
 			continue
 		}
-		seen[in.vertex.digest] = true
-		if outs := a.s.finished(in.vertex); outs != nil {
+		seen[in.Vertex.Digest] = true
+		if outs := a.s.finished(in.Vertex); outs != nil {
 			list = append(list, outs...)
 		} else {
-			list = append(list, a.below(in.vertex, seen)...)
+			list = append(list, a.below(in.Vertex, seen)...)
 		}
 	}
 	return list
 }
 
 // record notes the results that remote caches have of steps that need not run, for a cache that is exported.
-func (a *ahead) record(ctx context.Context, inputs []edge) {
+func (a *ahead) record(ctx context.Context, inputs []Edge) {
 	for _, in := range inputs {
-		v := in.vertex
-		if a.seen[v.digest] || a.s.finished(v) != nil {
+		v := in.Vertex
+		if a.seen[v.Digest] || a.s.finished(v) != nil {
 			continue
 		}
-		a.seen[v.digest] = true
+		a.seen[v.Digest] = true
 		st := &step{s: a.s, v: v, known: a.step(v)}
 		for i, hit := range a.find(ctx, v) {
 			st.known.Record(i, remotecache.Result{Layers: st.links(hit)})
 		}
-		a.record(ctx, v.inputs)
+		a.record(ctx, v.Inputs)
 	}
 }
 
@@ -283,7 +284,7 @@ func (s *Solver) passed(g *graph) {
 	}
 	for _, v := range g.reachable() {
 		s.mu.Lock()
-		_, ok := s.flights[v.digest]
+		_, ok := s.flights[v.Digest]
 		s.mu.Unlock()
 		if !ok {
 			s.track(v).complete(true, nil)

@@ -11,55 +11,56 @@ import (
 
 // graph is a parsed LLB definition (github.com/moby/buildkit/solver/pb): a directed acyclic graph of operations.
 type graph struct {
-	vertices map[digest.Digest]*vertex
-	head     edge // what the definition is for
+	vertices map[digest.Digest]*Vertex
+	head     Edge // what the definition is for
 }
 
-// edge is one output of a vertex.
-type edge struct {
-	vertex *vertex
-	output int
+// Edge is one output of a vertex.
+type Edge struct {
+	Vertex *Vertex
+	Output int
 }
 
-// vertex is one operation of a graph; it is named by the digest of its marshaled form.
-type vertex struct {
-	digest digest.Digest
-	op     *pb.Op
-	meta   *pb.OpMetadata
-	inputs []edge
-	name   string
-	// needsTree is true when a process will run on top of this vertex's result, so that a layer it makes is best
-	// written unpacked.
-	needsTree bool
-	linking   bool // its inputs are being resolved
+// Vertex is one operation of a graph.
+type Vertex struct {
+	Digest digest.Digest // of the operation's marshaled form
+	Op     *pb.Op
+	Meta   *pb.OpMetadata
+	Inputs []Edge
+	Name   string // as the progress display shows it
+	// NeedsTree is true if a process will run on top of the vertex's result. A layer that it makes is then best written unpacked.
+	NeedsTree bool
+
+	kind    *Kind
+	linking bool // its inputs are being resolved
 }
 
 // parse reads a definition. Its last operation is the empty one whose only input is the wanted edge.
-func parse(def *pb.Definition) (*graph, error) {
+func parse(kinds Kinds, def *pb.Definition) (*graph, error) {
 	if def == nil || len(def.Def) == 0 {
 		return nil, fmt.Errorf("build definition is empty")
 	}
-	g := &graph{vertices: make(map[digest.Digest]*vertex, len(def.Def))}
-	var last *vertex
+	g := &graph{vertices: make(map[digest.Digest]*Vertex, len(def.Def))}
+	var last *Vertex
 	for _, raw := range def.Def {
 		op := &pb.Op{}
 		if err := op.UnmarshalVT(raw); err != nil {
 			return nil, fmt.Errorf("parse build definition: %w", err)
 		}
-		last = &vertex{digest: digest.FromBytes(raw), op: op}
-		last.meta = def.Metadata[string(last.digest)]
-		g.vertices[last.digest] = last
+		last = &Vertex{Digest: digest.FromBytes(raw), Op: op, kind: kinds.of(op)}
+		last.Meta = def.Metadata[string(last.Digest)]
+		g.vertices[last.Digest] = last
 	}
-	if len(last.op.Inputs) != 1 || last.op.Op != nil {
+	if len(last.Op.Inputs) != 1 || last.Op.Op != nil {
 		return nil, fmt.Errorf("build definition does not end in one result")
 	}
-	head, err := g.link(last.op.Inputs[0])
+	head, err := g.link(last.Op.Inputs[0])
 	if err != nil {
 		return nil, err
 	}
 	g.head = head
 	for _, v := range g.vertices {
-		v.name = redact.URLs(v.displayName())
+		v.Name = redact.URLs(v.DisplayName())
 	}
 	g.markTrees()
 	return g, nil
@@ -67,62 +68,62 @@ func parse(def *pb.Definition) (*graph, error) {
 
 // link resolves an input to its vertex, and that vertex's own inputs before it. It refuses a cycle (which no honest definition can
 // have, digests being hashes).
-func (g *graph) link(in *pb.Input) (edge, error) {
+func (g *graph) link(in *pb.Input) (Edge, error) {
 	v, ok := g.vertices[digest.Digest(in.Digest)]
 	if !ok {
-		return edge{}, fmt.Errorf("build definition refers to a missing operation %s", in.Digest)
+		return Edge{}, fmt.Errorf("build definition refers to a missing operation %s", in.Digest)
 	}
 	if in.Index < 0 || v.linking {
-		return edge{}, fmt.Errorf("build definition has an invalid input %s", in.Digest)
+		return Edge{}, fmt.Errorf("build definition has an invalid input %s", in.Digest)
 	}
-	if v.inputs == nil && len(v.op.Inputs) > 0 {
-		v.inputs = make([]edge, len(v.op.Inputs))
+	if v.Inputs == nil && len(v.Op.Inputs) > 0 {
+		v.Inputs = make([]Edge, len(v.Op.Inputs))
 		v.linking = true
 		defer func() { v.linking = false }()
-		for i, sub := range v.op.Inputs {
+		for i, sub := range v.Op.Inputs {
 			e, err := g.link(sub)
 			if err != nil {
-				return edge{}, err
+				return Edge{}, err
 			}
-			v.inputs[i] = e
+			v.Inputs[i] = e
 		}
 	}
-	return edge{v, int(in.Index)}, nil
+	return Edge{v, int(in.Index)}, nil
 }
 
-// markTrees sets needsTree on every vertex whose layers end up beneath a process.
+// markTrees sets NeedsTree on every vertex whose layers end up beneath a process.
 func (g *graph) markTrees() {
-	var mark func(v *vertex)
-	mark = func(v *vertex) {
-		if v.needsTree {
+	var mark func(v *Vertex)
+	mark = func(v *Vertex) {
+		if v.NeedsTree {
 			return
 		}
-		v.needsTree = true
+		v.NeedsTree = true
 		for _, in := range v.beneath() {
-			mark(in.vertex)
+			mark(in.Vertex)
 		}
 	}
 	for _, v := range g.vertices {
-		if mounted := v.kind().mounted; mounted != nil {
-			for _, in := range mounted(v) {
-				mark(in.vertex)
+		if v.kind.Mounted != nil {
+			for _, in := range v.kind.Mounted(v) {
+				mark(in.Vertex)
 			}
 		}
 	}
 }
 
 // beneath returns the inputs whose layer chains are part of this vertex's result.
-func (v *vertex) beneath() []edge {
-	if f := v.kind().beneath; f != nil {
-		return f(v)
+func (v *Vertex) beneath() []Edge {
+	if v.kind.Beneath == nil {
+		return nil
 	}
-	return nil
+	return v.kind.Beneath(v)
 }
 
-// displayName is what the progress display calls the operation: the front end's own words, else BuildKit's.
-func (v *vertex) displayName() string {
-	if name := v.meta.GetDescription()["llb.customname"]; name != "" {
+// DisplayName returns the name of the operation with the credentials in its URLs: the front end's own words, else BuildKit's.
+func (v *Vertex) DisplayName() string {
+	if name := v.Meta.GetDescription()["llb.customname"]; name != "" {
 		return name
 	}
-	return v.kind().name(v)
+	return v.kind.Name(v)
 }

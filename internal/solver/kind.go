@@ -1,51 +1,65 @@
 package solver
 
 import (
+	"context"
 	"fmt"
 	"reflect"
 
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/entitlements"
+
+	"github.com/micabuild/mica/internal/buildcache"
 )
 
-// kind describes one kind of LLB operation to the solver. The file of the operation registers it.
-type kind struct {
-	// open returns the operation of a vertex whose inputs are solved.
-	open func(s *Solver, v *vertex, inputs []*Result, t *tracker) (operation, error)
-	// name returns the name of a vertex in the progress display, if the front end gives none.
-	name func(v *vertex) string
-	// beneath returns the inputs whose layer chains are part of the result; nil for an operation that has none.
-	beneath func(v *vertex) []edge
-	// mounted returns the inputs that a process finds mounted; nil for an operation that runs none.
-	mounted func(v *vertex) []edge
-	// needs returns the entitlements that the operation asks for; nil for none.
-	needs func(op *pb.Op) entitlements.Values
-	// source is true for an operation that brings content into the build, and has no inputs.
-	source bool
+// Kinds are the kinds of operations that graphs may contain, by the type of pb.Op.Op.
+type Kinds map[reflect.Type]*Kind
+
+// Kind describes one kind of LLB operation.
+type Kind struct {
+	// Open returns the operation of a vertex whose inputs are solved.
+	Open func(t *Task) (Operation, error)
+	// Name returns the name of a vertex in the progress display, if the front end gives none.
+	Name func(v *Vertex) string
+	// Beneath returns the inputs whose layer chains are part of the result; nil for an operation that has none.
+	Beneath func(v *Vertex) []Edge
+	// Mounted returns the inputs that a process finds mounted; nil for an operation that runs none.
+	Mounted func(v *Vertex) []Edge
+	// Needs returns the entitlements that the operation needs; nil for none.
+	Needs func(op *pb.Op) entitlements.Values
+	// Prepare starts slow preparations for an operation that will run whatever the cache contains; nil for none.
+	Prepare func(v *Vertex)
+	// Source is true for an operation that brings content into the build, and has no inputs.
+	Source bool
 }
 
-var kinds = map[reflect.Type]*kind{}
-
-// register declares the kind of the operations of one type of pb.Op.Op.
-func register[T any](k kind) struct{} {
-	kinds[reflect.TypeFor[T]()] = &k
-	return struct{}{}
+// Operation is a vertex whose inputs are solved. An operation that is an io.Closer is closed when it is done.
+type Operation interface {
+	// Key describes the operation and the content that it reads; ok is false for an operation that is never cached (images, host directories).
+	Key(ctx context.Context) (k buildcache.Key, ok bool, err error)
+	// Run does the work and returns one result for each output.
+	Run(ctx context.Context) ([]*Result, error)
 }
 
-// unknown is the kind of an operation that is not registered.
-var unknown = &kind{
-	open: func(_ *Solver, v *vertex, _ []*Result, _ *tracker) (operation, error) {
-		return nil, fmt.Errorf("operation %T is not supported", v.op.Op)
+// Source is an operation that remote caches know by names, after it has run.
+type Source interface {
+	Operation
+	Names() ([]string, error)
+}
+
+// AllInputs is Kind.Beneath of an operation whose result has the layers of every input.
+func AllInputs(v *Vertex) []Edge { return v.Inputs }
+
+// unknown is the kind of an operation that is not in Kinds.
+var unknown = &Kind{
+	Open: func(t *Task) (Operation, error) {
+		return nil, fmt.Errorf("operation %T is not supported", t.Vertex.Op.Op)
 	},
-	name: func(*vertex) string { return "unknown" },
+	Name: func(*Vertex) string { return "unknown" },
 }
 
-func (v *vertex) kind() *kind {
-	if k, ok := kinds[reflect.TypeOf(v.op.Op)]; ok {
-		return k
+func (k Kinds) of(op *pb.Op) *Kind {
+	if kind, ok := k[reflect.TypeOf(op.Op)]; ok {
+		return kind
 	}
 	return unknown
 }
-
-// allInputs is kind.beneath of an operation whose result has the layers of every input.
-func allInputs(v *vertex) []edge { return v.inputs }

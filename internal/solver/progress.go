@@ -1,7 +1,6 @@
 package solver
 
 import (
-	"io"
 	"sync"
 	"time"
 
@@ -20,26 +19,26 @@ type Events func(*Status)
 // announce tells the display of every vertex of a graph before any starts.
 func (s *Solver) announce(g *graph) {
 	st := &Status{}
-	var add func(v *vertex)
+	var add func(v *Vertex)
 	seen := map[digest.Digest]bool{}
-	add = func(v *vertex) {
-		if seen[v.digest] {
+	add = func(v *Vertex) {
+		if seen[v.Digest] {
 			return
 		}
-		seen[v.digest] = true
-		for _, in := range v.inputs {
-			add(in.vertex)
+		seen[v.Digest] = true
+		for _, in := range v.Inputs {
+			add(in.Vertex)
 		}
 		st.Vertexes = append(st.Vertexes, v.event())
 	}
-	add(g.head.vertex)
+	add(g.head.Vertex)
 	s.events(st)
 }
 
-func (v *vertex) event() *client.Vertex {
-	ev := &client.Vertex{Digest: v.digest, Name: v.name, ProgressGroup: v.meta.GetProgressGroup()}
-	for _, in := range v.inputs {
-		ev.Inputs = append(ev.Inputs, in.vertex.digest)
+func (v *Vertex) event() *client.Vertex {
+	ev := &client.Vertex{Digest: v.Digest, Name: v.Name, ProgressGroup: v.Meta.GetProgressGroup()}
+	for _, in := range v.Inputs {
+		ev.Inputs = append(ev.Inputs, in.Vertex.Digest)
 	}
 	return ev
 }
@@ -47,12 +46,12 @@ func (v *vertex) event() *client.Vertex {
 // tracker reports one vertex's progress.
 type tracker struct {
 	s       *Solver
-	v       *vertex
+	v       *Vertex
 	once    sync.Once
 	started time.Time
 }
 
-func (s *Solver) track(v *vertex) *tracker { return &tracker{s: s, v: v} }
+func (s *Solver) track(v *Vertex) *tracker { return &tracker{s: s, v: v} }
 
 // start says that work has begun; what comes from the cache is never started.
 func (t *tracker) start() {
@@ -75,9 +74,7 @@ func (t *tracker) complete(cached bool, err error) {
 	t.s.events(&Status{Vertexes: []*client.Vertex{ev}})
 }
 
-// output is a writer whose lines the display shows under the vertex. stream is 1 for stdout, 2 for stderr.
-func (t *tracker) output(stream int) io.Writer { return &output{t, stream} }
-
+// output is a writer whose lines the display shows under a vertex.
 type output struct {
 	t      *tracker
 	stream int
@@ -85,7 +82,7 @@ type output struct {
 
 func (o *output) Write(p []byte) (int, error) {
 	o.t.s.events(&Status{Logs: []*client.VertexLog{{
-		Vertex: o.t.v.digest, Stream: o.stream, Data: append([]byte(nil), p...), Timestamp: time.Now(),
+		Vertex: o.t.v.Digest, Stream: o.stream, Data: append([]byte(nil), p...), Timestamp: time.Now(),
 	}}})
 	return len(p), nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/buildcache"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/remotecache"
 	"github.com/micabuild/mica/internal/view"
@@ -21,43 +22,40 @@ const (
 // step is a vertex as remote caches know it. It is nil if there are no remote caches.
 type step struct {
 	s      *Solver
-	v      *vertex
-	source source            // of a source
+	v      *Vertex
+	source Source            // of a source
 	known  *remotecache.Step // of another operation
 }
 
-// source is an operation that remote caches know by names, after it has run.
-type source interface{ names() ([]string, error) }
-
 // newStep returns nil if no remote cache is read or written.
-func (s *Solver) newStep(op operation, v *vertex, inputs []*Result) (*step, error) {
-	if s.remote == nil {
+func (t *Task) newStep(op Operation) (*step, error) {
+	if t.s.remote == nil {
 		return nil, nil
 	}
-	if src, ok := op.(source); ok {
-		return &step{s: s, v: v, source: src}, nil
+	if src, ok := op.(Source); ok {
+		return &step{s: t.s, v: t.Vertex, source: src}, nil
 	}
-	in := make([]remotecache.Input, len(inputs))
-	for i, r := range inputs {
-		in[i] = s.cacheInput(r)
+	in := make([]remotecache.Input, len(t.Inputs))
+	for i, r := range t.Inputs {
+		in[i] = t.s.cacheInput(r)
 	}
-	known, err := s.remote.Step(v.op, v.meta, in)
+	known, err := t.s.remote.Step(t.Vertex.Op, t.Vertex.Meta, in)
 	if err != nil {
 		return nil, err
 	}
-	return &step{s: s, v: v, known: known}, nil
+	return &step{s: t.s, v: t.Vertex, known: known}, nil
 }
 
 // cacheInput is a result as the input of a step that remote caches know.
 func (s *Solver) cacheInput(r *Result) remotecache.Input {
 	return remotecache.Input{
-		Key: r.Key, Local: r.local != nil, View: func(ctx context.Context) (view.View, error) { return s.View(ctx, r) },
+		Key: r.Key, Local: r.Local != nil, View: func(ctx context.Context) (view.View, error) { return s.View(ctx, r) },
 	}
 }
 
 // find returns the results that remote caches have of the step, or nil. After an error the step runs.
 func (st *step) find(ctx context.Context, depth remotecache.Depth, inputs []*Result) []*Result {
-	if st == nil || st.known == nil || st.v.meta.GetIgnoreCache() {
+	if st == nil || st.known == nil || st.v.Meta.GetIgnoreCache() {
 		return nil
 	}
 	hits, err := st.known.Find(ctx, depth)
@@ -81,12 +79,12 @@ func (st *step) results(hits []*remotecache.Hit, below []*Result) ([]*Result, er
 }
 
 // links returns the layers of a hit.
-func (st *step) links(hit *remotecache.Hit) []ChainLink {
-	links := make([]ChainLink, len(hit.Layers))
+func (st *step) links(hit *remotecache.Hit) []buildcache.Link {
+	links := make([]buildcache.Link, len(hit.Layers))
 	for i, l := range hit.Layers {
 		links[i] = l.Layer
 		if l.Description == "" && i == len(links)-1 {
-			links[i].Description = st.v.name
+			links[i].Description = st.v.Name
 		}
 	}
 	return links
@@ -94,15 +92,15 @@ func (st *step) links(hit *remotecache.Hit) []ChainLink {
 
 // grown returns a chain as a result, with the links of inputs for the layers that it shares with them: those are described better
 // than the links of a remote cache.
-func grown(inputs []*Result, links []ChainLink) *Result {
+func grown(inputs []*Result, links []buildcache.Link) *Result {
 	for _, in := range inputs {
-		if len(in.Chain) > 0 && in.begins(links) {
-			return in.on(links[len(in.Chain):]...)
+		if in.Chain.Len() > 0 && in.Chain.IsBeneath(links) {
+			return &Result{Chain: in.Chain.On(links[in.Chain.Len():]...)}
 		}
 	}
-	mine := map[digest.Digest]ChainLink{}
+	mine := map[digest.Digest]buildcache.Link{}
 	for _, in := range inputs {
-		for _, l := range in.Chain {
+		for _, l := range in.Chain.Links() {
 			mine[l.DiffID] = l
 		}
 	}
@@ -111,7 +109,7 @@ func grown(inputs []*Result, links []ChainLink) *Result {
 			links[i] = own
 		}
 	}
-	return newResult(links)
+	return &Result{Chain: buildcache.NewChain(links...)}
 }
 
 // done records the results for the export of a cache, and gives them the keys by which remote caches know steps built on them.
@@ -121,7 +119,7 @@ func (st *step) done(outs []*Result) ([]*Result, error) {
 	}
 	known := st.known
 	if st.source != nil {
-		names, err := st.source.names()
+		names, err := st.source.Names()
 		if err != nil {
 			return nil, err
 		}
@@ -129,7 +127,7 @@ func (st *step) done(outs []*Result) ([]*Result, error) {
 	}
 	keyed := make([]*Result, len(outs))
 	for i, out := range outs {
-		known.Record(i, remotecache.Result{Layers: out.Chain})
+		known.Record(i, remotecache.Result{Layers: out.Chain.Links()})
 		again := *out
 		again.Key = known.Key(i)
 		keyed[i] = &again
@@ -144,8 +142,8 @@ func (s *Solver) Fetch(ctx context.Context, r *Result) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	if s.bring != nil {
-		found, err := s.bring(ctx, r.DiffIDs())
+	if s.fetchBase != nil {
+		found, err := s.fetchBase(ctx, r.Chain.DiffIDs())
 		if err != nil {
 			return err
 		}
@@ -161,15 +159,12 @@ func (s *Solver) Fetch(ctx context.Context, r *Result) error {
 	return nil
 }
 
-// FetchLock is the prefix of the name of the lock on a layer that is fetched from a remote cache; its DiffID follows.
-const FetchLock = "fetch-"
-
 // fetchLayer fetches a layer from the first remote cache that has it. Two operations that need it fetch it once.
-func (s *Solver) fetchLayer(ctx context.Context, l ChainLink) error {
+func (s *Solver) fetchLayer(ctx context.Context, l buildcache.Link) error {
 	if s.remote == nil {
 		return nil // opening the layer gives the error
 	}
-	lock, err := s.store.Lock(ctx, FetchLock+l.DiffID.Encoded())
+	lock, err := s.store.Lock(ctx, buildcache.FetchLock+l.DiffID.Encoded())
 	if err != nil {
 		return err
 	}
@@ -189,8 +184,8 @@ func (s *Solver) fetchLayer(ctx context.Context, l ChainLink) error {
 		}
 		errs = append(errs, err)
 	}
-	if s.bring != nil {
-		if found, err := s.bring(ctx, []digest.Digest{l.DiffID}); found || err != nil {
+	if s.fetchBase != nil {
+		if found, err := s.fetchBase(ctx, []digest.Digest{l.DiffID}); found || err != nil {
 			return err
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/buildcache"
 	"github.com/micabuild/mica/internal/digestcache"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
@@ -24,6 +25,7 @@ import (
 	"github.com/micabuild/mica/internal/remotecache"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/solver/ops"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/transfer"
 	"github.com/micabuild/mica/internal/view"
@@ -52,7 +54,7 @@ type host struct {
 type edge struct {
 	step   *remotecache.Step
 	output int
-	chain  []solver.ChainLink
+	chain  []buildcache.Link
 	view   func(context.Context) (view.View, error)
 	local  bool
 }
@@ -70,11 +72,12 @@ func newHost(t *testing.T, c *dockerfile, cache *remotecache.Cache) *host {
 	digests, err := digestcache.Open(filepath.Join(dir, "digests"))
 	must(t, err)
 	local := func(o view.DirOptions) (view.View, error) { return view.Dir(c.dir, o) }
-	h.solver = solver.New(solver.Options{
+	worker := ops.New(ops.Options{
 		Store: s, Layers: h.layers, Image: h.image, Host: sandboxes, Digests: digests,
-		Locals: map[string]solver.Local{"context": local, "dockerfile": local},
+		Locals: map[string]ops.Local{"context": local, "dockerfile": local},
 	})
-	t.Cleanup(func() { must(t, h.solver.Close()) })
+	t.Cleanup(func() { must(t, worker.Close()) })
+	h.solver = solver.New(solver.Options{Store: s, Layers: h.layers, Kinds: worker.Kinds()})
 	for _, o := range c.opts {
 		name, value, _ := strings.Cut(o, "=")
 		h.opts[name] = value
@@ -236,7 +239,7 @@ func (h *host) run(ctx context.Context, def *pb.Definition, in *pb.Input, e *edg
 	if err != nil {
 		return err
 	}
-	e.chain = res.Chain
+	e.chain = res.Chain.Links()
 	e.view = func(ctx context.Context) (view.View, error) { return h.solver.View(ctx, res) }
 	if e.step != nil {
 		e.record()
@@ -260,7 +263,7 @@ func (h *host) take(ctx context.Context, hit *remotecache.Hit, e *edge) error {
 			return err
 		}
 	}
-	res := &solver.Result{Chain: e.chain}
+	res := &solver.Result{Chain: buildcache.NewChain(e.chain...)}
 	e.view = func(ctx context.Context) (view.View, error) { return h.solver.View(ctx, res) }
 	e.record()
 	return nil

@@ -1,4 +1,4 @@
-package solver
+package buildcache
 
 import (
 	"encoding/json"
@@ -32,28 +32,29 @@ type recordBelow struct {
 
 func (c *Cache) chains() string { return c.store.Path("cache", "chains") }
 
-// split returns the part of a result that its record holds, and writes the rest in pieces.
-func (c *Cache) split(out *Result) (recordBelow, []recordLayer, error) {
-	n := max(len(out.Chain)-1, 0) / pieceLayers * pieceLayers
-	top := recordLayers(out.Chain[n:])
+// split returns the part of a chain that its record holds, and writes the rest in pieces.
+func (c *Cache) split(chain Chain) (recordBelow, []recordLayer, error) {
+	links := chain.Links()
+	n := max(len(links)-1, 0) / pieceLayers * pieceLayers
+	top := recordLayers(links[n:])
 	if n == 0 {
 		return recordBelow{}, top, nil
 	}
-	_, chainIDs := out.identities()
-	return recordBelow{chainIDs[n-1], n}, top, c.keep(out.Chain[:n], chainIDs)
+	_, chainIDs := chain.IDs()
+	return recordBelow{chainIDs[n-1], n}, top, c.keep(links[:n], chainIDs)
 }
 
 // keep writes the pieces of a chain, lowest first, that this Cache has not written yet.
-func (c *Cache) keep(chain []ChainLink, chainIDs []digest.Digest) error {
-	n := len(chain)
+func (c *Cache) keep(links []Link, chainIDs []digest.Digest) error {
+	n := len(links)
 	id := chainIDs[n-1]
 	c.store.Hold(store.HeldStep, id)
 	if _, ok := c.kept.Load(id); ok {
 		return nil
 	}
-	p := piece{Layers: recordLayers(chain[n-pieceLayers:])}
+	p := piece{Layers: recordLayers(links[n-pieceLayers:])}
 	if n -= pieceLayers; n > 0 {
-		if err := c.keep(chain[:n], chainIDs); err != nil {
+		if err := c.keep(links[:n], chainIDs); err != nil {
 			return err
 		}
 		p.Below = chainIDs[n-1]
@@ -72,30 +73,30 @@ func (c *Cache) keep(chain []ChainLink, chainIDs []digest.Digest) error {
 	return nil
 }
 
-// join returns the result that a record describes. If it is built on one of below, the layers of that one need not be read.
-func (c *Cache) join(at recordBelow, top []recordLayer, below []*Result) (*Result, error) {
-	var base *Result
+// join returns the chain that a record describes. If it is built on one of below, the layers of that one need not be read.
+func (c *Cache) join(at recordBelow, top []recordLayer, below []Chain) (Chain, error) {
+	var base Chain
 	for _, b := range below {
-		if b.isBeneath(at, top) && (base == nil || len(b.Chain) > len(base.Chain)) {
+		if b.isBase(at, top) && b.n > base.n {
 			base = b
 		}
 	}
-	if base == nil {
+	if base.n == 0 {
 		var err error
 		if base, err = c.pieces(at); err != nil {
-			return nil, err
+			return Chain{}, err
 		}
 	}
-	return base.on(chainLinks(top[len(base.Chain)-at.Layers:])...), nil
+	return base.On(chainLinks(top[base.n-at.Layers:])...), nil
 }
 
-// isBeneath reports whether r has all layers of a record's chain that are in pieces, and the chain begins with r.
-func (r *Result) isBeneath(at recordBelow, top []recordLayer) bool {
-	n := len(r.Chain) - at.Layers
-	if len(r.Chain) == 0 || n < 0 || n > len(top) {
+// isBase reports whether b has all layers of a record's chain that are in pieces, and the chain begins with b.
+func (b Chain) isBase(at recordBelow, top []recordLayer) bool {
+	n := b.n - at.Layers
+	if b.n == 0 || n < 0 || n > len(top) {
 		return false
 	}
-	diffIDs, chainIDs := r.identities()
+	diffIDs, chainIDs := b.IDs()
 	if at.Layers > 0 && chainIDs[at.Layers-1] != at.ChainID {
 		return false
 	}
@@ -108,33 +109,33 @@ func (r *Result) isBeneath(at recordBelow, top []recordLayer) bool {
 }
 
 // pieces reads the part of a record's chain that is in pieces. The error is fs.ErrNotExist if one is missing or damaged.
-func (c *Cache) pieces(at recordBelow) (*Result, error) {
+func (c *Cache) pieces(at recordBelow) (Chain, error) {
 	if at.ChainID == "" {
-		return &Result{}, nil
+		return Chain{}, nil
 	}
-	if r, ok := c.joined.Load(at.ChainID); ok {
-		return r.(*Result), nil
+	if chain, ok := c.joined.Load(at.ChainID); ok {
+		return chain.(Chain), nil
 	}
 	data, err := os.ReadFile(filepath.Join(c.chains(), at.ChainID.Encoded()))
 	if err != nil {
-		return nil, err
+		return Chain{}, err
 	}
 	damaged := fmt.Errorf("layers of cache records %s are damaged: %w", at.ChainID, fs.ErrNotExist)
 	var p piece
 	if json.Unmarshal(data, &p) != nil || len(p.Layers) != pieceLayers || (p.Below == "") != (at.Layers == pieceLayers) ||
 		p.Below != "" && p.Below.Validate() != nil {
-		return nil, damaged
+		return Chain{}, damaged
 	}
 	base, err := c.pieces(recordBelow{p.Below, at.Layers - pieceLayers})
 	if err != nil {
-		return nil, err
+		return Chain{}, err
 	}
-	r := base.on(chainLinks(p.Layers)...)
-	if r.chainID() != at.ChainID {
-		return nil, damaged
+	chain := base.On(chainLinks(p.Layers)...)
+	if chain.ID() != at.ChainID {
+		return Chain{}, damaged
 	}
-	c.joined.Store(at.ChainID, r)
-	return r, nil
+	c.joined.Store(at.ChainID, chain)
+	return chain, nil
 }
 
 // addUnusedPieces adds the files of the pieces that no record needs.
@@ -177,7 +178,7 @@ func LayersOf(recs []*Record) []digest.Digest {
 			}
 		}
 	}
-	joined := map[*Result]bool{}
+	joined := map[Chain]bool{}
 	for _, r := range recs {
 		for i, top := range r.Outputs {
 			for _, l := range top {
@@ -192,7 +193,7 @@ func LayersOf(recs []*Record) []digest.Digest {
 	return all
 }
 
-func recordLayers(chain []ChainLink) []recordLayer {
+func recordLayers(chain []Link) []recordLayer {
 	list := make([]recordLayer, len(chain))
 	for i, l := range chain {
 		list[i] = recordLayer(l)
@@ -200,10 +201,10 @@ func recordLayers(chain []ChainLink) []recordLayer {
 	return list
 }
 
-func chainLinks(list []recordLayer) []ChainLink {
-	chain := make([]ChainLink, len(list))
+func chainLinks(list []recordLayer) []Link {
+	chain := make([]Link, len(list))
 	for i, l := range list {
-		chain[i] = ChainLink(l)
+		chain[i] = Link(l)
 	}
 	return chain
 }

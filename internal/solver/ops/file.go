@@ -1,4 +1,4 @@
-package solver
+package ops
 
 import (
 	"context"
@@ -8,11 +8,11 @@ import (
 	"path"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/moby/buildkit/solver/pb"
 
-	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/buildcache"
+	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -21,24 +21,23 @@ import (
 // An action works on an input of the operation, on the state that an earlier action left, or on nothing; indexes count
 // the inputs first and the actions after them (pb.FileAction).
 type fileOp struct {
-	s      *Solver
-	v      *vertex
-	op     *pb.FileOp
-	inputs []*Result
+	w  *Worker
+	t  *solver.Task
+	op *pb.FileOp
 }
 
 var _ = register[*pb.Op_File](kind{
-	open: func(s *Solver, v *vertex, inputs []*Result, _ *tracker) (operation, error) {
-		return newFileOp(s, v, v.op.GetFile(), inputs)
-	},
-	name: func(v *vertex) string { return fileOpName(v.op.GetFile().Actions) },
-	beneath: func(v *vertex) (list []edge) {
-		for _, a := range v.op.GetFile().Actions {
-			if a.Input >= 0 && int(a.Input) < len(v.inputs) {
-				list = append(list, v.inputs[a.Input])
+	open: newFileOp,
+	Kind: solver.Kind{
+		Name: func(v *solver.Vertex) string { return fileOpName(v.Op.GetFile().Actions) },
+		Beneath: func(v *solver.Vertex) (list []solver.Edge) {
+			for _, a := range v.Op.GetFile().Actions {
+				if a.Input >= 0 && int(a.Input) < len(v.Inputs) {
+					list = append(list, v.Inputs[a.Input])
+				}
 			}
-		}
-		return list
+			return list
+		},
 	},
 })
 
@@ -61,12 +60,12 @@ func fileOpName(actions []*pb.FileAction) string {
 	return strings.Join(names, ", ")
 }
 
-func newFileOp(s *Solver, v *vertex, op *pb.FileOp, inputs []*Result) (operation, error) {
-	o := &fileOp{s, v, op, inputs}
+func newFileOp(w *Worker, t *solver.Task) (solver.Operation, error) {
+	o := &fileOp{w, t, t.Vertex.Op.GetFile()}
 	outputs := map[int64]bool{}
-	for i, a := range op.Actions {
+	for i, a := range o.op.Actions {
 		for _, in := range []int64{a.Input, a.SecondaryInput} {
-			if in < -1 || int(in) >= len(inputs)+i {
+			if in < -1 || int(in) >= len(t.Inputs)+i {
 				return nil, fmt.Errorf("file operation has an invalid input %d", in)
 			}
 		}
@@ -85,15 +84,14 @@ func newFileOp(s *Solver, v *vertex, op *pb.FileOp, inputs []*Result) (operation
 	return o, nil
 }
 
-// key: the actions with sources named by their content, and the chains that they are put on.
-func (o *fileOp) key(ctx context.Context) (Key, bool, error) {
-	var k Key
+// Key is made of the actions, of the content that they copy, and of the chains that they change.
+func (o *fileOp) Key(ctx context.Context) (k buildcache.Key, ok bool, err error) {
 	for _, a := range o.op.Actions {
 		plain := a.CloneVT()
 		if c := plain.GetCopy(); c != nil {
 			c.Src = path.Base(c.Src)
 		}
-		if err := k.addOperation("file", plain); err != nil {
+		if err := k.AddOperation("file", plain); err != nil {
 			return k, false, err
 		}
 	}
@@ -105,16 +103,16 @@ func (o *fileOp) key(ctx context.Context) (Key, bool, error) {
 	return k, true, nil
 }
 
-func (o *fileOp) addInputs(ctx context.Context, k *Key, a *pb.FileAction) error {
+func (o *fileOp) addInputs(ctx context.Context, k *buildcache.Key, a *pb.FileAction) error {
 	if in := o.input(a.Input); in != nil {
-		if in.local != nil {
+		if in.Local != nil {
 			return fmt.Errorf("a local source cannot be changed")
 		}
-		k.addLayers("base", in)
+		k.AddLayers("base", in.Chain)
 	}
 	if c := a.GetCopy(); c != nil {
 		if in := o.input(a.SecondaryInput); in != nil {
-			from, err := o.s.View(ctx, in)
+			from, err := o.t.View(ctx, in)
 			if err != nil {
 				return err
 			}
@@ -122,13 +120,13 @@ func (o *fileOp) addInputs(ctx context.Context, k *Key, a *pb.FileAction) error 
 			if err != nil {
 				return missing(err, c.Src, c.AllowWildcard)
 			}
-			k.add("source", c.Src, sum)
+			k.Add(buildcache.KindSource, c.Src, sum)
 		}
 	}
 	for _, u := range owners(actionOwner(a)) {
 		// Owner names are resolved to ids with files of the image; no other content of it is read.
 		if in := o.input(u.Input); in != nil {
-			k.addLayers("owner", in)
+			k.AddLayers("owner", in.Chain)
 		}
 	}
 	return nil
@@ -155,16 +153,16 @@ func missing(err error, src string, pattern bool) error {
 }
 
 // input returns the operation's own input i; nil for a state that an action left, and for none.
-func (o *fileOp) input(i int64) *Result {
-	if i < 0 || int(i) >= len(o.inputs) {
+func (o *fileOp) input(i int64) *solver.Result {
+	if i < 0 || int(i) >= len(o.t.Inputs) {
 		return nil
 	}
-	return o.inputs[i]
+	return o.t.Inputs[i]
 }
 
 // fileState is an unfinished filesystem: committed layers, and changes on top of them.
 type fileState struct {
-	base    *Result
+	base    *solver.Result
 	overlay *view.Overlay // nil once committed
 }
 
@@ -175,16 +173,16 @@ type fileRun struct {
 	states []*fileState
 }
 
-func (o *fileOp) run(ctx context.Context) ([]*Result, error) {
+func (o *fileOp) Run(ctx context.Context) ([]*solver.Result, error) {
 	r := &fileRun{fileOp: o, uses: make([]int, len(o.op.Actions)), states: make([]*fileState, len(o.op.Actions))}
 	for _, a := range o.op.Actions {
 		for _, in := range []int64{a.Input, a.SecondaryInput} {
-			if i := int(in) - len(o.inputs); i >= 0 {
+			if i := int(in) - len(o.t.Inputs); i >= 0 {
 				r.uses[i]++
 			}
 		}
 	}
-	outs := map[int64]*Result{}
+	outs := map[int64]*solver.Result{}
 	for i, a := range o.op.Actions {
 		st, err := r.state(ctx, a.Input)
 		if err != nil {
@@ -204,7 +202,7 @@ func (o *fileOp) run(ctx context.Context) ([]*Result, error) {
 			outs[a.Output] = st.base
 		}
 	}
-	list := make([]*Result, len(outs))
+	list := make([]*solver.Result, len(outs))
 	for i, res := range outs {
 		list[i] = res
 	}
@@ -213,8 +211,8 @@ func (o *fileOp) run(ctx context.Context) ([]*Result, error) {
 
 // state returns the filesystem that an action starts from, ready to be changed.
 func (r *fileRun) state(ctx context.Context, in int64) (*fileState, error) {
-	base := &Result{}
-	if i := int(in) - len(r.inputs); i >= 0 {
+	base := &solver.Result{}
+	if i := int(in) - len(r.t.Inputs); i >= 0 {
 		if st := r.states[i]; st.overlay != nil {
 			return st, nil
 		}
@@ -222,7 +220,7 @@ func (r *fileRun) state(ctx context.Context, in int64) (*fileState, error) {
 	} else if res := r.input(in); res != nil {
 		base = res
 	}
-	v, err := r.s.View(ctx, base)
+	v, err := r.t.View(ctx, base)
 	if err != nil {
 		return nil, err
 	}
@@ -234,37 +232,24 @@ func (r *fileRun) commit(ctx context.Context, st *fileState) error {
 	if err != nil {
 		return err
 	}
-	link, err := r.s.write(ctx, changes, r.v)
+	link, err := r.w.write(ctx, changes, r.t.Vertex)
 	if err != nil {
 		return err
 	}
-	st.base, st.overlay = st.base.on(link), nil
+	st.base, st.overlay = &solver.Result{Chain: st.base.Chain.On(link)}, nil
 	return nil
-}
-
-// write makes a layer, in the form that the graph needs next.
-func (s *Solver) write(ctx context.Context, changes []view.Change, v *vertex) (ChainLink, error) {
-	form := layer.AsBlob
-	if v.needsTree {
-		form = layer.AsTree
-	}
-	l, err := s.layers.Write(ctx, changes, form)
-	if err != nil {
-		return ChainLink{}, err
-	}
-	return ChainLink{DiffID: l.DiffID, Created: time.Now().UTC(), Description: v.name}, nil
 }
 
 // source is the filesystem that an action copies from.
 func (r *fileRun) source(ctx context.Context, in int64) (view.View, error) {
-	if i := int(in) - len(r.inputs); i >= 0 {
+	if i := int(in) - len(r.t.Inputs); i >= 0 {
 		if st := r.states[i]; st.overlay != nil {
 			return st.overlay, nil
 		}
-		return r.s.View(ctx, r.states[i].base)
+		return r.t.View(ctx, r.states[i].base)
 	}
 	if res := r.input(in); res != nil {
-		return r.s.View(ctx, res)
+		return r.t.View(ctx, res)
 	}
 	return view.Empty(), nil
 }
@@ -283,11 +268,11 @@ func (r *fileRun) apply(ctx context.Context, o *view.Overlay, action *pb.FileAct
 		}
 		opt := copyOptions(a.Copy, owner)
 		if a.Copy.AttemptUnpackDockerCompatibility {
-			tmp, err := r.s.store.TempDir("unpack")
+			tmp, err := r.w.Store.TempDir("unpack")
 			if err != nil {
 				return err
 			}
-			r.s.cleanup(tmp)
+			r.w.removeAtEnd(tmp)
 			opt.TempDir = tmp.Path
 		}
 		return missing(o.Copy(ctx, from, a.Copy.Src, a.Copy.Dest, opt), a.Copy.Src, a.Copy.AllowWildcard)

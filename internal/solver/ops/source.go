@@ -1,4 +1,4 @@
-package solver
+package ops
 
 import (
 	"context"
@@ -12,51 +12,54 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/buildcache"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/remotecache"
+	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/sources"
 	"github.com/micabuild/mica/internal/view"
 )
 
 var _ = register[*pb.Op_Source](kind{
-	open: func(s *Solver, v *vertex, _ []*Result, _ *tracker) (operation, error) {
-		return newSourceOp(s, v, v.op.GetSource())
+	open: newSourceOp,
+	Kind: solver.Kind{
+		Name:   func(v *solver.Vertex) string { return v.Op.GetSource().Identifier },
+		Source: true,
 	},
-	name:   func(v *vertex) string { return v.op.GetSource().Identifier },
-	source: true,
 })
 
 // newSourceOp picks the source by the scheme of its identifier.
-func newSourceOp(s *Solver, v *vertex, op *pb.SourceOp) (operation, error) {
+func newSourceOp(w *Worker, t *solver.Task) (solver.Operation, error) {
+	v, op := t.Vertex, t.Vertex.Op.GetSource()
 	scheme, rest, ok := strings.Cut(op.Identifier, "://")
 	if !ok {
 		return nil, fmt.Errorf("source %q is not valid", op.Identifier)
 	}
 	switch scheme {
 	case "docker-image":
-		return &imageSource{s: s, v: v, ref: rest}, nil
+		return &imageSource{w: w, v: v, ref: rest}, nil
 	case "oci-layout":
-		return &layoutSource{s, rest, platformOf(v.op)}, nil
+		return &layoutSource{w, rest, platformOf(v.Op)}, nil
 	case "local":
-		return &localSource{s, rest, op.Attrs}, nil
+		return &localSource{w, rest, op.Attrs}, nil
 	}
-	src, err := s.fetcher.Open(op.Identifier, op.Attrs)
+	src, err := w.fetcher.Open(op.Identifier, op.Attrs)
 	if err != nil {
 		return nil, err
 	}
-	return &remoteSource{s, v, op, src}, nil
+	return &remoteSource{w, v, op, src}, nil
 }
 
 // remoteSource is a file over http, or a git repository. Every build asks the server for its current pin (a digest or a commit); the
 // store has what was fetched before by its pin.
 type remoteSource struct {
-	s   *Solver
-	v   *vertex
+	w   *Worker
+	v   *solver.Vertex
 	op  *pb.SourceOp
 	src sources.Source
 }
 
-func (o *remoteSource) names() ([]string, error) {
+func (o *remoteSource) Names() ([]string, error) {
 	is := o.src.Identity()
 	if is.Commit != "" {
 		name, err := remotecache.GitKey(o.op, is.Commit, is.Ref)
@@ -66,21 +69,20 @@ func (o *remoteSource) names() ([]string, error) {
 	return []string{name}, err
 }
 
-func (o *remoteSource) key(ctx context.Context) (Key, bool, error) {
-	var k Key
+func (o *remoteSource) Key(ctx context.Context) (k buildcache.Key, ok bool, err error) {
 	pin, err := o.src.Pin(ctx)
 	if err != nil {
 		return k, false, err
 	}
-	o.s.mu.Lock()
-	o.s.pins[o.v.digest] = o.src.Identity()
-	o.s.mu.Unlock()
-	k.add("source", "remote", pin)
+	o.w.mu.Lock()
+	o.w.pins[o.v.Digest] = o.src.Identity()
+	o.w.mu.Unlock()
+	k.Add(buildcache.KindSource, "remote", pin)
 	return k, true, nil
 }
 
-func (o *remoteSource) run(ctx context.Context) ([]*Result, error) {
-	tmp, err := o.s.store.TempDir("source")
+func (o *remoteSource) Run(ctx context.Context) ([]*solver.Result, error) {
+	tmp, err := o.w.Store.TempDir("source")
 	if err != nil {
 		return nil, err
 	}
@@ -92,59 +94,63 @@ func (o *remoteSource) run(ctx context.Context) ([]*Result, error) {
 	if err := o.src.Fetch(ctx, dir); err != nil {
 		return nil, err
 	}
-	l, err := o.s.layers.Commit(ctx, dir)
+	l, err := o.w.Layers.Commit(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	return []*Result{(&Result{}).on(ChainLink{DiffID: l.DiffID})}, nil
+	return []*solver.Result{{Chain: buildcache.NewChain(buildcache.Link{DiffID: l.DiffID})}}, nil
 }
 
-func (o *remoteSource) close() error { return o.src.Close() }
+func (o *remoteSource) Close() error { return o.src.Close() }
 
 // imageSource is FROM: an image of the local store.
 type imageSource struct {
-	s   *Solver
-	v   *vertex
+	w   *Worker
+	v   *solver.Vertex
 	ref string
 	img *image.Image
 }
 
-func (o *imageSource) key(context.Context) (Key, bool, error) { return Key{}, false, nil }
+func (o *imageSource) Key(context.Context) (buildcache.Key, bool, error) {
+	return buildcache.Key{}, false, nil
+}
 
-func (o *imageSource) run(ctx context.Context) ([]*Result, error) {
-	img, err := o.s.image(ctx, o.ref)
+func (o *imageSource) Run(ctx context.Context) ([]*solver.Result, error) {
+	img, err := o.w.Image(ctx, o.ref)
 	if err != nil {
 		return nil, err
 	}
 	o.img = img
-	return []*Result{ImageResult(img)}, nil
+	return []*solver.Result{imageResult(img)}, nil
 }
 
-func (o *imageSource) names() ([]string, error) {
-	return remotecache.ImageKeys(o.v.op, remotecache.Image{
+func (o *imageSource) Names() ([]string, error) {
+	return remotecache.ImageKeys(o.v.Op, remotecache.Image{
 		Roots: []digest.Digest{o.img.Root.Digest, o.img.Target.Digest}, Chain: o.img.Chain(),
 	})
 }
 
 // layoutSource is a named context that is an OCI layout.
 type layoutSource struct {
-	s        *Solver
+	w        *Worker
 	ref      string // ends in "@digest"
 	platform *ocispec.Platform
 }
 
-func (o *layoutSource) key(context.Context) (Key, bool, error) { return Key{}, false, nil }
+func (o *layoutSource) Key(context.Context) (buildcache.Key, bool, error) {
+	return buildcache.Key{}, false, nil
+}
 
-func (o *layoutSource) run(context.Context) ([]*Result, error) {
+func (o *layoutSource) Run(context.Context) ([]*solver.Result, error) {
 	_, d, _ := strings.Cut(o.ref, "@")
-	img, err := o.s.layout(digest.Digest(d), o.platform)
+	img, err := o.w.Layout(digest.Digest(d), o.platform)
 	if err != nil {
 		return nil, err
 	}
-	return []*Result{ImageResult(img)}, nil
+	return []*solver.Result{imageResult(img)}, nil
 }
 
-func (o *layoutSource) names() ([]string, error) { return nil, nil }
+func (o *layoutSource) Names() ([]string, error) { return nil, nil }
 
 // platformOf is the platform that an operation is for, nil for this host's.
 func platformOf(op *pb.Op) *ocispec.Platform {
@@ -155,32 +161,34 @@ func platformOf(op *pb.Op) *ocispec.Platform {
 	return &ocispec.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion, OSFeatures: p.OSFeatures}
 }
 
-// ImageResult returns an image's filesystem as a result. Its links have no times and descriptions: the image's own history has them.
-func ImageResult(img *image.Image) *Result {
-	var chain []ChainLink
+// imageResult returns an image's filesystem as a result. Its links have no times and descriptions: the image's own history has them.
+func imageResult(img *image.Image) *solver.Result {
+	var chain []buildcache.Link
 	for _, id := range img.Chain() {
-		chain = append(chain, ChainLink{DiffID: id})
+		chain = append(chain, buildcache.Link{DiffID: id})
 	}
-	return newResult(chain)
+	return &solver.Result{Chain: buildcache.NewChain(chain...)}
 }
 
 // localSource is a directory of the host: a build context, or the directory of the Dockerfile.
 type localSource struct {
-	s     *Solver
+	w     *Worker
 	name  string
 	attrs map[string]string
 }
 
-func (o *localSource) key(context.Context) (Key, bool, error) { return Key{}, false, nil }
+func (o *localSource) Key(context.Context) (buildcache.Key, bool, error) {
+	return buildcache.Key{}, false, nil
+}
 
-func (o *localSource) names() ([]string, error) { return nil, nil }
+func (o *localSource) Names() ([]string, error) { return nil, nil }
 
-func (o *localSource) run(context.Context) ([]*Result, error) {
-	open, ok := o.s.locals[o.name]
+func (o *localSource) Run(context.Context) ([]*solver.Result, error) {
+	open, ok := o.w.Locals[o.name]
 	if !ok {
 		return nil, fmt.Errorf("no local source is called %q", o.name)
 	}
-	opt := view.DirOptions{Digests: o.s.digests, Anonymous: true}
+	opt := view.DirOptions{Digests: o.w.Digests, Anonymous: true}
 	for attr, list := range map[string]*[]string{
 		pb.AttrIncludePatterns: &opt.Include,
 		pb.AttrExcludePatterns: &opt.Exclude,
@@ -196,5 +204,5 @@ func (o *localSource) run(context.Context) ([]*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []*Result{{local: v}}, nil
+	return []*solver.Result{{Local: v}}, nil
 }

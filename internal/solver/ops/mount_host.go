@@ -1,4 +1,4 @@
-package solver
+package ops
 
 import (
 	"cmp"
@@ -44,7 +44,7 @@ func (o *execOp) addHostMount(ctx context.Context, p *sandbox.Process, m *pb.Mou
 		})
 	case pb.MountType_SECRET:
 		opt := m.SecretOpt
-		data, err := o.s.getSecret(ctx, opt.ID, opt.Optional)
+		data, err := o.w.getSecret(ctx, opt.ID, opt.Optional)
 		if err != nil || data == nil {
 			return err
 		}
@@ -55,7 +55,7 @@ func (o *execOp) addHostMount(ctx context.Context, p *sandbox.Process, m *pb.Mou
 	case pb.MountType_SSH:
 		opt := m.SSHOpt
 		id := cmp.Or(opt.ID, sshagent.DefaultID)
-		serve := o.s.ssh[id]
+		serve := o.w.SSH[id]
 		if serve == nil {
 			if opt.Optional {
 				return nil
@@ -74,7 +74,7 @@ func (o *execOp) addHostMount(ctx context.Context, p *sandbox.Process, m *pb.Mou
 func (o *execOp) secretEnv(ctx context.Context) ([]string, error) {
 	var env []string
 	for _, s := range o.op.Secretenv {
-		data, err := o.s.getSecret(ctx, s.ID, s.Optional)
+		data, err := o.w.getSecret(ctx, s.ID, s.Optional)
 		if err != nil {
 			return nil, err
 		}
@@ -85,8 +85,8 @@ func (o *execOp) secretEnv(ctx context.Context) ([]string, error) {
 }
 
 // getSecret returns a secret, nil for one that is missing and may be.
-func (s *Solver) getSecret(ctx context.Context, id string, optional bool) ([]byte, error) {
-	data, err := s.secret(ctx, id)
+func (w *Worker) getSecret(ctx context.Context, id string, optional bool) ([]byte, error) {
+	data, err := w.Secret(ctx, id)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && optional:
 		return nil, nil

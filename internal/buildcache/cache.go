@@ -1,4 +1,4 @@
-package solver
+package buildcache
 
 import (
 	"encoding/json"
@@ -17,17 +17,23 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
-// Cache is the build cache: one small JSON file per operation that ran, named by its key, in the store's cache/records.
+// The names of locks begin with these.
+const (
+	StepLock  = "step-"  // on an operation that runs; its key follows
+	FetchLock = "fetch-" // on a layer that is fetched from a remote cache; its DiffID follows
+)
+
+// Cache is the build cache of a store: one small JSON file per operation that ran, named by its key, in the store's cache/records.
 // A record that does not parse or does not match its name counts as absent, and is written anew.
 type Cache struct {
 	store  *store.Store
 	dir    string
 	kept   sync.Map // the pieces that were written, by ChainID
-	joined sync.Map // the chains that were read from pieces, by ChainID: *Result
+	joined sync.Map // the chains that were read from pieces, by ChainID: Chain
 }
 
-// NewCache is the build cache of a store.
-func NewCache(s *store.Store) *Cache {
+// New returns the build cache of a store.
+func New(s *store.Store) *Cache {
 	return &Cache{store: s, dir: s.Path("cache", "records")}
 }
 
@@ -42,7 +48,7 @@ type Record struct {
 	// Used is when the record last served a build: the file's modification time.
 	Used time.Time `json:"-"`
 	// below are the chains of Below, in a record from a list.
-	below []*Result
+	below []Chain
 }
 
 type recordLayer struct {
@@ -65,15 +71,15 @@ func (r *Record) Layers() []digest.Digest {
 
 func (c *Cache) path(key digest.Digest) string { return filepath.Join(c.dir, key.Encoded()) }
 
-// Get returns the results recorded for key; fs.ErrNotExist if there is no valid record.
-func (c *Cache) Get(key Key) ([]*Result, error) {
+// Get returns the chains recorded for key, one for each output; fs.ErrNotExist if there is no valid record.
+func (c *Cache) Get(key Key) ([]Chain, error) {
 	id := key.Digest()
 	c.store.Hold(store.HeldStep, id)
 	rec, err := c.read(id)
 	if err != nil {
 		return nil, err
 	}
-	outs := make([]*Result, len(rec.Outputs))
+	outs := make([]Chain, len(rec.Outputs))
 	for i, top := range rec.Outputs {
 		if outs[i], err = c.join(rec.beneath(i), top, key.below); err != nil {
 			return nil, err
@@ -124,8 +130,8 @@ func (c *Cache) read(id digest.Digest) (*Record, error) {
 	return rec, nil
 }
 
-// Put records the results of the operation called name.
-func (c *Cache) Put(key Key, name string, outs []*Result) error {
+// Put records the chains that are the outputs of the operation called name.
+func (c *Cache) Put(key Key, name string, outs []Chain) error {
 	c.store.Hold(store.HeldStep, key.Digest())
 	rec := Record{Key: key.Digest(), Name: name, Created: time.Now().UTC(), Ingredients: key.Ingredients}
 	for _, out := range outs {
@@ -225,7 +231,7 @@ func (c *Cache) list() (recs, invalid []*Record, err error) {
 
 // resolve reads the pieces of a record.
 func (c *Cache) resolve(rec *Record) error {
-	rec.below = make([]*Result, len(rec.Outputs))
+	rec.below = make([]Chain, len(rec.Outputs))
 	for i := range rec.Outputs {
 		var err error
 		if rec.below[i], err = c.pieces(rec.beneath(i)); err != nil {

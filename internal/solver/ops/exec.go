@@ -1,4 +1,4 @@
-package solver
+package ops
 
 import (
 	"context"
@@ -14,46 +14,50 @@ import (
 
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/entitlements"
-	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/micabuild/mica/internal/buildcache"
 	"github.com/micabuild/mica/internal/layer"
-	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/overlay"
 	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/view"
 )
 
 // execOp is RUN: a process on top of a chain of layers. Its upper directory is renamed to become the layer of what it writes.
 type execOp struct {
-	s      *Solver
-	v      *vertex
-	op     *pb.ExecOp
-	inputs []*Result
-	t      *tracker
+	w  *Worker
+	t  *solver.Task
+	op *pb.ExecOp
 }
 
 var _ = register[*pb.Op_Exec](kind{
-	open: func(s *Solver, v *vertex, inputs []*Result, t *tracker) (operation, error) {
-		return newExecOp(s, v, v.op.GetExec(), inputs, t)
+	open: newExecOp,
+	prepare: func(w *Worker, v *solver.Vertex) {
+		if v.Op.GetExec().Network == pb.NetMode_UNSET {
+			w.Host.StartNetwork()
+		}
 	},
-	name: func(v *vertex) string { return strings.Join(v.op.GetExec().Meta.GetArgs(), " ") },
-	mounted: func(v *vertex) (list []edge) {
-		for _, m := range v.op.GetExec().Mounts {
-			if m.Input >= 0 && int(m.Input) < len(v.inputs) {
-				list = append(list, v.inputs[m.Input])
+	Kind: solver.Kind{
+		Name: func(v *solver.Vertex) string { return strings.Join(v.Op.GetExec().Meta.GetArgs(), " ") },
+		Mounted: func(v *solver.Vertex) (list []solver.Edge) {
+			for _, m := range v.Op.GetExec().Mounts {
+				if m.Input >= 0 && int(m.Input) < len(v.Inputs) {
+					list = append(list, v.Inputs[m.Input])
+				}
 			}
-		}
-		return list
-	},
-	needs: func(op *pb.Op) entitlements.Values {
-		return entitlements.Values{
-			NetworkHost:      op.GetExec().Network == pb.NetMode_HOST,
-			SecurityInsecure: op.GetExec().Security == pb.SecurityMode_INSECURE,
-		}
+			return list
+		},
+		Needs: func(op *pb.Op) entitlements.Values {
+			return entitlements.Values{
+				NetworkHost:      op.GetExec().Network == pb.NetMode_HOST,
+				SecurityInsecure: op.GetExec().Security == pb.SecurityMode_INSECURE,
+			}
+		},
 	},
 })
 
-func newExecOp(s *Solver, v *vertex, op *pb.ExecOp, inputs []*Result, t *tracker) (operation, error) {
+func newExecOp(w *Worker, t *solver.Task) (solver.Operation, error) {
+	op := t.Vertex.Op.GetExec()
 	if op.Meta == nil || len(op.Meta.Args) == 0 {
 		return nil, fmt.Errorf("process has no arguments")
 	}
@@ -65,7 +69,7 @@ func newExecOp(s *Solver, v *vertex, op *pb.ExecOp, inputs []*Result, t *tracker
 		if err := checkMount(m); err != nil {
 			return nil, err
 		}
-		if m.Input < int64(pb.Empty) || int(m.Input) >= len(inputs) {
+		if m.Input < int64(pb.Empty) || int(m.Input) >= len(t.Inputs) {
 			return nil, fmt.Errorf("mount %s has an invalid input %d", m.Dest, m.Input)
 		}
 		root = root || m.Dest == pb.RootMount
@@ -73,12 +77,12 @@ func newExecOp(s *Solver, v *vertex, op *pb.ExecOp, inputs []*Result, t *tracker
 	if !root {
 		return nil, fmt.Errorf("process has no root filesystem")
 	}
-	return &execOp{s, v, op, inputs, t}, nil
+	return &execOp{w, t, op}, nil
 }
 
-// key is made of the process, without what depends on where it runs (proxies, addresses of extra hosts), of the chains of its root and
+// Key is made of the process, without what depends on where it runs (proxies, addresses of extra hosts), of the chains of its root and
 // of other mounts that it may change, and of the content of all other mounts.
-func (o *execOp) key(ctx context.Context) (Key, bool, error) {
+func (o *execOp) Key(ctx context.Context) (k buildcache.Key, ok bool, err error) {
 	plain := o.op.CloneVT()
 	plain.Meta.ProxyEnv = nil
 	for _, m := range plain.Mounts {
@@ -89,12 +93,11 @@ func (o *execOp) key(ctx context.Context) (Key, bool, error) {
 	for _, h := range plain.Meta.ExtraHosts {
 		h.IP = ""
 	}
-	var k Key
-	if err := k.addOperation("exec", plain); err != nil {
+	if err := k.AddOperation("exec", plain); err != nil {
 		return k, false, err
 	}
-	if p := o.v.op.Platform; p != nil {
-		k.add("platform", "", path.Join(p.OS, p.Architecture, p.Variant))
+	if p := o.t.Vertex.Op.Platform; p != nil {
+		k.Add(buildcache.KindPlatform, "", path.Join(p.OS, p.Architecture, p.Variant))
 	}
 	for _, m := range o.op.Mounts {
 		in := o.input(m)
@@ -105,12 +108,12 @@ func (o *execOp) key(ctx context.Context) (Key, bool, error) {
 			continue
 		}
 		if m.Output != int64(pb.SkipOutput) && m.MountType == pb.MountType_BIND {
-			k.addLayers(m.Dest, in)
-			if in.local == nil {
+			k.AddLayers(m.Dest, in.Chain)
+			if in.Local == nil {
 				continue
 			}
 		}
-		from, err := o.s.View(ctx, in)
+		from, err := o.t.View(ctx, in)
 		if err != nil {
 			return k, false, err
 		}
@@ -118,43 +121,44 @@ func (o *execOp) key(ctx context.Context) (Key, bool, error) {
 		if err != nil {
 			return k, false, missing(err, m.Selector, false)
 		}
-		k.add("mount", m.Dest, sum)
+		k.Add(buildcache.KindMount, m.Dest, sum)
 	}
 	return k, true, nil
 }
 
-func (o *execOp) input(m *pb.Mount) *Result {
+// input returns the result that a mount shows, nil for none.
+func (o *execOp) input(m *pb.Mount) *solver.Result {
 	if m.Input < 0 {
 		return nil
 	}
-	return o.inputs[m.Input]
+	return o.t.Inputs[m.Input]
 }
 
 func selector(m *pb.Mount) string { return path.Join("/", m.Selector) }
 
-// run prepares the root filesystem and the mounts, runs the process, and commits what has an output.
-func (o *execOp) run(ctx context.Context) (_ []*Result, err error) {
+// Run prepares the root filesystem and the mounts, runs the process, and commits what has an output.
+func (o *execOp) Run(ctx context.Context) (_ []*solver.Result, err error) {
 	p, err := o.process(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if p.Network == sandbox.NetworkOwn {
-		o.s.host.StartNetwork()
+		o.w.Host.StartNetwork()
 	}
-	tmp, err := o.s.store.TempDir("exec")
+	tmp, err := o.w.Store.TempDir("exec")
 	if err != nil {
 		return nil, err
 	}
-	defer o.s.removeLater(tmp)
-	caches, err := o.s.lockCaches(ctx, o)
+	defer o.w.removeLater(tmp)
+	caches, err := o.lockCaches(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, caches.unlock()) }()
+	defer func() { err = errors.Join(err, caches.Unlock()) }()
 	uppers := make([]string, len(o.op.Mounts))
 	for i, m := range o.op.Mounts {
 		if m.MountType == pb.MountType_CACHE {
-			mount, err := o.s.cacheMount(ctx, caches, m, o.input(m))
+			mount, err := o.cacheMount(ctx, caches, m)
 			if err != nil {
 				return nil, fmt.Errorf("cache mount %s: %w", m.Dest, err)
 			}
@@ -187,7 +191,7 @@ func (o *execOp) run(ctx context.Context) (_ []*Result, err error) {
 	}
 	stdout, stderr := o.clipped(p.Stdout), o.clipped(p.Stderr)
 	p.Stdout, p.Stderr = stdout, stderr
-	err = o.s.host.Run(ctx, p)
+	err = o.w.Host.Run(ctx, p)
 	stdout.flush()
 	stderr.flush()
 	if err != nil {
@@ -199,100 +203,21 @@ func (o *execOp) run(ctx context.Context) (_ []*Result, err error) {
 // clipped limits what the step shows.
 func (o *execOp) clipped(to io.Writer) *clipper { return newClipper(to, stepLogLimit(), time.Now) }
 
-func (o *execOp) process(ctx context.Context) (*sandbox.Process, error) {
-	meta := o.op.Meta
-	p := &sandbox.Process{
-		Args: meta.Args, Env: append([]string(nil), meta.Env...), Cwd: meta.Cwd, User: meta.User, Hostname: meta.Hostname,
-		CgroupParent: meta.CgroupParent, Privileged: o.op.Security == pb.SecurityMode_INSECURE,
-		Stdout: o.t.output(1), Stderr: o.t.output(2), Seal: true,
-	}
-	switch o.op.Network {
-	case pb.NetMode_NONE:
-		p.Network = sandbox.NetworkNone
-	case pb.NetMode_UNSET:
-		p.Network, p.NetworkMade = sandbox.NetworkOwn, o.reportNetwork
-	}
-	for _, h := range meta.ExtraHosts {
-		p.ExtraHosts = append(p.ExtraHosts, sandbox.ExtraHost{Host: h.Host, IP: h.IP})
-	}
-	for _, u := range meta.Ulimit {
-		p.Rlimits = append(p.Rlimits, sandbox.Rlimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
-	}
-	p.Resources = resources(o.v.meta.GetLinuxResources())
-	p.Env = append(p.Env, proxyEnv(meta.ProxyEnv)...)
-	if a := o.s.ambient; a != nil {
-		p.Env = a.Env(p.Env)
-		p.Mounts = append(p.Mounts, sandbox.Mount{Type: sandbox.MountBind, Target: a.Target, Source: a.Source, ReadOnly: true})
-	}
-	secrets, err := o.secretEnv(ctx)
-	p.Env = append(p.Env, secrets...)
-	return p, err
-}
-
-// reportNetwork warns once per build if steps cannot have a network of their own.
-func (o *execOp) reportNetwork(_ *network.Namespace, err error) error {
-	if err != nil {
-		o.s.networkReported.Do(func() {
-			fmt.Fprintf(o.t.output(2), "WARNING: RUN uses the host's network: %v\n", err)
-		})
-	}
-	return nil
-}
-
-// resources are the limits of a step in the runtime's terms, nil for none.
-func resources(r *pb.LinuxResources) *specs.LinuxResources {
-	if r == nil {
-		return nil
-	}
-	set := &specs.LinuxResources{
-		Memory: &specs.LinuxMemory{}, CPU: &specs.LinuxCPU{Cpus: r.CpusetCpus, Mems: r.CpusetMems},
-	}
-	for _, v := range []struct {
-		value int64
-		to    **int64
-	}{{r.Memory, &set.Memory.Limit}, {r.MemorySwap, &set.Memory.Swap}, {r.CpuQuota, &set.CPU.Quota}} {
-		if v.value != 0 {
-			*v.to = &v.value
-		}
-	}
-	if r.CpuShares != 0 {
-		set.CPU.Shares = &r.CpuShares
-	}
-	if r.CpuPeriod != 0 {
-		set.CPU.Period = &r.CpuPeriod
-	}
-	return set
-}
-
-// proxyEnv is the predefined proxy arguments as a process sees them, in both cases.
-func proxyEnv(p *pb.ProxyEnv) []string {
-	var env []string
-	for _, v := range []struct{ name, value string }{
-		{"HTTP_PROXY", p.GetHttpProxy()}, {"HTTPS_PROXY", p.GetHttpsProxy()}, {"FTP_PROXY", p.GetFtpProxy()},
-		{"NO_PROXY", p.GetNoProxy()}, {"ALL_PROXY", p.GetAllProxy()},
-	} {
-		if v.value != "" {
-			env = append(env, v.name+"="+v.value, strings.ToLower(v.name)+"="+v.value)
-		}
-	}
-	return env
-}
-
 // union describes the overlay mount of a mount's input. Its upper directory, and whatever else it needs, is made in dir.
 func (o *execOp) union(ctx context.Context, m *pb.Mount, dir string) (overlay.Options, error) {
 	var u overlay.Options
 	in := o.input(m)
 	if in == nil {
-		in = &Result{}
+		in = &solver.Result{}
 	}
-	in, err := o.s.asLayers(ctx, in, m.Selector)
+	in, err := o.w.asLayers(ctx, in, m.Selector)
 	if err != nil {
 		return u, err
 	}
-	if err := o.s.Fetch(ctx, in); err != nil {
+	if err := o.t.Fetch(ctx, in); err != nil {
 		return u, err
 	}
-	u.Lowers, err = o.s.layers.Lowers(ctx, in.DiffIDs(), dir)
+	u.Lowers, err = o.w.Layers.Lowers(ctx, in.Chain.DiffIDs(), dir)
 	if err != nil {
 		return u, err
 	}
@@ -309,25 +234,25 @@ func (o *execOp) union(ctx context.Context, m *pb.Mount, dir string) (overlay.Op
 }
 
 // asLayers turns a local source into a layer, of just the path that a process is to see.
-func (s *Solver) asLayers(ctx context.Context, r *Result, selector string) (*Result, error) {
-	if r.local == nil {
+func (w *Worker) asLayers(ctx context.Context, r *solver.Result, selector string) (*solver.Result, error) {
+	if r.Local == nil {
 		return r, nil
 	}
 	o := view.NewOverlay(view.Empty())
 	src := path.Join("/", selector)
 	opt := view.CopyOptions{DirCopyContents: true, CreateDestPath: true, FollowSymlink: true}
-	if err := o.Copy(ctx, r.local, src, src, opt); err != nil {
+	if err := o.Copy(ctx, r.Local, src, src, opt); err != nil {
 		return nil, missing(err, src, false)
 	}
 	changes, err := o.Changes(ctx)
 	if err != nil {
 		return nil, err
 	}
-	l, err := s.layers.Write(ctx, changes, layer.AsTree)
+	l, err := w.Layers.Write(ctx, changes, layer.AsTree)
 	if err != nil {
 		return nil, err
 	}
-	return (&Result{}).on(ChainLink{DiffID: l.DiffID}), nil
+	return &solver.Result{Chain: buildcache.NewChain(buildcache.Link{DiffID: l.DiffID})}, nil
 }
 
 // maxCommand is how much of a command an error repeats, in bytes: a RUN may have 200,000 lines.
@@ -350,8 +275,8 @@ func (o *execOp) failure(ctx context.Context, err error) error {
 }
 
 // commit makes layers of the uppers whose mounts have an output.
-func (o *execOp) commit(ctx context.Context, uppers []string) ([]*Result, error) {
-	outs := map[int64]*Result{}
+func (o *execOp) commit(ctx context.Context, uppers []string) ([]*solver.Result, error) {
+	outs := map[int64]*solver.Result{}
 	for i, m := range o.op.Mounts {
 		// Only a bind mount has an output, whatever the field says.
 		if m.Output == int64(pb.SkipOutput) || m.MountType != pb.MountType_BIND {
@@ -359,19 +284,20 @@ func (o *execOp) commit(ctx context.Context, uppers []string) ([]*Result, error)
 		}
 		in := o.input(m)
 		if in == nil {
-			in = &Result{}
+			in = &solver.Result{}
 		}
 		if uppers[i] == "" {
 			outs[m.Output] = in
 			continue
 		}
-		l, err := o.s.layers.Commit(ctx, uppers[i])
+		l, err := o.w.Layers.Commit(ctx, uppers[i])
 		if err != nil {
 			return nil, err
 		}
-		outs[m.Output] = in.on(ChainLink{DiffID: l.DiffID, Created: time.Now().UTC(), Description: o.v.name})
+		made := buildcache.Link{DiffID: l.DiffID, Created: time.Now().UTC(), Description: o.t.Vertex.Name}
+		outs[m.Output] = &solver.Result{Chain: in.Chain.On(made)}
 	}
-	list := make([]*Result, len(outs))
+	list := make([]*solver.Result, len(outs))
 	for i := range list {
 		res, ok := outs[int64(i)]
 		if !ok {

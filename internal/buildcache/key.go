@@ -1,0 +1,85 @@
+// Package buildcache records what the steps of builds made: keys, records, and the chains of layers that are their results.
+package buildcache
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/redact"
+)
+
+// keyVersion is part of every key: raise it when the meaning of an operation changes, or how its key is made.
+const keyVersion = 2
+
+// The kinds of ingredients.
+const (
+	KindOperation = "operation" // what the step does, as JSON; the name is "exec", "file" or "diff"
+	KindPlatform  = "platform"  // the platform of a process; without a name
+	KindLayers    = "layers"    // a chain that the result is built on, by its ChainID; the name is its role in the step
+	KindMount     = "mount"     // the digest of the files that a process finds mounted at the path in the name
+	KindSource    = "source"    // the digest of the files that a copy selects by the path in the name, or of what was downloaded
+)
+
+// Ingredient is one part of a key, in words that can explain a miss. Name identifies one of its Kind, Value is its content or the
+// digest of it.
+type Ingredient struct {
+	Kind  string `json:"kind"`
+	Name  string `json:"name,omitempty"`
+	Value string `json:"value"`
+}
+
+// Key identifies a step by its definition and by the content that it reads. It contains no time, host name or path of the
+// machine: the same inputs give the same key on every machine.
+type Key struct {
+	Ingredients []Ingredient
+	below       []Chain // the chains among the ingredients
+}
+
+// Add adds an ingredient.
+func (k *Key) Add(kind, name, value string) {
+	k.Ingredients = append(k.Ingredients, Ingredient{kind, name, value})
+}
+
+// AddLayers adds the chain beneath an operation by its ChainID (OCI image-spec, config.md), "" for the empty chain, so that a key
+// does not grow with the number of steps before it.
+func (k *Key) AddLayers(name string, c Chain) {
+	k.Add(KindLayers, name, c.ID().String())
+	k.below = append(k.below, c)
+}
+
+// AddOperation adds the operation itself, as JSON.
+func (k *Key) AddOperation(name string, op any) error {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(op); err != nil {
+		return fmt.Errorf("describe %s operation: %w", name, err)
+	}
+	k.Add(KindOperation, name, withoutCredentials(string(bytes.TrimSpace(buf.Bytes()))))
+	return nil
+}
+
+// withoutCredentials removes the credentials of URLs from an operation. A digest of the original text follows, since an operation
+// with other credentials is another operation.
+func withoutCredentials(operation string) string {
+	shown := redact.URLs(operation)
+	if shown == operation {
+		return operation
+	}
+	return shown + " " + digest.FromString(operation).String()
+}
+
+// Digest is the key itself: the sha256 of the ingredients, each field preceded by its length.
+func (k *Key) Digest() digest.Digest {
+	h := digest.SHA256.Digester()
+	fmt.Fprintf(h.Hash(), "mica-key-%d\n", keyVersion)
+	for _, in := range k.Ingredients {
+		for _, f := range []string{in.Kind, in.Name, in.Value} {
+			fmt.Fprintf(h.Hash(), "%d:%s", len(f), f)
+		}
+	}
+	return h.Digest()
+}

@@ -1,0 +1,59 @@
+package ops
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/cachemount"
+	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/view"
+)
+
+// lockCaches locks the cache mounts of a step. A cache that is mounted twice is locked once, in the strictest mode.
+func (o *execOp) lockCaches(ctx context.Context) (*cachemount.Locks, error) {
+	wanted := map[string]pb.CacheSharingOpt{}
+	for _, m := range o.op.Mounts {
+		if m.MountType != pb.MountType_CACHE {
+			continue
+		}
+		_, name, err := o.initialCache(ctx, m)
+		if err != nil {
+			return nil, fmt.Errorf("cache mount %s: %w", m.Dest, err)
+		}
+		wanted[name] = max(wanted[name], m.CacheOpt.Sharing) // shared, private, locked
+	}
+	return o.w.mounts.Lock(ctx, wanted)
+}
+
+// initialCache returns the initial content of a cache, and the name of the cache with that content.
+func (o *execOp) initialCache(ctx context.Context, m *pb.Mount) (*solver.Result, string, error) {
+	initial := &solver.Result{}
+	var ids []digest.Digest
+	if in := o.input(m); in != nil {
+		var err error
+		if initial, err = o.w.asLayers(ctx, in, "/"); err != nil {
+			return nil, "", err
+		}
+		ids = initial.Chain.DiffIDs()
+	}
+	return initial, cachemount.Name(m.CacheOpt.ID, ids), nil
+}
+
+// cacheMount returns the mount of a cache that the step has locked.
+func (o *execOp) cacheMount(ctx context.Context, locks *cachemount.Locks, m *pb.Mount) (mount sandbox.Mount, err error) {
+	initial, name, err := o.initialCache(ctx, m)
+	if err != nil {
+		return mount, err
+	}
+	dir, err := o.w.mounts.Open(ctx, locks.Name(name), m.CacheOpt.ID, func() (view.View, error) { return o.t.View(ctx, initial) })
+	if err != nil {
+		return mount, err
+	}
+	return sandbox.Mount{
+		Type: sandbox.MountBind, Target: m.Dest, Source: dir, Selector: m.Selector, ReadOnly: m.Readonly, Shared: true,
+	}, nil
+}

@@ -1,0 +1,158 @@
+// Package ops runs LLB operations: one file and one registration for each.
+package ops
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/micabuild/mica/internal/buildcache"
+	"github.com/micabuild/mica/internal/cachemount"
+	"github.com/micabuild/mica/internal/digestcache"
+	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/sources"
+	"github.com/micabuild/mica/internal/store"
+	"github.com/micabuild/mica/internal/view"
+)
+
+// Local returns the view of a local source (a build context, the directory of the Dockerfile) as LLB's attributes select it.
+type Local func(opt view.DirOptions) (view.View, error)
+
+// Options are what operations use of the host. Fields whose comment names no default are required.
+type Options struct {
+	Store  *store.Store
+	Layers *layer.Layers
+	// Image finds the image that a docker-image source names.
+	Image func(ctx context.Context, ref string) (*image.Image, error)
+	// Layout finds the image that an oci-layout source names by the digest of its manifest or index.
+	Layout func(d digest.Digest, platform *ocispec.Platform) (*image.Image, error)
+	// Host starts the processes of exec operations.
+	Host *sandbox.Host
+	// Locals are the local sources by name.
+	Locals map[string]Local
+	// Secret returns the value of a secret by its ID, or fs.ErrNotExist; nil if there are none.
+	Secret func(ctx context.Context, id string) ([]byte, error)
+	// SSH are the agents that steps may use, by their IDs. A function serves one connection, and closes it.
+	SSH map[string]func(net.Conn)
+	// HostCerts are the certificates of the host that every process sees; nil for none.
+	HostCerts *HostCerts
+	// Digests is the cache of digests of host files.
+	Digests *digestcache.Cache
+}
+
+// HostCerts is a directory with the host's certificates, and the change of the environment by which programs find them. They are part
+// of no key, record or layer.
+type HostCerts struct {
+	Source, Target string
+	Env            func(env []string) []string
+}
+
+// Worker runs the operations of one build.
+type Worker struct {
+	Options
+	fetcher *sources.Fetcher
+	mounts  *cachemount.Mounts
+
+	mu    sync.Mutex
+	pins  map[digest.Digest]sources.Identity
+	temps []*store.Temp
+
+	removals errgroup.Group // of directories of finished steps
+
+	networkReported sync.Once
+}
+
+// New returns a Worker.
+func New(o Options) *Worker {
+	if o.Secret == nil {
+		o.Secret = func(context.Context, string) ([]byte, error) { return nil, fs.ErrNotExist }
+	}
+	return &Worker{
+		Options: o, fetcher: &sources.Fetcher{Store: o.Store, Secret: o.Secret, SSH: o.SSH}, mounts: cachemount.New(o.Store),
+		pins: map[digest.Digest]sources.Identity{},
+	}
+}
+
+// Close removes the temporary directories of the build. Its results stay.
+func (w *Worker) Close() error {
+	removed := w.removals.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	errs := []error{removed}
+	for _, t := range w.temps {
+		errs = append(errs, t.Remove())
+	}
+	w.temps = nil
+	return errors.Join(errs...)
+}
+
+// Pin returns the identity of a git or http source that was solved, by its operation's digest.
+func (w *Worker) Pin(op digest.Digest) (sources.Identity, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	pin, ok := w.pins[op]
+	return pin, ok
+}
+
+// removeAtEnd leaves a temporary directory to Close, since its files may be read until then.
+func (w *Worker) removeAtEnd(t *store.Temp) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.temps = append(w.temps, t)
+}
+
+// removeLater removes a temporary directory while other steps run.
+func (w *Worker) removeLater(t *store.Temp) { w.removals.Go(t.Remove) }
+
+// write makes a layer of changes, in the form that the graph needs next.
+func (w *Worker) write(ctx context.Context, changes []view.Change, v *solver.Vertex) (buildcache.Link, error) {
+	form := layer.AsBlob
+	if v.NeedsTree {
+		form = layer.AsTree
+	}
+	l, err := w.Layers.Write(ctx, changes, form)
+	if err != nil {
+		return buildcache.Link{}, err
+	}
+	return buildcache.Link{DiffID: l.DiffID, Created: time.Now().UTC(), Description: v.Name}, nil
+}
+
+// kind is a solver.Kind without Open, Prepare and the Worker that they use.
+type kind struct {
+	solver.Kind
+	open    func(w *Worker, t *solver.Task) (solver.Operation, error)
+	prepare func(w *Worker, v *solver.Vertex) // nil for nothing
+}
+
+var kinds = map[reflect.Type]kind{}
+
+// register declares the kind of the operations of one type of pb.Op.Op.
+func register[T any](k kind) struct{} {
+	kinds[reflect.TypeFor[T]()] = k
+	return struct{}{}
+}
+
+// Kinds returns the operations of this package.
+func (w *Worker) Kinds() solver.Kinds {
+	all := solver.Kinds{}
+	for op, k := range kinds {
+		bound := k.Kind
+		bound.Open = func(t *solver.Task) (solver.Operation, error) { return k.open(w, t) }
+		if k.prepare != nil {
+			bound.Prepare = func(v *solver.Vertex) { k.prepare(w, v) }
+		}
+		all[op] = &bound
+	}
+	return all
+}

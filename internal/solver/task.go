@@ -1,0 +1,34 @@
+package solver
+
+import (
+	"context"
+	"io"
+
+	"github.com/micabuild/mica/internal/view"
+)
+
+// Task is a vertex whose inputs are solved.
+type Task struct {
+	Vertex *Vertex
+	Inputs []*Result
+
+	s *Solver
+	*tracker
+}
+
+// task returns the Task of a vertex.
+func (s *Solver) task(v *Vertex, inputs []*Result) *Task {
+	return &Task{Vertex: v, Inputs: inputs, s: s, tracker: s.track(v)}
+}
+
+// open returns the operation of a task.
+func (t *Task) open() (Operation, error) { return t.Vertex.kind.Open(t) }
+
+// View returns the filesystem of a result.
+func (t *Task) View(ctx context.Context, r *Result) (view.View, error) { return t.s.View(ctx, r) }
+
+// Fetch fetches the layers of a result that are not in the store.
+func (t *Task) Fetch(ctx context.Context, r *Result) error { return t.s.Fetch(ctx, r) }
+
+// Output returns a writer whose lines the display shows under the vertex. stream is 1 for stdout, 2 for stderr.
+func (t *Task) Output(stream int) io.Writer { return &output{t.tracker, stream} }
