@@ -9,6 +9,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/inroot"
 )
 
 // attach mounts the process's mounts in b.root, a mount of the root filesystem that only the process uses. mica does this
@@ -27,7 +29,7 @@ func (b *bundle) attach() error {
 	if err := bindAt(top, b.root, 0, 0); err != nil {
 		return fmt.Errorf("prepare root filesystem: %w", err)
 	}
-	root, err := unix.Open(b.root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	root, err := inroot.OpenDir(b.root)
 	if err != nil {
 		return fmt.Errorf("prepare root filesystem: %w", err)
 	}
@@ -88,7 +90,7 @@ func (b *bundle) attachMount(root, i int, m Mount) error {
 	if m.Type != MountTmpfs {
 		return attachPath(root, b.sources[i], m.Target, 0)
 	}
-	target, err := makeIn(root, m.Target, true)
+	target, err := inroot.Make(root, m.Target, true)
 	if err != nil {
 		return err
 	}
@@ -110,7 +112,7 @@ func attachPath(root int, source, target string, set uint64) error {
 	if err != nil {
 		return err
 	}
-	at, err := makeIn(root, target, info.IsDir())
+	at, err := inroot.Make(root, target, info.IsDir())
 	if err != nil {
 		return err
 	}

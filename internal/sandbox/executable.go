@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"slices"
 	"strings"
-	"syscall"
 
 	securejoin "github.com/cyphar/filepath-securejoin"
 )
@@ -68,23 +66,8 @@ func (b *bundle) executable(name string) (found bool, code int, reason string) {
 		return false, 127, "no such file or directory"
 	case info.IsDir():
 		return false, 126, "is a directory"
-	case !b.ids.mayExecute(info):
+	case !b.ids.MayExecute(info):
 		return false, 126, "permission denied"
 	}
 	return true, 0, ""
-}
-
-// mayExecute reports whether a file's mode lets a user execute it. root may if anyone may.
-func (i ids) mayExecute(info os.FileInfo) bool {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	bit := os.FileMode(0o001)
-	switch {
-	case !ok, i.uid == 0:
-		bit = 0o111
-	case st.Uid == i.uid:
-		bit = 0o100
-	case st.Gid == i.gid, slices.Contains(i.supplementary(), st.Gid):
-		bit = 0o010
-	}
-	return info.Mode()&bit != 0
 }

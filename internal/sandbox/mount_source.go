@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/micabuild/mica/internal/inroot"
 	"github.com/micabuild/mica/internal/overlay"
 )
 
@@ -55,7 +56,7 @@ func (b *bundle) selected(i int, m Mount, dir string) (string, error) {
 	}
 	defer func() { _ = unix.Close(fd) }()
 	if m.Selector != "" && m.Selector != "/" {
-		selected, err := openIn(fd, m.Selector)
+		selected, err := inroot.Open(fd, m.Selector)
 		if err != nil {
 			return "", fmt.Errorf("%s: %w", m.Selector, err)
 		}
@@ -88,7 +89,7 @@ func (b *bundle) show(fd int, at string, set uint64) (string, error) {
 
 // showTree is show with flags of open_tree(2), which may leave out mounts below the top.
 func (b *bundle) showTree(fd int, at string, set uint64, flags uint) (string, error) {
-	dir, err := isDir(fd)
+	dir, err := inroot.IsDir(fd)
 	if err != nil {
 		return "", err
 	}

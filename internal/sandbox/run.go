@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/micabuild/mica/internal/account"
 	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/overlay"
 	"github.com/micabuild/mica/internal/userns"
@@ -34,7 +35,7 @@ type bundle struct {
 	// mounted and listeners end with the run.
 	mounted   []string
 	listeners []net.Listener
-	ids       ids
+	ids       account.IDs
 	// env is the process's environment.
 	env []string
 	// host are the ids of this user namespace.
@@ -53,7 +54,7 @@ func (h *Host) run(ctx context.Context, p *Process, dir string) (err error) {
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700"); err != nil {
 		return fmt.Errorf("prepare sandbox: mount %s: %w", dir, err)
 	}
-	b := &bundle{dir: dir, rootfs: filepath.Join(dir, "rootfs"), p: p.withInit().withDevices(h.ids.Nested()), crun: h.isCrun(), env: p.Env, host: h.ids, cgroup: h.cgroup, owner: h.owner}
+	b := &bundle{dir: dir, rootfs: filepath.Join(dir, "rootfs"), p: p.withInit().withDevices(h.ids.Nested()), crun: h.isCrun(), host: h.ids, cgroup: h.cgroup, owner: h.owner}
 	defer b.unmount()
 	if err := b.mount(); err != nil {
 		return err
@@ -72,7 +73,7 @@ func (h *Host) run(ctx context.Context, p *Process, dir string) (err error) {
 	if err := b.attach(); err != nil {
 		return err
 	}
-	if err := b.setHome(); err != nil {
+	if b.env, err = account.WithHome(p.Env, b.root, b.ids.UID); err != nil {
 		return err
 	}
 	if err := h.checkAccounts(b); err != nil {
@@ -165,7 +166,7 @@ func (b *bundle) unmount() {
 
 // prepare resolves the user and the command, and makes the working directory and the network's files.
 func (b *bundle) prepare() (err error) {
-	if b.ids, err = lookupUser(b.rootfs, b.p.User, b.p.Groups); err != nil {
+	if b.ids, err = account.Lookup(b.rootfs, b.p.User, b.p.Groups); err != nil {
 		return err
 	}
 	if err := b.makeCwd(); err != nil {
@@ -177,6 +178,18 @@ func (b *bundle) prepare() (err error) {
 		}
 	}
 	return b.makeNetworkFiles()
+}
+
+// checkAccounts rejects account files that runc must not read. runc looks up the ids in the files that the process will see,
+// though it gets them as numbers. It reads devices and pipes too, and before 1.3 keeps a line of any length in memory.
+func (h *Host) checkAccounts(b *bundle) error {
+	if h.isCrun() {
+		return nil
+	}
+	if err := account.Check(b.root); err != nil {
+		return fmt.Errorf("%w: %s would read all of it; use crun, or mount a file on it", err, filepath.Base(h.runtime))
+	}
+	return nil
 }
 
 // write makes the bundle's configuration.

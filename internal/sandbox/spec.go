@@ -26,8 +26,8 @@ func (b *bundle) spec() (*specs.Spec, error) {
 		Root:     &specs.Root{Path: b.root, Readonly: b.p.ReadOnlyRoot},
 		Process: &specs.Process{
 			Terminal: b.p.TTY, Args: b.argv(), Env: b.env, Cwd: b.cwd(),
-			User:         specs.User{UID: b.ids.uid, GID: b.ids.gid, AdditionalGids: b.ids.supplementary()},
-			Capabilities: processCapabilities(caps, b.ids.uid),
+			User:         specs.User{UID: b.ids.UID, GID: b.ids.GID, AdditionalGids: b.ids.Supplementary()},
+			Capabilities: processCapabilities(caps, b.ids.UID),
 		},
 		Mounts: b.mounts(),
 		Linux: &specs.Linux{

@@ -13,6 +13,8 @@ import (
 
 	securejoin "github.com/cyphar/filepath-securejoin"
 	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/inroot"
 )
 
 // mountPoint is a mount point in the root filesystem.
@@ -108,7 +110,8 @@ func (b *bundle) checkTargets() error {
 
 // stubCleaner records which mount points are missing in the root filesystem in spite of the stubs, because a layer removed them
 // or a symlink leads elsewhere. The runtime will make these. The function that it returns removes those that are empty and
-// restores the times of their directories.
+// restores the times of their directories. The process may have made symlinks, and another process to which it passed a
+// descriptor may still do so.
 func (b *bundle) stubCleaner() func() {
 	var missing []string
 	for _, p := range b.mountPoints() {
@@ -125,41 +128,13 @@ func (b *bundle) stubCleaner() func() {
 		}
 	}
 	return func() {
-		root, err := unix.Open(b.rootfs, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		root, err := inroot.OpenDir(b.rootfs)
 		if err != nil {
 			return
 		}
 		defer func() { _ = unix.Close(root) }()
 		for _, full := range missing {
-			removeStub(root, strings.TrimPrefix(full, b.rootfs+"/"))
+			inroot.RemoveEmpty(root, strings.TrimPrefix(full, b.rootfs+"/"))
 		}
-	}
-}
-
-// removeStub removes an empty file or directory below root. It follows no symlinks to the parent: the process may have made
-// some, and another process to which it passed a descriptor may still do so.
-func removeStub(root int, name string) {
-	how := unix.OpenHow{
-		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
-	}
-	parent, err := unix.Openat2(root, path.Dir(name), &how)
-	if err != nil {
-		return
-	}
-	defer func() { _ = unix.Close(parent) }()
-	var dir, st unix.Stat_t
-	name = path.Base(name)
-	if unix.Fstat(parent, &dir) != nil || unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
-		return
-	}
-	flags := 0
-	switch kind := st.Mode & unix.S_IFMT; {
-	case kind == unix.S_IFDIR:
-		flags = unix.AT_REMOVEDIR
-	case kind != unix.S_IFREG || st.Size > 0:
-		return
-	}
-	if unix.Unlinkat(parent, name, flags) == nil {
-		_ = unix.UtimesNanoAt(parent, "", []unix.Timespec{dir.Atim, dir.Mtim}, unix.AT_EMPTY_PATH)
 	}
 }

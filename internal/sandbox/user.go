@@ -12,6 +12,8 @@ import (
 	securejoin "github.com/cyphar/filepath-securejoin"
 	"github.com/moby/buildkit/util/resolvconf"
 	"github.com/moby/sys/user"
+
+	"github.com/micabuild/mica/internal/account"
 )
 
 // makeCwd makes the working directory if it is missing: owned by the user, as BuildKit does, or by root, as Docker.
@@ -34,9 +36,9 @@ func (b *bundle) makeCwd() error {
 	}
 	owner := b.ids
 	if b.p.RootOwnsCwd {
-		owner = ids{}
+		owner = account.IDs{}
 	}
-	err = user.MkdirAllAndChown(dir, 0o755, int(owner.uid), int(owner.gid))
+	err = user.MkdirAllAndChown(dir, 0o755, int(owner.UID), int(owner.GID))
 	if err != nil {
 		return fmt.Errorf("make working directory %s: %w", b.p.Cwd, cause(err))
 	}

@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/inroot"
 )
 
 // written returns the command so that a script finds its path in $0 as it was written, such as ./x. crun executes the absolute
@@ -19,7 +21,7 @@ func (b *bundle) written() []string {
 	if !b.crun || path.IsAbs(args[0]) || !strings.Contains(args[0], "/") {
 		return args
 	}
-	root, err := unix.Open(b.root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	root, err := inroot.OpenDir(b.root)
 	if err != nil {
 		return args
 	}
@@ -81,7 +83,7 @@ func (b *bundle) firstLine(root int, name string) []byte {
 
 // executableIn reports whether a path inside root refers to a file that the process may execute.
 func (b *bundle) executableIn(root int, name string) bool {
-	fd, err := openIn(root, name)
+	fd, err := inroot.Open(root, name)
 	if err != nil {
 		return false
 	}
@@ -92,5 +94,5 @@ func (b *bundle) executableIn(root int, name string) bool {
 	if err != nil || syscall.Fstatfs(fd, &at) != nil {
 		return false
 	}
-	return info.Mode().IsRegular() && at.Flags&unix.ST_NOEXEC == 0 && b.ids.mayExecute(info)
+	return info.Mode().IsRegular() && at.Flags&unix.ST_NOEXEC == 0 && b.ids.MayExecute(info)
 }

@@ -1,4 +1,4 @@
-package sandbox
+package account
 
 import (
 	"bytes"
@@ -74,12 +74,12 @@ func TestOddAccountFiles(t *testing.T) {
 					}
 				}
 			}
-			if id, err := lookupUser(root, "12", nil); err != nil || id.uid != 12 {
+			if id, err := Lookup(root, "12", nil); err != nil || id.UID != 12 {
 				if name != "huge" { // its first line has no end: the parser says so
 					t.Errorf("a number: %v %v", id, err)
 				}
 			}
-			if _, err := lookupUser(root, "somebody", nil); err == nil {
+			if _, err := Lookup(root, "somebody", nil); err == nil {
 				t.Error("somebody is found")
 			}
 			if got := homeOf(fd, 0); got != "/" {
@@ -92,11 +92,11 @@ func TestOddAccountFiles(t *testing.T) {
 // Groups beside the user's own: an empty name is nobody's.
 func TestGroups(t *testing.T) {
 	root, _ := accountsRoot(t, map[string]string{"group": "root:x:0:\nstaff:x:50:\n"})
-	if id, err := lookupUser(root, "1:2", []string{"staff", "99"}); err != nil || !bytes.Equal(asBytes(id.groups), []byte{50, 99}) {
+	if id, err := Lookup(root, "1:2", []string{"staff", "99"}); err != nil || !bytes.Equal(asBytes(id.Groups), []byte{50, 99}) {
 		t.Errorf("%v %v", id, err)
 	}
 	for _, group := range []string{"", "nosuch", ":", "-1"} {
-		if _, err := lookupUser(root, "1:2", []string{group}); err == nil {
+		if _, err := Lookup(root, "1:2", []string{group}); err == nil {
 			t.Errorf("group %q is found", group)
 		}
 	}
@@ -108,4 +108,37 @@ func asBytes(groups []uint32) []byte {
 		b = append(b, byte(g))
 	}
 	return b
+}
+
+// Whether a user may execute a file depends on whose it is; root may what anybody may.
+func TestMayExecute(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	writeFile(t, path, "")
+	owner := IDs{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+	stranger := IDs{UID: 70001, GID: 70001}
+	member := IDs{UID: 70001, GID: 70001, Groups: []uint32{owner.GID}}
+	for _, c := range []struct {
+		mode                  os.FileMode
+		root, stranger, group bool
+	}{
+		{0o644, false, false, false}, {0o700, true, false, false}, {0o710, true, false, true}, {0o701, true, true, false}, {0o755, true, true, true},
+	} {
+		if err := os.Chmod(path, c.mode); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for who, is := range map[string][2]bool{
+			"root":     {(&IDs{}).MayExecute(info), c.root},
+			"owner":    {owner.MayExecute(info), c.mode&0o100 != 0},
+			"stranger": {stranger.MayExecute(info), c.stranger},
+			"member":   {member.MayExecute(info), c.group},
+		} {
+			if is[0] != is[1] {
+				t.Errorf("%s, mode %o: %t", who, c.mode, is[0])
+			}
+		}
+	}
 }

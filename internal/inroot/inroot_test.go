@@ -1,4 +1,4 @@
-package sandbox
+package inroot
 
 import (
 	"errors"
@@ -34,7 +34,7 @@ func pathOf(t *testing.T, fd int) string {
 	return at
 }
 
-func TestMakeIn(t *testing.T) {
+func TestMake(t *testing.T) {
 	for _, c := range []struct {
 		name, target, want string
 		dir                bool
@@ -59,11 +59,11 @@ func TestMakeIn(t *testing.T) {
 			if err := os.Mkdir(filepath.Join(dir, "dir"), 0o755); err != nil {
 				t.Fatal(err)
 			}
-			fd, err := makeIn(openRoot(t, dir), c.target, c.dir)
+			fd, err := Make(openRoot(t, dir), c.target, c.dir)
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := isDir(fd)
+			got, err := IsDir(fd)
 			if at := pathOf(t, fd); err != nil || got != c.dir || at != filepath.Join(dir, c.want) {
 				t.Errorf("%s, a directory: %t, %v", at, got, err)
 			}
@@ -73,7 +73,7 @@ func TestMakeIn(t *testing.T) {
 	if err := os.Symlink("loop", filepath.Join(dir, "loop")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := makeIn(openRoot(t, dir), "/loop/x", true); !errors.Is(err, unix.ELOOP) {
+	if _, err := Make(openRoot(t, dir), "/loop/x", true); !errors.Is(err, unix.ELOOP) {
 		t.Errorf("links in a circle: %v", err)
 	}
 }
@@ -94,7 +94,7 @@ func swap(t *testing.T, dir int, a, b string, stop <-chan struct{}) {
 }
 
 // A directory that turns into a link to the host's root and back leads nobody out, however often it is tried.
-func TestOpenInRace(t *testing.T) {
+func TestOpenRace(t *testing.T) {
 	outside := t.TempDir()
 	dir := filepath.Join(outside, "root")
 	for _, d := range []string{"d/sub", "e"} {
@@ -115,7 +115,7 @@ func TestOpenInRace(t *testing.T) {
 	followed := 0
 	for i := range 5000 {
 		for _, name := range []string{"d", "e", "d/sub", "e/../d"} {
-			fd, err := openIn(root, name)
+			fd, err := Open(root, name)
 			if err != nil {
 				continue
 			}
@@ -125,7 +125,7 @@ func TestOpenInRace(t *testing.T) {
 				followed++
 			}
 		}
-		if fd, err := makeIn(root, fmt.Sprintf("d/made-%d/x", i%10), i%2 == 0); err == nil {
+		if fd, err := Make(root, fmt.Sprintf("d/made-%d/x", i%10), i%2 == 0); err == nil {
 			if at := pathOf(t, fd); !strings.HasPrefix(at, dir+"/") {
 				t.Fatalf("made %s", at)
 			}
@@ -139,5 +139,88 @@ func TestOpenInRace(t *testing.T) {
 	left, err := os.ReadDir(outside)
 	if err != nil || len(left) != 1 {
 		t.Errorf("outside the root there is %v, %v", left, err)
+	}
+}
+
+// What is removed after a step is an empty file or directory, where it was made and not where a link leads.
+func TestRemoveEmpty(t *testing.T) {
+	dir := t.TempDir()
+	for _, d := range []string{"root/made/empty", "root/made/full/x", "outside/empty"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range map[string]string{"root/made/none": "", "root/made/some": "x", "outside/none": ""} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, to := range map[string]string{"root/made/link": "none", "root/out": "../outside"} {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, err := os.Stat(filepath.Join(dir, "root/made"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := openRoot(t, filepath.Join(dir, "root"))
+	for _, name := range []string{"made/empty", "made/full", "made/none", "made/some", "made/link", "made/no", "out/empty", "out/none", "../outside/none"} {
+		RemoveEmpty(root, name)
+	}
+	for name, stays := range map[string]bool{
+		"root/made/empty": false, "root/made/none": false, "root/made/full": true, "root/made/some": true, "root/made/link": true,
+		"outside/empty": true, "outside/none": true,
+	} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); (err == nil) != stays {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if after, err := os.Stat(filepath.Join(dir, "root/made")); err != nil || !after.ModTime().Equal(before.ModTime()) {
+		t.Errorf("the directory's time: %v, %v", after.ModTime(), err)
+	}
+}
+
+// A directory that turns into a link to another and back does not have that one's files removed.
+func TestRemoveEmptyRace(t *testing.T) {
+	dir := t.TempDir()
+	for _, d := range []string{"root/d", "outside"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("../outside", filepath.Join(dir, "root/l")); err != nil {
+		t.Fatal(err)
+	}
+	canary := filepath.Join(dir, "outside/stub")
+	if err := os.WriteFile(canary, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	root := openRoot(t, filepath.Join(dir, "root"))
+	stop := make(chan struct{})
+	var swapper sync.WaitGroup
+	swapper.Go(func() { swap(t, root, "d", "l", stop) })
+	removed := 0
+	for range 5000 {
+		// The stub is made again where it was removed, by the name that is the directory at the moment.
+		for _, name := range []string{"d", "l"} {
+			fd, err := unix.Openat(root, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+			if err != nil {
+				continue
+			}
+			if makeEntry(fd, "stub", false) == nil {
+				removed++
+			}
+			_ = unix.Close(fd)
+		}
+		RemoveEmpty(root, "d/stub")
+	}
+	close(stop)
+	swapper.Wait()
+	if removed < 2 {
+		t.Error("no stub was removed: the race is not tested")
+	}
+	if _, err := os.Lstat(canary); err != nil {
+		t.Error(err)
 	}
 }
