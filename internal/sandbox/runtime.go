@@ -10,6 +10,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/runtimespec"
 )
 
 // FindRuntime returns the path of an OCI runtime: of name, which is a path or on PATH, else of $MICA_RUNTIME, else of the first
@@ -40,8 +42,7 @@ func (h *Host) adaptSpec(spec *specs.Spec) error {
 	if !h.isCrun() {
 		return nil
 	}
-	rejectUnknown(spec.Linux.Seccomp)
-	if err := compileFilter(spec); err != nil {
+	if err := runtimespec.AdaptToCrun(spec); err != nil {
 		return err
 	}
 	return hideHybridCgroups()

@@ -11,12 +11,11 @@ import (
 	"os"
 	"sync"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
-
 	"github.com/micabuild/mica/internal/cgroup"
 	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/overlay"
+	"github.com/micabuild/mica/internal/runtimespec"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/userns"
 )
@@ -109,12 +108,6 @@ const (
 	NetworkOwn                 // one that all such processes share; the host's, where that is not possible
 )
 
-// Rlimit is a resource limit of the process (setrlimit(2)), called as docker calls it: "nofile".
-type Rlimit struct {
-	Name       string
-	Soft, Hard int64
-}
-
 // ExtraHost is a line of /etc/hosts.
 type ExtraHost struct{ Host, IP string }
 
@@ -143,24 +136,14 @@ type Process struct {
 	Hostname    string // "" for BuildKit's
 	ExtraHosts  []ExtraHost
 	Resolver    Resolver
-	ShmSize     int64 // of /dev/shm, in bytes; 0 for Docker's default
 	// WritableHosts lets the process change /etc/hosts, /etc/resolv.conf and /etc/hostname, as in a container. In a build the
 	// first two are read-only and there is no /etc/hostname.
 	WritableHosts bool
 	// Seal makes the Upper of Root and of Mounts immutable: after Run has returned nil, no process can change them, whatever
 	// descriptors it has.
-	Seal            bool
-	CapAdd, CapDrop []string // as docker run takes them; "ALL" for all
-	Privileged      bool
-	Isolation       Isolation
-	Devices         []Device
-	DeviceRules     []specs.LinuxDeviceCgroup // what root's process may do with devices beside these
-	Hooks           *specs.Hooks              // of the runtime
-	Rlimits         []Rlimit
-	OOMScoreAdj     int
-	CgroupParent    string // the cgroup in which that of the process is made, below the one that is delegated to an ordinary user
-	HostCgroupns    bool   // no cgroup namespace
-	Resources       *specs.LinuxResources
+	Seal bool
+	runtimespec.Settings
+	CgroupParent string // the cgroup in which that of the process is made, below the one that is delegated to an ordinary user
 	// TTY gives the process a terminal; Stdin, Stdout and Stderr then are the user's own.
 	TTY            bool
 	Stdin          io.Reader // nil for none

@@ -13,6 +13,7 @@ import (
 	cdispecs "tags.cncf.io/container-device-interface/specs-go"
 
 	"github.com/micabuild/mica/internal/cdi"
+	"github.com/micabuild/mica/internal/runtimespec"
 	"github.com/micabuild/mica/internal/sandbox"
 )
 
@@ -45,7 +46,7 @@ func edit(p *sandbox.Process, e cdispecs.ContainerEdits) error {
 		if err != nil {
 			return fmt.Errorf("device %s: %w", n.Path, err)
 		}
-		same := func(other sandbox.Device) bool { return other.Node.Path == d.Node.Path }
+		same := func(other runtimespec.Device) bool { return other.Node.Path == d.Node.Path }
 		p.Devices = append(slices.DeleteFunc(p.Devices, same), d)
 	}
 	for _, m := range e.Mounts {
@@ -68,7 +69,7 @@ func edit(p *sandbox.Process, e cdispecs.ContainerEdits) error {
 }
 
 // namedDevice is a device node: what the specification does not say is as the host's is.
-func namedDevice(n *cdispecs.DeviceNode) (sandbox.Device, error) {
+func namedDevice(n *cdispecs.DeviceNode) (runtimespec.Device, error) {
 	source := cmp.Or(n.HostPath, n.Path)
 	d, err := deviceAt(source, path.Clean(n.Path), cmp.Or(n.Permissions, "rwm"))
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/cdi"
+	"github.com/micabuild/mica/internal/runtimespec"
 	"github.com/micabuild/mica/internal/sandbox"
 )
 
@@ -135,7 +136,7 @@ func isDeviceAccess(text string) bool {
 }
 
 // find is the device at the path, or all that are in a directory.
-func (d deviceFlag) find() ([]sandbox.Device, error) {
+func (d deviceFlag) find() ([]runtimespec.Device, error) {
 	source, err := filepath.EvalSymlinks(d.source)
 	if err != nil {
 		return nil, err
@@ -146,9 +147,9 @@ func (d deviceFlag) find() ([]sandbox.Device, error) {
 	}
 	if !info.IsDir() {
 		found, err := deviceAt(source, d.target, d.access)
-		return []sandbox.Device{found}, err
+		return []runtimespec.Device{found}, err
 	}
-	var list []sandbox.Device
+	var list []runtimespec.Device
 	err = filepath.WalkDir(source, func(at string, e fs.DirEntry, err error) error {
 		if err != nil || e.Type()&fs.ModeDevice == 0 {
 			return nil //nolint:nilerr // as Docker passes over what it cannot read
@@ -166,17 +167,17 @@ func (d deviceFlag) find() ([]sandbox.Device, error) {
 var errNoDevice = errors.New("not a device node")
 
 // deviceAt is a device node of the host's as a container has it.
-func deviceAt(source, target, access string) (sandbox.Device, error) {
+func deviceAt(source, target, access string) (runtimespec.Device, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(source, &st); err != nil {
-		return sandbox.Device{}, err
+		return runtimespec.Device{}, err
 	}
 	kind, ok := map[uint32]string{unix.S_IFCHR: "c", unix.S_IFBLK: "b"}[st.Mode&unix.S_IFMT]
 	if !ok {
-		return sandbox.Device{}, errNoDevice
+		return runtimespec.Device{}, errNoDevice
 	}
 	mode := os.FileMode(st.Mode & 0o777)
-	return sandbox.Device{Source: source, Access: access, Node: specs.LinuxDevice{
+	return runtimespec.Device{Source: source, Access: access, Node: specs.LinuxDevice{
 		Path: target, Type: kind, Major: int64(unix.Major(st.Rdev)), Minor: int64(unix.Minor(st.Rdev)),
 		FileMode: &mode, UID: &st.Uid, GID: &st.Gid,
 	}}, nil

@@ -9,7 +9,7 @@ import (
 	"github.com/docker/cli/opts"
 
 	"github.com/micabuild/mica/internal/cdi"
-	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/runtimespec"
 )
 
 func TestDeviceFlag(t *testing.T) {
@@ -64,7 +64,7 @@ func TestGPUs(t *testing.T) {
 
 // The errors are docker's and its daemon's.
 func TestSecurityOptions(t *testing.T) {
-	for flags, want := range map[string]sandbox.Isolation{
+	for flags, want := range map[string]runtimespec.Isolation{
 		"no-new-privileges":                         {NoNewPrivileges: true},
 		"no-new-privileges no-new-privileges:false": {},
 		"no-new-privileges=true":                    {NoNewPrivileges: true},
@@ -74,7 +74,7 @@ func TestSecurityOptions(t *testing.T) {
 		"apparmor=unconfined label=disable":         {},
 		"label:disable":                             {},
 	} {
-		var got sandbox.Isolation
+		var got runtimespec.Isolation
 		if err := securityOptions(strings.Fields(flags), &got); err != nil || got.NoNewPrivileges != want.NoNewPrivileges || got.NoSeccomp != want.NoSeccomp ||
 			got.OpenSystemPaths != want.OpenSystemPaths || got.SeccompProfile != "" {
 			t.Errorf("%s: %+v %v", flags, got, err)
@@ -88,7 +88,7 @@ func TestSecurityOptions(t *testing.T) {
 		"seccomp=/nosuch":     "opening seccomp profile (/nosuch) failed: open /nosuch: no such file or directory",
 		"seccomp=/etc/passwd": "compacting json for seccomp profile (/etc/passwd) failed: invalid character 'r' looking for beginning of value",
 	} {
-		if err := securityOptions([]string{flag}, &sandbox.Isolation{}); err == nil || err.Error() != want {
+		if err := securityOptions([]string{flag}, &runtimespec.Isolation{}); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %s", flag, err, want)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/micabuild/mica/internal/cli/command"
-	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/runtimespec"
 )
 
 // runIsolation are the flags that change what separates a container from the host.
@@ -65,8 +65,8 @@ func (i *runIsolation) checkNamespaces() error {
 }
 
 // isolation is what the flags come to.
-func (i *runIsolation) isolation() (sandbox.Isolation, error) {
-	s := sandbox.Isolation{
+func (i *runIsolation) isolation() (runtimespec.Isolation, error) {
+	s := runtimespec.Isolation{
 		HostIPC: i.ipc == "host", NoShm: i.ipc == "none", HostUTS: i.uts == "host", Domainname: i.domainname, Sysctls: i.sysctls.GetAll(),
 	}
 	return s, securityOptions(i.security, &s)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/micabuild/mica/internal/cgroup"
 	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/runtimespec"
 	"github.com/micabuild/mica/internal/sandbox"
 )
 
@@ -172,7 +173,7 @@ func nonZero(n int64) *int64 {
 func (l *runLimits) apply(p *sandbox.Process) error {
 	p.Resources, p.CgroupParent = l.set, l.cgroupParent
 	for _, u := range l.ulimits.GetList() {
-		p.Rlimits = append(p.Rlimits, sandbox.Rlimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
+		p.Rlimits = append(p.Rlimits, runtimespec.Rlimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
 	}
 	if err := checkOOMScore(l.oomScoreAdj); err != nil {
 		return err

@@ -21,6 +21,7 @@ import (
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/overlay"
+	"github.com/micabuild/mica/internal/runtimespec"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/transfer"
@@ -259,10 +260,10 @@ func (f *runFlags) process(ctx context.Context, app *command.App, img *image.Ima
 		return nil, err
 	}
 	p := &sandbox.Process{
-		Args: argv, Init: f.init, Resolver: f.dns.resolver(), ShmSize: f.shmSize.Value(), Env: env, Cwd: cmp.Or(f.workdir, config.WorkingDir), User: cmp.Or(f.user, config.User),
-		RootOwnsCwd: true, Groups: f.groupAdd, ReadOnlyRoot: f.readOnly, WritableHosts: true, Privileged: f.privileged,
-		CapAdd: f.capAdd, CapDrop: f.capDrop, Hostname: hostname,
-		TTY: f.tty, Stdout: app.Stdout.File(), Stderr: app.Stderr.File(),
+		Args: argv, Init: f.init, Resolver: f.dns.resolver(), Env: env, Cwd: cmp.Or(f.workdir, config.WorkingDir), User: cmp.Or(f.user, config.User),
+		RootOwnsCwd: true, Groups: f.groupAdd, ReadOnlyRoot: f.readOnly, WritableHosts: true, Hostname: hostname,
+		Settings: runtimespec.Settings{CapAdd: f.capAdd, CapDrop: f.capDrop, Privileged: f.privileged, ShmSize: f.shmSize.Value()},
+		TTY:      f.tty, Stdout: app.Stdout.File(), Stderr: app.Stderr.File(),
 	}
 	if f.workdir != "" && !filepath.IsAbs(f.workdir) {
 		return nil, fmt.Errorf("the working directory %q is invalid, it needs to be an absolute path", f.workdir)

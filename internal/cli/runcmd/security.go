@@ -10,11 +10,11 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/runtimespec"
 )
 
 // securityOptions applies --security-opt, in the words of docker and of its daemon.
-func securityOptions(list []string, to *sandbox.Isolation) error {
+func securityOptions(list []string, to *runtimespec.Isolation) error {
 	for _, option := range list {
 		key, value, ok := strings.Cut(option, "=")
 		if !ok && key != "no-new-privileges" {
@@ -30,7 +30,7 @@ func securityOptions(list []string, to *sandbox.Isolation) error {
 	return nil
 }
 
-func securityOption(key, value string, to *sandbox.Isolation) error {
+func securityOption(key, value string, to *runtimespec.Isolation) error {
 	unknown := fmt.Errorf("invalid --security-opt 2: %q", key+"="+value)
 	switch key {
 	case "no-new-privileges":
@@ -59,7 +59,7 @@ func securityOption(key, value string, to *sandbox.Isolation) error {
 }
 
 // seccompOption reads a profile, which the sandbox has checked when the process starts.
-func seccompOption(value string, to *sandbox.Isolation) error {
+func seccompOption(value string, to *runtimespec.Isolation) error {
 	to.NoSeccomp, to.SeccompProfile = value == "unconfined", ""
 	if value == "unconfined" || value == "builtin" {
 		return nil
@@ -77,7 +77,7 @@ func seccompOption(value string, to *sandbox.Isolation) error {
 }
 
 // appArmorOption names a profile that the host has loaded. Without AppArmor there is nothing to do, as in Docker.
-func appArmorOption(value string, to *sandbox.Isolation) error {
+func appArmorOption(value string, to *runtimespec.Isolation) error {
 	enabled, _ := os.ReadFile("/sys/module/apparmor/parameters/enabled")
 	if value != "unconfined" && bytes.HasPrefix(enabled, []byte("Y")) {
 		to.AppArmorProfile = value

@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/micabuild/mica/internal/network"
+	"github.com/micabuild/mica/internal/runtimespec"
 	"github.com/micabuild/mica/internal/sandbox"
 )
 
@@ -17,7 +18,7 @@ func (o *execOp) process(ctx context.Context) (*sandbox.Process, error) {
 	meta := o.op.Meta
 	p := &sandbox.Process{
 		Args: meta.Args, Env: append([]string(nil), meta.Env...), Cwd: meta.Cwd, User: meta.User, Hostname: meta.Hostname,
-		CgroupParent: meta.CgroupParent, Privileged: o.op.Security == pb.SecurityMode_INSECURE,
+		CgroupParent: meta.CgroupParent, Settings: runtimespec.Settings{Privileged: o.op.Security == pb.SecurityMode_INSECURE},
 		Stdout: o.t.Output(1), Stderr: o.t.Output(2), Seal: true,
 	}
 	switch o.op.Network {
@@ -30,7 +31,7 @@ func (o *execOp) process(ctx context.Context) (*sandbox.Process, error) {
 		p.ExtraHosts = append(p.ExtraHosts, sandbox.ExtraHost{Host: h.Host, IP: h.IP})
 	}
 	for _, u := range meta.Ulimit {
-		p.Rlimits = append(p.Rlimits, sandbox.Rlimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
+		p.Rlimits = append(p.Rlimits, runtimespec.Rlimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
 	}
 	p.Resources = resources(o.t.Vertex.Meta.GetLinuxResources())
 	p.Env = append(p.Env, proxyEnv(meta.ProxyEnv)...)

@@ -1,8 +1,7 @@
-package sandbox
+package runtimespec
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -24,8 +23,8 @@ type Isolation struct {
 }
 
 // isolate applies the process's Isolation to a specification.
-func (b *bundle) isolate(s *specs.Spec) error {
-	i := b.p.Isolation
+func (o *Options) isolate(s *specs.Spec) error {
+	i := o.Isolation
 	shared := func(ns specs.LinuxNamespace) bool {
 		return i.HostIPC && ns.Type == specs.IPCNamespace || i.HostUTS && ns.Type == specs.UTSNamespace
 	}
@@ -34,30 +33,30 @@ func (b *bundle) isolate(s *specs.Spec) error {
 	if i.HostUTS {
 		s.Hostname = ""
 	}
-	if err := b.checkSysctls(); err != nil {
+	if err := o.checkSysctls(); err != nil {
 		return err
 	}
 	s.Linux.Sysctl = i.Sysctls
-	b.setDomainname(s)
-	if !b.p.Privileged && !i.OpenSystemPaths {
+	o.setDomainname(s)
+	if !o.Privileged && !i.OpenSystemPaths {
 		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = slices.Clone(maskedPaths), slices.Clone(readonlyPaths)
 	}
 	var err error
-	if s.Linux.Seccomp, err = b.seccomp(s); err != nil {
+	if s.Linux.Seccomp, err = o.seccomp(s); err != nil {
 		return fmt.Errorf("prepare sandbox: %w", err)
 	}
 	return nil
 }
 
 // checkSysctls rejects sysctls of namespaces that are the host's: not every runtime does.
-func (b *bundle) checkSysctls() error {
-	for name := range b.p.Isolation.Sysctls {
+func (o *Options) checkSysctls() error {
+	for name := range o.Isolation.Sysctls {
 		switch {
 		case strings.HasPrefix(name, "net."):
-			if b.onHostNetwork() {
+			if o.HostNetwork {
 				return fmt.Errorf("sysctl %q not allowed in host network namespace", name)
 			}
-		case b.p.Isolation.HostIPC:
+		case o.Isolation.HostIPC:
 			return fmt.Errorf("sysctl %q not allowed in host ipc namespace", name)
 		}
 	}
@@ -66,11 +65,11 @@ func (b *bundle) checkSysctls() error {
 
 // setDomainname sets the NIS domain name by the field of the specification, which runc has since 1.2, or as root by a sysctl,
 // which crun rejects.
-func (b *bundle) setDomainname(s *specs.Spec) {
-	name := b.p.Isolation.Domainname
+func (o *Options) setDomainname(s *specs.Spec) {
+	name := o.Isolation.Domainname
 	switch {
-	case name == "" || b.p.Isolation.HostUTS:
-	case b.crun || b.host.Nested():
+	case name == "" || o.Isolation.HostUTS:
+	case o.Host.Crun || o.Host.Nested:
 		s.Domainname = name
 	default:
 		with := map[string]string{"kernel.domainname": name}
@@ -82,41 +81,13 @@ func (b *bundle) setDomainname(s *specs.Spec) {
 }
 
 // seccomp returns the filter of system calls, nil for none.
-func (b *bundle) seccomp(s *specs.Spec) (*specs.LinuxSeccomp, error) {
-	i := b.p.Isolation
+func (o *Options) seccomp(s *specs.Spec) (*specs.LinuxSeccomp, error) {
+	i := o.Isolation
 	switch {
 	case i.SeccompProfile != "":
 		return seccomp.LoadProfile(i.SeccompProfile, s)
-	case i.NoSeccomp, b.p.Privileged:
+	case i.NoSeccomp, o.Privileged:
 		return nil, nil //nolint:nilnil // none
 	}
 	return seccompFilter(s)
-}
-
-// ipcMounts returns the mounts of /dev/shm and /dev/mqueue: the process's own or the host's.
-func (b *bundle) ipcMounts() []specs.Mount {
-	i := b.p.Isolation
-	queues := specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}}
-	if i.HostIPC {
-		return b.hostIPCMounts(queues)
-	}
-	list := []specs.Mount{queues}
-	if i.NoShm {
-		return list
-	}
-	return append([]specs.Mount{
-		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", b.shmSize()}},
-	}, list...)
-}
-
-// hostIPCMounts returns those of the host. Only root can mount the queues of a namespace that the user does not own.
-func (b *bundle) hostIPCMounts(queues specs.Mount) []specs.Mount {
-	list := []specs.Mount{b.bind("/dev/shm", "/dev/shm", false)}
-	if !b.host.Nested() {
-		return append(list, queues)
-	}
-	if _, err := os.Stat("/dev/mqueue"); err == nil {
-		list = append(list, b.bind("/dev/mqueue", "/dev/mqueue", false))
-	}
-	return list
 }

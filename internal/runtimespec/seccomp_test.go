@@ -1,4 +1,4 @@
-package sandbox
+package runtimespec
 
 import (
 	"testing"

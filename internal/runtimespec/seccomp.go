@@ -1,4 +1,4 @@
-package sandbox
+package runtimespec
 
 import (
 	"encoding/base64"
@@ -25,6 +25,13 @@ func seccompFilter(s *specs.Spec) (*specs.LinuxSeccomp, error) {
 		return a == specs.ArchX32
 	})
 	return filter, nil
+}
+
+// AdaptToCrun changes a specification where crun differs from runc: in what a filter does with unknown system calls, and in the
+// time to compile it.
+func AdaptToCrun(s *specs.Spec) error {
+	rejectUnknown(s.Linux.Seccomp)
+	return compileFilter(s)
 }
 
 // compiledFilter is the annotation with which crun loads a compiled filter in place of the specification's (crun(1)). It is

@@ -1,4 +1,4 @@
-package sandbox
+package runtimespec
 
 import (
 	"fmt"
@@ -28,26 +28,25 @@ var allCapabilities = []string{
 
 // capabilities applies --cap-add and --cap-drop to the defaults, as docker run does: ALL first, then single ones. A process on
 // the host's network gets no CAP_NET_RAW, with which it could forge packets.
-func capabilities(p *Process, onHostNetwork bool) ([]string, error) {
-	add, err := normalizeCaps(p.CapAdd)
+func (o *Options) capabilities() ([]string, error) {
+	add, err := normalizeCaps(o.CapAdd)
 	if err != nil {
 		return nil, err
 	}
-	drop, err := normalizeCaps(p.CapDrop)
+	drop, err := normalizeCaps(o.CapDrop)
 	if err != nil {
 		return nil, err
 	}
 	caps := slices.Clone(defaultCapabilities)
-	if onHostNetwork {
+	if o.HostNetwork {
 		caps = slices.DeleteFunc(caps, func(c string) bool { return c == "CAP_NET_RAW" })
 	}
-	if p.Privileged || slices.Contains(add, "ALL") {
+	if o.Privileged || slices.Contains(add, "ALL") {
 		caps = slices.Clone(allCapabilities)
 	}
-	if p.Privileged {
+	if o.Privileged {
 		// All that mica has: in a container these may be fewer.
-		held := heldCapabilities()
-		caps = slices.DeleteFunc(caps, func(c string) bool { return !slices.Contains(held, c) })
+		caps = slices.DeleteFunc(caps, func(c string) bool { return !slices.Contains(o.Host.Capabilities, c) })
 	}
 	if slices.Contains(drop, "ALL") {
 		caps = nil
@@ -60,8 +59,8 @@ func capabilities(p *Process, onHostNetwork bool) ([]string, error) {
 	return slices.DeleteFunc(caps, func(c string) bool { return slices.Contains(drop, c) }), nil
 }
 
-// heldCapabilities returns the capabilities of this process.
-func heldCapabilities() []string {
+// HeldCapabilities returns the capabilities of this process.
+func HeldCapabilities() []string {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if unix.Capget(&header, &data[0]) != nil {
