@@ -59,15 +59,6 @@ func (b *bundle) attachAll(root int) error {
 	return nil
 }
 
-// networkFiles are the files of /etc that mica writes.
-func (b *bundle) networkFiles() []string {
-	files := []string{"resolv.conf", "hosts"}
-	if b.p.WritableHosts {
-		files = append(files, "hostname")
-	}
-	return files
-}
-
 func (b *bundle) attachNetworkFiles(root int) error {
 	var set uint64
 	if !b.p.WritableHosts {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"sync"
 
@@ -108,15 +107,6 @@ const (
 	NetworkOwn                 // one that all such processes share; the host's, where that is not possible
 )
 
-// ExtraHost is a line of /etc/hosts.
-type ExtraHost struct{ Host, IP string }
-
-// Resolver replaces parts of resolv.conf(5): those that are not nil.
-type Resolver struct {
-	Servers         []netip.Addr
-	Search, Options []string
-}
-
 // Process is one process to run.
 type Process struct {
 	Root         overlay.Options
@@ -134,8 +124,8 @@ type Process struct {
 	// returns an error, the process does not start.
 	NetworkMade func(*network.Namespace, error) error
 	Hostname    string // "" for BuildKit's
-	ExtraHosts  []ExtraHost
-	Resolver    Resolver
+	ExtraHosts  []network.ExtraHost
+	Resolver    network.Resolver
 	// WritableHosts lets the process change /etc/hosts, /etc/resolv.conf and /etc/hostname, as in a container. In a build the
 	// first two are read-only and there is no /etc/hostname.
 	WritableHosts bool

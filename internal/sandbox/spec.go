@@ -53,13 +53,6 @@ func (p *Process) withDevices(nested bool) *Process {
 	return &with
 }
 
-func (b *bundle) cwd() string {
-	if b.p.Cwd == "" {
-		return "/"
-	}
-	return path.Clean("/" + b.p.Cwd)
-}
-
 // kernelMount returns the mount of a process that the runtime makes in the filesystems of the kernel.
 func (b *bundle) kernelMount(m Mount, source string) specs.Mount {
 	target := path.Clean("/" + m.Target)

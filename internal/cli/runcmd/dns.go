@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/micabuild/mica/internal/cli/command"
-	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/network"
 )
 
 // runDNS are the flags that change /etc/resolv.conf.
@@ -22,8 +22,8 @@ func (d *runDNS) add(fl *pflag.FlagSet) {
 	command.Hide(fl, "dns-opt")
 }
 
-func (d *runDNS) resolver() sandbox.Resolver {
-	r := sandbox.Resolver{Search: d.search, Options: d.options}
+func (d *runDNS) resolver() network.Resolver {
+	r := network.Resolver{Search: d.search, Options: d.options}
 	for _, s := range d.servers {
 		if addr, err := netip.ParseAddr(s); err == nil {
 			r.Servers = append(r.Servers, addr)

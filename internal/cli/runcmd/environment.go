@@ -6,7 +6,7 @@ import (
 
 	"github.com/docker/cli/opts"
 
-	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/network"
 )
 
 // defaultPath is docker's PATH of images that have none.
@@ -76,8 +76,8 @@ func setEnv(env []string, kv string) []string {
 const hostGateway = "host-gateway"
 
 // extraHosts are --add-host: name:address or name=address, an IPv6 address with or without brackets.
-func extraHosts(flags []string, gateway string) ([]sandbox.ExtraHost, error) {
-	var hosts []sandbox.ExtraHost
+func extraHosts(flags []string, gateway string) ([]network.ExtraHost, error) {
+	var hosts []network.ExtraHost
 	for _, h := range flags {
 		valid, err := opts.ValidateExtraHost(h)
 		if err != nil {
@@ -87,7 +87,7 @@ func extraHosts(flags []string, gateway string) ([]sandbox.ExtraHost, error) {
 		if ip == hostGateway {
 			ip = gateway
 		}
-		hosts = append(hosts, sandbox.ExtraHost{Host: name, IP: ip})
+		hosts = append(hosts, network.ExtraHost{Host: name, IP: ip})
 	}
 	return hosts, nil
 }

@@ -28,7 +28,7 @@ func (o *execOp) process(ctx context.Context) (*sandbox.Process, error) {
 		p.Network, p.NetworkMade = sandbox.NetworkOwn, o.reportNetwork
 	}
 	for _, h := range meta.ExtraHosts {
-		p.ExtraHosts = append(p.ExtraHosts, sandbox.ExtraHost{Host: h.Host, IP: h.IP})
+		p.ExtraHosts = append(p.ExtraHosts, network.ExtraHost{Host: h.Host, IP: h.IP})
 	}
 	for _, u := range meta.Ulimit {
 		p.Rlimits = append(p.Rlimits, runtimespec.Rlimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
