@@ -118,3 +118,20 @@ func removeCgroup(dir string) {
 		return // it is in use
 	}
 }
+
+// hybridCgroups is the mount point of cgroups of version 2 on a host that also has those of version 1.
+const hybridCgroups = "/sys/fs/cgroup/unified"
+
+// hideHybridCgroups hides the cgroups of version 2 from crun, in this mount namespace: crun uses those of version 1 if there
+// are no others, and fails if there are both. The tmpfs is writable, because crun makes a directory there for each line of
+// /proc/self/cgroup.
+func hideHybridCgroups() error {
+	var st unix.Statfs_t
+	if _ = unix.Statfs(hybridCgroups, &st); st.Type != unix.CGROUP2_SUPER_MAGIC {
+		return nil
+	}
+	if err := unix.Mount("tmpfs", hybridCgroups, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "size=64k,mode=755"); err != nil {
+		return fmt.Errorf("hide %s: %w", hybridCgroups, err)
+	}
+	return nil
+}

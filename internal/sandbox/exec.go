@@ -8,22 +8,32 @@ import (
 	"os"
 	"os/exec"
 	"syscall"
+
+	"github.com/micabuild/mica/internal/ociruntime"
 )
+
+// command returns the runtime's command with args.
+func (h *Host) command(dir string, args ...string) *exec.Cmd {
+	cgroups := !h.ids.Nested() || h.cgroup != "" // an ordinary user needs a delegated one
+	return ociruntime.Command(h.runtime, dir, cgroups, args...)
+}
+
+func (h *Host) isCrun() bool { return ociruntime.IsCrun(h.runtime) }
 
 // exec runs the runtime in the foreground and translates its result.
 func (h *Host) exec(ctx context.Context, b *bundle, t *terminal, cmd *exec.Cmd) error {
 	// Opened here: other threads do not see the bundle.
-	log, err := os.OpenFile(logPath(b.dir), os.O_RDONLY|os.O_CREATE, 0o600)
+	log, err := os.OpenFile(ociruntime.LogPath(b.dir), os.O_RDONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return fmt.Errorf("prepare sandbox: %w", err)
 	}
 	defer func() { _ = log.Close() }()
-	diagnostics := b.connect(cmd, t, log)
+	stderr := b.connect(cmd, t, log)
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
 	if err := cmd.Start(); err != nil {
-		return &StartError{125, fmt.Sprintf("start %s: %v", h.runtime, cause(err))}
+		return &ociruntime.StartError{Code: 125, Reason: fmt.Sprintf("start %s: %v", h.runtime, cause(err))}
 	}
 	if t != nil {
 		t.run(b.p)
@@ -34,12 +44,12 @@ func (h *Host) exec(ctx context.Context, b *bundle, t *terminal, cmd *exec.Cmd) 
 		if t != nil {
 			err = errors.Join(err, t.close())
 		}
-		done <- errors.Join(err, diagnostics.flush())
+		done <- errors.Join(err, stderr.Flush())
 	}()
 	for {
 		select {
 		case err := <-done:
-			return outcome(err, log)
+			return ociruntime.Outcome(err, log)
 		case sig := <-b.p.Signals:
 			_ = cmd.Process.Signal(sig)
 		case <-ctx.Done():
@@ -53,11 +63,8 @@ func (h *Host) exec(ctx context.Context, b *bundle, t *terminal, cmd *exec.Cmd) 
 }
 
 // connect sets the streams of the runtime. The process shares its stderr: the runtime's own messages are removed.
-func (b *bundle) connect(cmd *exec.Cmd, t *terminal, log io.ReaderAt) *diagnostics {
-	d := &diagnostics{to: b.p.Stderr, log: log, command: b.p.Args[0]}
-	if d.to == nil {
-		d.to = io.Discard
-	}
+func (b *bundle) connect(cmd *exec.Cmd, t *terminal, log io.ReaderAt) *ociruntime.Stderr {
+	d := ociruntime.NewStderr(b.p.Stderr, log, b.p.Args[0])
 	cmd.Stderr = d
 	if t != nil {
 		return d
@@ -84,22 +91,4 @@ func sameFile(a, b io.Writer) bool {
 	}
 	other, err := g.Stat()
 	return err == nil && os.SameFile(one, other)
-}
-
-// outcome returns an ExitError for a process that failed, or a StartError if the runtime has logged that it could not start it.
-func outcome(err error, log io.ReaderAt) error {
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return nil
-	case !errors.As(err, &exit):
-		return fmt.Errorf("wait for process: %w", err)
-	}
-	if reason := runtimeError(log); reason != "" {
-		return startError(reason)
-	}
-	if st, ok := exit.Sys().(syscall.WaitStatus); ok && st.Signaled() {
-		return &ExitError{128 + int(st.Signal())}
-	}
-	return &ExitError{exit.ExitCode()}
 }

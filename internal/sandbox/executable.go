@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	securejoin "github.com/cyphar/filepath-securejoin"
+
+	"github.com/micabuild/mica/internal/ociruntime"
 )
 
 // findExecutable returns a shell's error and exit code if the command cannot be executed. The runtime would report it too, but
@@ -21,7 +23,7 @@ func (b *bundle) findExecutable() error {
 		if found {
 			return nil
 		}
-		return &StartError{code, fmt.Sprintf("exec: %q: %s", b.p.Args[0], reason)}
+		return &ociruntime.StartError{Code: code, Reason: fmt.Sprintf("exec: %q: %s", b.p.Args[0], reason)}
 	}
 	code, reason := 127, "executable file not found in $PATH"
 	for _, dir := range strings.Split(b.searchPath(), ":") {
@@ -36,7 +38,7 @@ func (b *bundle) findExecutable() error {
 			code, reason = c, r
 		}
 	}
-	return &StartError{code, fmt.Sprintf("exec: %q: %s", name, reason)}
+	return &ociruntime.StartError{Code: code, Reason: fmt.Sprintf("exec: %q: %s", name, reason)}
 }
 
 // searchPath is the last PATH in the environment, as the process will see it.

@@ -4,7 +4,6 @@ package sandbox
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"github.com/micabuild/mica/internal/cgroup"
 	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/network"
+	"github.com/micabuild/mica/internal/ociruntime"
 	"github.com/micabuild/mica/internal/overlay"
 	"github.com/micabuild/mica/internal/runtimespec"
 	"github.com/micabuild/mica/internal/store"
@@ -33,10 +33,10 @@ type Host struct {
 	own  *ownNetwork
 }
 
-// NewHost returns a host that runs processes with an OCI runtime (see [FindRuntime] for its name). It starts nothing yet.
+// NewHost returns a host that runs processes with an OCI runtime (see [ociruntime.Find] for its name). It starts nothing yet.
 // Without a runtime only Run fails: most commands run no process.
 func NewHost(s *store.Store, runtime string) (*Host, error) {
-	path, err := FindRuntime(runtime)
+	path, err := ociruntime.Find(runtime)
 	if err != nil {
 		return nil, err
 	}
@@ -141,21 +141,8 @@ type Process struct {
 	Signals        <-chan os.Signal // forwarded to the process
 }
 
-// ExitError is returned for a process that ran and failed. Code is its exit code, or 128 + n for a signal n.
-type ExitError struct{ Code int }
-
-func (e *ExitError) Error() string { return fmt.Sprintf("exit code: %d", e.Code) }
-
-// StartError is returned for a process that could not be started. Code is the exit code of a shell and of docker run: 127 if
-// the command does not exist, 126 if it cannot be executed, 125 otherwise.
-type StartError struct {
-	Code   int
-	Reason string
-}
-
-func (e *StartError) Error() string { return e.Reason }
-
-// Run starts p and waits for it. Mount points made for the process are gone from Root.Upper when Run returns. Cancelling ctx
+// Run starts p and waits for it. If the process fails, it returns an [ociruntime.ExitError], and an [ociruntime.StartError] if
+// the process cannot be started. Mount points made for the process are gone from Root.Upper when Run returns. Cancelling ctx
 // kills all processes that p has started.
 func (h *Host) Run(ctx context.Context, p *Process) error {
 	if h.runtime == "" {

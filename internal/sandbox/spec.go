@@ -70,3 +70,14 @@ func (b *bundle) kernelMount(m Mount, source string) specs.Mount {
 	}
 	return specs.Mount{Destination: target, Type: "tmpfs", Source: "tmpfs", Options: tmpfsOptions(m)}
 }
+
+// adaptSpec changes a specification where crun differs from runc.
+func (h *Host) adaptSpec(spec *specs.Spec) error {
+	if !h.isCrun() {
+		return nil
+	}
+	if err := runtimespec.AdaptToCrun(spec); err != nil {
+		return err
+	}
+	return hideHybridCgroups()
+}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/ociruntime"
 	"github.com/micabuild/mica/internal/overlay"
 	"github.com/micabuild/mica/internal/runtimespec"
 	"github.com/micabuild/mica/internal/sandbox"
@@ -107,8 +108,8 @@ func NewRunCommand(app *command.App) *cobra.Command {
 // runRun runs a process and ends with its exit code; 125 for what goes wrong before, 126 and 127 as a shell.
 func runRun(ctx context.Context, app *command.App, f *runFlags, args []string) error {
 	err := f.run(ctx, app, args)
-	var exit *sandbox.ExitError
-	var start *sandbox.StartError
+	var exit *ociruntime.ExitError
+	var start *ociruntime.StartError
 	var done *command.ExitError
 	switch {
 	case err == nil:

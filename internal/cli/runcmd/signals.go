@@ -11,7 +11,7 @@ import (
 	"github.com/moby/sys/signal"
 
 	"github.com/micabuild/mica/internal/image"
-	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/ociruntime"
 )
 
 // forwardSignals gives the process the signals that mica receives, for as long as it runs: it decides when to end.
@@ -55,4 +55,4 @@ func (f *runFlags) forwardSignals(ctx context.Context, img *image.Image) (contex
 }
 
 // killed is how a process ends that was not willing to.
-var killed = &sandbox.ExitError{Code: 128 + int(syscall.SIGKILL)}
+var killed = &ociruntime.ExitError{Code: 128 + int(syscall.SIGKILL)}

@@ -13,7 +13,7 @@ import (
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/cli/printer"
 	"github.com/micabuild/mica/internal/network"
-	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/ociruntime"
 	"github.com/micabuild/mica/internal/userns"
 	"github.com/micabuild/mica/internal/version"
 )
@@ -61,7 +61,7 @@ func runInfo(ctx context.Context, app *command.App, format string) error {
 	if _, err := network.Find(userns.Current().Nested()); err != nil {
 		i.Network, i.NetworkReason = "host", err.Error()
 	}
-	if path, err := sandbox.FindRuntime(""); err != nil {
+	if path, err := ociruntime.Find(""); err != nil {
 		return err
 	} else if path != "" {
 		i.DefaultRuntime = filepath.Base(path)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/micabuild/mica/internal/buildcache"
 	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/ociruntime"
 	"github.com/micabuild/mica/internal/overlay"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
@@ -267,7 +268,7 @@ func (o *execOp) failure(ctx context.Context, err error) error {
 	if len(args) > maxCommand {
 		args = strings.ToValidUTF8(args[:maxCommand], "") + "…"
 	}
-	var exit *sandbox.ExitError
+	var exit *ociruntime.ExitError
 	if errors.As(err, &exit) {
 		return fmt.Errorf("process %q did not complete successfully: %w", args, err)
 	}

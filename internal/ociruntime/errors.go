@@ -1,104 +1,47 @@
-package sandbox
+package ociruntime
 
 import (
-	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"os/exec"
 	"regexp"
 	"strings"
-	"sync"
-	"time"
+	"syscall"
 )
 
-// diagnostics forwards the stderr of a process, which is the runtime's as well, without the runtime's own messages about a
-// process that it cannot start. The first output is held back for a moment: crun writes to stderr before it writes to its log,
-// and then exits.
-type diagnostics struct {
-	to      io.Writer
-	log     io.ReaderAt // the runtime's
-	command string      // as it was written
+// ExitError is returned for a process that ran and failed. Code is its exit code, or 128 + n for a signal n.
+type ExitError struct{ Code int }
 
-	mu     sync.Mutex
-	held   []byte
-	timer  *time.Timer
-	passes bool
+func (e *ExitError) Error() string { return fmt.Sprintf("exit code: %d", e.Code) }
+
+// StartError is returned for a process that could not be started. Code is the exit code of a shell and of docker run: 127 if
+// the command does not exist, 126 if it cannot be executed, 125 otherwise.
+type StartError struct {
+	Code   int
+	Reason string
 }
 
-// heldTime and heldSize bound what is held back.
-const (
-	heldTime = 50 * time.Millisecond
-	heldSize = 64 << 10
-)
+func (e *StartError) Error() string { return e.Reason }
 
-// execFailure is the prefix of the only message that crun writes after it has closed its log: that the kernel did not execute
-// the process.
-const execFailure = `{"msg":"exec container process `
-
-func (d *diagnostics) Write(p []byte) (int, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.passes {
-		return d.to.Write(p)
-	}
-	d.held = append(d.held, p...)
+// Outcome returns the result of a runtime whose command has returned err: an ExitError for a process that failed, or a
+// StartError if the runtime has logged that it could not start it.
+func Outcome(err error, log io.ReaderAt) error {
+	var exit *exec.ExitError
 	switch {
-	case len(d.held) > heldSize:
-		return len(p), d.release()
-	case d.timer == nil:
-		d.timer = time.AfterFunc(heldTime, func() { _ = d.flush() })
-	}
-	return len(p), nil
-}
-
-// flush forwards the output that was held back.
-func (d *diagnostics) flush() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.timer != nil {
-		d.timer.Stop()
-	}
-	return d.release()
-}
-
-func (d *diagnostics) release() error {
-	held := d.held
-	d.held, d.passes = nil, true
-	if len(held) == 0 || runtimeError(d.log) != "" {
+	case err == nil:
 		return nil
+	case !errors.As(err, &exit):
+		return fmt.Errorf("wait for process: %w", err)
 	}
-	if line, rest, ok := bytes.Cut(held, []byte("\n")); ok && bytes.HasPrefix(line, []byte(execFailure)) {
-		held = append(d.asRunc(line), rest...)
+	if reason := runtimeError(log); reason != "" {
+		return startError(reason)
 	}
-	_, err := d.to.Write(held)
-	return err
-}
-
-// execMessage matches crun's message about a file that the kernel does not execute: its path and the reason.
-var execMessage = regexp.MustCompile("^exec container process .*`([^`]*)`: (.*)$")
-
-// asRunc returns the message of runc for one of crun's: "exec /x: exec format error".
-func (d *diagnostics) asRunc(line []byte) []byte {
-	var entry struct{ Msg string }
-	if json.Unmarshal(line, &entry) != nil {
-		return append(line, '\n')
+	if st, ok := exit.Sys().(syscall.WaitStatus); ok && st.Signaled() {
+		return &ExitError{128 + int(st.Signal())}
 	}
-	m := execMessage.FindStringSubmatch(entry.Msg)
-	if m == nil {
-		return append([]byte(entry.Msg), '\n')
-	}
-	name := m[1]
-	if strings.Contains(d.command, "/") {
-		name = d.command
-	}
-	return fmt.Appendf(nil, "exec %s: %s\n", name, lowerFirst(m[2]))
-}
-
-func lowerFirst(s string) string {
-	if s == "" {
-		return s
-	}
-	return strings.ToLower(s[:1]) + s[1:]
+	return &ExitError{exit.ExitCode()}
 }
 
 // leftCgroups is the prefix of runc's message about the cgroup of a process that has run, in a user namespace without a

@@ -1,4 +1,4 @@
-package sandbox
+package ociruntime
 
 import (
 	"bytes"
@@ -8,7 +8,7 @@ import (
 
 // What a runtime says on the process's stderr is taken out or put into Docker's words; what the process says is not touched,
 // however it is cut into writes.
-func TestDiagnostics(t *testing.T) {
+func TestStderr(t *testing.T) {
 	const failed = `{"msg":"mount ` + "`tmpfs` to `x`" + `: Invalid argument","level":"error","time":"2026-01-01T00:00:00Z"}` + "\n"
 	const refused = `{"msg":"exec container process ` + "`/fmt`" + `: Exec format error","level":"error","time":"2026-01-01T00:00:00Z"}` + "\n"
 	const missing = `{"msg":"exec container process (missing dynamic library?) ` + "`/bad`" + `: No such file or directory","level":"error"}` + "\n"
@@ -23,7 +23,7 @@ func TestDiagnostics(t *testing.T) {
 	} {
 		for _, size := range []int{1, 7, 1000} {
 			var out bytes.Buffer
-			d := &diagnostics{to: &out, log: strings.NewReader(c.log)}
+			d := &Stderr{to: &out, log: strings.NewReader(c.log)}
 			for rest := []byte(c.said); len(rest) > 0; {
 				n := min(size, len(rest))
 				if _, err := d.Write(rest[:n]); err != nil {
@@ -31,7 +31,7 @@ func TestDiagnostics(t *testing.T) {
 				}
 				rest = rest[n:]
 			}
-			if err := d.flush(); err != nil || out.String() != c.want {
+			if err := d.Flush(); err != nil || out.String() != c.want {
 				t.Errorf("%s, %d bytes at once: %q, want %q (%v)", name, size, out.String(), c.want, err)
 			}
 		}

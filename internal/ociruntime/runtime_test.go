@@ -1,4 +1,4 @@
-package sandbox
+package ociruntime
 
 import (
 	"os"
@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestFindRuntime(t *testing.T) {
+func TestFind(t *testing.T) {
 	dir := t.TempDir()
 	fake := func(folder, name string) string {
 		path := filepath.Join(dir, folder, name)
@@ -36,7 +36,7 @@ func TestFindRuntime(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("PATH", filepath.Join(dir, c.folder))
 			t.Setenv("MICA_RUNTIME", c.variable)
-			got, err := FindRuntime(c.flag)
+			got, err := Find(c.flag)
 			if got != c.want || (err != nil) != c.fails {
 				t.Errorf("%q, %v; want %q", got, err, c.want)
 			}
