@@ -112,7 +112,7 @@ func dropGroups(groups []*Group) []*Group {
 			continue
 		}
 		g = g.clone()
-		g.Targets = unique(g.Targets)
+		g.Targets = append([]string{}, unique(g.Targets)...) // "[]" in JSON, not "null"
 		out = append(out, g)
 	}
 	return out
