@@ -3,6 +3,7 @@
 package compose
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -138,7 +139,7 @@ func newService(project *types.Project, config *types.ServiceConfig) (Service, e
 	for _, secret := range s.Build.Secrets {
 		from := project.Secrets[secret.Source]
 		if from.External {
-			return s, fmt.Errorf("unsupported external secret %s", from.Name)
+			return s, fmt.Errorf("unsupported external secret %s", cmp.Or(from.Name, secret.Source))
 		}
 		s.Secrets = append(s.Secrets, buildspec.Secret{ID: secret.Source, Src: from.File, Env: from.Environment})
 	}
