@@ -66,7 +66,7 @@ func testPrint(t *testing.T, file string) {
 	t.Error(cmp.Diff(string(want.Data), string(got)))
 }
 
-// testOptions goes to a folder with the files of an archive, and reads the command line in its comment.
+// testOptions goes to a directory with the files of an archive, and reads the command line in its comment.
 func testOptions(t *testing.T, a *txtar.Archive) (names []string, o Options) {
 	t.Helper()
 	t.Chdir(t.TempDir())
@@ -126,7 +126,6 @@ func read(text string, overrides ...string) (*Definition, error) {
 func TestErrors(t *testing.T) {
 	for name, c := range map[string]struct {
 		file string
-		set  string
 		want string
 	}{
 		"broken":             {file: "target \"a\" {\n  tags = [\n}\n", want: "docker-bake.hcl:3,1-2: Invalid expression; Expected"},
@@ -155,20 +154,23 @@ func TestErrors(t *testing.T) {
 		"cache without type": {file: `target "default" { cache-from = ["ref=x"] }`, want: `type required for "ref=x"`},
 		"secret":             {file: `target "default" { secret = ["foo=x"] }`, want: `unexpected key "foo": use id, src, env or type`},
 		"limit":              {file: `target "default" { resources = { cpu-quota = 1.5 } }`, want: "invalid value 1.5"},
+		"name of a group":    {file: "group \"default\" {\n targets = []\n name = \"x\"\n}", want: "name is not supported for groups"},
+		"cache as an object": {file: `target "default" { cache-from = [{ ref = "x" }] }`, want: `type required for "type=,ref=x"`},
+		"output as a text":   {file: `target "default" { output = "x" }`, want: "list of map of string required"},
+		"output as a list":   {file: `target "default" { output = [["x"]] }`, want: "map of string required"},
+		"attestation":        {file: `target "default" { attest = [{ type = "sbom", disabled = "x" }] }`, want: "invalid value disabled=x: neither true nor false"},
+		"secret as a list":   {file: `target "default" { secret = [["x"]] }`, want: "object required"},
+		"agent as a number":  {file: `target "default" { ssh = [1] }`, want: "object required"},
+		"policy":             {file: `target "default" { policy = ["x"] }`, want: "invalid value x: expected key=value"},
+		"limits as a text":   {file: `target "default" { resources = "x" }`, want: "object required"},
 		"validation": {
 			file: "variable \"A\" {\n default = 1\n validation {\n condition = A > 2\n error_message = \"too small\"\n }\n}\ntarget \"default\" {}",
 			want: "Validation failed; too small",
 		},
-		"key of --set":      {file: `target "default" {}`, set: "default.tagz=x", want: "unknown key: tagz"},
-		"form of --set":     {file: `target "default" {}`, set: "default=x", want: "expected target.name"},
-		"name of --set":     {file: `target "default" {}`, set: "default.args=x", want: "args requires name"},
-		"target of --set":   {file: `target "default" {}`, set: "x.tags=x", want: "could not find any target matching 'x'"},
-		"boolean of --set":  {file: `target "default" {}`, set: "*.pull=maybe", want: "invalid value maybe for boolean key pull"},
-		"secret of --set":   {file: `target "default" {}`, set: "*.secret.s=src=x", want: `secret "s" must be declared`},
 		"platforms of link": {file: "target \"default\" {\n contexts = { b = \"target:b\" }\n platforms = [\"linux/amd64\", \"linux/s390x\"]\n}\ntarget \"b\" { platforms = [\"linux/amd64\", \"linux/arm64\"] }", want: "are not a subset of"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := read(c.file, slices.DeleteFunc([]string{c.set}, func(s string) bool { return s == "" })...)
+			_, err := read(c.file)
 			if err == nil {
 				t.Fatalf("no error, want %q", c.want)
 			}
@@ -214,69 +216,6 @@ target "b" {
 	slices.Sort(got)
 	if !slices.Equal(got, want) || len(def.Targets) != 2 {
 		t.Errorf("unused are %q, want %q; targets %v", got, want, def.Targets)
-	}
-}
-
-// TestSetDiffers is what buildx 0.36 forgets: it sets these to nothing.
-func TestSetDiffers(t *testing.T) {
-	def, err := read(`target "default" { no-cache-filter = ["x"] }`,
-		"*.network=none", "*.no-cache-filter=a", "*.no-cache-filter=b", "*.ulimits=nofile=1:1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := def.Targets["default"]
-	if *got.Network != "none" || !slices.Equal(got.NoCacheFilter, []string{"a", "b"}) || !slices.Equal(got.Ulimits, []string{"nofile=1:1"}) {
-		t.Errorf("network %s, filter %v, ulimits %v", *got.Network, got.NoCacheFilter, got.Ulimits)
-	}
-}
-
-func TestGrants(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(dir, "project"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	t.Chdir(filepath.Join(dir, "project"))
-	for name, c := range map[string]struct {
-		file  string
-		allow []string
-		set   []string
-		want  []string
-	}{
-		"folder":         {file: `target "default" { context = "sub" }`},
-		"outside":        {file: `target "default" { context = ".." }`, want: []string{"fs.read=" + dir}},
-		"outside, there": {file: `target "default" { context = ".." }`, allow: []string{"fs.read=.."}},
-		"any":            {file: `target "default" { context = "/" }`, allow: []string{"fs=*"}},
-		"written":        {file: `target "default" { output = ["../out"] }`, want: []string{"fs.write=" + dir}},
-		"written by set": {file: `target "default" {}`, set: []string{"*.output=../out"}},
-		"host network":   {file: `target "default" { network = "host" }`, want: []string{"network.host"}},
-		"allowed":        {file: `target "default" { network = "host" }`, allow: []string{"network.host"}},
-		"removing":       {file: `target "default" { output = ["type=local,dest=out,mode=delete"] }`, want: []string{"buildx.local.delete"}},
-		"removing, allowed": {
-			file: `target "default" { output = ["type=local,dest=out,mode=delete"] }`, allow: []string{"buildx.local.delete"},
-		},
-		"agent":  {file: `target "default" { ssh = ["default"] }`, want: []string{"ssh"}},
-		"secret": {file: `target "default" { secret = ["id=a,src=/etc/hostname"] }`, want: []string{"fs.read=/etc/hostname"}},
-		"of a link": {
-			file: `target "default" { contexts = { x = "target:b" } }` + "\n" + `target "b" { entitlements = ["security.insecure"] }`,
-			want: []string{"security.insecure"},
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			def, err := read(c.file, c.set...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			g, err := ParseGrants(c.allow)
-			if err != nil {
-				t.Fatal(err)
-			}
-			g.Add(def.Granted)
-			g.AllowDirectory(".")
-			got, err := g.Missing(def.Targets)
-			if err != nil || !slices.Equal(got, c.want) {
-				t.Errorf("missing %v, %v; want %v", got, err, c.want)
-			}
-		})
 	}
 }
 

@@ -253,7 +253,6 @@ func (t *Target) overrideSecret(id, value string, granted *Grants) error {
 	if next[0].ID != "" && next[0].ID != id {
 		return fmt.Errorf("secret override id %q does not match declared secret %q", next[0].ID, id)
 	}
-	t.Secrets = slices.Clone(t.Secrets)
 	t.Secrets[i].Src, t.Secrets[i].Env = next[0].Src, next[0].Env
 	granted.read(t.Secrets.paths(func(s Secret) bool { return s.ID == id })...)
 	return nil

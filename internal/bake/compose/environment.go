@@ -38,7 +38,8 @@ func (e Environment) read() (map[string]string, error) {
 // readFile reads .env, whose values may refer to variables.
 func (e Environment) readFile(environ map[string]string) (map[string]string, error) {
 	name := filepath.Join(e.Dir, ".env")
-	if info, err := os.Stat(name); err != nil || info.IsDir() {
+	info, err := os.Stat(name)
+	if exists := err == nil && !info.IsDir(); !exists {
 		return map[string]string{}, nil
 	}
 	data, err := os.ReadFile(name)
