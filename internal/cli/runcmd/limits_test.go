@@ -52,7 +52,7 @@ func limitsOf(t *testing.T, flags []string) string {
 	if err := fl.Parse(flags); err != nil {
 		return err.Error()
 	}
-	r, err := l.resources()
+	r, err := l.Resources()
 	if err != nil {
 		return err.Error()
 	}

@@ -2,19 +2,17 @@ package runcmd
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/mount"
 
 	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/container"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/localdir"
 	"github.com/micabuild/mica/internal/sandbox"
@@ -24,7 +22,7 @@ import (
 // addMounts adds --volume and --tmpfs, and the image's own volumes where nothing else is mounted.
 func (f *runFlags) addMounts(ctx context.Context, app *command.App, img *image.Image, p *sandbox.Process, dir string) error {
 	for _, v := range f.volumes {
-		m, anonymous, err := parseVolume(v)
+		m, anonymous, err := container.ParseVolume(v)
 		if err != nil {
 			return err
 		}
@@ -36,14 +34,14 @@ func (f *runFlags) addMounts(ctx context.Context, app *command.App, img *image.I
 		p.Mounts = append(p.Mounts, m)
 	}
 	for _, t := range f.tmpfs {
-		target, options, _ := strings.Cut(t, ":")
-		if !path.IsAbs(target) {
-			return fmt.Errorf("invalid tmpfs %q: the path must be absolute", t)
+		m, err := container.Tmpfs(t)
+		if err != nil {
+			return err
 		}
-		p.Mounts = append(p.Mounts, tmpfs(target, options))
+		p.Mounts = append(p.Mounts, m)
 	}
 	for _, given := range f.mounts.Value() {
-		m, err := givenMount(given)
+		m, err := container.Mount(given)
 		if err != nil {
 			return err
 		}
@@ -54,7 +52,7 @@ func (f *runFlags) addMounts(ctx context.Context, app *command.App, img *image.I
 		}
 		p.Mounts = append(p.Mounts, m)
 	}
-	if err := checkDuplicates(p.Mounts); err != nil {
+	if err := container.CheckDuplicates(p.Mounts); err != nil {
 		return err
 	}
 	for target := range img.Config.Config.Volumes {
@@ -72,72 +70,6 @@ func (f *runFlags) addMounts(ctx context.Context, app *command.App, img *image.I
 		return strings.Count(path.Clean(a.Target), "/") - strings.Count(path.Clean(b.Target), "/")
 	})
 	return nil
-}
-
-// tmpfs is a --tmpfs mount; docker's options size and mode, and those of mount(8).
-func tmpfs(target, options string) sandbox.Mount {
-	m := sandbox.Mount{Type: sandbox.MountTmpfs, Target: target}
-	rest := []string{"nodev", "noexec"} // docker's; options that are given come after
-	for o := range strings.SplitSeq(options, ",") {
-		if size, ok := strings.CutPrefix(o, "size="); ok {
-			if n, err := units.RAMInBytes(size); err == nil {
-				m.Size = n
-				continue
-			}
-		}
-		if o != "" {
-			rest = append(rest, o)
-		}
-	}
-	m.Options = strings.Join(rest, ",")
-	return m
-}
-
-// parseVolume reads host-path:path[:options], or a path alone for an anonymous volume.
-func parseVolume(v string) (m sandbox.Mount, anonymous bool, err error) {
-	parts := strings.Split(v, ":")
-	m.Type = sandbox.MountBind
-	switch {
-	case len(parts) == 1:
-		m.Target, anonymous = parts[0], true
-	case len(parts) <= 3:
-		m.Source, m.Target = parts[0], parts[1]
-	default:
-		return m, false, fmt.Errorf("invalid volume specification: '%s'", v)
-	}
-	if len(parts) == 3 {
-		for o := range strings.SplitSeq(parts[2], ",") {
-			switch o {
-			case "ro":
-				m.ReadOnly = true
-			case "rw", "z", "Z", "cached", "delegated", "consistent", "rprivate", "private":
-			default:
-				return m, false, fmt.Errorf("invalid volume specification: '%s': unknown option %q", v, o)
-			}
-		}
-	}
-	if !path.IsAbs(m.Target) || path.Clean(m.Target) == "/" {
-		return m, false, fmt.Errorf("invalid volume specification: '%s': destination must be an absolute path other than /", v)
-	}
-	if anonymous {
-		return m, true, nil
-	}
-	if !filepath.IsAbs(m.Source) {
-		if !strings.HasPrefix(m.Source, ".") {
-			return m, false, fmt.Errorf("invalid volume specification: '%s': named volumes are not supported: use a path", v)
-		}
-		if m.Source, err = filepath.Abs(m.Source); err != nil {
-			return m, false, err
-		}
-	}
-	if _, err := os.Stat(m.Source); errors.Is(err, fs.ErrNotExist) {
-		// As docker does for -v.
-		err = os.MkdirAll(m.Source, 0o755)
-		if err != nil {
-			return m, false, fmt.Errorf("invalid volume specification: '%s': %w", v, err)
-		}
-	}
-	return m, false, nil
 }
 
 // anonymousVolume is a folder that lives as long as the container, filled with what the image has at its place.
@@ -159,4 +91,19 @@ func anonymousVolume(ctx context.Context, app *command.App, img *image.Image, ta
 		return "", fmt.Errorf("make volume %s: %w", target, err)
 	}
 	return folder, nil
+}
+
+// volumeOf is the directory of an anonymous volume: what the image has at its place, or nothing.
+func volumeOf(ctx context.Context, app *command.App, img *image.Image, m mount.Mount, dir string) (string, error) {
+	if m.VolumeOptions == nil || !m.VolumeOptions.NoCopy {
+		return anonymousVolume(ctx, app, img, m.Target, dir)
+	}
+	empty, err := os.MkdirTemp(dir, "volume-")
+	if err == nil {
+		err = os.Chmod(empty, 0o755)
+	}
+	if err != nil {
+		return "", fmt.Errorf("make volume %s: %w", m.Target, err)
+	}
+	return empty, nil
 }

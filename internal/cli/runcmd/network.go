@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/spf13/pflag"
 
 	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/container"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/sandbox"
@@ -23,30 +23,9 @@ func (f *runFlags) addNetworkFlags(fl *pflag.FlagSet) {
 	fl.StringArrayVar(&f.expose, "expose", nil, "Expose a port or a range of ports")
 }
 
-// networkMode is the network that --network names. What Docker calls bridge is a network like the default one.
-func (f *runFlags) networkMode() (sandbox.Network, error) {
-	switch f.network {
-	case "default", "bridge":
-		return sandbox.NetworkOwn, nil
-	case "host":
-		return sandbox.NetworkHost, nil
-	case "none":
-		return sandbox.NetworkNone, nil
-	}
-	return 0, fmt.Errorf("network %q is not supported: use default, host or none", f.network)
-}
-
-// gateway is the address for which host-gateway stands.
-func (f *runFlags) gateway() string {
-	if f.network == "host" {
-		return "127.0.0.1"
-	}
-	return network.Gateway().String()
-}
-
 // prepareNetwork has ports published, and says where the container's network is not the one that it would have in Docker.
 func (f *runFlags) prepareNetwork(ctx context.Context, app *command.App, img *image.Image, p *sandbox.Process) error {
-	ports, err := f.ports(img)
+	ports, err := f.published(img)
 	if err != nil {
 		return err
 	}
@@ -82,31 +61,11 @@ func publish(ctx context.Context, app *command.App, own *network.Namespace, port
 	return nil
 }
 
-// ports are those that are to be published: each of -p, and with -P the exposed ones that -p does not name.
-func (f *runFlags) ports(img *image.Image) ([]network.Port, error) {
-	ports, err := network.ParsePorts(f.publish)
-	if err != nil {
-		return nil, err
-	}
+// published are the ports that -p and -P name.
+func (f *runFlags) published(img *image.Image) ([]network.Port, error) {
 	exposed := slices.Clone(f.expose)
 	for port := range img.Config.Config.ExposedPorts {
 		exposed = append(exposed, port)
 	}
-	slices.Sort(exposed)
-	for _, e := range exposed {
-		if strings.Contains(e, ":") {
-			return nil, fmt.Errorf("invalid port format for --expose: %s", e)
-		}
-	}
-	more, err := network.ParsePorts(slices.Compact(exposed))
-	if err != nil || !f.publishAll {
-		return ports, err
-	}
-	for _, m := range more {
-		same := func(p network.Port) bool { return p.String() == m.String() }
-		if !slices.ContainsFunc(ports, same) {
-			ports = append(ports, m)
-		}
-	}
-	return ports, nil
+	return container.Ports(f.publish, exposed, f.publishAll)
 }

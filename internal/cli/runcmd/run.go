@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/container"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/ociruntime"
 	"github.com/micabuild/mica/internal/overlay"
@@ -155,7 +156,7 @@ func (f *runFlags) run(ctx context.Context, app *command.App, args []string) (er
 		return err
 	}
 	defer func() { err = errors.Join(err, tmp.Remove()) }()
-	if mode, err := f.networkMode(); err == nil && mode == sandbox.NetworkOwn {
+	if mode, err := container.ParseNetwork(f.network); err == nil && mode == sandbox.NetworkOwn {
 		host.StartNetwork()
 	}
 	id := containerID()
@@ -256,7 +257,8 @@ func (f *runFlags) process(ctx context.Context, app *command.App, img *image.Ima
 		return nil, err
 	}
 	hostname := f.containerName(id[:shortID])
-	env, err := f.environment(config.Env, hostname)
+	environment := container.Environment{Image: config.Env, Files: f.envFiles, Set: f.env, Hostname: hostname, TTY: f.tty}
+	env, err := environment.Variables()
 	if err != nil {
 		return nil, err
 	}
@@ -275,10 +277,10 @@ func (f *runFlags) process(ctx context.Context, app *command.App, img *image.Ima
 	if err := f.limits.apply(p); err != nil {
 		return nil, err
 	}
-	if p.Network, err = f.networkMode(); err != nil {
+	if p.Network, err = container.ParseNetwork(f.network); err != nil {
 		return nil, err
 	}
-	if p.ExtraHosts, err = extraHosts(f.addHosts, f.gateway()); err != nil {
+	if p.ExtraHosts, err = container.ExtraHosts(f.addHosts, container.Gateway(f.network)); err != nil {
 		return nil, err
 	}
 	if p.Isolation, err = f.isolation.isolation(); err != nil {
@@ -290,7 +292,7 @@ func (f *runFlags) process(ctx context.Context, app *command.App, img *image.Ima
 	if err := f.addMounts(ctx, app, img, p, dir); err != nil {
 		return nil, err
 	}
-	return p, f.devices.apply(p)
+	return p, f.devices.Apply(p)
 }
 
 // shortID is how many digits of an ID are shown.

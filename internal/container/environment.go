@@ -1,4 +1,4 @@
-package runcmd
+package container
 
 import (
 	"fmt"
@@ -12,25 +12,34 @@ import (
 // defaultPath is docker's PATH of images that have none.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// environment is docker's: what every container has, replaced by --env-file, -e, and by the image where these do not name it.
-// -e with a name alone takes mica's own value; where there is none, it takes the variable away.
-func (f *runFlags) environment(image []string, hostname string) ([]string, error) {
-	for i, kv := range f.env {
-		set, err := opts.ValidateEnv(kv)
-		if err != nil {
+// Environment is what the environment of a process is made of.
+type Environment struct {
+	Image    []string // the image's
+	Files    []string // --env-file
+	Set      []string // --env: NAME=value, or a NAME to take from mica's own environment
+	Hostname string
+	TTY      bool
+}
+
+// Variables are docker's: what every container has, replaced by --env-file, --env, and by the image where these do not name it.
+// Where mica has no value for a name alone, the variable is taken away.
+func (e *Environment) Variables() ([]string, error) {
+	set := make([]string, len(e.Set))
+	for i, kv := range e.Set {
+		var err error
+		if set[i], err = opts.ValidateEnv(kv); err != nil {
 			return nil, fmt.Errorf("invalid argument %q for \"-e, --env\" flag: %w", kv, err)
 		}
-		f.env[i] = set
 	}
-	given, err := opts.ReadKVEnvStrings(f.envFiles, f.env)
+	given, err := opts.ReadKVEnvStrings(e.Files, set)
 	if err != nil {
 		return nil, fmt.Errorf("--env-file: %w", err)
 	}
-	env := []string{"PATH=" + defaultPath, "HOSTNAME=" + hostname}
-	if f.tty {
+	env := []string{"PATH=" + defaultPath, "HOSTNAME=" + e.Hostname}
+	if e.TTY {
 		env = append(env, "TERM=xterm")
 	}
-	for _, kv := range image {
+	for _, kv := range e.Image {
 		if _, found := indexEnv(given, variableName(kv)); !found {
 			given = append(given, kv)
 		}
@@ -75,8 +84,8 @@ func setEnv(env []string, kv string) []string {
 // hostGateway stands for the address at which a container reaches the host.
 const hostGateway = "host-gateway"
 
-// extraHosts are --add-host: name:address or name=address, an IPv6 address with or without brackets.
-func extraHosts(flags []string, gateway string) ([]network.ExtraHost, error) {
+// ExtraHosts are --add-host: name:address or name=address, an IPv6 address with or without brackets.
+func ExtraHosts(flags []string, gateway string) ([]network.ExtraHost, error) {
 	var hosts []network.ExtraHost
 	for _, h := range flags {
 		valid, err := opts.ValidateExtraHost(h)

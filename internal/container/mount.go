@@ -1,7 +1,6 @@
-package runcmd
+package container
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,14 +11,12 @@ import (
 
 	"github.com/moby/moby/api/types/mount"
 
-	"github.com/micabuild/mica/internal/cli/command"
-	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/sandbox"
 )
 
-// givenMount is a --mount as docker run takes it, with the checks and the words of Docker's daemon. The source of a volume is
+// Mount is a --mount as docker run takes it, with the checks and the words of Docker's daemon. The source of a volume is
 // still missing.
-func givenMount(m mount.Mount) (sandbox.Mount, error) {
+func Mount(m mount.Mount) (sandbox.Mount, error) {
 	s, err := checkedMount(m)
 	if err == nil && m.Type == mount.TypeBind {
 		err = findSource(m)
@@ -109,21 +106,6 @@ func checkVolume(m mount.Mount) error {
 	return nil
 }
 
-// volumeOf is the directory of an anonymous volume: what the image has at its place, or nothing.
-func volumeOf(ctx context.Context, app *command.App, img *image.Image, m mount.Mount, dir string) (string, error) {
-	if m.VolumeOptions == nil || !m.VolumeOptions.NoCopy {
-		return anonymousVolume(ctx, app, img, m.Target, dir)
-	}
-	empty, err := os.MkdirTemp(dir, "volume-")
-	if err == nil {
-		err = os.Chmod(empty, 0o755)
-	}
-	if err != nil {
-		return "", fmt.Errorf("make volume %s: %w", m.Target, err)
-	}
-	return empty, nil
-}
-
 // tmpfsMount has the options of --tmpfs, as the daemon makes them of --mount's.
 func tmpfsMount(m mount.Mount) sandbox.Mount {
 	s := tmpfs(m.Target, "")
@@ -137,8 +119,8 @@ func tmpfsMount(m mount.Mount) sandbox.Mount {
 	return s
 }
 
-// checkDuplicates refuses two mounts that were asked for on one target.
-func checkDuplicates(mounts []sandbox.Mount) error {
+// CheckDuplicates refuses two mounts that were asked for on one target.
+func CheckDuplicates(mounts []sandbox.Mount) error {
 	for i, m := range mounts {
 		same := func(other sandbox.Mount) bool { return path.Clean(other.Target) == path.Clean(m.Target) }
 		if slices.ContainsFunc(mounts[:i], same) {
