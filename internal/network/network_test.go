@@ -95,7 +95,7 @@ func ask(n *Namespace, to netip.AddrPort) (said string, err error) {
 	return said, err
 }
 
-func TestReach(t *testing.T) {
+func TestRootReach(t *testing.T) {
 	n := start(t)
 	port := greet(t, "[::]:0")
 	for _, host := range hostAddresses(t, n) {
@@ -110,8 +110,8 @@ func TestReach(t *testing.T) {
 	}
 }
 
-// TestCraftedPackets sends datagrams to loopback addresses of the host, past the kernel's own rules.
-func TestCraftedPackets(t *testing.T) {
+// TestRootCraftedPackets sends datagrams to loopback addresses of the host, past the kernel's own rules.
+func TestRootCraftedPackets(t *testing.T) {
 	n := start(t)
 	c, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -143,7 +143,7 @@ func TestCraftedPackets(t *testing.T) {
 	}
 }
 
-func TestPublish(t *testing.T) {
+func TestRootPublish(t *testing.T) {
 	n := start(t)
 	for _, protocol := range []string{"tcp", "udp"} {
 		ports, err := ParsePorts([]string{"127.0.0.1::8080/" + protocol})

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/micabuild/mica/internal/userns"
@@ -36,23 +37,28 @@ func newPlan(pasta string) (plan, error) {
 	if err != nil {
 		return p, err
 	}
-	for _, c := range candidates {
-		base := netip.MustParseAddr(c)
-		if !overlaps(base, local) {
-			p.Gateway4 = base.Next()
-			p.Address4 = p.Gateway4.Next()
-			break
-		}
-	}
-	if !p.Address4.IsValid() {
+	base := unused(local)
+	if !base.IsValid() {
 		return p, errors.New("the host uses all of the networks that could be given to a process")
 	}
-	p.IPv4, p.Offline = hasIPv4(), offline(local)
-	if hasIPv6() {
+	p.Gateway4 = base.Next()
+	p.Address4 = p.Gateway4.Next()
+	p.IPv4, p.Offline = hasIPv4(tables), offline(local)
+	if hasIPv6(tables) {
 		p.Gateway6 = netip.MustParseAddr("fd6d:6963:6100::1")
 		p.Address6 = p.Gateway6.Next()
 	}
 	return p, nil
+}
+
+// unused returns the first of the candidates that does not overlap the networks of the host, an invalid address for none.
+func unused(local []net.Addr) netip.Addr {
+	for _, c := range candidates {
+		if base := netip.MustParseAddr(c); !overlaps(base, local) {
+			return base
+		}
+	}
+	return netip.Addr{}
 }
 
 func overlaps(base netip.Addr, local []net.Addr) bool {
@@ -76,16 +82,19 @@ func offline(local []net.Addr) bool {
 	return true
 }
 
+// tables has the kernel's tables of routes.
+const tables = "/proc/net"
+
 // hasIPv4 reports whether the host has a default route of IPv4.
-func hasIPv4() bool {
+func hasIPv4(tables string) bool {
 	// interface, destination, gateway, …
-	return hasRoute("/proc/net/route", func(f []string) bool { return len(f) > 7 && f[1] == "00000000" && f[7] == "00000000" })
+	return hasRoute(filepath.Join(tables, "route"), func(f []string) bool { return len(f) > 7 && f[1] == "00000000" && f[7] == "00000000" })
 }
 
 // hasIPv6 reports whether the host has a default route of IPv6, which pasta needs.
-func hasIPv6() bool {
+func hasIPv6(tables string) bool {
 	// destination, its prefix length, source, its prefix length, next hop, …, interface
-	return hasRoute("/proc/net/ipv6_route", func(f []string) bool { return len(f) == 10 && f[1] == "00" && f[9] != "lo" })
+	return hasRoute(filepath.Join(tables, "ipv6_route"), func(f []string) bool { return len(f) == 10 && f[1] == "00" && f[9] != "lo" })
 }
 
 func hasRoute(table string, is func(fields []string) bool) bool {
