@@ -34,11 +34,11 @@ type App struct {
 	Layers *layer.Layers
 	Images *image.Images
 
-	Docker *configfile.ConfigFile // see DockerConfig
+	Docker *configfile.ConfigFile // nil until DockerConfig reads it
+	Client *registry.Client       // nil until Registry makes it
 
-	root   string // --root
-	umask  os.FileMode
-	client *registry.Client
+	root  string // --root
+	umask os.FileMode
 }
 
 // AddFlags adds the flags that every command has.
@@ -56,10 +56,10 @@ func (a *App) DockerConfig() *configfile.ConfigFile {
 
 // Registry is the client of registries.
 func (a *App) Registry() *registry.Client {
-	if a.client == nil {
-		a.client = registry.New(registry.Options{Docker: a.DockerConfig(), UserAgent: "mica/" + version.String()})
+	if a.Client == nil {
+		a.Client = registry.New(registry.Options{Docker: a.DockerConfig(), UserAgent: "mica/" + version.String()})
 	}
-	return a.client
+	return a.Client
 }
 
 // Local is the opened store, as transfers take it.
@@ -86,12 +86,12 @@ func (a *App) Open(context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.use(s)
+	a.UseStore(s)
 	return nil
 }
 
-// use makes commands work with a store.
-func (a *App) use(s *store.Store) {
+// UseStore makes commands work with a store that is open.
+func (a *App) UseStore(s *store.Store) {
 	a.Store = s
 	a.Layers = layer.New(s)
 	a.Layers.SetFetch(func(ctx context.Context, repository string, desc ocispec.Descriptor) (io.ReadCloser, error) {
