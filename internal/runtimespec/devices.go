@@ -44,8 +44,11 @@ func (o *Options) openDevices(s *specs.Spec) {
 		s.Linux.Devices = append(s.Linux.Devices, specs.LinuxDevice{Path: path, Type: kind, Major: major, Minor: minor})
 	}
 	device("/dev/kmsg", "c", 1, 11)
-	for name, minor := range map[string]int64{"cuse": 203, "fuse": 229, "kvm": 232, "net/tun": 200, "loop-control": 237} {
-		device("/dev/"+name, "c", 10, minor)
+	for _, d := range []struct {
+		name  string
+		minor int64
+	}{{"cuse", 203}, {"fuse", 229}, {"kvm", 232}, {"net/tun", 200}, {"loop-control", 237}} {
+		device("/dev/"+d.name, "c", 10, d.minor)
 	}
 	for i := range int64(8) {
 		device(fmt.Sprintf("/dev/loop%d", i), "b", 7, i)
