@@ -137,7 +137,7 @@ func (a *ahead) cached(ctx context.Context, v *Vertex) (ok bool) {
 // recorded returns the results of v that the store has, or that are a list of its inputs' layers, and nil if there are none. It
 // reports no error: v fails again when it runs.
 func (s *Solver) recorded(ctx context.Context, v *Vertex, inputs []*Result) (outs []*Result, cached bool) {
-	t := s.task(v, inputs)
+	t := s.Task(v, inputs)
 	op, err := t.open()
 	if err != nil {
 		return nil, false

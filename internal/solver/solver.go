@@ -214,7 +214,7 @@ func (s *Solver) resolve(ctx context.Context, v *Vertex) (_ []*Result, err error
 	if err := eg.Wait(); err != nil {
 		return nil, err
 	}
-	t := s.task(v, inputs)
+	t := s.Task(v, inputs)
 	outs, cached, err := t.perform(ctx)
 	t.complete(cached, err)
 	if errors.Is(err, context.Canceled) {

@@ -16,8 +16,8 @@ type Task struct {
 	*tracker
 }
 
-// task returns the Task of a vertex.
-func (s *Solver) task(v *Vertex, inputs []*Result) *Task {
+// Task returns the task of a vertex with solved inputs.
+func (s *Solver) Task(v *Vertex, inputs []*Result) *Task {
 	return &Task{Vertex: v, Inputs: inputs, s: s, tracker: s.track(v)}
 }
 

@@ -5,6 +5,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/solver/pb"
+
+	"github.com/micabuild/mica/internal/solver"
 )
 
 // file is a filesystem with one file that contains its name.
@@ -14,14 +17,58 @@ func file(name string) llb.State {
 
 func TestMergeAndDiff(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
-	base := file("base")
-	grown := base.File(llb.Mkfile("/more", 0o600, []byte("more")))
-	merged := r.mustSolve(t, llb.Merge([]llb.State{file("x"), llb.Diff(base, grown)}))
-	if n := merged.Chain.Len(); n != 2 {
-		t.Errorf("%d layers, of two that are joined", n)
+	a, b := file("a"), file("b")
+	more := a.File(llb.Mkfile("/more", 0o600, []byte("more")))
+	less := more.File(llb.Rm("/a"))
+	for name, c := range map[string]struct {
+		st     llb.State
+		want   map[string]string
+		layers int
+	}{
+		"merge":                 {llb.Merge([]llb.State{a, b}), map[string]string{"a": "f 600 0:0 a", "b": "f 600 0:0 b"}, 2},
+		"the upper wins":        {llb.Merge([]llb.State{a, llb.Scratch().File(llb.Mkfile("/a", 0o640, nil))}), map[string]string{"a": "f 640 0:0 "}, 2},
+		"diff of grown":         {llb.Diff(a, more), map[string]string{"more": "f 600 0:0 more"}, 1},
+		"diff of removed":       {llb.Merge([]llb.State{a, b, llb.Diff(more, less)}), map[string]string{"b": "f 600 0:0 b"}, 3},
+		"diff of others":        {llb.Diff(a, b), map[string]string{"b": "f 600 0:0 b"}, 1},
+		"diff of other content": {llb.Merge([]llb.State{a, llb.Diff(a, llb.Scratch().File(llb.Mkfile("/a", 0o640, nil)))}), map[string]string{"a": "f 640 0:0 "}, 2},
+		"diff of the same":      {llb.Diff(a, a), map[string]string{}, 0},
+		"merge of diffs":        {llb.Merge([]llb.State{b, llb.Diff(a, more)}), map[string]string{"b": "f 600 0:0 b", "more": "f 600 0:0 more"}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, nil)
+			res := r.mustSolve(t, c.st)
+			if diff := cmp.Diff(c.want, r.list(t, res)); diff != "" || res.Chain.Len() != c.layers {
+				t.Errorf("%d layers, want %d: %s", res.Chain.Len(), c.layers, diff)
+			}
+			again := rigOn(t, r.store, nil, nil).mustSolve(t, c.st)
+			if diff := cmp.Diff(res.Chain.DiffIDs(), again.Chain.DiffIDs()); diff != "" {
+				t.Errorf("built again: %s", diff)
+			}
+		})
 	}
-	if diff := cmp.Diff(map[string]string{"more": "f 600 0:0 more", "x": "f 600 0:0 x"}, r.list(t, merged)); diff != "" {
-		t.Error(diff)
+}
+
+func TestInvalidMergeAndDiff(t *testing.T) {
+	t.Parallel()
+	src := llb.Local("context")
+	for want, st := range map[string]llb.State{
+		"a local source cannot be merged":   llb.Merge([]llb.State{src, file("a")}),
+		"a local source cannot be compared": llb.Diff(file("a"), src),
+	} {
+		if _, err := newRig(t, map[string][]byte{"f": nil}).solve(t, st); text(err) != want {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	kinds := New(Options{}).Kinds()
+	for want, op := range map[string]*pb.Op{
+		"merge has an invalid input 1": {Op: &pb.Op_Merge{Merge: &pb.MergeOp{Inputs: []*pb.MergeInput{{Input: 1}}}}},
+		"diff has an invalid input 2":  {Op: &pb.Op_Diff{Diff: &pb.DiffOp{Lower: &pb.LowerDiffInput{Input: 2}, Upper: &pb.UpperDiffInput{Input: -1}}}},
+		"diff has an invalid input 3":  {Op: &pb.Op_Diff{Diff: &pb.DiffOp{Lower: &pb.LowerDiffInput{Input: -1}, Upper: &pb.UpperDiffInput{Input: 3}}}},
+	} {
+		_, err := kindOf(kinds, op).Open(&solver.Task{Vertex: &solver.Vertex{Op: op}, Inputs: []*solver.Result{{}}})
+		if text(err) != want {
+			t.Errorf("%v, want %q", err, want)
+		}
 	}
 }

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/image"
@@ -167,3 +169,26 @@ func TestFaultIsAnError(t *testing.T) {
 		}
 	}
 }
+
+// canceled returns a context that has ended.
+func canceled(t *testing.T) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return ctx
+}
+
+// output is a definition whose result is an output of an operation without inputs.
+func output(t *testing.T, op *pb.Op, index int) *pb.Definition {
+	t.Helper()
+	raw, err := op.MarshalVT()
+	if err != nil {
+		t.Fatal(err)
+	}
+	end, err := (&pb.Op{Inputs: []*pb.Input{{Digest: digest.FromBytes(raw).String(), Index: int64(index)}}}).MarshalVT()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &pb.Definition{Def: [][]byte{raw, end}}
+}
+
+func kindOf(kinds solver.Kinds, op *pb.Op) *solver.Kind { return kinds[reflect.TypeOf(op.Op)] }
