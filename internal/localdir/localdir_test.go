@@ -202,21 +202,36 @@ func TestWriteDevices(t *testing.T) {
 	same(t, listing(t, dir), want)
 }
 
+type copyCase struct {
+	from string
+	want []string
+	mode fs.FileMode
+}
+
 func TestCopy(t *testing.T) {
 	t.Parallel()
 	l, f := symlink("a/l", "x"), regular("b/f", "F")
-	v := tree(l, entry("b", view.TypeDir, 0o750), link(l, "b/l"), f, link(f, "b/g"), regular("c", "C"))
-	for name, c := range map[string]struct {
-		from string
-		want []string
-		mode fs.FileMode
-	}{
+	v := tree(entry(".", view.TypeDir, 0o711), entry("a", view.TypeDir, 0o700), l, entry("b", view.TypeDir, 0o750), link(l, "b/l"), f, link(f, "b/g"), regular("c", "C"))
+	testCopy(t, v, map[string]copyCase{
 		"a directory":      {"b", []string{`f -rw-r--r-- "F"`, `g -rw-r--r-- "F"`, "l -> x"}, fs.ModeDir | 0o750},
 		"a file":           {"c", nil, fs.ModeDir | 0o755},
 		"a missing name":   {"no", nil, fs.ModeDir | 0o755},
-		"an implied one":   {"a", []string{"l -> x"}, fs.ModeDir | 0o755},
-		"the whole of all": {".", []string{"a drwxr-xr-x", "a/l -> x", "b drwxr-x---", `b/f -rw-r--r-- "F"`, `b/g -rw-r--r-- "F"`, "b/l -> x", `c -rw-r--r-- "C"`}, fs.ModeDir | 0o755},
-	} {
+		"the whole of all": {".", []string{"a drwx------", "a/l -> x", "b drwxr-x---", `b/f -rw-r--r-- "F"`, `b/g -rw-r--r-- "F"`, "b/l -> x", `c -rw-r--r-- "C"`}, fs.ModeDir | 0o711},
+	})
+}
+
+// TestRootCopyImplied: directories that have no entry of their own belong to root.
+func TestRootCopyImplied(t *testing.T) {
+	t.Parallel()
+	testCopy(t, tree(symlink("a/l", "x")), map[string]copyCase{
+		"a directory": {"a", []string{"l -> x"}, fs.ModeDir | 0o755},
+		"the whole":   {".", []string{"a drwxr-xr-x", "a/l -> x"}, fs.ModeDir | 0o755},
+	})
+}
+
+func testCopy(t *testing.T, v view.View, cases map[string]copyCase) {
+	t.Helper()
+	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "new")
