@@ -12,18 +12,17 @@ import (
 )
 
 // Login checks a user name and password with a registry, and keeps them where docker would: in its configuration file or
-// the helper that it names. It returns whether a file holds them, where anybody who reads it can.
-func (c *Client) Login(ctx context.Context, host, user, password string) (inFile bool, err error) {
+// the helper that it names. Docker's library warns on stderr of a password in a file.
+func (c *Client) Login(ctx context.Context, host, user, password string) error {
 	if err := c.check(ctx, host, auth.Credential{Username: user, Password: password}); err != nil {
-		return false, err
+		return err
 	}
 	key := serverKey(host)
 	entry := types.AuthConfig{Username: user, Password: password, ServerAddress: key}
 	if err := c.docker.GetCredentialsStore(key).Store(entry); err != nil {
-		return false, fmt.Errorf("save credentials: %w", err)
+		return fmt.Errorf("save credentials: %w", err)
 	}
-	_, helper := c.docker.CredentialHelpers[key]
-	return !helper && c.docker.CredentialsStore == "", nil
+	return nil
 }
 
 // check asks a registry whether it takes a credential.

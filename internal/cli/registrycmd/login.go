@@ -72,12 +72,8 @@ func runLogin(ctx context.Context, app *command.App, f *loginFlags, host string,
 	if err := f.ask(ctx, app, givenPassword); err != nil {
 		return err
 	}
-	inFile, err := c.Login(ctx, host, f.user, f.password)
-	if err != nil {
+	if err := c.Login(ctx, host, f.user, f.password); err != nil {
 		return err
-	}
-	if inFile {
-		fmt.Fprintf(app.Stderr, "WARNING! Your credentials are stored unencrypted in '%s'.\n", app.DockerConfig().GetFilename())
 	}
 	fmt.Fprintln(app.Stdout, "Login Succeeded")
 	return nil
