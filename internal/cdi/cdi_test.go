@@ -83,6 +83,45 @@ func TestIsName(t *testing.T) {
 	}
 }
 
+// Edits come in the order of the devices, the common ones of a specification before those of its first device.
+func TestFindOrder(t *testing.T) {
+	t.Parallel()
+	dirs := specifications(t, map[string]string{
+		"etc/a.json": `{"kind": "a/x", "containerEdits": {"env": ["A=common"]}, "devices": [{"name": "1", "containerEdits": {"env": ["A=1"]}}, {"name": "2", "containerEdits": {"env": ["A=2"]}}]}`,
+		"etc/b.yaml": "kind: b/x\ncontainerEdits: {env: [B=common]}\ndevices: [{name: '1', containerEdits: {env: [B=1], deviceNodes: [{path: /dev/b}], hooks: [{hookName: prestart, path: /bin/h}]}}]\n",
+	})
+	edits, err := find(dirs, []string{"b/x=1", "a/x=2", "a/x=1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var env []string
+	for _, e := range edits {
+		env = append(env, e.Env...)
+	}
+	if got := strings.Join(env, " "); got != "B=common B=1 A=common A=2 A=1" {
+		t.Errorf("%s", got)
+	}
+	if d := edits[1]; len(d.DeviceNodes) != 1 || d.DeviceNodes[0].Path != "/dev/b" || len(d.Hooks) != 1 || d.Hooks[0].Path != "/bin/h" {
+		t.Errorf("%+v", d)
+	}
+}
+
+// A directory that cannot be read is not taken for one without specifications.
+func TestUnreadable(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := find([]string{file}, []string{"a/b=c"}); err == nil || !strings.HasPrefix(err.Error(), "read CDI specifications: ") {
+		t.Errorf("%v", err)
+	}
+	large := specifications(t, map[string]string{"etc/a.json": gpus + strings.Repeat(" ", maxSpec)})
+	if _, err := find(large, []string{"nvidia.com/gpu=0"}); err == nil || !strings.Contains(err.Error(), "at most 4 MiB") {
+		t.Errorf("a large file: %v", err)
+	}
+}
+
 // FuzzSpecification: a specification is read or refused.
 func FuzzSpecification(f *testing.F) {
 	for _, seed := range []string{gpus, "kind: a/b\ndevices: [{name: c, containerEdits: {hooks: [null], mounts: [{}]}}]", "{", "&a [*a]"} {
