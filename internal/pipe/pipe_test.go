@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 
@@ -130,3 +131,48 @@ func TestReaderOfAFault(t *testing.T) {
 type faulty struct{}
 
 func (faulty) Read([]byte) (int, error) { panic("a fault") }
+
+// counted counts what is read of a source.
+type counted struct {
+	r    io.Reader
+	read atomic.Int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.read.Add(int64(n))
+	return n, err
+}
+
+// TestReaderIsBounded: memory does not grow with a stream whose reader waits.
+func TestReaderIsBounded(t *testing.T) {
+	t.Parallel()
+	source := &counted{r: bytes.NewReader(data(100 * chunkSize))}
+	r := NewReader(source, io.Discard)
+	if _, err := io.CopyN(io.Discard, r, 1); err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	if n := source.read.Load(); n > (maxChunks+1)*chunkSize {
+		t.Errorf("%d bytes were read ahead", n)
+	}
+	if _, err := io.ReadAll(r); err == nil {
+		t.Error("a closed reader comes to an end")
+	}
+}
+
+// TestTeeError: the error of the tee is there before the end of the source.
+func TestTeeError(t *testing.T) {
+	t.Parallel()
+	r := NewReader(bytes.NewReader(data(50*chunkSize)), &broken{})
+	_, err := io.Copy(io.Discard, r)
+	if !errors.Is(err, errBroken) || !errors.Is(r.TeeError(), errBroken) {
+		t.Errorf("%v, %v", err, r.TeeError())
+	}
+	r.Close()
+	good := NewReader(bytes.NewReader(data(5)), io.Discard)
+	if _, err := io.ReadAll(good); err != nil || good.TeeError() != nil || good.Wait() != nil {
+		t.Errorf("%v, %v", err, good.TeeError())
+	}
+	good.Close()
+}
