@@ -257,3 +257,33 @@ func TestDelegateNeedsVersion2(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 }
+
+// Root of a host with cgroups of version 2 shares out controllers by their names; what the host lacks is an error.
+func TestMounted(t *testing.T) {
+	t.Parallel()
+	h := files(t, map[string]string{"blkio/cgroup.procs": "", "cpu/other": ""})
+	for controller, want := range map[string]bool{"io": true, "blkio": true, "cpu": false, "memory": false} {
+		if h.mounted(controller) != want {
+			t.Errorf("%s: %t", controller, !want)
+		}
+	}
+	if err := h.offer(nil); err != nil {
+		t.Errorf("no controllers: %v", err)
+	}
+}
+
+// A set that this host does not have is refused with the set that it has.
+func TestCheckSet(t *testing.T) {
+	t.Parallel()
+	have := available(Root, "cpus")
+	if _, err := ParseSet(have); err != nil {
+		t.Skipf("this host shows no processors: %q", have)
+	}
+	if err := checkSet(have, "cpus", "CPUs"); err != nil {
+		t.Errorf("all of %s: %v", have, err)
+	}
+	want := "Requested CPUs are not available - requested 8191, available: " + have
+	if err := checkSet("8191", "cpus", "CPUs"); err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
