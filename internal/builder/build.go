@@ -96,8 +96,8 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, hostCerts.remove()) }()
-	remote, sums := b.openCaches(ctx, &o)
-	defer func() { err = errors.Join(err, sums.Close()) }()
+	remote, sums, cacheLayouts := b.openCaches(ctx, &o)
+	defer func() { err = errors.Join(err, sums.Close(), cacheLayouts.close()) }()
 	worker := ops.New(ops.Options{
 		Store: b.Store, Layers: b.Layers, Image: base.find, Layout: layouts.find, Host: b.Host, Locals: o.locals(), Digests: digests,
 		Secret: o.Secret, SSH: o.SSH, HostCerts: hostCerts.mount,

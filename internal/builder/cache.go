@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/ocilayout"
 	"github.com/micabuild/mica/internal/remotecache"
 	"github.com/micabuild/mica/internal/transfer"
 )
@@ -44,10 +46,10 @@ func (b *Builder) cacheRepository(ctx context.Context, c *buildspec.Cache) (*tra
 }
 
 // openCaches reads the caches to import. One that is not there, or cannot be read, is no reason to fail: it is shown.
-// It returns nil where no cache of others is read or written.
-func (b *Builder) openCaches(ctx context.Context, o *Options) (*remotecache.Cache, *remotecache.Sums) {
+// It returns nil if no remote cache is read or written. The layouts stay open for steps to fetch layers.
+func (b *Builder) openCaches(ctx context.Context, o *Options) (_ *remotecache.Cache, _ *remotecache.Sums, layouts closers) {
 	if len(o.CacheFrom) == 0 && len(o.CacheTo) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	var imports []*remotecache.Import
 	for _, c := range o.CacheFrom {
@@ -56,15 +58,25 @@ func (b *Builder) openCaches(ctx context.Context, o *Options) (*remotecache.Cach
 			name = "local cache " + c.Dir
 		}
 		p := startStep(o.Events, "importing cache manifest from "+name)
-		got, err := b.readCache(ctx, &c)
+		got, err := b.readCache(ctx, &c, &layouts)
 		p.end(err)
 		imports = append(imports, got...)
 	}
 	sums := remotecache.OpenSums(b.Store.Path("cache", "buildkit-sums"))
-	return remotecache.New(imports, sums), sums
+	return remotecache.New(imports, sums), sums, layouts
 }
 
-func (b *Builder) readCache(ctx context.Context, c *buildspec.Cache) ([]*remotecache.Import, error) {
+type closers []io.Closer
+
+func (list closers) close() error {
+	var errs []error
+	for _, c := range list {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (b *Builder) readCache(ctx context.Context, c *buildspec.Cache, layouts *closers) ([]*remotecache.Import, error) {
 	if c.Type == buildspec.CacheRegistry {
 		at, err := b.cacheRepository(ctx, c)
 		if err != nil {
@@ -76,19 +88,24 @@ func (b *Builder) readCache(ctx context.Context, c *buildspec.Cache) ([]*remotec
 		}
 		return remotecache.Read(ctx, at, root)
 	}
-	folder := remotecache.NewFolder(c.Dir)
-	tag := c.Tag
-	if tag == "" {
-		tag = remotecache.DefaultTag
-	}
-	if d := c.Digest; d != "" {
-		tag = d
-	}
-	root, err := folder.Root(tag)
+	src, err := layoutOf(c).Open(ctx, "")
 	if err != nil {
 		return nil, err
 	}
-	return remotecache.Read(ctx, folder, root)
+	*layouts = append(*layouts, src)
+	root, err := src.Root(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return remotecache.Read(ctx, src, root)
+}
+
+// defaultCacheTag is the name of a cache in a layout if none is given (client/solve.go, parseCacheOptions).
+const defaultCacheTag = "latest"
+
+// layoutOf is the location of a cache of type local.
+func layoutOf(c *buildspec.Cache) *ocilayout.Location {
+	return &ocilayout.Location{Kind: ocilayout.OCI, Path: c.Dir, Ref: cmp.Or(c.Digest, c.Tag, defaultCacheTag)}
 }
 
 // writeCaches exports the cache of what was built.
@@ -116,19 +133,7 @@ type cacheWriter struct {
 func (x *cacheWriter) write(ctx context.Context, c *buildspec.Cache, keys []remotecache.Key) error {
 	o := exportOptions(c)
 	if c.Type == buildspec.CacheLocal {
-		folder := remotecache.NewFolder(c.Dir)
-		o.Blob = func(ctx context.Context, l remotecache.Layer) (ocispec.Descriptor, error) {
-			return x.toFolder(ctx, folder, c, l.DiffID)
-		}
-		got, err := x.cache.Export(ctx, o, keys...)
-		if err != nil || got == nil {
-			return err
-		}
-		tag := c.Tag
-		if tag == "" {
-			tag = remotecache.DefaultTag
-		}
-		return folder.Put(got, tag)
+		return x.writeLayout(ctx, c, o, keys)
 	}
 	at, err := x.b.cacheRepository(ctx, c)
 	if err != nil {
@@ -144,12 +149,32 @@ func (x *cacheWriter) write(ctx context.Context, c *buildspec.Cache, keys []remo
 	return at.Put(ctx, got.ConfigDescriptor, got.ManifestDescriptor, got.Config, got.Manifest)
 }
 
-// absent is where a layer may be had that the store does not have: a result of others that nobody needed.
-func (x *cacheWriter) absent(id digest.Digest) (*remotecache.RemoteLayer, bool) {
+// writeLayout writes the cache to a layout in a directory.
+func (x *cacheWriter) writeLayout(ctx context.Context, c *buildspec.Cache, o remotecache.ExportOptions, keys []remotecache.Key) (err error) {
+	dst, err := layoutOf(c).Create(ctx, ocilayout.CreateOptions{Scratch: true, Shared: true})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dst.Close()) }()
+	o.Blob = func(ctx context.Context, l remotecache.Layer) (ocispec.Descriptor, error) {
+		return x.toLayout(ctx, dst, c, l.DiffID)
+	}
+	got, err := x.cache.Export(ctx, o, keys...)
+	if err != nil || got == nil {
+		return err
+	}
+	if err := got.Push(ctx, dst); err != nil {
+		return err
+	}
+	return dst.Commit(ctx, got.ManifestDescriptor)
+}
+
+// absent returns where a layer can be fetched that is not in the store: one of an imported result that no step read.
+func (x *cacheWriter) absent(id digest.Digest) (*remotecache.ImportedLayer, bool) {
 	if got, err := x.b.Layers.Get(id); err == nil && got.Present() {
 		return nil, false
 	}
-	for _, at := range x.cache.Remote(id) {
+	for _, at := range x.cache.Imported(id) {
 		return &at, true
 	}
 	return nil, false
@@ -157,7 +182,7 @@ func (x *cacheWriter) absent(id digest.Digest) (*remotecache.RemoteLayer, bool) 
 
 func (x *cacheWriter) toRegistry(ctx context.Context, at *transfer.CacheRepository, c *buildspec.Cache, id digest.Digest) (ocispec.Descriptor, error) {
 	if from, ok := x.absent(id); ok {
-		return from.Blob, at.Copy(ctx, from.Blob, func() (io.ReadCloser, error) { return from.From.Open(ctx, from.Blob) })
+		return from.Blob, at.Copy(ctx, from.Blob, func() (io.ReadCloser, error) { return from.From.Fetch(ctx, from.Blob) })
 	}
 	if c.Compression == compression.Estargz {
 		other, notes, err := x.estargz(ctx, c, id)
@@ -200,30 +225,25 @@ func packed(l *layer.Layer) *ocispec.Descriptor {
 	return nil
 }
 
-func (x *cacheWriter) toFolder(ctx context.Context, folder *remotecache.Folder, c *buildspec.Cache, id digest.Digest) (ocispec.Descriptor, error) {
-	desc, open, err := x.pack(ctx, c, id)
-	if err != nil || folder.Has(desc) {
+func (x *cacheWriter) toLayout(ctx context.Context, dst *ocilayout.Destination, c *buildspec.Cache, id digest.Digest) (ocispec.Descriptor, error) {
+	desc, open, err := x.blob(ctx, c, id)
+	if err != nil {
 		return desc, err
 	}
-	got, err := folder.Write(func(w io.Writer) (err error) {
-		r, err := open()
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, r.Close()) }()
-		_, err = io.Copy(w, r)
-		return err
-	})
-	if err == nil && got.Digest != desc.Digest {
-		err = fmt.Errorf("layer %s changed while it was written", id)
+	if exists, err := dst.Exists(ctx, desc); err != nil || exists {
+		return desc, err
 	}
-	return desc, err
+	r, err := open()
+	if err != nil {
+		return desc, err
+	}
+	return desc, errors.Join(dst.Push(ctx, desc, r), r.Close())
 }
 
-// pack is the blob by which a folder has a layer.
-func (x *cacheWriter) pack(ctx context.Context, c *buildspec.Cache, id digest.Digest) (ocispec.Descriptor, func() (io.ReadCloser, error), error) {
+// blob is the blob of a layer in a layout.
+func (x *cacheWriter) blob(ctx context.Context, c *buildspec.Cache, id digest.Digest) (ocispec.Descriptor, func() (io.ReadCloser, error), error) {
 	if from, ok := x.absent(id); ok {
-		return from.Blob, func() (io.ReadCloser, error) { return from.From.Open(ctx, from.Blob) }, nil
+		return from.Blob, func() (io.ReadCloser, error) { return from.From.Fetch(ctx, from.Blob) }, nil
 	}
 	var notes map[string]string
 	if c.Compression == compression.Estargz {

@@ -76,10 +76,10 @@ func (o *Options) exportsCache() bool {
 // ofCache finds a layer in the caches that were read.
 func ofCache(others *remotecache.Cache, id digest.Digest) (transfer.Elsewhere, bool) {
 	var found transfer.Elsewhere
-	for _, at := range others.Remote(id) {
+	for _, at := range others.Imported(id) {
 		if found.Open == nil {
 			found.Blob = at.Blob
-			found.Open = func(ctx context.Context) (io.ReadCloser, error) { return at.From.Open(ctx, at.Blob) }
+			found.Open = func(ctx context.Context) (io.ReadCloser, error) { return at.From.Fetch(ctx, at.Blob) }
 		}
 		if r, ok := at.From.(*transfer.CacheRepository); ok && at.Blob.Digest == found.Blob.Digest {
 			found.Repositories = append(found.Repositories, r.Name())

@@ -37,11 +37,13 @@ type directoryWriter struct {
 	whole map[digest.Digest]bool // blobs that were verified
 }
 
-func newDirectoryWriter(path string, scratch bool) (*directoryWriter, error) {
-	if err := checkDirectory(path); err != nil {
-		return nil, err
+func newDirectoryWriter(path string, o CreateOptions) (*directoryWriter, error) {
+	if !o.Shared {
+		if err := checkDirectory(path); err != nil {
+			return nil, err
+		}
 	}
-	return &directoryWriter{path: path, scratch: scratch, whole: map[digest.Digest]bool{}}, nil
+	return &directoryWriter{path: path, scratch: o.Scratch, whole: map[digest.Digest]bool{}}, nil
 }
 
 // checkDirectory refuses what is something else than a layout, or the beginnings of one.

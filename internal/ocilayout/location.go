@@ -83,6 +83,7 @@ func (l *Location) open(ctx context.Context, tempDir string) (*Source, error) {
 type CreateOptions struct {
 	Name    string // the full name of the image, "" for none
 	Scratch bool   // nothing need outlive the machine: files of a directory are not synced
+	Shared  bool   // the directory may have other files
 }
 
 // Create prepares a location to be written.
@@ -101,7 +102,7 @@ func (l *Location) create(o CreateOptions) (*Destination, error) {
 	}
 	d := &Destination{location: l, name: n, digests: newDigests()}
 	if l.Kind == OCI {
-		d.writer, err = newDirectoryWriter(l.Path, o.Scratch)
+		d.writer, err = newDirectoryWriter(l.Path, o)
 	} else {
 		d.writer, err = newArchiveWriter(l.Path)
 	}

@@ -21,7 +21,7 @@ type layerKey struct {
 	parent int
 }
 
-// write lists the records, in an order that depends on what is in them only. results adds what a record came to.
+// write lists the records, in an order that depends on what is in them only. results adds the result of a record.
 func (g *graph) write(results func(*cachetypes.CacheRecord, *Result)) []cachetypes.CacheRecord {
 	records := slices.Clone(g.records)
 	slices.SortFunc(records, func(a, b *exportRecord) int { return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.id, b.id)) })
@@ -95,8 +95,8 @@ func (r *Result) created() time.Time {
 	return at.UTC()
 }
 
-// pack writes config and manifest (cache/remotecache/export.go).
-func pack(config *cachetypes.CacheConfig, byLayer map[digest.Digest]ocispec.Descriptor, o ExportOptions) (*Exported, error) {
+// encode writes config and manifest (cache/remotecache/export.go).
+func encode(config *cachetypes.CacheConfig, byLayer map[digest.Digest]ocispec.Descriptor, o ExportOptions) (*Exported, error) {
 	x := &Exported{}
 	blobs := make(map[digest.Digest]ocispec.Descriptor, len(byLayer))
 	for _, d := range byLayer {

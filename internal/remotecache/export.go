@@ -1,6 +1,7 @@
 package remotecache
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+	"oras.land/oras-go/v2/content"
 
 	"github.com/micabuild/mica/internal/crash"
 )
@@ -27,24 +29,32 @@ const (
 // ExportOptions say what to export.
 type ExportOptions struct {
 	Mode Mode
-	// Blob gives the blob by which a layer is to be had where the cache goes, and sees that it is there. It is called once
-	// for every layer that the cache needs, several at a time.
+	// Blob stores a layer where the cache goes, and returns the descriptor of its blob. It is called once for every layer
+	// that the cache needs, several at a time.
 	Blob func(ctx context.Context, l Layer) (ocispec.Descriptor, error)
-	// Index writes the manifest as an index, as old versions of BuildKit do, for registries and readers that want it.
+	// Index writes the manifest as an index, as old versions of BuildKit do.
 	Index bool
-	// DockerTypes gives everything Docker's media types, which have no other form than an index.
+	// DockerTypes uses Docker's media types, for which the manifest is always an index.
 	DockerTypes bool
 }
 
-// Exported is a cache that is ready to be stored, its layers being stored already.
+// Exported is a cache whose layers are stored, and whose config and manifest are not.
 type Exported struct {
 	Config, Manifest                     []byte
 	ConfigDescriptor, ManifestDescriptor ocispec.Descriptor
 	Layers                               []ocispec.Descriptor
 }
 
-// Export makes the cache of what was built: the results that keys stand for, and the steps that lead to them. It is nil
-// when no step has a result to export.
+// Push stores the config and the manifest.
+func (x *Exported) Push(ctx context.Context, to content.Pusher) error {
+	if err := to.Push(ctx, x.ConfigDescriptor, bytes.NewReader(x.Config)); err != nil {
+		return err
+	}
+	return to.Push(ctx, x.ManifestDescriptor, bytes.NewReader(x.Manifest))
+}
+
+// Export makes the cache of the results that keys stand for, and of the steps that lead to them. It is nil if no step has
+// a result to export.
 func (c *Cache) Export(ctx context.Context, o ExportOptions, keys ...Key) (*Exported, error) {
 	g, err := c.gather(ctx, o.Mode, keys)
 	if err != nil {
@@ -61,7 +71,7 @@ func (c *Cache) Export(ctx context.Context, o ExportOptions, keys ...Key) (*Expo
 	if len(layers.list) == 0 {
 		return nil, nil
 	}
-	return pack(&cachetypes.CacheConfig{Layers: layers.list, Records: records}, blobs, o)
+	return encode(&cachetypes.CacheConfig{Layers: layers.list, Records: records}, blobs, o)
 }
 
 // parallelBlobs is how many layers are made ready at once.

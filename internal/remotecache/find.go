@@ -7,22 +7,23 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/content"
 )
 
 // Hit is a result that an imported cache has of a step's output.
 type Hit struct {
-	Layers  []RemoteLayer
+	Layers  []ImportedLayer
 	Created time.Time
 
 	cache  *Import
 	record int
 }
 
-// RemoteLayer is a layer of an imported cache: a blob that may be had where the cache is.
-type RemoteLayer struct {
+// ImportedLayer is a layer of an imported cache, and where its blob can be fetched.
+type ImportedLayer struct {
 	Layer
 	Blob ocispec.Descriptor
-	From Place
+	From content.Fetcher
 }
 
 // Depth says how far a step is looked for.
@@ -38,7 +39,7 @@ const (
 	ByContent
 )
 
-// reach is a question: which records of an imported cache stand for an output of the step?
+// reach is a search for the records of an imported cache that stand for an output of the step.
 type reach struct {
 	cache  *Import
 	output int
@@ -62,26 +63,26 @@ func (s *Step) Find(ctx context.Context, depth Depth) ([]*Hit, error) {
 	return hits, nil
 }
 
-// found keeps in mind where the layers of hits are.
+// found records where the layers of hits can be fetched.
 func (c *Cache) found(hits []*Hit) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, hit := range hits {
 		for _, l := range hit.Layers {
-			known := slices.ContainsFunc(c.remote[l.DiffID], func(o RemoteLayer) bool { return o.Blob.Digest == l.Blob.Digest })
+			known := slices.ContainsFunc(c.imported[l.DiffID], func(o ImportedLayer) bool { return o.Blob.Digest == l.Blob.Digest })
 			if !known {
-				c.remote[l.DiffID] = append(c.remote[l.DiffID], l)
+				c.imported[l.DiffID] = append(c.imported[l.DiffID], l)
 			}
 		}
 	}
 }
 
-// Remote says where a layer of what was found may be had: a result may be built upon before its layers are fetched, and
-// most are never needed.
-func (c *Cache) Remote(id digest.Digest) []RemoteLayer {
+// Imported returns where a layer of the results that were found can be fetched. Steps build on a result before its layers
+// are fetched, and most layers are never needed.
+func (c *Cache) Imported(id digest.Digest) []ImportedLayer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.Clone(c.remote[id])
+	return slices.Clone(c.imported[id])
 }
 
 func (s *Step) find(ctx context.Context, output int, depth Depth) (*Hit, error) {
@@ -97,8 +98,8 @@ func (s *Step) find(ctx context.Context, output int, depth Depth) (*Hit, error) 
 	return nil, nil
 }
 
-// answer is what a question came to. One by definition holds until more content is known.
-type answer struct {
+// reached are the records that were found for a reach. Those by definition hold until more content is known.
+type reached struct {
 	records map[int]bool
 	learned int64
 }
@@ -118,7 +119,7 @@ func (s *Step) reach(ctx context.Context, q reach) (map[int]bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.reached[q] = answer{found, learned}
+	s.reached[q] = reached{found, learned}
 	if q.depth == ByContent && len(found) > 0 {
 		s.cache.learned.Add(1)
 	}

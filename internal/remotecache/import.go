@@ -8,16 +8,17 @@ import (
 	cachetypes "github.com/moby/buildkit/cache/remotecache/v1/types"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/content"
 )
 
-// Import is a cache that somebody exported.
+// Import is a cache that another build exported.
 type Import struct {
-	// Place is where it was read from, and has the blobs of its layers.
-	Place Place
+	// From is where it was read from, and has the blobs of its layers.
+	From content.Fetcher
 
 	records []record
 	byName  map[digest.Digest][]int
-	layers  []importedLayer
+	layers  []configLayer
 }
 
 // record is a CacheRecord of BuildKit.
@@ -40,9 +41,9 @@ type result struct {
 	created time.Time
 }
 
-// importedLayer is a layer on top of another; whole says that it and all below it can be used.
-type importedLayer struct {
-	RemoteLayer
+// configLayer is a layer on top of another. It is whole if it and all below it can be used.
+type configLayer struct {
+	ImportedLayer
 	parent        int
 	usable, whole bool
 }
@@ -55,9 +56,9 @@ const (
 )
 
 // newImport checks a config (cache/remotecache/v1/parse.go). Layers are found by the digests of their blobs; a result with
-// one that is not there, or whose DiffID nobody says, is none.
-func newImport(place Place, config *cachetypes.CacheConfig, blobs map[digest.Digest]ocispec.Descriptor) (*Import, error) {
-	c := &Import{Place: place, byName: map[digest.Digest][]int{}}
+// one that is missing, or whose DiffID is unknown, is ignored.
+func newImport(from content.Fetcher, config *cachetypes.CacheConfig, blobs map[digest.Digest]ocispec.Descriptor) (*Import, error) {
+	c := &Import{From: from, byName: map[digest.Digest][]int{}}
 	for _, l := range config.Layers {
 		c.layers = append(c.layers, c.layer(blobs[l.Blob], l.ParentIndex))
 	}
@@ -134,7 +135,7 @@ func (c *Import) checkLayers() error {
 }
 
 // chain gives the layers of a result.
-func (c *Import) chain(r *result) []RemoteLayer {
+func (c *Import) chain(r *result) []ImportedLayer {
 	indexes := r.list
 	if r.top >= 0 {
 		indexes = nil
@@ -143,22 +144,22 @@ func (c *Import) chain(r *result) []RemoteLayer {
 		}
 		slices.Reverse(indexes)
 	}
-	chain := make([]RemoteLayer, len(indexes))
+	chain := make([]ImportedLayer, len(indexes))
 	for i, at := range indexes {
-		chain[i] = c.layers[at].RemoteLayer
+		chain[i] = c.layers[at].ImportedLayer
 	}
 	return chain
 }
 
 // layer reads the annotations of a layer.
-func (c *Import) layer(d ocispec.Descriptor, parent int) importedLayer {
-	l := importedLayer{parent: parent}
-	l.Blob, l.From = ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}, c.Place
+func (c *Import) layer(d ocispec.Descriptor, parent int) configLayer {
+	l := configLayer{parent: parent}
+	l.Blob, l.From = ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}, c.From
 	l.DiffID = digest.Digest(d.Annotations[AnnotationDiffID])
 	l.Description = d.Annotations[annotationDescription]
 	l.usable = l.DiffID.Validate() == nil && d.Digest.Validate() == nil
 	if t := d.Annotations[annotationCreated]; t != "" {
-		// A time that cannot be read is none.
+		// A time that cannot be parsed is ignored.
 		_ = l.Created.UnmarshalText([]byte(t))
 	}
 	return l

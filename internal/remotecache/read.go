@@ -10,13 +10,8 @@ import (
 	cachetypes "github.com/moby/buildkit/cache/remotecache/v1/types"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/content"
 )
-
-// Place is where a cache is kept: a repository of a registry, a folder.
-type Place interface {
-	// Open opens a blob or manifest. What it reads is verified by who asks.
-	Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error)
-}
 
 // manifest is any document that a cache may begin with.
 type manifest struct {
@@ -25,10 +20,10 @@ type manifest struct {
 	Manifests []ocispec.Descriptor `json:"manifests"`
 }
 
-// Read reads the cache that a manifest has: a cache manifest in the form of an image or, as old versions of BuildKit write
+// Read reads the cache of a manifest in a repository or a layout: a cache manifest in the form of an image or, as old versions of BuildKit write
 // it, of an index; or images with a cache inside their configs. An image without one gives none.
-func Read(ctx context.Context, place Place, root ocispec.Descriptor) ([]*Import, error) {
-	r := &reader{place: place, seen: map[digest.Digest]bool{}}
+func Read(ctx context.Context, from content.Fetcher, root ocispec.Descriptor) ([]*Import, error) {
+	r := &reader{from: from, seen: map[digest.Digest]bool{}}
 	if err := r.read(ctx, root); err != nil {
 		return nil, fmt.Errorf("read build cache: %w", err)
 	}
@@ -36,7 +31,7 @@ func Read(ctx context.Context, place Place, root ocispec.Descriptor) ([]*Import,
 }
 
 type reader struct {
-	place Place
+	from  content.Fetcher
 	seen  map[digest.Digest]bool
 	found []*Import
 }
@@ -73,7 +68,7 @@ func (r *reader) read(ctx context.Context, d ocispec.Descriptor) error {
 const maxDocument = 64 << 20
 
 func (r *reader) document(ctx context.Context, d ocispec.Descriptor, doc any) error {
-	f, err := r.place.Open(ctx, d)
+	f, err := r.from.Fetch(ctx, d)
 	if err != nil {
 		return err
 	}
@@ -106,7 +101,7 @@ func (r *reader) config(ctx context.Context, d ocispec.Descriptor, list []ocispe
 }
 
 func (r *reader) add(config *cachetypes.CacheConfig, layers map[digest.Digest]ocispec.Descriptor) error {
-	c, err := newImport(r.place, config, layers)
+	c, err := newImport(r.from, config, layers)
 	if err == nil {
 		r.found = append(r.found, c)
 	}

@@ -7,8 +7,8 @@
 // Whoever computes the same names finds the result. The names are BuildKit's own cache keys, which this package computes
 // from LLB and from Views; every rule cites the file of BuildKit that it follows.
 //
-// A build has one Cache. The solver makes a Step of every vertex, asks it for a result before it runs the vertex, and tells
-// it what the vertex came to; the exporters ask the Cache for what those steps make up.
+// A build has one Cache. The solver makes a Step of every vertex, asks it for a result before it runs the vertex, and
+// records the vertex's result in it. The exporters export the Cache.
 package remotecache
 
 import (
@@ -23,22 +23,22 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// Cache is what one build has of others' caches: those that it imports, and the steps that it may export.
+// Cache has the caches that a build imports, and the steps that it may export.
 // It is safe for concurrent use.
 type Cache struct {
 	imports []*Import
 	sums    *Sums
-	// learned counts what was found out of the content of inputs: then a step may be found that was not before.
+	// learned counts how often content of inputs became known. Then a step may be found that was not before.
 	learned atomic.Int64
 
-	mu     sync.Mutex
-	remote map[digest.Digest][]RemoteLayer // by DiffID
+	mu       sync.Mutex
+	imported map[digest.Digest][]ImportedLayer // by DiffID
 }
 
 // New is the cache of a build that may use imports, the first that has a result winning. sums remembers the digests of
 // files; nil remembers nothing.
 func New(imports []*Import, sums *Sums) *Cache {
-	return &Cache{imports: imports, sums: sums, remote: map[digest.Digest][]RemoteLayer{}}
+	return &Cache{imports: imports, sums: sums, imported: map[digest.Digest][]ImportedLayer{}}
 }
 
 // HasImports reports whether a step may be found in an imported cache.
@@ -66,7 +66,7 @@ type Input struct {
 	Key Key
 	// View opens the input's filesystem, for the content of what the step reads; nil where that is not to be had.
 	View func(context.Context) (view.View, error)
-	// Local is set for a folder of the host.
+	// Local is set for a directory of the host.
 	Local bool
 }
 

@@ -22,7 +22,7 @@ type Step struct {
 	ignore, noExport bool
 
 	mu      sync.Mutex
-	reached map[reach]answer
+	reached map[reach]reached
 	results map[int]Result
 	hits    []*Hit
 }
@@ -37,7 +37,7 @@ type stepInput struct {
 // Source makes the step of a source that others may know by names (ImageKeys, GitKey, HTTPKey). A folder of the host has
 // none.
 func (c *Cache) Source(names ...string) *Step {
-	s := &Step{cache: c, outputs: 1, reached: map[reach]answer{}, results: map[int]Result{}}
+	s := &Step{cache: c, outputs: 1, reached: map[reach]reached{}, results: map[int]Result{}}
 	for _, name := range names {
 		s.digests = append(s.digests, sourceDigest(name))
 	}
@@ -56,7 +56,7 @@ func (c *Cache) Step(op *pb.Op, meta *pb.OpMetadata, inputs []Input) (*Step, err
 	s := &Step{
 		cache: c, digests: []digest.Digest{o.digest}, outputs: o.outputs, ignore: meta.GetIgnoreCache(),
 		noExport: meta.GetExportCache() != nil && !meta.GetExportCache().Value,
-		reached:  map[reach]answer{}, results: map[int]Result{},
+		reached:  map[reach]reached{}, results: map[int]Result{},
 	}
 	if len(o.deps) != len(inputs) {
 		return nil, fmt.Errorf("operation depends on %d of %d inputs", len(o.deps), len(inputs))

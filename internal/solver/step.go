@@ -173,8 +173,8 @@ func (s *Solver) fetchLayer(ctx context.Context, l buildcache.Link) error {
 		return nil
 	}
 	var errs []error
-	for _, at := range s.remote.Remote(l.DiffID) {
-		r, err := at.From.Open(ctx, at.Blob)
+	for _, at := range s.remote.Imported(l.DiffID) {
+		r, err := at.From.Fetch(ctx, at.Blob)
 		if err == nil {
 			_, _, err = s.layers.IngestFrom(ctx, layer.Incoming{Reader: r, Blob: at.Blob.Digest, DiffID: l.DiffID})
 			err = errors.Join(err, r.Close())

@@ -59,8 +59,8 @@ func (r *CacheRepository) explain(err error) error {
 	return registry.Explain(reference.FamiliarString(r.repo.Name()), err)
 }
 
-// Open reads a manifest or a blob, unverified.
-func (r *CacheRepository) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+// Fetch reads a manifest or a blob, unverified. It is a content.Fetcher.
+func (r *CacheRepository) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
 	if oci.IsIndex(d.MediaType) || oci.IsManifest(d.MediaType) {
 		m, err := r.repo.FetchManifest(ctx, d.Digest.String())
 		if err != nil {
@@ -74,7 +74,7 @@ func (r *CacheRepository) Open(ctx context.Context, d ocispec.Descriptor) (io.Re
 	return r.repo.OpenBlob(ctx, d, 0), nil
 }
 
-// Layer sees that the repository has a layer of the store, and says as what.
+// Layer pushes a layer of the store, unless the repository has it, and returns the descriptor of its blob.
 func (r *CacheRepository) Layer(ctx context.Context, id digest.Digest) (ocispec.Descriptor, error) {
 	got, err := r.local.Layers.Get(id)
 	if err != nil {

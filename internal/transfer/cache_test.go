@@ -59,7 +59,7 @@ func TestCacheRepository(t *testing.T) {
 		t.Errorf("root %v, %v", got, err)
 	}
 	for _, want := range []ocispec.Descriptor{root, configDesc, layer, d} {
-		r, err := cache.Open(t.Context(), want)
+		r, err := cache.Fetch(t.Context(), want)
 		if err != nil {
 			t.Fatal(err)
 		}

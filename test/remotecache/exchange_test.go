@@ -3,6 +3,7 @@
 package remotecache
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -12,10 +13,13 @@ import (
 	"testing"
 
 	cachetypes "github.com/moby/buildkit/cache/remotecache/v1/types"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/tools/txtar"
+	"oras.land/oras-go/v2/content"
 
 	"github.com/micabuild/mica/internal/compression"
+	"github.com/micabuild/mica/internal/ocilayout"
 	"github.com/micabuild/mica/internal/remotecache"
 	"github.com/micabuild/mica/test/rig"
 )
@@ -51,8 +55,8 @@ func exchange(t *testing.T, a *txtar.Archive) {
 		t.Fatalf("BuildKit does not build it: %s", out.Stderr)
 	}
 	h := newHost(t, c, remotecache.New(nil, nil))
-	ours := remotecache.NewFolder(filepath.Join(rig.TempDir(t), "cache"))
-	x := h.export(ctx, h.build(ctx), remotecache.ExportOptions{Mode: remotecache.ModeMax, Blob: h.gzip(ours)})
+	ours := newLayout(t, "latest")
+	x := h.export(ctx, h.build(ctx), remotecache.ExportOptions{Mode: remotecache.ModeMax, Blob: h.gzip(ours.Push)})
 	if _, err := os.Stat(filepath.Join(theirs, "index.json")); err != nil {
 		if x != nil {
 			t.Error("BuildKit exports nothing")
@@ -62,9 +66,7 @@ func exchange(t *testing.T, a *txtar.Archive) {
 	if x == nil {
 		t.Fatal("nothing is exported")
 	}
-	from := remotecache.NewFolder(theirs)
-	root, err := from.Root(remotecache.DefaultTag)
-	must(t, err)
+	from, root := openLayout(t, theirs)
 	compare(t, readConfig(t, from, root), parseConfig(t, x), false)
 
 	imports, err := remotecache.Read(ctx, from, root)
@@ -75,9 +77,9 @@ func exchange(t *testing.T, a *txtar.Archive) {
 		t.Errorf("mica runs %q", second.ran)
 	}
 
-	must(t, ours.Put(x, remotecache.DefaultTag))
+	ours.put(t, x)
 	prune(t)
-	if ran := c.uncached(t, "--import-cache", "type=local,src="+ours.Dir()); len(ran) > 0 {
+	if ran := c.uncached(t, "--import-cache", "type=local,src="+ours.dir); len(ran) > 0 {
 		t.Errorf("BuildKit runs %q", ran)
 	}
 }
@@ -92,26 +94,59 @@ func (h *host) export(ctx context.Context, b *built, o remotecache.ExportOptions
 	return x
 }
 
-// gzip stores layers in a folder.
-func (h *host) gzip(f *remotecache.Folder) func(context.Context, remotecache.Layer) (ocispec.Descriptor, error) {
-	return func(ctx context.Context, l remotecache.Layer) (ocispec.Descriptor, error) {
-		d, err := f.Write(func(w io.Writer) error {
-			tar, err := h.layers.OpenTar(ctx, l.DiffID)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = tar.Close() }()
-			z, err := compression.NewWriter(w, compression.Gzip, 0)
-			if err != nil {
-				return err
-			}
-			if _, err := io.Copy(z, tar); err != nil {
-				return err
-			}
-			return z.Close()
-		})
-		d.MediaType = ocispec.MediaTypeImageLayerGzip
-		return d, err
+// layout is a layout in a directory that a cache is written to.
+type layout struct {
+	*ocilayout.Destination
+	dir string
+}
+
+func newLayout(t *testing.T, tag string) *layout {
+	t.Helper()
+	at := &ocilayout.Location{Kind: ocilayout.OCI, Path: filepath.Join(rig.TempDir(t), "cache"), Ref: tag}
+	dst, err := at.Create(t.Context(), ocilayout.CreateOptions{})
+	must(t, err)
+	t.Cleanup(func() { must(t, dst.Close()) })
+	return &layout{dst, at.Path}
+}
+
+func (l *layout) put(t *testing.T, x *remotecache.Exported) {
+	t.Helper()
+	must(t, x.Push(t.Context(), l))
+	must(t, l.Commit(t.Context(), x.ManifestDescriptor))
+}
+
+// openLayout opens the cache that is called latest in a directory.
+func openLayout(t *testing.T, dir string) (*ocilayout.Source, ocispec.Descriptor) {
+	t.Helper()
+	src, err := (&ocilayout.Location{Kind: ocilayout.OCI, Path: dir, Ref: "latest"}).Open(t.Context(), "")
+	must(t, err)
+	t.Cleanup(func() { must(t, src.Close()) })
+	root, err := src.Root(t.Context())
+	must(t, err)
+	return src, root
+}
+
+// gzip pushes layers.
+func (h *host) gzip(push func(context.Context, ocispec.Descriptor, io.Reader) error) func(context.Context, remotecache.Layer) (ocispec.Descriptor, error) {
+	return func(ctx context.Context, l remotecache.Layer) (d ocispec.Descriptor, err error) {
+		tar, err := h.layers.OpenTar(ctx, l.DiffID)
+		if err != nil {
+			return d, err
+		}
+		defer func() { _ = tar.Close() }()
+		var blob bytes.Buffer
+		z, err := compression.NewWriter(&blob, compression.Gzip, 0)
+		if err != nil {
+			return d, err
+		}
+		if _, err := io.Copy(z, tar); err != nil {
+			return d, err
+		}
+		if err := z.Close(); err != nil {
+			return d, err
+		}
+		d = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.FromBytes(blob.Bytes()), Size: int64(blob.Len())}
+		return d, push(ctx, d, &blob)
 	}
 }
 
@@ -123,7 +158,7 @@ func parseConfig(t *testing.T, x *remotecache.Exported) *cachetypes.CacheConfig 
 }
 
 // readConfig reads the config of a cache manifest in the form of an image.
-func readConfig(t *testing.T, p remotecache.Place, root ocispec.Descriptor) *cachetypes.CacheConfig {
+func readConfig(t *testing.T, p content.Fetcher, root ocispec.Descriptor) *cachetypes.CacheConfig {
 	t.Helper()
 	var m ocispec.Manifest
 	readJSON(t, p, root, &m)
@@ -132,9 +167,9 @@ func readConfig(t *testing.T, p remotecache.Place, root ocispec.Descriptor) *cac
 	return c
 }
 
-func readJSON(t *testing.T, p remotecache.Place, d ocispec.Descriptor, doc any) {
+func readJSON(t *testing.T, p content.Fetcher, d ocispec.Descriptor, doc any) {
 	t.Helper()
-	f, err := p.Open(context.Background(), d)
+	f, err := p.Fetch(context.Background(), d)
 	must(t, err)
 	defer func() { _ = f.Close() }()
 	must(t, json.NewDecoder(f).Decode(doc))

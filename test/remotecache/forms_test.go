@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -23,7 +22,7 @@ import (
 	"github.com/micabuild/mica/test/rig"
 )
 
-// repository is a repository of the registry as a place of caches.
+// repository is a repository of the registry that has caches.
 type repository struct{ *remote.Repository }
 
 func newRepository(t *testing.T, name string) repository {
@@ -34,32 +33,10 @@ func newRepository(t *testing.T, name string) repository {
 	return repository{r}
 }
 
-func (r repository) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	return r.Fetch(ctx, d)
-}
-
 // put pushes a document or blob.
 func (r repository) put(t *testing.T, d ocispec.Descriptor, data []byte) {
 	t.Helper()
 	must(t, r.Push(context.Background(), d, bytes.NewReader(data)))
-}
-
-// gzip pushes layers.
-func (r repository) gzip(h *host) func(context.Context, remotecache.Layer) (ocispec.Descriptor, error) {
-	folder := remotecache.NewFolder(rig.TempDir(h.t))
-	pack := h.gzip(folder)
-	return func(ctx context.Context, l remotecache.Layer) (ocispec.Descriptor, error) {
-		d, err := pack(ctx, l)
-		if err != nil {
-			return d, err
-		}
-		f, err := folder.Open(ctx, d)
-		if err != nil {
-			return d, err
-		}
-		defer func() { _ = f.Close() }()
-		return d, r.Push(ctx, d, f)
-	}
 }
 
 // withMica builds with what a tag has, and says what it had to run.
@@ -99,7 +76,7 @@ func TestRegistry(t *testing.T) {
 				t.Errorf("mica runs %q", ran)
 			}
 			h := newHost(t, c, remotecache.New(nil, nil))
-			o.Mode, o.Blob = remotecache.ModeMax, r.gzip(h)
+			o.Mode, o.Blob = remotecache.ModeMax, h.gzip(r.Push)
 			x := h.export(ctx, h.build(ctx), o)
 			r.put(t, x.ConfigDescriptor, x.Config)
 			must(t, r.PushReference(ctx, x.ManifestDescriptor, bytes.NewReader(x.Manifest), "ours"))
@@ -119,17 +96,15 @@ func TestMin(t *testing.T) {
 			c := form(t, name)
 			theirs := filepath.Join(rig.TempDir(t), "cache")
 			c.buildkit(t, "--export-cache", "type=local,mode=min,dest="+theirs)
-			from := remotecache.NewFolder(theirs)
-			root, err := from.Root(remotecache.DefaultTag)
-			must(t, err)
+			from, root := openLayout(t, theirs)
 			h := newHost(t, c, remotecache.New(nil, nil))
-			ours := remotecache.NewFolder(filepath.Join(rig.TempDir(t), "cache"))
-			x := h.export(ctx, h.build(ctx), remotecache.ExportOptions{Mode: remotecache.ModeMin, Blob: h.gzip(ours)})
+			ours := newLayout(t, "other")
+			x := h.export(ctx, h.build(ctx), remotecache.ExportOptions{Mode: remotecache.ModeMin, Blob: h.gzip(ours.Push)})
 			compare(t, readConfig(t, from, root), parseConfig(t, x), false)
 			compare(t, readConfig(t, from, root), parseConfig(t, x), true)
-			must(t, ours.Put(x, "other"))
+			ours.put(t, x)
 			prune(t)
-			if ran := c.uncached(t, "--import-cache", "type=local,tag=other,src="+ours.Dir()); len(ran) > 0 {
+			if ran := c.uncached(t, "--import-cache", "type=local,tag=other,src="+ours.dir); len(ran) > 0 {
 				t.Errorf("BuildKit runs %q", ran)
 			}
 		})
@@ -164,7 +139,7 @@ func (h *host) pushInline(ctx context.Context, b *built, r repository, tag strin
 	must(h.t, json.Unmarshal(b.config, &img))
 	ids, history, layers := []digest.Digest{}, []ocispec.History{}, []ocispec.Descriptor{}
 	for _, l := range b.edge.chain {
-		d, err := r.gzip(h)(ctx, l)
+		d, err := h.gzip(r.Push)(ctx, l)
 		must(h.t, err)
 		ids, layers = append(ids, l.DiffID), append(layers, d)
 		history = append(history, ocispec.History{CreatedBy: l.Description, Created: &l.Created})
@@ -195,11 +170,9 @@ func TestIndexBase(t *testing.T) {
 	c.opts[0] = "context:base=docker-image://" + peer.registry.Addr + "/indexed:latest"
 	theirs := filepath.Join(rig.TempDir(t), "cache")
 	c.buildkit(t, "--export-cache", "type=local,mode=max,dest="+theirs)
-	from := remotecache.NewFolder(theirs)
-	root, err := from.Root(remotecache.DefaultTag)
-	must(t, err)
+	from, root := openLayout(t, theirs)
 	h := newHost(t, c, remotecache.New(nil, nil))
-	x := h.export(ctx, h.build(ctx), remotecache.ExportOptions{Mode: remotecache.ModeMax, Blob: h.gzip(remotecache.NewFolder(rig.TempDir(t)))})
+	x := h.export(ctx, h.build(ctx), remotecache.ExportOptions{Mode: remotecache.ModeMax, Blob: h.gzip(newLayout(t, "latest").Push)})
 	got := names(parseConfig(t, x), false)
 	for _, n := range names(readConfig(t, from, root), false) {
 		if !slices.Contains(got, n) {
@@ -221,9 +194,7 @@ func TestDownload(t *testing.T) {
 			c := unpack(t, txtar.Parse([]byte("-- Dockerfile --\nFROM base\nADD "+flag+" "+s.URL+"/dir/"+name+" /x/\n")))
 			theirs := filepath.Join(rig.TempDir(t), "cache")
 			c.buildkit(t, "--export-cache", "type=local,mode=max,dest="+theirs)
-			from := remotecache.NewFolder(theirs)
-			root, err := from.Root(remotecache.DefaultTag)
-			must(t, err)
+			from, root := openLayout(t, theirs)
 			imports, err := remotecache.Read(context.Background(), from, root)
 			must(t, err)
 			h := newHost(t, c, remotecache.New(imports, nil))

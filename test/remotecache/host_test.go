@@ -254,7 +254,7 @@ func (h *host) take(ctx context.Context, hit *remotecache.Hit, e *edge) error {
 		if got, err := h.layers.Get(l.DiffID); err == nil && got.Present() {
 			continue
 		}
-		r, err := l.From.Open(ctx, l.Blob)
+		r, err := l.From.Fetch(ctx, l.Blob)
 		if err != nil {
 			return err
 		}
