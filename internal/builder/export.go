@@ -10,7 +10,6 @@ import (
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/micabuild/mica/internal/archive"
 	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/localdir"
@@ -99,17 +98,17 @@ func (x *exporter) run(ctx context.Context, e buildspec.Output) error {
 		if e.Type == buildspec.OutputDocker && oci.IsIndex(x.root.MediaType) {
 			return errors.New("docker exporter does not support exporting manifest lists, use type=oci or type=image instead")
 		}
-		items := []archive.Item{{Image: x.image, Root: x.root, Annotations: x.notes, Names: x.names}}
+		items := []transfer.Item{{Image: x.image, Root: x.root, Annotations: x.notes, Names: x.names}}
 		if e.Directory {
-			return x.progress.step("copying files", func() error { return x.b.archives().SaveFolder(ctx, e.Dest, items) })
+			return x.progress.step("copying files", func() error { return x.b.local().SaveDirectory(ctx, e.Dest, items) })
 		}
-		return x.archive(e, func(w io.Writer) error { return x.b.archives().Save(ctx, w, items) })
+		return x.archive(e, func(w io.Writer) error { return x.b.local().Save(ctx, w, items) })
 	case buildspec.OutputTar:
 		v, err := x.files(ctx, e)
 		if err != nil {
 			return err
 		}
-		return x.archive(e, func(w io.Writer) error { return archive.Export(ctx, w, v) })
+		return x.archive(e, func(w io.Writer) error { return transfer.Export(ctx, w, v) })
 	case buildspec.OutputLocal:
 		v, err := x.files(ctx, e)
 		if err != nil {
@@ -235,8 +234,4 @@ func (x *exporter) archive(e buildspec.Output, write func(io.Writer) error) erro
 		}
 		return w.Commit()
 	})
-}
-
-func (b *Builder) archives() *archive.Archives {
-	return &archive.Archives{Store: b.Store, Layers: b.Layers, Images: b.Images}
 }

@@ -10,11 +10,8 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"oras.land/oras-go/v2/content"
 
 	"github.com/micabuild/mica/internal/image"
-	"github.com/micabuild/mica/internal/layer"
-	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/ocilayout"
 )
 
@@ -97,7 +94,7 @@ func (ls *layouts) resolve(ctx context.Context, id string, platform *ocispec.Pla
 	if img, ok := ls.images[key]; ok {
 		return img, nil
 	}
-	img, err := l.fetch(ctx, ls.b, platform)
+	img, err := ls.b.local().ImportLayout(ctx, l.source, l.root, platform)
 	if err == nil {
 		ls.images[key] = img
 	}
@@ -121,62 +118,4 @@ func layoutKey(d digest.Digest, platform *ocispec.Platform) string {
 		p = *platform
 	}
 	return d.String() + " " + formatted(p)
-}
-
-func (l *layout) fetch(ctx context.Context, b *Builder, platform *ocispec.Platform) (*image.Image, error) {
-	target, err := l.choose(ctx, platform)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := content.FetchAll(ctx, l.source, target)
-	if err != nil {
-		return nil, err
-	}
-	m, err := oci.ParseManifest(target.Digest, raw)
-	if err != nil {
-		return nil, err
-	}
-	config, err := content.FetchAll(ctx, l.source, m.Config)
-	if err != nil {
-		return nil, err
-	}
-	ids, err := oci.DiffIDs(config)
-	if err != nil {
-		return nil, err
-	}
-	if err := oci.CheckLayers(target.Digest, m.Layers, ids); err != nil {
-		return nil, err
-	}
-	for i, d := range m.Layers {
-		if err := l.layer(ctx, b, d, ids[i]); err != nil {
-			return nil, err
-		}
-	}
-	return b.Images.Put(raw, config)
-}
-
-// choose finds the manifest for a platform.
-func (l *layout) choose(ctx context.Context, platform *ocispec.Platform) (ocispec.Descriptor, error) {
-	if !oci.IsIndex(l.root.MediaType) {
-		return l.root, nil
-	}
-	e, err := oci.Find(ctx, l.root, func(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
-		return content.FetchAll(ctx, l.source, d)
-	}, platform)
-	if err != nil {
-		return l.root, fmt.Errorf("index %s: %w", l.root.Digest, err)
-	}
-	return e.Descriptor, nil
-}
-
-func (l *layout) layer(ctx context.Context, b *Builder, d ocispec.Descriptor, id digest.Digest) error {
-	if got, err := b.Layers.Get(id); err == nil && got.Present() {
-		return nil
-	}
-	r, err := l.source.Fetch(ctx, d)
-	if err != nil {
-		return err
-	}
-	_, _, err = b.Layers.IngestFrom(ctx, layer.Incoming{Reader: r, Blob: d.Digest, DiffID: id})
-	return errors.Join(err, r.Close())
 }

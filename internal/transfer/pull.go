@@ -61,6 +61,7 @@ func pullFrom(ctx context.Context, repo *registry.Repository, local *Local, name
 	if p.progress == nil {
 		p.progress = func(Event) {}
 	}
+	p.importer = &importer{config: p.config, layers: p.allLayers}
 	if err := p.pull(ctx, root); err != nil {
 		return nil, err
 	}
@@ -91,6 +92,7 @@ type puller struct {
 	origin   string // the repository's full name, as users know it
 	o        PullOptions
 	progress Progress
+	importer *importer
 
 	mu    sync.Mutex
 	fresh bool
@@ -127,26 +129,17 @@ func (p *puller) image(ctx context.Context, m *registry.Manifest) error {
 			return &unknownLayerError{l}
 		}
 	}
-	config, err := p.config(ctx, c.Config)
+	img, err := p.importer.image(ctx, m.Descriptor, m.Raw)
 	if err != nil {
 		return err
 	}
-	ids, err := oci.DiffIDs(config)
-	if err != nil {
-		return err
-	}
-	if err := oci.CheckLayers(m.Descriptor.Digest, c.Layers, ids); err != nil {
-		return err
-	}
-	if err := p.allLayers(ctx, c.Layers, ids); err != nil {
-		return err
-	}
-	if _, err := p.local.Store.WriteBlob(config); err != nil {
+	if _, err := p.local.Store.WriteBlob(img.config); err != nil {
 		return err
 	}
 	return p.write(m)
 }
 
+// config returns a config, from the store if it is there.
 func (p *puller) config(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
 	if err := oci.CheckDescriptor(d); err != nil {
 		return nil, err
@@ -168,7 +161,7 @@ func (p *puller) write(m *registry.Manifest) error {
 // artifact gets a manifest that is no image's but belongs to one: an attestation in an index that is pulled as a whole.
 func (p *puller) artifact(ctx context.Context, m *registry.Manifest, c *registry.Document) error {
 	if !p.o.AllPlatforms {
-		return fmt.Errorf("not an image: the manifest is a %s (use mica copy)", c.Config.MediaType)
+		return &notImageError{c.Config.MediaType}
 	}
 	for _, d := range append([]ocispec.Descriptor{c.Config}, c.Layers...) {
 		if _, err := p.local.Store.StatBlob(d.Digest); err == nil {

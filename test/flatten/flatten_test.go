@@ -19,9 +19,9 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/micabuild/mica/internal/archive"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/store"
+	"github.com/micabuild/mica/internal/transfer"
 	"github.com/micabuild/mica/test/flatten/listing"
 	"github.com/micabuild/mica/test/rig"
 )
@@ -52,7 +52,7 @@ func view(t *testing.T, layers *layer.Layers, c *chain) (listing.Files, error) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := archive.Export(t.Context(), &out, v); err != nil {
+	if err := transfer.Export(t.Context(), &out, v); err != nil {
 		t.Fatal(err)
 	}
 	files, err := listing.FromTar(&out, ".", none)

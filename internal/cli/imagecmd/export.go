@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/micabuild/mica/internal/archive"
 	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/transfer"
 )
 
 // NewExportCommand is `mica export`.
@@ -45,5 +45,5 @@ func runExport(ctx context.Context, app *command.App, output, ref string) (err e
 	if err != nil {
 		return err
 	}
-	return app.WritePrivate(output, func(w io.Writer) error { return archive.Export(ctx, w, v) })
+	return app.WritePrivate(output, func(w io.Writer) error { return transfer.Export(ctx, w, v) })
 }

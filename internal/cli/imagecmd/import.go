@@ -10,11 +10,11 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/spf13/cobra"
 
-	"github.com/micabuild/mica/internal/archive"
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/dockerfile"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/redact"
+	"github.com/micabuild/mica/internal/transfer"
 )
 
 // importOptions are the flags of import.
@@ -71,7 +71,7 @@ func runImport(ctx context.Context, app *command.App, o importOptions, source, n
 		return err
 	}
 	defer func() { err = errors.Join(err, use.End()) }()
-	img, err := archives(app).Import(ctx, in, what)
+	img, err := app.Local().Import(ctx, in, what)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func runImport(ctx context.Context, app *command.App, o importOptions, source, n
 }
 
 // image is what the flags say of the image.
-func (o *importOptions) image(ctx context.Context) (what archive.ImportOptions, err error) {
+func (o *importOptions) image(ctx context.Context) (what transfer.ImportOptions, err error) {
 	what.Message, what.Platform = o.message, platforms.Normalize(platforms.DefaultSpec())
 	if o.platform != "" {
 		p, err := platforms.Parse(o.platform)

@@ -10,13 +10,9 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
-	"github.com/micabuild/mica/internal/archive"
 	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/transfer"
 )
-
-func archives(app *command.App) *archive.Archives {
-	return &archive.Archives{Store: app.Store, Layers: app.Layers, Images: app.Images}
-}
 
 // NewLoadCommand is `mica load`.
 func NewLoadCommand(app *command.App) *cobra.Command {
@@ -68,13 +64,13 @@ func runLoad(ctx context.Context, app *command.App, input string, platforms []st
 	return nil
 }
 
-func load(ctx context.Context, app *command.App, in io.Reader, wanted []ocispec.Platform) (_ []archive.Loaded, err error) {
+func load(ctx context.Context, app *command.App, in io.Reader, wanted []ocispec.Platform) (_ []transfer.Loaded, err error) {
 	use, err := app.Store.Use(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, use.End()) }()
-	return archives(app).Load(ctx, in, wanted...)
+	return app.Local().Load(ctx, in, wanted...)
 }
 
 // openInput opens a file, or stdin for "" unless that is a terminal.

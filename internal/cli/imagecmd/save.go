@@ -10,9 +10,9 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
-	"github.com/micabuild/mica/internal/archive"
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/oci"
+	"github.com/micabuild/mica/internal/transfer"
 )
 
 // NewSaveCommand is `mica save`.
@@ -53,13 +53,13 @@ func runSave(ctx context.Context, app *command.App, output string, platforms, re
 	if err != nil {
 		return err
 	}
-	return app.WritePrivate(output, func(w io.Writer) error { return archives(app).Save(ctx, w, items) })
+	return app.WritePrivate(output, func(w io.Writer) error { return app.Local().Save(ctx, w, items) })
 }
 
 // saveItems finds what is to be saved, as docker save does: a name with its tag, a repository with all of its tags, an ID
 // without a name. Of a name that stands for several platforms it is all that there are in the store, or the given ones.
-func saveItems(ctx context.Context, app *command.App, refs []string, wanted []ocispec.Platform) ([]archive.Item, error) {
-	var items []archive.Item
+func saveItems(ctx context.Context, app *command.App, refs []string, wanted []ocispec.Platform) ([]transfer.Item, error) {
+	var items []transfer.Item
 	add := func(ref, name string) error {
 		it, err := saveItem(ctx, app, ref, wanted)
 		if err != nil {
@@ -68,7 +68,7 @@ func saveItems(ctx context.Context, app *command.App, refs []string, wanted []oc
 		if name == "" {
 			name = nameOf(app, ref)
 		}
-		i := slices.IndexFunc(items, func(other archive.Item) bool {
+		i := slices.IndexFunc(items, func(other transfer.Item) bool {
 			return other.Image.ID == it.Image.ID && other.Root.Digest == it.Root.Digest
 		})
 		if i < 0 {
@@ -100,8 +100,8 @@ func saveItems(ctx context.Context, app *command.App, refs []string, wanted []oc
 }
 
 // saveItem is the image or index that a name stands for.
-func saveItem(ctx context.Context, app *command.App, ref string, wanted []ocispec.Platform) (*archive.Item, error) {
-	it := &archive.Item{Platforms: wanted}
+func saveItem(ctx context.Context, app *command.App, ref string, wanted []ocispec.Platform) (*transfer.Item, error) {
+	it := &transfer.Item{Platforms: wanted}
 	for i := range max(1, len(wanted)) {
 		var want *ocispec.Platform
 		if len(wanted) > 0 {

@@ -1,4 +1,4 @@
-package archive
+package transfer
 
 import (
 	"context"
@@ -131,25 +131,25 @@ func platformOf(config []byte) (ocispec.Platform, error) {
 }
 
 // adoptIndex records the images of an index, and gives the index its names.
-func (a *Archives) adoptIndex(ctx context.Context, f *found) (*Loaded, error) {
+func (local *Local) adoptIndex(ctx context.Context, f *found) (*Loaded, error) {
 	for _, raw := range f.index.blobs {
-		if _, err := a.Store.WriteBlob(raw); err != nil {
+		if _, err := local.Store.WriteBlob(raw); err != nil {
 			return nil, err
 		}
 	}
 	for _, img := range f.index.images {
-		if _, err := a.Images.Put(img.manifest, img.config); err != nil {
+		if _, err := local.Images.Put(img.manifest, img.config); err != nil {
 			return nil, err
 		}
 	}
 	root := f.index.desc
 	root = ocispec.Descriptor{MediaType: root.MediaType, Digest: root.Digest, Size: root.Size}
-	img, err := a.Images.Keep(ctx, root)
+	img, err := local.Images.Keep(ctx, root)
 	if err != nil {
 		return nil, err
 	}
-	return a.name(ctx, img, f.names, func(name string) error {
-		_, err := a.Images.Keep(ctx, root, name)
+	return local.name(ctx, img, f.names, func(name string) error {
+		_, err := local.Images.Keep(ctx, root, name)
 		return err
 	})
 }

@@ -1,4 +1,4 @@
-package archive
+package transfer
 
 import (
 	"context"
@@ -111,62 +111,56 @@ func (l *loader) document(d ocispec.Descriptor, what string) ([]byte, error) {
 	return raw, nil
 }
 
-// image is the image that a manifest describes.
+// image is the image of a manifest.
 func (l *loader) image(d ocispec.Descriptor) (*found, error) {
 	raw, err := l.document(d, "manifest")
 	if err != nil {
 		return nil, err
 	}
-	manifest, err := oci.ParseManifest(d.Digest, raw)
+	img, err := l.importer.image(context.Background(), d, raw)
 	if err != nil {
 		return nil, err
 	}
-	config, err := l.document(manifest.Config, "config")
-	if err != nil {
-		return nil, err
-	}
-	ids, err := oci.DiffIDs(config)
-	if err != nil {
-		return nil, err
-	}
-	if err := oci.CheckLayers(d.Digest, manifest.Layers, ids); err != nil {
-		return nil, err
-	}
-	for i, desc := range manifest.Layers {
+	return &found{config: img.config, manifest: img.manifest}, nil
+}
+
+// checkLayers checks that the archive has the layers of a manifest. They are in the store.
+func (l *loader) checkLayers(list []ocispec.Descriptor, ids []digest.Digest) error {
+	for i, desc := range list {
 		got, err := l.layer(ocilayout.BlobName(desc.Digest), ids[i])
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if got.pack.Size != desc.Size {
-			return nil, fmt.Errorf("layer %s: its size is %d, not the %d of the manifest", desc.Digest, got.pack.Size, desc.Size)
+			return fmt.Errorf("layer %s: its size is %d, not the %d of the manifest", desc.Digest, got.pack.Size, desc.Size)
 		}
 		if got.pack.Digest != desc.Digest {
-			return nil, fmt.Errorf("layer %s: digest mismatch: its content is %s", desc.Digest, got.pack.Digest)
+			return fmt.Errorf("layer %s: digest mismatch: its content is %s", desc.Digest, got.pack.Digest)
 		}
 	}
-	return &found{config: config, manifest: raw}, nil
+	return nil
 }
 
 // adopt records an image and gives it its names.
-func (a *Archives) adopt(ctx context.Context, f *found) (*Loaded, error) {
+func (local *Local) adopt(ctx context.Context, f *found) (*Loaded, error) {
 	if f.index != nil {
-		return a.adoptIndex(ctx, f)
+		return local.adoptIndex(ctx, f)
 	}
 	var img *image.Image
 	var err error
 	if f.manifest != nil {
-		img, err = a.Images.Adopt(ctx, f.manifest, f.config)
+		img, err = local.Images.Adopt(ctx, f.manifest, f.config)
 	} else {
-		img, err = a.Images.Create(ctx, image.Draft{Config: f.config, Packs: f.packs})
+		img, err = local.Images.Create(ctx, image.Draft{Config: f.config, Packs: f.packs})
 	}
 	if err != nil {
 		return nil, err
 	}
-	return a.name(ctx, img, f.names, func(name string) error { return a.Images.Tag(ctx, img, name) })
+	return local.name(ctx, img, f.names, func(name string) error { return local.Images.Tag(ctx, img, name) })
 }
 
 // name gives an image its names.
-func (a *Archives) name(ctx context.Context, img *image.Image, names []string, give func(name string) error) (*Loaded, error) {
+func (local *Local) name(ctx context.Context, img *image.Image, names []string, give func(name string) error) (*Loaded, error) {
 	l := &Loaded{ID: img.ID, Replaced: map[string]digest.Digest{}}
 	for _, n := range names {
 		named, err := reference.ParseNormalizedNamed(n)
@@ -174,7 +168,7 @@ func (a *Archives) name(ctx context.Context, img *image.Image, names []string, g
 			return nil, fmt.Errorf("invalid name %q: %w", n, err)
 		}
 		short := reference.FamiliarString(named)
-		if old, err := a.Images.Find(ctx, n); err == nil && old.ID != img.ID {
+		if old, err := local.Images.Find(ctx, n); err == nil && old.ID != img.ID {
 			l.Replaced[short] = old.ID
 		}
 		if err := give(n); err != nil {

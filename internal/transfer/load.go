@@ -1,4 +1,4 @@
-package archive
+package transfer
 
 import (
 	"context"
@@ -28,21 +28,21 @@ type Loaded struct {
 // OCI image layout, in a tar, plain or compressed. It is read once, from start to end, so that it may come from a pipe.
 // Nothing is named or recorded before all of it is verified. Of an index every image is kept that the archive has, or that for
 // one of the platforms alone, if there are any. The caller holds store.Use.
-func (a *Archives) Load(ctx context.Context, r io.Reader, platforms ...ocispec.Platform) ([]Loaded, error) {
-	loaded, err := a.load(ctx, r, platforms)
+func (local *Local) Load(ctx context.Context, r io.Reader, platforms ...ocispec.Platform) ([]Loaded, error) {
+	loaded, err := local.load(ctx, r, platforms)
 	if err != nil {
 		return nil, fmt.Errorf("load: %w", err)
 	}
 	return loaded, nil
 }
 
-func (a *Archives) load(ctx context.Context, r io.Reader, platforms []ocispec.Platform) ([]Loaded, error) {
+func (local *Local) load(ctx context.Context, r io.Reader, platforms []ocispec.Platform) ([]Loaded, error) {
 	in, _, err := compression.NewReader(r)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = in.Close() }()
-	l := &loader{a: a, platforms: platforms, layers: map[string]*ingested{}}
+	l := local.newLoader(platforms)
 	images, err := l.read(ctx, in)
 	if err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func (a *Archives) load(ctx context.Context, r io.Reader, platforms []ocispec.Pl
 	}
 	var loaded []Loaded
 	for _, img := range images {
-		got, err := a.adopt(ctx, img)
+		got, err := local.adopt(ctx, img)
 		if err != nil {
 			return nil, err
 		}
@@ -67,17 +67,29 @@ func (a *Archives) load(ctx context.Context, r io.Reader, platforms []ocispec.Pl
 
 // loader reads an archive. Its layers are in the store as soon as they were read.
 type loader struct {
-	a         *Archives
+	local     *Local
+	importer  *importer
 	platforms []ocispec.Platform // that are wanted; none for all
 	src       *ocilayout.Source
 	layers    map[string]*ingested
 }
 
-// ingested is a file that is a layer, or why it is none.
+// ingested is a file that was read as a layer, and the error if it is not a layer.
 type ingested struct {
 	layer *layer.Layer
 	pack  ocispec.Descriptor
 	err   error
+}
+
+func (local *Local) newLoader(platforms []ocispec.Platform) *loader {
+	l := &loader{local: local, platforms: platforms, layers: map[string]*ingested{}}
+	l.importer = &importer{
+		config: func(_ context.Context, d ocispec.Descriptor) ([]byte, error) { return l.document(d, "config") },
+		layers: func(_ context.Context, list []ocispec.Descriptor, ids []digest.Digest) error {
+			return l.checkLayers(list, ids)
+		},
+	}
+	return l
 }
 
 func (l *loader) read(ctx context.Context, in io.Reader) ([]*found, error) {
@@ -90,7 +102,7 @@ func (l *loader) read(ctx context.Context, in io.Reader) ([]*found, error) {
 }
 
 func (l *loader) ingest(ctx context.Context, name string, r io.Reader) error {
-	got, pack, err := l.a.Layers.Ingest(ctx, r, "", "")
+	got, pack, err := l.local.Layers.Ingest(ctx, r, "", "")
 	if err != nil && isStoreFailure(ctx, err) {
 		return err
 	}

@@ -1,10 +1,13 @@
-package archive
+package transfer
 
 import (
 	"archive/tar"
 	"bytes"
+	"context"
+	"errors"
 	"io"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -15,17 +18,18 @@ import (
 
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/registry/registrytest"
 	"github.com/micabuild/mica/internal/store"
 )
 
-func newArchives(t testing.TB) *Archives {
+func newLocal(t testing.TB) *Local {
 	t.Helper()
 	s, err := store.Open(filepath.Join(t.TempDir(), "store"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := layer.New(s)
-	return &Archives{Store: s, Layers: l, Images: image.New(s, l)}
+	return &Local{Store: s, Layers: l, Images: image.New(s, l)}
 }
 
 func rootfs(t testing.TB, files ...string) []byte {
@@ -46,7 +50,7 @@ func rootfs(t testing.TB, files ...string) []byte {
 	return buf.Bytes()
 }
 
-func imported() ImportOptions {
+func importOptions() ImportOptions {
 	o := ImportOptions{Message: "m", Created: time.Unix(1_600_000_000, 0).UTC()}
 	o.Platform = ocispec.Platform{OS: "linux", Architecture: "arm64"}
 	o.Config.Env, o.Config.WorkingDir = []string{"A=b"}, "/w"
@@ -54,8 +58,8 @@ func imported() ImportOptions {
 }
 
 func TestImportSaveLoad(t *testing.T) {
-	from := newArchives(t)
-	img, err := from.Import(t.Context(), bytes.NewReader(rootfs(t, "a", "b")), imported())
+	from := newLocal(t)
+	img, err := from.Import(t.Context(), bytes.NewReader(rootfs(t, "a", "b")), importOptions())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +76,7 @@ func TestImportSaveLoad(t *testing.T) {
 	if !bytes.Equal(saved.Bytes(), again.Bytes()) {
 		t.Error("saved twice, the bytes differ")
 	}
-	to := newArchives(t)
+	to := newLocal(t)
 	loaded, err := to.Load(t.Context(), &saved)
 	if err != nil {
 		t.Fatal(err)
@@ -116,14 +120,93 @@ func FuzzLoad(f *testing.F) {
 	someDigest := digest.FromString("x").String()
 	f.Add(``, ``, `{"manifests":[{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"`+someDigest+`","size":-1},{"mediaType":"x/y","digest":"`+someDigest+`","size":9223372036854775807}]}`)
 	f.Add(``, ``, `{"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"`+someDigest+`","annotations":{"org.opencontainers.image.ref.name":"sha256:x"}}]}`)
-	a := newArchives(f)
+	a := newLocal(f)
 	f.Fuzz(func(t *testing.T, manifest, config, index string) {
 		in := archiveOf(t,
 			part{"manifest.json", []byte(manifest)}, part{"c.json", []byte(config)}, part{"index.json", []byte(index)},
 			part{"oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)})
-		images, err := (&loader{a: a, layers: map[string]*ingested{}}).read(t.Context(), bytes.NewReader(in))
+		images, err := a.newLoader(nil).read(t.Context(), bytes.NewReader(in))
 		if err == nil && slices.Contains(images, nil) {
 			t.Error("an image of nothing")
 		}
 	})
+}
+
+// TestImportLayout: the image of a layout for a platform comes into the store, where nothing names it.
+func TestImportLayout(t *testing.T) {
+	t.Parallel()
+	m := registrytest.New(t)
+	m.PutPlatforms("app", "1")
+	layout := "oci:" + t.TempDir() + "/layout:1"
+	c := newClient(t)
+	c.copyTo(m.Name("app:1"), layout, CopyOptions{})
+	src := c.source(layout)
+	root, err := src.Root(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, none := other(), ocispec.Platform{OS: "linux", Architecture: "s390x"}
+	for _, test := range []struct {
+		platform *ocispec.Platform
+		arch     string // "" for an error
+	}{{nil, runtime.GOARCH}, {&other, other.Architecture}, {&other, other.Architecture}, {&none, ""}} {
+		img, err := c.ImportLayout(t.Context(), src, root, test.platform)
+		if test.arch == "" {
+			if err == nil {
+				t.Errorf("for %v: %v", test.platform, img)
+			}
+			continue
+		}
+		if err != nil || img.Config.Architecture != test.arch || len(img.Chain()) != 2 {
+			t.Errorf("for %v: %v, %v", test.platform, img, err)
+		}
+	}
+	if got := c.images(); got != "" {
+		t.Errorf("the store has %s", got)
+	}
+}
+
+// TestImporterRefuses what does not fit together.
+func TestImporterRefuses(t *testing.T) {
+	t.Parallel()
+	id := digest.FromString("layer")
+	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: id, Size: 1}
+	config := func(ids ...digest.Digest) []byte {
+		return mustJSON(t, map[string]any{"rootfs": map[string]any{"type": "layers", "diff_ids": ids}})
+	}
+	for name, test := range map[string]struct {
+		config     []byte
+		configType string
+		layers     []ocispec.Descriptor
+		want       string // of the error; "" for none
+	}{
+		"good":               {config(id), ocispec.MediaTypeImageConfig, []ocispec.Descriptor{d}, ""},
+		"good, Docker's":     {config(id), "application/vnd.docker.container.image.v1+json", []ocispec.Descriptor{d}, ""},
+		"chart":              {config(id), "application/vnd.cncf.helm.config.v1+json", []ocispec.Descriptor{d}, "not an image: the manifest is a application/vnd.cncf.helm"},
+		"fewer layers":       {config(id, id), ocispec.MediaTypeImageConfig, []ocispec.Descriptor{d}, "layers"},
+		"more layers":        {config(), ocispec.MediaTypeImageConfig, []ocispec.Descriptor{d}, "layers"},
+		"DiffID is a path":   {config("sha256:../x"), ocispec.MediaTypeImageConfig, []ocispec.Descriptor{d}, "digest"},
+		"config is no JSON":  {[]byte("{"), ocispec.MediaTypeImageConfig, []ocispec.Descriptor{d}, "config"},
+		"layers not to have": {config(id), ocispec.MediaTypeImageConfig, []ocispec.Descriptor{d}, "no such layer"},
+	} {
+		stored := 0
+		i := &importer{
+			config: func(context.Context, ocispec.Descriptor) ([]byte, error) { return test.config, nil },
+			layers: func(_ context.Context, list []ocispec.Descriptor, ids []digest.Digest) error {
+				stored++
+				if test.want == "no such layer" {
+					return errors.New(test.want)
+				}
+				if len(list) != len(ids) {
+					t.Errorf("%s: %d layers, %d DiffIDs", name, len(list), len(ids))
+				}
+				return nil
+			},
+		}
+		raw := mustJSON(t, ocispec.Manifest{Config: ocispec.Descriptor{MediaType: test.configType, Digest: digest.FromBytes(test.config)}, Layers: test.layers})
+		_, err := i.image(t.Context(), ocispec.Descriptor{Digest: digest.FromBytes(raw)}, raw)
+		if test.want == "" && (err != nil || stored != 1) || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%s: %v, want %q", name, err, test.want)
+		}
+	}
 }

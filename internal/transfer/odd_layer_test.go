@@ -1,4 +1,4 @@
-package archive
+package transfer
 
 import (
 	"archive/tar"
@@ -131,7 +131,7 @@ func TestRootLoadOddLayers(t *testing.T) {
 func loadSaveLoad(t *testing.T, data []byte, want digest.Digest) {
 	t.Helper()
 	for range 2 {
-		a := newArchives(t)
+		a := newLocal(t)
 		loaded, err := a.Load(t.Context(), bytes.NewReader(data))
 		if err != nil || len(loaded) != 1 || loaded[0].ID != want {
 			t.Fatalf("loaded %+v, %v", loaded, err)

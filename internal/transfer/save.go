@@ -1,4 +1,4 @@
-package archive
+package transfer
 
 import (
 	"bytes"
@@ -34,16 +34,16 @@ type Item struct {
 
 // Save writes images as one tar that is both a Docker archive and an OCI image layout, as Docker writes it. A layer that
 // several images share is written once. The same images give the same bytes.
-func (a *Archives) Save(ctx context.Context, w io.Writer, items []Item) error {
+func (local *Local) Save(ctx context.Context, w io.Writer, items []Item) error {
 	tw := ocilayout.NewTarWriter(w)
-	if err := a.save(ctx, tw, items); err != nil {
+	if err := local.save(ctx, tw, items); err != nil {
 		return err
 	}
 	return tw.Close()
 }
 
-// SaveFolder is Save into a folder. What is in the folder already is replaced where it has the same name.
-func (a *Archives) SaveFolder(ctx context.Context, dir string, items []Item) (err error) {
+// SaveDirectory is Save into a directory. What is in the directory already is replaced where it has the same name.
+func (local *Local) SaveDirectory(ctx context.Context, dir string, items []Item) (err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -52,11 +52,11 @@ func (a *Archives) SaveFolder(ctx context.Context, dir string, items []Item) (er
 		return err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	return a.save(ctx, ocilayout.DirWriter{Root: root}, items)
+	return local.save(ctx, ocilayout.DirWriter{Root: root}, items)
 }
 
-func (a *Archives) save(ctx context.Context, to ocilayout.FileWriter, items []Item) error {
-	s := &saver{a: a, ctx: ctx, to: to, written: map[string]bool{}}
+func (local *Local) save(ctx context.Context, to ocilayout.FileWriter, items []Item) error {
+	s := &saver{local: local, ctx: ctx, to: to, written: map[string]bool{}}
 	if err := s.head(items); err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func (a *Archives) save(ctx context.Context, to ocilayout.FileWriter, items []It
 }
 
 type saver struct {
-	a       *Archives
+	local   *Local
 	ctx     context.Context
 	to      ocilayout.FileWriter
 	written map[string]bool
@@ -110,11 +110,11 @@ func (s *saver) item(it Item) error {
 	if !oci.IsIndex(it.Root.MediaType) {
 		return s.image(it.Image)
 	}
-	entries, err := s.a.Images.Entries(it.Root)
+	entries, err := s.local.Images.Entries(it.Root)
 	if err != nil {
 		return err
 	}
-	parts, err := s.a.Images.Parts(it.Root)
+	parts, err := s.local.Images.Parts(it.Root)
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func (it Item) wants(p ocispec.Platform) bool {
 
 // attestation writes a manifest that is no image's, and what it lists.
 func (s *saver) attestation(d ocispec.Descriptor) error {
-	raw, err := s.a.Store.ReadBlob(d.Digest)
+	raw, err := s.local.Store.ReadBlob(d.Digest)
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func (s *saver) attestation(d ocispec.Descriptor) error {
 
 // blob writes a small blob.
 func (s *saver) blob(d digest.Digest) error {
-	data, err := s.a.Store.ReadBlob(d)
+	data, err := s.local.Store.ReadBlob(d)
 	if err != nil {
 		return err
 	}
@@ -193,7 +193,7 @@ func (s *saver) layer(diffID digest.Digest, desc ocispec.Descriptor) error {
 	if s.written[ocilayout.BlobName(desc.Digest)] {
 		return nil
 	}
-	r, err := s.a.Layers.OpenBlob(s.ctx, diffID, desc)
+	r, err := s.local.Layers.OpenBlob(s.ctx, diffID, desc)
 	if err != nil {
 		return err
 	}
@@ -215,4 +215,17 @@ func (s *saver) add(name string, size int64, r io.Reader) error {
 	}
 	s.written[name] = true
 	return s.to.Add(name, size, r)
+}
+
+// contextReader ends when its context does.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	return c.r.Read(p)
 }

@@ -1,4 +1,4 @@
-package archive
+package transfer
 
 import (
 	"context"
@@ -23,10 +23,10 @@ type ImportOptions struct {
 }
 
 // Import makes an image of one layer from a tar of a root filesystem, plain or compressed. The caller holds store.Use.
-func (a *Archives) Import(ctx context.Context, r io.Reader, o ImportOptions) (*image.Image, error) {
+func (local *Local) Import(ctx context.Context, r io.Reader, o ImportOptions) (*image.Image, error) {
 	config := dockerspec.DockerOCIImage{}
 	config.Platform, config.Config = o.Platform, o.Config
-	l, pack, err := a.Layers.Ingest(ctx, r, "", "")
+	l, pack, err := local.Layers.Ingest(ctx, r, "", "")
 	if err != nil {
 		return nil, fmt.Errorf("import: %w", err)
 	}
@@ -38,5 +38,5 @@ func (a *Archives) Import(ctx context.Context, r io.Reader, o ImportOptions) (*i
 	if err != nil {
 		return nil, fmt.Errorf("import: %w", err)
 	}
-	return a.Images.Create(ctx, image.Draft{Config: raw, Packs: []ocispec.Descriptor{pack}})
+	return local.Images.Create(ctx, image.Draft{Config: raw, Packs: []ocispec.Descriptor{pack}})
 }
