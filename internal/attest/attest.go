@@ -42,7 +42,7 @@ type Attestation struct {
 	Name          string
 	PredicateType string
 	Predicate     json.RawMessage
-	// Subjects are what it speaks of; none means the image.
+	// Subjects are its subjects; none means the image.
 	Subjects []Subject
 }
 
@@ -110,7 +110,7 @@ func (a *Attestation) Statement(subjects []Subject) ([]byte, error) {
 	return json.Marshal(s)
 }
 
-// ReadBundle reads the statements that a scanner has left in a folder of a filesystem, all of one type.
+// ReadBundle reads the statements that a scanner wrote to a directory of a filesystem, all of one type.
 func ReadBundle(ctx context.Context, v view.View, dir, predicateType string) ([]*Attestation, error) {
 	at, err := view.Resolve(ctx, v, path.Join("/", dir), true)
 	if err != nil {

@@ -23,7 +23,7 @@ type Build struct {
 	Definition *pb.Definition
 	Frontend   string            // "dockerfile.v0"
 	Args       map[string]string // the front end's options
-	// Pin finds what a source came to, by the operation's digest.
+	// Pin returns what a source resolved to, by the operation's digest.
 	Pin func(op digest.Digest) (Pin, bool)
 	// Images are those that the front end has asked for.
 	Images            []provenancetypes.ImageSource
@@ -33,7 +33,7 @@ type Build struct {
 	Layers func(op digest.Digest) map[int][]ocispec.Descriptor
 }
 
-// Pin is what a source came to.
+// Pin is what a source resolved to.
 type Pin struct {
 	Digest digest.Digest // of a file
 	Commit string        // of a repository

@@ -86,7 +86,7 @@ func (x *exporter) platform(ctx context.Context, f buildspec.Form, p *built, not
 	}
 	d := image.Draft{Config: config, Annotations: notes, DockerTypes: f.DockerTypes, Absent: len(x.out.elsewhere) > 0}
 	if f.Compression != "" || len(x.out.elsewhere) > 0 {
-		if d.Packs, err = x.layerBlobs(ctx, chain, f); err != nil {
+		if d.Layers, err = x.layerBlobs(ctx, chain, f); err != nil {
 			return nil, err
 		}
 	}

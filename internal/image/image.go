@@ -122,11 +122,11 @@ func parseConfig(raw []byte) (dockerspec.DockerOCIImage, error) {
 // Draft is what an image is assembled from.
 type Draft struct {
 	Config []byte
-	// Packs are the layers' descriptors, bottom first; nil for a pack that the store has, else the uncompressed tar that the
-	// DiffID names, whose bytes mica makes when they are asked for.
-	Packs       []ocispec.Descriptor
+	// Layers are the descriptors of the layers' blobs, bottom first. If nil, they are blobs that the store has, or else the
+	// uncompressed tars, whose bytes mica makes when they are read.
+	Layers      []ocispec.Descriptor
 	Annotations map[string]string // of the manifest
-	// Absent says that not all layers of Packs are in the store. The size of the image is unknown then.
+	// Absent says that not all layers are in the store. The size of the image is unknown then.
 	Absent bool
 	// DockerTypes gives everything Docker's media types in place of OCI's.
 	DockerTypes bool
@@ -138,8 +138,8 @@ func (s *Images) Assemble(_ context.Context, d Draft) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.Packs != nil && len(d.Packs) != len(config.RootFS.DiffIDs) {
-		return nil, fmt.Errorf("image config names %d layers, but %d were given", len(config.RootFS.DiffIDs), len(d.Packs))
+	if d.Layers != nil && len(d.Layers) != len(config.RootFS.DiffIDs) {
+		return nil, fmt.Errorf("image config names %d layers, but %d were given", len(config.RootFS.DiffIDs), len(d.Layers))
 	}
 	m := ocispec.Manifest{
 		MediaType:   ocispec.MediaTypeImageManifest,
@@ -151,8 +151,8 @@ func (s *Images) Assemble(_ context.Context, d Draft) (*Image, error) {
 	}
 	m.SchemaVersion = 2
 	for i, id := range config.RootFS.DiffIDs {
-		if d.Packs != nil {
-			m.Layers = append(m.Layers, d.Packs[i])
+		if d.Layers != nil {
+			m.Layers = append(m.Layers, d.Layers[i])
 			continue
 		}
 		l, err := s.layers.Get(id)
@@ -245,7 +245,7 @@ func (s *Images) record(ctx context.Context, img *Image) (_ *Image, err error) {
 	return img, s.store.Records().Set(img.ID.String(), img.Target)
 }
 
-// FindNamed is FindFor, and tells the image's names: of those that the store has, all must be looked at.
+// FindNamed is FindFor with the image's names. For those it reads all names of the store.
 func (s *Images) FindNamed(ctx context.Context, ref string, want *ocispec.Platform) (*Image, error) {
 	img, err := s.FindFor(ctx, ref, want)
 	if err != nil {
@@ -259,7 +259,7 @@ func (s *Images) FindNamed(ctx context.Context, ref string, want *ocispec.Platfo
 	return img, nil
 }
 
-// bearers groups names by what they stand for: the ID of an image, of an index the one for this host, or a manifest.
+// bearers groups names by the image that has them: its ID (of an index, that of the image for this host), or its manifest.
 func bearers(names []store.Name) map[digest.Digest][]store.Name {
 	by := make(map[digest.Digest][]store.Name, len(names))
 	for _, n := range names {

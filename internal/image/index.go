@@ -155,7 +155,7 @@ func (s *Images) Parts(target ocispec.Descriptor) ([]Part, error) {
 	return parts, nil
 }
 
-// FindFor is Find for one platform of a name that stands for several (nil: this host's); *PlatformError.
+// FindFor is Find for one platform of an index, nil for this host's. The error may be a *PlatformError.
 func (s *Images) FindFor(ctx context.Context, ref string, want *ocispec.Platform) (*Image, error) {
 	target, err := s.resolveHeld(ctx, ref)
 	if err != nil {

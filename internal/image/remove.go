@@ -145,7 +145,7 @@ func (s *Images) removeDamaged(ref string, damage error) ([]Removed, error) {
 	return []Removed{{Deleted: id}}, s.store.Records().Remove(id)
 }
 
-// givenName is the name that ref stands for. A reference by digest stands for the first name that it finds.
+// givenName is the full name of ref. For a reference by digest it is the first name with that digest.
 func (s *Images) givenName(ref string, names []store.Name) (string, error) {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {

@@ -144,7 +144,7 @@ func (d *Destination) commit(ctx context.Context, root ocispec.Descriptor) error
 		files[dockerManifestName] = list
 	}
 	if !d.digests.manifests[root.Digest] {
-		return fmt.Errorf("manifest %s is not there", root.Digest)
+		return fmt.Errorf("manifest %s is missing", root.Digest)
 	}
 	return d.writer.commit(ctx, files, func(old ocispec.Index) ocispec.Index { return d.index(old, root) })
 }
@@ -181,7 +181,7 @@ func (d *Destination) index(old ocispec.Index, root ocispec.Descriptor) ocispec.
 	return index
 }
 
-// replaces tells whether an entry goes when the image comes: one with its name in the layout, or, where it has none
+// replaces reports whether an image replaces an entry: one with its name in the layout, or, if it has none
 // there, one without that has the same full name, or the same content and no name at all.
 func (d *Destination) replaces(image, e ocispec.Descriptor) bool {
 	ref, full := e.Annotations[ocispec.AnnotationRefName], e.Annotations[imageNameAnnotation]
@@ -210,14 +210,14 @@ func (d *Destination) dockerManifest(ctx context.Context, root ocispec.Descripto
 		return nil, err
 	}
 	if !oci.IsManifest(root.MediaType) || !oci.IsImageConfig(m.Config.MediaType) {
-		return nil, fmt.Errorf("a docker-archive can only hold images, and %s is none", root.Digest)
+		return nil, fmt.Errorf("a docker-archive can only have images: the manifest %s is not an image", root.Digest)
 	}
 	e := newDockerEntry(m.Config, m.Layers, repoTags(d.name.full))
 	for _, b := range append([]ocispec.Descriptor{m.Config}, m.Layers...) {
 		if ok, err := d.writer.has(ctx, b); err != nil {
 			return nil, err
 		} else if !ok {
-			return nil, fmt.Errorf("blob %s of the image is not there", b.Digest)
+			return nil, fmt.Errorf("blob %s of the image is missing", b.Digest)
 		}
 	}
 	return []dockerEntry{e}, nil
@@ -231,7 +231,7 @@ func (d *Destination) Close() error {
 	return nil
 }
 
-// marshal makes small files, and refuses to write what nobody would read.
+// marshal makes small files, and refuses what readers would refuse.
 func marshal(name string, v any) ([]byte, error) {
 	data, err := json.Marshal(v)
 	if err == nil && len(data) > maxJSON {

@@ -123,8 +123,8 @@ func (s *Source) hashLayer(ctx context.Context, name string, id digest.Digest) (
 		return d, err
 	}
 	defer func() { _ = file.Close() }()
-	packed := digest.SHA256.Digester()
-	in := bufio.NewReaderSize(io.TeeReader(contextReader{ctx, file}, packed.Hash()), 256<<10)
+	blob := digest.SHA256.Digester()
+	in := bufio.NewReaderSize(io.TeeReader(contextReader{ctx, file}, blob.Hash()), 256<<10)
 	out, algorithm, err := compression.NewReader(in)
 	if err != nil {
 		return d, err
@@ -133,19 +133,19 @@ func (s *Source) hashLayer(ctx context.Context, name string, id digest.Digest) (
 	if d.MediaType = oci.LayerType(string(algorithm)); !oci.IsLayer(d.MediaType) {
 		return d, fmt.Errorf("it is compressed with %s, which manifests have no name for: only gzip and zstd", algorithm)
 	}
-	unpacked := packed
+	tar := blob
 	if algorithm != compression.None {
-		unpacked = digest.SHA256.Digester()
-		if _, err := io.Copy(unpacked.Hash(), out); err != nil {
+		tar = digest.SHA256.Digester()
+		if _, err := io.Copy(tar.Hash(), out); err != nil {
 			return d, err
 		}
 	}
 	if _, err := io.Copy(io.Discard, in); err != nil {
 		return d, err
 	}
-	if unpacked.Digest() != id {
-		return d, fmt.Errorf("digest mismatch: the config says %s, its content is %s", id, unpacked.Digest())
+	if tar.Digest() != id {
+		return d, fmt.Errorf("digest mismatch: the config says %s, its content is %s", id, tar.Digest())
 	}
-	d.Digest, d.Size = packed.Digest(), size
+	d.Digest, d.Size = blob.Digest(), size
 	return d, nil
 }

@@ -176,7 +176,7 @@ func TestDockerArchiveRefusesWhatIsNoImage(t *testing.T) {
 	image := o.image("a")
 	for want, root := range map[string]ocispec.Descriptor{
 		"choose one with --platform": o.index(image, o.image("b")),
-		"can only hold images":       o.signature(image, "s"),
+		"can only have images":       o.signature(image, "s"),
 	} {
 		path := filepath.Join(t.TempDir(), "x")
 		wantError(t, writeError(t, o, root, "docker-archive:"+path, ""), want, path)
@@ -186,7 +186,7 @@ func TestDockerArchiveRefusesWhatIsNoImage(t *testing.T) {
 	}
 	dst := create(t, "docker-archive:"+filepath.Join(t.TempDir(), "x"), "")
 	check(t, dst.Push(ctx, image, bytes.NewReader(must[[]byte](t)(content.FetchAll(ctx, o, image)))))
-	wantError(t, dst.Commit(ctx, image), "is not there")
+	wantError(t, dst.Commit(ctx, image), "is missing")
 	check(t, oras.CopyGraph(ctx, o, newOrigin(t), image, oras.DefaultCopyGraphOptions))
 }
 

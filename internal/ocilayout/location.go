@@ -51,7 +51,7 @@ func (l *Location) String() string {
 	return l.Kind + ":" + l.Path + ":" + l.Ref
 }
 
-// Open opens a location to read from. What it must decompress goes to a file in tempDir that nobody else sees.
+// Open opens a location to read from. What it must decompress goes to a file in tempDir without a name.
 func (l *Location) Open(ctx context.Context, tempDir string) (*Source, error) {
 	s, err := l.open(ctx, tempDir)
 	if err != nil {

@@ -15,14 +15,14 @@ import (
 	"oras.land/oras-go/v2/registry/remote/errcode"
 )
 
-// NotFoundError says, in Docker's words, that a registry does not have what was asked for.
+// NotFoundError is the error of a manifest that a registry does not have, in Docker's words.
 type NotFoundError struct{ Ref string }
 
 func (e *NotFoundError) Error() string {
 	return "manifest for " + e.Ref + " not found: manifest unknown"
 }
 
-// DeniedError says that a registry does not let the user see a repository, or that there is none.
+// DeniedError is the error of a repository that the user may not access, or that does not exist.
 type DeniedError struct {
 	Host, Ref string
 	Said      string // by the registry, "" for nothing

@@ -108,8 +108,7 @@ func (r *Repository) readManifest(ctx context.Context, ref string, accept []stri
 	return manifestResponse{resp.Header.Get("Content-Type"), raw}, checkDigest(raw, ref, resp.Header.Get("Docker-Content-Digest"))
 }
 
-// checkDigest compares a manifest with the digest that was asked for, or with what the registry says. What it says of a
-// digest that was asked for does not count.
+// checkDigest compares a manifest with the digest that was requested, or else with the one in the registry's header.
 func checkDigest(raw []byte, ref, header string) error {
 	want, asked := digest.Digest(ref), true
 	if want.Validate() != nil {

@@ -55,7 +55,7 @@ type permanentError struct{ error }
 
 func (e *permanentError) Unwrap() error { return e.error }
 
-// newRequest is http.NewRequestWithContext. A request without a body has nil, not http.NoBody: only such a one is sent again.
+// newRequest is http.NewRequestWithContext. A request without a body has nil, not http.NoBody: otherwise it would not be sent again.
 func newRequest(ctx context.Context, method, url string, body io.Reader) (*http.Request, error) {
 	return http.NewRequestWithContext(ctx, method, url, body)
 }
@@ -136,7 +136,7 @@ func retryStatus(code int) bool {
 	return false
 }
 
-// worthRetry tells a bad connection from a mistake that stays one.
+// worthRetry reports whether an error is one of a bad connection, and may pass.
 func worthRetry(err error) bool {
 	var permanent *permanentError
 	var dns *net.DNSError

@@ -28,7 +28,7 @@ type upload struct {
 // maxMoves is how often an upload may be sent to another place before its bytes are taken.
 const maxMoves = 5
 
-// movedError says that the bytes are to be sent elsewhere, from their start.
+// movedError is the error of an upload that is redirected, and starts anew.
 type movedError struct{ to *url.URL }
 
 func (e *movedError) Error() string {
@@ -176,10 +176,10 @@ func (u *upload) streamOnce(ctx context.Context, write func(io.Writer) error) (d
 	return digest.NewDigest(digest.SHA256, hash), size.n.Load(), nil
 }
 
-// errStopped ends the writer of a stream that nobody reads any more.
+// errStopped ends the writer of a stream whose reader has ended.
 var errStopped = errors.New("upload stopped")
 
-// localError is a failure to make what was to be sent: no other try helps.
+// localError is the error of reading what is sent. A retry is no use.
 type localError struct{ error }
 
 func (e *localError) Unwrap() error { return e.error }
@@ -231,7 +231,7 @@ func (u *upload) put(ctx context.Context, d digest.Digest, body io.Reader, size 
 	if isMove(resp) {
 		return u.moved(resp)
 	}
-	elsewhere := !sameOrigin(u.at, u.home()) // storage answers as storage does
+	elsewhere := !sameOrigin(u.at, u.home()) // storage responds as storage does
 	if resp.StatusCode == http.StatusCreated || elsewhere && (resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusNoContent) {
 		return nil
 	}

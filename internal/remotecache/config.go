@@ -71,7 +71,7 @@ func (w *layerList) add(chain []Layer) int {
 }
 
 // annotate says in a manifest what a reader must know of a layer to use it without its content (cache/refs.go, ociDesc). A
-// blob that stands for another layer says so itself.
+// blob that is another form of the layer has its own annotations.
 func annotate(d ocispec.Descriptor, l Layer) ocispec.Descriptor {
 	notes := map[string]string{AnnotationDiffID: l.DiffID.String()}
 	maps.Copy(notes, d.Annotations)

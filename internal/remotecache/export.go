@@ -77,7 +77,7 @@ func (c *Cache) Export(ctx context.Context, o ExportOptions, keys ...Key) (*Expo
 // parallelBlobs is how many layers are made ready at once.
 const parallelBlobs = 4
 
-// blobs has every layer of the results made ready, and annotates what it is to be had by.
+// blobs stores every layer of the results, and returns the annotated descriptors.
 func (g *graph) blobs(ctx context.Context, blob func(context.Context, Layer) (ocispec.Descriptor, error)) (map[digest.Digest]ocispec.Descriptor, error) {
 	var mu sync.Mutex
 	ready := map[digest.Digest]ocispec.Descriptor{}

@@ -11,7 +11,7 @@ import (
 )
 
 // Inline adds to an image's config the records of the steps that made the image: its own layers are their results, so that
-// the image is its cache (cache/remotecache/inline). key stands for the image's filesystem.
+// the image is its cache (cache/remotecache/inline). key is that of the image's filesystem.
 func (c *Cache) Inline(ctx context.Context, config []byte, key Key) ([]byte, error) {
 	fields := map[string]json.RawMessage{}
 	var img inlineConfig

@@ -47,14 +47,14 @@ func (c *Cache) HasImports() bool { return len(c.imports) > 0 }
 // Layer is one layer of a result.
 type Layer struct {
 	DiffID      digest.Digest
-	Created     time.Time // when the step that it came from ran; zero where nobody knows
+	Created     time.Time // when the step that it came from ran; zero if unknown
 	Description string    // what that step did
 }
 
 // Result is one output of a step: layers, bottom first. None is the empty filesystem.
 type Result struct{ Layers []Layer }
 
-// Key stands for one output of a step. The zero Key is that of a filesystem nobody knows the origin of: nothing is found by
+// Key is that of one output of a step. The zero Key is that of a filesystem of unknown origin: nothing is found by
 // it, only by its content.
 type Key struct {
 	step   *Step

@@ -17,7 +17,7 @@ import (
 
 // Image is an image that a build starts from, as its registry has it.
 type Image struct {
-	// Roots are the digests that the name stands for: of the index, if it has one, and of the manifest.
+	// Roots are the digests of the index that has the name, if any, and of the manifest.
 	Roots []digest.Digest
 	// Chain are the DiffIDs of its layers, bottom first.
 	Chain []digest.Digest
@@ -91,11 +91,11 @@ func GitKey(op *pb.SourceOp, commit, ref string) (string, error) {
 	return key, nil
 }
 
-// Download is what a http or https source came to.
+// Download is the result of a http or https source.
 type Download struct {
 	Filename string
 	Digest   digest.Digest
-	// Modified is the Last-Modified of the answer; nil where there was none, or the build names the digest itself.
+	// Modified is the Last-Modified of the response; nil if there was none, or if the build names the digest itself.
 	Modified *time.Time
 }
 

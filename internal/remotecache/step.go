@@ -34,8 +34,7 @@ type stepInput struct {
 	records []digest.Digest // of its content, once that is known
 }
 
-// Source makes the step of a source that others may know by names (ImageKeys, GitKey, HTTPKey). A folder of the host has
-// none.
+// Source makes the step of a source by its names (ImageKeys, GitKey, HTTPKey). A directory of the host has no name.
 func (c *Cache) Source(names ...string) *Step {
 	s := &Step{cache: c, outputs: 1, reached: map[reach]reached{}, results: map[int]Result{}}
 	for _, name := range names {
@@ -67,10 +66,10 @@ func (c *Cache) Step(op *pb.Op, meta *pb.OpMetadata, inputs []Input) (*Step, err
 	return s, nil
 }
 
-// Key stands for an output of the step.
+// Key is that of an output of the step.
 func (s *Step) Key(output int) Key { return Key{s, output} }
 
-// Record tells what an output came to: by running, or from any cache.
+// Record records the result of an output: of running the step, or of any cache.
 func (s *Step) Record(output int, r Result) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

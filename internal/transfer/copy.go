@@ -142,7 +142,7 @@ func copyReferrers(ctx context.Context, src Source, dst Destination, root ocispe
 	return nil
 }
 
-// subjectsOf are an image and, of an index, what it lists: each may be referred to.
+// subjectsOf are an image and what it lists if it is an index. Each may have referrers.
 func subjectsOf(ctx context.Context, src Source, root ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	subjects := []ocispec.Descriptor{root}
 	if !oci.IsIndex(root.MediaType) {

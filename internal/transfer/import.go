@@ -14,7 +14,7 @@ import (
 	"github.com/micabuild/mica/internal/image"
 )
 
-// ImportOptions are what docker import is told.
+// ImportOptions are the options of docker import.
 type ImportOptions struct {
 	Config   dockerspec.DockerOCIImageConfig // what to run, and how
 	Message  string                          // the comment of the only line of history
@@ -26,7 +26,7 @@ type ImportOptions struct {
 func (local *Local) Import(ctx context.Context, r io.Reader, o ImportOptions) (*image.Image, error) {
 	config := dockerspec.DockerOCIImage{}
 	config.Platform, config.Config = o.Platform, o.Config
-	l, pack, err := local.Layers.Ingest(ctx, r, "", "")
+	l, blob, err := local.Layers.Ingest(ctx, r, "", "")
 	if err != nil {
 		return nil, fmt.Errorf("import: %w", err)
 	}
@@ -38,5 +38,5 @@ func (local *Local) Import(ctx context.Context, r io.Reader, o ImportOptions) (*
 	if err != nil {
 		return nil, fmt.Errorf("import: %w", err)
 	}
-	return local.Images.Create(ctx, image.Draft{Config: raw, Packs: []ocispec.Descriptor{pack}})
+	return local.Images.Create(ctx, image.Draft{Config: raw, Layers: []ocispec.Descriptor{blob}})
 }

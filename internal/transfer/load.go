@@ -77,7 +77,7 @@ type loader struct {
 // ingested is a file that was read as a layer, and the error if it is not a layer.
 type ingested struct {
 	layer *layer.Layer
-	pack  ocispec.Descriptor
+	blob  ocispec.Descriptor
 	err   error
 }
 
@@ -102,7 +102,7 @@ func (l *loader) read(ctx context.Context, in io.Reader) ([]*found, error) {
 }
 
 func (l *loader) ingest(ctx context.Context, name string, r io.Reader) error {
-	got, pack, err := l.local.Layers.Ingest(ctx, r, "", "")
+	got, blob, err := l.local.Layers.Ingest(ctx, r, "", "")
 	if err != nil && isStoreFailure(ctx, err) {
 		return err
 	}
@@ -110,7 +110,7 @@ func (l *loader) ingest(ctx context.Context, name string, r io.Reader) error {
 		return fmt.Errorf("%s: %w", name, err) // to read on to its end may take hours
 	}
 	// Whether it matters is known when the manifests have been read.
-	l.layers[name] = &ingested{got, pack, err}
+	l.layers[name] = &ingested{got, blob, err}
 	return nil
 }
 

@@ -20,7 +20,7 @@ import (
 type found struct {
 	config   []byte
 	manifest []byte
-	packs    []ocispec.Descriptor
+	layers   []ocispec.Descriptor
 	index    *foundIndex // nil for a single image
 	names    []string    // full
 }
@@ -69,13 +69,13 @@ func (l *loader) listed(i ocilayout.Image) (*found, error) {
 	if len(ids) != len(i.Layers) {
 		return nil, fmt.Errorf("config %s has %d layers, manifest.json %d", i.Config, len(ids), len(i.Layers))
 	}
-	img := &found{config: config, packs: []ocispec.Descriptor{}}
+	img := &found{config: config, layers: []ocispec.Descriptor{}}
 	for n, name := range i.Layers {
 		got, err := l.layer(name, ids[n])
 		if err != nil {
 			return nil, err
 		}
-		img.packs = append(img.packs, got.pack)
+		img.layers = append(img.layers, got.blob)
 	}
 	return img, nil
 }
@@ -131,11 +131,11 @@ func (l *loader) checkLayers(list []ocispec.Descriptor, ids []digest.Digest) err
 		if err != nil {
 			return err
 		}
-		if got.pack.Size != desc.Size {
-			return fmt.Errorf("layer %s: its size is %d, not the %d of the manifest", desc.Digest, got.pack.Size, desc.Size)
+		if got.blob.Size != desc.Size {
+			return fmt.Errorf("layer %s: its size is %d, not the %d of the manifest", desc.Digest, got.blob.Size, desc.Size)
 		}
-		if got.pack.Digest != desc.Digest {
-			return fmt.Errorf("layer %s: digest mismatch: its content is %s", desc.Digest, got.pack.Digest)
+		if got.blob.Digest != desc.Digest {
+			return fmt.Errorf("layer %s: digest mismatch: its content is %s", desc.Digest, got.blob.Digest)
 		}
 	}
 	return nil
@@ -151,7 +151,7 @@ func (local *Local) adopt(ctx context.Context, f *found) (*Loaded, error) {
 	if f.manifest != nil {
 		img, err = local.Images.Adopt(ctx, f.manifest, f.config)
 	} else {
-		img, err = local.Images.Create(ctx, image.Draft{Config: f.config, Packs: f.packs})
+		img, err = local.Images.Create(ctx, image.Draft{Config: f.config, Layers: f.layers})
 	}
 	if err != nil {
 		return nil, err
@@ -179,7 +179,7 @@ func (local *Local) name(ctx context.Context, img *image.Image, names []string, 
 	return l, nil
 }
 
-// isStoreFailure tells that the store could not take a layer from the layer being none.
+// isStoreFailure reports whether the store failed, and not the layer.
 func isStoreFailure(ctx context.Context, err error) bool {
 	return ctx.Err() != nil || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
 		errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES)

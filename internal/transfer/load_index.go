@@ -13,7 +13,7 @@ import (
 	"github.com/micabuild/mica/internal/oci"
 )
 
-// foundIndex is an index of an archive, and what the archive has of what it lists: all of it, or some platforms.
+// foundIndex is an index of an archive, with the images that the archive has of it.
 type foundIndex struct {
 	desc ocispec.Descriptor
 	// blobs are the index, indexes in it, and manifests of attestations with what they list.
@@ -21,7 +21,7 @@ type foundIndex struct {
 	images []*found
 }
 
-// index reads an index. Of what it lists, images that the archive has no more than a part of are left out.
+// index reads an index. Images that are not whole in the archive are left out.
 func (l *loader) index(d ocispec.Descriptor) (*found, error) {
 	entries, err := oci.Entries(context.Background(), d, func(_ context.Context, d ocispec.Descriptor) ([]byte, error) {
 		raw, err := l.document(d, "index")

@@ -21,7 +21,7 @@ const (
 	Done
 )
 
-// Event tells how far a layer is. Bytes count from the start of its blob; Total is 0 where it is not known.
+// Event is the progress of a layer. Bytes count from the start of its blob. Total is 0 if it is unknown.
 type Event struct {
 	Layer       digest.Digest
 	State       State
@@ -29,21 +29,21 @@ type Event struct {
 	From        string // Mounted: the repository
 }
 
-// Progress is told of events, from several goroutines.
+// Progress receives events. It is called from several goroutines.
 type Progress func(Event)
 
 type reader = io.Reader
 
-// tellEvery is how many bytes pass between two events.
-const tellEvery = 512 << 10
+// eventEvery is how many bytes pass between two events.
+const eventEvery = 512 << 10
 
 // progressReader reads its parts one after the other and reports its progress.
 type progressReader struct {
 	parts []reader
 	event Event
-	tell  Progress
+	send  Progress
 	read  int64
-	told  int64
+	sent  int64
 	err   error // of reading, not of who reads
 }
 
@@ -51,11 +51,11 @@ func (p *progressReader) Read(b []byte) (int, error) {
 	for len(p.parts) > 0 {
 		n, err := p.parts[0].Read(b)
 		p.read += int64(n)
-		if p.read-p.told >= tellEvery || err != nil {
-			p.told = p.read
+		if p.read-p.sent >= eventEvery || err != nil {
+			p.sent = p.read
 			e := p.event
 			e.Done = p.read
-			p.tell(e)
+			p.send(e)
 		}
 		if errors.Is(err, io.EOF) {
 			p.parts = p.parts[1:]

@@ -285,7 +285,7 @@ func (p *puller) download(ctx context.Context, d ocispec.Descriptor, id digest.D
 	}
 	body := p.repo.OpenBlob(ctx, d, part.Had())
 	defer func() { _ = body.Close() }()
-	in := &progressReader{parts: []reader{part.Earlier(), body}, event: Event{Layer: d.Digest, State: Downloading, Total: d.Size}, tell: p.progress}
+	in := &progressReader{parts: []reader{part.Earlier(), body}, event: Event{Layer: d.Digest, State: Downloading, Total: d.Size}, send: p.progress}
 	_, _, err = p.local.Layers.IngestFrom(ctx, layer.Incoming{
 		Reader: in, Blob: d.Digest, DiffID: id, Into: part.BlobWriter, Unpack: p.o.Unpack,
 	})

@@ -23,7 +23,7 @@ import (
 	"github.com/micabuild/mica/internal/registry"
 )
 
-// PushOptions say how to push. The zero value sends what is packed as it is, and compresses the rest with gzip.
+// PushOptions say how to push. The zero value sends blobs that the store has as they are, and compresses the other layers with gzip.
 type PushOptions struct {
 	// Compression of layers that are not compressed yet. "" is Gzip for what was made here; what came from a registry stays
 	// as it is.
@@ -50,7 +50,7 @@ type Elsewhere struct {
 // Pushed is the result of a push.
 type Pushed struct {
 	Root ocispec.Descriptor
-	// Reduced is the index that the name stands for where not all of it could be pushed; else its digest is "".
+	// Reduced is the index that has the name, if not all of it could be pushed. Otherwise its digest is "".
 	Reduced ocispec.Descriptor
 }
 

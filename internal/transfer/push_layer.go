@@ -122,7 +122,7 @@ func (l *pushedLayer) known(ctx context.Context, d ocispec.Descriptor, from []st
 		return struct {
 			io.Reader
 			io.Closer
-		}{&progressReader{parts: []reader{r}, event: Event{Layer: l.shown, State: Uploading, Total: d.Size}, tell: l.p.progress}, r}, nil
+		}{&progressReader{parts: []reader{r}, event: Event{Layer: l.shown, State: Uploading, Total: d.Size}, send: l.p.progress}, r}, nil
 	})
 	if err != nil {
 		return err
@@ -161,7 +161,7 @@ func (l *pushedLayer) write(ctx context.Context, w io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	in := &progressReader{parts: []reader{tar}, event: Event{Layer: l.shown, State: Uploading, Total: got.TarSize}, tell: l.p.progress}
+	in := &progressReader{parts: []reader{tar}, event: Event{Layer: l.shown, State: Uploading, Total: got.TarSize}, send: l.p.progress}
 	_, err = io.CopyBuffer(z, in, make([]byte, 256<<10))
 	return errors.Join(err, z.Close())
 }

@@ -252,7 +252,7 @@ func TestPushElsewhere(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m.PutBlob("base", d.MediaType, blob)
 			c := newClient(t)
-			img, err := c.Images.Assemble(t.Context(), image.Draft{Config: config, Packs: []ocispec.Descriptor{d}, Absent: true})
+			img, err := c.Images.Assemble(t.Context(), image.Draft{Config: config, Layers: []ocispec.Descriptor{d}, Absent: true})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -147,7 +147,7 @@ func (it Item) wants(p ocispec.Platform) bool {
 	return len(it.Platforms) == 0 || slices.ContainsFunc(it.Platforms, func(want ocispec.Platform) bool { return platforms.OnlyStrict(want).Match(p) })
 }
 
-// attestation writes a manifest that is no image's, and what it lists.
+// attestation writes the manifest of an attestation, and its blobs.
 func (s *saver) attestation(d ocispec.Descriptor) error {
 	raw, err := s.local.Store.ReadBlob(d.Digest)
 	if err != nil {

@@ -100,7 +100,7 @@ func (m *Memory) AddManifest(repo string, d Document, refs ...string) {
 	}
 }
 
-// Manifest gives what a name stands for; its Data is nil if nothing.
+// Manifest returns the manifest that has a tag or digest; its Data is nil if there is none.
 func (m *Memory) Manifest(repo, ref string) Document {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -153,7 +153,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fault(resp, r, p.next)
 }
 
-// noted tells somebody the status of a response.
+// noted reports the status of a response.
 type noted struct {
 	http.ResponseWriter
 	note func(int)
