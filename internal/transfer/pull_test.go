@@ -199,7 +199,7 @@ func TestPullAttestations(t *testing.T) {
 	c.refusesPull(`not an image: the manifest is a .*use mica copy`, m.Name("app@"+statement.Digest))
 }
 
-const bigLayer = 12 << 20
+const bigLayer = 3 << 20
 
 // putBig adds the image app:1 with one large layer, and returns the layer's blob.
 func putBig(m *registrytest.Server) registrytest.Descriptor {
@@ -209,7 +209,7 @@ func putBig(m *registrytest.Server) registrytest.Descriptor {
 	return blob
 }
 
-// breakOff cuts the first response with a blob after 5 MiB, and the others at once.
+// breakOff cuts the first response with a blob after 2 MiB, and the others at once.
 func breakOff(m *registrytest.Server, blob registrytest.Descriptor) {
 	n := 0
 	m.Misbehave(func(r registrytest.Request) registrytest.Fault {
@@ -217,7 +217,7 @@ func breakOff(m *registrytest.Server, blob registrytest.Descriptor) {
 			return nil
 		}
 		if n++; n == 1 {
-			return registrytest.Cut(5 << 20)
+			return registrytest.Cut(2 << 20)
 		}
 		return registrytest.Cut(0)
 	})
@@ -248,7 +248,7 @@ func TestPullResumes(t *testing.T) {
 		}
 		requests++
 		var from int64
-		if _, err := fmt.Sscanf(r.Range, "bytes=%d-", &from); err != nil || from < 4<<20 || r.Status != http.StatusPartialContent {
+		if _, err := fmt.Sscanf(r.Range, "bytes=%d-", &from); err != nil || from < 1<<20 || r.Status != http.StatusPartialContent {
 			t.Errorf("requests %q, and gets %d", r.Range, r.Status)
 		}
 	}
