@@ -98,7 +98,7 @@ func (l *loader) read(ctx context.Context, in io.Reader) ([]*found, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l.images()
+	return l.images(ctx)
 }
 
 func (l *loader) ingest(ctx context.Context, name string, r io.Reader) error {

@@ -27,7 +27,7 @@ type found struct {
 
 // images reads what the archive lists. Images that came without a manifest are left out beside others if they are for
 // another platform than those that are wanted.
-func (l *loader) images() ([]*found, error) {
+func (l *loader) images(ctx context.Context) ([]*found, error) {
 	list, err := l.src.Images()
 	if err != nil {
 		return nil, err
@@ -35,7 +35,7 @@ func (l *loader) images() ([]*found, error) {
 	var images []*found
 	var unwanted error
 	for _, i := range list {
-		img, err := l.listed(i)
+		img, err := l.listed(ctx, i)
 		if err != nil {
 			return nil, err
 		}
@@ -54,9 +54,9 @@ func (l *loader) images() ([]*found, error) {
 	return images, nil
 }
 
-func (l *loader) listed(i ocilayout.Image) (*found, error) {
+func (l *loader) listed(ctx context.Context, i ocilayout.Image) (*found, error) {
 	if i.Descriptor.Digest != "" {
-		return l.described(i.Descriptor)
+		return l.described(ctx, i.Descriptor)
 	}
 	config, err := l.src.ConfigFile(i.Config)
 	if err != nil {
@@ -81,7 +81,7 @@ func (l *loader) listed(i ocilayout.Image) (*found, error) {
 }
 
 // described is the image or the index that a descriptor names.
-func (l *loader) described(d ocispec.Descriptor) (*found, error) {
+func (l *loader) described(ctx context.Context, d ocispec.Descriptor) (*found, error) {
 	raw, err := l.document(d, "manifest")
 	if err != nil {
 		return nil, err
@@ -93,9 +93,9 @@ func (l *loader) described(d ocispec.Descriptor) (*found, error) {
 		return nil, fmt.Errorf("manifest %s: %w", d.Digest, err)
 	}
 	if head.Manifests != nil {
-		return l.index(d)
+		return l.index(ctx, d)
 	}
-	img, err := l.image(d)
+	img, err := l.image(ctx, d)
 	if err == nil {
 		err = l.wants(img)
 	}
@@ -112,12 +112,12 @@ func (l *loader) document(d ocispec.Descriptor, what string) ([]byte, error) {
 }
 
 // image is the image of a manifest.
-func (l *loader) image(d ocispec.Descriptor) (*found, error) {
+func (l *loader) image(ctx context.Context, d ocispec.Descriptor) (*found, error) {
 	raw, err := l.document(d, "manifest")
 	if err != nil {
 		return nil, err
 	}
-	img, err := l.importer.image(context.Background(), d, raw)
+	img, err := l.importer.image(ctx, d, raw)
 	if err != nil {
 		return nil, err
 	}

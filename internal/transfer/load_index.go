@@ -22,8 +22,8 @@ type foundIndex struct {
 }
 
 // index reads an index. Images that are not whole in the archive are left out.
-func (l *loader) index(d ocispec.Descriptor) (*found, error) {
-	entries, err := oci.Entries(context.Background(), d, func(_ context.Context, d ocispec.Descriptor) ([]byte, error) {
+func (l *loader) index(ctx context.Context, d ocispec.Descriptor) (*found, error) {
+	entries, err := oci.Entries(ctx, d, func(_ context.Context, d ocispec.Descriptor) ([]byte, error) {
 		raw, err := l.document(d, "index")
 		if errors.Is(err, errdef.ErrNotFound) {
 			err = errors.Join(oci.ErrAbsent, err)
@@ -39,7 +39,7 @@ func (l *loader) index(d ocispec.Descriptor) (*found, error) {
 	}
 	var missing error
 	for _, e := range entries {
-		if err := x.add(l, e); errors.Is(err, errdef.ErrNotFound) {
+		if err := x.add(ctx, l, e); errors.Is(err, errdef.ErrNotFound) {
 			missing = err
 		} else if err != nil {
 			return nil, fmt.Errorf("index %s: %w", d.Digest, err)
@@ -57,7 +57,7 @@ func (l *loader) index(d ocispec.Descriptor) (*found, error) {
 }
 
 // add takes an entry of the index.
-func (x *foundIndex) add(l *loader, e oci.Entry) error {
+func (x *foundIndex) add(ctx context.Context, l *loader, e oci.Entry) error {
 	if e.Platform != nil && !oci.IsAttestation(e.Descriptor) && !l.wanted(*e.Platform) {
 		return nil
 	}
@@ -80,7 +80,7 @@ func (x *foundIndex) add(l *loader, e oci.Entry) error {
 		return err
 	}
 	if !oci.IsAttestation(e.Descriptor) && oci.IsImageConfig(manifest.Config.MediaType) {
-		img, err := l.image(e.Descriptor)
+		img, err := l.image(ctx, e.Descriptor)
 		if err == nil {
 			x.images = append(x.images, img)
 		}
