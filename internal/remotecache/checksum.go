@@ -25,7 +25,7 @@ type selection struct {
 
 func (s selection) filtered() bool { return s.wildcard || len(s.include) > 0 || len(s.exclude) > 0 }
 
-// contentDigest is the digest of selections of a filesystem, none being the whole (NewContentHashFunc).
+// contentDigest returns the digest of selections of a filesystem, or of all of it without selections (NewContentHashFunc).
 func contentDigest(ctx context.Context, v view.View, local bool, list []selection, sums *Sums) (digest.Digest, error) {
 	if len(list) == 0 {
 		list = []selection{{}}
@@ -60,7 +60,7 @@ func (c *checksums) selection(ctx context.Context, s selection) (digest.Digest, 
 	return c.matching(ctx, s)
 }
 
-// path is the digest of one path, of a directory with all in it (lazyChecksum).
+// path returns the digest of a file, or of a directory and everything below it (lazyChecksum).
 func (c *checksums) path(ctx context.Context, name string, follow bool) (digest.Digest, error) {
 	name, err := view.Resolve(ctx, c.view, name, follow)
 	if err != nil {
@@ -79,7 +79,7 @@ func (c *checksums) path(ctx context.Context, name string, follow bool) (digest.
 	return c.tree(ctx, e)
 }
 
-// tree is the digest of a directory with all in it: its header, then its children by name.
+// tree returns the digest of a directory and everything below it: its header, then its children by name.
 func (c *checksums) tree(ctx context.Context, dir *view.Entry) (digest.Digest, error) {
 	own, err := c.file(ctx, dir)
 	if err != nil {
@@ -105,7 +105,7 @@ func (c *checksums) tree(ctx context.Context, dir *view.Entry) (digest.Digest, e
 	return digest.NewDigest(digest.SHA256, h), nil
 }
 
-// file is the digest of one file, or of a directory's header. The root of a build context has none of its own.
+// file returns the digest of a file, or of a directory's header. The root of a build context has no header.
 func (c *checksums) file(ctx context.Context, e *view.Entry) (digest.Digest, error) {
 	if c.local && e.Path == "." {
 		return digest.FromBytes(nil), nil

@@ -15,7 +15,7 @@ import (
 	"github.com/micabuild/mica/internal/oci"
 )
 
-// layerKey is a layer on top of others.
+// layerKey identifies a layer by its blob and the layer below it.
 type layerKey struct {
 	blob   digest.Digest
 	parent int
@@ -54,7 +54,7 @@ type layerList struct {
 	blobs  map[digest.Digest]ocispec.Descriptor // by DiffID
 }
 
-// add returns the number of a chain's top layer.
+// add adds the layers of a chain, and returns the number of the top one.
 func (w *layerList) add(chain []Layer) int {
 	top := -1
 	for _, l := range chain {
@@ -70,8 +70,8 @@ func (w *layerList) add(chain []Layer) int {
 	return top
 }
 
-// annotate says in a manifest what a reader must know of a layer to use it without its content (cache/refs.go, ociDesc). A
-// blob that is another form of the layer has its own annotations.
+// annotate adds to a descriptor what readers need to use a layer without its content (cache/refs.go, ociDesc). A blob that
+// is another form of the layer has its own annotations.
 func annotate(d ocispec.Descriptor, l Layer) ocispec.Descriptor {
 	notes := map[string]string{AnnotationDiffID: l.DiffID.String()}
 	maps.Copy(notes, d.Annotations)
@@ -84,7 +84,7 @@ func annotate(d ocispec.Descriptor, l Layer) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: oci.LayerTypeOCI(d.MediaType), Digest: d.Digest, Size: d.Size, Annotations: notes}
 }
 
-// created is when the newest layer was made: the same build is exported to the same bytes.
+// created returns the time of the newest layer, not the current time, so that the same build gives the same bytes.
 func (r *Result) created() time.Time {
 	var at time.Time
 	for _, l := range r.Layers {

@@ -17,20 +17,20 @@ import (
 	"github.com/micabuild/mica/internal/crash"
 )
 
-// Mode says which results are exported; the records of all steps are in either (solver/types.go, CacheExportMode).
+// Mode selects the results to export. Every mode exports the records of all steps (solver/types.go, CacheExportMode).
 type Mode int
 
 // The modes.
 const (
-	ModeMin Mode = iota // results made of layers that the built image has
-	ModeMax             // every step's
+	ModeMin Mode = iota // results whose layers are all in the image
+	ModeMax             // the results of all steps
 )
 
-// ExportOptions say what to export.
+// ExportOptions are the options of an export.
 type ExportOptions struct {
 	Mode Mode
-	// Blob stores a layer where the cache goes, and returns the descriptor of its blob. It is called once for every layer
-	// that the cache needs, several at a time.
+	// Blob stores a layer in the destination of the cache, and returns the descriptor of its blob. It is called once for every
+	// layer, from several goroutines.
 	Blob func(ctx context.Context, l Layer) (ocispec.Descriptor, error)
 	// Index writes the manifest as an index, as old versions of BuildKit do.
 	Index bool
@@ -53,8 +53,8 @@ func (x *Exported) Push(ctx context.Context, to content.Pusher) error {
 	return to.Push(ctx, x.ManifestDescriptor, bytes.NewReader(x.Manifest))
 }
 
-// Export makes the cache of the results that keys stand for, and of the steps that lead to them. It is nil if no step has
-// a result to export.
+// Export makes the cache of the results with the given keys, and of the steps that they depend on. It returns nil if no
+// step has a result to export.
 func (c *Cache) Export(ctx context.Context, o ExportOptions, keys ...Key) (*Exported, error) {
 	g, err := c.gather(ctx, o.Mode, keys)
 	if err != nil {
@@ -74,7 +74,7 @@ func (c *Cache) Export(ctx context.Context, o ExportOptions, keys ...Key) (*Expo
 	return encode(&cachetypes.CacheConfig{Layers: layers.list, Records: records}, blobs, o)
 }
 
-// parallelBlobs is how many layers are made ready at once.
+// parallelBlobs limits how many layers are stored at the same time.
 const parallelBlobs = 4
 
 // blobs stores every layer of the results, and returns the annotated descriptors.
@@ -108,7 +108,7 @@ func (g *graph) blobs(ctx context.Context, blob func(context.Context, Layer) (oc
 	return ready, eg.Wait()
 }
 
-// graph is the records of a build, as they are exported.
+// graph has the records of a build that is exported.
 type graph struct {
 	cache   *Cache
 	wanted  func(Result) bool
@@ -117,7 +117,7 @@ type graph struct {
 	steps   map[Key][]*exportRecord
 }
 
-// exportRecord is a record, whose ID is the digest of all that leads to it.
+// exportRecord is a record. Its ID is the digest of its name and the IDs of its inputs.
 type exportRecord struct {
 	id     digest.Digest
 	name   digest.Digest
@@ -130,7 +130,7 @@ type exportLink struct {
 	to       *exportRecord
 }
 
-// gather follows the build from its results down (solver/exporter.go, ExportTo).
+// gather walks the steps of a build from its results to its sources (solver/exporter.go, ExportTo).
 func (c *Cache) gather(ctx context.Context, mode Mode, keys []Key) (*graph, error) {
 	g := &graph{cache: c, byID: map[digest.Digest]*exportRecord{}, steps: map[Key][]*exportRecord{}}
 	final := map[digest.Digest]bool{}
@@ -151,7 +151,7 @@ func (c *Cache) gather(ctx context.Context, mode Mode, keys []Key) (*graph, erro
 	return g, nil
 }
 
-// key returns the records that stand for a key; none where some input has none.
+// key returns the records of a key, or none if an input has none.
 func (g *graph) key(ctx context.Context, k Key) ([]*exportRecord, error) {
 	if k.step == nil {
 		return nil, nil
@@ -169,7 +169,7 @@ func (g *graph) key(ctx context.Context, k Key) ([]*exportRecord, error) {
 			list = append(list, g.add(recordDigest(d, k.output), inputs))
 		}
 	}
-	// What a build starts from is to be had elsewhere: sources have no results.
+	// A source has no result: other builders fetch it again.
 	if r, ok := k.result(); ok && len(inputs) > 0 && !k.step.noExport && len(r.Layers) > 0 && g.wanted(r) {
 		for _, rec := range list {
 			rec.result = &r
@@ -202,8 +202,8 @@ func (g *graph) inputs(ctx context.Context, s *Step) ([][]exportLink, error) {
 	return all, nil
 }
 
-// content are the content records of an input: those that were met, else those of the cache that the step comes from, else
-// those of its files.
+// content returns the content records of an input: those that were computed, or else those of the cache that the step comes
+// from, or else those of its files.
 func (s *Step) content(ctx context.Context, i int) ([]digest.Digest, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -218,7 +218,7 @@ func (s *Step) content(ctx context.Context, i int) ([]digest.Digest, error) {
 	return in.records, err
 }
 
-// add returns the record of a name and inputs, one for all that are the same.
+// add returns the record with a name and inputs. Equal records are one record.
 func (g *graph) add(name digest.Digest, inputs [][]exportLink) *exportRecord {
 	h := digest.SHA256.Digester()
 	_, _ = h.Hash().Write([]byte(name))

@@ -26,27 +26,27 @@ type ImportedLayer struct {
 	From content.Fetcher
 }
 
-// Depth says how far a step is looked for.
+// Depth limits what a search reads.
 type Depth int
 
 // The depths of a search.
 const (
-	// ByDefinition looks for what is known without reading a file.
+	// ByDefinition reads no files.
 	ByDefinition Depth = iota
-	// ByLocalContent also reads host directories, which have no definition, where an imported cache has a record that may be met so.
+	// ByLocalContent also reads directories of the host, which have no definition, if an imported cache has a record by content.
 	ByLocalContent
 	// ByContent also reads all other inputs.
 	ByContent
 )
 
-// reach is a search for the records of an imported cache that stand for an output of the step.
+// reach identifies a search for the records of an output in an imported cache.
 type reach struct {
 	cache  *Import
 	output int
 	depth  Depth
 }
 
-// Find looks for the step in the imported caches: one result per output, or nil. Nothing is downloaded.
+// Find searches the imported caches for the step. It returns a result for every output, or nil. It downloads nothing.
 func (s *Step) Find(ctx context.Context, depth Depth) ([]*Hit, error) {
 	hits := make([]*Hit, s.outputs)
 	for i := range hits {
@@ -98,13 +98,13 @@ func (s *Step) find(ctx context.Context, output int, depth Depth) (*Hit, error) 
 	return nil, nil
 }
 
-// reached are the records that were found for a reach. Those by definition hold until more content is known.
+// reached is the result of a search. A search by definition is repeated when more content is known.
 type reached struct {
 	records map[int]bool
 	learned int64
 }
 
-// reach finds the records that stand for an output (solver/edge.go: probeCache and recalcCurrentState).
+// reach finds the records of an output (solver/edge.go: probeCache and recalcCurrentState).
 func (s *Step) reach(ctx context.Context, q reach) (map[int]bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,18 +152,18 @@ func (s *Step) search(ctx context.Context, q reach) (map[int]bool, error) {
 		}
 		inputs[i] = known
 	}
-	s.meet(q.cache, candidates, inputs, found)
+	s.match(q.cache, candidates, inputs, found)
 	if q.depth == ByDefinition || q.cache.has(found) {
 		return found, nil
 	}
 	if err := s.read(ctx, q.cache, candidates, q.depth); err != nil {
 		return nil, err
 	}
-	s.meet(q.cache, candidates, inputs, found)
+	s.match(q.cache, candidates, inputs, found)
 	return found, nil
 }
 
-// read learns the content of the inputs by which candidates may be met.
+// read computes the content records of the inputs that candidates link to by content.
 func (s *Step) read(ctx context.Context, c *Import, candidates []int, depth Depth) error {
 	for i, in := range s.inputs {
 		if depth == ByLocalContent && !in.Local {
@@ -182,8 +182,8 @@ func (s *Step) read(ctx context.Context, c *Import, candidates []int, depth Dept
 	return nil
 }
 
-// meet adds to found the candidates that every input leads to: from its own records, or from its content's.
-func (s *Step) meet(c *Import, candidates []int, inputs []map[int]bool, found map[int]bool) {
+// match adds to found the candidates to which every input links, by its own records or by its content records.
+func (s *Step) match(c *Import, candidates []int, inputs []map[int]bool, found map[int]bool) {
 	for _, r := range candidates {
 		ok := true
 		for i, in := range s.inputs {
@@ -200,8 +200,8 @@ func (s *Step) meet(c *Import, candidates []int, inputs []map[int]bool, found ma
 	}
 }
 
-// contentOf returns the content records of an input of the step that was met by definition, from the cache that has it; of a step
-// that was not solved, from the caches that know it.
+// contentOf returns the content records of an input from imported caches: from the cache of the step's result or, if the step
+// was not solved, from all caches that have the step.
 func (s *Step) contentOf(input int) []digest.Digest {
 	var list []digest.Digest
 	add := func(c *Import, record int) {

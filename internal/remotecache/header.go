@@ -9,15 +9,15 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// typeFlags are those of tar.
+// typeFlags are the type flags of tar headers.
 var typeFlags = map[view.Type]byte{
 	view.TypeRegular: '0', view.TypeSymlink: '2', view.TypeChar: '3', view.TypeBlock: '4', view.TypeDir: '5', view.TypeFifo: '6',
 	view.TypeSocket: '0',
 }
 
-// header is the text that precedes a file's content in its digest: a tar header without name and times, in the form of
-// Docker's old tarsum (cache/contenthash/{filehash,tarsum}.go). Files of a build context keep their device numbers, those
-// of a snapshot do not (filehash_unix.go, setUnixOpt).
+// header returns the text that precedes a file's content in its digest: a tar header without name and times, in the form
+// of Docker's old tarsum (cache/contenthash/{filehash,tarsum}.go). It has the device numbers of files of a build context,
+// but not of a snapshot (filehash_unix.go, setUnixOpt).
 func header(e *view.Entry, local bool) string {
 	mode, size, link := e.Mode&0o7777, int64(0), ""
 	var major, minor int64
@@ -42,7 +42,8 @@ func header(e *view.Entry, local bool) string {
 	return b.String()
 }
 
-// countedXattr leaves out what the host's security modules and ACLs add.
+// countedXattr reports whether a digest includes an extended attribute. Attributes of security modules and ACLs of the host
+// are left out.
 func countedXattr(name string) bool {
 	return name == "security.capability" || !strings.HasPrefix(name, "security.") && !strings.HasPrefix(name, "system.")
 }

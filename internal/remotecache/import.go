@@ -28,20 +28,20 @@ type record struct {
 	results []result
 }
 
-// link leads to a record of an input.
+// link is a link to a record of an input.
 type link struct {
 	selector digest.Digest
 	record   int
 }
 
-// result is a chain of layers: those that end in top, or a list.
+// result is a chain of layers: the layer top and those below it or, if top is negative, the layers of list.
 type result struct {
 	top     int
 	list    []int
 	created time.Time
 }
 
-// configLayer is a layer on top of another. It is whole if it and all below it can be used.
+// configLayer is a layer and the number of the layer below it. It is whole if it and all layers below it can be used.
 type configLayer struct {
 	ImportedLayer
 	parent        int
@@ -111,12 +111,12 @@ func (c *Import) record(r *cachetypes.CacheRecord, records int) (record, error) 
 	return rec, nil
 }
 
-// checkLayers finds the layers that are whole, each once.
+// checkLayers finds the layers that are whole. It visits every layer once.
 func (c *Import) checkLayers() error {
 	const open, done = 1, 2
 	state := make([]int, len(c.layers))
 	for i := range c.layers {
-		// Down to a layer that is known, or to the end, and back.
+		// Go down to a layer that was visited, or to the bottom, and back up.
 		var path []int
 		for at := i; at != -1 && state[at] != done; at = c.layers[at].parent {
 			if up := c.layers[at].parent; up < -1 || up >= len(c.layers) || state[at] == open {
@@ -134,7 +134,7 @@ func (c *Import) checkLayers() error {
 	return nil
 }
 
-// chain gives the layers of a result.
+// chain returns the layers of a result, bottom first.
 func (c *Import) chain(r *result) []ImportedLayer {
 	indexes := r.list
 	if r.top >= 0 {
@@ -165,7 +165,7 @@ func (c *Import) layer(d ocispec.Descriptor, parent int) configLayer {
 	return l
 }
 
-// named returns the records of a name that have so many inputs.
+// named returns the records with a name and a number of inputs.
 func (c *Import) named(d digest.Digest, inputs int) []int {
 	var list []int
 	for _, i := range c.byName[d] {
@@ -178,7 +178,7 @@ func (c *Import) named(d digest.Digest, inputs int) []int {
 
 func (c *Import) isRoot(i int) bool { return len(c.records[i].inputs) == 0 }
 
-// best is the newest result of records; nil if there is none.
+// best returns the newest result of records, nil if they have none.
 func (c *Import) best(records map[int]bool) *Hit {
 	var best *result
 	var of int

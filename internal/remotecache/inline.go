@@ -10,8 +10,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Inline adds to an image's config the records of the steps that made the image: its own layers are their results, so that
-// the image is its cache (cache/remotecache/inline). key is that of the image's filesystem.
+// Inline adds the records of the steps that made an image to its config. The results are the image's own layers: the image
+// is its cache (cache/remotecache/inline). key is the key of the image's filesystem.
 func (c *Cache) Inline(ctx context.Context, config []byte, key Key) ([]byte, error) {
 	fields := map[string]json.RawMessage{}
 	var img inlineConfig
@@ -35,7 +35,7 @@ func (c *Cache) Inline(ctx context.Context, config []byte, key Key) ([]byte, err
 	return json.Marshal(fields)
 }
 
-// inline writes the records, their results' layers numbered as the image has them; nil if none has a result.
+// inline returns the records as JSON, with layers numbered as in the image. It returns nil if no record has a result.
 func (g *graph) inline(image []digest.Digest) ([]byte, error) {
 	some := false
 	records := g.write(func(out *cachetypes.CacheRecord, r *Result) {

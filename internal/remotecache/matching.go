@@ -18,8 +18,8 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// matching is the digest of a selection with wildcards or filters: of the list of the files that match, each directory
-// standing for itself only (cache/contenthash/checksum.go, Checksum).
+// matching returns the digest of a selection with wildcards or filters: of the list of the files that match, with only the
+// headers of directories (cache/contenthash/checksum.go, Checksum).
 func (c *checksums) matching(ctx context.Context, s selection) (digest.Digest, error) {
 	m, err := newMatcher(c, s)
 	if err != nil {
@@ -52,20 +52,20 @@ func (c *checksums) matching(ctx context.Context, s selection) (digest.Digest, e
 	return digest.NewDigest(digest.SHA256, h), nil
 }
 
-// matcher walks a filesystem for what a selection says (includedPaths). Names begin with a slash; the root's is "".
+// matcher walks the files of a selection (includedPaths). Names begin with a slash. The root's name is "".
 type matcher struct {
 	c                *checksums
 	s                selection
-	pattern          string // the path that is selected, or pattern
-	base             string // the part of it without wildcards, as it is written
-	real             string // where that is
+	pattern          string // the selected path or pattern
+	base             string // the part of pattern before wildcards, as written
+	real             string // base with symlinks resolved
 	include, exclude *patternmatcher.PatternMatcher
-	parents          []*match // directories on the way to where the walk is
-	matched          string   // the last match of the pattern: all in it is selected
+	parents          []*match // directories above the current file
+	matched          string   // the last match of the pattern; everything below it is selected
 	found            []*match
 }
 
-// match is one file that the walk met.
+// match is a file of the walk.
 type match struct {
 	name             string
 	entry            *view.Entry
@@ -91,7 +91,7 @@ func newMatcher(c *checksums, s selection) (*matcher, error) {
 }
 
 func (m *matcher) run(ctx context.Context) error {
-	// Links on the way are followed; the last name is one only where a wildcard is looked for in it.
+	// Symlinks in parent directories are followed. The last name is a parent directory only if a wildcard follows it.
 	last := false
 	m.base = m.pattern
 	if m.s.wildcard {
@@ -120,10 +120,10 @@ func (m *matcher) run(ctx context.Context) error {
 	return nil
 }
 
-// visit looks at a file, then at what is in it.
+// visit selects a file, and then those below it.
 func (m *matcher) visit(ctx context.Context, e *view.Entry) error {
 	name := m.base + strings.TrimPrefix(strings.TrimSuffix("/"+e.Path, "/."), m.real)
-	if err := m.look(ctx, name, e); err != nil || !e.IsDir() {
+	if err := m.check(ctx, name, e); err != nil || !e.IsDir() {
 		return err
 	}
 	kids, err := m.c.view.ReadDir(ctx, e.Path)
@@ -138,13 +138,14 @@ func (m *matcher) visit(ctx context.Context, e *view.Entry) error {
 	return nil
 }
 
-// look decides about one file. Of a directory only the header counts; it is selected with the first file in it that is.
-func (m *matcher) look(ctx context.Context, name string, e *view.Entry) error {
+// check adds a file to found if it is selected. A directory counts by its header, and is selected with the first selected
+// file below it.
+func (m *matcher) check(ctx context.Context, name string, e *view.Entry) error {
 	for len(m.parents) > 0 && !strings.HasPrefix(name, m.parents[len(m.parents)-1].name+"/") {
 		m.parents = m.parents[:len(m.parents)-1]
 	}
 	if e.IsDir() && name == m.pattern && strings.HasSuffix(m.s.path, "/") {
-		return nil // a source that ends in a slash is what is in it
+		return nil // a source that ends in a slash is the content of the directory
 	}
 	f := &match{name: name, entry: e, follow: len(m.parents) == 0 && m.s.follow}
 	candidate, ok, err := m.candidate(name)
@@ -172,7 +173,7 @@ func (m *matcher) look(ctx context.Context, name string, e *view.Entry) error {
 	return nil
 }
 
-// candidate is the name that the filters see: below what the pattern matches, or below the path.
+// candidate returns the name that filters are applied to: relative to the match of the pattern, or to the path.
 func (m *matcher) candidate(name string) (string, bool, error) {
 	root := m.pattern
 	if m.s.wildcard {

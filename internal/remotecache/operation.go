@@ -12,23 +12,23 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// dep says how an operation depends on one of its inputs (BuildKit: solver/types.go, CacheMap).
+// dep is the dependency of an operation on an input (BuildKit: solver/types.go, CacheMap).
 type dep struct {
-	// selector says what the operation reads of the input, "" for all: links by definition carry it.
+	// selector identifies what the operation reads of the input, "" for everything. Links by definition have it.
 	selector digest.Digest
-	// content is set where the input may be known by its content instead, of what selections say.
+	// content is set if the content of selections can identify the input instead.
 	content    bool
 	selections []selection
 }
 
-// operation is what BuildKit's cache knows of a vertex.
+// operation describes a vertex as BuildKit's cache does.
 type operation struct {
 	digest  digest.Digest
 	deps    []dep
 	outputs int
 }
 
-// describe digests an operation as BuildKit does, so that the JSON must be BuildKit's to the byte.
+// describe describes an operation. Its digest is BuildKit's only if the JSON is the same to the byte.
 func describe(op *pb.Op) (*operation, error) {
 	switch o := op.Op.(type) {
 	case *pb.Op_Exec:
@@ -54,7 +54,7 @@ func describe(op *pb.Op) (*operation, error) {
 	return nil, fmt.Errorf("operation %T has no cache key", op.Op)
 }
 
-// describePlain is an operation that depends on its inputs as wholes (solver/llbsolver/ops/{merge,diff,passthrough}.go).
+// describePlain describes an operation that depends on all of its inputs (solver/llbsolver/ops/{merge,diff,passthrough}.go).
 func describePlain(doc any, inputs, outputs int) (*operation, error) {
 	d, err := jsonDigest(doc)
 	if err != nil {
@@ -71,10 +71,10 @@ func jsonDigest(doc any) (digest.Digest, error) {
 	return digest.FromBytes(data), nil
 }
 
-// listDigest is the digest of a list of strings (util/cachedigest, TypeStringList and TypeDigestList).
+// listDigest returns the digest of a list of strings (util/cachedigest, TypeStringList and TypeDigestList).
 func listDigest(list [][]byte) digest.Digest { return digest.FromBytes(bytes.Join(list, []byte{0})) }
 
-// normalPlatform is the platform that an operation is for (solver/llbsolver/vertex.go, NormalizeRuntimePlatforms).
+// normalPlatform returns the platform of an operation (solver/llbsolver/vertex.go, NormalizeRuntimePlatforms).
 func normalPlatform(p *pb.Platform) ocispec.Platform {
 	if p == nil {
 		return platforms.Normalize(platforms.DefaultSpec())

@@ -9,7 +9,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// describeExec follows solver/llbsolver/ops/exec.go, CacheMap: the process without what says where it runs.
+// describeExec describes a process without the parts that depend on the host (solver/llbsolver/ops/exec.go, CacheMap).
 func describeExec(exec *pb.ExecOp, platform *pb.Platform, inputs int) (*operation, error) {
 	deps, err := mountDeps(exec.Mounts, inputs)
 	if err != nil {
@@ -52,7 +52,8 @@ func execDoc(exec *pb.ExecOp, p ocispec.Platform) any {
 	}{"buildkit.exec.v0", exec, p.OS, p.Architecture, p.Variant, p.OSVersion, p.OSFeatures}
 }
 
-// namedCache reports whether a cache mount has an id of its own, which does not count (checkShouldClearCacheOpts).
+// namedCache reports whether a cache mount has an id or sharing mode of its own. The digest leaves them out
+// (checkShouldClearCacheOpts).
 func namedCache(m *pb.Mount) bool {
 	if m.CacheOpt == nil {
 		return false
@@ -62,7 +63,8 @@ func namedCache(m *pb.Mount) bool {
 	return !ordinary || m.CacheOpt.Sharing != 0
 }
 
-// onlyRoot is a RUN without --mount: its mount is left out, as old versions of BuildKit did.
+// onlyRoot reports whether a process has no mount but a writable root, as RUN without --mount. Old versions of BuildKit
+// left that mount out.
 func onlyRoot(mounts []*pb.Mount) bool {
 	if len(mounts) != 1 {
 		return false
@@ -72,7 +74,8 @@ func onlyRoot(mounts []*pb.Mount) bool {
 		m.CacheOpt == nil && m.SSHOpt == nil && m.SecretOpt == nil && m.ResultID == ""
 }
 
-// mountDeps follows getMountDeps: what is mounted counts by its content where the process cannot pass on more of it.
+// mountDeps returns the dependencies on mounts. Content identifies a mount that cannot reach an output with more than that
+// content (getMountDeps).
 func mountDeps(mounts []*pb.Mount, inputs int) ([]dep, error) {
 	paths := make([][]string, inputs)
 	deps := make([]dep, inputs)
@@ -96,7 +99,7 @@ func mountDeps(mounts []*pb.Mount, inputs int) ([]dep, error) {
 		case m.ContentCache == pb.MountContentCache_DEFAULT && m.Dest == pb.RootMount:
 			content = false
 		}
-		deps[m.Input].content = content // of several mounts of one input the last decides
+		deps[m.Input].content = content // if several mounts have the input, the last one decides
 	}
 	for i, list := range paths {
 		if len(list) == 0 {
@@ -114,7 +117,7 @@ func mountDeps(mounts []*pb.Mount, inputs int) ([]dep, error) {
 	return deps, nil
 }
 
-// mountSelections follows toSelectors: one of "/" is the whole.
+// mountSelections returns the selections of paths, none if one is "/" (toSelectors).
 func mountSelections(paths []string) []selection {
 	if slices.Contains(paths, "/") {
 		return nil
@@ -126,7 +129,7 @@ func mountSelections(paths []string) []selection {
 	return list
 }
 
-// dropNested leaves out paths below others, and sorts (dedupePaths).
+// dropNested removes paths below other paths, and sorts the rest (dedupePaths).
 func dropNested(paths []string) []string {
 	if len(paths) <= 1 {
 		return paths

@@ -11,11 +11,11 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 )
 
-// fileOperation gathers what BuildKit's cache knows of a file operation (solver/llbsolver/ops/file.go, CacheMap).
+// fileOperation collects the dependencies of a file operation (solver/llbsolver/ops/file.go, CacheMap).
 type fileOperation struct {
 	inputs  int
-	changed map[int64]bool        // inputs that are changed, which count as wholes
-	reads   map[int64][]selection // what is read of the others
+	changed map[int64]bool        // inputs that actions change; the operation depends on all of them
+	reads   map[int64][]selection // what actions read of the other inputs
 }
 
 func invalidInput(what string, i int64) error {
@@ -51,7 +51,8 @@ func describeFile(op *pb.FileOp, inputs int) (*operation, error) {
 	return &operation{digest: d, deps: deps, outputs: outputs}, err
 }
 
-// action notes what an action reads, and describes it: a source by its last name only, since its content counts.
+// action records what an action reads, and describes the action. Of a source it has only the last name: the content is a
+// dependency.
 func (f *fileOperation) action(action *pb.FileAction) ([]byte, error) {
 	f.changed[action.Input] = true
 	switch a := action.Action.(type) {
@@ -80,7 +81,7 @@ func (f *fileOperation) action(action *pb.FileAction) ([]byte, error) {
 	return nil, nil
 }
 
-// owner notes the files in which an owner's names are looked up (processOwner).
+// owner records the files that resolve the names of an owner (processOwner).
 func (f *fileOperation) owner(c *pb.ChownOpt) {
 	if u := c.GetUser().GetByName(); u != nil && u.Input >= 0 {
 		f.reads[u.Input] = append(f.reads[u.Input], selection{path: "/etc/passwd", follow: true})
@@ -110,7 +111,7 @@ func (f *fileOperation) deps() ([]dep, error) {
 	return deps, nil
 }
 
-// mergeSelections leaves out plain paths below others (dedupeSelectors).
+// mergeSelections removes plain paths below other paths (dedupeSelectors).
 func mergeSelections(list []selection) []selection {
 	var plain, followed []string
 	var filtered []selection
@@ -136,8 +137,8 @@ func mergeSelections(list []selection) []selection {
 	return merged
 }
 
-// defaultIndexes is the usual case, a line of actions on the first input that read the second: the digest says nothing of
-// it, as old versions of BuildKit did not (isDefaultIndexes).
+// defaultIndexes reports whether actions are a sequence on the first input that reads the second, which is the usual case.
+// The digest then has no indexes, as in old versions of BuildKit (isDefaultIndexes).
 func defaultIndexes(list [][]int) bool {
 	for i, at := range list {
 		first, last := i == 0, i == len(list)-1

@@ -13,15 +13,16 @@ import (
 	"oras.land/oras-go/v2/content"
 )
 
-// manifest is any document that a cache may begin with.
+// manifest has the fields of every document that a cache can begin with.
 type manifest struct {
 	Config    ocispec.Descriptor   `json:"config"`
 	Layers    []ocispec.Descriptor `json:"layers"`
 	Manifests []ocispec.Descriptor `json:"manifests"`
 }
 
-// Read reads the cache of a manifest in a repository or a layout: a cache manifest in the form of an image or, as old versions of BuildKit write
-// it, of an index; or images with a cache inside their configs. An image without one gives none.
+// Read reads the caches of a manifest in a repository or a layout. It may be a cache manifest in the form of an image or, as
+// old versions of BuildKit write, of an index; or it has images with caches in their configs. Images without a cache are
+// ignored.
 func Read(ctx context.Context, from content.Fetcher, root ocispec.Descriptor) ([]*Import, error) {
 	r := &reader{from: from, seen: map[digest.Digest]bool{}}
 	if err := r.read(ctx, root); err != nil {
@@ -64,7 +65,7 @@ func (r *reader) read(ctx context.Context, d ocispec.Descriptor) error {
 	return nil
 }
 
-// maxDocument bounds manifests and configs.
+// maxDocument limits the size of manifests and configs.
 const maxDocument = 64 << 20
 
 func (r *reader) document(ctx context.Context, d ocispec.Descriptor, doc any) error {
@@ -108,17 +109,17 @@ func (r *reader) add(config *cachetypes.CacheConfig, layers map[digest.Digest]oc
 	return err
 }
 
-// inlineName is the field of an image config that holds the records of the image's layers, base64 of JSON.
+// inlineName is the field of an image config with the records of the image's layers, as JSON in base64.
 const inlineName = "moby.buildkit.cache.v0"
 
-// inlineConfig is an image config with a cache inside.
+// inlineConfig is an image config with a cache.
 type inlineConfig struct {
 	RootFS  ocispec.RootFS    `json:"rootfs"`
 	History []ocispec.History `json:"history"`
 	Cache   []byte            `json:"moby.buildkit.cache.v0"`
 }
 
-// inline reads an image (cache/remotecache/import.go, importInlineCache).
+// inline reads the cache of an image (cache/remotecache/import.go, importInlineCache).
 func (r *reader) inline(ctx context.Context, m *manifest) error {
 	var img inlineConfig
 	if err := r.document(ctx, m.Config, &img); err != nil {
@@ -139,7 +140,7 @@ func (r *reader) inline(ctx context.Context, m *manifest) error {
 	return r.add(&config, layers)
 }
 
-// describeLayers annotates an image's layers with what its config says of them.
+// describeLayers annotates an image's layers with their DiffIDs and history from the config.
 func describeLayers(list []ocispec.Descriptor, img *inlineConfig) []ocispec.Descriptor {
 	var history []ocispec.History
 	for _, h := range img.History {

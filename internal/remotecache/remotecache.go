@@ -1,14 +1,14 @@
-// Package remotecache reads and writes the build caches that BuildKit exchanges (--cache-from, --cache-to), so that either
-// builder is served by what the other exported.
+// Package remotecache reads and writes build caches in BuildKit's format (--cache-from, --cache-to). mica finds results that
+// BuildKit exported, and BuildKit those that mica exported.
 //
-// A cache is a graph of records. A record is named by the digest of what an operation does, and linked to the records of
-// the operation's inputs: by definition (the input's own records, under a selector that says what is read of it) and by
-// content (a record whose name is the digest of the files that are read). A record may have a result: a chain of layers.
-// Whoever computes the same names finds the result. The names are BuildKit's own cache keys, which this package computes
-// from LLB and from Views; every rule cites the file of BuildKit that it follows.
+// A cache is a graph of records. The name of a record is the digest of an operation's description. A record links to the
+// records of the operation's inputs: by definition (the input's own records, with a selector of what is read) or by content
+// (a record whose name is the digest of the files that are read). A record may have a result: a chain of layers. A builder
+// that computes the same names finds the result. The names are BuildKit's cache keys. This package computes them from LLB
+// and from Views; every rule cites the file of BuildKit that it follows.
 //
-// A build has one Cache. The solver makes a Step of every vertex, asks it for a result before it runs the vertex, and
-// records the vertex's result in it. The exporters export the Cache.
+// A build has one Cache. The solver makes a Step of every vertex, calls Find before it runs the vertex, and records the
+// vertex's result in the Step. The exporters export the Cache.
 package remotecache
 
 import (
@@ -23,20 +23,19 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// Cache has the caches that a build imports, and the steps that it may export.
-// It is safe for concurrent use.
+// Cache has the caches that a build imports, and the steps that it can export. It is safe for concurrent use.
 type Cache struct {
 	imports []*Import
 	sums    *Sums
-	// learned counts how often content of inputs became known. Then a step may be found that was not before.
+	// learned counts how often content of inputs became known: a search may find more then.
 	learned atomic.Int64
 
 	mu       sync.Mutex
 	imported map[digest.Digest][]ImportedLayer // by DiffID
 }
 
-// New is the cache of a build that may use imports, the first that has a result winning. sums remembers the digests of
-// files; nil remembers nothing.
+// New returns the cache of a build. The first of imports that has a result is used. sums is a cache of the digests of files,
+// or nil.
 func New(imports []*Import, sums *Sums) *Cache {
 	return &Cache{imports: imports, sums: sums, imported: map[digest.Digest][]ImportedLayer{}}
 }
@@ -47,33 +46,32 @@ func (c *Cache) HasImports() bool { return len(c.imports) > 0 }
 // Layer is one layer of a result.
 type Layer struct {
 	DiffID      digest.Digest
-	Created     time.Time // when the step that it came from ran; zero if unknown
-	Description string    // what that step did
+	Created     time.Time // when its step ran; zero if unknown
+	Description string    // of its step
 }
 
-// Result is one output of a step: layers, bottom first. None is the empty filesystem.
+// Result is the layers of an output of a step, bottom first. Without layers it is the empty filesystem.
 type Result struct{ Layers []Layer }
 
-// Key is that of one output of a step. The zero Key is that of a filesystem of unknown origin: nothing is found by
-// it, only by its content.
+// Key identifies an output of a step. The zero Key is a filesystem of unknown origin, which only its content identifies.
 type Key struct {
 	step   *Step
 	output int
 }
 
-// Input is what a step reads through one of its inputs.
+// Input is an input of a step.
 type Input struct {
 	Key Key
-	// View opens the input's filesystem, for the content of what the step reads; nil where that is not to be had.
+	// View opens the input's filesystem, to compute the content that the step reads. It is nil if the content is unavailable.
 	View func(context.Context) (view.View, error)
 	// Local is set for a directory of the host.
 	Local bool
 }
 
-// recordDigest names the record of an output of an operation (BuildKit: solver/cachemanager.go, rootKey).
+// recordDigest returns the name of the record of an operation's output (BuildKit: solver/cachemanager.go, rootKey).
 func recordDigest(operation digest.Digest, output int) digest.Digest {
 	return digest.FromString(fmt.Sprintf("%s@%d", operation, output))
 }
 
-// contentRecord names the record of files with a digest (BuildKit: solver/edge.go, processDepSlowCacheReq).
+// contentRecord returns the name of the record of files with a digest (BuildKit: solver/edge.go, processDepSlowCacheReq).
 func contentRecord(content digest.Digest) digest.Digest { return recordDigest(content, -1) }

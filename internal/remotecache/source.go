@@ -15,7 +15,7 @@ import (
 	"github.com/opencontainers/image-spec/identity"
 )
 
-// Image is an image that a build starts from, as its registry has it.
+// Image is a base image in its registry.
 type Image struct {
 	// Roots are the digests of the index that has the name, if any, and of the manifest.
 	Roots []digest.Digest
@@ -23,8 +23,8 @@ type Image struct {
 	Chain []digest.Digest
 }
 
-// ImageKeys are the names of a docker-image source: by what was asked for and, so that the same layers in another manifest
-// are found too, by its layers (source/containerimage/pull.go, mainManifestKey and cacheKeyFromConfig).
+// ImageKeys returns the names of a docker-image source: by its index and manifest and, so that the same layers in another
+// manifest are found too, by its layers (source/containerimage/pull.go, mainManifestKey and cacheKeyFromConfig).
 func ImageKeys(op *pb.Op, img Image) ([]string, error) {
 	var limit *int
 	if v := op.GetSource().GetAttrs()[pb.AttrImageLayerLimit]; v != "" {
@@ -59,7 +59,7 @@ func ImageKeys(op *pb.Op, img Image) ([]string, error) {
 	return keys, nil
 }
 
-// GitKey is the name of a git source, whose ref was found to be the commit (source/git/source.go, shaToCacheKey).
+// GitKey returns the name of a git source whose ref is at the commit (source/git/source.go, shaToCacheKey).
 func GitKey(op *pb.SourceOp, commit, ref string) (string, error) {
 	_, remote, _ := strings.Cut(op.Identifier, "://")
 	if !gitutil.IsGitTransport(remote) {
@@ -95,13 +95,13 @@ func GitKey(op *pb.SourceOp, commit, ref string) (string, error) {
 type Download struct {
 	Filename string
 	Digest   digest.Digest
-	// Modified is the Last-Modified of the response; nil if there was none, or if the build names the digest itself.
+	// Modified is the Last-Modified header of the response. It is nil without one, or if the build gives the digest.
 	Modified *time.Time
 }
 
 type headerField struct{ Name, Value string }
 
-// HTTPKey is the name of a http or https source (source/http/source.go, formatCacheKey).
+// HTTPKey returns the name of a http or https source (source/http/source.go, formatCacheKey).
 func HTTPKey(op *pb.SourceOp, d Download) (string, error) {
 	doc := struct {
 		Filename         string
@@ -134,5 +134,5 @@ func HTTPKey(op *pb.SourceOp, d Download) (string, error) {
 	return key.String(), err
 }
 
-// sourceDigest is the digest of a source as an operation (solver/llbsolver/ops/source.go, CacheMap).
+// sourceDigest returns the digest of a source as an operation (solver/llbsolver/ops/source.go, CacheMap).
 func sourceDigest(key string) digest.Digest { return digest.FromString("buildkit.source.v0:" + key) }

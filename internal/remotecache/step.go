@@ -14,11 +14,11 @@ import (
 // Step is one vertex of a build. It is safe for concurrent use.
 type Step struct {
 	cache *Cache
-	// digests name what the step does: a source may have several names.
+	// digests are the digests of the operation. A source may have several.
 	digests []digest.Digest
 	outputs int
 	inputs  []*stepInput
-	// ignore keeps the step from being found, as --no-cache does; noExport its results from being exported.
+	// ignore disables Find, as --no-cache does. noExport excludes the results from exports.
 	ignore, noExport bool
 
 	mu      sync.Mutex
@@ -27,14 +27,14 @@ type Step struct {
 	hits    []*Hit
 }
 
-// stepInput is an input, and what of it the operation depends on.
+// stepInput is an input and the operation's dependency on it.
 type stepInput struct {
 	Input
 	dep
-	records []digest.Digest // of its content, once that is known
+	records []digest.Digest // content records; empty until the content is known
 }
 
-// Source makes the step of a source by its names (ImageKeys, GitKey, HTTPKey). A directory of the host has no name.
+// Source returns the step of a source with names (ImageKeys, GitKey, HTTPKey). A directory of the host has no name.
 func (c *Cache) Source(names ...string) *Step {
 	s := &Step{cache: c, outputs: 1, reached: map[reach]reached{}, results: map[int]Result{}}
 	for _, name := range names {
@@ -43,7 +43,7 @@ func (c *Cache) Source(names ...string) *Step {
 	return s
 }
 
-// Step makes the step of an operation. meta may be nil.
+// Step returns the step of an operation. meta may be nil.
 func (c *Cache) Step(op *pb.Op, meta *pb.OpMetadata, inputs []Input) (*Step, error) {
 	if len(inputs) != len(op.Inputs) {
 		return nil, fmt.Errorf("operation has %d inputs, but %d were given", len(op.Inputs), len(inputs))
@@ -66,17 +66,17 @@ func (c *Cache) Step(op *pb.Op, meta *pb.OpMetadata, inputs []Input) (*Step, err
 	return s, nil
 }
 
-// Key is that of an output of the step.
+// Key returns the key of an output.
 func (s *Step) Key(output int) Key { return Key{s, output} }
 
-// Record records the result of an output: of running the step, or of any cache.
+// Record records the result of an output. The step ran, or a cache had the result.
 func (s *Step) Record(output int, r Result) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.results[output] = r
 }
 
-// result is what was recorded of the key's output.
+// result returns the recorded result of the key's output.
 func (k Key) result() (Result, bool) {
 	if k.step == nil {
 		return Result{}, false
@@ -87,10 +87,10 @@ func (k Key) result() (Result, bool) {
 	return r, ok
 }
 
-// readable reports whether the input may be known by its content, and the content be had.
+// readable reports whether content can identify the input, and is available.
 func (in *stepInput) readable() bool { return in.content && in.View != nil }
 
-// learn computes the record of an input's content. The caller holds the step's lock.
+// learn computes the content records of an input. The caller holds the step's lock.
 func (in *stepInput) learn(ctx context.Context, c *Cache) error {
 	if len(in.records) > 0 || !in.readable() {
 		return nil
@@ -115,8 +115,8 @@ func (in *stepInput) digest(ctx context.Context, sums *Sums) (digest.Digest, err
 	return contentDigest(ctx, v, in.Local, in.selections, sums)
 }
 
-// emptyDigest is the content of a filesystem that has no layer: BuildKit has no reference of it, and knows only its root
-// (cache/contenthash/checksum.go, cacheManager.Checksum).
+// emptyDigest returns the digest of a selection of a filesystem without layers. BuildKit has no reference to such a filesystem,
+// and digests only its root (cache/contenthash/checksum.go, cacheManager.Checksum).
 func emptyDigest(list []selection) (digest.Digest, error) {
 	for _, s := range list {
 		if view.Clean(s.path) != "." {

@@ -12,16 +12,16 @@ import (
 	"github.com/micabuild/mica/internal/table"
 )
 
-// Sums is a cache of BuildKit's digests of files by their headers and the digests of their content, so that a file
+// Sums is a cache of BuildKit's digests of files. The keys are the files' headers and the digests of their content: a file
 // whose content is known is not read again. It is safe for concurrent use.
 type Sums struct{ table *table.Table }
 
 var sumsFormat = table.Format{Magic: "mica-buildkit-2\n", KeySize: sha256.Size, ValueSize: sha256.Size}
 
-// maxSums bounds the file (68 bytes a record): past it, only what the last build used is kept.
+// maxSums limits the records of the file, of 68 bytes each. Beyond it only the records that the last build used are kept.
 const maxSums = 1 << 20
 
-// OpenSums opens the sums that are kept in a file. A file that is missing or damaged counts as empty.
+// OpenSums opens the sums in a file. A file that is missing or damaged counts as empty.
 func OpenSums(path string) *Sums { return &Sums{table.Open(path, sumsFormat)} }
 
 // get returns the digest of a file, from the cache or else computed.
@@ -47,7 +47,7 @@ func (s *Sums) get(head string, content digest.Digest, compute func() (digest.Di
 	return d, nil
 }
 
-// Save writes what was computed to disk, together with what other builds have saved.
+// Save writes the sums to disk, together with those that other builds have saved.
 func (s *Sums) Save(ctx context.Context) error {
 	if err := s.table.Save(ctx, maxSums); err != nil {
 		return fmt.Errorf("save checksums of the build cache: %w", err)
@@ -55,7 +55,7 @@ func (s *Sums) Save(ctx context.Context) error {
 	return nil
 }
 
-// Close releases the sums, which then have only what was computed since OpenSums.
+// Close releases the sums. They then have only those that were computed since OpenSums.
 func (s *Sums) Close() error {
 	if s == nil {
 		return nil
