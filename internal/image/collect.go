@@ -22,12 +22,12 @@ type object struct {
 func blobObject(d digest.Digest) object   { return object{store.HeldBlob, d} }
 func layerObject(id digest.Digest) object { return object{store.HeldLayer, id} }
 
-// marks are the objects that are needed.
+// marks is a set of needed objects.
 type marks map[object]bool
 
-// Collect discards every blob and layer that neither an image needs nor a process holds, nor keep returns: what the build
-// cache has, by DiffID, at the moment. An image whose manifest cannot be read stops it: what is whole of that image would be
-// lost.
+// Collect discards every blob and layer that no image needs, no process holds, and keep does not return. keep returns the
+// DiffIDs of the build cache at the moment. If the manifest of an image cannot be read, Collect fails: it would discard the
+// parts of that image that are not damaged.
 func (s *Images) Collect(ctx context.Context, w *store.Sweep, keep func() ([]digest.Digest, error)) error {
 	needed, err := s.needed(keep)
 	if err != nil {
@@ -37,7 +37,7 @@ func (s *Images) Collect(ctx context.Context, w *store.Sweep, keep func() ([]dig
 	if err != nil || len(taken) == 0 {
 		return err
 	}
-	// Of what is taken now, some may have been held before, and named then.
+	// Before an object was taken, a process may have held it and given it a name.
 	if needed, err = s.needed(keep); err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (s *Images) Collect(ctx context.Context, w *store.Sweep, keep func() ([]dig
 	return nil
 }
 
-// take takes what is not needed, and tells it from what is held.
+// take takes the objects that are not needed. Those that a process holds are returned apart.
 func (s *Images) take(ctx context.Context, w *store.Sweep, needed marks) (taken, held []object, err error) {
 	all, err := s.objects()
 	if err != nil {
@@ -80,7 +80,7 @@ func (s *Images) take(ctx context.Context, w *store.Sweep, needed marks) (taken,
 	return taken, held, nil
 }
 
-// objects are all that the store has.
+// objects returns all blobs and layers of the store.
 func (s *Images) objects() ([]object, error) {
 	ids, err := s.layers.All()
 	if err != nil {
@@ -99,7 +99,7 @@ func (s *Images) objects() ([]object, error) {
 	return all, nil
 }
 
-// needed marks what images and names need, and what keep returns.
+// needed returns the objects that images, names and keep need.
 func (s *Images) needed(keep func() ([]digest.Digest, error)) (marks, error) {
 	kept, err := keep()
 	if err != nil {
@@ -125,7 +125,7 @@ func (s *Images) needed(keep func() ([]digest.Digest, error)) (marks, error) {
 	return needed, s.markBlobs(needed)
 }
 
-// markBlobs adds the blobs that hold the layers.
+// markBlobs adds the blobs of the layers.
 func (s *Images) markBlobs(needed marks) error {
 	for o := range needed {
 		if o.kind != store.HeldLayer {
@@ -142,7 +142,7 @@ func (s *Images) markBlobs(needed marks) error {
 	return nil
 }
 
-// markHeld adds what is held, and what of that manifests and indexes need: as far as that is there.
+// markHeld adds the held objects and, if they are manifests or indexes, the objects that these need. Missing ones are ignored.
 func (s *Images) markHeld(held []object, needed marks) {
 	for _, o := range held {
 		needed[o] = true
@@ -178,7 +178,7 @@ func (s *Images) startsAsJSON(d digest.Digest) bool {
 	return err == nil && first[0] == '{'
 }
 
-// mark adds what a manifest or index needs to what is kept. What an index has that was not asked for is not in the store.
+// mark adds a manifest or index and the objects that it needs. The store has only some of an index's platforms.
 func (s *Images) mark(target ocispec.Descriptor, needed marks) error {
 	if needed[blobObject(target.Digest)] {
 		return nil
@@ -190,7 +190,7 @@ func (s *Images) mark(target ocispec.Descriptor, needed marks) error {
 	case oci.IsIndex(target.MediaType):
 		return s.markIndex(target, needed)
 	}
-	return nil // what an index lists beside manifests is kept as it is
+	return nil // anything else in an index is an opaque blob
 }
 
 func (s *Images) markIndex(target ocispec.Descriptor, needed marks) error {
@@ -202,7 +202,7 @@ func (s *Images) markIndex(target ocispec.Descriptor, needed marks) error {
 		if _, err := s.store.StatBlob(d.Digest); err != nil {
 			continue
 		}
-		// Of an image for another platform, a prune that was killed may have left the manifest alone. Nobody can use that.
+		// A killed prune may have left only the manifest of an image for another platform. It is useless.
 		if err := s.mark(d, needed); err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
@@ -210,7 +210,7 @@ func (s *Images) markIndex(target ocispec.Descriptor, needed marks) error {
 	return nil
 }
 
-// markManifest marks what a manifest names. Its config is an image's unless it says otherwise, as attestations do.
+// markManifest adds the blobs of a manifest and, if it is an image, the layers of its config.
 func (s *Images) markManifest(target ocispec.Descriptor, needed marks) error {
 	raw, err := s.store.ReadBlob(target.Digest)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/distribution/reference"
 )
 
-// Filter is a set of `--filter key=value` conditions on images. All keys must hold; of one key's values, any may (labels
-// excepted: all of them).
+// Filter is a set of `--filter key=value` conditions on images. An image matches if it matches every key. It matches a key if
+// it matches one of the key's values; of labels it must match all.
 type Filter struct {
 	dangling      *bool
 	labels        []string
@@ -21,8 +21,8 @@ type Filter struct {
 	references    []string
 }
 
-// NewFilter parses conditions. before and since name images, which are looked up now. allowed are the keys that the
-// command knows.
+// NewFilter parses conditions. The values of before and since are images, which it finds. allowed are the keys of the
+// command.
 func (s *Images) NewFilter(ctx context.Context, conditions []string, allowed ...string) (*Filter, error) {
 	f := &Filter{}
 	for _, c := range conditions {
@@ -54,7 +54,7 @@ func (s *Images) addCondition(ctx context.Context, f *Filter, key, value string)
 	case "label!":
 		f.notLabels = append(f.notLabels, value)
 	case "reference":
-		if _, err := reference.FamiliarMatch(value, reference.TrimNamed(mustNamed)); err != nil {
+		if _, err := reference.FamiliarMatch(value, reference.TrimNamed(anyName)); err != nil {
 			return fmt.Errorf("invalid filter 'reference=%s': %w", value, err)
 		}
 		f.references = append(f.references, value)
@@ -64,9 +64,9 @@ func (s *Images) addCondition(ctx context.Context, f *Filter, key, value string)
 			return err
 		}
 		if key == "before" {
-			f.before = img.created()
+			f.before = img.Created()
 		} else {
-			f.since = img.created()
+			f.since = img.Created()
 		}
 	case "until":
 		t, err := parseUntil(value, time.Now())
@@ -78,10 +78,10 @@ func (s *Images) addCondition(ctx context.Context, f *Filter, key, value string)
 	return nil
 }
 
-// mustNamed is any valid name, to try patterns on.
-var mustNamed, _ = reference.WithName("docker.io/library/name")
+// anyName is a valid name to check patterns with.
+var anyName, _ = reference.WithName("docker.io/library/name")
 
-// parseUntil reads a duration before now, or a time.
+// parseUntil parses a duration before now, or a time.
 func parseUntil(value string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(value); err == nil {
 		return now.Add(-d), nil
@@ -94,10 +94,10 @@ func parseUntil(value string, now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("use a duration (24h) or a time (2006-01-02T15:04:05)")
 }
 
-// Match reports whether img fulfils every condition; names are those of its names that the reference conditions let
-// through (all without such a condition).
+// Match reports whether img matches. names are its names that match the reference conditions, or all without such a
+// condition.
 func (f *Filter) Match(img *Image) (names []string, ok bool) {
-	created := img.created()
+	created := img.Created()
 	switch {
 	case !f.before.IsZero() && !created.Before(f.before),
 		!f.since.IsZero() && !created.After(f.since),
@@ -137,7 +137,7 @@ func (f *Filter) matchesReference(name string) bool {
 	})
 }
 
-// hasLabel: "key" for any value, "key=value" for that one.
+// hasLabel reports whether an image has a label: "key" with any value, or "key=value".
 func hasLabel(img *Image, cond string) bool {
 	key, want, withValue := strings.Cut(cond, "=")
 	value, ok := img.Config.Config.Labels[key]

@@ -14,19 +14,19 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
-// NotFoundError says, in Docker's words, that there is no such image.
+// NotFoundError is the error of an image that does not exist, in Docker's words.
 type NotFoundError struct{ Ref string }
 
 func (e *NotFoundError) Error() string { return "No such image: " + e.Ref }
 
-// AmbiguousError says that several IDs begin as was typed.
+// AmbiguousError is the error of a prefix of several IDs.
 type AmbiguousError struct{ Prefix string }
 
 func (e *AmbiguousError) Error() string {
 	return "multiple IDs found with provided prefix: " + e.Prefix
 }
 
-// InvalidReferenceError says that what was typed can be neither a name nor an ID.
+// InvalidReferenceError is the error of a reference that is neither a valid name nor an ID.
 type InvalidReferenceError struct {
 	Ref string
 	Err error
@@ -37,13 +37,13 @@ func (e *InvalidReferenceError) Error() string {
 }
 func (e *InvalidReferenceError) Unwrap() error { return e.Err }
 
-// Find looks an image up as Docker does: by name (the tag defaults to latest), name with digest, ID, or a prefix of one
-// ID. A name wins over an ID that begins alike.
+// Find finds an image as Docker does: by name (the tag defaults to latest), name with digest, ID, or a unique prefix of an ID.
+// A name takes precedence over the prefix of an ID.
 func (s *Images) Find(ctx context.Context, ref string) (*Image, error) {
 	return s.FindFor(ctx, ref, nil)
 }
 
-// resolve is Find without reading the image, so that a damaged one can be found, too.
+// resolve is Find without reading the image. It also finds damaged images.
 func (s *Images) resolve(_ context.Context, ref string) (ocispec.Descriptor, error) {
 	var none ocispec.Descriptor
 	parsed, err := reference.ParseAnyReference(ref)
@@ -74,8 +74,8 @@ func (s *Images) resolve(_ context.Context, ref string) (ocispec.Descriptor, err
 	return none, &NotFoundError{reference.FamiliarString(tagged)}
 }
 
-// resolveHeld is resolve, and holds what it finds, which is whole then: what ref stands for once it is held was needed, and is
-// not collected.
+// resolveHeld is resolve, and holds the result. It resolves again after it has held something: if ref still has the result,
+// that was needed when it was held, and Collect keeps it whole.
 func (s *Images) resolveHeld(ctx context.Context, ref string) (ocispec.Descriptor, error) {
 	target, err := s.resolve(ctx, ref)
 	for err == nil && s.store.Hold(store.HeldBlob, target.Digest) {
@@ -89,7 +89,7 @@ func isNotFound(err error) bool {
 	return errors.As(err, &nf)
 }
 
-// byDigest finds an image by its ID or, which Docker's newer image store also takes, by its manifest's digest.
+// byDigest finds an image by its ID or, as Docker's newer image store does, by the digest of its manifest.
 func (s *Images) byDigest(d digest.Digest, ref string) (ocispec.Descriptor, error) {
 	n, err := s.store.Records().Get(d.String())
 	if err == nil {
@@ -107,8 +107,8 @@ func (s *Images) byDigest(d digest.Digest, ref string) (ocispec.Descriptor, erro
 	return ocispec.Descriptor{}, &NotFoundError{ref}
 }
 
-// byNameAndDigest finds the image of a digest that some name of the repository points at, or an index that one points at
-// has.
+// byNameAndDigest finds the manifest or index with a digest that a name of the repository points at, or that such an index
+// lists.
 func (s *Images) byNameAndDigest(named reference.Named, d digest.Digest) (ocispec.Descriptor, error) {
 	names, _ := s.store.Names().ListCached()
 	var indexes []ocispec.Descriptor
@@ -143,7 +143,7 @@ func (s *Images) byNameAndDigest(named reference.Named, d digest.Digest) (ocispe
 	return ocispec.Descriptor{}, &NotFoundError{reference.FamiliarString(named)}
 }
 
-// byPrefix finds the one image whose ID begins with prefix, with or without "sha256:".
+// byPrefix finds the only image whose ID begins with prefix, with or without "sha256:".
 func (s *Images) byPrefix(prefix string) (ocispec.Descriptor, error) {
 	var found *store.Name
 	records, _ := s.store.Records().ListCached()
@@ -167,7 +167,7 @@ func isIDPrefix(id digest.Digest, prefix string) bool {
 	return (hex != "" || !full) && strings.HasPrefix(id.Encoded(), hex)
 }
 
-// Tag gives an image a name; the tag defaults to latest. What had the name before loses it.
+// Tag gives an image a name. The tag defaults to latest. An image that has the name loses it.
 func (s *Images) Tag(ctx context.Context, img *Image, name string) (err error) {
 	full, err := fullName(name)
 	if err != nil {
@@ -178,7 +178,7 @@ func (s *Images) Tag(ctx context.Context, img *Image, name string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
-	// Somebody may have removed the image meanwhile.
+	// Another process may have removed the image.
 	record, err := s.store.Records().Get(img.ID.String())
 	if err != nil {
 		return &NotFoundError{img.ID.String()}

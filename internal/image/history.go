@@ -7,23 +7,20 @@ import (
 
 // HistoryItem is one line of `docker history`.
 type HistoryItem struct {
-	ID        string // the image's for the newest line, "<missing>" for the others
+	ID        string // the image's ID in the newest line, "<missing>" in the others
 	Created   time.Time
 	CreatedBy string
 	Size      int64 // bytes, as Docker counts a layer
 	Comment   string
 }
 
-// created is when the image was made; the zero time when its config does not say.
-func (i *Image) created() time.Time {
+// Created returns the time in the image's config, or the zero time.
+func (i *Image) Created() time.Time {
 	if i.Config.Created == nil {
 		return time.Time{}
 	}
 	return *i.Config.Created
 }
-
-// Created is when the image was made; the zero time when its config does not say.
-func (i *Image) Created() time.Time { return i.created() }
 
 // History returns the image's history, newest first, each entry with the size of its layer.
 func (s *Images) History(_ context.Context, img *Image) ([]HistoryItem, error) {

@@ -1,4 +1,4 @@
-// Package image is the image as users see it: names, IDs, config, manifest, history, platform.
+// Package image has images as users see them: names, IDs, configs, manifests, history, platforms.
 package image
 
 import (
@@ -22,15 +22,15 @@ import (
 
 // Images is the set of images in a store.
 //
-// An image is its config: two manifests with one config are one image, which keeps the manifest that came first. It has
-// a record, called by its ID, that points at the manifest; names point at the same manifest. An image without a name
-// lives on by its record.
+// The config identifies an image: two manifests with one config are one image, with the manifest that came first. An image
+// has a record. The record's name is the image's ID, and it points at the manifest, as the image's names do. The record
+// keeps an image that has no name.
 type Images struct {
 	store  *store.Store
 	layers *layer.Layers
 }
 
-// New is the set of images of a store.
+// New returns the images of a store.
 func New(s *store.Store, l *layer.Layers) *Images { return &Images{store: s, layers: l} }
 
 // Image is one image.
@@ -40,22 +40,22 @@ type Image struct {
 	Manifest  ocispec.Manifest
 	Config    dockerspec.DockerOCIImage
 	RawConfig []byte
-	// Root is what the name that the image was found by points at: the manifest, or an index that has it.
+	// Root is the manifest or index that the image was found by.
 	Root ocispec.Descriptor
-	// Names, Digests and Tagged are there in what List and FindNamed return.
+	// List and FindNamed set Names, Digests and Tagged.
 	Names   []string  // as people write them, "nginx:latest", sorted
-	Digests []string  // names by digest, of what a registry has: "nginx@sha256:…", sorted
+	Digests []string  // names by digest of images that are in a registry: "nginx@sha256:…", sorted
 	Tagged  time.Time // when a name was last given; zero without one
-	Size    int64     // the sum of the layers' sizes as Docker counts them, in bytes
+	Size    int64     // the sum of the sizes of the layers as Docker counts them, in bytes
 }
 
 // Chain returns the DiffIDs of the layers, bottom first.
 func (i *Image) Chain() []digest.Digest { return i.Config.RootFS.DiffIDs }
 
-// ShortID is the first twelve digits of the ID.
+// ShortID returns the first twelve digits of the ID.
 func (i *Image) ShortID() string { return i.ID.Encoded()[:12] }
 
-// load reads the image that a manifest describes, or of an index the one for this host. Names are the caller's to fill in.
+// load reads the image of a manifest, or the image for this host of an index. It does not set the names.
 func (s *Images) load(target ocispec.Descriptor) (_ *Image, err error) {
 	defer crash.Recover(&err)
 	img, err := s.read(target)
@@ -72,7 +72,7 @@ func (s *Images) load(target ocispec.Descriptor) (_ *Image, err error) {
 	return img, nil
 }
 
-// read is load without the size, for which the layers have to be there.
+// read is load without the size. It also reads images whose layers are missing.
 func (s *Images) read(target ocispec.Descriptor) (*Image, error) {
 	root := target
 	if oci.IsIndex(target.MediaType) {
@@ -102,7 +102,7 @@ func (s *Images) read(target ocispec.Descriptor) (*Image, error) {
 	return img, nil
 }
 
-// parseConfig reads an image config and checks what the rest of mica relies on.
+// parseConfig parses an image config, and checks the fields that mica relies on.
 func parseConfig(raw []byte) (dockerspec.DockerOCIImage, error) {
 	var c dockerspec.DockerOCIImage
 	if err := json.Unmarshal(raw, &c); err != nil {
@@ -119,20 +119,21 @@ func parseConfig(raw []byte) (dockerspec.DockerOCIImage, error) {
 	return c, nil
 }
 
-// Draft is what an image is assembled from.
+// Draft has the parts of an image to assemble.
 type Draft struct {
 	Config []byte
 	// Layers are the descriptors of the layers' blobs, bottom first. If nil, they are blobs that the store has, or else the
 	// uncompressed tars, whose bytes mica makes when they are read.
 	Layers      []ocispec.Descriptor
 	Annotations map[string]string // of the manifest
-	// Absent says that not all layers are in the store. The size of the image is unknown then.
+	// Absent is set if layers are missing in the store. The size of the image is then unknown.
 	Absent bool
-	// DockerTypes gives everything Docker's media types in place of OCI's.
+	// DockerTypes uses Docker's media types in place of OCI's.
 	DockerTypes bool
 }
 
-// Assemble writes the config and manifest of an image without recording it: what is exported need not be listed.
+// Assemble writes the config and manifest of an image. It does not record the image: builds export images that are not
+// listed.
 func (s *Images) Assemble(_ context.Context, d Draft) (*Image, error) {
 	config, err := parseConfig(d.Config)
 	if err != nil {
@@ -178,7 +179,7 @@ func (s *Images) Assemble(_ context.Context, d Draft) (*Image, error) {
 	return s.write(raw, d.Config, s.load)
 }
 
-// write stores the documents of an image and opens it.
+// write stores the manifest and config of an image, and opens it.
 func (s *Images) write(rawManifest, rawConfig []byte, open func(ocispec.Descriptor) (*Image, error)) (*Image, error) {
 	if _, err := s.store.WriteBlob(rawConfig); err != nil {
 		return nil, fmt.Errorf("write image config: %w", err)
@@ -206,7 +207,7 @@ func (s *Images) write(rawManifest, rawConfig []byte, open func(ocispec.Descript
 	return img, nil
 }
 
-// Create is Assemble for an image that is to stay: it records it.
+// Create assembles an image and records it.
 func (s *Images) Create(ctx context.Context, d Draft) (*Image, error) {
 	img, err := s.Assemble(ctx, d)
 	if err != nil {
@@ -215,13 +216,13 @@ func (s *Images) Create(ctx context.Context, d Draft) (*Image, error) {
 	return s.record(ctx, img)
 }
 
-// Put writes an image by the manifest that it came with, byte for byte, without recording it.
+// Put stores the manifest and config of an image as they are. It does not record the image.
 func (s *Images) Put(rawManifest, rawConfig []byte) (*Image, error) {
 	return s.write(rawManifest, rawConfig, s.load)
 }
 
-// Adopt records an image by the manifest that it came with, byte for byte, so that its digests stay what they were.
-// The config and the layers are in the store.
+// Adopt stores the manifest and config of an image as they are, so that its digests do not change, and records the image.
+// The layers are in the store.
 func (s *Images) Adopt(ctx context.Context, rawManifest, rawConfig []byte) (*Image, error) {
 	img, err := s.write(rawManifest, rawConfig, s.load)
 	if err != nil {
@@ -230,7 +231,7 @@ func (s *Images) Adopt(ctx context.Context, rawManifest, rawConfig []byte) (*Ima
 	return s.record(ctx, img)
 }
 
-// record writes the image's record, unless the image is there already with another manifest.
+// record writes the record of an image. An image that has a record keeps it, with another manifest too.
 func (s *Images) record(ctx context.Context, img *Image) (_ *Image, err error) {
 	lock, err := s.store.Lock(ctx, "images")
 	if err != nil {
@@ -272,7 +273,7 @@ func bearers(names []store.Name) map[digest.Digest][]store.Name {
 	return by
 }
 
-// setNames picks the image's names.
+// setNames sets the names from a result of bearers.
 func (i *Image) setNames(by map[digest.Digest][]store.Name) {
 	i.Names, i.Digests = nil, nil
 	for _, n := range slices.Concat(by[i.ID], by[i.Target.Digest]) {
@@ -289,7 +290,7 @@ func (i *Image) setNames(by map[digest.Digest][]store.Name) {
 	slices.Sort(i.Digests)
 }
 
-// familiar shortens a full name as reference.FamiliarString does, without parsing it: listings ask for thousands.
+// familiar shortens a full name as reference.FamiliarString does. It does not parse the name: listings have thousands.
 func familiar(ref string) string {
 	rest, ok := strings.CutPrefix(ref, "docker.io/")
 	if !ok {

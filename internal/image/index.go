@@ -26,14 +26,14 @@ func useDockerTypes(m *ocispec.Manifest) {
 	}
 }
 
-// PlatformError says that an index has no image for a platform in the store.
+// PlatformError is the error of an index without an image for a platform in the store.
 type PlatformError struct{ Platform string }
 
 func (e *PlatformError) Error() string {
 	return "no image for platform " + e.Platform + " is in the store"
 }
 
-// Index reads an index that is in the store.
+// Index reads an index of the store.
 func (s *Images) Index(target ocispec.Descriptor) (*ocispec.Index, error) {
 	raw, err := s.store.ReadBlob(target.Digest)
 	if err != nil {
@@ -42,7 +42,7 @@ func (s *Images) Index(target ocispec.Descriptor) (*ocispec.Index, error) {
 	return oci.ParseIndex(target, raw)
 }
 
-// WriteIndex writes an index of manifests that are in the store, and returns its descriptor. Nothing names it yet.
+// WriteIndex writes an index of manifests of the store, and returns its descriptor. It gives the index no name.
 func (s *Images) WriteIndex(list []ocispec.Descriptor, annotations map[string]string, dockerTypes bool) (ocispec.Descriptor, error) {
 	index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: list, Annotations: annotations}
 	index.SchemaVersion = 2
@@ -60,7 +60,7 @@ func (s *Images) WriteIndex(list []ocispec.Descriptor, annotations map[string]st
 	return ocispec.Descriptor{MediaType: index.MediaType, Digest: d, Size: int64(len(raw))}, nil
 }
 
-// readIndex is an oci.Read of the store, which has of an index what was asked for alone.
+// readIndex is an oci.Read of the store, which may have only a part of an index.
 func (s *Images) readIndex(_ context.Context, d ocispec.Descriptor) ([]byte, error) {
 	raw, err := s.store.ReadBlob(d.Digest)
 	if errors.Is(err, store.ErrNotFound) {
@@ -69,8 +69,8 @@ func (s *Images) readIndex(_ context.Context, d ocispec.Descriptor) ([]byte, err
 	return raw, err
 }
 
-// child is the manifest in an index that is for a platform, of those in the store. Without a platform, it is this host's,
-// else the first that there is.
+// child returns the manifest for a platform of those in an index and in the store. Without a platform it is the manifest for
+// this host, or else the first.
 func (s *Images) child(target ocispec.Descriptor, want *ocispec.Platform) (ocispec.Descriptor, error) {
 	there, err := s.present(target)
 	if err != nil {
@@ -88,7 +88,7 @@ func (s *Images) child(target ocispec.Descriptor, want *ocispec.Platform) (ocisp
 	return there[0].Descriptor, nil
 }
 
-// Entries lists what an index lists, and what indexes in it do that are in the store.
+// Entries returns the entries of an index, and of the indexes in it that are in the store.
 func (s *Images) Entries(target ocispec.Descriptor) ([]oci.Entry, error) {
 	list, err := oci.Entries(context.Background(), target, s.readIndex, nil)
 	if err != nil {
@@ -97,7 +97,7 @@ func (s *Images) Entries(target ocispec.Descriptor) ([]oci.Entry, error) {
 	return list, nil
 }
 
-// present are the images of an index whose manifests are in the store.
+// present returns the images of an index whose manifests are in the store.
 func (s *Images) present(target ocispec.Descriptor) ([]oci.Entry, error) {
 	list, err := s.Entries(target)
 	if err != nil {
@@ -111,8 +111,8 @@ func (s *Images) present(target ocispec.Descriptor) ([]oci.Entry, error) {
 	}), nil
 }
 
-// isImageHere reports whether a manifest is in the store and, as far as it can be read, describes an image: an index may
-// list artifacts as manifests, too.
+// isImageHere reports whether a manifest is in the store and is an image: an index may also list artifacts as manifests. A
+// manifest that cannot be read counts as an image, for its error to be reported.
 func (s *Images) isImageHere(d ocispec.Descriptor) bool {
 	raw, err := s.store.ReadBlob(d.Digest)
 	if err != nil {
@@ -124,13 +124,13 @@ func (s *Images) isImageHere(d ocispec.Descriptor) bool {
 	return json.Unmarshal(raw, &m) != nil || oci.IsImageConfig(m.Config.MediaType)
 }
 
-// Part is one platform of an index. Image is nil for one that is not in the store.
+// Part is one platform of an index. Image is nil if it is not in the store.
 type Part struct {
 	Descriptor ocispec.Descriptor
 	Image      *Image
 }
 
-// Parts lists the platforms of an index, in its order, attestations and what is no image left out.
+// Parts returns the platforms of an index, in its order, without attestations and artifacts.
 func (s *Images) Parts(target ocispec.Descriptor) ([]Part, error) {
 	list, err := s.Entries(target)
 	if err != nil {
@@ -178,18 +178,18 @@ func (s *Images) FindFor(ctx context.Context, ref string, want *ocispec.Platform
 	return img, nil
 }
 
-// IsMissing reports whether an error of Find means that there is no such image, or not for the platform.
+// IsMissing reports whether an error of Find or FindFor means that the image does not exist, at least for the platform.
 func IsMissing(err error) bool {
 	var platform *PlatformError
 	return isNotFound(err) || errors.As(err, &platform)
 }
 
-// Root returns what a name points at: a manifest or an index; *NotFoundError.
+// Root returns the manifest or index that a name points at. The error may be a *NotFoundError.
 func (s *Images) Root(ctx context.Context, ref string) (ocispec.Descriptor, error) {
 	return s.resolveHeld(ctx, ref)
 }
 
-// HasDigestName reports whether a name by digest points at a manifest or index: a registry has it.
+// HasDigestName reports whether a manifest or index has a name by digest, and so is in a registry.
 func (s *Images) HasDigestName(d digest.Digest) bool {
 	names, _ := s.store.Names().ListCached()
 	return slices.ContainsFunc(names, func(n store.Name) bool {
@@ -197,8 +197,8 @@ func (s *Images) HasDigestName(d digest.Digest) bool {
 	})
 }
 
-// Keep records the images of an index or manifest that came from elsewhere, and points names at it: tags, and names by
-// digest. What it describes is in the store. It returns the image for this host, or else the first.
+// Keep records the images of an index or manifest that was pulled or loaded, and points names at it: tags, and names by
+// digest. The images are in the store. Keep returns the image for this host, or else the first.
 func (s *Images) Keep(ctx context.Context, root ocispec.Descriptor, names ...string) (_ *Image, err error) {
 	for _, n := range names {
 		if _, err := ParseName(n); err != nil {
@@ -231,8 +231,8 @@ func (s *Images) Keep(ctx context.Context, root ocispec.Descriptor, names ...str
 	return images[0], nil
 }
 
-// described returns the images that an index or manifest describes, of those in the store, and their IDs: that for this
-// host first.
+// described returns the images of an index or manifest that are in the store, and their IDs. The image for this host is
+// first.
 func (s *Images) described(root ocispec.Descriptor) (images []*Image, ids []digest.Digest, err error) {
 	targets := []ocispec.Descriptor{root}
 	if oci.IsIndex(root.MediaType) {
@@ -251,7 +251,7 @@ func (s *Images) described(root ocispec.Descriptor) (images []*Image, ids []dige
 	}
 	for _, t := range targets {
 		img, err := s.load(t)
-		// Of an index: what a sweep that was killed has left of another platform.
+		// A killed prune may have left only the manifest of an image for another platform.
 		if t.Digest != root.Digest && errors.Is(err, store.ErrNotFound) {
 			continue
 		}
@@ -268,7 +268,7 @@ func (s *Images) described(root ocispec.Descriptor) (images []*Image, ids []dige
 	return images, ids, nil
 }
 
-// recorded reports whether the image has a record that can be used.
+// recorded reports whether the image has a record, and the record can be read.
 func (s *Images) recorded(img *Image) bool {
 	old, err := s.store.Records().Get(img.ID.String())
 	if err != nil {

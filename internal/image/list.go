@@ -12,9 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// List returns all images, newest first. Those for other platforms that a name has beside this host's are not listed by
-// themselves. One whose manifest, config or layers are damaged is left out, and named in the error that comes with the
-// others.
+// List returns all images, newest first. An image for another platform is left out if it belongs to an index with the image
+// for this host and has no name. Damaged images are left out too: the error, which comes with the other images, names them.
 func (s *Images) List(ctx context.Context) ([]*Image, error) {
 	images, parts, err := s.list(ctx)
 	return slices.DeleteFunc(images, func(i *Image) bool {
@@ -22,7 +21,7 @@ func (s *Images) List(ctx context.Context) ([]*Image, error) {
 	}), err
 }
 
-// list returns all images, and which of them some name has beside this host's.
+// list returns all images, and those that belong to an index but are not its image for this host.
 func (s *Images) list(ctx context.Context) (images []*Image, parts map[digest.Digest]bool, err error) {
 	records, recErr := s.store.Records().ListCached()
 	names, nameErr := s.store.Names().ListCached()
@@ -64,6 +63,6 @@ func (s *Images) list(ctx context.Context) (images []*Image, parts map[digest.Di
 		return nil, nil, err
 	}
 	images = slices.DeleteFunc(images, func(i *Image) bool { return i == nil })
-	slices.SortStableFunc(images, func(a, b *Image) int { return b.created().Compare(a.created()) })
+	slices.SortStableFunc(images, func(a, b *Image) int { return b.Created().Compare(a.Created()) })
 	return images, parts, errors.Join(append(errs, recErr, nameErr)...)
 }

@@ -8,11 +8,11 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// errAmbiguous is what Docker says of a name that reads like an ID.
+// errAmbiguous is Docker's error of a name that reads like an ID.
 var errAmbiguous = errors.New("refusing to create an ambiguous tag using digest algorithm as name")
 
-// ParseName reads a name that an image is to be given. A repository may not be called as the algorithm of digests is: with a
-// tag its name would read like an ID. What looks like an ID of 64 digits is not a name for the grammar of references, either.
+// ParseName parses a name for an image. The repository must not have the name of the digest algorithm: with a tag it would
+// read like an ID. The grammar of references excludes names of 64 hexadecimal digits.
 func ParseName(name string) (reference.Named, error) {
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
@@ -24,7 +24,7 @@ func ParseName(name string) (reference.Named, error) {
 	return named, nil
 }
 
-// fullName is the name that a tag is kept under: "docker.io/library/nginx:latest" for nginx.
+// fullName returns the name as the store has it: "docker.io/library/nginx:latest" for nginx.
 func fullName(name string) (string, error) {
 	named, err := ParseName(name)
 	if errors.Is(err, errAmbiguous) {

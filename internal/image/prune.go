@@ -10,8 +10,8 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
-// Prune removes the images without a name, or with all every image, that the filter lets through. What runs stays, and what
-// a process holds: it may be about to name it.
+// Prune removes the images without a name, or all images if all is set, that match the filter. It keeps images that run, and
+// images that a process holds: the process may be about to name them.
 func (s *Images) Prune(ctx context.Context, all bool, f *Filter) ([]Removed, error) {
 	images, _ := s.List(ctx)
 	var lines []Removed
@@ -28,7 +28,7 @@ func (s *Images) Prune(ctx context.Context, all bool, f *Filter) ([]Removed, err
 	return lines, nil
 }
 
-// prune removes one image, unless it has come into use since it was listed.
+// prune removes an image, unless it is in use.
 func (s *Images) prune(ctx context.Context, id digest.Digest, all bool) ([]Removed, error) {
 	removed, err := s.remove(ctx, id.String(), true, func(r *removal) (bool, error) {
 		tagged := slices.ContainsFunc(r.names, func(n store.Name) bool { return !isDigestName(n.Ref) })
@@ -45,7 +45,7 @@ func (s *Images) prune(ctx context.Context, id digest.Digest, all bool) ([]Remov
 	return removed, err
 }
 
-// isHeld reports whether a process holds the image by its manifest or by an index that has it.
+// isHeld reports whether a process holds the image's manifest or an index that lists it.
 func (s *Images) isHeld(r *removal) (bool, error) {
 	targets := []digest.Digest{r.manifest}
 	for _, n := range r.names {
@@ -61,13 +61,13 @@ func (s *Images) isHeld(r *removal) (bool, error) {
 	return false, nil
 }
 
-// Use is an image as far as its use of the disk depends on it.
+// Use has the layers of an image, for the use of disk.
 type Use struct {
 	Layers  []digest.Digest
 	Running bool // a container runs it
 }
 
-// Uses returns that of all images, those for other platforms too.
+// Uses returns the uses of all images, including those for other platforms.
 func (s *Images) Uses(ctx context.Context) ([]Use, error) {
 	images, _, err := s.list(ctx)
 	if images == nil && err != nil {

@@ -20,22 +20,22 @@ type Removed struct {
 	Deleted  string `json:",omitempty"`
 }
 
-// ConflictError says why an image is not removed.
+// ConflictError is the error of an image that cannot be removed.
 type ConflictError struct{ Reason string }
 
 func (e *ConflictError) Error() string { return "conflict: " + e.Reason }
 
-// usedLock is the lock that whoever runs an image holds shared.
+// usedLock returns the name of a lock. Processes that run an image hold it shared.
 func usedLock(id digest.Digest) string { return "image-" + id.Encoded() }
 
-// Hold keeps an image from being removed until the lock is given back.
+// Hold protects an image from removal until the lock is released.
 func (s *Images) Hold(ctx context.Context, img *Image) (*store.Lock, error) {
 	lock, err := s.store.RLock(ctx, usedLock(img.ID))
 	if err != nil {
 		return nil, err
 	}
 	if _, err := s.store.Records().Get(img.ID.String()); err != nil {
-		if errors.Is(err, store.ErrNotFound) { // removed in between
+		if errors.Is(err, store.ErrNotFound) { // removed before the lock was taken
 			err = &NotFoundError{img.ID.String()}
 		}
 		return nil, errors.Join(err, lock.Unlock())
@@ -43,13 +43,13 @@ func (s *Images) Hold(ctx context.Context, img *Image) (*store.Lock, error) {
 	return lock, nil
 }
 
-// Remove does what `docker rmi ref` does. A name is taken away, and the image with its last name; an ID removes the image
-// if it has at most one name, or with force. What no image needs any more is garbage until the next Collect.
+// Remove does what `docker rmi ref` does. It removes a name, and with its last name the image. By ID it removes an image that
+// has at most one name, or with force any image. The next Collect discards the blobs and layers that no image needs.
 func (s *Images) Remove(ctx context.Context, ref string, force bool) ([]Removed, error) {
 	return s.remove(ctx, ref, force, func(*removal) (bool, error) { return true, nil })
 }
 
-// remove removes what is still unwanted when its names can no longer change.
+// remove is Remove with a condition, which it tests under the lock of names.
 func (s *Images) remove(ctx context.Context, ref string, force bool, unwanted func(*removal) (bool, error)) (_ []Removed, err error) {
 	lock, err := s.store.Lock(ctx, "images")
 	if err != nil {
@@ -73,7 +73,7 @@ func (s *Images) remove(ctx context.Context, ref string, force bool, unwanted fu
 	return r.lines, nil
 }
 
-// removal is one removal under way.
+// removal is the state of one Remove.
 type removal struct {
 	s        *Images
 	id       digest.Digest
@@ -84,7 +84,7 @@ type removal struct {
 	given    string       // the full name that was given, "" for an ID
 	force    bool
 	lines    []Removed
-	used     []*store.Lock // held from the look whether the images run until their records are gone
+	used     []*store.Lock // held from checkUse until the records are removed
 }
 
 func (s *Images) removal(ctx context.Context, ref string, force bool) (*removal, error) {
@@ -115,7 +115,7 @@ func (s *Images) removal(ctx context.Context, ref string, force bool) (*removal,
 			r.names = append(r.names, n)
 		}
 	}
-	// As in Find, a name wins over an ID that begins alike.
+	// As in Find, a name takes precedence over the prefix of an ID.
 	given, err := s.givenName(ref, r.names)
 	isName := slices.ContainsFunc(r.names, func(n store.Name) bool { return n.Ref == given })
 	if isName || r.id == "" || !isIDPrefix(r.id, ref) {
@@ -125,7 +125,7 @@ func (s *Images) removal(ctx context.Context, ref string, force bool) (*removal,
 	return r, r.checkWhole()
 }
 
-// removeDamaged removes a name's or a record's file that cannot be read: nothing else can be done with it.
+// removeDamaged removes the file of a name or record that cannot be read.
 func (s *Images) removeDamaged(ref string, damage error) ([]Removed, error) {
 	if full, err := fullName(ref); err == nil {
 		if _, err := s.store.Names().Get(full); errors.Is(err, store.ErrDamaged) {
@@ -191,7 +191,7 @@ func (r *removal) run(ctx context.Context) error {
 	return r.delete(ctx)
 }
 
-// untagged are the names that go. With the last tag of a repository go the repository's names by digest.
+// untagged returns the names to remove. With the last tag in a repository it removes the names by digest in that repository.
 func (r *removal) untagged() ([]string, error) {
 	if r.given != "" {
 		gone := []string{r.given}
@@ -234,7 +234,7 @@ func repositoryOf(ref string) string {
 	return named.Name()
 }
 
-// checkWhole: one platform of a name goes with the name alone.
+// checkWhole returns an error if the image is one platform of an index with a name: only the name can be removed.
 func (r *removal) checkWhole() error {
 	for _, n := range r.all {
 		if i := slices.Index(n.Images, r.id); i > 0 {
@@ -244,7 +244,7 @@ func (r *removal) checkWhole() error {
 	return nil
 }
 
-// parts are the images for other platforms that came with the names that go, unless other names have them.
+// parts returns the images for other platforms of the names to remove that no other name has.
 func (r *removal) parts(gone []string) []digest.Digest {
 	kept := map[digest.Digest]bool{}
 	var parts []digest.Digest
@@ -265,7 +265,7 @@ func (r *removal) parts(gone []string) []digest.Digest {
 	})
 }
 
-// checkUse: an image that runs is not deleted, not even by force.
+// checkUse returns an error if the image runs. Force does not override it.
 func (r *removal) checkUse(id digest.Digest) error {
 	l, ok, err := r.s.store.TryLock(usedLock(id))
 	if err != nil {
@@ -294,7 +294,7 @@ func (r *removal) untag(ref string) error {
 	return nil
 }
 
-// delete removes the record, and says like Docker which layer chains no image has any more, top first.
+// delete removes the record. As Docker, it lists the layer chains that no image has any more, top first.
 func (r *removal) delete(ctx context.Context) error {
 	if r.id == "" {
 		return nil
