@@ -15,11 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stageName is argv[0] of the process that waits in a new user namespace for its ids.
+// stageName is argv[0] of the process that waits in a new user namespace for its id maps.
 const stageName = "mica-userns"
 
-// Init finishes Enter in the process that it started, which args identify: it waits for the id maps, then executes mica with the
-// original arguments. Main calls it first.
+// Init completes Enter in the process that Enter started, which it detects by args. It waits for the id maps, and then executes
+// mica with the original arguments. Main calls it first.
 func Init(args []string) {
 	if len(args) == 0 || args[0] != stageName {
 		dieWithParent()
@@ -31,11 +31,11 @@ func Init(args []string) {
 	}
 }
 
-// parentMarker is set in the environment of a process that Enter has started, to the process ID of the outer one.
+// parentMarker is an environment variable of the inner process: the process ID of the outer process.
 const parentMarker = "_MICA_USERNS_PARENT"
 
-// dieWithParent ends this process when the outer one ends, even by kill -9. The kernel clears the setting when a program starts
-// that gains capabilities, as mica does in its user namespace: the last of these programs makes it.
+// dieWithParent makes the kernel kill this process when the outer process ends, even by kill -9. The kernel clears the setting
+// when a process executes a program and gains capabilities, as mica does in its user namespace: the last program sets it.
 func dieWithParent() {
 	parent, err := strconv.Atoi(os.Getenv(parentMarker))
 	if err != nil {
@@ -47,7 +47,7 @@ func dieWithParent() {
 	}
 }
 
-// syncFD is the pipe that the outer process closes when the maps are written.
+// syncFD is a pipe. The outer process closes it when the maps are written.
 const syncFD = 3
 
 func stage(args []string) error {
@@ -62,11 +62,11 @@ func stage(args []string) error {
 	return unix.Exec("/proc/self/exe", append([]string{"mica"}, args...), os.Environ())
 }
 
-// Enter re-executes this process with args in a user namespace in which the user is root, and does not return then:
-// it forwards signals and exits with the inner process's code. For root, and inside already, it does nothing.
+// Enter executes mica with args again, in a user namespace in which the user is root. It forwards signals, exits with the exit
+// code of the inner process, and does not return. If the user is root already, it does nothing.
 //
-// All of the user's subordinate ids (/etc/subuid, /etc/subgid) are mapped, by newuidmap and newgidmap; without any, only
-// the user's own.
+// newuidmap and newgidmap map all subordinate ids of the user (/etc/subuid, /etc/subgid). Without subordinate ids only the
+// user's own ids are mapped.
 func Enter(args []string) error {
 	if os.Geteuid() == 0 {
 		return nil
@@ -86,9 +86,8 @@ func Enter(args []string) error {
 	cmd.ExtraFiles = []*os.File{read}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS}
 	maps.own(cmd.SysProcAttr)
-	// Signals of a terminal reach both processes; others are passed on.
 	signals := make(chan os.Signal, 16)
-	signal.Reset(unix.SIGINT, unix.SIGTERM) // their handlers until now
+	signal.Reset(unix.SIGINT, unix.SIGTERM) // remove earlier handlers
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("enter user namespace: %w; is kernel.unprivileged_userns_clone or user.max_user_namespaces 0?", err)
@@ -104,7 +103,7 @@ func Enter(args []string) error {
 	return nil
 }
 
-// supervise passes signals on and returns the exit code of the inner process.
+// supervise forwards signals and returns the exit code of the inner process.
 func supervise(cmd *exec.Cmd, signals <-chan os.Signal) int {
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
@@ -112,10 +111,10 @@ func supervise(cmd *exec.Cmd, signals <-chan os.Signal) int {
 		select {
 		case sig := <-signals:
 			fromTerminal := sig == unix.SIGINT || sig == unix.SIGQUIT
-			if !fromTerminal || !foreground() { // a terminal has sent it to both
+			if !fromTerminal || !foreground() { // a terminal sends signals to both processes
 				_ = cmd.Process.Signal(sig)
 			}
-		case <-done: //nolint:errcheck // the process state says how it ended
+		case <-done: //nolint:errcheck // the process state has the result
 			st, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
 			if ok && st.Signaled() {
 				return 128 + int(st.Signal())
@@ -125,7 +124,7 @@ func supervise(cmd *exec.Cmd, signals <-chan os.Signal) int {
 	}
 }
 
-// foreground reports whether a terminal sends its signals to this process group.
+// foreground reports whether the terminal sends signals to this process group.
 func foreground() bool {
 	pgrp, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
 	return err == nil && pgrp == unix.Getpgrp()
@@ -133,7 +132,7 @@ func foreground() bool {
 
 // account is the user who started mica.
 type account struct {
-	name     string // the number of the user, if it has no name
+	name     string // the uid if the user has no name
 	uid, gid int
 }
 
@@ -145,12 +144,12 @@ func currentUser() account {
 	return a
 }
 
-// mapPlan says how ids are mapped.
+// mapPlan has the id maps of a user namespace.
 type mapPlan struct {
-	uids, gids []idRange // mapped by the helpers; none to map only the user's own ids
+	uids, gids []idRange // for the helpers; empty to map only the user's own ids
 }
 
-// planMaps maps a user to root, and the subordinate ids of subuid(5) files to the ids from 1 on.
+// planMaps maps the user to root, and the subordinate ids of subuid(5) files to ids from 1.
 func planMaps(a account, subuid, subgid string) (*mapPlan, error) {
 	uids, err := subordinate(subuid, a)
 	if err != nil {
@@ -169,7 +168,7 @@ func planMaps(a account, subuid, subgid string) (*mapPlan, error) {
 	}, nil
 }
 
-// subordinate returns the ranges of a file that belong to a user, by name or number.
+// subordinate returns the ranges of a user in a file, by name or uid, mapped to ids from 1.
 func subordinate(path string, a account) ([]idRange, error) {
 	subs, err := mobyuser.ParseSubIDFileFilter(path, func(e mobyuser.SubID) bool {
 		return e.Name == a.name || e.Name == strconv.Itoa(a.uid)
@@ -191,7 +190,7 @@ func subordinate(path string, a account) ([]idRange, error) {
 	return ranges, nil
 }
 
-// own maps the user's own id, for which no privilege is needed, where there is no range.
+// own maps the user's own ids if there are no ranges. This needs no privilege.
 func (m *mapPlan) own(attr *syscall.SysProcAttr) {
 	if len(m.uids) > 0 {
 		return
@@ -200,7 +199,7 @@ func (m *mapPlan) own(attr *syscall.SysProcAttr) {
 	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
 }
 
-// write maps the ranges of a process by the setuid helpers of shadow-utils.
+// write runs the setuid helpers of shadow-utils to map the ranges in the namespace of a process.
 func (m *mapPlan) write(pid int) error {
 	if len(m.uids) == 0 {
 		return nil
@@ -216,7 +215,7 @@ func (m *mapPlan) write(pid int) error {
 	return nil
 }
 
-// helperArgs are the arguments of newuidmap(1).
+// helperArgs returns the arguments of newuidmap(1).
 func helperArgs(pid int, ranges []idRange) []string {
 	args := []string{strconv.Itoa(pid)}
 	for _, r := range ranges {

@@ -1,4 +1,4 @@
-// Package userns lets an ordinary user do what root does, inside a user namespace.
+// Package userns makes an ordinary user root in a user namespace.
 package userns
 
 import (
@@ -7,24 +7,24 @@ import (
 	"strings"
 )
 
-// marker is set in the environment of a process that Enter has started, to the user's own uid.
+// marker is an environment variable of the inner process of Enter: the uid of the user.
 const marker = "_MICA_USERNS_UID"
 
 // IsRealRoot reports whether the user who started mica is root of the host.
 func IsRealRoot() bool { return os.Geteuid() == 0 && os.Getenv(marker) == "" }
 
-// IDs are the user and group ids that exist in a user namespace.
+// IDs are the user and group ids of a user namespace.
 type IDs struct{ users, groups []idRange }
 
-// whole is the mapping of the host's own namespace.
+// whole is the map of the initial user namespace.
 var whole = idRange{0, 0, 4294967295}
 
-// Current returns the ids of this process's user namespace. It reads /proc/self, which a thread that has entered another
-// pid namespace cannot.
+// Current returns the ids of this process's user namespace. It reads /proc/self: a thread in another pid namespace cannot call
+// it.
 func Current() IDs {
 	users, err := readMap("/proc/self/uid_map")
 	if err != nil {
-		// No /proc: root is taken to be root.
+		// Without /proc assume the initial namespace.
 		users = []idRange{whole}
 	}
 	groups, err := readMap("/proc/self/gid_map")
@@ -34,13 +34,13 @@ func Current() IDs {
 	return IDs{users, groups}
 }
 
-// Nested reports whether this is not the host's own user namespace: being root then is not being root of the host.
+// Nested reports whether this is not the initial user namespace: root is then not root of the host.
 func (i IDs) Nested() bool { return len(i.users) != 1 || i.users[0] != whole }
 
-// Single reports whether only one user id is mapped: then all files belong to one user.
+// Single reports whether only one user id is mapped: all files then belong to one user.
 func (i IDs) Single() bool { return len(i.users) == 1 && i.users[0].size == 1 }
 
-// HasGroup reports whether a group id exists in the namespace.
+// HasGroup reports whether a group id is in the namespace.
 func (i IDs) HasGroup(gid int) bool {
 	for _, r := range i.groups {
 		if gid >= r.inner && gid < r.inner+r.size {
@@ -50,7 +50,7 @@ func (i IDs) HasGroup(gid int) bool {
 	return false
 }
 
-// LastGroup is the highest group id up to which all ids exist in the namespace.
+// LastGroup returns the highest group id up to which all ids are in the namespace.
 func (i IDs) LastGroup() uint32 {
 	next := 0
 	for range i.groups {
@@ -63,7 +63,7 @@ func (i IDs) LastGroup() uint32 {
 	return uint32(max(next-1, 0))
 }
 
-// idRange is a line of /proc/self/uid_map: size ids from inner on are those from outer on outside.
+// idRange is a line of /proc/self/uid_map: it maps size ids from inner on to ids from outer on in the parent namespace.
 type idRange struct{ inner, outer, size int }
 
 func readMap(path string) ([]idRange, error) {
