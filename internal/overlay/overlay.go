@@ -15,25 +15,25 @@ import (
 	"github.com/micabuild/mica/internal/erofs"
 )
 
-// Options of one overlay mount.
+// Options are the options of a mount.
 type Options struct {
-	// Lowers are the trees of the chain's layers, bottom first: folders, or files that are EROFS filesystems.
+	// Lowers are the trees of the chain's layers, bottom first: directories, or files with EROFS filesystems.
 	Lowers []string
-	// Upper takes what is written, Work is overlayfs's own, on the same filesystem. With no Upper the mount is read-only.
-	// Nothing in Upper is sure to be on disk, whatever a process has synced: a power cut may lose it.
+	// Upper receives the changes. Work is overlayfs's work directory, on the same filesystem. Without Upper the mount is
+	// read-only. Overlayfs does not sync Upper, even if a process does: a power cut may lose changes.
 	Upper, Work string
 }
 
-// maxLowers is how many layers Linux stacks in one overlay mount (OVL_MAX_STACK, fs/overlayfs).
+// maxLowers is the number of layers that an overlay mount can have (OVL_MAX_STACK, fs/overlayfs).
 const maxLowers = 500
 
-// Mount mounts a chain at target, in the calling thread's mount namespace. scratch is a folder that Mount makes
-// for its own use during the call; the caller removes it. userNamespace says that the process is root in a user namespace
-// only: then overlayfs keeps its marks in user.* attributes (kernel 5.11).
+// Mount mounts a chain at target, in the mount namespace of the calling thread. scratch is a directory that Mount makes and
+// uses during the call; the caller removes it. userNamespace is set if the process is root only in a user namespace:
+// overlayfs then keeps its marks in user.* attributes (kernel 5.11).
 //
-// Mount moves the thread's working directory: the thread must have one of its own (CLONE_FS unshared).
+// Mount changes the working directory of the thread, which must not share it (unshare CLONE_FS).
 func Mount(target, scratch string, o Options, userNamespace bool) error {
-	o.Lowers = once(o.Lowers)
+	o.Lowers = uniqueLowers(o.Lowers)
 	if len(o.Lowers) > maxLowers {
 		return fmt.Errorf("mount root filesystem: %d layers are more than the %d that Linux can stack", len(o.Lowers), maxLowers)
 	}
@@ -43,7 +43,7 @@ func Mount(target, scratch string, o Options, userNamespace bool) error {
 	if err := os.Mkdir(scratch, 0o700); err != nil {
 		return fmt.Errorf("mount root filesystem: %w", err)
 	}
-	// Overlayfs has its own clones of what is mounted in scratch.
+	// Overlayfs has clones of the mounts in scratch.
 	defer func() {
 		for i := range o.Lowers {
 			_ = unix.Unmount(filepath.Join(scratch, strconv.Itoa(i)), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
@@ -53,9 +53,9 @@ func Mount(target, scratch string, o Options, userNamespace bool) error {
 	if err != nil {
 		return fmt.Errorf("mount root filesystem: %w", err)
 	}
-	// A tree must mean the same on its own as in the mount it was written in: no redirects, no metadata-only copies.
-	// With userxattr there are none, and the kernel refuses to be told so.
-	// With xino, files and folders have one device number, also where the trees lie on several filesystems.
+	// An upper directory becomes a layer's tree. It must not refer to the layers below it by redirects or metadata-only copies.
+	// With userxattr there are none, and the kernel refuses the options.
+	// With xino all files have one device number, even if the trees are on several filesystems.
 	data = "xino=on," + data
 	if userNamespace {
 		data = "userxattr," + data
@@ -66,8 +66,8 @@ func Mount(target, scratch string, o Options, userNamespace bool) error {
 		return fmt.Errorf("mount root filesystem: %w", err)
 	}
 	if o.Upper != "" {
-		// Without volatile, unmounting writes all that is dirty on the upper's whole filesystem to disk, and so does every fsync
-		// in the root filesystem. Kernels before 5.10 do not know it.
+		// Without volatile, an unmount and every fsync in the root filesystem sync the whole filesystem of the upper directory.
+		// Kernels before 5.10 do not have the option.
 		if err := unix.Mount("overlay", target, "overlay", flags, data+",volatile"); !errors.Is(err, unix.EINVAL) {
 			return mountError(err)
 		}
@@ -82,9 +82,9 @@ func mountError(err error) error {
 	return fmt.Errorf("mount root filesystem: overlayfs: %w%s", err, advice(err))
 }
 
-// once leaves every folder in its highest place: overlayfs refuses to have one twice (ELOOP), and two steps that change
-// nothing make the same layer. What the lower one does, the upper one does again.
-func once(lowers []string) []string {
+// uniqueLowers removes all but the highest occurrence of every tree: overlayfs refuses duplicates (ELOOP), and a chain has
+// them if two steps change nothing. The highest occurrence repeats the changes of the lower ones.
+func uniqueLowers(lowers []string) []string {
 	seen := map[string]bool{}
 	var kept []string
 	for _, dir := range slices.Backward(lowers) {
@@ -97,13 +97,13 @@ func once(lowers []string) []string {
 	return kept
 }
 
-// link makes a symlink in scratch for every folder of the mount, mounts what are files there, and returns mount options that name
-// those, relative to scratch: mount(2) takes one page of options, which a long chain's paths would not fit in, and paths may hold
-// characters that overlayfs gives a meaning (: , \).
+// link makes a symlink in scratch to every directory of the mount, mounts filesystems in files there, and returns mount options
+// with names relative to scratch. The options of mount(2) are limited to a page, which is too short for the paths of a long
+// chain, and paths may have characters that are special to overlayfs (: , \).
 func (o Options) link(scratch string) (data string, flags uintptr, err error) {
 	lowers := o.Lowers
 	if len(lowers) == 0 {
-		// A filesystem of nothing: overlayfs wants at least one lower directory.
+		// Overlayfs needs at least one lower directory.
 		empty := filepath.Join(scratch, "empty")
 		if err := os.Mkdir(empty, 0o755); err != nil {
 			return "", 0, err
@@ -116,7 +116,7 @@ func (o Options) link(scratch string) (data string, flags uintptr, err error) {
 		if err := place(dir, filepath.Join(scratch, name)); err != nil {
 			return "", 0, err
 		}
-		names[len(lowers)-1-i] = name // overlayfs lists the top first
+		names[len(lowers)-1-i] = name // the top is first in the option
 	}
 	opts := []string{"lowerdir=" + strings.Join(names, ":")}
 	if o.Upper == "" {
@@ -131,7 +131,7 @@ func (o Options) link(scratch string) (data string, flags uintptr, err error) {
 	return strings.Join(opts, ","), 0, nil
 }
 
-// advice says what a user can do about a mount that the kernel refuses.
+// advice returns what the user can do if the kernel refuses a mount.
 func advice(err error) string {
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EPERM) {
 		return ": the kernel or the store's filesystem does not support overlayfs here; try --root on another filesystem"
@@ -139,13 +139,13 @@ func advice(err error) string {
 	return ""
 }
 
-// isFilesystem tells a filesystem in a file from a folder.
+// isFilesystem reports whether a tree is a filesystem in a file. Otherwise it is a directory.
 func isFilesystem(tree string) bool {
 	info, err := os.Lstat(tree)
 	return err == nil && info.Mode().IsRegular()
 }
 
-// place makes a tree appear at a path where nothing is: a folder by a symlink, a filesystem by mounting it.
+// place makes a tree available at a path that does not exist: a directory by a symlink, a filesystem by a mount.
 func place(tree, at string) error {
 	if !isFilesystem(tree) {
 		return os.Symlink(tree, at)

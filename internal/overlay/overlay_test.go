@@ -13,12 +13,12 @@ import (
 	"github.com/micabuild/mica/internal/erofs"
 )
 
-func TestOnce(t *testing.T) {
+func TestUniqueLowers(t *testing.T) {
 	for in, want := range map[string]string{
 		"": "", "a": "a", "a b c": "a b c", "a a": "a", "a e b e c e": "a b c e", "e a e": "a e",
 	} {
-		if got := once(strings.Fields(in)); !slices.Equal(got, strings.Fields(want)) {
-			t.Errorf("once(%s) = %v, want %s", in, got, want)
+		if got := uniqueLowers(strings.Fields(in)); !slices.Equal(got, strings.Fields(want)) {
+			t.Errorf("uniqueLowers(%s) = %v, want %s", in, got, want)
 		}
 	}
 }
@@ -48,7 +48,7 @@ func mountRoot(t *testing.T, o Options) string {
 	return target
 }
 
-// tree makes a folder whose name overlayfs would take apart.
+// tree makes a directory. Its name may have characters that are special to overlayfs.
 func tree(t *testing.T, name, file, content string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), name)
@@ -125,10 +125,10 @@ func image(t *testing.T, file, content string) string {
 }
 
 func TestRootMountImages(t *testing.T) {
-	folder, one, two := tree(t, "folder", "a", "folder"), image(t, "b", "one"), image(t, "b", "two")
+	directory, one, two := tree(t, "directory", "a", "directory"), image(t, "b", "one"), image(t, "b", "two")
 	upper, work := tree(t, "u", "", ""), tree(t, "w", "", "")
-	root := mountRoot(t, Options{Lowers: []string{one, folder, two}, Upper: upper, Work: work})
-	for name, want := range map[string]string{"a": "folder", "b": "two"} {
+	root := mountRoot(t, Options{Lowers: []string{one, directory, two}, Upper: upper, Work: work})
+	for name, want := range map[string]string{"a": "directory", "b": "two"} {
 		if got, err := os.ReadFile(filepath.Join(root, name)); err != nil || string(got) != want {
 			t.Errorf("%s is %q, %v", name, got, err)
 		}
