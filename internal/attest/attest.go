@@ -1,5 +1,5 @@
-// Package attest says what an image was made of: provenance in SLSA's form, with what BuildKit's own packages know of it,
-// and what scanners found (SBOMs), as in-toto statements in a manifest beside the image's (BuildKit,
+// Package attest makes the attestations of an image: SLSA provenance, which BuildKit's packages help to make, and the results
+// of scanners (SBOMs). They are in-toto statements, in a manifest beside the image's (BuildKit,
 // docs/attestations/attestation-storage.md).
 package attest
 
@@ -21,7 +21,7 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// The types of predicates that mica makes itself.
+// The predicate types of provenance.
 const (
 	ProvenanceV1  = slsa1.PredicateSLSAProvenance
 	ProvenanceV02 = slsa02.PredicateSLSAProvenance
@@ -32,27 +32,27 @@ const (
 	payloadType   = "application/vnd.in-toto+json"
 	predicateNote = "in-toto.io/predicate-type"
 
-	// maxStatement bounds what a scanner writes, in bytes, as BuildKit does.
+	// maxStatement limits the size of a scanner's statement in bytes, as BuildKit does.
 	maxStatement = 40 << 20
 )
 
-// Attestation is one thing that is said of an image.
+// Attestation is an in-toto attestation of an image.
 type Attestation struct {
-	// Name is that of a file that it is written to.
+	// Name is the name of its file in a local export.
 	Name          string
 	PredicateType string
 	Predicate     json.RawMessage
-	// Subjects are its subjects; none means the image.
+	// Subjects are the subjects of the statement. Without subjects it is the image.
 	Subjects []Subject
 }
 
-// Subject is what a statement speaks of (in-toto, Statement v1).
+// Subject is a subject of a statement (in-toto, Statement v1).
 type Subject struct {
 	Name   string            `json:"name"`
 	Digest map[string]string `json:"digest"`
 }
 
-// statement is an attestation as in-toto has it.
+// statement is an in-toto statement.
 type statement struct {
 	Type          string          `json:"_type"`
 	PredicateType string          `json:"predicateType"`
@@ -60,7 +60,7 @@ type statement struct {
 	Predicate     json.RawMessage `json:"predicate"`
 }
 
-// Subjects are the names of an image as package URLs, and its manifest.
+// Subjects returns the subjects of an image: its names as package URLs, with the digest of its manifest.
 func Subjects(names []string, platform ocispec.Platform, manifest digest.Digest) ([]Subject, error) {
 	subjects := []Subject{}
 	for _, n := range names {
@@ -73,7 +73,7 @@ func Subjects(names []string, platform ocispec.Platform, manifest digest.Digest)
 	return subjects, nil
 }
 
-// Files are the regular files of a filesystem, by their names and digests.
+// Files returns the regular files of a filesystem as subjects.
 func Files(ctx context.Context, v view.View) ([]Subject, error) {
 	subjects := []Subject{}
 	var walk func(dir string) error
@@ -101,7 +101,7 @@ func Files(ctx context.Context, v view.View) ([]Subject, error) {
 	return subjects, walk(".")
 }
 
-// Statement is the attestation of an image, or of files, that subjects name.
+// Statement returns the statement as JSON. subjects are used if the attestation has none.
 func (a *Attestation) Statement(subjects []Subject) ([]byte, error) {
 	s := statement{Type: statementType, PredicateType: a.PredicateType, Subject: a.Subjects, Predicate: a.Predicate}
 	if len(s.Subject) == 0 {
@@ -110,7 +110,7 @@ func (a *Attestation) Statement(subjects []Subject) ([]byte, error) {
 	return json.Marshal(s)
 }
 
-// ReadBundle reads the statements that a scanner wrote to a directory of a filesystem, all of one type.
+// ReadBundle reads the statements that a scanner wrote to a directory. All must be of predicateType, if it is not empty.
 func ReadBundle(ctx context.Context, v view.View, dir, predicateType string) ([]*Attestation, error) {
 	at, err := view.Resolve(ctx, v, path.Join("/", dir), true)
 	if err != nil {
@@ -142,7 +142,7 @@ func readStatement(ctx context.Context, v view.View, f *view.Entry) (*Attestatio
 		return nil, fmt.Errorf("not a regular file")
 	}
 	if f.Size > maxStatement {
-		return nil, fmt.Errorf("it has %d bytes, more than the %d that it may have", f.Size, maxStatement)
+		return nil, fmt.Errorf("it has %d bytes, the limit is %d", f.Size, maxStatement)
 	}
 	r, err := v.Open(ctx, f.Path)
 	if err != nil {
@@ -160,17 +160,17 @@ func readStatement(ctx context.Context, v view.View, f *view.Entry) (*Attestatio
 	return &Attestation{Name: path.Base(f.Path), PredicateType: s.PredicateType, Predicate: s.Predicate, Subjects: s.Subject}, nil
 }
 
-// Manifest is the manifest that holds an image's attestations, its config, and the statements.
+// Manifest is the manifest of an image's attestations.
 type Manifest struct {
 	Descriptor ocispec.Descriptor // for the index
-	Blobs      [][]byte           // all that it is made of, itself included
+	Blobs      [][]byte           // the statements, the config, and the manifest itself
 }
 
-// artifactType is that of a manifest of attestations which is an artifact.
+// artifactType is the artifact type of a manifest of attestations.
 const artifactType = "application/vnd.docker.attestation.manifest.v1+json"
 
-// NewManifest makes the manifest of statements about an image: in the form of an image, which every registry takes, or as
-// an artifact whose subject the image is.
+// NewManifest makes the manifest of an image's attestations: in the form of an image, which every registry accepts, or as an
+// artifact whose subject is the image.
 func NewManifest(image ocispec.Descriptor, list []*Attestation, subjects []Subject, artifact bool) (*Manifest, error) {
 	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
 	config := ocispec.Image{Platform: ocispec.Platform{Architecture: "unknown", OS: "unknown"}}

@@ -18,18 +18,18 @@ import (
 	"github.com/micabuild/mica/internal/redact"
 )
 
-// Build is what there is to say of a build of one platform.
+// Build describes a build for one platform.
 type Build struct {
 	Definition *pb.Definition
 	Frontend   string            // "dockerfile.v0"
-	Args       map[string]string // the front end's options
-	// Pin returns what a source resolved to, by the operation's digest.
+	Args       map[string]string // the options of the front end
+	// Pin returns what a source resolved to. op is the digest of its operation.
 	Pin func(op digest.Digest) (Pin, bool)
-	// Images are those that the front end has asked for.
+	// Images are the images that the front end resolved.
 	Images            []provenancetypes.ImageSource
 	Started, Finished time.Time
-	ID                string // of this run
-	// Layers are the results of operations, of those that are in the image: by the operation, and by its output.
+	ID                string // of the invocation
+	// Layers returns the layers of an operation that are in the image, by the operation's output.
 	Layers func(op digest.Digest) map[int][]ocispec.Descriptor
 }
 
@@ -74,26 +74,26 @@ func Provenance(ctx context.Context, b *Build, attrs map[string]string) (*Attest
 	if name := attrs["filename"]; name != "" {
 		a.Name = name
 	}
-	var said any = p
+	var predicate any = p
 	switch v := attrs["version"]; v {
 	case "", "v1":
 	case "v0.2":
-		said, a.PredicateType = p.ConvertToSLSA02(), ProvenanceV02
+		predicate, a.PredicateType = p.ConvertToSLSA02(), ProvenanceV02
 	default:
 		return nil, fmt.Errorf("provenance: unknown version %q: use v1 or v0.2", v)
 	}
-	if a.Predicate, err = json.MarshalIndent(said, "", "  "); err != nil {
+	if a.Predicate, err = json.MarshalIndent(predicate, "", "  "); err != nil {
 		return nil, fmt.Errorf("provenance: %w", err)
 	}
 	a.Predicate = []byte(redact.URLs(string(a.Predicate)))
 	return a, nil
 }
 
-// capture collects what the operations have used (BuildKit, solver/llbsolver/provenance.go, captureProvenance).
+// capture collects the sources, secrets and SSH agents of the operations (BuildKit, solver/llbsolver/provenance.go, captureProvenance).
 func (b *Build) capture() (*provenance.Capture, error) {
 	c := &provenance.Capture{}
 	c.Request.Frontend, c.Request.Args = b.Frontend, provenance.FilterArgs(b.Args)
-	// The Dockerfile itself comes from somewhere, too.
+	// The Dockerfile has a source too.
 	definitions := []*pb.Definition{b.Definition}
 	for _, info := range b.Definition.GetSource().GetInfos() {
 		definitions = append(definitions, info.Definition)
@@ -180,7 +180,7 @@ func platformOf(op *pb.Op) *ocispec.Platform {
 	return &ocispec.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion, OSFeatures: p.OSFeatures}
 }
 
-// scrub leaves out of the request what may be confidential, and reports whether that was something that matters
+// scrub removes what may be confidential from the request, and reports whether the request is now incomplete
 // (scrubMinRequest).
 func scrub(r *provenancetypes.Parameters) (incomplete bool) {
 	args := map[string]string{}
@@ -198,7 +198,7 @@ func scrub(r *provenancetypes.Parameters) (incomplete bool) {
 	return incomplete
 }
 
-// describe adds the operations, where in the Dockerfile they come from, and their layers.
+// describe adds the operations, their places in the Dockerfile, and their layers.
 func (b *Build) describe(ctx context.Context, p *provenancetypes.ProvenancePredicateSLSA1, c *provenance.Capture) error {
 	steps, err := provenance.AddBuildConfig(ctx, p, c, definition{def: b.Definition}, false)
 	if err != nil {
@@ -216,7 +216,7 @@ func (b *Build) describe(ctx context.Context, p *provenancetypes.ProvenancePredi
 	return nil
 }
 
-// definition is a result of which only the definition is asked for.
+// definition is a result that has only a definition.
 type definition struct {
 	solver.ResultProxy
 	def *pb.Definition
