@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/terminal/terminaltest"
 )
 
 // Console is a terminal at which a test sits: it types, reads and changes the size.
@@ -23,7 +25,7 @@ type Console struct {
 func NewConsole(t testing.TB) *Console {
 	t.Helper()
 	c := &Console{t: t, shown: make(chan []byte, 100)}
-	c.keeper, c.terminal = openPTY(t)
+	c.keeper, c.terminal = terminaltest.Open(t)
 	t.Cleanup(func() { _, _ = c.terminal.Close(), c.keeper.Close() })
 	go func() {
 		buf := make([]byte, 4096)
