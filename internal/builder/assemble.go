@@ -31,7 +31,7 @@ func (x *exporter) assemble(ctx context.Context, f buildspec.Form) error {
 		// Attestations refer to one manifest: a push must not change it.
 		f.Compression = compression.Gzip
 	}
-	var list, said []ocispec.Descriptor
+	var list, attestations []ocispec.Descriptor
 	for _, p := range x.out.platforms {
 		if epoch != nil {
 			at := *p
@@ -51,18 +51,18 @@ func (x *exporter) assemble(ctx context.Context, f buildspec.Form) error {
 				return err
 			}
 			if ok {
-				said = append(said, d)
+				attestations = append(attestations, d)
 			}
 		}
 		if x.image == nil || platforms.Default().Match(p.platform) {
 			x.image, x.root, x.notes = img, img.Target, d.Annotations
 		}
 	}
-	if !x.out.several && len(said) == 0 {
+	if !x.out.several && len(attestations) == 0 {
 		return nil
 	}
 	x.notes = notes.root
-	x.root, err = x.b.Images.WriteIndex(append(list, said...), notes.index, f.DockerTypes)
+	x.root, err = x.b.Images.WriteIndex(append(list, attestations...), notes.index, f.DockerTypes)
 	return err
 }
 

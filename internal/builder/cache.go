@@ -20,6 +20,7 @@ import (
 	"github.com/micabuild/mica/internal/transfer"
 )
 
+// exportOptions returns the options of an export without the function that writes layers.
 func exportOptions(c *buildspec.Cache) remotecache.ExportOptions {
 	o := remotecache.ExportOptions{Index: c.Index, DockerTypes: c.DockerTypes}
 	if c.Max {
@@ -28,7 +29,7 @@ func exportOptions(c *buildspec.Cache) remotecache.ExportOptions {
 	return o
 }
 
-// repository opens the registry's repository that the cache is in.
+// cacheRepository opens the repository of a cache at a registry.
 func (b *Builder) cacheRepository(ctx context.Context, c *buildspec.Cache) (*transfer.CacheRepository, error) {
 	name, err := reference.ParseNormalizedNamed(c.Ref)
 	if err != nil {
@@ -40,13 +41,13 @@ func (b *Builder) cacheRepository(ctx context.Context, c *buildspec.Cache) (*tra
 	o := transfer.PushOptions{Force: c.Force}
 	o.Compression, o.Level = c.Compression, c.Level
 	if o.Compression == compression.Estargz {
-		o.Compression, o.Level, o.Force = compression.Gzip, 0, false // what is sent is packed so before
+		o.Compression, o.Level, o.Force = compression.Gzip, 0, false // cacheWriter.estargz makes these blobs
 	}
 	return transfer.OpenCache(ctx, b.Registry, b.local(), name, o)
 }
 
-// openCaches reads the caches to import. One that is not there, or cannot be read, is no reason to fail: it is shown.
-// It returns nil if no remote cache is read or written. The layouts stay open for steps to fetch layers.
+// openCaches reads the remote caches to import. If one is missing or cannot be read, the display shows the error and the build
+// continues. openCaches returns nil if the build uses no remote cache. The layouts stay open for steps to fetch layers.
 func (b *Builder) openCaches(ctx context.Context, o *Options) (_ *remotecache.Cache, _ *remotecache.Sums, layouts closers) {
 	if len(o.CacheFrom) == 0 && len(o.CacheTo) == 0 {
 		return nil, nil, nil
@@ -76,6 +77,7 @@ func (list closers) close() error {
 	return errors.Join(errs...)
 }
 
+// readCache reads one remote cache, with an Import for each of its platforms.
 func (b *Builder) readCache(ctx context.Context, c *buildspec.Cache, layouts *closers) ([]*remotecache.Import, error) {
 	if c.Type == buildspec.CacheRegistry {
 		at, err := b.cacheRepository(ctx, c)
@@ -108,7 +110,7 @@ func layoutOf(c *buildspec.Cache) *ocilayout.Location {
 	return &ocilayout.Location{Kind: ocilayout.OCI, Path: c.Dir, Ref: cmp.Or(c.Digest, c.Tag, defaultCacheTag)}
 }
 
-// writeCaches exports the cache of what was built.
+// writeCaches exports the results that keys identify to each cache but that of type inline, which the image contains.
 func (x *cacheWriter) writeCaches(ctx context.Context, o *Options, keys []remotecache.Key) error {
 	for _, c := range o.CacheTo {
 		if c.Type == buildspec.CacheInline {
@@ -124,12 +126,13 @@ func (x *cacheWriter) writeCaches(ctx context.Context, o *Options, keys []remote
 	return nil
 }
 
-// cacheWriter writes what one build has of a cache.
+// cacheWriter exports the results of a build to remote caches.
 type cacheWriter struct {
 	b     *Builder
 	cache *remotecache.Cache
 }
 
+// write exports to one cache.
 func (x *cacheWriter) write(ctx context.Context, c *buildspec.Cache, keys []remotecache.Key) error {
 	o := exportOptions(c)
 	if c.Type == buildspec.CacheLocal {
@@ -169,8 +172,8 @@ func (x *cacheWriter) writeLayout(ctx context.Context, c *buildspec.Cache, o rem
 	return dst.Commit(ctx, got.ManifestDescriptor)
 }
 
-// absent returns where a layer can be fetched that is not in the store: one of an imported result that no step read.
-func (x *cacheWriter) absent(id digest.Digest) (*remotecache.ImportedLayer, bool) {
+// remoteBlob returns the blob of a layer in an imported cache if the store does not have the layer: no step read it.
+func (x *cacheWriter) remoteBlob(id digest.Digest) (*remotecache.ImportedLayer, bool) {
 	if got, err := x.b.Layers.Get(id); err == nil && got.Present() {
 		return nil, false
 	}
@@ -180,8 +183,9 @@ func (x *cacheWriter) absent(id digest.Digest) (*remotecache.ImportedLayer, bool
 	return nil, false
 }
 
+// toRegistry writes a layer to a repository, and returns its blob.
 func (x *cacheWriter) toRegistry(ctx context.Context, at *transfer.CacheRepository, c *buildspec.Cache, id digest.Digest) (ocispec.Descriptor, error) {
-	if from, ok := x.absent(id); ok {
+	if from, ok := x.remoteBlob(id); ok {
 		return from.Blob, at.Copy(ctx, from.Blob, func() (io.ReadCloser, error) { return from.From.Fetch(ctx, from.Blob) })
 	}
 	if c.Compression == compression.Estargz {
@@ -196,8 +200,8 @@ func (x *cacheWriter) toRegistry(ctx context.Context, at *transfer.CacheReposito
 	return at.Layer(ctx, id)
 }
 
-// estargz makes of a layer one that is packed so, unless it is packed otherwise already and that is not forced, and returns
-// it with the annotations of its blob.
+// estargz converts a layer to one that eStargz can represent, and returns it with the annotations of its blob. Without
+// force-compression, it keeps a layer that has a compressed blob already.
 func (x *cacheWriter) estargz(ctx context.Context, c *buildspec.Cache, id digest.Digest) (digest.Digest, map[string]string, error) {
 	got, err := x.b.Layers.Get(id)
 	if err != nil {
@@ -225,6 +229,7 @@ func packed(l *layer.Layer) *ocispec.Descriptor {
 	return nil
 }
 
+// toLayout writes a layer to a layout, and returns its blob.
 func (x *cacheWriter) toLayout(ctx context.Context, dst *ocilayout.Destination, c *buildspec.Cache, id digest.Digest) (ocispec.Descriptor, error) {
 	desc, open, err := x.blob(ctx, c, id)
 	if err != nil {
@@ -240,9 +245,9 @@ func (x *cacheWriter) toLayout(ctx context.Context, dst *ocilayout.Destination, 
 	return desc, errors.Join(dst.Push(ctx, desc, r), r.Close())
 }
 
-// blob is the blob of a layer in a layout.
+// blob returns the blob that represents a layer in a layout, in the compression of the cache, and opens it.
 func (x *cacheWriter) blob(ctx context.Context, c *buildspec.Cache, id digest.Digest) (ocispec.Descriptor, func() (io.ReadCloser, error), error) {
-	if from, ok := x.absent(id); ok {
+	if from, ok := x.remoteBlob(id); ok {
 		return from.Blob, func() (io.ReadCloser, error) { return from.From.Fetch(ctx, from.Blob) }, nil
 	}
 	var notes map[string]string

@@ -17,13 +17,14 @@ import (
 	"github.com/micabuild/mica/internal/transfer"
 )
 
-// elsewhere are the layers of a result that the store does not have, by their DiffIDs: blobs at registries and in other caches.
+// elsewhere has the blobs, at registries and in remote caches, of layers that the store does not have, by their DiffIDs.
 type elsewhere map[digest.Digest]transfer.Elsewhere
 
-// locate says where the layers are that the store lacks of what was built, if all that is asked for is to push it, or nothing: then
-// nothing need be downloaded but what the registry has not. It is nil, and the layers are to be fetched, in every other case.
-func (b *Builder) locate(s *solver.Solver, base *baseImages, out *response, o *Options, others *remotecache.Cache) elsewhere {
-	if others == nil || len(o.Outputs) == 0 {
+// locate finds the layers of the result that the store does not have, if every output is a push or nothing. A push then copies
+// blobs that the registry lacks from where they are, and downloads nothing else. In all other cases locate returns nil, and the
+// caller fetches the layers.
+func (b *Builder) locate(s *solver.Solver, base *baseImages, out *response, o *Options, remote *remotecache.Cache) elsewhere {
+	if remote == nil || len(o.Outputs) == 0 {
 		return nil
 	}
 	for _, e := range o.Outputs {
@@ -34,7 +35,7 @@ func (b *Builder) locate(s *solver.Solver, base *baseImages, out *response, o *O
 	found := elsewhere{}
 	for _, p := range out.platforms {
 		for _, l := range s.Missing(p.result) {
-			at, ok := ofCache(others, l.DiffID)
+			at, ok := inCache(remote, l.DiffID)
 			if !ok && o.exportsCache() {
 				return nil
 			}
@@ -50,7 +51,7 @@ func (b *Builder) locate(s *solver.Solver, base *baseImages, out *response, o *O
 	return found
 }
 
-// needsNoLayers reports whether an output needs no layer to be in the store.
+// needsNoLayers reports whether an output can be written without the layers in the store.
 func needsNoLayers(e *buildspec.Output) bool {
 	if e.Type == buildspec.OutputNone {
 		return e.Lazy
@@ -59,11 +60,13 @@ func needsNoLayers(e *buildspec.Output) bool {
 		!e.Form.ForceCompression && !e.Form.RewriteTimestamp && !e.Upload.Force
 }
 
+// compressed reports whether a blob of a layer is compressed: a push leaves it as it is.
 func compressed(d ocispec.Descriptor) bool {
 	return strings.HasSuffix(d.MediaType, "gzip") || strings.HasSuffix(d.MediaType, "zstd")
 }
 
-// exportsCache reports whether a cache is written beside the image: of that, layers come from the store or from caches.
+// exportsCache reports whether the build exports a cache apart from the image. An export takes layers from the store and from remote
+// caches, not from the registries of base images.
 func (o *Options) exportsCache() bool {
 	for _, c := range o.CacheTo {
 		if c.Type != buildspec.CacheInline {
@@ -73,10 +76,10 @@ func (o *Options) exportsCache() bool {
 	return false
 }
 
-// ofCache finds a layer in the caches that were read.
-func ofCache(others *remotecache.Cache, id digest.Digest) (transfer.Elsewhere, bool) {
+// inCache finds a layer in the imported caches.
+func inCache(remote *remotecache.Cache, id digest.Digest) (transfer.Elsewhere, bool) {
 	var found transfer.Elsewhere
-	for _, at := range others.Imported(id) {
+	for _, at := range remote.Imported(id) {
 		if found.Open == nil {
 			found.Blob = at.Blob
 			found.Open = func(ctx context.Context) (io.ReadCloser, error) { return at.From.Fetch(ctx, at.Blob) }
@@ -88,7 +91,7 @@ func ofCache(others *remotecache.Cache, id digest.Digest) (transfer.Elsewhere, b
 	return found, found.Open != nil
 }
 
-// elsewhere finds a layer of a base image that was looked up, but not pulled.
+// elsewhere finds a layer of a base image that was inspected but not pulled.
 func (b *baseImages) elsewhere(c *registry.Client, id digest.Digest) (transfer.Elsewhere, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
