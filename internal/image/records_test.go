@@ -267,6 +267,21 @@ func TestRemoveDamaged(t *testing.T) {
 	if got, err := s.Find(t.Context(), "whole"); err != nil || got.ID != img.ID {
 		t.Errorf("the other name: %v", err)
 	}
+	unnamed := add(t, s, 2, nil)
+	if err := overwrite(s, unnamed.ID.Encoded(), "{"); err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range []string{unnamed.ShortID(), "none"} {
+		if removed, err := s.Remove(t.Context(), ref, true); err == nil {
+			t.Errorf("%s: %v", ref, lines(removed))
+		}
+	}
+	if removed, err := s.Remove(t.Context(), unnamed.ID.String(), false); err != nil || !slices.Equal(lines(removed), []string{unnamed.ID.String()}) {
+		t.Errorf("%v, %v", lines(removed), err)
+	}
+	if got := ids(t, s); !slices.Equal(got, []digest.Digest{img.ID}) {
+		t.Errorf("left %v", got)
+	}
 }
 
 // TestHoldRemoved: an image that another process has removed cannot be held.
