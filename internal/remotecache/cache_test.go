@@ -39,7 +39,7 @@ func newSample(t testing.TB, c *Cache, meta *pb.OpMetadata) *sample {
 	s.base = c.Source(digest.FromString("base").String())
 	s.base.Record(0, Result{[]Layer{{DiffID: digest.FromString("base layer")}}})
 	s.context = c.Source()
-	folder := Input{Key: s.context.Key(0), Local: true, View: func(context.Context) (view.View, error) {
+	directory := Input{Key: s.context.Key(0), Local: true, View: func(context.Context) (view.View, error) {
 		s.read++
 		return tree(t, "dir/", "dir/file content"), nil
 	}}
@@ -57,7 +57,7 @@ func newSample(t testing.TB, c *Cache, meta *pb.OpMetadata) *sample {
 			SecondaryInput: 1, Action: &pb.FileAction_Copy{Copy: &pb.FileActionCopy{Src: from, Dest: "/"}},
 		}}}}}
 	}
-	s.copied = step(copyOp("/dir"), Input{Key: s.base.Key(0)}, folder)
+	s.copied = step(copyOp("/dir"), Input{Key: s.base.Key(0)}, directory)
 	run := &pb.ExecOp{Meta: &pb.Meta{Args: []string{"make"}}, Mounts: []*pb.Mount{{Dest: "/"}}}
 	s.made = step(&pb.Op{Op: &pb.Op_Exec{Exec: run}}, Input{Key: s.copied.Key(0)})
 	s.final = step(copyOp("/made"), Input{Key: s.base.Key(0)}, Input{Key: s.made.Key(0), View: func(context.Context) (view.View, error) {

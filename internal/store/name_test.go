@@ -102,7 +102,7 @@ func TestNamesAreSorted(t *testing.T) {
 }
 
 // Whatever a name says, it is one file in the directory of names.
-func TestHostileNamesStayInTheirFolder(t *testing.T) {
+func TestHostileNamesStayInTheirDirectory(t *testing.T) {
 	for name, ref := range map[string]string{
 		"dots":                  "../../version",
 		"more dots":             "../../../../../../tmp/x",
@@ -239,7 +239,7 @@ func TestDamagedNames(t *testing.T) {
 	}
 }
 
-func TestListOfAFolderThatIsGone(t *testing.T) {
+func TestListOfADirectoryThatIsGone(t *testing.T) {
 	s := newStore(t)
 	if err := os.RemoveAll(s.Path("refs")); err != nil {
 		t.Fatal(err)

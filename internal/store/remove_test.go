@@ -32,7 +32,7 @@ func TestRemovalOfTrees(t *testing.T) {
 	must(os.Link(filepath.Join(outside, "kept"), filepath.Join(tree, "other-name")))
 	must(os.WriteFile(filepath.Join(tree, "twice"), make([]byte, 1<<16), 0o600))
 	must(os.Link(filepath.Join(tree, "twice"), filepath.Join(tree, "again")))
-	// Folders that their owner may neither read nor write to.
+	// Directories that their owner may neither read nor write to.
 	must(os.Chmod(filepath.Join(tree, "3", "deep"), 0o500))
 	must(os.Chmod(filepath.Join(tree, "4", "deep"), 0))
 
