@@ -50,9 +50,9 @@ func New(s *store.Store) *Layers {
 }
 
 // mountsImages reports whether trees can be images, which depends on the kernel, the store's filesystem and whether the process is
-// root. With MICA_TREES=folders in the environment all trees are directories, as they are elsewhere.
+// root. With MICA_TREES=directories in the environment all trees are directories, as they are elsewhere.
 func mountsImages(s *store.Store) bool {
-	if os.Getenv("MICA_TREES") == "folders" {
+	if os.Getenv("MICA_TREES") == "directories" {
 		return false
 	}
 	temp, err := s.TempDir("probe")

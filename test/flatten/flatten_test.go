@@ -158,7 +158,7 @@ func newBench(t *testing.T) *bench {
 // TestReadersAgree compares export, run, RUN and COPY --from, with trees of either kind, and as an ordinary user.
 func TestReadersAgree(t *testing.T) {
 	b := newBench(t)
-	for what, env := range map[string]string{"default": "MICA_TREES=", "folders": "MICA_TREES=folders"} {
+	for what, env := range map[string]string{"default": "MICA_TREES=", "directories": "MICA_TREES=directories"} {
 		t.Run(what, func(t *testing.T) {
 			m := rig.NewMica(t)
 			m.Env = append(m.Env, env)

@@ -113,7 +113,7 @@ func (p *patient) create(path string, data []byte) {
 
 // TestDamagedTree: a tree that has a blob is made again from it; one that has none is reported by name.
 func TestDamagedTree(t *testing.T) {
-	p := newPatient(t, "MICA_TREES=folders")
+	p := newPatient(t, "MICA_TREES=directories")
 	ids := p.layers("app")
 	base, run := ids[0], ids[len(ids)-1]
 	for _, hurt := range []func(tree string) error{

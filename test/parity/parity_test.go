@@ -85,8 +85,10 @@ func makeBase(dir string) error {
 	return nil
 }
 
-// TestParity has mica run steps as BuildKit does, with runc, on trees that are folders.
-func TestParity(t *testing.T) { allCases(t, []string{"MICA_RUNTIME=runc", "MICA_TREES=folders"}, nil) }
+// TestParity has mica run steps as BuildKit does, with runc, on trees that are directories.
+func TestParity(t *testing.T) {
+	allCases(t, []string{"MICA_RUNTIME=runc", "MICA_TREES=directories"}, nil)
+}
 
 // TestParityByDefault has mica run them as it does by itself: with crun, on trees that are filesystems in files.
 func TestParityByDefault(t *testing.T) {

@@ -61,7 +61,7 @@ func writeError(path string, err error) error {
 	case errors.As(err, &pe):
 		err = pe.Err
 	case errors.Is(err, erofs.ErrUnsupported):
-		err = fmt.Errorf("%w; with MICA_TREES=folders trees are directories", err)
+		err = fmt.Errorf("%w; with MICA_TREES=directories trees are directories", err)
 	}
 	return &fs.PathError{Op: "write", Path: path, Err: err}
 }
