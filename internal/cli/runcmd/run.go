@@ -17,6 +17,7 @@ import (
 	"github.com/moby/sys/signal"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/container"
@@ -64,7 +65,11 @@ func NewRunCommand(app *command.App) *cobra.Command {
 			return runRun(cmd.Context(), app, &f, args)
 		},
 	}
-	fl := cmd.Flags()
+	f.add(cmd.Flags())
+	return cmd
+}
+
+func (f *runFlags) add(fl *pflag.FlagSet) {
 	fl.SetInterspersed(false)
 	fl.Bool("rm", true, "Automatically remove the container when it exits (mica always does)")
 	fl.BoolVarP(&f.interactive, "interactive", "i", false, "Keep STDIN open")
@@ -103,7 +108,6 @@ func NewRunCommand(app *command.App) *cobra.Command {
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "Suppress the pull output")
 	fl.StringVar(&f.runtime, "runtime", "", "OCI runtime to use (default: $MICA_RUNTIME, else crun, else runc)")
 	fl.Bool("help", false, "Print usage")
-	return cmd
 }
 
 // runRun runs a process and ends with its exit code; 125 for what goes wrong before, 126 and 127 as a shell.
