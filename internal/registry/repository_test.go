@@ -285,7 +285,7 @@ func TestClientOpenBlob(t *testing.T) {
 // TestRanges: a large blob comes over several connections if one is slow.
 func TestRanges(t *testing.T) {
 	t.Parallel()
-	data := registrytest.Noise(80 << 20)
+	data := registrytest.Noise(76 << 20)
 	m := registrytest.New(t)
 	m.AddBlob("app", data)
 	for name, test := range map[string]struct {
@@ -323,7 +323,7 @@ func TestRanges(t *testing.T) {
 // TestRangesAreClosed: a reader that is closed early returns the buffers of its ranges.
 func TestRangesAreClosed(t *testing.T) {
 	t.Parallel()
-	data := registrytest.Noise(80 << 20)
+	data := registrytest.Noise(76 << 20)
 	m := registrytest.New(t)
 	m.AddBlob("app", data)
 	m.Misbehave(registrytest.Always(registrytest.SlowLine))
