@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -143,13 +144,7 @@ func OtherArch() string {
 // Noise is bytes that do not compress, always the same.
 func Noise(size int) []byte {
 	data := make([]byte, size)
-	state := uint64(88172645463325252) // xorshift
-	for i := range data {
-		state ^= state << 13
-		state ^= state >> 7
-		state ^= state << 17
-		data[i] = byte(state)
-	}
+	_, _ = rand.NewChaCha8([32]byte{}).Read(data) // it has no errors
 	return data
 }
 
@@ -170,11 +165,14 @@ func Layer(t testing.TB, name string, data []byte) []byte {
 	return buf.Bytes()
 }
 
-// Gzip compresses, always to the same bytes.
+// Gzip compresses, always to the same bytes. It is fast: the race detector makes compression slow.
 func Gzip(t testing.TB, data []byte) []byte {
 	t.Helper()
 	var buf bytes.Buffer
-	z := gzip.NewWriter(&buf)
+	z, err := gzip.NewWriterLevel(&buf, gzip.BestSpeed)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if _, err := z.Write(data); err != nil {
 		t.Fatal(err)
 	}
