@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
@@ -74,7 +75,7 @@ func newConsole(cmd *exec.Cmd, p *Process, dir string) (*terminal, error) {
 
 // receive waits for the terminal from the runtime. It returns false if the runtime ends without sending one.
 func (t *terminal) receive() bool {
-	c, err := t.socket.AcceptUnix()
+	c, err := t.accept()
 	if err != nil {
 		return false
 	}
@@ -94,6 +95,31 @@ func (t *terminal) receive() bool {
 	}
 	t.master = os.NewFile(uintptr(fds[0]), "terminal")
 	return true
+}
+
+// accept waits for the runtime's connection until the deadline of the socket. After it, the connection of a process that was
+// short may still wait to be accepted: its output must not be lost.
+func (t *terminal) accept() (*net.UnixConn, error) {
+	c, err := t.socket.AcceptUnix()
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return c, err
+	}
+	raw, err := t.socket.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var fd int
+	var acceptErr error
+	if err := raw.Control(func(l uintptr) { fd, _, acceptErr = unix.Accept4(int(l), unix.SOCK_CLOEXEC) }); err != nil || acceptErr != nil {
+		return nil, errors.Join(err, acceptErr)
+	}
+	f := os.NewFile(uintptr(fd), consoleSocket)
+	defer func() { _ = f.Close() }()
+	late, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	return late.(*net.UnixConn), nil //nolint:forcetypeassert // it is one
 }
 
 // open makes the pair in raw mode: the process's own terminal echoes and turns keys into signals.
@@ -199,15 +225,18 @@ func (t *terminal) release() {
 	}
 }
 
-// close waits for the end of the output and restores the user's terminal.
+// close waits for the end of the output and restores the user's terminal. The runtime has ended.
 func (t *terminal) close() error {
 	if t.socket != nil {
-		_ = t.socket.Close()
+		_ = t.socket.SetDeadline(time.Unix(0, 1)) // receive waits no longer
 	}
 	_ = t.slave.Close()
 	err := <-t.copied
 	signal.Stop(t.resized)
 	close(t.resized)
 	t.restore()
+	if t.master == nil { // the runtime has sent none
+		return err
+	}
 	return errors.Join(err, t.master.Close())
 }

@@ -104,15 +104,15 @@ func TestConsole(t *testing.T) {
 		t.Fatal(err)
 	}
 	process := pair(t)
-	console.run(p)
 	send(t, filepath.Join(dir, consoleSocket), unix.UnixRights(int(process.master.Fd())))
 	if _, err := process.slave.WriteString("shown\n"); err != nil {
 		t.Fatal(err)
 	}
-	// The process ends.
+	// The process ends, and the runtime with it, before its connection is accepted.
 	if err := errors.Join(process.slave.Close(), process.master.Close()); err != nil {
 		t.Fatal(err)
 	}
+	console.run(p)
 	if err := console.close(); err != nil || out.String() != "shown\n" {
 		t.Errorf("%q, %v", out.String(), err)
 	}
@@ -148,7 +148,9 @@ func TestConsoleWithoutTerminal(t *testing.T) {
 		}
 		console.run(p)
 		before(filepath.Join(dir, consoleSocket))
-		_ = console.close() // the terminal that was not sent cannot be closed
+		if err := console.close(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 		console.release()
 		if err := os.Remove(filepath.Join(dir, consoleSocket)); err != nil {
 			t.Errorf("%s: %v", name, err)
