@@ -207,7 +207,7 @@ func (x *cacheWriter) estargz(ctx context.Context, c *buildspec.Cache, id digest
 	if err != nil {
 		return "", nil, err
 	}
-	if packed(got) != nil && !c.Force {
+	if compressedBlob(got) != nil && !c.Force {
 		return id, nil, nil
 	}
 	e, err := x.b.Layers.Estargz(ctx, id, c.Level)
@@ -219,8 +219,8 @@ func (x *cacheWriter) estargz(ctx context.Context, c *buildspec.Cache, id digest
 	return e.DiffID, notes, nil
 }
 
-// packed is the compressed blob that a layer came as, nil for none.
-func packed(l *layer.Layer) *ocispec.Descriptor {
+// compressedBlob returns the compressed blob that the store has of a layer, nil for none.
+func compressedBlob(l *layer.Layer) *ocispec.Descriptor {
 	for i := range l.Blobs {
 		if l.Blobs[i].Digest != l.DiffID {
 			return &l.Blobs[i]
@@ -262,10 +262,10 @@ func (x *cacheWriter) blob(ctx context.Context, c *buildspec.Cache, id digest.Di
 		return ocispec.Descriptor{}, nil, err
 	}
 	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: id, Size: got.TarSize}
-	p := packed(got)
+	have := compressedBlob(got)
 	switch {
-	case p != nil && (notes != nil || !c.Force):
-		desc = *p
+	case have != nil && (notes != nil || !c.Force):
+		desc = *have
 		desc.Annotations = notes
 	case c.Compression != compression.None:
 		if desc, err = x.b.Layers.Compress(ctx, id, c.Compression, c.Level); err != nil {
