@@ -32,7 +32,33 @@ func newMounts(t *testing.T) (m, other *Mounts) {
 	return both[0], both[1]
 }
 
-func noFiles() (view.View, error) { return view.Empty(), nil }
+// files is initial content that belongs to the user: a file with its own name as content for each name.
+func files(t *testing.T, names ...string) func() (view.View, error) {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range names {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(name), 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return func() (view.View, error) {
+		v, err := view.Dir(dir, view.DirOptions{})
+		return owned{v}, err
+	}
+}
+
+// owned is a view whose root belongs to the user, too: only root can make what belongs to others.
+type owned struct{ view.View }
+
+func (o owned) Lstat(ctx context.Context, name string) (*view.Entry, error) {
+	e, err := o.View.Lstat(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	e = e.Clone()
+	e.UID, e.GID = os.Getuid(), os.Getgid()
+	return e, nil
+}
 
 // locked locks caches.
 func locked(t *testing.T, m *Mounts, wanted map[string]pb.CacheSharingOpt) *Locks {
@@ -66,16 +92,11 @@ func TestName(t *testing.T) {
 func TestOpen(t *testing.T) {
 	t.Parallel()
 	m, other := newMounts(t)
-	initial := func() (view.View, error) {
-		files := view.NewOverlay(view.Empty())
-		uid, gid := os.Getuid(), os.Getgid()
-		return files, files.Mkfile(t.Context(), "/first", 0o640, []byte("1"), &view.Chown{UID: uid, GID: gid}, nil)
-	}
-	dir, err := m.Open(t.Context(), "name", "the id", initial)
+	dir, err := m.Open(t.Context(), "name", "the id", files(t, "first"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if data, err := os.ReadFile(filepath.Join(dir, "first")); err != nil || string(data) != "1" {
+	if data, err := os.ReadFile(filepath.Join(dir, "first")); err != nil || string(data) != "first" {
 		t.Errorf("%q, %v", data, err)
 	}
 	if err := errors.Join(os.Remove(filepath.Join(dir, "first")), os.WriteFile(filepath.Join(dir, "second"), nil, 0o600)); err != nil {
@@ -103,12 +124,12 @@ func TestOpenAtTheSameTime(t *testing.T) {
 	t.Parallel()
 	m, other := newMounts(t)
 	var wg sync.WaitGroup
-	dirs := make([]string, 8)
+	dirs, initial := make([]string, 8), files(t)
 	for i := range dirs {
 		wg.Go(func() {
 			from := []*Mounts{m, other}[i%2]
 			var err error
-			if dirs[i], err = from.Open(t.Context(), "name", "id", noFiles); err != nil {
+			if dirs[i], err = from.Open(t.Context(), "name", "id", initial); err != nil {
 				t.Error(err)
 			}
 		})
@@ -176,7 +197,7 @@ func TestListAndRemove(t *testing.T) {
 		t.Errorf("an empty store: %v, %v", list, err)
 	}
 	for i, name := range []string{"b", "a", "c"} {
-		dir, err := m.Open(t.Context(), name, "id of "+name, noFiles)
+		dir, err := m.Open(t.Context(), name, "id of "+name, files(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -186,7 +207,7 @@ func TestListAndRemove(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := m.Open(t.Context(), "b", "id of b", noFiles); err != nil { // uses it
+	if _, err := m.Open(t.Context(), "b", "id of b", files(t)); err != nil { // uses it
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(m.store.Path(mountsDir), "file"), nil, 0o600); err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/micabuild/mica/internal/sandbox"
 )
 
-// TestCacheMounts: a cache is known by its ID and initial content, and a step that mounts it twice has it once.
-func TestCacheMounts(t *testing.T) {
+// TestRootCacheMounts: a cache is known by its ID and initial content, and a step that mounts it twice has it once.
+func TestRootCacheMounts(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	cache := func(dest, id string, input int64, sharing pb.CacheSharingOpt) *pb.Mount {

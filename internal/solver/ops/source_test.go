@@ -113,8 +113,8 @@ func TestInvalidSources(t *testing.T) {
 	}
 }
 
-// TestDownloads: a file is a layer, known by its content; the server is asked in every build.
-func TestDownloads(t *testing.T) {
+// TestRootDownloads: a file is a layer, known by its content; the server is asked in every build.
+func TestRootDownloads(t *testing.T) {
 	t.Parallel()
 	content := "one"
 	var requests int
