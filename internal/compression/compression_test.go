@@ -190,6 +190,12 @@ func TestCloseLeavesTheSourceOpen(t *testing.T) {
 func wantError(t *testing.T, packed []byte, algorithm Algorithm, text string) {
 	t.Helper()
 	got, _, err := decompress(bytes.NewReader(packed))
+	isError(t, got, err, algorithm, text)
+}
+
+// isError checks the error of damaged data, after which got was read.
+func isError(t *testing.T, got string, err error, algorithm Algorithm, text string) {
+	t.Helper()
 	var damage *Error
 	if !errors.As(err, &damage) || damage.Algorithm != algorithm {
 		t.Errorf("read as %.40q (%d bytes): %v; want an error of %s", got, len(got), err, algorithm)
