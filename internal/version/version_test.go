@@ -27,3 +27,15 @@ func TestRecordedVersion(t *testing.T) {
 		})
 	}
 }
+
+// TestVersionOfTheLinker: what scripts/dist sets comes before what Go recorded.
+func TestVersionOfTheLinker(t *testing.T) {
+	if String() != "dev" {
+		t.Errorf("in a test the version is %q", String())
+	}
+	t.Cleanup(func() { Version, Commit = "", "" })
+	Version, Commit = "v1.2.3", "abc"
+	if String() != "v1.2.3" || Revision() != "abc" {
+		t.Errorf("%s, %s", String(), Revision())
+	}
+}
