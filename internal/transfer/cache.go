@@ -16,14 +16,14 @@ import (
 	"github.com/micabuild/mica/internal/registry"
 )
 
-// CacheRepository is a repository that has a build cache under a tag.
+// CacheRepository is a repository with a build cache under a tag.
 type CacheRepository struct {
 	local *Local
 	repo  *registry.Repository
 	push  *pusher
 }
 
-// OpenCache prepares to read or write a cache under a name with a tag. Layers are compressed as o says.
+// OpenCache opens the repository of a cache to read or write it. o has the compression of layers.
 func OpenCache(ctx context.Context, c *registry.Client, local *Local, name reference.Named, o PushOptions) (*CacheRepository, error) {
 	name = reference.TagNameOnly(name)
 	repo, err := c.Repository(ctx, name)
@@ -43,7 +43,7 @@ func OpenCache(ctx context.Context, c *registry.Client, local *Local, name refer
 	return &CacheRepository{local: local, repo: repo, push: p}, nil
 }
 
-// Root returns the manifest that has the tag; registry.IsNotFound if there is none.
+// Root returns the manifest of the tag. registry.IsNotFound reports whether an error means that there is none.
 func (r *CacheRepository) Root(ctx context.Context) (ocispec.Descriptor, error) {
 	m, err := r.repo.FetchManifest(ctx, r.repo.Reference())
 	if err != nil {
@@ -52,7 +52,7 @@ func (r *CacheRepository) Root(ctx context.Context) (ocispec.Descriptor, error) 
 	return m.Descriptor, nil
 }
 
-// Name is the repository, "docker.io/library/cache".
+// Name returns the repository, such as "docker.io/library/cache".
 func (r *CacheRepository) Name() string { return r.repo.Name().Name() }
 
 func (r *CacheRepository) explain(err error) error {
@@ -83,14 +83,14 @@ func (r *CacheRepository) Layer(ctx context.Context, id digest.Digest) (ocispec.
 	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: id, Size: got.TarSize}
 	for _, p := range got.Blobs {
 		if oci.IsLayer(p.MediaType) && p.Digest != id {
-			desc = p // what came compressed stays as it is
+			desc = p // a compressed blob is pushed as it is
 		}
 	}
 	l := &pushedLayer{p: r.push, id: id, desc: desc, shown: id}
 	return l.push(ctx)
 }
 
-// Copy takes a blob from elsewhere, unless the repository has it.
+// Copy pushes a blob that open reads, unless the repository has it.
 func (r *CacheRepository) Copy(ctx context.Context, d ocispec.Descriptor, open func() (io.ReadCloser, error)) error {
 	there, err := r.repo.HasBlob(ctx, d)
 	if err != nil || there {

@@ -30,19 +30,19 @@ type Destination interface {
 	Close() error
 }
 
-// CopyOptions say what to copy. The zero value copies an image with all of its platforms.
+// CopyOptions are the options of Copy. The zero value copies all platforms of an image.
 type CopyOptions struct {
-	// Platform picks one image of several.
+	// Platform selects one image of an index.
 	Platform *ocispec.Platform
-	// Referrers copies what refers to the image, too: signatures, attestations, and what refers to those.
+	// Referrers also copies the referrers of the image, such as signatures and attestations, and their referrers.
 	Referrers bool
 	Progress  Progress
 }
 
-// maxReferrers is how far referrers of referrers are followed.
+// maxReferrers limits the depth of referrers of referrers.
 const maxReferrers = 8
 
-// Copy copies an image as it is, byte for byte, and returns what was copied. The store is not touched.
+// Copy copies an image byte for byte, and returns the descriptor of its manifest or index. It does not use the store.
 func Copy(ctx context.Context, src Source, dst Destination, o CopyOptions) (ocispec.Descriptor, error) {
 	root, err := src.Root(ctx)
 	if err != nil {
@@ -85,7 +85,7 @@ func onePlatform(ctx context.Context, src Source, root ocispec.Descriptor, want 
 func indexReader(src Source) oci.Read {
 	return func(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
 		if d.Size > registry.MaxManifest {
-			return nil, fmt.Errorf("index %s has %d bytes, more than the %d that one may have", d.Digest, d.Size, registry.MaxManifest)
+			return nil, fmt.Errorf("index %s has %d bytes, the limit is %d", d.Digest, d.Size, registry.MaxManifest)
 		}
 		return content.FetchAll(ctx, src, d)
 	}
@@ -120,7 +120,7 @@ func copyOptions(src Source, dst Destination, progress Progress) oras.CopyGraphO
 	return opts
 }
 
-// copyReferrers copies what refers to an image, or to one of an index's.
+// copyReferrers copies the referrers of an image or index, and of the images of the index.
 func copyReferrers(ctx context.Context, src Source, dst Destination, root ocispec.Descriptor, opts oras.CopyGraphOptions) error {
 	subjects, err := subjectsOf(ctx, src, root)
 	if err != nil {
@@ -142,7 +142,7 @@ func copyReferrers(ctx context.Context, src Source, dst Destination, root ocispe
 	return nil
 }
 
-// subjectsOf are an image and what it lists if it is an index. Each may have referrers.
+// subjectsOf returns an image or index and the entries of the index. Each may have referrers.
 func subjectsOf(ctx context.Context, src Source, root ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	subjects := []ocispec.Descriptor{root}
 	if !oci.IsIndex(root.MediaType) {
@@ -159,8 +159,8 @@ func subjectsOf(ctx context.Context, src Source, root ocispec.Descriptor) ([]oci
 	return subjects, err
 }
 
-// copyCosign copies what cosign attaches by the names of tags, which was before registries knew referrers
-// (cosign, specs/SIGNATURE_SPEC.md).
+// copyCosign copies the signatures and attestations that cosign finds by tags (cosign, specs/SIGNATURE_SPEC.md). It used tags
+// before registries had referrers.
 func copyCosign(ctx context.Context, from *repositorySource, to *repositoryDestination, subject ocispec.Descriptor, opts oras.CopyGraphOptions) error {
 	for _, suffix := range []string{"sig", "att", "sbom"} {
 		tag := strings.Replace(subject.Digest.String(), ":", "-", 1) + "." + suffix
@@ -182,7 +182,7 @@ func copyCosign(ctx context.Context, from *repositorySource, to *repositoryDesti
 	return nil
 }
 
-// copyError takes oras's own words off an error.
+// copyError removes oras's context from an error.
 func copyError(err error) error {
 	var c *oras.CopyError
 	if errors.As(err, &c) {

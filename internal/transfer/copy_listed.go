@@ -15,8 +15,8 @@ import (
 	"github.com/micabuild/mica/internal/registry"
 )
 
-// listed is what a copy knows of the indexes that it goes through: which descriptors of unknown types they list. Registries
-// keep what an index lists as manifests, whatever its type, and some as blobs.
+// listed has the descriptors of unknown types in the indexes of a copy. Most registries keep the entries of an index as
+// manifests, whatever their type. Some keep them as blobs.
 type listed struct {
 	mu    sync.Mutex
 	types map[digest.Digest]bool
@@ -36,14 +36,14 @@ func (l *listed) has(d ocispec.Descriptor) bool {
 	return l.types[d.Digest]
 }
 
-// isBlob notes that the source keeps something as a blob.
+// isBlob records that the source keeps an entry as a blob.
 func (l *listed) isBlob(d ocispec.Descriptor) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.types, d.Digest)
 }
 
-// successors are what a manifest or index needs. Indexes in indexes are followed as deep as everywhere.
+// successors returns the descriptors that a manifest or index needs. The depth of nested indexes is limited to oci.MaxDepth.
 func (l *listed) successors(ctx context.Context, from content.Fetcher, d ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	list, err := content.Successors(ctx, from, d)
 	if err != nil || !oci.IsIndex(d.MediaType) {
@@ -66,7 +66,7 @@ func (l *listed) successors(ctx context.Context, from content.Fetcher, d ocispec
 	return list, nil
 }
 
-// pushListed sends what an index lists as a manifest, or else as a blob, to registries that take no manifests of its type.
+// pushListed pushes an entry of an index as a manifest or, if the registry refuses manifests of its type, as a blob.
 func (d *repositoryDestination) pushListed(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
 	raw, err := content.ReadAll(r, desc)
 	if err != nil {

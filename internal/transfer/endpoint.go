@@ -14,7 +14,7 @@ import (
 	"github.com/micabuild/mica/internal/registry"
 )
 
-// OpenSource opens a repository to copy from, or a mirror of it that has the image.
+// OpenSource opens a repository to copy from, or a mirror that has the image.
 func OpenSource(ctx context.Context, c *registry.Client, name reference.Named) (Source, error) {
 	src, err := openSource(ctx, c, name)
 	if err != nil {
@@ -52,8 +52,8 @@ func (s *repositorySource) Predecessors(ctx context.Context, d ocispec.Descripto
 	return s.repo.Referrers(ctx, d)
 }
 
-// Fetch gives manifests from memory or the registry, and blobs over as many connections and tries as they need. The
-// content is verified: the read that would end it fails if it is another.
+// Fetch reads manifests from memory or the registry. It reads blobs with as many connections as needed. The content is
+// verified: if it does not match the digest, the last read fails.
 func (s *repositorySource) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
 	if d.Digest == s.root.Descriptor.Digest {
 		return io.NopCloser(bytes.NewReader(s.root.Raw)), nil
@@ -81,7 +81,7 @@ func (s *repositorySource) Fetch(ctx context.Context, d ocispec.Descriptor) (io.
 	return verified(s.repo.OpenBlob(ctx, d, 0), d), nil
 }
 
-// verified reads r and fails at its end if it is not what d says.
+// verified reads r. At its end it fails if the content does not match d.
 func verified(r io.ReadCloser, d ocispec.Descriptor) io.ReadCloser {
 	return struct {
 		io.Reader
@@ -89,7 +89,7 @@ func verified(r io.ReadCloser, d ocispec.Descriptor) io.ReadCloser {
 	}{oci.NewVerifiedReader(r, d), r}
 }
 
-// OpenDestination opens a repository to copy to. Its tag moves in Commit.
+// OpenDestination opens a repository to copy to. Commit moves its tag.
 func OpenDestination(ctx context.Context, c *registry.Client, name reference.Named) (Destination, error) {
 	repo, err := c.Repository(ctx, reference.TagNameOnly(name))
 	if err != nil {
@@ -100,7 +100,7 @@ func OpenDestination(ctx context.Context, c *registry.Client, name reference.Nam
 
 type repositoryDestination struct {
 	repo *registry.Repository
-	src  Source // where a blob may be read once more
+	src  Source // to read a blob again
 
 	listed *listed // nil outside of Copy
 }
@@ -125,12 +125,12 @@ func (d *repositoryDestination) Fetch(ctx context.Context, desc ocispec.Descript
 	return io.NopCloser(bytes.NewReader(m.Raw)), nil
 }
 
-// Mount takes a blob from another repository of the registry.
+// Mount mounts a blob of another repository of the registry.
 func (d *repositoryDestination) Mount(ctx context.Context, desc ocispec.Descriptor, from string, open func() (io.ReadCloser, error)) error {
 	return d.repo.MountBlob(ctx, desc, from, open)
 }
 
-// Push sends a manifest or blob. A blob whose upload broke is read once more.
+// Push pushes a manifest or blob. If the upload of a blob breaks, it reads the blob again.
 func (d *repositoryDestination) Push(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
 	if oci.IsManifestOrIndex(desc.MediaType) {
 		raw, err := content.ReadAll(r, desc)
@@ -149,7 +149,7 @@ func (d *repositoryDestination) Push(ctx context.Context, desc ocispec.Descripto
 			return io.NopCloser(r), nil
 		}
 		if d.src == nil {
-			return nil, errors.New("the upload broke, and what was sent cannot be read again")
+			return nil, errors.New("the upload broke, and the blob cannot be read again")
 		}
 		return d.src.Fetch(ctx, desc)
 	})

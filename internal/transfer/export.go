@@ -9,7 +9,7 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// Export writes a whole filesystem to w as a tar, deterministically, without unpacking anything.
+// Export writes a filesystem to w as a tar. The same filesystem gives the same bytes. Layers are not unpacked.
 func Export(ctx context.Context, w io.Writer, v view.View) error {
 	var changes []view.Change
 	var walk func(dir string) error

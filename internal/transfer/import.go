@@ -16,7 +16,7 @@ import (
 
 // ImportOptions are the options of docker import.
 type ImportOptions struct {
-	Config   dockerspec.DockerOCIImageConfig // what to run, and how
+	Config   dockerspec.DockerOCIImageConfig // the process to run
 	Message  string                          // the comment of the only line of history
 	Platform ocispec.Platform
 	Created  time.Time

@@ -14,7 +14,7 @@ import (
 	"github.com/micabuild/mica/internal/oci"
 )
 
-// importer brings images into the store: those of a repository, a layout or an archive.
+// importer imports images from a repository, a layout or an archive into the store.
 type importer struct {
 	// config returns a config, verified.
 	config oci.Read
@@ -22,17 +22,17 @@ type importer struct {
 	layers func(ctx context.Context, list []ocispec.Descriptor, ids []digest.Digest) error
 }
 
-// imported is an image whose layers are in the store. Its documents need not be.
+// imported is an image whose layers are in the store. Its manifest and config may be missing there.
 type imported struct{ manifest, config []byte }
 
-// notImageError is the error of a manifest of something else than an image.
+// notImageError is the error of a manifest that is not an image's.
 type notImageError struct{ configType string }
 
 func (e *notImageError) Error() string {
 	return fmt.Sprintf("not an image: the manifest is a %s (use mica copy)", e.configType)
 }
 
-// image checks a manifest, which is raw, against its config, and stores its layers.
+// image checks a manifest with the bytes raw against its config, and stores its layers.
 func (i *importer) image(ctx context.Context, d ocispec.Descriptor, raw []byte) (*imported, error) {
 	m, err := oci.ParseManifest(d.Digest, raw)
 	if err != nil {
@@ -55,8 +55,8 @@ func (i *importer) image(ctx context.Context, d ocispec.Descriptor, raw []byte) 
 	return &imported{raw, config}, i.layers(ctx, m.Layers, ids)
 }
 
-// ImportLayout stores the image of a layout for a platform, nil for this host's. Nothing names or records it. root is the
-// manifest or index of the image.
+// ImportLayout stores the image of a layout for a platform, nil for this host's. It neither names nor records the image. root
+// is the manifest or index of the image.
 func (local *Local) ImportLayout(ctx context.Context, src content.Fetcher, root ocispec.Descriptor, platform *ocispec.Platform) (*image.Image, error) {
 	read := func(ctx context.Context, d ocispec.Descriptor) ([]byte, error) { return content.FetchAll(ctx, src, d) }
 	i := &importer{

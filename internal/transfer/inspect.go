@@ -13,7 +13,7 @@ import (
 	"github.com/micabuild/mica/internal/registry"
 )
 
-// Published is the image or index that has a name at a registry.
+// Published is an image or index in a registry.
 type Published struct {
 	Root ocispec.Descriptor // a manifest or an index
 	Raw  []byte             // its bytes
@@ -22,10 +22,10 @@ type Published struct {
 	repo *registry.Repository
 }
 
-// maxImages is how many images of an index are looked at, each of which takes memory.
+// maxImages limits the images of an index that are inspected: each takes memory.
 const maxImages = 200
 
-// Inspect downloads the manifest or index that has a name, and nothing else.
+// Inspect downloads the manifest or index of a name, and nothing else.
 func Inspect(ctx context.Context, c *registry.Client, name reference.Named) (*Published, error) {
 	src, err := openSource(ctx, c, name)
 	if err != nil {
@@ -34,7 +34,7 @@ func Inspect(ctx context.Context, c *registry.Client, name reference.Named) (*Pu
 	return &Published{Root: src.root.Descriptor, Raw: src.root.Raw, Name: name, repo: src.repo}, nil
 }
 
-// PublishedImage is one image at a registry.
+// PublishedImage is an image in a registry.
 type PublishedImage struct {
 	Target    ocispec.Descriptor // the manifest
 	Raw       []byte             // its bytes
@@ -43,7 +43,7 @@ type PublishedImage struct {
 	Config    dockerspec.DockerOCIImage
 }
 
-// Images are the images of the name: one, or those of an index and of the indexes in it, attestations left out.
+// Images returns the image, or the images of the index and of the indexes in it, without attestations.
 func (r *Published) Images(ctx context.Context) ([]*PublishedImage, error) {
 	list := []oci.Entry{{Descriptor: r.Root}}
 	if oci.IsIndex(r.Root.MediaType) {
@@ -53,7 +53,7 @@ func (r *Published) Images(ctx context.Context) ([]*PublishedImage, error) {
 		}
 	}
 	if len(list) > maxImages {
-		return nil, fmt.Errorf("index %s has %d entries, more than the %d that are looked at", r.Root.Digest, len(list), maxImages)
+		return nil, fmt.Errorf("index %s has %d entries, the limit is %d", r.Root.Digest, len(list), maxImages)
 	}
 	var images []*PublishedImage
 	for _, e := range list {
@@ -69,7 +69,7 @@ func (r *Published) Images(ctx context.Context) ([]*PublishedImage, error) {
 	return images, nil
 }
 
-// Image is the image for a platform, nil for this host's.
+// Image returns the image for a platform, nil for this host's.
 func (r *Published) Image(ctx context.Context, want *ocispec.Platform) (*PublishedImage, error) {
 	if !oci.IsIndex(r.Root.MediaType) {
 		return r.image(ctx, r.Root)

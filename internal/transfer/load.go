@@ -17,17 +17,17 @@ import (
 	"github.com/micabuild/mica/internal/quota"
 )
 
-// Loaded is one image that Load found. Replaced are the names that it took from other images, with their IDs.
+// Loaded is an image that Load stored. Replaced has the names that other images had before, with the IDs of those images.
 type Loaded struct {
 	ID       digest.Digest
 	Names    []string // familiar forms
 	Replaced map[string]digest.Digest
 }
 
-// Load reads the images of an archive as docker save, mica, skopeo, podman or BuildKit write them: a Docker archive or an
-// OCI image layout, in a tar, plain or compressed. It is read once, from start to end, so that it may come from a pipe.
-// Nothing is named or recorded before all of it is verified. Of an index every image is kept that the archive has, or that for
-// one of the platforms alone, if there are any. The caller holds store.Use.
+// Load reads the images of an archive that docker save, mica, skopeo, podman or BuildKit wrote: a Docker archive or an OCI image
+// layout, in a tar, which may be compressed. It reads the archive once, from start to end, so that r can be a pipe. It names and
+// records images when all of the archive is verified. Of an index it keeps the images that the archive has, or with platforms
+// only those for one of them. The caller holds store.Use.
 func (local *Local) Load(ctx context.Context, r io.Reader, platforms ...ocispec.Platform) ([]Loaded, error) {
 	loaded, err := local.load(ctx, r, platforms)
 	if err != nil {
@@ -65,11 +65,11 @@ func (local *Local) load(ctx context.Context, r io.Reader, platforms []ocispec.P
 	return loaded, nil
 }
 
-// loader reads an archive. Its layers are in the store as soon as they were read.
+// loader reads an archive. It stores layers while it reads.
 type loader struct {
 	local     *Local
 	importer  *importer
-	platforms []ocispec.Platform // that are wanted; none for all
+	platforms []ocispec.Platform // to load; empty for all
 	src       *ocilayout.Source
 	layers    map[string]*ingested
 }
@@ -107,14 +107,14 @@ func (l *loader) ingest(ctx context.Context, name string, r io.Reader) error {
 		return err
 	}
 	if errors.Is(err, quota.ErrExceeded) {
-		return fmt.Errorf("%s: %w", name, err) // to read on to its end may take hours
+		return fmt.Errorf("%s: %w", name, err) // to read the rest may take hours
 	}
-	// Whether it matters is known when the manifests have been read.
+	// The manifests decide later whether the file is needed.
 	l.layers[name] = &ingested{got, blob, err}
 	return nil
 }
 
-// layer returns the layer in a file, which is to have the given DiffID.
+// layer returns the layer in a file, and checks its DiffID.
 func (l *loader) layer(name string, id digest.Digest) (*ingested, error) {
 	at, err := l.src.Resolve(name)
 	if err != nil {

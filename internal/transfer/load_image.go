@@ -16,17 +16,17 @@ import (
 	"github.com/micabuild/mica/internal/ocilayout"
 )
 
-// found is an image of an archive, verified, or an index of images. Manifest is nil for an image that came without.
+// found is a verified image of an archive, or an index of images. Manifest is nil if the archive has none.
 type found struct {
 	config   []byte
 	manifest []byte
 	layers   []ocispec.Descriptor
 	index    *foundIndex // nil for a single image
-	names    []string    // full
+	names    []string    // full names
 }
 
-// images reads what the archive lists. Images that came without a manifest are left out beside others if they are for
-// another platform than those that are wanted.
+// images reads the images of the archive. An image without a manifest is left out if it is for another platform than those to
+// load, and if there are other images.
 func (l *loader) images(ctx context.Context) ([]*found, error) {
 	list, err := l.src.Images()
 	if err != nil {
@@ -80,7 +80,7 @@ func (l *loader) listed(ctx context.Context, i ocilayout.Image) (*found, error) 
 	return img, nil
 }
 
-// described is the image or the index that a descriptor names.
+// described reads the image or index of a descriptor.
 func (l *loader) described(ctx context.Context, d ocispec.Descriptor) (*found, error) {
 	raw, err := l.document(d, "manifest")
 	if err != nil {
@@ -102,7 +102,7 @@ func (l *loader) described(ctx context.Context, d ocispec.Descriptor) (*found, e
 	return img, err
 }
 
-// document reads a manifest, config or index. what is what errors call it.
+// document reads a manifest, config or index. Errors begin with what.
 func (l *loader) document(d ocispec.Descriptor, what string) ([]byte, error) {
 	raw, err := l.src.Document(d)
 	if err != nil {
@@ -111,7 +111,7 @@ func (l *loader) document(d ocispec.Descriptor, what string) ([]byte, error) {
 	return raw, nil
 }
 
-// image is the image of a manifest.
+// image reads the image of a manifest.
 func (l *loader) image(ctx context.Context, d ocispec.Descriptor) (*found, error) {
 	raw, err := l.document(d, "manifest")
 	if err != nil {

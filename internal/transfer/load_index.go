@@ -56,7 +56,7 @@ func (l *loader) index(ctx context.Context, d ocispec.Descriptor) (*found, error
 	return &found{index: x}, nil
 }
 
-// add takes an entry of the index.
+// add adds an entry of the index.
 func (x *foundIndex) add(ctx context.Context, l *loader, e oci.Entry) error {
 	if e.Platform != nil && !oci.IsAttestation(e.Descriptor) && !l.wanted(*e.Platform) {
 		return nil
@@ -69,7 +69,7 @@ func (x *foundIndex) add(ctx context.Context, l *loader, e oci.Entry) error {
 		}
 	}
 	if !oci.IsManifest(e.MediaType) {
-		return nil // of unknown types mica keeps no more than that the index lists them
+		return nil // mica does not store entries of unknown types
 	}
 	raw, err := l.document(e.Descriptor, "manifest")
 	if err != nil {
@@ -94,7 +94,7 @@ func (x *foundIndex) add(ctx context.Context, l *loader, e oci.Entry) error {
 	return nil
 }
 
-// keep takes a small member as it is.
+// keep adds a small blob.
 func (x *foundIndex) keep(l *loader, d ocispec.Descriptor) error {
 	raw, err := l.document(d, "blob")
 	if err == nil {
@@ -103,7 +103,7 @@ func (x *foundIndex) keep(l *loader, d ocispec.Descriptor) error {
 	return err
 }
 
-// wanted reports whether images for a platform are to be loaded.
+// wanted reports whether to load images for a platform.
 func (l *loader) wanted(p ocispec.Platform) bool {
 	for _, want := range l.platforms {
 		if platforms.OnlyStrict(want).Match(p) {
@@ -113,7 +113,7 @@ func (l *loader) wanted(p ocispec.Platform) bool {
 	return len(l.platforms) == 0
 }
 
-// wants refuses an image that is for another platform than those that are to be loaded.
+// wants returns an error if an image is for a platform that is not to be loaded.
 func (l *loader) wants(f *found) error {
 	p, err := platformOf(f.config)
 	if err != nil || l.wanted(p) {

@@ -20,8 +20,8 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
-// ManifestList is an index that is put together by hand, of images that registries have, until it is pushed. It is a file in
-// the store, refs/manifests/NAME.
+// ManifestList is an index of images in registries that the user assembles and then pushes. Until then it is a file in the
+// store, refs/manifests/NAME.
 type ManifestList struct {
 	Name    string      `json:"name"`
 	Entries []ListEntry `json:"entries"`
@@ -37,7 +37,7 @@ func listPath(s *store.Store, name reference.Named) string {
 	return s.Path("refs", "manifests", store.FileName(name.String()))
 }
 
-// LoadList reads a list; store.ErrNotFound.
+// LoadList reads a list. The error wraps store.ErrNotFound if there is none.
 func LoadList(s *store.Store, name reference.Named) (*ManifestList, error) {
 	data, err := os.ReadFile(listPath(s, name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -70,10 +70,10 @@ func (l *ManifestList) Save(s *store.Store) error {
 	return s.WriteFileAtomic(path, data)
 }
 
-// RemoveList forgets a list.
+// RemoveList removes a list.
 func RemoveList(s *store.Store, name reference.Named) error { return os.Remove(listPath(s, name)) }
 
-// Add adds what a registry has under a name: an image, or all of an index's.
+// Add adds an image of a registry, or all images of an index.
 func (l *ManifestList) Add(ctx context.Context, c *registry.Client, name reference.Named) error {
 	r, err := Inspect(ctx, c, name)
 	if err != nil {
@@ -102,7 +102,7 @@ func (l *ManifestList) find(d digest.Digest) int {
 	return slices.IndexFunc(l.Entries, func(e ListEntry) bool { return e.Descriptor.Digest == d })
 }
 
-// Entry finds the entry of an image that the registry has under a name.
+// Entry returns the entry of an image with a name in its registry.
 func (l *ManifestList) Entry(ctx context.Context, c *registry.Client, name reference.Named) (*ListEntry, error) {
 	var d digest.Digest
 	if by, ok := name.(reference.Digested); ok {
@@ -121,7 +121,7 @@ func (l *ManifestList) Entry(ctx context.Context, c *registry.Client, name refer
 	return &l.Entries[i], nil
 }
 
-// Index is the list as registries keep it: Docker's manifest list if all of its images are of Docker's types.
+// Index returns the list as an index. It is Docker's manifest list if all images have Docker's types.
 func (l *ManifestList) Index() (ocispec.Descriptor, []byte, error) {
 	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
 	dockers := 0
@@ -139,7 +139,7 @@ func (l *ManifestList) Index() (ocispec.Descriptor, []byte, error) {
 	return d, raw, err
 }
 
-// Push sends the list, and the images that its repository does not have yet.
+// Push pushes the list, and the images that its repository does not have.
 func (l *ManifestList) Push(ctx context.Context, c *registry.Client, progress Progress) (ocispec.Descriptor, error) {
 	var none ocispec.Descriptor
 	name, err := reference.ParseNormalizedNamed(l.Name)

@@ -7,16 +7,16 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// State is what happens to a layer.
+// State is the state of a layer.
 type State int
 
-// The states of a layer on its way.
+// The states of a layer.
 const (
 	Waiting State = iota
 	Downloading
 	Uploading
 	Retrying
-	Exists  // it is where it is to go
+	Exists  // at the destination
 	Mounted // the registry took it from another repository
 	Done
 )
@@ -34,7 +34,7 @@ type Progress func(Event)
 
 type reader = io.Reader
 
-// eventEvery is how many bytes pass between two events.
+// eventEvery is the number of bytes between two events.
 const eventEvery = 512 << 10
 
 // progressReader reads its parts one after the other and reports its progress.
@@ -44,7 +44,7 @@ type progressReader struct {
 	send  Progress
 	read  int64
 	sent  int64
-	err   error // of reading, not of who reads
+	err   error // of the parts, not of the reader's user
 }
 
 func (p *progressReader) Read(b []byte) (int, error) {

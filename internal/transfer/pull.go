@@ -20,29 +20,29 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
-// PullOptions say what to pull. The zero value pulls the image for this host.
+// PullOptions are the options of Pull. The zero value pulls the image for this host.
 type PullOptions struct {
-	// Platforms to pull of an image that has several; none means this host's.
+	// Platforms are the platforms of an index to pull; empty for this host's.
 	Platforms []ocispec.Platform
-	// AllPlatforms pulls every one, and what else the index has.
+	// AllPlatforms pulls all platforms, and attestations.
 	AllPlatforms bool
-	// Unpack makes the trees of the layers while they arrive: a process is about to run.
+	// Unpack makes the trees of the layers while they are downloaded, for a process to run.
 	Unpack bool
-	// Progress reports what happens to each layer; nil reports nothing.
+	// Progress receives the events of layers. It may be nil.
 	Progress Progress
 }
 
 // Pulled is the result of a pull.
 type Pulled struct {
 	Image *image.Image
-	// Root is the manifest or index that has the name at the registry.
+	// Root is the manifest or index of the name in the registry.
 	Root ocispec.Descriptor
-	// Fresh is false where everything was there.
+	// Fresh is false if the store had everything.
 	Fresh bool
 }
 
-// Pull downloads an image by its tag or digest and gives it that name. What arrived of a pull that failed is kept for the
-// next. The caller holds store.Use.
+// Pull downloads an image by its tag or digest, and gives it that name. The next pull resumes the downloads of a pull that
+// failed. The caller holds store.Use.
 func Pull(ctx context.Context, c *registry.Client, local *Local, name reference.Named, o PullOptions) (pulled *Pulled, err error) {
 	err = c.Try(ctx, name, func(ctx context.Context, repo *registry.Repository) error {
 		pulled, err = pullFrom(ctx, repo, local, name, o)
@@ -76,7 +76,7 @@ func pullFrom(ctx context.Context, repo *registry.Repository, local *Local, name
 	return &Pulled{Image: img, Root: root.Descriptor, Fresh: p.fresh || moved}, nil
 }
 
-// keptNames are the names that a pulled or pushed image has: its tag, and its digest.
+// keptNames returns the names of a pulled or pushed image: by tag and by digest.
 func keptNames(name reference.Named, d digest.Digest) []string {
 	var names []string
 	if _, ok := name.(reference.Digested); !ok {
@@ -85,7 +85,7 @@ func keptNames(name reference.Named, d digest.Digest) []string {
 	return append(names, reference.TrimNamed(name).String()+"@"+d.String())
 }
 
-// puller is one pull under way.
+// puller is the state of one pull.
 type puller struct {
 	local    *Local
 	repo     *registry.Repository
@@ -115,7 +115,7 @@ func (p *puller) pull(ctx context.Context, root *registry.Manifest) error {
 	return i.write()
 }
 
-// image gets what a manifest describes, and the manifest last: who sees it in the store knows the rest is there.
+// image downloads the image of a manifest. It stores the manifest last: if a manifest is in the store, so is its image.
 func (p *puller) image(ctx context.Context, m *registry.Manifest) error {
 	c, err := m.Parse()
 	if err != nil {
@@ -139,7 +139,7 @@ func (p *puller) image(ctx context.Context, m *registry.Manifest) error {
 	return p.write(m)
 }
 
-// config returns a config, from the store if it is there.
+// config returns a config, from the store if the store has it.
 func (p *puller) config(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
 	if err := oci.CheckDescriptor(d); err != nil {
 		return nil, err
@@ -158,7 +158,7 @@ func (p *puller) write(m *registry.Manifest) error {
 	return err
 }
 
-// artifact gets a manifest that is no image's but belongs to one: an attestation in an index that is pulled as a whole.
+// artifact downloads a manifest that is not an image's: an attestation in an index of which all platforms are pulled.
 func (p *puller) artifact(ctx context.Context, m *registry.Manifest, c *registry.Document) error {
 	if !p.o.AllPlatforms {
 		return &notImageError{c.Config.MediaType}
@@ -174,7 +174,7 @@ func (p *puller) artifact(ctx context.Context, m *registry.Manifest, c *registry
 	return p.write(m)
 }
 
-// opaque gets a blob that is kept as it is.
+// opaque downloads a blob that is not a layer.
 func (p *puller) opaque(ctx context.Context, d ocispec.Descriptor) error {
 	if err := oci.CheckDescriptor(d); err != nil {
 		return err
@@ -216,7 +216,7 @@ func (p *puller) allLayers(ctx context.Context, list []ocispec.Descriptor, ids [
 	return g.Wait()
 }
 
-// layer gets one layer, unless it is there.
+// layer downloads a layer, unless the store has it.
 func (p *puller) layer(ctx context.Context, d ocispec.Descriptor, id digest.Digest) error {
 	if l, err := p.local.Layers.Get(id); err == nil && l.Present() {
 		p.progress(Event{Layer: d.Digest, State: Exists, Total: d.Size})
@@ -244,12 +244,12 @@ func (p *puller) layer(ctx context.Context, d ocispec.Descriptor, id digest.Dige
 		if try > 0 {
 			return err
 		}
-		// It may have been damaged on its way: once more, from the start.
+		// The transfer may have damaged it: download it again, from the start.
 		p.progress(Event{Layer: d.Digest, State: Retrying, Total: d.Size})
 	}
 }
 
-// contentError says that a layer cannot be read. It may have been damaged on its way.
+// contentError is the error of a layer that cannot be read. The transfer may have damaged it.
 type contentError struct{ error }
 
 func (e *contentError) Unwrap() error { return e.error }
@@ -260,28 +260,28 @@ func (p *puller) setFresh() {
 	p.fresh = true
 }
 
-// remember notes where the layer's blob may be had, so that a push need not send it.
+// remember records that the repository has the layer's blob, so that pushes can mount it.
 func (p *puller) remember(id digest.Digest, d ocispec.Descriptor) error {
 	return p.local.Layers.AddKnownBlob(id, layer.KnownBlob{Blob: d, Repositories: []string{p.origin}})
 }
 
-// download reads a layer into the store in one pass: blob, identity, table of contents and, if asked for, tree.
+// download stores a layer in one pass: blob, DiffID, table of contents and, with Unpack, tree.
 func (p *puller) download(ctx context.Context, d ocispec.Descriptor, id digest.Digest) (err error) {
 	if f, err := p.local.Store.VerifiedBlob(d.Digest); err == nil {
-		// The blob is there, and no layer was made of it.
+		// The store has the blob, but not the layer.
 		defer func() { _ = f.Close() }()
 		_, _, err := p.local.Layers.IngestFrom(ctx, layer.Incoming{Reader: f, Blob: d.Digest, DiffID: id, Unpack: p.o.Unpack})
 		if err == nil || ctx.Err() != nil || registry.IsLocal(err) {
 			return err
 		}
-		// It is damaged: it comes once more.
+		// The blob is damaged: download it again.
 	}
 	part, err := p.local.Store.NewPartial(ctx, d.Digest)
 	if err != nil {
 		return err
 	}
 	if part.Had() > d.Size {
-		return errors.Join(part.Discard(), fmt.Errorf("%w: what had arrived is too long", store.ErrDamaged))
+		return errors.Join(part.Discard(), fmt.Errorf("%w: the partial download is too long", store.ErrDamaged))
 	}
 	body := p.repo.OpenBlob(ctx, d, part.Had())
 	defer func() { _ = body.Close() }()
@@ -295,7 +295,7 @@ func (p *puller) download(ctx context.Context, d ocispec.Descriptor, id digest.D
 	if in.err != nil || ctx.Err() != nil {
 		return errors.Join(err, part.Close())
 	}
-	// What came is not what was to come, or does not fit on the disk.
+	// The content does not match the digest, or the disk is full.
 	if !registry.IsLocal(err) && !errors.Is(err, store.ErrDamaged) {
 		err = &contentError{err}
 	}

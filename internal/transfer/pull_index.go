@@ -13,14 +13,14 @@ import (
 	"github.com/micabuild/mica/internal/registry"
 )
 
-// unknownLayerError says that an image has a layer that is no tar of files, as those for WebAssembly have.
+// unknownLayerError is the error of a layer that is not a tar of files, as in images for WebAssembly.
 type unknownLayerError struct{ layer ocispec.Descriptor }
 
 func (e *unknownLayerError) Error() string {
 	return fmt.Sprintf("layer %s is of the unknown type %q", e.layer.Digest, e.layer.MediaType)
 }
 
-// pulledIndex is an index that is pulled, and those in it that were read on the way.
+// pulledIndex is an index that is pulled, with the indexes in it that were read.
 type pulledIndex struct {
 	p      *puller
 	root   *registry.Manifest
@@ -43,7 +43,7 @@ func (i *pulledIndex) read(ctx context.Context, d ocispec.Descriptor) ([]byte, e
 	return m.Raw, nil
 }
 
-// choose picks what is pulled. Of all platforms, what is neither an image nor belongs to one is left at the registry.
+// choose returns the entries to pull. With AllPlatforms it leaves out entries that are neither images nor attestations.
 func (i *pulledIndex) choose(ctx context.Context) ([]oci.Entry, error) {
 	if i.p.o.AllPlatforms {
 		list, err := oci.Entries(ctx, i.root.Descriptor, i.read, nil)
@@ -74,7 +74,7 @@ func distinct(list []oci.Entry) []oci.Entry {
 	})
 }
 
-// write stores the indexes, each after those in it: the root is seen in the store when all is there.
+// write stores the indexes, each after those in it: if the root is in the store, so are the others.
 func (i *pulledIndex) write() error {
 	for _, m := range slices.Backward(i.inside) {
 		if err := i.p.write(m); err != nil {
@@ -84,7 +84,7 @@ func (i *pulledIndex) write() error {
 	return i.p.write(i.root)
 }
 
-// child gets what one manifest of an index describes.
+// child downloads the image or attestation of an entry.
 func (p *puller) child(ctx context.Context, d ocispec.Descriptor) error {
 	m, err := p.manifest(ctx, d)
 	if err != nil {
@@ -108,7 +108,7 @@ func (p *puller) child(ctx context.Context, d ocispec.Descriptor) error {
 	return err
 }
 
-// manifest gets one manifest of an index, from the store if it is there.
+// manifest returns the manifest of an entry, from the store if the store has it.
 func (p *puller) manifest(ctx context.Context, d ocispec.Descriptor) (*registry.Manifest, error) {
 	if err := oci.CheckDescriptor(d); err != nil {
 		return nil, err

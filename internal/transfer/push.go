@@ -23,27 +23,28 @@ import (
 	"github.com/micabuild/mica/internal/registry"
 )
 
-// PushOptions say how to push. The zero value sends blobs that the store has as they are, and compresses the other layers with gzip.
+// PushOptions are the options of Push. The zero value pushes the blobs of the store as they are, and compresses other layers
+// with gzip.
 type PushOptions struct {
-	// Compression of layers that are not compressed yet. "" is Gzip for what was made here; what came from a registry stays
-	// as it is.
+	// Compression is that of layers that are not compressed. "" is gzip for layers that mica made. Layers from registries stay as
+	// they are then.
 	Compression compression.Algorithm
 	Level       int // 0: the algorithm's default
-	// Force compresses layers that are compressed already, too.
+	// Force also compresses layers that are already compressed.
 	Force bool
-	// ByDigest gives what is pushed no tag.
+	// ByDigest pushes without a tag.
 	ByDigest bool
-	// Platform picks one image of several; nil for all that are there.
+	// Platform selects one image of an index; nil for all that are in the store.
 	Platform *ocispec.Platform
 	Progress Progress
-	// Elsewhere are layers that the store does not have, by their DiffIDs. Of an image with one, the store keeps nothing.
+	// Elsewhere are layers that the store does not have, by their DiffIDs. An image with such a layer is not recorded.
 	Elsewhere map[digest.Digest]Elsewhere
 }
 
 // Elsewhere is a layer that the store does not have.
 type Elsewhere struct {
 	Blob         ocispec.Descriptor
-	Repositories []string // that have the blob
+	Repositories []string // repositories with the blob
 	Open         func(ctx context.Context) (io.ReadCloser, error)
 }
 
@@ -54,8 +55,8 @@ type Pushed struct {
 	Reduced ocispec.Descriptor
 }
 
-// Push sends the image with the manifest or index root to the repository of its name. Digests stay the same, except that
-// layers without compression are compressed on their way. The caller holds store.Use.
+// Push pushes the image of the manifest or index root to the repository of its name. Digests change only if layers are
+// compressed. The caller holds store.Use.
 func Push(ctx context.Context, c *registry.Client, local *Local, name reference.Named, root ocispec.Descriptor, o PushOptions) (*Pushed, error) {
 	p := &pusher{local: local, name: name, progress: o.Progress, blobs: map[digest.Digest]*sync.Mutex{}}
 	if o.Compression == "" {
@@ -78,14 +79,14 @@ func Push(ctx context.Context, c *registry.Client, local *Local, name reference.
 	return got, registry.Explain(reference.FamiliarString(p.repo.Name()), err)
 }
 
-// pusher is one push under way.
+// pusher is the state of one push.
 type pusher struct {
 	local    *Local
 	repo     *registry.Repository
 	name     reference.Named
 	o        PushOptions
 	progress Progress
-	asItIs   bool // registries have it in this form
+	asItIs   bool // registries have these blobs
 	slots    chan struct{}
 
 	mu    sync.Mutex
@@ -118,7 +119,7 @@ func (p *pusher) push(ctx context.Context, root ocispec.Descriptor) (*Pushed, er
 	if len(p.o.Elsewhere) > 0 {
 		return done, nil
 	}
-	// What the registry has now has a name by its digest here, too.
+	// The image is in the registry: give it a name by digest.
 	if _, err := p.local.Store.WriteBlob(m.Raw); err != nil {
 		return nil, err
 	}
@@ -126,7 +127,7 @@ func (p *pusher) push(ctx context.Context, root ocispec.Descriptor) (*Pushed, er
 	return done, err
 }
 
-// single pushes one image and returns its manifest, which is not pushed yet.
+// single pushes the blobs of an image, and returns its manifest, which it does not push.
 func (p *pusher) single(ctx context.Context, root ocispec.Descriptor) (*registry.Manifest, error) {
 	if oci.IsIndex(root.MediaType) {
 		e, err := oci.Find(ctx, root, p.readIndex, p.o.Platform)
@@ -138,7 +139,7 @@ func (p *pusher) single(ctx context.Context, root ocispec.Descriptor) (*registry
 	return p.image(ctx, root)
 }
 
-// pushManifest sends a manifest, unless the registry has it under this reference.
+// pushManifest pushes a manifest, unless the registry has it under this reference.
 func (p *pusher) pushManifest(ctx context.Context, m *registry.Manifest, ref string) error {
 	if p.repo.Digest(ctx, ref) == m.Descriptor.Digest {
 		return nil
@@ -146,7 +147,7 @@ func (p *pusher) pushManifest(ctx context.Context, m *registry.Manifest, ref str
 	return p.repo.PutManifest(ctx, m, ref)
 }
 
-// image sends what a manifest describes, and returns the manifest to send.
+// image pushes the blobs of a manifest, and returns the manifest to push.
 func (p *pusher) image(ctx context.Context, target ocispec.Descriptor) (*registry.Manifest, error) {
 	raw, err := p.local.Store.ReadBlob(target.Digest)
 	if err != nil {
@@ -167,7 +168,7 @@ func (p *pusher) image(ctx context.Context, target ocispec.Descriptor) (*registr
 		}
 	}
 	if ids == nil {
-		ids = make([]digest.Digest, len(m.Layers)) // no layers of files: blobs that the store has as they are
+		ids = make([]digest.Digest, len(m.Layers)) // not layers of files, but blobs that the store has
 	}
 	if err := oci.CheckLayers(target.Digest, m.Layers, ids); err != nil {
 		return nil, err
@@ -189,7 +190,7 @@ func (p *pusher) image(ctx context.Context, target ocispec.Descriptor) (*registr
 	return &registry.Manifest{Descriptor: d, Raw: raw}, nil
 }
 
-// layers sends layers and config, in parallel, and returns what the layers are at the registry.
+// layers pushes layers and config in parallel, and returns the layers' descriptors in the registry.
 func (p *pusher) layers(ctx context.Context, m ocispec.Manifest, ids []digest.Digest, config []byte) ([]ocispec.Descriptor, error) {
 	for i, d := range m.Layers {
 		p.progress(Event{Layer: shown(ids[i], d), State: Waiting})
@@ -211,7 +212,7 @@ func (p *pusher) layers(ctx context.Context, m ocispec.Manifest, ids []digest.Di
 	return layers, g.Wait()
 }
 
-// shown is what the progress calls a layer: docker shows the first digits of the DiffID.
+// shown returns the digest of a layer for the progress: docker shows the first digits of the DiffID.
 func shown(id digest.Digest, d ocispec.Descriptor) digest.Digest {
 	if id == "" {
 		return d.Digest
@@ -227,7 +228,7 @@ func (p *pusher) config(ctx context.Context, d ocispec.Descriptor, config []byte
 	return p.repo.PushBlob(ctx, d, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(config)), nil })
 }
 
-// lockLayer keeps two images of one index from sending the same layer twice.
+// lockLayer prevents that two images of one index push the same layer.
 func (p *pusher) lockLayer(id digest.Digest) func() {
 	p.mu.Lock()
 	l, ok := p.blobs[id]
@@ -243,12 +244,12 @@ func (p *pusher) lockLayer(id digest.Digest) func() {
 // errNotMounted is the error of a registry that starts an upload instead of mounting.
 var errNotMounted = errors.New("not mounted")
 
-// mount asks the registry to take a blob from another of its repositories.
+// mount mounts a blob of another repository of the registry.
 func (p *pusher) mount(ctx context.Context, d ocispec.Descriptor, from string) bool {
 	return p.repo.MountBlob(ctx, d, from, func() (io.ReadCloser, error) { return nil, errNotMounted }) == nil
 }
 
-// isCompressed reports whether a layer's media type is that of a compressed one.
+// isCompressed reports whether a media type is that of a compressed layer.
 func isCompressed(mediaType string) bool {
 	return strings.HasSuffix(mediaType, "gzip") || strings.HasSuffix(mediaType, "zstd")
 }

@@ -29,17 +29,17 @@ func (p *pusher) readIndex(_ context.Context, d ocispec.Descriptor) ([]byte, err
 	return p.local.Store.ReadBlob(d.Digest)
 }
 
-// pushedIndex is an index on its way, and what is to be pushed of it.
+// pushedIndex is an index that is pushed, and the entries to push.
 type pushedIndex struct {
 	p        *pusher
 	depth    int
 	changed  bool
-	kept     []ocispec.Descriptor // as the registry will have them
-	children []*registry.Manifest // those that are here
+	kept     []ocispec.Descriptor // entries of the index in the registry
+	children []*registry.Manifest // manifests that are in the store
 }
 
-// index pushes the images of an index. Where one is neither here nor at the registry, the rest is pushed: one image by
-// itself, several under an index of their own, as docker push does.
+// index pushes the images of an index. If some are neither in the store nor in the registry, it pushes the others as docker
+// push does: one image alone, several with a new index.
 func (p *pusher) index(ctx context.Context, root ocispec.Descriptor, depth int) (*registry.Manifest, error) {
 	if depth > oci.MaxDepth {
 		return nil, fmt.Errorf("index %s is nested too deeply: %d levels are followed", root.Digest, oci.MaxDepth)
@@ -75,7 +75,7 @@ func (p *pusher) index(ctx context.Context, root ocispec.Descriptor, depth int) 
 	return &registry.Manifest{Descriptor: root, Raw: raw}, p.pushChildren(ctx, i.children)
 }
 
-// add sends what an entry of the index describes, or sees whether the registry has it.
+// add pushes an entry of the index, or checks that the registry has it.
 func (i *pushedIndex) add(ctx context.Context, d ocispec.Descriptor) error {
 	m, err := i.local(ctx, d)
 	if err != nil {
@@ -100,7 +100,7 @@ func (i *pushedIndex) add(ctx context.Context, d ocispec.Descriptor) error {
 	return nil
 }
 
-// local sends an image, or the images of an index inside, that is in the store; nil if it is not.
+// local pushes an image, or the images of a nested index, that is in the store. Otherwise it returns nil.
 func (i *pushedIndex) local(ctx context.Context, d ocispec.Descriptor) (*registry.Manifest, error) {
 	switch {
 	case !i.isHere(d):
@@ -115,12 +115,12 @@ func (i *pushedIndex) local(ctx context.Context, d ocispec.Descriptor) (*registr
 		}
 		return m, err
 	}
-	return nil, nil // its type is unknown: it was never pulled
+	return nil, nil // entries of unknown types are not pulled
 }
 
 func (i *pushedIndex) isHere(d ocispec.Descriptor) bool {
 	if !isUsable(d) {
-		return false // the store cannot have it
+		return false // it cannot be in the store
 	}
 	_, err := i.p.local.Store.StatBlob(d.Digest)
 	return err == nil
@@ -129,7 +129,7 @@ func (i *pushedIndex) isHere(d ocispec.Descriptor) bool {
 // isUsable reports whether a descriptor can be requested and stored.
 func isUsable(d ocispec.Descriptor) bool { return oci.CheckDescriptor(d) == nil }
 
-// has reports whether the registry has what an index lists: as a manifest or, if its type is unknown, as a blob.
+// has reports whether the registry has an entry: as a manifest or, if its type is unknown, as a blob.
 func (p *pusher) has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
 	if !isUsable(d) {
 		return false, nil

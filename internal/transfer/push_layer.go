@@ -13,15 +13,15 @@ import (
 	"github.com/micabuild/mica/internal/oci"
 )
 
-// pushedLayer is one layer on its way to the registry.
+// pushedLayer is a layer that is pushed.
 type pushedLayer struct {
 	p     *pusher
-	id    digest.Digest      // "" for a blob that is no layer of files
-	desc  ocispec.Descriptor // what the manifest says
+	id    digest.Digest      // "" for a blob that is not a layer of files
+	desc  ocispec.Descriptor // in the manifest
 	shown digest.Digest
 }
 
-// push sees that the registry has the layer, and says as what.
+// push pushes the layer, unless the registry has it, and returns its descriptor there.
 func (l *pushedLayer) push(ctx context.Context) (ocispec.Descriptor, error) {
 	defer l.p.lockLayer(l.shown)()
 	select {
@@ -60,15 +60,15 @@ func (l *pushedLayer) push(ctx context.Context) (ocispec.Descriptor, error) {
 	return l.compress(ctx, recipe)
 }
 
-// staysAsItIs: what is compressed is sent as it is, unless the user wants another compression.
+// staysAsItIs reports whether the layer is pushed as it is: it is compressed, and the user does not want another compression.
 func (l *pushedLayer) staysAsItIs() bool {
 	if l.p.asItIs || l.id == "" || !oci.IsLayer(l.desc.MediaType) {
-		return true // the last two: no layer of files, or a foreign one
+		return true // not a layer of files, or a foreign layer
 	}
 	return isCompressed(l.desc.MediaType) && !l.p.o.Force
 }
 
-// repositories are those that are known to have a blob of the layer.
+// repositories returns the repositories that are known to have the layer's blob.
 func (l *pushedLayer) repositories(d digest.Digest) []string {
 	if l.id == "" {
 		return nil
@@ -81,7 +81,7 @@ func (l *pushedLayer) repositories(d digest.Digest) []string {
 	return nil
 }
 
-// exact sends the very blob that the manifest names: from the store, or else from where it was pulled.
+// exact pushes the blob of the manifest, from the store or else from the repository that it was pulled from.
 func (l *pushedLayer) exact(ctx context.Context) error {
 	from := l.repositories(l.desc.Digest)
 	return l.known(ctx, l.desc, from, func() (io.ReadCloser, error) {
@@ -89,7 +89,7 @@ func (l *pushedLayer) exact(ctx context.Context) error {
 	})
 }
 
-// there reports whether the registry has a blob, or takes it from another of its repositories.
+// there reports whether the registry has a blob, or mounts it from another of its repositories.
 func (l *pushedLayer) there(ctx context.Context, d ocispec.Descriptor, repositories []string) (bool, error) {
 	exists, err := l.p.repo.HasBlob(ctx, d)
 	if err != nil {
@@ -108,7 +108,7 @@ func (l *pushedLayer) there(ctx context.Context, d ocispec.Descriptor, repositor
 	return false, nil
 }
 
-// known sends a blob whose digest is known, unless the registry has it.
+// known pushes a blob whose digest is known, unless the registry has it.
 func (l *pushedLayer) known(ctx context.Context, d ocispec.Descriptor, from []string, open func() (io.ReadCloser, error)) error {
 	there, err := l.there(ctx, d, from)
 	if err != nil || there {
@@ -131,7 +131,7 @@ func (l *pushedLayer) known(ctx context.Context, d ocispec.Descriptor, from []st
 	return l.remember(d, "")
 }
 
-// compress sends the layer's tar, compressed on its way.
+// compress compresses and pushes the layer's tar.
 func (l *pushedLayer) compress(ctx context.Context, recipe string) (ocispec.Descriptor, error) {
 	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip}
 	if l.p.o.Compression == compression.Zstd {
@@ -146,7 +146,7 @@ func (l *pushedLayer) compress(ctx context.Context, recipe string) (ocispec.Desc
 	return desc, l.remember(desc, recipe)
 }
 
-// write compresses the tar.
+// write writes the compressed tar.
 func (l *pushedLayer) write(ctx context.Context, w io.Writer) (err error) {
 	got, err := l.p.local.Layers.Get(l.id)
 	if err != nil {
@@ -166,7 +166,7 @@ func (l *pushedLayer) write(ctx context.Context, w io.Writer) (err error) {
 	return errors.Join(err, z.Close())
 }
 
-// remember notes that the repository has a blob of the layer.
+// remember records that the repository has a blob of the layer.
 func (l *pushedLayer) remember(d ocispec.Descriptor, recipe string) error {
 	if l.id == "" {
 		return nil

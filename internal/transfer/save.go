@@ -19,21 +19,20 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
-// Item is an image to save, with the full names to save it under; without one it is saved by its ID.
+// Item is an image to save, with its full names. An image without names is saved by its ID.
 type Item struct {
 	Image *image.Image
-	// Root is an index that Image is of, if that is to be saved with all of its images that are in the store; else it may be
-	// left out.
+	// Root is the index of Image, to save all of its images that are in the store. It is optional.
 	Root ocispec.Descriptor
-	// Platforms are those of the index that are saved; none for all.
+	// Platforms are the platforms of the index to save; empty for all.
 	Platforms []ocispec.Platform
 	Names     []string
-	// Annotations are those of its descriptor in index.json.
+	// Annotations are added to its descriptor in index.json.
 	Annotations map[string]string
 }
 
-// Save writes images as one tar that is both a Docker archive and an OCI image layout, as Docker writes it. A layer that
-// several images share is written once. The same images give the same bytes.
+// Save writes images as a tar that is both a Docker archive and an OCI image layout, as Docker does. It writes a layer that
+// several images share once. The same images give the same bytes.
 func (local *Local) Save(ctx context.Context, w io.Writer, items []Item) error {
 	tw := ocilayout.NewTarWriter(w)
 	if err := local.save(ctx, tw, items); err != nil {
@@ -42,7 +41,7 @@ func (local *Local) Save(ctx context.Context, w io.Writer, items []Item) error {
 	return tw.Close()
 }
 
-// SaveDirectory is Save into a directory. What is in the directory already is replaced where it has the same name.
+// SaveDirectory is Save to a directory. Files of the same names are replaced.
 func (local *Local) SaveDirectory(ctx context.Context, dir string, items []Item) (err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -75,7 +74,7 @@ type saver struct {
 	written map[string]bool
 }
 
-// head writes the small files first, so that a reader knows what is to come.
+// head writes the files that list the images. They come first, so that readers of a stream know the images.
 func (s *saver) head(items []Item) error {
 	var list []ocilayout.Saved
 	for _, it := range items {
@@ -93,7 +92,7 @@ func (s *saver) head(items []Item) error {
 	return nil
 }
 
-// listed is the item as the archive lists it.
+// listed returns the item as the archive lists it.
 func (it Item) listed() ocilayout.Saved {
 	d := it.Image.Target
 	if oci.IsIndex(it.Root.MediaType) {
@@ -105,7 +104,7 @@ func (it Item) listed() ocilayout.Saved {
 	return ocilayout.Saved{Descriptor: d, Config: it.Image.Manifest.Config, Layers: it.Image.Manifest.Layers, Names: it.Names}
 }
 
-// item writes an image, or an index with all that it lists.
+// item writes an image, or an index with its entries.
 func (s *saver) item(it Item) error {
 	if !oci.IsIndex(it.Root.MediaType) {
 		return s.image(it.Image)
@@ -142,7 +141,7 @@ func (s *saver) item(it Item) error {
 	return s.blob(it.Root.Digest)
 }
 
-// wants reports whether the item's image for a platform is to be saved.
+// wants reports whether to save the item's image for a platform.
 func (it Item) wants(p ocispec.Platform) bool {
 	return len(it.Platforms) == 0 || slices.ContainsFunc(it.Platforms, func(want ocispec.Platform) bool { return platforms.OnlyStrict(want).Match(p) })
 }
@@ -174,7 +173,7 @@ func (s *saver) blob(d digest.Digest) error {
 	return s.file(ocilayout.BlobName(d), data)
 }
 
-// image writes what one image is made of.
+// image writes the blobs of an image.
 func (s *saver) image(img *image.Image) error {
 	for _, d := range []digest.Digest{img.Target.Digest, img.ID} {
 		if err := s.blob(d); err != nil {
@@ -208,7 +207,7 @@ func (s *saver) file(name string, data []byte) error {
 	return s.add(name, int64(len(data)), bytes.NewReader(data))
 }
 
-// add writes a file once.
+// add writes a file, unless it was written before.
 func (s *saver) add(name string, size int64, r io.Reader) error {
 	if s.written[name] {
 		return nil
@@ -217,7 +216,7 @@ func (s *saver) add(name string, size int64, r io.Reader) error {
 	return s.to.Add(name, size, r)
 }
 
-// contextReader ends when its context does.
+// contextReader fails when its context ends.
 type contextReader struct {
 	ctx context.Context
 	r   io.Reader

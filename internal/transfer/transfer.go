@@ -1,5 +1,6 @@
-// Package transfer moves images between registries, layouts and the store: it pulls, pushes and copies them, keeps
-// manifest lists until they are pushed, and has build caches in repositories. Package registry speaks the protocol.
+// Package transfer moves images between registries, layouts, archives and the store: pull, push, copy, save, load, import and
+// export. It also has manifest lists that are not pushed yet, and build caches in repositories. Package registry is the client
+// of the protocol.
 package transfer
 
 import (
@@ -10,17 +11,17 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
-// Local is the store that images are pulled into and pushed from.
+// Local is the store of images.
 type Local struct {
 	Store  *store.Store
 	Layers *layer.Layers
 	Images *image.Images
 }
 
-// parallelLayers is how many layers of an image are sent or received at once.
+// parallelLayers limits the layers of an image that are pushed or pulled at the same time.
 const parallelLayers = 4
 
-// short is a digest as people compare them.
+// short returns the first digits of a digest, for errors.
 func short(d string) string {
 	_, hex, _ := strings.Cut(d, ":")
 	return hex[:min(12, len(hex))]
