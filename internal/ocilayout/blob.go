@@ -18,10 +18,10 @@ import (
 	"github.com/micabuild/mica/internal/oci"
 )
 
-// Limits of what others may make mica keep in memory.
+// Limits of the memory that an image can take, in bytes and in files of an archive.
 const (
 	maxJSON    = oci.MaxDocument // one manifest, config or index
-	maxAllJSON = 64 << 20        // all that are read at a time, and the names in an archive
+	maxAllJSON = 64 << 20        // all manifests, configs and indexes, and all names in an archive
 	maxMembers = 100_000
 )
 
@@ -30,7 +30,7 @@ func BlobName(d digest.Digest) string {
 	return path.Join(ocispec.ImageBlobsDir, d.Algorithm().String(), d.Encoded())
 }
 
-// checkDescriptor refuses what cannot name a blob.
+// checkDescriptor checks that a descriptor is valid, supported and within limits.
 func checkDescriptor(d ocispec.Descriptor) error {
 	err := d.Digest.Validate()
 	algorithm, _, _ := strings.Cut(d.Digest.String(), ":")
@@ -41,10 +41,10 @@ func checkDescriptor(d ocispec.Descriptor) error {
 		return fmt.Errorf("blob %q: %w", d.Digest, errdef.ErrInvalidDigest)
 	}
 	if d.Size < 0 {
-		return fmt.Errorf("blob %s: its size is to be %d bytes", d.Digest, d.Size)
+		return fmt.Errorf("blob %s: invalid size %d", d.Digest, d.Size)
 	}
 	if isJSON(d.MediaType) && d.Size > maxJSON {
-		return fmt.Errorf("blob %s has %d bytes, more than the %d that a manifest or config may have: %w", d.Digest, d.Size, maxJSON, errdef.ErrSizeExceedsLimit)
+		return fmt.Errorf("blob %s has %d bytes, the limit for a manifest or config is %d: %w", d.Digest, d.Size, maxJSON, errdef.ErrSizeExceedsLimit)
 	}
 	return nil
 }
@@ -53,33 +53,33 @@ func isJSON(mediaType string) bool {
 	return oci.IsManifestOrIndex(mediaType) || oci.IsImageConfig(mediaType)
 }
 
-// missingError says that a file is missing.
+// missingError is the error of a missing file.
 type missingError struct{ what string }
 
 func (e *missingError) Error() string { return e.what + " is missing" }
 
-// Is reports that this is the error that package oras or io/fs has for it.
+// Is makes it the errors of package oras and of io/fs for missing content.
 func (e *missingError) Is(target error) bool {
 	return target == errdef.ErrNotFound || target == fs.ErrNotExist
 }
 
-// cleanName makes the name of a file in a layout relative and clean; one that leads outside is refused.
+// cleanName returns the relative, clean name of a file in a layout. A name outside of the layout is an error.
 func cleanName(name string) (string, error) {
 	clean := strings.TrimPrefix(path.Clean(name), "/")
 	if clean == ".." || strings.HasPrefix(clean, "../") {
-		return "", fmt.Errorf("%q is outside of it", name)
+		return "", fmt.Errorf("%q is outside of the layout", name)
 	}
 	return clean, nil
 }
 
 // files are the files of a directory or archive.
 type files interface {
-	// open opens a file. A missing one is fs.ErrNotExist.
+	// open opens a file. The error of a missing file is fs.ErrNotExist.
 	open(name string) (r io.ReadCloser, size int64, err error)
 	Close() error
 }
 
-// readJSON reads a small file whole.
+// readJSON reads and parses a small file.
 func readJSON(f files, name string, into any) ([]byte, error) {
 	r, size, err := f.open(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -90,7 +90,7 @@ func readJSON(f files, name string, into any) ([]byte, error) {
 	}
 	defer func() { _ = r.Close() }()
 	if size > maxJSON {
-		return nil, fmt.Errorf("%s has %d bytes, more than the %d that it may have", name, size, maxJSON)
+		return nil, fmt.Errorf("%s has %d bytes, the limit is %d", name, size, maxJSON)
 	}
 	raw, err := io.ReadAll(io.LimitReader(r, maxJSON))
 	if err != nil {
@@ -102,13 +102,13 @@ func readJSON(f files, name string, into any) ([]byte, error) {
 	return raw, nil
 }
 
-// verifiedFile is a blob's file that is read with verification.
+// verifiedFile is the file of a blob. Reading verifies it.
 type verifiedFile struct {
 	*oci.VerifiedReader
 	io.Closer
 }
 
-// openBlob opens the blob in file name.
+// openBlob opens a blob, which is in the file name.
 func openBlob(f files, name string, d ocispec.Descriptor) (io.ReadCloser, error) {
 	if err := checkDescriptor(d); err != nil {
 		return nil, err
@@ -127,7 +127,7 @@ func openBlob(f files, name string, d ocispec.Descriptor) (io.ReadCloser, error)
 	return verifiedFile{oci.NewVerifiedReader(r, d), r}, nil
 }
 
-// contextReader ends when its context does.
+// contextReader fails when its context ends.
 type contextReader struct {
 	ctx context.Context
 	r   io.Reader
@@ -140,7 +140,7 @@ func (c contextReader) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
-// reason leaves out of an error of the operating system the call and path, which users did not write.
+// reason removes the call and path, which the user did not write, from an error of the operating system.
 func reason(err error) error {
 	var p *fs.PathError
 	if errors.As(err, &p) {

@@ -53,7 +53,7 @@ func TestBadLayouts(t *testing.T) {
 		"no index":        {func(f map[string]string) { delete(f, "index.json") }, "not an OCI image layout"},
 		"broken index":    {with("index.json", "{"), "index.json is damaged"},
 		"index of junk":   {with("index.json", `"x"`), "index.json is damaged"},
-		"huge index":      {with("index.json", strings.Repeat(" ", 5<<20)), "more than the 4194304"},
+		"huge index":      {with("index.json", strings.Repeat(" ", 5<<20)), "the limit is 4194304"},
 		"empty index":     {with("index.json", "{}"), "no image"},
 		"other version":   {with("oci-layout", `{"imageLayoutVersion":"2.0.0"}`), `version "2.0.0"`},
 		"broken version":  {with("oci-layout", ``), "oci-layout is damaged"},
@@ -61,7 +61,7 @@ func TestBadLayouts(t *testing.T) {
 		"digest of path":  {entry(`{` + manifest + `,"digest":"sha256:../../x","size":3}`), "invalid digest"},
 		"sha512":          {entry(`{` + manifest + `,"digest":"` + digest.SHA512.FromString("x").String() + `","size":3}`), "only sha256"},
 		"negative size":   {entry(`{` + manifest + `,"digest":"` + digest.FromString("x").String() + `","size":-3}`), "-3"},
-		"huge manifest":   {entry(`{` + manifest + `,"digest":"` + digest.FromString("x").String() + `","size":5000000}`), "more than the 4194304"},
+		"huge manifest":   {entry(`{` + manifest + `,"digest":"` + digest.FromString("x").String() + `","size":5000000}`), "limit for a manifest or config is 4194304"},
 		"two of no names": {entry(`{"digest":"` + digest.FromString("x").String() + `"},{"digest":"` + digest.FromString("y").String() + `"}`), digest.FromString("y").String()},
 	} {
 		t.Run(name, func(t *testing.T) {

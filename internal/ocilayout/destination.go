@@ -17,8 +17,7 @@ import (
 	"github.com/micabuild/mica/internal/oci"
 )
 
-// Destination is a layout, or an archive of docker save, that an image is written to. Its methods may be called at the same
-// time.
+// Destination is a layout, or an archive of docker save, to write. It is safe for concurrent use.
 type Destination struct {
 	location *Location
 	name     entryName
@@ -28,29 +27,29 @@ type Destination struct {
 	digests digests
 }
 
-// digests are what is known of the manifests that were pushed.
+// digests are the digests of the manifests that were pushed.
 type digests struct {
 	manifests map[digest.Digest]bool
-	listed    map[digest.Digest]bool // by one of them
-	referrers []ocispec.Descriptor   // those that have a subject, in the order in which they came
+	listed    map[digest.Digest]bool // in one of the manifests
+	referrers []ocispec.Descriptor   // manifests with a subject, in the order of the pushes
 }
 
 func newDigests() digests {
 	return digests{manifests: map[digest.Digest]bool{}, listed: map[digest.Digest]bool{}}
 }
 
-// writer is where the files of a layout are written.
+// writer writes the files of a layout.
 type writer interface {
 	has(ctx context.Context, d ocispec.Descriptor) (bool, error)
 	fetch(d ocispec.Descriptor) (io.ReadCloser, error)
 	push(ctx context.Context, d ocispec.Descriptor, r io.Reader) error
-	// commit writes small files, index.json as index makes it of the one that is there now.
+	// commit writes small files, and index.json. index returns the new index for the present one.
 	commit(ctx context.Context, files map[string]any, index func(ocispec.Index) ocispec.Index) error
 	Close() error
 }
 
-// Exists reports whether a blob is there, whole. Of manifests only those that were pushed count: what an earlier copy left
-// says nothing about what it refers to, and the destination is to know them.
+// Exists reports whether the destination has a blob, and verifies it. Of manifests it has only those that were pushed: the
+// blobs of a manifest from an earlier copy may be missing, and Commit needs to know the manifests.
 func (d *Destination) Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
 	if err := checkDescriptor(desc); err != nil {
 		return false, fmt.Errorf("%s: %w", d.location, err)
@@ -67,7 +66,7 @@ func (d *Destination) Exists(ctx context.Context, desc ocispec.Descriptor) (bool
 	return ok, nil
 }
 
-// Fetch opens a blob that is there.
+// Fetch opens a blob.
 func (d *Destination) Fetch(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	r, err := d.writer.fetch(desc)
 	if err != nil {
@@ -76,7 +75,7 @@ func (d *Destination) Fetch(_ context.Context, desc ocispec.Descriptor) (io.Read
 	return r, nil
 }
 
-// Push writes a blob, unless it is there already. It returns an error if r is not what the descriptor says.
+// Push writes a blob, unless the destination has it. It returns an error if the content does not match the descriptor.
 func (d *Destination) Push(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
 	if err := d.push(ctx, desc, contextReader{ctx, r}); err != nil {
 		return fmt.Errorf("%s: %w", d.location, err)
@@ -121,7 +120,7 @@ func (g *digests) add(desc ocispec.Descriptor, m *manifest) {
 	}
 }
 
-// Commit lists the image whose manifest or index is root. It comes last: before it, no reader sees the image.
+// Commit adds the image with the manifest or index root to the list of images. Readers do not see the image before.
 func (d *Destination) Commit(ctx context.Context, root ocispec.Descriptor) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -149,7 +148,7 @@ func (d *Destination) commit(ctx context.Context, root ocispec.Descriptor) error
 	return d.writer.commit(ctx, files, func(old ocispec.Index) ocispec.Index { return d.index(old, root) })
 }
 
-// index adds the image, and what refers to it, to the images that are there.
+// index returns an index with the image and its referrers added.
 func (d *Destination) index(old ocispec.Index, root ocispec.Descriptor) ocispec.Index {
 	image := plain(root)
 	image.Annotations = map[string]string{}
@@ -173,7 +172,7 @@ func (d *Destination) index(old ocispec.Index, root ocispec.Descriptor) ocispec.
 	}
 	index.Manifests = append(index.Manifests, image)
 	for _, r := range d.digests.referrers {
-		// One that an index lists is found there, as BuildKit's attestations are.
+		// Readers find a referrer in the index that lists it, as BuildKit's attestations.
 		if !there[r.Digest] && !d.digests.listed[r.Digest] {
 			index.Manifests = append(index.Manifests, r)
 		}
@@ -181,8 +180,8 @@ func (d *Destination) index(old ocispec.Index, root ocispec.Descriptor) ocispec.
 	return index
 }
 
-// replaces reports whether an image replaces an entry: one with its name in the layout, or, if it has none
-// there, one without that has the same full name, or the same content and no name at all.
+// replaces reports whether an image replaces an entry: an entry with the same reference name or, if neither has one, with the
+// same full name, or with the same content and no name at all.
 func (d *Destination) replaces(image, e ocispec.Descriptor) bool {
 	ref, full := e.Annotations[ocispec.AnnotationRefName], e.Annotations[imageNameAnnotation]
 	switch {
@@ -194,7 +193,7 @@ func (d *Destination) replaces(image, e ocispec.Descriptor) bool {
 	return e.Digest == image.Digest
 }
 
-// dockerManifest is what docker load reads.
+// dockerManifest returns the content of manifest.json, which docker load reads.
 func (d *Destination) dockerManifest(ctx context.Context, root ocispec.Descriptor) ([]dockerEntry, error) {
 	if oci.IsIndex(root.MediaType) {
 		return nil, errors.New("a docker-archive cannot hold an image of several platforms: choose one with --platform")
@@ -223,7 +222,7 @@ func (d *Destination) dockerManifest(ctx context.Context, root ocispec.Descripto
 	return []dockerEntry{e}, nil
 }
 
-// Close frees what the destination holds.
+// Close closes the files of the destination. It removes an archive that was not committed.
 func (d *Destination) Close() error {
 	if err := d.writer.Close(); err != nil {
 		return fmt.Errorf("%s: %w", d.location, reason(err))
@@ -231,11 +230,11 @@ func (d *Destination) Close() error {
 	return nil
 }
 
-// marshal makes small files, and refuses what readers would refuse.
+// marshal returns the content of a small file. An error is returned if it is too large for readers.
 func marshal(name string, v any) ([]byte, error) {
 	data, err := json.Marshal(v)
 	if err == nil && len(data) > maxJSON {
-		err = fmt.Errorf("it would have %d bytes, more than the %d that it may have", len(data), maxJSON)
+		err = fmt.Errorf("it would have %d bytes, the limit is %d", len(data), maxJSON)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", name, err)

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// directory is a layout in a directory. Neither names nor symlinks in it lead outside (os.Root).
+// directory is a layout in a directory. It never opens a file outside of the directory (os.Root).
 type directory struct{ root *os.Root }
 
 func openDirectory(path string) (*directory, error) {
@@ -20,7 +20,7 @@ func openDirectory(path string) (*directory, error) {
 }
 
 func (f *directory) open(name string) (io.ReadCloser, int64, error) {
-	// A FIFO must not make the opening wait for a writer.
+	// Do not wait for a writer of a FIFO.
 	file, err := f.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, 0, reason(err)

@@ -19,20 +19,20 @@ import (
 	"github.com/micabuild/mica/internal/flock"
 )
 
-// Names in a layout's directory that are not the layout's. Readers look at neither.
+// Names of files in a layout's directory that are not part of the layout. Readers ignore them.
 const (
 	lockName   = ".lock"
 	tempPrefix = ".tmp-"
 )
 
-// directoryWriter adds to a layout in a directory. Blobs appear there whole, one by one and out of order; others may write blobs
-// at the same time.
+// directoryWriter adds to a layout in a directory. A blob appears when it is complete. Other processes may write blobs at the
+// same time.
 type directoryWriter struct {
 	path    string
-	scratch bool // nothing is synced
+	scratch bool // files are not synced
 
 	mu    sync.Mutex
-	root  *directory // nil before there is something to write
+	root  *directory // nil until something is written
 	temps int
 	whole map[digest.Digest]bool // blobs that were verified
 }
@@ -46,7 +46,7 @@ func newDirectoryWriter(path string, o CreateOptions) (*directoryWriter, error) 
 	return &directoryWriter{path: path, scratch: o.Scratch, whole: map[digest.Digest]bool{}}, nil
 }
 
-// checkDirectory refuses what is something else than a layout, or the beginnings of one.
+// checkDirectory returns an error if a directory has files and is not a layout, complete or begun.
 func checkDirectory(path string) error {
 	list, err := os.ReadDir(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -71,7 +71,7 @@ func checkDirectory(path string) error {
 	return nil
 }
 
-// directory makes the directories when they are needed.
+// directory returns the directory. It makes the directory at the first call.
 func (w *directoryWriter) directory() (*directory, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -93,7 +93,7 @@ func (w *directoryWriter) directory() (*directory, error) {
 	return f, nil
 }
 
-// has reads a blob that is there through: only a whole one counts.
+// has reports whether the layout has a blob, which it reads and verifies.
 func (w *directoryWriter) has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
 	if w.verified(d.Digest) {
 		return true, nil
@@ -103,7 +103,7 @@ func (w *directoryWriter) has(ctx context.Context, d ocispec.Descriptor) (bool, 
 	}
 	r, err := w.fetch(d)
 	if err != nil {
-		return false, nil // a push says what is wrong, if it still is then
+		return false, nil // a push reports the error, if it persists
 	}
 	defer func() { _ = r.Close() }()
 	if _, err := io.Copy(io.Discard, contextReader{ctx, r}); err != nil {
@@ -135,7 +135,7 @@ func (w *directoryWriter) fetch(d ocispec.Descriptor) (io.ReadCloser, error) {
 	return openBlob(f, BlobName(d.Digest), d)
 }
 
-// push writes a blob, over one that is damaged if need be.
+// push writes a blob. It replaces a damaged one.
 func (w *directoryWriter) push(ctx context.Context, d ocispec.Descriptor, r io.Reader) error {
 	if ok, err := w.has(ctx, d); ok || err != nil {
 		return err
@@ -153,7 +153,7 @@ func (w *directoryWriter) push(ctx context.Context, d ocispec.Descriptor, r io.R
 	return nil
 }
 
-// replace writes a file so that readers see the old one, or none, until they see the whole new one.
+// replace writes a file. Readers see the old file, or none, until the new one is complete.
 func (w *directoryWriter) replace(f *directory, name string, r io.Reader) error {
 	temp, err := w.createTemp(f)
 	if err != nil {
@@ -190,7 +190,7 @@ func (w *directoryWriter) createTemp(f *directory) (*os.File, error) {
 	}
 }
 
-// commit changes index.json under a lock, so that of two copies at the same time neither loses the other's image.
+// commit changes index.json under a lock, so that concurrent copies do not lose an image.
 func (w *directoryWriter) commit(ctx context.Context, files map[string]any, index func(ocispec.Index) ocispec.Index) error {
 	f, err := w.directory()
 	if err != nil {
@@ -224,7 +224,7 @@ func (w *directoryWriter) replaceJSON(f *directory, name string, v any) error {
 	return nil
 }
 
-// takeLock waits for the directory's lock, or for ctx. The kernel releases the lock when the process dies.
+// takeLock waits for the directory's lock until ctx ends. The kernel releases the lock when the process dies.
 func takeLock(ctx context.Context, f *directory) (*os.File, error) {
 	lock, err := f.root.OpenFile(lockName, os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {

@@ -26,8 +26,8 @@ type dockerEntry struct {
 	Layers   []string
 }
 
-// readDockerManifest adds what manifest.json lists. In an archive that is a layout, too, index.json tells the manifests
-// and manifest.json more names.
+// readDockerManifest adds the images of manifest.json. In an archive that is also a layout, manifest.json only adds names to
+// the manifests of index.json.
 func (s *Source) readDockerManifest(ctx context.Context, isLayout bool) error {
 	var list []dockerEntry
 	_, err := readJSON(s.files, dockerManifestName, &list)
@@ -70,7 +70,7 @@ func (s *Source) readDockerManifest(ctx context.Context, isLayout bool) error {
 	return nil
 }
 
-// readConfig describes a config, and returns its DiffIDs.
+// readConfig returns the descriptor and the DiffIDs of a config.
 func (s *Source) readConfig(name string) (ocispec.Descriptor, []digest.Digest, error) {
 	raw, err := s.ConfigFile(name)
 	if err != nil {
@@ -80,8 +80,8 @@ func (s *Source) readConfig(name string) (ocispec.Descriptor, []digest.Digest, e
 	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: digest.FromBytes(raw), Size: int64(len(raw))}, ids, err
 }
 
-// synthesise makes the manifest of an image that came without, of the config and layers as they stand. The same archive
-// gives the same manifest. The caller holds s.mu.
+// synthesise makes a manifest for an image without one, from the config and layers as they are. The same archive gives the
+// same manifest. The caller holds s.mu.
 func (s *Source) synthesise(ctx context.Context, e *dockerEntry) (ocispec.Descriptor, error) {
 	config, ids, err := s.readConfig(e.Config)
 	if err != nil {
@@ -112,7 +112,7 @@ func (s *Source) synthesise(ctx context.Context, e *dockerEntry) (ocispec.Descri
 	return d, nil
 }
 
-// hashLayer describes a layer as it stands, when its uncompressed tar is the one that the config names.
+// hashLayer returns the descriptor of a layer as it is, and checks its DiffID.
 func (s *Source) hashLayer(ctx context.Context, name string, id digest.Digest) (ocispec.Descriptor, error) {
 	var d ocispec.Descriptor
 	file, size, err := s.files.open(name)

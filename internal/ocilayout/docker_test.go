@@ -205,7 +205,7 @@ func TestBadDockerArchives(t *testing.T) {
 		"no images":          {[]file{manifest()}, "no image"},
 		"manifest is null":   {[]file{{name: "manifest.json", data: "null"}}, "no image"},
 		"manifest is broken": {[]file{{name: "manifest.json", data: "[{"}}, "manifest.json is damaged"},
-		"manifest is huge":   {[]file{{name: "manifest.json", data: strings.Repeat(" ", 5<<20)}}, "more than"},
+		"manifest is huge":   {[]file{{name: "manifest.json", data: strings.Repeat(" ", 5<<20)}}, "the limit"},
 		"no config":          {[]file{good, l}, "c.json is missing"},
 		"config is broken":   {[]file{good, l, {name: "c.json", data: "x"}}, "c.json is damaged"},
 		"config is another":  {[]file{manifest(dockerEntry{otherName, nil, []string{"l"}}), {name: otherName, data: string(config)}, l}, "digest mismatch"},

@@ -14,13 +14,13 @@ import (
 	"github.com/micabuild/mica/internal/oci"
 )
 
-// graph is which manifests of a layout are about which others.
+// graph has the referrers of the manifests of a layout.
 type graph struct {
 	referrers map[digest.Digest][]ocispec.Descriptor // by subject
-	refers    map[digest.Digest]bool                 // those that have a subject
+	refers    map[digest.Digest]bool                 // manifests with a subject
 }
 
-// manifest is what matters here of a manifest or an index.
+// manifest has the fields of a manifest or index that this package needs.
 type manifest struct {
 	ArtifactType string               `json:"artifactType"`
 	Config       ocispec.Descriptor   `json:"config"`
@@ -29,7 +29,7 @@ type manifest struct {
 	Annotations  map[string]string    `json:"annotations"`
 }
 
-// asReferrer describes a manifest as registries list it (distribution-spec, "Listing Referrers").
+// asReferrer returns the descriptor of a manifest in a list of referrers (distribution-spec, "Listing Referrers").
 func (m *manifest) asReferrer(d ocispec.Descriptor) ocispec.Descriptor {
 	d = ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, ArtifactType: m.ArtifactType, Annotations: m.Annotations}
 	if d.ArtifactType == "" && oci.IsManifest(d.MediaType) {
@@ -49,8 +49,8 @@ func (s *Source) Predecessors(ctx context.Context, d ocispec.Descriptor) ([]ocis
 	return slices.Clone(g.referrers[d.Digest]), nil
 }
 
-// findGraph reads the manifests, once. Referrers stand in index.json itself or in an index of their own that it lists (as
-// distribution-spec, "Referrers Tag Schema", has it). The caller holds s.mu.
+// findGraph reads the manifests once. Referrers are in index.json itself, or in an index that it lists (distribution-spec,
+// "Referrers Tag Schema"). The caller holds s.mu.
 func (s *Source) findGraph(ctx context.Context) (*graph, error) {
 	if s.graph != nil {
 		return s.graph, nil
@@ -75,7 +75,7 @@ func (s *Source) findGraph(ctx context.Context) (*graph, error) {
 	return g, nil
 }
 
-// walker reads manifests and those in indexes, each once.
+// walker reads manifests and indexes, and the manifests in indexes, each once.
 type walker struct {
 	s    *Source
 	seen map[digest.Digest]bool
@@ -97,7 +97,7 @@ func (w *walker) walk(ctx context.Context, d ocispec.Descriptor, depth int, visi
 	}
 	m, err := w.s.readManifest(d)
 	if errors.Is(err, errdef.ErrNotFound) {
-		return nil // an index may list platforms that are not there
+		return nil // an index may list platforms that are missing
 	}
 	if err != nil {
 		return err

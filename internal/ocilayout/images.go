@@ -16,19 +16,19 @@ import (
 	"github.com/micabuild/mica/internal/oci"
 )
 
-// Image is an image, or an index of images, that a layout or an archive lists.
+// Image is an image, or an index of images, of a layout or an archive.
 type Image struct {
-	// Descriptor is that of the manifest or index, zero for an image of docker save that came without.
+	// Descriptor is that of the manifest or index. It is zero for an image of docker save without a manifest.
 	Descriptor ocispec.Descriptor
-	// Names are full, with a registry and a tag.
+	// Names are full names, with a registry and a tag.
 	Names []string
-	// Config and Layers are names of files, of an image that came without a manifest.
+	// Config and Layers are the names of files, if the image has no manifest.
 	Config string
 	Layers []string
 }
 
-// Images returns what the location lists, each image once. Attestations are left out: the index of their image lists them,
-// too.
+// Images returns the images and indexes of the location, each once. It leaves out attestations, which the index of their image
+// lists.
 func (s *Source) Images() ([]Image, error) {
 	var images []Image
 	for _, e := range s.entries {
@@ -63,7 +63,7 @@ func (s *Source) Images() ([]Image, error) {
 	return images, nil
 }
 
-// Resolve returns the name by which a file of the archive is known: cleaned, and through links between members.
+// Resolve returns the name of a file without symlinks and hard links of the archive.
 func (s *Source) Resolve(name string) (string, error) {
 	if a, ok := s.files.(interface{ resolve(string) (string, error) }); ok {
 		return a.resolve(name)
@@ -71,8 +71,7 @@ func (s *Source) Resolve(name string) (string, error) {
 	return cleanName(name)
 }
 
-// Document returns the content of a manifest, config or index, verified; an error that wraps errdef.ErrNotFound if it is
-// missing.
+// Document returns the verified content of a manifest, config or index. The error wraps errdef.ErrNotFound if it is missing.
 func (s *Source) Document(d ocispec.Descriptor) ([]byte, error) {
 	if err := checkDescriptor(d); err != nil {
 		return nil, err
@@ -83,13 +82,12 @@ func (s *Source) Document(d ocispec.Descriptor) ([]byte, error) {
 	}
 	defer func() { _ = r.Close() }()
 	if d.Size > maxJSON {
-		return nil, fmt.Errorf("blob %s has %d bytes, more than the %d that a manifest or config may have", d.Digest, d.Size, maxJSON)
+		return nil, fmt.Errorf("blob %s has %d bytes, the limit for a manifest or config is %d", d.Digest, d.Size, maxJSON)
 	}
 	return io.ReadAll(r)
 }
 
-// ConfigFile returns the content of the config of an image that came without a manifest. A name that is a digest is
-// verified.
+// ConfigFile returns the content of the config of an image without a manifest. If the name is a digest, the content is verified.
 func (s *Source) ConfigFile(name string) ([]byte, error) {
 	raw, err := readJSON(s.files, name, new(json.RawMessage))
 	if err != nil {
@@ -102,8 +100,8 @@ func (s *Source) ConfigFile(name string) ([]byte, error) {
 	return raw, nil
 }
 
-// imageNames are the names of an entry in full: those of manifest.json, the one that containerd and Docker write to an
-// index, or a reference name that is more than a tag.
+// imageNames returns the full names of an entry: those of manifest.json, and the name that containerd and Docker write to an
+// index or else a reference name that is not only a tag.
 func (e *entry) imageNames() ([]string, error) {
 	var names []string
 	for _, n := range []string{e.desc.Annotations[imageNameAnnotation], e.desc.Annotations[ocispec.AnnotationRefName]} {

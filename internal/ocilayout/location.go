@@ -1,5 +1,5 @@
-// Package ocilayout reads and writes images outside of registries and of the store: OCI
-// image layouts (image-spec, image-layout.md) in a directory or a tar, and the archives of docker save.
+// Package ocilayout reads and writes images in files: OCI image layouts (image-spec, image-layout.md) in a directory or a tar,
+// and archives of docker save.
 package ocilayout
 
 import (
@@ -9,22 +9,22 @@ import (
 	"strings"
 )
 
-// The kinds of locations, by the names that skopeo and podman gave them.
+// The kinds of locations, with the names that skopeo and podman use.
 const (
 	OCI           = "oci"
 	OCIArchive    = "oci-archive"
 	DockerArchive = "docker-archive"
 )
 
-// Location is a place as users write it: oci:DIR[:REF], oci-archive:FILE[:REF] or docker-archive:FILE[:NAME[:TAG]].
+// Location is a location as users write it: oci:DIR[:REF], oci-archive:FILE[:REF] or docker-archive:FILE[:NAME[:TAG]].
 type Location struct {
 	Kind string // OCI, OCIArchive or DockerArchive
 	Path string
 	Ref  string // "" for none
-	Text string // the location as its user wrote it, where that is in another form than String returns
+	Text string // the location as the user wrote it, if not in the form of String
 }
 
-// Parse splits a location into its parts. ok is false for what begins like none, which is the name of a registry's image.
+// Parse parses a location. ok is false if s begins with no kind of location: it is the name of an image in a registry.
 func Parse(s string) (l *Location, ok bool, err error) {
 	kind, rest, found := strings.Cut(s, ":")
 	if !found || !slices.Contains([]string{OCI, OCIArchive, DockerArchive}, kind) {
@@ -35,12 +35,12 @@ func Parse(s string) (l *Location, ok bool, err error) {
 		return nil, true, fmt.Errorf("%q has no path: write %s:PATH", s, kind)
 	}
 	if named && ref == "" {
-		return nil, true, fmt.Errorf("%q ends where a name is due", s)
+		return nil, true, fmt.Errorf("%q has no name after the colon", s)
 	}
 	return &Location{Kind: kind, Path: path, Ref: ref}, true, nil
 }
 
-// String is the location as users write it.
+// String returns the location as users write it.
 func (l *Location) String() string {
 	if l.Text != "" {
 		return l.Text
@@ -51,7 +51,7 @@ func (l *Location) String() string {
 	return l.Kind + ":" + l.Path + ":" + l.Ref
 }
 
-// Open opens a location to read from. What it must decompress goes to a file in tempDir without a name.
+// Open opens a location to read. A compressed archive is decompressed to a file without a name in tempDir.
 func (l *Location) Open(ctx context.Context, tempDir string) (*Source, error) {
 	s, err := l.open(ctx, tempDir)
 	if err != nil {
@@ -79,14 +79,14 @@ func (l *Location) open(ctx context.Context, tempDir string) (*Source, error) {
 	return s, nil
 }
 
-// CreateOptions say how a location is written. The zero value is right for an image without a name.
+// CreateOptions are the options of Create. The zero value is for an image without a name.
 type CreateOptions struct {
 	Name    string // the full name of the image, "" for none
-	Scratch bool   // nothing need outlive the machine: files of a directory are not synced
+	Scratch bool   // files of a directory are not synced to disk
 	Shared  bool   // the directory may have other files
 }
 
-// Create prepares a location to be written.
+// Create opens a location to write.
 func (l *Location) Create(_ context.Context, o CreateOptions) (*Destination, error) {
 	d, err := l.create(o)
 	if err != nil {

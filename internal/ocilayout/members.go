@@ -19,7 +19,7 @@ type members struct {
 
 func newMembers() *members { return &members{files: map[string]bool{}, links: map[string]string{}} }
 
-// scan reads a tar to its end, and calls file for every regular file. What file leaves of the content is skipped.
+// scan reads a tar to its end, and calls file for every regular file. It skips content that file does not read.
 func (m *members) scan(ctx context.Context, in io.Reader, file func(name string, size int64, content io.Reader) error) error {
 	tr := tar.NewReader(in)
 	for ; ; m.count++ {
@@ -47,7 +47,7 @@ func (m *members) scan(ctx context.Context, in io.Reader, file func(name string,
 	}
 }
 
-// damaged says in users' words what is wrong with a tar.
+// damaged returns the error of a damaged tar in users' words.
 func (m *members) damaged(err error) error {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
@@ -60,7 +60,7 @@ func (m *members) damaged(err error) error {
 	return fmt.Errorf("the archive is damaged: %w", reason(err))
 }
 
-// add notes the name and the link of a member, and returns the name cleaned.
+// add records the name and the link of a member, and returns the clean name.
 func (m *members) add(h *tar.Header) (string, error) {
 	if m.size += len(h.Name) + len(h.Linkname); m.count >= maxMembers || m.size > maxAllJSON {
 		return "", fmt.Errorf("the archive has more than %d members, or names that take more than %d bytes", maxMembers, maxAllJSON)
@@ -81,8 +81,8 @@ func (m *members) add(h *tar.Header) (string, error) {
 		m.files[name] = true
 		return name, nil
 	case tar.TypeSymlink:
-		// docker save of old writes one for a layer that is there already.
-		target, err = cleanName(path.Join(path.Dir(name), h.Linkname)) //nolint:gosec // cleanName refuses what leads out
+		// Old versions of docker save write a symlink for a layer that the archive has already.
+		target, err = cleanName(path.Join(path.Dir(name), h.Linkname)) //nolint:gosec // cleanName refuses names outside
 		if path.IsAbs(h.Linkname) {
 			err = errors.New("absolute")
 		}
@@ -92,13 +92,13 @@ func (m *members) add(h *tar.Header) (string, error) {
 		return name, nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("the archive is not safe: link %q points to %q, outside of it", name, h.Linkname)
+		return "", fmt.Errorf("the archive is not safe: link %q points to %q, outside of the archive", name, h.Linkname)
 	}
 	m.links[name] = target
 	return name, nil
 }
 
-// resolve cleans a name and follows links between members, of which there are never many in a row.
+// resolve cleans a name and follows links between members, at most 8.
 func (m *members) resolve(name string) (string, error) {
 	name, err := cleanName(name)
 	if err != nil {

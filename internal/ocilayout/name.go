@@ -13,18 +13,18 @@ import (
 // imageNameAnnotation holds the full name of an image in an index, as containerd and Docker write it.
 const imageNameAnnotation = "io.containerd.image.name"
 
-// refName is what a layout may call an image: the grammar of image-spec, annotations.md, and all that are tags.
+// refName is the grammar of the names of images in a layout: that of image-spec, annotations.md, and all tags.
 var refName = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^([A-Za-z0-9]+((--|[-._:@+])[A-Za-z0-9]+)*(/[A-Za-z0-9]+((--|[-._:@+])[A-Za-z0-9]+)*)*|[\w][\w.-]{0,127})$`)
 })
 
-// entryName is what an image is to be called where it is written.
+// entryName has the names of an image that is written.
 type entryName struct {
-	ref  string // as a layout calls it, "" for nothing
+	ref  string // reference name in the layout, "" for none
 	full string // with registry and tag, "" for none
 }
 
-// entryName chooses the names of what is written; name is the full one of the image, "" for none.
+// entryName returns the names of an image to write. name is the full name of the image, "" for none.
 func (l *Location) entryName(name string) (entryName, error) {
 	if l.Kind == DockerArchive && l.Ref != "" {
 		name = l.Ref
@@ -47,13 +47,13 @@ func (l *Location) entryName(name string) (entryName, error) {
 			return n, fmt.Errorf("invalid name %q: a layout's names are letters and digits, with one of -._:@+/ in between", n.ref)
 		}
 	case l.Kind != OCI:
-		// A directory may have images of several names with the same tag, an archive has one image.
+		// A directory may have several images with the same tag, an archive has one image.
 		n.ref = tagOf(n.full)
 	}
 	return n, nil
 }
 
-// fullName completes a name as Docker does; what cannot be a name stays.
+// fullName completes a name as Docker does. It returns an invalid name as it is.
 func fullName(name string) string {
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
@@ -62,7 +62,7 @@ func fullName(name string) string {
 	return reference.TagNameOnly(named).String()
 }
 
-// annotatedName completes what an index says an image is called, if that is a name and not just a tag.
+// annotatedName completes the name of an image in an index, if it is a name and not only a tag.
 func annotatedName(name string) (string, bool) {
 	if !strings.ContainsAny(name, "/:") {
 		return "", false
@@ -86,7 +86,7 @@ func tagOf(name string) string {
 	return ""
 }
 
-// repoTags are a name as Docker writes it to manifest.json: short, and with a tag.
+// repoTags returns a name as in Docker's manifest.json: short and with a tag.
 func repoTags(name string) []string {
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
@@ -103,7 +103,7 @@ func repoTags(name string) []string {
 	return []string{reference.FamiliarString(tagged)}
 }
 
-// plain is a descriptor without what the index that it comes from says about it.
+// plain returns a descriptor without the annotations of its index.
 func plain(d ocispec.Descriptor) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, Platform: d.Platform, ArtifactType: d.ArtifactType}
 }

@@ -226,7 +226,7 @@ func TestPushRefuses(t *testing.T) {
 		"sha512":        {with(func(d *ocispec.Descriptor) { d.Digest = digest.SHA512.FromBytes(raw) }), raw, "only sha256"},
 		"no digest":     {with(func(d *ocispec.Descriptor) { d.Digest = "../../x" }), raw, "invalid digest"},
 		"negative":      {with(func(d *ocispec.Descriptor) { d.Size = -1 }), raw, "-1"},
-		"huge config":   {with(func(d *ocispec.Descriptor) { d.MediaType, d.Size = ocispec.MediaTypeImageConfig, 5<<20 }), raw, "more than"},
+		"huge config":   {with(func(d *ocispec.Descriptor) { d.MediaType, d.Size = ocispec.MediaTypeImageConfig, 5<<20 }), raw, "the limit"},
 	} {
 		for _, kind := range []string{"oci", "oci-archive"} {
 			t.Run(kind+" "+name, func(t *testing.T) {

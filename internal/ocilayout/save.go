@@ -16,7 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// FileWriter writes the files of a layout one after the other.
+// FileWriter writes the files of a layout, one after the other.
 type FileWriter interface {
 	// Add writes a file of size bytes.
 	Add(name string, size int64, r io.Reader) error
@@ -40,7 +40,7 @@ func (t *TarWriter) Add(name string, size int64, r io.Reader) error {
 // Close writes the end of the tar.
 func (t *TarWriter) Close() error { return t.tar.Close() }
 
-// header describes a file in a tar. All have the same time: an archive says when its images were made, not when it was.
+// header returns the header of a file in a tar. All files have the same time, so that the archive does not depend on it.
 func header(name string, size int64) *tar.Header {
 	return &tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o644, ModTime: time.Unix(0, 0), Format: tar.FormatPAX}
 }
@@ -65,13 +65,13 @@ func (d DirWriter) Add(name string, _ int64, r io.Reader) (err error) {
 	return d.Root.Rename(temp, name)
 }
 
-// Saved is an image as the files list it that docker save writes.
+// Saved is an image for the lists of docker save.
 type Saved struct {
 	Descriptor ocispec.Descriptor // of the manifest or index
-	// Config and Layers are those of one image: of an index docker load can read one alone.
+	// Config and Layers are those of one image of an index: docker load reads only one.
 	Config ocispec.Descriptor
 	Layers []ocispec.Descriptor
-	Names  []string // full
+	Names  []string // full names
 }
 
 // File is a small file of a layout.
@@ -80,8 +80,8 @@ type File struct {
 	Data []byte
 }
 
-// List returns the files that list images, in the order in which Docker writes them: those of an image layout, and the
-// manifest.json of docker save.
+// List returns the files that list images: those of an image layout, and the manifest.json of docker save. They are in
+// Docker's order.
 func List(images []Saved) ([]File, error) {
 	docker := []dockerEntry{}
 	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
@@ -107,7 +107,7 @@ func List(images []Saved) ([]File, error) {
 	return files, nil
 }
 
-// indexEntries describes an image once for each name.
+// indexEntries returns a descriptor of the image for each name.
 func (i Saved) indexEntries() []ocispec.Descriptor {
 	d := i.Descriptor
 	if len(i.Names) == 0 {

@@ -189,7 +189,7 @@ func TestReadStreamRefuses(t *testing.T) {
 		"text":          {[]byte(strings.Repeat("text", 300)), "not an image archive"},
 		"no list":       {tarOf(t, file{name: "x", data: "{}"}), "neither manifest.json nor index.json"},
 		"truncated":     {tarOf(t, file{name: "a", data: "{}"}, file{name: "x", data: strings.Repeat("{", 600)})[:1700], "the archive is truncated"},
-		"large config":  {tarOf(t, file{name: "x", data: "{" + strings.Repeat(" ", 8<<20)}), "than the 4194304 that a manifest or config may have"},
+		"large config":  {tarOf(t, file{name: "x", data: "{" + strings.Repeat(" ", 8<<20)}), "the limit for a manifest or config is 4194304"},
 		"layer":         {tarOf(t, file{name: "empty"}), full.Error()},
 		"config digest": {tarOf(t, file{name: name, data: `{"rootfs":{}}`}, file{name: "manifest.json", data: `[{"Config":"` + name + `"}]`}), "digest mismatch"},
 	} {

@@ -18,24 +18,24 @@ import (
 	"github.com/micabuild/mica/internal/oci"
 )
 
-// Source is a layout, or an archive of docker save, that is read. Its methods may be called at the same time.
+// Source is a layout, or an archive of docker save, to read. It is safe for concurrent use.
 type Source struct {
 	location *Location
 	files    files
 	entries  []entry
 
 	mu     sync.Mutex
-	places map[digest.Digest]string // of blobs that stand under a name of their own
-	made   map[digest.Digest][]byte // blobs that are nowhere, but follow from the rest
-	graph  *graph                   // nil before it is needed
-	root   *ocispec.Descriptor      // nil before it is asked for
+	places map[digest.Digest]string // files of blobs with other names than BlobName
+	made   map[digest.Digest][]byte // manifests that were made because the archive has none
+	graph  *graph                   // nil until it is needed
+	root   *ocispec.Descriptor      // nil until it is needed
 }
 
-// entry is an image that the location lists.
+// entry is an image in the list of the location.
 type entry struct {
-	desc   ocispec.Descriptor // of its manifest or index; zero where that must be made of docker
+	desc   ocispec.Descriptor // of its manifest or index; zero if the manifest must be made from docker
 	names  []string
-	tags   []string // those of manifest.json
+	tags   []string // of manifest.json
 	docker *dockerEntry
 }
 
@@ -65,7 +65,7 @@ func newSource(ctx context.Context, l *Location, f files) (*Source, error) {
 	return s, nil
 }
 
-// checkVersion refuses layouts of another age. One that leaves its version out is read all the same.
+// checkVersion checks the version of a layout. A layout without a version is accepted.
 func (s *Source) checkVersion() error {
 	var version ocispec.ImageLayout
 	_, err := readJSON(s.files, ocispec.ImageLayoutFile, &version)
@@ -88,7 +88,7 @@ func namesOf(d ocispec.Descriptor) []string {
 	return names
 }
 
-// Root returns the descriptor of what the location names: the image called Ref, or the only one.
+// Root returns the descriptor of the image with the location's name, or without a name of the only image.
 func (s *Source) Root(ctx context.Context) (ocispec.Descriptor, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,7 +110,7 @@ func (s *Source) Root(ctx context.Context) (ocispec.Descriptor, error) {
 	return root, nil
 }
 
-// choose finds the entry of the location's name, or the only one that is an image.
+// choose returns the entry with the location's name, or the only image.
 func (s *Source) choose(ctx context.Context) (entry, error) {
 	if s.location.Ref == "" && len(s.entries) == 1 {
 		return s.entries[0], nil
@@ -142,7 +142,7 @@ func (s *Source) choose(ctx context.Context) (entry, error) {
 	return entry{}, fmt.Errorf("it has %d images, say which%s", len(images), s.list(images))
 }
 
-// named are the different images with a name, or digest, that fits.
+// named returns the images whose name or digest fits, each once.
 func (s *Source) named(fits func(string) bool) []entry {
 	var found []entry
 	for _, e := range s.entries {
@@ -153,7 +153,7 @@ func (s *Source) named(fits func(string) bool) []entry {
 	return distinct(found)
 }
 
-// images are the different entries that are not about another one.
+// images returns the entries that do not refer to another one, each once.
 func (s *Source) images(ctx context.Context) ([]entry, error) {
 	g, err := s.findGraph(ctx)
 	if err != nil {
@@ -178,7 +178,7 @@ func distinct(list []entry) []entry {
 	return all
 }
 
-// list is the end of an error that says what there is to choose from.
+// list returns the end of an error with the images to choose from.
 func (s *Source) list(entries []entry) string {
 	var names []string
 	for _, e := range entries {
@@ -202,7 +202,7 @@ func (s *Source) list(entries []entry) string {
 	return " (there are: " + strings.Join(names, ", ") + ")"
 }
 
-// Exists reports whether a blob is there. It does not read the blob: Fetch verifies it.
+// Exists reports whether the source has a blob. It does not verify the blob, as Fetch does.
 func (s *Source) Exists(_ context.Context, d ocispec.Descriptor) (bool, error) {
 	r, err := s.open(d)
 	if errors.Is(err, errdef.ErrNotFound) {
@@ -214,7 +214,7 @@ func (s *Source) Exists(_ context.Context, d ocispec.Descriptor) (bool, error) {
 	return true, r.Close()
 }
 
-// Fetch opens a blob. A reader gets its last bytes only if all bytes match the digest.
+// Fetch opens a blob. The read of its last bytes fails if the content does not match the digest.
 func (s *Source) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
 	r, err := s.open(d)
 	if err != nil {
@@ -223,7 +223,7 @@ func (s *Source) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser
 	return fetched{contextReader{ctx, r}, r, s.location}, nil
 }
 
-// fetched says in its errors where it is from.
+// fetched adds the location to errors.
 type fetched struct {
 	r io.Reader
 	io.Closer
@@ -255,5 +255,5 @@ func (s *Source) open(d ocispec.Descriptor) (io.ReadCloser, error) {
 	return openBlob(s.files, name, d)
 }
 
-// Close frees what the source holds.
+// Close closes the files of the source.
 func (s *Source) Close() error { return s.files.Close() }

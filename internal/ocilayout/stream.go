@@ -12,7 +12,7 @@ import (
 	"github.com/micabuild/mica/internal/compression"
 )
 
-// stream is an archive that was read from start to end, as one from a pipe must be. It has kept the small files.
+// stream is an archive that was read from start to end, as from a pipe. It has the small files in memory.
 type stream struct {
 	*members
 	documents map[string][]byte
@@ -20,30 +20,30 @@ type stream struct {
 	layer     func(name string, r io.Reader) error
 }
 
-// ReadStream reads an archive of docker save, or a layout in a tar, from start to end. Manifests, configs and indexes can
-// be read from the source that it returns; layers are given to layer as they come, which may leave some of them unread. The
-// names that layer is told are those that [Source.Resolve] returns. An archive may have files that no image is made of:
-// layer is to return an error only if reading on makes no sense.
+// ReadStream reads an archive of docker save, or a layout in a tar, from start to end. The source that it returns has the
+// manifests, configs and indexes. It calls layer for every file that may be a layer, with a name that [Source.Resolve]
+// returns. layer need not read the whole file. It returns an error only to stop: an archive may have files that belong to no
+// image.
 func ReadStream(ctx context.Context, in io.Reader, layer func(name string, r io.Reader) error) (*Source, error) {
 	s := &stream{members: newMembers(), documents: map[string][]byte{}, layer: layer}
 	if err := s.scan(ctx, in, s.file); err != nil {
 		return nil, err
 	}
-	// What follows the end of the tar must still decompress: a truncated file shows there.
+	// Read the rest after the tar, to detect a truncated compressed file.
 	if _, err := io.Copy(io.Discard, in); err != nil {
 		return nil, s.damaged(err)
 	}
 	return newSource(ctx, &Location{Kind: DockerArchive}, s)
 }
 
-// tarMagic stands in the header of a tar's first member, whose name comes before it and may begin as JSON does.
+// tarMagic is in the header of a tar's first member. The name of the member precedes it, and may begin as JSON does.
 const (
 	tarMagic   = "ustar"
 	tarMagicAt = 257
 )
 
-// file takes a file by its first bytes: JSON and what is too short for a tar is kept, anything else is taken for a layer.
-// That may have no bytes at all, and no files then.
+// file reads a file. Its first bytes decide: JSON, and files that are too short for a tar, are kept in memory. Other files
+// are layers. A layer may be empty, without files.
 func (s *stream) file(name string, size int64, content io.Reader) error {
 	in := bufio.NewReaderSize(content, 64<<10)
 	head, err := in.Peek(tarMagicAt + len(tarMagic))
@@ -55,7 +55,7 @@ func (s *stream) file(name string, size int64, content io.Reader) error {
 		return s.layer(name, in)
 	}
 	if size > maxJSON {
-		return fmt.Errorf("%s has %d bytes, more than the %d that a manifest or config may have", name, size, maxJSON)
+		return fmt.Errorf("%s has %d bytes, the limit for a manifest or config is %d", name, size, maxJSON)
 	}
 	if s.size += int(size); s.size > maxAllJSON {
 		return fmt.Errorf("manifests and configs take more than %d bytes", maxAllJSON)

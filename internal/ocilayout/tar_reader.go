@@ -12,14 +12,14 @@ import (
 	"github.com/micabuild/mica/internal/compression"
 )
 
-// archive is a layout in a tar. Its members are read where they stand.
+// archive is a layout in a tar. Members are read from the tar.
 type archive struct {
 	*members
 	file     *os.File
 	sections map[string]section
 }
 
-// section is where in a file something stands.
+// section is a part of a file.
 type section struct{ offset, size int64 }
 
 func openArchive(ctx context.Context, name, tempDir string) (*archive, error) {
@@ -42,7 +42,7 @@ func openArchive(ctx context.Context, name, tempDir string) (*archive, error) {
 	return a, nil
 }
 
-// decompressed returns the file itself if it is a plain one that can be read anywhere, else a copy without a name.
+// decompressed returns the file itself if it is regular and not compressed. Otherwise it returns a copy without a name.
 func decompressed(ctx context.Context, file *os.File, tempDir string) (*os.File, error) {
 	info, err := file.Stat()
 	if err != nil {
@@ -63,7 +63,7 @@ func decompressed(ctx context.Context, file *os.File, tempDir string) (*os.File,
 	if err != nil {
 		return nil, fmt.Errorf("decompress: %w", err)
 	}
-	// Without a name it is gone when it is closed, however the process ends.
+	// Without a name the file does not outlive the process.
 	if err := os.Remove(temp.Name()); err != nil {
 		_ = temp.Close()
 		return nil, fmt.Errorf("decompress: %w", err)
@@ -75,7 +75,7 @@ func decompressed(ctx context.Context, file *os.File, tempDir string) (*os.File,
 	return temp, nil
 }
 
-// index finds where the members are. Their contents are skipped.
+// index finds the sections of the members. It skips their content.
 func (a *archive) index(ctx context.Context) error {
 	total, err := a.file.Seek(0, io.SeekEnd)
 	if err != nil {
@@ -85,7 +85,7 @@ func (a *archive) index(ctx context.Context) error {
 		return reason(err)
 	}
 	return a.scan(ctx, a.file, func(name string, size int64, _ io.Reader) error {
-		// The tar reader does not read ahead: the file stands where the content begins.
+		// The tar reader does not read ahead: the offset of the file is the beginning of the content.
 		offset, err := a.file.Seek(0, io.SeekCurrent)
 		if err != nil {
 			return reason(err)

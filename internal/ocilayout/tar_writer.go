@@ -17,16 +17,16 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// archiveWriter writes a layout as a tar, to a file beside the one that it is to become. Blobs stand in the order in which
-// they came; all else depends on them alone.
+// archiveWriter writes a layout as a tar, to a temporary file beside the final one. Blobs are in the order of the pushes. The
+// other files depend only on the blobs.
 type archiveWriter struct {
 	path string
 	file *os.File
 
-	// turn is held by who writes: one blob goes into a tar at a time. Waiting for it can be given up.
+	// turn is a lock of the tar, which a context can stop waiting for.
 	turn chan struct{}
 	tar  *tar.Writer
-	over error // why no more can be written
+	over error // of further writes; nil if they are possible
 
 	mu    sync.Mutex
 	blobs map[string]section
@@ -44,7 +44,7 @@ func newArchiveWriter(path string) (*archiveWriter, error) {
 	return &archiveWriter{path: path, file: f, turn: make(chan struct{}, 1), tar: tar.NewWriter(f), blobs: map[string]section{}}, nil
 }
 
-// target is the file that is to be replaced: through symlinks, and never a device or directory.
+// target returns the path of the file to replace, with symlinks resolved. A device or directory is an error.
 func target(path string) (string, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -54,12 +54,12 @@ func target(path string) (string, error) {
 		return "", reason(err)
 	}
 	if !info.Mode().IsRegular() {
-		return "", errors.New("it is there already and is not a file")
+		return "", errors.New("it exists and is not a file")
 	}
 	return filepath.EvalSymlinks(path)
 }
 
-// createBeside makes a new file in the directory of path, with the permissions that a new file has there.
+// createBeside creates a temporary file in the directory of path, with the default permissions of new files.
 func createBeside(path string) (*os.File, error) {
 	for n := 0; ; n++ {
 		name := fmt.Sprintf(".%s.%d-%d.tmp", filepath.Base(path), os.Getpid(), n)
@@ -74,7 +74,7 @@ func createBeside(path string) (*os.File, error) {
 	}
 }
 
-// begin waits for the caller's turn, which end ends.
+// begin waits for the caller's turn. end ends the turn.
 func (w *archiveWriter) begin(ctx context.Context) error {
 	select {
 	case w.turn <- struct{}{}:
@@ -102,7 +102,7 @@ func (w *archiveWriter) has(_ context.Context, d ocispec.Descriptor) (bool, erro
 	return ok, nil
 }
 
-// fetch reads what was pushed back from the file.
+// fetch reads a blob that was pushed from the file.
 func (w *archiveWriter) fetch(d ocispec.Descriptor) (io.ReadCloser, error) {
 	return openBlob(w, BlobName(d.Digest), d)
 }
@@ -127,7 +127,7 @@ func (w *archiveWriter) push(ctx context.Context, d ocispec.Descriptor, r io.Rea
 	return w.write(name, d.Size, r)
 }
 
-// write adds a member. After an error the archive is as before, so that the blob can be pushed again.
+// write adds a member. After an error the archive is as before, and the blob can be pushed again.
 func (w *archiveWriter) write(name string, size int64, r io.Reader) error {
 	if err := w.tar.Flush(); err != nil {
 		w.over = reason(err)
@@ -163,7 +163,7 @@ func (w *archiveWriter) add(name string, size int64, r io.Reader) (offset int64,
 	return offset, err
 }
 
-// undo takes off what was written of a member.
+// undo removes a member that was not completely written.
 func (w *archiveWriter) undo(start int64) {
 	if err := w.file.Truncate(start); err != nil {
 		w.over = reason(err)
@@ -206,10 +206,10 @@ func (w *archiveWriter) commit(ctx context.Context, files map[string]any, index 
 }
 
 func (w *archiveWriter) Close() error {
-	w.turn <- struct{}{} // whoever writes ends first
+	w.turn <- struct{}{} // wait for a writer
 	defer w.end()
 	w.over = fs.ErrClosed
-	_ = os.Remove(w.file.Name()) // which Commit has renamed, if all went well
+	_ = os.Remove(w.file.Name()) // Commit has renamed it if it succeeded
 	if err := w.file.Close(); err != nil && !errors.Is(err, fs.ErrClosed) {
 		return err
 	}
