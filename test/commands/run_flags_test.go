@@ -42,7 +42,7 @@ func TestRunInit(t *testing.T) {
 			{5, "", []string{"--init", "-u", "4242:4242", "base", "sh", "-c", "exit 5"}},
 			{137, "", []string{"--init", "base", "sh", "-c", "kill -9 $$"}},
 			// What a process leaves behind becomes the init's, which reaps it.
-			{0, "1\n", []string{"--init", "base", "sh", "-c", `(sleep 0.01 & echo $! >/pid); pid=$(cat /pid); awk '{print $4}' /proc/$pid/stat; while [ -d /proc/$pid ]; do sleep 0.01; done`}},
+			{0, "1\n", []string{"--init", "base", "sh", "-c", `(sleep 0.5 & echo $! >/pid); pid=$(cat /pid); awk '{print $4}' /proc/$pid/stat; while [ -d /proc/$pid ]; do sleep 0.01; done`}},
 			{3, "got\n", []string{"--init", "base", "sh", "-c", "trap 'echo got; exit 3' USR1; kill -USR1 1; while :; do sleep 0.01; done"}},
 		})
 		console := rig.NewConsole(t)
