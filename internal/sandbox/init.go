@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/micabuild/mica/internal/containerinit"
 	"github.com/micabuild/mica/internal/network"
 )
 
@@ -32,8 +33,8 @@ func Init(args []string) {
 	switch {
 	case len(args) == 1 && args[0] == initName:
 		os.Exit(initMain())
-	case len(args) > 2 && args[0] == containerInit && args[1] == "--":
-		os.Exit(runContainerInit(args[2:]))
+	case len(args) > 2 && args[0] == containerinit.Path && args[1] == "--":
+		os.Exit(containerinit.Main(args[2:]))
 	}
 }
 
