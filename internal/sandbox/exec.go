@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/micabuild/mica/internal/ociruntime"
+	"github.com/micabuild/mica/internal/pty"
 )
 
 // command returns the runtime's command with args.
@@ -20,8 +21,16 @@ func (h *Host) command(dir string, args ...string) *exec.Cmd {
 
 func (h *Host) isCrun() bool { return ociruntime.IsCrun(h.runtime) }
 
+// terminal gives the runtime a terminal: crun a socket, others their end of a pair.
+func (h *Host) terminal(cmd *exec.Cmd, b *bundle) (*pty.Terminal, error) {
+	if h.isCrun() {
+		return pty.Listen(cmd, b.p.Stdin, b.p.Stdout, b.dir)
+	}
+	return pty.Open(cmd, b.p.Stdin, b.p.Stdout)
+}
+
 // exec runs the runtime in the foreground and translates its result.
-func (h *Host) exec(ctx context.Context, b *bundle, t *terminal, cmd *exec.Cmd) error {
+func (h *Host) exec(ctx context.Context, b *bundle, t *pty.Terminal, cmd *exec.Cmd) error {
 	// Opened here: other threads do not see the bundle.
 	log, err := os.OpenFile(ociruntime.LogPath(b.dir), os.O_RDONLY|os.O_CREATE, 0o600)
 	if err != nil {
@@ -36,13 +45,13 @@ func (h *Host) exec(ctx context.Context, b *bundle, t *terminal, cmd *exec.Cmd) 
 		return &ociruntime.StartError{Code: 125, Reason: fmt.Sprintf("start %s: %v", h.runtime, cause(err))}
 	}
 	if t != nil {
-		t.run(b.p)
+		t.Run()
 	}
 	done := make(chan error, 1)
 	go func() {
 		err := cmd.Wait()
 		if t != nil {
-			err = errors.Join(err, t.close())
+			err = errors.Join(err, t.Close())
 		}
 		done <- errors.Join(err, stderr.Flush())
 	}()
@@ -63,7 +72,7 @@ func (h *Host) exec(ctx context.Context, b *bundle, t *terminal, cmd *exec.Cmd) 
 }
 
 // connect sets the streams of the runtime. The process shares its stderr: the runtime's own messages are removed.
-func (b *bundle) connect(cmd *exec.Cmd, t *terminal, log io.ReaderAt) *ociruntime.Stderr {
+func (b *bundle) connect(cmd *exec.Cmd, t *pty.Terminal, log io.ReaderAt) *ociruntime.Stderr {
 	d := ociruntime.NewStderr(b.p.Stderr, log, b.p.Args[0])
 	cmd.Stderr = d
 	if t != nil {

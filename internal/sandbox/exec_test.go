@@ -197,3 +197,16 @@ func TestMissingRuntime(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What a terminal shows goes to any writer, and its size is part of the specification if the user has one.
+func TestTerminalToFile(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	p := &Process{Args: []string{"x"}, TTY: true, Stdout: &out}
+	if err := fakeRuntime(t, "echo to stdout; tty >/dev/null && echo a terminal").start(t.Context(), newBundle(t, p, nil)); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); got != "to stdout\na terminal\n" {
+		t.Errorf("%q", got)
+	}
+}

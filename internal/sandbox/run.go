@@ -16,6 +16,7 @@ import (
 	"github.com/micabuild/mica/internal/account"
 	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/overlay"
+	"github.com/micabuild/mica/internal/pty"
 	"github.com/micabuild/mica/internal/userns"
 )
 
@@ -93,16 +94,16 @@ func (h *Host) start(ctx context.Context, b *bundle) error {
 	}
 	args := []string{"run", "--bundle", b.dir}
 	if b.p.TTY && h.isCrun() {
-		args = append(args, "--console-socket", consoleSocket)
+		args = append(args, "--console-socket", pty.Socket)
 	}
 	cmd := h.command(b.dir, append(args, containerID)...)
-	var t *terminal
+	var t *pty.Terminal
 	if b.p.TTY {
 		if t, err = h.terminal(cmd, b); err != nil {
 			return fmt.Errorf("prepare sandbox: %w", err)
 		}
-		defer t.release()
-		if size := t.size(); size != nil {
+		defer t.Release()
+		if size := t.Size(); size != nil {
 			spec.Process.ConsoleSize = &specs.Box{Height: uint(size.Row), Width: uint(size.Col)}
 		}
 	}

@@ -1,4 +1,6 @@
-package sandbox
+// Package pty puts a pseudoterminal between the streams of a user, which may not be a terminal, and an OCI runtime. The runtime
+// makes the process's own terminal.
+package pty
 
 import (
 	"errors"
@@ -15,9 +17,10 @@ import (
 	"golang.org/x/term"
 )
 
-// terminal is a pseudoterminal between the user's streams, which may not be a terminal, and the runtime. The runtime makes the
-// process's own terminal and copies between the two.
-type terminal struct {
+// Terminal is a pseudoterminal for a runtime, which copies between it and the process's own, or receives that from the runtime.
+type Terminal struct {
+	in            io.Reader
+	out           io.Writer
 	master, slave *os.File
 	// user is the user's own terminal, which determines the size; nil for none.
 	user    *os.File
@@ -28,21 +31,13 @@ type terminal struct {
 	socket *net.UnixListener
 }
 
-// terminal gives the runtime a terminal: crun a socket, others their end of a pair.
-func (h *Host) terminal(cmd *exec.Cmd, b *bundle) (*terminal, error) {
-	if h.isCrun() {
-		return newConsole(cmd, b.p, b.dir)
-	}
-	return newTerminal(cmd, b.p)
-}
-
-// newTerminal makes a pseudoterminal and gives the runtime its other end.
-func newTerminal(cmd *exec.Cmd, p *Process) (*terminal, error) {
-	t := &terminal{resized: make(chan os.Signal, 1), copied: make(chan error, 1), restore: func() {}}
+// Open makes a pseudoterminal and gives its other end to a runtime for stdin and stdout.
+func Open(cmd *exec.Cmd, in io.Reader, out io.Writer) (*Terminal, error) {
+	t := &Terminal{in: in, out: out, resized: make(chan os.Signal, 1), copied: make(chan error, 1), restore: func() {}}
 	if err := t.open(); err != nil {
 		return nil, fmt.Errorf("make a terminal: %w", err)
 	}
-	t.user = sizedTerminal(p)
+	t.user = sizedTerminal(in, out)
 	t.resize()
 	cmd.Stdin, cmd.Stdout = t.slave, t.slave
 	// A session of its own has the terminal for its controlling one: the runtime hears of its size.
@@ -50,23 +45,23 @@ func newTerminal(cmd *exec.Cmd, p *Process) (*terminal, error) {
 	return t, nil
 }
 
-// consoleSocket is the name of the socket in the bundle.
-const consoleSocket = "console"
+// Socket is the name of the socket in the bundle (crun run --console-socket).
+const Socket = "console"
 
-// newConsole listens for the process's own terminal. It runs on the sandbox's own thread, which changes to the bundle's directory
-// because the path of a socket must be short.
-func newConsole(cmd *exec.Cmd, p *Process, dir string) (*terminal, error) {
+// Listen listens in a directory, the bundle's, for the process's own terminal, which crun sends there. It changes the thread's
+// working directory, because the path of a socket must be short: the thread must have one of its own.
+func Listen(cmd *exec.Cmd, in io.Reader, out io.Writer, dir string) (*Terminal, error) {
 	if err := unix.Chdir(dir); err != nil {
 		return nil, fmt.Errorf("make a terminal: %w", err)
 	}
 	defer func() { _ = unix.Chdir("/") }()
-	l, err := net.Listen("unix", consoleSocket)
+	l, err := net.Listen("unix", Socket)
 	if err != nil {
 		return nil, fmt.Errorf("make a terminal: %w", err)
 	}
-	t := &terminal{resized: make(chan os.Signal, 1), copied: make(chan error, 1), restore: func() {}, socket: l.(*net.UnixListener)} //nolint:forcetypeassert // it is one
+	t := &Terminal{in: in, out: out, resized: make(chan os.Signal, 1), copied: make(chan error, 1), restore: func() {}, socket: l.(*net.UnixListener)} //nolint:forcetypeassert // it is one
 	t.socket.SetUnlinkOnClose(false)
-	t.user = sizedTerminal(p)
+	t.user = sizedTerminal(in, out)
 	cmd.Dir = dir
 	// Keys are copied, signals forwarded: the runtime need not be in the foreground.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -74,7 +69,7 @@ func newConsole(cmd *exec.Cmd, p *Process, dir string) (*terminal, error) {
 }
 
 // receive waits for the terminal from the runtime. It returns false if the runtime ends without sending one.
-func (t *terminal) receive() bool {
+func (t *Terminal) receive() bool {
 	c, err := t.accept()
 	if err != nil {
 		return false
@@ -99,7 +94,7 @@ func (t *terminal) receive() bool {
 
 // accept waits for the runtime's connection until the deadline of the socket. After it, the connection of a process that was
 // short may still wait to be accepted: its output must not be lost.
-func (t *terminal) accept() (*net.UnixConn, error) {
+func (t *Terminal) accept() (*net.UnixConn, error) {
 	c, err := t.socket.AcceptUnix()
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return c, err
@@ -113,7 +108,7 @@ func (t *terminal) accept() (*net.UnixConn, error) {
 	if err := raw.Control(func(l uintptr) { fd, _, acceptErr = unix.Accept4(int(l), unix.SOCK_CLOEXEC) }); err != nil || acceptErr != nil {
 		return nil, errors.Join(err, acceptErr)
 	}
-	f := os.NewFile(uintptr(fd), consoleSocket)
+	f := os.NewFile(uintptr(fd), Socket)
 	defer func() { _ = f.Close() }()
 	late, err := net.FileConn(f)
 	if err != nil {
@@ -123,7 +118,7 @@ func (t *terminal) accept() (*net.UnixConn, error) {
 }
 
 // open makes the pair in raw mode: the process's own terminal echoes and turns keys into signals.
-func (t *terminal) open() (err error) {
+func (t *Terminal) open() (err error) {
 	if t.master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
 		return err
 	}
@@ -148,8 +143,8 @@ func (t *terminal) open() (err error) {
 }
 
 // sizedTerminal returns the user's terminal that determines the size: that of the output, as in docker, else of the input.
-func sizedTerminal(p *Process) *os.File {
-	for _, s := range []any{p.Stdout, p.Stdin} {
+func sizedTerminal(in io.Reader, out io.Writer) *os.File {
+	for _, s := range []any{out, in} {
 		if f, ok := s.(*os.File); ok && f != nil && term.IsTerminal(int(f.Fd())) {
 			return f
 		}
@@ -157,8 +152,8 @@ func sizedTerminal(p *Process) *os.File {
 	return nil
 }
 
-// size returns the size of the user's terminal, nil if there is none.
-func (t *terminal) size() *unix.Winsize {
+// Size returns the size of the user's terminal, nil if there is none.
+func (t *Terminal) Size() *unix.Winsize {
 	if t.user == nil {
 		return nil
 	}
@@ -169,30 +164,30 @@ func (t *terminal) size() *unix.Winsize {
 	return size
 }
 
-func (t *terminal) resize() {
-	if size := t.size(); size != nil {
+func (t *Terminal) resize() {
+	if size := t.Size(); size != nil {
 		_ = unix.IoctlSetWinsize(int(t.master.Fd()), unix.TIOCSWINSZ, size)
 	}
 }
 
-// run starts to copy when the runtime has started.
-func (t *terminal) run(p *Process) {
+// Run starts to copy when the runtime has started.
+func (t *Terminal) Run() {
 	if t.socket != nil {
 		go func() {
 			if !t.receive() {
 				t.copied <- nil
 				return
 			}
-			t.copy(p)
+			t.copy()
 		}()
 		return
 	}
 	_ = t.slave.Close()
-	t.copy(p)
+	t.copy()
 }
 
 // copy starts to copy in both directions. The user's terminal becomes raw, so that keys reach the process unchanged.
-func (t *terminal) copy(p *Process) {
+func (t *Terminal) copy() {
 	signal.Notify(t.resized, unix.SIGWINCH)
 	go func() {
 		for range t.resized {
@@ -200,14 +195,14 @@ func (t *terminal) copy(p *Process) {
 		}
 	}()
 	t.resize() // it may have changed before the signal was asked for
-	if in, ok := p.Stdin.(*os.File); ok && in != nil && term.IsTerminal(int(in.Fd())) {
+	if in, ok := t.in.(*os.File); ok && in != nil && term.IsTerminal(int(in.Fd())) {
 		if state, err := term.MakeRaw(int(in.Fd())); err == nil {
 			t.restore = func() { _ = term.Restore(int(in.Fd()), state) }
 		}
 		go func() { _, _ = io.Copy(t.master, in) }()
 	}
 	go func() {
-		_, err := io.Copy(p.Stdout, t.master)
+		_, err := io.Copy(t.out, t.master)
 		if errors.Is(err, unix.EIO) { // the other end is closed
 			err = nil
 		}
@@ -215,8 +210,8 @@ func (t *terminal) copy(p *Process) {
 	}()
 }
 
-// release closes the descriptors of a run that may not have started.
-func (t *terminal) release() {
+// Release closes the descriptors of a run that may not have started.
+func (t *Terminal) Release() {
 	for _, c := range []io.Closer{t.slave, t.master} {
 		_ = c.Close()
 	}
@@ -225,8 +220,8 @@ func (t *terminal) release() {
 	}
 }
 
-// close waits for the end of the output and restores the user's terminal. The runtime has ended.
-func (t *terminal) close() error {
+// Close waits for the end of the output and restores the user's terminal. The runtime has ended.
+func (t *Terminal) Close() error {
 	if t.socket != nil {
 		_ = t.socket.SetDeadline(time.Unix(0, 1)) // receive waits no longer
 	}
