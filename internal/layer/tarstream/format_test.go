@@ -215,7 +215,7 @@ func TestExplain(t *testing.T) {
 			t.Errorf("%v, want %s", got, want)
 		}
 	}
-	if got := (&Reader{}).explain(fmt.Errorf("x: %w", damaged)); got != damaged {
+	if got := (&Reader{}).explain(fmt.Errorf("x: %w", damaged)); !errors.Is(got, damaged) || errors.Unwrap(got) != nil {
 		t.Errorf("%v", got)
 	}
 }

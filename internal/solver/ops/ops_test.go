@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/moby/buildkit/client/llb"
@@ -28,6 +29,24 @@ type rig struct {
 	*solver.Solver
 	worker *Worker
 	store  *store.Store
+
+	mu     sync.Mutex
+	output strings.Builder // of steps
+}
+
+func (r *rig) events(st *solver.Status) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, l := range st.Logs {
+		r.output.Write(l.Data)
+	}
+}
+
+// said returns the output of all steps.
+func (r *rig) said() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.output.String()
 }
 
 // newRig returns a rig with an empty store; files are its local source "context".
@@ -65,7 +84,9 @@ func rigOn(t testing.TB, s *store.Store, files map[string][]byte, change func(*O
 			t.Error(err)
 		}
 	})
-	return &rig{solver.New(solver.Options{Store: s, Layers: o.Layers, Kinds: w.Kinds()}), w, s}
+	r := &rig{worker: w, store: s}
+	r.Solver = solver.New(solver.Options{Store: s, Layers: o.Layers, Kinds: w.Kinds(), Events: r.events})
+	return r
 }
 
 // solve returns the result of a state.

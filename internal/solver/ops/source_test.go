@@ -118,7 +118,7 @@ func TestRootDownloads(t *testing.T) {
 	t.Parallel()
 	content := "one"
 	var requests int
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		requests++
 		_, _ = w.Write([]byte(content))
 	}))
