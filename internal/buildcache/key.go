@@ -18,7 +18,7 @@ const keyVersion = 2
 const (
 	KindOperation = "operation" // what the step does, as JSON; the name is "exec", "file" or "diff"
 	KindPlatform  = "platform"  // the platform of a process; without a name
-	KindLayers    = "layers"    // a chain that the result is built on, by its ChainID; the name is its role in the step
+	KindLayers    = "layers"    // a chain that the result is built on or made of, by its ChainID; the name is its role in the step
 	KindMount     = "mount"     // the digest of the files that a process finds mounted at the path in the name
 	KindSource    = "source"    // the digest of the files that a copy selects by the path in the name, or of what was downloaded
 )
@@ -35,7 +35,7 @@ type Ingredient struct {
 // machine: the same inputs give the same key on every machine.
 type Key struct {
 	Ingredients []Ingredient
-	below       []Chain // the chains among the ingredients
+	below       []Chain // that the result is built on
 }
 
 // Add adds an ingredient.
@@ -43,12 +43,15 @@ func (k *Key) Add(kind, name, value string) {
 	k.Ingredients = append(k.Ingredients, Ingredient{kind, name, value})
 }
 
-// AddLayers adds the chain beneath an operation by its ChainID (OCI image-spec, config.md), "" for the empty chain, so that a key
-// does not grow with the number of steps before it.
+// AddLayers adds a chain that the result is built on.
 func (k *Key) AddLayers(name string, c Chain) {
-	k.Add(KindLayers, name, c.ID().String())
+	k.AddChain(name, c)
 	k.below = append(k.below, c)
 }
+
+// AddChain adds a chain that the operation reads, by its ChainID (OCI image-spec, config.md), "" for the empty chain, so that a key
+// does not grow with the number of steps before it.
+func (k *Key) AddChain(name string, c Chain) { k.Add(KindLayers, name, c.ID().String()) }
 
 // AddOperation adds the operation itself, as JSON.
 func (k *Key) AddOperation(name string, op any) error {

@@ -126,7 +126,7 @@ func (o *fileOp) addInputs(ctx context.Context, k *buildcache.Key, a *pb.FileAct
 	for _, u := range owners(actionOwner(a)) {
 		// Owner names are resolved to ids with files of the image; no other content of it is read.
 		if in := o.input(u.Input); in != nil {
-			k.AddLayers("owner", in.Chain)
+			k.AddChain("owner", in.Chain)
 		}
 	}
 	return nil
