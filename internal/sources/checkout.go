@@ -19,11 +19,11 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
-// GitLock begins the name of the lock that is held while a bare repository is used; the name of its folder follows.
+// GitLock is the prefix of the lock of a bare repository that is in use. The name of its directory follows.
 const GitLock = "git-"
 
-// Fetch checks out the commit that was pinned. Of every remote a bare repository is kept in the store's cache/git, so that
-// the next commit is fetched alone.
+// Fetch checks out the commit that was pinned. A bare repository of each remote is kept in the store's cache/git: only new
+// commits are fetched.
 func (r *repository) Fetch(ctx context.Context, dir string) (err error) {
 	name := key(r.remote)
 	lock, err := r.f.Store.Lock(ctx, GitLock+name)
@@ -39,7 +39,7 @@ func (r *repository) Fetch(ctx context.Context, dir string) (err error) {
 	git = git.New(gitutil.WithGitDir(bare))
 	err = r.update(ctx, git, bare)
 	if err != nil && ctx.Err() == nil {
-		// A tag that was moved, a branch that became a folder of branches, a killed git: it begins anew.
+		// A tag was moved, a branch became a directory of branches, or git was killed: begin with an empty repository.
 		if err := os.RemoveAll(bare); err != nil {
 			return err
 		}
@@ -54,7 +54,7 @@ func (r *repository) Fetch(ctx context.Context, dir string) (err error) {
 	return r.checkout(ctx, git, bare, dir)
 }
 
-// local is the ref under which the bare repository keeps what was fetched.
+// local returns the ref of the fetched commit in the bare repository.
 func (r *repository) local() string {
 	if gitutil.IsCommitSHA(r.ref) || strings.HasPrefix(r.ref, "refs/tags/") {
 		return r.ref
@@ -62,7 +62,7 @@ func (r *repository) local() string {
 	return "tags/" + r.ref
 }
 
-// update brings the commit into the bare repository.
+// update fetches the commit into the bare repository.
 func (r *repository) update(ctx context.Context, git *gitutil.GitCLI, bare string) error {
 	if _, err := os.Stat(filepath.Join(bare, "HEAD")); err != nil {
 		if err := r.init(ctx, git, bare); err != nil {
@@ -86,7 +86,7 @@ func (r *repository) update(ctx context.Context, git *gitutil.GitCLI, bare strin
 	if strings.TrimSpace(string(out)) == r.commit {
 		return nil
 	}
-	// The ref has moved since it was pinned: what was pinned counts.
+	// The ref has moved since it was pinned.
 	if _, err := git.Run(ctx, "cat-file", "-e", r.commit); err != nil {
 		if err := r.fetchAll(ctx, git, bare); err != nil {
 			return err
@@ -114,7 +114,7 @@ func (r *repository) init(ctx context.Context, git *gitutil.GitCLI, bare string)
 	return nil
 }
 
-// fetchAll fetches a commit that no ref may lead to, with its history: a server need not give it alone.
+// fetchAll fetches a commit with its history: servers may refuse to send a commit alone that is not the end of a ref.
 func (r *repository) fetchAll(ctx context.Context, git *gitutil.GitCLI, bare string) error {
 	args := []string{"fetch", "--tags"}
 	if _, err := os.Lstat(filepath.Join(bare, "shallow")); err == nil {
@@ -126,7 +126,7 @@ func (r *repository) fetchAll(ctx context.Context, git *gitutil.GitCLI, bare str
 	return nil
 }
 
-// verify compares the commit, and where the ref is an annotated tag also what that is of, with the checksum.
+// verify compares the checksum with the object of the ref and, for an annotated tag, with its commit.
 func (r *repository) verify(ctx context.Context, git *gitutil.GitCLI) error {
 	if r.checksum == "" {
 		return nil
@@ -148,7 +148,7 @@ func (r *repository) verify(ctx context.Context, git *gitutil.GitCLI) error {
 	return fmt.Errorf("expected checksum to match %s, got %s", r.checksum, strings.Join(got, " or "))
 }
 
-// checkout writes the files, with or without the repository beside them.
+// checkout writes the files, with .git if the build keeps it.
 func (r *repository) checkout(ctx context.Context, git *gitutil.GitCLI, bare, dir string) error {
 	sub := strings.TrimPrefix(path.Join("/", r.subdir), "/")
 	tree, gitDir := dir, bare
@@ -176,7 +176,7 @@ func (r *repository) checkout(ctx context.Context, git *gitutil.GitCLI, bare, di
 		}
 	}
 	if sub != "" {
-		if err := r.keepFolder(tree, sub, dir); err != nil {
+		if err := r.keepDirectory(tree, sub, dir); err != nil {
 			return err
 		}
 	}
@@ -186,14 +186,14 @@ func (r *repository) checkout(ctx context.Context, git *gitutil.GitCLI, bare, di
 	return r.setTimes(ctx, git, dir)
 }
 
-// clone makes a repository of the commit alone, whose origin is the remote.
+// clone makes a repository with one commit, whose origin is the remote.
 func (r *repository) clone(ctx context.Context, git *gitutil.GitCLI, bare, dir, gitDir string) error {
 	own := git.New(gitutil.WithWorkTree(dir), gitutil.WithGitDir(gitDir))
 	start := []string{"-c", "init.defaultBranch=master", "init"}
 	if len(r.commit) == 64 {
 		start = append(start, "--object-format=sha256")
 	}
-	// By the file protocol: the ways around it that git takes for folders have been abused to copy files of the host.
+	// By the file protocol: for plain paths git copies files, which has been abused to copy files of the host.
 	steps := [][]string{start, {"remote", "add", "origin", "file://" + bare}}
 	from := r.ref
 	kind, err := git.Run(ctx, "cat-file", "-t", r.commit)
@@ -232,8 +232,8 @@ func (r *repository) clone(ctx context.Context, git *gitutil.GitCLI, bare, dir, 
 	return nil
 }
 
-// keepFolder moves what is in one folder of the checkout to dir, and removes the rest. The way to it has no symlinks.
-func (r *repository) keepFolder(tree, sub, dir string) error {
+// keepDirectory moves the content of a directory of the checkout to dir and removes the rest. It follows no symlinks.
+func (r *repository) keepDirectory(tree, sub, dir string) error {
 	root, err := os.OpenRoot(tree)
 	if err != nil {
 		return err
@@ -262,7 +262,7 @@ func (r *repository) keepFolder(tree, sub, dir string) error {
 	return os.RemoveAll(tree)
 }
 
-// setTimes gives every file the time of the commit, folders after what is in them.
+// setTimes gives every file the time of the commit, directories after their content.
 func (r *repository) setTimes(ctx context.Context, git *gitutil.GitCLI, dir string) error {
 	out, err := git.Run(ctx, "log", "-1", "--format=%ct", r.commit+"^{commit}")
 	if err != nil {
@@ -289,8 +289,8 @@ func (r *repository) setTimes(ctx context.Context, git *gitutil.GitCLI, dir stri
 	return nil
 }
 
-// RemoveCaches removes what is remembered of URLs and repositories, but for repositories that are in use, and returns the disk
-// space that became free, in bytes.
+// RemoveCaches removes the entries of URLs and the bare repositories that are not in use. It returns the freed disk space in
+// bytes.
 func RemoveCaches(s *store.Store) (freed int64, err error) {
 	var errs []error
 	for _, kind := range []string{"http", "git"} {

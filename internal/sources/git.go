@@ -22,12 +22,12 @@ import (
 	"github.com/micabuild/mica/internal/redact"
 )
 
-// repository is a commit of a git repository, and of that the whole or one folder.
+// repository is the source of a commit of a git repository, or of one directory in it.
 type repository struct {
 	f              *Fetcher
 	remote         string
 	ref, subdir    string
-	checksum       string // the beginning of the commit's name, "" for any
+	checksum       string // a prefix of the commit, "" for any
 	keepGitDir     bool
 	skipSubmodules bool
 	commitTime     bool // files have the commit's time
@@ -36,10 +36,10 @@ type repository struct {
 	headerSecret   string
 	tokenSecret    string
 
-	commit     string // of the object that the ref names: a tag's own, where it is annotated
-	pinned     string // the commit itself, where that is enough
+	commit     string // the object that the ref names: an annotated tag has one of its own
+	pinned     string // the commit, or the object if the result has .git
 	fullRef    string
-	auth       []string // arguments of git that lead to authHeader
+	auth       []string // arguments of git that name authHeader's variable
 	authHeader string
 	teardown   []func() error
 }
@@ -92,7 +92,7 @@ func (f *Fetcher) newRepository(rest string, attrs map[string]string) (*reposito
 
 func (r *repository) name() string { return urlutil.RedactCredentials(r.remote) }
 
-// Pin finds the commit that the ref stands for, without fetching it.
+// Pin resolves the ref to a commit, without fetching it.
 func (r *repository) Pin(ctx context.Context) (string, error) {
 	if _, err := exec.LookPath("git"); err != nil {
 		return "", fmt.Errorf("%s: git is not installed: git repositories need it", r.name())
@@ -116,7 +116,7 @@ func (r *repository) Pin(ctx context.Context) (string, error) {
 	return pinned, nil
 }
 
-// Identity is the commit.
+// Identity returns the commit and the ref.
 func (r *repository) Identity() Identity { return Identity{Commit: r.pinned, Ref: r.fullRef} }
 
 func (r *repository) resolve(ctx context.Context) (string, error) {
@@ -145,7 +145,7 @@ func (r *repository) resolve(ctx context.Context) (string, error) {
 		sha, ref, _ := strings.Cut(strings.TrimSpace(line), "\t")
 		found[ref] = sha
 	}
-	// A ref in full, else a branch, else a tag: as git checkout has it.
+	// A ref in full, else a branch, else a tag, as in git checkout.
 	tag := "refs/tags/" + strings.TrimPrefix(r.ref, "refs/tags/")
 	for _, ref := range []string{"refs/" + strings.TrimPrefix(r.ref, "refs/"), "refs/heads/" + strings.TrimPrefix(r.ref, "refs/heads/"), tag} {
 		if r.commit = found[ref]; r.commit != "" {
@@ -192,17 +192,17 @@ func (r *repository) defaultBranch(ctx context.Context, git *gitutil.GitCLI) (st
 	return "", fmt.Errorf("could not find default branch for repository: %s", r.name())
 }
 
-// fail words what git said: its last lines, in one.
+// fail returns git's error as one line, without credentials.
 func (r *repository) fail(what string, err error) error {
 	text := err.Error()
-	if _, said, ok := strings.Cut(text, "git stderr:\n"); ok {
-		text, _, _ = strings.Cut(said, ": exit status")
+	if _, stderr, ok := strings.Cut(text, "git stderr:\n"); ok {
+		text, _, _ = strings.Cut(stderr, ": exit status")
 	}
 	return fmt.Errorf("failed to %s remote %s: %s", what, r.name(), redact.URLs(strings.Join(strings.Fields(text), " ")))
 }
 
-// credentials is configuration of git by which it sends the URL's credentials to the remote's host, in place of those that
-// r.name shows: in the environment, since others may read arguments, and a repository's configuration is kept.
+// credentials returns variables that configure git to send the URL's credentials to the remote's host, in place of the masked
+// ones of r.name. Other users may read arguments, and a repository's configuration is kept: neither has them.
 func (r *repository) credentials() []string {
 	real, err := url.Parse(r.remote)
 	if err != nil || real.User == nil || r.name() == r.remote {
@@ -220,7 +220,7 @@ func (r *repository) credentials() []string {
 	}
 }
 
-// git is the program, with what it may use: credentials, an agent, known hosts, and nothing of the user's configuration.
+// git returns the program with credentials, an agent and known hosts, and without the user's configuration.
 func (r *repository) git(ctx context.Context) (*gitutil.GitCLI, error) {
 	if err := r.authenticate(ctx); err != nil {
 		return nil, err
@@ -254,7 +254,7 @@ func (r *repository) git(ctx context.Context) (*gitutil.GitCLI, error) {
 	return gitutil.NewGitCLI(opts...), nil
 }
 
-// listen offers an agent behind a socket, whose path may not be long: it is not in the store.
+// listen serves an agent on a socket. The path of a socket must be short: it is not in the store.
 func (r *repository) listen(serve func(net.Conn)) (string, error) {
 	dir, err := os.MkdirTemp("", "mica-ssh-")
 	if err != nil {
@@ -278,7 +278,7 @@ func (r *repository) listen(serve func(net.Conn)) (string, error) {
 	return path, nil
 }
 
-// authenticate finds the secret for the remote: one for its host comes before one for all.
+// authenticate reads the secret for the remote: that of its host, else the one for all hosts.
 func (r *repository) authenticate(ctx context.Context) error {
 	if r.auth != nil {
 		return nil
@@ -301,7 +301,7 @@ func (r *repository) authenticate(ctx context.Context) error {
 		if s.token {
 			value = "basic " + base64.StdEncoding.EncodeToString([]byte("x-access-token:"+value))
 		}
-		// In the environment, not in the arguments, which every user of the host may read.
+		// The header is in the environment: other users may read arguments.
 		r.auth = []string{"--config-env=http." + tokenScope(r.remote) + ".extraheader=" + authVariable}
 		r.authHeader = "Authorization: " + strings.TrimSpace(value)
 		return nil
@@ -311,7 +311,7 @@ func (r *repository) authenticate(ctx context.Context) error {
 
 const authVariable = "MICA_GIT_AUTH"
 
-// tokenScope is what a token is sent to: the repository, and of GitHub everything, as actions/checkout does.
+// tokenScope returns the URLs to which a token is sent: those of the repository, or all of GitHub, as in actions/checkout.
 func tokenScope(remote string) string {
 	if u, err := url.Parse(remote); err == nil && u.User != nil {
 		u.User = nil
@@ -325,7 +325,7 @@ func tokenScope(remote string) string {
 	return remote
 }
 
-// Close ends what git was given.
+// Close ends the agent and removes temporary files.
 func (r *repository) Close() error {
 	var errs []error
 	for _, t := range r.teardown {
@@ -335,7 +335,7 @@ func (r *repository) Close() error {
 	return errors.Join(errs...)
 }
 
-// run runs git in a group of its own: what it has started ends with it.
+// run runs git in a process group, which ends with ctx.
 func (r *repository) run(ctx context.Context, cmd *exec.Cmd) error {
 	if r.authHeader != "" {
 		cmd.Env = append(cmd.Env, authVariable+"="+r.authHeader)

@@ -26,23 +26,23 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
-// file is a file over http.
+// file is the source of a file over http.
 type file struct {
 	f        *Fetcher
 	url      string
 	checksum digest.Digest // "" for any
-	name     string        // "" for what the server or the URL says
+	name     string        // "" for that of the response or the URL
 	perm     os.FileMode
 	uid, gid int
 	header   map[string]string
 	secretID string // of the Authorization header, "" for those of the host
 
-	got  *answer
-	temp *store.Temp // where the content lies that Pin has brought
+	got  *entry
+	temp *store.Temp // has the content after a download
 }
 
-// answer is what is known of a URL's content. Of those with a validator one is kept in cache/http.
-type answer struct {
+// entry is what is known of a URL's content. Entries with a validator are kept in cache/http.
+type entry struct {
 	Digest       digest.Digest `json:"digest"`
 	Name         string        `json:"name"`
 	ETag         string        `json:"etag,omitempty"`
@@ -86,7 +86,7 @@ func (f *Fetcher) newFile(rawURL string, attrs map[string]string) (*file, error)
 	return s, nil
 }
 
-// fail names the URL, without the credentials in it.
+// fail returns an error that names the URL without its credentials.
 func (s *file) fail(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
@@ -95,10 +95,10 @@ func (s *file) fail(err error) error {
 	return fmt.Errorf("%s: %w", urlutil.RedactCredentials(s.url), err)
 }
 
-// Pin asks the server. A checksum that the Dockerfile gives is pin enough.
+// Pin requests the file, unless the Dockerfile has its checksum.
 func (s *file) Pin(ctx context.Context) (string, error) {
 	if s.checksum != "" {
-		s.got = &answer{Digest: s.checksum, Name: s.fileName(nil)}
+		s.got = &entry{Digest: s.checksum, Name: s.fileName(nil)}
 		return s.pin(), nil
 	}
 	known := s.remembered()
@@ -112,7 +112,7 @@ func (s *file) Pin(ctx context.Context) (string, error) {
 	return s.pin(), nil
 }
 
-// Identity is the file.
+// Identity returns the file's name, digest and time.
 func (s *file) Identity() Identity {
 	is := Identity{Name: s.got.Name, Digest: s.got.Digest}
 	if at, err := http.ParseTime(s.got.LastModified); err == nil {
@@ -121,13 +121,13 @@ func (s *file) Identity() Identity {
 	return is
 }
 
-// pin is the content, and everything else that the file will have.
+// pin returns a hash of the content and of everything else that the file will have.
 func (s *file) pin() string {
 	parts := []string{s.got.Digest.String(), s.got.Name, s.got.LastModified, fmt.Sprintf("%o %d %d", s.perm, s.uid, s.gid)}
 	return key(parts...)
 }
 
-// Fetch downloads the file unless Pin has, and verifies it.
+// Fetch downloads the file, unless Pin has, and verifies its digest.
 func (s *file) Fetch(ctx context.Context, dir string) error {
 	if s.temp == nil {
 		want := *s.got
@@ -160,7 +160,7 @@ func (s *file) Fetch(ctx context.Context, dir string) error {
 	return nil
 }
 
-// Close removes a download that nobody needed.
+// Close removes a download that was not used.
 func (s *file) Close() error {
 	if s.temp == nil {
 		return nil
@@ -186,7 +186,7 @@ func (s *file) request(ctx context.Context, method string) (*http.Request, error
 	for k, v := range s.header {
 		req.Header.Set(k, v)
 	}
-	// As BuildKit has it: a secret that is named, or those that are called after the host.
+	// As in BuildKit: the secret that the build names, or those with the host's name.
 	ids := []string{"HTTP_AUTH_HEADER_" + req.URL.Hostname(), "HTTP_AUTH_TOKEN_" + req.URL.Hostname()}
 	if s.secretID != "" {
 		ids = []string{s.secretID}
@@ -209,16 +209,16 @@ func (s *file) request(ctx context.Context, method string) (*http.Request, error
 	return req, nil
 }
 
-// unchanged asks by the validator whether the content is still what it was. HEAD comes first: some servers have ETags and
-// do not compare them.
-func (s *file) unchanged(ctx context.Context, known *answer) bool {
+// unchanged reports whether the content still has the validator of an entry. HEAD comes first: some servers have ETags and do
+// not compare them.
+func (s *file) unchanged(ctx context.Context, known *entry) bool {
 	for _, method := range []string{http.MethodHead, http.MethodGet} {
 		req, err := s.request(ctx, method)
 		if err != nil {
 			return false
 		}
 		if method == http.MethodHead {
-			req.Header.Set("Accept-Encoding", "gzip") // as Go's own GET has, for the ETag may depend on it
+			req.Header.Set("Accept-Encoding", "gzip") // as in Go's own GET: the ETag may depend on it
 		}
 		req.Header.Set("If-None-Match", known.ETag)
 		resp, err := s.client().Do(req)
@@ -237,10 +237,10 @@ func (s *file) unchanged(ctx context.Context, known *answer) bool {
 	return false
 }
 
-// tries is how often a download is begun where connections break.
+// tries is the number of attempts at a download whose connection breaks.
 const tries = 3
 
-// download brings the content to a temporary folder.
+// download writes the content to a temporary directory.
 func (s *file) download(ctx context.Context) (err error) {
 	if s.temp, err = s.f.Store.TempDir("http"); err != nil {
 		return err
@@ -259,7 +259,7 @@ func (s *file) download(ctx context.Context) (err error) {
 	return nil
 }
 
-// get asks once. broken is true where another try may help.
+// get requests the file once. broken reports whether another try may help.
 func (s *file) get(ctx context.Context) (broken bool, err error) {
 	req, err := s.request(ctx, http.MethodGet)
 	if err != nil {
@@ -282,14 +282,14 @@ func (s *file) get(ctx context.Context) (broken bool, err error) {
 	if err := errors.Join(err, out.Close()); err != nil {
 		return true, err
 	}
-	s.got = &answer{
+	s.got = &entry{
 		Digest: digest.NewDigest(digest.SHA256, h), Name: s.fileName(resp),
 		ETag: resp.Header.Get("ETag"), LastModified: resp.Header.Get("Last-Modified"),
 	}
 	return false, nil
 }
 
-// fileName is what the file is called: as it was asked for, as the server says, else the end of the URL.
+// fileName returns the name of the file: of the build, else of the response, else the end of the URL.
 func (s *file) fileName(resp *http.Response) string {
 	if s.name != "" {
 		return safeName(s.name)
@@ -306,7 +306,7 @@ func (s *file) fileName(resp *http.Response) string {
 	return safeName("")
 }
 
-// safeName is a name for a file in a folder.
+// safeName returns the last element of a path as a name for a file.
 func safeName(name string) string {
 	base := path.Base(path.Clean("/" + name))
 	if base == "/" || base == "." || base == ".." || strings.ContainsRune(base, 0) {
@@ -315,8 +315,8 @@ func safeName(name string) string {
 	return base
 }
 
-// record is where what is known of the URL is kept.
-func (s *file) record() string {
+// entryPath returns where the entry of the URL is kept.
+func (s *file) entryPath() string {
 	parts := []string{s.url, s.name, s.secretID}
 	for _, k := range slices.Sorted(maps.Keys(s.header)) {
 		parts = append(parts, k, s.header[k])
@@ -324,22 +324,23 @@ func (s *file) record() string {
 	return s.f.Store.Path("cache", "http", key(parts...))
 }
 
-func (s *file) remembered() *answer {
-	data, err := os.ReadFile(s.record())
-	known := &answer{}
+// remembered returns the entry of the URL, nil if there is none with a validator.
+func (s *file) remembered() *entry {
+	data, err := os.ReadFile(s.entryPath())
+	known := &entry{}
 	if err != nil || json.Unmarshal(data, known) != nil || known.Digest.Validate() != nil || known.ETag == "" || known.Name != safeName(known.Name) {
 		return nil
 	}
 	return known
 }
 
-// remember keeps the answer where it can be asked for again. It is an aid: what cannot be written is done without.
+// remember keeps the entry for the next build. Without it the file is downloaded again: errors do not matter.
 func (s *file) remember() {
 	if s.got.ETag == "" {
 		return
 	}
 	data, err := json.Marshal(s.got)
-	if err == nil && os.MkdirAll(filepath.Dir(s.record()), 0o700) == nil {
-		_ = s.f.Store.WriteFileAtomic(s.record(), data)
+	if err == nil && os.MkdirAll(filepath.Dir(s.entryPath()), 0o700) == nil {
+		_ = s.f.Store.WriteFileAtomic(s.entryPath(), data)
 	}
 }

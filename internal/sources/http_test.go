@@ -28,7 +28,7 @@ func newFetcher(t *testing.T) *Fetcher {
 	return &Fetcher{Store: s}
 }
 
-// fetch gets a source as a build does, and returns its pin and its folder.
+// fetch gets a source as a build does, and returns its pin and its directory.
 func fetch(t *testing.T, f *Fetcher, url string, attrs map[string]string) (pin, dir string, err error) {
 	t.Helper()
 	src, err := f.Open(url, attrs)
@@ -47,9 +47,9 @@ func fetch(t *testing.T, f *Fetcher, url string, attrs map[string]string) (pin, 
 	return pin, dir, src.Fetch(t.Context(), dir)
 }
 
-func serve(t *testing.T, answer http.HandlerFunc) string {
+func serve(t *testing.T, respond http.HandlerFunc) string {
 	t.Helper()
-	s := httptest.NewServer(answer)
+	s := httptest.NewServer(respond)
 	t.Cleanup(s.Close)
 	return s.URL
 }

@@ -1,5 +1,5 @@
-// Package sources gets the sources of a build that are neither folders of the host nor images: files over http, and git
-// repositories. What BuildKit does (source/http, source/git) is the rule: names, owners, modes, times, pins.
+// Package sources fetches the sources of a build that are neither directories of the host nor images: files over http, and git
+// repositories. Names, owners, modes, times and pins are those of BuildKit (source/http, source/git).
 package sources
 
 import (
@@ -20,39 +20,39 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
-// Source is one thing that is to be had from elsewhere.
+// Source is a file or a commit to be fetched.
 type Source interface {
-	// Pin names the content that there is now: whoever has fetched the same pin before need not fetch it again.
+	// Pin identifies the current content. A caller that has fetched the same pin before need not fetch it again.
 	Pin(ctx context.Context) (string, error)
-	// Identity is what was pinned.
+	// Identity describes the content that was pinned.
 	Identity() Identity
-	// Fetch puts the content that was pinned into an empty folder.
+	// Fetch writes the content that was pinned to an empty directory.
 	Fetch(ctx context.Context, dir string) error
-	// Close removes what Pin has brought and Fetch did not need.
+	// Close removes what Pin has downloaded and Fetch did not use.
 	Close() error
 }
 
-// Identity says what a source was found to be: a file, or a commit.
+// Identity describes the content of a source: a file or a commit.
 type Identity struct {
 	Name     string
 	Digest   digest.Digest
-	Modified *time.Time // nil where nobody said, or the build names the digest itself
-	Commit   string     // that the pin stands for
-	Ref      string     // in full
+	Modified *time.Time // nil if it is unknown, or if the build names the digest
+	Commit   string
+	Ref      string // in full
 }
 
-// Fetcher gets sources. What it learns of URLs and repositories it keeps in the store's cache/http and cache/git.
+// Fetcher opens sources. It keeps what it has learned of URLs and repositories in the store's cache/http and cache/git.
 type Fetcher struct {
 	Store *store.Store
-	// Secret gives the value of a secret by its ID, or fs.ErrNotExist.
+	// Secret returns the value of a secret by its ID, or fs.ErrNotExist.
 	Secret func(ctx context.Context, id string) ([]byte, error)
 	// SSH are the agents that git may use, by their IDs.
 	SSH map[string]func(net.Conn)
-	// Client does what is asked over http; nil for Go's own.
+	// Client sends requests over http; nil for Go's default.
 	Client *http.Client
 }
 
-// Open finds the source of an LLB identifier with its attributes (solver/pb, attr.go).
+// Open returns the source of an LLB identifier with its attributes (solver/pb, attr.go).
 func (f *Fetcher) Open(identifier string, attrs map[string]string) (Source, error) {
 	scheme, rest, _ := strings.Cut(identifier, "://")
 	switch scheme {
@@ -76,7 +76,7 @@ func (f *Fetcher) secret(ctx context.Context, id string) (string, bool, error) {
 	return string(data), err == nil, err
 }
 
-// key names a folder or file after what is not to be seen in a name.
+// key returns a file name for values that must not be visible in it, such as URLs with credentials.
 func key(parts ...string) string {
 	h := sha256.New()
 	for _, p := range parts {
@@ -85,7 +85,7 @@ func key(parts ...string) string {
 	return digest.NewDigest(digest.SHA256, h).Encoded()
 }
 
-// hostOf is the host of a URL, "" for none.
+// hostOf returns the host of a URL, "" for none.
 func hostOf(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {
