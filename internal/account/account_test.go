@@ -53,8 +53,8 @@ func TestHome(t *testing.T) {
 	}
 }
 
-// What an image has in the place of its account files is never waited for and never read without end, and nobody by name is
-// found there; ids that are numbers need no file.
+// Files of an image that are not account files are neither waited for nor read without end. No name is found in them; numbers
+// need no file.
 func TestOddAccountFiles(t *testing.T) {
 	for name, make := range map[string]func(path string) error{
 		"link to a device": func(p string) error { return os.Symlink("/dev/zero", p) },
@@ -93,7 +93,7 @@ func TestOddAccountFiles(t *testing.T) {
 	}
 }
 
-// Groups beside the user's own: an empty name is nobody's.
+// Groups beside the user's own: an empty name is not a group.
 func TestGroups(t *testing.T) {
 	root, _ := accountsRoot(t, map[string]string{"group": "root:x:0:\nstaff:x:50:\n"})
 	if id, err := Lookup(root, "1:2", []string{"staff", "99"}); err != nil || !bytes.Equal(asBytes(id.Groups), []byte{50, 99}) {

@@ -14,22 +14,22 @@ type Dir struct {
 	Node Node   // but for its size
 }
 
-// Link is a further name of a file, and one that it has already.
+// Link is a hard link: another name of a file, and its first one.
 type Link struct{ Name, Of string }
 
 // newDir is a directory while it is written.
 type newDir struct {
 	*Dir
 	list  []dirent // sorted, with "." and ".."
-	cuts  []int    // where in the list each block begins
+	cuts  []int    // index of the first entry of each block
 	attrs []byte
 	space space
 	ino   uint32
 	subs  uint32 // directories in it
 }
 
-// Finish makes the directories, the root among them, and the further names of files, and completes the filesystem. No file
-// may be made afterwards.
+// Finish makes the directories, which include the root, and the hard links, and completes the filesystem. No file may be
+// created afterwards.
 func (w *Writer) Finish(dirs []Dir, links []Link) error {
 	if err := w.link(links); err != nil {
 		return err
@@ -46,7 +46,7 @@ func (w *Writer) Finish(dirs []Dir, links []Link) error {
 	return w.end()
 }
 
-// link adds names, and counts those of each file.
+// link adds hard links, and counts those of each file.
 func (w *Writer) link(links []Link) error {
 	if len(links) == 0 {
 		return nil
@@ -79,7 +79,7 @@ func (w *Writer) link(links []Link) error {
 	return nil
 }
 
-// newDirs finds space for all directories, and gives each its names.
+// newDirs allocates space for all directories, and gives each its names.
 func (w *Writer) newDirs(dirs []Dir) ([]*newDir, error) {
 	all := make([]*newDir, len(dirs))
 	byPath := make(map[string]*newDir, len(dirs))
@@ -90,7 +90,7 @@ func (w *Writer) newDirs(dirs []Dir) ([]*newDir, error) {
 	if byPath["."] == nil || len(byPath) < len(dirs) {
 		return nil, errors.New("directories lack the root, or have one twice")
 	}
-	for _, d := range all { // their names first: a directory needs space for what it holds
+	for _, d := range all { // all names first: they determine the space of a directory
 		if d.Path == "." {
 			continue
 		}
@@ -117,7 +117,7 @@ func (w *Writer) newDirs(dirs []Dir) ([]*newDir, error) {
 	return all, nil
 }
 
-// place orders a directory's names and finds space for them.
+// place sorts a directory's names and allocates space for them.
 func (w *Writer) place(d *newDir) (err error) {
 	if d.attrs, err = encodeXattrs(d.Node.Xattrs); err != nil {
 		return err

@@ -1,6 +1,6 @@
-// Package erofs writes and reads EROFS filesystems, of which one file holds a whole tree that Linux mounts as it is. What
-// it writes is uncompressed, with blocks of 4 KiB; the end of a file that fills no block follows the file's inode.
-// It reads what it writes.
+// Package erofs writes and reads EROFS filesystems: files that hold a whole tree, which Linux mounts. They are uncompressed and
+// have blocks of 4 KiB; the end of a file that does not fill a block follows the file's inode. The package reads only
+// filesystems that it has written.
 //
 // The format is that of Linux's fs/erofs/erofs_fs.h and Documentation/filesystems/erofs.rst.
 package erofs
@@ -20,7 +20,7 @@ const (
 	magic     = 0xE0F5E1E2
 	blockBits = 12
 	blockSize = 1 << blockBits
-	// slotSize is what inodes are aligned to; an inode's nid is how many slots stand before it.
+	// slotSize is the alignment of inodes; an inode's nid is the number of slots before it.
 	slotSize = 32
 
 	superOffset = 1024
@@ -33,7 +33,7 @@ const (
 	xattrsHeader = 12
 	maxName      = 255
 
-	// maxBlocks is what 32 bits can count, maxHead what an inode with the longest attributes takes of it.
+	// maxBlocks is the largest number of 32 bits, maxHead the blocks of an inode with the longest attributes.
 	maxBlocks = 1<<32 - 1
 	maxHead   = (1<<16*4+inodeSize)/blockSize + 2
 )
@@ -44,10 +44,10 @@ const (
 	flatInline = 2 // in blocks, and the rest behind the inode
 )
 
-// ErrDamaged is the error of a file that is not an EROFS filesystem as this package writes them.
+// ErrDamaged is returned for a file that is not an EROFS filesystem as this package writes them.
 var ErrDamaged = errors.New("damaged filesystem")
 
-// Where the fields of the superblock stand that are not 0.
+// Offsets of the fields of the superblock that are not 0.
 const (
 	superBlockBits = 12
 	superRoot      = 14
@@ -57,10 +57,10 @@ const (
 	superLabel     = 64
 )
 
-// ErrUnsupported is the error of a file with something that EROFS cannot hold.
+// ErrUnsupported is returned for a file that EROFS cannot hold.
 var ErrUnsupported = errors.New("EROFS does not support")
 
-// superblock is what a mount begins with.
+// superblock is the first structure that a mount reads.
 type superblock struct {
 	root   uint16 // nid
 	inodes uint64
@@ -97,7 +97,7 @@ func decodeSuperblock(b []byte) (*superblock, error) {
 	return s, nil
 }
 
-// Node is what is kept of a file beside its names and its content.
+// Node is the metadata of a file.
 type Node struct {
 	Mode        uint32 // as in stat(2): type and permissions
 	UID, GID    uint32
@@ -116,7 +116,7 @@ func (n *Node) isDevice() bool {
 	return t == unix.S_IFCHR || t == unix.S_IFBLK
 }
 
-// inode is a node in the form it has on disk.
+// inode is a node in its form on disk.
 type inode struct {
 	Node
 	layout uint16
@@ -222,7 +222,7 @@ func cutPrefix(name string) (number byte, rest string, ok bool) {
 	return 0, "", false
 }
 
-// encodeXattrs returns the attributes as they stand behind an inode.
+// encodeXattrs returns attributes in their form behind an inode.
 func encodeXattrs(attrs map[string]string) ([]byte, error) {
 	if len(attrs) == 0 {
 		return nil, nil

@@ -9,9 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Mount mounts the filesystem in a file at target, read-only. It takes root in the initial user namespace, and Linux 6.12:
-// from then on no loop device is needed. The file's own filesystem must be one that Linux reads in pages, which overlayfs and
-// tmpfs are not.
+// Mount mounts the filesystem in a file at target, read-only. It needs root in the initial user namespace, and Linux 6.12, which
+// needs no loop device. Linux must read the file's own filesystem in pages: it does not do so with overlayfs and tmpfs.
 func Mount(file, target string) error {
 	if err := unix.Mount(file, target, "erofs", unix.MS_RDONLY, ""); err != nil {
 		return &os.PathError{Op: "mount", Path: file, Err: err}
@@ -19,8 +18,8 @@ func Mount(file, target string) error {
 	return nil
 }
 
-// Mountable reports whether filesystems in the files of a directory can be mounted, with all that they keep, by doing it where
-// nobody sees it. It makes a file in the directory. Kernels that are too old are not bothered: asking would have them load a module.
+// Mountable reports whether filesystems in the files of a directory can be mounted with all their attributes. It makes a file in
+// the directory and mounts it invisibly. It does not ask kernels that are too old, which would load a module.
 func Mountable(dir string) bool {
 	if !newEnough() {
 		return false

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FS is a filesystem that is read. It is safe for concurrent use. Paths are relative to the root and clean; "." is the root. No
-// symlink is followed.
+// FS reads a filesystem. It is safe for concurrent use. Paths are relative to the root and clean; "." is the root. Symlinks are
+// not followed.
 type FS struct {
 	f     *os.File
 	size  int64
@@ -64,7 +64,7 @@ func (m *FS) Label() Label { return m.label }
 // ModTime returns when the filesystem was written.
 func (m *FS) ModTime() time.Time { return m.time }
 
-// MarkDurable writes to disk what is not there yet, and then removes the label.
+// MarkDurable makes the filesystem durable on disk, and then removes the label.
 func (m *FS) MarkDurable() error {
 	f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", m.f.Fd()), os.O_WRONLY, 0)
 	if err != nil {
@@ -85,7 +85,7 @@ var (
 	errOutside = fmt.Errorf("%w: an inode lies outside", ErrDamaged)
 )
 
-// readAt reads all of b. What the filesystem does not have is damage.
+// readAt reads all of b: ErrDamaged if the filesystem ends before.
 func (m *FS) readAt(b []byte, offset int64) error {
 	if offset < 0 || offset > m.size-int64(len(b)) {
 		return errShort
@@ -117,7 +117,7 @@ func (m *FS) inode(nid uint64) (*inode, error) {
 	return n, err
 }
 
-// content reads what an inode holds. behind is what was read behind the inode in one go, if anything.
+// content returns the content of an inode. behind has the bytes that were read with the inode, if there are any.
 func (m *FS) content(nid uint64, n *inode, behind []byte) (*io.SectionReader, error) {
 	c := &content{m: m, full: n.Size, blocks: int64(n.blocks) * blockSize}
 	if n.layout == flatInline {
@@ -133,12 +133,12 @@ func (m *FS) content(nid uint64, n *inode, behind []byte) (*io.SectionReader, er
 	return io.NewSectionReader(c, 0, n.Size), nil
 }
 
-// content is a file's, in two pieces. It is read inside of its size only.
+// content is that of a file, in two pieces. Reads do not go beyond its size.
 type content struct {
 	m      *FS
-	blocks int64 // where full bytes stand
+	blocks int64 // offset of the full blocks
 	full   int64
-	rest   int64  // where the others stand
+	rest   int64  // offset of the other bytes
 	inline []byte // the others, if they were read already
 }
 
@@ -201,7 +201,7 @@ func (m *FS) dir(path string) ([]dirent, error) {
 	return list, nil
 }
 
-// maxDir bounds what is read as one directory, in bytes.
+// maxDir is the largest size of a directory, in bytes.
 const maxDir = 1 << 30
 
 func (m *FS) readDir(nid uint64) ([]dirent, error) {
@@ -249,8 +249,8 @@ func (m *FS) Lstat(path string) (*Info, error) {
 	return &Info{n.Node, e.nid, n.links}, nil
 }
 
-// Open opens a regular file, or a symlink's target: fs.ErrNotExist. What follows the inode is read with it, which is all of
-// most files.
+// Open opens a regular file, or a symlink's target: fs.ErrNotExist. It reads the rest of the inode's block as well, which has
+// all of most files.
 func (m *FS) Open(path string) (*io.SectionReader, error) {
 	e, err := m.find(path)
 	if err != nil {

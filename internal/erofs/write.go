@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Writer makes a filesystem in a file that is empty. Files come in any order, and from any number of goroutines; their
-// directories and further names are given at the end. Until Finish the file is not a filesystem.
+// Writer makes a filesystem in an empty file. Files may be created in any order and by several goroutines; Finish adds their
+// directories and hard links. Before Finish the file is not a filesystem.
 type Writer struct {
 	f *os.File
 
 	mu    sync.Mutex
 	next  int64 // the first block that is not in use
 	inode uint32
-	// room holds the blocks of inodes that end with so many free slots.
+	// room has the blocks of inodes by the number of free slots at their end.
 	room [blockSize/slotSize + 1][]uint32
 	// names are the directories' contents, by path.
 	names map[string][]dirent
@@ -31,12 +31,12 @@ func NewWriter(f *os.File, label Label) *Writer {
 	return &Writer{f: f, next: 1, inode: 1, names: make(map[string][]dirent), label: label}
 }
 
-// space is where a file's inode and content go.
+// space is the place of a file's inode and content.
 type space struct {
 	inode  int64 // offset in bytes
 	blocks int64 // the first
-	full   int64 // bytes that stand in blocks
-	inline int   // bytes that stand behind the inode and its attributes
+	full   int64 // bytes in blocks
+	inline int   // bytes behind the inode and its attributes
 }
 
 func (s *space) nid() uint64 { return uint64(s.inode / slotSize) }
@@ -59,7 +59,7 @@ func (w *Writer) allocate(head int, size int64) (s space, ino uint32, err error)
 	return s, w.inode, nil
 }
 
-// take gives out blocks for so many bytes, 0 for none.
+// take allocates blocks for a number of bytes, and returns the first; 0 for no bytes.
 func (w *Writer) take(bytes int64) (first int64) {
 	if bytes == 0 {
 		return 0
@@ -69,7 +69,7 @@ func (w *Writer) take(bytes int64) (first int64) {
 	return first
 }
 
-// slots finds room in the fullest block that has enough, so that almost none is lost.
+// slots allocates n slots in the fullest block that has enough, which wastes almost none.
 func (w *Writer) slots(n int) (offset int64) {
 	const most = blockSize / slotSize
 	if n > most { // attributes alone: they may go on in the next block, from the beginning of one
@@ -85,7 +85,7 @@ func (w *Writer) slots(n int) (offset int64) {
 	return w.use(w.take(blockSize), most, n)
 }
 
-// use takes n of the free slots that a block ends with.
+// use takes n of the free slots at the end of a block.
 func (w *Writer) use(block int64, free, n int) (offset int64) {
 	if left := free - n; left > 0 {
 		w.room[left] = append(w.room[left], uint32(block))
@@ -93,10 +93,10 @@ func (w *Writer) use(block int64, free, n int) (offset int64) {
 	return (block+1)*blockSize - int64(free)*slotSize
 }
 
-// buffers are for inodes with what follows them: every file needs one while it is written.
+// buffers are for inodes and the content behind them: every file needs one while it is written.
 var buffers = sync.Pool{New: func() any { return new([blockSize]byte) }}
 
-// encode returns an inode in the form it has on disk, with its attributes and room for the content behind them.
+// encode appends an inode in its form on disk, with its attributes, to buf.
 func (s *space) encode(n *Node, attrs []byte, ino, links uint32, buf []byte) []byte {
 	i := inode{Node: *n, xattrs: len(attrs), blocks: uint32(s.blocks), ino: ino, links: links}
 	if s.inline > 0 {
@@ -133,13 +133,13 @@ type File struct {
 	space  space
 	size   int64
 	offset int64
-	cloned int64  // bytes from the beginning that are there already
+	cloned int64  // bytes from the beginning that Clone has written
 	inode  []byte // and the content behind it
 	buffer *[blockSize]byte
 }
 
-// Create begins a file of any type but a directory. Its content, of a regular file or the target of a symlink, is n.Size bytes,
-// which must all be written, or skipped. path is relative to the root, clean, and keeps its memory in use.
+// Create begins a file of any type but a directory. The content of a regular file or the target of a symlink has n.Size bytes,
+// which must all be written or skipped. path is relative to the root and clean; the writer keeps it.
 func (w *Writer) Create(path string, n Node) (*File, error) {
 	attrs, err := encodeXattrs(n.Xattrs)
 	if err != nil {
@@ -174,7 +174,7 @@ func (f *File) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Skip is Write of so many zeros, for which the disk keeps no blocks.
+// Skip writes zeros, for which the disk needs no blocks.
 func (f *File) Skip(zeros int64) error {
 	if zeros > f.size-f.offset {
 		return fmt.Errorf("write: %w", io.ErrShortWrite)
@@ -186,9 +186,8 @@ func (f *File) Skip(zeros int64) error {
 	return err
 }
 
-// Clone makes the file share the blocks of another, whose descriptor is fd, on filesystems that can
-// (ioctl_ficlonerange(2): XFS, btrfs). It reports whether it has; the same bytes must be written all the same, and those that
-// are there are passed over.
+// Clone makes the file share the blocks of another, whose descriptor is fd, and reports whether the filesystem can do that
+// (ioctl_ficlonerange(2): XFS, btrfs). The caller must write the same bytes in any case: Write then skips those that are shared.
 func (f *File) Clone(fd uintptr) bool {
 	whole := f.space.full &^ (blockSize - 1)
 	if whole == 0 || f.offset > 0 {

@@ -70,7 +70,7 @@ func neighbour(from netip.Addr) (net.HardwareAddr, error) {
 	return nil, os.ErrNotExist
 }
 
-// echo answers what comes to port 8080 of the namespace with the same.
+// echo returns what it receives on port 8080 of the namespace.
 func echo(t *testing.T, n *Namespace, protocol string) {
 	t.Helper()
 	serve := func(c net.Conn) {
@@ -115,7 +115,7 @@ func portOf(a net.Addr) uint16 {
 	return netip.MustParseAddrPort(a.String()).Port()
 }
 
-// received takes a datagram that is there already.
+// received returns a datagram that has arrived.
 func received(t *testing.T, c net.PacketConn) (string, bool) {
 	t.Helper()
 	raw, err := c.(*net.UDPConn).SyscallConn()

@@ -103,7 +103,7 @@ func TestStderrPasses(t *testing.T) {
 	}
 }
 
-// Output that is held back is forwarded by itself after a moment: a process may wait for an answer to it.
+// Output that is held back is forwarded by itself after a moment: a process may wait for a response to it.
 func TestStderrIsTimely(t *testing.T) {
 	t.Parallel()
 	out := make(forward, 1)

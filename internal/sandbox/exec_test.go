@@ -84,7 +84,7 @@ func TestStartWritesConfig(t *testing.T) {
 	}
 }
 
-// notified passes on what is written, and tells of a word once.
+// notified keeps what is written, and closes seen after a word.
 type notified struct {
 	text bytes.Buffer
 	word string

@@ -163,8 +163,8 @@ func (b *bundle) socket(m Mount, dir string) (string, error) {
 	return filepath.Join(dir, "socket"), nil
 }
 
-// serve answers connections until the listener is closed, and closes those that are left then.
-func serve(l net.Listener, answer func(net.Conn)) {
+// serve handles connections until the listener is closed, and then closes those that are open.
+func serve(l net.Listener, handle func(net.Conn)) {
 	var open sync.Map
 	for {
 		c, err := l.Accept()
@@ -178,7 +178,7 @@ func serve(l net.Listener, answer func(net.Conn)) {
 		open.Store(c, nil)
 		go func() {
 			defer open.Delete(c)
-			answer(c)
+			handle(c)
 		}()
 	}
 }
