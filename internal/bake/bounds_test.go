@@ -63,18 +63,18 @@ func deep(n int) map[string]string {
 }
 
 func TestNestingIsBounded(t *testing.T) {
-	for name, text := range deep(20_000) {
+	for name, text := range deep(2 * maxNesting) {
 		if _, _, err := Parse([]File{{name, []byte(text)}}, Options{}); err == nil || !strings.Contains(err.Error(), "nested deeper than 1000 levels") {
 			t.Errorf("%s: %.200v", name, err)
 		}
 	}
 	// What is long is not deep.
-	long := "variable \"v\" {\n default = \"x\"\n}\ntarget \"default\" {\n tags = [" + strings.Repeat("\"a:${v}-b\",", 5000) + "]\n args = {\n" +
-		strings.Repeat("  A = v == \"x\" ? \"${upper(v)}\" : \"]\"\n", 5000) + " }\n dockerfile-inline = <<E\n" + strings.Repeat("RUN echo ${v}\n", 5000) + "E\n}\n" + strings.Repeat("group \"g\" {\n targets = [\"default\"]\n}\n", 5000)
+	long := "variable \"v\" {\n default = \"x\"\n}\ntarget \"default\" {\n tags = [" + strings.Repeat("\"a:${v}-b\",", 2*maxNesting) + "]\n args = {\n" +
+		strings.Repeat("  A = v == \"x\" ? \"${upper(v)}\" : \"]\"\n", 2*maxNesting) + " }\n dockerfile-inline = <<E\n" + strings.Repeat("RUN echo ${v}\n", 2*maxNesting) + "E\n}\n" + strings.Repeat("group \"g\" {\n targets = [\"default\"]\n}\n", 2*maxNesting)
 	if _, err := parseHCL(File{"long.hcl", []byte(long)}); err != nil {
 		t.Error(err)
 	}
-	json := `{"variable":{"v":{"default":"["}},"target":{"default":{"tags":[` + strings.Repeat(`"a:${v}-[{",`, 5000) + `"b"]}}}`
+	json := `{"variable":{"v":{"default":"["}},"target":{"default":{"tags":[` + strings.Repeat(`"a:${v}-[{",`, 2*maxNesting) + `"b"]}}}`
 	if _, err := parseHCL(File{"long.json", []byte(json)}); err != nil {
 		t.Error(err)
 	}
