@@ -23,8 +23,8 @@ const (
 	KindSource    = "source"    // the digest of the files that a copy selects by the path in the name, or of what was downloaded
 )
 
-// Ingredient is one part of a key, in words that can explain a miss. Name identifies one of its Kind, Value is its content or the
-// digest of it.
+// Ingredient is one part of a key; the record contains it, so that a miss can be explained. Name identifies one of its Kind, Value is
+// its content or the digest of it.
 type Ingredient struct {
 	Kind  string `json:"kind"`
 	Name  string `json:"name,omitempty"`

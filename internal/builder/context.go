@@ -29,11 +29,11 @@ const archiveName = "context.tar"
 type Context interface {
 	// check finds mistakes before the build starts.
 	check() error
-	// options are what the compiler is told of the context.
+	// options returns the options of the compiler for the context.
 	options() map[string]string
-	// locals are the local sources that the compiler asks for.
+	// locals returns the local sources that the compiler reads.
 	locals() map[string]ops.Local
-	// inputs are states that the compiler takes in place of local sources.
+	// inputs returns states that the compiler uses in place of local sources.
 	inputs() map[string]llb.State
 }
 

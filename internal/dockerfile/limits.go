@@ -112,7 +112,7 @@ func (c *Checker) Base(config []byte) error {
 	return c.check()
 }
 
-// check estimates the work of the compiler, which reports all other mistakes in a Dockerfile.
+// check estimates the work of the compiler, which reports all other errors in a Dockerfile.
 func (c *Checker) check() error {
 	parsed, err := parser.Parse(bytes.NewReader(c.text))
 	if err != nil {

@@ -29,7 +29,7 @@ func (m *meter) expandAll(c instructions.Command, s *scope) *LimitError {
 		err = c.ExpandRaw(by(m.raw))
 	}
 	var exceeded *LimitError
-	errors.As(err, &exceeded) // anything else is for the compiler to report
+	errors.As(err, &exceeded) // the compiler reports all other errors
 	return exceeded
 }
 
@@ -69,7 +69,7 @@ func process(lex *shell.Lex, word string, v *variables) (result string, ok bool)
 	}()
 	result, _, err := lex.ProcessWord(word, v)
 	if err != nil {
-		return word, true // the compiler will report it, if it comes to that
+		return word, true // if the compiler expands it, it reports the error
 	}
 	return result, len(result)-len(word) <= maxValue
 }

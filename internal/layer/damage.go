@@ -65,7 +65,7 @@ func (l *Layers) setAside(id digest.Digest) error {
 	if err := os.Rename(tree.Find(l.path(id)), aside); err != nil {
 		return err
 	}
-	// Where there are two, which one was made of the other, nobody knows any more.
+	// If there are two, it is unknown which one was made of the other.
 	if err := os.Remove(l.path(id, tree.ImageName)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

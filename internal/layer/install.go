@@ -25,7 +25,7 @@ type draft struct {
 
 func (d *draft) dir() string { return filepath.Join(d.temp.Path, "layer") }
 
-// preparedTree is the path of the tree in the layer's directory. Its name tells its kind.
+// preparedTree is the path of the tree in the layer's directory. Its name depends on its kind.
 func (d *draft) preparedTree() string { return filepath.Join(d.dir(), filepath.Base(d.tree)) }
 
 // install makes the draft the layer of its DiffID. If another process was first, it adds to the layer that exists

@@ -16,7 +16,7 @@ type Status = client.SolveStatus
 // Events receives progress. It may be called from several goroutines at once.
 type Events func(*Status)
 
-// announce tells the display of every vertex of a graph before any starts.
+// announce shows every vertex of a graph before any starts.
 func (s *Solver) announce(g *graph) {
 	st := &Status{}
 	var add func(v *Vertex)
@@ -53,7 +53,7 @@ type tracker struct {
 
 func (s *Solver) track(v *Vertex) *tracker { return &tracker{s: s, v: v} }
 
-// start says that work has begun; what comes from the cache is never started.
+// start reports that the vertex runs, once.
 func (t *tracker) start() {
 	t.once.Do(func() {
 		t.started = time.Now()

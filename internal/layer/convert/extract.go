@@ -13,8 +13,8 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// Extract makes the tree of a layer from its tar, which it reads to the end. The index, whose root is given, tells what the tree
-// holds and where in the tar the contents are: nothing is decided while unpacking.
+// Extract makes the tree of a layer from its tar, which it reads to the end. The index with this root determines what the tree
+// contains and where in the tar the contents are.
 func Extract(ctx context.Context, w tree.Writer, r io.Reader, root *index.Node) error {
 	plan := index.NewPlan(root)
 	if err := tree.MakeDirs(w, plan.Dirs, nil); err != nil {

@@ -74,7 +74,7 @@ func (t *Reader) Next() (Member, error) {
 
 // nextHeader reads to the end of a member and returns the position of the first header block of the next.
 func (t *Reader) nextHeader() (int64, error) {
-	_, err := io.Copy(io.Discard, struct{ io.Reader }{t.tar}) // content that nobody has read
+	_, err := io.Copy(io.Discard, struct{ io.Reader }{t.tar}) // content that was not read
 	return t.in.N + padding(t.in.N), err
 }
 
@@ -166,7 +166,7 @@ func (t *Reader) CopyContent(w io.Writer, e *view.Entry) error {
 	}
 }
 
-// explain returns the error of the tar reader in words for users.
+// explain returns the error of the tar reader as users see it.
 func (t *Reader) explain(err error) error {
 	var compressed *compression.Error
 	switch {

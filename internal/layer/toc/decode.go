@@ -32,7 +32,7 @@ func Decode(file []byte, id digest.Digest) (*Table, error) {
 	t := &Table{Summary: s, Entries: make([]*view.Entry, s.Count), Places: make([]Place, s.Count)}
 	d := decoder{
 		rest:    body,
-		text:    unsafe.String(unsafe.SliceData(body), len(body)), //nolint:gosec // nobody writes to body from here on
+		text:    unsafe.String(unsafe.SliceData(body), len(body)), //nolint:gosec // body is not written to from here on
 		entries: entries, undigested: s.Undigested,
 	}
 	if !s.Undigested {

@@ -54,7 +54,7 @@ type Summary struct {
 }
 
 // The file begins with a header of fixed size: magic, version, flags, numbers, DiffID, the CRC-32C of the body, and that of the
-// header before it. The checksums guard against damage, not against malice: whoever may write here may write anything.
+// header before it. The checksums detect damage, not malice: a process that can write here can write anything.
 const (
 	magic             = "micatoc"
 	versionDigested   = 1

@@ -26,7 +26,7 @@ func stepLogLimit() logLimit {
 // clippedTail is the length of the end of a clipped output that is shown when the step has ended, in bytes.
 const clippedTail = 256 << 10
 
-// clipper passes on the output of a step as far as its limit allows, says that it was clipped, and keeps its end.
+// clipper passes on the output of a step up to the limit, reports that it was clipped, and keeps its end.
 type clipper struct {
 	to       io.Writer
 	limit    logLimit
@@ -65,7 +65,7 @@ func (c *clipper) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// allow returns how many of n more bytes are within the limit, and the limit in words.
+// allow returns how many of n more bytes are within the limit, and the limit as text.
 func (c *clipper) allow(n int) (int, string) {
 	before := c.size
 	c.size += n
