@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"os"
 	"regexp"
 	"slices"
@@ -170,7 +171,8 @@ func TestInterruptible(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-ctx.Done()
-	if cause := context.Cause(ctx); cause != (interrupted{syscall.SIGTERM}) {
+	var sig interrupted
+	if cause := context.Cause(ctx); !errors.As(cause, &sig) || sig.sig != syscall.SIGTERM {
 		t.Errorf("%v", cause)
 	}
 }

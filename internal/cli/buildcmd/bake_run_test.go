@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -164,6 +165,9 @@ func TestBakeLinkedTargets(t *testing.T) {
 	images, err := p.Images.List(t.Context())
 	if len(images) != 1 || err != nil {
 		t.Errorf("%d images, %v", len(images), err)
+	}
+	if left, err := os.ReadDir(filepath.Join(p.Store.Root(), "tmp")); len(left) > 0 || err != nil {
+		t.Errorf("temporary directories are left: %v, %v", left, err)
 	}
 	if got := p.run(t, NewBakeCommand, "--set helper.target=nosuch linked"); commandtest.Text(got.Err) == "" || !strings.Contains(got.Err.Error(), "target helper: ") {
 		t.Errorf("%+v", got)

@@ -205,11 +205,14 @@ func TestFetch(t *testing.T) {
 
 func TestConfirm(t *testing.T) {
 	t.Parallel()
-	for answer, want := range map[string]bool{"y\n": true, "Y\n": true, " y \n": true, "y": true, "yes\n": false, "n\n": false, "\n": false, "": false} {
+	for _, c := range []struct {
+		answer string
+		want   bool
+	}{{"y\n", true}, {"Y\n", true}, {" y \n", true}, {"y", true}, {"yes\n", false}, {"n\n", false}, {"\n", false}, {"", false}} {
 		stdout, shown := commandtest.Output(t)
-		app := &command.App{Stdin: strings.NewReader(answer), Stdout: stdout}
-		if got := app.Confirm(t.Context(), "Sure? "); got != want || shown() != "Sure? " {
-			t.Errorf("%q: %t, %q", answer, got, shown())
+		app := &command.App{Stdin: strings.NewReader(c.answer), Stdout: stdout}
+		if got := app.Confirm(t.Context(), "Sure? "); got != c.want || shown() != "Sure? " {
+			t.Errorf("%q: %t, %q", c.answer, got, shown())
 		}
 	}
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/terminal/terminaltest"
@@ -98,4 +100,30 @@ func TestLayersOnABrokenStream(t *testing.T) {
 		d.Update(transfer.Event{Layer: digest.FromBytes([]byte{byte(i), byte(i >> 8)}), State: transfer.Done})
 	}
 	d.Finish()
+}
+
+// TestLayersAreNotRedrawnOften: a bar moves ten times a second; another state is shown at once, and once.
+func TestLayersAreNotRedrawnOften(t *testing.T) {
+	t.Parallel()
+	layer := digest.FromString("a")
+	moving, done := transfer.Event{Layer: layer, State: transfer.Downloading, Done: 1, Total: 9}, transfer.Event{Layer: layer, State: transfer.Done}
+	for name, c := range map[string]struct {
+		before transfer.State
+		ago    time.Duration
+		event  transfer.Event
+		shown  bool
+	}{
+		"another state":       {transfer.Waiting, 0, moving, true},
+		"the bar, soon":       {transfer.Downloading, 0, moving, false},
+		"the bar, later":      {transfer.Downloading, time.Hour, moving, true},
+		"the end":             {transfer.Downloading, 0, done, true},
+		"the end again":       {transfer.Done, 0, done, false},
+		"the end again, late": {transfer.Done, time.Hour, done, false},
+	} {
+		d := &Layers{words: PullWords, ch: make(chan jsonstream.Message, 1), last: map[digest.Digest]shownLayer{layer: {c.before, time.Now().Add(-c.ago)}}}
+		d.Update(c.event)
+		if shown := len(d.ch) == 1; shown != c.shown {
+			t.Errorf("%s: shown %t, want %t", name, shown, c.shown)
+		}
+	}
 }
