@@ -17,9 +17,10 @@ import (
 	"strings"
 )
 
-// private are system calls of ARM's own, which x/sys leaves out (arch/arm/include/uapi/asm/unistd.h).
+// private are system calls of ARM's own, which x/sys leaves out, and another name of one (arch/arm/include/uapi/asm/unistd.h).
 var private = map[string]string{
-	"breakpoint": "0x0f0001", "cacheflush": "0x0f0002", "usr26": "0x0f0003", "usr32": "0x0f0004", "set_tls": "0x0f0005", "get_tls": "0x0f0006",
+	"sync_file_range2": "341", // arm_sync_file_range
+	"breakpoint":       "0x0f0001", "cacheflush": "0x0f0002", "usr26": "0x0f0003", "usr32": "0x0f0004", "set_tls": "0x0f0005", "get_tls": "0x0f0006",
 }
 
 func main() {

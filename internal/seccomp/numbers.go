@@ -1571,6 +1571,7 @@ var numbersARM = [...]namedNumber{
 	{"symlink", 83},
 	{"symlinkat", 331},
 	{"sync", 36},
+	{"sync_file_range2", 341},
 	{"syncfs", 373},
 	{"sysfs", 135},
 	{"sysinfo", 116},
