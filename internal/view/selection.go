@@ -20,17 +20,30 @@ import (
 // devices and the content of files; no modification times. Of a host directory with a
 // digest cache it is computed once for each state of the files.
 func SelectionDigest(ctx context.Context, from View, src string, opt CopyOptions) (string, error) {
-	opt.CreateDestPath, opt.AttemptUnpack = true, false
-	opt.Owner, opt.Mode, opt.ModeStr, opt.ModTime = nil, nil, "", nil
+	return selectionDigest(ctx, from, src, opt, nil)
+}
+
+// Select is SelectionDigest, and returns the list of the files if it had to make it for the digest, nil otherwise.
+func Select(ctx context.Context, from View, src string, opt CopyOptions) (string, *Listing, error) {
+	l := &Listing{}
+	sum, err := selectionDigest(ctx, from, src, opt, l)
+	if l.large || len(l.ends) == 0 {
+		l = nil
+	}
+	return sum, l, err
+}
+
+func selectionDigest(ctx context.Context, from View, src string, opt CopyOptions, l *Listing) (string, error) {
+	opt = selectionOptions(opt)
 	dir, ok := from.(*hostDir)
 	if !ok || !dir.settled || dir.digests == nil {
-		return selectionDigest(ctx, from, src, opt)
+		return computeSelection(ctx, from, src, opt, l)
 	}
 	key := selectionKey(dir, src, opt)
 	if d, ok := dir.digests.Selection(key); ok {
 		return d.String(), nil
 	}
-	d, err := selectionDigest(ctx, from, src, opt)
+	d, err := computeSelection(ctx, from, src, opt, l)
 	if err == nil {
 		dir.digests.AddSelection(key, digest.Digest(d))
 	}
@@ -45,32 +58,55 @@ func selectionKey(dir *hostDir, src string, opt CopyOptions) digestcache.Sum {
 	return digestcache.Sum(h.Sum(nil))
 }
 
-// selectionDigest copies the selection to an empty filesystem, so that digest and copy never differ.
-func selectionDigest(ctx context.Context, from View, src string, opt CopyOptions) (string, error) {
+// selectionOptions are the options of a copy, without those that change what is copied.
+func selectionOptions(opt CopyOptions) CopyOptions {
+	opt.CreateDestPath, opt.AttemptUnpack = true, false
+	opt.Owner, opt.Mode, opt.ModeStr, opt.ModTime = nil, nil, "", nil
+	return opt
+}
+
+// computeSelection computes the digest of a selection, and adds its files to l unless that is nil.
+func computeSelection(ctx context.Context, from View, src string, opt CopyOptions, l *Listing) (string, error) {
+	h := digest.SHA256.Hash()
+	err := eachSelected(ctx, from, src, opt, func(line []byte, e *Entry) {
+		_, _ = h.Write(line)
+		l.add(line, e.Size)
+	})
+	if err != nil {
+		return "", err
+	}
+	return digest.NewDigest(digest.SHA256, h).String(), nil
+}
+
+// selectionRoot is the directory or file that a selection is copied to.
+const selectionRoot = "selection"
+
+// eachSelected calls yield for every file of a selection, with its entry as the digest of the selection is made of it. It copies the
+// selection to an empty filesystem, so that digest and copy never differ.
+func eachSelected(ctx context.Context, from View, src string, opt CopyOptions, yield func(line []byte, e *Entry)) error {
 	o := NewOverlay(Empty())
 	// Names matter where a wildcard chooses them: such sources are copied into a directory, single ones to one name.
-	dest := "/selection"
+	dest := "/" + selectionRoot
 	if opt.AllowWildcard && hasWildcard(src) {
 		dest += "/"
 	}
 	if err := o.Copy(ctx, from, src, dest, opt); err != nil {
-		return "", err
+		return err
 	}
 	changes, err := o.Changes(ctx)
 	if err != nil {
-		return "", err
+		return err
 	}
 	sums, err := contentDigests(ctx, changes)
 	if err != nil {
-		return "", err
+		return err
 	}
-	h := digest.SHA256.Hash()
 	var line []byte
 	for i, c := range changes {
 		line = appendEntry(line[:0], c.Entry, sums[i])
-		_, _ = h.Write(line)
+		yield(line, c.Entry)
 	}
-	return digest.NewDigest(digest.SHA256, h).String(), nil
+	return nil
 }
 
 // contentDigests returns the digests of the changes' regular files, computed in parallel.
