@@ -31,7 +31,7 @@ func newCache(t testing.TB) *Cache {
 func stepKey(below Chain) Key {
 	var k Key
 	k.Add(KindOperation, "test", "")
-	k.AddLayers("base", below)
+	k.AddLayers(0, "base", below)
 	return k
 }
 

@@ -3,12 +3,14 @@ package buildcache
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/redact"
+	"github.com/micabuild/mica/internal/view"
 )
 
 // keyVersion is part of every key: raise it when the meaning of an operation changes, or how its key is made.
@@ -31,27 +33,58 @@ type Ingredient struct {
 	Value string `json:"value"`
 }
 
+// Origin says where an ingredient comes from. It is not part of the key.
+type Origin struct {
+	// Input is the index of the step's input that has it, -1 for none.
+	Input int
+	// List lists the files that the ingredient is the digest of; nil for one that is not files.
+	List func(ctx context.Context) (*view.Listing, error)
+}
+
 // Key identifies a step by its definition and by the content that it reads. It contains no time, host name or path of the
 // machine: the same inputs give the same key on every machine.
 type Key struct {
 	Ingredients []Ingredient
-	below       []Chain // that the result is built on
+	Origins     []Origin // of the ingredients
+	below       []Chain  // that the result is built on
 }
 
 // Add adds an ingredient.
 func (k *Key) Add(kind, name, value string) {
-	k.Ingredients = append(k.Ingredients, Ingredient{kind, name, value})
+	k.add(Ingredient{kind, name, value}, Origin{Input: -1})
 }
 
-// AddLayers adds a chain that the result is built on.
-func (k *Key) AddLayers(name string, c Chain) {
-	k.AddChain(name, c)
+func (k *Key) add(in Ingredient, from Origin) {
+	k.Ingredients = append(k.Ingredients, in)
+	k.Origins = append(k.Origins, from)
+}
+
+// AddFiles adds the digest of the files that a copy of src from an input would read. files is that input's filesystem.
+func (k *Key) AddFiles(ctx context.Context, input int, kind, name string, files view.View, src string, opt view.CopyOptions) error {
+	sum, listed, err := view.Select(ctx, files, src, opt)
+	if err != nil {
+		return err
+	}
+	k.add(Ingredient{kind, name, sum}, Origin{input, func(ctx context.Context) (*view.Listing, error) {
+		if listed != nil {
+			return listed, nil
+		}
+		return view.List(ctx, files, src, opt)
+	}})
+	return nil
+}
+
+// AddLayers adds the chain of an input that the result is built on. input is its index, -1 for none.
+func (k *Key) AddLayers(input int, name string, c Chain) {
+	k.AddChain(input, name, c)
 	k.below = append(k.below, c)
 }
 
-// AddChain adds a chain that the operation reads, by its ChainID (OCI image-spec, config.md), "" for the empty chain, so that a key
+// AddChain adds the chain of an input that the operation reads, by its ChainID (OCI image-spec, config.md), "" for the empty chain, so that a key
 // does not grow with the number of steps before it.
-func (k *Key) AddChain(name string, c Chain) { k.Add(KindLayers, name, c.ID().String()) }
+func (k *Key) AddChain(input int, name string, c Chain) {
+	k.add(Ingredient{KindLayers, name, c.ID().String()}, Origin{Input: input})
+}
 
 // AddOperation adds the operation itself, as JSON.
 func (k *Key) AddOperation(name string, op any) error {

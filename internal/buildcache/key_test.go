@@ -33,8 +33,8 @@ func testKey(t *testing.T) Key {
 		t.Fatal(err)
 	}
 	k.Add(KindPlatform, "", "linux/amd64")
-	k.AddLayers("/", NewChain(link("a"), link("b")))
-	k.AddLayers("/empty", Chain{})
+	k.AddLayers(0, "/", NewChain(link("a"), link("b")))
+	k.AddLayers(0, "/empty", Chain{})
 	k.Add(KindMount, "/m", "sum")
 	k.Add(KindSource, "/s", "sum")
 	return k
@@ -92,7 +92,7 @@ func TestLayersCountByContent(t *testing.T) {
 	t.Parallel()
 	key := func(chain Chain) digest.Digest {
 		var k Key
-		k.AddLayers("base", chain)
+		k.AddLayers(0, "base", chain)
 		return k.Digest()
 	}
 	plain := NewChain(Link{DiffID: link("a").DiffID}, Link{DiffID: link("b").DiffID})
@@ -149,7 +149,7 @@ func BenchmarkKey(b *testing.B) {
 		if err := k.AddOperation("exec", def.ToPB()); err != nil {
 			b.Fatal(err)
 		}
-		k.AddLayers("base", below)
+		k.AddLayers(0, "base", below)
 		k.Digest()
 	}
 }

@@ -151,12 +151,17 @@ func (s *Solver) recorded(ctx context.Context, v *Vertex, inputs []*Result) (out
 	case err != nil:
 		return nil, false
 	case cached:
-		outs = t.lookUp(key)
+		outs, _ = t.lookUp(key)
 	default: // merge and diff, which join or cut lists of layers
 		outs, err = op.Run(ctx)
 	}
 	if err != nil || outs == nil {
 		return nil, false
+	}
+	if cached {
+		s.observer.Solved(v, &key, outs)
+	} else {
+		s.observer.Solved(v, nil, outs)
 	}
 	if outs, err = step.done(outs); err != nil {
 		return nil, false
@@ -241,6 +246,7 @@ func (a *ahead) take(ctx context.Context, v *Vertex) {
 	if err != nil {
 		return
 	}
+	a.s.observer.Solved(v, nil, outs)
 	a.s.found(v, outs, true)
 	a.record(ctx, v.Inputs)
 }

@@ -26,6 +26,7 @@ func (t *Task) perform(ctx context.Context) (outs []*Result, cached bool, err er
 	// If an input's files have not been fetched, the step is first looked for without them.
 	if t.s.pending(t.Inputs) {
 		if outs := step.find(ctx, byDefinition, t.Inputs); outs != nil {
+			t.s.observer.Solved(t.Vertex, nil, outs)
 			return outs, true, nil
 		}
 	}
@@ -42,6 +43,7 @@ func (t *Task) perform(ctx context.Context) (outs []*Result, cached bool, err er
 		if outs, err = op.Run(ctx); err != nil {
 			return nil, false, err
 		}
+		t.s.observer.Solved(t.Vertex, nil, outs)
 		outs, err = step.done(outs)
 		return outs, false, err
 	}
@@ -49,13 +51,14 @@ func (t *Task) perform(ctx context.Context) (outs []*Result, cached bool, err er
 	if err != nil {
 		return nil, false, err
 	}
+	t.s.observer.Solved(t.Vertex, &key, outs)
 	outs, err = step.done(outs)
 	return outs, cached, err
 }
 
 // cachedOrRun returns the results of an operation with a key: from the store, from a remote cache, or by running it.
 func (t *Task) cachedOrRun(ctx context.Context, key buildcache.Key, op Operation, step *step) ([]*Result, bool, error) {
-	if outs := t.lookUp(key); outs != nil {
+	if outs, _ := t.lookUp(key); outs != nil {
 		return outs, true, nil
 	}
 	// Another process may be running the same step: this one then waits for its result.
@@ -64,34 +67,35 @@ func (t *Task) cachedOrRun(ctx context.Context, key buildcache.Key, op Operation
 		return nil, false, err
 	}
 	defer func() { _ = lock.Unlock() }()
-	if outs := t.lookUp(key); outs != nil {
+	outs, miss := t.lookUp(key)
+	if outs != nil {
 		return outs, true, nil
 	}
 	if outs := step.find(ctx, byContent, t.Inputs); outs != nil {
 		return outs, true, t.record(key, outs)
 	}
 	t.start()
-	outs, err := op.Run(ctx)
-	if err != nil {
+	t.note(t.s.observer.Runs(t.Vertex, key, miss))
+	if outs, err = op.Run(ctx); err != nil {
 		return nil, false, err
 	}
 	return outs, false, t.record(key, outs)
 }
 
-// lookUp returns the results that the cache has for key, or nil if there are none or the store lacks one of their layers.
-func (t *Task) lookUp(key buildcache.Key) []*Result {
+// lookUp returns the results that the cache has for key, or nil and what the cache has instead.
+func (t *Task) lookUp(key buildcache.Key) ([]*Result, Miss) {
 	if t.Vertex.Meta.GetIgnoreCache() {
-		return nil
+		return nil, NotAsked
 	}
 	found, err := t.s.cache.Get(key)
 	if err != nil {
-		return nil
+		return nil, NoRecord
 	}
 	outs := results(found)
 	if t.s.pending(outs) {
-		return nil
+		return nil, NoLayers
 	}
-	return outs
+	return outs, NoRecord
 }
 
 // record adds the results of the task to the cache.

@@ -166,7 +166,7 @@ func (o *operation) name() string { return nameOf(o.t.Vertex.Op) }
 func (o *operation) Key(context.Context) (k buildcache.Key, ok bool, err error) {
 	k.Add(buildcache.KindOperation, "test", key(o.name()))
 	for _, in := range o.t.Inputs {
-		k.AddLayers("base", in.Chain)
+		k.AddLayers(0, "base", in.Chain)
 	}
 	return k, !o.w.uncached[o.name()], o.w.keyError[o.name()]
 }

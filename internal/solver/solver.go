@@ -36,6 +36,8 @@ type Options struct {
 	Allowed entitlements.Set
 	// Events receives progress; nil for none.
 	Events Events
+	// Observer learns how operations are solved; nil for none.
+	Observer Observer
 }
 
 // Solver solves the graphs of one build. An operation that several graphs share runs once.
@@ -48,6 +50,7 @@ type Solver struct {
 	allow     entitlements.Set
 	remote    *remotecache.Cache
 	events    Events
+	observer  Observer
 	cache     *buildcache.Cache
 
 	mu      sync.Mutex
@@ -62,8 +65,12 @@ func New(o Options) *Solver {
 	if events == nil {
 		events = func(*Status) {}
 	}
+	observer := o.Observer
+	if observer == nil {
+		observer = silent{}
+	}
 	return &Solver{
-		store: o.Store, layers: o.Layers, kinds: o.Kinds, fetchBase: o.FetchBase, allow: o.Allowed, remote: o.Remote, events: events,
+		store: o.Store, layers: o.Layers, kinds: o.Kinds, fetchBase: o.FetchBase, allow: o.Allowed, remote: o.Remote, events: events, observer: observer,
 		cache: buildcache.New(o.Store), flights: map[digest.Digest]*flight{},
 	}
 }

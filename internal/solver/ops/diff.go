@@ -64,8 +64,8 @@ func (o *diffOp) Key(context.Context) (k buildcache.Key, ok bool, err error) {
 		return k, false, nil
 	}
 	k.Add(buildcache.KindOperation, "diff", "")
-	k.AddChain("lower", o.lower.Chain)
-	k.AddChain("upper", o.upper.Chain)
+	k.AddChain(-1, "lower", o.lower.Chain)
+	k.AddChain(-1, "upper", o.upper.Chain)
 	return k, true, nil
 }
 

@@ -109,7 +109,7 @@ func (o *execOp) Key(ctx context.Context) (k buildcache.Key, ok bool, err error)
 			continue
 		}
 		if m.Output != int64(pb.SkipOutput) && m.MountType == pb.MountType_BIND {
-			k.AddLayers(m.Dest, in.Chain)
+			k.AddLayers(int(m.Input), m.Dest, in.Chain)
 			if in.Local == nil {
 				continue
 			}
@@ -118,11 +118,10 @@ func (o *execOp) Key(ctx context.Context) (k buildcache.Key, ok bool, err error)
 		if err != nil {
 			return k, false, err
 		}
-		sum, err := view.SelectionDigest(ctx, from, selector(m), view.CopyOptions{FollowSymlink: true, DirCopyContents: true})
-		if err != nil {
+		opt := view.CopyOptions{FollowSymlink: true, DirCopyContents: true}
+		if err := k.AddFiles(ctx, int(m.Input), buildcache.KindMount, m.Dest, from, selector(m), opt); err != nil {
 			return k, false, missing(err, m.Selector, false)
 		}
-		k.Add(buildcache.KindMount, m.Dest, sum)
 	}
 	return k, true, nil
 }

@@ -108,7 +108,7 @@ func (o *fileOp) addInputs(ctx context.Context, k *buildcache.Key, a *pb.FileAct
 		if in.Local != nil {
 			return fmt.Errorf("a local source cannot be changed")
 		}
-		k.AddLayers("base", in.Chain)
+		k.AddLayers(int(a.Input), "base", in.Chain)
 	}
 	if c := a.GetCopy(); c != nil {
 		if in := o.input(a.SecondaryInput); in != nil {
@@ -116,17 +116,15 @@ func (o *fileOp) addInputs(ctx context.Context, k *buildcache.Key, a *pb.FileAct
 			if err != nil {
 				return err
 			}
-			sum, err := view.SelectionDigest(ctx, from, c.Src, copyOptions(c, nil))
-			if err != nil {
+			if err := k.AddFiles(ctx, int(a.SecondaryInput), buildcache.KindSource, c.Src, from, c.Src, copyOptions(c, nil)); err != nil {
 				return missing(err, c.Src, c.AllowWildcard)
 			}
-			k.Add(buildcache.KindSource, c.Src, sum)
 		}
 	}
 	for _, u := range owners(actionOwner(a)) {
 		// Owner names are resolved to ids with files of the image; no other content of it is read.
 		if in := o.input(u.Input); in != nil {
-			k.AddChain("owner", in.Chain)
+			k.AddChain(int(u.Input), "owner", in.Chain)
 		}
 	}
 	return nil
