@@ -1,0 +1,295 @@
+package explain
+
+import (
+	"slices"
+
+	"github.com/moby/patternmatcher"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/history"
+	"github.com/micabuild/mica/internal/view"
+)
+
+// comparison compares a build with an earlier one.
+type comparison struct {
+	e        *Explainer
+	now, old *history.Build
+	pairs    map[digest.Digest]placed
+	args     []variable // build arguments and variables that differ
+}
+
+// variable is a value that is not the same in two builds.
+type variable struct {
+	kind           history.Kind // Argument or Environment
+	name, old, now string
+}
+
+// like returns the step of the earlier build that stands in the place of s, nil for none.
+func (c *comparison) like(s *history.Step) *history.Step {
+	if c.pairs == nil {
+		c.pairs = match(c.now, c.old)
+		c.args = changedVariables(c.now, c.old)
+	}
+	return c.pairs[s.Vertex].Step
+}
+
+// differences compares two steps.
+func (c *comparison) differences(s, old *history.Step) []history.Cause {
+	if s.Key == "" || old.Key == "" || s.Key == old.Key {
+		return nil
+	}
+	now, err := c.e.builds.Ingredients(s.Key)
+	if err != nil {
+		return unknown("what the step read was not recorded")
+	}
+	before, err := c.e.builds.Ingredients(old.Key)
+	if err != nil {
+		return unknown("what the step read in build " + c.old.Ref + " is no longer recorded")
+	}
+	d := &difference{comparison: c, step: s, oldStep: old}
+	d.compare(now, before)
+	if len(d.causes) == 0 && d.moved != nil {
+		d.add(history.Cause{Kind: history.Result, Step: d.moved.Vertex})
+	}
+	if len(d.causes) == 0 {
+		return unknown("its key differs from that in build " + c.old.Ref)
+	}
+	return d.causes
+}
+
+func unknown(what string) []history.Cause {
+	return []history.Cause{{Kind: history.Unknown, Name: what}}
+}
+
+// difference collects the causes of one step.
+type difference struct {
+	*comparison
+	step, oldStep *history.Step
+	causes        []history.Cause
+	edited        bool              // the instruction is not the same in the Dockerfile
+	moved         *history.Step     // the WORKDIR that explains another directory
+	selectors     map[string]string // of mounts, by their targets: the paths in their sources
+}
+
+func (d *difference) add(list ...history.Cause) {
+	for _, c := range list {
+		if !slices.Contains(d.causes, c) {
+			d.causes = append(d.causes, c)
+		}
+	}
+}
+
+// byKind sorts ingredients by their kinds.
+func byKind(list []history.Ingredient) map[string][]history.Ingredient {
+	kinds := map[string][]history.Ingredient{}
+	for _, in := range list {
+		kinds[in.Kind] = append(kinds[in.Kind], in)
+	}
+	return kinds
+}
+
+func (d *difference) compare(nowList, oldList []history.Ingredient) {
+	now, old := byKind(nowList), byKind(oldList)
+	if from, to := first(old["platform"]), first(now["platform"]); from != to {
+		d.add(history.Cause{Kind: history.Platform, Old: from, New: to})
+	}
+	d.operations(now["operation"], old["operation"])
+	for _, kind := range []string{"layers", "owner"} {
+		d.layers(now[kind], old[kind])
+	}
+	for _, kind := range []string{"source", "mount"} {
+		d.sources(now[kind], old[kind])
+	}
+}
+
+func first(list []history.Ingredient) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return list[0].Value
+}
+
+// paired calls yield for the ingredients that both lists have, by their names, in order.
+func paired(now, old []history.Ingredient, yield func(now, old history.Ingredient)) {
+	rest := slices.Clone(old)
+	for _, in := range now {
+		i := slices.IndexFunc(rest, func(o history.Ingredient) bool { return o.Name == in.Name })
+		if i < 0 {
+			continue
+		}
+		yield(in, rest[i])
+		rest = slices.Delete(rest, i, i+1)
+	}
+}
+
+func input(b *history.Build, s *history.Step, in history.Ingredient) *history.Step {
+	if in.Input < 0 || in.Input >= len(s.Inputs) {
+		return nil
+	}
+	return b.Step(s.Inputs[in.Input])
+}
+
+// layers explains chains that are not the same by what is beneath.
+func (d *difference) layers(now, old []history.Ingredient) {
+	paired(now, old, func(in, was history.Ingredient) {
+		if in.Value == was.Value {
+			return
+		}
+		d.add(d.beneath(input(d.now, d.step, in), input(d.old, d.oldStep, was))...)
+	})
+}
+
+// beneath explains why the result of a step, or of a base image, is not that of the one which an earlier build had in its place.
+func (c *comparison) beneath(now, old *history.Step) []history.Cause {
+	switch {
+	case now == nil && old == nil:
+		return nil
+	case now == nil:
+		return c.removed(nil, old)
+	case now.Source != nil:
+		if old == nil || old.Source == nil {
+			return c.removed(now, old)
+		}
+		return c.base(now, old)
+	}
+	like := c.like(now)
+	if like == nil {
+		return []history.Cause{{Kind: history.Inserted, Name: now.Name, Step: now.Vertex}}
+	}
+	if like.Output == now.Output {
+		return c.removed(now, old)
+	}
+	if now.Key != "" {
+		return []history.Cause{{Kind: history.Result, Step: now.Vertex}}
+	}
+	var list []history.Cause
+	for _, in := range now.Inputs {
+		from := c.now.Step(in)
+		if from == nil {
+			continue
+		}
+		if was := c.like(from); was == nil || was.Output != from.Output {
+			list = append(list, c.beneath(from, was)...)
+		}
+	}
+	if len(list) == 0 {
+		return []history.Cause{{Kind: history.Result, Step: now.Vertex}}
+	}
+	return list
+}
+
+// removed names the steps of the earlier build between old, which a step was built on, and the counterpart of now, which it is built
+// on now: the Dockerfile no longer has them.
+func (c *comparison) removed(now, old *history.Step) (list []history.Cause) {
+	var stop *history.Step
+	if now != nil {
+		stop = c.like(now)
+	}
+	kept := map[digest.Digest]bool{}
+	for _, p := range c.pairs {
+		kept[p.Vertex] = true
+	}
+	for s := old; s != nil && s != stop && s.Source == nil; {
+		if !kept[s.Vertex] {
+			list = append(list, history.Cause{Kind: history.Deleted, Name: s.Name})
+		}
+		if len(s.Inputs) == 0 {
+			break
+		}
+		s = c.old.Step(s.Inputs[0])
+	}
+	if len(list) == 0 {
+		return []history.Cause{{Kind: history.Command}}
+	}
+	return list
+}
+
+// sources explains files that are not the same.
+func (d *difference) sources(now, old []history.Ingredient) {
+	paired(now, old, func(in, was history.Ingredient) {
+		if in.Value == was.Value {
+			return
+		}
+		from, before := input(d.now, d.step, in), input(d.old, d.oldStep, was)
+		if from != nil && before != nil && from.Source != nil && before.Source != nil && len(from.Source.Layers) > 0 && len(before.Source.Layers) > 0 {
+			d.add(d.base(from, before)...)
+			return
+		}
+		if d.edited && from != nil && before != nil && (from.Source == nil) != (before.Source == nil) {
+			return // the instruction names another stage or the context now
+		}
+		if in.Kind == "source" && in.Name == "remote" {
+			d.add(history.Cause{Kind: history.Remote, Name: d.step.Name, Old: was.Value, New: in.Value})
+			return
+		}
+		d.files(in, was, from, before)
+	})
+}
+
+// files compares the files of two selections.
+func (d *difference) files(in, was history.Ingredient, from, before *history.Step) {
+	var step digest.Digest
+	if from != nil && from.Source == nil {
+		step = from.Vertex
+		if placeOf(from.Name).number == 0 && placeOf(from.Name).stage == "internal" {
+			d.add(history.Cause{Kind: history.Command, Name: in.Name}) // the text of a here-document
+			return
+		}
+	}
+	changes, err := d.changes(in, was)
+	if err != nil {
+		if step != "" {
+			d.add(history.Cause{Kind: history.Result, Step: step})
+			return
+		}
+		d.add(history.Cause{Kind: history.Unknown, Name: "files of " + in.Name + " changed"})
+		return
+	}
+	ignored := ignores(from, before)
+	for _, ch := range changes {
+		d.add(fileCauses(ch, step, ignored)...)
+	}
+}
+
+func (d *difference) changes(in, was history.Ingredient) ([]view.FileChange, error) {
+	old, err := d.listing(was)
+	if err != nil {
+		return nil, err
+	}
+	now, err := d.listing(in)
+	if err != nil {
+		return nil, err
+	}
+	src := in.Name
+	if in.Kind == "mount" {
+		src = d.selectors[in.Name]
+	}
+	return view.Differences(old, now, src)
+}
+
+func (d *difference) listing(in history.Ingredient) (*view.Listing, error) {
+	data, err := d.e.builds.Files(digest.Digest(in.Value))
+	if err != nil {
+		return nil, err
+	}
+	return view.UnmarshalListing(data)
+}
+
+// ignores returns a function that reports whether an ignore file that was edited left a path out, and whether it does now.
+func ignores(from, before *history.Step) func(path string) (was, is bool) {
+	if from == nil || before == nil || from.Source == nil || before.Source == nil || slices.Equal(from.Source.Excludes, before.Source.Excludes) {
+		return func(string) (bool, bool) { return false, false }
+	}
+	matches := func(patterns []string) func(string) bool {
+		m, err := patternmatcher.New(patterns)
+		return func(path string) bool {
+			if err != nil {
+				return false
+			}
+			ok, err := m.MatchesOrParentMatches(path)
+			return ok && err == nil
+		}
+	}
+	was, is := matches(before.Source.Excludes), matches(from.Source.Excludes)
+	return func(path string) (bool, bool) { return was(path), is(path) }
+}

@@ -1,0 +1,129 @@
+// Package explain finds out why a step of a build ran: it compares the ingredients of the step's key with those of the step that
+// stood in its place in an earlier build.
+package explain
+
+import (
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/history"
+)
+
+// maxEarlier is how many builds are searched for a step like one that ran.
+const maxEarlier = 16
+
+// Explainer explains the steps of one build, while it runs or later. It is not safe for concurrent use.
+type Explainer struct {
+	builds *history.Builds
+	now    *history.Build
+
+	loaded  bool
+	earlier []*comparison
+	causes  map[digest.Digest][]history.Cause
+}
+
+// New explains the steps of a build by the earlier builds of its line.
+func New(builds *history.Builds, now *history.Build) *Explainer {
+	return &Explainer{builds: builds, now: now, causes: map[digest.Digest][]history.Cause{}}
+}
+
+// Against explains the steps of a build by one other build.
+func Against(builds *history.Builds, now, old *history.Build) *Explainer {
+	e := New(builds, now)
+	e.loaded = true
+	e.earlier = []*comparison{{e: e, now: now, old: old}}
+	return e
+}
+
+// Announced tells the explainer that the build has more steps.
+func (e *Explainer) Announced() {
+	for _, c := range e.earlier {
+		c.pairs = nil
+	}
+}
+
+// Why returns the causes of a step that runs; none if no earlier build had one like it. missed is why the cache does not have a step
+// that had the same key then: NoCache, Gone or Pruned.
+func (e *Explainer) Why(s *history.Step, missed history.Kind) []history.Cause {
+	if missed == history.NoCache {
+		return []history.Cause{{Kind: missed}}
+	}
+	causes := e.Differences(s)
+	if len(causes) > 0 {
+		return causes
+	}
+	c, old := e.like(s)
+	if c == nil || old.Key != s.Key || s.Key == "" {
+		return nil
+	}
+	if old.State == history.StepFailed || old.State == history.StepCanceled {
+		missed = history.Failure
+	}
+	return []history.Cause{{Kind: missed}}
+}
+
+// Differences returns what distinguishes a step, run or cached, from the one like it in an earlier build.
+func (e *Explainer) Differences(s *history.Step) []history.Cause {
+	if list, ok := e.causes[s.Vertex]; ok {
+		return list
+	}
+	c, old := e.like(s)
+	if c == nil {
+		return nil
+	}
+	list := c.differences(s, old)
+	e.causes[s.Vertex] = list
+	return list
+}
+
+// like returns the step that stands in the place of s in the latest earlier build, or in one before if that was not reached there; nil
+// if there is none.
+func (e *Explainer) like(s *history.Step) (*comparison, *history.Step) {
+	if !e.loaded {
+		e.loaded = true
+		for old := range e.builds.Earlier(e.now.Line) {
+			if old.Ref == e.now.Ref || !old.Started.Before(e.now.Started) {
+				continue
+			}
+			e.earlier = append(e.earlier, &comparison{e: e, now: e.now, old: old})
+			if len(e.earlier) == maxEarlier {
+				break
+			}
+		}
+	}
+	for _, c := range e.earlier {
+		if old := c.like(s); old != nil && old.State != "" {
+			return c, old
+		}
+		if c.old.Status == history.Completed {
+			break // it had all steps of the Dockerfile of then
+		}
+	}
+	return nil, nil
+}
+
+// Roots follows the causes of a step to the steps that they come from, and returns those that do not come from another step.
+func (e *Explainer) Roots(s *history.Step) []history.Cause {
+	var roots []history.Cause
+	seen := map[digest.Digest]bool{}
+	var follow func(s *history.Step)
+	follow = func(s *history.Step) {
+		if seen[s.Vertex] {
+			return
+		}
+		seen[s.Vertex] = true
+		for _, c := range s.Causes {
+			from := e.now.Step(c.Step)
+			if c.Step == "" || from == nil || len(from.Causes) == 0 {
+				if !slices.Contains(roots, c) {
+					roots = append(roots, c)
+				}
+				continue
+			}
+			follow(from)
+		}
+	}
+	follow(s)
+	return roots
+}

@@ -1,0 +1,131 @@
+// Package history remembers the builds of a store: what each step read, how it ended, and why it ran.
+package history
+
+import (
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Status is how a build ended, in the words of buildx.
+type Status string
+
+// The states of a build. A build whose process has died without a record of its end is Interrupted.
+const (
+	Running     Status = "Running"
+	Completed   Status = "Completed"
+	Failed      Status = "Error"
+	Canceled    Status = "Canceled"
+	Interrupted Status = "Interrupted"
+)
+
+// Build is one build.
+type Build struct {
+	Ref string `json:"ref"`
+	// Line identifies what was built: builds of one context, Dockerfile and target have the same.
+	Line       string            `json:"line"`
+	Context    string            `json:"context"`
+	Dockerfile string            `json:"dockerfile,omitempty"`
+	Target     string            `json:"target,omitempty"`
+	Platforms  []string          `json:"platforms,omitempty"`
+	Names      []string          `json:"names,omitempty"` // of the image
+	Args       map[string]string `json:"args,omitempty"`  // build arguments that were given, without credentials
+	Text       string            `json:"text,omitempty"`  // of the Dockerfile; "" for one that is larger than MaxText
+	Started    time.Time         `json:"started"`
+	Completed  time.Time         `json:"completed,omitzero"`
+	Status     Status            `json:"status"`
+	Error      string            `json:"error,omitempty"`
+	Image      digest.Digest     `json:"image,omitempty"` // the manifest or index that was made
+	Steps      []*Step           `json:"steps,omitempty"` // inputs before the steps that use them
+}
+
+// MaxText bounds the text of a Dockerfile that is kept.
+const MaxText = 64 << 10
+
+// Duration is the time from start to end, or until now.
+func (b *Build) Duration() time.Duration {
+	end := b.Completed
+	if end.IsZero() {
+		end = time.Now()
+	}
+	return end.Sub(b.Started)
+}
+
+// Step returns the step of an operation, nil if the build has none.
+func (b *Build) Step(vertex digest.Digest) *Step {
+	for _, s := range b.Steps {
+		if s.Vertex == vertex {
+			return s
+		}
+	}
+	return nil
+}
+
+// StepName returns the name of an operation's step.
+func (b *Build) StepName(vertex digest.Digest) string {
+	if s := b.Step(vertex); s != nil {
+		return s.Name
+	}
+	return vertex.String()
+}
+
+// Because says in one line why a step of the build ran; "" if that is not known.
+func (b *Build) Because(s *Step) string {
+	if len(s.Causes) == 0 {
+		return ""
+	}
+	return "because " + Summary(s.Causes, b.StepName)
+}
+
+// State is how a step ended.
+type State string
+
+// The states of a step. A step without one was not reached.
+const (
+	StepRan      State = "ran"
+	StepCached   State = "cached"
+	StepFailed   State = "failed"
+	StepCanceled State = "canceled"
+)
+
+// Step is one operation of a build.
+type Step struct {
+	Vertex    digest.Digest   `json:"vertex"` // the digest of its definition
+	Name      string          `json:"name"`   // as the progress display shows it
+	Inputs    []digest.Digest `json:"inputs,omitempty"`
+	Line      int             `json:"line,omitempty"` // in the Dockerfile, from 1; 0 if unknown
+	Key       digest.Digest   `json:"key,omitempty"`  // of its cache record; "" for a source and for what is never cached
+	State     State           `json:"state,omitempty"`
+	Started   time.Time       `json:"started,omitzero"`
+	Completed time.Time       `json:"completed,omitzero"`
+	Error     string          `json:"error,omitempty"`
+	Causes    []Cause         `json:"causes,omitempty"`
+	Output    digest.Digest   `json:"output,omitempty"` // the ChainID of its first result
+	Size      int64           `json:"size,omitempty"`   // bytes of the layer that it wrote
+	Source    *Source         `json:"source,omitempty"`
+}
+
+// Duration is how long the step took; 0 for one that did not run.
+func (s *Step) Duration() time.Duration {
+	if s.Started.IsZero() || s.Completed.IsZero() {
+		return 0
+	}
+	return s.Completed.Sub(s.Started)
+}
+
+// Source is what a source operation brought into the build.
+type Source struct {
+	Identifier string          `json:"identifier"`         // with its scheme, as in LLB
+	Layers     []digest.Digest `json:"layers,omitempty"`   // of an image: its DiffIDs
+	Env        []string        `json:"env,omitempty"`      // of an image: the environment in its config
+	Excludes   []string        `json:"excludes,omitempty"` // of a directory: the patterns of its ignore file
+	Pin        string          `json:"pin,omitempty"`      // of a file or repository: its digest or commit
+}
+
+// Ingredient is one part of the key of a step.
+type Ingredient struct {
+	Kind  string `json:"kind"`  // operation, layers, source, mount, owner, platform
+	Name  string `json:"name"`  // identifies one of its kind
+	Value string `json:"value"` // its content, or the digest of that
+	Input int    `json:"input"` // the index of the step's input that it comes from, -1 for none
+}

@@ -1,0 +1,141 @@
+package history
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/flock"
+)
+
+// Writer records a build while it runs.
+type Writer struct {
+	builds  *Builds
+	build   *Build
+	running *os.File // locked
+
+	mu   sync.Mutex
+	log  *os.File
+	size int64
+}
+
+// Begin records that a build has begun.
+func (b *Builds) Begin(ctx context.Context, build *Build) (*Writer, error) {
+	build.Status = Running
+	data, err := json.Marshal(build)
+	if err != nil {
+		return nil, fmt.Errorf("record build: %w", err)
+	}
+	path := filepath.Join(b.dir, fileName(build)+runningSuffix)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(b.dir, 0o700); err != nil {
+			return nil, fmt.Errorf("record build: %w", err)
+		}
+		f, err = os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("record build: %w", err)
+	}
+	if err := flock.Wait(ctx, f, flock.Exclusive); err != nil {
+		return nil, fmt.Errorf("record build: %w", err)
+	}
+	if _, err := f.Write(data); err != nil {
+		return nil, fmt.Errorf("record build: %w", errors.Join(err, f.Close(), os.Remove(path)))
+	}
+	return &Writer{builds: b, build: build, running: f}, nil
+}
+
+// Log is a piece of the output of a step.
+type Log struct {
+	Vertex digest.Digest `json:"vertex"`
+	Stream int           `json:"stream"` // 1 is stdout, 2 is stderr
+	Time   time.Time     `json:"time"`
+	Data   []byte        `json:"data"`
+}
+
+// maxLog bounds the log of one build, in bytes; what follows is left out.
+const maxLog = 16 << 20
+
+// Log keeps a piece of the output of a step.
+func (w *Writer) Log(l Log) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.size > maxLog {
+		return nil
+	}
+	if w.log == nil {
+		f, err := os.OpenFile(filepath.Join(w.builds.dir, fileName(w.build)+logSuffix), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return fmt.Errorf("record build: %w", err)
+		}
+		w.log = f
+	}
+	data, err := json.Marshal(l)
+	if err != nil {
+		return fmt.Errorf("record build: %w", err)
+	}
+	n, err := w.log.Write(append(data, '\n'))
+	w.size += int64(n)
+	if err != nil {
+		return fmt.Errorf("record build: %w", err)
+	}
+	return nil
+}
+
+// End records the end of the build.
+func (w *Writer) End() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	data, err := json.Marshal(w.build)
+	path := filepath.Join(w.builds.dir, fileName(w.build))
+	if err == nil {
+		err = w.builds.store.WriteCacheFile(path, data)
+	}
+	if err == nil {
+		err = os.Remove(path + runningSuffix)
+	}
+	if w.log != nil {
+		err = errors.Join(err, w.log.Close())
+	}
+	if err = errors.Join(err, w.running.Close()); err != nil {
+		return fmt.Errorf("record build: %w", err)
+	}
+	return nil
+}
+
+// Logs calls yield for each piece of a build's output, until it returns an error.
+func (b *Builds) Logs(build *Build, yield func(Log) error) error {
+	f, err := os.Open(filepath.Join(b.dir, fileName(build)+logSuffix))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the log of build %s: %w", build.Ref, err)
+	}
+	defer func() { _ = f.Close() }()
+	dec := json.NewDecoder(bufio.NewReader(f))
+	for {
+		var l Log
+		err := dec.Decode(&l)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil // a build that runs, or was killed, may end within a line
+		}
+		if err != nil {
+			return fmt.Errorf("read the log of build %s: %w", build.Ref, err)
+		}
+		if err := yield(l); err != nil {
+			return err
+		}
+	}
+}
