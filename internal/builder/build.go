@@ -53,10 +53,12 @@ type Result struct {
 	Provenance map[string]json.RawMessage
 	// Response is the front end's response to Options.Call.
 	Response map[string][]byte
+	// Ref names the build in the history of the store.
+	Ref string
 }
 
-// Build runs a build from end to end. A failed build leaves every name and image as it was.
-func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
+// Build runs a build from end to end, and records it in the store's history. A failed build leaves every name and image as it was.
+func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 	started := time.Now().UTC()
 	names, err := parseTags(o.Tags)
 	if err != nil {
@@ -65,6 +67,23 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 	if err := o.Context.check(); err != nil {
 		return nil, err
 	}
+	if o.Call.Name != "" {
+		return b.build(ctx, &o, names, started, nil)
+	}
+	rec, err := b.startRecord(ctx, &o, started)
+	if err != nil {
+		return b.build(ctx, &o, names, started, nil)
+	}
+	o.Events = rec.events
+	res, err := b.build(ctx, &o, names, started, rec)
+	_ = rec.end(res, err)
+	if res != nil {
+		res.Ref = rec.build.Ref
+	}
+	return res, err
+}
+
+func (b *Builder) build(ctx context.Context, o *Options, names []string, started time.Time, rec *recorder) (_ *Result, err error) {
 	opts := o.frontendOptions()
 	allowed, err := o.entitlements()
 	if err != nil {
@@ -96,7 +115,7 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, hostCerts.remove()) }()
-	remote, sums, cacheLayouts := b.openCaches(ctx, &o)
+	remote, sums, cacheLayouts := b.openCaches(ctx, o)
 	defer func() { err = errors.Join(err, sums.Close(), cacheLayouts.close()) }()
 	worker := ops.New(ops.Options{
 		Store: b.Store, Layers: b.Layers, Image: base.find, Layout: layouts.find, Host: b.Host, Locals: o.locals(), Digests: digests,
@@ -105,8 +124,12 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 	defer func() { err = errors.Join(err, worker.Close()) }()
 	s := solver.New(solver.Options{
 		Store: b.Store, Layers: b.Layers, Kinds: worker.Kinds(), FetchBase: base.fetchBase, Remote: remote, Allowed: allowed, Events: o.Events,
+		Observer: rec.observer(),
 	})
-	front := &frontend{solver: s, bases: base, layouts: layouts, opts: opts, inputs: o.Context.inputs(), events: o.Events, checker: dockerfile.NewChecker(opts)}
+	front := &frontend{
+		solver: s, bases: base, layouts: layouts, opts: opts, inputs: o.Context.inputs(), events: o.Events, checker: dockerfile.NewChecker(opts),
+		record: rec,
+	}
 	res, err := builder.Build(ctx, front)
 	if bad := front.checker.IgnoreError(); bad != nil {
 		err = bad
@@ -133,8 +156,8 @@ func (b *Builder) Build(ctx context.Context, o Options) (_ *Result, err error) {
 			return nil, err
 		}
 	}
-	out.elsewhere = b.locate(s, base, out, &o, remote)
-	return b.finish(ctx, s, out, names, o, remote, sums)
+	out.elsewhere = b.locate(s, base, out, o, remote)
+	return b.finish(ctx, s, out, names, *o, remote, sums)
 }
 
 // finish fetches the missing layers of the result, and writes images, files and caches.

@@ -30,6 +30,7 @@ type frontend struct {
 	inputs  map[string]llb.State
 	events  solver.Events
 	checker *dockerfile.Checker
+	record  *recorder // nil for a build that is not recorded
 }
 
 var _ client.Client = (*frontend)(nil)
@@ -81,6 +82,7 @@ func (f *frontend) solve(ctx context.Context, def *pb.Definition) (*client.Resul
 	if err := f.checker.IgnoreError(); err != nil {
 		return nil, err
 	}
+	f.record.graph(def)
 	out, err := f.solver.Solve(ctx, def)
 	if err != nil {
 		return nil, err
@@ -119,6 +121,7 @@ func (f *frontend) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, o
 	if err != nil {
 		return nil, err
 	}
+	f.record.image(img.Target.Digest, img.RawConfig)
 	return &sourceresolver.MetaResponse{
 		Op:    op,
 		Image: &sourceresolver.ResolveImageResponse{Digest: img.Target.Digest, Config: img.RawConfig},
@@ -132,12 +135,14 @@ func (f *frontend) ResolveImageConfig(ctx context.Context, ref string, opt sourc
 		if err != nil {
 			return "", "", nil, err
 		}
+		f.record.image(img.Target.Digest, img.RawConfig)
 		return ref, img.Target.Digest, img.RawConfig, f.checker.Base(img.RawConfig)
 	}
 	img, err := f.bases.resolve(ctx, ref, opt.ImageOpt)
 	if err != nil {
 		return "", "", nil, err
 	}
+	f.record.image(img.Target.Digest, img.RawConfig)
 	return ref, img.Target.Digest, img.RawConfig, f.checker.Base(img.RawConfig)
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/micabuild/mica/internal/cli/buildcmd"
 	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/cli/historycmd"
 	"github.com/micabuild/mica/internal/cli/imagecmd"
 	"github.com/micabuild/mica/internal/cli/registrycmd"
 	"github.com/micabuild/mica/internal/cli/runcmd"
@@ -52,6 +53,7 @@ func newRootCommand(app *command.App) *cobra.Command {
 	)...)
 	root.AddCommand(
 		buildcmd.NewBakeCommand(app),
+		historycmd.NewWhyCommand(app),
 		registrycmd.NewLogoutCommand(app),
 		registrycmd.NewTagsCommand(app),
 		registrycmd.NewCatalogCommand(app),
@@ -67,6 +69,7 @@ func newRootCommand(app *command.App) *cobra.Command {
 // managementCommands are docker's groups, of which most commands have a shorter name, too.
 func managementCommands(app *command.App) []*cobra.Command {
 	return []*cobra.Command{
+		historycmd.NewBuildsCommand(app),
 		command.Group("image", "Manage images",
 			buildcmd.NewBuildCommand(app),
 			renamed(imagecmd.NewImagesCommand(app), "ls [OPTIONS] [REPOSITORY[:TAG]]", "list"),

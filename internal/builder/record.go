@@ -1,0 +1,258 @@
+package builder
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/platforms"
+	bkclient "github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/identity"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/buildcache"
+	"github.com/micabuild/mica/internal/buildspec"
+	"github.com/micabuild/mica/internal/explain"
+	"github.com/micabuild/mica/internal/history"
+	"github.com/micabuild/mica/internal/redact"
+	"github.com/micabuild/mica/internal/solver"
+)
+
+// recorder records a build in the store's history, and explains its steps.
+type recorder struct {
+	builds  *history.Builds
+	writer  *history.Writer
+	forward solver.Events
+
+	mu        sync.Mutex
+	build     *history.Build
+	steps     map[digest.Digest]*history.Step
+	lines     map[digest.Digest]int      // of operations, in the Dockerfile
+	env       map[digest.Digest][]string // of base images, by the digests of their manifests
+	explainer *explain.Explainer
+	err       error // the first failure to record; the build goes on
+}
+
+// startRecord records the start of a build.
+func (b *Builder) startRecord(ctx context.Context, o *Options, started time.Time) (*recorder, error) {
+	builds := history.Open(b.Store)
+	build := &history.Build{
+		Ref: identity.NewID(), Context: redact.URLs(contextName(o.Path)), Dockerfile: redact.URLs(o.Dockerfile), Target: o.Target,
+		Names: o.Tags, Args: map[string]string{}, Started: started,
+	}
+	for k, v := range o.BuildArgs {
+		build.Args[k] = redact.URLs(v)
+	}
+	for _, p := range o.Platforms {
+		build.Platforms = append(build.Platforms, platforms.FormatAll(platforms.Normalize(p)))
+	}
+	build.Line = history.LineOf(build.Context, build.Dockerfile, build.Target)
+	w, err := builds.Begin(ctx, build)
+	if err != nil {
+		return nil, err
+	}
+	return &recorder{
+		builds: builds, writer: w, forward: o.Events, build: build, steps: map[digest.Digest]*history.Step{},
+		lines: map[digest.Digest]int{}, env: map[digest.Digest][]string{}, explainer: explain.New(builds, build),
+	}, nil
+}
+
+// contextName is a build's context, by its absolute path if it is a directory.
+func contextName(path string) string {
+	if path == "" || path == "-" || buildspec.IsRemote(path) {
+		return path
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
+}
+
+// observer is the recorder as the solver knows it; nil for none.
+func (r *recorder) observer() solver.Observer {
+	if r == nil {
+		return nil
+	}
+	return r
+}
+
+// keep remembers the first failure to record.
+func (r *recorder) keep(err error) {
+	if r.err == nil {
+		r.err = err
+	}
+}
+
+// events records progress, and passes it on.
+func (r *recorder) events(st *solver.Status) {
+	r.mu.Lock()
+	for _, v := range st.Vertexes {
+		r.vertex(v)
+	}
+	for _, l := range st.Logs {
+		r.keep(r.writer.Log(history.Log{Vertex: l.Vertex, Stream: l.Stream, Time: l.Timestamp, Data: l.Data}))
+	}
+	r.mu.Unlock()
+	if r.forward != nil {
+		r.forward(st)
+	}
+}
+
+func (r *recorder) vertex(v *bkclient.Vertex) {
+	s := r.steps[v.Digest]
+	if s == nil {
+		s = &history.Step{Vertex: v.Digest, Name: v.Name, Inputs: v.Inputs, Line: r.lines[v.Digest]}
+		r.steps[v.Digest] = s
+		r.build.Steps = append(r.build.Steps, s)
+		r.explainer.Announced()
+	}
+	if v.Started != nil && s.Started.IsZero() {
+		s.Started = *v.Started
+	}
+	if v.Completed == nil {
+		return
+	}
+	s.Completed = *v.Completed
+	switch {
+	case v.Cached:
+		s.State = history.StepCached
+	case v.Error == context.Canceled.Error() || strings.HasSuffix(v.Error, ": "+context.Canceled.Error()):
+		s.State = history.StepCanceled
+	case v.Error != "":
+		s.State, s.Error = history.StepFailed, v.Error
+	default:
+		s.State = history.StepRan
+	}
+}
+
+// graph records where the operations of a graph are in the Dockerfile, before it is solved.
+func (r *recorder) graph(def *pb.Definition) {
+	if r == nil || def.Source == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, info := range def.Source.Infos {
+		if r.build.Text == "" && len(info.Data) <= history.MaxText {
+			r.build.Text = redact.URLs(string(info.Data))
+		}
+	}
+	for op, list := range def.Source.Locations {
+		if len(list.Locations) > 0 && len(list.Locations[0].Ranges) > 0 {
+			r.lines[digest.Digest(op)] = int(list.Locations[0].Ranges[0].Start.Line)
+		}
+	}
+}
+
+// image records the environment of a base image.
+func (r *recorder) image(manifest digest.Digest, config []byte) {
+	if r == nil {
+		return
+	}
+	var img ocispec.Image
+	if json.Unmarshal(config, &img) != nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.env[manifest] = img.Config.Env
+}
+
+// Runs explains a step that runs.
+func (r *recorder) Runs(v *solver.Vertex, key buildcache.Key, miss solver.Miss) string {
+	listings := map[digest.Digest][]byte{}
+	for i, from := range key.Origins {
+		sum := digest.Digest(key.Ingredients[i].Value)
+		if from.List == nil || r.builds.HasFiles(sum) {
+			continue
+		}
+		l, err := from.List(context.Background())
+		if err == nil && l.Digest() == sum { // files that have changed since then explain nothing
+			listings[sum] = l.Marshal()
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for sum, list := range listings {
+		r.keep(r.builds.SaveFiles(sum, list))
+	}
+	s := r.steps[v.Digest]
+	if s == nil {
+		return ""
+	}
+	r.key(s, &key)
+	missed := map[solver.Miss]history.Kind{solver.NoRecord: history.Pruned, solver.NoLayers: history.Gone, solver.NotAsked: history.NoCache}
+	s.Causes = r.explainer.Why(s, missed[miss])
+	return r.build.Because(s)
+}
+
+// key records the key of a step.
+func (r *recorder) key(s *history.Step, key *buildcache.Key) {
+	s.Key = key.Digest()
+	r.keep(r.builds.SaveIngredients(s.Key, func() []history.Ingredient {
+		list := make([]history.Ingredient, len(key.Ingredients))
+		for i, in := range key.Ingredients {
+			list[i] = history.Ingredient{Kind: in.Kind, Name: in.Name, Value: in.Value, Input: key.Origins[i].Input}
+		}
+		return list
+	}))
+}
+
+// Solved records the results of an operation.
+func (r *recorder) Solved(v *solver.Vertex, key *buildcache.Key, results []*solver.Result) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.steps[v.Digest]
+	if s == nil {
+		return
+	}
+	if key != nil {
+		r.key(s, key)
+	}
+	if len(results) > 0 {
+		s.Output = results[0].Chain.ID()
+	}
+	src := v.Op.GetSource()
+	if src == nil {
+		return
+	}
+	s.Source = &history.Source{Identifier: redact.URLs(src.Identifier)}
+	switch scheme, rest, _ := strings.Cut(src.Identifier, "://"); scheme {
+	case "docker-image", "oci-layout":
+		_, d, _ := strings.Cut(rest, "@")
+		s.Source.Env = r.env[digest.Digest(d)]
+		s.Source.Layers = results[0].Chain.DiffIDs()
+	case "local":
+		_ = json.Unmarshal([]byte(src.Attrs[pb.AttrExcludePatterns]), &s.Source.Excludes)
+	}
+}
+
+// end records how the build ended. What could not be recorded is no error of the build.
+func (r *recorder) end(res *Result, err error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.build.Completed = time.Now().UTC()
+	switch {
+	case err == nil:
+		r.build.Status = history.Completed
+		if res != nil {
+			r.build.Image = res.Root.Digest
+		}
+	case errors.Is(err, context.Canceled):
+		r.build.Status = history.Canceled
+	default:
+		r.build.Status, r.build.Error = history.Failed, redact.URLs(err.Error())
+	}
+	r.keep(r.writer.End())
+	if r.builds.Full() {
+		_, err := r.builds.Prune(history.Bounds)
+		r.keep(err)
+	}
+	return r.err
+}

@@ -1,0 +1,91 @@
+package historycmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	bkclient "github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/util/progress/progressui"
+	"github.com/spf13/cobra"
+
+	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/history"
+)
+
+func newLogsCommand(app *command.App) *cobra.Command {
+	var mode string
+	cmd := &cobra.Command{
+		Use:               "logs [OPTIONS] [BUILD]",
+		Short:             "Print the progress of a build",
+		Args:              command.RequireArgs(0, 1),
+		ValidArgsFunction: complete(app),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			builds, b, err := find(cmd.Context(), app, args)
+			if err != nil {
+				return err
+			}
+			return printLogs(cmd.Context(), app, builds, b, mode)
+		},
+	}
+	cmd.Flags().StringVar(&mode, "progress", "plain", "Set type of progress output (plain, rawjson)")
+	return cmd
+}
+
+// printLogs shows a recorded build as its progress display did.
+func printLogs(ctx context.Context, app *command.App, builds *history.Builds, b *history.Build, mode string) error {
+	if mode != "plain" && mode != "rawjson" {
+		return &command.UsageError{Err: fmt.Errorf("invalid progress mode %q: use plain or rawjson", mode)}
+	}
+	ui, err := progressui.NewDisplay(app.Stdout, progressui.DisplayMode(mode))
+	if err != nil {
+		return fmt.Errorf("show the progress of build %s: %w", b.Ref, err)
+	}
+	ch := make(chan *bkclient.SolveStatus)
+	shown := make(chan error, 1)
+	go func() {
+		_, err := ui.UpdateFrom(ctx, ch)
+		for range ch { // the sender does not wait
+			continue
+		}
+		shown <- err
+	}()
+	err = replay(builds, b, func(st *bkclient.SolveStatus) { ch <- st })
+	close(ch)
+	return errors.Join(err, <-shown)
+}
+
+// replay sends the events of a recorded build: of each step its start, causes, output and end.
+func replay(builds *history.Builds, b *history.Build, send func(*bkclient.SolveStatus)) error {
+	logs := map[string][]*bkclient.VertexLog{}
+	err := builds.Logs(b, func(l history.Log) error {
+		id := l.Vertex.String()
+		logs[id] = append(logs[id], &bkclient.VertexLog{Vertex: l.Vertex, Stream: l.Stream, Data: l.Data, Timestamp: l.Time})
+		return nil
+	})
+	for _, s := range b.Steps {
+		if s.State == "" && s.Started.IsZero() {
+			continue
+		}
+		v := &bkclient.Vertex{Digest: s.Vertex, Name: s.Name, Inputs: s.Inputs, Cached: s.State == history.StepCached, Error: s.Error}
+		if !s.Started.IsZero() {
+			v.Started = &s.Started
+		}
+		begun := *v
+		begun.Cached, begun.Error = false, ""
+		send(&bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{&begun}})
+		if text := b.Because(s); text != "" {
+			send(&bkclient.SolveStatus{Statuses: []*bkclient.VertexStatus{{
+				ID: text, Name: text, Vertex: s.Vertex, Timestamp: s.Started, Started: &s.Started, Completed: &s.Started,
+			}}})
+		}
+		if list := logs[s.Vertex.String()]; len(list) > 0 {
+			send(&bkclient.SolveStatus{Logs: list})
+		}
+		if !s.Completed.IsZero() {
+			v.Completed = &s.Completed
+			send(&bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{v}})
+		}
+	}
+	return err
+}

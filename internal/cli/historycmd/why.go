@@ -1,0 +1,188 @@
+package historycmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/cli/cli/command/formatter"
+	"github.com/docker/go-units"
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+
+	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/cli/printer"
+	"github.com/micabuild/mica/internal/explain"
+	"github.com/micabuild/mica/internal/history"
+)
+
+type whyFlags struct {
+	against, format string
+	exitCode        bool
+}
+
+// NewWhyCommand is `mica why`.
+func NewWhyCommand(app *command.App) *cobra.Command {
+	var f whyFlags
+	cmd := &cobra.Command{
+		Use:   "why [OPTIONS] [BUILD] [STEP]",
+		Short: "Explain why the steps of a build ran again",
+		Long: "Explain why the steps of a build ran again: what changed since the step was last run, and which step passed the change on.\n\n" +
+			"BUILD is a ref of `mica builds ls`, the beginning of one, or ^N for the Nth build before the newest; by default it is the newest.\n" +
+			"STEP is a line of the Dockerfile, or a part of the step's name.",
+		Args:              command.RequireArgs(0, 2),
+		ValidArgsFunction: complete(app),
+		RunE:              func(cmd *cobra.Command, args []string) error { return runWhy(cmd.Context(), app, &f, args) },
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.against, "against", "", "Compare with this build, in place of the latest one of the same context, Dockerfile and target")
+	fl.BoolVar(&f.exitCode, "exit-code", false, "Exit with 1 if a step ran again, with 0 otherwise")
+	fl.StringVar(&f.format, "format", formatter.PrettyFormatKey, `Format output: "pretty", "json" or a Go template`)
+	return cmd
+}
+
+// explained is what `mica why --format` prints.
+type explained struct {
+	Build   string          `json:"build"`
+	Against string          `json:"against,omitempty"`
+	Steps   []explainedStep `json:"steps"`
+}
+
+// explainedStep is a step that ran again.
+type explainedStep struct {
+	*history.Step
+	// Roots are the causes at the beginning of the chain: those that do not come from another step.
+	Roots []history.Cause `json:"roots"`
+}
+
+func runWhy(ctx context.Context, app *command.App, f *whyFlags, args []string) error {
+	builds, b, step, err := whyArgs(ctx, app, args)
+	if err != nil {
+		return err
+	}
+	x := explain.New(builds, b)
+	if f.against != "" {
+		old, err := builds.Find(f.against)
+		if err != nil {
+			return err
+		}
+		x = explain.Against(builds, b, old)
+		for _, s := range b.Steps {
+			s.Causes = x.Differences(s)
+		}
+	}
+	steps, err := selected(b, step)
+	if err != nil {
+		return err
+	}
+	res := explained{Build: b.Ref, Against: f.against, Steps: []explainedStep{}}
+	for _, s := range steps {
+		if len(s.Causes) > 0 {
+			res.Steps = append(res.Steps, explainedStep{s, x.Roots(s)})
+		}
+	}
+	if f.format != formatter.PrettyFormatKey && f.format != "" {
+		err = printer.Template(app.Stdout, f.format, res)
+	} else {
+		printWhy(app.Stdout, b, &res)
+	}
+	if err == nil && f.exitCode && len(res.Steps) > 0 {
+		err = &command.ExitError{Code: 1}
+	}
+	return err
+}
+
+// whyArgs reads the arguments. One argument that names no build is a step of the newest.
+func whyArgs(ctx context.Context, app *command.App, args []string) (builds *history.Builds, b *history.Build, step string, err error) {
+	builds, b, err = find(ctx, app, args)
+	if len(args) == 1 && errors.Is(err, history.ErrNotFound) {
+		noBuild := err
+		step = args[0]
+		if builds, b, err = find(ctx, app, nil); err != nil {
+			return nil, nil, "", err
+		}
+		if list, _ := selected(b, step); len(list) == 0 {
+			return nil, nil, "", noBuild
+		}
+	}
+	if len(args) == 2 {
+		step = args[1]
+	}
+	return builds, b, step, err
+}
+
+// selected returns the steps that an argument names: those of a line of the Dockerfile, or with a text in their names; all for "".
+func selected(b *history.Build, name string) (list []*history.Step, err error) {
+	line, notLine := strconv.Atoi(name)
+	for _, s := range b.Steps {
+		if name == "" || notLine == nil && s.Line == line || notLine != nil && strings.Contains(strings.ToLower(s.Name), strings.ToLower(name)) {
+			list = append(list, s)
+		}
+	}
+	if len(list) == 0 && name != "" {
+		return nil, fmt.Errorf("build %s has no step %q (mica builds inspect %s lists them)", b.Ref, name, b.Ref)
+	}
+	return list, nil
+}
+
+func printWhy(w io.Writer, b *history.Build, res *explained) {
+	done, cached := counts(b)
+	fmt.Fprintf(w, "Build %s of %s, %s ago: %d steps, %d cached\n", b.Ref, buildName(b), units.HumanDuration(time.Since(b.Started)), done, cached)
+	if len(res.Steps) == 0 {
+		fmt.Fprintln(w, "No step ran again.")
+	}
+	for _, s := range res.Steps {
+		fmt.Fprintf(w, "\n%s\n", s.Name)
+		for _, c := range s.Causes {
+			fmt.Fprintf(w, "  %s\n", c.Text(b.StepName))
+			if detail := details(c); detail != "" {
+				fmt.Fprintf(w, "    %s\n", detail)
+			}
+		}
+		if len(s.Roots) > 0 && !same(s.Roots, s.Causes) {
+			fmt.Fprintf(w, "  from the start: %s\n", history.Summary(s.Roots, b.StepName))
+		}
+	}
+}
+
+func same(a, b []history.Cause) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// details are the digests and sizes of a file.
+func details(c history.Cause) string {
+	if c.Kind != history.File || c.Old == "" && c.New == "" {
+		return ""
+	}
+	size := func(n int64) string { return units.HumanSize(float64(n)) }
+	switch c.Change {
+	case history.Content:
+		return fmt.Sprintf("%s, %s → %s, %s", short(c.Old), size(c.OldSize), short(c.New), size(c.NewSize))
+	case history.Added:
+		return short(c.New) + ", " + size(c.NewSize)
+	case history.Removed:
+		return short(c.Old) + ", " + size(c.OldSize)
+	}
+	return ""
+}
+
+// short is the beginning of a digest.
+func short(s string) string {
+	d := digest.Digest(s)
+	if d.Validate() != nil {
+		return s
+	}
+	return d.Algorithm().String() + ":" + d.Encoded()[:12]
+}
