@@ -236,7 +236,7 @@ devices:
   containerEdits:
     deviceNodes: [{path: /dev/thing, hostPath: /dev/zero}]
     mounts: [{hostPath: /etc/hostname, containerPath: /thing/name, options: [ro]}]
-    hooks: [{hookName: createRuntime, path: /bin/true}]
+    hooks: [{hookName: createRuntime, path: /bin/sh, args: [sh, -c, "cat > /dev/null"]}]
 `), 0o644); err != nil {
 		t.Fatal(err)
 	}
