@@ -16,6 +16,7 @@ import (
 
 	"github.com/micabuild/mica/internal/digestcache"
 	"github.com/micabuild/mica/internal/dockerfile"
+	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/registry"
@@ -55,6 +56,8 @@ type Result struct {
 	Response map[string][]byte
 	// Ref names the build in the history of the store.
 	Ref string
+	// Plan is the build that Options.Explain asks for.
+	Plan *history.Build
 }
 
 // Build runs a build from end to end, and records it in the store's history. A failed build leaves every name and image as it was.
@@ -71,12 +74,18 @@ func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 		return b.build(ctx, &o, names, started, nil)
 	}
 	rec, err := b.startRecord(ctx, &o, started)
-	if err != nil {
+	if err != nil && o.Explain {
+		return nil, err
+	}
+	if err != nil { // a build that cannot be recorded is a build
 		return b.build(ctx, &o, names, started, nil)
 	}
 	o.Events = rec.events
 	res, err := b.build(ctx, &o, names, started, rec)
 	_ = rec.end(res, err)
+	if o.Explain && err == nil {
+		return &Result{Plan: rec.build}, nil
+	}
 	if res != nil {
 		res.Ref = rec.build.Ref
 	}
@@ -124,7 +133,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	defer func() { err = errors.Join(err, worker.Close()) }()
 	s := solver.New(solver.Options{
 		Store: b.Store, Layers: b.Layers, Kinds: worker.Kinds(), FetchBase: base.fetchBase, Remote: remote, Allowed: allowed, Events: o.Events,
-		Observer: rec.observer(),
+		Observer: rec.observer(), Plan: o.Explain,
 	})
 	front := &frontend{
 		solver: s, bases: base, layouts: layouts, opts: opts, inputs: o.Context.inputs(), events: o.Events, checker: dockerfile.NewChecker(opts),
@@ -141,7 +150,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	if err != nil {
 		return nil, fmt.Errorf("failed to solve: %w", err)
 	}
-	if o.Call.Name != "" {
+	if o.Call.Name != "" || o.Explain {
 		return &Result{Response: res.Metadata}, nil
 	}
 	out, err := newResponse(res)

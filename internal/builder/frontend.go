@@ -2,6 +2,7 @@ package builder
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 
@@ -84,6 +85,10 @@ func (f *frontend) solve(ctx context.Context, def *pb.Definition) (*client.Resul
 	}
 	f.record.graph(def)
 	out, err := f.solver.Solve(ctx, def)
+	if errors.Is(err, solver.ErrPlanned) {
+		res.SetRef((*resultRef)(nil)) // the compiler goes on with an empty filesystem
+		return res, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,8 @@ type Options struct {
 	Create func(dest string) (Sink, error)
 	// Record asks for the provenance, whether the image has it or not.
 	Record bool
+	// Explain finds out which steps would run, and why, in place of building.
+	Explain bool
 	// Events receives progress; nil for none.
 	Events solver.Events
 }

@@ -27,7 +27,7 @@ import (
 // recorder records a build in the store's history, and explains its steps.
 type recorder struct {
 	builds  *history.Builds
-	writer  *history.Writer
+	writer  *history.Writer // nil for a plan
 	forward solver.Events
 
 	mu        sync.Mutex
@@ -53,9 +53,12 @@ func (b *Builder) startRecord(ctx context.Context, o *Options, started time.Time
 		build.Platforms = append(build.Platforms, platforms.FormatAll(platforms.Normalize(p)))
 	}
 	build.Line = history.LineOf(build.Context, build.Dockerfile, build.Target)
-	w, err := builds.Begin(ctx, build)
-	if err != nil {
-		return nil, err
+	var w *history.Writer
+	if !o.Explain {
+		var err error
+		if w, err = builds.Begin(ctx, build); err != nil {
+			return nil, err
+		}
 	}
 	return &recorder{
 		builds: builds, writer: w, forward: o.Events, build: build, steps: map[digest.Digest]*history.Step{},
@@ -96,11 +99,17 @@ func (r *recorder) events(st *solver.Status) {
 		r.vertex(v)
 	}
 	for _, l := range st.Logs {
-		r.keep(r.writer.Log(history.Log{Vertex: l.Vertex, Stream: l.Stream, Time: l.Timestamp, Data: l.Data}))
+		r.log(history.Log{Vertex: l.Vertex, Stream: l.Stream, Time: l.Timestamp, Data: l.Data})
 	}
 	r.mu.Unlock()
 	if r.forward != nil {
 		r.forward(st)
+	}
+}
+
+func (r *recorder) log(l history.Log) {
+	if r.writer != nil {
+		r.keep(r.writer.Log(l))
 	}
 }
 
@@ -189,7 +198,23 @@ func (r *recorder) Runs(v *solver.Vertex, key buildcache.Key, miss solver.Miss) 
 	r.key(s, &key)
 	missed := map[solver.Miss]history.Kind{solver.NoRecord: history.Pruned, solver.NoLayers: history.Gone, solver.NotAsked: history.NoCache}
 	s.Causes = r.explainer.Why(s, missed[miss])
+	r.explainCached(s)
+	if r.writer == nil {
+		s.State = history.StepPlanned
+	}
 	return r.build.Because(s)
+}
+
+// explainCached explains the cached steps that the causes of a step refer to: they gave another result than in the build before.
+func (r *recorder) explainCached(s *history.Step) {
+	for _, c := range s.Causes {
+		from := r.steps[c.Step]
+		if from == nil || from.State != history.StepCached || len(from.Causes) > 0 {
+			continue
+		}
+		from.Causes = r.explainer.Differences(from)
+		r.explainCached(from)
+	}
 }
 
 // key records the key of a step.
@@ -233,6 +258,22 @@ func (r *recorder) Solved(v *solver.Vertex, key *buildcache.Key, results []*solv
 	}
 }
 
+// Blocked notes, in a plan, that a step may run after others.
+func (r *recorder) Blocked(v *solver.Vertex) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.steps[v.Digest]
+	if s == nil {
+		return
+	}
+	s.State = history.StepBlocked
+	for _, in := range v.Inputs {
+		if from := r.steps[in.Vertex.Digest]; from != nil && (from.State == history.StepPlanned || from.State == history.StepBlocked) {
+			s.Causes = append(s.Causes, history.Cause{Kind: history.After, Step: from.Vertex})
+		}
+	}
+}
+
 // end records how the build ended. What could not be recorded is no error of the build.
 func (r *recorder) end(res *Result, err error) error {
 	r.mu.Lock()
@@ -248,6 +289,9 @@ func (r *recorder) end(res *Result, err error) error {
 		r.build.Status = history.Canceled
 	default:
 		r.build.Status, r.build.Error = history.Failed, redact.URLs(err.Error())
+	}
+	if r.writer == nil {
+		return r.err
 	}
 	r.keep(r.writer.End())
 	if r.builds.Full() {

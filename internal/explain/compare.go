@@ -2,6 +2,7 @@ package explain
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/moby/patternmatcher"
 	"github.com/opencontainers/go-digest"
@@ -67,6 +68,7 @@ type difference struct {
 	step, oldStep *history.Step
 	causes        []history.Cause
 	edited        bool              // the instruction is not the same in the Dockerfile
+	excludes      [2][]string       // the patterns of a copy, now and before
 	moved         *history.Step     // the WORKDIR that explains another directory
 	selectors     map[string]string // of mounts, by their targets: the paths in their sources
 }
@@ -154,7 +156,13 @@ func (c *comparison) beneath(now, old *history.Step) []history.Cause {
 	}
 	like := c.like(now)
 	if like == nil {
-		return []history.Cause{{Kind: history.Inserted, Name: now.Name, Step: now.Vertex}}
+		list := []history.Cause{{Kind: history.Inserted, Name: now.Name, Step: now.Vertex}}
+		if len(now.Inputs) > 0 && old != nil {
+			if from := c.now.Step(now.Inputs[0]); from != nil && from.Output != old.Output {
+				list = append(list, c.beneath(from, old)...)
+			}
+		}
+		return list
 	}
 	if like.Output == now.Output {
 		return c.removed(now, old)
@@ -162,18 +170,22 @@ func (c *comparison) beneath(now, old *history.Step) []history.Cause {
 	if now.Key != "" {
 		return []history.Cause{{Kind: history.Result, Step: now.Vertex}}
 	}
-	var list []history.Cause
-	for _, in := range now.Inputs {
+	if list := c.joined(now, like); len(list) > 0 {
+		return list
+	}
+	return []history.Cause{{Kind: history.Result, Step: now.Vertex}}
+}
+
+// joined explains a step without a key, which joins the results of its inputs, by those that are not the same.
+func (c *comparison) joined(now, old *history.Step) (list []history.Cause) {
+	for i, in := range now.Inputs {
 		from := c.now.Step(in)
-		if from == nil {
+		if from == nil || i >= len(old.Inputs) {
 			continue
 		}
-		if was := c.like(from); was == nil || was.Output != from.Output {
+		if was := c.old.Step(old.Inputs[i]); was == nil || was.Output != from.Output {
 			list = append(list, c.beneath(from, was)...)
 		}
-	}
-	if len(list) == 0 {
-		return []history.Cause{{Kind: history.Result, Step: now.Vertex}}
 	}
 	return list
 }
@@ -191,7 +203,7 @@ func (c *comparison) removed(now, old *history.Step) (list []history.Cause) {
 	}
 	for s := old; s != nil && s != stop && s.Source == nil; {
 		if !kept[s.Vertex] {
-			list = append(list, history.Cause{Kind: history.Deleted, Name: s.Name})
+			list = append(list, history.Cause{Kind: history.Deleted, Name: strings.Replace(s.Name, "] LINK ", "] ", 1)})
 		}
 		if len(s.Inputs) == 0 {
 			break
@@ -245,8 +257,12 @@ func (d *difference) files(in, was history.Ingredient, from, before *history.Ste
 		d.add(history.Cause{Kind: history.Unknown, Name: "files of " + in.Name + " changed"})
 		return
 	}
-	ignored := ignores(from, before)
+	ignored, excluded := ignores(from, before), selects(d.excludes[1], d.excludes[0])
 	for _, ch := range changes {
+		was, is := excluded(strings.TrimPrefix(strings.TrimPrefix(ch.Path(), strings.Trim(in.Name, "/")), "/"))
+		if ch.Old == nil && was && !is || ch.New == nil && is && !was {
+			continue // the instruction excludes other files now
+		}
 		d.add(fileCauses(ch, step, ignored)...)
 	}
 }
@@ -280,6 +296,11 @@ func ignores(from, before *history.Step) func(path string) (was, is bool) {
 	if from == nil || before == nil || from.Source == nil || before.Source == nil || slices.Equal(from.Source.Excludes, before.Source.Excludes) {
 		return func(string) (bool, bool) { return false, false }
 	}
+	return selects(before.Source.Excludes, from.Source.Excludes)
+}
+
+// selects returns a function that reports whether patterns matched a path, and whether others do now.
+func selects(before, now []string) func(path string) (was, is bool) {
 	matches := func(patterns []string) func(string) bool {
 		m, err := patternmatcher.New(patterns)
 		return func(path string) bool {
@@ -290,6 +311,6 @@ func ignores(from, before *history.Step) func(path string) (was, is bool) {
 			return ok && err == nil
 		}
 	}
-	was, is := matches(before.Source.Excludes), matches(from.Source.Excludes)
+	was, is := matches(before), matches(now)
 	return func(path string) (bool, bool) { return was(path), is(path) }
 }

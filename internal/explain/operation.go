@@ -61,7 +61,9 @@ type fields map[string]any
 // decode reads an operation. Behind the JSON a digest may follow.
 func decode(value string) fields {
 	var f fields
-	_ = json.NewDecoder(strings.NewReader(value)).Decode(&f)
+	dec := json.NewDecoder(strings.NewReader(value))
+	dec.UseNumber()
+	_ = dec.Decode(&f)
 	return f
 }
 
@@ -147,7 +149,8 @@ func (d *difference) action(now, old fields) {
 		if a.text("data") != b.text("data") {
 			d.edit() // a here-document
 		}
-		d.option("SOURCE_DATE_EPOCH", epoch(b), epoch(a))
+		d.epoch(epoch(b), epoch(a))
+		d.excludes = [2][]string{append(d.excludes[0], a.list("exclude_patterns")...), append(d.excludes[1], b.list("exclude_patterns")...)}
 		if d.edited {
 			return
 		}
@@ -159,6 +162,19 @@ func (d *difference) action(now, old fields) {
 		d.option("source", b.text("src"), a.text("src"))
 		d.rest(a, b, "dest", "path", "src", "timestamp")
 	}
+}
+
+// epoch compares the times that a copy gives to files, in nanoseconds since 1970.
+func (d *difference) epoch(old, now string) {
+	if old == now {
+		return
+	}
+	const name = "SOURCE_DATE_EPOCH"
+	if i := slices.IndexFunc(d.args, func(a variable) bool { return a.name == name }); i >= 0 {
+		d.add(d.args[i].cause())
+		return
+	}
+	d.option(name, old, now)
 }
 
 func epoch(f fields) string {
@@ -210,7 +226,7 @@ func compact(v any) string {
 
 // option adds a cause for a value that is not the same, unless a build argument explains it.
 func (d *difference) option(name, old, now string) {
-	if old == now || d.derived(old, now) {
+	if old == now || d.derived(old, now) || d.byBase() {
 		return
 	}
 	d.add(history.Cause{Kind: history.Option, Name: name, Old: old, New: now})
@@ -253,12 +269,26 @@ func (d *difference) environment(now, old map[string]string) {
 			d.add(d.base((*history.Step)(base), (*history.Step)(oldBase))...)
 			continue
 		}
+		if d.byBase() {
+			continue
+		}
 		d.add(history.Cause{Kind: history.Environment, Name: name, Old: from, New: to})
 	}
 }
 
 func (a variable) cause() history.Cause {
 	return history.Cause{Kind: a.kind, Name: a.name, Old: a.old, New: a.now}
+}
+
+// byBase adds the base image as the cause of a difference that only it can explain: it is another one, and neither the Dockerfile nor
+// a build argument is.
+func (d *difference) byBase() bool {
+	base, old := baseOf(d.now, d.step), baseOf(d.old, d.oldStep)
+	if base == nil || old == nil || base.Source.Identifier == old.Source.Identifier || d.now.Text != d.old.Text || len(d.args) > 0 {
+		return false
+	}
+	d.add(d.base((*history.Step)(base), (*history.Step)(old))...)
+	return true
 }
 
 // baseImage is the source of the image that a stage begins with, nil for none.

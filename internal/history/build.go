@@ -86,6 +86,9 @@ const (
 	StepCached   State = "cached"
 	StepFailed   State = "failed"
 	StepCanceled State = "canceled"
+	// In a build that is only planned: a step that runs, and one that runs if a step before it gives another result.
+	StepPlanned State = "would run"
+	StepBlocked State = "may run"
 )
 
 // Step is one operation of a build.

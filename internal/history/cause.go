@@ -26,6 +26,7 @@ const (
 	Result      Kind = "step"     // Step is another step, whose result is not the same
 	Inserted    Kind = "inserted" // Step is a step that the Dockerfile did not have
 	Deleted     Kind = "deleted"  // Name is a step that the Dockerfile no longer has
+	After       Kind = "after"    // Step is a step whose result is not known, in a build that is only planned
 	NoCache     Kind = "no-cache"
 	Pruned      Kind = "pruned"  // the record is no longer in the build cache
 	Gone        Kind = "gone"    // the record is there, its layers are not
@@ -115,6 +116,8 @@ func (c Cause) Text(name func(digest.Digest) string) string {
 		return "new step " + c.Name
 	case Deleted:
 		return "step " + c.Name + " was removed"
+	case After:
+		return "after " + name(c.Step)
 	case NoCache:
 		return "the cache is not used for it (--no-cache)"
 	case Pruned:

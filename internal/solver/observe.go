@@ -1,6 +1,8 @@
 package solver
 
 import (
+	"errors"
+	"strings"
 	"time"
 
 	"github.com/moby/buildkit/client"
@@ -15,7 +17,12 @@ type Observer interface {
 	Runs(v *Vertex, key buildcache.Key, miss Miss) string
 	// Solved is called when an operation has results. key is nil for an operation without one.
 	Solved(v *Vertex, key *buildcache.Key, results []*Result)
+	// Blocked is called in a plan for an operation whose key is not known, since one of its inputs would run.
+	Blocked(v *Vertex)
 }
+
+// ErrPlanned is the error of a plan for what would run.
+var ErrPlanned = errors.New("the step would run")
 
 // Miss says what the build cache had for an operation that runs.
 type Miss int
@@ -32,8 +39,15 @@ type silent struct{}
 
 func (silent) Runs(*Vertex, buildcache.Key, Miss) string  { return "" }
 func (silent) Solved(*Vertex, *buildcache.Key, []*Result) {}
+func (silent) Blocked(*Vertex)                            {}
 
-// note shows a line below the operation.
+// noteID is the beginning of the IDs of notes.
+const noteID = "because "
+
+// IsNote reports whether a status is a line about an operation, in place of the progress of something.
+func IsNote(s *client.VertexStatus) bool { return strings.HasPrefix(s.ID, noteID) }
+
+// note shows a line below the operation, which begins with "because ".
 func (t *tracker) note(text string) {
 	if text == "" {
 		return

@@ -61,6 +61,11 @@ func (t *Task) cachedOrRun(ctx context.Context, key buildcache.Key, op Operation
 	if outs, _ := t.lookUp(key); outs != nil {
 		return outs, true, nil
 	}
+	if t.s.plan && !t.Vertex.kind.Source {
+		_, miss := t.lookUp(key)
+		t.s.observer.Runs(t.Vertex, key, miss)
+		return nil, false, ErrPlanned
+	}
 	// Another process may be running the same step: this one then waits for its result.
 	lock, err := t.s.store.Lock(ctx, buildcache.StepLock+key.Digest().Encoded())
 	if err != nil {

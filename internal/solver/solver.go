@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
@@ -38,6 +39,8 @@ type Options struct {
 	Events Events
 	// Observer learns how operations are solved; nil for none.
 	Observer Observer
+	// Plan makes Solve find out what would run. Only sources are run then, and ErrPlanned is the error if an operation would run.
+	Plan bool
 }
 
 // Solver solves the graphs of one build. An operation that several graphs share runs once.
@@ -51,6 +54,7 @@ type Solver struct {
 	remote    *remotecache.Cache
 	events    Events
 	observer  Observer
+	plan      bool
 	cache     *buildcache.Cache
 
 	mu      sync.Mutex
@@ -70,7 +74,7 @@ func New(o Options) *Solver {
 		observer = silent{}
 	}
 	return &Solver{
-		store: o.Store, layers: o.Layers, kinds: o.Kinds, fetchBase: o.FetchBase, allow: o.Allowed, remote: o.Remote, events: events, observer: observer,
+		store: o.Store, layers: o.Layers, kinds: o.Kinds, fetchBase: o.FetchBase, allow: o.Allowed, remote: o.Remote, events: events, observer: observer, plan: o.Plan,
 		cache: buildcache.New(o.Store), flights: map[digest.Digest]*flight{},
 	}
 }
@@ -191,7 +195,7 @@ func (s *Solver) vertex(ctx context.Context, v *Vertex) ([]*Result, error) {
 	s.mu.Unlock()
 	if !ok {
 		f.outputs, f.err = s.resolve(ctx, v)
-		if f.err != nil {
+		if f.err != nil && !errors.Is(f.err, ErrPlanned) {
 			// A later graph may try again: this one's context may have been the reason.
 			s.mu.Lock()
 			delete(s.flights, v.Digest)
@@ -207,22 +211,43 @@ func (s *Solver) vertex(ctx context.Context, v *Vertex) ([]*Result, error) {
 	}
 }
 
-// resolve solves v's inputs, then v.
-func (s *Solver) resolve(ctx context.Context, v *Vertex) (_ []*Result, err error) {
-	defer crash.Recover(&err)
+// inputs solves v's inputs. An error ends the others, but for ErrPlanned: a plan covers all inputs.
+func (s *Solver) inputs(ctx context.Context, v *Vertex) ([]*Result, error) {
 	inputs := make([]*Result, len(v.Inputs))
 	eg, egctx := errgroup.WithContext(ctx)
+	var planned atomic.Bool
 	for i, in := range v.Inputs {
 		eg.Go(func() (err error) {
 			inputs[i], err = s.edge(egctx, in)
+			if errors.Is(err, ErrPlanned) {
+				planned.Store(true)
+				return nil
+			}
 			return err
 		})
 	}
-	if err := eg.Wait(); err != nil {
+	err := eg.Wait()
+	if err == nil && planned.Load() {
+		err = ErrPlanned
+	}
+	return inputs, err
+}
+
+// resolve solves v's inputs, then v.
+func (s *Solver) resolve(ctx context.Context, v *Vertex) (_ []*Result, err error) {
+	defer crash.Recover(&err)
+	inputs, err := s.inputs(ctx, v)
+	if errors.Is(err, ErrPlanned) {
+		s.observer.Blocked(v)
+	}
+	if err != nil {
 		return nil, err
 	}
 	t := s.Task(v, inputs)
 	outs, cached, err := t.perform(ctx)
+	if errors.Is(err, ErrPlanned) {
+		return nil, err
+	}
 	t.complete(cached, err)
 	if errors.Is(err, context.Canceled) {
 		return nil, err

@@ -29,12 +29,13 @@ func flagCommands(dir string) [][]string {
 		{"manifest", "inspect", "localhost:1/x"}, {"manifest", "push", "localhost:1/x"}, {"manifest", "rm", "localhost:1/x"}, {"pull", "localhost:1/x"},
 		{"push", "localhost:1/x"}, {"copy", "localhost:1/x", "localhost:1/y"}, {"login", "localhost:1"}, {"logout", "localhost:1"},
 		{"tags", "localhost:1/x"}, {"catalog", "localhost:1"},
+		{"builds", "ls"}, {"builds", "inspect", "^0"}, {"builds", "logs", "^0"}, {"builds", "trace", "^0"}, {"builds", "rm", "nothing"}, {"why", "^0", "RUN"},
 	}
 }
 
 // verbOf is the part of a command line that is the command.
 func verbOf(command []string) []string {
-	if slices.Contains([]string{"image", "builder", "system", "manifest", "container"}, command[0]) {
+	if slices.Contains([]string{"image", "builder", "system", "manifest", "container", "builds"}, command[0]) {
 		return command[:2]
 	}
 	return command[:1]

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -20,9 +21,11 @@ import (
 const dockerfile = `ARG BASE=base
 FROM ${BASE} AS deps
 ARG VERSION=1.0
-ENV MODE=dev LEVEL=low
+ARG N=1
+ENV MODE=dev LEVEL=low DIR=one
 WORKDIR /w
 COPY go.mod go.sum ./
+COPY go.mod /${DIR}/
 RUN echo deps $VERSION $MODE > deps.txt
 FROM deps AS build
 COPY src/ src/
@@ -36,12 +39,19 @@ EOT
 RUN <<EOT
 echo one
 EOT
+RUN --mount=type=cache,id=c1,target=/cache --mount=type=tmpfs,target=/t true
+COPY --exclude=*.md docs/ /docs/
 USER 1000
 RUN id -u
 FROM base
+ARG N=1
 COPY --from=build /w/deps.txt /w/x /out/
 COPY --from=data y /y
+COPY extra/${N}.txt /n
+COPY --from=base etc/passwd /passwd
 COPY --chmod=755 entry.sh /
+LABEL color=red
+CMD ["sh"]
 `
 
 // project is the input of a build.
@@ -66,6 +76,7 @@ func newProject(t *testing.T, m *rig.Mica, number int) *project {
 			"go.mod": "module m", "go.sum": "sum", "src/a.go": "a", "src/b.go": "b", "src/sub/c.go": "c", "src/sub/d.go": "d",
 			"extra/1.txt": "1", "extra/2.txt": "2", "scripts/build.sh": "echo built > built", "scripts/lib.sh": "lib",
 			"archive.tar": "no archive", "entry.sh": "#!/bin/sh", ".dockerignore": "**/*.log\n", "unused": "unused", "src/x.log": "log", "src/left.go": "left", "src/sub/left.go": "left", "extra/left.txt": "left", "scripts/left.sh": "left",
+			"docs/a.txt": "a", "docs/b.md": "b", "src/odd name": "o", "src/new\nline": "o", "src/ümläut": "o", "src/-dash": "o",
 		},
 		data:  map[string]string{"x": "x", "y": "y", "z": "z"},
 		modes: map[string]os.FileMode{}, owners: map[string]int{}, links: map[string]string{"src/link": "a.go"},
@@ -115,12 +126,52 @@ func (p *project) build(dir string) []string {
 	}
 	write(filepath.Join(dir, "context", "Dockerfile"), p.dockerfile, 0o644)
 	args := append([]string{"build", "-q", "--build-context", "data=" + filepath.Join(dir, "data")}, p.flags...)
+	plan := p.plan(append(args, "--explain", filepath.Join(dir, "context"))...)
 	p.m.Run(append(args, filepath.Join(dir, "context"))...)
+	p.checkPlan(plan)
 	return p.causes("why", "--format", "json")
+}
+
+// plan returns what `mica build --explain` says of each step.
+func (p *project) plan(args ...string) map[string]string {
+	p.t.Helper()
+	plan := map[string]string{}
+	for line := range strings.Lines(p.m.Run(args...)) {
+		if fields := regexp.MustCompile(`   +`).Split(strings.TrimSpace(line), 3); len(fields) > 1 {
+			plan[strings.TrimSuffix(fields[0], "…")] = fields[1]
+		}
+	}
+	return plan
+}
+
+// checkPlan compares a plan with what ran.
+func (p *project) checkPlan(plan map[string]string) {
+	p.t.Helper()
+	var b struct {
+		Steps []struct{ Name, State, Key string }
+	}
+	if err := json.Unmarshal([]byte(p.m.Run("builds", "inspect", "--format", "json")), &b); err != nil {
+		p.t.Fatal(err)
+	}
+	for _, s := range b.Steps {
+		if s.Key == "" || strings.HasPrefix(s.Name, "[internal]") {
+			continue
+		}
+		said := ""
+		for name, state := range plan {
+			if strings.HasPrefix(s.Name, name) {
+				said = state
+			}
+		}
+		if s.State == "ran" && said != "would run" && said != "may run" || s.State == "cached" && said != "cached" && said != "may run" {
+			p.t.Errorf("%s: %s; the plan said %q", s.Name, s.State, said)
+		}
+	}
 }
 
 type cause struct{ Kind, Name, Change, Old, New string }
 
+// causes returns those at the beginning of each chain.
 func (p *project) causes(args ...string) []string {
 	p.t.Helper()
 	var res struct {
@@ -180,12 +231,12 @@ func changes() (list []change) {
 	add := func(topic, name string, want []string, make func(p *project)) {
 		list = append(list, change{topic + ": " + name, topic, make, want})
 	}
-	for _, f := range []string{"go.mod", "go.sum", "src/a.go", "src/b.go", "src/sub/c.go", "src/sub/d.go", "extra/1.txt", "extra/2.txt", "scripts/lib.sh", "archive.tar", "entry.sh"} {
+	for _, f := range []string{"go.mod", "go.sum", "src/a.go", "src/b.go", "src/sub/c.go", "src/sub/d.go", "extra/1.txt", "extra/2.txt", "scripts/lib.sh", "archive.tar", "entry.sh", "docs/a.txt", "src/odd name", "src/new\nline", "src/ümläut", "src/-dash"} {
 		add(f, "content", []string{"file " + f + " content"}, func(p *project) { p.files[f] += p.unique() })
 	}
-	for _, f := range []string{"go.mod", "go.sum", "src/a.go", "src/sub/c.go", "extra/1.txt", "scripts/build.sh", "scripts/lib.sh"} {
-		for _, mode := range []os.FileMode{0o600, 0o755, 0o444} {
-			add(f, mode.String(), []string{"file " + f + " mode"}, func(p *project) { p.modes[f] = mode; p.files["src/a.go"] += "" })
+	for _, f := range []string{"go.mod", "go.sum", "src/a.go", "src/sub/c.go", "src/b.go", "src/sub/d.go", "extra/2.txt", "scripts/build.sh", "scripts/lib.sh", "archive.tar", "docs/a.txt"} {
+		for _, mode := range []os.FileMode{0o600, 0o755, 0o444, 0o640} {
+			add(f, mode.String(), []string{"file " + f + " mode"}, func(p *project) { p.modes[f] = mode })
 		}
 	}
 	for _, d := range []string{"src", "scripts"} { // no step reads the mode of the directory whose contents it copies or mounts
@@ -242,8 +293,8 @@ func changes() (list []change) {
 	}
 	add("COPY heredoc", "edited", []string{"command"}, func(p *project) { p.replace("\ntext\n", "\n"+p.unique()+"\n") })
 	add("RUN heredoc", "edited", []string{"command"}, func(p *project) { p.replace("\necho one\n", "\necho "+p.unique()+"\n") })
-	for _, at := range []string{"COPY go.mod", "COPY src/", "ADD archive", "USER 1000", "COPY --chmod"} {
-		add("insert before "+at, "RUN", []string{"inserted RUN : {}"}, func(p *project) { p.replace(at, "RUN : "+p.unique()+"\n"+at) })
+	for _, at := range []string{"COPY go.mod go.sum", "COPY src/", "ADD archive", "USER 1000", "COPY --chmod"} {
+		add("insert before "+at, "RUN", []string{"inserted RUN echo {} > /new"}, func(p *project) { p.replace(at, "RUN echo "+p.unique()+" > /new\n"+at) })
 		add("insert before "+at, "COPY", []string{"inserted COPY unused /{}"}, func(p *project) { p.replace(at, "COPY unused /"+p.unique()+"\n"+at) })
 	}
 	add("base", "layer", []string{"base base:latest 1 layer"}, func(p *project) { p.base = p.derived("RUN echo " + p.unique() + " > /new") })
@@ -252,6 +303,45 @@ func changes() (list []change) {
 		p.m.Run("tag", p.derived("RUN echo "+p.unique()+" > /new"), "other")
 		p.flags = append(p.flags, "--build-arg", "BASE=other")
 	})
+	add("base", "label", nil, func(p *project) { p.base = p.derived("LABEL x=" + p.unique()) })
+	add("base", "user", []string{"base base:latest"}, func(p *project) { p.base = p.derived(fmt.Sprintf("USER %d", 3000+p.number)) })
+	add("base", "by default", []string{"argument BASE"}, func(p *project) {
+		p.m.Run("tag", p.derived("RUN echo "+p.unique()+" > /new"), "third")
+		p.replace("BASE=base", "BASE=third")
+	})
+	add("base", "named", []string{"base third:latest"}, func(p *project) {
+		p.m.Run("tag", p.derived("RUN echo "+p.unique()+" > /new"), "third")
+		p.replace("FROM base\n", "FROM third\n")
+	})
+	for name, text := range map[string][2]string{
+		"label": {"color=red", "color={}"}, "command": {`CMD ["sh"]`, `CMD ["{}"]`}, "comment": {"FROM deps", "# {}\nFROM deps"},
+		"port": {"LABEL", "EXPOSE 80\nLABEL"}, "cache": {"id=c1", "id={}"}, "stage": {"FROM base\n", "FROM base AS {}\n"},
+	} {
+		add("nothing", name, nil, func(p *project) { p.replace(text[0], strings.ReplaceAll(text[1], "{}", p.unique())) })
+	}
+	for name, flag := range map[string][2]string{
+		"network": {"--network=none", "option network"}, "ulimit": {"--ulimit=nofile={}:4000", "option ulimit"}, "hosts": {"--add-host=h{}:10.0.0.1", "option extra hosts"},
+		"epoch": {"--build-arg=SOURCE_DATE_EPOCH={}", "argument SOURCE_DATE_EPOCH"},
+	} {
+		add("flag", name, []string{flag[1]}, func(p *project) {
+			p.flags = append(p.flags, strings.ReplaceAll(flag[0], "{}", fmt.Sprint(1000+p.number)))
+		})
+	}
+	add("arg", "in a COPY", []string{"argument N"}, func(p *project) { p.flags = append(p.flags, "--build-arg", "N=2") })
+	add("env", "in a COPY", []string{"environment DIR"}, func(p *project) { p.replace("DIR=one", "DIR="+p.unique()) })
+	add("exclude", "other pattern", []string{"command"}, func(p *project) { p.replace("--exclude=*.md", "--exclude="+p.unique()) })
+	add("exclude", "excluded file", nil, func(p *project) { p.files["docs/b.md"] += p.unique() })
+	deleted := map[string]string{
+		"COPY --link extra/*.txt /extra/\n": "COPY --link extra/*.txt /extra/", "ADD archive.tar /a/\n": "ADD archive.tar /a/",
+		"COPY <<EOT /heredoc\ntext\nEOT\n": "COPY <<EOT /heredoc", "COPY src/ src/\n": "COPY src/ src/", "COPY go.mod go.sum ./\n": "COPY go.mod go.sum ./",
+		"COPY --from=data y /y\n": "COPY --from=data y /y",
+	}
+	for text, name := range deleted {
+		add("deleted", name, []string{"deleted " + name}, func(p *project) {
+			p.replace(text, "")
+		})
+	}
+	add("deleted", "the last", nil, func(p *project) { p.replace("COPY --chmod=755 entry.sh /\n", "") })
 	add("no-cache", "all", []string{"no-cache"}, func(p *project) { p.flags = append(p.flags, "--no-cache") })
 	add("no-cache", "stage", []string{"no-cache"}, func(p *project) { p.flags = append(p.flags, "--no-cache-filter", "deps") })
 	return list
@@ -300,4 +390,25 @@ func TestRootEveryCauseIsNamed(t *testing.T) {
 	for _, c := range all {
 		t.Run(c.name, func(t *testing.T) { check(t, c) })
 	}
+	var simple []change
+	for _, c := range all {
+		if slices.Contains(combined, c.name) {
+			simple = append(simple, c)
+		}
+	}
+	if len(simple) != len(combined) {
+		t.Fatalf("%d of %d changes are known", len(simple), len(combined))
+	}
+	for i, a := range simple {
+		for _, b := range simple[i+1:] {
+			t.Run(a.name+" and "+b.name, func(t *testing.T) { check(t, a, b) })
+		}
+	}
+}
+
+// combined are the changes that are made in pairs: neither of two hides the other.
+var combined = []string{
+	"go.sum: content", "src/sub/c.go: content", "extra/2.txt: content", "scripts/lib.sh: content", "entry.sh: content", "data/y: content",
+	"src/b.go: -rwxr-xr-x", "src/new.go: added", "src/link: target", "ignore: src/left.go", "arg: VERSION", "env: MODE", "user: other",
+	"RUN id: edited", "RUN heredoc: edited", "insert before ADD archive: RUN", "base: layer",
 }

@@ -44,13 +44,19 @@ func runBuild(ctx context.Context, app *command.App, f *buildFlags, path string)
 	if err != nil {
 		return err
 	}
-	o.Events = display.Events
+	o.Events, o.Explain = display.Events, f.explain
+	if f.explain {
+		o.Events = nil
+	}
 	b := &builder.Builder{Store: app.Store, Layers: app.Layers, Images: app.Images, Host: host, Registry: app.Registry()}
 	res, err := b.Build(ctx, *o)
 	display.Finish()
 	app.PrintNotes()
 	if err != nil {
 		return buildError(app, err)
+	}
+	if f.explain {
+		return printPlan(app.Stdout, res.Plan)
 	}
 	if err := f.writeMetadata(app, res, display); err != nil {
 		return err

@@ -19,7 +19,7 @@ type buildFlags struct {
 	file, target, network, iidFile, metadataFile, progress, runtime, cgroupParent, call, provenance, sbom string
 	tags, platforms, buildArgs, labels, addHosts, outputs, contexts, secrets, ssh, noCacheFilter          []string
 	allow, resources, limits, annotations, cacheFrom, cacheTo, attests                                    []string
-	noCache, pull, push, load, quiet, check, hostCerts                                                    bool
+	noCache, pull, push, load, quiet, check, hostCerts, explain                                           bool
 	shmSize                                                                                               opts.MemBytes
 	ulimits                                                                                               *opts.UlimitOpt
 }
@@ -67,6 +67,7 @@ func (f *buildFlags) add(fl *pflag.FlagSet) {
 	fl.StringArrayVar(&f.annotations, "annotation", nil, "Add annotation to the image")
 	fl.StringVar(&f.call, "call", "build", `Set method for evaluating build ("check", "outline", "targets")`)
 	fl.BoolVar(&f.check, "check", false, `Shorthand for "--call=check"`)
+	fl.BoolVar(&f.explain, "explain", false, "Show which steps would run, and why, and run none")
 	fl.StringArrayVar(&f.attests, "attest", nil, `Attestation parameters (format: "type=sbom,generator=image")`)
 	fl.StringVar(&f.provenance, "provenance", "", `Shorthand for "--attest=type=provenance"`)
 	fl.StringVar(&f.sbom, "sbom", "", `Shorthand for "--attest=type=sbom"`)

@@ -90,14 +90,14 @@ func printSteps(out io.Writer, b *history.Build) {
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(w, "\nSTEP\tSTATUS\tDURATION\tCAUSE")
 	for _, s := range b.Steps {
-		state, took := string(s.State), ""
+		state, took, cause := string(s.State), "", ""
 		if s.State == "" {
 			state = "not reached"
 		}
 		if s.State == history.StepRan || s.State == history.StepFailed {
-			took = seconds(s.Duration())
+			took, cause = seconds(s.Duration()), strings.TrimPrefix(b.Because(s), "because ")
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", formatter.Ellipsis(s.Name, maxName), state, took, strings.TrimPrefix(b.Because(s), "because "))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", formatter.Ellipsis(s.Name, maxName), state, took, cause)
 	}
 	_ = w.Flush()
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/cli/progress"
 	"github.com/micabuild/mica/internal/history"
 )
 
@@ -75,9 +76,9 @@ func replay(builds *history.Builds, b *history.Build, send func(*bkclient.SolveS
 		begun.Cached, begun.Error = false, ""
 		send(&bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{&begun}})
 		if text := b.Because(s); text != "" {
-			send(&bkclient.SolveStatus{Statuses: []*bkclient.VertexStatus{{
+			send(progress.Plain(&bkclient.SolveStatus{Statuses: []*bkclient.VertexStatus{{
 				ID: text, Name: text, Vertex: s.Vertex, Timestamp: s.Started, Started: &s.Started, Completed: &s.Started,
-			}}})
+			}}}))
 		}
 		if list := logs[s.Vertex.String()]; len(list) > 0 {
 			send(&bkclient.SolveStatus{Logs: list})

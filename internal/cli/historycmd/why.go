@@ -81,7 +81,7 @@ func runWhy(ctx context.Context, app *command.App, f *whyFlags, args []string) e
 	}
 	res := explained{Build: b.Ref, Against: f.against, Steps: []explainedStep{}}
 	for _, s := range steps {
-		if len(s.Causes) > 0 {
+		if len(s.Causes) > 0 && (f.against != "" || s.State != history.StepCached) {
 			res.Steps = append(res.Steps, explainedStep{s, x.Roots(s)})
 		}
 	}

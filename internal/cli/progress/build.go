@@ -20,11 +20,12 @@ import (
 
 // Build is BuildKit's own progress display, fed by a build.
 type Build struct {
-	out    io.Writer
-	mode   progressui.DisplayMode
-	escape bool // control sequences in names and output of steps: the display writes to the terminal itself
-	ch     chan *solver.Status
-	closed chan struct{}
+	out      io.Writer
+	mode     progressui.DisplayMode
+	terminal bool // stderr is one
+	escape   bool // control sequences in names and output of steps: the display writes to the terminal itself
+	ch       chan *solver.Status
+	closed   chan struct{}
 
 	mu       sync.Mutex
 	done     bool
@@ -43,7 +44,8 @@ func StartBuild(ctx context.Context, stderr *terminal.Writer, mode string) (*Bui
 		out: stderr, mode: progressui.DisplayMode(mode),
 		ch: make(chan *solver.Status, 64), closed: make(chan struct{}),
 	}
-	d.escape = stderr.IsTerminal() && d.mode != progressui.RawJSONMode
+	d.terminal = stderr.IsTerminal()
+	d.escape = d.terminal && d.mode != progressui.RawJSONMode
 	var out io.Writer = stderr.File()
 	if d.mode == progressui.RawJSONMode {
 		out = stderr
@@ -77,6 +79,9 @@ func (d *Build) Events(st *solver.Status) {
 		return
 	}
 	d.found = append(d.found, st.Warnings...)
+	if d.mode == progressui.PlainMode || d.mode == progressui.AutoMode && !d.terminal {
+		st = Plain(st)
+	}
 	if d.escape {
 		st = escaped(st)
 	}

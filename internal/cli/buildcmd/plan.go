@@ -1,0 +1,35 @@
+package buildcmd
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/docker/cli/cli/command/formatter"
+
+	"github.com/micabuild/mica/internal/history"
+)
+
+// maxStepName is how much of a step's name a table shows, in runes.
+const maxStepName = 60
+
+// printPlan lists the steps of a build that was only planned.
+func printPlan(out io.Writer, b *history.Build) error {
+	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(w, "STEP\tSTATUS\tCAUSE")
+	count := map[history.State]int{}
+	for _, s := range b.Steps {
+		if s.Source != nil || strings.HasPrefix(s.Name, "[internal]") {
+			continue
+		}
+		count[s.State]++
+		fmt.Fprintf(w, "%s\t%s\t%s\n", formatter.Ellipsis(s.Name, maxStepName), s.State, strings.TrimPrefix(b.Because(s), "because "))
+	}
+	if err := w.Flush(); err != nil {
+		return fmt.Errorf("print the plan: %w", err)
+	}
+	_, err := fmt.Fprintf(out, "\n%d steps would run, %d may run after them, %d are cached.\n",
+		count[history.StepPlanned], count[history.StepBlocked], count[history.StepCached])
+	return err
+}
