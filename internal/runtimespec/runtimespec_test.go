@@ -310,8 +310,9 @@ func TestLockedFlags(t *testing.T) {
 			options[f[1]] = f[3] // the last mount covers those before
 		}
 	}
-	for at, list := range options {
-		if info, err := os.Stat(at); err != nil || !info.IsDir() || strings.Contains(at, `\`) {
+	for _, at := range []string{"/", "/proc", "/sys", "/dev", "/dev/pts", "/dev/shm", "/run", "/tmp"} {
+		list, ok := options[at]
+		if !ok {
 			continue
 		}
 		want := "rbind,rprivate,ro,rro"
