@@ -90,7 +90,7 @@ func TestEveryCommand(t *testing.T) {
 	walk(newRootCommand(&command.App{}), func(c *cobra.Command) {
 		count++
 		path := c.CommandPath()
-		if !sentence.MatchString(c.Short) || c.RunE == nil || c.Args == nil && c.Name() != "bake" {
+		if !sentence.MatchString(c.Short) || c.RunE == nil || c.Args == nil {
 			t.Errorf("%s: %q, runs: %t, checks its arguments: %t", path, c.Short, c.RunE != nil, c.Args != nil)
 		}
 		c.Flags().VisitAll(func(f *pflag.Flag) {
@@ -159,6 +159,16 @@ func TestCompletion(t *testing.T) {
 	for _, name := range []string{"pull", "build", "info", "manifest rm"} {
 		if got := complete(strings.Fields(name)...); strings.Contains(got, "app:1") {
 			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
+func TestCompletionScripts(t *testing.T) {
+	t.Parallel()
+	for shell, want := range map[string]string{"bash": "__start_mica", "zsh": "#compdef mica", "fish": "complete -c mica", "powershell": "Register-ArgumentCompleter"} {
+		code, stdout, stderr := runTree(t, newRootCommand, "completion", shell)
+		if code != 0 || !strings.Contains(stdout, want) || stderr != "" {
+			t.Errorf("%s: exit code %d, %d bytes without %q, %q", shell, code, len(stdout), want, stderr)
 		}
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -398,17 +397,6 @@ func atoi(s string) int {
 	return n
 }
 
-func TestImagesTree(t *testing.T) {
-	m := newMica(t)
-	m.Run("build", "-q", "-t", "app", folder(t, map[string]string{"Dockerfile": "FROM base\nRUN echo x > /x\n"}))
-	out := m.Run("images", "--tree")
-	for _, want := range []string{`app:latest`, `base:latest`, "RUN /bin/sh -c echo x > /x"} {
-		if !strings.Contains(out, want) {
-			t.Errorf("%q is missing in\n%s", want, out)
-		}
-	}
-}
-
 func TestImportChangesAndExport(t *testing.T) {
 	m := newMica(t)
 	flat := filepath.Join(rig.TempDir(t), "flat.tar")
@@ -448,39 +436,6 @@ func TestPrune(t *testing.T) {
 	for _, dir := range []string{"layers", "blobs/sha256", "tmp", "cache/records"} {
 		if left, err := os.ReadDir(filepath.Join(m.Root, dir)); err == nil && len(left) > 0 {
 			t.Errorf("%s holds %d files", dir, len(left))
-		}
-	}
-}
-
-func TestVersionInfoHelpCompletion(t *testing.T) {
-	m := newMica(t)
-	m.Run("tag", "base", "zebra:1")
-	if got := m.Run("version"); !regexp.MustCompile(`^Client:\n Version: +\S+\n Go version: +go1\.\d+`).MatchString(got) {
-		t.Errorf("version: %s", got)
-	}
-	if got := m.Run("version", "-f", "{{.Client.Os}}"); got != "linux\n" {
-		t.Errorf("version -f: %q", got)
-	}
-	var info map[string]any
-	if err := json.Unmarshal([]byte(m.Run("info", "-f", "json")), &info); err != nil || info["Images"] != 1.0 || info["Rootless"] != false {
-		t.Errorf("info: %v %v", info, err)
-	}
-	words := strings.Fields(m.Run("__complete", "rmi", "z"))
-	if !slices.Contains(words, "zebra:1") {
-		t.Errorf("completes to %v", words)
-	}
-	for _, shell := range []string{"bash", "zsh", "fish"} {
-		if got := m.Run("completion", shell); !strings.Contains(got, "mica") {
-			t.Errorf("completion %s: %d bytes", shell, len(got))
-		}
-	}
-	top := m.Run("--help")
-	for _, name := range strings.Fields("build run images history inspect tag rmi save load import export image builder system version info completion") {
-		if !regexp.MustCompile(`(?m)^  ` + name + ` +\S`).MatchString(top) {
-			t.Errorf("help does not show %s", name)
-		}
-		if out := m.Try(nil, name, "--help"); out.Code != 0 || !strings.HasPrefix(out.Stdout, "Usage:  mica "+name) {
-			t.Errorf("%s --help: %d %q", name, out.Code, out.Stdout)
 		}
 	}
 }

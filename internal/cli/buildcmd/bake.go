@@ -36,6 +36,7 @@ func NewBakeCommand(app *command.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "bake [OPTIONS] [TARGET...]",
 		Short:   "Build from a file",
+		Args:    command.RequireArgs(0, -1),
 		Aliases: []string{"f"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.setNoCache, f.setUpdate = cmd.Flags().Changed("no-cache"), cmd.Flags().Changed("pull")

@@ -213,6 +213,7 @@ func newRemoveCommand(app *command.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "rm [OPTIONS] [BUILD...]",
 		Short:             "Remove builds",
+		Args:              command.RequireArgs(0, -1),
 		ValidArgsFunction: complete(app),
 		RunE:              func(cmd *cobra.Command, args []string) error { return runRemove(cmd.Context(), app, &f, args) },
 	}
