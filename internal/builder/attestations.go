@@ -40,6 +40,16 @@ func newAttester(s *solver.Solver, w *ops.Worker, bases *baseImages, args map[st
 	}, nil
 }
 
+// collectAll reads the results of scanners for all platforms.
+func (a *attester) collectAll(ctx context.Context, out *response) error {
+	for _, p := range out.platforms {
+		if err := a.collect(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // collect reads the results of scanners for a platform. Provenance is made when the layers are known.
 func (a *attester) collect(ctx context.Context, p *built) error {
 	for _, bundle := range p.bundles {

@@ -32,6 +32,17 @@ type baseImages struct {
 	lazy  []*lazyBase
 }
 
+// newBaseImages returns the base images of a build. With remote caches, an image is pulled only when a step needs its files.
+func (b *Builder) newBaseImages(o *Options) *baseImages {
+	base := &baseImages{images: b.Images, pull: b.pull, events: o.Events, found: map[string]*baseImage{}}
+	if len(o.CacheFrom) > 0 {
+		base.inspect = func(ctx context.Context, name reference.Named) (*transfer.Published, error) {
+			return transfer.Inspect(ctx, b.Registry, name)
+		}
+	}
+	return base
+}
+
 // baseImage is an image that was found, or is being searched.
 type baseImage struct {
 	ref    string // the name in the Dockerfile, "" for an image by its digest

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/distribution/reference"
-	"github.com/moby/buildkit/frontend/dockerfile/builder"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/digestcache"
@@ -108,12 +107,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, digests.Close()) }()
-	base := &baseImages{images: b.Images, pull: b.pull, events: o.Events, found: map[string]*baseImage{}}
-	if len(o.CacheFrom) > 0 {
-		base.inspect = func(ctx context.Context, name reference.Named) (*transfer.Published, error) {
-			return transfer.Inspect(ctx, b.Registry, name)
-		}
-	}
+	base := b.newBaseImages(o)
 	layouts, err := b.openLayouts(ctx, o.Contexts, opts)
 	if err != nil {
 		return nil, err
@@ -139,10 +133,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 		solver: s, bases: base, layouts: layouts, opts: opts, inputs: o.Context.inputs(), events: o.Events, checker: dockerfile.NewChecker(opts),
 		record: rec,
 	}
-	res, err := builder.Build(ctx, front)
-	if bad := front.checker.IgnoreError(); bad != nil {
-		err = bad
-	}
+	res, err := front.build(ctx)
 	// The digests of the host's files are saved even if a step failed.
 	if saveErr := digests.Save(ctx); err == nil && saveErr != nil {
 		err = saveErr
@@ -160,10 +151,8 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	if out.attester, err = newAttester(s, worker, base, opts, started); err != nil {
 		return nil, err
 	}
-	for _, p := range out.platforms {
-		if err := out.attester.collect(ctx, p); err != nil {
-			return nil, err
-		}
+	if err := out.attester.collectAll(ctx, out); err != nil {
+		return nil, err
 	}
 	out.elsewhere = b.locate(s, base, out, o, remote)
 	return b.finish(ctx, s, out, names, *o, remote, sums)

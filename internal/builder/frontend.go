@@ -36,6 +36,15 @@ type frontend struct {
 
 var _ client.Client = (*frontend)(nil)
 
+// build runs the compiler.
+func (f *frontend) build(ctx context.Context) (*client.Result, error) {
+	res, err := builder.Build(ctx, f)
+	if ignoreErr := f.checker.IgnoreError(); ignoreErr != nil {
+		return nil, ignoreErr
+	}
+	return res, err
+}
+
 // BuildOpts returns the options and the capabilities of this host: all of LLB. The solver refuses operations that it lacks by
 // their names.
 func (f *frontend) BuildOpts() client.BuildOpts {

@@ -16,6 +16,7 @@ import (
 	"github.com/moby/buildkit/util/entitlements"
 
 	"github.com/micabuild/mica/internal/buildcache"
+	"github.com/micabuild/mica/internal/cachemount"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/ociruntime"
 	"github.com/micabuild/mica/internal/overlay"
@@ -157,32 +158,9 @@ func (o *execOp) Run(ctx context.Context) (_ []*solver.Result, err error) {
 	defer func() { err = errors.Join(err, caches.Unlock()) }()
 	uppers := make([]string, len(o.op.Mounts))
 	for i, m := range o.op.Mounts {
-		if m.MountType == pb.MountType_CACHE {
-			mount, err := o.cacheMount(ctx, caches, m)
-			if err != nil {
-				return nil, fmt.Errorf("cache mount %s: %w", m.Dest, err)
-			}
-			p.Mounts = append(p.Mounts, mount)
-			continue
-		}
-		if m.MountType != pb.MountType_BIND {
-			if err := o.addHostMount(ctx, p, m); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		u, err := o.union(ctx, m, filepath.Join(tmp.Path, fmt.Sprint(i)))
-		if err != nil {
+		if uppers[i], err = o.addMount(ctx, p, caches, m, filepath.Join(tmp.Path, fmt.Sprint(i))); err != nil {
 			return nil, err
 		}
-		uppers[i] = u.Upper
-		if m.Dest == pb.RootMount {
-			p.Root, p.ReadOnlyRoot = u, m.Readonly
-			continue
-		}
-		p.Mounts = append(p.Mounts, sandbox.Mount{
-			Type: sandbox.MountUnion, Target: m.Dest, Union: u, Selector: m.Selector, ReadOnly: m.Readonly,
-		})
 	}
 	for i, m := range p.Mounts {
 		if !path.IsAbs(m.Target) {
@@ -198,6 +176,35 @@ func (o *execOp) Run(ctx context.Context) (_ []*solver.Result, err error) {
 		return nil, o.failure(ctx, err)
 	}
 	return o.commit(ctx, uppers)
+}
+
+// addMount adds a mount to the process, and returns the directory of what the process writes there, "" for none that is kept. What an
+// overlay needs is made in dir.
+func (o *execOp) addMount(ctx context.Context, p *sandbox.Process, caches *cachemount.Locks, m *pb.Mount, dir string) (upper string, err error) {
+	switch m.MountType {
+	case pb.MountType_BIND:
+	case pb.MountType_CACHE:
+		mount, err := o.cacheMount(ctx, caches, m)
+		if err != nil {
+			return "", fmt.Errorf("cache mount %s: %w", m.Dest, err)
+		}
+		p.Mounts = append(p.Mounts, mount)
+		return "", nil
+	default:
+		return "", o.addHostMount(ctx, p, m)
+	}
+	u, err := o.union(ctx, m, dir)
+	if err != nil {
+		return "", err
+	}
+	if m.Dest == pb.RootMount {
+		p.Root, p.ReadOnlyRoot = u, m.Readonly
+		return u.Upper, nil
+	}
+	p.Mounts = append(p.Mounts, sandbox.Mount{
+		Type: sandbox.MountUnion, Target: m.Dest, Union: u, Selector: m.Selector, ReadOnly: m.Readonly,
+	})
+	return u.Upper, nil
 }
 
 // clipped limits what the step shows.
