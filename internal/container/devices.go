@@ -203,7 +203,7 @@ func parseDeviceRule(flag string) (specs.LinuxDeviceCgroup, error) {
 	return rule, nil
 }
 
-// maxGPUs bounds a count: nobody has more.
+// maxGPUs bounds the count of --gpus.
 const maxGPUs = 1024
 
 // gpuKinds are what drivers call their devices in CDI. Without a name it is NVIDIA's.

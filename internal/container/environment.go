@@ -81,7 +81,7 @@ func setEnv(env []string, kv string) []string {
 	return env
 }
 
-// hostGateway stands for the address at which a container reaches the host.
+// hostGateway is the placeholder for the address at which a container reaches the host.
 const hostGateway = "host-gateway"
 
 // ExtraHosts are --add-host: name:address or name=address, an IPv6 address with or without brackets.

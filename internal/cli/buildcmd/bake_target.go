@@ -53,7 +53,7 @@ func (f *bakeFlags) targets(def *bake.Definition) (map[string]*bakeTarget, error
 	return targets, nil
 }
 
-// calls reports whether the front end answers a question about the target instead of building it.
+// calls reports whether the target is evaluated by a call of the front end, and not built.
 func (b *bakeTarget) calls() bool { return b.spec.Call.Name != "" }
 
 // checkLinks removes the links of targets that are not built: a call needs no filesystem.

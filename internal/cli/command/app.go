@@ -24,7 +24,7 @@ import (
 	"github.com/micabuild/mica/internal/version"
 )
 
-// App is what every command works with: the streams, the global flags, and the store, once it is opened.
+// App is the state that commands share: the streams, the global flags, and the store after Open.
 type App struct {
 	Stdin          io.Reader
 	Stdout, Stderr *terminal.Writer
@@ -67,8 +67,8 @@ func (a *App) Local() *transfer.Local {
 	return &transfer.Local{Store: a.Store, Layers: a.Layers, Images: a.Images}
 }
 
-// Open opens the store. An ordinary user becomes root in a user namespace first, in which the files of images can belong
-// to whom they belong to: Open then does not return, but to a process started anew.
+// Open opens the store. An ordinary user becomes root in a user namespace first, in which the files of images can keep
+// their owners: Open then does not return, and the process starts again.
 func (a *App) Open(context.Context) error {
 	if a.Store != nil {
 		return nil
@@ -76,7 +76,7 @@ func (a *App) Open(context.Context) error {
 	if err := userns.Enter(a.Args); err != nil {
 		return err
 	}
-	// What the user's umask says is for the user's files, not for those of images.
+	// The user's umask is for the user's files, not for those of images.
 	a.umask = os.FileMode(syscall.Umask(0o022))
 	dir, err := a.storeDir()
 	if err != nil {
@@ -100,7 +100,7 @@ func (a *App) UseStore(s *store.Store) {
 	a.Images = image.New(s, a.Layers)
 }
 
-// OpenLimited opens the store where processes are to be limited by controllers of cgroups, or to be in a cgroup that is named.
+// OpenLimited opens the store for processes that controllers of cgroups limit, or that have a parent cgroup.
 func (a *App) OpenLimited(ctx context.Context, controllers []string, parent string) error {
 	if len(controllers) > 0 || parent != "" {
 		if err := cgroup.Prepare(a.Args, controllers); err != nil {

@@ -21,7 +21,7 @@ func (e *ExitError) Error() string {
 }
 func (e *ExitError) Unwrap() error { return e.Err }
 
-// UsageError is a mistake in the flags, which docker ends with 125.
+// UsageError is a mistake in the flags. Its exit code is 125, as docker's.
 type UsageError struct{ Err error }
 
 func (e *UsageError) Error() string { return e.Err.Error() }

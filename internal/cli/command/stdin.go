@@ -11,7 +11,7 @@ import (
 	"golang.org/x/term"
 )
 
-// Input is mica's stdin for a command that reads it itself: a signal ends a read that waits for somebody to write.
+// Input is mica's stdin for a command that reads it itself: a signal ends a read that waits for input.
 func (a *App) Input(ctx context.Context) io.Reader { return &waitingReader{ctx: ctx, r: a.Stdin} }
 
 // waitingReader reads in a goroutine, since nothing else ends a read of a pipe or a terminal.
@@ -34,7 +34,7 @@ func (w *waitingReader) Read(p []byte) (int, error) {
 	if w.buf == nil {
 		w.buf, w.done = make([]byte, 64<<10), make(chan readResult, 1)
 	}
-	// After the context has ended nobody looks at buf again, and the goroutine may keep it.
+	// After the context has ended, buf is not read any more: the goroutine may keep it.
 	go func() {
 		n, err := w.r.Read(w.buf[:min(len(p), len(w.buf))])
 		w.done <- readResult{n, err}
@@ -47,7 +47,7 @@ func (w *waitingReader) Read(p []byte) (int, error) {
 	}
 }
 
-// Confirm asks a question that only y answers with yes.
+// Confirm asks a question. Only y means yes.
 func (a *App) Confirm(ctx context.Context, question string) bool {
 	fmt.Fprint(a.Stdout, question)
 	line, _ := bufio.NewReader(a.Input(ctx)).ReadString('\n')

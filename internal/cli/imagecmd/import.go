@@ -84,7 +84,7 @@ func runImport(ctx context.Context, app *command.App, o importOptions, source, n
 	return nil
 }
 
-// image is what the flags say of the image.
+// image returns the properties of the image that the flags set.
 func (o *importOptions) image(ctx context.Context) (what transfer.ImportOptions, err error) {
 	what.Message, what.Platform = o.message, platforms.Normalize(platforms.DefaultSpec())
 	if o.platform != "" {
@@ -98,7 +98,7 @@ func (o *importOptions) image(ctx context.Context) (what transfer.ImportOptions,
 	return what, err
 }
 
-// openSource opens what is imported: a file, a URL, or stdin.
+// openSource opens the archive to import: a file, a URL, or stdin.
 func openSource(ctx context.Context, app *command.App, source string) (io.Reader, func(), error) {
 	switch {
 	case source == "-":

@@ -55,7 +55,7 @@ func inspectCommand(app *command.App, use, short, noun string) *cobra.Command {
 	return cmd
 }
 
-// inspector is what looks an image up: in the store, or at its registry.
+// inspector returns a function that finds an image in the store, or at its registry.
 func inspector(ctx context.Context, app *command.App, remote bool, platform string) (func(ref string) (*imagetypes.InspectResponse, error), error) {
 	var want *ocispec.Platform
 	if platform != "" {
@@ -80,7 +80,7 @@ func inspector(ctx context.Context, app *command.App, remote bool, platform stri
 	}, nil
 }
 
-// runInspect prints what it finds, and then what it did not find.
+// runInspect prints the images that it finds. Its error names the others.
 func runInspect(app *command.App, format, noun string, refs []string, find func(ref string) (*imagetypes.InspectResponse, error)) error {
 	var tmpl *template.Template
 	if format != "" && format != "json" {
@@ -139,9 +139,8 @@ func printInspect(app *command.App, found []*imagetypes.InspectResponse, format 
 	return err
 }
 
-// executeInspect gives a template the answer under Go's field names, and if it knows those not, under those of the JSON,
-// as docker does: {{.ID}} and {{.Id}} both work. A key that
-// a map of the answer lacks is "<no value>"; a field that nothing has is an error.
+// executeInspect executes a template on the response with Go's field names, and if that fails, with the field names of the JSON, as
+// docker does: {{.ID}} and {{.Id}} both work. A key that a map lacks is "<no value>". An unknown field is an error.
 func executeInspect(buf *bytes.Buffer, tmpl *template.Template, r *imagetypes.InspectResponse) error {
 	var typed bytes.Buffer
 	if err := tmpl.Execute(&typed, r); err == nil {

@@ -47,7 +47,7 @@ func runLoad(ctx context.Context, app *command.App, input string, platforms []st
 	}
 	loaded, err := load(ctx, app, in, wanted)
 	if err != nil {
-		// What was stored of it is garbage now.
+		// The layers that were stored are garbage now.
 		return errors.Join(err, app.Collect(context.WithoutCancel(ctx)))
 	}
 	for _, l := range loaded {

@@ -28,7 +28,7 @@ func NewRmiCommand(app *command.App) *cobra.Command {
 	return cmd
 }
 
-// runRmi removes what it can, and then says what it could not. With force, a missing image is no failure.
+// runRmi removes the images that it can remove. Its error names the others. With force, a missing image is not an error.
 func runRmi(ctx context.Context, app *command.App, refs []string, force bool) error {
 	if err := app.Open(ctx); err != nil {
 		return err

@@ -57,7 +57,7 @@ func runSave(ctx context.Context, app *command.App, output string, platforms, re
 }
 
 // saveItems finds what is to be saved, as docker save does: a name with its tag, a repository with all of its tags, an ID
-// without a name. Of a name that stands for several platforms it is all that there are in the store, or the given ones.
+// without a name. Of an index, these are the platforms in the store, or the given ones.
 func saveItems(ctx context.Context, app *command.App, refs []string, wanted []ocispec.Platform) ([]transfer.Item, error) {
 	var items []transfer.Item
 	add := func(ref, name string) error {
@@ -99,7 +99,7 @@ func saveItems(ctx context.Context, app *command.App, refs []string, wanted []oc
 	return items, nil
 }
 
-// saveItem is the image or index that a name stands for.
+// saveItem returns the image or index that a name refers to.
 func saveItem(ctx context.Context, app *command.App, ref string, wanted []ocispec.Platform) (*transfer.Item, error) {
 	it := &transfer.Item{Platforms: wanted}
 	for i := range max(1, len(wanted)) {

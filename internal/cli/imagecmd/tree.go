@@ -42,7 +42,7 @@ func printTree(ctx context.Context, app *command.App, images []*image.Image, noT
 	return w.Flush()
 }
 
-// printPlatforms shows the platforms of an image: its own, or those of the index that its name stands for. Those that are
+// printPlatforms shows the platforms of an image: its own, or those of the index that its name refers to. Those that are
 // not in the store have no ID.
 func printPlatforms(ctx context.Context, app *command.App, w *tabwriter.Writer, img *image.Image, noTrunc bool) error {
 	parts := []image.Part{{Image: img}}

@@ -66,7 +66,7 @@ func NewLayers(w io.Writer, words map[transfer.State]string, quiet bool) *Layers
 				}
 			}, w)
 		})()
-		for range d.ch { // whatever the terminal does, nobody waits for it
+		for range d.ch { // a transfer does not wait for the terminal
 			continue
 		}
 	}()

@@ -82,7 +82,7 @@ func runLogin(ctx context.Context, app *command.App, f *loginFlags, host string,
 // maxPassword bounds what is read of a password.
 const maxPassword = 64 << 10
 
-// ask gets what was not given: from stdin, or from whoever is at the terminal.
+// ask reads the missing values from stdin, or asks for them on the terminal.
 func (f *loginFlags) ask(ctx context.Context, app *command.App, givenPassword bool) error {
 	if f.stdin {
 		data, err := io.ReadAll(io.LimitReader(app.Input(ctx), maxPassword))

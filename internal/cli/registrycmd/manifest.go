@@ -42,7 +42,7 @@ func newManifestInspectCommand(app *command.App) *cobra.Command {
 	return cmd
 }
 
-// hideInsecure takes docker's flag, which registries.conf is for.
+// hideInsecure accepts docker's flag. mica reads registries.conf for it.
 func hideInsecure(cmd *cobra.Command, insecure *bool) {
 	cmd.Flags().BoolVar(insecure, "insecure", false, "Allow communication with an insecure registry (set insecure = true in registries.conf)")
 	_ = cmd.Flags().MarkHidden("insecure")
@@ -97,7 +97,7 @@ func runManifestInspect(ctx context.Context, app *command.App, ref string, verbo
 	return printJSON(app, data, false)
 }
 
-// printJSON prints JSON as docker indents it, or as it is.
+// printJSON prints JSON with docker's indentation, or unchanged.
 func printJSON(app *command.App, data []byte, raw bool) error {
 	var out bytes.Buffer
 	if raw {
@@ -160,7 +160,7 @@ func runManifestCreate(ctx context.Context, app *command.App, ref string, manife
 	return nil
 }
 
-// taggedName is a name for what is to be pushed.
+// taggedName parses the name of a manifest list.
 func taggedName(ref string) (reference.Named, error) {
 	name, err := command.RemoteName(ref)
 	if err != nil {

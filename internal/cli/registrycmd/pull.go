@@ -81,7 +81,7 @@ func runPull(ctx context.Context, app *command.App, f *pullFlags, ref string) (e
 	return nil
 }
 
-// pull pulls one image, with docker's words about it.
+// pull pulls one image, and prints docker's lines.
 func pull(ctx context.Context, app *command.App, name reference.Named, o transfer.PullOptions, quiet bool) error {
 	if err := app.Pull(ctx, app.Stdout, name, o, quiet); err != nil {
 		return err

@@ -133,7 +133,7 @@ func localTags(ctx context.Context, app *command.App, name reference.Named) ([]r
 	return names, nil
 }
 
-// push pushes what one name stands for, with docker's words about it.
+// push pushes the image or index with a name, and prints docker's lines.
 func push(ctx context.Context, app *command.App, name reference.Named, root ocispec.Descriptor, o transfer.PushOptions, quiet bool) error {
 	d := progress.NewLayers(app.Stderr.File(), progress.PushWords, quiet)
 	o.Progress = d.Update

@@ -32,7 +32,7 @@ func (i *runIsolation) add(fl *pflag.FlagSet) {
 	command.Hide(fl, "pid")
 }
 
-// check refuses what cannot be, before anything is pulled.
+// check finds mistakes before anything is pulled.
 func (i *runIsolation) check(f *runFlags) error {
 	_, err := i.isolation()
 	switch {

@@ -24,7 +24,7 @@ type runLimits struct {
 	oomScoreAdj            int
 	cgroupns, cgroupParent string
 
-	// set is what the flags come to on this host.
+	// set are the limits of the flags, adapted to this host.
 	set *specs.LinuxResources
 }
 

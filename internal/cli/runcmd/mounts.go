@@ -72,13 +72,13 @@ func (f *runFlags) addMounts(ctx context.Context, app *command.App, img *image.I
 	return nil
 }
 
-// anonymousVolume is a folder that lives as long as the container, filled with what the image has at its place.
+// anonymousVolume makes a directory that exists as long as the container, with a copy of the image's files at target.
 func anonymousVolume(ctx context.Context, app *command.App, img *image.Image, target, dir string) (string, error) {
 	parent, err := os.MkdirTemp(dir, "volume-")
 	if err != nil {
 		return "", fmt.Errorf("make volume %s: %w", target, err)
 	}
-	folder := filepath.Join(parent, "data")
+	volume := filepath.Join(parent, "data")
 	v, err := app.Layers.View(ctx, img.Chain())
 	if err != nil {
 		return "", err
@@ -87,10 +87,10 @@ func anonymousVolume(ctx context.Context, app *command.App, img *image.Image, ta
 	if err != nil {
 		return "", fmt.Errorf("make volume %s: %w", target, err)
 	}
-	if err := localdir.Copy(ctx, v, at, folder); err != nil {
+	if err := localdir.Copy(ctx, v, at, volume); err != nil {
 		return "", fmt.Errorf("make volume %s: %w", target, err)
 	}
-	return folder, nil
+	return volume, nil
 }
 
 // volumeOf is the directory of an anonymous volume: what the image has at its place, or nothing.

@@ -23,7 +23,7 @@ func (f *runFlags) addNetworkFlags(fl *pflag.FlagSet) {
 	fl.StringArrayVar(&f.expose, "expose", nil, "Expose a port or a range of ports")
 }
 
-// prepareNetwork has ports published, and says where the container's network is not the one that it would have in Docker.
+// prepareNetwork publishes ports when the network is made, and warns if the container has another network than in Docker.
 func (f *runFlags) prepareNetwork(ctx context.Context, app *command.App, img *image.Image, p *sandbox.Process) error {
 	ports, err := f.published(img)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/micabuild/mica/internal/cli/command"
 )
 
-// runLabels are flags that are checked, and show nowhere: a container has no record.
+// runLabels are flags that are checked and have no effect: a container has no record.
 type runLabels struct{ labels, files []string }
 
 func (l *runLabels) add(fl *pflag.FlagSet) {
@@ -44,7 +44,7 @@ var refusedFlags = map[string]string{
 	"volumes-from": ": containers have no names: use --volume with a path",
 }
 
-// ignoredFlags change nothing for a container in the foreground that nobody watches.
+// ignoredFlags have no effect on a container in the foreground.
 var ignoredFlags = []string{
 	"detach-keys", "disable-content-trust", "health-cmd", "health-interval", "health-retries", "health-start-interval", "health-start-period",
 	"health-timeout", "no-healthcheck", "kernel-memory",
@@ -55,7 +55,7 @@ var isBool = map[string]bool{"detach": true, "use-api-socket": true, "disable-co
 
 var shorthands = map[string]string{"attach": "a", "detach": "d"}
 
-// runRefused are flags that mica knows and has not.
+// runRefused are flags of docker that mica does not support.
 type runRefused struct {
 	restart, mac, isolation string
 	given                   []string // what there is to say of those that were given

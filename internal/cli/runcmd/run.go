@@ -253,7 +253,7 @@ func withTag(ref string) string {
 	return reference.FamiliarString(reference.TagNameOnly(name))
 }
 
-// process is what the flags and the image's config come to.
+// process returns the process that the flags and the image's config describe.
 func (f *runFlags) process(ctx context.Context, app *command.App, img *image.Image, args []string, dir, id string) (*sandbox.Process, error) {
 	config := img.Config.Config
 	argv, err := f.command(img, args)

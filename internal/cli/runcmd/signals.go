@@ -54,5 +54,5 @@ func (f *runFlags) forwardSignals(ctx context.Context, img *image.Image) (contex
 	}
 }
 
-// killed is how a process ends that was not willing to.
+// killed is the end of a process that the stop timeout has killed.
 var killed = &ociruntime.ExitError{Code: 128 + int(syscall.SIGKILL)}
