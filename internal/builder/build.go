@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/digestcache"
@@ -18,6 +19,7 @@ import (
 	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/recorder"
 	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/remotecache"
 	"github.com/micabuild/mica/internal/sandbox"
@@ -72,26 +74,27 @@ func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 	if o.Call.Name != "" {
 		return b.build(ctx, &o, names, started, nil)
 	}
-	rec, err := b.startRecord(ctx, &o, started)
+	rec, err := recorder.Start(ctx, b.Store, recorder.Options{Spec: &o.Spec, Started: started, Plan: o.Explain, Events: o.Events})
 	if err != nil && o.Explain {
 		return nil, err
 	}
 	if err != nil { // a build that cannot be recorded is a build
 		return b.build(ctx, &o, names, started, nil)
 	}
-	o.Events = rec.events
+	o.Events = rec.Events
 	res, err := b.build(ctx, &o, names, started, rec)
-	_ = rec.end(res, err)
-	if o.Explain && err == nil {
-		return &Result{Plan: rec.build}, nil
-	}
+	var made digest.Digest
 	if res != nil {
-		res.Ref = rec.build.Ref
+		made, res.Ref = res.Root.Digest, rec.Build().Ref
+	}
+	_ = rec.End(made, err) // what could not be recorded is not an error of the build
+	if o.Explain && err == nil {
+		return &Result{Plan: rec.Build()}, nil
 	}
 	return res, err
 }
 
-func (b *Builder) build(ctx context.Context, o *Options, names []string, started time.Time, rec *recorder) (_ *Result, err error) {
+func (b *Builder) build(ctx context.Context, o *Options, names []string, started time.Time, rec *recorder.Recorder) (_ *Result, err error) {
 	opts := o.frontendOptions()
 	allowed, err := o.entitlements()
 	if err != nil {
@@ -127,7 +130,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	defer func() { err = errors.Join(err, worker.Close()) }()
 	s := solver.New(solver.Options{
 		Store: b.Store, Layers: b.Layers, Kinds: worker.Kinds(), FetchBase: base.fetchBase, Remote: remote, Allowed: allowed, Events: o.Events,
-		Observer: rec.observer(), Plan: o.Explain,
+		Observer: rec.Observer(), Plan: o.Explain,
 	})
 	front := &frontend{
 		solver: s, bases: base, layouts: layouts, opts: opts, inputs: o.Context.inputs(), events: o.Events, checker: dockerfile.NewChecker(opts),

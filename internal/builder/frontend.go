@@ -19,6 +19,7 @@ import (
 
 	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/dockerfile"
+	"github.com/micabuild/mica/internal/recorder"
 	"github.com/micabuild/mica/internal/solver"
 )
 
@@ -31,7 +32,7 @@ type frontend struct {
 	inputs  map[string]llb.State
 	events  solver.Events
 	checker *dockerfile.Checker
-	record  *recorder // nil for a build that is not recorded
+	record  *recorder.Recorder // nil for a build that is not recorded
 }
 
 var _ client.Client = (*frontend)(nil)
@@ -92,7 +93,7 @@ func (f *frontend) solve(ctx context.Context, def *pb.Definition) (*client.Resul
 	if err := f.checker.IgnoreError(); err != nil {
 		return nil, err
 	}
-	f.record.graph(def)
+	f.record.Graph(def)
 	out, err := f.solver.Solve(ctx, def)
 	if errors.Is(err, solver.ErrPlanned) {
 		res.SetRef((*resultRef)(nil)) // the compiler goes on with an empty filesystem
@@ -135,7 +136,7 @@ func (f *frontend) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, o
 	if err != nil {
 		return nil, err
 	}
-	f.record.image(img.Target.Digest, img.RawConfig)
+	f.record.Image(img.Target.Digest, img.RawConfig)
 	return &sourceresolver.MetaResponse{
 		Op:    op,
 		Image: &sourceresolver.ResolveImageResponse{Digest: img.Target.Digest, Config: img.RawConfig},
@@ -149,14 +150,14 @@ func (f *frontend) ResolveImageConfig(ctx context.Context, ref string, opt sourc
 		if err != nil {
 			return "", "", nil, err
 		}
-		f.record.image(img.Target.Digest, img.RawConfig)
+		f.record.Image(img.Target.Digest, img.RawConfig)
 		return ref, img.Target.Digest, img.RawConfig, f.checker.Base(img.RawConfig)
 	}
 	img, err := f.bases.resolve(ctx, ref, opt.ImageOpt)
 	if err != nil {
 		return "", "", nil, err
 	}
-	f.record.image(img.Target.Digest, img.RawConfig)
+	f.record.Image(img.Target.Digest, img.RawConfig)
 	return ref, img.Target.Digest, img.RawConfig, f.checker.Base(img.RawConfig)
 }
 

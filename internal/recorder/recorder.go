@@ -1,4 +1,5 @@
-package builder
+// Package recorder records a build in the history of its store while it is solved, and explains its steps.
+package recorder
 
 import (
 	"context"
@@ -22,10 +23,11 @@ import (
 	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/redact"
 	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/store"
 )
 
-// recorder records a build in the store's history, and explains its steps.
-type recorder struct {
+// Recorder records one build. Observer, Graph and Image of a nil Recorder do nothing.
+type Recorder struct {
 	builds  *history.Builds
 	writer  *history.Writer // nil for a plan
 	forward solver.Events
@@ -39,32 +41,45 @@ type recorder struct {
 	err       error // the first failure to record; the build goes on
 }
 
-// startRecord records the start of a build.
-func (b *Builder) startRecord(ctx context.Context, o *Options, started time.Time) (*recorder, error) {
-	builds := history.Open(b.Store)
+// Options describe the build that is recorded.
+type Options struct {
+	Spec    *buildspec.Spec
+	Started time.Time
+	// Plan is true for a build that is only planned: nothing of it is recorded.
+	Plan bool
+	// Events receives the progress that the recorder has seen; nil for nobody.
+	Events solver.Events
+}
+
+// Start records the start of a build in a store.
+func Start(ctx context.Context, s *store.Store, o Options) (*Recorder, error) {
+	builds := history.Open(s)
+	spec := o.Spec
 	build := &history.Build{
-		Ref: identity.NewID(), Context: redact.URLs(contextName(o.Path)), Dockerfile: redact.URLs(o.Dockerfile), Target: o.Target,
-		Names: o.Tags, Args: map[string]string{}, Started: started,
+		Ref: identity.NewID(), Context: redact.URLs(contextName(spec.Path)), Dockerfile: redact.URLs(spec.Dockerfile), Target: spec.Target,
+		Names: spec.Tags, Args: map[string]string{}, Started: o.Started,
 	}
-	for k, v := range o.BuildArgs {
+	for k, v := range spec.BuildArgs {
 		build.Args[k] = redact.URLs(v)
 	}
-	for _, p := range o.Platforms {
+	for _, p := range spec.Platforms {
 		build.Platforms = append(build.Platforms, platforms.FormatAll(platforms.Normalize(p)))
 	}
 	build.Line = history.LineOf(build.Context, build.Dockerfile, build.Target)
-	var w *history.Writer
-	if !o.Explain {
-		var err error
-		if w, err = builds.Begin(ctx, build); err != nil {
-			return nil, err
-		}
-	}
-	return &recorder{
-		builds: builds, writer: w, forward: o.Events, build: build, steps: map[digest.Digest]*history.Step{},
+	r := &Recorder{
+		builds: builds, forward: o.Events, build: build, steps: map[digest.Digest]*history.Step{},
 		lines: map[digest.Digest]int{}, env: map[digest.Digest][]string{}, explainer: explain.New(builds, build),
-	}, nil
+	}
+	if o.Plan {
+		return r, nil
+	}
+	var err error
+	r.writer, err = builds.Begin(ctx, build)
+	return r, err
 }
+
+// Build returns the build as far as it is recorded. It is complete after End.
+func (r *Recorder) Build() *history.Build { return r.build }
 
 // contextName is a build's context, by its absolute path if it is a directory.
 func contextName(path string) string {
@@ -77,8 +92,8 @@ func contextName(path string) string {
 	return path
 }
 
-// observer is the recorder as the solver knows it; nil for none.
-func (r *recorder) observer() solver.Observer {
+// Observer returns the recorder as the solver knows it; nil for none.
+func (r *Recorder) Observer() solver.Observer {
 	if r == nil {
 		return nil
 	}
@@ -86,14 +101,14 @@ func (r *recorder) observer() solver.Observer {
 }
 
 // keep remembers the first failure to record.
-func (r *recorder) keep(err error) {
+func (r *Recorder) keep(err error) {
 	if r.err == nil {
 		r.err = err
 	}
 }
 
-// events records progress, and passes it on.
-func (r *recorder) events(st *solver.Status) {
+// Events records progress, and passes it on.
+func (r *Recorder) Events(st *solver.Status) {
 	r.mu.Lock()
 	for _, v := range st.Vertexes {
 		r.vertex(v)
@@ -107,13 +122,13 @@ func (r *recorder) events(st *solver.Status) {
 	}
 }
 
-func (r *recorder) log(l history.Log) {
+func (r *Recorder) log(l history.Log) {
 	if r.writer != nil {
 		r.keep(r.writer.Log(l))
 	}
 }
 
-func (r *recorder) vertex(v *bkclient.Vertex) {
+func (r *Recorder) vertex(v *bkclient.Vertex) {
 	s := r.steps[v.Digest]
 	if s == nil {
 		s = &history.Step{Vertex: v.Digest, Name: v.Name, Inputs: v.Inputs, Line: r.lines[v.Digest]}
@@ -140,8 +155,8 @@ func (r *recorder) vertex(v *bkclient.Vertex) {
 	}
 }
 
-// graph records where the operations of a graph are in the Dockerfile, before it is solved.
-func (r *recorder) graph(def *pb.Definition) {
+// Graph records where the operations of a graph are in the Dockerfile, before it is solved.
+func (r *Recorder) Graph(def *pb.Definition) {
 	if r == nil || def.Source == nil {
 		return
 	}
@@ -159,8 +174,8 @@ func (r *recorder) graph(def *pb.Definition) {
 	}
 }
 
-// image records the environment of a base image.
-func (r *recorder) image(manifest digest.Digest, config []byte) {
+// Image records the environment of a base image.
+func (r *Recorder) Image(manifest digest.Digest, config []byte) {
 	if r == nil {
 		return
 	}
@@ -174,7 +189,7 @@ func (r *recorder) image(manifest digest.Digest, config []byte) {
 }
 
 // Runs explains a step that runs.
-func (r *recorder) Runs(v *solver.Vertex, key buildcache.Key, miss solver.Miss) string {
+func (r *Recorder) Runs(v *solver.Vertex, key buildcache.Key, miss solver.Miss) string {
 	listings := map[digest.Digest][]byte{}
 	for i, from := range key.Origins {
 		sum := digest.Digest(key.Ingredients[i].Value)
@@ -206,7 +221,7 @@ func (r *recorder) Runs(v *solver.Vertex, key buildcache.Key, miss solver.Miss) 
 }
 
 // explainCached explains the cached steps that the causes of a step refer to: they gave another result than in the build before.
-func (r *recorder) explainCached(s *history.Step) {
+func (r *Recorder) explainCached(s *history.Step) {
 	for _, c := range s.Causes {
 		from := r.steps[c.Step]
 		if from == nil || from.State != history.StepCached || len(from.Causes) > 0 {
@@ -218,7 +233,7 @@ func (r *recorder) explainCached(s *history.Step) {
 }
 
 // key records the key of a step.
-func (r *recorder) key(s *history.Step, key *buildcache.Key) {
+func (r *Recorder) key(s *history.Step, key *buildcache.Key) {
 	s.Key = key.Digest()
 	r.keep(r.builds.SaveIngredients(s.Key, func() []history.Ingredient {
 		list := make([]history.Ingredient, len(key.Ingredients))
@@ -230,7 +245,7 @@ func (r *recorder) key(s *history.Step, key *buildcache.Key) {
 }
 
 // Solved records the results of an operation.
-func (r *recorder) Solved(v *solver.Vertex, key *buildcache.Key, results []*solver.Result) {
+func (r *Recorder) Solved(v *solver.Vertex, key *buildcache.Key, results []*solver.Result) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.steps[v.Digest]
@@ -259,7 +274,7 @@ func (r *recorder) Solved(v *solver.Vertex, key *buildcache.Key, results []*solv
 }
 
 // Blocked notes, in a plan, that a step may run after others.
-func (r *recorder) Blocked(v *solver.Vertex) {
+func (r *Recorder) Blocked(v *solver.Vertex) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.steps[v.Digest]
@@ -274,17 +289,16 @@ func (r *recorder) Blocked(v *solver.Vertex) {
 	}
 }
 
-// end records how the build ended. What could not be recorded is no error of the build.
-func (r *recorder) end(res *Result, err error) error {
+// End records how the build ended: with an image, by the digest of its manifest or index, "" for none, or with an error. It returns
+// the first failure to record something.
+func (r *Recorder) End(image digest.Digest, err error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.build.Completed = time.Now().UTC()
 	switch {
 	case err == nil:
 		r.build.Status = history.Completed
-		if res != nil {
-			r.build.Image = res.Root.Digest
-		}
+		r.build.Image = image
 	case errors.Is(err, context.Canceled):
 		r.build.Status = history.Canceled
 	default:

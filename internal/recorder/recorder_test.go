@@ -1,0 +1,205 @@
+package recorder
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/buildcache"
+	"github.com/micabuild/mica/internal/buildspec"
+	"github.com/micabuild/mica/internal/history"
+	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/store"
+	"github.com/micabuild/mica/internal/view"
+)
+
+func start(t *testing.T, s *store.Store, o Options) *Recorder {
+	t.Helper()
+	o.Started = time.Now()
+	if o.Spec == nil {
+		o.Spec = &buildspec.Spec{Path: "/context"}
+	}
+	r, err := Start(context.Background(), s, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func newStore(t *testing.T) *store.Store {
+	t.Helper()
+	s, err := store.Open(filepath.Join(t.TempDir(), "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// copyStep is a COPY of a file with some content, its vertex and its key.
+func copyStep(t *testing.T, content string) (*solver.Vertex, buildcache.Key) {
+	t.Helper()
+	v := &solver.Vertex{Digest: digest.FromString("copy"), Name: "[1/1] COPY a /", Op: &pb.Op{Op: &pb.Op_File{}}}
+	var k buildcache.Key
+	if err := k.AddOperation("file", &pb.FileOp{}); err != nil {
+		t.Fatal(err)
+	}
+	files := view.Files(map[string][]byte{"a": []byte(content)})
+	if err := k.AddFiles(context.Background(), -1, buildcache.KindSource, "/a", files, "/a", view.CopyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return v, k
+}
+
+// run makes a recorder see a step that runs, and returns what is shown with it.
+func run(r *Recorder, v *solver.Vertex, k buildcache.Key, miss solver.Miss) string {
+	now := time.Now()
+	r.Events(&solver.Status{Vertexes: []*client.Vertex{{Digest: v.Digest, Name: v.Name}}})
+	because := r.Runs(v, k, miss)
+	r.Solved(v, &k, nil)
+	r.Events(&solver.Status{Vertexes: []*client.Vertex{{Digest: v.Digest, Name: v.Name, Started: &now, Completed: &now}}})
+	return because
+}
+
+// TestSecondBuildSaysWhy: a step that runs again is explained by the build before.
+func TestSecondBuildSaysWhy(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	for _, tt := range []struct {
+		content, want string
+		miss          solver.Miss
+	}{
+		{"one", "", solver.NoRecord},
+		{"two", "because a changed", solver.NoRecord},
+		{"two", "because its record was pruned from the build cache", solver.NoRecord},
+		{"two", "because its layers are no longer in the store", solver.NoLayers},
+		{"two", "because the cache is not used for it (--no-cache)", solver.NotAsked},
+	} {
+		r := start(t, s, Options{})
+		v, k := copyStep(t, tt.content)
+		if got := run(r, v, k, tt.miss); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.content, got, tt.want)
+		}
+		if err := r.End("sha256:image", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestRecord: the options of a build, its steps, their places in the Dockerfile, output and ends are recorded; credentials are not.
+func TestRecord(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	var passed int
+	spec := &buildspec.Spec{
+		Path: "https://user:secret@example.com/x.git", Target: "t", Tags: []string{"app"}, BuildArgs: map[string]string{"URL": "http://u:secret@h/", "A": "1"},
+		Platforms: []ocispec.Platform{{OS: "linux", Architecture: "arm64"}},
+	}
+	r := start(t, s, Options{Spec: spec, Events: func(*solver.Status) { passed++ }})
+	image := &solver.Vertex{Digest: "sha256:image", Name: "[1/2] FROM x", Op: &pb.Op{Op: &pb.Op_Source{Source: &pb.SourceOp{Identifier: "docker-image://x@sha256:m"}}}}
+	local := &solver.Vertex{Digest: "sha256:local", Name: "[internal] load build context", Op: &pb.Op{Op: &pb.Op_Source{Source: &pb.SourceOp{
+		Identifier: "local://context", Attrs: map[string]string{pb.AttrExcludePatterns: `["*.log"]`},
+	}}}}
+	r.Graph(&pb.Definition{Source: &pb.Source{
+		Infos:     []*pb.SourceInfo{{Filename: "Dockerfile", Data: []byte("FROM x\nRUN curl http://u:secret@h/\n")}},
+		Locations: map[string]*pb.Locations{"sha256:run": {Locations: []*pb.Location{{Ranges: []*pb.Range{{Start: &pb.Position{Line: 2}}}}}}},
+	}})
+	config, _ := json.Marshal(ocispec.Image{Config: ocispec.ImageConfig{Env: []string{"A=b"}}})
+	r.Image("sha256:m", config)
+	begun, ended := time.Now(), time.Now()
+	r.Events(&solver.Status{Vertexes: []*client.Vertex{{Digest: image.Digest, Name: image.Name}, {Digest: local.Digest, Name: local.Name}}})
+	r.Solved(image, nil, []*solver.Result{{Chain: buildcache.NewChain(buildcache.Link{DiffID: "sha256:layer"})}})
+	r.Solved(local, nil, []*solver.Result{{}})
+	r.Events(&solver.Status{Vertexes: []*client.Vertex{
+		{Digest: "sha256:run", Name: "[2/2] RUN x", Inputs: []digest.Digest{image.Digest}, Started: &begun},
+		{Digest: "sha256:cached", Name: "cached", Started: &begun, Completed: &ended, Cached: true},
+		{Digest: "sha256:cancelled", Name: "cancelled", Started: &begun, Completed: &ended, Error: "x: context canceled"},
+		{Digest: "sha256:waits", Name: "waits"},
+	}})
+	r.Events(&solver.Status{Logs: []*client.VertexLog{{Vertex: "sha256:run", Stream: 2, Data: []byte("output\n"), Timestamp: begun}}})
+	r.Events(&solver.Status{Vertexes: []*client.Vertex{{Digest: "sha256:run", Name: "[2/2] RUN x", Started: &begun, Completed: &ended, Error: "exit code: 3"}}})
+	if err := r.End("", errors.New("failed to fetch http://u:secret@h/")); err != nil {
+		t.Fatal(err)
+	}
+	builds := history.Open(s)
+	b, err := builds.Find("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, _ := json.Marshal(b)
+	if passed != 4 || b.Status != history.Failed || b.Target != "t" || !slices.Equal(b.Platforms, []string{"linux/arm64"}) || b.Args["A"] != "1" || b.Image != "" {
+		t.Errorf("%d events passed on, %s", passed, raw)
+	}
+	if got := string(raw); strings.Contains(got, "secret") {
+		t.Errorf("the record has credentials: %s", got)
+	}
+	states := map[string]history.State{}
+	for _, st := range b.Steps {
+		states[st.Name] = st.State
+	}
+	want := map[string]history.State{
+		"[1/2] FROM x": "", "[internal] load build context": "", "[2/2] RUN x": history.StepFailed, "cached": history.StepCached,
+		"cancelled": history.StepCanceled, "waits": "",
+	}
+	for name, state := range want {
+		if got, ok := states[name]; !ok || got != state {
+			t.Errorf("%s: %q, want %q", name, got, state)
+		}
+	}
+	step := b.Step("sha256:run")
+	if step == nil || step.Line != 2 || step.Error != "exit code: 3" || len(step.Inputs) != 1 {
+		t.Errorf("%+v", step)
+	}
+	if src := b.Step(image.Digest).Source; src == nil || !slices.Equal(src.Env, []string{"A=b"}) || !slices.Equal(src.Layers, []digest.Digest{"sha256:layer"}) {
+		t.Errorf("%+v", src)
+	}
+	if src := b.Step(local.Digest).Source; src == nil || !slices.Equal(src.Excludes, []string{"*.log"}) {
+		t.Errorf("%+v", src)
+	}
+	var output string
+	if err := builds.Logs(b, func(l history.Log) error { output += string(l.Data); return nil }); err != nil || output != "output\n" {
+		t.Errorf("%q, %v", output, err)
+	}
+}
+
+// TestPlan: a plan says what would run and what may, and leaves no build behind.
+func TestPlan(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	r := start(t, s, Options{Plan: true})
+	v, k := copyStep(t, "one")
+	after := &solver.Vertex{Digest: "sha256:after", Name: "[2/2] RUN x", Inputs: []solver.Edge{{Vertex: v}}, Op: &pb.Op{}}
+	r.Events(&solver.Status{Vertexes: []*client.Vertex{{Digest: v.Digest, Name: v.Name}, {Digest: after.Digest, Name: after.Name}}})
+	r.Runs(v, k, solver.NoRecord)
+	r.Blocked(after)
+	if err := r.End("", nil); err != nil {
+		t.Fatal(err)
+	}
+	steps := r.Build().Steps
+	if steps[0].State != history.StepPlanned || steps[1].State != history.StepBlocked || r.Build().Because(steps[1]) != "because after [1/1] COPY a /" {
+		t.Errorf("%+v, %+v", steps[0], steps[1])
+	}
+	if list, err := history.Open(s).List(); err != nil || len(list) != 0 {
+		t.Errorf("%v, %v", list, err)
+	}
+}
+
+// TestNilRecorder: a build that is not recorded has none.
+func TestNilRecorder(t *testing.T) {
+	t.Parallel()
+	var r *Recorder
+	r.Graph(&pb.Definition{Source: &pb.Source{}})
+	r.Image("sha256:m", nil)
+	if r.Observer() != nil {
+		t.Error("the solver has an observer")
+	}
+}
