@@ -126,7 +126,7 @@ func TestWriteErrorsOfImages(t *testing.T) {
 			t.Errorf("%v, want %s", got, want)
 		}
 	}
-	if err := writeError("f", erofs.ErrUnsupported); !errors.Is(err, erofs.ErrUnsupported) || !strings.Contains(err.Error(), "MICA_TREES=folders") {
+	if err := writeError("f", erofs.ErrUnsupported); !errors.Is(err, erofs.ErrUnsupported) || !strings.Contains(err.Error(), "MICA_TREES=directories") {
 		t.Errorf("%v", err)
 	}
 	if err := damagedImage(erofs.ErrDamaged); !errors.Is(err, store.ErrDamaged) {
