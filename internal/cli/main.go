@@ -84,7 +84,10 @@ func interruptible() (context.Context, func()) {
 		<-ch
 		os.Exit(128 + int(s))
 	}()
-	return ctx, func() { cancel(nil) }
+	return ctx, func() {
+		signal.Stop(ch)
+		cancel(nil)
+	}
 }
 
 // exitCode prints an error once and gives the code for it.
