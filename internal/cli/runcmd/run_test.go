@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -39,7 +40,7 @@ func TestRunFails(t *testing.T) {
 		"--pull never REG/app:1":                         "No such image: REG/app:1",
 		"--pull always REG/app:2":                        "manifest for REG/app:2 not found: manifest unknown",
 		"--pull sometimes app:1":                         `invalid pull option: 'sometimes': must be one of "always", "missing" or "never"`,
-		"--platform linux/s390x REG/app:1":               "REG/app:1: no matching manifest for linux/s390x in the manifest list entries: it has [linux/amd64 linux/arm64]",
+		"--platform linux/s390x REG/app:1":               "REG/app:1: no matching manifest for linux/s390x in the manifest list entries: it has [linux/" + runtime.GOARCH + " linux/" + registrytest.OtherArch() + "]",
 		"--platform a/b/c/d app:1":                       `invalid platform "a/b/c/d": "a/b/c/d": cannot parse platform specifier: invalid argument`,
 		"--stop-signal X app:1":                          "Invalid signal: X",
 		"-d app:1":                                       "--detach is not supported: mica has no daemon: run it with & or as a service (systemd-run mica run …)",
