@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 )
 
@@ -74,12 +75,14 @@ var noise = []string{
 
 var (
 	// crun: executable file `x` not found in $PATH: No such file or directory
-	crunNotFound = regexp.MustCompile("^executable file `([^`]*)` not found")
+	crunNotFound = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile("^executable file `([^`]*)` not found") })
 	// How crun quotes.
-	backquoted = regexp.MustCompile("`([^`]*)`")
+	backquoted = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile("`([^`]*)`") })
 	// Descriptors and flags in messages of runc, which do not help the user.
-	runcDetails = regexp.MustCompile(`( \(via /proc/[^)]*\)|, flags: 0x[0-9a-f]+|, data: [^ :]*)`)
-	quotedExec  = regexp.MustCompile(`^exec: "`)
+	runcDetails = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`( \(via /proc/[^)]*\)|, flags: 0x[0-9a-f]+|, data: [^ :]*)`)
+	})
+	quotedExec = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^exec: "`) })
 )
 
 // startError returns a runtime's error in Docker's wording and with Docker's exit code.
@@ -87,11 +90,11 @@ func startError(reason string) error {
 	for _, prefix := range noise {
 		reason = strings.TrimPrefix(reason, prefix)
 	}
-	reason = runcDetails.ReplaceAllString(strings.ReplaceAll(reason, "\n", " "), "")
-	if m := crunNotFound.FindStringSubmatch(reason); m != nil {
+	reason = runcDetails().ReplaceAllString(strings.ReplaceAll(reason, "\n", " "), "")
+	if m := crunNotFound().FindStringSubmatch(reason); m != nil {
 		return &StartError{127, fmt.Sprintf("exec: %q: executable file not found in $PATH", m[1])}
 	}
-	reason = backquoted.ReplaceAllString(reason, `"$1"`)
+	reason = backquoted().ReplaceAllString(reason, `"$1"`)
 	if at := strings.LastIndex(reason, ": "); at >= 0 {
 		reason = reason[:at+2] + lowerFirst(reason[at+2:])
 	}
@@ -104,7 +107,7 @@ func startError(reason string) error {
 	case (has("permission denied") || has("operation not permitted")) && has("exec"), has("is a directory"):
 		code = 126
 	}
-	if !quotedExec.MatchString(reason) {
+	if !quotedExec().MatchString(reason) {
 		reason = "OCI runtime create failed: " + reason
 	}
 	return &StartError{code, reason}

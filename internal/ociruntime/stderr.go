@@ -84,7 +84,7 @@ func (d *Stderr) release() error {
 }
 
 // execMessage matches crun's message about a file that the kernel does not execute: its path and the reason.
-var execMessage = regexp.MustCompile("^exec container process .*`([^`]*)`: (.*)$")
+var execMessage = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile("^exec container process .*`([^`]*)`: (.*)$") })
 
 // asRunc returns the message of runc for one of crun's: "exec /x: exec format error".
 func (d *Stderr) asRunc(line []byte) []byte {
@@ -92,7 +92,7 @@ func (d *Stderr) asRunc(line []byte) []byte {
 	if json.Unmarshal(line, &entry) != nil {
 		return append(line, '\n')
 	}
-	m := execMessage.FindStringSubmatch(entry.Msg)
+	m := execMessage().FindStringSubmatch(entry.Msg)
 	if m == nil {
 		return append([]byte(entry.Msg), '\n')
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 
 	"oras.land/oras-go/v2/registry/remote/errcode"
 )
@@ -73,8 +74,8 @@ func message(code, text string) errcode.Errors {
 }
 
 var (
-	titleElement = regexp.MustCompile(`(?is)<title[^>]*>(.*?)</title>`)
-	anyElement   = regexp.MustCompile(`(?s)<[^>]*>`)
+	titleElement = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?is)<title[^>]*>(.*?)</title>`) })
+	anyElement   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?s)<[^>]*>`) })
 )
 
 // text is the message of a plain text, or the title of a page.
@@ -83,10 +84,10 @@ func text(raw []byte) string {
 	if !strings.HasPrefix(strings.TrimSpace(s), "<") {
 		return s
 	}
-	if m := titleElement.FindStringSubmatch(s); m != nil {
+	if m := titleElement().FindStringSubmatch(s); m != nil {
 		return html.UnescapeString(m[1])
 	}
-	return html.UnescapeString(anyElement.ReplaceAllString(s, " "))
+	return html.UnescapeString(anyElement().ReplaceAllString(s, " "))
 }
 
 // said is the message of an error response, in one line; "" for none.

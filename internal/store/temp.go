@@ -7,6 +7,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -64,7 +65,9 @@ func (t *Temp) Remove() error {
 }
 
 // ownTemp matches the names that mica makes in tmp/: a kind and a random number, or a digest.
-var ownTemp = regexp.MustCompile(`^(?:[a-z]+-[0-9]+(?:\.lock)?|` + partialPrefix + `[0-9a-f]{64})$`)
+var ownTemp = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(?:[a-z]+-[0-9]+(?:\.lock)?|` + partialPrefix + `[0-9a-f]{64})$`)
+})
 
 // RemoveStaleTemp removes what dead processes left in tmp/, and returns the disk space that became free, in bytes. Locks show
 // whether an owner is alive, not times, so that this is safe at any moment. Files whose names mica does not make stay, and so do
@@ -77,7 +80,7 @@ func (s *Store) RemoveStaleTemp() (int64, error) {
 	var freed int64
 	var errs []error
 	for _, e := range entries {
-		if !ownTemp.MatchString(e.Name()) || resumable(e) {
+		if !ownTemp().MatchString(e.Name()) || resumable(e) {
 			continue
 		}
 		size, err := removeStale(s.Path("tmp", e.Name()), e)
