@@ -26,7 +26,7 @@ func NewCopyCommand(app *command.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "copy [OPTIONS] SOURCE DESTINATION",
 		Short: "Copy an image between registries, layouts and archives, as it is",
-		Long: "A SOURCE or DESTINATION is the name of an image at a registry, oci:FOLDER[:TAG], oci-archive:FILE[:TAG] or\n" +
+		Long: "A SOURCE or DESTINATION is the name of an image at a registry, oci:DIRECTORY[:TAG], oci-archive:FILE[:TAG] or\n" +
 			"docker-archive:FILE[:NAME]. The store is not touched.",
 		Args: command.RequireArgs(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
