@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -153,20 +154,7 @@ func TestRemoteCaches(t *testing.T) {
 			}
 			first, _ := mustBuild(t, newClient(t), dir, buildspec.Spec{Tags: []string{m.Name("app:1")}, CacheTo: to}, "type=registry")
 
-			from, err := buildspec.ParseCaches([]string{fill.Replace(c.from)}, false)
-			if err != nil {
-				t.Fatal(err)
-			}
-			cached := map[string]bool{}
-			o := Options{Spec: buildspec.Spec{CacheFrom: from}, Context: DirContext{Dir: dir}, Events: func(st *solver.Status) {
-				for _, v := range st.Vertexes {
-					cached[v.Name] = cached[v.Name] || v.Cached
-				}
-			}}
-			second, err := newClient(t).Build(t.Context(), o)
-			if err != nil {
-				t.Fatal(err)
-			}
+			second, cached := buildFrom(t, fill.Replace(c.from), dir, buildspec.Spec{})
 			if step := "[stage-1 1/1] COPY --from=a /a /b"; !cached[step] {
 				t.Errorf("%s was made again: %v", step, cached)
 			}
@@ -174,6 +162,49 @@ func TestRemoteCaches(t *testing.T) {
 				t.Errorf("image %s, want %s", second.Image.ID, first.Image.ID)
 			}
 		})
+	}
+}
+
+// buildFrom builds with a remote cache in an empty store, and returns whether each step was cached.
+func buildFrom(t *testing.T, cache, dir string, spec buildspec.Spec) (*Result, map[string]bool) {
+	t.Helper()
+	var err error
+	if spec.CacheFrom, err = buildspec.ParseCaches([]string{cache}, false); err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	cached := map[string]bool{}
+	res, err := newClient(t).Build(t.Context(), Options{Spec: spec, Context: DirContext{Dir: dir}, Events: func(st *solver.Status) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, v := range st.Vertexes {
+			cached[v.Name] = cached[v.Name] || v.Cached
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res, cached
+}
+
+// TestRemoteCacheOnLayout: the steps on a base image in an OCI layout are exported, too.
+func TestRemoteCacheOnLayout(t *testing.T) {
+	t.Parallel()
+	layout, cache := filepath.Join(t.TempDir(), "layout"), filepath.Join(t.TempDir(), "cache")
+	base := writeFiles(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY a /\n", "a": "a"})
+	mustBuild(t, newClient(t), base, buildspec.Spec{}, "type=oci,tar=false,dest="+layout)
+	dir := writeFiles(t, map[string]string{"Dockerfile": "FROM base\nCOPY b /\n", "b": "b"})
+	spec := buildspec.Spec{Contexts: map[string]string{"base": "oci-layout://" + layout}}
+	to, err := buildspec.ParseCaches([]string{"type=local,mode=max,dest=" + cache}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writing := spec
+	writing.CacheTo = to
+	first, _ := mustBuild(t, newClient(t), dir, writing)
+	second, cached := buildFrom(t, "type=local,src="+cache, dir, spec)
+	if step := "[1/2] COPY b /"; !cached[step] || second.Image.ID != first.Image.ID {
+		t.Errorf("image %s, want %s; %s was made again: %v", second.Image.ID, first.Image.ID, step, cached)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/opencontainers/image-spec/identity"
 )
 
-// Image is a base image in its registry.
+// Image is a base image in its registry, or in an OCI layout.
 type Image struct {
 	// Roots are the digests of the index that has the name, if any, and of the manifest.
 	Roots []digest.Digest
@@ -23,7 +23,7 @@ type Image struct {
 	Chain []digest.Digest
 }
 
-// ImageKeys returns the names of a docker-image source: by its index and manifest and, so that the same layers in another
+// ImageKeys returns the names of a docker-image or oci-layout source: by its index and manifest and, so that the same layers in another
 // manifest are found too, by its layers (source/containerimage/pull.go, mainManifestKey and cacheKeyFromConfig).
 func ImageKeys(op *pb.Op, img Image) ([]string, error) {
 	var limit *int

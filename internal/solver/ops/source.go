@@ -39,7 +39,8 @@ func newSourceOp(w *Worker, t *solver.Task) (solver.Operation, error) {
 	case "docker-image":
 		return &imageSource{w: w, v: v, ref: rest}, nil
 	case "oci-layout":
-		return &layoutSource{w, rest, platformOf(v.Op)}, nil
+		_, root, _ := strings.Cut(rest, "@")
+		return &layoutSource{w: w, op: v.Op, root: digest.Digest(root)}, nil
 	case "local":
 		return &localSource{w, rest, op.Attrs}, nil
 	}
@@ -132,9 +133,10 @@ func (o *imageSource) Names() ([]string, error) {
 
 // layoutSource is a named context that is an OCI layout.
 type layoutSource struct {
-	w        *Worker
-	ref      string // ends in "@digest"
-	platform *ocispec.Platform
+	w    *Worker
+	op   *pb.Op
+	root digest.Digest // of the manifest or index
+	img  *image.Image
 }
 
 func (o *layoutSource) Key(context.Context) (buildcache.Key, bool, error) {
@@ -142,15 +144,20 @@ func (o *layoutSource) Key(context.Context) (buildcache.Key, bool, error) {
 }
 
 func (o *layoutSource) Run(context.Context) ([]*solver.Result, error) {
-	_, d, _ := strings.Cut(o.ref, "@")
-	img, err := o.w.Layout(digest.Digest(d), o.platform)
+	img, err := o.w.Layout(o.root, platformOf(o.op))
 	if err != nil {
 		return nil, err
 	}
+	o.img = img
 	return []*solver.Result{imageResult(img)}, nil
 }
 
-func (o *layoutSource) Names() ([]string, error) { return nil, nil }
+// Names returns the names that the image has at a registry: BuildKit names both sources alike.
+func (o *layoutSource) Names() ([]string, error) {
+	return remotecache.ImageKeys(o.op, remotecache.Image{
+		Roots: []digest.Digest{o.root, o.img.Target.Digest}, Chain: o.img.Chain(),
+	})
+}
 
 // platformOf is the platform that an operation is for, nil for this host's.
 func platformOf(op *pb.Op) *ocispec.Platform {

@@ -11,10 +11,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -63,6 +65,48 @@ func TestImages(t *testing.T) {
 	} {
 		if _, err := r.solve(t, st); text(err) != want {
 			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+// TestImageNames: remote caches know an image by its index, its manifest and its layers, at a registry and in a layout.
+func TestImageNames(t *testing.T) {
+	t.Parallel()
+	root, target := digest.FromString("index"), digest.FromString("manifest")
+	img := imageOf([]digest.Digest{digest.FromString("layer")})
+	img.Target.Digest = target
+	op := func(identifier string) *pb.Op {
+		return &pb.Op{Platform: &pb.Platform{OS: "linux", Architecture: "amd64"}, Op: &pb.Op_Source{Source: &pb.SourceOp{Identifier: identifier}}}
+	}
+	w := New(Options{
+		Image: func(context.Context, string) (*image.Image, error) {
+			found := *img
+			found.Root.Digest = root
+			return &found, nil
+		},
+		Layout: func(digest.Digest, *ocispec.Platform) (*image.Image, error) { return img, nil },
+	})
+	t.Cleanup(func() {
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	want := []string{
+		digest.FromString(`{"Digest":"` + root.String() + `","OS":"linux","Arch":"amd64"}`).String(),
+		digest.FromString(`{"Digest":"` + target.String() + `","OS":"linux","Arch":"amd64"}`).String(),
+		digest.FromString("layer").String(),
+	}
+	for _, scheme := range []string{"docker-image", "oci-layout"} {
+		o, err := newSourceOp(w, &solver.Task{Vertex: &solver.Vertex{Op: op(scheme + "://x@" + root.String())}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		got, err := o.(solver.Source).Names()
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("%s: %v\n%s", scheme, err, diff)
 		}
 	}
 }
