@@ -74,12 +74,12 @@ func typeName(t view.Type) string {
 
 // base compares the base images of two stages.
 func (c *comparison) base(now, old *history.Step) []history.Cause {
-	if !slices.Equal(c.now.Platforms, c.old.Platforms) {
+	if len(c.now.Platforms) == 1 && len(c.old.Platforms) == 1 && c.now.Platforms[0] != c.old.Platforms[0] {
 		return []history.Cause{{Kind: history.Platform, Old: strings.Join(c.old.Platforms, ","), New: strings.Join(c.now.Platforms, ",")}}
 	}
 	name, oldName := imageName(now.Source.Identifier), imageName(old.Source.Identifier)
 	if name != oldName {
-		d := &difference{comparison: c}
+		d := &difference{comparison: c, seen: map[history.Cause]bool{}}
 		if d.derived(oldName, name) {
 			return d.causes
 		}

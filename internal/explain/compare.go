@@ -16,13 +16,26 @@ type comparison struct {
 	e        *Explainer
 	now, old *history.Build
 	pairs    map[digest.Digest]placed
-	args     []variable // build arguments and variables that differ
+	texts    map[*history.Build]map[int]string // instructions by their lines
+	args     []variable                        // build arguments and variables that differ
 }
 
 // variable is a value that is not the same in two builds.
 type variable struct {
 	kind           history.Kind // Argument or Environment
 	name, old, now string
+}
+
+// instruction returns the text of a step's instruction in the Dockerfile, with its here-documents.
+func (c *comparison) instruction(b *history.Build, s *history.Step) (string, bool) {
+	if c.texts == nil {
+		c.texts = map[*history.Build]map[int]string{}
+	}
+	if c.texts[b] == nil {
+		c.texts[b] = instructions(b.Text)
+	}
+	text, ok := c.texts[b][s.Line]
+	return text, ok && s.Line > 0
 }
 
 // like returns the step of the earlier build that stands in the place of s, nil for none.
@@ -36,8 +49,11 @@ func (c *comparison) like(s *history.Step) *history.Step {
 
 // differences compares two steps.
 func (c *comparison) differences(s, old *history.Step) []history.Cause {
-	if s.Key == "" || old.Key == "" || s.Key == old.Key {
+	if s.Key == "" || s.Key == old.Key {
 		return nil
+	}
+	if old.Key == "" {
+		return unknown("what the step read in build " + c.old.Ref + " was not recorded")
 	}
 	now, err := c.e.builds.Ingredients(s.Key)
 	if err != nil {
@@ -47,7 +63,7 @@ func (c *comparison) differences(s, old *history.Step) []history.Cause {
 	if err != nil {
 		return unknown("what the step read in build " + c.old.Ref + " is no longer recorded")
 	}
-	d := &difference{comparison: c, step: s, oldStep: old}
+	d := &difference{comparison: c, step: s, oldStep: old, seen: map[history.Cause]bool{}}
 	d.compare(now, before)
 	if len(d.causes) == 0 && d.moved != nil {
 		d.add(history.Cause{Kind: history.Result, Step: d.moved.Vertex})
@@ -67,17 +83,27 @@ type difference struct {
 	*comparison
 	step, oldStep *history.Step
 	causes        []history.Cause
+	seen          map[history.Cause]bool
+	raw           string            // the instruction in the Dockerfile, if it is the same in both builds
 	edited        bool              // the instruction is not the same in the Dockerfile
 	excludes      [2][]string       // the patterns of a copy, now and before
 	moved         *history.Step     // the WORKDIR that explains another directory
 	selectors     map[string]string // of mounts, by their targets: the paths in their sources
 }
 
+// maxCauses bounds the causes of a step that are kept: a change of the umask changes every file.
+const maxCauses = 1000
+
 func (d *difference) add(list ...history.Cause) {
 	for _, c := range list {
-		if !slices.Contains(d.causes, c) {
+		switch {
+		case d.seen[c]:
+		case len(d.seen) < maxCauses:
 			d.causes = append(d.causes, c)
+		case len(d.seen) == maxCauses:
+			d.causes = append(d.causes, history.Cause{Kind: history.Unknown, Name: "more files changed than are listed"})
 		}
+		d.seen[c] = true
 	}
 }
 
@@ -139,19 +165,33 @@ func (d *difference) layers(now, old []history.Ingredient) {
 		}
 		d.add(d.beneath(input(d.now, d.step, in), input(d.old, d.oldStep, was))...)
 	})
+	switch {
+	case len(now) > 0 && len(old) == 0:
+		d.add(d.beneath(input(d.now, d.step, now[0]), nil)...)
+	case len(now) == 0 && len(old) > 0:
+		d.add(d.beneath(nil, input(d.old, d.oldStep, old[0]))...)
+	}
 }
+
+// scratch is the base of a stage without an image.
+const scratch = "scratch"
 
 // beneath explains why the result of a step, or of a base image, is not that of the one which an earlier build had in its place.
 func (c *comparison) beneath(now, old *history.Step) []history.Cause {
 	switch {
 	case now == nil && old == nil:
 		return nil
+	case now == nil && old.Source != nil:
+		name := imageName(old.Source.Identifier)
+		return []history.Cause{{Kind: history.Base, Name: scratch, Old: name, New: scratch}}
 	case now == nil:
 		return c.removed(nil, old)
+	case now.Source != nil && old == nil:
+		name := imageName(now.Source.Identifier)
+		return []history.Cause{{Kind: history.Base, Name: name, Old: scratch, New: name}}
+	case now.Source != nil && old.Source == nil:
+		return c.removed(now, old)
 	case now.Source != nil:
-		if old == nil || old.Source == nil {
-			return c.removed(now, old)
-		}
 		return c.base(now, old)
 	}
 	like := c.like(now)

@@ -3,6 +3,7 @@
 package explain
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -39,7 +40,7 @@ func Against(builds *history.Builds, now, old *history.Build) *Explainer {
 // Announced tells the explainer that the build has more steps.
 func (e *Explainer) Announced() {
 	for _, c := range e.earlier {
-		c.pairs = nil
+		c.pairs, c.texts = nil, nil
 	}
 }
 
@@ -57,8 +58,11 @@ func (e *Explainer) Why(s *history.Step, missed history.Kind) []history.Cause {
 	if c == nil || old.Key != s.Key || s.Key == "" {
 		return nil
 	}
-	if old.State == history.StepFailed || old.State == history.StepCanceled {
+	switch old.State {
+	case history.StepFailed:
 		missed = history.Failure
+	case history.StepCanceled:
+		missed = history.Stopped
 	}
 	return []history.Cause{{Kind: missed}}
 }
@@ -82,18 +86,10 @@ func (e *Explainer) Differences(s *history.Step) []history.Cause {
 func (e *Explainer) like(s *history.Step) (*comparison, *history.Step) {
 	if !e.loaded {
 		e.loaded = true
-		for old := range e.builds.Earlier(e.now.Line) {
-			if old.Ref == e.now.Ref || !old.Started.Before(e.now.Started) {
-				continue
-			}
-			e.earlier = append(e.earlier, &comparison{e: e, now: e.now, old: old})
-			if len(e.earlier) == maxEarlier {
-				break
-			}
-		}
+		e.load()
 	}
 	for _, c := range e.earlier {
-		if old := c.like(s); old != nil && old.State != "" {
+		if old := c.like(s); old != nil && old.State != "" && (old.Key != "" || s.Key == "") {
 			return c, old
 		}
 		if c.old.Status == history.Completed {
@@ -101,6 +97,29 @@ func (e *Explainer) like(s *history.Step) (*comparison, *history.Step) {
 		}
 	}
 	return nil, nil
+}
+
+// load reads the earlier builds: first those of the same arguments and platforms, since a line is also built in variants.
+func (e *Explainer) load() {
+	var others []*comparison
+	n := 0
+	for old := range e.builds.Earlier(e.now.Line) {
+		if old.Ref == e.now.Ref || !old.Started.Before(e.now.Started) {
+			continue
+		}
+		c := &comparison{e: e, now: e.now, old: old}
+		if maps.Equal(old.Args, e.now.Args) && slices.Equal(old.Platforms, e.now.Platforms) {
+			e.earlier = append(e.earlier, c)
+		} else {
+			others = append(others, c)
+		}
+		if n++; n == maxEarlier {
+			break
+		}
+	}
+	if len(e.earlier) == 0 {
+		e.earlier = others
+	}
 }
 
 // Roots follows the causes of a step to the steps that they come from, and returns those that do not come from another step.

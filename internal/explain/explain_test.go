@@ -3,6 +3,7 @@ package explain
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/store"
+	"github.com/micabuild/mica/internal/view"
 )
 
 // lab makes builds of one line whose steps have made-up ingredients.
@@ -110,11 +112,28 @@ func TestOperations(t *testing.T) {
 		},
 		"a variable in the text of a COPY": {
 			"[1/1] COPY a1 /", "[1/1] COPY a2 /", file(`"Action":{"copy":{"src":"a1","dest":"/","timestamp":-1}}`), file(`"Action":{"copy":{"src":"a2","dest":"/","timestamp":-1}}`),
-			history.Build{Text: "FROM x\nENV E=a1\n"}, history.Build{Text: "FROM x\nENV E=a2\n"}, []string{`environment E: "a1" → "a2"`},
+			history.Build{Text: "FROM x\nCOPY $E /\nENV E=a1\n"}, history.Build{Text: "FROM x\nCOPY $E /\nENV E=a2\n"}, []string{`environment E: "a1" → "a2"`},
 		},
 		"a variable in the text of a RUN": {
 			"[1/1] RUN dev", "[1/1] RUN prod", exec(`"meta":{"args":["$M"],"env":["M=dev"]}`), exec(`"meta":{"args":["$M"],"env":["M=prod"]}`),
 			history.Build{}, history.Build{}, []string{`environment M: "dev" → "prod"`},
+		},
+		"an instruction, and an argument with the same digit": {
+			"[1/1] COPY a1 /", "[1/1] COPY a2 /", file(`"Action":{"copy":{"src":"a1","dest":"/","timestamp":-1}}`), file(`"Action":{"copy":{"src":"a2","dest":"/","timestamp":-1}}`),
+			history.Build{Text: "FROM scratch\nCOPY a1 /\nARG N=1\n"}, history.Build{Text: "FROM scratch\nCOPY a2 /\nARG N=2\n"}, []string{"the instruction changed"},
+		},
+		"an argument with its beginning cut": {
+			"[1/1] COPY a1 /", "[1/1] COPY a2 /", file(`"Action":{"copy":{"src":"a1","dest":"/","timestamp":-1}}`), file(`"Action":{"copy":{"src":"a2","dest":"/","timestamp":-1}}`),
+			history.Build{Text: "FROM scratch\nCOPY a${V#v} /\n", Args: args("v1")}, history.Build{Text: "FROM scratch\nCOPY a${V#v} /\n", Args: args("v2")},
+			[]string{`build argument V: "v1" → "v2"`},
+		},
+		"an exec form": {
+			"[1/1] RUN [/a x]", "[1/1] RUN [/b x]", exec(`"meta":{"args":["/a","x"]}`), exec(`"meta":{"args":["/b","x"]}`), history.Build{}, history.Build{},
+			[]string{"the instruction changed"},
+		},
+		"a secret argument": {
+			"[1/1] RUN x", "[1/1] RUN x", exec(`"meta":{"env":["API_TOKEN=s3cret"]}`), exec(`"meta":{"env":["API_TOKEN=s4cret"]}`), history.Build{}, history.Build{},
+			[]string{"environment API_TOKEN: changed"},
 		},
 		"a user and a directory": {
 			"[1/1] RUN x", "[1/1] RUN x", exec(`"meta":{"user":"1","cwd":"/a"}`), exec(`"meta":{"user":"2","cwd":"/b"}`),
@@ -155,8 +174,12 @@ func TestOperations(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t)
-			l.build(&tt.oldBuild, l.step(tt.oldName, []history.Ingredient{tt.old}))
+			old := l.step(tt.oldName, []history.Ingredient{tt.old})
 			s := l.step(tt.nowName, []history.Ingredient{tt.now})
+			if tt.build.Text != "" {
+				old.Line, s.Line = 2, 2
+			}
+			l.build(&tt.oldBuild, old)
 			b := l.build(&tt.build, s)
 			var got []string
 			for _, c := range New(l.builds, b).Why(s, history.Pruned) {
@@ -270,6 +293,78 @@ func TestBeneath(t *testing.T) {
 	}
 }
 
+// TestVariants: a build is compared with the latest one of the same arguments and platforms, if there is one.
+func TestVariants(t *testing.T) {
+	t.Parallel()
+	const name = "[1/1] RUN a"
+	variant := func(v, user string) []history.Ingredient {
+		return []history.Ingredient{exec(fmt.Sprintf(`"meta":{"user":%q,"env":["V=%s"]}`, user, v))}
+	}
+	l := newLab(t)
+	for _, v := range []string{"1", "2"} {
+		l.build(&history.Build{Args: map[string]string{"V": v}}, l.step(name, variant(v, "old")))
+	}
+	s := l.step(name, variant("1", "new"))
+	b := l.build(&history.Build{Args: map[string]string{"V": "1"}}, s)
+	if got := history.Summary(New(l.builds, b).Why(s, history.Pruned), b.StepName); got != `user: "old" → "new"` {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestManyFiles: the causes of a step that reads many changed files are bounded, and found in one pass.
+func TestManyFiles(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	list := func(mode os.FileMode) history.Ingredient {
+		dir := t.TempDir()
+		for i := range 3 * maxCauses {
+			if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), nil, mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		from, err := view.Dir(dir, view.DirOptions{Anonymous: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, err := view.List(context.Background(), from, "/", view.CopyOptions{DirCopyContents: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.builds.SaveFiles(files.Digest(), files.Marshal()); err != nil {
+			t.Fatal(err)
+		}
+		return history.Ingredient{Kind: "source", Name: "/", Value: files.Digest().String(), Input: -1}
+	}
+	l.build(&history.Build{}, l.step("[1/1] COPY . /", []history.Ingredient{list(0o644)}))
+	s := l.step("[1/1] COPY . /", []history.Ingredient{list(0o600)})
+	b := l.build(&history.Build{}, s)
+	got := New(l.builds, b).Why(s, history.Pruned)
+	if len(got) != maxCauses+1 || got[maxCauses].Kind != history.Unknown {
+		t.Errorf("%d causes, the last is %+v", len(got), got[len(got)-1])
+	}
+}
+
+// TestScratch: a stage that begins with an image, or no longer does.
+func TestScratch(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	base := source("debian:12@x", "a")
+	with := func() *history.Step {
+		return l.step("[2/2] COPY a /", []history.Ingredient{exec(""), layers(base)}, base)
+	}
+	without := func() *history.Step { return l.step("[1/1] COPY a /", []history.Ingredient{exec("")}) }
+	one := with()
+	first := l.build(&history.Build{}, base, one)
+	two := without()
+	second := l.build(&history.Build{}, two)
+	if got := history.Summary(Against(l.builds, second, first).Differences(two), second.StepName); got != "base image debian:12 → scratch" {
+		t.Errorf("%q", got)
+	}
+	if got := history.Summary(Against(l.builds, first, second).Differences(one), first.StepName); got != "base image scratch → debian:12" {
+		t.Errorf("%q", got)
+	}
+}
+
 // TestWhyOfTheSameKey: a step whose key is that of before.
 func TestWhyOfTheSameKey(t *testing.T) {
 	t.Parallel()
@@ -283,6 +378,7 @@ func TestWhyOfTheSameKey(t *testing.T) {
 		"its layers are no longer in the store":      {history.Gone, history.StepRan, history.Completed},
 		"the cache is not used for it (--no-cache)":  {history.NoCache, history.StepRan, history.Completed},
 		"it failed the last time":                    {history.Pruned, history.StepFailed, history.Failed},
+		"it was canceled the last time":              {history.Pruned, history.StepCanceled, history.Canceled},
 		"":                                           {history.Pruned, "", history.Failed}, // it was not reached
 	} {
 		l := newLab(t)

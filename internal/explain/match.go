@@ -48,10 +48,13 @@ type placed struct {
 	place
 }
 
-// stagesOf sorts the steps of a build by stages, in the order in which those appear, and each stage by its instructions.
-func stagesOf(b *history.Build) (names []string, stages map[string][]placed) {
+// stagesOf sorts the steps of a build, without some, by stages, in the order in which those appear, and each stage by its instructions.
+func stagesOf(b *history.Build, without func(*history.Step) bool) (names []string, stages map[string][]placed) {
 	stages = map[string][]placed{}
 	for _, s := range b.Steps {
+		if without(s) {
+			continue
+		}
 		p := placed{s, placeOf(s.Name)}
 		if _, ok := stages[p.stage]; !ok {
 			names = append(names, p.stage)
@@ -66,33 +69,62 @@ func stagesOf(b *history.Build) (names []string, stages map[string][]placed) {
 
 // match pairs the steps of a build with those of an earlier one that they stand for: the same instruction, or another in its place.
 func match(now, old *history.Build) map[digest.Digest]placed {
-	names, stages := stagesOf(now)
-	oldNames, oldStages := stagesOf(old)
 	pairs := map[digest.Digest]placed{}
-	var renamed []string
+	// What has the same definition is the same step, whatever its name: steps that platforms share are named after one of them.
+	for _, s := range now.Steps {
+		if same := old.Step(s.Vertex); same != nil {
+			pairs[s.Vertex] = placed{same, placeOf(same.Name)}
+		}
+	}
+	names, stages := stagesOf(now, func(s *history.Step) bool { return pairs[s.Vertex].Step != nil })
+	oldNames, oldStages := stagesOf(old, func(s *history.Step) bool { return now.Step(s.Vertex) != nil })
+	var open []string
 	for _, name := range names {
-		if list, ok := oldStages[name]; ok {
+		if list, ok := oldStages[name]; ok && !numbered(name) {
 			pair(stages[name], list, pairs)
 			delete(oldStages, name)
 		} else {
-			renamed = append(renamed, name)
+			open = append(open, name)
 		}
 	}
-	for _, name := range renamed {
-		best, score := "", 0
-		for _, oldName := range oldNames {
-			if list, ok := oldStages[oldName]; ok {
-				if n := common(stages[name], list); n > score {
-					best, score = oldName, n
-				}
-			}
-		}
-		if score > 0 {
-			pair(stages[name], oldStages[best], pairs)
-			delete(oldStages, best)
-		}
+	for _, m := range likest(open, stages, oldNames, oldStages) {
+		pair(stages[m[0]], oldStages[m[1]], pairs)
 	}
 	return pairs
+}
+
+// likest pairs stages by what they have in common, those with the most first. The name counts where that is the same.
+func likest(names []string, stages map[string][]placed, oldNames []string, oldStages map[string][]placed) (list [][2]string) {
+	type likeness struct {
+		now, old string
+		score    int
+	}
+	var all []likeness
+	for _, name := range names {
+		for _, oldName := range oldNames {
+			score := 2 * common(stages[name], oldStages[oldName])
+			if name == oldName && len(oldStages[oldName]) > 0 {
+				score++
+			}
+			if score > 0 {
+				all = append(all, likeness{name, oldName, score})
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b likeness) int { return b.score - a.score })
+	taken, takenOld := map[string]bool{}, map[string]bool{}
+	for _, l := range all {
+		if !taken[l.now] && !takenOld[l.old] {
+			list = append(list, [2]string{l.now, l.old})
+			taken[l.now], takenOld[l.old] = true, true
+		}
+	}
+	return list
+}
+
+// numbered reports whether a stage has no name of its own: it is called stage-N then, and another N if a stage is inserted.
+func numbered(name string) bool {
+	return strings.HasPrefix(name[strings.LastIndexByte(name, ' ')+1:], "stage-")
 }
 
 // common counts the steps of one stage that another has too.

@@ -67,7 +67,11 @@ func TestMatch(t *testing.T) {
 		"a renamed stage": {
 			[]string{"new: RUN a, RUN b", "other: RUN c"}, []string{"s: RUN a, RUN b", "other: RUN c"}, []string{"RUN a=RUN a", "RUN b=RUN b", "RUN c=RUN c"},
 		},
-		"a new stage":    {[]string{"s: RUN a", "new: RUN x"}, []string{"s: RUN a"}, []string{"RUN a=RUN a", "RUN x="}},
+		"a new stage": {[]string{"s: RUN a", "new: RUN x"}, []string{"s: RUN a"}, []string{"RUN a=RUN a", "RUN x="}},
+		"a stage without a name, inserted": {
+			[]string{"stage-0: RUN x", "stage-1: RUN a, RUN b", "stage-2: RUN c"}, []string{"stage-0: RUN a, RUN b", "stage-1: RUN c"},
+			[]string{"RUN x=", "RUN a=RUN a", "RUN b=RUN b", "RUN c=RUN c"},
+		},
 		"stages swapped": {[]string{"a: RUN x", "b: RUN y"}, []string{"b: RUN y", "a: RUN x"}, []string{"RUN x=RUN x", "RUN y=RUN y"}},
 		"one in each":    {[]string{"a: RUN x", "b: RUN x"}, []string{"a: RUN x"}, []string{"RUN x=RUN x", "RUN x="}},
 		"nothing":        {[]string{"s: RUN a"}, nil, []string{"RUN a="}},
@@ -88,6 +92,22 @@ func TestMatch(t *testing.T) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestMatchOfSharedSteps: a step that two platforms share is the same step, although it is named after another platform.
+func TestMatchOfSharedSteps(t *testing.T) {
+	t.Parallel()
+	step := func(vertex, name string) *history.Step {
+		return &history.Step{Vertex: digest.Digest(vertex), Name: name}
+	}
+	old := &history.Build{Steps: []*history.Step{step("f", "[linux/amd64 1/2] COPY f"), step("a", "[linux/amd64 2/2] COPY g"), step("b", "[linux/arm64 2/2] COPY g")}}
+	now := &history.Build{Steps: []*history.Step{step("f", "[linux/arm64 1/2] COPY f"), step("b", "[linux/arm64 2/2] COPY g"), step("a", "[linux/amd64 2/2] COPY g")}}
+	pairs := match(now, old)
+	for _, s := range now.Steps {
+		if pairs[s.Vertex].Step == nil || pairs[s.Vertex].Vertex != s.Vertex {
+			t.Errorf("%s stands in the place of %+v", s.Name, pairs[s.Vertex].Step)
+		}
 	}
 }
 

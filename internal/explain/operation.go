@@ -12,17 +12,26 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 
 	"github.com/micabuild/mica/internal/history"
+	"github.com/micabuild/mica/internal/redact"
 )
 
 // operations compares the definitions of two steps.
 func (d *difference) operations(now, old []history.Ingredient) {
 	d.selectors = map[string]string{}
 	text, oldText := placeOf(d.step.Name).text, placeOf(d.oldStep.Name).text
+	raw, known := d.instruction(d.now, d.step)
+	oldRaw, oldKnown := d.instruction(d.old, d.oldStep)
+	switch {
+	case known && oldKnown && raw != oldRaw:
+		d.edit()
+	case known && oldKnown:
+		d.raw = raw
+	}
 	if len(now) != len(old) {
 		d.edit()
 		return
 	}
-	if text != oldText && len(now) > 0 && now[0].Name != "exec" && !d.derived(oldText, text) {
+	if text != oldText && d.raw == "" && !d.edited && len(now) > 0 && now[0].Name != "exec" && !d.derived(oldText, text) {
 		d.edit()
 	}
 	for i := range now {
@@ -94,11 +103,11 @@ func (f fields) list(name string) []string {
 // exec compares two processes. Their texts may differ although the instruction is the same: variables are replaced in them.
 func (d *difference) exec(now, old fields, otherText bool) {
 	meta, oldMeta := now.object("meta"), old.object("meta")
-	flags := []string{"mounts", "network", "security"}
-	if otherText && slices.ContainsFunc(flags, func(f string) bool { return !reflect.DeepEqual(now[f], old[f]) }) {
+	flags := []string{"mounts", "network", "security", "secretenv"}
+	if otherText && d.raw == "" && slices.ContainsFunc(flags, func(f string) bool { return !reflect.DeepEqual(now[f], old[f]) }) {
 		d.edit()
 	}
-	d.command(meta.list("args"), oldMeta.list("args"))
+	d.command(meta.list("args"), oldMeta.list("args"), otherText)
 	d.environment(environ(meta.list("env")), environ(oldMeta.list("env")))
 	if !d.movedTo(oldMeta.text("cwd"), meta.text("cwd")) {
 		d.option("working directory", oldMeta.text("cwd"), meta.text("cwd"))
@@ -125,11 +134,11 @@ func network(f fields) string {
 }
 
 // command compares two argument lists. That of a shell differs from the instruction's text by the shell alone.
-func (d *difference) command(now, old []string) {
+func (d *difference) command(now, old []string, otherText bool) {
 	if slices.Equal(now, old) || d.edited {
 		return
 	}
-	if n, m := len(now)-1, len(old)-1; n > 0 && m > 0 && now[n] == old[m] {
+	if n, m := len(now)-1, len(old)-1; n > 0 && m > 0 && now[n] == old[m] && !otherText {
 		d.option("shell", strings.Join(old[:m], " "), strings.Join(now[:n], " "))
 		return
 	}
@@ -159,8 +168,29 @@ func (d *difference) action(now, old fields) {
 				d.option(name, b.text(field), a.text(field))
 			}
 		}
+		if d.raw != "" && text(a, "src", "dest", "path") != text(b, "src", "dest", "path") && len(d.causes) == 0 {
+			d.referred()
+		}
 		d.option("source", b.text("src"), a.text("src"))
 		d.rest(a, b, "dest", "path", "src", "timestamp")
+	}
+}
+
+// text is the fields of an operation as one text.
+func text(f fields, names ...string) string {
+	var list []string
+	for _, n := range names {
+		list = append(list, f.text(n))
+	}
+	return strings.Join(list, "\x00")
+}
+
+// referred adds the variables that the instruction names, and that differ: its text in the Dockerfile is the same as before.
+func (d *difference) referred() {
+	for _, a := range d.args {
+		if strings.Contains(d.raw, "$"+a.name) || strings.Contains(d.raw, "${"+a.name) {
+			d.add(a.cause())
+		}
 	}
 }
 
@@ -224,10 +254,16 @@ func compact(v any) string {
 	return string(data)
 }
 
+// ofBase are the options that the config of a base image may set.
+var ofBase = []string{"user", "owner", "working directory", "shell"}
+
 // option adds a cause for a value that is not the same, unless a build argument explains it.
 func (d *difference) option(name, old, now string) {
-	if old == now || d.derived(old, now) || d.byBase() {
+	if old == now || d.edited && (name == "source" || name == "destination") || d.derived(old, now) || slices.Contains(ofBase, name) && d.byBase() {
 		return
+	}
+	if (name == "source" || name == "destination") && d.raw != "" && len(d.causes) > 0 {
+		return // what else changed is the cause: the instruction is the same
 	}
 	d.add(history.Cause{Kind: history.Option, Name: name, Old: old, New: now})
 }
@@ -272,11 +308,14 @@ func (d *difference) environment(now, old map[string]string) {
 		if d.byBase() {
 			continue
 		}
-		d.add(history.Cause{Kind: history.Environment, Name: name, Old: from, New: to})
+		d.add(variable{history.Environment, name, from, to}.cause())
 	}
 }
 
 func (a variable) cause() history.Cause {
+	if redact.IsSecret(a.name) {
+		return history.Cause{Kind: a.kind, Name: a.name, Change: history.Content}
+	}
 	return history.Cause{Kind: a.kind, Name: a.name, Old: a.old, New: a.now}
 }
 
@@ -284,7 +323,7 @@ func (a variable) cause() history.Cause {
 // a build argument is.
 func (d *difference) byBase() bool {
 	base, old := baseOf(d.now, d.step), baseOf(d.old, d.oldStep)
-	if base == nil || old == nil || base.Source.Identifier == old.Source.Identifier || d.now.Text != d.old.Text || len(d.args) > 0 {
+	if base == nil || old == nil || base.Source.Identifier == old.Source.Identifier || d.now.Text == "" || d.now.Text != d.old.Text || len(d.args) > 0 {
 		return false
 	}
 	d.add(d.base((*history.Step)(base), (*history.Step)(old))...)
@@ -329,6 +368,23 @@ func changed(kind history.Kind, now, old map[string]string) (list []variable) {
 		if now[name] != old[name] {
 			list = append(list, variable{kind, name, old[name], now[name]})
 		}
+	}
+	return list
+}
+
+// instructions returns the instructions of a Dockerfile by their first lines.
+func instructions(dockerfile string) map[int]string {
+	list := map[int]string{}
+	parsed, err := parser.Parse(strings.NewReader(dockerfile))
+	if err != nil {
+		return list
+	}
+	for _, n := range parsed.AST.Children {
+		text := n.Original
+		for _, doc := range n.Heredocs {
+			text += "\n" + doc.Content
+		}
+		list[n.StartLine] = text
 	}
 	return list
 }

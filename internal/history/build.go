@@ -2,6 +2,8 @@
 package history
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -21,7 +23,10 @@ const (
 
 // Build is one build.
 type Build struct {
-	Ref string `json:"ref"`
+	file    file // where the record was read
+	index   map[digest.Digest]*Step
+	indexed int    // steps in index
+	Ref     string `json:"ref"`
 	// Line identifies what was built: builds of one context, Dockerfile and target have the same.
 	Line       string            `json:"line"`
 	Context    string            `json:"context"`
@@ -42,21 +47,46 @@ type Build struct {
 // MaxText bounds the text of a Dockerfile that is kept.
 const MaxText = 64 << 10
 
-// Duration is the time from start to end, or until now.
+// Duration is the time from start to end, or until now; 0 if the end is not known.
 func (b *Build) Duration() time.Duration {
 	end := b.Completed
-	if end.IsZero() {
+	switch {
+	case end.IsZero() && b.Status == Interrupted:
+		return 0 // nobody recorded when
+	case end.IsZero():
 		end = time.Now()
 	}
 	return end.Sub(b.Started)
 }
 
-// Step returns the step of an operation, nil if the build has none.
+// Step returns the step of an operation, nil if the build has none. It is not safe for concurrent use.
 func (b *Build) Step(vertex digest.Digest) *Step {
-	for _, s := range b.Steps {
-		if s.Vertex == vertex {
-			return s
+	for ; b.indexed < len(b.Steps); b.indexed++ {
+		if b.index == nil {
+			b.index = map[digest.Digest]*Step{}
 		}
+		s := b.Steps[b.indexed]
+		b.index[s.Vertex] = s
+	}
+	return b.index[vertex]
+}
+
+// validate finds what no build writes: mica reads records that another process may have damaged.
+func (b *Build) validate() error {
+	known := map[digest.Digest]bool{}
+	for _, s := range b.Steps {
+		if s == nil {
+			return errors.New("a step is missing")
+		}
+		if s.Key != "" && s.Key.Validate() != nil {
+			return fmt.Errorf("step %q has an invalid key", s.Name)
+		}
+		for _, in := range s.Inputs {
+			if !known[in] {
+				return fmt.Errorf("step %q has an input that does not come before it", s.Name)
+			}
+		}
+		known[s.Vertex] = true
 	}
 	return nil
 }

@@ -22,12 +22,20 @@ import (
 // Builds are the builds that a store remembers. The name of a build's file has its time, its line and its ref, so that the
 // directory's listing finds the builds of one line without reading others.
 type Builds struct {
-	store *store.Store
-	dir   string
+	store  *store.Store
+	dir    string
+	memory map[string][]byte // what Transient keeps, by paths
 }
 
 // Open returns the builds of a store.
 func Open(s *store.Store) *Builds { return &Builds{store: s, dir: s.Path("builds")} }
+
+// Transient returns the builds of a store. What is saved of steps is kept in memory, beside what the store has.
+func Transient(s *store.Store) *Builds {
+	b := Open(s)
+	b.memory = map[string][]byte{}
+	return b
+}
 
 // The files of a build, by their suffixes; a finished build's record has none.
 const (
@@ -57,7 +65,7 @@ func fileName(b *Build) string {
 func parseFile(name string) (file, bool) {
 	base, running := strings.CutSuffix(name, runningSuffix)
 	parts := strings.Split(base, "-")
-	if len(parts) != 3 || len(parts[0]) != 16 || strings.Contains(base, ".") {
+	if len(parts) != 3 || len(parts[0]) != 16 || !alphanumeric(parts[1]) || !alphanumeric(parts[2]) {
 		return file{}, false
 	}
 	at, err := strconv.ParseInt(parts[0], 16, 64)
@@ -65,6 +73,11 @@ func parseFile(name string) (file, bool) {
 		return file{}, false
 	}
 	return file{base, at, parts[1], parts[2], running}, true
+}
+
+// alphanumeric reports whether s can be a part of the name of a file.
+func alphanumeric(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') })
 }
 
 // files lists the files of builds, the newest first. A build that has ended while it was listed may be there as running.
@@ -132,10 +145,7 @@ func (b *Builds) Find(name string) (*Build, error) {
 				return nil, fmt.Errorf("invalid build %q: use ^N, N builds before the newest", name)
 			}
 		}
-		if n >= len(files) {
-			return nil, fmt.Errorf("%w: %s (the store remembers %d builds)", ErrNotFound, orNewest(name), len(files))
-		}
-		return b.read(files[n])
+		return b.nth(files, n, name)
 	}
 	var found []file
 	for _, f := range files {
@@ -155,6 +165,22 @@ func (b *Builds) Find(name string) (*Build, error) {
 	return nil, fmt.Errorf("%d builds begin with %s: give more of the ref", len(found), name)
 }
 
+// nth returns the nth newest build whose record can be read.
+func (b *Builds) nth(files []file, n int, name string) (*Build, error) {
+	readable := 0
+	for _, f := range files {
+		build, err := b.read(f)
+		if err != nil {
+			continue
+		}
+		if readable == n {
+			return build, nil
+		}
+		readable++
+	}
+	return nil, fmt.Errorf("%w: %s (the store remembers %d builds)", ErrNotFound, orNewest(name), readable)
+}
+
 func orNewest(name string) string {
 	if name == "" {
 		return "^0"
@@ -167,34 +193,51 @@ func (b *Builds) read(f file) (*Build, error) {
 	build := &Build{}
 	data, err := os.ReadFile(path)
 	if f.running && errors.Is(err, fs.ErrNotExist) {
-		return b.readRunning(path + runningSuffix)
-	}
-	if err == nil {
+		build, err = b.readRunning(path + runningSuffix)
+	} else if err == nil {
 		err = json.Unmarshal(data, build)
 	}
-	if err == nil && (build.Ref != f.ref || build.Line != f.line) {
+	if err == nil && (build.Ref != f.ref || build.Line != f.line || build.Started.UnixNano() != f.started) {
 		err = errors.New("the record is of another build")
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read build %s: %w", f.ref, err)
+	if err == nil {
+		err = build.validate()
 	}
+	if err != nil {
+		return nil, &DamagedError{f.ref, err, f}
+	}
+	build.file = f
 	return build, nil
 }
+
+// DamagedError is the error for the record of a build that cannot be read.
+type DamagedError struct {
+	Ref  string
+	Err  error
+	file file
+}
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("read build %s: %v (mica builds rm %s removes it)", e.Ref, e.Err, e.Ref)
+}
+
+// Unwrap returns what is wrong with the record.
+func (e *DamagedError) Unwrap() error { return e.Err }
 
 // readRunning reads the record of a build that has not ended: it runs, or its process was killed.
 func (b *Builds) readRunning(path string) (*Build, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("read build: %w", err)
+		return nil, err
 	}
 	defer func() { _ = f.Close() }()
 	build := &Build{}
 	if err := json.NewDecoder(f).Decode(build); err != nil {
-		return nil, fmt.Errorf("read build %s: %w", filepath.Base(path), err)
+		return nil, err
 	}
 	free, err := flock.Try(f, flock.Shared)
 	if err != nil {
-		return nil, fmt.Errorf("read build %s: %w", build.Ref, err)
+		return nil, err
 	}
 	if free {
 		build.Status = Interrupted
@@ -202,12 +245,45 @@ func (b *Builds) readRunning(path string) (*Build, error) {
 	return build, nil
 }
 
-// Remove removes a build that has ended.
-func (b *Builds) Remove(build *Build) error {
-	if build.Status == Running {
-		return fmt.Errorf("build %s is running: it cannot be removed", build.Ref)
+// Remove removes builds that have ended, by their names as Find takes them, also such whose records are damaged, and what only they
+// need. It returns the refs of those that were removed, and an error for each of the others.
+func (b *Builds) Remove(names ...string) (removed []string, errs []error) {
+	var found []file
+	for _, name := range names { // all before one is removed: ^1 is another build then
+		build, err := b.Find(name)
+		var damaged *DamagedError
+		switch {
+		case errors.As(err, &damaged):
+			found = append(found, damaged.file)
+		case err != nil:
+			errs = append(errs, err)
+		default:
+			found = append(found, build.file)
+		}
 	}
-	path := filepath.Join(b.dir, fileName(build))
+	for _, f := range found {
+		if err := b.removeEnded(f); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		removed = append(removed, f.ref)
+	}
+	if len(removed) == 0 {
+		return nil, errs
+	}
+	files, err := b.files()
+	if err == nil {
+		err = b.sweep(files)
+	}
+	if err != nil {
+		errs = append(errs, err)
+	}
+	return removed, errs
+}
+
+// removeFiles removes the files of a build.
+func (b *Builds) removeFiles(f file) error {
+	path := filepath.Join(b.dir, f.name)
 	var errs []error
 	for _, suffix := range []string{logSuffix, runningSuffix, ""} {
 		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -230,10 +306,23 @@ var Bounds = Limits{Builds: 200, Age: 90 * 24 * time.Hour, Size: 256 << 20}
 // slack is how far the number of builds may pass the limit before they are pruned: a prune reads all that stay.
 const slack = 20
 
-// Full reports whether the number of builds calls for a prune.
+// checkEvery is how many builds of a store go by between two looks at the size of all files.
+const checkEvery = 16
+
+// Full reports whether the builds call for a prune: by their number, by the age of the oldest, or, now and then, by their size.
 func (b *Builds) Full() bool {
 	files, err := b.files()
-	return err == nil && len(files) >= Bounds.Builds+slack
+	if err != nil || len(files) == 0 {
+		return false
+	}
+	if len(files) >= Bounds.Builds+slack || files[len(files)-1].started < time.Now().Add(-Bounds.Age-24*time.Hour).UnixNano() {
+		return true
+	}
+	if len(files)%checkEvery != 0 {
+		return false
+	}
+	size, err := b.size()
+	return err == nil && size > Bounds.Size
 }
 
 // Prune removes the oldest builds until the limits hold, then what no remaining build needs. It returns the bytes that it freed.
@@ -251,14 +340,14 @@ func (b *Builds) Prune(limits Limits) (int64, error) {
 	keep := len(files)
 	for keep > 0 && (keep > limits.Builds || files[keep-1].started < oldest) {
 		keep--
-		errs = append(errs, b.removeEnded(files[keep]))
+		errs = append(errs, b.removeOld(files[keep]))
 	}
 	errs = append(errs, b.sweep(files[:keep]))
 	now, err := b.size()
 	for now > limits.Size && keep > 0 && err == nil {
 		n := min(keep, max(1, keep/8))
 		for _, f := range files[keep-n : keep] {
-			errs = append(errs, b.removeEnded(f))
+			errs = append(errs, b.removeOld(f))
 		}
 		keep -= n
 		errs = append(errs, b.sweep(files[:keep]))
@@ -267,25 +356,37 @@ func (b *Builds) Prune(limits Limits) (int64, error) {
 	return before - now, errors.Join(append(errs, err)...)
 }
 
+// errRunning is the error for a build that cannot be removed.
+var errRunning = errors.New("it is running")
+
+// removeEnded removes a build unless it is running.
 func (b *Builds) removeEnded(f file) error {
-	build, err := b.read(f)
-	if err != nil {
-		build = &Build{Ref: f.ref, Line: f.line, Started: time.Unix(0, f.started)}
+	if build, err := b.read(f); err == nil && build.Status == Running {
+		return fmt.Errorf("build %s cannot be removed: %w", f.ref, errRunning)
 	}
-	if build.Status == Running {
-		return nil
-	}
-	return b.Remove(build)
+	return b.removeFiles(f)
 }
 
-// sweep removes the ingredients and lists of files that none of the builds refers to. What is younger than an hour stays: a build
-// that runs may have written it.
+// removeOld is removeEnded for a prune, which leaves a running build.
+func (b *Builds) removeOld(f file) error {
+	if err := b.removeEnded(f); !errors.Is(err, errRunning) {
+		return err
+	}
+	return nil
+}
+
+// sweep removes the ingredients and lists of files that none of the builds refers to. While a build runs, what is younger than a day
+// stays: the build may have written it, or found it there.
 func (b *Builds) sweep(files []file) error {
 	needed := map[string]bool{}
+	grace := time.Duration(0)
 	for _, f := range files {
 		build, err := b.read(f)
 		if err != nil {
 			continue
+		}
+		if build.Status == Running {
+			grace = 24 * time.Hour
 		}
 		for _, s := range build.Steps {
 			if s.Key == "" || needed[s.Key.Encoded()] {
@@ -300,7 +401,7 @@ func (b *Builds) sweep(files []file) error {
 			}
 		}
 	}
-	young := time.Now().Add(-time.Hour)
+	young := time.Now().Add(-grace)
 	var errs []error
 	for _, dir := range []string{stepsDir, filesDir} {
 		entries, err := os.ReadDir(filepath.Join(b.dir, dir))

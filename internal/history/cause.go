@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -31,6 +33,7 @@ const (
 	Pruned      Kind = "pruned"  // the record is no longer in the build cache
 	Gone        Kind = "gone"    // the record is there, its layers are not
 	Failure     Kind = "failure" // it failed the last time
+	Stopped     Kind = "stopped" // it was canceled the last time
 	Unknown     Kind = "unknown" // what is known is in Name
 )
 
@@ -70,6 +73,14 @@ func quote(s string) string {
 	return fmt.Sprintf("%q", s)
 }
 
+// printable quotes a name that would print more than a line.
+func printable(s string) string {
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
 // change is "from → to", for values of which one may be missing.
 func change(old, now string) string {
 	switch {
@@ -85,6 +96,7 @@ func change(old, now string) string {
 
 // Text says the cause in a few words. name gives the name of another step.
 func (c Cause) Text(name func(digest.Digest) string) string {
+	c.Name = printable(c.Name)
 	switch c.Kind {
 	case File:
 		return c.file(name)
@@ -124,6 +136,8 @@ func (c Cause) Text(name func(digest.Digest) string) string {
 		return "its record was pruned from the build cache"
 	case Gone:
 		return "its layers are no longer in the store"
+	case Stopped:
+		return "it was canceled the last time"
 	case Failure:
 		return "it failed the last time"
 	}
@@ -200,7 +214,7 @@ func several(list []Cause, name func(digest.Digest) string) string {
 	dir := commonDir(list)
 	var names []string
 	for _, c := range list[:min(len(list), shown)] {
-		names = append(names, strings.TrimPrefix(c.Name, dir))
+		names = append(names, printable(strings.TrimPrefix(c.Name, dir)))
 	}
 	if len(list) > shown {
 		names = append(names, "…")

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
@@ -58,8 +59,8 @@ func (b *Builds) SaveFiles(sum digest.Digest, list []byte) error {
 
 // HasFiles reports whether a list of files is kept.
 func (b *Builds) HasFiles(sum digest.Digest) bool {
-	_, err := os.Lstat(b.path(filesDir, sum))
-	return err == nil
+	info, err := os.Lstat(b.path(filesDir, sum))
+	return err == nil && info.Size() > 0
 }
 
 // Files returns a list of files; fs.ErrNotExist if it is not kept, or damaged.
@@ -90,7 +91,14 @@ func (b *Builds) save(dir string, d digest.Digest, data func() []byte) error {
 		return fmt.Errorf("record step: %w", err)
 	}
 	path := b.path(dir, d)
-	if _, err := os.Lstat(path); err == nil {
+	if b.memory != nil {
+		b.memory[path] = data()
+		return nil
+	}
+	if info, err := os.Lstat(path); err == nil && info.Size() > 0 {
+		if now := time.Now(); now.Sub(info.ModTime()) > time.Hour {
+			_ = os.Chtimes(path, now, now) // a sweep beside a build leaves what is young
+		}
 		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -105,6 +113,9 @@ func (b *Builds) save(dir string, d digest.Digest, data func() []byte) error {
 func (b *Builds) load(dir string, d digest.Digest) ([]byte, error) {
 	if err := d.Validate(); err != nil {
 		return nil, fmt.Errorf("record of a step: %w", err)
+	}
+	if data, ok := b.memory[b.path(dir, d)]; ok {
+		return data, nil
 	}
 	data, err := os.ReadFile(b.path(dir, d))
 	if err != nil {

@@ -104,8 +104,8 @@ func TestRunning(t *testing.T) {
 	if err != nil || build.Status != Running {
 		t.Fatalf("%+v, %v", build, err)
 	}
-	if err := b.Remove(build); err == nil {
-		t.Error("a running build was removed")
+	if removed, errs := b.Remove("r"); len(removed) != 0 || len(errs) != 1 || errs[0].Error() != "build r cannot be removed: it is running" {
+		t.Errorf("a running build: %q, %v", removed, errs)
 	}
 	if _, err := b.Prune(Limits{}); err != nil || len(list(t, b)) != 1 {
 		t.Errorf("a prune gives %v, and leaves %q", err, list(t, b))
@@ -119,8 +119,8 @@ func TestRunning(t *testing.T) {
 	if got := slices.Collect(b.Earlier("l")); len(got) != 0 {
 		t.Errorf("an interrupted build explains others: %v", got)
 	}
-	if err := b.Remove(build); err != nil || len(list(t, b)) != 0 {
-		t.Errorf("%v, %q", err, list(t, b))
+	if removed, errs := b.Remove("r"); len(errs) != 0 || len(removed) != 1 || len(list(t, b)) != 0 {
+		t.Errorf("%q, %v, %q", removed, errs, list(t, b))
 	}
 }
 
@@ -292,8 +292,12 @@ func TestDamagedRecords(t *testing.T) {
 	if got := list(t, b); !slices.Equal(got, []string{build.Ref}) {
 		t.Errorf("listed %q", got)
 	}
-	if _, err := b.Find("other"); err == nil {
-		t.Error("a damaged record is found")
+	var damaged *DamagedError
+	if _, err := b.Find("other"); !errors.As(err, &damaged) || !strings.HasSuffix(err.Error(), "(mica builds rm other removes it)") {
+		t.Errorf("a damaged record: %v", err)
+	}
+	if newest, err := b.Find(""); err != nil || newest.Ref != "good" {
+		t.Errorf("the newest build that can be read: %v, %v", newest, err)
 	}
 	if _, err := b.Prune(Limits{}); err != nil {
 		t.Fatal(err)

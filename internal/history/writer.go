@@ -32,6 +32,7 @@ type Writer struct {
 // Begin records that a build has begun.
 func (b *Builds) Begin(ctx context.Context, build *Build) (*Writer, error) {
 	build.Status = Running
+	build.file = file{name: fileName(build), started: build.Started.UnixNano(), line: build.Line, ref: build.Ref}
 	data, err := json.Marshal(build)
 	if err != nil {
 		return nil, fmt.Errorf("record build: %w", err)
@@ -116,7 +117,7 @@ func (w *Writer) End() error {
 
 // Logs calls yield for each piece of a build's output, until it returns an error.
 func (b *Builds) Logs(build *Build, yield func(Log) error) error {
-	f, err := os.Open(filepath.Join(b.dir, fileName(build)+logSuffix))
+	f, err := os.Open(filepath.Join(b.dir, build.file.name+logSuffix))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

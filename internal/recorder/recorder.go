@@ -54,16 +54,28 @@ type Options struct {
 // Start records the start of a build in a store.
 func Start(ctx context.Context, s *store.Store, o Options) (*Recorder, error) {
 	builds := history.Open(s)
+	if o.Plan {
+		builds = history.Transient(s)
+	}
 	spec := o.Spec
 	build := &history.Build{
-		Ref: identity.NewID(), Context: redact.URLs(contextName(spec.Path)), Dockerfile: redact.URLs(spec.Dockerfile), Target: spec.Target,
+		Ref: identity.NewID(), Context: redact.URLs(contextName(spec.Path)), Dockerfile: redact.URLs(dockerfileName(spec)), Target: spec.Target,
 		Names: spec.Tags, Args: map[string]string{}, Started: o.Started,
 	}
 	for k, v := range spec.BuildArgs {
-		build.Args[k] = redact.URLs(v)
+		switch {
+		case isProxy(k): // often with a password, and in no key
+		case redact.IsSecret(k):
+			build.Args[k] = digest.FromString(v).String()
+		default:
+			build.Args[k] = redact.URLs(v)
+		}
 	}
 	for _, p := range spec.Platforms {
 		build.Platforms = append(build.Platforms, platforms.FormatAll(platforms.Normalize(p)))
+	}
+	if len(build.Platforms) == 0 {
+		build.Platforms = []string{platforms.FormatAll(platforms.Normalize(platforms.DefaultSpec()))}
 	}
 	build.Line = history.LineOf(build.Context, build.Dockerfile, build.Target)
 	r := &Recorder{
@@ -90,6 +102,26 @@ func contextName(path string) string {
 		return abs
 	}
 	return path
+}
+
+// dockerfileName is a build's Dockerfile: the same for all ways to name one file.
+func dockerfileName(spec *buildspec.Spec) string {
+	if spec.Path == "" || spec.Path == "-" || buildspec.IsRemote(spec.Path) || spec.Dockerfile == "-" {
+		return spec.Dockerfile
+	}
+	if spec.Dockerfile == "" {
+		return filepath.Join(contextName(spec.Path), "Dockerfile")
+	}
+	return contextName(spec.Dockerfile)
+}
+
+// isProxy reports whether a build argument is one of the predefined proxies.
+func isProxy(name string) bool {
+	switch strings.ToLower(name) {
+	case "http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy":
+		return true
+	}
+	return false
 }
 
 // Observer returns the recorder as the solver knows it; nil for none.
@@ -189,14 +221,14 @@ func (r *Recorder) Image(manifest digest.Digest, config []byte) {
 }
 
 // Runs explains a step that runs.
-func (r *Recorder) Runs(v *solver.Vertex, key buildcache.Key, miss solver.Miss) string {
+func (r *Recorder) Runs(ctx context.Context, v *solver.Vertex, key buildcache.Key, miss solver.Miss) string {
 	listings := map[digest.Digest][]byte{}
 	for i, from := range key.Origins {
 		sum := digest.Digest(key.Ingredients[i].Value)
 		if from.List == nil || r.builds.HasFiles(sum) {
 			continue
 		}
-		l, err := from.List(context.Background())
+		l, err := from.List(ctx)
 		if err == nil && l.Digest() == sum { // files that have changed since then explain nothing
 			listings[sum] = l.Marshal()
 		}

@@ -64,7 +64,7 @@ func copyStep(t *testing.T, content string) (*solver.Vertex, buildcache.Key) {
 func run(r *Recorder, v *solver.Vertex, k buildcache.Key, miss solver.Miss) string {
 	now := time.Now()
 	r.Events(&solver.Status{Vertexes: []*client.Vertex{{Digest: v.Digest, Name: v.Name}}})
-	because := r.Runs(v, k, miss)
+	because := r.Runs(context.Background(), v, k, miss)
 	r.Solved(v, &k, nil)
 	r.Events(&solver.Status{Vertexes: []*client.Vertex{{Digest: v.Digest, Name: v.Name, Started: &now, Completed: &now}}})
 	return because
@@ -179,7 +179,7 @@ func TestPlan(t *testing.T) {
 	v, k := copyStep(t, "one")
 	after := &solver.Vertex{Digest: "sha256:after", Name: "[2/2] RUN x", Inputs: []solver.Edge{{Vertex: v}}, Op: &pb.Op{}}
 	r.Events(&solver.Status{Vertexes: []*client.Vertex{{Digest: v.Digest, Name: v.Name}, {Digest: after.Digest, Name: after.Name}}})
-	r.Runs(v, k, solver.NoRecord)
+	r.Runs(context.Background(), v, k, solver.NoRecord)
 	r.Blocked(after)
 	if err := r.End("", nil); err != nil {
 		t.Fatal(err)

@@ -30,3 +30,13 @@ func URLs(text string) string {
 		return scheme + "://" + mask + "@"
 	})
 }
+
+// secretName matches names of variables that hold secrets, as the check SecretsUsedInArgOrEnv of BuildKit's linter does.
+var secretName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)(?:^|_)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)`)
+})
+
+// IsSecret reports whether the name of a variable says that its value is a secret.
+func IsSecret(name string) bool {
+	return secretName().MatchString(name) && !strings.Contains(strings.ToLower(name), "public")
+}

@@ -1,6 +1,7 @@
 package solver
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"time"
@@ -14,7 +15,7 @@ import (
 // called for the inputs of an operation before they are called for it.
 type Observer interface {
 	// Runs is called before an operation runs. It returns a line that is shown with the operation, "" for none.
-	Runs(v *Vertex, key buildcache.Key, miss Miss) string
+	Runs(ctx context.Context, v *Vertex, key buildcache.Key, miss Miss) string
 	// Solved is called when an operation has results. key is nil for an operation without one.
 	Solved(v *Vertex, key *buildcache.Key, results []*Result)
 	// Blocked is called in a plan for an operation whose key is not known, since one of its inputs would run.
@@ -37,9 +38,9 @@ const (
 // silent is the Observer of a build that nobody observes.
 type silent struct{}
 
-func (silent) Runs(*Vertex, buildcache.Key, Miss) string  { return "" }
-func (silent) Solved(*Vertex, *buildcache.Key, []*Result) {}
-func (silent) Blocked(*Vertex)                            {}
+func (silent) Runs(context.Context, *Vertex, buildcache.Key, Miss) string { return "" }
+func (silent) Solved(*Vertex, *buildcache.Key, []*Result)                 {}
+func (silent) Blocked(*Vertex)                                            {}
 
 // noteID is the beginning of the IDs of notes.
 const noteID = "because "

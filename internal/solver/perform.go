@@ -62,8 +62,11 @@ func (t *Task) cachedOrRun(ctx context.Context, key buildcache.Key, op Operation
 		return outs, true, nil
 	}
 	if t.s.plan && !t.Vertex.kind.Source {
+		if outs := step.find(ctx, byContent, t.Inputs); outs != nil {
+			return outs, true, nil
+		}
 		_, miss := t.lookUp(key)
-		t.s.observer.Runs(t.Vertex, key, miss)
+		t.s.observer.Runs(ctx, t.Vertex, key, miss)
 		return nil, false, ErrPlanned
 	}
 	// Another process may be running the same step: this one then waits for its result.
@@ -80,7 +83,7 @@ func (t *Task) cachedOrRun(ctx context.Context, key buildcache.Key, op Operation
 		return outs, true, t.record(key, outs)
 	}
 	t.start()
-	t.note(t.s.observer.Runs(t.Vertex, key, miss))
+	t.note(t.s.observer.Runs(ctx, t.Vertex, key, miss))
 	if outs, err = op.Run(ctx); err != nil {
 		return nil, false, err
 	}

@@ -25,6 +25,9 @@ func runBuild(ctx context.Context, app *command.App, f *buildFlags, path string)
 	if err := openBuilds(ctx, app, spec); err != nil {
 		return err
 	}
+	if f.explain && spec.Call.Name != "" {
+		return &command.UsageError{Err: errors.New("--explain cannot be used with --call or --check")}
+	}
 	o, err := buildOptions(app, spec)
 	if err != nil {
 		return err

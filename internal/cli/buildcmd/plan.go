@@ -20,11 +20,15 @@ func printPlan(out io.Writer, b *history.Build) error {
 	fmt.Fprintln(w, "STEP\tSTATUS\tCAUSE")
 	count := map[history.State]int{}
 	for _, s := range b.Steps {
-		if s.Source != nil || strings.HasPrefix(s.Name, "[internal]") {
-			continue
+		if s.Line == 0 || s.Source != nil || strings.Contains(s.Name, "] LINK ") {
+			continue // not an instruction, or the second part of one
 		}
 		count[s.State]++
-		fmt.Fprintf(w, "%s\t%s\t%s\n", formatter.Ellipsis(s.Name, maxStepName), s.State, strings.TrimPrefix(b.Because(s), "because "))
+		cause := ""
+		if s.State != history.StepCached {
+			cause = strings.TrimPrefix(b.Because(s), "because ")
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", formatter.Ellipsis(s.Name, maxStepName), s.State, cause)
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("print the plan: %w", err)

@@ -153,6 +153,9 @@ func (r *row) CreatedAt() string {
 
 // Duration is how long it took; + for one that runs.
 func (r *row) Duration() string {
+	if r.build.Status == history.Interrupted {
+		return ""
+	}
 	text := seconds(r.build.Duration())
 	if r.build.Status == history.Running {
 		text += "+"
@@ -172,7 +175,7 @@ func buildName(b *history.Build) string {
 	if b.Context == "" || b.Context == "-" {
 		name = "-"
 	}
-	if b.Dockerfile != "" && b.Dockerfile != "Dockerfile" {
+	if b.Dockerfile != "" && path.Base(b.Dockerfile) != "Dockerfile" {
 		name += "/" + path.Base(b.Dockerfile)
 	}
 	if b.Target != "" {
@@ -233,23 +236,9 @@ func runRemove(ctx context.Context, app *command.App, f *removeFlags, args []str
 		_, err := builds.Prune(history.Limits{})
 		return err
 	}
-	// All are found before one is removed: ^1 means another build then.
-	var list []*history.Build
-	var failed command.ErrorList
-	for _, name := range args {
-		b, err := builds.Find(name)
-		if err != nil {
-			failed = append(failed, err)
-			continue
-		}
-		list = append(list, b)
+	removed, failed := builds.Remove(args...)
+	for _, ref := range removed {
+		fmt.Fprintln(app.Stdout, ref)
 	}
-	for _, b := range list {
-		if err := builds.Remove(b); err != nil {
-			failed = append(failed, err)
-			continue
-		}
-		fmt.Fprintln(app.Stdout, b.Ref)
-	}
-	return failed.OrNil()
+	return command.ErrorList(failed).OrNil()
 }

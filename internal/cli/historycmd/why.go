@@ -40,7 +40,7 @@ func NewWhyCommand(app *command.App) *cobra.Command {
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.against, "against", "", "Compare with this build, in place of the latest one of the same context, Dockerfile and target")
-	fl.BoolVar(&f.exitCode, "exit-code", false, "Exit with 1 if a step ran again, with 0 otherwise")
+	fl.BoolVar(&f.exitCode, "exit-code", false, "Exit with 1 if a step ran again, with 0 if none did, with 2 after an error")
 	fl.StringVar(&f.format, "format", formatter.PrettyFormatKey, `Format output: "pretty", "json" or a Go template`)
 	return cmd
 }
@@ -59,7 +59,12 @@ type explainedStep struct {
 	Roots []history.Cause `json:"roots"`
 }
 
-func runWhy(ctx context.Context, app *command.App, f *whyFlags, args []string) error {
+func runWhy(ctx context.Context, app *command.App, f *whyFlags, args []string) (err error) {
+	defer func() {
+		if err != nil && f.exitCode && !errors.As(err, new(*command.ExitError)) {
+			err = &command.ExitError{Code: 2, Err: err}
+		}
+	}()
 	builds, b, step, err := whyArgs(ctx, app, args)
 	if err != nil {
 		return err
@@ -96,8 +101,15 @@ func runWhy(ctx context.Context, app *command.App, f *whyFlags, args []string) e
 	return err
 }
 
-// whyArgs reads the arguments. One argument that names no build is a step of the newest.
+// maxLine is how many digits a line of a Dockerfile has at most: a longer number is the beginning of a ref.
+const maxLine = 5
+
+// whyArgs reads the arguments. One argument that is the number of a line, or names no build, is a step of the newest.
 func whyArgs(ctx context.Context, app *command.App, args []string) (builds *history.Builds, b *history.Build, step string, err error) {
+	if _, notLine := strconv.Atoi(strings.Join(args, " ")); len(args) == 1 && notLine == nil && len(args[0]) <= maxLine {
+		builds, b, err = find(ctx, app, nil)
+		return builds, b, args[0], err
+	}
 	builds, b, err = find(ctx, app, args)
 	if len(args) == 1 && errors.Is(err, history.ErrNotFound) {
 		noBuild := err
@@ -132,7 +144,10 @@ func selected(b *history.Build, name string) (list []*history.Step, err error) {
 func printWhy(w io.Writer, b *history.Build, res *explained) {
 	done, cached := counts(b)
 	fmt.Fprintf(w, "Build %s of %s, %s ago: %d steps, %d cached\n", b.Ref, buildName(b), units.HumanDuration(time.Since(b.Started)), done, cached)
-	if len(res.Steps) == 0 {
+	switch {
+	case b.Status == history.Running || b.Status == history.Interrupted:
+		fmt.Fprintf(w, "It is %s: its steps are recorded when it ends.\n", strings.ToLower(string(b.Status)))
+	case len(res.Steps) == 0:
 		fmt.Fprintln(w, "No step ran again.")
 	}
 	for _, s := range res.Steps {

@@ -1,0 +1,77 @@
+package history
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// TestHostileRecords: no record makes mica read, write or remove a file that is not the build's, or panic.
+func TestHostileRecords(t *testing.T) {
+	t.Parallel()
+	now := time.Now().UTC()
+	const ref, line = "zzzz", "aaaaaaaaaaaa"
+	started := now.Format(time.RFC3339Nano)
+	for name, record := range map[string]string{
+		"another ref":       fmt.Sprintf(`{"ref":"/../../victim","line":%q,"started":%q}`, line, started),
+		"another line":      fmt.Sprintf(`{"ref":%q,"line":"../../victim","started":%q}`, ref, started),
+		"another time":      fmt.Sprintf(`{"ref":%q,"line":%q,"started":"2020-01-01T00:00:00Z"}`, ref, line),
+		"no step":           fmt.Sprintf(`{"ref":%q,"line":%q,"started":%q,"steps":[null]}`, ref, line, started),
+		"a bad key":         fmt.Sprintf(`{"ref":%q,"line":%q,"started":%q,"steps":[{"vertex":"a","key":"bad"}]}`, ref, line, started),
+		"its own input":     fmt.Sprintf(`{"ref":%q,"line":%q,"started":%q,"steps":[{"vertex":"a","inputs":["a"]}]}`, ref, line, started),
+		"a later input":     fmt.Sprintf(`{"ref":%q,"line":%q,"started":%q,"steps":[{"vertex":"a","inputs":["b"]},{"vertex":"b"}]}`, ref, line, started),
+		"nothing":           "",
+		"half of an object": `{"ref":"zz`,
+	} {
+		for _, suffix := range []string{"", runningSuffix} {
+			b := open(t)
+			if err := os.MkdirAll(b.dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			victim := filepath.Join(filepath.Dir(b.dir), "victim")
+			path := filepath.Join(b.dir, fileName(&Build{Ref: ref, Line: line, Started: now}))
+			for file, data := range map[string]string{victim: "x", path + suffix: record} {
+				if err := os.WriteFile(file, []byte(data), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got, err := b.Find(ref); err == nil {
+				t.Errorf("%s%s: it is read as %+v", name, suffix, got)
+			}
+			if removed, errs := b.Remove(ref); len(removed) != 1 || len(errs) != 0 {
+				t.Errorf("%s%s: removed %q, %v", name, suffix, removed, errs)
+			}
+			if _, err := b.Prune(Limits{}); err != nil {
+				t.Errorf("%s%s: %v", name, suffix, err)
+			}
+			if _, err := os.Lstat(victim); err != nil {
+				t.Errorf("%s%s: %v", name, suffix, err)
+			}
+			if _, err := os.Lstat(path + suffix); err == nil {
+				t.Errorf("%s%s: the record stays", name, suffix)
+			}
+		}
+	}
+}
+
+// TestFullByAge: a build that is too old calls for a prune, however few there are.
+func TestFullByAge(t *testing.T) {
+	t.Parallel()
+	b := open(t)
+	record(t, b, "new", "l", 1)
+	if b.Full() {
+		t.Error("one new build is too many")
+	}
+	record(t, b, "old", "l", 24*100)
+	if !b.Full() {
+		t.Error("an old build stays")
+	}
+	if _, err := b.Prune(Bounds); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(t, b); len(got) != 1 || got[0] != "new" {
+		t.Errorf("left %q", got)
+	}
+}
