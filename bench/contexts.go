@@ -56,7 +56,7 @@ func (b *bench) writeContexts() error {
 	return nil
 }
 
-// context is the folder of a build context, or a file in one.
+// context is the directory of a build context, or a file in one.
 func (b *bench) context(name string) string { return filepath.Join(b.dir, "contexts", name) }
 
 // steps is a Dockerfile of so many RUN steps, none of which is cached with a ROUND that is new.

@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// diskUsage is what a folder takes on its disk, in bytes: blocks, each file once; without what is mounted in it.
+// diskUsage is what a directory takes on its disk, in bytes: blocks, each file once; without what is mounted in it.
 func diskUsage(dir string) (total int64, err error) {
 	syscall.Sync()
 	var root syscall.Stat_t
@@ -38,7 +38,7 @@ func diskUsage(dir string) (total int64, err error) {
 	return total, err
 }
 
-// unmountBelow unmounts what a program that failed has left mounted in a folder.
+// unmountBelow unmounts what a program that failed has left mounted in a directory.
 func unmountBelow(dir string) error {
 	data, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {

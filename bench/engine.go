@@ -41,7 +41,7 @@ type engine interface {
 
 // A job is a build.
 type job struct {
-	context string   // the folder
+	context string   // the directory
 	file    string   // the Dockerfile's name, if it is not Dockerfile
 	tag     string   // what the image is called
 	round   string   // the value of the build argument ROUND

@@ -4,7 +4,7 @@ package main
 
 import "os/exec"
 
-// crane copies blobs between registries and folders, and has no store.
+// crane copies blobs between registries and directories, and has no store.
 type crane struct{ path, root string }
 
 func (*crane) kind() kind                         { return kindCrane }

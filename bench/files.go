@@ -15,7 +15,7 @@ import (
 // The workloads: files whose contents come from a fixed seed, the same in every run and on every machine.
 const (
 	manyFiles, manySize = 50_000, 3960 // 198 MB
-	filesInFolder       = 100
+	filesInDirectory    = 100
 	bigFiles, bigSize   = 8, 128 << 20 // 1 GiB
 )
 
@@ -33,7 +33,7 @@ func writeSmall(dir string) error {
 	return writeFile(filepath.Join(dir, "app.py"), []byte("print('hello')\n"))
 }
 
-// writeMany writes n files of words, of so many bytes each, 100 to a folder.
+// writeMany writes n files of words, of so many bytes each, 100 to a directory.
 func writeMany(dir string, n, size int) error {
 	random := rand.New(rand.NewPCG(1, uint64(n)))
 	words := make([]string, 2000)
@@ -57,7 +57,7 @@ func writeMany(dir string, n, size int) error {
 
 // manyName is the path of the file of that number of writeMany.
 func manyName(dir string, i int) string {
-	return filepath.Join(dir, fmt.Sprint(i/filesInFolder), fmt.Sprint(i%filesInFolder))
+	return filepath.Join(dir, fmt.Sprint(i/filesInDirectory), fmt.Sprint(i%filesInDirectory))
 }
 
 // writeBig writes files that do not compress. It holds little in memory: what is measured of children that this process

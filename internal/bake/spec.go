@@ -18,7 +18,7 @@ func (t *Target) Hidden() bool {
 }
 
 // Spec is the build that a resolved target describes. It leaves out contexts that other targets make: see Links. form says in
-// which form the front end's answers are printed.
+// which form the front end's responses are printed.
 func (t *Target) Spec(form buildspec.Call) (*buildspec.Spec, error) {
 	if len(t.Policy) > 0 {
 		return nil, errors.New("policy is not supported")

@@ -15,7 +15,7 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// What the benchmarks work on: so many files in folders of a hundred.
+// What the benchmarks work on: so many files in directories of a hundred.
 const (
 	benchFiles = 10_000
 	benchSize  = 1000

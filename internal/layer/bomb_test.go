@@ -80,7 +80,7 @@ func TestRootSparseFilesStayHoles(t *testing.T) {
 	for name, format := range sparseFormats {
 		for _, places := range []int{1, 200} { // 200 need extension headers
 			packed := sparseTar(t, size, places, format...)
-			for form, in := range map[string]func(*Layers) *Layers{"folder": inFolders, "erofs": asErofs} {
+			for form, in := range map[string]func(*Layers) *Layers{"directory": inDirectories, "erofs": asErofs} {
 				l := in(newLayers(t))
 				got, _, err := l.IngestFrom(t.Context(), Incoming{Reader: bytes.NewReader(packed), Unpack: true})
 				if err != nil {
@@ -158,7 +158,7 @@ func TestRootZerosBecomeHoles(t *testing.T) {
 		err := tw.WriteHeader(&tar.Header{Name: "zeros", Size: size, Mode: 0o644})
 		return errors.Join(err, copyZeros(tw, size), tw.Close())
 	}
-	for form, in := range map[string]func(*Layers) *Layers{"folder": inFolders, "erofs": asErofs} {
+	for form, in := range map[string]func(*Layers) *Layers{"directory": inDirectories, "erofs": asErofs} {
 		for _, unpack := range []bool{true, false} {
 			l := in(newLayers(t))
 			got, _, err := l.IngestFrom(t.Context(), Incoming{Reader: bytes.NewReader(zipped(t, layer)), Unpack: unpack})

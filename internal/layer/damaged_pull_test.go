@@ -29,7 +29,7 @@ func pulled(t *testing.T, l *Layers, unpack bool) (id digest.Digest, blob string
 
 // TestWriteComparesWithTheDigest: of a layer whose tree was damaged where no look at its metadata shows it, nothing is copied.
 func TestWriteComparesWithTheDigest(t *testing.T) {
-	l := inFolders(newLayers(t))
+	l := inDirectories(newLayers(t))
 	id, _ := pulled(t, l, true)
 	file := l.path(id, tree.DirectoryName, "f")
 	var st unix.Stat_t
@@ -98,7 +98,7 @@ func TestTreeOfALayerWithADamagedTable(t *testing.T) {
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	path, err := inFolders(New(l.store)).Tree(t.Context(), id)
+	path, err := inDirectories(New(l.store)).Tree(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestTreeOfALayerWithADamagedTable(t *testing.T) {
 	}
 }
 
-// TestTreesUnderADefaultACL have the modes that they should, whatever a folder above takes from those of new files.
+// TestTreesUnderADefaultACL have the modes that they should, whatever a directory above takes from those of new files.
 func TestTreesUnderADefaultACL(t *testing.T) {
 	dir := t.TempDir()
 	// acl(5) as the kernel keeps it (posix_acl_xattr.h): version 2; owner rwx, group and others nothing.
@@ -119,7 +119,7 @@ func TestTreesUnderADefaultACL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := inFolders(New(s))
+	l := inDirectories(New(s))
 	changes := []view.Change{{
 		Entry: &view.Entry{Path: "f", Type: view.TypeRegular, Mode: 0o755, Size: 1, ModTime: testTime}, Source: content(map[string][]byte{"f": []byte("x")}), SourcePath: "f",
 	}}

@@ -156,7 +156,7 @@ func TestOddLayers(t *testing.T) {
 func TestRootOddTrees(t *testing.T) {
 	for _, tt := range odd {
 		for _, form := range []func(testing.TB) *Layers{
-			func(t testing.TB) *Layers { return inFolders(newLayers(t)) }, func(t testing.TB) *Layers { return asErofs(newLayers(t)) },
+			func(t testing.TB) *Layers { return inDirectories(newLayers(t)) }, func(t testing.TB) *Layers { return asErofs(newLayers(t)) },
 		} {
 			l := form(t)
 			for _, members := range tt.layers {

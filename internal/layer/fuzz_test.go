@@ -164,7 +164,7 @@ func TestIngestRefuses(t *testing.T) {
 
 // TestRootDamagedTreeIsSeen: whatever changes in a tree is seen without reading contents, and the tree is made again from its blob.
 func TestRootDamagedTreeIsSeen(t *testing.T) {
-	l := inFolders(newLayers(t))
+	l := inDirectories(newLayers(t))
 	got, _, err := l.Ingest(t.Context(), bytes.NewReader(tarOf(t, everything()...)), "", "")
 	if err != nil {
 		t.Fatal(err)

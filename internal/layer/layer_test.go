@@ -34,8 +34,8 @@ func newLayers(t testing.TB) *Layers {
 	return New(s)
 }
 
-// inFolders has trees be directories, for tests that reach into them.
-func inFolders(l *Layers) *Layers {
+// inDirectories has trees be directories, for tests that reach into them.
+func inDirectories(l *Layers) *Layers {
 	l.trees = tree.NewHost(func() bool { return false })
 	return l
 }
@@ -146,15 +146,15 @@ func entriesOf(t testing.TB, l *Layers, id digest.Digest) []*view.Entry {
 // TestRootForms makes the same layer in every way there is, and compares what comes out.
 func TestRootForms(t *testing.T) {
 	ctx := t.Context()
-	packed, unpacked, sealed := newLayers(t), inFolders(newLayers(t)), asErofs(newLayers(t))
+	packed, unpacked, sealed := newLayers(t), inDirectories(newLayers(t)), asErofs(newLayers(t))
 	a := write(t, packed, sampleChanges(), AsBlob)
 	tarA := readTar(t, packed, a.DiffID)
 	if a.Unpacked || len(a.Blobs) != 1 {
 		t.Errorf("packed is %+v", a)
 	}
 	want := entriesOf(t, packed, a.DiffID)
-	all := map[string]*Layers{"packed": packed, "a folder": unpacked, "an image": sealed}
-	for _, name := range []string{"a folder", "an image"} {
+	all := map[string]*Layers{"packed": packed, "a directory": unpacked, "an image": sealed}
+	for _, name := range []string{"a directory", "an image"} {
 		b := write(t, all[name], sampleChanges(), AsTree)
 		if a.DiffID != b.DiffID || a.Size != b.Size || a.TarSize != b.TarSize || !b.Unpacked || len(b.Blobs) != 0 {
 			t.Fatalf("packed and %s differ: %+v, %+v", name, a, b)
@@ -163,7 +163,7 @@ func TestRootForms(t *testing.T) {
 			t.Errorf("the tar made again from %s differs from the packed one", name)
 		}
 	}
-	for name, l := range map[string]*Layers{"folder": inFolders(newLayers(t)), "image": asErofs(newLayers(t))} {
+	for name, l := range map[string]*Layers{"directory": inDirectories(newLayers(t)), "image": asErofs(newLayers(t))} {
 		for _, unpack := range []bool{true, false} {
 			c, desc, err := l.IngestFrom(ctx, Incoming{Reader: bytes.NewReader(tarA), DiffID: a.DiffID, Unpack: unpack})
 			if err != nil {
@@ -173,7 +173,7 @@ func TestRootForms(t *testing.T) {
 				t.Errorf("ingested %+v (%+v), written %+v", c, desc, a)
 			}
 			all[fmt.Sprintf("%s ingested, unpacked %v", name, unpack)] = l
-			l = map[string]func(*Layers) *Layers{"folder": inFolders, "image": asErofs}[name](newLayers(t))
+			l = map[string]func(*Layers) *Layers{"directory": inDirectories, "image": asErofs}[name](newLayers(t))
 		}
 	}
 	for name, l := range all {

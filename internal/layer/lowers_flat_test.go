@@ -15,7 +15,7 @@ import (
 
 // TestLowersOfManyLayers: overlayfs stacks 500 directories. Of a longer chain the lowest layers are one tree, made once.
 func TestLowersOfManyLayers(t *testing.T) {
-	l := inFolders(newLayers(t))
+	l := inDirectories(newLayers(t))
 	dir := tar.Header{Name: "d", Typeflag: tar.TypeDir, Mode: 0o1777}
 	layers := [][]tar.Header{{dir, fileMember("d/gone"), fileMember("d/hidden")}}
 	for i := range maxTrees {

@@ -32,7 +32,7 @@ func TestRootLowers(t *testing.T) {
 		"a removal that is not":        {[][]tar.Header{{base[2], fileMember("e/.wh.f")}}, 1, "e 755"},
 		"an opaque root":               {[][]tar.Header{base, {fileMember("d/f"), fileMember(".wh..wh..opq")}, {fileMember("g")}}, 2, ""},
 	} {
-		for _, l := range []*Layers{inFolders(newLayers(t)), asErofs(newLayers(t))} {
+		for _, l := range []*Layers{inDirectories(newLayers(t)), asErofs(newLayers(t))} {
 			dir := filepath.Join(t.TempDir(), "new")
 			lowers, err := l.Lowers(t.Context(), ingestChain(t, l, tt.layers...), dir)
 			if err != nil {
@@ -76,7 +76,7 @@ func BenchmarkLowers(b *testing.B) {
 		"odd":   {fileMember("d0001/f"), fileMember("d0002/.wh.f01"), fileMember("d0003/sub/f")},
 	} {
 		b.Run(name, func(b *testing.B) {
-			l := inFolders(newLayers(b))
+			l := inDirectories(newLayers(b))
 			base := write(b, l, manyChanges(benchFiles, 1), AsTree)
 			chain := append([]digest.Digest{base.DiffID}, ingestChain(b, l, upper)...)
 			dir := b.TempDir()

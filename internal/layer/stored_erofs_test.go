@@ -102,12 +102,12 @@ func TestDamagedErofsOfItsOwn(t *testing.T) {
 	}
 }
 
-// TestRootErofsElsewhere: a store's images are made folders where they cannot be mounted.
+// TestRootErofsElsewhere: a store's images are made directories where they cannot be mounted.
 func TestRootErofsElsewhere(t *testing.T) {
 	l := asErofs(newLayers(t))
 	id := write(t, l, manyChanges(300, 1), AsTree).DiffID
 	want := readTar(t, l, id)
-	other := inFolders(New(l.store))
+	other := inDirectories(New(l.store))
 	v, err := other.View(t.Context(), []digest.Digest{id})
 	if err != nil {
 		t.Fatal(err)
@@ -137,7 +137,7 @@ func TestRootErofsElsewhere(t *testing.T) {
 		t.Error(err)
 	}
 	if got := readTar(t, New(l.store), id); !bytes.Equal(got, want) {
-		t.Error("the folder has another tar than the image")
+		t.Error("the directory has another tar than the image")
 	}
 }
 
@@ -263,7 +263,7 @@ func TestRootDamagedErofsElsewhere(t *testing.T) {
 		if err := hurt(l.path(id, tree.ImageName)); err != nil {
 			t.Fatal(err)
 		}
-		other := inFolders(New(l.store))
+		other := inDirectories(New(l.store))
 		if _, err := other.Tree(t.Context(), id); !errors.Is(err, store.ErrDamaged) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -299,7 +299,7 @@ func TestErofsWithALoop(t *testing.T) {
 
 // TestRootAmongNamesBeforeIt: some names sort before ".".
 func TestRootAmongNamesBeforeIt(t *testing.T) {
-	for _, as := range []func(*Layers) *Layers{inFolders, asErofs} {
+	for _, as := range []func(*Layers) *Layers{inDirectories, asErofs} {
 		l := as(newLayers(t))
 		id := write(t, l, []view.Change{
 			{Entry: &view.Entry{Path: "!a", Type: view.TypeDir, Mode: 0o755}}, {Entry: &view.Entry{Path: ".", Type: view.TypeDir, Mode: 0o700, ModTime: testTime}},

@@ -8,8 +8,8 @@ import (
 
 func TestFind(t *testing.T) {
 	dir := t.TempDir()
-	fake := func(folder, name string) string {
-		path := filepath.Join(dir, folder, name)
+	fake := func(directory, name string) string {
+		path := filepath.Join(dir, directory, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -21,20 +21,20 @@ func TestFind(t *testing.T) {
 	crun, runc := fake("both", "crun"), fake("both", "runc")
 	alone, other := fake("alone", "runc"), fake("both", "youki")
 	for name, c := range map[string]struct {
-		folder, flag, variable, want string
-		fails                        bool
+		directory, flag, variable, want string
+		fails                           bool
 	}{
-		"both":                 {folder: "both", want: crun},
-		"one":                  {folder: "alone", want: alone},
-		"none":                 {folder: "none"},
-		"by name":              {folder: "both", flag: "runc", want: runc},
-		"by path":              {folder: "none", flag: other, want: other},
-		"by variable":          {folder: "both", variable: "youki", want: other},
-		"flag before variable": {folder: "both", flag: "runc", variable: "youki", want: runc},
-		"unknown":              {folder: "both", flag: "gone", fails: true},
+		"both":                 {directory: "both", want: crun},
+		"one":                  {directory: "alone", want: alone},
+		"none":                 {directory: "none"},
+		"by name":              {directory: "both", flag: "runc", want: runc},
+		"by path":              {directory: "none", flag: other, want: other},
+		"by variable":          {directory: "both", variable: "youki", want: other},
+		"flag before variable": {directory: "both", flag: "runc", variable: "youki", want: runc},
+		"unknown":              {directory: "both", flag: "gone", fails: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Setenv("PATH", filepath.Join(dir, c.folder))
+			t.Setenv("PATH", filepath.Join(dir, c.directory))
 			t.Setenv("MICA_RUNTIME", c.variable)
 			got, err := Find(c.flag)
 			if got != c.want || (err != nil) != c.fails {

@@ -30,7 +30,7 @@ func TestArchivesAsDockers(t *testing.T) {
 	if out := m.Try(nil, "inspect", "-f", "{{.Config.NoSuch}}", "base"); out.Code != 1 || !strings.Contains(out.Stderr, "template parsing error") {
 		t.Errorf("a missing field: %+v", out)
 	}
-	dir := folder(t, map[string]string{"Dockerfile": "FROM base\nRUN yes | head -c 5000000; echo the end\n"})
+	dir := directory(t, map[string]string{"Dockerfile": "FROM base\nRUN yes | head -c 5000000; echo the end\n"})
 	out := m.Try(nil, "build", "--progress", "plain", dir)
 	if out.Code != 0 || strings.Count(out.Stderr, "[output clipped, log limit ") != 1 || !strings.Contains(out.Stderr, "the end") || len(out.Stderr) > 4<<20 {
 		t.Errorf("exit code %d, %d bytes shown", out.Code, len(out.Stderr))

@@ -19,7 +19,7 @@ func TestSecretsLeaveNothing(t *testing.T) {
 	m := rig.NewMica(t)
 	rig.ImportBusybox(t, m, "base")
 	const secret = "kq7-never-to-be-seen-4711"
-	dir := folder(t, map[string]string{
+	dir := directory(t, map[string]string{
 		"Dockerfile": "FROM base\n" +
 			"RUN --mount=type=secret,id=a test -s /run/secrets/a\n" +
 			"RUN --mount=type=secret,id=a,target=/etc/token,mode=0444 cp /etc/token /dev/shm/copy\n" +
@@ -27,7 +27,7 @@ func TestSecretsLeaveNothing(t *testing.T) {
 			"RUN --mount=type=secret,id=a --mount=type=cache,target=/c sha256sum /run/secrets/a | cut -c1-4 >/c/sum\n",
 		"failing": "FROM base\nRUN --mount=type=secret,id=a,env=TOKEN exit 3\n",
 	})
-	file := folder(t, map[string]string{"token": secret})
+	file := directory(t, map[string]string{"token": secret})
 	flag := "id=a,src=" + filepath.Join(file, "token")
 	for _, dockerfile := range []string{"Dockerfile", "failing"} {
 		out := m.Try(nil, "build", "--progress", "rawjson", "--secret", flag, "--provenance", "mode=max", "-t", "app", "-f", filepath.Join(dir, dockerfile), dir)
@@ -60,7 +60,7 @@ func TestCacheMountsOfConcurrentBuilds(t *testing.T) {
 	rig.ImportBusybox(t, m, "base")
 	const builds = 6
 	step := "n=$(cat /c/n 2>/dev/null || echo 0); mkdir /c/busy 2>/dev/null || touch /c/clash; usleep 50000; echo $((n+1)) >/c/n; rmdir /c/busy"
-	dir := folder(t, map[string]string{
+	dir := directory(t, map[string]string{
 		"locked":  "FROM base\nARG N\nRUN --mount=type=cache,id=locked,target=/c,sharing=locked " + step + "\n",
 		"private": "FROM base\nARG N\nRUN --mount=type=cache,id=private,target=/c,sharing=private " + step + "; test ! -e /c/clash\n",
 		"look":    "FROM base\nRUN --mount=type=cache,id=locked,target=/c cat /c/n >/n; test ! -e /c/clash\n",
@@ -88,7 +88,7 @@ func TestCachesInAnyOrder(t *testing.T) {
 	m := rig.NewMica(t)
 	rig.ImportBusybox(t, m, "base")
 	one, two := "--mount=type=cache,id=one,target=/a,sharing=locked ", "--mount=type=cache,id=two,target=/b,sharing=locked "
-	dir := folder(t, map[string]string{
+	dir := directory(t, map[string]string{
 		"Dockerfile": "FROM base AS x\nARG N\nRUN " + one + two + "usleep 100000\nFROM base AS y\nARG N\nRUN " + two + one + "usleep 100000\n" +
 			"FROM base\nRUN --mount=type=cache,id=one,target=/a,sharing=locked --mount=type=cache,id=one,target=/c,sharing=shared echo x >/a/x && cat /c/x\n" +
 			"COPY --from=x /etc/passwd /1\nCOPY --from=y /etc/passwd /2\n",
@@ -116,7 +116,7 @@ func TestOneDigestOnTwoMachines(t *testing.T) {
 		m := rig.NewMica(t)
 		m.Env = append(m.Env, "SOURCE_DATE_EPOCH=1600000000")
 		m.Run("load", "-i", saved)
-		dir := folder(t, map[string]string{
+		dir := directory(t, map[string]string{
 			"Dockerfile": "FROM base\nWORKDIR /w\nRUN echo x >x; mkdir d; ln x d/hard\nCOPY f ./\nADD --chmod=755 f /g\n", "f": "f\n",
 		})
 		dest := filepath.Join(rig.TempDir(t), "image.tar")
@@ -146,7 +146,7 @@ func TestStepsThatCannotStart(t *testing.T) {
 		"RUN --mount=source=f,target=/bin true":                   "mount target /bin: is a directory",
 		"RUN --mount=source=f,target=/m --mount=target=/m/x true": "mount target /m/x: not a directory",
 	} {
-		dir := folder(t, map[string]string{"Dockerfile": "FROM base\nRUN touch /f && ln -s f /l\n" + run + "\n", "f": "file"})
+		dir := directory(t, map[string]string{"Dockerfile": "FROM base\nRUN touch /f && ln -s f /l\n" + run + "\n", "f": "file"})
 		out := m.Try(nil, "build", "--progress", "plain", dir)
 		lines := strings.Split(strings.TrimSpace(out.Stderr), "\n")
 		last := lines[len(lines)-1]
@@ -155,5 +155,5 @@ func TestStepsThatCannotStart(t *testing.T) {
 		}
 	}
 	// A mount makes the places that are below it.
-	m.Run("build", folder(t, map[string]string{"Dockerfile": "FROM base\nRUN touch /f\nRUN --mount=type=tmpfs,target=/t --mount=target=/t/f/x ls /t/f/x/Dockerfile\n"}))
+	m.Run("build", directory(t, map[string]string{"Dockerfile": "FROM base\nRUN touch /f\nRUN --mount=type=tmpfs,target=/t --mount=target=/t/f/x ls /t/f/x/Dockerfile\n"}))
 }

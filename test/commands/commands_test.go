@@ -25,8 +25,8 @@ func newMica(t *testing.T) *rig.Mica {
 	return m
 }
 
-// folder makes a folder of files.
-func folder(t *testing.T, files map[string]string) string {
+// directory makes a directory of files.
+func directory(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := rig.TempDir(t)
 	for name, text := range files {
@@ -44,7 +44,7 @@ func folder(t *testing.T, files map[string]string) string {
 func TestBuildContexts(t *testing.T) {
 	m := newMica(t)
 	const dockerfile = "FROM base\nCOPY f /f\n"
-	dir := folder(t, map[string]string{"Dockerfile": dockerfile, "f": "file", "other/My.Dockerfile": "FROM base\nCOPY f /g\n"})
+	dir := directory(t, map[string]string{"Dockerfile": dockerfile, "f": "file", "other/My.Dockerfile": "FROM base\nCOPY f /g\n"})
 	tar := func(args ...string) string {
 		return rig.Must(t, "tar", append([]string{"-C", dir, "-c"}, args...)...)
 	}
@@ -57,15 +57,15 @@ func TestBuildContexts(t *testing.T) {
 		args  []string
 		file  string
 	}{
-		"folder":                  {args: []string{dir}},
-		"folder and file":         {args: []string{"-f", filepath.Join(dir, "other/My.Dockerfile"), dir}, file: "/g"},
-		"Dockerfile on stdin":     {stdin: "FROM base\nRUN echo -n file > /f\n", args: []string{"-"}},
-		"folder, file on stdin":   {stdin: dockerfile, args: []string{"-f", "-", dir}},
-		"tar on stdin":            {stdin: tar("."), args: []string{"-"}},
-		"tar.gz on stdin":         {stdin: tar("-z", "."), args: []string{"-"}},
-		"tar on stdin and file":   {stdin: tar("."), args: []string{"-f", "other/My.Dockerfile", "-"}, file: "/g"},
-		"archive":                 {args: []string{file}},
-		"archive without its dot": {stdin: tar("Dockerfile", "f"), args: []string{"-"}},
+		"directory":                {args: []string{dir}},
+		"directory and file":       {args: []string{"-f", filepath.Join(dir, "other/My.Dockerfile"), dir}, file: "/g"},
+		"Dockerfile on stdin":      {stdin: "FROM base\nRUN echo -n file > /f\n", args: []string{"-"}},
+		"directory, file on stdin": {stdin: dockerfile, args: []string{"-f", "-", dir}},
+		"tar on stdin":             {stdin: tar("."), args: []string{"-"}},
+		"tar.gz on stdin":          {stdin: tar("-z", "."), args: []string{"-"}},
+		"tar on stdin and file":    {stdin: tar("."), args: []string{"-f", "other/My.Dockerfile", "-"}, file: "/g"},
+		"archive":                  {args: []string{file}},
+		"archive without its dot":  {stdin: tar("Dockerfile", "f"), args: []string{"-"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			id := strings.TrimSpace(m.RunIn(strings.NewReader(c.stdin), append([]string{"build", "-q"}, c.args...)...))
@@ -82,7 +82,7 @@ func TestBuildContexts(t *testing.T) {
 // TestDockerfilesElsewhere: a Dockerfile at a URL, and one of the host for a context at a URL.
 func TestDockerfilesElsewhere(t *testing.T) {
 	m := newMica(t)
-	dir := folder(t, map[string]string{"Dockerfile": "FROM base\nCOPY f /f\n", "f": "file", "empty": "", "own/Dockerfile": "FROM base\nCOPY f /g\n"})
+	dir := directory(t, map[string]string{"Dockerfile": "FROM base\nCOPY f /f\n", "f": "file", "empty": "", "own/Dockerfile": "FROM base\nCOPY f /g\n"})
 	if err := os.WriteFile(filepath.Join(dir, "context.tar"), []byte(rig.Must(t, "tar", "-C", dir, "-c", "f")), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestDockerfilesElsewhere(t *testing.T) {
 // TestNamesOfContexts: --build-context and FROM may call one thing by different forms of its name.
 func TestNamesOfContexts(t *testing.T) {
 	m := newMica(t)
-	dir := folder(t, map[string]string{"d/f": "file"})
+	dir := directory(t, map[string]string{"d/f": "file"})
 	for from, names := range map[string][]string{
 		"other:1":      {"other:1", "docker.io/library/other:1", "docker.io/other:1"},
 		"other":        {"other", "other:latest", "docker.io/library/other"},
@@ -131,7 +131,7 @@ func TestNamesOfContexts(t *testing.T) {
 
 func TestBuildFlags(t *testing.T) {
 	m := newMica(t)
-	dir := folder(t, map[string]string{"Dockerfile": `FROM base AS one
+	dir := directory(t, map[string]string{"Dockerfile": `FROM base AS one
 ARG A=default
 ARG FROMENV
 RUN echo "$A $FROMENV" > /a
@@ -179,7 +179,7 @@ RUN false
 // TestBuildOlderFlags: what people have typed for years still builds, and is not in the help.
 func TestBuildOlderFlags(t *testing.T) {
 	m := newMica(t)
-	dir := folder(t, map[string]string{"Dockerfile": "FROM base\nRUN true\n"})
+	dir := directory(t, map[string]string{"Dockerfile": "FROM base\nRUN true\n"})
 	for flags, says := range map[string]string{
 		"--rm --force-rm --compress":            "",
 		"-m 64m --memory-swap -1 -c 512":        "",
@@ -214,7 +214,7 @@ func TestBuildOlderFlags(t *testing.T) {
 
 func TestBuildFailureShowsTheStep(t *testing.T) {
 	m := newMica(t)
-	out := m.Try(nil, "build", "--progress", "plain", folder(t, map[string]string{"Dockerfile": "FROM base\n\nRUN echo out; echo err >&2; exit 5\n"}))
+	out := m.Try(nil, "build", "--progress", "plain", directory(t, map[string]string{"Dockerfile": "FROM base\n\nRUN echo out; echo err >&2; exit 5\n"}))
 	for _, want := range []string{
 		"------\n > [2/2] RUN echo out; echo err >&2; exit 5:\n", " out\n", " err\n", "------\nDockerfile:3\n--------------------\n", "   3 | >>> RUN echo out; echo err >&2; exit 5\n",
 		`process "/bin/sh -c echo out; echo err >&2; exit 5" did not complete successfully: exit code: 5`,
@@ -230,7 +230,7 @@ func TestBuildFailureShowsTheStep(t *testing.T) {
 
 func TestBuildOutputs(t *testing.T) {
 	m := newMica(t)
-	dir := folder(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY f /d/f\nCOPY --from=base /bin/sh /bin/busybox /bin/\n", "f": "file"})
+	dir := directory(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY f /d/f\nCOPY --from=base /bin/sh /bin/busybox /bin/\n", "f": "file"})
 	out := rig.TempDir(t)
 	before := m.Run("images", "-aq")
 	for _, o := range []string{
@@ -280,10 +280,10 @@ func TestBuildOutputs(t *testing.T) {
 	}
 }
 
-// TestBuildFolders: the attributes of files that are put out.
-func TestBuildFolders(t *testing.T) {
+// TestBuildDirectories: the attributes of files that are put out.
+func TestBuildDirectories(t *testing.T) {
 	m := newMica(t)
-	dir := folder(t, map[string]string{"Dockerfile": "FROM scratch AS one\nCOPY f /d/f\nFROM one\nARG TARGETARCH\nCOPY f /$TARGETARCH\n", "f": "file"})
+	dir := directory(t, map[string]string{"Dockerfile": "FROM scratch AS one\nCOPY f /d/f\nFROM one\nARG TARGETARCH\nCOPY f /$TARGETARCH\n", "f": "file"})
 	work := rig.TempDir(t)
 	build := func(args ...string) rig.Output {
 		cmd := m.Command(append(append([]string{"build", "-q"}, args...), dir)...)
@@ -329,7 +329,7 @@ func TestBuildFolders(t *testing.T) {
 
 func TestRun(t *testing.T) {
 	m := newMica(t)
-	m.Run("build", "-q", "-t", "app", folder(t, map[string]string{"Dockerfile": `FROM base
+	m.Run("build", "-q", "-t", "app", directory(t, map[string]string{"Dockerfile": `FROM base
 ENV A=image B=kept
 WORKDIR /work
 RUN mkdir /data && echo seed > /data/seed && chown -R dev /data
@@ -338,7 +338,7 @@ USER dev
 ENTRYPOINT ["sh", "-c"]
 CMD ["echo $A $B; pwd; id -un"]
 `}))
-	host := folder(t, map[string]string{"f": "from the host", "env": "A=file\n# comment\nC=three\n"})
+	host := directory(t, map[string]string{"f": "from the host", "env": "A=file\n# comment\nC=three\n"})
 	if err := os.Chmod(host, 0o777); err != nil {
 		t.Fatal(err)
 	}
@@ -417,7 +417,7 @@ func TestImportChangesAndExport(t *testing.T) {
 
 func TestPrune(t *testing.T) {
 	m := newMica(t)
-	dir := folder(t, map[string]string{"Dockerfile": "FROM base\nRUN head -c 3000000 /dev/zero > /z\n"})
+	dir := directory(t, map[string]string{"Dockerfile": "FROM base\nRUN head -c 3000000 /dev/zero > /z\n"})
 	m.Run("build", "-q", "-t", "app", dir)
 	m.Run("rmi", "app")
 	df := m.Run("system", "df", "--format", "{{.Type}} {{.TotalCount}} {{.Size}}")

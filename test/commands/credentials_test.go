@@ -42,7 +42,7 @@ func protected(t *testing.T, dir string) (url string, served *int) {
 // serveRepository puts a repository into a directory, as http servers without any knowledge of git have them.
 func serveRepository(t *testing.T, dir string) {
 	t.Helper()
-	work := folder(t, map[string]string{"Dockerfile": "FROM base\nCOPY f /\n", "f": "f"})
+	work := directory(t, map[string]string{"Dockerfile": "FROM base\nCOPY f /\n", "f": "f"})
 	for _, args := range [][]string{
 		{"init", "-q", "-b", "main", work},
 		{"-C", work, "add", "."},
@@ -58,8 +58,8 @@ func serveRepository(t *testing.T, dir string) {
 // succeeds or fails.
 func TestURLCredentialsLeaveNothing(t *testing.T) {
 	m := newMica(t)
-	dir := folder(t, map[string]string{"f": "content"})
-	context := folder(t, map[string]string{"Dockerfile": "FROM base\nCOPY Dockerfile /d\n"})
+	dir := directory(t, map[string]string{"f": "content"})
+	context := directory(t, map[string]string{"Dockerfile": "FROM base\nCOPY Dockerfile /d\n"})
 	rig.Must(t, "tar", "-C", context, "-cf", filepath.Join(dir, "context.tar"), ".")
 	tar, err := rig.BusyboxTar(rig.TempDir(t))
 	if err != nil {
@@ -70,7 +70,7 @@ func TestURLCredentialsLeaveNothing(t *testing.T) {
 	url, served := protected(t, dir)
 	out := rig.TempDir(t)
 	path := func(name string) string { return filepath.Join(out, name) }
-	files := folder(t, map[string]string{
+	files := directory(t, map[string]string{
 		"add":      "FROM base\nADD " + url + "/f /\nADD " + url + "/r.git#main /r\nADD --keep-git-dir=true " + url + "/r.git#main /g\n",
 		"argument": "FROM base\nARG URL\nADD $URL/f /\nRUN true\n",
 		"named":    "FROM base\nCOPY --from=ctx / /d\n",

@@ -22,13 +22,13 @@ func TestDevices(t *testing.T) {
 				t.Errorf("run opens %s", got)
 			}
 			for _, limit := range [][]string{nil, {"--memory", "50m"}} {
-				dir := folder(t, map[string]string{"Dockerfile": "FROM base\nRUN " + try + " >/opened\n"})
+				dir := directory(t, map[string]string{"Dockerfile": "FROM base\nRUN " + try + " >/opened\n"})
 				m.Run(append(append([]string{"build", "-q", "-t", "app"}, limit...), dir)...)
 				if got := m.Run("run", "--rm", "app", "cat", "/opened"); got != "" {
 					t.Errorf("a step with %v opens %s", limit, got)
 				}
 			}
-			dir := folder(t, map[string]string{"Dockerfile": "FROM base\nRUN --security=insecure " + try + " >/opened\n"})
+			dir := directory(t, map[string]string{"Dockerfile": "FROM base\nRUN --security=insecure " + try + " >/opened\n"})
 			m.Run("build", "-q", "-t", "app", "--allow", "security.insecure", dir)
 			if got := m.Run("run", "--rm", "app", "cat", "/opened"); got != "loop\nfuse\n" {
 				t.Errorf("an insecure step opens %q", got)

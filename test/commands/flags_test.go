@@ -44,7 +44,7 @@ func verbOf(command []string) []string {
 // Whatever a flag or an argument is, mica answers in a line or works: it never ends with a panic.
 func TestOddFlagValues(t *testing.T) {
 	m := newMica(t)
-	dir := folder(t, map[string]string{"Dockerfile": "FROM base\n", "docker-bake.hcl": "target \"default\" {}\n"})
+	dir := directory(t, map[string]string{"Dockerfile": "FROM base\n", "docker-bake.hcl": "target \"default\" {}\n"})
 	config := rig.TempDir(t)
 	try := func(args ...string) {
 		t.Helper()

@@ -101,7 +101,7 @@ func removeParent(t *testing.T, name string) {
 // The flags of mica build and the resources of a bake file are checked and set as those of mica run.
 func TestBuildLimits(t *testing.T) {
 	asRoot(t, func(t *testing.T, m *rig.Mica) {
-		dir := folder(t, map[string]string{"Dockerfile": "FROM base\nRUN <<'S' sh >/limits\n" + limitsScript + "S\n"})
+		dir := directory(t, map[string]string{"Dockerfile": "FROM base\nRUN <<'S' sh >/limits\n" + limitsScript + "S\n"})
 		if err := os.WriteFile(filepath.Join(dir, "docker-bake.hcl"), []byte(`
 target "default" {
   tags = ["app"]

@@ -14,7 +14,7 @@ import (
 func TestLogsInTheContext(t *testing.T) {
 	m := newMica(t)
 	const line = "a line of a log that goes on and on, until the build has ended\n"
-	dir := folder(t, map[string]string{
+	dir := directory(t, map[string]string{
 		"Dockerfile": "FROM base\nCOPY . /c\nRUN cp -r /c /d\n", "small.log": line, "large.log": strings.Repeat(line, 100_000),
 	})
 	huge := filepath.Join(dir, "huge.log") // begins with a hole

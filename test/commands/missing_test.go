@@ -15,7 +15,7 @@ import (
 // TestMissingSources: an error names the path that was not found, as the user has written it.
 func TestMissingSources(t *testing.T) {
 	m := newMica(t)
-	dir := folder(t, map[string]string{"f": "file", "a/b/c": "c", "ignored": "x", ".dockerignore": "ignored\n"})
+	dir := directory(t, map[string]string{"f": "file", "a/b/c": "c", "ignored": "x", ".dockerignore": "ignored\n"})
 	if err := os.Symlink("nowhere", filepath.Join(dir, "a", "link")); err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestMissingSources(t *testing.T) {
 // TestMissingFiles: of the files that flags name, before anything is built.
 func TestMissingFiles(t *testing.T) {
 	m := newMica(t)
-	dir := folder(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY f /\n", "f": "file", "empty/f": "", "bake.hcl": `
+	dir := directory(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY f /\n", "f": "file", "empty/f": "", "bake.hcl": `
 target "context" { context = "no/context" }
 target "dockerfile" {
   context = "empty"

@@ -15,7 +15,7 @@ import (
 func TestNamesThatReadLikeIDs(t *testing.T) {
 	m := newMica(t)
 	before := m.Run("images", "-a", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}")
-	dir := folder(t, map[string]string{"Dockerfile": "FROM base\n"})
+	dir := directory(t, map[string]string{"Dockerfile": "FROM base\n"})
 	tar := filepath.Join(rig.TempDir(t), "root.tar")
 	rig.Must(t, "tar", "-C", dir, "-cf", tar, ".")
 	var archive bytes.Buffer

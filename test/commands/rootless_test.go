@@ -18,7 +18,7 @@ func asUser(t *testing.T, name string, ranges bool) *rig.Mica {
 	return rig.AsUser(t, name, ranges)
 }
 
-// world makes a folder readable by everybody.
+// world makes a directory readable by everybody.
 func world(t *testing.T, dir string) string {
 	t.Helper()
 	rig.Must(t, "chmod", "-R", "a+rX", dir)
@@ -28,7 +28,7 @@ func world(t *testing.T, dir string) string {
 func TestRootlessWithRanges(t *testing.T) {
 	m := asUser(t, "mica-ranges", true)
 	base := importWorld(t, m)
-	out := rig.Run(t, m.Command("build", "-q", "-t", "app", world(t, folder(t, map[string]string{"Dockerfile": `FROM base
+	out := rig.Run(t, m.Command("build", "-q", "-t", "app", world(t, directory(t, map[string]string{"Dockerfile": `FROM base
 COPY --chown=dev f /f
 RUN id -u && touch /mine && chown www:staff /mine && chmod 4755 /mine && rm -r /usr/share
 USER dev
@@ -37,7 +37,7 @@ RUN mkdir ~/d && id -un > ~/d/who
 	if out.Code != 0 {
 		t.Fatal(out.Stderr)
 	}
-	limited := world(t, folder(t, map[string]string{"Dockerfile": "FROM base\nRUN true\n"}))
+	limited := world(t, directory(t, map[string]string{"Dockerfile": "FROM base\nRUN true\n"}))
 	if out := rig.Run(t, m.Command("build", "-q", "--memory", "20m", limited)); out.Code == 0 || !strings.Contains(out.Stderr, "resource limits need ") {
 		t.Errorf("a limit that nobody keeps is accepted: %d %s", out.Code, out.Stderr)
 	}
@@ -87,7 +87,7 @@ func importWorld(t *testing.T, m *rig.Mica) string {
 func TestRootlessSingleID(t *testing.T) {
 	m := asUser(t, "mica-single", false)
 	importWorld(t, m)
-	out := m.Try(nil, "build", "--progress", "plain", "-t", "app", world(t, folder(t, map[string]string{"Dockerfile": "FROM base\nCOPY --chown=33 f /f\nRUN id -u; cat /f; touch /mine\n", "f": "f"})))
+	out := m.Try(nil, "build", "--progress", "plain", "-t", "app", world(t, directory(t, map[string]string{"Dockerfile": "FROM base\nCOPY --chown=33 f /f\nRUN id -u; cat /f; touch /mine\n", "f": "f"})))
 	if out.Code != 0 {
 		t.Fatal(out.Stderr)
 	}

@@ -56,7 +56,7 @@ func TestRunEnvironment(t *testing.T) {
 				t.Errorf("run %q: %q, want %q", c.args, got, c.want)
 			}
 		}
-		dir := world(t, folder(t, map[string]string{"Dockerfile": "FROM base\nUSER 4242\nRUN echo $HOME >/tmp/home\nUSER dev\nRUN echo $HOME >>/tmp/home2\n"}))
+		dir := world(t, directory(t, map[string]string{"Dockerfile": "FROM base\nUSER 4242\nRUN echo $HOME >/tmp/home\nUSER dev\nRUN echo $HOME >>/tmp/home2\n"}))
 		m.Run("build", "-q", "-t", "homes", dir)
 		if got := m.Run("run", "homes", "cat", "/tmp/home", "/tmp/home2"); got != "/\n/home/dev\n" {
 			t.Errorf("HOME of steps: %q", got)
@@ -67,7 +67,7 @@ func TestRunEnvironment(t *testing.T) {
 // A process that cannot be started is one line, in Docker's words and with its codes.
 func TestRunFailures(t *testing.T) {
 	everyRuntime(t, func(t *testing.T, m *rig.Mica) {
-		dir := world(t, folder(t, map[string]string{"Dockerfile": `FROM base
+		dir := world(t, directory(t, map[string]string{"Dockerfile": `FROM base
 RUN printf '#!/no/such\n' >/bad; printf garbage >/format; chmod 755 /bad /format
 `}))
 		m.Run("build", "-q", "-t", "app", dir)
@@ -95,7 +95,7 @@ RUN printf '#!/no/such\n' >/bad; printf garbage >/format; chmod 755 /bad /format
 // Whatever an image has in the place of its account files costs neither memory nor time.
 func TestOddAccountsOfAnImage(t *testing.T) {
 	everyRuntime(t, func(t *testing.T, m *rig.Mica) {
-		dir := world(t, folder(t, map[string]string{"Dockerfile": `FROM base AS zero
+		dir := world(t, directory(t, map[string]string{"Dockerfile": `FROM base AS zero
 RUN ln -sf /dev/zero /etc/passwd && ln -sf /dev/zero /etc/group
 FROM base AS huge
 RUN rm /etc/passwd /etc/group && truncate -s 11M /etc/passwd /etc/group

@@ -59,7 +59,7 @@ func TestRunInit(t *testing.T) {
 // A script finds itself in $0 as the command was written, in containers and in builds.
 func TestScriptNamesItself(t *testing.T) {
 	everyRuntime(t, func(t *testing.T, m *rig.Mica) {
-		dir := world(t, folder(t, map[string]string{"Dockerfile": `FROM base
+		dir := world(t, directory(t, map[string]string{"Dockerfile": `FROM base
 WORKDIR /w/bin
 RUN printf '#!/bin/sh -e\necho "$0" "$@"\n' >x && cp x y && printf '#!/no/such\n' >bad && chmod 755 x bad
 WORKDIR /w

@@ -41,7 +41,7 @@ func TestStepIsSealed(t *testing.T) {
 // sealed runs a step, of which it opens the root or a file while it runs.
 func sealed(t *testing.T, m *rig.Mica, flags int, refused string) {
 	t.Helper()
-	dir := world(t, folder(t, map[string]string{"Dockerfile": `FROM base
+	dir := world(t, directory(t, map[string]string{"Dockerfile": `FROM base
 RUN --mount=type=cache,id=seal,target=/c mkdir /d && touch /d/f && rm -f /c/go && touch /c/ready && while [ ! -e /c/go ]; do sleep 0.05; done; rm /c/ready
 RUN [ ! -e /d/late ]
 `}))

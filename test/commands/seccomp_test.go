@@ -22,7 +22,7 @@ func TestSystemCalls(t *testing.T) {
 			noting := noteConfigs(t, runtime, option != "")
 			m.Env = append(m.Env, "MICA_RUNTIME="+noting)
 			rig.ImportBusybox(t, m, "base")
-			dir := folder(t, map[string]string{"Dockerfile": `FROM base
+			dir := directory(t, map[string]string{"Dockerfile": `FROM base
 COPY calls /
 RUN /calls > /1
 RUN /calls > /2

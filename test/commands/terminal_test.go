@@ -43,7 +43,7 @@ const hostileDockerfile = "FROM base AS evil\n" +
 // it obeys, whether it succeeds or fails. A pipe gets the text as it is.
 func TestTerminalIsSafe(t *testing.T) {
 	m := newMica(t)
-	dir := folder(t, map[string]string{
+	dir := directory(t, map[string]string{
 		"Dockerfile": hostileDockerfile,
 		"broken":     hostileDockerfile + "COPY \"missing" + hostile + "\" /\nRUN false " + hostile + "\n",
 		"unknown":    "FROM base\nRUN true\n" + hostile + " x\n",
@@ -157,8 +157,8 @@ func TestTerminalIsSafeFromRegistries(t *testing.T) {
 		m.Run("tag", "base", ref)
 		commands = append(commands, []string{"push", ref}, []string{"pull", ref}, []string{"manifest", "inspect", ref}, []string{"tags", host + "/" + name},
 			[]string{"copy", ref, host + "/copied:1"}, []string{"manifest", "create", host + "/list:1", ref},
-			[]string{"build", "--pull", "--progress", "tty", folder(t, map[string]string{"Dockerfile": "FROM " + ref + "\n"})},
-			[]string{"build", "--pull", "--progress", "plain", folder(t, map[string]string{"Dockerfile": "FROM " + ref + "\n"})})
+			[]string{"build", "--pull", "--progress", "tty", directory(t, map[string]string{"Dockerfile": "FROM " + ref + "\n"})},
+			[]string{"build", "--pull", "--progress", "plain", directory(t, map[string]string{"Dockerfile": "FROM " + ref + "\n"})})
 	}
 	escaped := 0
 	for _, args := range commands {
@@ -180,7 +180,7 @@ func TestTerminalIsSafeFromRegistries(t *testing.T) {
 // What cannot be written is an error.
 func TestOutputThatCannotBeWritten(t *testing.T) {
 	m := newMica(t)
-	dir := folder(t, map[string]string{"Dockerfile": "# what it is\nARG X=1\nFROM base AS out\n", "docker-bake.hcl": "target \"default\" {}\n"})
+	dir := directory(t, map[string]string{"Dockerfile": "# what it is\nARG X=1\nFROM base AS out\n", "docker-bake.hcl": "target \"default\" {}\n"})
 	for _, args := range [][]string{
 		{"--help"}, {"version"}, {"version", "-f", "json"}, {"info"}, {"info", "-f", "{{.}}"}, {"images"}, {"images", "--tree"}, {"images", "-q"}, {"history", "base"},
 		{"inspect", "base"}, {"inspect", "-f", "{{.Id}}", "base"}, {"system", "df"}, {"system", "df", "-v"}, {"save", "base"}, {"export", "base"},

@@ -18,7 +18,7 @@ import (
 // TestSocketLeftByAStep: a layer cannot hold it, and is whole without it, also for the next process.
 func TestSocketLeftByAStep(t *testing.T) {
 	m := newMica(t)
-	m.Run("build", "-q", "-t", "app", folder(t, map[string]string{"Dockerfile": "FROM base\nRUN mkdir /s; syslogd -n -O /s/log & sleep 0.5; cp -a /dev/log /s/sock; test -S /s/sock; kill %1\n"}))
+	m.Run("build", "-q", "-t", "app", directory(t, map[string]string{"Dockerfile": "FROM base\nRUN mkdir /s; syslogd -n -O /s/log & sleep 0.5; cp -a /dev/log /s/sock; test -S /s/sock; kill %1\n"}))
 	if got := m.Run("run", "app", "ls", "-d", "/s"); got != "/s\n" {
 		t.Errorf("%q", got)
 	}
@@ -43,9 +43,9 @@ func TestPrefixesOfSHA256(t *testing.T) {
 // TestFailedExportLeavesTheTag: names move when nothing else can fail.
 func TestFailedExportLeavesTheTag(t *testing.T) {
 	m := newMica(t)
-	m.Run("build", "-q", "-t", "app", folder(t, map[string]string{"Dockerfile": "FROM base\nENV A=1\n"}))
+	m.Run("build", "-q", "-t", "app", directory(t, map[string]string{"Dockerfile": "FROM base\nENV A=1\n"}))
 	id := m.Run("images", "-q", "app")
-	out := m.Try(nil, "build", "-t", "app", "-o", "type=image", "-o", "type=tar,dest=/dev/full", folder(t, map[string]string{"Dockerfile": "FROM base\nENV A=2\n"}))
+	out := m.Try(nil, "build", "-t", "app", "-o", "type=image", "-o", "type=tar,dest=/dev/full", directory(t, map[string]string{"Dockerfile": "FROM base\nENV A=2\n"}))
 	if out.Code == 0 || m.Run("images", "-q", "app") != id {
 		t.Errorf("exit code %d, app is %s, was %s", out.Code, m.Run("images", "-q", "app"), id)
 	}
@@ -55,7 +55,7 @@ func TestFailedExportLeavesTheTag(t *testing.T) {
 func TestUmask(t *testing.T) {
 	m := newMica(t)
 	m.Prefix = []string{"sh", "-c", `umask 077; exec "$0" "$@"`}
-	m.Run("build", "-q", "-t", "app", folder(t, map[string]string{"Dockerfile": "FROM base\nUSER dev\nRUN echo x > /tmp/x\n"}))
+	m.Run("build", "-q", "-t", "app", directory(t, map[string]string{"Dockerfile": "FROM base\nUSER dev\nRUN echo x > /tmp/x\n"}))
 	if got := m.Run("run", "-u", "dev", "app", "sh", "-c", "stat -c %a / /tmp/x; umask"); got != "755\n644\n0022\n" {
 		t.Errorf("%q", got)
 	}
@@ -69,7 +69,7 @@ func TestUmask(t *testing.T) {
 // TestContextChangesDuringTheBuild: what is copied is what the key was made of, or nothing is.
 func TestContextChangesDuringTheBuild(t *testing.T) {
 	m := newMica(t)
-	dir := folder(t, map[string]string{"Dockerfile": "FROM base\nRUN echo is-$((1+1)); sleep 2\nCOPY f /f\n", "f": "ONE"})
+	dir := directory(t, map[string]string{"Dockerfile": "FROM base\nRUN echo is-$((1+1)); sleep 2\nCOPY f /f\n", "f": "ONE"})
 	cmd := m.Command("build", "--progress", "plain", dir)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
@@ -104,7 +104,7 @@ func TestContextChangesDuringTheBuild(t *testing.T) {
 // TestTimesThatFilesystemsLack: an archive's year 2500 does not make a layer look damaged.
 func TestTimesThatFilesystemsLack(t *testing.T) {
 	m := newMica(t)
-	dir := folder(t, map[string]string{"Dockerfile": "FROM base\nADD a.tar /a/\nRUN ls /a\n", "x": "x"})
+	dir := directory(t, map[string]string{"Dockerfile": "FROM base\nADD a.tar /a/\nRUN ls /a\n", "x": "x"})
 	rig.Must(t, "tar", "--mtime=2500-01-01", "-C", dir, "-cf", filepath.Join(dir, "a.tar"), "x")
 	m.Run("build", "-q", "-t", "app", dir)
 	if got := m.Run("run", "app", "cat", "/a/x"); got != "x" {
@@ -115,7 +115,7 @@ func TestTimesThatFilesystemsLack(t *testing.T) {
 // TestOverlayAttributesOfAnArchive: they would speak to the mount.
 func TestOverlayAttributesOfAnArchive(t *testing.T) {
 	m := newMica(t)
-	dir := folder(t, map[string]string{"Dockerfile": "FROM base\nADD a.tar /\nRUN cat /etc/passwd > /seen\n", "root/etc/x": "x"})
+	dir := directory(t, map[string]string{"Dockerfile": "FROM base\nADD a.tar /\nRUN cat /etc/passwd > /seen\n", "root/etc/x": "x"})
 	rig.Must(t, "setfattr", "-n", "trusted.overlay.opaque", "-v", "y", filepath.Join(dir, "root/etc"))
 	rig.Must(t, "tar", "--xattrs", "--xattrs-include=*", "-C", filepath.Join(dir, "root"), "-cf", filepath.Join(dir, "a.tar"), "etc")
 	m.Run("build", "-q", "-t", "app", dir)
@@ -128,7 +128,7 @@ func TestOverlayAttributesOfAnArchive(t *testing.T) {
 func TestProxiesOfTheEnvironment(t *testing.T) {
 	m := newMica(t)
 	m.Env = []string{"HTTP_PROXY=http://user:secret@proxy.invalid", "HOME=" + rig.TempDir(t)}
-	m.Run("build", "-q", "-t", "app", folder(t, map[string]string{"Dockerfile": "FROM base\nARG HTTP_PROXY\nRUN env > /env\n"}))
+	m.Run("build", "-q", "-t", "app", directory(t, map[string]string{"Dockerfile": "FROM base\nARG HTTP_PROXY\nRUN env > /env\n"}))
 	if out := rig.Run(t, exec.Command("grep", "-rlE", "user:secret", m.Root)); out.Stdout != "" {
 		t.Errorf("the password is in\n%s", out.Stdout)
 	}

@@ -104,7 +104,7 @@ func diffFiles(want, got *File, o Options) []string {
 	if want.Text != got.Text {
 		d = append(d, fmt.Sprintf("content:\n%s\nwant:\n%s", got.Text, want.Text))
 	}
-	// A folder's time changes with what is put into it.
+	// A directory's time changes with what is put into it.
 	if o.IgnoreTimes || want.Type == tar.TypeDir {
 		return d
 	}

@@ -248,7 +248,7 @@ func (img *Image) apply(blob []byte) error {
 	}
 }
 
-// remove removes what is below a folder, but for what the layer itself has put there.
+// remove removes what is below a directory, but for what the layer itself has put there.
 func (img *Image) remove(below string, keep []string) {
 	for p := range img.Files {
 		if !strings.HasPrefix(p, below) || p+"/" == below {

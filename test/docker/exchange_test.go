@@ -24,7 +24,7 @@ CMD ["sh", "-c", "echo $GREETING; cat /srv/sub/link; id -u; ls /usr/share/doc"]
 
 const exchangedOutput = "hi\nbuilt\n0\nREADME\n"
 
-// buildContext is a folder with the Dockerfile above.
+// buildContext is a directory with the Dockerfile above.
 func buildContext(t *testing.T) string {
 	t.Helper()
 	dir := rig.TempDir(t)

@@ -60,7 +60,7 @@ func TestEcosystems(t *testing.T) {
 	}
 }
 
-// context is a copy of a test's folder, with what is not kept in it.
+// context is a copy of a test's directory, with what is not kept in it.
 func context(t *testing.T, name string) string {
 	t.Helper()
 	dir, from := filepath.Join(rig.TempDir(t), name), filepath.Join("testdata", name)

@@ -192,8 +192,8 @@ func TestStrangeLayers(t *testing.T) {
 		"through an absolute link": tarOf(t, member{name: "out", kind: tar.TypeSymlink, link: victim}, member{name: "out/file", data: "x"}),
 		"through a relative link": tarOf(t, member{name: "d/", kind: tar.TypeDir}, member{name: "d/out", kind: tar.TypeSymlink, link: "../../../../../../../../.." + victim},
 			member{name: "d/out/file", data: "x"}),
-		"name twice":   tarOf(t, member{name: "f", data: "one"}, member{name: "f", data: "two"}),
-		"and a folder": tarOf(t, member{name: "f", data: "one"}, member{name: "f", kind: tar.TypeDir}, member{name: "f/g", data: "two"}),
+		"name twice":      tarOf(t, member{name: "f", data: "one"}, member{name: "f", data: "two"}),
+		"and a directory": tarOf(t, member{name: "f", data: "one"}, member{name: "f", kind: tar.TypeDir}, member{name: "f/g", data: "two"}),
 	} {
 		out := p.Try(bytes.NewReader(archiveWith(t, layer)), "load")
 		if out.Code == 0 {

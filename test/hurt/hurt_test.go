@@ -33,7 +33,7 @@ func newPatient(t *testing.T, env ...string) *patient {
 	return p
 }
 
-// context is a folder with a Dockerfile and a file f.
+// context is a directory with a Dockerfile and a file f.
 func context(t *testing.T, dockerfile string) string {
 	t.Helper()
 	dir := rig.TempDir(t)

@@ -89,7 +89,7 @@ func TestBadContexts(t *testing.T) {
 	p.refuses(1, `no match for platform linux/s390x`, nil, "build", "--platform", "linux/s390x", ok)
 	p.refuses(1, `network mode "bridge" is not supported`, nil, "build", "--network", "bridge", ok)
 	p.refuses(1, `unknown output type "cake"`, nil, "build", "-o", "type=cake", ok)
-	p.refuses(1, `no such directory`, nil, "build", "-o", "type=oci,dest=/no/such/folder/x.tar", ok)
+	p.refuses(1, `no such directory`, nil, "build", "-o", "type=oci,dest=/no/such/directory/x.tar", ok)
 	p.refuses(1, `OCI runtime "nope" is not on PATH`, nil, "build", "--runtime", "nope", ok)
 	p.refuses(1, `progress`, nil, "build", "--progress", "fancy", ok)
 	p.refuses(1, `docker.io/library/base:latest: .*(not found|cannot be reached|denied)`, nil, "build", "--pull", ok)

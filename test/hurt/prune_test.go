@@ -69,7 +69,7 @@ func (p *patient) end(b *slow) {
 	}
 }
 
-// count is the number of files in one of the store's folders.
+// count is the number of files in one of the store's directories.
 func (p *patient) count(dir string) int {
 	p.t.Helper()
 	list, err := os.ReadDir(filepath.Join(p.Root, dir))

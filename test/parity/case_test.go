@@ -31,7 +31,7 @@ type testCase struct {
 	ownBase    bool   // base has no meaning
 	fails      bool
 	line       string // that both must name when they refuse, "0" for none
-	web        string // the URL of the case's folder www
+	web        string // the URL of the case's directory www
 }
 
 // inputTime is when the first case's context was last changed. Every case has a time of its own: BuildKit takes files of
@@ -39,7 +39,7 @@ type testCase struct {
 var inputTime = time.Date(2022, 2, 3, 4, 5, 6, 0, time.UTC)
 
 // readCase unpacks a case: its files, what its setup.sh makes of them, and its options. In all of them $HTTP is where the
-// folder www is served, and $REGISTRY is the registry that has the base image.
+// directory www is served, and $REGISTRY is the registry that has the base image.
 func readCase(t *testing.T, file string, number int) *testCase {
 	t.Helper()
 	a, err := txtar.ParseFile(file)
@@ -144,7 +144,7 @@ func (c *testCase) annotate() {
 	c.attrs, c.peerArgs = append(c.attrs, c.peerArgs[last]), c.peerArgs[:last]
 }
 
-// context is a named one: a folder of the context, an OCI layout there, or an image.
+// context is a named one: a directory of the context, an OCI layout there, or an image.
 func (c *testCase) context(t *testing.T, value string) {
 	t.Helper()
 	name, at, _ := strings.Cut(value, "=")

@@ -11,11 +11,11 @@ import (
 	"sync/atomic"
 )
 
-// web serves the folders www of all cases, on loopback.
+// web serves the directories www of all cases, on loopback.
 type web struct {
 	*httptest.Server
-	served  atomic.Int64
-	folders sync.Map // by the first part of the path
+	served      atomic.Int64
+	directories sync.Map // by the first part of the path
 }
 
 func newWeb() *web {
@@ -24,10 +24,10 @@ func newWeb() *web {
 	return w
 }
 
-// serve gives the URL under which a folder is served: another one for each, for BuildKit remembers what it has fetched.
+// serve gives the URL under which a directory is served: another one for each, for BuildKit remembers what it has fetched.
 func (w *web) serve(dir string) string {
 	name := fmt.Sprint(w.served.Add(1))
-	w.folders.Store(name, dir)
+	w.directories.Store(name, dir)
 	return w.URL + "/" + name
 }
 
@@ -35,7 +35,7 @@ func (w *web) serve(dir string) string {
 // itself, and "gone/" has nothing.
 func (w *web) answer(rw http.ResponseWriter, r *http.Request) {
 	name, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-	dir, ok := w.folders.Load(name)
+	dir, ok := w.directories.Load(name)
 	if !ok {
 		http.NotFound(rw, r)
 		return

@@ -13,7 +13,7 @@ import (
 	"github.com/micabuild/mica/test/rig"
 )
 
-// dockerfile is a folder to build from.
+// dockerfile is a directory to build from.
 func dockerfile(t *testing.T, text string) string {
 	t.Helper()
 	dir := rig.TempDir(t)

@@ -20,12 +20,12 @@ func TestEveryReaderFindsEveryForm(t *testing.T) {
 	arrivals := map[string]func(c *client, name string){
 		"import": func(c *client, name string) {
 			tar := filepath.Join(rig.TempDir(t), "root.tar")
-			rig.Must(t, "tar", "-C", folderWith(t, file), "-cf", tar, ".")
+			rig.Must(t, "tar", "-C", directoryWith(t, file), "-cf", tar, ".")
 			c.Run("import", tar, name)
 		},
 		"import of gzip": func(c *client, name string) {
 			tar := filepath.Join(rig.TempDir(t), "root.tar.gz")
-			rig.Must(t, "tar", "-C", folderWith(t, file), "-czf", tar, ".")
+			rig.Must(t, "tar", "-C", directoryWith(t, file), "-czf", tar, ".")
 			c.Run("import", tar, name)
 		},
 		"load": func(c *client, name string) {
@@ -138,7 +138,7 @@ func TestEveryReaderFindsEveryForm(t *testing.T) {
 	}
 }
 
-func folderWith(t *testing.T, file string) string {
+func directoryWith(t *testing.T, file string) string {
 	t.Helper()
 	dir := rig.TempDir(t)
 	if err := os.WriteFile(filepath.Join(dir, file), []byte("text"), 0o644); err != nil {

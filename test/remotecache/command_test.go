@@ -20,7 +20,7 @@ import (
 	"github.com/micabuild/mica/test/rig"
 )
 
-// commandCase has a stage that is only copied from, mounts, and a folder: what is not needed is not to be fetched.
+// commandCase has a stage that is only copied from, mounts, and a directory: what is not needed is not to be fetched.
 const commandCase = `
 -- Dockerfile --
 FROM base AS build
@@ -75,7 +75,7 @@ func (c *dockerfile) mica(t *testing.T, args ...string) (*rig.Mica, rig.Output) 
 	return m, m.Try(nil, append(args, c.dir)...)
 }
 
-// TestCommand exchanges caches through a real registry and through folders, in both directions.
+// TestCommand exchanges caches through a real registry and through directories, in both directions.
 func TestCommand(t *testing.T) {
 	for i, name := range []string{"image", "index", "local", "image of estargz", "local of estargz"} {
 		t.Run(name, func(t *testing.T) {

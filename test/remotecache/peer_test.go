@@ -217,7 +217,7 @@ func (c *dockerfile) uncached(t *testing.T, more ...string) []string {
 	return ran
 }
 
-// prune makes BuildKit forget everything: a build context of before would leave its folders' modes to the next, too.
+// prune makes BuildKit forget everything: a build context of before would leave its directories' modes to the next, too.
 func prune(t *testing.T) {
 	t.Helper()
 	if out := rig.Run(t, peer.Command("prune", "--all")); out.Code != 0 {

@@ -29,7 +29,7 @@ chown 33:50 var/log; chmod 2775 var/log
 find . -exec touch -h -d '2021-03-04 05:06:07' {} +
 `
 
-// BusyboxTree makes a small root filesystem in a new folder. It needs root, for owners and file capabilities.
+// BusyboxTree makes a small root filesystem in a new directory. It needs root, for owners and file capabilities.
 func BusyboxTree(dir string) (string, error) {
 	root := filepath.Join(dir, "busybox")
 	if err := os.Mkdir(root, 0o755); err != nil {

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// Top is the project's folder.
+// Top is the project's directory.
 func Top() string {
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
@@ -59,7 +59,7 @@ func At(t testing.TB, path string) *Mica {
 	return &Mica{t: t, Path: path, Root: filepath.Join(TempDir(t), "store")}
 }
 
-// TempDir is a folder that is removed with what is in it, trees of images included.
+// TempDir is a directory that is removed with what is in it, trees of images included.
 func TempDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "mica-test-")

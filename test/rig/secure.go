@@ -93,8 +93,8 @@ func (a *Authority) serverFiles(dir string) (cert, key string, err error) {
 	return cert, key, os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw}), 0o600)
 }
 
-// CertsFolder makes a folder of the form of certs.d in which a host is known by this authority.
-func (a *Authority) CertsFolder(dir, host string) (string, error) {
+// CertsDirectory makes a directory of the form of certs.d in which a host is known by this authority.
+func (a *Authority) CertsDirectory(dir, host string) (string, error) {
 	of := filepath.Join(dir, "certs.d", host)
 	if err := os.MkdirAll(of, 0o755); err != nil {
 		return "", err
@@ -106,7 +106,7 @@ func (a *Authority) CertsFolder(dir, host string) (string, error) {
 type SecureRegistry struct {
 	Registry
 	CA      string // file of the certificate of its authority
-	CertsD  string // folder of the form of certs.d that knows it
+	CertsD  string // directory of the form of certs.d that knows it
 	Trusted *x509.CertPool
 }
 
@@ -135,7 +135,7 @@ func StartSecureRegistry(dir string) (*SecureRegistry, error) {
 		return nil, err
 	}
 	s.Registry = *r
-	s.CertsD, err = ca.CertsFolder(dir, r.Addr)
+	s.CertsD, err = ca.CertsDirectory(dir, r.Addr)
 	return s, err
 }
 
