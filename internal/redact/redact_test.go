@@ -47,3 +47,16 @@ func FuzzURLs(f *testing.F) {
 		}
 	})
 }
+
+// TestIsSecret: names of variables whose values are secrets, as BuildKit's linter knows them.
+func TestIsSecret(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]bool{
+		"TOKEN": true, "API_TOKEN": true, "token_v2": true, "Password": true, "DB_PASSWD": true, "SIGNING_KEY": true, "AWS_SECRET": true, "auth": true, "APIKEY": true,
+		"VERSION": false, "TOKENS": false, "KEYBOARD": false, "MONKEY": false, "PUBLIC_KEY": false, "AUTHOR": false, "": false,
+	} {
+		if got := IsSecret(name); got != want {
+			t.Errorf("%s: %t, want %t", name, got, want)
+		}
+	}
+}
