@@ -84,7 +84,7 @@ func TestSystemDf(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 	m.Tag(m.Image(nil, map[string]string{"f": strings.Repeat("x", 10_000)}), "app")
-	dockerfile := strings.NewReader("FROM app\nCOPY --from=app f /g\n")
+	dockerfile := strings.NewReader("FROM app AS a\nFROM a\nCOPY --from=a f /g\n")
 	if got := m.RunWith(t.Context(), dockerfile, buildcmd.NewBuildCommand, "-q", "-"); got.Err != nil {
 		t.Fatal(got.Err)
 	}
@@ -99,7 +99,7 @@ func TestSystemDf(t *testing.T) {
 	}
 	verbose := table("-v")
 	for _, part := range []string{
-		"Images space usage:\n\nREPOSITORY  TAG  IMAGE ID  CREATED  SIZE\n", "app  latest  ", "\nBuild cache usage: ", "\n\nCACHE ID  DESCRIPTION  LAST USED\n", "  [stage-0 2/2] COPY --from=app f /g  ",
+		"Images space usage:\n\nREPOSITORY  TAG  IMAGE ID  CREATED  SIZE\n", "app  latest  ", "\nBuild cache usage: ", "\n\nCACHE ID  DESCRIPTION  LAST USED\n", "  [stage-1 1/1] COPY --from=a f /g  ",
 	} {
 		if !strings.Contains(verbose, part) {
 			t.Errorf("no %q in %s", part, verbose)
