@@ -37,7 +37,7 @@ func TestGrants(t *testing.T) {
 		body  string // of the target
 		allow []string
 		set   []string
-		want  []string // DIR stands for the directory of the tree
+		want  []string // DIR is replaced by the directory of the tree
 	}{
 		"nothing":            {},
 		"directory":          {body: `context = "sub"`},

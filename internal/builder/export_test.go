@@ -74,7 +74,7 @@ func TestNamesByDigest(t *testing.T) {
 	dir := writeFiles(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY a /\n", "a": "a"})
 	for _, c := range []struct {
 		output         string
-		named, missing []string // "@" stands for the digest
+		named, missing []string // "@" is replaced by the digest
 	}{
 		{"name=app:1", []string{"app:1"}, []string{"left@"}},
 		{"name=app:1,name-canonical=true", []string{"app:1", "app@"}, nil},

@@ -69,7 +69,7 @@ func TestRouteHeader(t *testing.T) {
 	}
 }
 
-// The kernel's errors come back with what was tried. No interface is changed: there is none of that name.
+// The kernel's errors come back with what was tried. No interface is changed, since none has that name.
 func TestMissingInterface(t *testing.T) {
 	t.Parallel()
 	const name = "mica-missing"

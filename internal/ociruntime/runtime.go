@@ -11,7 +11,7 @@ import (
 )
 
 // Find returns the path of an OCI runtime: of name, which is a path or on PATH, else of $MICA_RUNTIME, else of the first
-// of crun and runc that is on PATH. It returns "" and no error if there is none: most commands run no process.
+// of crun and runc that is on PATH. It returns "" and no error if PATH has neither: most commands run no process.
 func Find(name string) (string, error) {
 	name = cmp.Or(name, os.Getenv("MICA_RUNTIME"))
 	if name != "" {

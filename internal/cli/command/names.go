@@ -47,7 +47,7 @@ func ParsePlatforms(list []string) (parsed []ocispec.Platform, all bool, err err
 	return parsed, false, nil
 }
 
-// RepositoryTags are all tags of a repository that was named without one, as full names. There are none for any other name.
+// RepositoryTags returns the full names of all tags of a repository that was named without a tag, nil for any other name.
 func (a *App) RepositoryTags(ctx context.Context, ref string) ([]string, error) {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil || !reference.IsNameOnly(named) {

@@ -341,19 +341,7 @@ func TestHoles(t *testing.T) {
 		if err := unix.Stat(path, &st); err != nil || st.Blocks*512 > size/4 {
 			t.Errorf("%s: %d bytes on disk, %v", kind, st.Blocks*512, err)
 		}
-		tree, err := h.Open(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := tree.Open("f")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := io.ReadAll(r); err != nil || string(got) != string(data) {
-			t.Errorf("%s: %d bytes, %v", kind, len(got), err)
-		}
-		_ = r.Close()
-		tree.Close()
+		checkContent(t, h, dir, kind, data)
 	}
 }
 
@@ -496,19 +484,7 @@ func TestClone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tree, err := h.Open(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := tree.Open("f")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := io.ReadAll(r); err != nil || string(got) != string(data) {
-			t.Errorf("%s: %d bytes, %v", kind, len(got), err)
-		}
-		_ = r.Close()
-		tree.Close()
+		checkContent(t, h, dir, kind, data)
 	}
 }
 
@@ -541,4 +517,22 @@ func TestTimesOf(t *testing.T) {
 			t.Errorf("%v: %v", c.at, got)
 		}
 	}
+}
+
+// checkContent checks what file f of the tree in dir has.
+func checkContent(t *testing.T, h *Host, dir, kind string, data []byte) {
+	t.Helper()
+	tree, err := h.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	r, err := tree.Open("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(r); err != nil || string(got) != string(data) {
+		t.Errorf("%s: %d bytes, %v", kind, len(got), err)
+	}
+	_ = r.Close()
 }
