@@ -134,7 +134,6 @@ type Step struct {
 	Error     string          `json:"error,omitempty"`
 	Causes    []Cause         `json:"causes,omitempty"`
 	Output    digest.Digest   `json:"output,omitempty"` // the ChainID of its first result
-	Size      int64           `json:"size,omitempty"`   // bytes of the layer that it wrote
 	Source    *Source         `json:"source,omitempty"`
 }
 
@@ -152,12 +151,11 @@ type Source struct {
 	Layers     []digest.Digest `json:"layers,omitempty"`   // of an image: its DiffIDs
 	Env        []string        `json:"env,omitempty"`      // of an image: the environment in its config
 	Excludes   []string        `json:"excludes,omitempty"` // of a directory: the patterns of its ignore file
-	Pin        string          `json:"pin,omitempty"`      // of a file or repository: its digest or commit
 }
 
 // Ingredient is one part of the key of a step.
 type Ingredient struct {
-	Kind  string `json:"kind"`  // operation, layers, source, mount, owner, platform
+	Kind  string `json:"kind"`  // operation, platform, layers, mount, source
 	Name  string `json:"name"`  // identifies one of its kind
 	Value string `json:"value"` // its content, or the digest of that
 	Input int    `json:"input"` // the index of the step's input that it comes from, -1 for none

@@ -195,7 +195,9 @@ func (b *Builds) read(f file) (*Build, error) {
 	if f.running && errors.Is(err, fs.ErrNotExist) {
 		build, err = b.readRunning(path + runningSuffix)
 	} else if err == nil {
-		err = json.Unmarshal(data, build)
+		if err = json.Unmarshal(data, build); build.Status == Running {
+			build.Status = Interrupted // a record of the end that does not know of one
+		}
 	}
 	if err == nil && (build.Ref != f.ref || build.Line != f.line || build.Started.UnixNano() != f.started) {
 		err = errors.New("the record is of another build")
@@ -271,11 +273,7 @@ func (b *Builds) Remove(names ...string) (removed []string, errs []error) {
 	if len(removed) == 0 {
 		return nil, errs
 	}
-	files, err := b.files()
-	if err == nil {
-		err = b.sweep(files)
-	}
-	if err != nil {
+	if err := b.sweep(); err != nil {
 		errs = append(errs, err)
 	}
 	return removed, errs
@@ -342,7 +340,7 @@ func (b *Builds) Prune(limits Limits) (int64, error) {
 		keep--
 		errs = append(errs, b.removeOld(files[keep]))
 	}
-	errs = append(errs, b.sweep(files[:keep]))
+	errs = append(errs, b.sweep())
 	now, err := b.size()
 	for now > limits.Size && keep > 0 && err == nil {
 		n := min(keep, max(1, keep/8))
@@ -350,7 +348,7 @@ func (b *Builds) Prune(limits Limits) (int64, error) {
 			errs = append(errs, b.removeOld(f))
 		}
 		keep -= n
-		errs = append(errs, b.sweep(files[:keep]))
+		errs = append(errs, b.sweep())
 		now, err = b.size()
 	}
 	return before - now, errors.Join(append(errs, err)...)
@@ -375,9 +373,13 @@ func (b *Builds) removeOld(f file) error {
 	return nil
 }
 
-// sweep removes the ingredients and lists of files that none of the builds refers to. While a build runs, what is younger than a day
-// stays: the build may have written it, or found it there.
-func (b *Builds) sweep(files []file) error {
+// sweep removes the ingredients and lists of files that no build refers to. While a build runs, what is younger than a day stays: the
+// build may have written it, or found it there.
+func (b *Builds) sweep() error {
+	files, err := b.files()
+	if err != nil {
+		return err
+	}
 	needed := map[string]bool{}
 	grace := time.Duration(0)
 	for _, f := range files {

@@ -58,9 +58,18 @@ func (b *Builds) SaveFiles(sum digest.Digest, list []byte) error {
 }
 
 // HasFiles reports whether a list of files is kept.
-func (b *Builds) HasFiles(sum digest.Digest) bool {
-	info, err := os.Lstat(b.path(filesDir, sum))
-	return err == nil && info.Size() > 0
+func (b *Builds) HasFiles(sum digest.Digest) bool { return kept(b.path(filesDir, sum)) }
+
+// kept reports whether a file is there, and makes it young: a sweep beside a build that needs it leaves what is young.
+func kept(path string) bool {
+	info, err := os.Lstat(path)
+	if err != nil || info.Size() == 0 {
+		return false // an empty one was damaged by a power failure
+	}
+	if now := time.Now(); now.Sub(info.ModTime()) > time.Hour {
+		_ = os.Chtimes(path, now, now)
+	}
+	return true
 }
 
 // Files returns a list of files; fs.ErrNotExist if it is not kept, or damaged.
@@ -95,10 +104,7 @@ func (b *Builds) save(dir string, d digest.Digest, data func() []byte) error {
 		b.memory[path] = data()
 		return nil
 	}
-	if info, err := os.Lstat(path); err == nil && info.Size() > 0 {
-		if now := time.Now(); now.Sub(info.ModTime()) > time.Hour {
-			_ = os.Chtimes(path, now, now) // a sweep beside a build leaves what is young
-		}
+	if kept(path) {
 		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {

@@ -1,11 +1,14 @@
 package history
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // TestHostileRecords: no record makes mica read, write or remove a file that is not the build's, or panic.
@@ -53,6 +56,42 @@ func TestHostileRecords(t *testing.T) {
 				t.Errorf("%s%s: the record stays", name, suffix)
 			}
 		}
+	}
+}
+
+// TestSweepBesideBuild: what a running build has written, or found, stays, although no record names it yet.
+func TestSweepBesideBuild(t *testing.T) {
+	t.Parallel()
+	b := open(t)
+	record(t, b, "old", "l", 1)
+	w, err := b.Begin(context.Background(), &Build{Ref: "running", Line: "l", Started: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	written, found := digest.FromString("written"), digest.FromString("found")
+	for _, sum := range []digest.Digest{written, found} {
+		if err := b.SaveFiles(sum, []byte("files")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	past := time.Now().Add(-48 * time.Hour)
+	if err := os.Chtimes(b.path(filesDir, found), past, past); err != nil {
+		t.Fatal(err)
+	}
+	if !b.HasFiles(found) { // the build has found it
+		t.Fatal("the old list is gone")
+	}
+	if _, err := b.Prune(Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	if !b.HasFiles(written) || !b.HasFiles(found) || len(list(t, b)) != 1 {
+		t.Errorf("written: %t, found: %t, builds: %q", b.HasFiles(written), b.HasFiles(found), list(t, b))
+	}
+	if err := w.End(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Prune(Limits{}); err != nil || b.HasFiles(written) {
+		t.Errorf("after the build its files stay: %v", err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -145,8 +146,10 @@ func printWhy(w io.Writer, b *history.Build, res *explained) {
 	done, cached := counts(b)
 	fmt.Fprintf(w, "Build %s of %s, %s ago: %d steps, %d cached\n", b.Ref, buildName(b), units.HumanDuration(time.Since(b.Started)), done, cached)
 	switch {
-	case b.Status == history.Running || b.Status == history.Interrupted:
-		fmt.Fprintf(w, "It is %s: its steps are recorded when it ends.\n", strings.ToLower(string(b.Status)))
+	case b.Status == history.Running:
+		fmt.Fprintln(w, "It is running: its steps are recorded when it ends.")
+	case b.Status == history.Interrupted:
+		fmt.Fprintln(w, "It was interrupted: its steps were not recorded.")
 	case len(res.Steps) == 0:
 		fmt.Fprintln(w, "No step ran again.")
 	}
@@ -158,22 +161,10 @@ func printWhy(w io.Writer, b *history.Build, res *explained) {
 				fmt.Fprintf(w, "    %s\n", detail)
 			}
 		}
-		if len(s.Roots) > 0 && !same(s.Roots, s.Causes) {
+		if len(s.Roots) > 0 && !slices.Equal(s.Roots, s.Causes) {
 			fmt.Fprintf(w, "  from the start: %s\n", history.Summary(s.Roots, b.StepName))
 		}
 	}
-}
-
-func same(a, b []history.Cause) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // details are the digests and sizes of a file.
