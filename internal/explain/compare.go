@@ -16,25 +16,13 @@ type comparison struct {
 	e        *Explainer
 	now, old *history.Build
 	pairs    map[digest.Digest]placed
-	texts    map[*history.Build]map[int]string // instructions by their lines
-	args     []variable                        // build arguments and variables that differ
-}
-
-// variable is a value that is not the same in two builds.
-type variable struct {
-	kind           history.Kind // Argument or Environment
-	name, old, now string
+	files    map[*history.Build]*dockerfile
+	args     []variable // build arguments and variables that differ
 }
 
 // instruction returns the text of a step's instruction in the Dockerfile, with its here-documents.
 func (c *comparison) instruction(b *history.Build, s *history.Step) (string, bool) {
-	if c.texts == nil {
-		c.texts = map[*history.Build]map[int]string{}
-	}
-	if c.texts[b] == nil {
-		c.texts[b] = instructions(b.Text)
-	}
-	text, ok := c.texts[b][s.Line]
+	text, ok := c.files[b].instructions[s.Line]
 	return text, ok && s.Line > 0
 }
 
@@ -42,7 +30,8 @@ func (c *comparison) instruction(b *history.Build, s *history.Step) (string, boo
 func (c *comparison) like(s *history.Step) *history.Step {
 	if c.pairs == nil {
 		c.pairs = match(c.now, c.old)
-		c.args = changedVariables(c.now, c.old)
+		c.files = map[*history.Build]*dockerfile{c.now: parseDockerfile(c.now.Text), c.old: parseDockerfile(c.old.Text)}
+		c.args = c.changedVariables()
 	}
 	return c.pairs[s.Vertex].Step
 }
@@ -122,9 +111,7 @@ func (d *difference) compare(nowList, oldList []history.Ingredient) {
 		d.add(history.Cause{Kind: history.Platform, Old: from, New: to})
 	}
 	d.operations(now["operation"], old["operation"])
-	for _, kind := range []string{"layers", "owner"} {
-		d.layers(now[kind], old[kind])
-	}
+	d.layers(now["layers"], old["layers"])
 	for _, kind := range []string{"source", "mount"} {
 		d.sources(now[kind], old[kind])
 	}
@@ -270,12 +257,26 @@ func (d *difference) sources(now, old []history.Ingredient) {
 		if d.edited && from != nil && before != nil && (from.Source == nil) != (before.Source == nil) {
 			return // the instruction names another stage or the context now
 		}
-		if in.Kind == "source" && in.Name == "remote" {
-			d.add(history.Cause{Kind: history.Remote, Name: d.step.Name, Old: was.Value, New: in.Value})
-			return
+		for _, s := range []*history.Step{d.step, from} {
+			if url := downloaded(s); url != "" {
+				d.add(history.Cause{Kind: history.Remote, Name: url})
+				return
+			}
 		}
 		d.files(in, was, from, before)
 	})
+}
+
+// downloaded returns the URL of a source over http or git, "" for any other step.
+func downloaded(s *history.Step) string {
+	if s == nil || s.Source == nil {
+		return ""
+	}
+	switch scheme, _, _ := strings.Cut(s.Source.Identifier, "://"); scheme {
+	case "http", "https", "git":
+		return s.Source.Identifier
+	}
+	return ""
 }
 
 // files compares the files of two selections.

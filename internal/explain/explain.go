@@ -40,7 +40,7 @@ func Against(builds *history.Builds, now, old *history.Build) *Explainer {
 // Announced tells the explainer that the build has more steps.
 func (e *Explainer) Announced() {
 	for _, c := range e.earlier {
-		c.pairs, c.texts = nil, nil
+		c.pairs = nil
 	}
 }
 
@@ -81,8 +81,8 @@ func (e *Explainer) Differences(s *history.Step) []history.Cause {
 	return list
 }
 
-// like returns the step that stands in the place of s in the latest earlier build, or in one before if that was not reached there; nil
-// if there is none.
+// like returns the step in the place of s in the latest earlier build, or in one before if that step was not reached there; nil if no
+// build had one.
 func (e *Explainer) like(s *history.Step) (*comparison, *history.Step) {
 	if !e.loaded {
 		e.loaded = true

@@ -135,6 +135,16 @@ func TestOperations(t *testing.T) {
 			"[1/1] RUN x", "[1/1] RUN x", exec(`"meta":{"env":["API_TOKEN=s3cret"]}`), exec(`"meta":{"env":["API_TOKEN=s4cret"]}`), history.Build{}, history.Build{},
 			[]string{"environment API_TOKEN: changed"},
 		},
+		"a secret argument that was given": {
+			"[1/1] RUN x", "[1/1] RUN x", exec(`"meta":{"env":["API_TOKEN=s3cret"]}`), exec(`"meta":{"env":["API_TOKEN=s4cret"]}`),
+			history.Build{Args: map[string]string{"API_TOKEN": "sha256:a"}}, history.Build{Args: map[string]string{"API_TOKEN": "sha256:b"}},
+			[]string{"build argument API_TOKEN: changed"},
+		},
+		"what is made of a secret argument": {
+			"[1/1] RUN x", "[1/1] RUN x", exec(`"meta":{"env":["URL=http://s3cret@h"],"user":"s3cret"}`), exec(`"meta":{"env":["URL=http://s4cret@h"],"user":"s4cret"}`),
+			history.Build{Args: map[string]string{"API_TOKEN": "sha256:a"}}, history.Build{Args: map[string]string{"API_TOKEN": "sha256:b"}},
+			[]string{"environment URL: changed", "user changed"},
+		},
 		"a user and a directory": {
 			"[1/1] RUN x", "[1/1] RUN x", exec(`"meta":{"user":"1","cwd":"/a"}`), exec(`"meta":{"user":"2","cwd":"/b"}`),
 			history.Build{}, history.Build{}, []string{`working directory: "/a" → "/b"`, `user: "1" → "2"`},
@@ -341,6 +351,27 @@ func TestManyFiles(t *testing.T) {
 	got := New(l.builds, b).Why(s, history.Pruned)
 	if len(got) != maxCauses+1 || got[maxCauses].Kind != history.Unknown {
 		t.Errorf("%d causes, the last is %+v", len(got), got[len(got)-1])
+	}
+}
+
+// TestDownloads: a file over http is named by its URL, in the step that fetches it and in the one that copies it.
+func TestDownloads(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	build := func(content string) *history.Build {
+		pin := history.Ingredient{Kind: "source", Name: "remote", Value: content, Input: -1}
+		fetch := l.step("[1/2] ADD https://example.com/a /", []history.Ingredient{pin})
+		fetch.Source = &history.Source{Identifier: "https://example.com/a"}
+		copied := history.Ingredient{Kind: "source", Name: "/a", Value: digest.FromString(content).String(), Input: 0}
+		return l.build(&history.Build{}, fetch, l.step("[2/2] ADD https://example.com/a /", []history.Ingredient{copied}, fetch))
+	}
+	build("one")
+	b := build("two")
+	x := New(l.builds, b)
+	for _, s := range b.Steps {
+		if got := history.Summary(x.Why(s, history.Pruned), b.StepName); got != "https://example.com/a changed" {
+			t.Errorf("%s: %q", s.Name, got)
+		}
 	}
 }
 

@@ -8,11 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/moby/buildkit/frontend/dockerfile/command"
-	"github.com/moby/buildkit/frontend/dockerfile/parser"
-
 	"github.com/micabuild/mica/internal/history"
-	"github.com/micabuild/mica/internal/redact"
 )
 
 // operations compares the definitions of two steps.
@@ -163,9 +159,9 @@ func (d *difference) action(now, old fields) {
 		if d.edited {
 			return
 		}
-		for field, name := range map[string]string{"dest": "destination", "path": "destination"} {
+		for _, field := range []string{"dest", "path"} {
 			if !d.movedTo(b.text(field), a.text(field)) {
-				d.option(name, b.text(field), a.text(field))
+				d.option("destination", b.text(field), a.text(field))
 			}
 		}
 		if d.raw != "" && text(a, "src", "dest", "path") != text(b, "src", "dest", "path") && len(d.causes) == 0 {
@@ -265,201 +261,7 @@ func (d *difference) option(name, old, now string) {
 	if (name == "source" || name == "destination") && d.raw != "" && len(d.causes) > 0 {
 		return // what else changed is the cause: the instruction is the same
 	}
-	d.add(history.Cause{Kind: history.Option, Name: name, Old: old, New: now})
-}
-
-// environ is an environment by names.
-func environ(list []string) map[string]string {
-	env := map[string]string{}
-	for _, kv := range list {
-		k, v, _ := strings.Cut(kv, "=")
-		env[k] = v
-	}
-	return env
-}
-
-// environment compares two environments: what build arguments, and what variables explain the difference.
-func (d *difference) environment(now, old map[string]string) {
-	names := maps.Clone(now)
-	maps.Copy(names, old)
-	base, oldBase := baseOf(d.now, d.step), baseOf(d.old, d.oldStep)
-	baseEnv, oldEnv := base.environment(), oldBase.environment()
-	for _, name := range slices.Sorted(maps.Keys(names)) {
-		from, to := old[name], now[name]
-		_, had := old[name]
-		_, has := now[name]
-		if from == to && had == has {
-			continue
-		}
-		own := func(a variable) bool {
-			return a.kind == history.Argument && a.name == name && a.old == from && a.now == to
-		}
-		if i := slices.IndexFunc(d.args, own); i >= 0 {
-			d.add(d.args[i].cause())
-			continue
-		}
-		if d.derivedBy(history.Argument, from, to) {
-			continue
-		}
-		if base != nil && oldBase != nil && baseEnv[name] != oldEnv[name] && baseEnv[name] == to && oldEnv[name] == from {
-			d.add(d.base((*history.Step)(base), (*history.Step)(oldBase))...)
-			continue
-		}
-		if d.byBase() {
-			continue
-		}
-		d.add(variable{history.Environment, name, from, to}.cause())
-	}
-}
-
-func (a variable) cause() history.Cause {
-	if redact.IsSecret(a.name) {
-		return history.Cause{Kind: a.kind, Name: a.name, Change: history.Content}
-	}
-	return history.Cause{Kind: a.kind, Name: a.name, Old: a.old, New: a.now}
-}
-
-// byBase adds the base image as the cause of a difference that only it can explain: it is another one, and neither the Dockerfile nor
-// a build argument is.
-func (d *difference) byBase() bool {
-	base, old := baseOf(d.now, d.step), baseOf(d.old, d.oldStep)
-	if base == nil || old == nil || base.Source.Identifier == old.Source.Identifier || d.now.Text == "" || d.now.Text != d.old.Text || len(d.args) > 0 {
-		return false
-	}
-	d.add(d.base((*history.Step)(base), (*history.Step)(old))...)
-	return true
-}
-
-// baseImage is the source of the image that a stage begins with, nil for none.
-type baseImage history.Step
-
-func baseOf(b *history.Build, s *history.Step) *baseImage {
-	for s != nil && s.Source == nil && len(s.Inputs) > 0 {
-		s = b.Step(s.Inputs[0])
-	}
-	if s == nil || s.Source == nil {
-		return nil
-	}
-	return (*baseImage)(s)
-}
-
-func (b *baseImage) environment() map[string]string {
-	if b == nil {
-		return nil
-	}
-	return environ(b.Source.Env)
-}
-
-// changedVariables are the build arguments that differ, given or by their defaults, and the variables that the Dockerfiles set to
-// different values.
-func changedVariables(now, old *history.Build) (list []variable) {
-	args, env := declared(now.Text)
-	oldArgs, oldEnv := declared(old.Text)
-	maps.Copy(args, now.Args)
-	maps.Copy(oldArgs, old.Args)
-	list = changed(history.Argument, args, oldArgs)
-	return append(list, changed(history.Environment, env, oldEnv)...)
-}
-
-func changed(kind history.Kind, now, old map[string]string) (list []variable) {
-	names := maps.Clone(now)
-	maps.Copy(names, old)
-	for _, name := range slices.Sorted(maps.Keys(names)) {
-		if now[name] != old[name] {
-			list = append(list, variable{kind, name, old[name], now[name]})
-		}
-	}
-	return list
-}
-
-// instructions returns the instructions of a Dockerfile by their first lines.
-func instructions(dockerfile string) map[int]string {
-	list := map[int]string{}
-	parsed, err := parser.Parse(strings.NewReader(dockerfile))
-	if err != nil {
-		return list
-	}
-	for _, n := range parsed.AST.Children {
-		text := n.Original
-		for _, doc := range n.Heredocs {
-			text += "\n" + doc.Content
-		}
-		list[n.StartLine] = text
-	}
-	return list
-}
-
-// declared returns the build arguments that a Dockerfile declares, with their defaults, and the variables that it sets, with their
-// values as they are written. Of several values of one name, the last one counts.
-func declared(dockerfile string) (args, env map[string]string) {
-	args, env = map[string]string{}, map[string]string{}
-	parsed, err := parser.Parse(strings.NewReader(dockerfile))
-	if err != nil {
-		return args, env
-	}
-	unquoted := func(s string) string { return strings.Trim(s, `"'`) }
-	for _, n := range parsed.AST.Children {
-		switch strings.ToLower(n.Value) {
-		case command.Arg:
-			for arg := n.Next; arg != nil; arg = arg.Next {
-				if name, value, ok := strings.Cut(arg.Value, "="); ok {
-					args[name] = unquoted(value)
-				}
-			}
-		case command.Env: // a name, a value and the sign between them, three nodes each
-			for at := n.Next; at != nil && at.Next != nil; {
-				env[at.Value] = unquoted(at.Next.Value)
-				if at = at.Next.Next; at != nil {
-					at = at.Next
-				}
-			}
-		}
-	}
-	return args, env
-}
-
-// derived reports whether build arguments, or variables of the environment, explain that a text became another, and adds those as
-// causes.
-func (d *difference) derived(old, now string) bool {
-	return d.derivedBy(history.Argument, old, now) || d.derivedBy(history.Environment, old, now)
-}
-
-// derivedBy is derived by variables of one kind: the new text is the old one with the new values in the place of the old ones.
-func (d *difference) derivedBy(kind history.Kind, old, now string) bool {
-	text := old
-	var used []variable
-	for _, a := range d.args {
-		if a.kind != kind {
-			continue
-		}
-		if substitute(a, old, now) == now {
-			d.add(a.cause())
-			return true
-		}
-		if next := substitute(a, text, now); next != text {
-			text = next
-			used = append(used, a)
-		}
-	}
-	if text != now || len(used) == 0 {
-		return false
-	}
-	for _, a := range used {
-		d.add(a.cause())
-	}
-	return true
-}
-
-// substitute replaces the old value of an argument in a text by the new one. For an argument without an old value, it says what
-// the text becomes if now without the new value is the text.
-func substitute(a variable, text, now string) string {
-	switch {
-	case a.old != "":
-		return strings.ReplaceAll(text, a.old, a.now)
-	case a.now != "" && strings.ReplaceAll(now, a.now, "") == text:
-		return now
-	}
-	return text
+	d.add(d.hidden(history.Cause{Kind: history.Option, Name: name, Old: old, New: now}))
 }
 
 // movedTo reports whether two paths differ by the working directory, for which a WORKDIR above is the cause.

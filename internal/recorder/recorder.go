@@ -243,6 +243,7 @@ func (r *Recorder) Runs(ctx context.Context, v *solver.Vertex, key buildcache.Ke
 		return ""
 	}
 	r.key(s, &key)
+	describeSource(s, v.Op.GetSource())
 	missed := map[solver.Miss]history.Kind{solver.NoRecord: history.Pruned, solver.NoLayers: history.Gone, solver.NotAsked: history.NoCache}
 	s.Causes = r.explainer.Why(s, missed[miss])
 	r.explainCached(s)
@@ -291,18 +292,21 @@ func (r *Recorder) Solved(v *solver.Vertex, key *buildcache.Key, results []*solv
 		s.Output = results[0].Chain.ID()
 	}
 	src := v.Op.GetSource()
+	describeSource(s, src)
+	if scheme, rest, _ := strings.Cut(src.GetIdentifier(), "://"); scheme == "docker-image" || scheme == "oci-layout" {
+		_, d, _ := strings.Cut(rest, "@")
+		s.Source.Env = r.env[digest.Digest(d)]
+		s.Source.Layers = results[0].Chain.DiffIDs()
+	}
+}
+
+// describeSource records what the definition of a source says; nothing for another operation.
+func describeSource(s *history.Step, src *pb.SourceOp) {
 	if src == nil {
 		return
 	}
 	s.Source = &history.Source{Identifier: redact.URLs(src.Identifier)}
-	switch scheme, rest, _ := strings.Cut(src.Identifier, "://"); scheme {
-	case "docker-image", "oci-layout":
-		_, d, _ := strings.Cut(rest, "@")
-		s.Source.Env = r.env[digest.Digest(d)]
-		s.Source.Layers = results[0].Chain.DiffIDs()
-	case "local":
-		_ = json.Unmarshal([]byte(src.Attrs[pb.AttrExcludePatterns]), &s.Source.Excludes)
-	}
+	_ = json.Unmarshal([]byte(src.Attrs[pb.AttrExcludePatterns]), &s.Source.Excludes)
 }
 
 // Blocked notes, in a plan, that a step may run after others.
