@@ -121,7 +121,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, hostCerts.remove()) }()
-	remote, sums, cacheLayouts := b.openCaches(ctx, o)
+	remote, sums, cacheLayouts := b.openCaches(ctx, o, rec)
 	defer func() { err = errors.Join(err, sums.Close(), cacheLayouts.close()) }()
 	worker := ops.New(ops.Options{
 		Store: b.Store, Layers: b.Layers, Image: base.find, Layout: layouts.find, Host: b.Host, Locals: o.locals(), Digests: digests,

@@ -16,6 +16,7 @@ import (
 	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/ocilayout"
+	"github.com/micabuild/mica/internal/recorder"
 	"github.com/micabuild/mica/internal/remotecache"
 	"github.com/micabuild/mica/internal/transfer"
 )
@@ -48,24 +49,36 @@ func (b *Builder) cacheRepository(ctx context.Context, c *buildspec.Cache) (*tra
 
 // openCaches reads the remote caches to import. If one is missing or cannot be read, the display shows the error and the build
 // continues. openCaches returns nil if the build uses no remote cache. The layouts stay open for steps to fetch layers.
-func (b *Builder) openCaches(ctx context.Context, o *Options) (_ *remotecache.Cache, _ *remotecache.Sums, layouts closers) {
+func (b *Builder) openCaches(ctx context.Context, o *Options, rec *recorder.Recorder) (_ *remotecache.Cache, _ *remotecache.Sums, layouts closers) {
 	if len(o.CacheFrom) == 0 && len(o.CacheTo) == 0 {
 		return nil, nil, nil
 	}
 	var imports []*remotecache.Import
 	for _, c := range o.CacheFrom {
-		name := c.Ref
+		name, shown := c.Ref, c.Ref
 		if c.Type == buildspec.CacheLocal {
-			name = "local cache " + c.Dir
+			name, shown = c.Dir, "local cache "+c.Dir
 		}
-		p := startStep(o.Events, "importing cache manifest from "+name)
+		p := startStep(o.Events, "importing cache manifest from "+shown)
 		got, err := b.readCache(ctx, &c, &layouts)
 		p.end(err)
+		switch {
+		case err != nil:
+			rec.Unread(name, err)
+		case len(got) == 0:
+			rec.Unread(name, errNoCache)
+		}
+		for _, c := range got {
+			c.Name = name
+		}
 		imports = append(imports, got...)
 	}
 	sums := remotecache.OpenSums(b.Store.Path("cache", "buildkit-sums"))
 	return remotecache.New(imports, sums), sums, layouts
 }
+
+// errNoCache is the error for an image that was not exported with its cache.
+var errNoCache = errors.New("the image has no cache: it was built without --cache-to type=inline")
 
 type closers []io.Closer
 

@@ -42,6 +42,14 @@ type Build struct {
 	Error      string            `json:"error,omitempty"`
 	Image      digest.Digest     `json:"image,omitempty"` // the manifest or index that was made
 	Steps      []*Step           `json:"steps,omitempty"` // inputs before the steps that use them
+	// Caches are the remote caches that the build could not read.
+	Caches []UnreadCache `json:"unreadCaches,omitempty"`
+}
+
+// UnreadCache is a remote cache that a build was to use, and could not.
+type UnreadCache struct {
+	Name  string `json:"name"`
+	Error string `json:"error"`
 }
 
 // MaxText bounds the text of a Dockerfile that is kept.
@@ -107,6 +115,22 @@ func (b *Build) Because(s *Step) string {
 	return "because " + Summary(s.Causes, b.StepName)
 }
 
+// NotInCaches says, a line each, why remote caches did not have the result of a step of the build.
+func (b *Build) NotInCaches(s *Step) (lines []string) {
+	for _, m := range s.Misses {
+		lines = append(lines, "not in cache "+printable(m.Cache)+": "+Summary(m.Causes, b.StepName))
+	}
+	return lines
+}
+
+// Notes are the lines below a step that say why it ran.
+func (b *Build) Notes(s *Step) (lines []string) {
+	if text := b.Because(s); text != "" {
+		lines = append(lines, text)
+	}
+	return append(lines, b.NotInCaches(s)...)
+}
+
 // State is how a step ended.
 type State string
 
@@ -135,6 +159,14 @@ type Step struct {
 	Causes    []Cause         `json:"causes,omitempty"`
 	Output    digest.Digest   `json:"output,omitempty"` // the ChainID of its first result
 	Source    *Source         `json:"source,omitempty"`
+	// Misses say why remote caches did not have the result of a step that ran.
+	Misses []CacheMiss `json:"cacheMisses,omitempty"`
+}
+
+// CacheMiss says why a remote cache did not have the result of a step.
+type CacheMiss struct {
+	Cache  string  `json:"cache"`
+	Causes []Cause `json:"causes"`
 }
 
 // Duration is how long the step took; 0 for one that did not run.

@@ -35,6 +35,22 @@ const (
 	Failure     Kind = "failure" // it failed the last time
 	Stopped     Kind = "stopped" // it was canceled the last time
 	Unknown     Kind = "unknown" // what is known is in Name
+
+	// Of a remote cache, which has digests of definitions and contents alone.
+	NoStep        Kind = "no-step"        // no step there has the definition
+	OtherPlatform Kind = "other-platform" // the step is there for the platform Old
+	OtherInput    Kind = "other-input"    // the step is there without the input Name or Step; Change says which kind of input that is
+	NoResult      Kind = "no-result"      // the step is there without its result
+	NoLayers      Kind = "no-layers"      // layers of the result are not there
+)
+
+// The kinds of inputs that a remote cache has others of.
+const (
+	OfFiles  = "files"  // a directory of the host
+	OfBase   = "base"   // an image
+	OfRemote = "remote" // a download
+	OfStep   = "step"   // a step that the cache has, elsewhere
+	OfNoStep = "no-step"
 )
 
 // The changes of files.
@@ -140,6 +156,8 @@ func (c Cause) Text(name func(digest.Digest) string) string {
 		return "it was canceled the last time"
 	case Failure:
 		return "it failed the last time"
+	case NoStep, OtherPlatform, OtherInput, NoResult, NoLayers:
+		return c.remote(name)
 	}
 	return c.Name
 }
@@ -158,6 +176,31 @@ func (c Cause) file(name func(digest.Digest) string) string {
 		return "extended attributes of " + at + " changed"
 	}
 	return c.Change + " of " + at + " " + c.Old + " → " + c.New
+}
+
+// remote says what a remote cache has in place of the result.
+func (c Cause) remote(name func(digest.Digest) string) string {
+	switch c.Kind {
+	case NoStep:
+		return "no step in it has this definition"
+	case OtherPlatform:
+		return "it has the step for " + c.Old
+	case NoResult:
+		return "it has the step without its result, as with mode=min"
+	case NoLayers:
+		return "it has the step, but not all layers of its result"
+	}
+	switch c.Change {
+	case OfFiles:
+		return "it has the step with other files of " + c.Name
+	case OfBase:
+		return "it has the step, not on the base image " + c.Name
+	case OfRemote:
+		return "it has the step with another content of " + c.Name
+	case OfNoStep:
+		return "it does not have " + name(c.Step)
+	}
+	return "it has the step, not with " + name(c.Step)
 }
 
 func (c Cause) base() string {

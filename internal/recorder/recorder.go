@@ -221,7 +221,7 @@ func (r *Recorder) Image(manifest digest.Digest, config []byte) {
 }
 
 // Runs explains a step that runs.
-func (r *Recorder) Runs(ctx context.Context, v *solver.Vertex, key buildcache.Key, miss solver.Miss) string {
+func (r *Recorder) Runs(ctx context.Context, v *solver.Vertex, key buildcache.Key, miss solver.Miss) []string {
 	listings := map[digest.Digest][]byte{}
 	for i, from := range key.Origins {
 		sum := digest.Digest(key.Ingredients[i].Value)
@@ -240,17 +240,18 @@ func (r *Recorder) Runs(ctx context.Context, v *solver.Vertex, key buildcache.Ke
 	}
 	s := r.steps[v.Digest]
 	if s == nil {
-		return ""
+		return nil
 	}
 	r.key(s, &key)
 	describeSource(s, v.Op.GetSource())
-	missed := map[solver.Miss]history.Kind{solver.NoRecord: history.Pruned, solver.NoLayers: history.Gone, solver.NotAsked: history.NoCache}
-	s.Causes = r.explainer.Why(s, missed[miss])
+	missed := map[solver.Lookup]history.Kind{solver.NoRecord: history.Pruned, solver.NoLayers: history.Gone, solver.NotAsked: history.NoCache}
+	s.Causes = r.explainer.Why(s, missed[miss.Store])
+	s.Misses = r.misses(v, miss.Remote)
 	r.explainCached(s)
 	if r.writer == nil {
 		s.State = history.StepPlanned
 	}
-	return r.build.Because(s)
+	return r.build.Notes(s)
 }
 
 // explainCached explains the cached steps that the causes of a step refer to: they gave another result than in the build before.

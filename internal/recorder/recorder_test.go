@@ -61,10 +61,10 @@ func copyStep(t *testing.T, content string) (*solver.Vertex, buildcache.Key) {
 }
 
 // run makes a recorder see a step that runs, and returns what is shown with it.
-func run(r *Recorder, v *solver.Vertex, k buildcache.Key, miss solver.Miss) string {
+func run(r *Recorder, v *solver.Vertex, k buildcache.Key, miss solver.Lookup) string {
 	now := time.Now()
 	r.Events(&solver.Status{Vertexes: []*client.Vertex{{Digest: v.Digest, Name: v.Name}}})
-	because := r.Runs(context.Background(), v, k, miss)
+	because := strings.Join(r.Runs(context.Background(), v, k, solver.Miss{Store: miss}), "\n")
 	r.Solved(v, &k, nil)
 	r.Events(&solver.Status{Vertexes: []*client.Vertex{{Digest: v.Digest, Name: v.Name, Started: &now, Completed: &now}}})
 	return because
@@ -76,7 +76,7 @@ func TestSecondBuildSaysWhy(t *testing.T) {
 	s := newStore(t)
 	for _, tt := range []struct {
 		content, want string
-		miss          solver.Miss
+		miss          solver.Lookup
 	}{
 		{"one", "", solver.NoRecord},
 		{"two", "because a changed", solver.NoRecord},
@@ -179,7 +179,7 @@ func TestPlan(t *testing.T) {
 	v, k := copyStep(t, "one")
 	after := &solver.Vertex{Digest: "sha256:after", Name: "[2/2] RUN x", Inputs: []solver.Edge{{Vertex: v}}, Op: &pb.Op{}}
 	r.Events(&solver.Status{Vertexes: []*client.Vertex{{Digest: v.Digest, Name: v.Name}, {Digest: after.Digest, Name: after.Name}}})
-	r.Runs(context.Background(), v, k, solver.NoRecord)
+	r.Runs(context.Background(), v, k, solver.Miss{})
 	r.Blocked(after)
 	if err := r.End("", nil); err != nil {
 		t.Fatal(err)

@@ -131,16 +131,38 @@ func (s *Step) search(ctx context.Context, q reach) (map[int]bool, error) {
 	if s.ignore {
 		return found, nil
 	}
-	var candidates []int
-	for _, d := range s.digests {
-		candidates = append(candidates, q.cache.named(recordDigest(d, q.output), len(s.inputs))...)
-	}
+	candidates := s.candidates(q.cache, q.output)
 	if len(s.inputs) == 0 || len(candidates) == 0 {
 		for _, r := range candidates {
 			found[r] = true
 		}
 		return found, nil
 	}
+	inputs, err := s.below(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	s.match(q.cache, candidates, inputs, found)
+	if q.depth == ByDefinition || q.cache.has(found) {
+		return found, nil
+	}
+	if err := s.read(ctx, q.cache, candidates, q.depth); err != nil {
+		return nil, err
+	}
+	s.match(q.cache, candidates, inputs, found)
+	return found, nil
+}
+
+// candidates are the records in a cache that have the definition of an output.
+func (s *Step) candidates(c *Import, output int) (list []int) {
+	for _, d := range s.digests {
+		list = append(list, c.named(recordDigest(d, output), len(s.inputs))...)
+	}
+	return list
+}
+
+// below returns the records that a cache has of each input.
+func (s *Step) below(ctx context.Context, q reach) ([]map[int]bool, error) {
 	inputs := make([]map[int]bool, len(s.inputs))
 	for i, in := range s.inputs {
 		if in.Key.step == nil {
@@ -152,15 +174,7 @@ func (s *Step) search(ctx context.Context, q reach) (map[int]bool, error) {
 		}
 		inputs[i] = known
 	}
-	s.match(q.cache, candidates, inputs, found)
-	if q.depth == ByDefinition || q.cache.has(found) {
-		return found, nil
-	}
-	if err := s.read(ctx, q.cache, candidates, q.depth); err != nil {
-		return nil, err
-	}
-	s.match(q.cache, candidates, inputs, found)
-	return found, nil
+	return inputs, nil
 }
 
 // read computes the content records of the inputs that candidates link to by content.
@@ -186,18 +200,24 @@ func (s *Step) read(ctx context.Context, c *Import, candidates []int, depth Dept
 func (s *Step) match(c *Import, candidates []int, inputs []map[int]bool, found map[int]bool) {
 	for _, r := range candidates {
 		ok := true
-		for i, in := range s.inputs {
-			ok = ok && slices.ContainsFunc(c.records[r].inputs[i], func(l link) bool {
-				if l.selector == in.selector && inputs[i][l.record] {
-					return true
-				}
-				return l.selector == "" && c.isRoot(l.record) && slices.Contains(in.records, c.records[l.record].digest)
-			})
+		for i := range s.inputs {
+			ok = ok && s.linked(c, r, i, inputs[i])
 		}
 		if ok {
 			found[r] = true
 		}
 	}
+}
+
+// linked reports whether an input, of which known are the records, links to the candidate r.
+func (s *Step) linked(c *Import, r, input int, known map[int]bool) bool {
+	in := s.inputs[input]
+	return slices.ContainsFunc(c.records[r].inputs[input], func(l link) bool {
+		if l.selector == in.selector && known[l.record] {
+			return true
+		}
+		return l.selector == "" && c.isRoot(l.record) && slices.Contains(in.records, c.records[l.record].digest)
+	})
 }
 
 // contentOf returns the content records of an input from imported caches: from the cache of the step's result or, if the step

@@ -13,6 +13,8 @@ import (
 
 // Import is a cache that another build exported.
 type Import struct {
+	// Name is what users call it; "" for one that nobody asks for.
+	Name string
 	// From is where it was read from, and has the blobs of its layers.
 	From content.Fetcher
 
@@ -26,6 +28,7 @@ type record struct {
 	digest  digest.Digest
 	inputs  [][]link
 	results []result
+	lost    bool // it has a result with a layer that cannot be used
 }
 
 // link is a link to a record of an input.
@@ -106,6 +109,8 @@ func (c *Import) record(r *cachetypes.CacheRecord, records int) (record, error) 
 		}
 		if usable {
 			rec.results = append(rec.results, res)
+		} else {
+			rec.lost = true
 		}
 	}
 	return rec, nil

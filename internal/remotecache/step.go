@@ -14,6 +14,7 @@ import (
 // Step is one vertex of a build. It is safe for concurrent use.
 type Step struct {
 	cache *Cache
+	op    *pb.Op // nil for a source
 	// digests are the digests of the operation. A source may have several.
 	digests []digest.Digest
 	outputs int
@@ -53,7 +54,7 @@ func (c *Cache) Step(op *pb.Op, meta *pb.OpMetadata, inputs []Input) (*Step, err
 		return nil, err
 	}
 	s := &Step{
-		cache: c, digests: []digest.Digest{o.digest}, outputs: o.outputs, ignore: meta.GetIgnoreCache(),
+		cache: c, op: op, digests: []digest.Digest{o.digest}, outputs: o.outputs, ignore: meta.GetIgnoreCache(),
 		noExport: meta.GetExportCache() != nil && !meta.GetExportCache().Value,
 		reached:  map[reach]reached{}, results: map[int]Result{},
 	}

@@ -7,15 +7,17 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/client"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/buildcache"
+	"github.com/micabuild/mica/internal/remotecache"
 )
 
 // Observer learns how the operations of a build are solved. Its methods may be called from several goroutines at once. They are
 // called for the inputs of an operation before they are called for it.
 type Observer interface {
-	// Runs is called before an operation runs. It returns a line that is shown with the operation, "" for none.
-	Runs(ctx context.Context, v *Vertex, key buildcache.Key, miss Miss) string
+	// Runs is called before an operation runs. It returns lines that are shown with the operation.
+	Runs(ctx context.Context, v *Vertex, key buildcache.Key, miss Miss) []string
 	// Solved is called when an operation has results. key is nil for an operation without one.
 	Solved(v *Vertex, key *buildcache.Key, results []*Result)
 	// Blocked is called in a plan for an operation whose key is not known, since one of its inputs would run.
@@ -25,36 +27,48 @@ type Observer interface {
 // ErrPlanned is the error of a plan for what would run.
 var ErrPlanned = errors.New("the step would run")
 
-// Miss says what the build cache had for an operation that runs.
-type Miss int
+// Miss says why no cache had the results of an operation that runs.
+type Miss struct {
+	Store  Lookup
+	Remote []remotecache.Miss // of each remote cache
+}
+
+// Lookup says what the store's build cache had for an operation.
+type Lookup int
 
 // What the cache had.
 const (
-	NoRecord Miss = iota // no record
-	NoLayers             // a record whose layers are not in the store
-	NotAsked             // the operation is not to be cached
+	NoRecord Lookup = iota // no record
+	NoLayers               // a record whose layers are not in the store
+	NotAsked               // the operation is not to be cached
 )
 
 // silent is the Observer of a build that nobody observes.
 type silent struct{}
 
-func (silent) Runs(context.Context, *Vertex, buildcache.Key, Miss) string { return "" }
-func (silent) Solved(*Vertex, *buildcache.Key, []*Result)                 {}
-func (silent) Blocked(*Vertex)                                            {}
+func (silent) Runs(context.Context, *Vertex, buildcache.Key, Miss) []string { return nil }
+func (silent) Solved(*Vertex, *buildcache.Key, []*Result)                   {}
+func (silent) Blocked(*Vertex)                                              {}
 
-// noteID is the beginning of the IDs of notes.
-const noteID = "because "
+// The beginnings of notes, which are their IDs.
+const (
+	Because    = "because "
+	NotInCache = "not in cache "
+)
 
 // IsNote reports whether a status is a line about an operation, in place of the progress of something.
-func IsNote(s *client.VertexStatus) bool { return strings.HasPrefix(s.ID, noteID) }
+func IsNote(s *client.VertexStatus) bool {
+	return strings.HasPrefix(s.ID, Because) || strings.HasPrefix(s.ID, NotInCache)
+}
 
-// note shows a line below the operation, which begins with "because ".
-func (t *tracker) note(text string) {
-	if text == "" {
-		return
+// Note is a line below an operation, which has one of the beginnings of notes.
+func Note(op digest.Digest, text string, at time.Time) *client.VertexStatus {
+	return &client.VertexStatus{ID: text, Name: text, Vertex: op, Timestamp: at, Started: &at, Completed: &at}
+}
+
+// note shows lines below the operation.
+func (t *tracker) note(lines []string) {
+	for _, text := range lines {
+		t.s.events(&Status{Statuses: []*client.VertexStatus{Note(t.v.Digest, text, time.Now())}})
 	}
-	now := time.Now()
-	t.s.events(&Status{Statuses: []*client.VertexStatus{{
-		ID: text, Name: text, Vertex: t.v.Digest, Timestamp: now, Started: &now, Completed: &now,
-	}}})
 }

@@ -66,7 +66,7 @@ func (t *Task) cachedOrRun(ctx context.Context, key buildcache.Key, op Operation
 			return outs, true, nil
 		}
 		_, miss := t.lookUp(key)
-		t.s.observer.Runs(ctx, t.Vertex, key, miss)
+		t.s.observer.Runs(ctx, t.Vertex, key, Miss{miss, step.misses(ctx)})
 		return nil, false, ErrPlanned
 	}
 	// Another process may be running the same step: this one then waits for its result.
@@ -83,7 +83,7 @@ func (t *Task) cachedOrRun(ctx context.Context, key buildcache.Key, op Operation
 		return outs, true, t.record(key, outs)
 	}
 	t.start()
-	t.note(t.s.observer.Runs(ctx, t.Vertex, key, miss))
+	t.note(t.s.observer.Runs(ctx, t.Vertex, key, Miss{miss, step.misses(ctx)}))
 	if outs, err = op.Run(ctx); err != nil {
 		return nil, false, err
 	}
@@ -91,7 +91,7 @@ func (t *Task) cachedOrRun(ctx context.Context, key buildcache.Key, op Operation
 }
 
 // lookUp returns the results that the cache has for key, or nil and what the cache has instead.
-func (t *Task) lookUp(key buildcache.Key) ([]*Result, Miss) {
+func (t *Task) lookUp(key buildcache.Key) ([]*Result, Lookup) {
 	if t.Vertex.Meta.GetIgnoreCache() {
 		return nil, NotAsked
 	}

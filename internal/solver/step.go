@@ -69,6 +69,14 @@ func (st *step) find(ctx context.Context, depth remotecache.Depth, inputs []*Res
 	return outs
 }
 
+// misses says why remote caches have no result of the step, after find has found none.
+func (st *step) misses(ctx context.Context) []remotecache.Miss {
+	if st == nil || st.known == nil || st.v.Meta.GetIgnoreCache() {
+		return nil
+	}
+	return st.known.Misses(ctx)
+}
+
 // results makes results of hits. below are results that they may be built on.
 func (st *step) results(hits []*remotecache.Hit, below []*Result) ([]*Result, error) {
 	outs := make([]*Result, len(hits))

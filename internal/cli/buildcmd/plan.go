@@ -26,7 +26,7 @@ func printPlan(out io.Writer, b *history.Build) error {
 		count[s.State]++
 		cause := ""
 		if s.State != history.StepCached {
-			cause = strings.TrimPrefix(b.Because(s), "because ")
+			cause = strings.TrimPrefix(strings.Join(b.Notes(s), "; "), "because ")
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\n", formatter.Ellipsis(s.Name, maxStepName), s.State, cause)
 	}

@@ -95,7 +95,7 @@ func printSteps(out io.Writer, b *history.Build) {
 			state = "not reached"
 		}
 		if s.State == history.StepRan || s.State == history.StepFailed {
-			took, cause = seconds(s.Duration()), strings.TrimPrefix(b.Because(s), "because ")
+			took, cause = seconds(s.Duration()), strings.TrimPrefix(strings.Join(b.Notes(s), "; "), "because ")
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", formatter.Ellipsis(s.Name, maxName), state, took, cause)
 	}

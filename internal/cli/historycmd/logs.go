@@ -12,6 +12,7 @@ import (
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/cli/progress"
 	"github.com/micabuild/mica/internal/history"
+	"github.com/micabuild/mica/internal/solver"
 )
 
 func newLogsCommand(app *command.App) *cobra.Command {
@@ -75,10 +76,8 @@ func replay(builds *history.Builds, b *history.Build, send func(*bkclient.SolveS
 		begun := *v
 		begun.Cached, begun.Error = false, ""
 		send(&bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{&begun}})
-		if text := b.Because(s); text != "" {
-			send(progress.Plain(&bkclient.SolveStatus{Statuses: []*bkclient.VertexStatus{{
-				ID: text, Name: text, Vertex: s.Vertex, Timestamp: s.Started, Started: &s.Started, Completed: &s.Started,
-			}}}))
+		for _, text := range b.Notes(s) {
+			send(progress.Plain(&bkclient.SolveStatus{Statuses: []*bkclient.VertexStatus{solver.Note(s.Vertex, text, s.Started)}}))
 		}
 		if list := logs[s.Vertex.String()]; len(list) > 0 {
 			send(&bkclient.SolveStatus{Logs: list})

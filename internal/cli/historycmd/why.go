@@ -41,19 +41,20 @@ func NewWhyCommand(app *command.App) *cobra.Command {
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.against, "against", "", "Compare with this build, in place of the latest one of the same context, Dockerfile and target")
-	fl.BoolVar(&f.exitCode, "exit-code", false, "Exit with 1 if a step ran again, with 0 if none did, with 2 after an error")
+	fl.BoolVar(&f.exitCode, "exit-code", false, "Exit with 1 if a step ran again or was not in a remote cache, with 0 if none did, with 2 after an error")
 	fl.StringVar(&f.format, "format", formatter.PrettyFormatKey, `Format output: "pretty", "json" or a Go template`)
 	return cmd
 }
 
 // explained is what `mica why --format` prints.
 type explained struct {
-	Build   string          `json:"build"`
-	Against string          `json:"against,omitempty"`
-	Steps   []explainedStep `json:"steps"`
+	Build   string                `json:"build"`
+	Against string                `json:"against,omitempty"`
+	Steps   []explainedStep       `json:"steps"`
+	Caches  []history.UnreadCache `json:"unreadCaches,omitempty"`
 }
 
-// explainedStep is a step that ran again.
+// explainedStep is a step that ran again, or that remote caches did not have.
 type explainedStep struct {
 	*history.Step
 	// Roots are the causes at the beginning of the chain: those that do not come from another step.
@@ -85,9 +86,12 @@ func runWhy(ctx context.Context, app *command.App, f *whyFlags, args []string) (
 	if err != nil {
 		return err
 	}
-	res := explained{Build: b.Ref, Against: f.against, Steps: []explainedStep{}}
+	res := explained{Build: b.Ref, Against: f.against, Steps: []explainedStep{}, Caches: b.Caches}
 	for _, s := range steps {
-		if len(s.Causes) > 0 && (f.against != "" || s.State != history.StepCached) {
+		if f.against != "" {
+			s.Misses = nil // of the build itself
+		}
+		if len(s.Causes)+len(s.Misses) > 0 && (f.against != "" || s.State != history.StepCached) {
 			res.Steps = append(res.Steps, explainedStep{s, x.Roots(s)})
 		}
 	}
@@ -153,16 +157,27 @@ func printWhy(w io.Writer, b *history.Build, res *explained) {
 	case len(res.Steps) == 0:
 		fmt.Fprintln(w, "No step ran again.")
 	}
+	for _, c := range res.Caches {
+		fmt.Fprintf(w, "Cache %s was not read: %s\n", c.Name, c.Error)
+	}
 	for _, s := range res.Steps {
 		fmt.Fprintf(w, "\n%s\n", s.Name)
-		for _, c := range s.Causes {
-			fmt.Fprintf(w, "  %s\n", c.Text(b.StepName))
-			if detail := details(c); detail != "" {
-				fmt.Fprintf(w, "    %s\n", detail)
-			}
-		}
+		printCauses(w, b, s.Causes, "  ")
 		if len(s.Roots) > 0 && !slices.Equal(s.Roots, s.Causes) {
 			fmt.Fprintf(w, "  from the start: %s\n", history.Summary(s.Roots, b.StepName))
+		}
+		for _, m := range s.Misses {
+			fmt.Fprintf(w, "  not in cache %s:\n", m.Cache)
+			printCauses(w, b, m.Causes, "    ")
+		}
+	}
+}
+
+func printCauses(w io.Writer, b *history.Build, causes []history.Cause, indent string) {
+	for _, c := range causes {
+		fmt.Fprintf(w, "%s%s\n", indent, c.Text(b.StepName))
+		if detail := details(c); detail != "" {
+			fmt.Fprintf(w, "%s  %s\n", indent, detail)
 		}
 	}
 }
