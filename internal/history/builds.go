@@ -1,6 +1,7 @@
 package history
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -39,7 +40,7 @@ func Transient(s *store.Store) *Builds {
 
 // The files of a build, by their suffixes; a finished build's record has none.
 const (
-	runningSuffix = ".running" // its record at the start; its process holds the lock
+	runningSuffix = ".running" // its record at the start, then each update; its process holds the lock
 	logSuffix     = ".log"     // what its steps wrote: Log, a line each
 )
 
@@ -234,8 +235,16 @@ func (b *Builds) readRunning(path string) (*Build, error) {
 	}
 	defer func() { _ = f.Close() }()
 	build := &Build{}
-	if err := json.NewDecoder(f).Decode(build); err != nil {
+	dec := json.NewDecoder(bufio.NewReader(f))
+	if err := errors.Join(dec.Decode(build), build.validate()); err != nil {
 		return nil, err
+	}
+	for {
+		var u update
+		if err := dec.Decode(&u); err != nil {
+			break // the last update may be written right now, or never have been
+		}
+		build.apply(u)
 	}
 	free, err := flock.Try(f, flock.Shared)
 	if err != nil {

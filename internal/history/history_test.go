@@ -124,6 +124,39 @@ func TestRunning(t *testing.T) {
 	}
 }
 
+// TestUpdates: a build that runs has the steps that it has announced, in the states that it has recorded, and one that was killed
+// keeps them. The end of an update that was not written is left out.
+func TestUpdates(t *testing.T) {
+	t.Parallel()
+	b := open(t)
+	w, err := b.Begin(context.Background(), &Build{Ref: "r", Line: "l", Started: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := &Step{Vertex: "sha256:from", Name: "FROM x", State: StepCached}
+	run := &Step{Vertex: "sha256:run", Name: "RUN y", Inputs: []digest.Digest{from.Vertex}}
+	err = errors.Join(w.Update("FROM x\n"), w.Update("", from, run))
+	run.State, run.Started = StepRan, time.Now().UTC()
+	if err := errors.Join(err, w.Update("", run)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.running.WriteString(`{"steps":[{"vertex":"sha256:run","state":"fai`); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []Status{Running, Interrupted} {
+		build, err := b.Find("r")
+		if err != nil || build.Status != want || build.Text != "FROM x\n" || len(build.Steps) != 2 {
+			t.Fatalf("%s: %+v, %v", want, build, err)
+		}
+		if got := build.Steps[1]; got.State != StepRan || !got.Started.Equal(run.Started) || build.Steps[0].State != StepCached {
+			t.Errorf("%s: %+v, %+v", want, build.Steps[0], got)
+		}
+		if want == Running {
+			_ = w.running.Close() // as the death of the process
+		}
+	}
+}
+
 // TestLogs: the output of steps is kept in order, up to a limit, and the end of a line that was not written is left out.
 func TestLogs(t *testing.T) {
 	t.Parallel()

@@ -51,10 +51,48 @@ func (b *Builds) Begin(ctx context.Context, build *Build) (*Writer, error) {
 	if err := flock.Wait(ctx, f, flock.Exclusive); err != nil {
 		return nil, fmt.Errorf("record build: %w", err)
 	}
-	if _, err := f.Write(data); err != nil {
+	if _, err := f.Write(append(data, '\n')); err != nil {
 		return nil, fmt.Errorf("record build: %w", errors.Join(err, f.Close(), os.Remove(path)))
 	}
 	return &Writer{builds: b, build: build, running: f}, nil
+}
+
+// update is what a build has learned since it began. Updates follow the build in the file of one that runs, so that others can watch
+// it, and so that one whose process is killed keeps what it had.
+type update struct {
+	Text  string  `json:"text,omitempty"`
+	Steps []*Step `json:"steps,omitempty"` // new ones, and those that have changed
+}
+
+// Update records, while the build runs, the text of its Dockerfile, if that is not "", and steps that are new or have changed.
+func (w *Writer) Update(text string, steps ...*Step) error {
+	data, err := json.Marshal(update{text, steps})
+	if err != nil {
+		return fmt.Errorf("record build: %w", err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, err := w.running.Write(append(data, '\n')); err != nil {
+		return fmt.Errorf("record build: %w", err)
+	}
+	return nil
+}
+
+// apply adds an update to a build.
+func (b *Build) apply(u update) {
+	if u.Text != "" {
+		b.Text = u.Text
+	}
+	for _, s := range u.Steps {
+		if s == nil {
+			continue
+		}
+		if known := b.Step(s.Vertex); known != nil {
+			*known = *s
+		} else {
+			b.Steps = append(b.Steps, s)
+		}
+	}
 }
 
 // Log is a piece of the output of a step.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,6 +38,7 @@ type Recorder struct {
 	steps     map[digest.Digest]*history.Step
 	lines     map[digest.Digest]int      // of operations, in the Dockerfile
 	env       map[digest.Digest][]string // of base images, by the digests of their manifests
+	changed   []*history.Step            // since the last update
 	explainer *explain.Explainer
 	err       error // the first failure to record; the build goes on
 }
@@ -145,12 +147,29 @@ func (r *Recorder) Events(st *solver.Status) {
 	for _, v := range st.Vertexes {
 		r.vertex(v)
 	}
+	r.update("")
 	for _, l := range st.Logs {
 		r.log(history.Log{Vertex: l.Vertex, Stream: l.Stream, Time: l.Timestamp, Data: l.Data})
 	}
 	r.mu.Unlock()
 	if r.forward != nil {
 		r.forward(st)
+	}
+}
+
+// update records what has changed, and a text of the Dockerfile, for those who watch the build.
+func (r *Recorder) update(text string) {
+	if r.writer == nil || text == "" && len(r.changed) == 0 {
+		return
+	}
+	r.keep(r.writer.Update(text, r.changed...))
+	r.changed = r.changed[:0]
+}
+
+// changes notes that a step has changed.
+func (r *Recorder) changes(s *history.Step) {
+	if !slices.Contains(r.changed, s) {
+		r.changed = append(r.changed, s)
 	}
 }
 
@@ -168,6 +187,7 @@ func (r *Recorder) vertex(v *bkclient.Vertex) {
 		r.build.Steps = append(r.build.Steps, s)
 		r.explainer.Announced()
 	}
+	r.changes(s)
 	if v.Started != nil && s.Started.IsZero() {
 		s.Started = *v.Started
 	}
@@ -197,6 +217,7 @@ func (r *Recorder) Graph(def *pb.Definition) {
 	for _, info := range def.Source.Infos {
 		if r.build.Text == "" && len(info.Data) <= history.MaxText {
 			r.build.Text = redact.URLs(string(info.Data))
+			r.update(r.build.Text)
 		}
 	}
 	for op, list := range def.Source.Locations {
@@ -251,6 +272,8 @@ func (r *Recorder) Runs(ctx context.Context, v *solver.Vertex, key buildcache.Ke
 	if r.writer == nil {
 		s.State = history.StepPlanned
 	}
+	r.changes(s)
+	r.update("")
 	return r.build.Notes(s)
 }
 

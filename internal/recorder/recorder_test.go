@@ -125,6 +125,10 @@ func TestRecord(t *testing.T) {
 		{Digest: "sha256:cancelled", Name: "cancelled", Started: &begun, Completed: &ended, Error: "x: context canceled"},
 		{Digest: "sha256:waits", Name: "waits"},
 	}})
+	if b, err := history.Open(s).Find(""); err != nil || b.Status != history.Running || !strings.HasPrefix(b.Text, "FROM x") || b.Step("sha256:run").Started.IsZero() ||
+		b.Step("sha256:cached").State != history.StepCached {
+		t.Errorf("while it runs: %+v, %v", b, err)
+	}
 	r.Events(&solver.Status{Logs: []*client.VertexLog{{Vertex: "sha256:run", Stream: 2, Data: []byte("output\n"), Timestamp: begun}}})
 	r.Events(&solver.Status{Vertexes: []*client.Vertex{{Digest: "sha256:run", Name: "[2/2] RUN x", Started: &begun, Completed: &ended, Error: "exit code: 3"}}})
 	if err := r.End("", errors.New("failed to fetch http://u:secret@h/")); err != nil {

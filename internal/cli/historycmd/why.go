@@ -151,9 +151,9 @@ func printWhy(w io.Writer, b *history.Build, res *explained) {
 	fmt.Fprintf(w, "Build %s of %s, %s ago: %d steps, %d cached\n", b.Ref, buildName(b), units.HumanDuration(time.Since(b.Started)), done, cached)
 	switch {
 	case b.Status == history.Running:
-		fmt.Fprintln(w, "It is running: its steps are recorded when it ends.")
+		fmt.Fprintln(w, "It is running: more steps may follow.")
 	case b.Status == history.Interrupted:
-		fmt.Fprintln(w, "It was interrupted: its steps were not recorded.")
+		fmt.Fprintln(w, "It was interrupted: steps may be missing.")
 	case len(res.Steps) == 0:
 		fmt.Fprintln(w, "No step ran again.")
 	}
