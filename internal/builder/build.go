@@ -88,11 +88,23 @@ func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 		made, res.Ref = res.Root.Digest, rec.Build().Ref
 	}
 	_ = rec.End(made, err) // what could not be recorded is not an error of the build
-	if o.Explain && err == nil {
+	if err != nil {
+		return nil, &FailedError{Ref: rec.Build().Ref, Err: err}
+	}
+	if o.Explain {
 		return &Result{Plan: rec.Build()}, nil
 	}
-	return res, err
+	return res, nil
 }
+
+// FailedError is the error of a build that the history of the store has.
+type FailedError struct {
+	Ref string
+	Err error
+}
+
+func (e *FailedError) Error() string { return e.Err.Error() }
+func (e *FailedError) Unwrap() error { return e.Err }
 
 func (b *Builder) build(ctx context.Context, o *Options, names []string, started time.Time, rec *recorder.Recorder) (_ *Result, err error) {
 	opts := o.frontendOptions()
@@ -125,7 +137,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	defer func() { err = errors.Join(err, sums.Close(), cacheLayouts.close()) }()
 	worker := ops.New(ops.Options{
 		Store: b.Store, Layers: b.Layers, Image: base.find, Layout: layouts.find, Host: b.Host, Locals: o.locals(), Digests: digests,
-		Secret: o.Secret, SSH: o.SSH, HostCerts: hostCerts.mount,
+		Secret: o.Secret, SSH: o.SSH, HostCerts: hostCerts.mount, KeepFailed: o.OnFailure != nil,
 	})
 	defer func() { err = errors.Join(err, worker.Close()) }()
 	s := solver.New(solver.Options{
@@ -142,7 +154,10 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 		err = saveErr
 	}
 	if err != nil {
-		return nil, fmt.Errorf("failed to solve: %w", err)
+		err = fmt.Errorf("failed to solve: %w", err)
+		_ = rec.End("", err) // before a user takes time to look into it
+		b.inspectFailed(ctx, o, worker, err)
+		return nil, err
 	}
 	if o.Call.Name != "" || o.Explain {
 		return &Result{Response: res.Metadata}, nil

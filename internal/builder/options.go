@@ -32,6 +32,9 @@ type Options struct {
 	Record bool
 	// Explain finds out which steps would run, and why, in place of building.
 	Explain bool
+	// OnFailure is called with the error of a RUN whose process has failed, and with what the process has left, when all other steps
+	// have ended; nil for nothing.
+	OnFailure func(ctx context.Context, c *Container, err error)
 	// Events receives progress; nil for none.
 	Events solver.Events
 }

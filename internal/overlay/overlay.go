@@ -20,7 +20,8 @@ type Options struct {
 	// Lowers are the trees of the chain's layers, bottom first: directories, or files with EROFS filesystems.
 	Lowers []string
 	// Upper receives the changes. Work is overlayfs's work directory, on the same filesystem. Without Upper the mount is
-	// read-only. Overlayfs does not sync Upper, even if a process does: a power cut may lose changes.
+	// read-only. Overlayfs does not sync Upper, even if a process does: a power cut may lose changes. Both may be mounted again
+	// after an unmount.
 	Upper, Work string
 }
 
@@ -66,6 +67,10 @@ func Mount(target, scratch string, o Options, userNamespace bool) error {
 		return fmt.Errorf("mount root filesystem: %w", err)
 	}
 	if o.Upper != "" {
+		// Overlayfs refuses what was mounted with volatile before, in case the system has crashed since.
+		if err := os.RemoveAll(filepath.Join(o.Work, "work", "incompat", "volatile")); err != nil {
+			return fmt.Errorf("mount root filesystem: %w", err)
+		}
 		// Without volatile, an unmount and every fsync in the root filesystem sync the whole filesystem of the upper directory.
 		// Kernels before 5.10 do not have the option.
 		if err := unix.Mount("overlay", target, "overlay", flags, data+",volatile"); !errors.Is(err, unix.EINVAL) {

@@ -27,7 +27,7 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
-// Recorder records one build. Observer, Graph and Image of a nil Recorder do nothing.
+// Recorder records one build. Observer, Graph, Image and End of a nil Recorder do nothing.
 type Recorder struct {
 	builds  *history.Builds
 	writer  *history.Writer // nil for a plan
@@ -350,10 +350,16 @@ func (r *Recorder) Blocked(v *solver.Vertex) {
 }
 
 // End records how the build ended: with an image, by the digest of its manifest or index, "" for none, or with an error. It returns
-// the first failure to record something.
+// the first failure to record something. What it is told later does not count.
 func (r *Recorder) End(image digest.Digest, err error) error {
+	if r == nil {
+		return nil
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !r.build.Completed.IsZero() {
+		return r.err
+	}
 	r.build.Completed = time.Now().UTC()
 	switch {
 	case err == nil:

@@ -88,3 +88,13 @@ func (c *Console) Expect(text string) {
 		}
 	}
 }
+
+// Modes returns the modes of the terminal.
+func (c *Console) Modes() unix.Termios {
+	c.t.Helper()
+	modes, err := unix.IoctlGetTermios(int(c.terminal.Fd()), unix.TCGETS)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return *modes
+}

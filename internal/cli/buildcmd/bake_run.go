@@ -60,7 +60,7 @@ func (f *bakeFlags) build(ctx context.Context, app *command.App, def *bake.Defin
 	display.Finish()
 	app.PrintNotes()
 	if err != nil {
-		return buildError(app, err)
+		return buildError(app, err, false, "bake")
 	}
 	if err := f.writeMetadata(b); err != nil {
 		return err

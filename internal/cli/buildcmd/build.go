@@ -28,6 +28,10 @@ func runBuild(ctx context.Context, app *command.App, f *buildFlags, path string)
 	if f.explain && spec.Call.Name != "" {
 		return &command.UsageError{Err: errors.New("--explain cannot be used with --call or --check")}
 	}
+	inspect, err := f.inspect.open(app)
+	if err != nil {
+		return err
+	}
 	o, err := buildOptions(app, spec)
 	if err != nil {
 		return err
@@ -51,12 +55,16 @@ func runBuild(ctx context.Context, app *command.App, f *buildFlags, path string)
 	if f.explain {
 		o.Events = nil
 	}
+	if inspect != nil {
+		inspect.display = display
+		o.OnFailure = inspect.failed
+	}
 	b := &builder.Builder{Store: app.Store, Layers: app.Layers, Images: app.Images, Host: host, Registry: app.Registry()}
 	res, err := b.Build(ctx, *o)
 	display.Finish()
 	app.PrintNotes()
 	if err != nil {
-		return buildError(app, err)
+		return buildError(app, err, inspect.hasShown(), "build")
 	}
 	if f.explain {
 		return printPlan(app.Stdout, res.Plan)

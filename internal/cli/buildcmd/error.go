@@ -12,25 +12,41 @@ import (
 	"github.com/micabuild/mica/internal/redact"
 )
 
-// buildError shows the lines of the Dockerfile that a build failed on, and returns the error for the last line.
-func buildError(app *command.App, err error) error {
+// buildError shows the lines of the Dockerfile that a build failed on, unless they were shown, and returns the error for the last line.
+// verb is the command: build or bake.
+func buildError(app *command.App, err error, shown bool, verb string) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
-	sources := errdefs.Sources(err)
-	for _, s := range sources {
+	if !shown {
+		if printErr := printSources(app, err); printErr != nil {
+			return errors.Join(err, printErr)
+		}
+		printHint(app, verb, err)
+	}
+	return command.FailedBuild{Err: located(err)}
+}
+
+// printSources shows the lines of the Dockerfile that an error is about.
+func printSources(app *command.App, err error) error {
+	for _, s := range errdefs.Sources(err) {
 		if s.Info != nil {
 			s.Info.Data = []byte(redact.URLs(string(s.Info.Data)))
 		}
-		if printErr := printSource(app.Stderr, s); printErr != nil {
-			return errors.Join(err, printErr)
+		if err := printSource(app.Stderr, s); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// located is an error with its position in the Dockerfile.
+func located(err error) error {
 	var limit *dockerfile.LimitError // which names the line itself
-	if at := position(sources); at != "" && !errors.As(err, &limit) {
-		err = fmt.Errorf("%s: %w", at, err)
+	if at := position(errdefs.Sources(err)); at != "" && !errors.As(err, &limit) {
+		return fmt.Errorf("%s: %w", at, err)
 	}
-	return command.FailedBuild{Err: err}
+	return err
 }
 
 // position is where in the Dockerfile the build failed: "Dockerfile:3".

@@ -22,6 +22,7 @@ type buildFlags struct {
 	noCache, pull, push, load, quiet, check, hostCerts, explain                                           bool
 	shmSize                                                                                               opts.MemBytes
 	ulimits                                                                                               *opts.UlimitOpt
+	inspect                                                                                               inspectFlags
 }
 
 // NewBuildCommand is `mica build`.
@@ -68,6 +69,7 @@ func (f *buildFlags) add(fl *pflag.FlagSet) {
 	fl.StringVar(&f.call, "call", "build", `Set method for evaluating build ("check", "outline", "targets")`)
 	fl.BoolVar(&f.check, "check", false, `Shorthand for "--call=check"`)
 	fl.BoolVar(&f.explain, "explain", false, "Show which steps would run, and why, and run none")
+	f.inspect.add(fl)
 	fl.StringArrayVar(&f.attests, "attest", nil, `Attestation parameters (format: "type=sbom,generator=image")`)
 	fl.StringVar(&f.provenance, "provenance", "", `Shorthand for "--attest=type=provenance"`)
 	fl.StringVar(&f.sbom, "sbom", "", `Shorthand for "--attest=type=sbom"`)

@@ -88,12 +88,14 @@ func (d *Build) Events(st *solver.Status) {
 	d.ch <- st
 }
 
-// Finish waits until everything is shown.
+// Finish waits until everything is shown. Only the first call does something.
 func (d *Build) Finish() {
 	d.mu.Lock()
+	if !d.done {
+		close(d.ch)
+	}
 	d.done = true
 	d.mu.Unlock()
-	close(d.ch)
 	<-d.closed
 }
 

@@ -139,43 +139,24 @@ func selector(m *pb.Mount) string { return path.Join("/", m.Selector) }
 
 // Run prepares the root filesystem and the mounts, runs the process, and commits what has an output.
 func (o *execOp) Run(ctx context.Context) (_ []*solver.Result, err error) {
-	p, err := o.process(ctx)
+	st, err := o.prepare(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if p.Network == sandbox.NetworkOwn {
-		o.w.Host.StartNetwork()
-	}
-	tmp, err := o.w.Store.TempDir("exec")
-	if err != nil {
-		return nil, err
-	}
-	defer o.w.removeLater(tmp)
-	caches, err := o.lockCaches(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, caches.Unlock()) }()
-	uppers := make([]string, len(o.op.Mounts))
-	for i, m := range o.op.Mounts {
-		if uppers[i], err = o.addMount(ctx, p, caches, m, filepath.Join(tmp.Path, fmt.Sprint(i))); err != nil {
-			return nil, err
-		}
-	}
-	for i, m := range p.Mounts {
-		if !path.IsAbs(m.Target) {
-			p.Mounts[i].Target = path.Join("/", o.op.Meta.Cwd, m.Target)
-		}
-	}
+	p := *st.Process
 	stdout, stderr := o.clipped(p.Stdout), o.clipped(p.Stderr)
 	p.Stdout, p.Stderr = stdout, stderr
-	err = o.w.Host.Run(ctx, p)
+	err = o.w.Host.Run(ctx, &p)
 	stdout.flush()
 	stderr.flush()
 	if err != nil {
-		return nil, o.failure(ctx, err)
+		if err = o.failure(ctx, err); o.w.KeepFailed && ctx.Err() == nil {
+			return nil, errors.Join(err, o.w.keep(o.t.Vertex, st))
+		}
+		return nil, errors.Join(err, st.close())
 	}
-	return o.commit(ctx, uppers)
+	defer func() { err = errors.Join(err, st.close()) }()
+	return o.commit(ctx, st.uppers)
 }
 
 // addMount adds a mount to the process, and returns the directory of what the process writes there, "" for none that is kept. What an

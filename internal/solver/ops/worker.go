@@ -49,6 +49,8 @@ type Options struct {
 	HostCerts *HostCerts
 	// Digests is the cache of digests of host files.
 	Digests *digestcache.Cache
+	// KeepFailed keeps what processes that fail leave, for Failed.
+	KeepFailed bool
 }
 
 // HostCerts is a directory with the host's certificates, and the change of the environment by which programs find them. They are part
@@ -64,9 +66,10 @@ type Worker struct {
 	fetcher *sources.Fetcher
 	mounts  *cachemount.Mounts
 
-	mu    sync.Mutex
-	pins  map[digest.Digest]sources.Identity
-	temps []*store.Temp
+	mu     sync.Mutex
+	pins   map[digest.Digest]sources.Identity
+	temps  []*store.Temp
+	failed map[digest.Digest]*State
 
 	removals errgroup.Group // of directories of finished steps
 
@@ -80,16 +83,20 @@ func New(o Options) *Worker {
 	}
 	return &Worker{
 		Options: o, fetcher: &sources.Fetcher{Store: o.Store, Secret: o.Secret, SSH: o.SSH}, mounts: cachemount.New(o.Store),
-		pins: map[digest.Digest]sources.Identity{},
+		pins: map[digest.Digest]sources.Identity{}, failed: map[digest.Digest]*State{},
 	}
 }
 
 // Close removes the temporary directories of the build. Its results stay.
 func (w *Worker) Close() error {
-	removed := w.removals.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	errs := []error{removed}
+	var errs []error
+	for _, st := range w.failed {
+		errs = append(errs, st.close())
+	}
+	clear(w.failed)
+	errs = append(errs, w.removals.Wait())
 	for _, t := range w.temps {
 		errs = append(errs, t.Remove())
 	}

@@ -1,0 +1,67 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/moby/buildkit/solver/errdefs"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/container"
+	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/solver/ops"
+)
+
+// Container is a root filesystem of a build, in which commands run as the processes of its steps do: with the mounts, environment, user,
+// working directory, network and limits of the step. Nothing that they change there becomes a part of a layer.
+type Container struct {
+	Step   string   // the name of the step, as the progress shows it
+	Caches []string // where cache mounts are: what is changed there remains
+
+	host    *sandbox.Host
+	process *sandbox.Process
+	shells  [][]string
+}
+
+// Command is a command to run in a Container.
+type Command struct {
+	Line           string // as in a RUN instruction, "" for a shell
+	TTY            bool
+	Stdin          io.Reader // nil for none
+	Stdout, Stderr io.Writer
+}
+
+// Run runs a command to its end. Its errors are those of [sandbox.Host.Run], and a [container.NoShellError].
+func (c *Container) Run(ctx context.Context, cmd Command) error {
+	p := *c.process
+	p.Seal, p.TTY, p.Stdin, p.Stdout, p.Stderr = false, cmd.TTY, cmd.Stdin, cmd.Stdout, cmd.Stderr
+	if cmd.TTY && !slices.ContainsFunc(p.Env, func(kv string) bool { return strings.HasPrefix(kv, "TERM=") }) {
+		p.Env = append(slices.Clone(p.Env), "TERM=xterm") // as in docker run
+	}
+	return container.RunShell(ctx, c.host.Run, &p, c.shells, cmd.Line)
+}
+
+// inspectFailed gives the state that a failed RUN has left to OnFailure. All other steps have ended.
+func (b *Builder) inspectFailed(ctx context.Context, o *Options, w *ops.Worker, err error) {
+	var failed *errdefs.VertexError
+	if o.OnFailure == nil || !errors.As(err, &failed) {
+		return
+	}
+	if st := w.Failed(digest.Digest(failed.Digest)); st != nil {
+		o.OnFailure(ctx, b.container(st), err)
+	}
+}
+
+// container is the state of a step as users see it.
+func (b *Builder) container(st *ops.State) *Container {
+	c := &Container{Step: st.Name, host: b.Host, process: st.Process, shells: container.Shells(st.Process.Args)}
+	for _, m := range st.Process.Mounts {
+		if m.Type == sandbox.MountBind && m.Shared && !m.ReadOnly {
+			c.Caches = append(c.Caches, m.Target)
+		}
+	}
+	return c
+}

@@ -1,0 +1,95 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/cachemount"
+	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/store"
+)
+
+// State is the root filesystem of a process with its mounts, before the process has run or after it has failed. Other processes can
+// run in it, one after the other, until it is closed. No layer is made of what they write.
+type State struct {
+	// Name is that of the step, as the progress shows it.
+	Name string
+	// Process is the process of the step.
+	Process *sandbox.Process
+
+	w      *Worker
+	tmp    *store.Temp
+	caches *cachemount.Locks
+	uppers []string // of the mounts of the operation, by their indexes
+}
+
+// prepare makes the root filesystem and the mounts of the process.
+func (o *execOp) prepare(ctx context.Context) (_ *State, err error) {
+	p, err := o.process(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if p.Network == sandbox.NetworkOwn {
+		o.w.Host.StartNetwork()
+	}
+	tmp, err := o.w.Store.TempDir("exec")
+	if err != nil {
+		return nil, err
+	}
+	st := &State{Name: o.t.Vertex.Name, Process: p, w: o.w, tmp: tmp, uppers: make([]string, len(o.op.Mounts))}
+	if err := o.addMounts(ctx, st); err != nil {
+		return nil, errors.Join(err, st.close())
+	}
+	return st, nil
+}
+
+func (o *execOp) addMounts(ctx context.Context, st *State) (err error) {
+	if st.caches, err = o.lockCaches(ctx); err != nil {
+		return err
+	}
+	for i, m := range o.op.Mounts {
+		if st.uppers[i], err = o.addMount(ctx, st.Process, st.caches, m, filepath.Join(st.tmp.Path, fmt.Sprint(i))); err != nil {
+			return err
+		}
+	}
+	for i, m := range st.Process.Mounts {
+		if !path.IsAbs(m.Target) {
+			st.Process.Mounts[i].Target = path.Join("/", o.op.Meta.Cwd, m.Target)
+		}
+	}
+	return nil
+}
+
+// close unlocks the cache mounts, and removes what is left of the root filesystem while other steps run.
+func (st *State) close() error {
+	st.w.removeLater(st.tmp)
+	if st.caches == nil {
+		return nil
+	}
+	return st.caches.Unlock()
+}
+
+// keep keeps the state of a step that has failed until Close.
+func (w *Worker) keep(v *solver.Vertex, st *State) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	old := w.failed[v.Digest]
+	w.failed[v.Digest] = st
+	if old == nil {
+		return nil
+	}
+	return old.close() // a later graph has tried it again
+}
+
+// Failed returns the state that the failed process of an operation has left, nil for none. It is valid until Close.
+func (w *Worker) Failed(op digest.Digest) *State {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.failed[op]
+}
