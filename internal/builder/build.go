@@ -21,7 +21,6 @@ import (
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/recorder"
 	"github.com/micabuild/mica/internal/registry"
-	"github.com/micabuild/mica/internal/remotecache"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/solver/ops"
@@ -173,12 +172,12 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 		return nil, err
 	}
 	out.elsewhere = b.locate(s, base, out, o, remote)
-	return b.finish(ctx, s, out, names, *o, remote, sums)
+	return b.finish(ctx, s, out, names, *o, &cacheWriter{b: b, cache: remote, sums: sums, rec: rec})
 }
 
 // finish fetches the missing layers of the result, and writes images, files and caches.
 func (b *Builder) finish(
-	ctx context.Context, s *solver.Solver, out *response, names []string, o Options, remote *remotecache.Cache, sums *remotecache.Sums,
+	ctx context.Context, s *solver.Solver, out *response, names []string, o Options, caches *cacheWriter,
 ) (*Result, error) {
 	for _, p := range out.platforms {
 		if out.elsewhere == nil {
@@ -189,19 +188,19 @@ func (b *Builder) finish(
 		out.keys = append(out.keys, p.result.Key)
 	}
 	if o.InlineCache() {
-		out.inline = remote
+		out.inline = caches.cache
 	}
 	res, err := b.export(ctx, s, out, names, o)
 	if err == nil && o.Record {
 		res.Provenance, err = out.attester.record(ctx, out)
 	}
-	if err != nil || remote == nil {
+	if err != nil || caches.cache == nil {
 		return res, err
 	}
-	if err := (&cacheWriter{b, remote}).writeCaches(ctx, &o, out.keys); err != nil {
+	if err := caches.writeCaches(ctx, &o, out.keys); err != nil {
 		return nil, err
 	}
-	return res, sums.Save(ctx)
+	return res, caches.sums.Save(ctx)
 }
 
 func (b *Builder) local() *transfer.Local {

@@ -129,6 +129,9 @@ func (x *cacheWriter) writeCaches(ctx context.Context, o *Options, keys []remote
 		if c.Type == buildspec.CacheInline {
 			continue
 		}
+		if x.note == nil {
+			x.note = x.rec.Note()
+		}
 		p := startStep(o.Events, "exporting cache to "+map[string]string{buildspec.CacheRegistry: "registry", buildspec.CacheLocal: "client directory"}[c.Type])
 		err := x.write(ctx, &c, keys)
 		p.end(err)
@@ -143,11 +146,15 @@ func (x *cacheWriter) writeCaches(ctx context.Context, o *Options, keys []remote
 type cacheWriter struct {
 	b     *Builder
 	cache *remotecache.Cache
+	sums  *remotecache.Sums
+	rec   *recorder.Recorder
+	note  []byte // what the caches tell of the build
 }
 
 // write exports to one cache.
 func (x *cacheWriter) write(ctx context.Context, c *buildspec.Cache, keys []remotecache.Key) error {
 	o := exportOptions(c)
+	o.Note = x.note
 	if c.Type == buildspec.CacheLocal {
 		return x.writeLayout(ctx, c, o, keys)
 	}
@@ -162,7 +169,15 @@ func (x *cacheWriter) write(ctx context.Context, c *buildspec.Cache, keys []remo
 	if err != nil || got == nil {
 		return err
 	}
-	return at.Put(ctx, got.ConfigDescriptor, got.ManifestDescriptor, got.Config, got.Manifest)
+	if err := at.Blob(ctx, got.ConfigDescriptor, got.Config); err != nil {
+		return err
+	}
+	if got.Note != nil {
+		if err := at.Blob(ctx, got.NoteDescriptor, got.Note); err != nil {
+			return err
+		}
+	}
+	return at.Put(ctx, got.ManifestDescriptor, got.Manifest)
 }
 
 // writeLayout writes the cache to a layout in a directory.

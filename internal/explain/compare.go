@@ -15,6 +15,7 @@ import (
 type comparison struct {
 	e        *Explainer
 	now, old *history.Build
+	excerpt  *Excerpt // that old is of; nil for a build of the store
 	pairs    map[digest.Digest]placed
 	files    map[*history.Build]*dockerfile
 	args     []variable // build arguments and variables that differ
@@ -22,18 +23,26 @@ type comparison struct {
 
 // instruction returns the text of a step's instruction in the Dockerfile, with its here-documents.
 func (c *comparison) instruction(b *history.Build, s *history.Step) (string, bool) {
-	text, ok := c.files[b].instructions[s.Line]
+	text, ok := c.files[b].Instructions[s.Line]
 	return text, ok && s.Line > 0
 }
 
 // like returns the step of the earlier build that stands in the place of s, nil for none.
 func (c *comparison) like(s *history.Step) *history.Step {
+	c.pair()
+	return c.pairs[s.Vertex].Step
+}
+
+// pair pairs the steps of the two builds, unless they are.
+func (c *comparison) pair() {
 	if c.pairs == nil {
 		c.pairs = match(c.now, c.old)
 		c.files = map[*history.Build]*dockerfile{c.now: parseDockerfile(c.now.Text), c.old: parseDockerfile(c.old.Text)}
+		if c.excerpt != nil {
+			c.files = map[*history.Build]*dockerfile{c.now: c.excerpt.sealFile(c.files[c.now]), c.old: &c.excerpt.Dockerfile}
+		}
 		c.args = c.changedVariables()
 	}
-	return c.pairs[s.Vertex].Step
 }
 
 // differences compares two steps.
@@ -48,11 +57,14 @@ func (c *comparison) differences(s, old *history.Step) []history.Cause {
 	if err != nil {
 		return unknown("what the step read was not recorded")
 	}
-	before, err := c.e.builds.Ingredients(old.Key)
+	before, err := c.before(old.Key)
 	if err != nil {
 		return unknown("what the step read in build " + c.old.Ref + " is no longer recorded")
 	}
 	d := &difference{comparison: c, step: s, oldStep: old, seen: map[history.Cause]bool{}}
+	if c.excerpt != nil {
+		now = c.excerpt.sealAll(now)
+	}
 	d.compare(now, before)
 	if len(d.causes) == 0 && d.moved != nil {
 		d.add(history.Cause{Kind: history.Result, Step: d.moved.Vertex})
@@ -61,6 +73,14 @@ func (c *comparison) differences(s, old *history.Step) []history.Cause {
 		return unknown("its key differs from that in build " + c.old.Ref)
 	}
 	return d.causes
+}
+
+// before returns the ingredients of a key of the earlier build. Those of an excerpt are sealed, and so are those of now then.
+func (c *comparison) before(key digest.Digest) ([]history.Ingredient, error) {
+	if c.excerpt != nil {
+		return c.excerpt.ingredients(key)
+	}
+	return c.e.builds.Ingredients(key)
 }
 
 func unknown(what string) []history.Cause {
@@ -223,6 +243,8 @@ func (c *comparison) removed(now, old *history.Step) (list []history.Cause) {
 	var stop *history.Step
 	if now != nil {
 		stop = c.like(now)
+	} else {
+		c.pair()
 	}
 	kept := map[digest.Digest]bool{}
 	for _, p := range c.pairs {
@@ -309,11 +331,22 @@ func (d *difference) files(in, was history.Ingredient, from, before *history.Ste
 }
 
 func (d *difference) changes(in, was history.Ingredient) ([]view.FileChange, error) {
-	old, err := d.listing(was)
+	if d.e.Lock != nil { // nothing below but d is used by others
+		d.e.Lock.Unlock()
+		defer d.e.Lock.Lock()
+	}
+	data, err := d.filesBefore(digest.Digest(was.Value))
 	if err != nil {
 		return nil, err
 	}
-	now, err := d.listing(in)
+	old, err := view.UnmarshalListing(data)
+	if err != nil {
+		return nil, err
+	}
+	if data, err = d.e.builds.Files(digest.Digest(in.Value)); err != nil {
+		return nil, err
+	}
+	now, err := view.UnmarshalListing(data)
 	if err != nil {
 		return nil, err
 	}
@@ -324,12 +357,12 @@ func (d *difference) changes(in, was history.Ingredient) ([]view.FileChange, err
 	return view.Differences(old, now, src)
 }
 
-func (d *difference) listing(in history.Ingredient) (*view.Listing, error) {
-	data, err := d.e.builds.Files(digest.Digest(in.Value))
-	if err != nil {
-		return nil, err
+// filesBefore returns the list of the files that a step of the earlier build read.
+func (c *comparison) filesBefore(sum digest.Digest) ([]byte, error) {
+	if c.excerpt != nil {
+		return c.excerpt.files(sum)
 	}
-	return view.UnmarshalListing(data)
+	return c.e.builds.Files(sum)
 }
 
 // ignores returns a function that reports whether an ignore file that was edited left a path out, and whether it does now.

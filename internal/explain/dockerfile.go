@@ -9,9 +9,9 @@ import (
 
 // dockerfile is what a Dockerfile says of its steps.
 type dockerfile struct {
-	instructions map[int]string    // by their first lines, with their here-documents
-	args         map[string]string // the build arguments that it declares, with their defaults as they are written
-	env          map[string]string // the variables that it sets, with their values as they are written
+	Instructions map[int]string    `json:"instructions"` // by their first lines, with their here-documents
+	Args         map[string]string `json:"args"`         // the build arguments that it declares, with their defaults as they are written
+	Env          map[string]string `json:"env"`          // the variables that it sets, with their values as they are written
 }
 
 // parseDockerfile parses a Dockerfile. Of several values of one name, the last one counts. A text that is not a Dockerfile says nothing.
@@ -27,17 +27,17 @@ func parseDockerfile(text string) *dockerfile {
 		for _, doc := range n.Heredocs {
 			text += "\n" + doc.Content
 		}
-		d.instructions[n.StartLine] = text
+		d.Instructions[n.StartLine] = text
 		switch strings.ToLower(n.Value) {
 		case command.Arg:
 			for arg := n.Next; arg != nil; arg = arg.Next {
 				if name, value, ok := strings.Cut(arg.Value, "="); ok {
-					d.args[name] = unquoted(value)
+					d.Args[name] = unquoted(value)
 				}
 			}
 		case command.Env: // a name, a value and the sign between them, three nodes each
 			for at := n.Next; at != nil && at.Next != nil; {
-				d.env[at.Value] = unquoted(at.Next.Value)
+				d.Env[at.Value] = unquoted(at.Next.Value)
 				if at = at.Next.Next; at != nil {
 					at = at.Next
 				}

@@ -5,6 +5,7 @@ package explain
 import (
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 
@@ -18,6 +19,8 @@ const maxEarlier = 16
 type Explainer struct {
 	builds *history.Builds
 	now    *history.Build
+	// Lock, if it is set, is held by the callers. It is released while lists of files are read and compared.
+	Lock sync.Locker
 
 	loaded  bool
 	earlier []*comparison
@@ -34,6 +37,14 @@ func Against(builds *history.Builds, now, old *history.Build) *Explainer {
 	e := New(builds, now)
 	e.loaded = true
 	e.earlier = []*comparison{{e: e, now: now, old: old}}
+	return e
+}
+
+// Remote explains the steps of a build by the build that exported a cache.
+func Remote(builds *history.Builds, now *history.Build, x *Excerpt) *Explainer {
+	e := New(builds, now)
+	e.loaded = true
+	e.earlier = []*comparison{{e: e, now: now, old: &x.Build, excerpt: x}}
 	return e
 }
 
@@ -76,7 +87,7 @@ func (e *Explainer) Differences(s *history.Step) []history.Cause {
 	if c == nil {
 		return nil
 	}
-	list := c.differences(s, old)
+	list := c.excerpt.hide(c.differences(s, old))
 	e.causes[s.Vertex] = list
 	return list
 }
@@ -124,25 +135,40 @@ func (e *Explainer) load() {
 
 // Roots follows the causes of a step to the steps that they come from, and returns those that do not come from another step.
 func (e *Explainer) Roots(s *history.Step) []history.Cause {
-	var roots []history.Cause
+	return follow(e.now, s, func(s *history.Step) []history.Cause { return s.Causes })
+}
+
+// RemoteRoots is Roots for why a remote cache did not have the result of a step of a build.
+func RemoteRoots(b *history.Build, s *history.Step, cache string) []history.Cause {
+	return follow(b, s, func(s *history.Step) []history.Cause {
+		for _, m := range s.Misses {
+			if m.Cache == cache {
+				return m.Causes
+			}
+		}
+		return nil
+	})
+}
+
+func follow(b *history.Build, s *history.Step, causes func(*history.Step) []history.Cause) (roots []history.Cause) {
 	seen := map[digest.Digest]bool{}
-	var follow func(s *history.Step)
-	follow = func(s *history.Step) {
+	var visit func(s *history.Step)
+	visit = func(s *history.Step) {
 		if seen[s.Vertex] {
 			return
 		}
 		seen[s.Vertex] = true
-		for _, c := range s.Causes {
-			from := e.now.Step(c.Step)
-			if c.Step == "" || from == nil || len(from.Causes) == 0 {
+		for _, c := range causes(s) {
+			from := b.Step(c.Step)
+			if c.Step == "" || from == nil || len(causes(from)) == 0 {
 				if !slices.Contains(roots, c) {
 					roots = append(roots, c)
 				}
 				continue
 			}
-			follow(from)
+			visit(from)
 		}
 	}
-	follow(s)
+	visit(s)
 	return roots
 }

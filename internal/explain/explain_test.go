@@ -92,7 +92,7 @@ func TestOperations(t *testing.T) {
 		},
 		"a variable": {
 			"[1/1] RUN $A", "[1/1] RUN $A", exec(`"meta":{"args":["x"],"env":["A=1","B=1"]}`), exec(`"meta":{"args":["x"],"env":["A=2","C="]}`),
-			history.Build{}, history.Build{}, []string{`environment A: "1" → "2"`, "environment B: no longer set", "environment C: changed"},
+			history.Build{}, history.Build{}, []string{`environment A: "1" → "2"`, "environment B: no longer set", "environment C changed"},
 		},
 		"an argument": {
 			"[1/1] RUN $V", "[1/1] RUN $V", exec(`"meta":{"args":["x"],"env":["V=1"]}`), exec(`"meta":{"args":["x"],"env":["V=2"]}`),
@@ -133,17 +133,17 @@ func TestOperations(t *testing.T) {
 		},
 		"a secret argument": {
 			"[1/1] RUN x", "[1/1] RUN x", exec(`"meta":{"env":["API_TOKEN=s3cret"]}`), exec(`"meta":{"env":["API_TOKEN=s4cret"]}`), history.Build{}, history.Build{},
-			[]string{"environment API_TOKEN: changed"},
+			[]string{"environment API_TOKEN changed"},
 		},
 		"a secret argument that was given": {
 			"[1/1] RUN x", "[1/1] RUN x", exec(`"meta":{"env":["API_TOKEN=s3cret"]}`), exec(`"meta":{"env":["API_TOKEN=s4cret"]}`),
 			history.Build{Args: map[string]string{"API_TOKEN": "sha256:a"}}, history.Build{Args: map[string]string{"API_TOKEN": "sha256:b"}},
-			[]string{"build argument API_TOKEN: changed"},
+			[]string{"build argument API_TOKEN changed"},
 		},
 		"what is made of a secret argument": {
 			"[1/1] RUN x", "[1/1] RUN x", exec(`"meta":{"env":["URL=http://s3cret@h"],"user":"s3cret"}`), exec(`"meta":{"env":["URL=http://s4cret@h"],"user":"s4cret"}`),
 			history.Build{Args: map[string]string{"API_TOKEN": "sha256:a"}}, history.Build{Args: map[string]string{"API_TOKEN": "sha256:b"}},
-			[]string{"environment URL: changed", "user changed"},
+			[]string{"environment URL changed", "user changed"},
 		},
 		"a user and a directory": {
 			"[1/1] RUN x", "[1/1] RUN x", exec(`"meta":{"user":"1","cwd":"/a"}`), exec(`"meta":{"user":"2","cwd":"/b"}`),
@@ -198,6 +198,7 @@ func TestOperations(t *testing.T) {
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
+			checkExcerpt(t, l, &tt.oldBuild, b, s, name)
 		})
 	}
 }

@@ -18,7 +18,7 @@ func (d *difference) operations(now, old []history.Ingredient) {
 	raw, known := d.instruction(d.now, d.step)
 	oldRaw, oldKnown := d.instruction(d.old, d.oldStep)
 	switch {
-	case known && oldKnown && raw != oldRaw:
+	case known && oldKnown && d.excerpt.seal(raw) != oldRaw:
 		d.edit()
 	case known && oldKnown:
 		d.raw = raw

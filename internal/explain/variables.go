@@ -19,11 +19,17 @@ type variable struct {
 // different values.
 func (c *comparison) changedVariables() (list []variable) {
 	now, old := c.files[c.now], c.files[c.old]
-	args, oldArgs := maps.Clone(now.args), maps.Clone(old.args)
-	maps.Copy(args, c.now.Args)
+	args, oldArgs := maps.Clone(now.Args), maps.Clone(old.Args)
+	if args == nil {
+		args = map[string]string{}
+	}
+	if oldArgs == nil {
+		oldArgs = map[string]string{}
+	}
+	maps.Copy(args, c.excerpt.sealValues(c.now.Args))
 	maps.Copy(oldArgs, c.old.Args)
 	list = changed(history.Argument, args, oldArgs)
-	return append(list, changed(history.Environment, now.env, old.env)...)
+	return append(list, changed(history.Environment, now.Env, old.Env)...)
 }
 
 // environ is an environment by names.
@@ -41,7 +47,7 @@ func (d *difference) environment(now, old map[string]string) {
 	names := maps.Clone(now)
 	maps.Copy(names, old)
 	base, oldBase := baseOf(d.now, d.step), baseOf(d.old, d.oldStep)
-	baseEnv, oldEnv := base.environment(), oldBase.environment()
+	baseEnv, oldEnv := d.excerpt.sealValues(base.environment()), oldBase.environment()
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		from, to := old[name], now[name]
 		_, had := old[name]
@@ -90,11 +96,16 @@ func (d *difference) hidden(c history.Cause) history.Cause {
 // a build argument is.
 func (d *difference) byBase() bool {
 	base, old := baseOf(d.now, d.step), baseOf(d.old, d.oldStep)
-	if base == nil || old == nil || base.Source.Identifier == old.Source.Identifier || d.now.Text == "" || d.now.Text != d.old.Text || len(d.args) > 0 {
+	if base == nil || old == nil || base.Source.Identifier == old.Source.Identifier || !d.sameText() || len(d.args) > 0 {
 		return false
 	}
 	d.add(d.base((*history.Step)(base), (*history.Step)(old))...)
 	return true
+}
+
+// sameText reports whether both builds had the same Dockerfile.
+func (c *comparison) sameText() bool {
+	return c.now.Text != "" && c.excerpt.seal(c.now.Text) == c.old.Text
 }
 
 // baseImage is the source of the image that a stage begins with, nil for none.
@@ -118,7 +129,8 @@ func (b *baseImage) environment() map[string]string {
 }
 
 func changed(kind history.Kind, now, old map[string]string) (list []variable) {
-	names := maps.Clone(now)
+	names := map[string]string{}
+	maps.Copy(names, now)
 	maps.Copy(names, old)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		if now[name] != old[name] {

@@ -79,8 +79,8 @@ func (b *Build) Step(vertex digest.Digest) *Step {
 	return b.index[vertex]
 }
 
-// validate finds what no build writes: mica reads records that another process may have damaged.
-func (b *Build) validate() error {
+// Validate finds what no build writes: mica reads records that others wrote, or damaged.
+func (b *Build) Validate() error {
 	known := map[digest.Digest]bool{}
 	for _, s := range b.Steps {
 		if s == nil {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -25,7 +26,7 @@ import (
 type Builds struct {
 	store  *store.Store
 	dir    string
-	memory map[string][]byte // what Transient keeps, by paths
+	memory *memory // of Transient
 }
 
 // Open returns the builds of a store.
@@ -34,8 +35,30 @@ func Open(s *store.Store) *Builds { return &Builds{store: s, dir: s.Path("builds
 // Transient returns the builds of a store. What is saved of steps is kept in memory, beside what the store has.
 func Transient(s *store.Store) *Builds {
 	b := Open(s)
-	b.memory = map[string][]byte{}
+	b.memory = &memory{files: map[string][]byte{}}
 	return b
+}
+
+// memory has files that are not written, by their paths.
+type memory struct {
+	mu    sync.Mutex
+	files map[string][]byte
+}
+
+func (m *memory) load(path string) ([]byte, bool) {
+	if m == nil {
+		return nil, false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	data, ok := m.files[path]
+	return data, ok
+}
+
+func (m *memory) save(path string, data []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.files[path] = data
 }
 
 // The files of a build, by their suffixes; a finished build's record has none.
@@ -204,7 +227,7 @@ func (b *Builds) read(f file) (*Build, error) {
 		err = errors.New("the record is of another build")
 	}
 	if err == nil {
-		err = build.validate()
+		err = build.Validate()
 	}
 	if err != nil {
 		return nil, &DamagedError{f.ref, err, f}
@@ -236,7 +259,7 @@ func (b *Builds) readRunning(path string) (*Build, error) {
 	defer func() { _ = f.Close() }()
 	build := &Build{}
 	dec := json.NewDecoder(bufio.NewReader(f))
-	if err := errors.Join(dec.Decode(build), build.validate()); err != nil {
+	if err := errors.Join(dec.Decode(build), build.Validate()); err != nil {
 		return nil, err
 	}
 	for {

@@ -97,17 +97,17 @@ func printable(s string) string {
 	return s
 }
 
-// change is "from → to", for values of which one may be missing.
-func change(old, now string) string {
+// change is ": from → to", for values of which one may be missing, and " changed" for two that are the same or not shown.
+func (c Cause) change() string {
 	switch {
-	case old == "" && now == "":
-		return "changed"
-	case old == "":
-		return "set to " + quote(now)
-	case now == "":
-		return "no longer set"
+	case c.Old == c.New:
+		return " changed"
+	case c.Old == "":
+		return ": set to " + quote(c.New)
+	case c.New == "":
+		return ": no longer set"
 	}
-	return quote(old) + " → " + quote(now)
+	return ": " + quote(c.Old) + " → " + quote(c.New)
 }
 
 // Text says the cause in a few words. name gives the name of another step.
@@ -117,9 +117,9 @@ func (c Cause) Text(name func(digest.Digest) string) string {
 	case File:
 		return c.file(name)
 	case Argument:
-		return "build argument " + c.Name + ": " + change(c.Old, c.New)
+		return "build argument " + c.Name + c.change()
 	case Environment:
-		return "environment " + c.Name + ": " + change(c.Old, c.New)
+		return "environment " + c.Name + c.change()
 	case Ignore:
 		if c.Change == Removed {
 			return "ignore file changed: " + c.Name + " is left out"
@@ -132,12 +132,9 @@ func (c Cause) Text(name func(digest.Digest) string) string {
 	case Command:
 		return "the instruction changed"
 	case Option:
-		if c.Old == c.New {
-			return c.Name + " changed"
-		}
-		return c.Name + ": " + change(c.Old, c.New)
+		return c.Name + c.change()
 	case Platform:
-		return "platform: " + c.Old + " → " + c.New
+		return "platform: " + printable(c.Old) + " → " + printable(c.New)
 	case Result:
 		return name(c.Step) + " gave another result"
 	case Inserted:
@@ -175,7 +172,7 @@ func (c Cause) file(name func(digest.Digest) string) string {
 	case Xattrs:
 		return "extended attributes of " + at + " changed"
 	}
-	return c.Change + " of " + at + " " + c.Old + " → " + c.New
+	return c.Change + " of " + at + " " + printable(c.Old) + " → " + printable(c.New)
 }
 
 // remote says what a remote cache has in place of the result.
@@ -205,7 +202,7 @@ func (c Cause) remote(name func(digest.Digest) string) string {
 
 func (c Cause) base() string {
 	if c.Old != c.New {
-		return "base image " + c.Old + " → " + c.New
+		return "base image " + printable(c.Old) + " → " + printable(c.New)
 	}
 	text := "base image " + c.Name + " changed"
 	if c.Change != "" {

@@ -101,7 +101,7 @@ func (b *Builds) save(dir string, d digest.Digest, data func() []byte) error {
 	}
 	path := b.path(dir, d)
 	if b.memory != nil {
-		b.memory[path] = data()
+		b.memory.save(path, data())
 		return nil
 	}
 	if kept(path) {
@@ -120,7 +120,7 @@ func (b *Builds) load(dir string, d digest.Digest) ([]byte, error) {
 	if err := d.Validate(); err != nil {
 		return nil, fmt.Errorf("record of a step: %w", err)
 	}
-	if data, ok := b.memory[b.path(dir, d)]; ok {
+	if data, ok := b.memory.load(b.path(dir, d)); ok {
 		return data, nil
 	}
 	data, err := os.ReadFile(b.path(dir, d))

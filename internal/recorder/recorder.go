@@ -40,6 +40,7 @@ type Recorder struct {
 	env       map[digest.Digest][]string // of base images, by the digests of their manifests
 	changed   []*history.Step            // since the last update
 	explainer *explain.Explainer
+	caches    caches
 	err       error // the first failure to record; the build goes on
 }
 
@@ -84,6 +85,7 @@ func Start(ctx context.Context, s *store.Store, o Options) (*Recorder, error) {
 		builds: builds, forward: o.Events, build: build, steps: map[digest.Digest]*history.Step{},
 		lines: map[digest.Digest]int{}, env: map[digest.Digest][]string{}, explainer: explain.New(builds, build),
 	}
+	r.explainer.Lock = &r.mu
 	if o.Plan {
 		return r, nil
 	}
@@ -136,7 +138,7 @@ func (r *Recorder) Observer() solver.Observer {
 
 // keep remembers the first failure to record.
 func (r *Recorder) keep(err error) {
-	if r.err == nil {
+	if r.err == nil && err != nil {
 		r.err = err
 	}
 }
@@ -186,6 +188,7 @@ func (r *Recorder) vertex(v *bkclient.Vertex) {
 		r.steps[v.Digest] = s
 		r.build.Steps = append(r.build.Steps, s)
 		r.explainer.Announced()
+		r.caches.announced()
 	}
 	r.changes(s)
 	if v.Started != nil && s.Started.IsZero() {
@@ -243,22 +246,11 @@ func (r *Recorder) Image(manifest digest.Digest, config []byte) {
 
 // Runs explains a step that runs.
 func (r *Recorder) Runs(ctx context.Context, v *solver.Vertex, key buildcache.Key, miss solver.Miss) []string {
-	listings := map[digest.Digest][]byte{}
-	for i, from := range key.Origins {
-		sum := digest.Digest(key.Ingredients[i].Value)
-		if from.List == nil || r.builds.HasFiles(sum) {
-			continue
-		}
-		l, err := from.List(ctx)
-		if err == nil && l.Digest() == sum { // files that have changed since then explain nothing
-			listings[sum] = l.Marshal()
-		}
-	}
+	err := r.saveFiles(ctx, &key)
+	nearest := r.nearest(ctx, miss.Remote)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for sum, list := range listings {
-		r.keep(r.builds.SaveFiles(sum, list))
-	}
+	r.keep(err)
 	s := r.steps[v.Digest]
 	if s == nil {
 		return nil
@@ -267,7 +259,7 @@ func (r *Recorder) Runs(ctx context.Context, v *solver.Vertex, key buildcache.Ke
 	describeSource(s, v.Op.GetSource())
 	missed := map[solver.Lookup]history.Kind{solver.NoRecord: history.Pruned, solver.NoLayers: history.Gone, solver.NotAsked: history.NoCache}
 	s.Causes = r.explainer.Why(s, missed[miss.Store])
-	s.Misses = r.misses(v, miss.Remote)
+	s.Misses = r.misses(s, v, nearest)
 	r.explainCached(s)
 	if r.writer == nil {
 		s.State = history.StepPlanned
@@ -275,6 +267,30 @@ func (r *Recorder) Runs(ctx context.Context, v *solver.Vertex, key buildcache.Ke
 	r.changes(s)
 	r.update("")
 	return r.build.Notes(s)
+}
+
+// Found keeps what a step read that a remote cache has.
+func (r *Recorder) Found(ctx context.Context, _ *solver.Vertex, key buildcache.Key) {
+	err := r.saveFiles(ctx, &key)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.keep(err)
+}
+
+// saveFiles keeps the lists of the files that a step reads.
+func (r *Recorder) saveFiles(ctx context.Context, key *buildcache.Key) error {
+	var errs []error
+	for i, from := range key.Origins {
+		sum := digest.Digest(key.Ingredients[i].Value)
+		if from.List == nil || r.builds.HasFiles(sum) {
+			continue
+		}
+		l, err := from.List(ctx)
+		if err == nil && l.Digest() == sum { // files that have changed since then explain nothing
+			errs = append(errs, r.builds.SaveFiles(sum, l.Marshal()))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // explainCached explains the cached steps that the causes of a step refer to: they gave another result than in the build before.

@@ -2,9 +2,12 @@ package recorder
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"strings"
+	"sync"
 
+	"github.com/micabuild/mica/internal/explain"
 	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/redact"
 	"github.com/micabuild/mica/internal/remotecache"
@@ -21,24 +24,111 @@ func (r *Recorder) Unread(cache string, err error) {
 	r.build.Caches = append(r.build.Caches, history.UnreadCache{Name: cache, Error: redact.URLs(err.Error())})
 }
 
-// misses are the causes why remote caches do not have the results of a step. Of the caches with one name, which are those of an image
-// for several platforms, the one that has the most in common with the step counts.
-func (r *Recorder) misses(v *solver.Vertex, list []remotecache.Miss) (missed []history.CacheMiss) {
-	best := map[string]remotecache.Miss{}
-	var names []string
+// caches has what remote caches tell of the builds that exported them.
+type caches struct {
+	mu   sync.Mutex // held while a note is read
+	read map[*remotecache.Import]*explain.Explainer
+
+	explainers []*explain.Explainer // with the lock of the recorder
+}
+
+func (c *caches) announced() {
+	for _, x := range c.explainers {
+		x.Announced()
+	}
+}
+
+// miss is a remote cache without the result of a step, and what explains that; nil for a cache that tells nothing.
+type miss struct {
+	remotecache.Miss
+	explainer *explain.Explainer
+}
+
+// nearest returns, of the caches with one name, which are those of an image for several platforms, the one that has the most in common
+// with the step.
+func (r *Recorder) nearest(ctx context.Context, list []remotecache.Miss) (nearest []miss) {
 	for _, m := range list {
-		had, ok := best[m.Cache.Name]
-		if !ok {
-			names = append(names, m.Cache.Name)
-		}
-		if !ok || closer(m, had) {
-			best[m.Cache.Name] = m
+		i := slices.IndexFunc(nearest, func(o miss) bool { return o.Cache.Name == m.Cache.Name })
+		switch {
+		case i < 0:
+			nearest = append(nearest, miss{Miss: m})
+		case closer(m, nearest[i].Miss):
+			nearest[i].Miss = m
 		}
 	}
-	for _, name := range names {
-		missed = append(missed, history.CacheMiss{Cache: name, Causes: r.remoteCauses(v, best[name])})
+	for i := range nearest {
+		if nearest[i].Reason == remotecache.NoStep || nearest[i].Reason == remotecache.OtherInputs {
+			nearest[i].explainer = r.remote(ctx, nearest[i].Cache)
+		}
+	}
+	return nearest
+}
+
+// remote returns what explains steps by the build that exported a cache.
+func (r *Recorder) remote(ctx context.Context, c *remotecache.Import) *explain.Explainer {
+	r.caches.mu.Lock()
+	defer r.caches.mu.Unlock()
+	if x, ok := r.caches.read[c]; ok {
+		return x
+	}
+	if r.caches.read == nil {
+		r.caches.read = map[*remotecache.Import]*explain.Explainer{}
+	}
+	r.caches.read[c] = nil
+	data, err := c.Note(ctx, explain.MaxExcerpt)
+	if err != nil || data == nil {
+		return nil // what the keys say is still known
+	}
+	excerpt, err := explain.ReadExcerpt(data, c.Name)
+	if err != nil {
+		return nil
+	}
+	x := explain.Remote(r.builds, r.build, excerpt)
+	x.Lock = &r.mu
+	r.mu.Lock()
+	r.caches.explainers = append(r.caches.explainers, x)
+	r.mu.Unlock()
+	r.caches.read[c] = x
+	return x
+}
+
+// Note returns what a cache that the build exports tells of it; nil for nothing.
+func (r *Recorder) Note() []byte {
+	if r == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	data, err := explain.NewExcerpt(r.builds, r.build).Marshal()
+	if err != nil || len(data) > explain.MaxExcerpt {
+		r.keep(err)
+		return nil
+	}
+	return data
+}
+
+// misses are the causes why remote caches do not have the results of a step.
+func (r *Recorder) misses(s *history.Step, v *solver.Vertex, list []miss) (missed []history.CacheMiss) {
+	for _, m := range list {
+		causes := m.causes(s)
+		if len(causes) == 0 {
+			causes = r.remoteCauses(v, m.Miss)
+		}
+		missed = append(missed, history.CacheMiss{Cache: m.Cache.Name, Causes: causes})
 	}
 	return missed
+}
+
+// causes are what distinguishes a step from the one like it in the build that exported the cache; none if that is not known.
+func (m *miss) causes(s *history.Step) []history.Cause {
+	if m.explainer == nil {
+		return nil
+	}
+	causes := m.explainer.Differences(s)
+	if slices.ContainsFunc(causes, func(c history.Cause) bool { return c.Kind == history.Unknown }) {
+		return nil
+	}
+	return causes
 }
 
 func closer(a, b remotecache.Miss) bool {

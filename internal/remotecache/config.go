@@ -111,6 +111,11 @@ func encode(config *cachetypes.CacheConfig, byLayer map[digest.Digest]ocispec.De
 			delete(blobs, l.Blob)
 		}
 	}
+	if o.Note != nil {
+		x.Note = o.Note
+		x.NoteDescriptor = ocispec.Descriptor{MediaType: NoteMediaType, Digest: digest.FromBytes(o.Note), Size: int64(len(o.Note))}
+		x.Layers = append(x.Layers, x.NoteDescriptor)
+	}
 	var err error
 	x.Config, x.ConfigDescriptor, err = document(cachetypes.CacheConfigMediaTypeV0, config)
 	if err != nil {

@@ -19,6 +19,7 @@ type Import struct {
 	From content.Fetcher
 
 	records []record
+	note    ocispec.Descriptor // what mica tells of the build that exported the cache; "" for none
 	byName  map[digest.Digest][]int
 	layers  []configLayer
 }

@@ -69,24 +69,33 @@ func (r *reader) read(ctx context.Context, d ocispec.Descriptor) error {
 const maxDocument = 64 << 20
 
 func (r *reader) document(ctx context.Context, d ocispec.Descriptor, doc any) error {
-	f, err := r.from.Fetch(ctx, d)
+	data, err := readBlob(ctx, r.from, d, maxDocument)
 	if err != nil {
 		return err
-	}
-	defer func() { _ = f.Close() }()
-	data, err := io.ReadAll(io.LimitReader(f, maxDocument+1))
-	switch {
-	case err != nil:
-		return fmt.Errorf("%s: %w", d.Digest, err)
-	case len(data) > maxDocument:
-		return fmt.Errorf("%s is larger than %d bytes", d.Digest, maxDocument)
-	case d.Digest.Validate() != nil || d.Digest.Algorithm().FromBytes(data) != d.Digest:
-		return fmt.Errorf("%s: digest mismatch", d.Digest)
 	}
 	if err := json.Unmarshal(data, doc); err != nil {
 		return fmt.Errorf("%s: %w", d.Digest, err)
 	}
 	return nil
+}
+
+// readBlob reads a blob of a limited size, and verifies it.
+func readBlob(ctx context.Context, from content.Fetcher, d ocispec.Descriptor, limit int64) ([]byte, error) {
+	f, err := from.Fetch(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", d.Digest, err)
+	case int64(len(data)) > limit:
+		return nil, fmt.Errorf("%s is larger than %d bytes", d.Digest, limit)
+	case d.Digest.Validate() != nil || d.Digest.Algorithm().FromBytes(data) != d.Digest:
+		return nil, fmt.Errorf("%s: digest mismatch", d.Digest)
+	}
+	return data, nil
 }
 
 func (r *reader) config(ctx context.Context, d ocispec.Descriptor, list []ocispec.Descriptor) error {
@@ -95,10 +104,19 @@ func (r *reader) config(ctx context.Context, d ocispec.Descriptor, list []ocispe
 		return err
 	}
 	layers := make(map[digest.Digest]ocispec.Descriptor, len(list))
+	var note ocispec.Descriptor
 	for _, l := range list {
+		if l.MediaType == NoteMediaType {
+			note = l
+			continue
+		}
 		layers[l.Digest] = l
 	}
-	return r.add(&config, layers)
+	err := r.add(&config, layers)
+	if err == nil {
+		r.found[len(r.found)-1].note = note
+	}
+	return err
 }
 
 func (r *reader) add(config *cachetypes.CacheConfig, layers map[digest.Digest]ocispec.Descriptor) error {

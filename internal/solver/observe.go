@@ -18,6 +18,8 @@ import (
 type Observer interface {
 	// Runs is called before an operation runs. It returns lines that are shown with the operation.
 	Runs(ctx context.Context, v *Vertex, key buildcache.Key, miss Miss) []string
+	// Found is called when a remote cache has the results of an operation, before Solved.
+	Found(ctx context.Context, v *Vertex, key buildcache.Key)
 	// Solved is called when an operation has results. key is nil for an operation without one.
 	Solved(v *Vertex, key *buildcache.Key, results []*Result)
 	// Blocked is called in a plan for an operation whose key is not known, since one of its inputs would run.
@@ -47,6 +49,7 @@ const (
 type silent struct{}
 
 func (silent) Runs(context.Context, *Vertex, buildcache.Key, Miss) []string { return nil }
+func (silent) Found(context.Context, *Vertex, buildcache.Key)               {}
 func (silent) Solved(*Vertex, *buildcache.Key, []*Result)                   {}
 func (silent) Blocked(*Vertex)                                              {}
 

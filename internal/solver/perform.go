@@ -26,7 +26,11 @@ func (t *Task) perform(ctx context.Context) (outs []*Result, cached bool, err er
 	// If an input's files have not been fetched, the step is first looked for without them.
 	if t.s.pending(t.Inputs) {
 		if outs := step.find(ctx, byDefinition, t.Inputs); outs != nil {
-			t.s.observer.Solved(t.Vertex, nil, outs)
+			key := t.keyOffline(ctx, op)
+			if key != nil {
+				t.s.observer.Found(ctx, t.Vertex, *key)
+			}
+			t.s.observer.Solved(t.Vertex, key, outs)
 			return outs, true, nil
 		}
 	}
@@ -80,6 +84,7 @@ func (t *Task) cachedOrRun(ctx context.Context, key buildcache.Key, op Operation
 		return outs, true, nil
 	}
 	if outs := step.find(ctx, byContent, t.Inputs); outs != nil {
+		t.s.observer.Found(ctx, t.Vertex, key)
 		return outs, true, t.record(key, outs)
 	}
 	t.start()

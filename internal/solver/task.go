@@ -2,8 +2,10 @@ package solver
 
 import (
 	"context"
+	"errors"
 	"io"
 
+	"github.com/micabuild/mica/internal/buildcache"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -14,6 +16,7 @@ type Task struct {
 
 	s *Solver
 	*tracker
+	offline bool // View fetches nothing
 }
 
 // Task returns the task of a vertex with solved inputs.
@@ -25,7 +28,25 @@ func (s *Solver) Task(v *Vertex, inputs []*Result) *Task {
 func (t *Task) open() (Operation, error) { return t.Vertex.kind.Open(t) }
 
 // View returns the filesystem of a result.
-func (t *Task) View(ctx context.Context, r *Result) (view.View, error) { return t.s.View(ctx, r) }
+func (t *Task) View(ctx context.Context, r *Result) (view.View, error) {
+	if t.offline && len(t.s.missing(r)) > 0 {
+		return nil, errOffline
+	}
+	return t.s.View(ctx, r)
+}
+
+var errOffline = errors.New("layers are not in the store")
+
+// keyOffline returns the key of an operation if it can be computed without fetching a layer; nil otherwise.
+func (t *Task) keyOffline(ctx context.Context, op Operation) *buildcache.Key {
+	t.offline = true
+	defer func() { t.offline = false }()
+	key, ok, err := op.Key(ctx)
+	if err != nil || !ok {
+		return nil
+	}
+	return &key
+}
 
 // Fetch fetches the layers of a result that are not in the store.
 func (t *Task) Fetch(ctx context.Context, r *Result) error { return t.s.Fetch(ctx, r) }

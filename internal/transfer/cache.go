@@ -99,13 +99,18 @@ func (r *CacheRepository) Copy(ctx context.Context, d ocispec.Descriptor, open f
 	return r.repo.PushBlob(ctx, d, open)
 }
 
-// Put writes the cache's config and manifest, and moves the tag.
-func (r *CacheRepository) Put(ctx context.Context, config, manifest ocispec.Descriptor, rawConfig, rawManifest []byte) error {
-	err := r.Copy(ctx, config, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(rawConfig)), nil })
-	if err == nil {
-		err = r.repo.PutManifest(ctx, &registry.Manifest{Descriptor: manifest, Raw: rawManifest}, r.repo.Reference())
-	}
+// Blob pushes a small blob, unless the repository has it.
+func (r *CacheRepository) Blob(ctx context.Context, d ocispec.Descriptor, raw []byte) error {
+	err := r.Copy(ctx, d, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil })
 	if err != nil {
+		return r.explain(fmt.Errorf("push build cache: %w", err))
+	}
+	return nil
+}
+
+// Put writes the cache's manifest, and moves the tag.
+func (r *CacheRepository) Put(ctx context.Context, manifest ocispec.Descriptor, raw []byte) error {
+	if err := r.repo.PutManifest(ctx, &registry.Manifest{Descriptor: manifest, Raw: raw}, r.repo.Reference()); err != nil {
 		return r.explain(fmt.Errorf("push build cache: %w", err))
 	}
 	return nil

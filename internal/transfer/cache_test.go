@@ -51,7 +51,12 @@ func TestCacheRepository(t *testing.T) {
 	configDesc := describe("application/vnd.buildkit.cacheconfig.v0", config)
 	manifest := mustJSON(t, ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: configDesc, Layers: []ocispec.Descriptor{layer, d}})
 	root := describe(ocispec.MediaTypeImageManifest, manifest)
-	if err := cache.Put(t.Context(), configDesc, root, config, manifest); err != nil {
+	for range 2 {
+		if err := cache.Blob(t.Context(), configDesc, config); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := cache.Put(t.Context(), root, manifest); err != nil {
 		t.Fatal(err)
 	}
 	got, err := cache.Root(t.Context())
@@ -69,7 +74,7 @@ func TestCacheRepository(t *testing.T) {
 		}
 	}
 	m.Misbehave(registrytest.On("PUT", registrytest.Manifest, 1, 0, registrytest.Status(403)))
-	c.refuses(`denied`, func() error { return cache.Put(t.Context(), configDesc, root, config, manifest) })
+	c.refuses(`denied`, func() error { return cache.Put(t.Context(), root, manifest) })
 }
 
 func isNotFound(err error) bool {

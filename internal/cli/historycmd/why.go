@@ -59,6 +59,22 @@ type explainedStep struct {
 	*history.Step
 	// Roots are the causes at the beginning of the chain: those that do not come from another step.
 	Roots []history.Cause `json:"roots"`
+	// Misses say of remote caches why they did not have the step.
+	Misses []explainedMiss `json:"cacheMisses,omitempty"`
+}
+
+type explainedMiss struct {
+	history.CacheMiss
+	Roots []history.Cause `json:"roots"`
+}
+
+// explainStep adds to the causes of a step those that they come from.
+func explainStep(x *explain.Explainer, b *history.Build, s *history.Step) explainedStep {
+	e := explainedStep{Step: s, Roots: x.Roots(s)}
+	for _, m := range s.Misses {
+		e.Misses = append(e.Misses, explainedMiss{m, explain.RemoteRoots(b, s, m.Cache)})
+	}
+	return e
 }
 
 func runWhy(ctx context.Context, app *command.App, f *whyFlags, args []string) (err error) {
@@ -92,7 +108,7 @@ func runWhy(ctx context.Context, app *command.App, f *whyFlags, args []string) (
 			s.Misses = nil // of the build itself
 		}
 		if len(s.Causes)+len(s.Misses) > 0 && (f.against != "" || s.State != history.StepCached) {
-			res.Steps = append(res.Steps, explainedStep{s, x.Roots(s)})
+			res.Steps = append(res.Steps, explainStep(x, b, s))
 		}
 	}
 	if f.format != formatter.PrettyFormatKey && f.format != "" {
@@ -162,23 +178,24 @@ func printWhy(w io.Writer, b *history.Build, res *explained) {
 	}
 	for _, s := range res.Steps {
 		fmt.Fprintf(w, "\n%s\n", s.Name)
-		printCauses(w, b, s.Causes, "  ")
-		if len(s.Roots) > 0 && !slices.Equal(s.Roots, s.Causes) {
-			fmt.Fprintf(w, "  from the start: %s\n", history.Summary(s.Roots, b.StepName))
-		}
+		printCauses(w, b, s.Causes, s.Roots, "  ")
 		for _, m := range s.Misses {
 			fmt.Fprintf(w, "  not in cache %s:\n", m.Cache)
-			printCauses(w, b, m.Causes, "    ")
+			printCauses(w, b, m.Causes, m.Roots, "    ")
 		}
 	}
 }
 
-func printCauses(w io.Writer, b *history.Build, causes []history.Cause, indent string) {
+// printCauses prints causes, and those that they come from.
+func printCauses(w io.Writer, b *history.Build, causes, roots []history.Cause, indent string) {
 	for _, c := range causes {
 		fmt.Fprintf(w, "%s%s\n", indent, c.Text(b.StepName))
 		if detail := details(c); detail != "" {
 			fmt.Fprintf(w, "%s  %s\n", indent, detail)
 		}
+	}
+	if len(roots) > 0 && !slices.Equal(roots, causes) {
+		fmt.Fprintf(w, "%sfrom the start: %s\n", indent, history.Summary(roots, b.StepName))
 	}
 }
 
