@@ -70,6 +70,9 @@ func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 	if err := o.Context.check(); err != nil {
 		return nil, err
 	}
+	if o.At != "" {
+		return b.build(ctx, o.trimmed(), names, started, nil)
+	}
 	if o.Call.Name != "" {
 		return b.build(ctx, &o, names, started, nil)
 	}
@@ -145,7 +148,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	})
 	front := &frontend{
 		solver: s, bases: base, layouts: layouts, opts: opts, inputs: o.Context.inputs(), events: o.Events, checker: dockerfile.NewChecker(opts),
-		record: rec,
+		record: rec, until: o.newUntil(worker),
 	}
 	res, err := front.build(ctx)
 	// The digests of the host's files are saved even if a step failed.
@@ -157,6 +160,9 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 		_ = rec.End("", err) // before a user takes time to look into it
 		b.inspectFailed(ctx, o, worker, err)
 		return nil, err
+	}
+	if front.until != nil {
+		return b.inspect(ctx, o, front.until)
 	}
 	if o.Call.Name != "" || o.Explain {
 		return &Result{Response: res.Metadata}, nil

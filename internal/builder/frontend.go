@@ -33,6 +33,7 @@ type frontend struct {
 	events  solver.Events
 	checker *dockerfile.Checker
 	record  *recorder.Recorder // nil for a build that is not recorded
+	until   *until             // nil for a build of the whole Dockerfile
 }
 
 var _ client.Client = (*frontend)(nil)
@@ -42,6 +43,9 @@ func (f *frontend) build(ctx context.Context) (*client.Result, error) {
 	res, err := builder.Build(ctx, f)
 	if ignoreErr := f.checker.IgnoreError(); ignoreErr != nil {
 		return nil, ignoreErr
+	}
+	if f.until != nil && f.until.err != nil {
+		return nil, f.until.err
 	}
 	return res, err
 }
@@ -94,6 +98,10 @@ func (f *frontend) solve(ctx context.Context, def *pb.Definition) (*client.Resul
 		return nil, err
 	}
 	f.record.Graph(def)
+	if f.until.ends(def) {
+		res.SetRef((*resultRef)(nil))
+		return res, f.until.reach(ctx, f.solver, def)
+	}
 	out, err := f.solver.Solve(ctx, def)
 	if errors.Is(err, solver.ErrPlanned) {
 		res.SetRef((*resultRef)(nil)) // the compiler goes on with an empty filesystem
@@ -102,7 +110,7 @@ func (f *frontend) solve(ctx context.Context, def *pb.Definition) (*client.Resul
 	if err != nil {
 		return nil, err
 	}
-	res.SetRef(&resultRef{f.solver, out, def, f.checker})
+	res.SetRef(&resultRef{f.solver, out, def, f.checker, f.until})
 	return res, nil
 }
 

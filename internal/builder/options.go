@@ -32,6 +32,10 @@ type Options struct {
 	Record bool
 	// Explain finds out which steps would run, and why, in place of building.
 	Explain bool
+	// At ends the build before the instruction at a line of the Dockerfile, or at the end of a stage, "" for a build of all. Inspect is
+	// called with the state there, and its error is that of the build.
+	At      string
+	Inspect func(ctx context.Context, c *Container) error
 	// OnFailure is called with the error of a RUN whose process has failed, and with what the process has left, when all other steps
 	// have ended; nil for nothing.
 	OnFailure func(ctx context.Context, c *Container, err error)

@@ -25,6 +25,7 @@ type resultRef struct {
 	result  *solver.Result
 	def     *pb.Definition
 	checker *dockerfile.Checker
+	until   *until // nil for a build of the whole Dockerfile
 }
 
 var _ client.Reference = (*resultRef)(nil)
@@ -60,6 +61,9 @@ func (r *resultRef) ReadFile(ctx context.Context, req client.ReadRequest) ([]byt
 		return nil, &fs.PathError{Op: "open", Path: req.Filename, Err: cause(err)}
 	}
 	if r != nil && req.Range == nil {
+		if data, err = r.until.cut(req.Filename, data); err != nil {
+			return nil, err
+		}
 		if err := r.checker.File(req.Filename, data); err != nil {
 			return nil, err
 		}

@@ -113,6 +113,24 @@ func (s *Solver) Solve(ctx context.Context, def *pb.Definition) (*Result, error)
 	return res, nil
 }
 
+// SolveInputs solves what the operation of a definition's result reads, and returns its task, which is not run.
+func (s *Solver) SolveInputs(ctx context.Context, def *pb.Definition) (*Task, error) {
+	g, err := parse(s.kinds, def)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.entitled(g); err != nil {
+		return nil, locate(err, def)
+	}
+	s.announce(g)
+	g.prepare()
+	inputs, err := s.inputs(ctx, g.head.Vertex)
+	if err != nil {
+		return nil, locate(err, def)
+	}
+	return s.Task(g.head.Vertex, inputs), nil
+}
+
 // prepare starts slow preparations of the steps that will run, whatever is cached.
 func (g *graph) prepare() {
 	for _, v := range g.vertices {

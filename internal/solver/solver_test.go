@@ -47,6 +47,26 @@ func TestEachVertexRunsOnce(t *testing.T) {
 	}
 }
 
+// TestSolveInputs: the last operation of a graph is prepared and not run.
+func TestSolveInputs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	top := file("top", file("base", source("src")), file("other"))
+	task, err := w.solver(t).SolveInputs(t.Context(), top.definition())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if task.Vertex.Digest != top.digest() || len(task.Inputs) != 2 || task.Inputs[0].Chain.Len() != 2 || task.Inputs[1].Chain.Len() != 1 {
+		t.Errorf("%+v", task)
+	}
+	if diff := cmp.Diff(map[string]int{"src": 1, "base": 1, "other": 1}, w.runs()); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := w.solver(t).SolveInputs(t.Context(), &pb.Definition{}); err == nil {
+		t.Error("an empty definition has inputs")
+	}
+}
+
 // TestStepsOfOtherStages: the same step in two stages runs once, also if both begin at the same time, and in builds of several processes.
 func TestStepsOfOtherStages(t *testing.T) {
 	t.Parallel()

@@ -130,3 +130,58 @@ func hostNetwork(t *testing.T) string {
 	}
 	return ns
 }
+
+const staged = `FROM base AS build
+ARG V=one
+WORKDIR /w
+COPY a copied
+RUN --mount=type=tmpfs,target=/t echo $V > ran
+ENV E=two
+USER dev
+RUN id -u
+
+FROM scratch AS last
+COPY --from=build /w/ran /
+`
+
+// TestShellAt: a shell before a step has what the step finds, whether the steps before it are cached or not.
+func TestShellAt(t *testing.T) {
+	m := newMica(t)
+	dir := context(t, staged)
+	for _, c := range []struct {
+		at, command string
+		want        string // stdout
+		code        int
+	}{
+		{"1", "pwd; ls", "/\nabs-log\nbin\nbroken\ndev\netc\nhome\nopt\nopt-link\nproc\nroot\nrun\nsys\ntmp\nusr\nvar\n", 0},
+		{"4", "pwd; echo $V; ls", "/w\none\n", 0},
+		{"5", "ls; grep -c ' /t tmpfs' /proc/mounts", "copied\n1\n", 0},
+		{"5", "echo changed > copied; exit 7", "", 7},
+		{"6", "cat ran copied; echo $V-$E", "one\ntext of a\none-\n", 0},
+		{"8", "id -u; echo $V-$E", "1000\none-two\n", 0},
+		{"build", "id -u; echo $V-$E", "1000\none-two\n", 0},
+		{"last", "ls", "", 1},
+		{"last", `["/x"]`, "", 1},
+	} {
+		out := m.Try(nil, "build", "--shell-at", c.at, "--invoke", c.command, dir)
+		if out.Stdout != c.want || out.Code != c.code {
+			t.Errorf("%s: %s: %q, exit code %d, want %q, %d\n%s", c.at, c.command, out.Stdout, out.Code, c.want, c.code, out.Stderr)
+		}
+	}
+	s := start(t, m, "build", "--shell-at", "6", dir)
+	s.Expect("Running a shell before line 6. Changes are discarded.")
+	s.Expect("built-in commands")
+	s.says("cat ran; rm ran", "one\r\n")
+	s.Resize(33, 99)
+	s.says(`while [ "$(stty size)" != "33 99" ]; do :; done; echo res''ized`, "resized\r\n")
+	s.Type("sleep 100\n")
+	s.Expect("sleep 100\r\n")
+	s.Type("\x03")
+	s.says("echo code $?", "code 130\r\n")
+	s.Type("exit 3\n")
+	s.ends(3)
+	m.Run("build", "-q", "--output", "type=tar,dest="+dir+"/out.tar", dir)
+	if got := rig.Must(t, "tar", "-xOf", dir+"/out.tar", "ran"); got != "one\n" {
+		t.Errorf("the build has %q", got)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/micabuild/mica/internal/builder"
+	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/cli/progress"
 	"github.com/micabuild/mica/internal/oci"
@@ -25,8 +26,8 @@ func runBuild(ctx context.Context, app *command.App, f *buildFlags, path string)
 	if err := openBuilds(ctx, app, spec); err != nil {
 		return err
 	}
-	if f.explain && spec.Call.Name != "" {
-		return &command.UsageError{Err: errors.New("--explain cannot be used with --call or --check")}
+	if err := f.checkModes(spec); err != nil {
+		return err
 	}
 	inspect, err := f.inspect.open(app)
 	if err != nil {
@@ -55,14 +56,14 @@ func runBuild(ctx context.Context, app *command.App, f *buildFlags, path string)
 	if f.explain {
 		o.Events = nil
 	}
-	if inspect != nil {
-		inspect.display = display
-		o.OnFailure = inspect.failed
-	}
+	inspect.apply(o, display)
 	b := &builder.Builder{Store: app.Store, Layers: app.Layers, Images: app.Images, Host: host, Registry: app.Registry()}
 	res, err := b.Build(ctx, *o)
 	display.Finish()
 	app.PrintNotes()
+	if inspect.hasRun() {
+		return err
+	}
 	if err != nil {
 		return buildError(app, err, inspect.hasShown(), "build")
 	}
@@ -77,6 +78,24 @@ func runBuild(ctx context.Context, app *command.App, f *buildFlags, path string)
 	}
 	display.PrintWarnings()
 	return f.report(app, res)
+}
+
+// checkModes refuses two flags of which each says what to do in place of a build.
+func (f *buildFlags) checkModes(spec *buildspec.Spec) error {
+	var modes []string
+	if spec.Call.Name != "" {
+		modes = append(modes, "--call or --check")
+	}
+	if f.explain {
+		modes = append(modes, "--explain")
+	}
+	if f.inspect.at != "" {
+		modes = append(modes, "--shell-at")
+	}
+	if len(modes) > 1 {
+		return &command.UsageError{Err: fmt.Errorf("%s cannot be used with %s", modes[1], modes[0])}
+	}
+	return nil
 }
 
 func (f *buildFlags) progressMode() string {

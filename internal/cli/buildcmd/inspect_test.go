@@ -2,6 +2,7 @@ package buildcmd
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -19,38 +20,42 @@ import (
 func TestInspectFlags(t *testing.T) {
 	t.Parallel()
 	const note = "NOTE: a shell needs a terminal: a step that fails ends the build (--invoke=COMMAND runs a command)\n"
+	const usage = "--shell-at needs a terminal: --invoke=COMMAND runs a command without one"
 	for name, c := range map[string]struct {
 		flags    inspectFlags
 		terminal bool
-		want     *inspection // command and tty
+		want     string // command, place, terminal, failures
 		stderr   string
 		err      string
 	}{
-		"nothing":                 {inspectFlags{"fail", ""}, true, nil, "", ""},
-		"a shell":                 {inspectFlags{"shell", ""}, true, &inspection{tty: true}, "", ""},
-		"a shell, no terminal":    {inspectFlags{"shell", ""}, false, nil, note, ""},
-		"a command":               {inspectFlags{"fail", "ls"}, true, &inspection{command: "ls", tty: true}, "", ""},
-		"a command, no terminal":  {inspectFlags{"fail", "ls"}, false, &inspection{command: "ls"}, "", ""},
-		"both":                    {inspectFlags{"shell", "ls"}, false, &inspection{command: "ls"}, "", ""},
-		"as buildx":               {inspectFlags{"fail", "on-error"}, true, &inspection{tty: true}, "", ""},
-		"as buildx, no terminal":  {inspectFlags{"fail", "on-error"}, false, nil, note, ""},
-		"an unknown value":        {inspectFlags{"ask", ""}, true, nil, "", `invalid value "ask" for --on-error: use fail or shell`},
-		"an empty value":          {inspectFlags{"", ""}, true, nil, "", `invalid value "" for --on-error: use fail or shell`},
-		"an unknown value, shell": {inspectFlags{"ask", "on-error"}, false, nil, "", `invalid value "ask" for --on-error: use fail or shell`},
+		"nothing":                {inspectFlags{onError: "fail"}, true, "", "", ""},
+		"a shell":                {inspectFlags{onError: "shell"}, true, `"" "" true true`, "", ""},
+		"a shell, no terminal":   {inspectFlags{onError: "shell"}, false, "", note, ""},
+		"a command":              {inspectFlags{onError: "fail", invoke: "ls"}, true, `"ls" "" true true`, "", ""},
+		"a command, no terminal": {inspectFlags{onError: "fail", invoke: "ls"}, false, `"ls" "" false true`, "", ""},
+		"both":                   {inspectFlags{onError: "shell", invoke: "ls"}, false, `"ls" "" false true`, "", ""},
+		"as buildx":              {inspectFlags{onError: "fail", invoke: "on-error"}, true, `"" "" true true`, "", ""},
+		"as buildx, no terminal": {inspectFlags{onError: "fail", invoke: "on-error"}, false, "", note, ""},
+		"a place":                {inspectFlags{onError: "fail", at: "3"}, true, `"" "3" true false`, "", ""},
+		"a place, a failure":     {inspectFlags{onError: "shell", at: "3"}, true, `"" "3" true true`, "", ""},
+		"a place, no terminal":   {inspectFlags{onError: "fail", at: "3"}, false, "", "", usage},
+		"a place, a command":     {inspectFlags{onError: "fail", at: "3", invoke: "ls"}, false, `"ls" "3" false false`, "", ""},
+		"an unknown value":       {inspectFlags{onError: "ask"}, true, "", "", `invalid value "ask" for --on-error: use fail or shell`},
+		"an empty value":         {inspectFlags{}, true, "", "", `invalid value "" for --on-error: use fail or shell`},
 	} {
 		stderr, said := commandtest.Output(t)
-		app := &command.App{Stderr: stderr, Stdin: strings.NewReader("")}
+		app := &command.App{Stdout: stderr, Stderr: stderr, Stdin: strings.NewReader("")}
 		if c.terminal {
 			_, tty := terminaltest.Open(t)
-			app.Stdin, app.Stderr = tty, terminal.NewWriter(tty)
+			app.Stdin, app.Stdout, app.Stderr = tty, terminal.NewWriter(tty), terminal.NewWriter(tty)
 		}
-		got, err := c.flags.open(app)
-		if commandtest.Text(err) != c.err || said() != c.stderr || (got == nil) != (c.want == nil) {
-			t.Errorf("%s: %+v, %v, %q", name, got, err, said())
-			continue
+		i, err := c.flags.open(app)
+		got := ""
+		if i != nil {
+			got = fmt.Sprintf("%q %q %v %v", i.command, i.at, i.tty, i.onFailure)
 		}
-		if got != nil && (got.command != c.want.command || got.tty != c.want.tty) {
-			t.Errorf("%s: %q, terminal %v", name, got.command, got.tty)
+		if commandtest.Text(err) != c.err || said() != c.stderr || got != c.want {
+			t.Errorf("%s: %s, want %s, %v, %q", name, got, c.want, err, said())
 		}
 		var usage *command.UsageError
 		if err != nil && !errors.As(err, &usage) {
@@ -72,16 +77,16 @@ func TestInspectionMessages(t *testing.T) {
 		"a command":          {"ls -l", nil, nil, "Running ls -l in the failed step (Dockerfile:2). Changes are discarded.\n"},
 		"a code of a shell":  {"", nil, &ociruntime.ExitError{Code: 3}, ""},
 		"a code":             {"ls -l", nil, &ociruntime.ExitError{Code: 3}, "NOTE: ls -l: exit code: 3\n"},
-		"no shell":           {"", nil, &container.NoShellError{Tried: "/bin/sh"}, "NOTE: there is no shell (/bin/sh) in the step (Dockerfile:2): run a program of the image by --invoke='[\"/program\"]', or copy a shell into the stage\n"},
-		"no program":         {`["/a"]`, nil, &ociruntime.StartError{Code: 127, Reason: "not found"}, "NOTE: no command can be run in the step (Dockerfile:2): not found\n"},
-		"an error with URLs": {"", nil, errors.New("https://ann:pw@h/x"), "NOTE: no command can be run in the step (Dockerfile:2): https://xxxxx:xxxxx@h/x\n"},
+		"no shell":           {"", nil, &container.NoShellError{Tried: "/bin/sh"}, "NOTE: there is no shell (/bin/sh) in the failed step (Dockerfile:2): run a program of the image by --invoke='[\"/program\"]', or copy a shell into the stage\n"},
+		"no program":         {`["/a"]`, nil, &ociruntime.StartError{Code: 127, Reason: "not found"}, "NOTE: no command can be run in the failed step (Dockerfile:2): not found\n"},
+		"an error with URLs": {"", nil, errors.New("https://ann:pw@h/x"), "NOTE: no command can be run in the failed step (Dockerfile:2): https://xxxxx:xxxxx@h/x\n"},
 	} {
 		stderr, said := commandtest.Output(t)
 		i := &inspection{app: &command.App{Stderr: stderr}, command: c.command}
 		if c.err == nil {
-			i.announce(&builder.Container{Caches: c.caches}, "Dockerfile:2")
+			i.announce(&builder.Container{Caches: c.caches}, "in the failed step (Dockerfile:2)")
 		} else {
-			i.report(c.err, "Dockerfile:2")
+			i.report(c.err, "in the failed step (Dockerfile:2)")
 		}
 		if said() != c.want {
 			t.Errorf("%s: %q, want %q", name, said(), c.want)
@@ -112,5 +117,26 @@ func TestHint(t *testing.T) {
 		if said() != c.want {
 			t.Errorf("%s: %q, want %q", name, said(), c.want)
 		}
+	}
+}
+
+// TestModes: two flags of which each replaces the build exclude each other.
+func TestModes(t *testing.T) {
+	t.Parallel()
+	p := newProject(t)
+	for args, want := range map[string]string{
+		"--explain --check DIR":                      "--explain cannot be used with --call or --check",
+		"--explain --shell-at 2 --invoke ls DIR":     "--shell-at cannot be used with --explain",
+		"--call outline --shell-at 2 --invoke x DIR": "--shell-at cannot be used with --call or --check",
+	} {
+		got := p.run(t, NewBuildCommand, args)
+		var usage *command.UsageError
+		if commandtest.Text(got.Err) != want || !errors.As(got.Err, &usage) {
+			t.Errorf("%s: %v", args, got.Err)
+		}
+	}
+	got := p.run(t, NewBuildCommand, "--shell-at 99 --invoke ls DIR")
+	if want := "failed to build: failed to solve: there is no step at line 99 of the Dockerfile: its instructions are at lines 2-7"; commandtest.Text(got.Err) != want {
+		t.Errorf("%v, want %s", got.Err, want)
 	}
 }

@@ -75,12 +75,26 @@ func (st *State) close() error {
 	return st.caches.Unlock()
 }
 
-// keep keeps the state of a step that has failed until Close.
+// Before returns the state that the process of an operation would begin with. It is valid until Close.
+func (w *Worker) Before(ctx context.Context, t *solver.Task) (*State, error) {
+	op, err := newExecOp(w, t)
+	if err != nil {
+		return nil, err
+	}
+	o := op.(*execOp) //nolint:forcetypeassert // it is one
+	st, err := o.prepare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return st, w.keep(t.Vertex, st)
+}
+
+// keep keeps a state until Close.
 func (w *Worker) keep(v *solver.Vertex, st *State) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	old := w.failed[v.Digest]
-	w.failed[v.Digest] = st
+	old := w.kept[v.Digest]
+	w.kept[v.Digest] = st
 	if old == nil {
 		return nil
 	}
@@ -91,5 +105,5 @@ func (w *Worker) keep(v *solver.Vertex, st *State) error {
 func (w *Worker) Failed(op digest.Digest) *State {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.failed[op]
+	return w.kept[op]
 }

@@ -66,10 +66,10 @@ type Worker struct {
 	fetcher *sources.Fetcher
 	mounts  *cachemount.Mounts
 
-	mu     sync.Mutex
-	pins   map[digest.Digest]sources.Identity
-	temps  []*store.Temp
-	failed map[digest.Digest]*State
+	mu    sync.Mutex
+	pins  map[digest.Digest]sources.Identity
+	temps []*store.Temp
+	kept  map[digest.Digest]*State // by operation
 
 	removals errgroup.Group // of directories of finished steps
 
@@ -83,7 +83,7 @@ func New(o Options) *Worker {
 	}
 	return &Worker{
 		Options: o, fetcher: &sources.Fetcher{Store: o.Store, Secret: o.Secret, SSH: o.SSH}, mounts: cachemount.New(o.Store),
-		pins: map[digest.Digest]sources.Identity{}, failed: map[digest.Digest]*State{},
+		pins: map[digest.Digest]sources.Identity{}, kept: map[digest.Digest]*State{},
 	}
 }
 
@@ -92,10 +92,10 @@ func (w *Worker) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var errs []error
-	for _, st := range w.failed {
+	for _, st := range w.kept {
 		errs = append(errs, st.close())
 	}
-	clear(w.failed)
+	clear(w.kept)
 	errs = append(errs, w.removals.Wait())
 	for _, t := range w.temps {
 		errs = append(errs, t.Remove())

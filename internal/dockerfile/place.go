@@ -1,0 +1,168 @@
+package dockerfile
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/command"
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+)
+
+// PlaceError is the error for a place that a Dockerfile does not have.
+type PlaceError struct{ reason string }
+
+func (e *PlaceError) Error() string { return e.reason }
+
+// marker is a RUN for a state that no RUN of the Dockerfile begins with. It is not run.
+const marker = "RUN :\n"
+
+// Before returns the beginning of a Dockerfile up to a place, which is the line of an instruction or the name of a stage. It ends in a RUN
+// that begins with the state before the instruction, or with that at the end of the stage: the RUN at the line, or one that is added. The state
+// before a FROM is the base image.
+func Before(text []byte, place string) ([]byte, error) {
+	list, err := parse(text)
+	if err != nil {
+		return nil, err
+	}
+	line, notLine := strconv.Atoi(place)
+	if notLine != nil {
+		return list.stage(text, place)
+	}
+	in, err := list.at(line)
+	if err != nil {
+		return nil, err
+	}
+	switch in.name {
+	case command.Run:
+		return upTo(text, in.last, ""), nil
+	case command.From:
+		return upTo(text, in.last, marker), nil
+	}
+	return upTo(text, in.first-1, marker), nil
+}
+
+// After returns the beginning of a Dockerfile up to the end of the instruction at a line, and a RUN that begins with the state there.
+func After(text []byte, line int) ([]byte, error) {
+	list, err := parse(text)
+	if err != nil {
+		return nil, err
+	}
+	in, err := list.at(line)
+	if err != nil {
+		return nil, err
+	}
+	return upTo(text, in.last, marker), nil
+}
+
+// instruction is one of a stage.
+type instruction struct {
+	name        string
+	stage       string // of a FROM: the name of its stage
+	first, last int    // lines
+}
+
+// instructionList are the instructions of all stages.
+type instructionList []instruction
+
+// parse finds the instructions of a Dockerfile. The compiler reports other errors in them.
+func parse(text []byte) (list instructionList, err error) {
+	parsed, err := parser.Parse(bytes.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	for _, node := range parsed.AST.Children {
+		in := instruction{name: strings.ToLower(node.Value), first: node.StartLine, last: node.EndLine}
+		if in.name == command.From {
+			if c, err := instructions.ParseInstruction(node); err == nil {
+				if st, ok := c.(*instructions.Stage); ok {
+					in.stage = st.Name
+				}
+			}
+		} else if len(list) == 0 {
+			continue // a global ARG
+		}
+		list = append(list, in)
+	}
+	return list, nil
+}
+
+// at returns the instruction at a line.
+func (l instructionList) at(line int) (instruction, error) {
+	i := slices.IndexFunc(l, func(in instruction) bool { return in.first <= line && line <= in.last })
+	if i < 0 {
+		return instruction{}, &PlaceError{fmt.Sprintf("there is no step at line %d of the Dockerfile: its instructions are at %s", line, l.lines())}
+	}
+	return l[i], nil
+}
+
+// stage returns the Dockerfile up to the end of a stage.
+func (l instructionList) stage(text []byte, name string) ([]byte, error) {
+	last, names := 0, []string{}
+	open := false
+	for _, in := range l {
+		if in.name == command.From {
+			open = name != "" && strings.EqualFold(in.stage, name)
+			if in.stage != "" {
+				names = append(names, in.stage)
+			}
+		}
+		if open {
+			last = in.last
+		}
+	}
+	if last > 0 {
+		return upTo(text, last, marker), nil
+	}
+	known := "none has a name"
+	if len(names) > 0 {
+		known = "they are " + strings.Join(names, ", ")
+	}
+	return nil, &PlaceError{fmt.Sprintf("the Dockerfile has no stage %q: %s", name, known)}
+}
+
+// maxLines is how many ranges of lines an error lists.
+const maxLines = 20
+
+// lines lists the lines of instructions: "lines 1, 3-5, 8".
+func (l instructionList) lines() string {
+	var ranges []string
+	for i := 0; i < len(l); {
+		j := i
+		for j+1 < len(l) && l[j+1].first == l[j].last+1 {
+			j++
+		}
+		if len(ranges) == maxLines {
+			ranges = append(ranges, "…")
+			break
+		}
+		text := strconv.Itoa(l[i].first)
+		if l[j].last > l[i].first {
+			text += "-" + strconv.Itoa(l[j].last)
+		}
+		ranges = append(ranges, text)
+		i = j + 1
+	}
+	return "lines " + strings.Join(ranges, ", ")
+}
+
+// upTo returns the first lines of a text, and an instruction after them.
+func upTo(text []byte, lines int, instruction string) []byte {
+	end := 0
+	for range lines {
+		next := bytes.IndexByte(text[end:], '\n')
+		if next < 0 {
+			end = len(text)
+			break
+		}
+		end += next + 1
+	}
+	cut := bytes.Clone(text[:end])
+	if len(cut) > 0 && cut[len(cut)-1] != '\n' {
+		cut = append(cut, '\n')
+	}
+	return append(cut, instruction...)
+}

@@ -1,0 +1,91 @@
+package dockerfile
+
+import (
+	"errors"
+	"strconv"
+	"testing"
+)
+
+const staged = `# syntax=docker/dockerfile:1
+ARG V=1
+
+FROM base:$V AS build
+# a comment
+RUN one \
+  two
+COPY <<EOT /x
+FROM nothing
+EOT
+ENV A=1
+RUN <<EOT
+three
+EOT
+
+FROM scratch
+COPY --from=build /x /
+FROM base AS Last
+USER 1`
+
+// firstLines returns the first lines of a text, and more.
+func firstLines(text string, n int, more string) string {
+	return string(upTo([]byte(text), n, more))
+}
+
+func TestBefore(t *testing.T) {
+	t.Parallel()
+	for place, want := range map[string]string{
+		"4": firstLines(staged, 4, marker), "6": firstLines(staged, 7, ""), "7": firstLines(staged, 7, ""), "8": firstLines(staged, 7, marker), "9": firstLines(staged, 7, marker),
+		"11": firstLines(staged, 10, marker), "12": firstLines(staged, 14, ""), "14": firstLines(staged, 14, ""), "16": firstLines(staged, 16, marker),
+		"17": firstLines(staged, 16, marker), "18": firstLines(staged, 18, marker), "19": firstLines(staged, 18, marker),
+		"build": firstLines(staged, 14, marker), "BUILD": firstLines(staged, 14, marker), "last": staged + "\n" + marker,
+	} {
+		if got, err := Before([]byte(staged), place); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v, want %q", place, got, err, want)
+		}
+	}
+	for place, c := range map[string]struct{ text, want string }{
+		"2":      {staged, "there is no step at line 2 of the Dockerfile: its instructions are at lines 4, 6-14, 16-19"},
+		"5":      {staged, "there is no step at line 5 of the Dockerfile: its instructions are at lines 4, 6-14, 16-19"},
+		"99":     {staged, "there is no step at line 99 of the Dockerfile: its instructions are at lines 4, 6-14, 16-19"},
+		"-1":     {staged, "there is no step at line -1 of the Dockerfile: its instructions are at lines 4, 6-14, 16-19"},
+		"test":   {staged, `the Dockerfile has no stage "test": they are build, last`},
+		"":       {staged, `the Dockerfile has no stage "": they are build, last`},
+		"unused": {"FROM a\n", `the Dockerfile has no stage "unused": none has a name`},
+	} {
+		_, err := Before([]byte(c.text), place)
+		var wrong *PlaceError
+		if !errors.As(err, &wrong) || err.Error() != c.want {
+			t.Errorf("%q: %v, want %s", place, err, c.want)
+		}
+	}
+	if _, err := Before([]byte("FROM a\nRUN <<EOT\n"), "2"); err == nil {
+		t.Error("a Dockerfile that cannot be parsed has a place")
+	}
+}
+
+func TestAfter(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[int]string{
+		4: firstLines(staged, 4, marker), 6: firstLines(staged, 7, marker), 9: firstLines(staged, 10, marker), 12: firstLines(staged, 14, marker), 19: staged + "\n" + marker,
+	} {
+		if got, err := After([]byte(staged), line); err != nil || string(got) != want {
+			t.Errorf("%d: %q, %v, want %q", line, got, err, want)
+		}
+	}
+	if _, err := After([]byte(staged), 3); err == nil {
+		t.Error("there is a step at an empty line")
+	}
+}
+
+// TestManyLines: an error does not list thousands of lines.
+func TestManyLines(t *testing.T) {
+	t.Parallel()
+	text := "FROM a\n"
+	for range 100 {
+		text += "\nENV A=1\n"
+	}
+	_, err := Before([]byte(text), strconv.Itoa(1000))
+	if err == nil || len(err.Error()) > 300 {
+		t.Errorf("%v", err)
+	}
+}
