@@ -56,8 +56,8 @@ type Result struct {
 	Response map[string][]byte
 	// Ref names the build in the history of the store.
 	Ref string
-	// Plan is the build that Options.Explain asks for.
-	Plan *history.Build
+	// Recorded is the build as the history has it, or as Options.Explain plans it; nil for one that is not recorded.
+	Recorded *history.Build
 }
 
 // Build runs a build from end to end, and records it in the store's history. A failed build leaves every name and image as it was.
@@ -76,7 +76,7 @@ func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 	if o.Call.Name != "" {
 		return b.build(ctx, &o, names, started, nil)
 	}
-	rec, err := recorder.Start(ctx, b.Store, recorder.Options{Spec: &o.Spec, Started: started, Plan: o.Explain, Events: o.Events})
+	rec, err := recorder.Start(ctx, b.Store, recorder.Options{Spec: &o.Spec, Started: started, Plan: o.Explain, LayerSize: b.Layers.Size, Events: o.Events})
 	if err != nil && o.Explain {
 		return nil, err
 	}
@@ -87,14 +87,14 @@ func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 	res, err := b.build(ctx, &o, names, started, rec)
 	var made digest.Digest
 	if res != nil {
-		made, res.Ref = res.Root.Digest, rec.Build().Ref
+		made, res.Ref, res.Recorded = res.Root.Digest, rec.Build().Ref, rec.Build()
 	}
 	_ = rec.End(made, err) // what could not be recorded is not an error of the build
 	if err != nil {
 		return nil, &FailedError{Ref: rec.Build().Ref, Err: err}
 	}
 	if o.Explain {
-		return &Result{Plan: rec.Build()}, nil
+		return &Result{Recorded: rec.Build()}, nil
 	}
 	return res, nil
 }

@@ -67,6 +67,18 @@ func (b *Build) Duration() time.Duration {
 	return end.Sub(b.Started)
 }
 
+// Seconds is a duration as docker's progress shows it.
+func Seconds(d time.Duration) string {
+	if d < time.Minute {
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	}
+	d = d.Round(time.Second)
+	if d < time.Hour {
+		return fmt.Sprintf("%dm %ds", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%dh %dm", int(d.Hours()), int(d.Minutes())%60)
+}
+
 // Step returns the step of an operation, nil if the build has none. It is not safe for concurrent use.
 func (b *Build) Step(vertex digest.Digest) *Step {
 	for ; b.indexed < len(b.Steps); b.indexed++ {
@@ -158,6 +170,8 @@ type Step struct {
 	Error     string          `json:"error,omitempty"`
 	Causes    []Cause         `json:"causes,omitempty"`
 	Output    digest.Digest   `json:"output,omitempty"` // the ChainID of its first result
+	Layer     digest.Digest   `json:"layer,omitempty"`  // that it added when it ran
+	Size      int64           `json:"size,omitempty"`   // of that layer, in bytes: the sizes of its files
 	Source    *Source         `json:"source,omitempty"`
 	// Misses say why remote caches did not have the result of a step that ran.
 	Misses []CacheMiss `json:"cacheMisses,omitempty"`

@@ -30,6 +30,7 @@ import (
 // Recorder records one build. Observer, Graph, Image and End of a nil Recorder do nothing.
 type Recorder struct {
 	builds  *history.Builds
+	size    func(digest.Digest) (int64, error)
 	writer  *history.Writer // nil for a plan
 	forward solver.Events
 
@@ -50,6 +51,8 @@ type Options struct {
 	Started time.Time
 	// Plan is true for a build that is only planned: nothing of it is recorded.
 	Plan bool
+	// LayerSize returns the size of a layer, as docker history shows it; nil if sizes are not recorded.
+	LayerSize func(digest.Digest) (int64, error)
 	// Events receives the progress that the recorder has seen; nil for nobody.
 	Events solver.Events
 }
@@ -82,7 +85,7 @@ func Start(ctx context.Context, s *store.Store, o Options) (*Recorder, error) {
 	}
 	build.Line = history.LineOf(build.Context, build.Dockerfile, build.Target)
 	r := &Recorder{
-		builds: builds, forward: o.Events, build: build, steps: map[digest.Digest]*history.Step{},
+		builds: builds, size: o.LayerSize, forward: o.Events, build: build, steps: map[digest.Digest]*history.Step{},
 		lines: map[digest.Digest]int{}, env: map[digest.Digest][]string{}, explainer: explain.New(builds, build),
 	}
 	r.explainer.Lock = &r.mu
@@ -330,6 +333,7 @@ func (r *Recorder) Solved(v *solver.Vertex, key *buildcache.Key, results []*solv
 	}
 	if len(results) > 0 {
 		s.Output = results[0].Chain.ID()
+		r.layer(s, results[0].Chain)
 	}
 	src := v.Op.GetSource()
 	describeSource(s, src)
@@ -337,6 +341,21 @@ func (r *Recorder) Solved(v *solver.Vertex, key *buildcache.Key, results []*solv
 		_, d, _ := strings.Cut(rest, "@")
 		s.Source.Env = r.env[digest.Digest(d)]
 		s.Source.Layers = results[0].Chain.DiffIDs()
+	}
+}
+
+// layer records the layer that a step added, if it ran.
+func (r *Recorder) layer(s *history.Step, made buildcache.Chain) {
+	if r.size == nil || s.Key == "" || s.Started.IsZero() || made.Len() == 0 {
+		return
+	}
+	if len(s.Inputs) > 0 && r.steps[s.Inputs[0]] != nil && r.steps[s.Inputs[0]].Output == s.Output {
+		return // it changed nothing
+	}
+	links := made.Links()
+	top := links[len(links)-1].DiffID
+	if n, err := r.size(top); err == nil {
+		s.Layer, s.Size = top, n
 	}
 }
 

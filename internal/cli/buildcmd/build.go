@@ -11,6 +11,8 @@ import (
 	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/cli/progress"
+	"github.com/micabuild/mica/internal/explain"
+	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/sandbox"
 )
@@ -68,7 +70,7 @@ func runBuild(ctx context.Context, app *command.App, f *buildFlags, path string)
 		return buildError(app, err, inspect.hasShown(), "build")
 	}
 	if f.explain {
-		return printPlan(app.Stdout, res.Plan)
+		return printPlan(app.Stdout, res.Recorded)
 	}
 	if err := f.writeMetadata(app, res, display); err != nil {
 		return err
@@ -77,6 +79,7 @@ func runBuild(ctx context.Context, app *command.App, f *buildFlags, path string)
 		return printResponse(app, o.Call, res.Response)
 	}
 	display.PrintWarnings()
+	f.hint(app, res.Recorded)
 	return f.report(app, res)
 }
 
@@ -103,6 +106,16 @@ func (f *buildFlags) progressMode() string {
 		return "quiet"
 	}
 	return f.progress
+}
+
+// hint shows, after a build that was watched, what its steps cost for files that they do not read.
+func (f *buildFlags) hint(app *command.App, b *history.Build) {
+	if mode := f.progressMode(); b == nil || mode == "quiet" || mode == "none" || mode == "rawjson" {
+		return
+	}
+	if text := explain.Hint(history.Open(app.Store), b); text != "" {
+		fmt.Fprintf(app.Stderr, "\nHint: %s (mica why --cost shows more)\n", text)
+	}
 }
 
 // report writes the image ID.

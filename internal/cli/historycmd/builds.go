@@ -156,7 +156,7 @@ func (r *row) Duration() string {
 	if r.build.Status == history.Interrupted {
 		return ""
 	}
-	text := seconds(r.build.Duration())
+	text := history.Seconds(r.build.Duration())
 	if r.build.Status == history.Running {
 		text += "+"
 	}
@@ -182,18 +182,6 @@ func buildName(b *history.Build) string {
 		name += " (" + b.Target + ")"
 	}
 	return name
-}
-
-// seconds is a duration as docker's progress shows it.
-func seconds(d time.Duration) string {
-	if d < time.Minute {
-		return fmt.Sprintf("%.1fs", d.Seconds())
-	}
-	d = d.Round(time.Second)
-	if d < time.Hour {
-		return fmt.Sprintf("%dm %ds", int(d.Minutes()), int(d.Seconds())%60)
-	}
-	return fmt.Sprintf("%dh %dm", int(d.Hours()), int(d.Minutes())%60)
 }
 
 // counts returns how many steps have ended, and how many of these were cached.

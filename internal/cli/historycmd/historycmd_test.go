@@ -79,6 +79,14 @@ func TestOutput(t *testing.T) {
  [1/2] COPY a / gave another result
  from the start: a changed
 `,
+		"why --cost": `STEP  RAN  TIME  WRITTEN  CACHE
+[1/2] COPY a /  2 of 2  3.0s  0B  0B
+[2/2] RUN make  2 of 2  3.0s  0B  0B
+
+RUN make (line 3) ran once because of COPY a / (line 2), 1.5s
+`,
+		"why --cost ^0 make": "STEP  RAN  TIME  WRITTEN  CACHE\n[2/2] RUN make  2 of 2  3.0s  0B  0B\n\nRUN make (line 3) ran once because of COPY a / (line 2), 1.5s\n",
+		"why --cost ^1 --format {{range.Steps}}{{.Ran}}/{{.Builds}};{{end}}": "1/1;1/1;\n",
 		"why ^1":                  "Build abc1 of app (prod), 3 hours ago: 3 steps, 1 cached\nNo step ran again.\n",
 		"why ^0 2":                "Build abd2 of app (prod), 2 hours ago: 3 steps, 1 cached\n\n[1/2] COPY a /\n a changed\n sha256:6b86b273ff34, 1B → sha256:d4735e3a265e, 2kB\n",
 		"why MAKE":                "Build abd2 of app (prod), 2 hours ago: 3 steps, 1 cached\n\n[2/2] RUN make\n [1/2] COPY a / gave another result\n from the start: a changed\n",
@@ -87,7 +95,7 @@ func TestOutput(t *testing.T) {
 	} {
 		got := m.Run(commands, strings.Fields(args)...)
 		text := commandtest.Columns(got.Stdout)
-		if strings.HasPrefix(args, "why") {
+		if strings.HasPrefix(args, "why") && !strings.Contains(args, "--cost") {
 			text = strings.ReplaceAll(strings.ReplaceAll(got.Stdout, "    ", " "), "  ", " ")
 		}
 		if text != want || got.Err != nil {
@@ -121,6 +129,7 @@ func TestErrors(t *testing.T) {
 		"why --against nope":             "no such build: nope (mica builds lists them)",
 		"why --exit-code ^0":             "exit code 1",
 		"why --exit-code ^1":             "",
+		"why --cost --exit-code":         "--cost cannot be used with --against and --exit-code",
 	} {
 		if got := m.Run(commands, strings.Fields(args)...); commandtest.Text(got.Err) != want {
 			t.Errorf("%s: %q, want %q", args, commandtest.Text(got.Err), want)
@@ -152,7 +161,7 @@ func TestInspect(t *testing.T) {
 	got := commandtest.Columns(m.Run(commands, "builds", "inspect").Stdout)
 	for _, want := range []string{
 		"Name:  app (prod)\nBuild:  abd2\nContext:  /src/app\nTarget:  prod\n", "Names:  app\n", "Status:  Completed\n", "Duration:  1m 5s\nBuild Steps:  3/3 (33% cached)\n",
-		"BUILD ARGUMENT  VALUE\nV  two\n", "STEP  STATUS  DURATION  CAUSE\n[internal] load build context  cached\n[1/2] COPY a /  ran  1.5s  a changed\n",
+		"BUILD ARGUMENT  VALUE\nV  two\n", "STEP  STATUS  DURATION  SIZE  CAUSE\n[internal] load build context  cached\n[1/2] COPY a /  ran  1.5s  a changed\n",
 		"[2/2] RUN make  ran  1.5s  [1/2] COPY a / gave another result\n",
 	} {
 		if !strings.Contains(got, want) {
@@ -248,7 +257,7 @@ func TestSeconds(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0: "0.0s", 1234 * time.Millisecond: "1.2s", 59 * time.Second: "59.0s", 61 * time.Second: "1m 1s", 3725 * time.Second: "1h 2m",
 	} {
-		if got := seconds(d); got != want {
+		if got := history.Seconds(d); got != want {
 			t.Errorf("%v: %s, want %s", d, got, want)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/docker/cli/cli/command/formatter"
+	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/cli/command"
@@ -64,7 +65,7 @@ func printBuild(out io.Writer, b *history.Build) {
 	field("Status", string(b.Status))
 	field("Error", b.Error)
 	field("Started", b.Started.Local().Format(time.DateTime))
-	field("Duration", seconds(b.Duration()))
+	field("Duration", history.Seconds(b.Duration()))
 	field("Build Steps", steps)
 	_ = w.Flush()
 	printArguments(out, b)
@@ -88,16 +89,19 @@ const maxName = 60
 
 func printSteps(out io.Writer, b *history.Build) {
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "\nSTEP\tSTATUS\tDURATION\tCAUSE")
+	fmt.Fprintln(w, "\nSTEP\tSTATUS\tDURATION\tSIZE\tCAUSE")
 	for _, s := range b.Steps {
-		state, took, cause := string(s.State), "", ""
+		state, took, size, cause := string(s.State), "", "", ""
 		if s.State == "" {
 			state = "not reached"
 		}
 		if s.State == history.StepRan || s.State == history.StepFailed {
-			took, cause = seconds(s.Duration()), strings.TrimPrefix(strings.Join(b.Notes(s), "; "), "because ")
+			took, cause = history.Seconds(s.Duration()), strings.TrimPrefix(strings.Join(b.Notes(s), "; "), "because ")
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", formatter.Ellipsis(s.Name, maxName), state, took, cause)
+		if s.Layer != "" {
+			size = units.HumanSize(float64(s.Size))
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", formatter.Ellipsis(s.Name, maxName), state, took, size, cause)
 	}
 	_ = w.Flush()
 }

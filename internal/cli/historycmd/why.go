@@ -23,7 +23,7 @@ import (
 
 type whyFlags struct {
 	against, format string
-	exitCode        bool
+	exitCode, cost  bool
 }
 
 // NewWhyCommand is `mica why`.
@@ -41,6 +41,7 @@ func NewWhyCommand(app *command.App) *cobra.Command {
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.against, "against", "", "Compare with this build, in place of the latest one of the same context, Dockerfile and target")
+	fl.BoolVar(&f.cost, "cost", false, "Show what each step has cost in the builds that the store remembers, and for which changes")
 	fl.BoolVar(&f.exitCode, "exit-code", false, "Exit with 1 if a step ran again or was not in a remote cache, with 0 if none did, with 2 after an error")
 	fl.StringVar(&f.format, "format", formatter.PrettyFormatKey, `Format output: "pretty", "json" or a Go template`)
 	return cmd
@@ -86,6 +87,9 @@ func runWhy(ctx context.Context, app *command.App, f *whyFlags, args []string) (
 	builds, b, step, err := whyArgs(ctx, app, args)
 	if err != nil {
 		return err
+	}
+	if f.cost {
+		return runCost(app, f, builds, b, step)
 	}
 	x := explain.New(builds, b)
 	if f.against != "" {
