@@ -42,7 +42,8 @@ type Recorder struct {
 	changed   []*history.Step            // since the last update
 	explainer *explain.Explainer
 	caches    caches
-	err       error // the first failure to record; the build goes on
+	secrets   *strings.Replacer // of the values of secret arguments, which the compiler expands in the names of steps
+	err       error             // the first failure to record; the build goes on
 }
 
 // Options describe the build that is recorded.
@@ -68,7 +69,11 @@ func Start(ctx context.Context, s *store.Store, o Options) (*Recorder, error) {
 		Ref: identity.NewID(), Context: redact.URLs(contextName(spec.Path)), Dockerfile: redact.URLs(dockerfileName(spec)), Target: spec.Target,
 		Names: spec.Tags, Args: map[string]string{}, Started: o.Started,
 	}
+	var secrets []string
 	for k, v := range spec.BuildArgs {
+		if redact.IsSecret(k) && len(v) >= minSecret {
+			secrets = append(secrets, v, "xxxxx")
+		}
 		switch {
 		case isProxy(k): // often with a password, and in no key
 		case redact.IsSecret(k):
@@ -87,6 +92,7 @@ func Start(ctx context.Context, s *store.Store, o Options) (*Recorder, error) {
 	r := &Recorder{
 		builds: builds, size: o.LayerSize, forward: o.Events, build: build, steps: map[digest.Digest]*history.Step{},
 		lines: map[digest.Digest]int{}, env: map[digest.Digest][]string{}, explainer: explain.New(builds, build),
+		secrets: strings.NewReplacer(secrets...),
 	}
 	r.explainer.Lock = &r.mu
 	if o.Plan {
@@ -96,6 +102,9 @@ func Start(ctx context.Context, s *store.Store, o Options) (*Recorder, error) {
 	r.writer, err = builds.Begin(ctx, build)
 	return r, err
 }
+
+// minSecret is how long a secret is at least: shorter values are in texts by chance.
+const minSecret = 4
 
 // Build returns the build as far as it is recorded. It is complete after End.
 func (r *Recorder) Build() *history.Build { return r.build }
@@ -187,7 +196,7 @@ func (r *Recorder) log(l history.Log) {
 func (r *Recorder) vertex(v *bkclient.Vertex) {
 	s := r.steps[v.Digest]
 	if s == nil {
-		s = &history.Step{Vertex: v.Digest, Name: v.Name, Inputs: v.Inputs, Line: r.lines[v.Digest]}
+		s = &history.Step{Vertex: v.Digest, Name: r.secrets.Replace(v.Name), Inputs: v.Inputs, Line: r.lines[v.Digest]}
 		r.steps[v.Digest] = s
 		r.build.Steps = append(r.build.Steps, s)
 		r.explainer.Announced()
@@ -207,7 +216,7 @@ func (r *Recorder) vertex(v *bkclient.Vertex) {
 	case v.Error == context.Canceled.Error() || strings.HasSuffix(v.Error, ": "+context.Canceled.Error()):
 		s.State = history.StepCanceled
 	case v.Error != "":
-		s.State, s.Error = history.StepFailed, v.Error
+		s.State, s.Error = history.StepFailed, r.secrets.Replace(v.Error)
 	default:
 		s.State = history.StepRan
 	}
@@ -403,7 +412,7 @@ func (r *Recorder) End(image digest.Digest, err error) error {
 	case errors.Is(err, context.Canceled):
 		r.build.Status = history.Canceled
 	default:
-		r.build.Status, r.build.Error = history.Failed, redact.URLs(err.Error())
+		r.build.Status, r.build.Error = history.Failed, r.secrets.Replace(redact.URLs(err.Error()))
 	}
 	if r.writer == nil {
 		return r.err

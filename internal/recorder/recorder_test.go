@@ -101,7 +101,7 @@ func TestRecord(t *testing.T) {
 	s := newStore(t)
 	var passed int
 	spec := &buildspec.Spec{
-		Path: "https://user:secret@example.com/x.git", Target: "t", Tags: []string{"app"}, BuildArgs: map[string]string{"URL": "http://u:secret@h/", "A": "1"},
+		Path: "https://user:secret@example.com/x.git", Target: "t", Tags: []string{"app"}, BuildArgs: map[string]string{"URL": "http://u:secret@h/", "A": "1", "API_TOKEN": "t-secret", "PIN_KEY": "2"},
 		Platforms: []ocispec.Platform{{OS: "linux", Architecture: "arm64"}},
 	}
 	r := start(t, s, Options{Spec: spec, Events: func(*solver.Status) { passed++ }})
@@ -124,6 +124,7 @@ func TestRecord(t *testing.T) {
 		{Digest: "sha256:cached", Name: "cached", Started: &begun, Completed: &ended, Cached: true},
 		{Digest: "sha256:cancelled", Name: "cancelled", Started: &begun, Completed: &ended, Error: "x: context canceled"},
 		{Digest: "sha256:waits", Name: "waits"},
+		{Digest: "sha256:token", Name: "[2/2] RUN curl -H t-secret http://h:2/"},
 	}})
 	if b, err := history.Open(s).Find(""); err != nil || b.Status != history.Running || !strings.HasPrefix(b.Text, "FROM x") || b.Step("sha256:run").Started.IsZero() ||
 		b.Step("sha256:cached").State != history.StepCached {
@@ -152,7 +153,7 @@ func TestRecord(t *testing.T) {
 	}
 	want := map[string]history.State{
 		"[1/2] FROM x": "", "[internal] load build context": "", "[2/2] RUN x": history.StepFailed, "cached": history.StepCached,
-		"cancelled": history.StepCanceled, "waits": "",
+		"cancelled": history.StepCanceled, "waits": "", "[2/2] RUN curl -H xxxxx http://h:2/": "",
 	}
 	for name, state := range want {
 		if got, ok := states[name]; !ok || got != state {

@@ -29,7 +29,7 @@ func flagCommands(dir string) [][]string {
 		{"manifest", "inspect", "localhost:1/x"}, {"manifest", "push", "localhost:1/x"}, {"manifest", "rm", "localhost:1/x"}, {"pull", "localhost:1/x"},
 		{"push", "localhost:1/x"}, {"copy", "localhost:1/x", "localhost:1/y"}, {"login", "localhost:1"}, {"logout", "localhost:1"},
 		{"tags", "localhost:1/x"}, {"catalog", "localhost:1"},
-		{"builds", "ls"}, {"builds", "inspect", "^0"}, {"builds", "logs", "^0"}, {"builds", "trace", "^0"}, {"builds", "rm", "nothing"}, {"why", "^0", "RUN"},
+		{"builds", "ls"}, {"builds", "inspect", "^0"}, {"builds", "logs", "^0"}, {"builds", "trace", "^0"}, {"builds", "export", "^0"}, {"builds", "rm", "nothing"}, {"why", "^0", "RUN"},
 	}
 }
 

@@ -24,6 +24,7 @@ func NewBuildsCommand(app *command.App) *cobra.Command {
 		newInspectCommand(app),
 		newLogsCommand(app),
 		newTraceCommand(app),
+		newExportCommand(app),
 		newRemoveCommand(app),
 	)
 }

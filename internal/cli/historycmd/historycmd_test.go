@@ -129,6 +129,8 @@ func TestErrors(t *testing.T) {
 		"why --against nope":             "no such build: nope (mica builds lists them)",
 		"why --exit-code ^0":             "exit code 1",
 		"why --exit-code ^1":             "",
+		"builds export --all abc1":       "--all cannot be used with names of builds",
+		"builds export nope":             "no such build: nope (mica builds lists them)",
 		"why --cost --exit-code":         "--cost cannot be used with --against and --exit-code",
 	} {
 		if got := m.Run(commands, strings.Fields(args)...); commandtest.Text(got.Err) != want {
@@ -260,5 +262,22 @@ func TestSeconds(t *testing.T) {
 		if got := history.Seconds(d); got != want {
 			t.Errorf("%v: %s, want %s", d, got, want)
 		}
+	}
+}
+
+// TestExport: the newest build, those that are named, and all.
+func TestExport(t *testing.T) {
+	t.Parallel()
+	m, _ := lab(t)
+	sizes := map[string]int{}
+	for _, args := range []string{"", "abd2", "abc1 abd2", "--all"} {
+		got := m.Run(commands, append([]string{"builds", "export"}, strings.Fields(args)...)...)
+		if got.Err != nil || !strings.HasPrefix(got.Stdout, "\x1f\x8b") {
+			t.Errorf("%q: %d bytes, %v", args, len(got.Stdout), got.Err)
+		}
+		sizes[args] = len(got.Stdout)
+	}
+	if sizes[""] != sizes["abd2"] || sizes["--all"] <= sizes[""] {
+		t.Errorf("%v", sizes)
 	}
 }
