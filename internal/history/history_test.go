@@ -188,6 +188,25 @@ func TestLogs(t *testing.T) {
 	if err := b.Logs(build, func(Log) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("%v", err)
 	}
+	var one []Log
+	next, err := b.LogsFrom(build, 0, func(l Log) error {
+		if len(one) == 1 {
+			return stop
+		}
+		one = append(one, l)
+		return nil
+	})
+	if !errors.Is(err, stop) || !reflect.DeepEqual(one, want[:1]) {
+		t.Errorf("%v, %v", err, one)
+	}
+	var rest []Log
+	end, err := b.LogsFrom(build, next, func(l Log) error { rest = append(rest, l); return nil })
+	if err != nil || !reflect.DeepEqual(rest, want[1:]) {
+		t.Errorf("from %d: %v, %v", next, err, rest)
+	}
+	if again, err := b.LogsFrom(build, end, func(Log) error { return stop }); err != nil || again != end {
+		t.Errorf("from the end, %d: %d, %v", end, again, err)
+	}
 }
 
 // TestLogIsBounded: what a build writes beyond the limit is left out.

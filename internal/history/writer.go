@@ -155,26 +155,37 @@ func (w *Writer) End() error {
 
 // Logs calls yield for each piece of a build's output, until it returns an error.
 func (b *Builds) Logs(build *Build, yield func(Log) error) error {
+	_, err := b.LogsFrom(build, 0, yield)
+	return err
+}
+
+// LogsFrom is Logs from a position in the log, 0 for the beginning. It returns the position after the last piece that yield took,
+// from which the log of a build that runs goes on.
+func (b *Builds) LogsFrom(build *Build, from int64, yield func(Log) error) (next int64, err error) {
 	f, err := os.Open(filepath.Join(b.dir, build.file.name+logSuffix))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return from, nil
 	}
 	if err != nil {
-		return fmt.Errorf("read the log of build %s: %w", build.Ref, err)
+		return from, fmt.Errorf("read the log of build %s: %w", build.Ref, err)
 	}
 	defer func() { _ = f.Close() }()
+	if _, err := f.Seek(from, io.SeekStart); err != nil {
+		return from, fmt.Errorf("read the log of build %s: %w", build.Ref, err)
+	}
 	dec := json.NewDecoder(bufio.NewReader(f))
 	for {
+		next = from + dec.InputOffset()
 		var l Log
 		err := dec.Decode(&l)
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return nil // a build that runs, or was killed, may end within a line
+			return next, nil // a build that runs, or was killed, may end within a line
 		}
 		if err != nil {
-			return fmt.Errorf("read the log of build %s: %w", build.Ref, err)
+			return next, fmt.Errorf("read the log of build %s: %w", build.Ref, err)
 		}
 		if err := yield(l); err != nil {
-			return err
+			return next, err
 		}
 	}
 }
