@@ -10,6 +10,7 @@ import (
 	"github.com/micabuild/mica/internal/cli/registrycmd"
 	"github.com/micabuild/mica/internal/cli/runcmd"
 	"github.com/micabuild/mica/internal/cli/systemcmd"
+	"github.com/micabuild/mica/internal/cli/uicmd"
 )
 
 // Command returns mica's commands and flags, for what documents them. Commands that it is asked to run have no streams.
@@ -54,6 +55,7 @@ func newRootCommand(app *command.App) *cobra.Command {
 	root.AddCommand(
 		buildcmd.NewBakeCommand(app),
 		historycmd.NewWhyCommand(app),
+		uicmd.NewUICommand(app),
 		registrycmd.NewLogoutCommand(app),
 		registrycmd.NewTagsCommand(app),
 		registrycmd.NewCatalogCommand(app),

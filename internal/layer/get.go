@@ -24,6 +24,7 @@ func (l *Layers) Get(id digest.Digest) (*Layer, error) {
 		DiffID:   id,
 		TarSize:  s.TarSize,
 		Size:     s.Size,
+		Count:    s.Count,
 		Empty:    s.Count == 0,
 		Blobs:    blobs,
 		Unpacked: l.unpacked(id),

@@ -84,6 +84,7 @@ type Layer struct {
 	DiffID  digest.Digest
 	TarSize int64 // bytes of the uncompressed tar
 	Size    int64 // Docker's size of a layer: file sizes and symlink target lengths, a hardlinked file once
+	Count   int   // entries: files of all types, and removals
 	Empty   bool  // no entry at all
 	// Blobs are the blobs in the store that hold this layer (digest, size, media type); may be empty when only unpacked.
 	Blobs    []ocispec.Descriptor

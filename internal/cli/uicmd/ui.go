@@ -1,0 +1,84 @@
+// Package uicmd has the command that shows images and builds in a browser.
+package uicmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
+
+	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/ui"
+	"github.com/micabuild/mica/internal/version"
+)
+
+type uiFlags struct {
+	listen       string
+	remote, open bool
+}
+
+// NewUICommand is `mica ui`.
+func NewUICommand(app *command.App) *cobra.Command {
+	var f uiFlags
+	cmd := &cobra.Command{
+		Use:   "ui [OPTIONS]",
+		Short: "Explain images and builds in a browser",
+		Long: "Explain images and builds in a browser: layers, files, sizes, the steps of builds and why they ran, and the build cache.\n\n" +
+			"mica prints a URL with a token, which only your browser should get, and serves it until it is interrupted.",
+		Args: command.RequireArgs(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return runUI(cmd.Context(), app, &f) },
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.listen, "listen", "127.0.0.1:0", "Address and port to listen on; port 0 is any free one")
+	fl.BoolVar(&f.remote, "allow-remote", false, "Allow an address that other hosts reach; the connection is not encrypted")
+	fl.BoolVar(&f.open, "open", false, "Open the page in your browser")
+	return cmd
+}
+
+func runUI(ctx context.Context, app *command.App, f *uiFlags) error {
+	if !ui.IsLoopback(f.listen) && !f.remote {
+		return &command.UsageError{Err: fmt.Errorf("--listen %s: other hosts may reach this address: use 127.0.0.1:PORT, with a tunnel of ssh -L, or add --allow-remote", f.listen)}
+	}
+	if err := app.Open(ctx); err != nil {
+		return err
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", f.listen)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", f.listen, err)
+	}
+	if !ui.IsLoopback(l.Addr().String()) {
+		fmt.Fprintln(app.Stderr, "WARNING: other hosts can reach this page, and read the token and the answers on the way: the connection is not encrypted.")
+	}
+	s := ui.New(ui.Options{
+		Store: app.Store, Version: version.String(),
+		Fetch: func(ctx context.Context, repository string, desc ocispec.Descriptor) (io.ReadCloser, error) {
+			return app.Registry().OpenBlob(ctx, repository, desc)
+		},
+	})
+	url := s.URL(l.Addr())
+	fmt.Fprintln(app.Stdout, url)
+	if err := app.Stdout.Flush(); err != nil {
+		return errors.Join(fmt.Errorf("write to stdout: %w", err), l.Close())
+	}
+	if f.open {
+		openBrowser(ctx, app, url)
+	}
+	return s.Serve(ctx, l)
+}
+
+// openBrowser shows a URL in the user's browser, if that can be done; the URL is on stdout anyway.
+func openBrowser(ctx context.Context, app *command.App, url string) {
+	cmd := exec.CommandContext(ctx, "xdg-open", url)
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	if err := cmd.Start(); err != nil {
+		fmt.Fprintf(app.Stderr, "NOTE: the browser was not opened: %v\n", err)
+		return
+	}
+	go func() { _ = cmd.Wait() }()
+}

@@ -1,0 +1,191 @@
+package ui
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
+
+	"github.com/micabuild/mica/internal/buildcache"
+	"github.com/micabuild/mica/internal/history"
+	"github.com/micabuild/mica/internal/prune"
+	"github.com/micabuild/mica/internal/redact"
+	"github.com/micabuild/mica/internal/terminal"
+)
+
+func (s *Server) pruner() *prune.Pruner {
+	layers, images := s.newLayers()
+	return &prune.Pruner{Store: s.store, Layers: layers, Images: images}
+}
+
+// usageRow is a line of mica system df.
+type usageRow struct {
+	Type        string `json:"type"`
+	Total       int    `json:"total"`
+	Active      int    `json:"active"`
+	Size        int64  `json:"size"`
+	Reclaimable int64  `json:"reclaimable"`
+}
+
+// cacheRow is a step or a mount in the build cache.
+type cacheRow struct {
+	ID      string    `json:"id"`
+	Name    string    `json:"name"`
+	Mount   bool      `json:"mount,omitempty"`
+	Size    int64     `json:"size"`
+	Created time.Time `json:"created,omitzero"`
+	Used    time.Time `json:"used"`
+}
+
+// cachePage is what the store takes on disk.
+type cachePage struct {
+	Usage []usageRow `json:"usage"`
+	Cache []cacheRow `json:"cache"` // the last used first
+	Size  int64      `json:"size"`  // of the cache, with the layers that images have
+	Total int        `json:"total"` // of which Cache may be a part
+}
+
+// maxCached is how many records of the cache one answer has.
+const maxCached = 2000
+
+// shownID is how much of the ID of a record is shown.
+const shownID = 12
+
+func (s *Server) showCache(r *http.Request) (any, error) {
+	p := s.pruner()
+	u, err := p.Usage(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	page := cachePage{
+		Usage: []usageRow{
+			{"Images", u.Images.Total, u.Images.Active, u.Images.Size, u.Images.Reclaimable},
+			{"Build Cache", u.Cache.Total, u.Cache.Active, u.Cache.Size, u.Cache.Reclaimable},
+		},
+		Cache: []cacheRow{}, Size: u.CacheSize, Total: len(u.Records) + len(u.Mounts),
+	}
+	for _, m := range u.Mounts {
+		page.Cache = append(page.Cache, cacheRow{ID: m.Name[:min(shownID, len(m.Name))], Name: terminal.EscapeString(m.ID), Mount: true, Size: m.Size, Used: m.Used})
+	}
+	for i := len(u.Records) - 1; i >= 0 && len(page.Cache) < maxCached; i-- {
+		rec := u.Records[i]
+		var size int64
+		for _, id := range ownLayers(rec) {
+			n, _ := p.Layers.Size(id) // a layer that is gone has no size
+			size += n
+		}
+		page.Cache = append(page.Cache, cacheRow{
+			ID: rec.Key.Encoded()[:shownID], Name: terminal.EscapeString(redact.URLs(rec.Name)), Size: size, Created: rec.Created, Used: rec.Used,
+		})
+	}
+	return page, nil
+}
+
+// ownLayers are the uppermost layers of the results of a step: those that it made, as far as that can be seen from its record.
+func ownLayers(rec *buildcache.Record) (ids []digest.Digest) {
+	for _, out := range rec.Outputs {
+		if len(out) > 0 {
+			ids = append(ids, out[len(out)-1].DiffID)
+		}
+	}
+	return ids
+}
+
+// recordMemory keeps what the cache's records say of the sizes of steps for a while: to list them reads them all.
+type recordMemory struct {
+	mu     sync.Mutex
+	read   time.Time
+	chains map[digest.Digest][]digest.Digest // the layers of a step's only result, by its key
+}
+
+// recordAge is how long the list is good enough. A build that runs adds records.
+const recordAge = 5 * time.Second
+
+// sizes returns how many bytes the layers have that the steps of a build made, by their operations, where that is known.
+func (m *recordMemory) sizes(s *Server, b *history.Build) map[digest.Digest]int64 {
+	chains := m.list(s)
+	layers, _ := s.newLayers()
+	sizes := map[digest.Digest]int64{}
+	for _, st := range b.Steps {
+		chain, ok := chains[st.Key]
+		if !ok || st.Source != nil {
+			continue
+		}
+		var size int64
+		for _, id := range chain[beneath(b, st, chain):] {
+			n, err := layers.Size(id)
+			if err != nil {
+				ok = false
+				break
+			}
+			size += n
+		}
+		if ok {
+			sizes[st.Vertex] = size
+		}
+	}
+	return sizes
+}
+
+// beneath is how many layers of a step's result come from its inputs.
+func beneath(b *history.Build, st *history.Step, chain []digest.Digest) (n int) {
+	ids := identity.ChainIDs(append([]digest.Digest{}, chain...))
+	for _, in := range st.Inputs {
+		from := b.Step(in)
+		for i, id := range ids {
+			if from != nil && id == from.Output {
+				n = max(n, i+1)
+			}
+		}
+	}
+	return n
+}
+
+func (m *recordMemory) list(s *Server) map[digest.Digest][]digest.Digest {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if time.Since(m.read) < recordAge {
+		return m.chains
+	}
+	records, _ := buildcache.New(s.store).Records() // without them, sizes are not known
+	m.chains = map[digest.Digest][]digest.Digest{}
+	for _, r := range records {
+		if len(r.Outputs) == 1 {
+			m.chains[r.Key] = r.Layers()
+		}
+	}
+	m.read = time.Now()
+	return m.chains
+}
+
+// pruneRequest has the flags of mica builder prune.
+type pruneRequest struct {
+	All         bool   `json:"all"`
+	Until       string `json:"until"`       // a duration; "" for no limit
+	KeepStorage string `json:"keepStorage"` // a size; "" for none
+}
+
+// pruneCache does what mica builder prune does. The page has asked before.
+func (s *Server) pruneCache(r *http.Request) (any, error) {
+	var req pruneRequest
+	if err := body(r, &req); err != nil {
+		return nil, err
+	}
+	var filters []string
+	if req.Until != "" {
+		filters = append(filters, "until="+req.Until)
+	}
+	limits, err := prune.ParseLimits(req.All, filters, req.KeepStorage, time.Now())
+	if err != nil {
+		return nil, &requestError{err}
+	}
+	s.use.Lock() // a process that prunes must not use the store
+	defer s.use.Unlock()
+	removed, freed, err := s.pruner().Cache(r.Context(), limits)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"removed": len(removed), "freed": freed}, nil
+}
