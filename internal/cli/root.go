@@ -5,6 +5,7 @@ import (
 
 	"github.com/micabuild/mica/internal/cli/buildcmd"
 	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/cli/explorecmd"
 	"github.com/micabuild/mica/internal/cli/historycmd"
 	"github.com/micabuild/mica/internal/cli/imagecmd"
 	"github.com/micabuild/mica/internal/cli/registrycmd"
@@ -56,6 +57,7 @@ func newRootCommand(app *command.App) *cobra.Command {
 		buildcmd.NewBakeCommand(app),
 		historycmd.NewWhyCommand(app),
 		uicmd.NewUICommand(app),
+		explorecmd.NewAnalyzeCommand(app),
 		registrycmd.NewLogoutCommand(app),
 		registrycmd.NewTagsCommand(app),
 		registrycmd.NewCatalogCommand(app),

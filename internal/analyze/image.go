@@ -1,0 +1,57 @@
+// Package analyze finds out what the layers of an image are made of: what of them is wasted, what makes them large, and what was
+// left in them by mistake. It reads tables of contents, and the content of few and small files. It knows nothing of a terminal.
+package analyze
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/analyze/filetree"
+	"github.com/micabuild/mica/internal/layer/toc"
+)
+
+// Image is what is analyzed, wherever it is.
+type Image struct {
+	Name   string
+	ID     digest.Digest // "" if it has none
+	Config dockerspec.DockerOCIImage
+	Layers []Layer // bottom first
+}
+
+// Layer is one layer of an image.
+type Layer struct {
+	DiffID digest.Digest
+	Size   int64 // as Docker counts it, in bytes; -1 if only the table of contents tells
+	Table  func(ctx context.Context) (*toc.Table, error)
+	// Read calls visit with the content of regular files of the layer, in any order, until it fails. It is nil where contents are
+	// not read, as those of a registry.
+	Read func(ctx context.Context, paths []string, visit func(path string, content io.Reader) error) error
+}
+
+// errNoTable is the error of a layer of which nobody knows the files.
+var errNoTable = errors.New("the layer has no table of contents")
+
+// Load reads the tables of contents of an image.
+func Load(ctx context.Context, img *Image) (*filetree.Tree, error) {
+	tree := filetree.New()
+	for i := range img.Layers {
+		l := &img.Layers[i]
+		if l.Table == nil {
+			return nil, fmt.Errorf("layer %s: %w", l.DiffID, errNoTable)
+		}
+		table, err := l.Table(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if l.Size < 0 {
+			l.Size = table.Size
+		}
+		tree.Add(table)
+	}
+	return tree, ctx.Err()
+}

@@ -1,0 +1,129 @@
+// Package explorecmd has the commands that show what an image is made of: `mica analyze` and `mica explore`.
+package explorecmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/docker/cli/cli/command/formatter"
+	"github.com/spf13/cobra"
+
+	"github.com/micabuild/mica/internal/analyze"
+	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/cli/printer"
+)
+
+type analyzeFlags struct {
+	format                            string
+	top                               int
+	maxWasted, minEfficiency, maxSize string
+	ciConfig                          string
+	failOn                            []string
+}
+
+// NewAnalyzeCommand is `mica analyze`.
+func NewAnalyzeCommand(app *command.App) *cobra.Command {
+	var f analyzeFlags
+	cmd := &cobra.Command{
+		Use:   "analyze [OPTIONS] IMAGE",
+		Short: "Find what an image wastes, and what was left in it by mistake",
+		Long: "Find what an image wastes, and what was left in it by mistake: bytes of layers that later layers hide, copies, caches of package " +
+			"managers, secrets.\n\nThe exit code is 1 if the image misses a threshold, and 2 after an error.",
+		Args:              command.RequireArgs(1, 1),
+		ValidArgsFunction: app.CompleteImages,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return troubled(runAnalyze(cmd.Context(), app, &f, args[0]))
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.format, "format", formatter.PrettyFormatKey, `Format output: "pretty", "json" or a Go template`)
+	fl.IntVar(&f.top, "top", 10, "List at most this many files, wasted paths and copies (0 for all)")
+	fl.StringVar(&f.maxWasted, "max-wasted", "", "Exit with 1 if the layers have more bytes that are not in the image, as 20MB")
+	fl.StringVar(&f.minEfficiency, "min-efficiency", "", "Exit with 1 if the efficiency is less, as 0.95 or 95%")
+	fl.StringVar(&f.maxSize, "max-size", "", "Exit with 1 if the image is larger, as 200MB")
+	fl.StringArrayVar(&f.failOn, "fail-on", nil, "Exit with 1 if there are findings of a kind: secret, waste, cache or duplicate")
+	fl.StringVar(&f.ciConfig, "ci-config", "", "Check the rules of a file for dive (.dive-ci)")
+	return cmd
+}
+
+// troubled gives errors the exit code 2, as diff does: 1 is the result of a check.
+func troubled(err error) error {
+	if err == nil || errors.As(err, new(*command.ExitError)) || errors.As(err, new(*command.UsageError)) {
+		return err
+	}
+	return &command.ExitError{Code: 2, Err: err}
+}
+
+func runAnalyze(ctx context.Context, app *command.App, f *analyzeFlags, ref string) error {
+	limits, err := f.limits()
+	if err != nil {
+		return err
+	}
+	img, done, err := open(ctx, app, ref)
+	if err != nil {
+		return err
+	}
+	defer done()
+	report, err := analyze.Analyze(ctx, img, analyze.Options{Top: f.top})
+	if err != nil {
+		return fmt.Errorf("analyze %s: %w", ref, err)
+	}
+	pass := report.Check(limits)
+	if f.format != formatter.PrettyFormatKey && f.format != "" {
+		err = printer.Template(app.Stdout, f.format, report)
+	} else {
+		err = printReport(app.Stdout, report)
+	}
+	if err == nil && !pass {
+		err = &command.ExitError{Code: 1}
+	}
+	return err
+}
+
+// limits are the thresholds that flags and dive's file set.
+func (f *analyzeFlags) limits() (limits []analyze.Limit, err error) {
+	for _, l := range []struct {
+		flag, text string
+		parse      func(text string) (analyze.Limit, error)
+	}{
+		{"max-wasted", f.maxWasted, analyze.MaxWasted},
+		{"min-efficiency", f.minEfficiency, analyze.MinEfficiency},
+		{"max-size", f.maxSize, analyze.MaxSize},
+	} {
+		if l.text == "" {
+			continue
+		}
+		limit, err := l.parse(l.text)
+		if err != nil {
+			return nil, fmt.Errorf("invalid --%s: %w", l.flag, err)
+		}
+		limits = append(limits, limit)
+	}
+	for _, kind := range f.failOn {
+		limit, err := analyze.FailOn(kind)
+		if err != nil {
+			return nil, fmt.Errorf("invalid --fail-on: %w", err)
+		}
+		limits = append(limits, limit)
+	}
+	if f.ciConfig == "" {
+		return limits, nil
+	}
+	rules, err := diveRules(f.ciConfig)
+	return append(limits, rules...), err
+}
+
+func diveRules(name string) ([]analyze.Limit, error) {
+	in, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("read --ci-config: %w", err)
+	}
+	defer func() { _ = in.Close() }()
+	limits, err := analyze.DiveRules(in)
+	if err != nil {
+		return nil, fmt.Errorf("read --ci-config %s: %w", name, err)
+	}
+	return limits, nil
+}
