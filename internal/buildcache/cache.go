@@ -91,6 +91,22 @@ func (c *Cache) Get(key Key) ([]Chain, error) {
 	return outs, nil
 }
 
+// First returns the chain that is the first output of an operation, by the digest of its key; fs.ErrNotExist if there is no valid record.
+func (c *Cache) First(id digest.Digest) (Chain, error) {
+	if err := id.Validate(); err != nil {
+		return Chain{}, fmt.Errorf("cache record: %w", err)
+	}
+	c.store.Hold(store.HeldStep, id)
+	rec, err := c.read(id)
+	if err != nil {
+		return Chain{}, err
+	}
+	if len(rec.Outputs) == 0 {
+		return Chain{}, fmt.Errorf("cache record %s has no output: %w", id, fs.ErrNotExist)
+	}
+	return c.join(rec.beneath(0), rec.Outputs[0], nil)
+}
+
 // beneath is the part of an output's chain that is in pieces.
 func (r *Record) beneath(output int) recordBelow {
 	if output < len(r.Below) {

@@ -84,6 +84,9 @@ func TestRecordsComeBack(t *testing.T) {
 			if _, err := c.Get(key); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("before it is put: %v", err)
 			}
+			if _, err := c.First("../x"); err == nil {
+				t.Error("a name that is no digest has a record")
+			}
 			if err := c.Put(key, "step", outs); err != nil {
 				t.Fatal(err)
 			}
@@ -95,6 +98,10 @@ func TestRecordsComeBack(t *testing.T) {
 				if !slices.Equal(got[i].Links(), out.Links()) {
 					t.Errorf("output %d: %v, want %v", i, got[i].Links(), out.Links())
 				}
+			}
+			first, err := New(c.store).First(key.Digest())
+			if len(outs) == 0 && !errors.Is(err, fs.ErrNotExist) || len(outs) > 0 && (err != nil || !slices.Equal(first.Links(), outs[0].Links())) {
+				t.Errorf("the first output: %v, %v", first.Links(), err)
 			}
 			recs, err := c.Records()
 			if err != nil || len(recs) != 1 || recs[0].Key != key.Digest() || recs[0].Name != "step" || !slices.Equal(recs[0].Ingredients, key.Ingredients) {

@@ -144,7 +144,7 @@ func (f *frontend) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, o
 	if err != nil {
 		return nil, err
 	}
-	f.record.Image(img.Target.Digest, img.RawConfig)
+	f.record.Image(ref, img.Target.Digest, img.RawConfig)
 	return &sourceresolver.MetaResponse{
 		Op:    op,
 		Image: &sourceresolver.ResolveImageResponse{Digest: img.Target.Digest, Config: img.RawConfig},
@@ -158,14 +158,14 @@ func (f *frontend) ResolveImageConfig(ctx context.Context, ref string, opt sourc
 		if err != nil {
 			return "", "", nil, err
 		}
-		f.record.Image(img.Target.Digest, img.RawConfig)
+		f.record.Image(ref, img.Target.Digest, img.RawConfig)
 		return ref, img.Target.Digest, img.RawConfig, f.checker.Base(img.RawConfig)
 	}
 	img, err := f.bases.resolve(ctx, ref, opt.ImageOpt)
 	if err != nil {
 		return "", "", nil, err
 	}
-	f.record.Image(img.Target.Digest, img.RawConfig)
+	f.record.Image(ref, img.Target.Digest, img.RawConfig)
 	return ref, img.Target.Digest, img.RawConfig, f.checker.Base(img.RawConfig)
 }
 

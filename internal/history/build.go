@@ -33,9 +33,10 @@ type Build struct {
 	Dockerfile string            `json:"dockerfile,omitempty"`
 	Target     string            `json:"target,omitempty"`
 	Platforms  []string          `json:"platforms,omitempty"`
-	Names      []string          `json:"names,omitempty"` // of the image
-	Args       map[string]string `json:"args,omitempty"`  // build arguments that were given, without credentials
-	Text       string            `json:"text,omitempty"`  // of the Dockerfile; "" for one that is larger than MaxText
+	Names      []string          `json:"names,omitempty"`    // of the image
+	Args       map[string]string `json:"args,omitempty"`     // build arguments that were given, without credentials
+	Contexts   map[string]string `json:"contexts,omitempty"` // named contexts, without credentials
+	Text       string            `json:"text,omitempty"`     // of the Dockerfile; "" for one that is larger than MaxText
 	Started    time.Time         `json:"started"`
 	Completed  time.Time         `json:"completed,omitzero"`
 	Status     Status            `json:"status"`
@@ -193,9 +194,13 @@ func (s *Step) Duration() time.Duration {
 
 // Source is what a source operation brought into the build.
 type Source struct {
-	Identifier string          `json:"identifier"`         // with its scheme, as in LLB
-	Layers     []digest.Digest `json:"layers,omitempty"`   // of an image: its DiffIDs
-	Env        []string        `json:"env,omitempty"`      // of an image: the environment in its config
+	Identifier string          `json:"identifier"`       // with its scheme, as in LLB
+	Layers     []digest.Digest `json:"layers,omitempty"` // of an image: its DiffIDs
+	Env        []string        `json:"env,omitempty"`    // of an image: the environment in its config, the user and so on
+	User       string          `json:"user,omitempty"`
+	Dir        string          `json:"dir,omitempty"`
+	Shell      []string        `json:"shell,omitempty"`
+	OnBuild    []string        `json:"onBuild,omitempty"`
 	Excludes   []string        `json:"excludes,omitempty"` // of a directory: the patterns of its ignore file
 }
 

@@ -15,8 +15,8 @@ import (
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/identity"
 	"github.com/moby/buildkit/solver/pb"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/buildcache"
 	"github.com/micabuild/mica/internal/buildspec"
@@ -37,9 +37,9 @@ type Recorder struct {
 	mu        sync.Mutex
 	build     *history.Build
 	steps     map[digest.Digest]*history.Step
-	lines     map[digest.Digest]int      // of operations, in the Dockerfile
-	env       map[digest.Digest][]string // of base images, by the digests of their manifests
-	changed   []*history.Step            // since the last update
+	lines     map[digest.Digest]int                      // of operations, in the Dockerfile
+	bases     map[string]dockerspec.DockerOCIImageConfig // by the digests of the manifests, and by their names
+	changed   []*history.Step                            // since the last update
 	explainer *explain.Explainer
 	caches    caches
 	secrets   *strings.Replacer // of the values of secret arguments, which the compiler expands in the names of steps
@@ -67,7 +67,7 @@ func Start(ctx context.Context, s *store.Store, o Options) (*Recorder, error) {
 	spec := o.Spec
 	build := &history.Build{
 		Ref: identity.NewID(), Context: redact.URLs(contextName(spec.Path)), Dockerfile: redact.URLs(dockerfileName(spec)), Target: spec.Target,
-		Names: spec.Tags, Args: map[string]string{}, Started: o.Started,
+		Names: spec.Tags, Args: map[string]string{}, Contexts: map[string]string{}, Started: o.Started,
 	}
 	var secrets []string
 	for k, v := range spec.BuildArgs {
@@ -82,6 +82,9 @@ func Start(ctx context.Context, s *store.Store, o Options) (*Recorder, error) {
 			build.Args[k] = redact.URLs(v)
 		}
 	}
+	for name, value := range spec.Contexts {
+		build.Contexts[name] = redact.URLs(contextName(value))
+	}
 	for _, p := range spec.Platforms {
 		build.Platforms = append(build.Platforms, platforms.FormatAll(platforms.Normalize(p)))
 	}
@@ -91,7 +94,7 @@ func Start(ctx context.Context, s *store.Store, o Options) (*Recorder, error) {
 	build.Line = history.LineOf(build.Context, build.Dockerfile, build.Target)
 	r := &Recorder{
 		builds: builds, size: o.LayerSize, forward: o.Events, build: build, steps: map[digest.Digest]*history.Step{},
-		lines: map[digest.Digest]int{}, env: map[digest.Digest][]string{}, explainer: explain.New(builds, build),
+		lines: map[digest.Digest]int{}, bases: map[string]dockerspec.DockerOCIImageConfig{}, explainer: explain.New(builds, build),
 		secrets: strings.NewReplacer(secrets...),
 	}
 	r.explainer.Lock = &r.mu
@@ -242,18 +245,18 @@ func (r *Recorder) Graph(def *pb.Definition) {
 	}
 }
 
-// Image records the environment of a base image.
-func (r *Recorder) Image(manifest digest.Digest, config []byte) {
+// Image records the environment of a base image, its user and so on.
+func (r *Recorder) Image(ref string, manifest digest.Digest, config []byte) {
 	if r == nil {
 		return
 	}
-	var img ocispec.Image
+	var img dockerspec.DockerOCIImage
 	if json.Unmarshal(config, &img) != nil {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.env[manifest] = img.Config.Env
+	r.bases[manifest.String()], r.bases[ref] = img.Config, img.Config
 }
 
 // Runs explains a step that runs.
@@ -347,8 +350,11 @@ func (r *Recorder) Solved(v *solver.Vertex, key *buildcache.Key, results []*solv
 	src := v.Op.GetSource()
 	describeSource(s, src)
 	if scheme, rest, _ := strings.Cut(src.GetIdentifier(), "://"); scheme == "docker-image" || scheme == "oci-layout" {
-		_, d, _ := strings.Cut(rest, "@")
-		s.Source.Env = r.env[digest.Digest(d)]
+		base, ok := r.bases[rest]
+		if _, d, _ := strings.Cut(rest, "@"); !ok {
+			base = r.bases[d]
+		}
+		s.Source.Env, s.Source.User, s.Source.Dir, s.Source.Shell, s.Source.OnBuild = base.Env, base.User, base.WorkingDir, base.Shell, base.OnBuild
 		s.Source.Layers = results[0].Chain.DiffIDs()
 	}
 }

@@ -102,7 +102,7 @@ func TestRecord(t *testing.T) {
 	var passed int
 	spec := &buildspec.Spec{
 		Path: "https://user:secret@example.com/x.git", Target: "t", Tags: []string{"app"}, BuildArgs: map[string]string{"URL": "http://u:secret@h/", "A": "1", "API_TOKEN": "t-secret", "PIN_KEY": "2"},
-		Platforms: []ocispec.Platform{{OS: "linux", Architecture: "arm64"}},
+		Contexts: map[string]string{"one": "docker-image://x", "two": "https://u:secret@h/x.git"}, Platforms: []ocispec.Platform{{OS: "linux", Architecture: "arm64"}},
 	}
 	r := start(t, s, Options{Spec: spec, Events: func(*solver.Status) { passed++ }})
 	image := &solver.Vertex{Digest: "sha256:image", Name: "[1/2] FROM x", Op: &pb.Op{Op: &pb.Op_Source{Source: &pb.SourceOp{Identifier: "docker-image://x@sha256:m"}}}}
@@ -113,8 +113,8 @@ func TestRecord(t *testing.T) {
 		Infos:     []*pb.SourceInfo{{Filename: "Dockerfile", Data: []byte("FROM x\nRUN curl http://u:secret@h/\n")}},
 		Locations: map[string]*pb.Locations{"sha256:run": {Locations: []*pb.Location{{Ranges: []*pb.Range{{Start: &pb.Position{Line: 2}}}}}}},
 	}})
-	config, _ := json.Marshal(ocispec.Image{Config: ocispec.ImageConfig{Env: []string{"A=b"}}})
-	r.Image("sha256:m", config)
+	config := []byte(`{"config":{"Env":["A=b"],"User":"1","WorkingDir":"/w","Shell":["sh"],"OnBuild":["RUN x"]}}`)
+	r.Image("x", "sha256:m", config)
 	begun, ended := time.Now(), time.Now()
 	r.Events(&solver.Status{Vertexes: []*client.Vertex{{Digest: image.Digest, Name: image.Name}, {Digest: local.Digest, Name: local.Name}}})
 	r.Solved(image, nil, []*solver.Result{{Chain: buildcache.NewChain(buildcache.Link{DiffID: "sha256:layer"})}})
@@ -144,6 +144,9 @@ func TestRecord(t *testing.T) {
 	if passed != 4 || b.Status != history.Failed || b.Target != "t" || !slices.Equal(b.Platforms, []string{"linux/arm64"}) || b.Args["A"] != "1" || b.Image != "" {
 		t.Errorf("%d events passed on, %s", passed, raw)
 	}
+	if b.Contexts["one"] != "docker-image://x" || len(b.Contexts) != 2 {
+		t.Errorf("contexts %v", b.Contexts)
+	}
 	if got := string(raw); strings.Contains(got, "secret") {
 		t.Errorf("the record has credentials: %s", got)
 	}
@@ -164,7 +167,8 @@ func TestRecord(t *testing.T) {
 	if step == nil || step.Line != 2 || step.Error != "exit code: 3" || len(step.Inputs) != 1 {
 		t.Errorf("%+v", step)
 	}
-	if src := b.Step(image.Digest).Source; src == nil || !slices.Equal(src.Env, []string{"A=b"}) || !slices.Equal(src.Layers, []digest.Digest{"sha256:layer"}) {
+	if src := b.Step(image.Digest).Source; src == nil || !slices.Equal(src.Env, []string{"A=b"}) || !slices.Equal(src.Layers, []digest.Digest{"sha256:layer"}) ||
+		src.User != "1" || src.Dir != "/w" || !slices.Equal(src.Shell, []string{"sh"}) || !slices.Equal(src.OnBuild, []string{"RUN x"}) {
 		t.Errorf("%+v", src)
 	}
 	if src := b.Step(local.Digest).Source; src == nil || !slices.Equal(src.Excludes, []string{"*.log"}) {
@@ -203,7 +207,7 @@ func TestNilRecorder(t *testing.T) {
 	t.Parallel()
 	var r *Recorder
 	r.Graph(&pb.Definition{Source: &pb.Source{}})
-	r.Image("sha256:m", nil)
+	r.Image("x", "sha256:m", nil)
 	if r.Observer() != nil {
 		t.Error("the solver has an observer")
 	}

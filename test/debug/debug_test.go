@@ -6,6 +6,7 @@ package debug
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -174,14 +175,57 @@ func TestShellAt(t *testing.T) {
 	s.says("cat ran; rm ran", "one\r\n")
 	s.Resize(33, 99)
 	s.says(`while [ "$(stty size)" != "33 99" ]; do :; done; echo res''ized`, "resized\r\n")
-	s.Type("sleep 100\n")
-	s.Expect("sleep 100\r\n")
+	s.says("sh -c \"echo st''arted; exec sleep 100\"", "started\r\n") // by the process that is to get the signal
 	s.Type("\x03")
+	s.Expect("^C")
 	s.says("echo code $?", "code 130\r\n")
 	s.Type("exit 3\n")
 	s.ends(3)
 	m.Run("build", "-q", "--output", "type=tar,dest="+dir+"/out.tar", dir)
 	if got := rig.Must(t, "tar", "-xOf", dir+"/out.tar", "ran"); got != "one\n" {
 		t.Errorf("the build has %q", got)
+	}
+}
+
+// TestRunStep: the result of any step of an earlier build can be looked into, and of a step that has failed what it began with.
+func TestRunStep(t *testing.T) {
+	m := newMica(t)
+	dir := context(t, staged+"RUN echo no > /x\nRUN never\n")
+	out := m.Try(nil, "build", dir)
+	line := regexp.MustCompile(`To look into it: mica build --on-error=shell .* \(before the step: mica run ([0-9a-z]{8}:12)\)\n`).FindStringSubmatch(out.Stderr)
+	if out.Code != 1 || line == nil {
+		t.Fatalf("exit code %d\n%s", out.Code, out.Stderr)
+	}
+	const show = "echo $PWD-$V$E; ls /w"
+	for step, want := range map[string]string{
+		"^0:1": "/-\n", "^0:4": "/w-one\ncopied\n", "^0:5": "/w-one\ncopied\nran\n", "^0:8": "/w-onetwo\ncopied\nran\n", "^0:id -u": "/w-onetwo\ncopied\nran\n",
+	} {
+		if got := m.Try(nil, "run", step, "sh", "-c", show); got.Stdout != want {
+			t.Errorf("%s: %q, want %q\n%s", step, got.Stdout, want, got.Stderr)
+		}
+	}
+	for step, want := range map[string]string{
+		line[1]: "has no result: this is what it began with\nmica: exec: \"sh\": executable file not found",
+		"^0:13": "was not reached",
+		"^0:2":  "has no step at line 2: its steps are at lines 1, 3, 4, 5, 8, 11, 12, 13",
+	} {
+		if got := m.Try(nil, "run", step, "sh", "-c", show); !strings.Contains(got.Stderr, want) {
+			t.Errorf("%s: %+v, want %s", step, got, want)
+		}
+	}
+	if got := m.Try(nil, "run", "^0:5"); got.Code != 125 || !strings.Contains(got.Stderr, "a shell needs a terminal") {
+		t.Errorf("without a terminal: %+v", got)
+	}
+	s := start(t, m, "run", "^0:5")
+	s.Expect("built-in commands")
+	s.says("cat ran; rm ran", "one\r\n")
+	s.Type("exit 3\n")
+	s.ends(3)
+	s = start(t, m, "run", "^0:5", "cat", "ran")
+	s.Expect("one\r\n")
+	s.ends(0)
+	m.Run("builder", "prune", "-a", "-f")
+	if got := m.Try(nil, "run", "^0:5", "true"); got.Code != 125 || !strings.Contains(got.Stderr, "is no longer in the store: it was pruned; mica build "+dir+" makes it again") {
+		t.Errorf("after a prune: %+v", got)
 	}
 }

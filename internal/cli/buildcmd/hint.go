@@ -8,6 +8,9 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/moby/buildkit/solver/errdefs"
+
+	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/ociruntime"
 )
@@ -16,9 +19,27 @@ import (
 func printHint(app *command.App, verb string, err error) {
 	var exit *ociruntime.ExitError
 	var start *ociruntime.StartError
-	if errors.As(err, &exit) || errors.As(err, &start) {
-		fmt.Fprintf(app.Stderr, "To look into it: %s\n", again(app.Args, verb))
+	if !errors.As(err, &exit) && !errors.As(err, &start) {
+		return
 	}
+	text := again(app.Args, verb)
+	var recorded *builder.FailedError
+	if line := failedLine(err); line > 0 && errors.As(err, &recorded) {
+		text += fmt.Sprintf(" (before the step: mica run %s:%d)", recorded.Ref[:min(shortRef, len(recorded.Ref))], line)
+	}
+	fmt.Fprintf(app.Stderr, "To look into it: %s\n", text)
+}
+
+// shortRef is how much of the ref of a build names it.
+const shortRef = 8
+
+// failedLine is the line of the Dockerfile that a build failed on, 0 if it is not known.
+func failedLine(err error) int32 {
+	sources := errdefs.Sources(err)
+	if position(sources) == "" {
+		return 0
+	}
+	return sources[len(sources)-1].Ranges[0].Start.Line
 }
 
 // maxHint is how much of a command line a hint repeats, in bytes.

@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moby/buildkit/solver/errdefs"
+	"github.com/moby/buildkit/solver/pb"
+
 	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/cli/command/commandtest"
@@ -94,6 +97,12 @@ func TestInspectionMessages(t *testing.T) {
 	}
 }
 
+// failedAt is the error of a recorded build that has failed at a line.
+func failedAt(line int32, ref string, err error) error {
+	src := &errdefs.Source{Info: &pb.SourceInfo{Filename: "Dockerfile"}, Ranges: []*pb.Range{{Start: &pb.Position{Line: line}}}}
+	return &builder.FailedError{Ref: ref, Err: errdefs.WithSource(err, src)}
+}
+
 // TestHint: the command line that a failed build proposes leaves out what is long or may be secret.
 func TestHint(t *testing.T) {
 	t.Parallel()
@@ -111,6 +120,9 @@ func TestHint(t *testing.T) {
 		"long":             {"mica build " + strings.Repeat("x", 61), "To look into it: mica build --on-error=shell …\n", exit},
 		"it did not start": {"mica build .", "To look into it: mica build --on-error=shell .\n", &ociruntime.StartError{Code: 127}},
 		"no process":       {"mica build .", "", os.ErrNotExist},
+		"a recorded build": {"mica build .", "To look into it: mica build --on-error=shell . (before the step: mica run abcdefgh:7)\n", failedAt(7, "abcdefghijkl", exit)},
+		"a short ref":      {"mica build .", "To look into it: mica build --on-error=shell . (before the step: mica run abc:7)\n", failedAt(7, "abc", exit)},
+		"no line":          {"mica build .", "To look into it: mica build --on-error=shell .\n", failedAt(0, "abcdefghijkl", exit)},
 	} {
 		stderr, said := commandtest.Output(t)
 		printHint(&command.App{Stderr: stderr, Args: strings.Fields(c.args)}, "build", c.err)

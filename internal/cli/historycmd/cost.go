@@ -50,7 +50,7 @@ func runCost(app *command.App, f *whyFlags, builds *history.Builds, b *history.B
 	if f.against != "" || f.exitCode {
 		return &command.UsageError{Err: errors.New("--cost cannot be used with --against and --exit-code")}
 	}
-	steps, err := selected(b, step)
+	steps, err := b.Select(step)
 	if err != nil {
 		return err
 	}

@@ -102,7 +102,7 @@ func runWhy(ctx context.Context, app *command.App, f *whyFlags, args []string) (
 			s.Causes = x.Differences(s)
 		}
 	}
-	steps, err := selected(b, step)
+	steps, err := b.Select(step)
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func whyArgs(ctx context.Context, app *command.App, args []string) (builds *hist
 		if builds, b, err = find(ctx, app, nil); err != nil {
 			return nil, nil, "", err
 		}
-		if list, _ := selected(b, step); len(list) == 0 {
+		if list, _ := b.Select(step); len(list) == 0 {
 			return nil, nil, "", noBuild
 		}
 	}
@@ -150,20 +150,6 @@ func whyArgs(ctx context.Context, app *command.App, args []string) (builds *hist
 		step = args[1]
 	}
 	return builds, b, step, err
-}
-
-// selected returns the steps that an argument names: those of a line of the Dockerfile, or with a text in their names; all for "".
-func selected(b *history.Build, name string) (list []*history.Step, err error) {
-	line, notLine := strconv.Atoi(name)
-	for _, s := range b.Steps {
-		if name == "" || notLine == nil && s.Line == line || notLine != nil && strings.Contains(strings.ToLower(s.Name), strings.ToLower(name)) {
-			list = append(list, s)
-		}
-	}
-	if len(list) == 0 && name != "" {
-		return nil, fmt.Errorf("build %s has no step %q (mica builds inspect %s lists them)", b.Ref, name, b.Ref)
-	}
-	return list, nil
 }
 
 func printWhy(w io.Writer, b *history.Build, res *explained) {

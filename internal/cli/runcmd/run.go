@@ -56,8 +56,11 @@ type runFlags struct {
 func NewRunCommand(app *command.App) *cobra.Command {
 	var f runFlags
 	cmd := &cobra.Command{
-		Use:               "run [OPTIONS] IMAGE [COMMAND] [ARG...]",
-		Short:             "Run a command in a new container, in the foreground; the container is removed when it ends",
+		Use:   "run [OPTIONS] IMAGE|BUILD:STEP [COMMAND] [ARG...]",
+		Short: "Run a command in a new container, in the foreground; the container is removed when it ends",
+		Long: "Run a command in a new container, in the foreground; the container is removed when it ends.\n\n" +
+			"BUILD:STEP is the result of a step of an earlier build, in which a shell is run if there is no COMMAND. BUILD is a ref of `mica builds ls`, at\n" +
+			"least 7 characters of it, or ^N for the Nth build before the newest. STEP is a line of the Dockerfile, or a part of the step's name.",
 		Args:              command.RequireArgs(1, -1),
 		ValidArgsFunction: app.CompleteImages,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -145,11 +148,12 @@ func (f *runFlags) run(ctx context.Context, app *command.App, args []string) (er
 	}
 	// Until the process ends: a root filesystem of very many layers has some that no image names (layer.Layers.Lowers).
 	defer func() { err = errors.Join(err, use.End()) }()
-	img, hold, err := f.image(ctx, app, args[0])
+	of, err := f.subject(ctx, app, args)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, hold.Unlock()) }()
+	defer func() { err = errors.Join(err, of.release()) }()
+	img := of.image
 	host, err := sandbox.NewHost(app.Store, f.runtime)
 	if err != nil {
 		return err
@@ -178,6 +182,9 @@ func (f *runFlags) run(ctx context.Context, app *command.App, args []string) (er
 	ctx, signals, done := f.forwardSignals(ctx, img)
 	defer done()
 	p.Signals = signals
+	if of.shells != nil {
+		return container.RunShell(ctx, host.Run, p, of.shells, "")
+	}
 	return host.Run(ctx, p)
 }
 
