@@ -40,6 +40,14 @@ func (l *Layers) ViewChain(ctx context.Context, chain, chainIDs []digest.Digest)
 	return &chainView{layers: l, root: root}, nil
 }
 
+// Files returns the root of the files that View shows, as the index that View is made of.
+func (l *Layers) Files(ctx context.Context, chain []digest.Digest) (*index.Node, error) {
+	if len(chain) == 0 {
+		return &index.Node{Entry: index.ImpliedDir(".")}, nil
+	}
+	return l.merged(ctx, chain, identity.ChainIDs(slices.Clone(chain)))
+}
+
 type chainView struct {
 	layers *Layers
 	root   *index.Node

@@ -63,7 +63,7 @@ func (local *Local) ImportLayout(ctx context.Context, src content.Fetcher, root 
 		config: read,
 		layers: func(ctx context.Context, list []ocispec.Descriptor, ids []digest.Digest) error {
 			for n, d := range list {
-				if err := local.importLayer(ctx, src, d, ids[n]); err != nil {
+				if err := local.ImportLayer(ctx, src, d, ids[n]); err != nil {
 					return err
 				}
 			}
@@ -89,7 +89,8 @@ func (local *Local) ImportLayout(ctx context.Context, src content.Fetcher, root 
 	return local.Images.Put(img.manifest, img.config)
 }
 
-func (local *Local) importLayer(ctx context.Context, src content.Fetcher, d ocispec.Descriptor, id digest.Digest) error {
+// ImportLayer stores a layer of a layout, unless the store has it. id is its DiffID.
+func (local *Local) ImportLayer(ctx context.Context, src content.Fetcher, d ocispec.Descriptor, id digest.Digest) error {
 	if got, err := local.Layers.Get(id); err == nil && got.Present() {
 		return nil
 	}

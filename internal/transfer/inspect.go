@@ -7,6 +7,7 @@ import (
 
 	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/oci"
@@ -122,4 +123,19 @@ func (r *Published) image(ctx context.Context, d ocispec.Descriptor) (*Published
 		return nil, fmt.Errorf("image config %s: %w", img.Manifest.Config.Digest, err)
 	}
 	return img, nil
+}
+
+// FetchLayer downloads a layer of the image, unless the store has it. id is its DiffID. The caller holds store.Use. progress may be nil.
+func (r *Published) FetchLayer(ctx context.Context, local *Local, d ocispec.Descriptor, id digest.Digest, progress Progress) error {
+	if !oci.IsLayer(d.MediaType) && !oci.IsForeignLayer(d.MediaType) {
+		return &unknownLayerError{d}
+	}
+	p := &puller{local: local, repo: r.repo, origin: r.Name.Name(), progress: progress}
+	if progress == nil {
+		p.progress = func(Event) {}
+	}
+	if err := p.layer(ctx, d, id); err != nil {
+		return registry.Explain(reference.FamiliarString(r.Name), err)
+	}
+	return nil
 }

@@ -31,6 +31,9 @@ type Node struct {
 	order  int              // of its entry in the tar
 }
 
+// Name is the last component of the path.
+func (n *Node) Name() string { return n.name }
+
 // IsDir reports whether n is a directory.
 func (n *Node) IsDir() bool { return n.Entry.Type == view.TypeDir }
 
