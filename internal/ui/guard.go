@@ -81,7 +81,7 @@ func (s *Server) admitted(r *http.Request) bool {
 
 // landing takes the browser from the URL with the token to the one without. It is a page, not a redirect: browsers do not send a strict
 // cookie with a redirect if a link of another site led to it.
-const landing = `<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=./"><title>mica</title><p><a href="./">Continue</a></p>`
+const landing = `<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=./"><title>mica</title><link rel="icon" href="mica.svg"><p><a href="./">Continue</a></p>`
 
 // admit gives a browser that has the token its cookie.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request) {

@@ -37,6 +37,7 @@ async function show() {
   const place = [at.view, at.args[0]].join("/"), moved = place !== shown;
   shown = place;
   const into = h("div");
+  main.setAttribute("aria-busy", "true");
   try {
     if (!views[at.view]) throw new Error("there is no such page");
     await views[at.view](into, at, signal);
@@ -46,6 +47,8 @@ async function show() {
   }
   if (signal.aborted) return;
   fill(main, into);
+  main.setAttribute("aria-busy", "false");
+  main.dataset.shows = location.hash;
   const title = into.querySelector("h1")?.textContent;
   document.title = title ? `${title} · mica` : "mica";
   if (moved) {

@@ -1,15 +1,14 @@
 // Elements and texts. Whatever comes from images, builds and names of files becomes text, never markup.
 
-// h makes an element. Properties that begin with "on" are listeners, "class", "data-", "aria-" and others are attributes, and "style" is an
-// object of CSS properties.
+// h makes an element. Properties that begin with "on" are listeners, and "style" is an object of CSS properties; others are attributes.
 export function h(tag, props, ...kids) {
   const e = document.createElement(tag);
   for (const [k, v] of Object.entries(props ?? {})) {
-    if (v === undefined || v === null || v === false) continue;
+    if (v === undefined || v === null || (v === false && !k.startsWith("aria-"))) continue;
     if (k.startsWith("on")) e.addEventListener(k.slice(2), v);
     else if (k === "style") for (const [name, value] of Object.entries(v)) e.style.setProperty(name, value);
     else if (k === "value" || k === "checked" || k === "disabled" || k === "selected") e[k] = v;
-    else e.setAttribute(k, v === true ? "" : v);
+    else e.setAttribute(k, v === true && !k.startsWith("aria-") ? "" : v);
   }
   add(e, kids);
   return e;
@@ -66,7 +65,7 @@ export const short = (digest) => (digest ?? "").replace(/^sha256:/, "").slice(0,
 // hue is the colour of a layer.
 export function hue(i) {
   const hues = [185, 255, 75, 330, 140, 25, 295, 105, 220, 50];
-  return `light-dark(oklch(0.56 0.085 ${hues[i % hues.length]}), oklch(0.72 0.085 ${hues[i % hues.length]}))`;
+  return `light-dark(oklch(0.53 0.085 ${hues[i % hues.length]}), oklch(0.72 0.085 ${hues[i % hues.length]}))`;
 }
 
 // plain removes what terminals take for colours and movements of the cursor; of a line that was overwritten the last state stays.

@@ -66,7 +66,7 @@ export async function sizes(into, img, at, signal) {
       const title = by === "layer" && layer === "" && depth === 0 ? `${b.name}: ${names[b.layer]}` : b.name + (b.dir ? "/" : "");
       const e = h("button", {
         type: "button", tabindex: "-1", class: b.dir && b.path !== "" || depth === 0 && b.dir ? "in" : "", "aria-label": `${title}, ${bytes(b.size)}, ${count(b.files, "file")}`, title: `${title}\n${bytes(b.size)}`,
-        style: { left: r.x + "px", top: r.y + "px", width: r.w + "px", height: r.h + "px", "--hue": hue(b.layer), "--tint": `${[34, 52, 70][depth] ?? 78}%` },
+        style: { left: r.x + "px", top: r.y + "px", width: r.w + "px", height: r.h + "px", "--hue": hue(b.layer), "--tint": `${[28, 42, 54][depth] ?? 60}%` },
         onclick: (ev) => { ev.stopPropagation(); zoom(b); },
       });
       e.block = b;
