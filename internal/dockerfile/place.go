@@ -58,10 +58,27 @@ func After(text []byte, line int) ([]byte, error) {
 	return upTo(text, in.last, marker), nil
 }
 
+// CopiesFrom returns the stage that the COPY at a line copies from, "" for another instruction, or another source.
+func CopiesFrom(text []byte, line int) string {
+	list, err := parse(text)
+	if err != nil {
+		return ""
+	}
+	in, err := list.at(line)
+	if err != nil || in.from == "" {
+		return ""
+	}
+	if slices.ContainsFunc(list, func(st instruction) bool { return st.stage != "" && strings.EqualFold(st.stage, in.from) }) {
+		return in.from
+	}
+	return ""
+}
+
 // instruction is one of a stage.
 type instruction struct {
 	name        string
 	stage       string // of a FROM: the name of its stage
+	from        string // of a COPY: --from
 	first, last int    // lines
 }
 
@@ -76,14 +93,15 @@ func parse(text []byte) (list instructionList, err error) {
 	}
 	for _, node := range parsed.AST.Children {
 		in := instruction{name: strings.ToLower(node.Value), first: node.StartLine, last: node.EndLine}
-		if in.name == command.From {
-			if c, err := instructions.ParseInstruction(node); err == nil {
-				if st, ok := c.(*instructions.Stage); ok {
-					in.stage = st.Name
-				}
-			}
-		} else if len(list) == 0 {
+		if in.name != command.From && len(list) == 0 {
 			continue // a global ARG
+		}
+		c, err := instructions.ParseInstruction(node)
+		if st, ok := c.(*instructions.Stage); ok && err == nil {
+			in.stage = st.Name
+		}
+		if cp, ok := c.(*instructions.CopyCommand); ok && err == nil {
+			in.from = cp.From
 		}
 		list = append(list, in)
 	}

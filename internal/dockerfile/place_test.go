@@ -89,3 +89,16 @@ func TestManyLines(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestCopiesFrom(t *testing.T) {
+	t.Parallel()
+	const text = "FROM a AS One\nCOPY x /\nFROM b\nCOPY --from=one x /\nCOPY --from=image x /\nCOPY --from=0 x /\nRUN x\nCOPY --bad x\n"
+	for line, want := range map[int]string{2: "", 3: "", 4: "one", 5: "", 6: "", 7: "", 8: "", 99: ""} {
+		if got := CopiesFrom([]byte(text), line); got != want {
+			t.Errorf("%d: %q, want %q", line, got, want)
+		}
+	}
+	if got := CopiesFrom([]byte("FROM a\nCOPY <<EOT /\n"), 2); got != "" {
+		t.Errorf("a Dockerfile that cannot be parsed copies from %q", got)
+	}
+}

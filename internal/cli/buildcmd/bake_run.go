@@ -26,6 +26,7 @@ type baking struct {
 	done    map[string]chan struct{}   // closed when a target is built
 	results map[string]*builder.Result // of those whose channels are closed
 	record  bool                       // the metadata have their provenance
+	inspect *bakeInspection            // nil to look into nothing
 }
 
 // build builds the targets: each when those it links to are built, otherwise all at the same time.
@@ -46,6 +47,10 @@ func (f *bakeFlags) build(ctx context.Context, app *command.App, def *bake.Defin
 		return err
 	}
 	defer func() { err = errors.Join(err, host.Close()) }()
+	inspect, err := f.inspect.open(app)
+	if err != nil {
+		return err
+	}
 	display, err := progress.StartBuild(ctx, app.Stderr, f.progress)
 	if err != nil {
 		return err
@@ -54,13 +59,13 @@ func (f *bakeFlags) build(ctx context.Context, app *command.App, def *bake.Defin
 		app: app, targets: targets, display: display, links: links,
 		builder: &builder.Builder{Store: app.Store, Layers: app.Layers, Images: app.Images, Host: host, Registry: app.Registry()},
 		done:    map[string]chan struct{}{}, results: map[string]*builder.Result{},
-		record: f.metadataFile != "" && metadataProvenance() != "",
+		record: f.metadataFile != "" && metadataProvenance() != "", inspect: newBakeInspection(inspect, display, targets),
 	}
 	err = b.all(ctx)
 	display.Finish()
 	app.PrintNotes()
 	if err != nil {
-		return buildError(app, err, false, "bake")
+		return buildError(app, err, inspect.hasShown(), "bake")
 	}
 	if err := f.writeMetadata(b); err != nil {
 		return err
@@ -73,6 +78,8 @@ func (f *bakeFlags) build(ctx context.Context, app *command.App, def *bake.Defin
 }
 
 func (b *baking) all(ctx context.Context) error {
+	ctx, stop := b.inspect.stoppable(ctx)
+	defer stop()
 	group, ctx := errgroup.WithContext(ctx)
 	for name := range b.targets {
 		b.done[name] = make(chan struct{})
@@ -80,6 +87,7 @@ func (b *baking) all(ctx context.Context) error {
 	results := make(chan func(), len(b.targets))
 	for _, t := range b.targets {
 		group.Go(crash.Guard(func() error {
+			defer b.inspect.ended(t.name)
 			for _, other := range t.links {
 				select {
 				case <-b.done[other]:
@@ -96,7 +104,7 @@ func (b *baking) all(ctx context.Context) error {
 			return nil
 		}))
 	}
-	err := group.Wait()
+	err := b.inspect.failure(group.Wait())
 	close(results)
 	for record := range results {
 		record()
@@ -122,7 +130,7 @@ func (b *baking) one(ctx context.Context, t *bakeTarget) (_ *builder.Result, err
 	for i := range o.Outputs {
 		o.Outputs[i].Lazy = o.Outputs[i].Lazy && !b.links.wanted[t.name]
 	}
-	o.Events, o.Record = b.events(t.name), b.record
+	o.Events, o.Record, o.OnFailure = b.events(t.name), b.record, b.inspect.onFailure(t.name)
 	res, err := b.builder.Build(ctx, *o)
 	if err != nil || o.Call.Name != "" {
 		return res, err

@@ -1,10 +1,12 @@
 package buildcmd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/moby/buildkit/solver/errdefs"
@@ -99,7 +101,7 @@ func TestInspectionMessages(t *testing.T) {
 
 // failedAt is the error of a recorded build that has failed at a line.
 func failedAt(line int32, ref string, err error) error {
-	src := &errdefs.Source{Info: &pb.SourceInfo{Filename: "Dockerfile"}, Ranges: []*pb.Range{{Start: &pb.Position{Line: line}}}}
+	src := &errdefs.Source{Info: &pb.SourceInfo{Filename: "Dockerfile", Data: []byte("FROM a AS one\nCOPY x /\nFROM b\nCOPY --from=one x /\n")}, Ranges: []*pb.Range{{Start: &pb.Position{Line: line}}}}
 	return &builder.FailedError{Ref: ref, Err: errdefs.WithSource(err, src)}
 }
 
@@ -120,6 +122,9 @@ func TestHint(t *testing.T) {
 		"long":             {"mica build " + strings.Repeat("x", 61), "To look into it: mica build --on-error=shell …\n", exit},
 		"it did not start": {"mica build .", "To look into it: mica build --on-error=shell .\n", &ociruntime.StartError{Code: 127}},
 		"no process":       {"mica build .", "", os.ErrNotExist},
+		"no arguments":     {"mica build", "To look into it: mica build --on-error=shell\n", exit},
+		"of a stage":       {"mica build .", "To look into stage one: mica build --shell-at=one .\n", failedAt(4, "abc", os.ErrNotExist)},
+		"of no stage":      {"mica build .", "", failedAt(2, "abc", os.ErrNotExist)},
 		"a recorded build": {"mica build .", "To look into it: mica build --on-error=shell . (before the step: mica run abcdefgh:7)\n", failedAt(7, "abcdefghijkl", exit)},
 		"a short ref":      {"mica build .", "To look into it: mica build --on-error=shell . (before the step: mica run abc:7)\n", failedAt(7, "abc", exit)},
 		"no line":          {"mica build .", "To look into it: mica build --on-error=shell .\n", failedAt(0, "abcdefghijkl", exit)},
@@ -150,5 +155,47 @@ func TestModes(t *testing.T) {
 	got := p.run(t, NewBuildCommand, "--shell-at 99 --invoke ls DIR")
 	if want := "failed to build: failed to solve: there is no step at line 99 of the Dockerfile: its instructions are at lines 2-7"; commandtest.Text(got.Err) != want {
 		t.Errorf("%v, want %s", got.Err, want)
+	}
+}
+
+// TestBakeInspection: the first target that fails is looked into, when the others have ended; its error is that of bake.
+func TestBakeInspection(t *testing.T) {
+	t.Parallel()
+	b := newBakeInspection(&inspection{}, nil, map[string]*bakeTarget{"one": nil, "two": nil, "three": nil})
+	looked := make(chan error, 3)
+	b.look = func(ctx context.Context, _ *builder.Container, err error) {
+		if ctx.Err() != nil {
+			t.Error("it is looked into with a context that has ended")
+		}
+		looked <- err
+	}
+	ctx, stop := b.stoppable(t.Context())
+	defer stop()
+	var wg sync.WaitGroup
+	for _, name := range []string{"one", "two"} {
+		wg.Go(func() {
+			defer b.ended(name)
+			b.onFailure(name)(ctx, nil, errors.New("failed"))
+		})
+	}
+	wg.Go(func() {
+		defer b.ended("three")
+		<-ctx.Done()
+	})
+	wg.Wait()
+	if err := b.failure(context.Canceled); len(looked) != 1 || err.Error() != (<-looked).Error() || !strings.HasPrefix(err.Error(), "target ") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestNoBakeInspection: without one, targets fail as ever.
+func TestNoBakeInspection(t *testing.T) {
+	t.Parallel()
+	b := newBakeInspection(nil, nil, nil)
+	ctx, stop := b.stoppable(t.Context())
+	stop()
+	b.ended("x")
+	if ctx.Err() != nil || b.onFailure("x") != nil || !errors.Is(b.failure(os.ErrNotExist), os.ErrNotExist) {
+		t.Error("it does something")
 	}
 }
