@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/micabuild/mica/internal/analyze/filetree"
+	"github.com/micabuild/mica/internal/redact"
 	"github.com/micabuild/mica/internal/terminal"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -37,6 +39,9 @@ var typeNames = map[view.Type]struct{ name, letter string }{
 	view.TypeRegular: {"file", "-"}, view.TypeDir: {"dir", "d"}, view.TypeSymlink: {"symlink", "l"}, view.TypeChar: {"char", "c"},
 	view.TypeBlock: {"block", "b"}, view.TypeFifo: {"fifo", "p"}, view.TypeSocket: {"socket", "s"}, view.TypeWhiteout: {"removed", "-"},
 }
+
+// changeNames are those of changes.
+var changeNames = map[filetree.Change]string{filetree.Added: "added", filetree.Modified: "modified", filetree.Removed: "removed"}
 
 // modeText is a mode as ls shows it.
 func modeText(e *view.Entry) string {
@@ -67,7 +72,7 @@ func newFileRow(f *file) fileRow {
 	e := f.entry
 	row := fileRow{
 		Name: terminal.EscapeString(f.name), Path: url.QueryEscape(e.Path), Type: typeNames[e.Type].name, Mode: modeText(e),
-		Owner: fmt.Sprintf("%d:%d", e.UID, e.GID), Size: f.size, Change: f.change.String(), Layer: f.layer, Kids: len(f.kids) > 0,
+		Owner: fmt.Sprintf("%d:%d", e.UID, e.GID), Size: f.size, Change: changeNames[f.change], Layer: f.layer, Kids: len(f.kids) > 0,
 	}
 	if e.IsDir() {
 		row.Files = f.count
@@ -145,9 +150,6 @@ func (s *Server) listFiles(r *http.Request) (any, error) {
 		return nil, err
 	}
 	kids := dir.kids
-	if r.URL.Query().Get("changes") == "1" {
-		kids = slices.DeleteFunc(slices.Clone(kids), func(f *file) bool { return f.change == unchanged && f.count == 0 })
-	}
 	kids = order(kids, r.URL.Query().Get("sort"))
 	out := listing{Files: []fileRow{}, Total: len(kids)}
 	for _, f := range kids[min(from, len(kids)):min(from+maxListed, len(kids))] {
@@ -196,33 +198,42 @@ func (s *Server) sendFile(w http.ResponseWriter, r *http.Request) {
 			return err
 		}
 		name := trimRoot(r.URL.Query().Get("path"))
-		e, err := t.view.Lstat(r.Context(), name)
+		content, err := t.view(r.Context())
 		if err != nil {
 			return err
 		}
-		if e.Type != view.TypeRegular {
-			return badRequest("not a regular file: %s", terminal.EscapeString(name))
-		}
-		content, err := t.view.Open(r.Context(), name)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = content.Close() }()
-		h := w.Header()
-		h.Set("Content-Type", "application/octet-stream")
-		h.Set("Content-Length", strconv.FormatInt(e.Size, 10))
-		h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": terminal.EscapeString(path.Base(name))}))
-		if _, err := io.Copy(w, content); err != nil {
-			return errBroken
-		}
-		return nil
+		return download(w, r, content, name)
 	})
 	switch {
 	case errors.Is(err, errBroken):
 		panic(http.ErrAbortHandler) // the browser sees that the file is not whole
 	case err != nil:
-		fail(w, statusOf(err), err.Error())
+		fail(w, statusOf(err), redact.URLs(err.Error()))
 	}
+}
+
+// download sends a file of a view. It begins no answer if it fails, but for errBroken.
+func download(w http.ResponseWriter, r *http.Request, v view.View, name string) error {
+	e, err := v.Lstat(r.Context(), name)
+	if err != nil {
+		return err
+	}
+	if e.Type != view.TypeRegular {
+		return badRequest("not a regular file: %s", terminal.EscapeString(name))
+	}
+	content, err := v.Open(r.Context(), name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = content.Close() }()
+	h := w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Content-Length", strconv.FormatInt(e.Size, 10))
+	h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": terminal.EscapeString(path.Base(name))}))
+	if _, err := io.Copy(w, content); err != nil {
+		return errBroken
+	}
+	return nil
 }
 
 var errBroken = errors.New("the download broke off")

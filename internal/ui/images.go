@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/analyze"
 	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/redact"
@@ -157,7 +158,7 @@ func (s *Server) showImage(r *http.Request) (any, error) {
 func historyOf(img *image.Image) []historyRow {
 	rows, layer := []historyRow{}, 0
 	for _, h := range img.Config.History {
-		row := historyRow{Command: redact.URLs(h.CreatedBy), Comment: h.Comment, Layer: -1}
+		row := historyRow{Command: analyze.MaskText(redact.URLs(h.CreatedBy)), Comment: h.Comment, Layer: -1}
 		if h.Created != nil {
 			row.Created = *h.Created
 		}

@@ -276,3 +276,26 @@ func TestShelf(t *testing.T) {
 		t.Error("a panic is no error")
 	}
 }
+
+// TestAnalysis: what mica analyze finds, with paths as they may be shown, and without the secrets.
+func TestAnalysis(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	big := strings.Repeat("x", 200_000)
+	l.image("app", "d/ d/a="+big+" d/\x1b[31mb="+big, "d/ d/a=1 .npmrc=//r/:_authToken=npm_abcdefghijklmnopqrstuvwxyz0123456789")
+	for range 2 { // the second time from memory
+		var p reportPage
+		l.get("analysis?image=app", &p)
+		if p.Wasted.Bytes != 200_000 || len(p.Waste) != 1 || p.Waste[0].How != "overwritten" || p.Waste[0].Step != 1 || p.Waste[0].By != 2 || !strings.HasSuffix(p.Waste[0].Path, "d/a") {
+			t.Errorf("%+v", p)
+		}
+		if len(p.Steps) != 3 || p.Steps[0].Layer != 0 || p.Steps[2].Layer != -1 || p.Steps[1].Modified != 1 || p.Steps[0].Wasted != 200_000 {
+			t.Errorf("%+v", p.Steps)
+		}
+		text := fmt.Sprintf("%+v", p)
+		if len(p.Findings) < 2 || p.Findings[0].Kind != "secret" || strings.Contains(text, "hunter2") || strings.Contains(text, "npm_abc") || strings.Contains(text, "\x1b") || !strings.Contains(text, `d/\x1b[31mb`) {
+			t.Errorf("%s", text)
+		}
+	}
+	l.fails("analysis?image=nothing", http.StatusNotFound)
+}

@@ -122,6 +122,7 @@ func (s *Server) Handler() http.Handler {
 		"GET /api/files":          s.held(s.listFiles),
 		"GET /api/search":         s.held(s.searchFiles),
 		"GET /api/sizes":          s.held(s.sizes),
+		"GET /api/analysis":       s.held(s.analyzeImage),
 		"GET /api/builds":         s.listBuilds,
 		"GET /api/build":          s.showBuild,
 		"GET /api/log":            s.showLog,

@@ -105,6 +105,6 @@ func (s *Server) tree(r *http.Request) (*imageTree, error) {
 			return nil, fmt.Errorf("image %s has %d files: this page shows at most %d", img.ShortID(), count, maxImage)
 		}
 		// The load serves all who ask for the tree: it does not end with the first of them.
-		return loadTree(s.ended, layers, img.Chain())
+		return loadTree(s.ended, layers, img)
 	})
 }

@@ -2,36 +2,27 @@ package ui
 
 import (
 	"context"
-	"path"
+	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/analyze"
+	"github.com/micabuild/mica/internal/analyze/filetree"
+	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
-	"github.com/micabuild/mica/internal/layer/index"
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/view"
 )
-
-// change is what a layer does to a file.
-type change uint8
-
-// The changes. In the tree of all layers every file is unchanged.
-const (
-	unchanged change = iota
-	added
-	modified
-	removed
-)
-
-func (c change) String() string { return [...]string{"", "added", "modified", "removed"}[c] }
 
 // file is a file of a layer, or of all layers of an image. A directory has the sums of what is in it.
 type file struct {
 	name   string
 	entry  *view.Entry
 	layer  int // that has the file, from the bottom
-	change change
+	change filetree.Change
 	size   int64 // content, a file with several names once
 	count  int   // of files that are not directories
 	kids   []*file
@@ -54,63 +45,59 @@ func (f *file) find(name string) *file {
 
 // imageTree has the files of an image.
 type imageTree struct {
-	view   view.View // for contents
-	layers []*file   // bottom first, each with what the layer changes
+	image  *analyze.Image
+	chain  []digest.Digest
+	source *layer.Layers // of contents
+	all    *filetree.Tree
+	layers []*file // bottom first, each with what the layer changes
 	merged *file
 	count  int // of files, in all of them
+
+	mu     sync.Mutex
+	report *analyze.Report // when it was asked for
 }
 
-// loadTree reads the tables of contents of a chain.
-func loadTree(ctx context.Context, layers *layer.Layers, chain []digest.Digest) (*imageTree, error) {
-	t := &imageTree{}
-	number := map[digest.Digest]int{}
-	var below *index.Node
-	for i, id := range chain {
-		number[id] = i // of a layer that occurs twice, the upper one
-		table, err := layers.TOC(ctx, id)
+// loadTree reads the tables of contents of an image.
+func loadTree(ctx context.Context, layers *layer.Layers, img *image.Image) (*imageTree, error) {
+	t := &imageTree{image: &analyze.Image{ID: img.ID, Config: img.Config}, chain: img.Chain(), source: layers}
+	for _, id := range t.chain {
+		size, err := layers.Size(id)
 		if err != nil {
 			return nil, err
 		}
-		root, err := index.FromTable(table)
-		if err != nil {
-			return nil, err
-		}
-		b := &treeBuilder{layerOf: func(digest.Digest) int { return i }, seen: map[*index.Node]bool{}}
-		t.layers = append(t.layers, b.changes(root, below))
-		t.count += b.count
-		below = index.Merge(below, root, func(digest.Digest, string) *view.Entry { return nil })
+		t.image.Layers = append(t.image.Layers, analyze.Layer{
+			DiffID: id, Size: size,
+			Table: func(ctx context.Context) (*toc.Table, error) { return layers.TOC(ctx, id) },
+			Read: func(ctx context.Context, paths []string, visit func(string, io.Reader) error) error {
+				return layers.ReadFiles(ctx, id, paths, visit)
+			},
+		})
 	}
-	if below == nil {
-		below = &index.Node{Entry: index.ImpliedDir(".")}
-	}
-	b := &treeBuilder{layerOf: func(id digest.Digest) int { return number[id] }, seen: map[*index.Node]bool{}}
-	t.merged = b.files(below)
-	t.count += b.count
 	var err error
-	t.view, err = layers.View(ctx, chain)
-	return t, err
-}
-
-// treeBuilder makes files of the nodes of an index.
-type treeBuilder struct {
-	layerOf func(digest.Digest) int
-	seen    map[*index.Node]bool // the first names of files with several, whose content has been counted
-	count   int
-}
-
-// file makes a file of a node, without what is in it.
-func (b *treeBuilder) file(n *index.Node) *file {
-	b.count++
-	f := &file{name: path.Base(n.Entry.Path), entry: n.Entry, layer: b.layerOf(n.Layer)}
-	if n.IsDir() {
-		return f
+	if t.all, err = analyze.Load(ctx, t.image); err != nil {
+		return nil, err
 	}
-	f.count = 1
-	if names := n.Names(); names == nil {
-		f.size = n.Entry.Size
-	} else if !b.seen[names[0]] {
-		b.seen[names[0]] = true
-		f.size = n.Entry.Size
+	t.count = t.all.Count
+	for i := range t.chain {
+		root := t.changes(t.all.Root, i)
+		if root == nil {
+			root = t.file(t.all.Root, i, t.all.Root.EntryAt(i))
+		}
+		t.layers = append(t.layers, root)
+	}
+	t.merged = t.files(t.all.Root, len(t.chain)-1, map[linked]bool{})
+	return t, nil
+}
+
+// file makes a file of a node as a layer leaves it, without what is in it. Its entry is nil if it was removed.
+func (t *imageTree) file(n *filetree.Node, layer int, e *view.Entry) *file {
+	t.count++
+	f := &file{name: n.Name, entry: e}
+	if f.change, _ = n.Changed(layer, layer); e == nil {
+		f.entry = &view.Entry{Path: n.Path(), Type: view.TypeWhiteout}
+	}
+	if v := n.At(layer); v != nil {
+		f.layer = max(v.Layer, 0)
 	}
 	return f
 }
@@ -121,38 +108,75 @@ func (f *file) add(kid *file) {
 	f.count += kid.count
 }
 
-// files makes a tree of a node.
-func (b *treeBuilder) files(n *index.Node) *file {
-	f := b.file(n)
+// changes makes a tree of what a layer has; nil if it has nothing of a node.
+func (t *imageTree) changes(n *filetree.Node, layer int) *file {
+	var kids []*file
 	for _, kid := range n.Children {
-		f.add(b.files(kid))
+		if f := t.changes(kid, layer); f != nil {
+			kids = append(kids, f)
+		}
+	}
+	v := n.At(layer)
+	own := v != nil && v.Layer == layer
+	if !own && len(kids) == 0 {
+		return nil
+	}
+	f := t.file(n, layer, n.EntryAt(layer))
+	if own {
+		f.size = v.Bytes()
+	}
+	if !f.entry.IsDir() {
+		f.count = 1
+	} else if own && f.change == filetree.Modified && filetree.Same(v.Entry, entryBelow(n, layer)) {
+		f.change = filetree.Unmodified // a layer lists the directories of what it changes
+	}
+	for _, kid := range kids {
+		f.add(kid)
 	}
 	return f
 }
 
-// changes makes a tree of a node of one layer, with what it changes of those below it; below is nil where they have nothing.
-func (b *treeBuilder) changes(n, below *index.Node) *file {
-	f := b.file(n)
-	switch {
-	case n.Entry.Type == view.TypeWhiteout:
-		f.change = removed
-	case below == nil:
-		f.change = added
-	case n.IsDir() && below.IsDir() && (!n.Described || n.Entry.Mode == below.Entry.Mode && n.Entry.UID == below.Entry.UID && n.Entry.GID == below.Entry.GID):
-		f.change = unchanged // a layer lists the directories of what it changes
-	default:
-		f.change = modified
+// entryBelow is the entry of a node before a layer.
+func entryBelow(n *filetree.Node, layer int) *view.Entry {
+	if e := n.EntryAt(layer - 1); e != nil {
+		return e
 	}
-	if n.Entry.Opaque {
-		f.change = modified
-		below = nil
+	return &view.Entry{}
+}
+
+// linked is a file of a layer that has several names, by the first of them.
+type linked struct {
+	layer int
+	first string
+}
+
+// files makes a tree of what is there once a layer is applied. Of a file with several names, the first that is left has the size.
+func (t *imageTree) files(n *filetree.Node, layer int, counted map[linked]bool) *file {
+	e := n.EntryAt(layer)
+	if e == nil {
+		e = n.Versions[0].Entry // of the root
+	}
+	f := t.file(n, layer, e)
+	f.change = filetree.Unmodified
+	if e.Type == view.TypeRegular {
+		f.size = e.Size
+		if link := (linked{f.layer, e.Hardlink}); e.Hardlink != "" {
+			if first := t.all.Find(e.Hardlink); counted[link] || first != nil && first.At(layer).Present() && first.At(layer).Layer == f.layer {
+				f.size = 0
+			}
+			counted[link] = true
+		}
+	}
+	if !e.IsDir() {
+		f.count = 1
 	}
 	for _, kid := range n.Children {
-		var was *index.Node
-		if below != nil && below.IsDir() {
-			was = below.Descend(path.Base(kid.Entry.Path))
+		if kid.EntryAt(layer) != nil {
+			f.add(t.files(kid, layer, counted))
 		}
-		f.add(b.changes(kid, was))
 	}
 	return f
 }
+
+// view is the filesystem of all layers.
+func (t *imageTree) view(ctx context.Context) (view.View, error) { return t.source.View(ctx, t.chain) }

@@ -172,6 +172,7 @@ func everyView(t *testing.T, m *mica, tab *chrome.Tab) {
 		{"#/image/app/files?layer=4", "removed"},
 		{"#/image/app/sizes", "busybox|By layer"},
 		{"#/image/app/sizes?by=layer", "All layers|1: COPY busybox"},
+		{"#/image/app/analysis", "Efficiency|Wasted paths|Findings|secret"},
 		{"#/image/app/config", "API_TOKEN=(hidden)|Environment"},
 		{"#/builds", "Failed|Completed"},
 		{"#/build/" + second, "Completed|because data changed|build argument VERSION|" + hostile},

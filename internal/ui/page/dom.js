@@ -32,7 +32,7 @@ export function bytes(n) {
   const units = ["B", "kB", "MB", "GB", "TB", "PB"];
   let i = 0;
   while (n >= 1000 && i < units.length - 1) { n /= 1000; i++; }
-  return Number(n.toPrecision(i ? 3 : 4)) + " " + units[i];
+  return Number(n.toPrecision(i ? 3 : 4)) + units[i];
 }
 
 // seconds is a duration of milliseconds as docker's progress shows it.

@@ -3,10 +3,11 @@ import { h, fill, bytes, ago, short, count, hue } from "./dom.js";
 import { imageName } from "./images.js";
 import { files } from "./files.js";
 import { sizes } from "./treemap.js";
+import { analysis } from "./analysis.js";
 import { source } from "./source.js";
 
 // The tabs of an image, by the second part of the address.
-const tabs = { layers: ["Layers", layersTab], files: ["Files", files], sizes: ["Sizes", sizes], config: ["Configuration", configTab] };
+const tabs = { layers: ["Layers", layersTab], files: ["Files", files], sizes: ["Sizes", sizes], analysis: ["Analysis", analysis], config: ["Configuration", configTab] };
 
 // image shows one image.
 export async function image(into, at, signal) {
