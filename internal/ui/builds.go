@@ -98,7 +98,8 @@ type stepRow struct {
 	Started   time.Time     `json:"started,omitzero"`
 	Completed time.Time     `json:"completed,omitzero"`
 	Error     string        `json:"error,omitempty"`
-	Size      *int64        `json:"size,omitempty"` // of the layers that it made; nil where that is not known
+	Size      int64         `json:"size,omitempty"` // of the layer that it made; 0 where that is not known
+	Cost      *costRow      `json:"cost,omitempty"`
 	Because   string        `json:"because,omitempty"`
 	Causes    []causeRow    `json:"causes,omitempty"`
 	Roots     string        `json:"roots,omitempty"` // the causes at the beginning of the chain, if those are others
@@ -109,6 +110,42 @@ type causeRow struct {
 	Text   string `json:"text"`
 	Detail string `json:"detail,omitempty"`
 	Step   *int   `json:"step,omitempty"` // the place of the step that the cause comes from
+}
+
+// costRow is what a step has cost in the builds of its line, in the words of mica why --cost.
+type costRow struct {
+	Ran   int           `json:"ran"`
+	Had   int           `json:"had"`  // how many builds had the step
+	Time  time.Duration `json:"time"` // of all runs, in nanoseconds
+	Size  int64         `json:"size"` // that all runs wrote
+	Notes []string      `json:"notes,omitempty"`
+}
+
+// worthNoting is how long runs took that a change of the Dockerfile would save.
+const worthNoting = time.Second
+
+// addCosts adds what the steps have cost. It reads the builds of the line.
+func (s *Server) addCosts(p *buildPage, b *history.Build) {
+	of := map[*history.Step]*stepRow{}
+	for i, st := range b.Steps {
+		of[st] = &p.StepList[i]
+	}
+	layers, _ := s.newLayers()
+	for _, c := range explain.Costs(s.builds, b) {
+		row := of[c.Step]
+		if row == nil {
+			continue
+		}
+		row.Cost = &costRow{Ran: c.Ran, Had: c.Had, Time: c.Time, Size: c.Size}
+		for _, r := range c.Reruns {
+			if r.Time >= worthNoting {
+				row.Cost.Notes = append(row.Cost.Notes, terminal.EscapeString(c.Because(r)))
+			}
+		}
+		if row.Size == 0 && c.Layer != "" {
+			row.Size, _ = layers.Size(c.Layer) // a layer that is gone has no size
+		}
+	}
 }
 
 // maxCauses is how many causes of a step a page has.
@@ -125,17 +162,13 @@ func (s *Server) pageOf(b *history.Build) *buildPage {
 		place[st.Vertex] = i
 	}
 	why := explain.New(s.builds, b)
-	sizes := s.records.sizes(s, b)
 	for _, st := range b.Steps {
 		row := stepRow{
-			Name: terminal.EscapeString(st.Name), Line: st.Line, State: st.State, Started: st.Started, Completed: st.Completed, Error: redact.URLs(st.Error),
+			Name: terminal.EscapeString(st.Name), Line: st.Line, State: st.State, Started: st.Started, Completed: st.Completed, Error: redact.URLs(st.Error), Size: st.Size,
 			Because: strings.TrimPrefix(b.Because(st), "because "),
 		}
 		for _, in := range st.Inputs {
 			row.Inputs = append(row.Inputs, place[in])
-		}
-		if n, ok := sizes[st.Vertex]; ok {
-			row.Size = &n
 		}
 		for _, c := range st.Causes[:min(len(st.Causes), maxCauses)] {
 			row.Causes = append(row.Causes, newCauseRow(b, c, place))
@@ -197,6 +230,7 @@ func (s *Server) showBuild(r *http.Request) (any, error) {
 		return nil, err
 	}
 	p := s.pageOf(b)
+	s.addCosts(p, b)
 	for old := range s.builds.Earlier(b.Line) {
 		if old.Started.Before(b.Started) {
 			p.Older = old.Ref

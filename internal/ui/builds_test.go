@@ -3,6 +3,7 @@ package ui
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/micabuild/mica/internal/buildcache"
 	"github.com/micabuild/mica/internal/history"
 )
 
@@ -77,28 +77,24 @@ func TestBuild(t *testing.T) {
 	l.fails("watch?build=nothing", http.StatusNotFound)
 }
 
-// TestSizesOfSteps: what a step added to its inputs, by the records of the cache.
-func TestSizesOfSteps(t *testing.T) {
+// TestCosts: what the steps have cost in all builds of a line; a cached step has the size of the layer that it had.
+func TestCosts(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	base, top := l.write("a=12345"), l.write("b=123")
-	link := func(id digest.Digest) buildcache.Link { return buildcache.Link{DiffID: id} }
-	chain := buildcache.NewChain(link(base.DiffID), link(top.DiffID))
-	var key buildcache.Key
-	key.AddChain(0, "root", buildcache.NewChain(link(base.DiffID)))
-	if err := buildcache.New(l.store).Put(key, "RUN", []buildcache.Chain{chain}); err != nil {
-		t.Fatal(err)
+	made := l.write("a=12345")
+	for i, state := range []history.State{history.StepRan, history.StepCached} {
+		b := &history.Build{Ref: fmt.Sprint("b", i), Started: time.Now().Add(time.Duration(i-2) * time.Hour).UTC()}
+		step := &history.Step{Vertex: "sha256:run", Name: "[2/2] RUN make", Line: 2, State: state, Started: b.Started, Completed: b.Started.Add(3 * time.Second), Output: "sha256:chain"}
+		if state == history.StepRan {
+			step.Layer, step.Size = made.DiffID, made.Size
+		}
+		b.Steps = []*history.Step{{Vertex: "sha256:from", Name: "[1/2] FROM x", Source: &history.Source{}}, step}
+		l.end(l.begin(b), b, history.Completed)
 	}
-	b := &history.Build{Ref: "b", Steps: []*history.Step{
-		{Vertex: "sha256:from", Name: "FROM", Output: buildcache.NewChain(link(base.DiffID)).ID()},
-		{Vertex: "sha256:run", Name: "RUN", Key: key.Digest(), Inputs: []digest.Digest{"sha256:from"}},
-		{Vertex: "sha256:pruned", Name: "RUN", Key: digest.FromString("pruned")},
-	}}
-	l.end(l.begin(b), b, history.Completed)
 	var p buildPage
-	l.get("build?build=b", &p)
-	if p.StepList[0].Size != nil || p.StepList[2].Size != nil || p.StepList[1].Size == nil || *p.StepList[1].Size != 3 {
-		t.Errorf("%+v", p.StepList)
+	l.get("build?build=b1", &p)
+	if got := p.StepList[1]; p.StepList[0].Cost != nil || got.Size != 5 || got.Cost == nil || got.Cost.Ran != 1 || got.Cost.Had != 2 || got.Cost.Time != 3*time.Second || got.Cost.Size != 5 {
+		t.Errorf("%+v %+v", got, got.Cost)
 	}
 }
 
@@ -129,7 +125,7 @@ func TestWatch(t *testing.T) {
 	l := newLab(t)
 	b := &history.Build{Ref: "runs"}
 	w := l.begin(b)
-	res, err := http.DefaultClient.Do(l.request(http.MethodGet, "api/watch?build=runs", "")) //nolint:bodyclose // below
+	res, err := http.DefaultClient.Do(l.request(http.MethodGet, "api/watch?build=runs", ""))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +176,12 @@ func TestWatch(t *testing.T) {
 	if name := next(&p); name != "build" || p.Status != history.Completed || p.StepList[0].State != history.StepRan {
 		t.Errorf("%s %+v", name, p)
 	}
-	if name := next(&struct{}{}); name != "end" || events.Scan() && events.Scan() {
-		t.Errorf("%s, and more: %s", name, events.Text())
+	if name := next(&struct{}{}); name != "end" {
+		t.Errorf("%s at the end", name)
+	}
+	for events.Scan() {
+		if events.Text() != "" {
+			t.Errorf("after the end: %s", events.Text())
+		}
 	}
 }

@@ -2,14 +2,11 @@ package ui
 
 import (
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/identity"
 
 	"github.com/micabuild/mica/internal/buildcache"
-	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/prune"
 	"github.com/micabuild/mica/internal/redact"
 	"github.com/micabuild/mica/internal/terminal"
@@ -91,73 +88,6 @@ func ownLayers(rec *buildcache.Record) (ids []digest.Digest) {
 		}
 	}
 	return ids
-}
-
-// recordMemory keeps what the cache's records say of the sizes of steps for a while: to list them reads them all.
-type recordMemory struct {
-	mu     sync.Mutex
-	read   time.Time
-	chains map[digest.Digest][]digest.Digest // the layers of a step's only result, by its key
-}
-
-// recordAge is how long the list is good enough. A build that runs adds records.
-const recordAge = 5 * time.Second
-
-// sizes returns how many bytes the layers have that the steps of a build made, by their operations, where that is known.
-func (m *recordMemory) sizes(s *Server, b *history.Build) map[digest.Digest]int64 {
-	chains := m.list(s)
-	layers, _ := s.newLayers()
-	sizes := map[digest.Digest]int64{}
-	for _, st := range b.Steps {
-		chain, ok := chains[st.Key]
-		if !ok || st.Source != nil {
-			continue
-		}
-		var size int64
-		for _, id := range chain[beneath(b, st, chain):] {
-			n, err := layers.Size(id)
-			if err != nil {
-				ok = false
-				break
-			}
-			size += n
-		}
-		if ok {
-			sizes[st.Vertex] = size
-		}
-	}
-	return sizes
-}
-
-// beneath is how many layers of a step's result come from its inputs.
-func beneath(b *history.Build, st *history.Step, chain []digest.Digest) (n int) {
-	ids := identity.ChainIDs(append([]digest.Digest{}, chain...))
-	for _, in := range st.Inputs {
-		from := b.Step(in)
-		for i, id := range ids {
-			if from != nil && id == from.Output {
-				n = max(n, i+1)
-			}
-		}
-	}
-	return n
-}
-
-func (m *recordMemory) list(s *Server) map[digest.Digest][]digest.Digest {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if time.Since(m.read) < recordAge {
-		return m.chains
-	}
-	records, _ := buildcache.New(s.store).Records() // without them, sizes are not known
-	m.chains = map[digest.Digest][]digest.Digest{}
-	for _, r := range records {
-		if len(r.Outputs) == 1 {
-			m.chains[r.Key] = r.Layers()
-		}
-	}
-	m.read = time.Now()
-	return m.chains
 }
 
 // pruneRequest has the flags of mica builder prune.

@@ -114,7 +114,7 @@ func TestAdmit(t *testing.T) {
 	req := l.request(http.MethodGet, "?token="+l.token, "")
 	req.Header.Del("Cookie")
 	res, text := l.do(req)
-	cookies := res.Cookies()
+	cookies := res.Cookies
 	if res.StatusCode != http.StatusOK || len(cookies) != 1 || strings.Contains(text, l.token) {
 		t.Fatalf("%s, cookies %v: %s", res.Status, cookies, text)
 	}
@@ -123,8 +123,8 @@ func TestAdmit(t *testing.T) {
 	}
 	for _, token := range []string{"", "x", l.token + "0", l.token[1:], l.space} {
 		req := l.request(http.MethodGet, "?token="+token, "")
-		if res, _ := l.do(req); res.StatusCode != http.StatusUnauthorized || len(res.Cookies()) > 0 {
-			t.Errorf("token %q: %s, cookies %v", token, res.Status, res.Cookies())
+		if res, _ := l.do(req); res.StatusCode != http.StatusUnauthorized || len(res.Cookies) > 0 {
+			t.Errorf("token %q: %s, cookies %v", token, res.Status, res.Cookies)
 		}
 	}
 	if other := newLab(t); other.token == l.token || other.space == l.space || len(l.token) != 64 {

@@ -37,7 +37,6 @@ type Server struct {
 	version string
 	builds  *history.Builds
 	trees   shelf
-	records recordMemory
 	// use is held while a request reads objects of the store, and exclusively by a prune, which a process that uses the store must
 	// not do.
 	use sync.RWMutex

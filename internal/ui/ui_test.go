@@ -57,8 +57,16 @@ func (l *lab) request(method, path, body string) *http.Request {
 	return req
 }
 
-// do sends a request, and returns the response with its body.
-func (l *lab) do(req *http.Request) (*http.Response, string) {
+// reply is a response without its body.
+type reply struct {
+	Status     string
+	StatusCode int
+	Header     http.Header
+	Cookies    []*http.Cookie
+}
+
+// do sends a request, and returns the response and its body.
+func (l *lab) do(req *http.Request) (reply, string) {
 	l.t.Helper()
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -69,7 +77,7 @@ func (l *lab) do(req *http.Request) (*http.Response, string) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	return res, string(data)
+	return reply{res.Status, res.StatusCode, res.Header, res.Cookies()}, string(data)
 }
 
 // get asks for JSON.
@@ -252,13 +260,13 @@ func TestServe(t *testing.T) {
 	url := l.URL(tcp.Addr())
 	done := make(chan error, 1)
 	go func() { done <- l.Serve(ctx, tcp) }()
-	res, err := http.Get(url) //nolint:gosec,noctx // the server's own URL
+	res, err := http.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cookies := res.Cookies()
 	_ = res.Body.Close()
-	req, err := http.NewRequest(http.MethodGet, strings.Split(url, "?")[0]+"api/watch?build=running1", http.NoBody) //nolint:noctx // the server ends it
+	req, err := http.NewRequest(http.MethodGet, strings.Split(url, "?")[0]+"api/watch?build=running1", http.NoBody)
 	if err != nil || len(cookies) != 1 {
 		t.Fatal(err, cookies)
 	}

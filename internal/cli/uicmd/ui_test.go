@@ -60,7 +60,7 @@ func TestServe(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- cmd.ExecuteContext(ctx) }()
 		url := waitLine(ctx, t, stdout)
-		res, err := http.Get(url) //nolint:noctx // the command's own URL
+		res, err := http.Get(url)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +76,7 @@ func TestServe(t *testing.T) {
 		if got := strings.HasPrefix(stderr(), "WARNING: other hosts can reach this page"); got != remote {
 			t.Errorf("remote %t: %q", remote, stderr())
 		}
-		if _, err := http.Get(url); err == nil { //nolint:bodyclose,noctx // there is nobody
+		if _, err := http.Get(url); err == nil { //nolint:bodyclose // there is nobody
 			t.Error("the server is still there")
 		}
 	}

@@ -120,7 +120,8 @@ function detail(id, b, s, log, go) {
   const facts = [];
   if (s.started) facts.push(["Started", `${seconds(new Date(s.started) - new Date(b.started))} after the build`]);
   if (s.line) facts.push(["Dockerfile", `line ${s.line}`]);
-  if (s.size !== undefined) facts.push(["Wrote", bytes(s.size)]);
+  if (s.size) facts.push([stateOf(s) === "cached" ? "Layer" : "Wrote", bytes(s.size)]);
+  if (s.cost?.had > 1) facts.push(["In all builds", `ran ${s.cost.ran} of ${s.cost.had} times, ${seconds(s.cost.time / 1e6)}${s.cost.size ? `, ${bytes(s.cost.size)} written` : ""}`]);
   return h("div", { class: "detail stack", id },
     h("p", {}, h("code", {}, s.name)),
     facts.length > 0 && h("div", { class: "meta" }, facts.map(([k, v]) => h("span", {}, k + " ", h("b", {}, v)))),
@@ -129,6 +130,7 @@ function detail(id, b, s, log, go) {
       c.step !== undefined ? h("a", { href: location.hash, onclick: (e) => { e.preventDefault(); go(c.step); } }, c.text) : c.text,
       c.detail && h("div", { class: "small soft mono" }, c.detail)))),
       s.roots && h("p", { class: "small soft" }, "From the start: ", s.roots)),
+    s.cost?.notes?.map((n) => h("p", { class: "notice" }, n)),
     log && h("pre", { class: "log", tabindex: "0", "aria-label": "Output of the step" }, lines(log)));
 }
 
