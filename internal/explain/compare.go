@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -93,11 +94,12 @@ type difference struct {
 	step, oldStep *history.Step
 	causes        []history.Cause
 	seen          map[history.Cause]bool
-	raw           string            // the instruction in the Dockerfile, if it is the same in both builds
-	edited        bool              // the instruction is not the same in the Dockerfile
-	excludes      [2][]string       // the patterns of a copy, now and before
-	moved         *history.Step     // the WORKDIR that explains another directory
-	selectors     map[string]string // of mounts, by their targets: the paths in their sources
+	raw           string        // the instruction in the Dockerfile, if it is the same in both builds
+	edited        bool          // the instruction is not the same in the Dockerfile
+	excludes      [2][]string   // the patterns of a copy, now and before
+	moved         *history.Step // the WORKDIR that explains another directory
+	// Of mounts, by their targets: the paths in their sources, now and before.
+	selectors, oldSelectors map[string]string
 }
 
 // maxCauses bounds the causes of a step that are kept: a change of the umask changes every file.
@@ -202,6 +204,13 @@ func (c *comparison) beneath(now, old *history.Step) []history.Cause {
 		return c.base(now, old)
 	}
 	like := c.like(now)
+	if text, linked := strings.CutPrefix(placeOf(now.Name).text, "LINK "); linked && like == nil { // the second part of a COPY --link
+		for _, in := range now.Inputs {
+			if part := c.now.Step(in); part != nil && placeOf(part.Name).text == text && c.like(part) != nil {
+				return []history.Cause{{Kind: history.Result, Step: part.Vertex}}
+			}
+		}
+	}
 	if like == nil {
 		list := []history.Cause{{Kind: history.Inserted, Name: now.Name, Step: now.Vertex}}
 		if len(now.Inputs) > 0 && old != nil {
@@ -281,12 +290,48 @@ func (d *difference) sources(now, old []history.Ingredient) {
 		}
 		for _, s := range []*history.Step{d.step, from} {
 			if url := downloaded(s); url != "" {
-				d.add(history.Cause{Kind: history.Remote, Name: url})
+				d.download(url, d.pins(in, was, from, before))
 				return
 			}
 		}
+		if in.Kind == "mount" && d.selectors[in.Name] != d.oldSelectors[in.Name] && len(d.causes) > 0 {
+			return // it mounts another directory now
+		}
 		d.files(in, was, from, before)
 	})
+}
+
+// download adds that a download is another one, unless the instruction explains it: it asks for another form of the same commit.
+func (d *difference) download(url string, pins [2]string) {
+	if pins[0] != "" && commitOf(pins[0]) == commitOf(pins[1]) {
+		d.edit()
+		return
+	}
+	d.add(history.Cause{Kind: history.Remote, Name: url})
+}
+
+// pins returns what a download was found to be, now and before: it is the ingredient of the step, or of the source that it copies from.
+func (d *difference) pins(in, was history.Ingredient, from, before *history.Step) (pins [2]string) {
+	if downloaded(d.step) != "" {
+		return [2]string{in.Value, was.Value}
+	}
+	if from == nil || before == nil {
+		return pins
+	}
+	now, err := d.e.builds.Ingredients(from.Key)
+	old, oldErr := d.before(before.Key)
+	if err == nil && oldErr == nil && len(now) == 1 && len(old) == 1 {
+		pins = [2]string{now[0].Value, old[0].Value}
+	}
+	return pins
+}
+
+// commitOf is the commit in what a git source was found to be: options of the checkout follow it.
+func commitOf(pin string) string {
+	if i := strings.IndexAny(pin, ".:("); i >= 0 && !strings.HasPrefix(pin, "sha256:") {
+		return pin[:i]
+	}
+	return pin
 }
 
 // downloaded returns the URL of a source over http or git, "" for any other step.
@@ -296,7 +341,7 @@ func downloaded(s *history.Step) string {
 	}
 	switch scheme, _, _ := strings.Cut(s.Source.Identifier, "://"); scheme {
 	case "http", "https", "git":
-		return s.Source.Identifier
+		return cmp.Or(s.Source.URL, s.Source.Identifier)
 	}
 	return ""
 }

@@ -176,6 +176,18 @@ func TestOperations(t *testing.T) {
 			"[1/1] RUN x", "[1/1] RUN x", history.Ingredient{Kind: "operation", Name: "exec", Value: "{} sha256:a"},
 			history.Ingredient{Kind: "operation", Name: "exec", Value: "{} sha256:b"}, history.Build{}, history.Build{}, []string{"the credentials of a URL changed"},
 		},
+		"the order of variables": {
+			"[1/1] RUN x", "[1/1] RUN x", exec(`"meta":{"args":["x"],"env":["A=1","B=2"]}`), exec(`"meta":{"args":["x"],"env":["B=2","A=1"]}`),
+			history.Build{}, history.Build{}, []string{"order of the environment changed"},
+		},
+		"the size of shared memory": {
+			"[1/1] RUN x", "[1/1] RUN x", exec(`"meta":{},"mounts":[{"dest":"/"}]`), exec(`"meta":{},"mounts":[{"dest":"/"},{"dest":"/dev/shm","TmpfsOpt":{"size":1024}}]`),
+			history.Build{}, history.Build{}, []string{`size of /dev/shm: set to "1024"`},
+		},
+		"an SSH mount": {
+			"[1/1] RUN x", "[1/1] RUN --mount=type=ssh x", exec(`"meta":{"args":["x"]},"mounts":[]`), exec(`"meta":{"args":["x"],"env":["SSH_AUTH_SOCK=/s"]},"mounts":[{"dest":"/s"}]`),
+			history.Build{}, history.Build{}, []string{"the instruction changed"},
+		},
 		"nothing that is known": {
 			"[1/1] RUN x", "[1/1] RUN x", exec(`"meta":{"proxy_env":1}`), exec(`"meta":{"proxy_env":2}`), history.Build{}, history.Build{},
 			[]string{"its key differs from that in build build1"},
@@ -214,6 +226,15 @@ func source(id string, layers ...digest.Digest) *history.Step {
 		Vertex: digest.FromString(id), Name: "[1/3] FROM " + id, State: history.StepRan, Output: digest.FromString(fmt.Sprint(layers)),
 		Source: &history.Source{Identifier: "docker-image://docker.io/library/" + id, Layers: layers},
 	}
+}
+
+// git is an ADD of a repository that is at a commit.
+func git(l *lab, pin, flags string) []*history.Step {
+	src := l.step("[2/3] ADD "+flags+"http://h/r.git /", []history.Ingredient{{Kind: "source", Name: "remote", Value: pin, Input: -1}})
+	src.Vertex, src.Source = digest.FromString("source"+flags), &history.Source{Identifier: "git://h/r.git", URL: "http://h/r.git"}
+	add := l.step(src.Name, []history.Ingredient{exec(""), {Kind: "source", Name: "/", Value: digest.FromString(pin).String(), Input: 0}}, src)
+	add.Vertex = digest.FromString("add" + flags)
+	return []*history.Step{src, add}
 }
 
 // TestBeneath: what a step is built on, and the chain of causes to its beginning.
@@ -268,6 +289,29 @@ func TestBeneath(t *testing.T) {
 				return []*history.Step{a, n, l.step("[4/4] RUN two", []history.Ingredient{exec(""), layers(n)}, n)}
 			},
 			[]string{"new step [3/4] RUN three", "new step [3/4] RUN three"},
+		},
+		"a COPY that is linked now": {
+			func(l *lab) []*history.Step {
+				a := l.step("[2/3] COPY a /", []history.Ingredient{exec(`"meta":{"user":"1"}`)})
+				return []*history.Step{a, l.step(two, []history.Ingredient{exec(""), layers(a)}, a)}
+			},
+			func(l *lab) []*history.Step {
+				a := l.step("[2/3] COPY --link a /", []history.Ingredient{exec(`"meta":{"user":"2"}`)})
+				link := l.step("[2/3] LINK COPY --link a /", nil, a)
+				link.Key = ""
+				return []*history.Step{a, link, l.step(two, []history.Ingredient{exec(""), layers(link)}, link)}
+			},
+			[]string{"[2/3] COPY --link a / gave another result", `user: "1" → "2"`},
+		},
+		"a repository": {
+			func(l *lab) []*history.Step { return git(l, "aaaa", "") },
+			func(l *lab) []*history.Step { return git(l, "bbbb", "") },
+			[]string{"http://h/r.git changed", "http://h/r.git changed"},
+		},
+		"the same commit in another form": {
+			func(l *lab) []*history.Step { return git(l, "aaaa", "") },
+			func(l *lab) []*history.Step { return git(l, "aaaa.git#refs/heads/main", "--keep-git-dir ") },
+			[]string{"the instruction changed", "the instruction changed"},
 		},
 		"a step that went": {
 			func(l *lab) []*history.Step {

@@ -13,7 +13,7 @@ import (
 
 // operations compares the definitions of two steps.
 func (d *difference) operations(now, old []history.Ingredient) {
-	d.selectors = map[string]string{}
+	d.selectors, d.oldSelectors = map[string]string{}, map[string]string{}
 	text, oldText := placeOf(d.step.Name).text, placeOf(d.oldStep.Name).text
 	raw, known := d.instruction(d.now, d.step)
 	oldRaw, oldKnown := d.instruction(d.old, d.oldStep)
@@ -32,7 +32,8 @@ func (d *difference) operations(now, old []history.Ingredient) {
 	}
 	for i := range now {
 		a, b := decode(now[i].Value), decode(old[i].Value)
-		d.addSelectors(a)
+		addSelectors(d.selectors, a)
+		addSelectors(d.oldSelectors, b)
 		switch {
 		case now[i].Value == old[i].Value:
 		case reflect.DeepEqual(a, b):
@@ -52,11 +53,11 @@ func (d *difference) edit() {
 }
 
 // addSelectors notes where in their sources the mounts of a process begin.
-func (d *difference) addSelectors(op fields) {
+func addSelectors(selectors map[string]string, op fields) {
 	mounts, _ := op["mounts"].([]any)
 	for _, m := range mounts {
 		m, _ := m.(map[string]any)
-		d.selectors[fields(m).text("dest")] = fields(m).text("selector")
+		selectors[fields(m).text("dest")] = fields(m).text("selector")
 	}
 }
 
@@ -104,7 +105,7 @@ func (d *difference) exec(now, old fields, otherText bool) {
 		d.edit()
 	}
 	d.command(meta.list("args"), oldMeta.list("args"), otherText)
-	d.environment(environ(meta.list("env")), environ(oldMeta.list("env")))
+	d.environment(meta.list("env"), oldMeta.list("env"))
 	if !d.movedTo(oldMeta.text("cwd"), meta.text("cwd")) {
 		d.option("working directory", oldMeta.text("cwd"), meta.text("cwd"))
 	}
@@ -116,7 +117,31 @@ func (d *difference) exec(now, old fields, otherText bool) {
 	}
 	d.option("network", network(old), network(now))
 	d.option("security", old.text("security"), now.text("security"))
+	mounts, shm := withoutShm(now)
+	oldMounts, oldShm := withoutShm(old)
+	if reflect.DeepEqual(mounts, oldMounts) {
+		d.option("size of "+shmDir, oldShm, shm)
+		d.rest(now, old, "meta", "network", "security", "mounts")
+		return
+	}
 	d.rest(now, old, "meta", "network", "security")
+}
+
+// shmDir is what --shm-size is about: the compiler makes a mount of it.
+const shmDir = "/dev/shm"
+
+// withoutShm returns the mounts of a process but for that of shmDir, and the size of that in bytes.
+func withoutShm(op fields) (mounts []any, size string) {
+	list, _ := op["mounts"].([]any)
+	for _, m := range list {
+		one, _ := m.(map[string]any)
+		if f := fields(one); f.text("dest") == shmDir {
+			size = f.object("TmpfsOpt").text("size")
+			continue
+		}
+		mounts = append(mounts, m)
+	}
+	return mounts, size
 }
 
 func network(f fields) string {

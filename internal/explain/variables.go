@@ -43,7 +43,12 @@ func environ(list []string) map[string]string {
 }
 
 // environment compares two environments: what build arguments, and what variables explain the difference.
-func (d *difference) environment(now, old map[string]string) {
+func (d *difference) environment(nowList, oldList []string) {
+	now, old := environ(nowList), environ(oldList)
+	if maps.Equal(now, old) && !slices.Equal(nowList, oldList) {
+		d.add(history.Cause{Kind: history.Option, Name: "order of the environment"})
+		return
+	}
 	names := maps.Clone(now)
 	maps.Copy(names, old)
 	base, oldBase := baseOf(d.now, d.step), baseOf(d.old, d.oldStep)
@@ -52,7 +57,7 @@ func (d *difference) environment(now, old map[string]string) {
 		from, to := old[name], now[name]
 		_, had := old[name]
 		_, has := now[name]
-		if from == to && had == has {
+		if from == to && had == has || d.edited && name == sshSocket {
 			continue
 		}
 		own := func(a variable) bool { // of a secret, the history has digests alone
@@ -75,6 +80,9 @@ func (d *difference) environment(now, old map[string]string) {
 		d.add(d.hidden(variable{history.Environment, name, from, to}.cause()))
 	}
 }
+
+// sshSocket is a variable that the compiler sets for a mount of an SSH agent.
+const sshSocket = "SSH_AUTH_SOCK"
 
 // cause is the cause that the variable is. It does not show the value of a secret.
 func (a variable) cause() history.Cause {

@@ -195,6 +195,7 @@ func (s *Step) Duration() time.Duration {
 // Source is what a source operation brought into the build.
 type Source struct {
 	Identifier string          `json:"identifier"`       // with its scheme, as in LLB
+	URL        string          `json:"url,omitempty"`    // of a git repository, with its ref, as it was given
 	Layers     []digest.Digest `json:"layers,omitempty"` // of an image: its DiffIDs
 	Env        []string        `json:"env,omitempty"`    // of an image: the environment in its config, the user and so on
 	User       string          `json:"user,omitempty"`

@@ -380,6 +380,13 @@ func describeSource(s *history.Step, src *pb.SourceOp) {
 		return
 	}
 	s.Source = &history.Source{Identifier: redact.URLs(src.Identifier)}
+	if url := src.Attrs[pb.AttrFullRemoteURL]; url != "" {
+		_, ref, named := strings.Cut(src.Identifier, "#")
+		if named {
+			url += "#" + ref
+		}
+		s.Source.URL = redact.URLs(url)
+	}
 	_ = json.Unmarshal([]byte(src.Attrs[pb.AttrExcludePatterns]), &s.Source.Excludes)
 }
 
