@@ -24,51 +24,51 @@ const marker = "RUN :\n"
 // that begins with the state before the instruction, or with that at the end of the stage: the RUN at the line, or one that is added. The state
 // before a FROM is the base image.
 func Before(text []byte, place string) ([]byte, error) {
-	list, err := parse(text)
+	d, err := parse(text)
 	if err != nil {
 		return nil, err
 	}
 	line, notLine := strconv.Atoi(place)
 	if notLine != nil {
-		return list.stage(text, place)
+		return d.stage(place)
 	}
-	in, err := list.at(line)
+	in, err := d.at(line)
 	if err != nil {
 		return nil, err
 	}
 	switch in.name {
 	case command.Run:
-		return upTo(text, in.last, ""), nil
+		return d.upTo(in.last), nil
 	case command.From:
-		return upTo(text, in.last, marker), nil
+		return d.marked(in.last), nil
 	}
-	return upTo(text, in.first-1, marker), nil
+	return d.marked(in.first - 1), nil
 }
 
 // After returns the beginning of a Dockerfile up to the end of the instruction at a line, and a RUN that begins with the state there.
 func After(text []byte, line int) ([]byte, error) {
-	list, err := parse(text)
+	d, err := parse(text)
 	if err != nil {
 		return nil, err
 	}
-	in, err := list.at(line)
+	in, err := d.at(line)
 	if err != nil {
 		return nil, err
 	}
-	return upTo(text, in.last, marker), nil
+	return d.marked(in.last), nil
 }
 
 // CopiesFrom returns the stage that the COPY at a line copies from, "" for another instruction, or another source.
 func CopiesFrom(text []byte, line int) string {
-	list, err := parse(text)
+	d, err := parse(text)
 	if err != nil {
 		return ""
 	}
-	in, err := list.at(line)
+	in, err := d.at(line)
 	if err != nil || in.from == "" {
 		return ""
 	}
-	if slices.ContainsFunc(list, func(st instruction) bool { return st.stage != "" && strings.EqualFold(st.stage, in.from) }) {
+	if slices.ContainsFunc(d.list, func(st instruction) bool { return st.stage != "" && strings.EqualFold(st.stage, in.from) }) {
 		return in.from
 	}
 	return ""
@@ -82,18 +82,23 @@ type instruction struct {
 	first, last int    // lines
 }
 
-// instructionList are the instructions of all stages.
-type instructionList []instruction
+// document is a Dockerfile with the places of its instructions.
+type document struct {
+	text   []byte
+	escape rune          // at the end of a line that continues
+	list   []instruction // of all stages
+}
 
 // parse finds the instructions of a Dockerfile. The compiler reports other errors in them.
-func parse(text []byte) (list instructionList, err error) {
+func parse(text []byte) (*document, error) {
 	parsed, err := parser.Parse(bytes.NewReader(text))
 	if err != nil {
 		return nil, err
 	}
+	d := &document{text: text, escape: parsed.EscapeToken}
 	for _, node := range parsed.AST.Children {
 		in := instruction{name: strings.ToLower(node.Value), first: node.StartLine, last: node.EndLine}
-		if in.name != command.From && len(list) == 0 {
+		if in.name != command.From && len(d.list) == 0 {
 			continue // a global ARG
 		}
 		c, err := instructions.ParseInstruction(node)
@@ -103,25 +108,25 @@ func parse(text []byte) (list instructionList, err error) {
 		if cp, ok := c.(*instructions.CopyCommand); ok && err == nil {
 			in.from = cp.From
 		}
-		list = append(list, in)
+		d.list = append(d.list, in)
 	}
-	return list, nil
+	return d, nil
 }
 
 // at returns the instruction at a line.
-func (l instructionList) at(line int) (instruction, error) {
-	i := slices.IndexFunc(l, func(in instruction) bool { return in.first <= line && line <= in.last })
+func (d *document) at(line int) (instruction, error) {
+	i := slices.IndexFunc(d.list, func(in instruction) bool { return in.first <= line && line <= in.last })
 	if i < 0 {
-		return instruction{}, &PlaceError{fmt.Sprintf("there is no step at line %d of the Dockerfile: its instructions are at %s", line, l.lines())}
+		return instruction{}, &PlaceError{fmt.Sprintf("there is no step at line %d of the Dockerfile: its instructions are at %s", line, d.lines())}
 	}
-	return l[i], nil
+	return d.list[i], nil
 }
 
 // stage returns the Dockerfile up to the end of a stage.
-func (l instructionList) stage(text []byte, name string) ([]byte, error) {
+func (d *document) stage(name string) ([]byte, error) {
 	last, names := 0, []string{}
 	open := false
-	for _, in := range l {
+	for _, in := range d.list {
 		if in.name == command.From {
 			open = name != "" && strings.EqualFold(in.stage, name)
 			if in.stage != "" {
@@ -133,7 +138,7 @@ func (l instructionList) stage(text []byte, name string) ([]byte, error) {
 		}
 	}
 	if last > 0 {
-		return upTo(text, last, marker), nil
+		return d.marked(last), nil
 	}
 	known := "none has a name"
 	if len(names) > 0 {
@@ -146,7 +151,8 @@ func (l instructionList) stage(text []byte, name string) ([]byte, error) {
 const maxLines = 20
 
 // lines lists the lines of instructions: "lines 1, 3-5, 8".
-func (l instructionList) lines() string {
+func (d *document) lines() string {
+	l := d.list
 	var ranges []string
 	for i := 0; i < len(l); {
 		j := i
@@ -167,20 +173,28 @@ func (l instructionList) lines() string {
 	return "lines " + strings.Join(ranges, ", ")
 }
 
-// upTo returns the first lines of a text, and an instruction after them.
-func upTo(text []byte, lines int, instruction string) []byte {
+// upTo returns the first lines.
+func (d *document) upTo(lines int) []byte {
 	end := 0
 	for range lines {
-		next := bytes.IndexByte(text[end:], '\n')
+		next := bytes.IndexByte(d.text[end:], '\n')
 		if next < 0 {
-			end = len(text)
+			end = len(d.text)
 			break
 		}
 		end += next + 1
 	}
-	cut := bytes.Clone(text[:end])
-	if len(cut) > 0 && cut[len(cut)-1] != '\n' {
+	return bytes.Clone(d.text[:end])
+}
+
+// marked returns the first lines, and the marker. The last line of a Dockerfile may say that it continues, by one escape character.
+func (d *document) marked(lines int) []byte {
+	cut := bytes.TrimRight(d.upTo(lines), " \t\r\n")
+	if escape := string(d.escape); !bytes.HasSuffix(cut, []byte(escape+escape)) {
+		cut = bytes.TrimSuffix(cut, []byte(escape))
+	}
+	if len(cut) > 0 {
 		cut = append(cut, '\n')
 	}
-	return append(cut, instruction...)
+	return append(cut, marker...)
 }

@@ -3,6 +3,7 @@ package dockerfile
 import (
 	"errors"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -26,9 +27,14 @@ COPY --from=build /x /
 FROM base AS Last
 USER 1`
 
-// firstLines returns the first lines of a text, and more.
+// firstLines returns the first lines of a text without those that are empty at the end, and more.
 func firstLines(text string, n int, more string) string {
-	return string(upTo([]byte(text), n, more))
+	all := strings.SplitAfter(text, "\n")
+	cut := strings.Join(all[:min(n, len(all))], "")
+	if more == "" {
+		return cut
+	}
+	return strings.TrimRight(cut, "\n") + "\n" + more
 }
 
 func TestBefore(t *testing.T) {
@@ -100,5 +106,20 @@ func TestCopiesFrom(t *testing.T) {
 	}
 	if got := CopiesFrom([]byte("FROM a\nCOPY <<EOT /\n"), 2); got != "" {
 		t.Errorf("a Dockerfile that cannot be parsed copies from %q", got)
+	}
+}
+
+// TestContinuedAtEnd: a Dockerfile may end in a line that continues, in either escape character.
+func TestContinuedAtEnd(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"FROM a AS x\r\nRUN b \\":               "FROM a AS x\r\nRUN b \nRUN :\n",
+		"FROM a AS x\nRUN b \\\n\n":             "FROM a AS x\nRUN b \nRUN :\n",
+		"FROM a AS x\nRUN b \\\\\n":             "FROM a AS x\nRUN b \\\\\nRUN :\n",
+		"# escape=`\nFROM a AS x\nRUN b \\ `\n": "# escape=`\nFROM a AS x\nRUN b \\ \nRUN :\n",
+	} {
+		if got, err := Before([]byte(text), "x"); err != nil || string(got) != want {
+			t.Errorf("%q: %q, %v, want %q", text, got, err, want)
+		}
 	}
 }
