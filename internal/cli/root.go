@@ -5,6 +5,7 @@ import (
 
 	"github.com/micabuild/mica/internal/cli/buildcmd"
 	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/cli/diffcmd"
 	"github.com/micabuild/mica/internal/cli/explorecmd"
 	"github.com/micabuild/mica/internal/cli/historycmd"
 	"github.com/micabuild/mica/internal/cli/imagecmd"
@@ -56,6 +57,7 @@ func newRootCommand(app *command.App) *cobra.Command {
 	root.AddCommand(
 		buildcmd.NewBakeCommand(app),
 		historycmd.NewWhyCommand(app),
+		diffcmd.NewDiffCommand(app),
 		uicmd.NewUICommand(app),
 		explorecmd.NewAnalyzeCommand(app),
 		registrycmd.NewLogoutCommand(app),

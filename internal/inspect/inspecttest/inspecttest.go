@@ -110,12 +110,27 @@ func Config(count int) Image {
 // Image makes an image of layers. change, unless it is nil, changes its config. names are its names.
 func (s *Store) Image(change func(*Image), layers [][]Entry, names ...string) *image.Image {
 	s.t.Helper()
+	tars := make([][]byte, len(layers))
+	for i, entries := range layers {
+		tars[i] = Tar(s.t, entries...)
+	}
+	return s.make(change, tars, names...)
+}
+
+// ImageOf makes an image of the tars of its layers.
+func (s *Store) ImageOf(name string, tars ...[]byte) *image.Image {
+	s.t.Helper()
+	return s.make(nil, tars, name)
+}
+
+func (s *Store) make(change func(*Image), tars [][]byte, names ...string) *image.Image {
+	s.t.Helper()
 	ctx := context.Background()
-	config := Config(len(layers))
+	config := Config(len(tars))
 	config.RootFS = ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{}}
 	blobs := []ocispec.Descriptor{}
-	for _, entries := range layers {
-		l, blob, err := s.Layers.Ingest(ctx, bytes.NewReader(Tar(s.t, entries...)), "", "")
+	for _, data := range tars {
+		l, blob, err := s.Layers.Ingest(ctx, bytes.NewReader(data), "", "")
 		if err != nil {
 			s.t.Fatal(err)
 		}

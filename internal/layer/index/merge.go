@@ -56,7 +56,8 @@ func (n *Node) overLink(behind func(name string) *view.Entry) *Node {
 	}
 	out := *n
 	if e := behind(n.Entry.Path); e != nil && !n.Described {
-		out.Entry = e
+		out.Entry = e.Clone()
+		out.Entry.Path = n.Entry.Path
 	}
 	out.Children = make([]*Node, len(n.Children))
 	for i, kid := range n.Children {

@@ -1,0 +1,106 @@
+// Package diffcmd has the command that compares images.
+package diffcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/docker/cli/cli/command/formatter"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
+
+	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/cli/printer"
+	"github.com/micabuild/mica/internal/imagediff"
+	"github.com/micabuild/mica/internal/inspect"
+)
+
+type diffFlags struct {
+	options          imagediff.Options
+	format, platform string
+	quiet            bool
+}
+
+// NewDiffCommand is `mica diff`.
+func NewDiffCommand(app *command.App) *cobra.Command {
+	var f diffFlags
+	cmd := &cobra.Command{
+		Use:   "diff [OPTIONS] A B",
+		Short: "Compare two images",
+		Long: "Compare two images: their configs, histories, layers and files.\n\n" +
+			"A and B are images of the store, names in registries, archives, OCI layouts, builds of `mica builds`, layers, or directories.\n" +
+			"The exit code is 0 if they are the same, 1 if they differ, and 2 after an error.",
+		Args:              command.RequireArgs(2, 2),
+		ValidArgsFunction: app.CompleteImages,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			err := runDiff(cmd.Context(), app, &f, args[0], args[1])
+			if err == nil || errors.As(err, new(*command.ExitError)) || errors.As(err, new(*command.UsageError)) {
+				return err
+			}
+			return &command.ExitError{Code: 2, Err: err}
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringSliceVar(&f.options.Only, "only", nil, "Compare only these: "+strings.Join(imagediff.Sections(), ", "))
+	fl.BoolVar(&f.options.IgnoreTimes, "ignore-times", false, "Ignore times: of files, of the config and of the history")
+	fl.BoolVar(&f.options.IgnoreOwners, "ignore-owners", false, "Ignore the owners of files")
+	fl.StringArrayVar(&f.options.Ignore, "ignore", nil, "Ignore files with these paths (patterns as in .dockerignore; without a slash, in any directory)")
+	fl.StringArrayVar(&f.options.Text, "text", nil, `Show how the text of files with these paths differs (as "*.conf" or "/etc/**")`)
+	fl.BoolVar(&f.options.Causes, "semantic", false, "Say why two builds of the same thing differ: times, order, caches, ...")
+	fl.StringVar(&f.platform, "platform", "", "Platform to compare if an image has several (default: this host's)")
+	fl.StringVar(&f.format, "format", formatter.PrettyFormatKey, `Format output: "pretty", "json" or a Go template`)
+	fl.BoolVarP(&f.quiet, "quiet", "q", false, "Print nothing: the exit code tells")
+	return cmd
+}
+
+func runDiff(ctx context.Context, app *command.App, f *diffFlags, nameA, nameB string) (err error) {
+	o := &inspect.Opener{Registry: app.Registry}
+	if o.Platform, err = parsePlatform(f.platform); err != nil {
+		return err
+	}
+	if err := app.Open(ctx); err != nil {
+		return err
+	}
+	o.Local = app.Local()
+	a, err := o.Open(ctx, nameA)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.Close()) }()
+	b, err := o.Open(ctx, nameB)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	report, err := imagediff.Compare(ctx, a, b, f.options)
+	if err != nil {
+		return fmt.Errorf("compare %s with %s: %w", nameA, nameB, err)
+	}
+	switch {
+	case f.quiet:
+	case f.format != formatter.PrettyFormatKey && f.format != "":
+		err = printer.Template(app.Stdout, f.format, report)
+	default:
+		printReport(app.Stdout, report)
+	}
+	if err == nil && !report.Same {
+		err = &command.ExitError{Code: 1}
+	}
+	return err
+}
+
+func parsePlatform(text string) (*ocispec.Platform, error) {
+	if text == "" {
+		return nil, nil
+	}
+	list, all, err := command.ParsePlatforms([]string{text})
+	if err == nil && all {
+		err = fmt.Errorf("invalid platform %q: name one", text)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &list[0], nil
+}

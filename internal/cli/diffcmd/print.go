@@ -1,0 +1,226 @@
+package diffcmd
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/imagediff"
+)
+
+// marks stand before what was added, removed or changed.
+var marks = map[imagediff.Change]string{imagediff.Added: "+", imagediff.Removed: "-", imagediff.Changed: "~", "": " "}
+
+// printReport prints a report, the summary first.
+func printReport(w io.Writer, r *imagediff.Report) {
+	fmt.Fprintf(w, "--- %s\n+++ %s\n", subject(r.A), subject(r.B))
+	printSummary(w, r)
+	for _, note := range r.Notes {
+		fmt.Fprintln(w, "note:    "+note)
+	}
+	if r.Causes != nil {
+		printCauses(w, r)
+		return
+	}
+	if r.Config != nil && len(r.Config.Changes) > 0 {
+		fmt.Fprint(w, "\nConfig\n")
+		for _, c := range r.Config.Changes {
+			printConfig(w, c)
+		}
+	}
+	if r.History != nil && len(r.History.Changes) > 0 {
+		fmt.Fprint(w, "\nHistory\n")
+		for _, c := range r.History.Changes {
+			printHistory(w, c)
+		}
+	}
+	if r.Layers != nil && r.Layers.Added.Count+r.Layers.Removed.Count > 0 {
+		fmt.Fprint(w, "\nLayers\n")
+		for _, l := range r.Layers.Layers {
+			fmt.Fprintf(w, "  %s %s  %8s  %s\n", marks[l.Change], short(l.DiffID), units.HumanSize(float64(l.Size)), oneLine(l.CreatedBy))
+		}
+	}
+	if r.Files != nil && len(r.Files.Changes) > 0 {
+		fmt.Fprint(w, "\nFiles\n")
+		printFiles(w, r.Files.Changes)
+	}
+}
+
+func subject(s imagediff.Subject) string {
+	text := s.Name
+	if s.ID != "" {
+		text += fmt.Sprintf(" (%s, %s, %s)", s.Kind, short(s.ID), s.Platform)
+	} else {
+		text += fmt.Sprintf(" (%s)", s.Kind)
+	}
+	return text
+}
+
+func printSummary(w io.Writer, r *imagediff.Report) {
+	if r.Same {
+		fmt.Fprintln(w, "No differences.")
+	}
+	if r.Config != nil {
+		fmt.Fprintf(w, "config:  %s\n", changeCount(r.Config.Changes, func(c imagediff.ConfigChange) imagediff.Change { return c.Change }))
+	}
+	if r.History != nil {
+		fmt.Fprintf(w, "history: %s\n", changeCount(r.History.Changes, func(c imagediff.HistoryChange) imagediff.Change { return c.Change }))
+	}
+	if l := r.Layers; l != nil {
+		ignored := ""
+		if r.Same && l.Added.Count+l.Removed.Count > 0 {
+			ignored = ", which differ in what is ignored"
+		}
+		fmt.Fprintf(w, "layers:  %s shared, %s removed, %s added%s\n", layerSum(l.Shared), layerSum(l.Removed), layerSum(l.Added), ignored)
+	}
+	if f := r.Files; f != nil {
+		fmt.Fprintf(w, "files:   %s\n", fileSums(f))
+	}
+}
+
+// changeCount counts changes: "1 added, 2 changed".
+func changeCount[T any](list []T, change func(T) imagediff.Change) string {
+	counts := map[imagediff.Change]int{}
+	for _, c := range list {
+		counts[change(c)]++
+	}
+	var parts []string
+	for _, kind := range []imagediff.Change{imagediff.Added, imagediff.Removed, imagediff.Changed} {
+		if n := counts[kind]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, kind))
+		}
+	}
+	return cmp.Or(strings.Join(parts, ", "), "same")
+}
+
+func layerSum(s imagediff.LayerSum) string {
+	if s.Count == 0 {
+		return "0"
+	}
+	return fmt.Sprintf("%d (%s)", s.Count, units.HumanSize(float64(s.Size)))
+}
+
+func fileSums(f *imagediff.FilesReport) string {
+	var parts []string
+	if f.Added.Count > 0 {
+		parts = append(parts, fmt.Sprintf("%d added (%s)", f.Added.Count, units.HumanSize(float64(f.Added.Size))))
+	}
+	if f.Removed.Count > 0 {
+		parts = append(parts, fmt.Sprintf("%d removed (%s)", f.Removed.Count, units.HumanSize(float64(f.Removed.Size))))
+	}
+	if f.Changed.Count > 0 {
+		parts = append(parts, fmt.Sprintf("%d changed (%s)", f.Changed.Count, signed(f.Changed.Size)))
+	}
+	return cmp.Or(strings.Join(parts, ", "), "same")
+}
+
+// signed is a difference of sizes.
+func signed(n int64) string {
+	if n < 0 {
+		return "-" + units.HumanSize(float64(-n))
+	}
+	return "+" + units.HumanSize(float64(n))
+}
+
+func short(d digest.Digest) string {
+	hex := d.Encoded()
+	return hex[:min(len(hex), 12)]
+}
+
+// oneLine is a text without line breaks.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+func printConfig(w io.Writer, c imagediff.ConfigChange) {
+	name := c.Field
+	if c.Key != "" {
+		name += " " + c.Key
+	}
+	switch c.Change {
+	case imagediff.Added:
+		fmt.Fprintf(w, "  + %s: %s\n", name, value(c.New))
+	case imagediff.Removed:
+		fmt.Fprintf(w, "  - %s: %s\n", name, value(c.Old))
+	default:
+		fmt.Fprintf(w, "  ~ %s: %s → %s\n", name, value(c.Old), value(c.New))
+	}
+}
+
+// value is a value of a config. A set has only keys.
+func value(raw json.RawMessage) string {
+	var text strings.Builder
+	for line := range strings.Lines(string(raw)) {
+		text.WriteString(strings.TrimSpace(line))
+	}
+	return text.String()
+}
+
+func printHistory(w io.Writer, c imagediff.HistoryChange) {
+	line := cmp.Or(c.New, c.Old)
+	text := oneLine(line.CreatedBy)
+	if line.CreatedBy == "" {
+		text = oneLine(line.Comment)
+	}
+	if c.Change == imagediff.Changed {
+		text += fmt.Sprintf("  (created %s → %s)", stamp(c.Old.Created), stamp(c.New.Created))
+	}
+	fmt.Fprintf(w, "  %s %s\n", marks[c.Change], text)
+}
+
+func stamp(t *time.Time) string {
+	if t == nil {
+		return "never"
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}
+
+func printCauses(w io.Writer, r *imagediff.Report) {
+	if len(r.Causes.Causes) == 0 {
+		return
+	}
+	fmt.Fprint(w, "\nCauses\n")
+	for _, c := range r.Causes.Causes {
+		fmt.Fprintf(w, "  %6d  %s\n", c.Count, c.Text)
+		if c.Cause == imagediff.Unexplained {
+			continue
+		}
+		for _, e := range c.Examples[:min(len(c.Examples), 2)] {
+			fmt.Fprintf(w, "          %s\n", oneLine(e))
+		}
+		if c.Advice != "" {
+			fmt.Fprintf(w, "          advice: %s\n", c.Advice)
+		}
+	}
+	if r.Causes.Unexplained == 0 {
+		return
+	}
+	fmt.Fprint(w, "\nNot explained\n")
+	if r.Config != nil {
+		for _, c := range r.Config.Changes {
+			if c.Field != "created" {
+				printConfig(w, c)
+			}
+		}
+	}
+	if r.History != nil {
+		for _, c := range r.History.Changes {
+			if c.Change != imagediff.Changed {
+				printHistory(w, c)
+			}
+		}
+	}
+	if r.Files != nil {
+		var rest []imagediff.FileChange
+		for _, c := range r.Files.Changes {
+			if c.Cause == imagediff.Unexplained {
+				rest = append(rest, c)
+			}
+		}
+		printFiles(w, rest)
+	}
+}

@@ -1,0 +1,114 @@
+package imagediff
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/containerd/platforms"
+
+	"github.com/micabuild/mica/internal/inspect"
+)
+
+// Options select what is compared.
+type Options struct {
+	// Only are the names of the sections to compare; all if it is empty.
+	Only []string
+	// IgnoreTimes ignores times: of files, of the config, and of lines of history.
+	IgnoreTimes bool
+	// IgnoreOwners ignores the owners of files.
+	IgnoreOwners bool
+	// Ignore are patterns of paths of files to leave out.
+	Ignore []string
+	// Text are patterns of paths of files whose contents are compared as text.
+	Text []string
+	// Causes classifies the differences.
+	Causes bool
+}
+
+func (o Options) ignores(a Aspect) bool {
+	return o.IgnoreTimes && a == Time || o.IgnoreOwners && a == Owner
+}
+
+// reduced reports whether something is ignored: layers that differ then say nothing.
+func (o Options) reduced() bool { return o.IgnoreTimes || o.IgnoreOwners || len(o.Ignore) > 0 }
+
+// section is a part of a report.
+type section struct {
+	name string
+	// compare sets the section's field of the report.
+	compare func(ctx context.Context, a, b *inspect.Image, o Options, r *Report) error
+	// same reports whether the section has no difference.
+	same func(r *Report, o Options) bool
+	// needsConfig is set if directories and layers do not have it.
+	needsConfig bool
+}
+
+// sections are the parts of a report, in its order.
+var sections = []section{
+	{"config", compareConfig, func(r *Report, _ Options) bool { return len(r.Config.Changes) == 0 }, true},
+	{"history", compareHistory, func(r *Report, _ Options) bool { return len(r.History.Changes) == 0 }, true},
+	{"layers", compareLayers, func(r *Report, o Options) bool {
+		return o.reduced() || r.Layers.Removed.Count+r.Layers.Added.Count == 0
+	}, true},
+	{"files", compareFiles, func(r *Report, _ Options) bool { return len(r.Files.Changes) == 0 }, false},
+}
+
+// Sections are the names of the sections.
+func Sections() (names []string) {
+	for _, s := range sections {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+// Compare compares two images.
+func Compare(ctx context.Context, a, b *inspect.Image, o Options) (*Report, error) {
+	for _, name := range o.Only {
+		if !slices.Contains(Sections(), name) {
+			return nil, fmt.Errorf("unknown section %q: there are %s", name, strings.Join(Sections(), ", "))
+		}
+	}
+	r := &Report{Schema: Schema, A: newSubject(a), B: newSubject(b), Same: true}
+	for _, s := range sections {
+		if len(o.Only) > 0 && !slices.Contains(o.Only, s.name) {
+			continue
+		}
+		if bare := withoutConfig(a, b); bare != "" && s.needsConfig {
+			if slices.Contains(o.Only, s.name) {
+				return nil, fmt.Errorf("%s has no %s to compare", bare, s.name)
+			}
+			continue
+		}
+		if err := s.compare(ctx, a, b, o, r); err != nil {
+			return nil, err
+		}
+		r.Same = r.Same && s.same(r, o)
+	}
+	if bare := withoutConfig(a, b); bare != "" {
+		r.Notes = append(r.Notes, bare+" has neither config nor history: only files were compared")
+	}
+	if o.Causes {
+		return r, findCauses(ctx, a, b, r)
+	}
+	return r, nil
+}
+
+// withoutConfig returns the name of an image that is none, "" if both are images.
+func withoutConfig(images ...*inspect.Image) string {
+	for _, i := range images {
+		if i.RawConfig == nil {
+			return i.Name
+		}
+	}
+	return ""
+}
+
+func newSubject(i *inspect.Image) Subject {
+	s := Subject{Name: i.Name, Kind: i.Kind, ID: i.ID, Manifest: i.Target.Digest}
+	if i.RawConfig != nil {
+		s.Platform = platforms.Format(i.Platform())
+	}
+	return s
+}
