@@ -52,7 +52,7 @@ func (c *comparison) differences(s, old *history.Step) []history.Cause {
 		return nil
 	}
 	if old.Key == "" {
-		return unknown("what the step read in build " + c.old.Ref + " was not recorded")
+		return unknown("a remote cache had its result in build " + c.old.Ref + ": what it was made of is not known")
 	}
 	now, err := c.e.builds.Ingredients(s.Key)
 	if err != nil {

@@ -63,6 +63,9 @@ func (e *Explainer) Why(s *history.Step, missed history.Kind) []history.Cause {
 	}
 	causes := e.Differences(s)
 	if len(causes) > 0 {
+		if ref := e.had(s); ref != "" && missed != "" {
+			return []history.Cause{{Kind: missed, Name: ref}}
+		}
 		return causes
 	}
 	c, old := e.like(s)
@@ -76,6 +79,20 @@ func (e *Explainer) Why(s *history.Step, missed history.Kind) []history.Cause {
 		missed = history.Stopped
 	}
 	return []history.Cause{{Kind: missed}}
+}
+
+// had returns the earlier build, other than the one that a step is compared with, that had the step with the same key: its result was
+// in the cache, whatever was built since then. "" is none.
+func (e *Explainer) had(s *history.Step) string {
+	if s.Key == "" {
+		return ""
+	}
+	for _, c := range e.earlier {
+		if old := c.like(s); old != nil && old.Key == s.Key && (old.State == history.StepRan || old.State == history.StepCached) {
+			return c.old.Ref
+		}
+	}
+	return ""
 }
 
 // Differences returns what distinguishes a step, run or cached, from the one like it in an earlier build.
@@ -99,15 +116,21 @@ func (e *Explainer) like(s *history.Step) (*comparison, *history.Step) {
 		e.loaded = true
 		e.load()
 	}
+	var without *history.Step // a step whose key is not known: a remote cache had its result
+	var of *comparison
 	for _, c := range e.earlier {
-		if old := c.like(s); old != nil && old.State != "" && (old.Key != "" || s.Key == "") {
+		old := c.like(s)
+		if old != nil && old.State != "" && (old.Key != "" || s.Key == "") {
 			return c, old
+		}
+		if without == nil && old != nil && old.State == history.StepCached {
+			of, without = c, old
 		}
 		if c.old.Status == history.Completed {
 			break // it had all steps of the Dockerfile of then
 		}
 	}
-	return nil, nil
+	return of, without
 }
 
 // load reads the earlier builds: first those of the same arguments and platforms, since a line is also built in variants.

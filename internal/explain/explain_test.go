@@ -505,3 +505,46 @@ func TestUnknown(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestBackToAnEarlierVersion: a step that an earlier build had with the same key ran since that result is gone, whatever the build before had.
+func TestBackToAnEarlierVersion(t *testing.T) {
+	t.Parallel()
+	const name = "[1/1] RUN a"
+	user := func(u string) []history.Ingredient {
+		return []history.Ingredient{exec(fmt.Sprintf(`"meta":{"user":%q}`, u))}
+	}
+	for state, want := range map[history.State]string{
+		history.StepRan:    "its record of build build1 was pruned from the build cache",
+		history.StepCached: "its record of build build1 was pruned from the build cache",
+		history.StepFailed: `user: "2" → "1"`, // it never had a record
+	} {
+		l := newLab(t)
+		first := l.step(name, user("1"))
+		first.State = state
+		l.build(&history.Build{}, first)
+		l.build(&history.Build{}, l.step(name, user("2")))
+		s := l.step(name, user("1"))
+		b := l.build(&history.Build{}, s)
+		if list := New(l.builds, b).Why(s, history.Pruned); len(list) != 1 || list[0].Text(b.StepName) != want {
+			t.Errorf("%s: %+v, want %q", state, list, want)
+		}
+		if list := New(l.builds, b).Why(s, history.NoCache); len(list) != 1 || list[0].Kind != history.NoCache {
+			t.Errorf("%s, with --no-cache: %+v", state, list)
+		}
+	}
+}
+
+// TestResultOfARemoteCache: of a step that a remote cache had, what it was made of may not be known.
+func TestResultOfARemoteCache(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	found := l.step("[1/1] RUN a", []history.Ingredient{exec("")})
+	found.Key, found.State = "", history.StepCached
+	l.build(&history.Build{}, found)
+	s := l.step("[1/1] RUN a", []history.Ingredient{exec(`"meta":{"user":"1"}`)})
+	b := l.build(&history.Build{}, s)
+	list := New(l.builds, b).Why(s, history.Pruned)
+	if len(list) != 1 || list[0].Text(b.StepName) != "a remote cache had its result in build build1: what it was made of is not known" {
+		t.Errorf("%+v", list)
+	}
+}

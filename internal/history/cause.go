@@ -146,9 +146,9 @@ func (c Cause) Text(name func(digest.Digest) string) string {
 	case NoCache:
 		return "the cache is not used for it (--no-cache)"
 	case Pruned:
-		return "its record was pruned from the build cache"
+		return "its record" + c.ofBuild() + " was pruned from the build cache"
 	case Gone:
-		return "its layers are no longer in the store"
+		return "its layers" + c.ofBuild() + " are no longer in the store"
 	case Stopped:
 		return "it was canceled the last time"
 	case Failure:
@@ -173,6 +173,14 @@ func (c Cause) file(name func(digest.Digest) string) string {
 		return "extended attributes of " + at + " changed"
 	}
 	return c.Change + " of " + at + " " + printable(c.Old) + " → " + printable(c.New)
+}
+
+// ofBuild names the build that a result was of, if that is not the one before.
+func (c Cause) ofBuild() string {
+	if c.Name == "" {
+		return ""
+	}
+	return " of build " + c.Name
 }
 
 // remote says what a remote cache has in place of the result.

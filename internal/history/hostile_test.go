@@ -2,7 +2,9 @@ package history
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -95,22 +97,42 @@ func TestSweepBesideBuild(t *testing.T) {
 	}
 }
 
-// TestFullByAge: a build that is too old calls for a prune, however few there are.
-func TestFullByAge(t *testing.T) {
+// TestTrim: old builds, and those beyond the number, are removed after a build. What only they needed goes when all builds of the last
+// sweep are gone.
+func TestTrim(t *testing.T) {
 	t.Parallel()
 	b := open(t)
-	record(t, b, "new", "l", 1)
-	if b.Full() {
-		t.Error("one new build is too many")
+	trim := func(want int) {
+		t.Helper()
+		if err := b.Trim(); err != nil || len(list(t, b)) != want {
+			t.Fatalf("%d builds are left, %v, want %d", len(list(t, b)), err, want)
+		}
 	}
-	record(t, b, "old", "l", 24*100)
-	if !b.Full() {
-		t.Error("an old build stays")
-	}
-	if _, err := b.Prune(Bounds); err != nil {
+	if err := b.Trim(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
-	if got := list(t, b); len(got) != 1 || got[0] != "new" {
-		t.Errorf("left %q", got)
+	unneeded := digest.FromString("unneeded")
+	save := func() {
+		t.Helper()
+		if err := b.SaveFiles(unneeded, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
 	}
+	record(t, b, "new", "l", 1)
+	record(t, b, "old", "l", 24*100)
+	save()
+	trim(1)
+	if b.HasFiles(unneeded) {
+		t.Error("nothing was swept before, and what no build needs stays")
+	}
+	record(t, b, "older", "l", 24*101)
+	save()
+	trim(1)
+	if !b.HasFiles(unneeded) {
+		t.Error("it is swept although a build of the last sweep is there")
+	}
+	for i := range Bounds.Builds + slack {
+		record(t, b, fmt.Sprintf("n%d", i), "l", 1)
+	}
+	trim(Bounds.Builds)
 }

@@ -431,9 +431,6 @@ func (r *Recorder) End(image digest.Digest, err error) error {
 		return r.err
 	}
 	r.keep(r.writer.End())
-	if r.builds.Full() {
-		_, err := r.builds.Prune(history.Bounds)
-		r.keep(err)
-	}
+	r.keep(r.builds.Trim())
 	return r.err
 }

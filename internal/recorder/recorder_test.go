@@ -212,3 +212,34 @@ func TestNilRecorder(t *testing.T) {
 		t.Error("the solver has an observer")
 	}
 }
+
+// BenchmarkCachedRebuild is what records cost a build of which every step is cached: at most 1 ms.
+func BenchmarkCachedRebuild(b *testing.B) {
+	s, err := store.Open(filepath.Join(b.TempDir(), "store"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	const steps = 20
+	for b.Loop() {
+		r, err := Start(context.Background(), s, Options{Spec: &buildspec.Spec{Path: "/context"}, Started: time.Now()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		r.Graph(&pb.Definition{Source: &pb.Source{Infos: []*pb.SourceInfo{{Data: []byte(strings.Repeat("RUN make\n", steps))}}}})
+		var vertices []*client.Vertex
+		for i := range steps {
+			vertices = append(vertices, &client.Vertex{Digest: digest.FromString(string(rune('a' + i))), Name: "[1/20] RUN make"})
+		}
+		r.Events(&solver.Status{Vertexes: vertices})
+		for i, v := range vertices {
+			var k buildcache.Key
+			k.Add("operation", "exec", string(rune('a'+i)))
+			r.Solved(&solver.Vertex{Digest: v.Digest, Name: v.Name, Op: &pb.Op{}}, &k, nil)
+			now := time.Now()
+			r.Events(&solver.Status{Vertexes: []*client.Vertex{{Digest: v.Digest, Name: v.Name, Started: &now, Completed: &now, Cached: true}}})
+		}
+		if err := r.End("", nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
