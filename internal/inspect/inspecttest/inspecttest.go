@@ -81,7 +81,13 @@ func Tar(t testing.TB, entries ...Entry) []byte {
 // Store is a store that lasts as long as the test.
 type Store struct {
 	*transfer.Local
-	t testing.TB
+	t     testing.TB
+	known map[digest.Digest]ingested // by the digests of tars
+}
+
+type ingested struct {
+	id   digest.Digest
+	blob ocispec.Descriptor
 }
 
 // NewStore makes an empty store.
@@ -92,7 +98,7 @@ func NewStore(t testing.TB) *Store {
 		t.Fatal(err)
 	}
 	layers := layer.New(s)
-	return &Store{&transfer.Local{Store: s, Layers: layers, Images: image.New(s, layers)}, t}
+	return &Store{&transfer.Local{Store: s, Layers: layers, Images: image.New(s, layers)}, t, map[digest.Digest]ingested{}}
 }
 
 // Image is a config.
@@ -130,11 +136,16 @@ func (s *Store) make(change func(*Image), tars [][]byte, names ...string) *image
 	config.RootFS = ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{}}
 	blobs := []ocispec.Descriptor{}
 	for _, data := range tars {
-		l, blob, err := s.Layers.Ingest(ctx, bytes.NewReader(data), "", "")
-		if err != nil {
-			s.t.Fatal(err)
+		l, ok := s.known[digest.FromBytes(data)]
+		if !ok {
+			got, blob, err := s.Layers.Ingest(ctx, bytes.NewReader(data), "", "")
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			l = ingested{got.DiffID, blob}
+			s.known[digest.FromBytes(data)] = l
 		}
-		config.RootFS.DiffIDs, blobs = append(config.RootFS.DiffIDs, l.DiffID), append(blobs, blob)
+		config.RootFS.DiffIDs, blobs = append(config.RootFS.DiffIDs, l.id), append(blobs, l.blob)
 	}
 	if change != nil {
 		change(&config)
