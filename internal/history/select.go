@@ -92,3 +92,14 @@ func (s *Step) PlatformOf(b *Build) string {
 	}
 	return ""
 }
+
+// LeastRef is how much of the ref of a build tells it from the name of an image.
+const LeastRef = 7
+
+// SplitStep splits BUILD:STEP, the name of a step of a build. ok is false for what can only be the name of an image. relative is set if it
+// cannot be one, as "^1:RUN".
+func SplitStep(name string) (build, step string, relative, ok bool) {
+	build, step, ok = strings.Cut(name, ":")
+	relative = build == "" || strings.HasPrefix(build, "^")
+	return build, step, relative, ok && (relative || len(build) >= LeastRef && !strings.ContainsAny(build, "/.-_@"))
+}

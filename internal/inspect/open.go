@@ -13,7 +13,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/digestcache"
-	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/ocilayout"
@@ -45,7 +44,7 @@ const (
 //   - docker://NAME: an image in its registry, even if the store has one of that name;
 //   - a path that begins with /, ./ or ../: an archive, a layout, or the files of a directory;
 //   - an image of the store: its name, ID, or the beginning of that;
-//   - a build of `mica builds`: its ref, the beginning of that, or ^N;
+//   - a build of `mica builds`: its ref, the beginning of that, or ^N; with :STEP, the result of one of its steps;
 //   - the DiffID of a layer of the store, or the digest of its blob;
 //   - any other path that exists;
 //   - an image in its registry.
@@ -92,19 +91,10 @@ func (o *Opener) open(ctx context.Context, name string) (*Image, error) {
 	return o.openOther(ctx, name, err)
 }
 
-// leastRef is how much of the ref of a build tells it from the name of an image.
-const leastRef = 7
-
 // openOther opens what is not an image of the store. missing is the error that says so.
 func (o *Opener) openOther(ctx context.Context, name string, missing error) (*Image, error) {
-	if strings.HasPrefix(name, "^") || len(name) >= leastRef {
-		b, err := history.Open(o.Local.Store).Find(name)
-		if err == nil {
-			return o.openBuild(ctx, b)
-		}
-		if strings.HasPrefix(name, "^") {
-			return nil, err
-		}
+	if img, err := o.openRecorded(ctx, name); img != nil || err != nil {
+		return img, err
 	}
 	if img := o.openLayer(name); img != nil {
 		return img, nil
@@ -249,32 +239,4 @@ func (o *Opener) layerOfBlob(blob digest.Digest) digest.Digest {
 		}
 	}
 	return ""
-}
-
-// openBuild opens the image that a build has made.
-func (o *Opener) openBuild(ctx context.Context, b *history.Build) (*Image, error) {
-	if b.Image == "" {
-		return nil, fmt.Errorf("build %s has made no image", b.Ref)
-	}
-	refs := []string{b.Image.String()}
-	for _, name := range b.Names {
-		if n, err := image.ParseName(name); err == nil {
-			refs = append(refs, n.Name()+"@"+b.Image.String())
-		}
-	}
-	for _, ref := range refs {
-		img, err := o.Local.Images.FindFor(ctx, ref, o.Platform)
-		if image.IsMissing(err) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		out, err := o.newStored(img, Built)
-		if err == nil {
-			out.Build = b.Ref
-		}
-		return out, err
-	}
-	return nil, fmt.Errorf("the image of build %s is not in the store: it was removed, or exported to another place", b.Ref)
 }

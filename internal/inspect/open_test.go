@@ -214,6 +214,7 @@ func TestOpenErrors(t *testing.T) {
 		"^7":           "no such build: ^7",
 		"abcdefghijkl": "build abcdefghijkl has made no image",
 		"bbcdefghijkl": "is not in the store",
+		"^0:RUN":       `has no step "RUN"`,
 		"./missing":    "no such file",
 		"oci:":         "has no path",
 		"dir:" + text:  "is not a directory",

@@ -55,14 +55,10 @@ func (f *runFlags) subject(ctx context.Context, app *command.App, args []string)
 	return s, nil
 }
 
-// leastRef is how much of the ref of a build tells it from the name of an image.
-const leastRef = 7
-
 // recorded finds the step of an earlier build that an argument BUILD:STEP names; nil if it is the name of an image.
 func recorded(ctx context.Context, app *command.App, arg string) (*history.Build, *history.Step, error) {
-	name, step, ok := strings.Cut(arg, ":")
-	relative := name == "" || strings.HasPrefix(name, "^")
-	if !ok || !relative && (len(name) < leastRef || strings.ContainsAny(name, "/.-_@")) {
+	name, step, relative, ok := history.SplitStep(arg)
+	if !ok {
 		return nil, nil, nil
 	}
 	if !relative {
