@@ -122,6 +122,8 @@ func (s *Server) Handler() http.Handler {
 		"GET /api/search":         s.held(s.searchFiles),
 		"GET /api/sizes":          s.held(s.sizes),
 		"GET /api/analysis":       s.held(s.analyzeImage),
+		"GET /api/diff":           s.held(s.diffImages),
+		"GET /api/difftext":       s.held(s.diffText),
 		"GET /api/builds":         s.listBuilds,
 		"GET /api/build":          s.showBuild,
 		"GET /api/log":            s.showLog,

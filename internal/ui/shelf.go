@@ -9,6 +9,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/layer"
 )
 
 // The bounds of what a server keeps in memory: files of the images that were looked at last, and of one image.
@@ -93,18 +95,26 @@ func (s *Server) tree(r *http.Request) (*imageTree, error) {
 		return nil, err
 	}
 	return s.trees.get(r.Context(), img.ID, func() (*imageTree, error) {
-		count := 0
-		for _, id := range img.Chain() {
-			l, err := layers.Get(id)
-			if err != nil {
-				return nil, err
-			}
-			count += l.Count
-		}
-		if count > maxImage {
-			return nil, fmt.Errorf("image %s has %d files: this page shows at most %d", img.ShortID(), count, maxImage)
+		if err := checkSize(layers, img); err != nil {
+			return nil, err
 		}
 		// The load serves all who ask for the tree: it does not end with the first of them.
 		return loadTree(s.ended, layers, img)
 	})
+}
+
+// checkSize fails for an image that has too many files to be kept in memory.
+func checkSize(layers *layer.Layers, img *image.Image) error {
+	count := 0
+	for _, id := range img.Chain() {
+		l, err := layers.Get(id)
+		if err != nil {
+			return err
+		}
+		count += l.Count
+	}
+	if count > maxImage {
+		return fmt.Errorf("image %s has %d files: this page shows at most %d", img.ShortID(), count, maxImage)
+	}
+	return nil
 }

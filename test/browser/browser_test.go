@@ -119,7 +119,7 @@ func lab(t *testing.T) (*mica, *chrome.Tab) {
 	if err := os.WriteFile(filepath.Join(dir, "data"), []byte("two\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	m.run("build", "-q", "-t", "app", "--build-arg", "VERSION="+hostile, dir)
+	m.run("build", "-q", "-t", "app", "--build-arg", "VERSION="+hostile, "--label", "release=2", dir)
 	if err := m.command("build", "-q", "-f", filepath.Join(dir, "Bad"), dir).Run(); err == nil {
 		t.Fatal("a step that fails did not fail")
 	}
@@ -177,6 +177,9 @@ func everyView(t *testing.T, m *mica, tab *chrome.Tab) {
 		{"#/builds", "Failed|Completed"},
 		{"#/build/" + second, "Completed|because data changed|build argument VERSION|" + hostile},
 		{"#/build/" + failed, "Failed|exit code: 1|before"},
+		{"#/compare", "Choose two images"},
+		{"#/compare/app:1/app", "Configuration|release|/data/data|Added"},
+		{"#/compare/app/app", "No difference"},
 		{"#/cache", "Build Cache|Prune…|RUN rm /removed"},
 		{"#/image/nothing", "No such image: nothing"},
 		{"#/build/nothing", "no such build: nothing"},
@@ -278,6 +281,12 @@ func byKeyboard(t *testing.T, tab *chrome.Tab) {
 	must(t, tab, tab.Wait(`document.activeElement.matches(".map button")`))
 	keys(t, tab, kb.Backspace)
 	must(t, tab, tab.Wait(`!document.querySelector("nav[aria-label=Place]").textContent.includes("bin")`))
+
+	// The text of a file that differs.
+	must(t, tab, tab.Go("#/compare/app:1/app"))
+	must(t, tab, chrome.Run(tab, `document.querySelector("[aria-label='Text of /data/data']").focus()`))
+	keys(t, tab, kb.Enter)
+	must(t, tab, tab.Wait(`document.querySelector(".diff")?.textContent.includes("+two")`))
 
 	// A step of a build: Enter opens it.
 	must(t, tab, tab.Go("#/builds"))

@@ -4,11 +4,12 @@ import { images } from "./images.js";
 import { image } from "./image.js";
 import { builds } from "./builds.js";
 import { build } from "./build.js";
+import { compare } from "./compare.js";
 import { cache } from "./cache.js";
 
 // The views by the first part of the address. A view fills an element; what it starts ends with the signal.
-const views = { images, image, builds, build, cache };
-const sections = { images: "images", image: "images", builds: "builds", build: "builds", cache: "cache" };
+const views = { images, image, builds, build, compare, cache };
+const sections = { images: "images", image: "images", builds: "builds", build: "builds", compare: "compare", cache: "cache" };
 const main = document.getElementById("main");
 let current = new AbortController();
 let shown = "";

@@ -22,7 +22,8 @@ export async function image(into, at, signal) {
       h("div", { class: "meta" },
         h("span", {}, h("code", {}, short(img.id))), h("span", {}, h("b", {}, bytes(img.size)), " in ", count(img.layers, "layer")), h("span", {}, img.platform),
         h("span", {}, "created ", ago(img.created)), img.build && h("a", { href: `#/build/${img.build}` }, "build ", img.build.slice(0, 8)),
-        img.names.slice(1).map((n) => h("span", { class: "chip" }, n))))),
+        img.names.slice(1).map((n) => h("span", { class: "chip" }, n)))),
+      h("a", { class: "button", href: `#/compare/${short(img.id)}` }, "Compare…")),
     h("nav", { class: "tabs", "aria-label": "Parts of the image" },
       Object.entries(tabs).map(([name, [title]]) => h("a", { href: `#/image/${id}/${name}`, "aria-current": name === tab ? "page" : undefined }, title))),
     body);
@@ -78,12 +79,11 @@ function layersTab(into, img) {
     e.preventDefault();
     select(i + step, true);
   });
-  const side = h("div", { class: "stack" },
-    h("section", { class: "card" }, h("div", { class: "title" }, h("h2", {}, "Selected layer")), facts),
-    h("section", { class: "card" }, h("div", { class: "title" }, h("h2", {}, text ? "Dockerfile" : "History")), text ? text.element : history(img)));
-  fill(into, h("div", { class: "pair" },
+  const stack = h("div", { class: "stack" },
     h("section", { class: "card" }, h("div", { class: "title" }, h("h2", { class: "grow" }, "Layers"), h("span", { class: "soft small" }, "the last one above")), img.layers ? list : h("p", { class: "empty" }, "The image has no layers.")),
-    side));
+    h("section", { class: "card" }, h("div", { class: "title" }, h("h2", {}, "Selected layer")), facts));
+  fill(into, h("div", { class: "pair" }, stack,
+    h("section", { class: "card" }, h("div", { class: "title" }, h("h2", {}, text ? "Dockerfile" : "History")), text ? text.element : history(img))));
   if (img.layerList.length) select(img.layerList.length - 1);
   else fill(facts, h("p", { class: "soft" }, "none"));
 }
