@@ -61,7 +61,7 @@ export async function sizes(into, img, at, signal) {
   }
 
   function place(kids, box, depth) {
-    squarify(kids.filter((k) => k.size > 0), box, (b, r) => {
+    squarify(kids.filter((k) => k.size > 0).sort((x, y) => y.size - x.size), box, (b, r) => {
       if (r.w < 3 || r.h < 3) return;
       const title = by === "layer" && layer === "" && depth === 0 ? `${b.name}: ${names[b.layer]}` : b.name + (b.dir ? "/" : "");
       const e = h("button", {
