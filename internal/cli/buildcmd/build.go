@@ -102,7 +102,7 @@ func (f *buildFlags) checkModes(spec *buildspec.Spec) error {
 }
 
 func (f *buildFlags) progressMode() string {
-	if f.quiet {
+	if f.quiet || f.explain {
 		return "quiet"
 	}
 	return f.progress

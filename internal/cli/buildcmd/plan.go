@@ -33,7 +33,7 @@ func printPlan(out io.Writer, b *history.Build) error {
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("print the plan: %w", err)
 	}
-	_, err := fmt.Fprintf(out, "\nOf the steps, %d would run, %d may run after them, and %d are cached.\n",
+	_, err := fmt.Fprintf(out, "\nSteps: %d would run, %d may run after them, %d cached\n",
 		count[history.StepPlanned], count[history.StepBlocked], count[history.StepCached])
 	return err
 }
