@@ -68,6 +68,18 @@ func (l *Layer) Table(ctx context.Context) (*toc.Table, error) {
 	return l.layers.TOC(ctx, l.DiffID)
 }
 
+// AddDigests computes the digests of the layer's files where its table of contents does not have them, before many of them are needed. It
+// fetches the layer.
+func (l *Layer) AddDigests(ctx context.Context) error {
+	if l.host != nil {
+		return nil
+	}
+	if err := l.Fetch(ctx); err != nil {
+		return err
+	}
+	return l.layers.AddDigests(ctx, l.DiffID)
+}
+
 // Size is the size of the layer as Docker counts it, in bytes. It fetches the layer.
 func (l *Layer) Size(ctx context.Context) (int64, error) {
 	if l.host != nil {

@@ -56,6 +56,25 @@ func (l *Layers) withDigests(ctx context.Context, id digest.Digest) (*index.Node
 	return root, nil
 }
 
+// AddDigests computes the digests of a layer's files, if its table of contents does not have them. A caller that needs many of them saves
+// memory if it asks before it reads the table.
+func (l *Layers) AddDigests(ctx context.Context, id digest.Digest) error {
+	s, err := l.summary(id)
+	if err == nil && !s.Undigested {
+		return nil
+	}
+	lock, err := l.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = lock.Unlock() }()
+	t, err := l.loadTOC(id) // another process may have been first
+	if err == nil && t.Undigested {
+		_, err = l.digest(ctx, id)
+	}
+	return err
+}
+
 // digest reads a layer's blob, and writes its table of contents anew. The caller holds the layer's lock.
 func (l *Layers) digest(ctx context.Context, id digest.Digest) (*toc.Table, error) {
 	file, err := l.parseGoodBlob(ctx, id)
