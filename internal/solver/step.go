@@ -200,5 +200,5 @@ func (s *Solver) fetchLayer(ctx context.Context, l buildcache.Link) error {
 	if len(errs) == 0 {
 		return nil
 	}
-	return fmt.Errorf("fetch layer %s from the build cache: %w", l.DiffID, errors.Join(errs...))
+	return fmt.Errorf("fetch layer %s from the build cache: %w (build without --cache-from, or export the cache again)", l.DiffID, errors.Join(errs...))
 }
