@@ -109,7 +109,7 @@ func (t *imageTree) root(r *http.Request) (*file, error) {
 	if n < 0 {
 		return t.merged, nil
 	}
-	return t.layers[n], nil
+	return t.layer(n), nil
 }
 
 // selected returns the file that a request names in the tree that it selects.

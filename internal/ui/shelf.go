@@ -15,7 +15,7 @@ import (
 
 // The bounds of what a server keeps in memory: files of the images that were looked at last, and of one image.
 const (
-	maxShelf = 1_500_000
+	maxShelf = 3_000_000
 	maxImage = 4_000_000
 )
 

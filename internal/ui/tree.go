@@ -49,12 +49,12 @@ type imageTree struct {
 	chain  []digest.Digest
 	source *layer.Layers // of contents
 	all    *filetree.Tree
-	layers []*file // bottom first, each with what the layer changes
 	merged *file
-	count  int // of files, in all of them
+	count  int // of files, as far as they are kept
 
 	mu     sync.Mutex
-	report *analyze.Report // when it was asked for
+	layers []*file         // bottom first, each with what the layer changes; nil until it is asked for
+	report *analyze.Report // likewise
 }
 
 // loadTree reads the tables of contents of an image.
@@ -77,21 +77,26 @@ func loadTree(ctx context.Context, layers *layer.Layers, img *image.Image) (*ima
 	if t.all, err = analyze.Load(ctx, t.image); err != nil {
 		return nil, err
 	}
-	t.count = t.all.Count
-	for i := range t.chain {
-		root := t.changes(t.all.Root, i)
-		if root == nil {
-			root = t.file(t.all.Root, i, t.all.Root.EntryAt(i))
-		}
-		t.layers = append(t.layers, root)
-	}
+	t.layers = make([]*file, len(t.chain))
+	t.count = 3 * t.all.Count // with the files of layers, which are there later
 	t.merged = t.files(t.all.Root, len(t.chain)-1, map[linked]bool{})
 	return t, nil
 }
 
+// layer returns what a layer changes.
+func (t *imageTree) layer(i int) *file {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.layers[i] == nil {
+		if t.layers[i] = t.changes(t.all.Root, i); t.layers[i] == nil {
+			t.layers[i] = t.file(t.all.Root, i, t.all.Root.EntryAt(i))
+		}
+	}
+	return t.layers[i]
+}
+
 // file makes a file of a node as a layer leaves it, without what is in it. Its entry is nil if it was removed.
 func (t *imageTree) file(n *filetree.Node, layer int, e *view.Entry) *file {
-	t.count++
 	f := &file{name: n.Name, entry: e}
 	if f.change, _ = n.Changed(layer, layer); e == nil {
 		f.entry = &view.Entry{Path: n.Path(), Type: view.TypeWhiteout}

@@ -38,13 +38,13 @@ func (s *Server) sizes(r *http.Request) (any, error) {
 		return m.block(dir, mapDepth), nil
 	}
 	all := &block{Name: "layers", Dir: true}
-	for _, l := range t.layers {
-		all.Size += l.size
-		all.Files += l.count
+	for i := range t.layers {
+		all.Size += t.layer(i).size
+		all.Files += t.layer(i).count
 	}
 	m := mapper{least: all.Size / mapPart, layers: len(t.layers)}
-	for i, l := range t.layers {
-		b := m.block(l, mapDepth-1)
+	for i := range t.layers {
+		b := m.block(t.layer(i), mapDepth-1)
 		b.Name, b.Layer = fmt.Sprint(i+1), i
 		all.Kids = append(all.Kids, b)
 	}
