@@ -70,10 +70,13 @@ func send(w http.ResponseWriter, r *http.Request, data []byte) {
 func statusOf(err error) int {
 	var bad *requestError
 	var gone *image.NotFoundError
+	var invalid *image.InvalidReferenceError
+	var ambiguous *image.AmbiguousError
+	var other *image.PlatformError
 	switch {
-	case errors.As(err, &bad):
+	case errors.As(err, &bad), errors.As(err, &invalid), errors.As(err, &ambiguous):
 		return http.StatusBadRequest
-	case errors.As(err, &gone), errors.Is(err, fs.ErrNotExist), errors.Is(err, store.ErrNotFound), errors.Is(err, history.ErrNotFound):
+	case errors.As(err, &gone), errors.As(err, &other), errors.Is(err, fs.ErrNotExist), errors.Is(err, store.ErrNotFound), errors.Is(err, history.ErrNotFound):
 		return http.StatusNotFound
 	}
 	return http.StatusInternalServerError

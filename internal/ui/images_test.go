@@ -41,7 +41,7 @@ func TestImages(t *testing.T) {
 	}
 	l.fails("image", http.StatusBadRequest)
 	l.fails("image?image=nothing", http.StatusNotFound)
-	l.fails("image?image=%00", http.StatusInternalServerError)
+	l.fails("image?image=%00", http.StatusBadRequest)
 	l.fails("files?image=nothing", http.StatusNotFound)
 }
 

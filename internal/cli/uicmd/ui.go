@@ -7,8 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"os/exec"
+	"sync"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
@@ -45,6 +44,14 @@ func runUI(ctx context.Context, app *command.App, f *uiFlags) error {
 	if !ui.IsLoopback(f.listen) && !f.remote {
 		return &command.UsageError{Err: fmt.Errorf("--listen %s: other hosts may reach this address: use 127.0.0.1:PORT, with a tunnel of ssh -L, or add --allow-remote", f.listen)}
 	}
+	var b browser
+	if f.open {
+		var err error
+		if b, err = newBrowser(ctx, app.Stderr); err != nil {
+			return err
+		}
+		defer b.remove()
+	}
 	if err := app.Open(ctx); err != nil {
 		return err
 	}
@@ -55,10 +62,11 @@ func runUI(ctx context.Context, app *command.App, f *uiFlags) error {
 	if !ui.IsLoopback(l.Addr().String()) {
 		fmt.Fprintln(app.Stderr, "WARNING: other hosts can reach this page, and read the token and the answers on the way: the connection is not encrypted.")
 	}
+	client := sync.OnceValue(app.Registry) // for requests at the same time
 	s := ui.New(ui.Options{
 		Store: app.Store, Version: version.String(),
 		Fetch: func(ctx context.Context, repository string, desc ocispec.Descriptor) (io.ReadCloser, error) {
-			return app.Registry().OpenBlob(ctx, repository, desc)
+			return client().OpenBlob(ctx, repository, desc)
 		},
 	})
 	url := s.URL(l.Addr())
@@ -67,18 +75,9 @@ func runUI(ctx context.Context, app *command.App, f *uiFlags) error {
 		return errors.Join(fmt.Errorf("write to stdout: %w", err), l.Close())
 	}
 	if f.open {
-		openBrowser(ctx, app, url)
+		if err := b.show(url); err != nil {
+			return errors.Join(err, l.Close())
+		}
 	}
 	return s.Serve(ctx, l)
-}
-
-// openBrowser shows a URL in the user's browser, if that can be done; the URL is on stdout anyway.
-func openBrowser(ctx context.Context, app *command.App, url string) {
-	cmd := exec.CommandContext(ctx, "xdg-open", url)
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	if err := cmd.Start(); err != nil {
-		fmt.Fprintf(app.Stderr, "NOTE: the browser was not opened: %v\n", err)
-		return
-	}
-	go func() { _ = cmd.Wait() }()
 }

@@ -5,6 +5,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +81,54 @@ func TestServe(t *testing.T) {
 		if _, err := http.Get(url); err == nil { //nolint:bodyclose // there is nobody
 			t.Error("the server is still there")
 		}
+	}
+}
+
+// TestOpen: the browser gets a file that leads to the URL. The token is on no command line, and the file goes with the command.
+func TestOpen(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir+":/usr/bin:/bin")
+	t.Setenv("TMPDIR", t.TempDir())
+	t.Setenv(openVariable, "")
+	script := "#!/bin/sh\n[ $# = 1 ] && [ -z \"$_MICA_UI_OPEN\" ] && cp \"$1\" " + dir + "/part && echo \"$1\" >" + dir + "/name && mv " + dir + "/part " + dir + "/opened\n"
+	if err := os.WriteFile(filepath.Join(dir, "xdg-open"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m := commandtest.New(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	app := *m.App
+	var stdout, stderr func() string
+	app.Stdout, stdout = commandtest.Output(t)
+	app.Stderr, stderr = commandtest.Output(t)
+	cmd := NewUICommand(&app)
+	cmd.SetArgs([]string{"--open"})
+	done := make(chan error, 1)
+	go func() { done <- cmd.ExecuteContext(ctx) }()
+	url := waitLine(ctx, t, stdout)
+	opened := ""
+	for ctx.Err() == nil && opened == "" {
+		data, err := os.ReadFile(filepath.Join(dir, "opened"))
+		if opened = string(data); err != nil {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	if !strings.Contains(opened, `content="0;url=`+url+`"`) {
+		t.Errorf("opened %q (%s)", opened, stderr())
+	}
+	name, err := os.ReadFile(filepath.Join(dir, "name"))
+	if err != nil || strings.Contains(string(name), "token") {
+		t.Errorf("%s, %v", name, err)
+	}
+	if info, err := os.Stat(strings.TrimSpace(string(name))); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Dir(strings.TrimSpace(string(name)))); err == nil {
+		t.Error("the file is still there")
 	}
 }
 
