@@ -55,7 +55,7 @@ var causes = []struct {
 	{Caches, "caches", "use RUN --mount=type=cache, or remove them in the step that writes them",
 		[]string{"/etc/ld.so.cache", "/var/cache", "/root/.cache", "/root/.npm", "/usr/lib/locale/locale-archive", "/usr/share/mime/mime.cache", "icon-theme.cache"}},
 	{Temporary, "temporary files", "use RUN --mount=type=tmpfs, or remove them", []string{"/tmp", "/var/tmp", "/run"}},
-	{Unexplained, "anything else", "", nil},
+	{Unexplained, "not explained", "", nil},
 }
 
 // CausesReport says for each cause how many differences have it.

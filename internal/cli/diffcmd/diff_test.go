@@ -110,7 +110,7 @@ func TestDiffFlags(t *testing.T) {
 		{"--only layers app:1 app:2", 1, "1 (12B) removed"},
 		{"--only layers --ignore-times app:1 app:2", 0, "which differ in what is ignored"},
 		{"--only config --format json app:1 app:2", 1, `"field":"Env","key":"A","change":"changed","old":"1","new":"2"`},
-		{"--only files --semantic app:1 app:2", 1, "anything else"},
+		{"--only files --semantic app:1 app:2", 1, "not explained"},
 		{"--ignore-times --ignore-owners app:1 DIR", 0, "has neither config nor history"},
 		{"--ignore-times --ignore-owners dir:DIR app:2", 1, "+ /new"},
 		{"--only config DIR app:2", 2, "has no config to compare"},

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/docker/cli/cli/command/formatter"
 	"github.com/docker/go-units"
 	"github.com/opencontainers/go-digest"
 
@@ -16,6 +17,9 @@ import (
 
 // marks stand before what was added, removed or changed.
 var marks = map[imagediff.Change]string{imagediff.Added: "+", imagediff.Removed: "-", imagediff.Changed: "~", "": " "}
+
+// maxCreatedBy is how much of the line of history stands beside a layer. The history has all of it.
+const maxCreatedBy = 60
 
 // printReport prints a report, the summary first.
 func printReport(w io.Writer, r *imagediff.Report) {
@@ -43,7 +47,7 @@ func printReport(w io.Writer, r *imagediff.Report) {
 	if r.Layers != nil && r.Layers.Added.Count+r.Layers.Removed.Count > 0 {
 		fmt.Fprint(w, "\nLayers\n")
 		for _, l := range r.Layers.Layers {
-			fmt.Fprintf(w, "  %s %s  %8s  %s\n", marks[l.Change], short(l.DiffID), units.HumanSize(float64(l.Size)), oneLine(l.CreatedBy))
+			fmt.Fprintf(w, "  %s %s  %8s  %s\n", marks[l.Change], short(l.DiffID), units.HumanSize(float64(l.Size)), formatter.Ellipsis(oneLine(l.CreatedBy), maxCreatedBy))
 		}
 	}
 	if r.Files != nil && len(r.Files.Changes) > 0 {
