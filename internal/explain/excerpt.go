@@ -115,12 +115,20 @@ func ReadExcerpt(data []byte, from string) (*Excerpt, error) {
 	case len(doc) > maxExcerptJSON:
 		return nil, failed(fmt.Errorf("it is larger than %d bytes", maxExcerptJSON))
 	}
-	x := &Excerpt{}
-	if err := json.Unmarshal(doc, x); err != nil {
+	x, err := parseExcerpt(doc, from)
+	if err != nil {
 		return nil, failed(err)
 	}
+	return x, nil
+}
+
+func parseExcerpt(doc []byte, from string) (*Excerpt, error) {
+	x := &Excerpt{}
+	if err := json.Unmarshal(doc, x); err != nil {
+		return nil, err
+	}
 	if err := x.Build.Validate(); err != nil {
-		return nil, failed(err)
+		return nil, err
 	}
 	x.Build.Ref, x.Build.Started, x.Build.Status = from, time.Time{}, history.Completed
 	return x, nil

@@ -3,14 +3,19 @@ package explain
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/history"
+	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -142,4 +147,50 @@ func TestHostileExcerpt(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// FuzzExcerpt: no excerpt that anybody may have written makes an explanation panic, or puts control characters into it.
+func FuzzExcerpt(f *testing.F) {
+	s, err := store.Open(filepath.Join(f.TempDir(), "store"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	builds := history.Open(s)
+	base := source("debian:12@x", "a")
+	copied := &history.Step{Vertex: "sha256:c", Name: "[2/3] COPY --link a /", Key: digest.FromString("copy"), Output: "sha256:co", Inputs: []digest.Digest{base.Vertex}}
+	ran := &history.Step{Vertex: "sha256:r", Name: "[3/3] RUN x", Line: 3, Key: digest.FromString("run"), Output: "sha256:ro", Inputs: []digest.Digest{copied.Vertex}}
+	for _, step := range []*history.Step{copied, ran} {
+		err := builds.SaveIngredients(step.Key, func() []history.Ingredient {
+			return []history.Ingredient{exec(`"meta":{"args":["x"],"env":["A=1"],"cwd":"/"},"mounts":[{"dest":"/m"}]`), {Kind: "layers", Name: "/", Value: "sha256:l"}, {Kind: "mount", Name: "/m", Value: step.Key.String()}}
+		})
+		if err != nil {
+			f.Fatal(err)
+		}
+	}
+	now := &history.Build{Ref: "now", Text: "FROM debian\nCOPY --link a /\nRUN x\n", Args: map[string]string{"A": "1"}, Steps: []*history.Step{base, copied, ran}}
+	x := NewExcerpt(builds, now)
+	x.Build.Steps[1].Key, x.Build.Steps[2].Key = digest.FromString("other copy"), digest.FromString("other run")
+	for key, list := range x.Ingredients {
+		x.Ingredients[digest.FromString(key.String())] = list
+	}
+	x.Ingredients[x.Build.Steps[1].Key], x.Ingredients[x.Build.Steps[2].Key] = x.Ingredients[ran.Key][:1], x.Ingredients[ran.Key]
+	doc, err := json.Marshal(x)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(doc)
+	f.Add([]byte(strings.ReplaceAll(string(doc), "COPY", "\x1b[31m")))
+	f.Add([]byte(strings.ReplaceAll(string(doc), `"input":-1`, `"input":7`)))
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		x, err := parseExcerpt(doc, "cache")
+		if err != nil {
+			return
+		}
+		for _, step := range []*history.Step{copied, ran} {
+			text := history.Summary(Remote(builds, now, x).Differences(step), now.StepName)
+			if strings.ContainsFunc(text, unicode.IsControl) {
+				t.Errorf("%q", text)
+			}
+		}
+	})
 }
