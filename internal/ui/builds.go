@@ -13,7 +13,6 @@ import (
 
 	"github.com/micabuild/mica/internal/explain"
 	"github.com/micabuild/mica/internal/history"
-	"github.com/micabuild/mica/internal/redact"
 	"github.com/micabuild/mica/internal/terminal"
 )
 
@@ -50,7 +49,7 @@ func buildName(b *history.Build) string {
 func newBuildRow(b *history.Build) buildRow {
 	row := buildRow{
 		Ref: b.Ref, Name: terminal.EscapeString(buildName(b)), Names: b.Names, Status: b.Status, Started: b.Started, Completed: b.Completed,
-		Steps: len(b.Steps), Line: b.Line, Error: redact.URLs(b.Error),
+		Steps: len(b.Steps), Line: b.Line, Error: shown(b.Error),
 	}
 	for _, s := range b.Steps {
 		if s.State != "" {
@@ -154,8 +153,11 @@ const maxCauses = 200
 // pageOf describes a build for the page.
 func (s *Server) pageOf(b *history.Build) *buildPage {
 	p := &buildPage{
-		buildRow: newBuildRow(b), Context: redact.URLs(b.Context), Dockerfile: redact.URLs(b.Dockerfile), Target: b.Target, Platforms: b.Platforms,
-		Args: b.Args, Text: redact.URLs(b.Text), Image: b.Image, StepList: []stepRow{},
+		buildRow: newBuildRow(b), Context: shown(b.Context), Dockerfile: shown(b.Dockerfile), Target: shown(b.Target), Platforms: b.Platforms,
+		Args: map[string]string{}, Text: shown(b.Text), Image: b.Image, StepList: []stepRow{},
+	}
+	for k, v := range b.Args {
+		p.Args[shown(k)] = shown(v)
 	}
 	place := map[digest.Digest]int{}
 	for i, st := range b.Steps {
@@ -164,8 +166,8 @@ func (s *Server) pageOf(b *history.Build) *buildPage {
 	why := explain.New(s.builds, b)
 	for _, st := range b.Steps {
 		row := stepRow{
-			Name: terminal.EscapeString(st.Name), Line: st.Line, State: st.State, Started: st.Started, Completed: st.Completed, Error: redact.URLs(st.Error), Size: st.Size,
-			Because: strings.TrimPrefix(b.Because(st), "because "),
+			Name: terminal.EscapeString(st.Name), Line: st.Line, State: st.State, Started: st.Started, Completed: st.Completed, Error: shown(st.Error), Size: st.Size,
+			Because: shown(strings.TrimPrefix(b.Because(st), "because ")),
 		}
 		for _, in := range st.Inputs {
 			row.Inputs = append(row.Inputs, place[in])
@@ -175,7 +177,7 @@ func (s *Server) pageOf(b *history.Build) *buildPage {
 		}
 		if len(st.Causes) > 0 {
 			if roots := why.Roots(st); len(roots) > 0 && !slices.Equal(roots, st.Causes) {
-				row.Roots = history.Summary(roots, b.StepName)
+				row.Roots = shown(history.Summary(roots, b.StepName))
 			}
 		}
 		p.StepList = append(p.StepList, row)
@@ -184,7 +186,7 @@ func (s *Server) pageOf(b *history.Build) *buildPage {
 }
 
 func newCauseRow(b *history.Build, c history.Cause, place map[digest.Digest]int) causeRow {
-	row := causeRow{Text: c.Text(b.StepName), Detail: detail(c)}
+	row := causeRow{Text: shown(c.Text(b.StepName)), Detail: detail(c)}
 	if i, ok := place[c.Step]; ok {
 		row.Step = &i
 	}

@@ -138,7 +138,7 @@ func newDiffPage(rows [2]imageRow, r *imagediff.Report) *diffPage {
 		p.Config = append(p.Config, configDiff{c.Field, terminal.EscapeString(c.Key), c.Change, configValue(c.Key, c.Old), configValue(c.Key, c.New)})
 	}
 	for _, l := range r.Layers.Layers {
-		p.Layers = append(p.Layers, layerDiff{l.Change, l.DiffID, analyze.Instruction(analyze.MaskText(redact.URLs(l.CreatedBy))), l.Size})
+		p.Layers = append(p.Layers, layerDiff{l.Change, l.DiffID, analyze.Instruction(shownCommand(l.CreatedBy)), l.Size})
 	}
 	f := r.Files
 	p.Files = filesDiff{Added: f.Added, Removed: f.Removed, Changed: f.Changed, Changes: []fileDiff{}, Total: len(f.Changes)}

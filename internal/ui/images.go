@@ -13,7 +13,6 @@ import (
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/micabuild/mica/internal/analyze"
 	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/redact"
@@ -34,7 +33,7 @@ type imageRow struct {
 func newImageRow(img *image.Image) imageRow {
 	return imageRow{
 		ID: img.ID, Names: append([]string{}, img.Names...), Digests: append([]string{}, img.Digests...), Created: img.Created(), Size: img.Size,
-		Layers: len(img.Chain()), Platform: platforms.Format(ocispec.Platform{OS: img.Config.OS, Architecture: img.Config.Architecture, Variant: img.Config.Variant}),
+		Layers: len(img.Chain()), Platform: shown(platforms.Format(ocispec.Platform{OS: img.Config.OS, Architecture: img.Config.Architecture, Variant: img.Config.Variant})),
 	}
 }
 
@@ -110,14 +109,14 @@ type configRow struct {
 func newConfigRow(c *image.Image) configRow {
 	cfg := c.Config.Config
 	row := configRow{
-		Entrypoint: cfg.Entrypoint, Cmd: cfg.Cmd, User: cfg.User, WorkingDir: cfg.WorkingDir, StopSignal: cfg.StopSignal,
-		Ports: slices.Sorted(maps.Keys(cfg.ExposedPorts)), Volumes: slices.Sorted(maps.Keys(cfg.Volumes)), Labels: map[string]string{},
+		Entrypoint: shownAll(cfg.Entrypoint), Cmd: shownAll(cfg.Cmd), User: shown(cfg.User), WorkingDir: shown(cfg.WorkingDir), StopSignal: shown(cfg.StopSignal),
+		Ports: shownAll(slices.Sorted(maps.Keys(cfg.ExposedPorts))), Volumes: shownAll(slices.Sorted(maps.Keys(cfg.Volumes))), Labels: map[string]string{},
 	}
 	for _, e := range cfg.Env {
 		row.Env = append(row.Env, hideSecret(e))
 	}
 	for k, v := range cfg.Labels {
-		row.Labels[k] = redact.URLs(v)
+		row.Labels[shown(k)] = shown(v)
 	}
 	return row
 }
@@ -139,7 +138,7 @@ func (s *Server) showImage(r *http.Request) (any, error) {
 	page := imagePage{imageRow: newImageRow(img), Manifest: img.Target.Digest, Config: newConfigRow(img), LayerList: []layerRow{}, History: []historyRow{}}
 	origins, made := s.origins(img)
 	if made != nil {
-		page.Build, page.Dockerfile = made.Ref, made.Text
+		page.Build, page.Dockerfile = made.Ref, shown(made.Text)
 	}
 	chain := img.Chain()
 	ids := identity.ChainIDs(slices.Clone(chain))
@@ -158,7 +157,7 @@ func (s *Server) showImage(r *http.Request) (any, error) {
 func historyOf(img *image.Image) []historyRow {
 	rows, layer := []historyRow{}, 0
 	for _, h := range img.Config.History {
-		row := historyRow{Command: analyze.MaskText(redact.URLs(h.CreatedBy)), Comment: h.Comment, Layer: -1}
+		row := historyRow{Command: shownCommand(h.CreatedBy), Comment: shown(h.Comment), Layer: -1}
 		if h.Created != nil {
 			row.Created = *h.Created
 		}

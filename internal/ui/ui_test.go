@@ -159,7 +159,7 @@ func (l *lab) image(name string, words ...string) *image.Image {
 	ids, lines := []digest.Digest{}, []map[string]any{}
 	for _, w := range words {
 		ids = append(ids, l.write(w).DiffID)
-		lines = append(lines, map[string]any{"created_by": "RUN " + w, "created": time.Unix(1, 0)})
+		lines = append(lines, map[string]any{"created_by": "RUN " + w[:min(len(w), 100)], "created": time.Unix(1, 0)})
 	}
 	lines = append(lines, map[string]any{"created_by": "CMD x", "empty_layer": true})
 	config, err := json.Marshal(map[string]any{

@@ -13,6 +13,7 @@ import (
 
 	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/redact"
+	"github.com/micabuild/mica/internal/terminal"
 )
 
 // logRow is a piece of the output of a step.
@@ -48,7 +49,7 @@ func (s *Server) logFrom(b *history.Build, from int64) (*logPart, error) {
 		}
 		size += len(l.Data)
 		if i, ok := place[l.Vertex]; ok {
-			part.Log = append(part.Log, logRow{i, l.Stream, l.Time, redact.URLs(string(l.Data))})
+			part.Log = append(part.Log, logRow{i, l.Stream, l.Time, string(terminal.EscapeLog([]byte(redact.URLs(string(l.Data)))))})
 		}
 		return nil
 	})
