@@ -64,39 +64,6 @@ func newWalk(ctx context.Context, a, b *inspect.Image, o Options) (*walk, error)
 	return w, nil
 }
 
-// roots reads the files of two images.
-func roots(ctx context.Context, a, b *inspect.Image) (rootA, rootB *index.Node, err error) {
-	if err := addDigests(ctx, a, b); err != nil {
-		return nil, nil, err
-	}
-	if rootA, err = a.Files(ctx); err != nil {
-		return nil, nil, err
-	}
-	rootB, err = b.Files(ctx)
-	return rootA, rootB, err
-}
-
-// addDigests computes the digests of files in layers that the images do not share. If one image continues the other, few are needed.
-func addDigests(ctx context.Context, a, b *inspect.Image) error {
-	var own [2][]*inspect.Layer
-	for i, l := range a.Layers {
-		if i >= len(b.Layers) || l.DiffID != b.Layers[i].DiffID {
-			own[0] = a.Layers[i:]
-			break
-		}
-	}
-	own[1] = b.Layers[len(a.Layers)-len(own[0]):]
-	if len(own[0]) == 0 || len(own[1]) == 0 {
-		return nil
-	}
-	for _, l := range slices.Concat(own[0], own[1]) {
-		if err := l.AddDigests(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // pair compares two files of one path. Directories that the images share are the same node, and are not walked.
 func (w *walk) pair(a, b *index.Node) error {
 	if a == b {

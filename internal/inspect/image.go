@@ -83,10 +83,12 @@ func (i *Image) Chain() []digest.Digest {
 func (i *Image) ChainIDs() []digest.Digest { return identity.ChainIDs(slices.Clone(i.Chain())) }
 
 // Fetch fetches the layers that the store does not have, in parallel.
-func (i *Image) Fetch(ctx context.Context) error {
+func (i *Image) Fetch(ctx context.Context) error { return fetch(ctx, i.Layers) }
+
+func fetch(ctx context.Context, layers []*Layer) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallelFetches)
-	for _, l := range i.Layers {
+	for _, l := range layers {
 		g.Go(crash.Guard(func() error { return l.Fetch(ctx) }))
 	}
 	return g.Wait()
@@ -97,14 +99,17 @@ const parallelFetches = 4
 
 // Files returns the root of the files of all layers, merged as a container sees them. It fetches what is missing. Images with layers
 // in common share the nodes of directories that no layer above those changes: equal pointers are equal directories.
-func (i *Image) Files(ctx context.Context) (*index.Node, error) {
+func (i *Image) Files(ctx context.Context) (*index.Node, error) { return i.FilesFrom(ctx, 0) }
+
+// FilesFrom is Files without the lowest n layers, which are not fetched.
+func (i *Image) FilesFrom(ctx context.Context, n int) (*index.Node, error) {
 	if i.host != nil {
 		return i.host.files()
 	}
-	if err := i.Fetch(ctx); err != nil {
+	if err := fetch(ctx, i.Layers[n:]); err != nil {
 		return nil, err
 	}
-	return i.layers.Files(ctx, i.Chain())
+	return i.layers.Files(ctx, i.Chain()[n:])
 }
 
 // View is the filesystem of all layers. It fetches what is missing.

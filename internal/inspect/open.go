@@ -126,6 +126,9 @@ func (o *Opener) openPath(ctx context.Context, name string) (*Image, error) {
 		return nil, err
 	}
 	if !st.IsDir() {
+		if !st.Mode().IsRegular() {
+			return nil, fmt.Errorf("%s is neither a file nor a directory", name)
+		}
 		// Archives of docker save may be layouts, too: this kind reads both.
 		return o.openLocation(ctx, &ocilayout.Location{Kind: ocilayout.DockerArchive, Path: name, Text: name})
 	}

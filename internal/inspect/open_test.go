@@ -220,6 +220,7 @@ func TestOpenErrors(t *testing.T) {
 		"dir:" + text:  "is not a directory",
 		text:           text + ": ",
 		"UPPER":        "invalid reference",
+		"/dev/null":    "/dev/null is neither a file nor a directory",
 	} {
 		o := &inspect.Opener{Local: s.Local}
 		img, err := o.Open(context.Background(), name)

@@ -116,6 +116,7 @@ func TestDiffFlags(t *testing.T) {
 		{"--only config DIR app:2", 2, "has no config to compare"},
 		{"--only other app:1 app:2", 2, `unknown section "other": there are config, history, layers, files`},
 		{"app:1 UPPER", 2, "UPPER"},
+		{"app:1", 2, "requires exactly 2 arguments"},
 		{"--platform x/y/z/w app:1 app:2", 2, "invalid platform"},
 		{"--ignore [ app:1 app:2", 2, "invalid pattern"},
 		{"--format {{.No}} app:1 app:2", 64, "template parsing error"},
