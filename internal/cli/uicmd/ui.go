@@ -42,7 +42,7 @@ func NewUICommand(app *command.App) *cobra.Command {
 
 func runUI(ctx context.Context, app *command.App, f *uiFlags) error {
 	if !ui.IsLoopback(f.listen) && !f.remote {
-		return &command.UsageError{Err: fmt.Errorf("--listen %s: other hosts may reach this address: use 127.0.0.1:PORT, with a tunnel of ssh -L, or add --allow-remote", f.listen)}
+		return remoteError(f.listen)
 	}
 	var b browser
 	if f.open {
@@ -60,6 +60,9 @@ func runUI(ctx context.Context, app *command.App, f *uiFlags) error {
 		return fmt.Errorf("listen on %s: %w", f.listen, err)
 	}
 	if !ui.IsLoopback(l.Addr().String()) {
+		if !f.remote { // the host has another address for localhost
+			return errors.Join(remoteError(l.Addr().String()), l.Close())
+		}
 		fmt.Fprintln(app.Stderr, "WARNING: other hosts can reach this page, and read the token and the answers on the way: the connection is not encrypted.")
 	}
 	client := sync.OnceValue(app.Registry) // for requests at the same time
@@ -80,4 +83,9 @@ func runUI(ctx context.Context, app *command.App, f *uiFlags) error {
 		}
 	}
 	return s.Serve(ctx, l)
+}
+
+// remoteError is the error for an address that other hosts may reach.
+func remoteError(address string) error {
+	return &command.UsageError{Err: fmt.Errorf("--listen %s: other hosts may reach this address: use 127.0.0.1:PORT, with a tunnel of ssh -L, or add --allow-remote", address)}
 }
