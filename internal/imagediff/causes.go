@@ -40,7 +40,7 @@ var causes = []struct {
 	advice string
 	paths  []string
 }{
-	{Times, "times of files, of the config and of lines of history", "set SOURCE_DATE_EPOCH and use --output rewrite-timestamp=true", nil},
+	{Times, "times of files, of the config and of lines of history", "set SOURCE_DATE_EPOCH, and build with --output type=image,rewrite-timestamp=true", nil},
 	{Order, "order of the files in the tar of a layer", "sort the input of tar, or use one builder", nil},
 	{Encoding, "form of the tar of a layer: header format, padding, names of users", "use one builder, in one version", nil},
 	{Compression, "compression of layers: their content is the same", "use one compression and level", nil},
