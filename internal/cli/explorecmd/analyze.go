@@ -21,6 +21,7 @@ type analyzeFlags struct {
 	maxWasted, minEfficiency, maxSize string
 	ciConfig                          string
 	failOn                            []string
+	platform                          string
 }
 
 // NewAnalyzeCommand is `mica analyze`.
@@ -30,7 +31,8 @@ func NewAnalyzeCommand(app *command.App) *cobra.Command {
 		Use:   "analyze [OPTIONS] IMAGE",
 		Short: "Find what an image wastes, and what was left in it by mistake",
 		Long: "Find what an image wastes, and what was left in it by mistake: bytes of layers that later layers hide, copies, caches of package " +
-			"managers, secrets.\n\nThe exit code is 1 if the image misses a threshold, and 2 after an error.",
+			"managers, secrets.\n\nIMAGE is an image of the store, a name in a registry, an archive, an OCI layout, a build of `mica builds`, a layer, or a directory.\n" +
+			"The exit code is 1 if the image misses a threshold, and 2 after an error.",
 		Args:              command.RequireArgs(1, 1),
 		ValidArgsFunction: app.CompleteImages,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -44,6 +46,7 @@ func NewAnalyzeCommand(app *command.App) *cobra.Command {
 	fl.StringVar(&f.minEfficiency, "min-efficiency", "", "Exit with 1 if the efficiency is less, as 0.95 or 95%")
 	fl.StringVar(&f.maxSize, "max-size", "", "Exit with 1 if the image is larger, as 200MB")
 	fl.StringArrayVar(&f.failOn, "fail-on", nil, "Exit with 1 if there are findings of a kind: secret, waste, cache or duplicate")
+	fl.StringVar(&f.platform, "platform", "", "Platform to analyze if an image has several (default: this host's)")
 	fl.StringVar(&f.ciConfig, "ci-config", "", "Check the rules of a file for dive (.dive-ci)")
 	return cmd
 }
@@ -56,16 +59,20 @@ func troubled(err error) error {
 	return &command.ExitError{Code: 2, Err: err}
 }
 
-func runAnalyze(ctx context.Context, app *command.App, f *analyzeFlags, ref string) error {
+func runAnalyze(ctx context.Context, app *command.App, f *analyzeFlags, ref string) (err error) {
 	limits, err := f.limits()
 	if err != nil {
 		return err
 	}
-	img, done, err := open(ctx, app, ref)
+	platform, err := parsePlatform(f.platform)
 	if err != nil {
 		return err
 	}
-	defer done()
+	img, closeImage, err := open(ctx, app, ref, platform)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeImage()) }()
 	report, err := analyze.Analyze(ctx, img, analyze.Options{Top: f.top})
 	if err != nil {
 		return fmt.Errorf("analyze %s: %w", ref, err)

@@ -3,6 +3,7 @@ package explorecmd
 import (
 	"encoding/json"
 	"errors"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -109,7 +110,7 @@ func TestAnalyzeErrors(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"missing"}, "No such image: missing:latest"},
+		{[]string{"./missing"}, "./missing"},
 		{[]string{"waste:1", "--max-wasted", "much"}, `invalid --max-wasted: "much" is not a size, as 20MB or 20MiB`},
 		{[]string{"waste:1", "--min-efficiency", "95"}, `invalid --min-efficiency: "95" is not a ratio between 0 and 1, nor a percentage`},
 		{[]string{"waste:1", "--fail-on", "all"}, `invalid --fail-on: "all" is not a kind of findings (secret, waste, cache or duplicate)`},
@@ -121,5 +122,16 @@ func TestAnalyzeErrors(t *testing.T) {
 		if !errors.As(got.Err, &exit) || exit.Code != 2 || !strings.Contains(got.Err.Error(), test.want) {
 			t.Errorf("%v: %v", test.args, got.Err)
 		}
+	}
+}
+
+// TestAnalyzeDirectory: an image need not be in the store.
+func TestAnalyzeDirectory(t *testing.T) {
+	t.Parallel()
+	m := commandtest.New(t)
+	got := m.Run(NewAnalyzeCommand, "dir:"+filepath.Dir(commandtest.File(t, ".npmrc", "//r/:_authToken=hunter2")), "--fail-on", "secret", "--format", "{{range .Findings}}{{.Path}}{{end}}")
+	var exit *command.ExitError
+	if !errors.As(got.Err, &exit) || exit.Code != 1 || got.Stdout != ".npmrc\n" {
+		t.Errorf("%q, error %v", got.Stdout, got.Err)
 	}
 }

@@ -2,41 +2,80 @@ package explorecmd
 
 import (
 	"context"
+	"errors"
 	"io"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/analyze"
 	"github.com/micabuild/mica/internal/cli/command"
-	"github.com/micabuild/mica/internal/layer/toc"
+	"github.com/micabuild/mica/internal/inspect"
+	"github.com/micabuild/mica/internal/view"
 )
 
-// open opens an image of the store. done lets it be removed again.
-func open(ctx context.Context, app *command.App, ref string) (_ *analyze.Image, done func(), err error) {
+// open opens an image, wherever it is. The caller closes it.
+func open(ctx context.Context, app *command.App, name string, platform *ocispec.Platform) (*analyze.Image, func() error, error) {
 	if err := app.Open(ctx); err != nil {
 		return nil, nil, err
 	}
-	img, err := app.Images.Find(ctx, ref)
+	o := &inspect.Opener{Local: app.Local(), Registry: app.Registry, Platform: platform}
+	img, err := o.Open(ctx, name)
 	if err != nil {
 		return nil, nil, err
 	}
-	lock, err := app.Images.Hold(ctx, img)
-	if err != nil {
-		return nil, nil, err
-	}
-	out := &analyze.Image{Name: ref, ID: img.ID, Config: img.Config}
-	for _, id := range img.Chain() {
-		size, err := app.Layers.Size(id)
-		if err != nil {
-			_ = lock.Unlock()
-			return nil, nil, err
+	out := &analyze.Image{Name: name, ID: img.ID, Config: img.Config}
+	for _, l := range img.Layers {
+		layer := analyze.Layer{DiffID: l.DiffID, Size: -1, Table: l.Table, Read: reader(app, l)}
+		if l.Stored() {
+			if layer.Size, err = l.Size(ctx); err != nil {
+				return nil, nil, errors.Join(err, img.Close())
+			}
 		}
-		out.Layers = append(out.Layers, analyze.Layer{
-			DiffID: id,
-			Size:   size,
-			Table:  func(ctx context.Context) (*toc.Table, error) { return app.Layers.TOC(ctx, id) },
-			Read: func(ctx context.Context, paths []string, visit func(string, io.Reader) error) error {
-				return app.Layers.ReadFiles(ctx, id, paths, visit)
-			},
-		})
+		out.Layers = append(out.Layers, layer)
 	}
-	return out, func() { _ = lock.Unlock() }, nil
+	return out, img.Close, nil
+}
+
+// reader reads files of a layer. Those of a directory of the host are in no layer of the store.
+func reader(app *command.App, l *inspect.Layer) func(context.Context, []string, func(string, io.Reader) error) error {
+	return func(ctx context.Context, paths []string, visit func(string, io.Reader) error) error {
+		if l.DiffID != digest.Digest("") {
+			return app.Layers.ReadFiles(ctx, l.DiffID, paths, visit)
+		}
+		files, err := l.View(ctx)
+		if err != nil {
+			return err
+		}
+		for _, p := range paths {
+			if err := visitOne(ctx, files, p, visit); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func visitOne(ctx context.Context, files view.View, path string, visit func(string, io.Reader) error) (err error) {
+	f, err := files.Open(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return visit(path, f)
+}
+
+// parsePlatform reads --platform; nil is this host's.
+func parsePlatform(text string) (*ocispec.Platform, error) {
+	if text == "" {
+		return nil, nil
+	}
+	list, all, err := command.ParsePlatforms([]string{text})
+	if err == nil && all {
+		err = errors.New("--platform all: name one platform")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &list[0], nil
 }
