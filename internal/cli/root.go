@@ -60,6 +60,7 @@ func newRootCommand(app *command.App) *cobra.Command {
 		diffcmd.NewDiffCommand(app),
 		uicmd.NewUICommand(app),
 		explorecmd.NewAnalyzeCommand(app),
+		explorecmd.NewExploreCommand(app),
 		registrycmd.NewLogoutCommand(app),
 		registrycmd.NewTagsCommand(app),
 		registrycmd.NewCatalogCommand(app),
