@@ -37,6 +37,13 @@ type options struct {
 }
 
 func main() {
+	if len(os.Args) > 3 && os.Args[1] == screenMode {
+		if err := runOnScreen(os.Args[2], os.Args[3:]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, parse())
 	stop()

@@ -43,7 +43,7 @@ var (
 
 // rows lists what is measured, in the order of the table.
 func (b *bench) rows() []row {
-	return join(b.cachedRows(), b.coldRows(), b.transferRows(), b.archiveRows(), b.listingRows(), b.removalRows(), b.hugeRows(), b.whyRows(), b.diffRows())
+	return join(b.cachedRows(), b.coldRows(), b.transferRows(), b.archiveRows(), b.listingRows(), b.removalRows(), b.hugeRows(), b.whyRows(), b.diffRows(), b.exploreRows())
 }
 
 func join(lists ...[]row) []row {

@@ -3,6 +3,7 @@ package explore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 
@@ -14,13 +15,17 @@ var ErrNoTerminal = errors.New("not a terminal")
 
 // Run shows images in the terminal until the user ends it or ctx is done. The terminal is as before when it returns.
 func Run(ctx context.Context, images ...*Image) error {
-	// Without negotiation: a terminal that does not answer would keep the first screen waiting for a second.
-	screen, err := tcell.NewScreen(tcell.OptNegotiation(false))
+	tty, err := tcell.NewStdIoTty()
 	if err != nil {
-		return errors.Join(ErrNoTerminal, err)
+		return fmt.Errorf("%w: %w", ErrNoTerminal, err)
+	}
+	// Without negotiation: a terminal that does not answer would keep the first screen waiting for a second.
+	screen, err := tcell.NewTerminfoScreenFromTty(tty, tcell.OptNegotiation(false))
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNoTerminal, err)
 	}
 	if err := screen.Init(); err != nil {
-		return errors.Join(ErrNoTerminal, err)
+		return fmt.Errorf("%w: %w", ErrNoTerminal, err)
 	}
 	defer screen.Fini()
 	ctx, cancel := context.WithCancel(ctx)

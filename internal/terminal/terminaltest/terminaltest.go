@@ -15,9 +15,18 @@ import (
 // written to keeper is typed.
 func Open(t testing.TB) (keeper, terminal *os.File) {
 	t.Helper()
-	keeper, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	keeper, terminal, err := New()
 	if err != nil {
 		t.Fatal(err)
+	}
+	return keeper, terminal
+}
+
+// New is Open outside of tests.
+func New() (keeper, terminal *os.File, err error) {
+	keeper, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, nil, err
 	}
 	fd := int(keeper.Fd())
 	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
@@ -31,9 +40,10 @@ func Open(t testing.TB) (keeper, terminal *os.File) {
 		terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
 	}
 	if err != nil {
-		t.Fatal(err)
+		_ = keeper.Close()
+		return nil, nil, err
 	}
-	return keeper, terminal
+	return keeper, terminal, nil
 }
 
 // Screen opens a terminal, and returns with it a function that closes it and returns what was written to it.
