@@ -16,6 +16,7 @@ import (
 
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/cli/command/commandtest"
+	"github.com/micabuild/mica/internal/history"
 )
 
 // project is mica beside a directory with Dockerfiles whose builds start no process. In arguments, DIR is the directory.
@@ -268,8 +269,12 @@ func TestBuildMetadataFile(t *testing.T) {
 	if m["containerimage.config.digest"] != id || m["image.name"] != "docker.io/library/app:latest" || m["containerimage.digest"] == nil {
 		t.Errorf("%v", m)
 	}
-	if ref, _ := m["buildx.build.ref"].(string); !strings.HasPrefix(ref, "default/default/") {
-		t.Errorf("ref %q", ref)
+	recorded, err := history.Open(p.Store).Find("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m["buildx.build.ref"] != "default/default/"+recorded.Ref {
+		t.Errorf("ref %q, want that of the build in the history, %s", m["buildx.build.ref"], recorded.Ref)
 	}
 	provenance, _ := m["buildx.build.provenance"].(map[string]any)
 	if provenance["buildType"] != "https://mobyproject.org/buildkit@v1" || provenance["buildConfig"] != nil {

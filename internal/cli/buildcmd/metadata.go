@@ -1,6 +1,7 @@
 package buildcmd
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ func buildMetadata(res *builder.Result) (metadata, error) {
 		return m, nil
 	}
 	// Builder and node have the names of Docker's own builder, which buildx uses by default.
-	m["buildx.build.ref"] = "default/default/" + identity.NewID()
+	m["buildx.build.ref"] = "default/default/" + cmp.Or(res.Ref, identity.NewID())
 	if res.Written {
 		m.addImage(res)
 	}
