@@ -9,14 +9,18 @@ FUZZTIME ?= 20000x
 
 .PHONY: all demo test check bench bench-publish bench-compare install setup fmt format vet lint unit fuzz e2e vm parity portable dist size peers peers-bench tools clean
 
-all: bin/mica
+all: bin/mica bin/mica-catalog
 
-.PHONY: bin/mica
+.PHONY: bin/mica bin/mica-catalog
 bin/mica:
 	$(GOBUILD) -o $@ ./cmd/mica
 
+# The program that lists packages, a module of its own: its dependencies are larger than mica (docs/dependencies.md).
+bin/mica-catalog:
+	cd cmd/mica-catalog && $(GOBUILD) -o ../../$@ .
+
 ## demo: what mica is for, on real input
-demo: setup bin/mica
+demo: setup bin/mica bin/mica-catalog
 	scripts/demo
 
 ## test: everything
@@ -41,8 +45,8 @@ bench-publish:
 bench-compare: tools
 	scripts/bench-compare
 
-install: bin/mica
-	install -D -m 0755 bin/mica $(DESTDIR)$(PREFIX)/bin/mica
+install: bin/mica bin/mica-catalog
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin bin/mica bin/mica-catalog
 
 ## setup: the packages that demo, test and bench need, by apt
 setup:
@@ -57,6 +61,7 @@ format: tools
 vet:
 	go vet -tags e2e,guest ./...
 	cd test/browser && go vet -tags e2e ./...
+	cd cmd/mica-catalog && go vet ./...
 
 lint: tools
 	bin/tools/golangci-lint run ./...
@@ -64,12 +69,13 @@ lint: tools
 unit:
 	go test -race ./...
 	cd bench/charts && go test ./...
+	cd cmd/mica-catalog && go test ./...
 
 ## fuzz: every fuzz target, briefly
 fuzz:
 	FUZZTIME=$(FUZZTIME) scripts/fuzz
 
-e2e: peers vm dist bin/mica
+e2e: peers vm dist bin/mica bin/mica-catalog
 	$(E2E) ./test/...
 	cd test/browser && $(E2E) ./...
 
@@ -84,14 +90,17 @@ parity: peers bin/mica
 portable:
 	GOARCH=amd64 $(GOBUILD) -o bin/portable/mica-linux-amd64 ./cmd/mica
 	GOARCH=arm64 $(GOBUILD) -o bin/portable/mica-linux-arm64 ./cmd/mica
+	cd cmd/mica-catalog && GOARCH=amd64 $(GOBUILD) -o ../../bin/portable/mica-catalog-linux-amd64 .
+	cd cmd/mica-catalog && GOARCH=arm64 $(GOBUILD) -o ../../bin/portable/mica-catalog-linux-arm64 .
 
 ## dist: the files of a release, in bin/dist (docs/release.md)
 dist:
 	cd packaging/tools && CGO_ENABLED=0 go build -trimpath -o ../../bin/tools/ tool
 	scripts/dist bin/dist
 
-size: bin/mica
-	scripts/size bin/mica
+size: bin/mica bin/mica-catalog
+	scripts/size bin/mica 45
+	scripts/size bin/mica-catalog 25
 
 peers:
 	cd test/peers && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/moby/buildkit/version.Version=$$(go list -m -f "{{.Version}}" github.com/moby/buildkit)" -o ../../bin/peers/ tool

@@ -76,7 +76,7 @@ func (a *attester) hasAny(out *response) bool {
 		return true
 	}
 	for _, p := range out.platforms {
-		if len(p.attestations) > 0 {
+		if len(p.attestations) > 0 || p.catalog != nil {
 			return true
 		}
 	}
@@ -85,14 +85,22 @@ func (a *attester) hasAny(out *response) bool {
 
 // attestations are those of one platform's image, or of its files if img is nil.
 func (a *attester) attestations(ctx context.Context, p *built, img *image.Image) ([]*attest.Attestation, error) {
-	if a.provenanceAttrs == nil {
-		return p.attestations, nil
+	var list []*attest.Attestation
+	if a.provenanceAttrs != nil {
+		statement, err := a.provenance(ctx, p, img, a.provenanceAttrs)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, statement)
 	}
-	statement, err := a.provenance(ctx, p, img, a.provenanceAttrs)
-	if err != nil {
-		return nil, err
+	if p.catalog != nil {
+		statement, err := a.sbom(p, img)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, statement)
 	}
-	return append([]*attest.Attestation{statement}, p.attestations...), nil
+	return append(list, p.attestations...), nil
 }
 
 // record is the provenance of each platform, whether the image has it or not, in the form that buildx writes (SLSA 0.2) and with

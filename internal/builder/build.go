@@ -177,6 +177,11 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	if err := out.attester.collectAll(ctx, out); err != nil {
 		return nil, err
 	}
+	if o.catalogs() {
+		if err := b.catalogAll(ctx, s, out); err != nil {
+			return nil, err
+		}
+	}
 	out.elsewhere = b.locate(s, base, out, o, remote)
 	return b.finish(ctx, s, out, names, *o, &cacheWriter{b: b, cache: remote, sums: sums, rec: rec})
 }

@@ -53,6 +53,9 @@ func (o *Options) frontendOptions() map[string]string {
 		opts["label:"+k] = v
 	}
 	for kind := range o.Attests {
+		if kind == buildspec.AttestSBOM && o.catalogs() {
+			continue // the compiler would run a scanner's image
+		}
 		opts["attest:"+kind] = o.Attests.FrontendOption(kind)
 	}
 	maps.Copy(opts, o.Limits.FrontendOptions())

@@ -36,7 +36,10 @@ func TestFrontendOptions(t *testing.T) {
 		},
 		"attestations": {
 			spec: buildspec.Spec{Attests: buildspec.Attests{"provenance": {"mode": "max"}, "sbom": {}}},
-			want: map[string]string{"attest:provenance": "mode=max", "attest:sbom": ""},
+			want: map[string]string{"attest:provenance": "mode=max"},
+		},
+		"scanner": {
+			spec: buildspec.Spec{Attests: buildspec.Attests{"sbom": {"generator": "scanner:1"}}}, want: map[string]string{"attest:sbom": "generator=scanner:1"},
 		},
 		"call":            {spec: buildspec.Spec{Call: buildspec.Call{Name: "lint"}}, want: map[string]string{"requestid": "frontend.lint"}},
 		"default network": {spec: buildspec.Spec{Network: "default"}, want: map[string]string{}},

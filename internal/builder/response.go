@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/attest"
+	"github.com/micabuild/mica/internal/catalog"
 	"github.com/micabuild/mica/internal/remotecache"
 	"github.com/micabuild/mica/internal/solver"
 )
@@ -42,7 +43,8 @@ type built struct {
 	def          *pb.Definition
 	bundles      []result.Attestation[client.Reference] // the results of scanners
 	attestations []*attest.Attestation
-	epoch        *time.Time // SOURCE_DATE_EPOCH
+	catalog      *catalog.Catalog // the packages, for an SBOM of mica's own
+	epoch        *time.Time       // SOURCE_DATE_EPOCH
 }
 
 // directory is the name of the platform's directory.

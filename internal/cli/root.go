@@ -61,6 +61,7 @@ func newRootCommand(app *command.App) *cobra.Command {
 		uicmd.NewUICommand(app),
 		explorecmd.NewAnalyzeCommand(app),
 		explorecmd.NewExploreCommand(app),
+		explorecmd.NewSBOMCommand(app),
 		registrycmd.NewLogoutCommand(app),
 		registrycmd.NewTagsCommand(app),
 		registrycmd.NewCatalogCommand(app),

@@ -8,6 +8,7 @@ import (
 
 	"github.com/containerd/platforms"
 
+	"github.com/micabuild/mica/internal/catalog"
 	"github.com/micabuild/mica/internal/inspect"
 )
 
@@ -25,6 +26,8 @@ type Options struct {
 	Text []string
 	// Causes classifies the differences.
 	Causes bool
+	// Packages lists packages; nil to compare none.
+	Packages *catalog.Cataloguer
 }
 
 func (o Options) ignores(a Aspect) bool {
@@ -45,6 +48,9 @@ type section struct {
 	needsConfig bool
 }
 
+// sectionPackages is the section of packages.
+const sectionPackages = "packages"
+
 // sections are the parts of a report, in its order.
 var sections = []section{
 	{"config", compareConfig, func(r *Report, _ Options) bool { return len(r.Config.Changes) == 0 }, true},
@@ -52,6 +58,7 @@ var sections = []section{
 	{"layers", compareLayers, func(r *Report, o Options) bool {
 		return o.reduced() || r.Layers.Removed.Count+r.Layers.Added.Count == 0
 	}, true},
+	{sectionPackages, comparePackages, func(r *Report, _ Options) bool { return r.Packages == nil || len(r.Packages.Changes) == 0 }, false},
 	{"files", compareFiles, func(r *Report, _ Options) bool { return len(r.Files.Changes) == 0 }, false},
 }
 

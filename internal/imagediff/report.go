@@ -23,7 +23,9 @@ type Report struct {
 	Config  *ConfigReport  `json:"config,omitempty"`
 	History *HistoryReport `json:"history,omitempty"`
 	Layers  *LayersReport  `json:"layers,omitempty"`
-	Files   *FilesReport   `json:"files,omitempty"`
+	// Packages is absent if mica-catalog is not installed.
+	Packages *PackagesReport `json:"packages,omitempty"`
+	Files    *FilesReport    `json:"files,omitempty"`
 	// Causes is there if differences are to be classified.
 	Causes *CausesReport `json:"causes,omitempty"`
 	// Notes say what was not compared, and why.

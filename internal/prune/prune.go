@@ -11,6 +11,7 @@ import (
 
 	"github.com/micabuild/mica/internal/buildcache"
 	"github.com/micabuild/mica/internal/cachemount"
+	"github.com/micabuild/mica/internal/catalog"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/sandbox"
@@ -71,7 +72,7 @@ func (p *Pruner) Unused(ctx context.Context, all bool, f *image.Filter) (lines [
 	return lines, freed, err
 }
 
-// Cache removes build cache within limits: steps, cache mounts, and, where nothing is to be kept, sources. It returns the IDs of
+// Cache removes build cache within limits: steps, cache mounts, and, where nothing is to be kept, sources and lists of packages. It returns the IDs of
 // the steps and mounts that were removed, and the disk space that became free, in bytes.
 func (p *Pruner) Cache(ctx context.Context, limits Limits) (removed []string, freed int64, err error) {
 	cache := buildcache.New(p.Store)
@@ -96,17 +97,19 @@ func (p *Pruner) Cache(ctx context.Context, limits Limits) (removed []string, fr
 		}
 		return true, cache.Remove(key)
 	})
-	var sourcesFreed, mountsFreed int64
+	var sourcesFreed, listsFreed, mountsFreed int64
 	if err == nil {
 		var names []string
 		names, mountsFreed, err = pruneMounts(limits, mounts, cacheMounts.Remove)
 		removed = append(removed, names...)
 	}
 	if err == nil && limits.everything() {
-		sourcesFreed, err = sources.RemoveCaches(p.Store)
+		if sourcesFreed, err = sources.RemoveCaches(p.Store); err == nil {
+			listsFreed, err = catalog.RemoveAll(p.Store)
+		}
 	}
 	freed, err = p.finish(ctx, w, err)
-	return removed, freed + mountsFreed + sourcesFreed, err
+	return removed, freed + mountsFreed + sourcesFreed + listsFreed, err
 }
 
 // Usage adds up what a store takes.

@@ -34,6 +34,9 @@ type App struct {
 	Layers *layer.Layers
 	Images *image.Images
 
+	// Catalog is the path of mica-catalog, "" to find it.
+	Catalog string
+
 	Docker *configfile.ConfigFile // nil until DockerConfig reads it
 	Client *registry.Client       // nil until Registry makes it
 

@@ -11,6 +11,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
+	"github.com/micabuild/mica/internal/catalog"
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/cli/printer"
 	"github.com/micabuild/mica/internal/imagediff"
@@ -29,7 +30,7 @@ func NewDiffCommand(app *command.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "diff [OPTIONS] A B",
 		Short: "Compare two images",
-		Long: "Compare two images: their configs, histories, layers and files.\n\n" +
+		Long: "Compare two images: their configs, histories, layers, packages and files.\n\n" +
 			"A and B are images of the store, names in registries, archives, OCI layouts, builds of `mica builds`, layers, or directories.\n" +
 			"The exit code is 0 if they are the same, 1 if they differ, and 2 after an error.",
 		Args:              func(cmd *cobra.Command, args []string) error { return troubled(command.RequireArgs(2, 2)(cmd, args)) },
@@ -68,6 +69,7 @@ func runDiff(ctx context.Context, app *command.App, f *diffFlags, nameA, nameB s
 		return err
 	}
 	o.Local = app.Local()
+	f.options.Packages = &catalog.Cataloguer{Store: app.Store, Program: app.Catalog}
 	a, err := o.Open(ctx, nameA)
 	if err != nil {
 		return err

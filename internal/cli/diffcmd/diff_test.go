@@ -50,10 +50,11 @@ func TestDiff(t *testing.T) {
 	got := m.Run(NewDiffCommand, "--text", "conf", "--text", "bin", "app:1", "app:2")
 	want := `--- app:1 (store, HEX, linux/amd64)
 +++ app:2 (store, HEX, linux/amd64)
-config:  1 added, 1 removed, 1 changed
-history: 1 added, 1 removed
-layers:  1 (1B) shared, 1 (12B) removed, 1 (10B) added
-files:   1 added (1B), 1 removed (5B), 2 changed (+2B)
+config:   1 added, 1 removed, 1 changed
+history:  1 added, 1 removed
+layers:   1 (1B) shared, 1 (12B) removed, 1 (10B) added
+files:    1 added (1B), 1 removed (5B), 2 changed (+2B)
+note:     packages were not compared: mica-catalog is not installed: put it beside mica or on PATH; it comes in mica's packages and archives
 
 Config
   - Cmd: ["a"]
@@ -105,7 +106,7 @@ func TestDiffFlags(t *testing.T) {
 		{"app:1 app:1", 0, "No differences."},
 		{"-q app:1 app:2", 1, ""},
 		{"-q app:1 app:1", 0, ""},
-		{"--only files --ignore conf --ignore bin --ignore /gone --ignore new app:1 app:2", 0, "files:   same"},
+		{"--only files --ignore conf --ignore bin --ignore /gone --ignore new app:1 app:2", 0, "files:    same"},
 		{"--only files --ignore conf app:1 app:2", 1, "1 added"},
 		{"--only layers app:1 app:2", 1, "1 (12B) removed"},
 		{"--only layers --ignore-times app:1 app:2", 0, "which differ in what is ignored"},
@@ -114,7 +115,7 @@ func TestDiffFlags(t *testing.T) {
 		{"--ignore-times --ignore-owners app:1 DIR", 0, "has neither config nor history"},
 		{"--ignore-times --ignore-owners dir:DIR app:2", 1, "+ /new"},
 		{"--only config DIR app:2", 2, "has no config to compare"},
-		{"--only other app:1 app:2", 2, `unknown section "other": there are config, history, layers, files`},
+		{"--only other app:1 app:2", 2, `unknown section "other": there are config, history, layers, packages, files`},
 		{"app:1 UPPER", 2, "UPPER"},
 		{"app:1", 2, "requires exactly 2 arguments"},
 		{"--platform x/y/z/w app:1 app:2", 2, "invalid platform"},

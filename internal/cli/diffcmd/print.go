@@ -26,7 +26,7 @@ func printReport(w io.Writer, r *imagediff.Report) {
 	fmt.Fprintf(w, "--- %s\n+++ %s\n", subject(r.A), subject(r.B))
 	printSummary(w, r)
 	for _, note := range r.Notes {
-		fmt.Fprintln(w, "note:    "+note)
+		fmt.Fprintln(w, "note:     "+note)
 	}
 	if r.Causes != nil {
 		printCauses(w, r)
@@ -50,6 +50,12 @@ func printReport(w io.Writer, r *imagediff.Report) {
 			fmt.Fprintf(w, "  %s %s  %8s  %s\n", marks[l.Change], short(l.DiffID), units.HumanSize(float64(l.Size)), formatter.Ellipsis(oneLine(l.CreatedBy), maxCreatedBy))
 		}
 	}
+	if r.Packages != nil && len(r.Packages.Changes) > 0 {
+		fmt.Fprint(w, "\nPackages\n")
+		for _, c := range r.Packages.Changes {
+			fmt.Fprintf(w, "  %s %s %s  %s\n", marks[c.Change], oneLine(c.Type), oneLine(c.Name), oneLine(versionChange(c)))
+		}
+	}
 	if r.Files != nil && len(r.Files.Changes) > 0 {
 		fmt.Fprint(w, "\nFiles\n")
 		printFiles(w, r.Files.Changes)
@@ -71,21 +77,33 @@ func printSummary(w io.Writer, r *imagediff.Report) {
 		fmt.Fprintln(w, "No differences.")
 	}
 	if r.Config != nil {
-		fmt.Fprintf(w, "config:  %s\n", changeCount(r.Config.Changes, func(c imagediff.ConfigChange) imagediff.Change { return c.Change }))
+		fmt.Fprintf(w, "config:   %s\n", changeCount(r.Config.Changes, func(c imagediff.ConfigChange) imagediff.Change { return c.Change }))
 	}
 	if r.History != nil {
-		fmt.Fprintf(w, "history: %s\n", changeCount(r.History.Changes, func(c imagediff.HistoryChange) imagediff.Change { return c.Change }))
+		fmt.Fprintf(w, "history:  %s\n", changeCount(r.History.Changes, func(c imagediff.HistoryChange) imagediff.Change { return c.Change }))
 	}
 	if l := r.Layers; l != nil {
 		ignored := ""
 		if r.Same && l.Added.Count+l.Removed.Count > 0 {
 			ignored = ", which differ in what is ignored"
 		}
-		fmt.Fprintf(w, "layers:  %s shared, %s removed, %s added%s\n", layerSum(l.Shared), layerSum(l.Removed), layerSum(l.Added), ignored)
+		fmt.Fprintf(w, "layers:   %s shared, %s removed, %s added%s\n", layerSum(l.Shared), layerSum(l.Removed), layerSum(l.Added), ignored)
+	}
+	if p := r.Packages; p != nil {
+		fmt.Fprintf(w, "packages: %s\n", changeCount(p.Changes, func(c imagediff.PackageChange) imagediff.Change { return c.Change }))
 	}
 	if f := r.Files; f != nil {
-		fmt.Fprintf(w, "files:   %s\n", fileSums(f))
+		fmt.Fprintf(w, "files:    %s\n", fileSums(f))
 	}
+}
+
+// versionChange is what changed of a package: "1.0 → 1.1".
+func versionChange(c imagediff.PackageChange) string {
+	old, now := strings.Join(c.Old, ", "), strings.Join(c.New, ", ")
+	if c.Change == imagediff.Changed {
+		return old + " → " + now
+	}
+	return old + now
 }
 
 // changeCount counts changes: "1 added, 2 changed".

@@ -72,8 +72,9 @@ func New(t testing.TB) *Mica {
 	}
 	docker := configfile.New(filepath.Join(t.TempDir(), "config.json"))
 	app := &command.App{
-		Docker: docker,
-		Client: registry.New(registry.Options{Docker: docker, RegistriesConf: os.DevNull, UserAgent: "test", FirstWait: time.Millisecond}),
+		Catalog: filepath.Join(t.TempDir(), "not-installed"),
+		Docker:  docker,
+		Client:  registry.New(registry.Options{Docker: docker, RegistriesConf: os.DevNull, UserAgent: "test", FirstWait: time.Millisecond}),
 	}
 	app.UseStore(s)
 	return &Mica{app, t}

@@ -1,0 +1,122 @@
+// Package catalog lists the packages that are installed in a filesystem: those of the system's package manager, of languages, and the
+// modules of binaries. The program mica-catalog, which is installed with mica, knows their formats. It reads the files that this
+// package serves to it. Lists are kept in the store by the chain of layers that they were made of.
+package catalog
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/store"
+	"github.com/micabuild/mica/internal/view"
+)
+
+// Program is the name of the program that catalogues.
+const Program = "mica-catalog"
+
+// NotInstalledError is the error of a host without mica-catalog.
+type NotInstalledError struct{}
+
+func (*NotInstalledError) Error() string {
+	return Program + " is not installed: put it beside mica or on PATH; it comes in mica's packages and archives"
+}
+
+// Catalog is what a filesystem has installed.
+type Catalog struct {
+	// Packages are sorted by type, name, version and path. Each is there once.
+	Packages []Package `json:"packages"`
+	// Skipped are files that could not be read, each with the reason.
+	Skipped []string `json:"skipped,omitempty"`
+}
+
+// Cataloguer makes catalogues.
+type Cataloguer struct {
+	Store *store.Store
+	// Program is the path of mica-catalog, "" to find it.
+	Program string
+}
+
+// Chain returns the catalogue of a chain of layers. open returns its filesystem; it is not called for a chain that the store has the
+// catalogue of.
+func (c *Cataloguer) Chain(ctx context.Context, chain []digest.Digest, open func(context.Context) (view.View, error)) (*Catalog, error) {
+	key := cacheKey(chain)
+	if found := c.load(key); found != nil {
+		return found, nil
+	}
+	v, err := open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	made, err := c.View(ctx, v)
+	if err != nil {
+		return nil, err
+	}
+	c.save(key, made)
+	return made, nil
+}
+
+// View catalogues a filesystem.
+func (c *Cataloguer) View(ctx context.Context, v view.View) (_ *Catalog, err error) {
+	program, err := c.find()
+	if err != nil {
+		return nil, err
+	}
+	tmp, err := c.Store.TempDir("catalog")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = tmp.Remove() }()
+	out, err := serve(ctx, program, tmp.Path, v)
+	if err != nil {
+		return nil, fmt.Errorf("catalogue packages: %w", err)
+	}
+	out.normalize()
+	return out, nil
+}
+
+// find returns the path of mica-catalog: beside mica, or else on PATH.
+func (c *Cataloguer) find() (string, error) {
+	if c.Program != "" {
+		if _, err := os.Stat(c.Program); errors.Is(err, fs.ErrNotExist) {
+			return "", &NotInstalledError{}
+		}
+		return c.Program, nil
+	}
+	if self, err := os.Executable(); err == nil {
+		if self, err = filepath.EvalSymlinks(self); err == nil {
+			beside := filepath.Join(filepath.Dir(self), Program)
+			if st, err := os.Stat(beside); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
+				return beside, nil
+			}
+		}
+	}
+	found, err := exec.LookPath(Program)
+	if err != nil {
+		return "", &NotInstalledError{}
+	}
+	return found, nil
+}
+
+// normalize gives the catalogue its only order: the same files give the same bytes.
+func (c *Catalog) normalize() {
+	slices.SortFunc(c.Packages, func(a, b Package) int {
+		return cmp.Or(
+			strings.Compare(a.Type, b.Type), strings.Compare(a.Name, b.Name), strings.Compare(a.Version, b.Version),
+			strings.Compare(a.Path, b.Path), strings.Compare(a.PURL, b.PURL), slices.Compare(a.Licenses, b.Licenses),
+		)
+	})
+	c.Packages = slices.CompactFunc(c.Packages, func(a, b Package) bool {
+		return a.Type == b.Type && a.Name == b.Name && a.Version == b.Version && a.Path == b.Path && a.PURL == b.PURL
+	})
+	slices.Sort(c.Skipped)
+}

@@ -1,0 +1,226 @@
+package catalog
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/store"
+	"github.com/micabuild/mica/internal/view"
+)
+
+// TestMain runs the test's binary as a mica-catalog, if a test starts it as one: TMPDIR has a file with what it is to do.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "serve" {
+		if err := play(os.Getenv("TMPDIR")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// play writes the requests in a script to stdout, and after each that has a reply that reply as a package.
+func play(dir string) error {
+	script, err := os.ReadFile(filepath.Join(filepath.Dir(filepath.Dir(dir)), "script"))
+	if err != nil {
+		return err
+	}
+	replies := json.NewDecoder(os.Stdin)
+	out := json.NewEncoder(os.Stdout)
+	conn, err := net.FileConn(os.NewFile(3, "descriptors"))
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(script)) {
+		line = strings.TrimSpace(line)
+		if text, ok := strings.CutPrefix(line, "fail "); ok {
+			return errors.New(text)
+		}
+		if _, err := fmt.Println(line); err != nil {
+			return err
+		}
+		var sent request
+		if json.Unmarshal([]byte(line), &sent) != nil || sent.Op != opStat && sent.Op != opReadDir && sent.Op != opOpen {
+			continue
+		}
+		var r reply
+		if err := replies.Decode(&r); err != nil {
+			return err
+		}
+		text, _ := json.Marshal(r)
+		if sent.Op == opOpen && r.File != nil {
+			control := make([]byte, unix.CmsgSpace(4))
+			_, n, _, _, err := conn.(*net.UnixConn).ReadMsgUnix(make([]byte, 1), control)
+			if err != nil {
+				return err
+			}
+			messages, _ := unix.ParseSocketControlMessage(control[:n])
+			fds, _ := unix.ParseUnixRights(&messages[0])
+			content, err := io.ReadAll(os.NewFile(uintptr(fds[0]), "file"))
+			if err != nil {
+				return err
+			}
+			text = content
+		}
+		if err := out.Encode(&request{Op: opPackage, Package: &Package{Type: "reply", Name: sent.Path, Version: string(text)}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newCataloguer has a mica-catalog that plays a script.
+func newCataloguer(t *testing.T, script string) *Cataloguer {
+	t.Helper()
+	s, err := store.Open(filepath.Join(t.TempDir(), "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.Path("script"), []byte(script), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Cataloguer{Store: s, Program: self}
+}
+
+var hello = fmt.Sprintf("{\"op\":\"hello\",\"text\":%q}\n", protocolVersion)
+
+func TestServe(t *testing.T) {
+	t.Parallel()
+	files := view.Files(map[string][]byte{"etc/name": []byte("content")})
+	for name, c := range map[string]struct {
+		script string
+		want   *Catalog
+		err    string
+	}{
+		"nothing": {hello + `{"op":"done"}`, &Catalog{}, ""},
+		"packages are sorted": {hello + `{"op":"package","package":{"type":"deb","name":"b","path":"p"}}` + "\n" + `{"op":"package","package":{"type":"deb","name":"a","path":"p"}}` + "\n" +
+			`{"op":"package","package":{"type":"deb","name":"b","path":"p"}}` + "\n" + `{"op":"done"}`, &Catalog{Packages: []Package{{Type: "deb", Name: "a", Path: "p"}, {Type: "deb", Name: "b", Path: "p"}}}, ""},
+		"a warning": {hello + `{"op":"warn","path":"x","text":"too large"}` + "\n" + `{"op":"done"}`, &Catalog{Skipped: []string{"x: too large"}}, ""},
+		"files": {
+			hello + `{"op":"stat","path":"etc/name"}` + "\n" + `{"op":"readdir","path":"etc"}` + "\n" + `{"op":"open","path":"etc/name"}` + "\n" + `{"op":"stat","path":"nothing"}` + "\n" + `{"op":"open","path":"etc/name/beneath"}` + "\n" +
+				`{"op":"stat","path":"../../etc/name"}` + "\n" + `{"op":"done"}`,
+			&Catalog{Packages: []Package{
+				{Type: "reply", Name: "../../etc/name", Version: `{"file":{"name":"name","mode":420,"size":7}}`},
+				{Type: "reply", Name: "etc", Version: `{"files":[{"name":"name","mode":420,"size":7}]}`},
+				{Type: "reply", Name: "etc/name", Version: "content"},
+				{Type: "reply", Name: "etc/name", Version: `{"file":{"name":"name","mode":420,"size":7}}`},
+				{Type: "reply", Name: "etc/name/beneath", Version: `{"missing":true}`},
+				{Type: "reply", Name: "nothing", Version: `{"missing":true}`},
+			}}, "",
+		},
+		"another version":  {`{"op":"hello","text":"0"}`, nil, "catalogue packages: mica-catalog is of another version (protocol \"0\""},
+		"no version":       {`{"op":"done"}`, nil, "does not speak mica's protocol"},
+		"no JSON":          {"what", nil, "invalid character"},
+		"unknown request":  {hello + `{"op":"rm"}`, nil, `unknown request "rm"`},
+		"ends too early":   {hello, nil, "ended too early"},
+		"fails":            {hello + "fail the database is locked", nil, "catalogue packages: the database is locked"},
+		"is out of memory": {hello + "fail runtime: out of memory: cannot allocate", nil, "more than 2 GB of memory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := newCataloguer(t, c.script).View(t.Context(), files)
+			if c.err != "" {
+				if err == nil || !strings.Contains(err.Error(), c.err) || strings.Contains(err.Error(), "\n") {
+					t.Errorf("error %v, want %q", err, c.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestChain checks that the catalogue of a chain is kept, made again when it is damaged, and bounded.
+func TestChain(t *testing.T) {
+	t.Parallel()
+	c := newCataloguer(t, hello+`{"op":"package","package":{"type":"deb","name":"a","path":"p"}}`+"\n"+`{"op":"done"}`)
+	chain := []digest.Digest{digest.FromString("1"), digest.FromString("2")}
+	opened := 0
+	list := func(chain []digest.Digest) *Catalog {
+		t.Helper()
+		got, err := c.Chain(t.Context(), chain, func(context.Context) (view.View, error) { opened++; return view.Empty(), nil })
+		if err != nil || len(got.Packages) != 1 {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		return got
+	}
+	first := list(chain)
+	if diff := cmp.Diff(first, list(chain)); diff != "" || opened != 1 {
+		t.Errorf("opened %d times, want 1; %s", opened, diff)
+	}
+	if list(chain[:1]); opened != 2 {
+		t.Errorf("another chain: opened %d times, want 2", opened)
+	}
+	for _, damage := range [][]byte{nil, []byte("x"), bytes.Repeat([]byte{0}, 100)} {
+		before := opened
+		if err := os.WriteFile(c.path(cacheKey(chain)), damage, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if list(chain); opened != before+1 {
+			t.Errorf("damaged by %q: opened %d times, want %d", damage, opened, before+1)
+		}
+	}
+	if freed, err := prune(c.Store, 1); err != nil || freed == 0 {
+		t.Errorf("prune: %d, %v", freed, err)
+	}
+	if entries, err := os.ReadDir(directory(c.Store)); err != nil || len(entries) != 1 {
+		t.Errorf("%v, %v, want one", entries, err)
+	}
+	if freed, err := RemoveAll(c.Store); err != nil || freed == 0 {
+		t.Errorf("remove all: %d, %v", freed, err)
+	}
+	if freed, err := RemoveAll(c.Store); err != nil || freed != 0 {
+		t.Errorf("remove all again: %d, %v", freed, err)
+	}
+}
+
+func TestNotInstalled(t *testing.T) {
+	t.Parallel()
+	c := newCataloguer(t, "")
+	c.Program = filepath.Join(t.TempDir(), Program)
+	_, err := c.View(t.Context(), view.Empty())
+	if !errors.As(err, new(*NotInstalledError)) || !strings.Contains(err.Error(), "put it beside mica or on PATH") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestProtocol checks that mica-catalog, a module of its own, has the same protocol.
+func TestProtocol(t *testing.T) {
+	t.Parallel()
+	ours, err := os.ReadFile("protocol.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := os.ReadFile("../../cmd/mica-catalog/protocol.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, ours, _ = bytes.Cut(ours, []byte("\n"))
+	_, theirs, _ = bytes.Cut(theirs, []byte("\n"))
+	if diff := cmp.Diff(string(ours), string(theirs)); diff != "" {
+		t.Errorf("-internal/catalog +cmd/mica-catalog:\n%s", diff)
+	}
+}

@@ -1,0 +1,106 @@
+package imagediff
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/micabuild/mica/internal/catalog"
+	"github.com/micabuild/mica/internal/inspect"
+)
+
+// PackageChange is a package that only one image has, or of which the images have other versions.
+type PackageChange struct {
+	Type   string   `json:"type"` // of its package URL: deb, rpm, apk, pypi, npm, gem, golang, cargo or maven
+	Name   string   `json:"name"`
+	Change Change   `json:"change"`
+	Old    []string `json:"old,omitempty"` // versions, sorted; one may be ""
+	New    []string `json:"new,omitempty"`
+}
+
+// PackagesReport has the differences of the packages, by type and name.
+type PackagesReport struct {
+	Changes []PackageChange `json:"changes"`
+}
+
+// comparePackages compares the packages of two images. A host without mica-catalog compares the rest.
+func comparePackages(ctx context.Context, a, b *inspect.Image, o Options, r *Report) error {
+	if o.Packages == nil {
+		return nil
+	}
+	if chain := a.Chain(); len(chain) > 0 && slices.Equal(chain, b.Chain()) {
+		r.Packages = &PackagesReport{Changes: []PackageChange{}}
+		return nil
+	}
+	var found [2]*catalog.Catalog
+	for i, img := range []*inspect.Image{a, b} {
+		var err error
+		found[i], err = catalogOf(ctx, o.Packages, img)
+		if errors.As(err, new(*catalog.NotInstalledError)) && !slices.Contains(o.Only, sectionPackages) {
+			r.Notes = append(r.Notes, "packages were not compared: "+err.Error())
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("packages of %s: %w", img.Name, err)
+		}
+		for _, s := range found[i].Skipped {
+			r.Notes = append(r.Notes, "packages of "+img.Name+": not read: "+s)
+		}
+	}
+	r.Packages = &PackagesReport{Changes: packageChanges(found[0].Packages, found[1].Packages)}
+	return nil
+}
+
+func catalogOf(ctx context.Context, c *catalog.Cataloguer, img *inspect.Image) (*catalog.Catalog, error) {
+	if chain := img.Chain(); len(chain) > 0 {
+		return c.Chain(ctx, chain, img.View)
+	}
+	v, err := img.View(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.View(ctx, v)
+}
+
+// packageKey names what has versions.
+type packageKey struct{ kind, name string }
+
+// packageChanges compares the versions of packages by type and name.
+func packageChanges(a, b []catalog.Package) []PackageChange {
+	changes := []PackageChange{}
+	old, now := versions(a), versions(b)
+	for key, before := range old {
+		switch after, ok := now[key]; {
+		case !ok:
+			changes = append(changes, PackageChange{Type: key.kind, Name: key.name, Change: Removed, Old: before})
+		case !slices.Equal(before, after):
+			changes = append(changes, PackageChange{Type: key.kind, Name: key.name, Change: Changed, Old: before, New: after})
+		}
+	}
+	for key, after := range now {
+		if _, ok := old[key]; !ok {
+			changes = append(changes, PackageChange{Type: key.kind, Name: key.name, Change: Added, New: after})
+		}
+	}
+	slices.SortFunc(changes, func(x, y PackageChange) int {
+		return cmp.Or(strings.Compare(x.Type, y.Type), strings.Compare(x.Name, y.Name))
+	})
+	return changes
+}
+
+// versions are the versions of each package, sorted, each once.
+func versions(list []catalog.Package) map[packageKey][]string {
+	all := map[packageKey][]string{}
+	for _, p := range list {
+		key := packageKey{p.Type, p.Name}
+		all[key] = append(all[key], p.Version)
+	}
+	for key, list := range all {
+		slices.Sort(list)
+		all[key] = slices.Compact(list)
+	}
+	return all
+}
