@@ -101,7 +101,7 @@ func Analyze(ctx context.Context, img *Image, o Options) (*Report, error) {
 
 // FromTree analyzes an image whose tables of contents have been loaded.
 func FromTree(ctx context.Context, img *Image, tree *filetree.Tree, o Options) (*Report, error) {
-	a := &analysis{image: img, tree: tree, steps: Steps(img), report: &Report{Image: img.Name, ID: img.ID, Checks: []Check{}}}
+	a := &analysis{image: img, tree: tree, steps: Steps(img), report: &Report{Image: img.Name, ID: img.ID, Checks: []Check{}, Findings: []Finding{}, Steps: []Step{}}}
 	for _, s := range a.steps {
 		if s.Layer > 0 {
 			a.owner = append(a.owner, s.Number)
@@ -122,8 +122,10 @@ func FromTree(ctx context.Context, img *Image, tree *filetree.Tree, o Options) (
 	if err != nil {
 		return nil, err
 	}
-	r.Findings = slices.Concat(secrets, a.wasteFindings(), a.caches(), a.copyFindings())
-	r.Waste, r.Copies, r.Steps = first(r.Waste, o.Top), first(r.Copies, o.Top), a.steps
+	for _, found := range [][]Finding{secrets, a.wasteFindings(), a.caches(), a.copyFindings()} {
+		r.Findings = append(r.Findings, found...)
+	}
+	r.Waste, r.Copies, r.Steps = first(r.Waste, o.Top), first(r.Copies, o.Top), append(r.Steps, a.steps...)
 	return r, nil
 }
 

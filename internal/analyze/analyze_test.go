@@ -3,6 +3,7 @@ package analyze
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -233,5 +234,19 @@ func TestFindings(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestEmptyReport: scripts read lists, also empty ones.
+func TestEmptyReport(t *testing.T) {
+	t.Parallel()
+	for _, img := range []*Image{made(t), made(t, "a=a")} {
+		text, err := json.Marshal(analyzed(t, img))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(text, []byte("null")) {
+			t.Errorf("a list is null: %s", text)
+		}
 	}
 }
