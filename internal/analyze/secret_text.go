@@ -8,7 +8,7 @@ import (
 	"github.com/micabuild/mica/internal/redact"
 )
 
-// mask stands for a secret.
+// mask replaces a secret.
 const mask = "*****"
 
 // token is a kind of secret that is known by how it looks.

@@ -21,7 +21,7 @@ type Step struct {
 	Wasted      int64         `json:"wasted"`   // bytes of the layer that are not in the image
 }
 
-// unknownStep stands for what made a layer that the history does not mention.
+// unknownStep is the instruction of a layer that the history does not mention.
 const unknownStep = "<unknown>"
 
 // Steps returns the steps of an image, oldest first. Secrets in their instructions are masked. Every layer has a step: an image whose
@@ -63,7 +63,7 @@ func (s *Step) take(img *Image, layer int) {
 	s.Layer, s.DiffID, s.Size = layer+1, l.DiffID, l.Size
 }
 
-// Instruction is the instruction of a Dockerfile that a line of history stands for, on one line. BuildKit writes
+// Instruction is the instruction of a Dockerfile behind a line of history, on one line. BuildKit writes
 // "RUN /bin/sh -c make # buildkit", with "|1 A=b" before the shell for build arguments; the classic builder "/bin/sh -c make" and
 // "/bin/sh -c #(nop) CMD …".
 func Instruction(createdBy string) string {

@@ -150,10 +150,10 @@ func (x *Excerpt) files(sum digest.Digest) ([]byte, error) {
 	return data, nil
 }
 
-// sealed is the beginning of a digest that stands for a value.
+// sealed is the beginning of a digest in place of a value.
 const sealed = "sealed:"
 
-// seal returns what stands for a value in an excerpt: the same for the same value. Without an excerpt, that is the value.
+// seal returns what an excerpt has in place of a value: the same for the same value. Without an excerpt, that is the value.
 func (x *Excerpt) seal(value string) string {
 	if x == nil || value == "" {
 		return value

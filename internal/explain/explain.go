@@ -82,7 +82,7 @@ func (e *Explainer) Why(s *history.Step, missed history.Kind) []history.Cause {
 }
 
 // had returns the earlier build, other than the one that a step is compared with, that had the step with the same key: its result was
-// in the cache, whatever was built since then. "" is none.
+// in the cache, whatever was built since then. "" if there is none.
 func (e *Explainer) had(s *history.Step) string {
 	if s.Key == "" {
 		return ""

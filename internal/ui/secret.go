@@ -8,7 +8,7 @@ import (
 	"github.com/micabuild/mica/internal/terminal"
 )
 
-// hidden stands for a value that is not shown.
+// hidden replaces a value that is not shown.
 const hidden = "(hidden)"
 
 // hideSecret is a variable, NAME=VALUE, as it may be shown: without the value of one whose name says that it is a secret.
