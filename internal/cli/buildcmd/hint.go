@@ -14,6 +14,7 @@ import (
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/dockerfile"
 	"github.com/micabuild/mica/internal/ociruntime"
+	"github.com/micabuild/mica/internal/redact"
 )
 
 // printHint says how to look into a step that has failed. verb is the command: build or bake.
@@ -22,14 +23,14 @@ func printHint(app *command.App, verb string, err error) {
 	var start *ociruntime.StartError
 	if !errors.As(err, &exit) && !errors.As(err, &start) {
 		if stage := missingIn(err); stage != "" && verb == "build" {
-			fmt.Fprintf(app.Stderr, "To look into stage %s: %s\n", stage, again(app.Args, verb, "--shell-at="+stage))
+			fmt.Fprintf(app.Stderr, "To look into stage %s: %s\n", stage, again(app, verb, "--shell-at="+stage, ""))
 		}
 		return
 	}
-	text := again(app.Args, verb, "--on-error=shell")
+	text := again(app, verb, "", "--on-error=shell")
 	var recorded *builder.FailedError
 	if line := failedLine(err); line > 0 && errors.As(err, &recorded) {
-		text += fmt.Sprintf(" (before the step: mica run %s:%d)", recorded.Ref[:min(shortRef, len(recorded.Ref))], line)
+		text += fmt.Sprintf(" (before the step: %s run %s:%d)", mica(app), recorded.Ref[:min(shortRef, len(recorded.Ref))], line)
 	}
 	fmt.Fprintf(app.Stderr, "To look into it: %s\n", text)
 }
@@ -62,19 +63,58 @@ const maxHint = 60
 // plainArgument matches arguments that a shell takes as they are.
 var plainArgument = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_./:@%+,=-]+$`) })
 
-// again returns the command line with a flag that runs a shell. It leaves out arguments that are long, and those that may contain secrets.
-func again(args []string, verb, flag string) string {
-	line := "mica " + verb + " " + flag
-	rest := args[slices.Index(args, verb)+1:]
-	text := strings.Join(rest, " ")
-	odd := func(arg string) bool {
-		return !plainArgument().MatchString(arg) || strings.HasPrefix(arg, "--build-arg") || strings.HasPrefix(arg, "--on-error") || strings.HasPrefix(arg, "--shell-at")
+// mica returns the beginning of a command line for the same store.
+func mica(app *command.App) string {
+	switch root := app.RootFlag(); {
+	case root == "":
+		return "mica"
+	case plainArgument().MatchString(root):
+		return "mica --root " + root
 	}
+	return "mica --root …"
+}
+
+// again returns the command line with flags that run a shell: place, "" for none, and shell, which --invoke replaces if stdin is not the
+// user's terminal. It leaves out arguments that are long, and those that may contain secrets.
+func again(app *command.App, verb, place, shell string) string {
+	rest, found := arguments(app.Args, verb)
+	if slices.ContainsFunc(rest, readsStdin) {
+		shell = "--invoke=COMMAND"
+	}
+	line := strings.Join(slices.DeleteFunc([]string{mica(app), verb, place, shell}, func(s string) bool { return s == "" }), " ")
+	text := strings.Join(rest, " ")
 	switch {
-	case len(rest) == 0:
+	case found && len(rest) == 0:
 		return line
-	case len(rest) == len(args) || len(text) > maxHint || slices.ContainsFunc(rest, odd):
+	case !found || len(text) > maxHint || slices.ContainsFunc(rest, isOdd):
 		return line + " …"
 	}
 	return line + " " + text
+}
+
+// arguments returns the arguments of a command without --root, and whether they were found.
+func arguments(args []string, verb string) (rest []string, found bool) {
+	for i := 1; i < len(args); i++ {
+		switch arg := args[i]; {
+		case arg == "--root":
+			i++
+		case strings.HasPrefix(arg, "--root="):
+		case found:
+			rest = append(rest, arg)
+		case arg == verb:
+			found = true
+		}
+	}
+	return rest, found
+}
+
+// readsStdin reports whether an argument says that the context, the Dockerfile or the bake file is stdin.
+func readsStdin(arg string) bool {
+	return slices.Contains([]string{"-", "-f-", "-f=-", "--file=-"}, arg)
+}
+
+// isOdd reports whether an argument must not be repeated: it needs quotes, may be secret, or contradicts the hint.
+func isOdd(arg string) bool {
+	return !plainArgument().MatchString(arg) || redact.URLs(arg) != arg ||
+		slices.ContainsFunc([]string{"--build-arg", "--on-error", "--shell-at", "--invoke"}, func(flag string) bool { return strings.HasPrefix(arg, flag) })
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/spf13/pflag"
 
 	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/cli/command"
@@ -115,7 +116,13 @@ func TestHint(t *testing.T) {
 	}{
 		"short":            {"mica build .", "To look into it: mica build --on-error=shell .\n", exit},
 		"flags":            {"mica build -t web --target=a .", "To look into it: mica build --on-error=shell -t web --target=a .\n", exit},
-		"a global flag":    {"mica --root x build .", "To look into it: mica build --on-error=shell .\n", exit},
+		"a store":          {"mica --root build build .", "To look into it: mica --root build build --on-error=shell . (before the step: mica --root build run abcdefgh:7)\n", failedAt(7, "abcdefghijkl", exit)},
+		"a store, last":    {"mica build --root=/x .", "To look into it: mica --root /x build --on-error=shell .\n", exit},
+		"an odd store":     {"mica --root $x build .", "To look into it: mica --root … build --on-error=shell .\n", exit},
+		"a subcommand":     {"mica image build build", "To look into it: mica build --on-error=shell build\n", exit},
+		"credentials":      {"mica build https://ann:pw@h/x.git", "To look into it: mica build --on-error=shell …\n", exit},
+		"a Dockerfile":     {"mica build -", "To look into it: mica build --invoke=COMMAND -\n", exit},
+		"from stdin":       {"mica build -f- .", "To look into stage one: mica build --shell-at=one --invoke=COMMAND -f- .\n", failedAt(4, "abc", os.ErrNotExist)},
 		"an alias":         {"mica b .", "To look into it: mica build --on-error=shell …\n", exit},
 		"an argument":      {"mica build --build-arg=TOKEN=x .", "To look into it: mica build --on-error=shell …\n", exit},
 		"special":          {"mica build $x", "To look into it: mica build --on-error=shell …\n", exit},
@@ -130,7 +137,14 @@ func TestHint(t *testing.T) {
 		"no line":          {"mica build .", "To look into it: mica build --on-error=shell .\n", failedAt(0, "abcdefghijkl", exit)},
 	} {
 		stderr, said := commandtest.Output(t)
-		printHint(&command.App{Stderr: stderr, Args: strings.Fields(c.args)}, "build", c.err)
+		app := &command.App{Stderr: stderr, Args: strings.Fields(c.args)}
+		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+		flags.ParseErrorsAllowlist.UnknownFlags = true
+		app.AddFlags(flags)
+		if err := flags.Parse(app.Args); err != nil {
+			t.Fatal(err)
+		}
+		printHint(app, "build", c.err)
 		if said() != c.want {
 			t.Errorf("%s: %q, want %q", name, said(), c.want)
 		}

@@ -49,6 +49,9 @@ func (a *App) AddFlags(fl *pflag.FlagSet) {
 	fl.StringVar(&a.root, "root", "", "Directory of the store (default: $MICA_ROOT, /var/lib/mica, or ~/.local/share/mica)")
 }
 
+// RootFlag is the value of --root, "" if it is not set.
+func (a *App) RootFlag() string { return a.root }
+
 // DockerConfig is docker's configuration file: credentials, proxies. It is read once.
 func (a *App) DockerConfig() *configfile.ConfigFile {
 	if a.Docker == nil {
