@@ -66,7 +66,7 @@ func (f *inspectFlags) open(app *command.App) (*inspection, error) {
 		stdout = app.Stdout // the result of the build
 	}
 	i := &inspection{app: app, at: f.at, command: f.invoke, stdout: stdout, tty: command.IsTerminal(app.Stdin) && stdout.IsTerminal()}
-	i.onFailure = f.onError == onErrorShell || f.at == ""
+	i.onFailure = f.onError == onErrorShell || f.invoke == invokeOnError || f.at == ""
 	switch {
 	case f.onError != onErrorFail && f.onError != onErrorShell:
 		return nil, &command.UsageError{Err: fmt.Errorf("invalid value %q for --on-error: use fail or shell", f.onError)}
@@ -149,7 +149,7 @@ const maxStep = 60
 func (i *inspection) announce(c *builder.Container, where string) {
 	what, except := "a shell", ""
 	if i.command != "" {
-		what = formatter.Ellipsis(i.command, maxStep)
+		what = i.line()
 	}
 	if len(c.Caches) > 0 {
 		except = ", except in " + strings.Join(c.Caches, ", ")
@@ -157,7 +157,12 @@ func (i *inspection) announce(c *builder.Container, where string) {
 	fmt.Fprintf(i.app.Stderr, "Running %s %s. Changes are discarded%s.\n", what, where, except)
 }
 
-// run runs the shell or the command. The end of the terminal ends it.
+// line is the command in one line.
+func (i *inspection) line() string {
+	return formatter.Ellipsis(strings.Join(strings.Fields(i.command), " "), maxStep)
+}
+
+// run runs the shell or the command. The end of the terminal ends it. The error is context.Canceled if a signal has ended it.
 func (i *inspection) run(ctx context.Context, c *builder.Container) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP)
 	defer stop()
@@ -165,7 +170,11 @@ func (i *inspection) run(ctx context.Context, c *builder.Container) error {
 	if i.tty {
 		cmd.Stdin = i.app.Stdin
 	}
-	return c.Run(ctx, cmd)
+	err := c.Run(ctx, cmd)
+	if ctx.Err() != nil {
+		return context.Canceled
+	}
+	return err
 }
 
 // report prints how a command has failed. For a shell, a code is that of the last command in it.
@@ -173,11 +182,11 @@ func (i *inspection) report(err error, where string) {
 	var none *container.NoShellError
 	var exit *ociruntime.ExitError
 	switch {
-	case errors.As(err, &exit) && i.command == "":
+	case errors.As(err, &exit) && i.command == "", errors.Is(err, context.Canceled):
 	case errors.As(err, &none):
 		fmt.Fprintf(i.app.Stderr, "NOTE: %s %s: run a program of the image by --invoke='[\"/program\"]', or copy a shell into the stage\n", none, where)
 	case errors.As(err, &exit):
-		fmt.Fprintf(i.app.Stderr, "NOTE: %s: %s\n", formatter.Ellipsis(i.command, maxStep), exit)
+		fmt.Fprintf(i.app.Stderr, "NOTE: %s: %s\n", i.line(), exit)
 	default:
 		fmt.Fprintf(i.app.Stderr, "NOTE: no command can be run %s: %s\n", where, redact.URLs(err.Error()))
 	}
