@@ -110,7 +110,7 @@ const maxLog = 16 << 20
 func (w *Writer) Log(l Log) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.size > maxLog {
+	if w.size > maxLog || w.running == nil {
 		return nil
 	}
 	if w.log == nil {
@@ -132,7 +132,7 @@ func (w *Writer) Log(l Log) error {
 	return nil
 }
 
-// End records the end of the build.
+// End records the end of the build. It may be called again if it has failed, as on a full disk.
 func (w *Writer) End() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -144,10 +144,13 @@ func (w *Writer) End() error {
 	if err == nil {
 		err = os.Remove(path + runningSuffix)
 	}
-	if w.log != nil {
-		err = errors.Join(err, w.log.Close())
+	for _, f := range []**os.File{&w.log, &w.running} {
+		if *f != nil {
+			err = errors.Join(err, (*f).Close())
+			*f = nil
+		}
 	}
-	if err = errors.Join(err, w.running.Close()); err != nil {
+	if err != nil {
 		return fmt.Errorf("record build: %w", err)
 	}
 	return nil

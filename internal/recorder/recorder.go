@@ -44,6 +44,7 @@ type Recorder struct {
 	caches    caches
 	secrets   *strings.Replacer // of the values of secret arguments, which the compiler expands in the names of steps
 	err       error             // the first failure to record; the build goes on
+	written   bool              // the end of the build
 }
 
 // Options describe the build that is recorded.
@@ -407,16 +408,28 @@ func (r *Recorder) Blocked(v *solver.Vertex) {
 }
 
 // End records how the build ended: with an image, by the digest of its manifest or index, "" for none, or with an error. It returns
-// the first failure to record something. What it is told later does not count.
+// the first failure to record something. What it is told later does not count, but a record that could not be written is written then: what
+// a failed step has left on a full disk may have been removed.
 func (r *Recorder) End(image digest.Digest, err error) error {
 	if r == nil {
 		return nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.build.Completed.IsZero() {
+	if r.build.Completed.IsZero() {
+		r.complete(image, err)
+	}
+	if r.writer == nil || r.written {
 		return r.err
 	}
+	endErr := r.writer.End()
+	r.written = endErr == nil
+	r.keep(endErr)
+	r.keep(r.builds.Trim())
+	return r.err
+}
+
+func (r *Recorder) complete(image digest.Digest, err error) {
 	r.build.Completed = time.Now().UTC()
 	switch {
 	case err == nil:
@@ -427,10 +440,4 @@ func (r *Recorder) End(image digest.Digest, err error) error {
 	default:
 		r.build.Status, r.build.Error = history.Failed, r.secrets.Replace(redact.URLs(err.Error()))
 	}
-	if r.writer == nil {
-		return r.err
-	}
-	r.keep(r.writer.End())
-	r.keep(r.builds.Trim())
-	return r.err
 }

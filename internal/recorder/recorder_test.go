@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -200,6 +201,32 @@ func TestPlan(t *testing.T) {
 	if list, err := history.Open(s).List(); err != nil || len(list) != 0 {
 		t.Errorf("%v, %v", list, err)
 	}
+}
+
+// TestEndAgain: an end that could not be recorded, as on a full disk, is recorded by the next call, as the first one was told it.
+func TestEndAgain(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	r := start(t, s, Options{})
+	dir := s.Path("builds")
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.End("", errors.New("exit code: 3")); err == nil {
+		t.Fatal("it is recorded without a directory")
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	first := r.End("", errors.New("another error"))
+	b, err := history.Open(s).Find("")
+	if err != nil || b.Status != history.Failed || b.Error != "exit code: 3" || first == nil {
+		t.Errorf("%+v, %v, and the first failure is %v", b, err, first)
+	}
+	r.Events(&solver.Status{Logs: []*client.VertexLog{{Data: []byte("late")}}})
 }
 
 // TestNilRecorder: a build that is not recorded has none.
