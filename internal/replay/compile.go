@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	"github.com/moby/buildkit/frontend/dockerfile/builder"
@@ -44,8 +45,8 @@ func compile(ctx context.Context, b *history.Build, step *history.Step, st *Stat
 		return err
 	}
 	c := &compiler{build: b, text: text, opts: map[string]string{}, bases: map[string]*history.Step{}}
-	c.addOptions(step, st)
 	c.addBases(step, map[digest.Digest]bool{})
+	c.addOptions(step, st)
 	if _, err := builder.Build(ctx, c); err != nil {
 		return fmt.Errorf("find the environment of step %s: %w", step.Name, err)
 	}
@@ -80,15 +81,33 @@ func (c *compiler) addOptions(step *history.Step, st *State) {
 		c.opts["build-arg:"+name] = value
 	}
 	for name, value := range c.build.Contexts {
-		if !buildspec.IsRemote(value) {
-			value = "local:" + name
-		}
-		c.opts["context:"+name] = value
+		c.opts["context:"+name] = c.namedContext(name, value)
 	}
 	if p := step.PlatformOf(c.build); p != "" {
 		c.opts["platform"] = p
 	}
 }
+
+// namedContext returns a named context as the compiler takes it. The directory of a layout is that of the build, which may be gone: its
+// image is the one that the step is made of.
+func (c *compiler) namedContext(name, value string) string {
+	switch {
+	case !buildspec.IsRemote(value):
+		return "local:" + name
+	case !strings.HasPrefix(value, layoutScheme):
+		return value
+	}
+	name, _, _ = strings.Cut(name, "::") // a platform follows
+	if ref, err := reference.ParseNormalizedNamed(name); err == nil {
+		if base := c.bases[layoutScheme+ref.String()]; base != nil {
+			_, d, _ := strings.Cut(base.Source.Identifier, "@")
+			return layoutScheme + "layout@" + d
+		}
+	}
+	return "local:" + name // the step does not use it
+}
+
+const layoutScheme = "oci-layout://"
 
 // addBases finds the images among the steps that a step is made of.
 func (c *compiler) addBases(step *history.Step, seen map[digest.Digest]bool) {
@@ -175,7 +194,7 @@ func (c *compiler) ResolveSourceMetadata(_ context.Context, op *pb.SourceOp, _ s
 func (c *compiler) ResolveImageConfig(ctx context.Context, ref string, opt sourceresolver.Opt) (string, digest.Digest, []byte, error) {
 	scheme := "docker-image://"
 	if opt.OCILayoutOpt != nil {
-		scheme = "oci-layout://"
+		scheme = layoutScheme
 	}
 	res, err := c.ResolveSourceMetadata(ctx, &pb.SourceOp{Identifier: scheme + ref}, opt)
 	if err != nil {

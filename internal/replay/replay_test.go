@@ -143,6 +143,30 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// TestFindLayouts: the image of a layout is found when its directory is gone, as that of a target of a bake file. Contexts that a step does
+// not use are not missed.
+func TestFindLayouts(t *testing.T) {
+	t.Parallel()
+	p := newProject(t)
+	p.write("Dockerfile", "FROM scratch\nENV L=linked\nCOPY a /l\n")
+	dir := filepath.Join(t.TempDir(), "layout")
+	spec := buildspec.Spec{Path: p.dir, Network: "none", Outputs: []buildspec.Output{{Type: buildspec.OutputOCI, Dest: dir, Directory: true}}}
+	if _, err := p.b.Build(t.Context(), builder.Options{Spec: spec, Context: builder.DirContext{Dir: p.dir}}); err != nil {
+		t.Fatal(err)
+	}
+	contexts := map[string]string{"linked": "oci-layout://" + dir, "unused": "oci-layout://" + dir, "gone": "docker-image://gone"}
+	b := p.build("FROM scratch AS unused\nFROM scratch AS gone\nFROM linked\nCOPY a /a\nCOPY --from=linked l /b\n", buildspec.Spec{Contexts: contexts})
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	for step, layers := range map[string]int{"4": 2, "5": 3} {
+		want := fmt.Sprintf(`%d layers, ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" "L=linked"] / "" ["/bin/sh" "-c" ":"]`, layers)
+		if got, err := p.find(b, step); err != nil || got != want {
+			t.Errorf("%s: %s, %v, want %s", step, got, err, want)
+		}
+	}
+}
+
 // TestFindNothing: a step without layers in the store, or without a place in the Dockerfile, has no state.
 func TestFindNothing(t *testing.T) {
 	t.Parallel()
