@@ -29,11 +29,11 @@ type State struct {
 	Hidden []string
 }
 
-// GoneError is the error for a step whose result is no longer in the store.
+// GoneError is the error for a step whose result is not in the store.
 type GoneError struct{ Step string }
 
 func (e *GoneError) Error() string {
-	return fmt.Sprintf("the result of step %s is no longer in the store", e.Step)
+	return fmt.Sprintf("the result of step %s is not in the store", e.Step)
 }
 
 // Find returns the state of a step. The caller holds store.Use for as long as it uses the layers.

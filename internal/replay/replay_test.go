@@ -203,7 +203,7 @@ func TestFindNothing(t *testing.T) {
 	}
 	_, err = p.find(b, "2")
 	var gone *GoneError
-	if !errors.As(err, &gone) || err.Error() != "the result of step [1/3] COPY a /1 is no longer in the store" {
+	if !errors.As(err, &gone) || err.Error() != "the result of step [1/3] COPY a /1 is not in the store" {
 		t.Errorf("a record that was pruned: %v", err)
 	}
 }

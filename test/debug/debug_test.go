@@ -225,7 +225,7 @@ func TestRunStep(t *testing.T) {
 	s.Expect("one\r\n")
 	s.ends(0)
 	m.Run("builder", "prune", "-a", "-f")
-	if got := m.Try(nil, "run", "^0:5", "true"); got.Code != 125 || !strings.Contains(got.Stderr, "is no longer in the store: it was pruned; mica build "+dir+" makes it again") {
+	if got := m.Try(nil, "run", "^0:5", "true"); got.Code != 125 || !strings.Contains(got.Stderr, "is not in the store: it was pruned, or has stayed in a remote cache; mica build "+dir+" without --cache-from makes it again") {
 		t.Errorf("after a prune: %+v", got)
 	}
 }

@@ -58,6 +58,9 @@ func (f *runFlags) subject(ctx context.Context, app *command.App, args []string)
 // recorded finds the step of an earlier build that an argument BUILD:STEP names; nil if it is the name of an image.
 func recorded(ctx context.Context, app *command.App, arg string) (*history.Build, *history.Step, error) {
 	name, step, relative, ok := history.SplitStep(arg)
+	if !ok && strings.HasPrefix(arg, "^") {
+		return nil, nil, fmt.Errorf("%s names no step of the build: use %[1]s:LINE (mica builds inspect %[1]s lists the steps)", arg)
+	}
 	if !ok {
 		return nil, nil, nil
 	}
@@ -82,7 +85,7 @@ func replayed(ctx context.Context, app *command.App, b *history.Build, step *his
 	st, err := replay.Find(ctx, app.Store, app.Layers, b, step)
 	var gone *replay.GoneError
 	if errors.As(err, &gone) {
-		err = fmt.Errorf("%w: it was pruned; mica build %s makes it again", err, b.Context)
+		err = fmt.Errorf("%w: it was pruned, or has stayed in a remote cache; mica build %s without --cache-from makes it again", err, b.Context)
 	}
 	if err != nil {
 		return nil, nil, err

@@ -32,14 +32,14 @@ func TestRunRecorded(t *testing.T) {
 	}
 	m.Tag(m.Image(nil), "abcdefgh:image")
 	for args, want := range map[string]string{
-		"^0:1":                              "the result of step [1/2] FROM x is no longer in the store: it was pruned; mica build /src makes it again",
-		":1":                                "the result of step [1/2] FROM x is no longer in the store: it was pruned; mica build /src makes it again",
-		"abcdefg:FROM ls":                   "the result of step [1/2] FROM x is no longer in the store: it was pruned; mica build /src makes it again",
+		"^0:1":                              "the result of step [1/2] FROM x is not in the store: it was pruned, or has stayed in a remote cache; mica build /src without --cache-from makes it again",
+		":1":                                "the result of step [1/2] FROM x is not in the store: it was pruned, or has stayed in a remote cache; mica build /src without --cache-from makes it again",
+		"abcdefg:FROM ls":                   "the result of step [1/2] FROM x is not in the store: it was pruned, or has stayed in a remote cache; mica build /src without --cache-from makes it again",
 		"^0:7":                              "build abcdefghijkl has no step at line 7: its steps are at lines 1, 2, 3",
 		"^1:1":                              "no such build: ^1 (the store remembers 1 builds)",
-		"^0":                                `invalid reference "^0": invalid reference format`,
+		"^0":                                "^0 names no step of the build: use ^0:LINE (mica builds inspect ^0 lists the steps)",
 		"^0:":                               `build abcdefghijkl has no instruction "" (mica builds inspect abcdefghijkl lists its steps)`,
-		"^0:make ls":                        "the result of step [1/2] FROM x is no longer in the store: it was pruned; mica build /src makes it again",
+		"^0:make ls":                        "the result of step [1/2] FROM x is not in the store: it was pruned, or has stayed in a remote cache; mica build /src without --cache-from makes it again",
 		"^0:test ls":                        "step [3/3] RUN test was not reached",
 		"abcdefgh:image":                    "no command specified",
 		"--pull never abcdef:1":             "No such image: abcdef:1",
