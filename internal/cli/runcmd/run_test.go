@@ -399,18 +399,23 @@ func TestForwardSignals(t *testing.T) {
 	done()
 	<-ctx.Done()
 
-	ctx, signals, done = parse(t, "--stop-timeout", "0", "--stop-signal", "KILL").forwardSignals(t.Context(), img)
-	defer done()
-	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if got := <-signals; got != syscall.SIGKILL {
-		t.Errorf("%v", got)
-	}
-	<-ctx.Done()
-	var exit *ociruntime.ExitError
-	if cause := context.Cause(ctx); !errors.As(cause, &exit) || exit.Code != 137 {
-		t.Errorf("killed with %v", cause)
+	for _, c := range []struct {
+		sent, want syscall.Signal
+		flag       string
+	}{{syscall.SIGTERM, syscall.SIGKILL, "--tty=false"}, {syscall.SIGHUP, syscall.SIGHUP, "--tty"}} {
+		ctx, signals, done = parse(t, "--stop-timeout", "0", "--stop-signal", "KILL", c.flag).forwardSignals(t.Context(), img)
+		if err := syscall.Kill(os.Getpid(), c.sent); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-signals; got != c.want {
+			t.Errorf("%v: %v, want %v", c.sent, got, c.want)
+		}
+		<-ctx.Done()
+		var exit *ociruntime.ExitError
+		if cause := context.Cause(ctx); !errors.As(cause, &exit) || exit.Code != 137 {
+			t.Errorf("%v: killed with %v", c.sent, cause)
+		}
+		done()
 	}
 	if _, signals, _ := parse(t, "--sig-proxy=false").forwardSignals(t.Context(), img); signals != nil {
 		t.Error("signals are forwarded with --sig-proxy=false")

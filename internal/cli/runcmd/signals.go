@@ -16,7 +16,8 @@ import (
 
 // forwardSignals gives the process the signals that mica receives, for as long as it runs: it decides when to end.
 // SIGTERM is what `docker stop` does: the process gets its stop signal, and is killed if it has not ended when the stop
-// timeout is over. The context ends then.
+// timeout is over. The context ends then. So it is when the terminal of a process is closed: a shell that is process 1 ignores
+// SIGHUP, and nobody can attach to it.
 func (f *runFlags) forwardSignals(ctx context.Context, img *image.Image) (context.Context, <-chan os.Signal, func()) {
 	if !f.sigProxy {
 		return ctx, nil, func() {}
@@ -35,15 +36,16 @@ func (f *runFlags) forwardSignals(ctx context.Context, img *image.Image) (contex
 			case <-ctx.Done():
 				return
 			case sig := <-in:
+				ends := sig == syscall.SIGTERM || sig == syscall.SIGHUP && f.tty
 				if sig == syscall.SIGTERM {
 					sig = stop
-					if f.stopTimeout >= 0 {
-						time.AfterFunc(time.Duration(f.stopTimeout)*time.Second, func() { cancel(killed) })
-					}
 				}
 				select {
 				case out <- sig:
 				case <-ctx.Done():
+				}
+				if ends && f.stopTimeout >= 0 {
+					time.AfterFunc(time.Duration(f.stopTimeout)*time.Second, func() { cancel(killed) })
 				}
 			}
 		}
