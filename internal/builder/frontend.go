@@ -47,6 +47,7 @@ func (f *frontend) build(ctx context.Context) (*client.Result, error) {
 	if f.until != nil && f.until.err != nil {
 		return nil, f.until.err
 	}
+	f.until.restore(err)
 	return res, err
 }
 

@@ -1,11 +1,14 @@
 package builder
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -22,6 +25,7 @@ type until struct {
 	worker *ops.Worker
 
 	text  []byte // of the whole Dockerfile
+	part  []byte // of it that is built
 	err   error  // of the place
 	state *ops.State
 }
@@ -32,7 +36,7 @@ func (u *until) cut(name string, text []byte) ([]byte, error) {
 		return text, nil
 	}
 	part, err := dockerfile.Before(text, u.place)
-	u.text, u.err = text, err
+	u.text, u.part, u.err = text, part, err
 	return part, err
 }
 
@@ -56,16 +60,21 @@ func (u *until) ends(def *pb.Definition) bool {
 
 // reach prepares the last step.
 func (u *until) reach(ctx context.Context, s *solver.Solver, def *pb.Definition) error {
-	if def.Source != nil {
-		for _, info := range def.Source.Infos {
-			info.Data = u.text // for errors
+	return s.SolveInputs(ctx, def, func(ctx context.Context, t *solver.Task) (err error) {
+		u.state, err = u.worker.Before(ctx, t)
+		return err
+	})
+}
+
+// restore gives the places of an error the Dockerfile that the user knows.
+func (u *until) restore(err error) {
+	var src *errdefs.SourceError
+	for u != nil && errors.As(err, &src) {
+		if src.Info != nil && bytes.Equal(src.Info.Data, u.part) {
+			src.Info.Data = u.text
 		}
+		err = src.Unwrap()
 	}
-	task, err := s.SolveInputs(ctx, def)
-	if err == nil {
-		u.state, err = u.worker.Before(ctx, task)
-	}
-	return err
 }
 
 // newUntil returns nil for a build of the whole Dockerfile.

@@ -30,6 +30,10 @@ FROM scratch AS three
 COPY a /1
 COPY a /2
 ENTRYPOINT ["/x"]
+FROM scratch AS private
+RUN --mount=type=secret,id=s,required ["/x"]
+FROM scratch AS invalid
+NONSENSE
 `
 
 // inspectAt builds until a place, and describes the process there.
@@ -104,9 +108,20 @@ func TestInspectAtErrors(t *testing.T) {
 	if _, err = inspectAt(t, buildspec.Spec{}, "four"); !errors.As(err, &wrong) {
 		t.Errorf("no stage: %v", err)
 	}
-	_, err = inspectAt(t, buildspec.Spec{}, "two")
-	sources := errdefs.Sources(err)
-	if err == nil || !strings.Contains(err.Error(), "/nosuch") || len(sources) != 1 || string(sources[0].Info.Data) != untilDockerfile {
-		t.Errorf("a step before it fails: %v, %v", err, sources)
+	// Errors have their lines of the whole Dockerfile.
+	for place, c := range map[string]struct {
+		want string
+		line int32
+	}{"two": {"/nosuch", 11}, "17": {"secret s: not found", 17}, "invalid": {"unknown instruction: NONSENSE", 19}} {
+		_, err = inspectAt(t, buildspec.Spec{}, place)
+		sources := errdefs.Sources(err)
+		if err == nil || !strings.Contains(err.Error(), c.want) || len(sources) == 0 {
+			t.Errorf("%s: %v, want %s", place, err, c.want)
+			continue
+		}
+		last := sources[len(sources)-1]
+		if string(last.Info.Data) != untilDockerfile || last.Ranges[0].Start.Line != c.line {
+			t.Errorf("%s: line %d of %s", place, last.Ranges[0].Start.Line, last.Info.Data)
+		}
 	}
 }

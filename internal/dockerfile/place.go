@@ -116,6 +116,9 @@ func parse(text []byte) (*document, error) {
 // at returns the instruction at a line.
 func (d *document) at(line int) (instruction, error) {
 	i := slices.IndexFunc(d.list, func(in instruction) bool { return in.first <= line && line <= in.last })
+	if len(d.list) == 0 {
+		return instruction{}, &PlaceError{"the Dockerfile has no stage"}
+	}
 	if i < 0 {
 		return instruction{}, &PlaceError{fmt.Sprintf("there is no step at line %d of the Dockerfile: its instructions are at %s", line, d.lines())}
 	}

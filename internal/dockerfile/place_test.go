@@ -56,6 +56,7 @@ func TestBefore(t *testing.T) {
 		"-1":     {staged, "there is no step at line -1 of the Dockerfile: its instructions are at lines 4, 6-14, 16-19"},
 		"test":   {staged, `the Dockerfile has no stage "test": they are build, last`},
 		"":       {staged, `the Dockerfile has no stage "": they are build, last`},
+		"1":      {"ARG A\n", "the Dockerfile has no stage"},
 		"unused": {"FROM a\n", `the Dockerfile has no stage "unused": none has a name`},
 	} {
 		_, err := Before([]byte(c.text), place)

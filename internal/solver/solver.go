@@ -113,22 +113,25 @@ func (s *Solver) Solve(ctx context.Context, def *pb.Definition) (*Result, error)
 	return res, nil
 }
 
-// SolveInputs solves what the operation of a definition's result reads, and returns its task, which is not run.
-func (s *Solver) SolveInputs(ctx context.Context, def *pb.Definition) (*Task, error) {
+// SolveInputs solves what the operation of a definition's result reads, and gives its task to f, which takes the place of the operation.
+func (s *Solver) SolveInputs(ctx context.Context, def *pb.Definition, f func(context.Context, *Task) error) error {
 	g, err := parse(s.kinds, def)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := s.entitled(g); err != nil {
-		return nil, locate(err, def)
+		return locate(err, def)
 	}
 	s.announce(g)
 	g.prepare()
 	inputs, err := s.inputs(ctx, g.head.Vertex)
 	if err != nil {
-		return nil, locate(err, def)
+		return locate(err, def)
 	}
-	return s.Task(g.head.Vertex, inputs), nil
+	if err := f(ctx, s.Task(g.head.Vertex, inputs)); err != nil {
+		return locate(errdefs.WrapVertex(err, g.head.Vertex.Digest), def)
+	}
+	return nil
 }
 
 // prepare starts slow preparations of the steps that will run, whatever is cached.

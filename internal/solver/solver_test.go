@@ -3,6 +3,7 @@ package solver
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -52,8 +53,12 @@ func TestSolveInputs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	top := file("top", file("base", source("src")), file("other"))
-	task, err := w.solver(t).SolveInputs(t.Context(), top.definition())
-	if err != nil {
+	var task *Task
+	keep := func(_ context.Context, got *Task) error {
+		task = got
+		return nil
+	}
+	if err := w.solver(t).SolveInputs(t.Context(), top.definition(), keep); err != nil {
 		t.Fatal(err)
 	}
 	if task.Vertex.Digest != top.digest() || len(task.Inputs) != 2 || task.Inputs[0].Chain.Len() != 2 || task.Inputs[1].Chain.Len() != 1 {
@@ -62,8 +67,13 @@ func TestSolveInputs(t *testing.T) {
 	if diff := cmp.Diff(map[string]int{"src": 1, "base": 1, "other": 1}, w.runs()); diff != "" {
 		t.Error(diff)
 	}
-	if _, err := w.solver(t).SolveInputs(t.Context(), &pb.Definition{}); err == nil {
+	if err := w.solver(t).SolveInputs(t.Context(), &pb.Definition{}, keep); err == nil {
 		t.Error("an empty definition has inputs")
+	}
+	err := w.solver(t).SolveInputs(t.Context(), top.definition(), func(context.Context, *Task) error { return fs.ErrNotExist })
+	var failed *errdefs.VertexError
+	if !errors.Is(err, fs.ErrNotExist) || !errors.As(err, &failed) || failed.Digest != top.digest().String() {
+		t.Errorf("an error names its operation: %v", err)
 	}
 }
 
