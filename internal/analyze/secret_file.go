@@ -156,7 +156,7 @@ func secretIn(f *secretFile, name string, content []byte) (what string, line int
 	if bytes.IndexByte(content[:min(len(content), 512)], 0) >= 0 {
 		return "", 0
 	}
-	if what, at := findToken(content); what != "" {
+	if what, at := findToken(string(content)); what != "" {
 		return what, lineAt(content, at)
 	}
 	if isEnvFile(name) {

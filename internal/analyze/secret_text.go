@@ -2,6 +2,7 @@ package analyze
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -10,60 +11,6 @@ import (
 
 // mask replaces a secret.
 const mask = "*****"
-
-// token is a kind of secret that is known by how it looks.
-type token struct{ name, pattern string }
-
-// tokens are secrets with well-known prefixes, as their issuers document them.
-var tokens = []token{
-	{"a private key", `-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----`},
-	{"an access key of AWS", `\b(?:AKIA|ASIA)[0-9A-Z]{16}\b`},
-	{"a token of GitHub", `\bgh[pousr]_[A-Za-z0-9]{36,}|\bgithub_pat_[A-Za-z0-9_]{22,}`},
-	{"a token of GitLab", `\bgl(?:pat|dt|rt|cbt|ptt|soat)-[A-Za-z0-9_.-]{20,}`},
-	{"a token of npm", `\bnpm_[A-Za-z0-9]{36}\b`},
-	{"a token of PyPI", `\bpypi-AgEIcHlwaS5vcmc[A-Za-z0-9_-]{50,}`},
-	{"a token of Docker Hub", `\bdckr_(?:pat|oat)_[A-Za-z0-9_-]{20,}`},
-	{"a token of Slack", `\bxox[abeoprs]-[A-Za-z0-9-]{10,}`},
-	{"a key of Stripe", `\b[rs]k_live_[A-Za-z0-9]{20,}`},
-	{"a key of Google", `\bAIza[0-9A-Za-z_-]{35}\b`},
-	{"a key of Anthropic", `\bsk-ant-[A-Za-z0-9_-]{20,}`},
-	{"a key of OpenAI", `\bsk-(?:proj|svcacct|admin)-[A-Za-z0-9_-]{20,}|\bsk-[A-Za-z0-9]{48}\b`},
-	{"a token of Hugging Face", `\bhf_[A-Za-z0-9]{34,}\b`},
-	{"a key of SendGrid", `\bSG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}`},
-	{"a token of DigitalOcean", `\bdo[opr]_v1_[a-f0-9]{64}\b`},
-	{"a token of Shopify", `\bshp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}\b`},
-	{"a token of Vault", `\bhv[sb]\.[A-Za-z0-9_-]{24,}`},
-	{"a key of age", `\bAGE-SECRET-KEY-1[0-9A-Z]{58}\b`},
-	{"a JSON Web Token", `\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}`},
-}
-
-// tokenPattern matches any of the tokens, each a group of its own.
-var tokenPattern = sync.OnceValue(func() *regexp.Regexp {
-	patterns := make([]string, len(tokens))
-	for i, t := range tokens {
-		patterns[i] = "(" + t.pattern + ")"
-	}
-	return regexp.MustCompile(strings.Join(patterns, "|"))
-})
-
-// findToken returns the name of the first token in a text, and where it begins; "" for none. Keys from the documentation of AWS are
-// no secrets.
-func findToken(text []byte) (name string, at int) {
-	for from := 0; ; {
-		found := tokenPattern().FindSubmatchIndex(text[from:])
-		if found == nil {
-			return "", 0
-		}
-		if !strings.HasSuffix(string(text[from+found[0]:from+found[1]]), "EXAMPLE") {
-			for i, t := range tokens {
-				if found[2*i+2] >= 0 {
-					return t.name, from + found[0]
-				}
-			}
-		}
-		from += found[1]
-	}
-}
 
 // assignment matches NAME=value and --name value, with or without quotes. Build arguments, variables, labels and flags have this form.
 var assignment = sync.OnceValue(func() *regexp.Regexp {
@@ -83,47 +30,87 @@ var keyBlock = sync.OnceValue(func() *regexp.Regexp {
 // MaskText returns a text, such as a command, without the secrets in it, as far as they are known by their names or their looks.
 func MaskText(text string) string {
 	text = redact.URLs(text)
-	text = keyBlock().ReplaceAllString(text, mask)
-	text = assignment().ReplaceAllStringFunc(text, func(found string) string {
-		if name, between, ok := secretAssignment(found); ok {
-			return name + between + mask
-		}
-		return found
-	})
+	if strings.Contains(text, "-----BEGIN") {
+		text = keyBlock().ReplaceAllString(text, mask)
+	}
+	text = maskAssignments(text)
 	text = authorization().ReplaceAllString(text, "${1}"+mask)
-	return tokenPattern().ReplaceAllString(text, mask)
+	return maskTokens(text)
 }
 
-// secretAssignment splits what assignment found. ok is false if the value is not a secret.
-func secretAssignment(found string) (name, between string, ok bool) {
-	m := assignment().FindStringSubmatch(found)
-	name, between, value := m[1], m[2], m[3]
-	if name == "" {
-		name, between, value = m[4], " ", m[5]
+// secretAssignment is an assignment of a secret in a text.
+type secretAssignment struct {
+	name       string
+	start, end int // of the value
+}
+
+// secretAssignments finds the assignments of a text whose names are those of secrets, and whose values may be.
+func secretAssignments(text string) (list []secretAssignment) {
+	if !hasSecretWord(text) {
+		return nil
 	}
-	return name, between, isSecretName(name) && !isReference(value)
+	for _, m := range assignment().FindAllStringSubmatchIndex(text, -1) {
+		name, value := m[2:4], m[6:8]
+		if name[0] < 0 {
+			name, value = m[8:10], m[10:12]
+		}
+		a := secretAssignment{text[name[0]:name[1]], value[0], value[1]}
+		if isSecretName(a.name) && !isReference(text[a.start:a.end]) {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+func maskAssignments(text string) string {
+	found := secretAssignments(text)
+	if len(found) == 0 {
+		return text
+	}
+	var b strings.Builder
+	at := 0
+	for _, a := range found {
+		b.WriteString(text[at:a.start])
+		b.WriteString(mask)
+		at = a.end
+	}
+	b.WriteString(text[at:])
+	return b.String()
 }
 
 // secretsIn says which secrets are in a text.
 func secretsIn(text string) (list []string) {
-	for _, found := range assignment().FindAllString(text, -1) {
-		if name, _, ok := secretAssignment(found); ok {
-			list = append(list, "a value for "+strings.TrimLeft(name, "-"))
-		}
+	for _, a := range secretAssignments(text) {
+		list = append(list, "a value for "+strings.TrimLeft(a.name, "-"))
 	}
-	if what, _ := findToken([]byte(text)); what != "" {
+	if what, _ := findToken(text); what != "" {
 		list = append(list, what)
 	}
-	if len(list) == 0 && MaskText(text) != text {
+	if len(list) == 0 && hasPassword(text) {
 		list = append(list, "a password or token")
 	}
 	return list
 }
 
-// isSecretName is redact.IsSecret for names of labels and flags, too.
+// hasPassword reports whether a text has a secret that has neither a name nor the look of a token.
+func hasPassword(text string) bool {
+	return redact.URLs(text) != text || authorization().MatchString(text) || keyBlock().MatchString(text)
+}
+
+// secretWords are in all names of secrets.
+var secretWords = []string{"key", "auth", "credential", "password", "pword", "passwd", "secret", "token"}
+
+func hasSecretWord(text string) bool {
+	text = strings.ToLower(text)
+	return slices.ContainsFunc(secretWords, func(word string) bool { return strings.Contains(text, word) })
+}
+
+// isSecretName is redact.IsSecret for names of labels and flags, too. Most names have no such word, which is known without the pattern.
 func isSecretName(name string) bool {
-	name = strings.NewReplacer("-", "_", ".", "_").Replace(strings.TrimLeft(name, "-"))
-	return redact.IsSecret(name) && !strings.Contains(strings.ToLower(name), "gpg") // official images name the keys that they trust
+	if !hasSecretWord(name) || strings.Contains(strings.ToLower(name), "gpg") { // official images name the keys that they trust
+		return false
+	}
+	return redact.IsSecret(strings.NewReplacer("-", "_", ".", "_").Replace(strings.TrimLeft(name, "-")))
 }
 
 // isReference reports whether a value only says where a secret is: another variable, a file, a placeholder, or nothing.

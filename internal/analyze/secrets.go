@@ -197,13 +197,13 @@ func (a *analysis) historySecrets() (list []Finding) {
 
 // secretValue says what secret a named value is, "" for none.
 func secretValue(name, value string) string {
-	if what, _ := findToken([]byte(value)); what != "" {
+	if what, _ := findToken(value); what != "" {
 		return what
 	}
 	switch {
 	case isSecretName(name) && !isReference(value):
 		return "a secret, as its name says"
-	case MaskText(value) != value:
+	case len(secretsIn(value)) > 0:
 		return "a password or token"
 	}
 	return ""
