@@ -17,13 +17,30 @@ import (
 // The bounds of what is read in search of secrets.
 const (
 	maxSecretFile   = 1 << 20   // of a file whose name is that of a file with secrets
+	maxSecretFiles  = 5000      // how many of them
+	maxSecretReads  = 128 << 20 // bytes of all of them
 	maxConfigFile   = 64 << 10  // of another file
-	maxConfigFiles  = 2000      // how many other files
-	maxSecretFiles  = 5000      // how many in all
-	maxSecretReads  = 128 << 20 // bytes in all
+	maxConfigFiles  = 10_000    // how many other files
+	maxConfigReads  = 128 << 20 // bytes of all of them
 	secretsAtMost   = 200       // findings
 	secretInContext = "every layer stays in the image: change the secret, and give it to the build with RUN --mount=type=secret"
 )
+
+// budget is how much may still be read.
+type budget struct {
+	files int
+	bytes int64
+}
+
+// take takes a file of a size from the budget. It reports false, and takes nothing, if the budget does not have it.
+func (b *budget) take(size int64) bool {
+	if b.files == 0 || b.bytes < size {
+		return false
+	}
+	b.files--
+	b.bytes -= size
+	return true
+}
 
 // candidate is a version of a file that may hold a secret.
 type candidate struct {
@@ -47,10 +64,11 @@ func (a *analysis) secrets(ctx context.Context) ([]Finding, error) {
 	return first(list, secretsAtMost), nil
 }
 
-// candidates lists the files that may hold secrets, by their layers.
+// candidates lists the files that may hold secrets, by their layers. Files whose names say so have a budget of their own: many others
+// do not hide them.
 func (a *analysis) candidates() [][]candidate {
 	list := make([][]candidate, a.tree.Layers)
-	count, others, size := 0, 0, int64(0)
+	named, others := budget{maxSecretFiles, maxSecretReads}, budget{maxConfigFiles, maxConfigReads}
 	known := knownSecretFiles()
 	var walk func(n *filetree.Node, library bool)
 	walk = func(n *filetree.Node, library bool) {
@@ -66,15 +84,16 @@ func (a *analysis) candidates() [][]candidate {
 			if f != nil && f.ours && library {
 				f = nil
 			}
-			if f == nil && (library || !mayHaveTokens(n.Name, v.Entry)) || f != nil && f.content != "" && v.Entry.Size > maxSecretFile {
+			size, read := v.Entry.Size, true
+			switch {
+			case f == nil && (library || !mayHaveTokens(n.Name, v.Entry)):
 				continue
+			case f == nil:
+				read = others.take(size)
+			case f.content != "": // whose name does not say enough
+				read = size <= maxSecretFile && named.take(size)
 			}
-			if f == nil {
-				others++
-			}
-			count++
-			size += v.Entry.Size
-			if count > maxSecretFiles || size > maxSecretReads || f == nil && others > maxConfigFiles {
+			if !read {
 				a.report.SecretsUnread++
 				continue
 			}

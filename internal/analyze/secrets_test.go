@@ -66,6 +66,26 @@ func noSecrets(t *testing.T, r *Report, secrets ...string) {
 	}
 }
 
+// TestSecretsUnread: files with the names of secrets are read however many others there are, and large ones, which are not read, do not
+// keep others from being read. What is not read is counted.
+func TestSecretsUnread(t *testing.T) {
+	t.Parallel()
+	files := []string{"a/big.key=2000000*x", "a/store.p12=2000000*x", "z/.npmrc=_authToken=hunter2"}
+	for i := range maxConfigFiles + 3 {
+		files = append(files, fmt.Sprintf("m/%d.js=x", i))
+	}
+	r := analyzed(t, made(t, strings.Join(files, " ")))
+	var got []string
+	for _, f := range r.Findings {
+		if f.Kind == KindSecret {
+			got = append(got, f.Path)
+		}
+	}
+	if diff := cmp.Diff([]string{"a/store.p12", "z/.npmrc"}, got); diff != "" || r.SecretsUnread != 4 {
+		t.Errorf("%d files were not read, want 4; %s", r.SecretsUnread, diff)
+	}
+}
+
 func TestSecretIn(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ path, content, want string }{
