@@ -90,8 +90,13 @@ type analysis struct {
 	report *Report
 }
 
-// Analyze analyzes an image.
+// Analyze analyzes an image. It has digests computed first, without which copies are not found.
 func Analyze(ctx context.Context, img *Image, o Options) (*Report, error) {
+	if img.AddDigests != nil {
+		if err := img.AddDigests(ctx); err != nil {
+			return nil, err
+		}
+	}
 	tree, err := Load(ctx, img)
 	if err != nil {
 		return nil, err
@@ -99,7 +104,7 @@ func Analyze(ctx context.Context, img *Image, o Options) (*Report, error) {
 	return FromTree(ctx, img, tree, o)
 }
 
-// FromTree analyzes an image whose tables of contents have been loaded.
+// FromTree analyzes an image whose tables of contents have been loaded. Files without digests are no copies.
 func FromTree(ctx context.Context, img *Image, tree *filetree.Tree, o Options) (*Report, error) {
 	a := &analysis{image: img, tree: tree, steps: Steps(img), report: &Report{Image: img.Name, ID: img.ID, Checks: []Check{}, Findings: []Finding{}, Steps: []Step{}}}
 	for _, s := range a.steps {

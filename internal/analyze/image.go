@@ -21,6 +21,8 @@ type Image struct {
 	ID     digest.Digest // "" if it has none
 	Config dockerspec.DockerOCIImage
 	Layers []Layer // bottom first
+	// AddDigests computes the digests of files that the tables of contents lack; nil if nothing can.
+	AddDigests func(ctx context.Context) error
 }
 
 // Layer is one layer of an image.

@@ -85,11 +85,18 @@ func (i *Image) ChainIDs() []digest.Digest { return identity.ChainIDs(slices.Clo
 // Fetch fetches the layers that the store does not have, in parallel.
 func (i *Image) Fetch(ctx context.Context) error { return fetch(ctx, i.Layers) }
 
-func fetch(ctx context.Context, layers []*Layer) error {
+func fetch(ctx context.Context, layers []*Layer) error { return forEach(ctx, layers, (*Layer).Fetch) }
+
+// AddDigests is Layer.AddDigests of all layers, in parallel.
+func (i *Image) AddDigests(ctx context.Context) error {
+	return forEach(ctx, i.Layers, (*Layer).AddDigests)
+}
+
+func forEach(ctx context.Context, layers []*Layer, do func(*Layer, context.Context) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallelFetches)
 	for _, l := range layers {
-		g.Go(crash.Guard(func() error { return l.Fetch(ctx) }))
+		g.Go(crash.Guard(func() error { return do(l, ctx) }))
 	}
 	return g.Wait()
 }

@@ -76,7 +76,12 @@ func (t *imageTree) analysis(ctx context.Context) (*analyze.Report, error) {
 	if t.report != nil {
 		return t.report, nil
 	}
-	r, err := analyze.FromTree(ctx, t.image, t.all, analyze.Options{Top: maxReported})
+	o := analyze.Options{Top: maxReported}
+	run := func() (*analyze.Report, error) { return analyze.FromTree(ctx, t.image, t.all, o) }
+	if t.all.Undigested {
+		run = func() (*analyze.Report, error) { return analyze.Analyze(ctx, t.image, o) }
+	}
+	r, err := run()
 	if err == nil {
 		t.report = r
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/history"
+	"github.com/micabuild/mica/internal/inspect/inspecttest"
 )
 
 // TestImages: the list, and an image with its layers, history and configuration, without secrets.
@@ -298,4 +299,19 @@ func TestAnalysis(t *testing.T) {
 		}
 	}
 	l.fails("analysis?image=nothing", http.StatusNotFound)
+}
+
+// TestAnalysisOfIngested: copies are found in a layer whose table of contents has no digests yet, after the files of the image were shown.
+func TestAnalysisOfIngested(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	same := strings.Repeat("x", 200_000)
+	l.ingested("copies", inspecttest.File("a", same), inspecttest.File("b", same))
+	var files listing
+	l.get("files?image=copies", &files)
+	var p reportPage
+	l.get("analysis?image=copies", &p)
+	if p.Duplicates.Bytes != 200_000 || len(files.Files) != 2 {
+		t.Errorf("%+v", p)
+	}
 }

@@ -73,6 +73,14 @@ func loadTree(ctx context.Context, layers *layer.Layers, img *image.Image) (*ima
 			},
 		})
 	}
+	t.image.AddDigests = func(ctx context.Context) error {
+		for _, id := range t.chain {
+			if err := layers.AddDigests(ctx, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	var err error
 	if t.all, err = analyze.Load(ctx, t.image); err != nil {
 		return nil, err

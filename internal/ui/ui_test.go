@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/inspect/inspecttest"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
@@ -151,6 +153,24 @@ func (l *lab) write(words string) *layer.Layer {
 		l.t.Fatal(err)
 	}
 	return res
+}
+
+// ingested makes an image of one layer, as a pull does.
+func (l *lab) ingested(name string, entries ...inspecttest.Entry) {
+	l.t.Helper()
+	layers, images := l.newLayers()
+	got, _, err := layers.Ingest(l.t.Context(), bytes.NewReader(inspecttest.Tar(l.t, entries...)), "", "")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	config := fmt.Sprintf(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[%q]}}`, got.DiffID)
+	img, err := images.Create(l.t.Context(), image.Draft{Config: []byte(config)})
+	if err == nil {
+		err = images.Tag(l.t.Context(), img, name)
+	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
 }
 
 // image makes an image of layers, each of words, with a history of a line per layer and one more.

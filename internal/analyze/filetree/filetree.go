@@ -17,6 +17,8 @@ type Tree struct {
 	Root   *Node
 	Layers int // how many were added
 	Count  int // of nodes; their IDs are smaller
+	// Undigested: the digests of the files of a layer are not known.
+	Undigested bool
 
 	links    map[linkKey][]*Node // the later names of files with several
 	unsorted []*Node
@@ -75,6 +77,7 @@ func New() *Tree {
 func (t *Tree) Add(table *toc.Table) {
 	layer := t.Layers
 	t.Layers++
+	t.Undigested = t.Undigested || table.Undigested
 	for _, e := range table.Entries { // what hides files of the layers below comes first, whatever the order of the tar
 		if e.Type != view.TypeDir || e.Opaque {
 			t.hide(layer, e)

@@ -1,6 +1,7 @@
 package explorecmd
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"path/filepath"
@@ -9,10 +10,12 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/analyze"
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/cli/command/commandtest"
+	"github.com/micabuild/mica/internal/inspect/inspecttest"
 )
 
 // wasteful is a store with an image that has something of everything.
@@ -132,6 +135,26 @@ func TestAnalyzeDirectory(t *testing.T) {
 	got := m.Run(NewAnalyzeCommand, "dir:"+filepath.Dir(commandtest.File(t, ".npmrc", "//r/:_authToken=hunter2")), "--fail-on", "secret", "--format", "{{range .Findings}}{{.Path}}{{end}}")
 	var exit *command.ExitError
 	if !errors.As(got.Err, &exit) || exit.Code != 1 || got.Stdout != ".npmrc\n" {
+		t.Errorf("%q, error %v", got.Stdout, got.Err)
+	}
+}
+
+// TestAnalyzeIngested: copies are found in a layer that was pulled or loaded, whose table of contents has no digests yet.
+func TestAnalyzeIngested(t *testing.T) {
+	t.Parallel()
+	m := commandtest.New(t)
+	same := strings.Repeat("x", 200_000)
+	tar := inspecttest.Tar(t, inspecttest.File("a", same), inspecttest.File("b", same))
+	l, _, err := m.Layers.Ingest(t.Context(), bytes.NewReader(tar), "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Tag(m.Image(func(config map[string]any) {
+		config["rootfs"] = map[string]any{"type": "layers", "diff_ids": []digest.Digest{l.DiffID}}
+	}), "copies")
+	got := m.Run(NewAnalyzeCommand, "copies", "--fail-on", "duplicate", "--format", "{{.Duplicates.Bytes}} {{len .Findings}}")
+	var exit *command.ExitError
+	if !errors.As(got.Err, &exit) || exit.Code != 1 || got.Stdout != "200000 1\n" {
 		t.Errorf("%q, error %v", got.Stdout, got.Err)
 	}
 }

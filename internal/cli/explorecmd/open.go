@@ -24,7 +24,7 @@ func open(ctx context.Context, app *command.App, name string, platform *ocispec.
 	if err != nil {
 		return nil, nil, err
 	}
-	out := &analyze.Image{Name: name, ID: img.ID, Config: img.Config}
+	out := &analyze.Image{Name: name, ID: img.ID, Config: img.Config, AddDigests: img.AddDigests}
 	for _, l := range img.Layers {
 		layer := analyze.Layer{DiffID: l.DiffID, Size: -1, Table: l.Table, Read: reader(app, l)}
 		if l.Stored() {
