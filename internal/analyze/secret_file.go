@@ -22,7 +22,8 @@ type secretFile struct {
 const anyKey = `-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----`
 
 var secretFiles = []secretFile{
-	{what: "a private SSH key", names: []string{"id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "id_ecdsa_sk", "id_ed25519_sk"}, content: anyKey},
+	{what: "a private SSH key", names: []string{"id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "id_ecdsa_sk", "id_ed25519_sk", ".ssh/identity"}, content: anyKey},
+	{what: "a private key of an SSH server", names: []string{"ssh_host_rsa_key", "ssh_host_dsa_key", "ssh_host_ecdsa_key", "ssh_host_ed25519_key"}, content: anyKey},
 	{what: "a private key", names: []string{"*.pem", "*.key", "*.p8", "*.priv"}, content: anyKey, ours: true},
 	{what: "a private key", names: []string{"*.ppk"}, content: `Private-Lines:`, ours: true},
 	{what: "a key store", names: []string{"*.p12", "*.pfx", "*.jks", "*.keystore"}, ours: true},
@@ -38,6 +39,9 @@ var secretFiles = []secretFile{
 	{what: "credentials of RubyGems", names: []string{".gem/credentials"}, content: `api_key:\s*\S`},
 	{what: "credentials of Cargo", names: []string{".cargo/credentials", ".cargo/credentials.toml", "cargo/credentials.toml"}, content: `token\s*=\s*"[^"]`},
 	{what: "credentials of Google Cloud", names: []string{"application_default_credentials.json", "*credentials.json", "*service-account.json", "*serviceaccount.json", "*service_account.json"}, content: `"(?:private_key|refresh_token|client_secret)"\s*:\s*"[^"]`, ours: true},
+	{what: "credentials of Google Cloud", names: []string{"gcloud/credentials.db", "gcloud/access_tokens.db"}},
+	{what: "credentials of NuGet", names: []string{"NuGet.Config", "nuget.config", "NuGet.config"}, content: `(?i)key="(?:ClearText)?Password"\s+value="[^"%]`},
+	{what: "credentials of sbt", names: []string{".sbt/.credentials", ".ivy2/.credentials"}, content: `(?m)^\s*password\s*=\s*\S`},
 	{what: "credentials of Azure", names: []string{".azure/accessTokens.json", ".azure/msal_token_cache.json"}, content: `"(?:accessToken|refreshToken|secret)"\s*:\s*"[^"]`},
 	{what: "a token of Vault", names: []string{".vault-token"}, content: `\S`},
 	{what: "a token of the GitHub command", names: []string{".config/gh/hosts.yml"}, content: `oauth_token:\s*\S`},
@@ -134,12 +138,19 @@ var configEnds = map[string]bool{
 	".env": true, ".ini": true, ".cfg": true, ".conf": true, ".json": true, ".yaml": true, ".yml": true, ".toml": true, ".properties": true,
 	".sh": true, ".xml": true, ".txt": true, ".py": true, ".js": true, ".ts": true, ".rb": true, ".php": true, ".go": true, ".pem": true, ".key": true,
 	".tf": true, ".tfvars": true, ".rc": true, ".cnf": true, ".bash_history": true, ".ash_history": true, ".zsh_history": true, ".sh_history": true, ".credentials": true,
+	".bashrc": true, ".bash_profile": true, ".profile": true, ".zshrc": true, ".envrc": true, ".python_history": true, ".psql_history": true, ".mysql_history": true,
+	".curlrc": true, ".wgetrc": true, ".ps1": true, ".bash": true, ".gradle": true, ".mjs": true, ".cjs": true, ".tsx": true, ".jsx": true, ".java": true, ".cs": true,
 }
 
 // isEnvFile reports whether a file has variables, as docker and compose read them. Templates have none that count.
 func isEnvFile(name string) bool {
 	return (name == ".env" || strings.HasPrefix(name, ".env.") || strings.HasSuffix(name, ".env")) &&
 		!strings.Contains(name, "example") && !strings.Contains(name, "sample") && !strings.Contains(name, "template") && !strings.Contains(name, ".dist")
+}
+
+// isTest reports whether a file is a test of a program: keys in it are examples.
+func isTest(name string) bool {
+	return strings.HasSuffix(name, "_test.go") || strings.HasSuffix(name, ".test.js") || strings.HasSuffix(name, ".test.ts") || strings.HasPrefix(name, "test_")
 }
 
 // secretIn says what secret a file has, "" for none, and on which line.

@@ -109,7 +109,7 @@ func (a *analysis) candidates() [][]candidate {
 
 // mayHaveTokens reports whether a file is searched though its name is not that of a file with secrets.
 func mayHaveTokens(name string, e *view.Entry) bool {
-	return e.Size <= maxConfigFile && (configEnds[path.Ext(name)] || isEnvFile(name))
+	return e.Size <= maxConfigFile && (configEnds[path.Ext(name)] && !isTest(name) || isEnvFile(name))
 }
 
 // readSecrets searches the candidates of a layer. One whose name says enough is not read.
@@ -178,30 +178,35 @@ func (a *analysis) hiddenBy(c *candidate) int {
 
 // configSecrets finds secrets in the environment, the labels and the history of an image.
 func (a *analysis) configSecrets() (list []Finding) {
-	add := func(step int, text, advice string) {
-		list = append(list, Finding{Kind: KindSecret, Step: step, Text: text, Advice: advice})
+	said := map[string]bool{} // as secretsIn says it of the instruction
+	add := func(text, name, what, advice string) {
+		list = append(list, Finding{Kind: KindSecret, Text: fmt.Sprintf("the %s %s holds %s", text, name, what), Advice: advice})
+		said[valueFor(name)], said[what] = true, true
 	}
 	for _, env := range a.image.Config.Config.Env {
 		name, value, _ := strings.Cut(env, "=")
 		if what := secretValue(name, value); what != "" {
-			add(0, fmt.Sprintf("the variable %s holds %s", name, what), "set it when the container runs (run --env, --env-file), and change the secret")
+			add("variable", name, what, "set it when the container runs (run --env, --env-file), and change the secret")
 		}
 	}
 	labels := a.image.Config.Config.Labels
 	for _, name := range slices.Sorted(maps.Keys(labels)) {
 		if what := secretValue(name, labels[name]); what != "" {
-			add(0, fmt.Sprintf("the label %s holds %s", name, what), "remove the label, and change the secret")
+			add("label", name, what, "remove the label, and change the secret")
 		}
 	}
-	return append(list, a.historySecrets()...)
+	return append(list, a.historySecrets(said)...)
 }
 
-// historySecrets finds secrets in the commands that made an image. A build argument is in the command of every RUN after it.
-func (a *analysis) historySecrets() (list []Finding) {
+// historySecrets finds secrets in the commands that made an image. A build argument is in the command of every RUN after it. What was
+// said of the config is not said again of the ENV or LABEL that set it.
+func (a *analysis) historySecrets(said map[string]bool) (list []Finding) {
 	seen := map[string]bool{}
 	for i, h := range a.image.Config.History {
+		word, _, _ := strings.Cut(Instruction(h.CreatedBy), " ")
+		sets := word == "ENV" || word == "LABEL"
 		for _, name := range secretsIn(h.CreatedBy) {
-			if seen[name] || strings.HasPrefix(h.CreatedBy, "ENV ") || strings.HasPrefix(h.CreatedBy, "LABEL ") { // which the config has, too
+			if seen[name] || sets && said[name] {
 				continue
 			}
 			seen[name] = true

@@ -25,6 +25,7 @@ func TestSecrets(t *testing.T) {
 		"srv/other.env=DB_PASSWORD=${DB_PASSWORD}",
 		"srv/.env.example=DB_PASSWORD=hunter2",
 		"srv/run.sh=" + someToken,
+		"srv/run_test.go=" + someToken,
 		"srv/node_modules/x/test.json=" + someToken,
 		"usr/share/doc/x.txt=" + someToken,
 		"srv/binary=" + someToken,
@@ -116,6 +117,16 @@ func TestSecretIn(t *testing.T) {
 		{"srv/a.json", "AKIAIOSFODNN7EXAMPLE", ""},
 		{"srv/a.json", "AKIAIOSFODNN7EXAMPLE AKIAIOSFODNN7ABCDEFG", "an access key of AWS 1"},
 		{"srv/a.json", "\x00" + someToken, ""},
+		{"srv/a.py", "if '-----BEGIN PRIVATE KEY-----' in text:", ""},
+		{"srv/a.py", "KEY = '-----BEGIN PRIVATE KEY-----\\nMIIEvQIBADANBgkqhkiG9w0BAQ", "a private key 1"},
+		{"srv/a.yaml", "key: |\n  -----BEGIN RSA PRIVATE KEY-----\n  Proc-Type: 4,ENCRYPTED\n", "a private key 2"},
+		{"etc/ssh/ssh_host_ed25519_key", "-----BEGIN OPENSSH PRIVATE KEY-----", "a private key of an SSH server 1"},
+		{"etc/ssh/ssh_host_ed25519_key.pub", "ssh-ed25519 AAAA", ""},
+		{"root/.config/gcloud/credentials.db", "x", "credentials of Google Cloud 0"},
+		{"root/.nuget/NuGet/NuGet.Config", `<add key="ClearTextPassword" value="x" />`, "credentials of NuGet 1"},
+		{"root/.nuget/NuGet/NuGet.Config", `<add key="ClearTextPassword" value="%TOKEN%" />`, ""},
+		{"root/.ivy2/.credentials", "password = x", "credentials of sbt 1"},
+		{"srv/db.env", "PGPASSWORD=x", "a value for PGPASSWORD 1"},
 	} {
 		name := test.path[strings.LastIndexByte(test.path, '/')+1:]
 		f := knownSecretFiles().match(name, func() string { return test.path })
@@ -155,6 +166,49 @@ func TestConfigSecrets(t *testing.T) {
 	noSecrets(t, r, "hunter2", someToken)
 }
 
+// TestHistoryOfVariables: a variable that a later ENV empties is still in the history; one that the config has is said once.
+func TestHistoryOfVariables(t *testing.T) {
+	t.Parallel()
+	img := made(t, "a=a")
+	img.Config.Config.Env = []string{"NPM_TOKEN=", "DB_PASSWORD=hunter2", "GH=" + someToken}
+	img.Config.Config.Labels = map[string]string{"secret": "hunter2"}
+	img.Config.History = []ocispec.History{
+		{CreatedBy: "ENV NPM_TOKEN=hunter2", EmptyLayer: true},
+		{CreatedBy: "/bin/sh -c #(nop)  ENV DB_PASSWORD=hunter2 GH=" + someToken, EmptyLayer: true},
+		{CreatedBy: "LABEL secret=hunter2", EmptyLayer: true},
+		{CreatedBy: "ENV NPM_TOKEN=", EmptyLayer: true},
+		{CreatedBy: "RUN /bin/sh -c x # buildkit"},
+	}
+	r := analyzed(t, img)
+	var got []string
+	for _, f := range r.Findings {
+		got = append(got, fmt.Sprintf("%d: %s", f.Step, f.Text))
+	}
+	want := []string{
+		"0: the variable DB_PASSWORD holds a secret, as its name says",
+		"0: the variable GH holds a token of GitHub",
+		"0: the label secret holds a secret, as its name says",
+		"1: the command has a value for NPM_TOKEN in it",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	noSecrets(t, r, "hunter2", someToken)
+}
+
+// TestReferences: a command that only says where a secret is has none.
+func TestReferences(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		"git clone https://$TOKEN@h/r", "git clone https://oauth2:${TOKEN}@h/r", "psql postgres://u:$PGPASSWORD@h/d", `curl -u "$USER:$PASSWORD" https://h`,
+		"docker run -u 1000:1000 x", "mysql -p$PW", "make PASSWORD=$P", "cd /pwd; OLDPWD=/x", "grep -e '-----BEGIN PRIVATE KEY-----' f",
+	} {
+		if found := secretsIn(text); len(found) > 0 {
+			t.Errorf("%s: %v", text, found)
+		}
+	}
+}
+
 func TestMaskText(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
@@ -165,6 +219,13 @@ func TestMaskText(t *testing.T) {
 		"RUN echo " + someToken:                                                       "RUN echo *****",
 		"RUN --mount=type=secret,id=token cat $TOKEN":                                 "RUN --mount=type=secret,id=token cat $TOKEN",
 		"RUN make TOKEN=$TOKEN KEY=/etc/key":                                          "RUN make TOKEN=$TOKEN KEY=/etc/key",
+		"RUN PGPASSWORD=abc MYSQL_PWD=abc psql":                                       "RUN PGPASSWORD=***** MYSQL_PWD=***** psql",
+		"RUN java -DapiKey=abc -Dsigning.passphrase=abc":                              "RUN java -DapiKey=***** -Dsigning.passphrase=*****",
+		"RUN echo 'aws_secret_access_key = abc' >f":                                   "RUN echo 'aws_secret_access_key = *****' >f",
+		`RUN printf '[d]\naws_access_key_id=abc\naws_secret_key = abc\n' >f`:          `RUN printf '[d]\naws_access_key_id=*****\naws_secret_key = *****\n' >f`,
+		"RUN curl -sSu me:abc https://h && curl --user 'me:abc' https://h":            "RUN curl -sSu me:***** https://h && curl --user 'me:*****' https://h",
+		"RUN sshpass -p abc ssh h; mysqldump -u me -pabc d":                           "RUN sshpass -p ***** ssh h; mysqldump -u me -p***** d",
+		"ENV DB=postgres://me:abc@h/d CACHE=redis://:abc@h":                           "ENV DB=postgres://me:*****@h/d CACHE=redis://:*****@h",
 		"RUN gpg --recv-keys A035C8C19219":                                            "RUN gpg --recv-keys A035C8C19219",
 		"RUN printf '-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----' >k": "RUN printf '*****' >k",
 	} {

@@ -16,7 +16,8 @@ type token struct {
 
 // tokens are secrets with well-known prefixes, as their issuers document them.
 var tokens = []token{
-	{"a private key", "-----BEGIN", anyKey},
+	// Programs name the header: only what looks like a key after it makes it one.
+	{"a private key", "-----BEGIN", anyKey + `(?:\\[rn]|[\s"'+,\\])*(?:[A-Za-z0-9+/=]{16,}|(?:Proc-Type|DEK-Info|Version|Comment|Hash):)`},
 	{"an access key of AWS", "AKIA ASIA", `(?:AKIA|ASIA)[0-9A-Z]{16}\b`},
 	{"a token of GitHub", "ghp_ gho_ ghu_ ghs_ ghr_ github_pat_", `gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,}`},
 	{"a token of GitLab", "glpat- gldt- glrt- glcbt- glptt- glsoat-", `gl(?:pat|dt|rt|cbt|ptt|soat)-[A-Za-z0-9_.-]{20,}`},
