@@ -180,7 +180,7 @@ func secretIn(f *secretFile, name string, content []byte) (what string, line int
 func envSecret(content []byte) (what string, line int) {
 	for i, text := range bytes.Split(content, []byte("\n")) {
 		name, value, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(string(text)), "export "), "=")
-		if ok && !strings.HasPrefix(name, "#") && isSecretName(name) && !isReference(value) {
+		if ok && !strings.HasPrefix(name, "#") && IsSecretName(name) && !isReference(value) {
 			return "a value for " + name, i + 1
 		}
 	}

@@ -94,7 +94,7 @@ func secretAssignments(text string) (list []secretAssignment) {
 			name, value = m[8:10], m[10:12]
 		}
 		a := secretAssignment{text[name[0]:name[1]], value[0], value[1]}
-		if isSecretName(a.name) && !isReference(text[a.start:a.end]) {
+		if IsSecretName(a.name) && !isReference(text[a.start:a.end]) {
 			list = append(list, a)
 		}
 	}
@@ -159,9 +159,9 @@ var secretEnds = []string{"password", "passwd", "passphrase", "_pwd"}
 // camel matches where a word of a name begins with a capital letter.
 var camel = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`([a-z0-9])([A-Z])`) })
 
-// isSecretName is redact.IsSecret for names of labels, flags and fields, too. Most names have no such word, which is known without a
-// pattern.
-func isSecretName(name string) bool {
+// IsSecretName reports whether a value is a secret by its name, that of a variable, label, flag or field. Most names have no word of
+// secrets, which is known without a pattern.
+func IsSecretName(name string) bool {
 	if !hasWord(name, secretWords) || strings.Contains(strings.ToLower(name), "gpg") { // official images name the keys that they trust
 		return false
 	}

@@ -225,7 +225,7 @@ func secretValue(name, value string) string {
 		return what
 	}
 	switch {
-	case isSecretName(name) && !isReference(value):
+	case IsSecretName(name) && !isReference(value):
 		return "a secret, as its name says"
 	case len(secretsIn(value)) > 0:
 		return "a password or token"

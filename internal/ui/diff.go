@@ -155,7 +155,7 @@ func configValue(key string, raw json.RawMessage) string {
 	if len(raw) == 0 {
 		return ""
 	}
-	if redact.IsSecret(key) {
+	if analyze.IsSecretName(key) {
 		return hidden
 	}
 	var text string

@@ -116,7 +116,7 @@ func newConfigRow(c *image.Image) configRow {
 		row.Env = append(row.Env, hideSecret(e))
 	}
 	for k, v := range cfg.Labels {
-		row.Labels[shown(k)] = shown(v)
+		row.Labels[shown(k)] = shownValue(k, v)
 	}
 	return row
 }
