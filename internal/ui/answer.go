@@ -76,6 +76,8 @@ func statusOf(err error) int {
 	switch {
 	case errors.As(err, &bad), errors.As(err, &invalid), errors.As(err, &ambiguous):
 		return http.StatusBadRequest
+	case errors.Is(err, errInUse):
+		return http.StatusConflict
 	case errors.As(err, &gone), errors.As(err, &other), errors.Is(err, fs.ErrNotExist), errors.Is(err, store.ErrNotFound), errors.Is(err, history.ErrNotFound):
 		return http.StatusNotFound
 	}

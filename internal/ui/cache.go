@@ -1,6 +1,8 @@
 package ui
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -97,6 +99,31 @@ type pruneRequest struct {
 	KeepStorage string `json:"keepStorage"` // a size; "" for none
 }
 
+// How long a prune waits for requests that read the store, and how often it looks.
+const (
+	pruneWait = 5 * time.Second
+	pruneLook = 20 * time.Millisecond
+)
+
+var errInUse = errors.New("the page reads images, or sends a file: try again when it has ended")
+
+// lockUse locks what requests that read the store hold, as a process that prunes must not use the store. It does not wait in their
+// queue: those that come later would wait behind it for a download that may take hours.
+func (s *Server) lockUse(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, pruneWait)
+	defer cancel()
+	look := time.NewTicker(pruneLook)
+	defer look.Stop()
+	for !s.use.TryLock() {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return errInUse
+		}
+	}
+	return nil
+}
+
 // pruneCache does what mica builder prune does. The page has asked before.
 func (s *Server) pruneCache(r *http.Request) (any, error) {
 	var req pruneRequest
@@ -111,7 +138,9 @@ func (s *Server) pruneCache(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, &requestError{err}
 	}
-	s.use.Lock() // a process that prunes must not use the store
+	if err := s.lockUse(r.Context()); err != nil {
+		return nil, err
+	}
 	defer s.use.Unlock()
 	removed, freed, err := s.pruner().Cache(r.Context(), limits)
 	if err != nil {

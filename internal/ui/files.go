@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/micabuild/mica/internal/analyze/filetree"
 	"github.com/micabuild/mica/internal/redact"
@@ -230,10 +231,29 @@ func download(w http.ResponseWriter, r *http.Request, v view.View, name string) 
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Content-Length", strconv.FormatInt(e.Size, 10))
 	h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": terminal.EscapeString(path.Base(name))}))
-	if _, err := io.Copy(w, content); err != nil {
+	out := &patient{w, http.NewResponseController(w)}
+	if _, err := io.Copy(out, content); err != nil {
 		return errBroken
 	}
+	out.end()
 	return nil
 }
+
+// downloadPause is how long a browser may read nothing of a download. A request holds what it reads in the store.
+const downloadPause = 2 * time.Minute
+
+// patient writes to a client as long as it reads.
+type patient struct {
+	w   io.Writer
+	ctl *http.ResponseController
+}
+
+func (p *patient) Write(data []byte) (int, error) {
+	_ = p.ctl.SetWriteDeadline(time.Now().Add(downloadPause)) // without one, the client has all time
+	return p.w.Write(data)
+}
+
+// end gives the next answer of the connection all time.
+func (p *patient) end() { _ = p.ctl.SetWriteDeadline(time.Time{}) }
 
 var errBroken = errors.New("the download broke off")
