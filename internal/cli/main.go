@@ -29,8 +29,8 @@ func Main(args []string) int {
 	defer stop()
 	app := &command.App{Stdin: os.Stdin, Stdout: terminal.NewWriter(os.Stdout), Stderr: terminal.NewWriter(os.Stderr), Args: args}
 	code := run(ctx, app, newRootCommand(app))
-	if err := app.Stdout.Flush(); err != nil && code == 0 {
-		app.PrintError(fmt.Errorf("write to stdout: %w", cause(err)))
+	if err := app.Flush(); err != nil && code == 0 {
+		app.PrintError(err)
 		code = 1
 	}
 	_ = app.Stderr.Flush() // there is nowhere left to say it
@@ -53,15 +53,6 @@ func run(ctx context.Context, app *command.App, root *cobra.Command) int {
 		code = exitCode(ctx, app, cmd, err)
 	}
 	return code
-}
-
-// cause is what went wrong with a file, without the file's name.
-func cause(err error) error {
-	var path *os.PathError
-	if errors.As(err, &path) {
-		return path.Err
-	}
-	return err
 }
 
 // interrupted is the cause of a context that a signal has ended.

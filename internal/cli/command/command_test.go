@@ -3,6 +3,7 @@ package command_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +20,7 @@ import (
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/cli/command/commandtest"
 	"github.com/micabuild/mica/internal/registry/registrytest"
+	"github.com/micabuild/mica/internal/terminal"
 	"github.com/micabuild/mica/internal/terminal/terminaltest"
 	"github.com/micabuild/mica/internal/transfer"
 )
@@ -312,4 +314,45 @@ func TestCollect(t *testing.T) {
 	}
 	m.Tidy()
 	(&command.App{}).Tidy() // without a store there is nothing to do
+}
+
+// TestAnswer: an error of a command whose exit code 1 is an answer has the code 2.
+func TestAnswer(t *testing.T) {
+	t.Parallel()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { _ = full.Close() })
+	answer := &command.ExitError{Code: 1}
+	for name, test := range map[string]struct {
+		err     error
+		written bool
+		want    string
+	}{
+		"none":                    {nil, true, "<nil>"},
+		"an answer":               {answer, true, "1: <nil>"},
+		"another code":            {&command.ExitError{Code: 64, Err: io.EOF}, true, "64: EOF"},
+		"an error":                {io.EOF, true, "2: EOF"},
+		"a mistake in a flag":     {&command.UsageError{Err: io.EOF}, true, "EOF"},
+		"a signal":                {context.Canceled, true, "context canceled"},
+		"unwritten output":        {nil, false, "2: write to stdout: no space left on device"},
+		"unwritten answer":        {answer, false, "2: write to stdout: no space left on device"},
+		"unwritten, and an error": {io.EOF, false, "2: EOF"},
+	} {
+		stdout, _ := commandtest.Output(t)
+		app := &command.App{Stdout: stdout}
+		if !test.written {
+			app.Stdout = terminal.NewWriter(full)
+			fmt.Fprintln(app.Stdout, "x")
+		}
+		err := app.Answer(test.err)
+		got := fmt.Sprint(err)
+		if exit := new(command.ExitError); errors.As(err, &exit) {
+			got = fmt.Sprintf("%d: %v", exit.Code, exit.Err)
+		}
+		if got != test.want {
+			t.Errorf("%s: %s, want %s", name, got, test.want)
+		}
+	}
 }

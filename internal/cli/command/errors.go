@@ -1,8 +1,10 @@
 package command
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/micabuild/mica/internal/redact"
 )
@@ -20,6 +22,33 @@ func (e *ExitError) Error() string {
 	return e.Err.Error()
 }
 func (e *ExitError) Unwrap() error { return e.Err }
+
+// Answer is the result of a command whose exit code 1 is an answer, as that of diff(1) and grep(1): other errors have the code 2, that of
+// writing the output included. Mistakes in flags, and signals, keep their own.
+func (a *App) Answer(err error) error {
+	var exit *ExitError
+	if err == nil || errors.As(err, &exit) && exit.Err == nil {
+		if writeErr := a.Flush(); writeErr != nil {
+			exit, err = nil, writeErr
+		}
+	}
+	if err == nil || exit != nil || errors.As(err, new(*UsageError)) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &ExitError{Code: 2, Err: err}
+}
+
+// Flush writes what is left of the output.
+func (a *App) Flush() error {
+	err := a.Stdout.Flush()
+	if path := new(os.PathError); errors.As(err, &path) {
+		err = path.Err
+	}
+	if err != nil {
+		err = fmt.Errorf("write to stdout: %w", err)
+	}
+	return err
+}
 
 // UsageError is a mistake in the flags. Its exit code is 125, as docker's.
 type UsageError struct{ Err error }

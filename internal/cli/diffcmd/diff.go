@@ -33,10 +33,10 @@ func NewDiffCommand(app *command.App) *cobra.Command {
 		Long: "Compare two images: their configs, histories, layers, packages and files.\n\n" +
 			"A and B are images of the store, names in registries, archives, OCI layouts, builds of `mica builds`, layers, or directories.\n" +
 			"The exit code is 0 if they are the same, 1 if they differ, and 2 after an error.",
-		Args:              func(cmd *cobra.Command, args []string) error { return troubled(command.RequireArgs(2, 2)(cmd, args)) },
+		Args:              func(cmd *cobra.Command, args []string) error { return app.Answer(command.RequireArgs(2, 2)(cmd, args)) },
 		ValidArgsFunction: app.CompleteImages,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return troubled(runDiff(cmd.Context(), app, &f, args[0], args[1]))
+			return app.Answer(runDiff(cmd.Context(), app, &f, args[0], args[1]))
 		},
 	}
 	fl := cmd.Flags()
@@ -50,14 +50,6 @@ func NewDiffCommand(app *command.App) *cobra.Command {
 	fl.StringVar(&f.format, "format", formatter.PrettyFormatKey, `Format output: "pretty", "json" or a Go template`)
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "Print nothing: the exit code tells")
 	return cmd
-}
-
-// troubled gives errors the exit code 2: 1 is that of images that differ.
-func troubled(err error) error {
-	if err == nil || errors.As(err, new(*command.ExitError)) || errors.As(err, new(*command.UsageError)) || errors.Is(err, context.Canceled) {
-		return err
-	}
-	return &command.ExitError{Code: 2, Err: err}
 }
 
 func runDiff(ctx context.Context, app *command.App, f *diffFlags, nameA, nameB string) (err error) {
@@ -90,9 +82,6 @@ func runDiff(ctx context.Context, app *command.App, f *diffFlags, nameA, nameB s
 		err = printer.Template(app.Stdout, f.format, report)
 	default:
 		printReport(app.Stdout, report)
-	}
-	if flushErr := app.Stdout.Flush(); err == nil && flushErr != nil {
-		err = fmt.Errorf("write to stdout: %w", flushErr)
 	}
 	if err == nil && !report.Same {
 		err = &command.ExitError{Code: 1}

@@ -33,10 +33,10 @@ func NewAnalyzeCommand(app *command.App) *cobra.Command {
 		Long: "Find what an image wastes, and what was left in it by mistake: bytes of layers that later layers hide, copies, caches of package " +
 			"managers, secrets.\n\nIMAGE is an image of the store, a name in a registry, an archive, an OCI layout, a build of `mica builds`, a layer, or a directory.\n" +
 			"The exit code is 1 if the image misses a threshold, and 2 after an error.",
-		Args:              command.RequireArgs(1, 1),
+		Args:              func(cmd *cobra.Command, args []string) error { return app.Answer(command.RequireArgs(1, 1)(cmd, args)) },
 		ValidArgsFunction: app.CompleteImages,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return troubled(runAnalyze(cmd.Context(), app, &f, args[0]))
+			return app.Answer(runAnalyze(cmd.Context(), app, &f, cmd.Flags().Changed, args[0]))
 		},
 	}
 	fl := cmd.Flags()
@@ -51,16 +51,11 @@ func NewAnalyzeCommand(app *command.App) *cobra.Command {
 	return cmd
 }
 
-// troubled gives errors the exit code 2, as diff does: 1 is the result of a check.
-func troubled(err error) error {
-	if err == nil || errors.As(err, new(*command.ExitError)) || errors.As(err, new(*command.UsageError)) {
-		return err
+func runAnalyze(ctx context.Context, app *command.App, f *analyzeFlags, isSet func(flag string) bool, ref string) (err error) {
+	if f.top < 0 {
+		return &command.UsageError{Err: fmt.Errorf("invalid --top: %d is negative", f.top)}
 	}
-	return &command.ExitError{Code: 2, Err: err}
-}
-
-func runAnalyze(ctx context.Context, app *command.App, f *analyzeFlags, ref string) (err error) {
-	limits, err := f.limits()
+	limits, err := f.limits(isSet)
 	if err != nil {
 		return err
 	}
@@ -89,8 +84,9 @@ func runAnalyze(ctx context.Context, app *command.App, f *analyzeFlags, ref stri
 	return err
 }
 
-// limits are the thresholds that flags and dive's file set.
-func (f *analyzeFlags) limits() (limits []analyze.Limit, err error) {
+// limits are the thresholds that flags and dive's file set. A flag that is set to nothing, as by a variable of a script that is not there,
+// is a mistake: the image would pass without a check.
+func (f *analyzeFlags) limits(isSet func(flag string) bool) (limits []analyze.Limit, err error) {
 	for _, l := range []struct {
 		flag, text string
 		parse      func(text string) (analyze.Limit, error)
@@ -99,27 +95,34 @@ func (f *analyzeFlags) limits() (limits []analyze.Limit, err error) {
 		{"min-efficiency", f.minEfficiency, analyze.MinEfficiency},
 		{"max-size", f.maxSize, analyze.MaxSize},
 	} {
-		if l.text == "" {
+		if !isSet(l.flag) {
 			continue
 		}
 		limit, err := l.parse(l.text)
 		if err != nil {
-			return nil, fmt.Errorf("invalid --%s: %w", l.flag, err)
+			return nil, invalidFlag(l.flag, err)
 		}
 		limits = append(limits, limit)
 	}
 	for _, kind := range f.failOn {
 		limit, err := analyze.FailOn(kind)
 		if err != nil {
-			return nil, fmt.Errorf("invalid --fail-on: %w", err)
+			return nil, invalidFlag("fail-on", err)
 		}
 		limits = append(limits, limit)
 	}
-	if f.ciConfig == "" {
+	if !isSet("ci-config") {
 		return limits, nil
+	}
+	if f.ciConfig == "" {
+		return nil, invalidFlag("ci-config", errors.New("name a file"))
 	}
 	rules, err := diveRules(f.ciConfig)
 	return append(limits, rules...), err
+}
+
+func invalidFlag(flag string, err error) error {
+	return &command.UsageError{Err: fmt.Errorf("invalid --%s: %w", flag, err)}
 }
 
 func diveRules(name string) ([]analyze.Limit, error) {

@@ -114,15 +114,37 @@ func TestAnalyzeErrors(t *testing.T) {
 		want string
 	}{
 		{[]string{"./missing"}, "./missing"},
-		{[]string{"waste:1", "--max-wasted", "much"}, `invalid --max-wasted: "much" is not a size, as 20MB or 20MiB`},
-		{[]string{"waste:1", "--min-efficiency", "95"}, `invalid --min-efficiency: "95" is not a ratio between 0 and 1, nor a percentage`},
-		{[]string{"waste:1", "--fail-on", "all"}, `invalid --fail-on: "all" is not a kind of findings (secret, waste, cache or duplicate)`},
+		{[]string{}, "requires exactly 1 argument"},
 		{[]string{"waste:1", "--ci-config", "/nonexistent"}, "read --ci-config: open /nonexistent: no such file or directory"},
 		{[]string{"waste:1", "--ci-config", commandtest.File(t, "rules", "rules: {highestWastedBytes: x}")}, `rule highestWastedBytes: "x" is not a size, as 20MB or 20MiB`},
 	} {
 		got := m.Run(NewAnalyzeCommand, test.args...)
 		var exit *command.ExitError
 		if !errors.As(got.Err, &exit) || exit.Code != 2 || !strings.Contains(got.Err.Error(), test.want) {
+			t.Errorf("%v: %v", test.args, got.Err)
+		}
+	}
+}
+
+// TestAnalyzeFlags: a threshold that is no threshold is a mistake, also if it is empty: a script would take no check for one that passes.
+func TestAnalyzeFlags(t *testing.T) {
+	t.Parallel()
+	m := wasteful(t)
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"waste:1", "--max-wasted="}, `invalid --max-wasted: "" is not a size, as 20MB or 20MiB`},
+		{[]string{"waste:1", "--max-size="}, `invalid --max-size: "" is not a size`},
+		{[]string{"waste:1", "--min-efficiency="}, `invalid --min-efficiency: "" is not a ratio`},
+		{[]string{"waste:1", "--ci-config="}, "invalid --ci-config: name a file"},
+		{[]string{"waste:1", "--top", "-1"}, "invalid --top: -1 is negative"},
+		{[]string{"waste:1", "--max-wasted", "much"}, `invalid --max-wasted: "much" is not a size, as 20MB or 20MiB`},
+		{[]string{"waste:1", "--min-efficiency", "95"}, `invalid --min-efficiency: "95" is not a ratio between 0 and 1, nor a percentage`},
+		{[]string{"waste:1", "--fail-on", "all"}, `invalid --fail-on: "all" is not a kind of findings (secret, waste, cache or duplicate)`},
+	} {
+		got := m.Run(NewAnalyzeCommand, test.args...)
+		if !errors.As(got.Err, new(*command.UsageError)) || !strings.Contains(got.Err.Error(), test.want) {
 			t.Errorf("%v: %v", test.args, got.Err)
 		}
 	}

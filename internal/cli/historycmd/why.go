@@ -35,9 +35,9 @@ func NewWhyCommand(app *command.App) *cobra.Command {
 		Long: "Explain why the steps of a build ran again: what changed since the step was last run, and which step passed the change on.\n\n" +
 			"BUILD is a ref of `mica builds ls`, the beginning of one, or ^N for the Nth build before the newest; by default it is the newest.\n" +
 			"STEP is a line of the Dockerfile, or a part of the step's name.",
-		Args:              command.RequireArgs(0, 2),
+		Args:              func(cmd *cobra.Command, args []string) error { return f.end(app, command.RequireArgs(0, 2)(cmd, args)) },
 		ValidArgsFunction: complete(app),
-		RunE:              func(cmd *cobra.Command, args []string) error { return runWhy(cmd.Context(), app, &f, args) },
+		RunE:              func(cmd *cobra.Command, args []string) error { return f.end(app, runWhy(cmd.Context(), app, &f, args)) },
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.against, "against", "", "Compare with this build, in place of the latest one of the same context, Dockerfile and target")
@@ -45,6 +45,14 @@ func NewWhyCommand(app *command.App) *cobra.Command {
 	fl.BoolVar(&f.exitCode, "exit-code", false, "Exit with 1 if a step ran again or was not in a remote cache, with 0 if none did, with 2 after an error")
 	fl.StringVar(&f.format, "format", formatter.PrettyFormatKey, `Format output: "pretty", "json" or a Go template`)
 	return cmd
+}
+
+// end is the result of the command.
+func (f *whyFlags) end(app *command.App, err error) error {
+	if f.exitCode {
+		return app.Answer(err)
+	}
+	return err
 }
 
 // explained is what `mica why --format` prints.
@@ -79,11 +87,6 @@ func explainStep(x *explain.Explainer, b *history.Build, s *history.Step) explai
 }
 
 func runWhy(ctx context.Context, app *command.App, f *whyFlags, args []string) (err error) {
-	defer func() {
-		if err != nil && f.exitCode && !errors.As(err, new(*command.ExitError)) {
-			err = &command.ExitError{Code: 2, Err: err}
-		}
-	}()
 	builds, b, step, err := whyArgs(ctx, app, args)
 	if err != nil {
 		return err

@@ -1,8 +1,10 @@
 package printer
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"text/template"
 
 	"github.com/docker/cli/cli/command/formatter"
 	"github.com/docker/cli/templates"
@@ -19,7 +21,12 @@ func Template(w io.Writer, format string, value any) error {
 	if err != nil {
 		return &command.ExitError{Code: 64, Err: command.Verbatim{Err: fmt.Errorf("template parsing error: %w", err)}}
 	}
-	if err := tmpl.Execute(w, value); err != nil {
+	err = tmpl.Execute(w, value)
+	var wrong template.ExecError
+	if err != nil && !errors.As(err, &wrong) {
+		return fmt.Errorf("write to stdout: %w", err)
+	}
+	if err != nil {
 		return &command.ExitError{Code: 64, Err: command.Verbatim{Err: fmt.Errorf("template parsing error: %w", err)}}
 	}
 	fmt.Fprintln(w)

@@ -3,6 +3,7 @@ package printer
 import (
 	"bytes"
 	"errors"
+	"io"
 	"testing"
 	"time"
 
@@ -97,5 +98,15 @@ func TestImages(t *testing.T) {
 		if err := Images(c, []*image.Image{img}); err != nil || out.String() != want {
 			t.Errorf("%s: %v\n%s", format, err, cmp.Diff(want, out.String()))
 		}
+	}
+}
+
+// TestTemplateUnwritten: output that cannot be written is no mistake in the template.
+func TestTemplateUnwritten(t *testing.T) {
+	t.Parallel()
+	r, w := io.Pipe()
+	_ = r.CloseWithError(io.ErrShortWrite)
+	if err := Template(w, "{{.}}", 1); !errors.Is(err, io.ErrShortWrite) || errors.As(err, new(*command.ExitError)) {
+		t.Errorf("error %v", err)
 	}
 }
