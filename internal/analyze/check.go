@@ -1,6 +1,7 @@
 package analyze
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -26,6 +27,22 @@ type Limit struct {
 	check func(r *Report) (value string, pass bool)
 }
 
+// passes says how a value compares with a limit: in words, and in digits where the words are those of the limit and hide why it fails.
+func passes(pass bool, value, limit, exact string) (string, bool) {
+	if !pass && value == limit {
+		value = exact
+	}
+	return value, pass
+}
+
+func notOver(value, most int64) (string, bool) {
+	return passes(value <= most, Size(value), Size(most), strconv.FormatInt(value, 10)+"B")
+}
+
+func notUnder(value, least float64) (string, bool) {
+	return passes(value >= least, Percent(value), Percent(least), exactPercent(value))
+}
+
 // Check applies limits to a report, and reports whether it passes all.
 func (r *Report) Check(limits []Limit) bool {
 	pass := true
@@ -40,19 +57,19 @@ func (r *Report) Check(limits []Limit) bool {
 // MaxWasted limits the bytes that layers have and the image has not.
 func MaxWasted(text string) (Limit, error) {
 	most, err := parseSize(text)
-	return Limit{"max-wasted", text, func(r *Report) (string, bool) { return Size(r.Wasted.Bytes), r.Wasted.Bytes <= most }}, err
+	return Limit{"max-wasted", text, func(r *Report) (string, bool) { return notOver(r.Wasted.Bytes, most) }}, err
 }
 
 // MaxSize limits the size of the image.
 func MaxSize(text string) (Limit, error) {
 	most, err := parseSize(text)
-	return Limit{"max-size", text, func(r *Report) (string, bool) { return Size(r.Size), r.Size <= most }}, err
+	return Limit{"max-size", text, func(r *Report) (string, bool) { return notOver(r.Size, most) }}, err
 }
 
 // MinEfficiency limits the efficiency, "0.95" or "95%".
 func MinEfficiency(text string) (Limit, error) {
 	least, err := parseRatio(text)
-	return Limit{"min-efficiency", text, func(r *Report) (string, bool) { return Percent(r.Efficiency), r.Efficiency >= least }}, err
+	return Limit{"min-efficiency", text, func(r *Report) (string, bool) { return notUnder(r.Efficiency, least) }}, err
 }
 
 // FailOn fails an image that has findings of a kind.
@@ -75,6 +92,22 @@ func FailOn(text string) (Limit, error) {
 
 // Percent is a ratio in words.
 func Percent(ratio float64) string { return strconv.FormatFloat(ratio*100, 'f', 2, 64) + " %" }
+
+// exactPercent is a ratio with all its digits.
+func exactPercent(ratio float64) string { return strconv.FormatFloat(ratio*100, 'f', -1, 64) + " %" }
+
+// parseDiveSize is parseSize with what dive takes, too: commas between digits, and Mi for MiB.
+func parseDiveSize(text string) (int64, error) {
+	plain := strings.ReplaceAll(text, ",", "")
+	if strings.HasSuffix(strings.ToLower(plain), "i") {
+		plain += "B"
+	}
+	n, err := parseSize(plain)
+	if err != nil {
+		_, err = parseSize(text) // which names the text as it is
+	}
+	return n, err
+}
 
 // parseSize reads a size: bytes, or with a unit, of which kB and MB are decimal and KiB and MiB binary.
 func parseSize(text string) (int64, error) {
@@ -105,12 +138,12 @@ func parseRatio(text string) (float64, error) {
 // diveRules are the rules of dive's .dive-ci, by the names of the file itself and by those of dive's own configuration. What is
 // missing has dive's default.
 type diveRules struct {
-	Efficiency  string `yaml:"lowestEfficiency"`
-	Efficiency2 string `yaml:"lowest-efficiency"`
-	Bytes       string `yaml:"highestWastedBytes"`
-	Bytes2      string `yaml:"highest-wasted-bytes"`
-	Percent     string `yaml:"highestUserWastedPercent"`
-	Percent2    string `yaml:"highest-user-wasted-percent"`
+	Efficiency  *string `yaml:"lowestEfficiency"`
+	Efficiency2 *string `yaml:"lowest-efficiency"`
+	Bytes       *string `yaml:"highestWastedBytes"`
+	Bytes2      *string `yaml:"highest-wasted-bytes"`
+	Percent     *string `yaml:"highestUserWastedPercent"`
+	Percent2    *string `yaml:"highest-user-wasted-percent"`
 }
 
 // maxRules bounds a file of rules.
@@ -118,21 +151,24 @@ const maxRules = 1 << 20
 
 // DiveRules reads a file of rules for dive. They are checked against dive's numbers, so that an image passes here if it passes there.
 func DiveRules(r io.Reader) ([]Limit, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxRules))
+	data, err := io.ReadAll(io.LimitReader(r, maxRules+1))
 	if err != nil {
 		return nil, err
+	}
+	if len(data) > maxRules {
+		return nil, fmt.Errorf("it has more than %s", Size(maxRules))
 	}
 	var file struct {
 		Rules diveRules `yaml:"rules"`
 	}
 	if err := yaml.Unmarshal(data, &file); err != nil {
-		return nil, err
+		return nil, errors.New(strings.Join(strings.Fields(err.Error()), " ")) // one line
 	}
 	rules := file.Rules
 	return limitsOf(
-		diveRule{"lowestEfficiency", either(rules.Efficiency, rules.Efficiency2, "0.9"), diveEfficiency},
-		diveRule{"highestWastedBytes", either(rules.Bytes, rules.Bytes2, "disabled"), diveBytes},
-		diveRule{"highestUserWastedPercent", either(rules.Percent, rules.Percent2, "0.1"), divePercent},
+		diveRule{"lowestEfficiency", either("0.9", rules.Efficiency, rules.Efficiency2), diveEfficiency},
+		diveRule{"highestWastedBytes", either("disabled", rules.Bytes, rules.Bytes2), diveBytes},
+		diveRule{"highestUserWastedPercent", either("0.1", rules.Percent, rules.Percent2), divePercent},
 	)
 }
 
@@ -157,30 +193,30 @@ func limitsOf(rules ...diveRule) (limits []Limit, err error) {
 	return limits, nil
 }
 
-func either(texts ...string) string {
+// either is the first text that is there, or def. An empty text turns a rule off.
+func either(def string, texts ...*string) string {
 	for _, t := range texts {
-		if t != "" {
-			return t
+		if t != nil {
+			return *t
 		}
 	}
-	return ""
+	return def
 }
 
 func diveEfficiency(text string) (func(r *Report) (string, bool), error) {
 	least, err := parseRatio(text)
-	return func(r *Report) (string, bool) { return Percent(r.Dive.Efficiency), r.Dive.Efficiency >= least }, err
+	return func(r *Report) (string, bool) { return notUnder(r.Dive.Efficiency, least) }, err
 }
 
 func diveBytes(text string) (func(r *Report) (string, bool), error) {
-	most, err := parseSize(text)
-	return func(r *Report) (string, bool) {
-		return Size(r.Dive.InefficientBytes), r.Dive.InefficientBytes <= most
-	}, err
+	most, err := parseDiveSize(text)
+	return func(r *Report) (string, bool) { return notOver(r.Dive.InefficientBytes, most) }, err
 }
 
 func divePercent(text string) (func(r *Report) (string, bool), error) {
 	most, err := parseRatio(text)
 	return func(r *Report) (string, bool) {
-		return Percent(r.Dive.UserWastedPercent), r.Dive.UserWastedPercent <= most
+		value := r.Dive.UserWastedPercent
+		return passes(value <= most, Percent(value), Percent(most), exactPercent(value))
 	}, err
 }

@@ -24,6 +24,14 @@ func TestLimits(t *testing.T) {
 		{MaxWasted, "much", "error"},
 		{MaxSize, "20mb", "20MB true"},
 		{MaxSize, "19 MB", "20MB false"},
+		{MaxSize, "19999999", "20000000B false"},
+		{MaxSize, "1e9GB", "20MB true"},
+		{MaxSize, "1e99GB", "error"},
+		{MaxSize, "101%", "error"},
+		{MinEfficiency, "95.0001%", "95 % false"},
+		{MinEfficiency, "101%", "error"},
+		{MinEfficiency, "-0.1", "error"},
+		{MinEfficiency, "inf", "error"},
 		{MinEfficiency, "0.95", "95.00 % true"},
 		{MinEfficiency, "96%", "95.00 % false"},
 		{MinEfficiency, "95 %", "95.00 % true"},
@@ -57,14 +65,23 @@ func TestDiveRules(t *testing.T) {
 		{"rules:\n  lowestEfficiency: 0.8\n", "lowestEfficiency 0.8 true, highestUserWastedPercent 0.1 false"},
 		{"rules:\n  lowest-efficiency: 85%\n  highest-wasted-bytes: 5MB\n  highest-user-wasted-percent: 0.2", "lowestEfficiency 85% true, highestWastedBytes 5MB true, highestUserWastedPercent 0.2 true"},
 		{"rules: {lowestEfficiency: disabled, highestWastedBytes: 4.9MB, highestUserWastedPercent: \"off\"}", "highestWastedBytes 4.9MB false"},
+		{"rules: {lowestEfficiency: \"\", highestWastedBytes: \"4,900,000\", highestUserWastedPercent: ~}", "highestWastedBytes 4,900,000 false, highestUserWastedPercent 0.1 false"},
+		{"rules: {lowestEfficiency: off, highestWastedBytes: 5Mi, highestUserWastedPercent: false}", "highestWastedBytes 5Mi true"},
 		{"rules: {lowestEfficiency: 2}", "error"},
+		{"rules: {highestWastedBytes: -1}", "error"},
+		{"rules: {}\n" + strings.Repeat("#", maxRules), "error"},
+		{"rules: {lowestEfficiency: {a: 1}}", "error"},
 		{"rules: {highestWastedBytes: many}", "error"},
 		{"rules: [1]", "error"},
 		{"a: b: c", "error"},
 		{"other: 1", "lowestEfficiency 0.9 false, highestUserWastedPercent 0.1 false"},
 	} {
 		got := "error"
-		if limits, err := DiveRules(strings.NewReader(test.file)); err == nil {
+		limits, err := DiveRules(strings.NewReader(test.file))
+		if err != nil && strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: an error of several lines: %v", test.file, err)
+		}
+		if err == nil {
 			r.Checks = nil
 			r.Check(limits)
 			var list []string
