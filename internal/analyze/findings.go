@@ -50,8 +50,12 @@ func wasteText(how How, step, by int, f *Finding) (text, advice string) {
 	what := fmt.Sprintf("%s of step %d", countFiles(f.Files, f.Bytes), step)
 	switch how {
 	case Removed:
-		return fmt.Sprintf("step %d removes %s, which stay in the layer", by, what),
-			fmt.Sprintf("remove them in step %d itself, or build in a stage and COPY the result", step)
+		stay, them := "stay", "them"
+		if f.Files == 1 {
+			stay, them = "stays", "it"
+		}
+		return fmt.Sprintf("step %d removes %s, which %s in the layer", by, what, stay),
+			fmt.Sprintf("remove %s in step %d itself, or build in a stage and COPY the result", them, step)
 	case Rewritten:
 		return fmt.Sprintf("step %d writes %s again with the same content", by, what),
 			"set mode and owner where the files are written: COPY --chmod, COPY --chown, or chmod in the same RUN"

@@ -18,7 +18,7 @@ func printReport(out io.Writer, r *analyze.Report) error {
 	if r.ID != "" {
 		fmt.Fprintf(w, "ID:\t%s\n", r.ID)
 	}
-	fmt.Fprintf(w, "Size:\t%s, %d files\n", analyze.Size(r.Size), r.Files)
+	fmt.Fprintf(w, "Size:\t%s, %s\n", analyze.Size(r.Size), files(r.Files))
 	fmt.Fprintf(w, "Efficiency:\t%s\n", analyze.Percent(r.Efficiency))
 	fmt.Fprintf(w, "Wasted:\t%s\n", total(r.Wasted))
 	fmt.Fprintf(w, "Duplicates:\t%s\n", total(r.Duplicates))
@@ -36,11 +36,13 @@ func printReport(out io.Writer, r *analyze.Report) error {
 	return w.Flush()
 }
 
-func total(t analyze.Total) string {
-	if t.Files == 1 {
-		return analyze.Size(t.Bytes) + " in 1 file"
+func total(t analyze.Total) string { return analyze.Size(t.Bytes) + " in " + files(t.Files) }
+
+func files(n int) string {
+	if n == 1 {
+		return "1 file"
 	}
-	return fmt.Sprintf("%s in %d files", analyze.Size(t.Bytes), t.Files)
+	return fmt.Sprintf("%d files", n)
 }
 
 func printSteps(w *tabwriter.Writer, r *analyze.Report) {
@@ -101,7 +103,10 @@ func printFindings(w io.Writer, r *analyze.Report) {
 		}
 		fmt.Fprintf(w, "\n%s: %s%s\n  %s\n", f.Kind, where, line(f.Text), line(f.Advice))
 	}
-	if r.SecretsUnread > 0 {
+	switch {
+	case r.SecretsUnread == 1:
+		fmt.Fprintln(w, "\n1 file that may hold secrets was not read.")
+	case r.SecretsUnread > 1:
 		fmt.Fprintf(w, "\n%d files that may hold secrets were not read.\n", r.SecretsUnread)
 	}
 }
