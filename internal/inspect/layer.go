@@ -2,7 +2,7 @@ package inspect
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -49,11 +49,20 @@ func (l *Layer) Fetch(ctx context.Context) error {
 	}
 	if !l.Stored() && l.fetch != nil {
 		if err := l.fetch(ctx); err != nil {
-			return fmt.Errorf("layer %s: %w", l.DiffID, err)
+			return l.named(err)
 		}
 	}
 	l.fetched = true
 	return nil
+}
+
+// named is an error with the name of the layer, once.
+func (l *Layer) named(err error) error {
+	var known *layer.Error
+	if errors.As(err, &known) && known.DiffID == l.DiffID {
+		return err
+	}
+	return &layer.Error{DiffID: l.DiffID, Err: err}
 }
 
 // Table returns the files of the layer alone, with whiteouts, in the order of its tar. It fetches the layer. The entries are not to be

@@ -139,6 +139,9 @@ func (o *Opener) openPath(ctx context.Context, name string) (*Image, error) {
 }
 
 func (o *Opener) openDirectory(dir string) (*Image, error) {
+	if dir == "" {
+		return nil, fmt.Errorf("%q has no path: write dir:PATH", directoryPrefix)
+	}
 	st, err := os.Stat(dir)
 	if err != nil {
 		return nil, err

@@ -218,6 +218,7 @@ func TestOpenErrors(t *testing.T) {
 		"./missing":    "no such file",
 		"oci:":         "has no path",
 		"dir:" + text:  "is not a directory",
+		"dir:":         `"dir:" has no path`,
 		text:           text + ": ",
 		"UPPER":        "invalid reference",
 		"/dev/null":    "/dev/null is neither a file nor a directory",
@@ -229,6 +230,33 @@ func TestOpenErrors(t *testing.T) {
 		}
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", name, err, want)
+		}
+	}
+}
+
+// TestFetchErrors: the error of a layer that cannot be fetched names it once.
+func TestFetchErrors(t *testing.T) {
+	t.Parallel()
+	full, reg := inspecttest.NewStore(t), registrytest.New(t)
+	img := full.Image(nil, exampleLayers(), "example:1")
+	_, layout := saved(t, full, img)
+	if err := os.Remove(filepath.Join(layout, "blobs", "sha256", img.Manifest.Layers[0].Digest.Encoded())); err != nil {
+		t.Fatal(err)
+	}
+	reg.PutImage("app", "1", "amd64", nil, []byte(strings.Repeat("x", 4096)))
+	client := registry.New(registry.Options{Docker: configfile.New(filepath.Join(t.TempDir(), "config.json")), RegistriesConf: os.DevNull})
+	for _, name := range []string{layout, reg.Name("app:1")} {
+		o := &inspect.Opener{Local: inspecttest.NewStore(t).Local, Registry: func() *registry.Client { return client }}
+		got, err := o.Open(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := got.Layers[0]
+		if _, err = l.Table(t.Context()); err == nil || strings.Count(err.Error(), "layer "+l.DiffID.String()) != 1 {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := got.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }

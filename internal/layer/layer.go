@@ -108,10 +108,17 @@ func (l *Layers) path(id digest.Digest, elem ...string) string {
 	return filepath.Join(append([]string{l.store.Path("layers"), id.Encoded()}, elem...)...)
 }
 
-// fail names the layer in an error.
-func fail(id digest.Digest, err error) error {
-	return fmt.Errorf("layer %s: %w", id, err)
+// Error is an error of a layer, which it names.
+type Error struct {
+	DiffID digest.Digest
+	Err    error
 }
+
+func (e *Error) Error() string { return fmt.Sprintf("layer %s: %v", e.DiffID, e.Err) }
+func (e *Error) Unwrap() error { return e.Err }
+
+// fail names the layer in an error.
+func fail(id digest.Digest, err error) error { return &Error{id, err} }
 
 // validID guards the paths that are made of a DiffID, which may come from an image's config.
 func validID(id digest.Digest) error {
