@@ -41,6 +41,9 @@ func NewUICommand(app *command.App) *cobra.Command {
 }
 
 func runUI(ctx context.Context, app *command.App, f *uiFlags) error {
+	if _, _, err := net.SplitHostPort(f.listen); err != nil {
+		return &command.UsageError{Err: fmt.Errorf("--listen %s: it is not HOST:PORT, as 127.0.0.1:8080", f.listen)}
+	}
 	if !ui.IsLoopback(f.listen) && !f.remote {
 		return remoteError(f.listen)
 	}

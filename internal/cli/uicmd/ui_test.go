@@ -22,9 +22,10 @@ func TestAddresses(t *testing.T) {
 		"0.0.0.0:0":     "--listen 0.0.0.0:0: other hosts may reach this address",
 		":8080":         "--listen :8080: other hosts may reach this address",
 		"10.0.0.1:80":   "--listen 10.0.0.1:80: other hosts may reach this address",
-		"127.0.0.1":     "--listen 127.0.0.1: other hosts may reach this address",
+		"127.0.0.1":     "--listen 127.0.0.1: it is not HOST:PORT",
 		"127.0.0.1:x y": "listen on 127.0.0.1:x y: ",
-		"":              "--listen : other hosts may reach this address",
+		"":              "--listen : it is not HOST:PORT",
+		"::1:80":        "--listen ::1:80: it is not HOST:PORT",
 	} {
 		got := m.Run(NewUICommand, "--listen", listen)
 		if text := commandtest.Text(got.Err); !strings.HasPrefix(text, want) || got.Stdout != "" {
