@@ -101,11 +101,19 @@ func Analyze(ctx context.Context, img *Image, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	return FromTree(ctx, img, tree, o)
+	return reportOf(ctx, img, tree, o)
 }
 
-// FromTree analyzes an image whose tables of contents have been loaded. Files without digests are no copies.
+// FromTree is Analyze of an image whose tables of contents have been loaded. If they lack digests, they are loaded again with them.
 func FromTree(ctx context.Context, img *Image, tree *filetree.Tree, o Options) (*Report, error) {
+	if tree.Undigested && img.AddDigests != nil {
+		return Analyze(ctx, img, o)
+	}
+	return reportOf(ctx, img, tree, o)
+}
+
+// reportOf analyzes an image. Files without digests are no copies.
+func reportOf(ctx context.Context, img *Image, tree *filetree.Tree, o Options) (*Report, error) {
 	a := &analysis{image: img, tree: tree, steps: Steps(img), report: &Report{Image: img.Name, ID: img.ID, Checks: []Check{}, Findings: []Finding{}, Steps: []Step{}}}
 	for _, s := range a.steps {
 		if s.Layer > 0 {

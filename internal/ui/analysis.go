@@ -76,12 +76,7 @@ func (t *imageTree) analysis(ctx context.Context) (*analyze.Report, error) {
 	if t.report != nil {
 		return t.report, nil
 	}
-	o := analyze.Options{Top: maxReported}
-	run := func() (*analyze.Report, error) { return analyze.FromTree(ctx, t.image, t.all, o) }
-	if t.all.Undigested {
-		run = func() (*analyze.Report, error) { return analyze.Analyze(ctx, t.image, o) }
-	}
-	r, err := run()
+	r, err := analyze.FromTree(ctx, t.image, t.all, analyze.Options{Top: maxReported})
 	if err == nil {
 		t.report = r
 	}

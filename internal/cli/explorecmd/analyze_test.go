@@ -15,6 +15,7 @@ import (
 	"github.com/micabuild/mica/internal/analyze"
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/cli/command/commandtest"
+	"github.com/micabuild/mica/internal/inspect"
 	"github.com/micabuild/mica/internal/inspect/inspecttest"
 )
 
@@ -161,22 +162,50 @@ func TestAnalyzeDirectory(t *testing.T) {
 	}
 }
 
-// TestAnalyzeIngested: copies are found in a layer that was pulled or loaded, whose table of contents has no digests yet.
-func TestAnalyzeIngested(t *testing.T) {
-	t.Parallel()
-	m := commandtest.New(t)
-	same := strings.Repeat("x", 200_000)
-	tar := inspecttest.Tar(t, inspecttest.File("a", same), inspecttest.File("b", same))
-	l, _, err := m.Layers.Ingest(t.Context(), bytes.NewReader(tar), "", "")
+// ingested makes an image of one layer, as a pull or load does, which has a content twice.
+func ingested(t *testing.T, m *commandtest.Mica, name string) {
+	t.Helper()
+	same := strings.Repeat(name, 100_000)
+	l, _, err := m.Layers.Ingest(t.Context(), bytes.NewReader(inspecttest.Tar(t, inspecttest.File("a", same), inspecttest.File("b", same))), "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	m.Tag(m.Image(func(config map[string]any) {
 		config["rootfs"] = map[string]any{"type": "layers", "diff_ids": []digest.Digest{l.DiffID}}
-	}), "copies")
-	got := m.Run(NewAnalyzeCommand, "copies", "--fail-on", "duplicate", "--format", "{{.Duplicates.Bytes}} {{len .Findings}}")
+	}), name)
+}
+
+// TestAnalyzeIngested: copies are found in a layer whose table of contents has no digests yet.
+func TestAnalyzeIngested(t *testing.T) {
+	t.Parallel()
+	m := commandtest.New(t)
+	ingested(t, m, "ab")
+	got := m.Run(NewAnalyzeCommand, "ab", "--fail-on", "duplicate", "--format", "{{.Duplicates.Bytes}} {{len .Findings}}")
 	var exit *command.ExitError
 	if !errors.As(got.Err, &exit) || exit.Code != 1 || got.Stdout != "200000 1\n" {
 		t.Errorf("%q, error %v", got.Stdout, got.Err)
+	}
+}
+
+// TestExploreIngested: so they are by explore, which loads the tables of contents before.
+func TestExploreIngested(t *testing.T) {
+	t.Parallel()
+	m := commandtest.New(t)
+	ingested(t, m, "ab")
+	img, err := (&inspect.Opener{Local: m.App.Local()}).Open(t.Context(), "ab")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = img.Close() })
+	shown, err := exploreImage(t.Context(), m.App, img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := shown.Load(t.Context())
+	if err != nil || !tree.Undigested {
+		t.Fatalf("the layer has digests, or %v", err)
+	}
+	if r, err := shown.Analyze(t.Context(), tree); err != nil || r.Duplicates.Bytes != 200_000 {
+		t.Errorf("%+v, %v", r, err)
 	}
 }

@@ -131,7 +131,7 @@ func exploreImage(ctx context.Context, app *command.App, img *inspect.Image) (*e
 
 // analyzedImage is an image as it is analyzed.
 func analyzedImage(img *inspect.Image) *analyze.Image {
-	out := &analyze.Image{Name: img.Name, ID: img.ID, Config: img.Config}
+	out := &analyze.Image{Name: img.Name, ID: img.ID, Config: img.Config, AddDigests: img.AddDigests}
 	for _, l := range img.Layers {
 		out.Layers = append(out.Layers, analyze.Layer{
 			DiffID: l.DiffID, Size: -1,
