@@ -47,22 +47,23 @@ type Cataloguer struct {
 }
 
 // Chain returns the catalogue of a chain of layers. open returns its filesystem; it is not called for a chain that the store has the
-// catalogue of.
+// catalogue of. What has no layers, such as a directory, may change: its catalogue is not kept.
 func (c *Cataloguer) Chain(ctx context.Context, chain []digest.Digest, open func(context.Context) (view.View, error)) (*Catalog, error) {
 	key := cacheKey(chain)
-	if found := c.load(key); found != nil {
-		return found, nil
+	if len(chain) > 0 {
+		if found := c.load(key); found != nil {
+			return found, nil
+		}
 	}
 	v, err := open(ctx)
 	if err != nil {
 		return nil, err
 	}
 	made, err := c.View(ctx, v)
-	if err != nil {
-		return nil, err
+	if err == nil && len(chain) > 0 {
+		c.save(key, made)
 	}
-	c.save(key, made)
-	return made, nil
+	return made, err
 }
 
 // View catalogues a filesystem.

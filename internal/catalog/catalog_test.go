@@ -174,6 +174,12 @@ func TestChain(t *testing.T) {
 	if list(chain[:1]); opened != 2 {
 		t.Errorf("another chain: opened %d times, want 2", opened)
 	}
+	for range 2 { // a directory, whose files may have changed
+		before := opened
+		if list(nil); opened != before+1 {
+			t.Errorf("without layers: opened %d times, want %d", opened, before+1)
+		}
+	}
 	for _, damage := range [][]byte{nil, []byte("x"), bytes.Repeat([]byte{0}, 100)} {
 		before := opened
 		if err := os.WriteFile(c.path(cacheKey(chain)), damage, 0o600); err != nil {

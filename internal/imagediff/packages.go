@@ -38,7 +38,7 @@ func comparePackages(ctx context.Context, a, b *inspect.Image, o Options, r *Rep
 	var found [2]*catalog.Catalog
 	for i, img := range []*inspect.Image{a, b} {
 		var err error
-		found[i], err = catalogOf(ctx, o.Packages, img)
+		found[i], err = o.Packages.Chain(ctx, img.Chain(), img.View)
 		if errors.As(err, new(*catalog.NotInstalledError)) && !slices.Contains(o.Only, sectionPackages) {
 			r.Notes = append(r.Notes, "packages were not compared: "+err.Error())
 			return nil
@@ -52,17 +52,6 @@ func comparePackages(ctx context.Context, a, b *inspect.Image, o Options, r *Rep
 	}
 	r.Packages = &PackagesReport{Changes: packageChanges(found[0].Packages, found[1].Packages)}
 	return nil
-}
-
-func catalogOf(ctx context.Context, c *catalog.Cataloguer, img *inspect.Image) (*catalog.Catalog, error) {
-	if chain := img.Chain(); len(chain) > 0 {
-		return c.Chain(ctx, chain, img.View)
-	}
-	v, err := img.View(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return c.View(ctx, v)
 }
 
 // packageKey names what has versions.

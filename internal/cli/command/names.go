@@ -47,6 +47,21 @@ func ParsePlatforms(list []string) (parsed []ocispec.Platform, all bool, err err
 	return parsed, false, nil
 }
 
+// ParsePlatform reads --platform of a command that takes one; nil for "", which is this host's.
+func ParsePlatform(text string) (*ocispec.Platform, error) {
+	if text == "" {
+		return nil, nil
+	}
+	list, all, err := ParsePlatforms([]string{text})
+	if err == nil && all {
+		err = fmt.Errorf("invalid platform %q: name one", text)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &list[0], nil
+}
+
 // RepositoryTags returns the full names of all tags of a repository that was named without a tag, nil for any other name.
 func (a *App) RepositoryTags(ctx context.Context, ref string) ([]string, error) {
 	named, err := reference.ParseNormalizedNamed(ref)

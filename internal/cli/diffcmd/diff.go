@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/docker/cli/cli/command/formatter"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/catalog"
@@ -54,7 +53,7 @@ func NewDiffCommand(app *command.App) *cobra.Command {
 
 func runDiff(ctx context.Context, app *command.App, f *diffFlags, nameA, nameB string) (err error) {
 	o := &inspect.Opener{Registry: app.Registry}
-	if o.Platform, err = parsePlatform(f.platform); err != nil {
+	if o.Platform, err = command.ParsePlatform(f.platform); err != nil {
 		return err
 	}
 	if err := app.Open(ctx); err != nil {
@@ -87,18 +86,4 @@ func runDiff(ctx context.Context, app *command.App, f *diffFlags, nameA, nameB s
 		err = &command.ExitError{Code: 1}
 	}
 	return err
-}
-
-func parsePlatform(text string) (*ocispec.Platform, error) {
-	if text == "" {
-		return nil, nil
-	}
-	list, all, err := command.ParsePlatforms([]string{text})
-	if err == nil && all {
-		err = fmt.Errorf("invalid platform %q: name one", text)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &list[0], nil
 }

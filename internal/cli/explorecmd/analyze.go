@@ -59,16 +59,20 @@ func runAnalyze(ctx context.Context, app *command.App, f *analyzeFlags, isSet fu
 	if err != nil {
 		return err
 	}
-	platform, err := parsePlatform(f.platform)
+	platform, err := command.ParsePlatform(f.platform)
 	if err != nil {
 		return err
 	}
-	img, closeImage, err := open(ctx, app, ref, platform)
+	img, err := open(ctx, app, ref, platform)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, closeImage()) }()
-	report, err := analyze.Analyze(ctx, img, analyze.Options{Top: f.top})
+	defer func() { err = errors.Join(err, img.Close()) }()
+	in, err := analyzed(ctx, app, img)
+	if err != nil {
+		return err
+	}
+	report, err := analyze.Analyze(ctx, in, analyze.Options{Top: f.top})
 	if err != nil {
 		return fmt.Errorf("analyze %s: %w", ref, err)
 	}

@@ -14,7 +14,6 @@ import (
 	"github.com/micabuild/mica/internal/explore"
 	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/inspect"
-	"github.com/micabuild/mica/internal/layer/toc"
 )
 
 // NewExploreCommand is `mica explore`.
@@ -35,29 +34,18 @@ func NewExploreCommand(app *command.App) *cobra.Command {
 	return cmd
 }
 
-func runExplore(ctx context.Context, app *command.App, platform string, names []string) (err error) {
+func runExplore(ctx context.Context, app *command.App, platformName string, names []string) (err error) {
 	if !app.Stdout.IsTerminal() || !command.IsTerminal(app.Stdin) {
 		return errors.New("explore needs a terminal for input and output: use `mica analyze` or `mica diff` elsewhere")
 	}
-	o := &inspect.Opener{Registry: app.Registry}
-	if platform != "" {
-		list, all, err := command.ParsePlatforms([]string{platform})
-		if err == nil && all {
-			err = fmt.Errorf("invalid platform %q: name one", platform)
-		}
-		if err != nil {
-			return err
-		}
-		o.Platform = &list[0]
-	}
-	if err := app.Open(ctx); err != nil {
+	platform, err := command.ParsePlatform(platformName)
+	if err != nil {
 		return err
 	}
-	o.Local = app.Local()
 	var images []*explore.Image
 	var opened []*inspect.Image
 	for _, name := range names {
-		img, openErr := o.Open(ctx, name)
+		img, openErr := open(ctx, app, name, platform)
 		if openErr != nil {
 			return openErr
 		}
@@ -118,27 +106,18 @@ func exploreImage(ctx context.Context, app *command.App, img *inspect.Image) (*e
 		}
 		out.Layers = append(out.Layers, shown)
 	}
-	analyzed := analyzedImage(img)
-	out.Load = func(ctx context.Context) (*filetree.Tree, error) { return analyze.Load(ctx, analyzed) }
+	in, err := analyzed(ctx, app, img)
+	if err != nil {
+		return nil, err
+	}
+	out.Load = func(ctx context.Context) (*filetree.Tree, error) { return analyze.Load(ctx, in) }
 	out.Analyze = func(ctx context.Context, tree *filetree.Tree) (*analyze.Report, error) {
-		return analyze.FromTree(ctx, analyzed, tree, analyze.Options{Top: 1000})
+		return analyze.FromTree(ctx, in, tree, analyze.Options{Top: 1000})
 	}
 	out.Open = func(ctx context.Context, layer int, path string) (io.ReadCloser, error) {
 		return openFile(ctx, img, layer, path)
 	}
 	return out, nil
-}
-
-// analyzedImage is an image as it is analyzed.
-func analyzedImage(img *inspect.Image) *analyze.Image {
-	out := &analyze.Image{Name: img.Name, ID: img.ID, Config: img.Config, AddDigests: img.AddDigests}
-	for _, l := range img.Layers {
-		out.Layers = append(out.Layers, analyze.Layer{
-			DiffID: l.DiffID, Size: -1,
-			Table: func(ctx context.Context) (*toc.Table, error) { return l.Table(ctx) },
-		})
-	}
-	return out
 }
 
 // openFile opens a file as it is with the layers up to one: the highest of them that has the path has its content.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/analyze"
 	"github.com/micabuild/mica/internal/cli/command/commandtest"
 	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/inspect"
@@ -81,6 +82,26 @@ func TestExploreImage(t *testing.T) {
 	}
 	if _, err := shown.Open(t.Context(), 1, "nothing"); err == nil || !strings.Contains(err.Error(), "nothing is in no layer of waste:1") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestExploreFindsSecrets checks that the waste and findings of explore are those of analyze, files that hold secrets among them.
+func TestExploreFindsSecrets(t *testing.T) {
+	t.Parallel()
+	m := commandtest.New(t)
+	m.Tag(m.Image(nil, map[string]string{"root/.npmrc": "//registry.example/:_authToken=npm_0123456789abcdefghijABCDEFGHIJ012345\n"}), "waste:1")
+	img := openWasteful(t, m)
+	shown, err := exploreImage(t.Context(), m.App, img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := shown.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := shown.Analyze(t.Context(), tree)
+	if err != nil || len(report.Findings) != 1 || report.Findings[0].Kind != analyze.KindSecret || report.SecretsUnread != 0 {
+		t.Errorf("findings %+v, %d unread, %v; want the secret in .npmrc", report.Findings, report.SecretsUnread, err)
 	}
 }
 

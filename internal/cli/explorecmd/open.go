@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/analyze"
@@ -15,32 +14,34 @@ import (
 )
 
 // open opens an image, wherever it is. The caller closes it.
-func open(ctx context.Context, app *command.App, name string, platform *ocispec.Platform) (*analyze.Image, func() error, error) {
+func open(ctx context.Context, app *command.App, name string, platform *ocispec.Platform) (*inspect.Image, error) {
 	if err := app.Open(ctx); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	o := &inspect.Opener{Local: app.Local(), Registry: app.Registry, Platform: platform}
-	img, err := o.Open(ctx, name)
-	if err != nil {
-		return nil, nil, err
-	}
-	out := &analyze.Image{Name: name, ID: img.ID, Config: img.Config, AddDigests: img.AddDigests}
+	return o.Open(ctx, name)
+}
+
+// analyzed is an image as it is analyzed.
+func analyzed(ctx context.Context, app *command.App, img *inspect.Image) (*analyze.Image, error) {
+	out := &analyze.Image{Name: img.Name, ID: img.ID, Config: img.Config, AddDigests: img.AddDigests}
 	for _, l := range img.Layers {
 		layer := analyze.Layer{DiffID: l.DiffID, Size: -1, Table: l.Table, Read: reader(app, l)}
 		if l.Stored() {
+			var err error
 			if layer.Size, err = l.Size(ctx); err != nil {
-				return nil, nil, errors.Join(err, img.Close())
+				return nil, err
 			}
 		}
 		out.Layers = append(out.Layers, layer)
 	}
-	return out, img.Close, nil
+	return out, nil
 }
 
 // reader reads files of a layer. Those of a directory of the host are in no layer of the store.
 func reader(app *command.App, l *inspect.Layer) func(context.Context, []string, func(string, io.Reader) error) error {
 	return func(ctx context.Context, paths []string, visit func(string, io.Reader) error) error {
-		if l.DiffID != digest.Digest("") {
+		if l.DiffID != "" {
 			return app.Layers.ReadFiles(ctx, l.DiffID, paths, visit)
 		}
 		files, err := l.View(ctx)
@@ -63,19 +64,4 @@ func visitOne(ctx context.Context, files view.View, path string, visit func(stri
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	return visit(path, f)
-}
-
-// parsePlatform reads --platform; nil is this host's.
-func parsePlatform(text string) (*ocispec.Platform, error) {
-	if text == "" {
-		return nil, nil
-	}
-	list, all, err := command.ParsePlatforms([]string{text})
-	if err == nil && all {
-		err = errors.New("--platform all: name one platform")
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &list[0], nil
 }

@@ -11,7 +11,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/spf13/cobra"
 
@@ -61,25 +60,17 @@ func runSBOM(ctx context.Context, app *command.App, f *sbomFlags, name string) (
 	if write == nil {
 		return &command.UsageError{Err: fmt.Errorf("invalid format %q: use table, json, spdx-json or cyclonedx-json", f.format)}
 	}
-	o := &inspect.Opener{Registry: app.Registry}
-	if f.platform != "" {
-		p, err := platforms.Parse(f.platform)
-		if err != nil {
-			return fmt.Errorf("invalid platform %q: %w", f.platform, err)
-		}
-		p = platforms.Normalize(p)
-		o.Platform = &p
-	}
-	if err := app.Open(ctx); err != nil {
+	platform, err := command.ParsePlatform(f.platform)
+	if err != nil {
 		return err
 	}
-	o.Local = app.Local()
-	img, err := o.Open(ctx, name)
+	img, err := open(ctx, app, name, platform)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, img.Close()) }()
-	found, err := catalogue(ctx, app, img)
+	c := &catalog.Cataloguer{Store: app.Store, Program: app.Catalog}
+	found, err := c.Chain(ctx, img.Chain(), img.View)
 	if err != nil {
 		return fmt.Errorf("sbom of %s: %w", name, err)
 	}
@@ -87,19 +78,6 @@ func runSBOM(ctx context.Context, app *command.App, f *sbomFlags, name string) (
 		_, _ = fmt.Fprintf(app.Stderr, "WARNING: not catalogued: %s\n", s)
 	}
 	return app.WritePrivate(f.output, func(w io.Writer) error { return write(w, subjectOf(img), found.Packages) })
-}
-
-// catalogue returns the packages of an image. The store keeps those of layers; a directory may change.
-func catalogue(ctx context.Context, app *command.App, img *inspect.Image) (*catalog.Catalog, error) {
-	c := &catalog.Cataloguer{Store: app.Store, Program: app.Catalog}
-	if chain := img.Chain(); len(chain) > 0 {
-		return c.Chain(ctx, chain, img.View)
-	}
-	v, err := img.View(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return c.View(ctx, v)
 }
 
 func subjectOf(img *inspect.Image) *sbom.Subject {

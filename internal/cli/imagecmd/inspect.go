@@ -11,7 +11,6 @@ import (
 
 	"github.com/docker/cli/templates"
 	imagetypes "github.com/moby/moby/api/types/image"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/cli/command"
@@ -57,13 +56,9 @@ func inspectCommand(app *command.App, use, short, noun string) *cobra.Command {
 
 // inspector returns a function that finds an image in the store, or at its registry.
 func inspector(ctx context.Context, app *command.App, remote bool, platform string) (func(ref string) (*imagetypes.InspectResponse, error), error) {
-	var want *ocispec.Platform
-	if platform != "" {
-		list, all, err := command.ParsePlatforms([]string{platform})
-		if err != nil || all {
-			return nil, errors.Join(err, fmt.Errorf("invalid platform %q", platform))
-		}
-		want = &list[0]
+	want, err := command.ParsePlatform(platform)
+	if err != nil {
+		return nil, err
 	}
 	if remote {
 		return func(ref string) (*imagetypes.InspectResponse, error) { return inspectRemote(ctx, app, ref, want) }, nil

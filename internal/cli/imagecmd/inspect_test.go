@@ -88,8 +88,8 @@ func TestImageInspect(t *testing.T) {
 		"-f {{.Id}} app:1":                        {out: "$FULLAPP\n"},
 		"--platform linux/amd64 -f {{.Id}} app:1": {out: "$FULLAPP\n"},
 		"--platform linux/s390x app:1":            {out: "[]\n", err: "image app:1 is for linux/amd64: no image for platform linux/s390x is in the store"},
-		"--platform a/b/c/d app:1":                {err: "invalid platform \"a/b/c/d\": \"a/b/c/d\": cannot parse platform specifier: invalid argument\ninvalid platform \"a/b/c/d\""},
-		"--platform all app:1":                    {err: `invalid platform "all"`},
+		"--platform a/b/c/d app:1":                {err: "invalid platform \"a/b/c/d\": \"a/b/c/d\": cannot parse platform specifier: invalid argument"},
+		"--platform all app:1":                    {err: `invalid platform "all": name one`},
 		"nosuch":                                  {out: "[]\n", err: "Error: No such image: nosuch"},
 	})
 }
