@@ -56,7 +56,7 @@ var tokenStarts = sync.OnceValue(func() (list []tokenStart) {
 	return list
 })
 
-// find returns where the next token of this beginning is; start is -1 if there is none. Keys from the documentation of AWS are no
+// find returns where the next token of this beginning is; start is -1 if there is none. Keys in the documentation of AWS are not
 // secrets.
 func (s *tokenStart) find(text string) (start, end int) {
 	for from := 0; ; {

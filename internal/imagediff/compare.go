@@ -102,7 +102,7 @@ func Compare(ctx context.Context, a, b *inspect.Image, o Options) (*Report, erro
 	return r, nil
 }
 
-// withoutConfig returns the name of an image that is none, "" if both are images.
+// withoutConfig returns the name of one that is not an image, such as a directory; "" if both are images.
 func withoutConfig(images ...*inspect.Image) string {
 	for _, i := range images {
 		if i.RawConfig == nil {
