@@ -105,18 +105,36 @@ func alphanumeric(s string) bool {
 
 // files lists the files of builds, the newest first. A build that has ended while it was listed may be there as running.
 func (b *Builds) files() ([]file, error) {
-	entries, err := os.ReadDir(b.dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("list builds: %w", err)
+	names, err := b.names()
+	if err != nil {
+		return nil, err
 	}
-	var list []file
-	for _, e := range entries {
-		if f, ok := parseFile(e.Name()); ok {
+	slices.Sort(names) // a build that has just ended has two files: that of the end comes first
+	list := make([]file, 0, len(names))
+	for _, name := range names {
+		if f, ok := parseFile(name); ok && (len(list) == 0 || list[len(list)-1].name != f.name) {
 			list = append(list, f)
 		}
 	}
-	slices.SortStableFunc(list, func(a, b file) int { return strings.Compare(b.name, a.name) })
-	return slices.CompactFunc(list, func(a, b file) bool { return a.name == b.name }), nil
+	slices.Reverse(list)
+	return list, nil
+}
+
+// names lists the names of the files of builds, and few others, in no order: that alone takes a third of the time of files.
+func (b *Builds) names() ([]string, error) {
+	dir, err := os.Open(b.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list builds: %w", err)
+	}
+	defer func() { _ = dir.Close() }()
+	all, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("list builds: %w", err)
+	}
+	return slices.DeleteFunc(all, func(name string) bool { return !strings.Contains(name, "-") || strings.HasSuffix(name, logSuffix) }), nil
 }
 
 // List returns all builds, the newest first. A damaged record is left out.

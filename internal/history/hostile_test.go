@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -97,20 +96,18 @@ func TestSweepBesideBuild(t *testing.T) {
 	}
 }
 
-// TestTrim: old builds, and those beyond the number, are removed after a build. What only they needed goes when all builds of the last
-// sweep are gone.
+// TestTrim: old builds, and those beyond the number, are removed after a build. What only they needed goes after a build that has written
+// more than its record, when all builds of the last sweep are gone.
 func TestTrim(t *testing.T) {
 	t.Parallel()
 	b := open(t)
-	trim := func(want int) {
+	trim := func(grown bool, want int) {
 		t.Helper()
-		if err := b.Trim(); err != nil || len(list(t, b)) != want {
+		if err := b.Trim(grown); err != nil || len(list(t, b)) != want {
 			t.Fatalf("%d builds are left, %v, want %d", len(list(t, b)), err, want)
 		}
 	}
-	if err := b.Trim(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		t.Fatal(err)
-	}
+	trim(true, 0)
 	unneeded := digest.FromString("unneeded")
 	save := func() {
 		t.Helper()
@@ -121,18 +118,48 @@ func TestTrim(t *testing.T) {
 	record(t, b, "new", "l", 1)
 	record(t, b, "old", "l", 24*100)
 	save()
-	trim(1)
+	trim(false, 1)
+	if !b.HasFiles(unneeded) {
+		t.Error("a build that is cached sweeps")
+	}
+	trim(true, 1)
 	if b.HasFiles(unneeded) {
 		t.Error("nothing was swept before, and what no build needs stays")
 	}
 	record(t, b, "older", "l", 24*101)
 	save()
-	trim(1)
+	trim(true, 1)
 	if !b.HasFiles(unneeded) {
 		t.Error("it is swept although a build of the last sweep is there")
 	}
 	for i := range Bounds.Builds + slack {
-		record(t, b, fmt.Sprintf("n%d", i), "l", 1)
+		record(t, b, fmt.Sprintf("n%d", i), "l", 0)
 	}
-	trim(Bounds.Builds)
+	trim(false, Bounds.Builds)
+	trim(true, Bounds.Builds)
+	if b.HasFiles(unneeded) {
+		t.Error("all builds of the last sweep are gone, and what no build needs stays")
+	}
+}
+
+// TestTrimSize: after some builds, one that has written more than its record looks at the size of all files.
+func TestTrimSize(t *testing.T) {
+	t.Parallel()
+	b := open(t)
+	build := record(t, b, "large", "l", 2)
+	log := filepath.Join(b.dir, fileName(build)+logSuffix)
+	if err := errors.Join(os.WriteFile(log, nil, 0o600), os.Truncate(log, Bounds.Size)); err != nil {
+		t.Fatal(err)
+	}
+	b.mark(measuredMark)
+	for i := range checkEvery {
+		record(t, b, fmt.Sprintf("n%d", i), "l", -1)
+		want := i + 2
+		if i == checkEvery-1 {
+			want -= 2 // an eighth of all
+		}
+		if err := b.Trim(true); err != nil || len(list(t, b)) != want {
+			t.Fatalf("%d builds after the look: %d are left, want %d, %v", i+1, len(list(t, b)), want, err)
+		}
+	}
 }

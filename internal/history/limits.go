@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -23,59 +22,82 @@ type Limits struct {
 // Bounds are the limits that every build applies.
 var Bounds = Limits{Builds: 200, Age: 90 * 24 * time.Hour, Size: 256 << 20}
 
-// slack is how far the number of builds may pass the limit before the oldest are removed.
-const slack = 20
+// slack is how far the number of builds may pass the limit before the oldest are removed. It is small, so that no build removes many.
+const slack = 4
 
 // checkEvery is how many builds of a store go by between two looks at the size of all files.
 const checkEvery = 16
 
-// Trim applies the bounds after a build. Most builds only list the names of the files; what no build needs any more is removed when all
-// builds that were there at the last time are gone, since that reads all that stay.
-func (b *Builds) Trim() error {
+// Trim applies the bounds after a build. grown is false for a build that wrote nothing but its record, as a cached rebuild does: it only
+// lists names and removes a few old builds. What takes longer is left to a build whose steps run.
+func (b *Builds) Trim(grown bool) error {
 	names, err := b.names()
-	switch {
-	case err != nil || len(names) == 0:
+	if err != nil || len(names) == 0 {
 		return err
-	case len(names)%checkEvery == 0:
+	}
+	oldest, ok := parseFile(slices.Min(names))
+	if len(names) > Bounds.Builds+slack || ok && oldest.started < time.Now().Add(-Bounds.Age-24*time.Hour).UnixNano() {
+		if _, err := b.removeBeyond(Bounds); err != nil {
+			return err
+		}
+	}
+	if grown {
+		return b.trimFiles()
+	}
+	return nil
+}
+
+// trimFiles applies the bound of the size, and removes what no build needs. It looks at the size after some builds, and reads all records
+// for a sweep when all builds of the last one are gone.
+func (b *Builds) trimFiles() error {
+	files, err := b.files()
+	if err != nil {
+		return err
+	}
+	if since(files, b.marked(measuredMark)) >= checkEvery {
+		b.mark(measuredMark)
 		if size, err := b.size(); err == nil && size > Bounds.Size {
 			_, err := b.Prune(Bounds)
 			return err
 		}
 	}
-	oldest, ok := parseFile(slices.Min(names))
-	if len(names) < Bounds.Builds+slack && (!ok || oldest.started >= time.Now().Add(-Bounds.Age-24*time.Hour).UnixNano()) {
-		return nil
+	if since(files, b.marked(sweptMark)) == len(files) {
+		return b.sweep()
 	}
-	kept, err := b.removeBeyond(Bounds)
-	if err == nil && (len(kept) == 0 || b.swept().UnixNano() <= kept[len(kept)-1].started) {
-		err = b.sweep()
-	}
-	return err
+	return nil
 }
 
-// names lists the names of the files of builds, but for logs. It is for a look that costs nothing.
-func (b *Builds) names() ([]string, error) {
-	dir, err := os.Open(b.dir)
-	if err != nil {
-		return nil, fmt.Errorf("list builds: %w", err)
+// since counts the builds that began after a time.
+func since(files []file, at time.Time) (n int) {
+	for _, f := range files {
+		if at.IsZero() || f.started > at.UnixNano() {
+			n++
+		}
 	}
-	defer func() { _ = dir.Close() }()
-	all, err := dir.Readdirnames(-1)
-	if err != nil {
-		return nil, fmt.Errorf("list builds: %w", err)
-	}
-	return slices.DeleteFunc(all, func(name string) bool { return !strings.Contains(name, "-") || strings.HasSuffix(name, logSuffix) }), nil
+	return n
 }
 
-// sweptFile is touched by a sweep.
-const sweptFile = "swept"
+// Files whose times say when something was done last: a sweep, and a look at the size of all files.
+const (
+	sweptMark    = "swept"
+	measuredMark = "measured"
+)
 
-func (b *Builds) swept() time.Time {
-	info, err := os.Stat(filepath.Join(b.dir, sweptFile))
+// marked returns the time of a mark, zero if there is none.
+func (b *Builds) marked(name string) time.Time {
+	info, err := os.Stat(filepath.Join(b.dir, name))
 	if err != nil {
 		return time.Time{}
 	}
 	return info.ModTime()
+}
+
+// mark sets the time of a mark. If it cannot, what it is for is done again.
+func (b *Builds) mark(name string) {
+	path := filepath.Join(b.dir, name)
+	if os.WriteFile(path, nil, 0o600) == nil {
+		_ = os.Chtimes(path, time.Time{}, time.Now()) // a file that is there keeps its time otherwise
+	}
 }
 
 // removeBeyond removes the oldest builds until the limits of number and age hold, and returns the others.
@@ -183,12 +205,7 @@ func (b *Builds) sweep() error {
 			}
 		}
 	}
-	mark := filepath.Join(b.dir, sweptFile)
-	if err := os.WriteFile(mark, nil, 0o600); err == nil {
-		_ = os.Chtimes(mark, time.Time{}, time.Now()) // a file that is there keeps its time otherwise
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		errs = append(errs, err)
-	}
+	b.mark(sweptMark)
 	return errors.Join(errs...)
 }
 

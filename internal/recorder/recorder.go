@@ -40,6 +40,9 @@ type Recorder struct {
 	lines     map[digest.Digest]int                      // of operations, in the Dockerfile
 	bases     map[string]dockerspec.DockerOCIImageConfig // by the digests of the manifests, and by their names
 	changed   []*history.Step                            // since the last update
+	text      bool                                       // the Dockerfile is not in an update yet
+	timer     *time.Timer                                // of the next update; nil for none
+	grown     bool                                       // the build has recorded more than itself
 	explainer *explain.Explainer
 	caches    caches
 	secrets   *strings.Replacer // of the values of secret arguments, which the compiler expands in the names of steps
@@ -165,7 +168,7 @@ func (r *Recorder) Events(st *solver.Status) {
 	for _, v := range st.Vertexes {
 		r.vertex(v)
 	}
-	r.update("")
+	r.update()
 	for _, l := range st.Logs {
 		r.log(history.Log{Vertex: l.Vertex, Stream: l.Stream, Time: l.Timestamp, Data: l.Data})
 	}
@@ -175,13 +178,29 @@ func (r *Recorder) Events(st *solver.Status) {
 	}
 }
 
-// update records what has changed, and a text of the Dockerfile, for those who watch the build.
-func (r *Recorder) update(text string) {
-	if r.writer == nil || text == "" && len(r.changed) == 0 {
+// updateEvery is how long what has changed waits to be recorded while the build runs. A rebuild that is cached has ended before.
+const updateEvery = 20 * time.Millisecond
+
+// update records soon what has changed, for those who watch the build, and for the case that it is killed.
+func (r *Recorder) update() {
+	if r.writer != nil && r.timer == nil && r.build.Completed.IsZero() {
+		r.timer = time.AfterFunc(updateEvery, r.updateNow)
+	}
+}
+
+func (r *Recorder) updateNow() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.timer = nil
+	if !r.build.Completed.IsZero() || !r.text && len(r.changed) == 0 {
 		return
 	}
+	text := ""
+	if r.text {
+		text = r.build.Text
+	}
 	r.keep(r.writer.Update(text, r.changed...))
-	r.changed = r.changed[:0]
+	r.changed, r.text = r.changed[:0], false
 }
 
 // changes notes that a step has changed.
@@ -236,7 +255,8 @@ func (r *Recorder) Graph(def *pb.Definition) {
 	for _, info := range def.Source.Infos {
 		if r.build.Text == "" && len(info.Data) <= history.MaxText {
 			r.build.Text = redact.URLs(string(info.Data))
-			r.update(r.build.Text)
+			r.text = true
+			r.update()
 		}
 	}
 	for op, list := range def.Source.Locations {
@@ -280,8 +300,9 @@ func (r *Recorder) Runs(ctx context.Context, v *solver.Vertex, key buildcache.Ke
 	if r.writer == nil {
 		s.State = history.StepPlanned
 	}
+	r.grown = true
 	r.changes(s)
-	r.update("")
+	r.update()
 	return r.build.Notes(s)
 }
 
@@ -419,13 +440,16 @@ func (r *Recorder) End(image digest.Digest, err error) error {
 	if r.build.Completed.IsZero() {
 		r.complete(image, err)
 	}
+	if r.timer != nil {
+		r.timer.Stop()
+	}
 	if r.writer == nil || r.written {
 		return r.err
 	}
 	endErr := r.writer.End()
 	r.written = endErr == nil
 	r.keep(endErr)
-	r.keep(r.builds.Trim())
+	r.keep(r.builds.Trim(r.grown))
 	return r.err
 }
 
