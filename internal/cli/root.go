@@ -11,6 +11,7 @@ import (
 	"github.com/micabuild/mica/internal/cli/imagecmd"
 	"github.com/micabuild/mica/internal/cli/registrycmd"
 	"github.com/micabuild/mica/internal/cli/runcmd"
+	"github.com/micabuild/mica/internal/cli/servecmd"
 	"github.com/micabuild/mica/internal/cli/systemcmd"
 	"github.com/micabuild/mica/internal/cli/uicmd"
 )
@@ -59,6 +60,7 @@ func newRootCommand(app *command.App) *cobra.Command {
 		historycmd.NewWhyCommand(app),
 		diffcmd.NewDiffCommand(app),
 		uicmd.NewUICommand(app),
+		servecmd.NewServeCommand(app),
 		explorecmd.NewAnalyzeCommand(app),
 		explorecmd.NewExploreCommand(app),
 		explorecmd.NewSBOMCommand(app),

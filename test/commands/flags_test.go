@@ -30,7 +30,7 @@ func flagCommands(dir string) [][]string {
 		{"push", "localhost:1/x"}, {"copy", "localhost:1/x", "localhost:1/y"}, {"login", "localhost:1"}, {"logout", "localhost:1"},
 		{"tags", "localhost:1/x"}, {"catalog", "localhost:1"},
 		{"builds", "ls"}, {"builds", "inspect", "^0"}, {"builds", "logs", "^0"}, {"builds", "trace", "^0"}, {"builds", "export", "^0"}, {"builds", "rm", "nothing"}, {"why", "^0", "RUN"},
-		{"ui", "--listen", "nowhere"}, {"analyze", "base"}, {"explore", "base"}, {"sbom", "base"}, {"diff", "base", "base"},
+		{"ui", "--listen", "nowhere"}, {"serve", "--addr", "nowhere"}, {"analyze", "base"}, {"explore", "base"}, {"sbom", "base"}, {"diff", "base", "base"},
 	}
 }
 

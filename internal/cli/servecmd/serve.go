@@ -1,0 +1,130 @@
+// Package servecmd has the command that serves BuildKit's and Docker's APIs.
+package servecmd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/moby/buildkit/session"
+	"github.com/spf13/cobra"
+
+	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/control"
+	"github.com/micabuild/mica/internal/serve"
+	"github.com/micabuild/mica/internal/userns"
+	"github.com/micabuild/mica/internal/version"
+)
+
+type serveFlags struct {
+	addresses     []string
+	group         string
+	ca, cert, key string
+}
+
+// NewServeCommand is `mica serve`.
+func NewServeCommand(app *command.App) *cobra.Command {
+	var f serveFlags
+	cmd := &cobra.Command{
+		Use:   "serve [OPTIONS]",
+		Short: "Serve the APIs of BuildKit and Docker on a socket",
+		Long: "Serve the APIs of BuildKit and Docker on a socket, until mica is interrupted.\n\n" +
+			"DOCKER_HOST and BUILDKIT_HOST may name the same socket. Only you may use it, and the members of --group: they can do what you can do.",
+		Args: command.RequireArgs(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return runServe(cmd.Context(), app, &f) },
+	}
+	fl := cmd.Flags()
+	fl.StringArrayVar(&f.addresses, "addr", nil, "Address to listen on: unix:///PATH, or tcp://HOST:PORT with TLS (default: $XDG_RUNTIME_DIR/mica/mica.sock, or /run/mica/mica.sock for root)")
+	fl.StringVar(&f.group, "group", "", "Group whose members may use unix sockets")
+	fl.StringVar(&f.ca, "tlscacert", "", "Certificate authority of the clients of tcp addresses")
+	fl.StringVar(&f.cert, "tlscert", "", "Certificate of tcp addresses")
+	fl.StringVar(&f.key, "tlskey", "", "Key of the certificate")
+	return cmd
+}
+
+func runServe(ctx context.Context, app *command.App, f *serveFlags) (err error) {
+	access, err := f.access()
+	if err != nil {
+		return err
+	}
+	if err := app.Open(ctx); err != nil {
+		return err
+	}
+	listeners, err := f.listen(ctx, app, access)
+	if err != nil {
+		return err
+	}
+	sessions, err := session.NewManager()
+	if err != nil {
+		return err
+	}
+	rpc := control.NewServer()
+	control.New(control.Options{Sessions: sessions, Version: version.String(), Revision: version.Revision()}).Register(rpc)
+	return serve.New(serve.Options{GRPC: rpc, Sessions: sessions}).Serve(ctx, listeners...)
+}
+
+// access reads the certificates.
+func (f *serveFlags) access() (serve.Access, error) {
+	a := serve.Access{Group: f.group}
+	given := 0
+	for _, name := range []string{f.ca, f.cert, f.key} {
+		if name != "" {
+			given++
+		}
+	}
+	if given != 0 && given != 3 {
+		return a, &command.UsageError{Err: errors.New("--tlscacert, --tlscert and --tlskey need each other: without all three, other hosts could use the socket")}
+	}
+	var err error
+	if given == 3 {
+		var conf *tls.Config
+		conf, err = serve.LoadTLS(f.ca, f.cert, f.key)
+		a.TLS = conf
+	}
+	return a, err
+}
+
+// listen opens the sockets, and says where they are.
+func (f *serveFlags) listen(ctx context.Context, app *command.App, access serve.Access) (list []net.Listener, err error) {
+	addresses := f.addresses
+	if len(addresses) == 0 {
+		def, err := defaultAddress()
+		if err != nil {
+			return nil, err
+		}
+		addresses = []string{def}
+	}
+	for _, a := range addresses {
+		l, err := serve.Listen(ctx, a, access)
+		if err != nil {
+			for _, open := range list {
+				err = errors.Join(err, open.Close())
+			}
+			return nil, err
+		}
+		list = append(list, l)
+	}
+	for i, a := range addresses {
+		if tcp, ok := list[i].Addr().(*net.TCPAddr); ok {
+			a = "tcp://" + tcp.String()
+		}
+		fmt.Fprintln(app.Stdout, a)
+	}
+	return list, app.Stdout.Flush()
+}
+
+// defaultAddress is the address without --addr.
+func defaultAddress() (string, error) {
+	if userns.IsRealRoot() {
+		return "unix:///run/mica/mica.sock", nil
+	}
+	dir := os.Getenv("XDG_RUNTIME_DIR")
+	if !filepath.IsAbs(dir) {
+		return "", &command.UsageError{Err: errors.New("XDG_RUNTIME_DIR is not set: name a socket with --addr unix:///PATH")}
+	}
+	return "unix://" + filepath.Join(dir, "mica", "mica.sock"), nil
+}

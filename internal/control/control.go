@@ -1,0 +1,59 @@
+// Package control has the services of BuildKit's API (moby.buildkit.v1) for one store.
+package control
+
+import (
+	"context"
+
+	"github.com/containerd/platforms"
+	controlapi "github.com/moby/buildkit/api/services/control"
+	apitypes "github.com/moby/buildkit/api/types"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/solver/pb"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+)
+
+// Options are what the services work with.
+type Options struct {
+	Sessions *session.Manager
+	Version  string // of mica
+	Revision string
+}
+
+// Controller answers BuildKit's clients. It is safe for concurrent use.
+type Controller struct {
+	controlapi.UnimplementedControlServer
+	o Options
+}
+
+// New returns a Controller.
+func New(o Options) *Controller { return &Controller{o: o} }
+
+// Register adds the services to a server of NewServer.
+func (c *Controller) Register(s *grpc.Server) {
+	controlapi.RegisterControlServer(s, c)
+	grpc_health_v1.RegisterHealthServer(s, health.NewServer())
+}
+
+// workerID names the only worker.
+const workerID = "mica"
+
+// ListWorkers returns this host.
+func (c *Controller) ListWorkers(context.Context, *controlapi.ListWorkersRequest) (*controlapi.ListWorkersResponse, error) {
+	host := []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())}
+	return &controlapi.ListWorkersResponse{Record: []*apitypes.WorkerRecord{{
+		ID: workerID, Labels: map[string]string{"org.mobyproject.buildkit.worker.executor": "mica"},
+		Platforms: pb.PlatformsFromSpec(host), BuildkitVersion: c.version(),
+	}}}, nil
+}
+
+// Info returns the version of BuildKit's API, as that of mica.
+func (c *Controller) Info(context.Context, *controlapi.InfoRequest) (*controlapi.InfoResponse, error) {
+	return &controlapi.InfoResponse{BuildkitVersion: c.version()}, nil
+}
+
+func (c *Controller) version() *apitypes.BuildkitVersion {
+	return &apitypes.BuildkitVersion{Package: "github.com/micabuild/mica", Version: c.o.Version, Revision: c.o.Revision}
+}
