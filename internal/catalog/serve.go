@@ -25,7 +25,8 @@ import (
 // The limits of a catalogue: what is in an image is not trusted, and may be made to take long.
 const (
 	maxTime     = 10 * time.Minute
-	maxRequests = 512 << 20 // bytes of all requests
+	endTime     = 5 * time.Second // between the end of its output and its own
+	maxRequests = 512 << 20       // bytes of all requests
 	maxPackages = 1 << 20
 	maxSkipped  = 1000
 )
@@ -59,7 +60,10 @@ func serve(ctx context.Context, program, dir string, v view.View) (*Catalog, err
 	s := &server{view: v, dir: dir, enc: json.NewEncoder(in), descriptors: ours}
 	serveErr := crash.Guard(func() error { return s.run(ctx, out) })()
 	_ = in.Close()
-	if serveErr != nil {
+	switch {
+	case errors.Is(serveErr, io.EOF): // it ends, and its exit code says why
+		defer time.AfterFunc(endTime, cancel).Stop()
+	case serveErr != nil:
 		cancel()
 	}
 	waitErr := cmd.Wait()
@@ -73,6 +77,9 @@ func serve(ctx context.Context, program, dir string, v view.View) (*Catalog, err
 func (s *server) failure(ctx context.Context, serveErr, waitErr error, said string) error {
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause
+	}
+	if errors.Is(waitErr, context.Canceled) {
+		waitErr = nil // it was ended
 	}
 	if serveErr != nil && !errors.Is(serveErr, io.EOF) && !errors.Is(serveErr, io.ErrUnexpectedEOF) && !errors.Is(serveErr, unix.EPIPE) {
 		return serveErr
