@@ -191,7 +191,7 @@ func (b *Builds) Find(name string) (*Build, error) {
 	var found []file
 	for _, f := range files {
 		if f.ref == name {
-			return b.read(f)
+			return b.find(f, name)
 		}
 		if strings.HasPrefix(f.ref, name) {
 			found = append(found, f)
@@ -199,11 +199,24 @@ func (b *Builds) Find(name string) (*Build, error) {
 	}
 	switch len(found) {
 	case 0:
-		return nil, fmt.Errorf("%w: %s (mica builds lists them)", ErrNotFound, name)
+		return nil, notFound(name)
 	case 1:
-		return b.read(found[0])
+		return b.find(found[0], name)
 	}
 	return nil, fmt.Errorf("%d builds begin with %s: give more of the ref", len(found), name)
+}
+
+// find reads a build that was listed.
+func (b *Builds) find(f file, name string) (*Build, error) {
+	build, err := b.read(f)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, notFound(name)
+	}
+	return build, err
+}
+
+func notFound(name string) error {
+	return fmt.Errorf("%w: %s (mica builds lists them)", ErrNotFound, name)
 }
 
 // nth returns the nth newest build whose record can be read.
@@ -229,16 +242,20 @@ func orNewest(name string) string {
 	return name
 }
 
+// read reads the record of a build: fs.ErrNotExist if the build was removed after it was listed.
 func (b *Builds) read(f file) (*Build, error) {
 	path := filepath.Join(b.dir, f.name)
-	build := &Build{}
-	data, err := os.ReadFile(path)
+	build, err := readEnded(path)
 	if f.running && errors.Is(err, fs.ErrNotExist) {
 		build, err = b.readRunning(path + runningSuffix)
-	} else if err == nil {
-		if err = json.Unmarshal(data, build); build.Status == Running {
-			build.Status = Interrupted // a record of the end that does not know of one
+		if err != nil || build.Status != Running { // or it has ended in the meantime
+			if ended, endErr := readEnded(path); !errors.Is(endErr, fs.ErrNotExist) {
+				build, err = ended, endErr
+			}
 		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read build %s: %w", f.ref, err)
 	}
 	if err == nil && (build.Ref != f.ref || build.Line != f.line || build.Started.UnixNano() != f.started) {
 		err = errors.New("the record is of another build")
@@ -250,6 +267,22 @@ func (b *Builds) read(f file) (*Build, error) {
 		return nil, &DamagedError{f.ref, err, f}
 	}
 	build.file = f
+	return build, nil
+}
+
+// readEnded reads the record of the end of a build.
+func readEnded(path string) (*Build, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	build := &Build{}
+	if err := json.Unmarshal(data, build); err != nil {
+		return nil, err
+	}
+	if build.Status == Running {
+		build.Status = Interrupted // a record of the end that does not know of one
+	}
 	return build, nil
 }
 

@@ -159,6 +159,9 @@ func (b *Builds) removeOld(f file) error {
 	return nil
 }
 
+// sweepLock is held by a sweep while it removes files, and shared by a build while it appears among the others.
+const sweepLock = "builds"
+
 // sweep removes the ingredients and lists of files that no build refers to. While a build runs, what is younger than a day stays: the
 // build may have written it, or found it there.
 func (b *Builds) sweep() error {
@@ -166,16 +169,38 @@ func (b *Builds) sweep() error {
 	if err != nil {
 		return err
 	}
-	needed := map[string]bool{}
+	needed, running := b.needed(files)
+	lock, free, err := b.store.TryLock(sweepLock)
+	if err != nil {
+		return fmt.Errorf("remove records of builds: %w", err)
+	}
+	if !free {
+		return nil // another sweep, or a build that begins right now; a later build sweeps
+	}
+	now, err := b.files()
+	began := slices.ContainsFunc(now, func(f file) bool {
+		return !slices.ContainsFunc(files, func(known file) bool { return known.name == f.name })
+	})
 	grace := time.Duration(0)
+	if running || began {
+		grace = 24 * time.Hour
+	}
+	if err == nil {
+		err = b.removeUnneeded(needed, time.Now().Add(-grace))
+	}
+	b.mark(sweptMark)
+	return errors.Join(err, lock.Unlock())
+}
+
+// needed returns the names of the files in steps/ and files/ that builds refer to, and whether one of the builds runs.
+func (b *Builds) needed(files []file) (needed map[string]bool, running bool) {
+	needed = map[string]bool{}
 	for _, f := range files {
 		build, err := b.read(f)
 		if err != nil {
 			continue
 		}
-		if build.Status == Running {
-			grace = 24 * time.Hour
-		}
+		running = running || build.Status == Running
 		for _, s := range build.Steps {
 			if s.Key == "" || needed[s.Key.Encoded()] {
 				continue
@@ -189,7 +214,11 @@ func (b *Builds) sweep() error {
 			}
 		}
 	}
-	young := time.Now().Add(-grace)
+	return needed, running
+}
+
+// removeUnneeded removes the ingredients and lists of files that are not needed and were made before a time.
+func (b *Builds) removeUnneeded(needed map[string]bool, before time.Time) error {
 	var errs []error
 	for _, dir := range []string{stepsDir, filesDir} {
 		entries, err := os.ReadDir(filepath.Join(b.dir, dir))
@@ -200,12 +229,11 @@ func (b *Builds) sweep() error {
 			if needed[e.Name()] {
 				continue
 			}
-			if info, err := e.Info(); err == nil && info.ModTime().Before(young) {
+			if info, err := e.Info(); err == nil && info.ModTime().Before(before) {
 				errs = append(errs, os.Remove(filepath.Join(b.dir, dir, e.Name())))
 			}
 		}
 	}
-	b.mark(sweptMark)
 	return errors.Join(errs...)
 }
 

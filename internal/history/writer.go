@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-
-	"github.com/micabuild/mica/internal/flock"
 )
 
 // Writer records a build while it runs.
@@ -32,29 +30,46 @@ type Writer struct {
 // Begin records that a build has begun.
 func (b *Builds) Begin(ctx context.Context, build *Build) (*Writer, error) {
 	build.Status = Running
-	build.file = file{name: fileName(build), started: build.Started.UnixNano(), line: build.Line, ref: build.Ref}
+	build.file = file{name: fileName(build), started: build.Started.UnixNano(), line: build.Line, ref: build.Ref, running: true}
 	data, err := json.Marshal(build)
 	if err != nil {
 		return nil, fmt.Errorf("record build: %w", err)
 	}
-	path := filepath.Join(b.dir, fileName(build)+runningSuffix)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(b.dir, 0o700); err != nil {
-			return nil, fmt.Errorf("record build: %w", err)
-		}
-		f, err = os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	}
+	running, err := b.begin(ctx, build.file, append(data, '\n'))
 	if err != nil {
 		return nil, fmt.Errorf("record build: %w", err)
 	}
-	if err := flock.Wait(ctx, f, flock.Exclusive); err != nil {
-		return nil, fmt.Errorf("record build: %w", err)
+	return &Writer{builds: b, build: build, running: running}, nil
+}
+
+// begin makes the file of a build that runs. Others see it with its lock and its first record, and not while they sweep.
+func (b *Builds) begin(ctx context.Context, of file, record []byte) (*os.File, error) {
+	f, err := b.store.LockedFile()
+	if err != nil {
+		return nil, err
 	}
-	if _, err := f.Write(append(data, '\n')); err != nil {
-		return nil, fmt.Errorf("record build: %w", errors.Join(err, f.Close(), os.Remove(path)))
+	if _, err = f.Write(record); err == nil {
+		err = b.publish(ctx, f.Name(), filepath.Join(b.dir, of.name+runningSuffix))
 	}
-	return &Writer{builds: b, build: build, running: f}, nil
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(f.Name()), f.Close())
+	}
+	return f, nil
+}
+
+func (b *Builds) publish(ctx context.Context, temporary, path string) error {
+	lock, err := b.store.RLock(ctx, sweepLock)
+	if err != nil {
+		return err
+	}
+	err = os.Rename(temporary, path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(b.dir, 0o700); err != nil {
+			return errors.Join(err, lock.Unlock())
+		}
+		err = os.Rename(temporary, path)
+	}
+	return errors.Join(err, lock.Unlock())
 }
 
 // update is what a build has learned since it began. Updates follow the build in the file of one that runs, so that others can watch
@@ -142,7 +157,9 @@ func (w *Writer) End() error {
 		err = w.builds.store.WriteCacheFile(path, data)
 	}
 	if err == nil {
-		err = os.Remove(path + runningSuffix)
+		if err = os.Remove(path + runningSuffix); errors.Is(err, fs.ErrNotExist) {
+			err = nil // the build was removed, now that it has ended
+		}
 	}
 	for _, f := range []**os.File{&w.log, &w.running} {
 		if *f != nil {

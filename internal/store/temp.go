@@ -36,6 +36,10 @@ func (s *Store) TempDir(kind string) (*Temp, error) {
 	return t, nil
 }
 
+// LockedFile makes a file in tmp/ whose exclusive lock the caller holds until it closes it. The caller gives it a name in the store, so that
+// nobody sees it there without the lock; if its process dies before, the file is removed as all of tmp/.
+func (s *Store) LockedFile() (*os.File, error) { return s.tempFile(filePrefix + "*") }
+
 // tempLock makes the lock file of a temporary directory. It is made first: a directory without a lock file has no owner.
 func (s *Store) tempLock(kind string) (*os.File, error) { return s.tempFile(kind + "-*" + lockSuffix) }
 
