@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
@@ -83,6 +84,26 @@ func TestDamagedBlobIsFetchedAgain(t *testing.T) {
 		if now, err := New(l.store).Get(id); err != nil || now.Present() {
 			t.Errorf("unpacked %v: a pull finds %+v, %v", unpack, now, err)
 		}
+	}
+}
+
+// TestRecordsOfADamagedTable checks that the records of a table are those of a new one if it is damaged.
+func TestRecordsOfADamagedTable(t *testing.T) {
+	l := newLayers(t)
+	id, _ := pulled(t, l, false)
+	want, err := l.Records(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(l.path(id, tocFile), toc.SummarySize+1); err != nil {
+		t.Fatal(err)
+	}
+	got, err := New(l.store).Records(t.Context(), id)
+	if err != nil || got.Len() != want.Len() || got.Entry(0).Path != want.Entry(0).Path {
+		t.Errorf("records %+v, %v; want %+v", got, err, want)
+	}
+	if _, err := l.Records(t.Context(), digest.FromString("missing")); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("records of no layer: %v", err)
 	}
 }
 

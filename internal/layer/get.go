@@ -59,3 +59,15 @@ func (l *Layers) TOC(ctx context.Context, id digest.Digest) (*toc.Table, error) 
 	}
 	return t, err
 }
+
+// Records is TOC in a form that takes less memory, for a table that stays there while a user looks at it.
+func (l *Layers) Records(ctx context.Context, id digest.Digest) (*toc.Records, error) {
+	r, err := decodeTOC(l, id, toc.DecodeRecords)
+	if errors.Is(err, toc.ErrDamaged) {
+		if _, err := l.repairTOC(ctx, id); err != nil {
+			return nil, err
+		}
+		return decodeTOC(l, id, toc.DecodeRecords)
+	}
+	return r, err
+}

@@ -47,7 +47,10 @@ func (l *Layers) tocError(id digest.Digest, err error) error {
 }
 
 // loadTOC reads a table of contents: toc.ErrDamaged, store.ErrNotFound.
-func (l *Layers) loadTOC(id digest.Digest) (*toc.Table, error) {
+func (l *Layers) loadTOC(id digest.Digest) (*toc.Table, error) { return decodeTOC(l, id, toc.Decode) }
+
+// decodeTOC reads a table of contents in the form that decode gives it.
+func decodeTOC[T any](l *Layers, id digest.Digest, decode func([]byte, digest.Digest) (*T, error)) (*T, error) {
 	if err := validID(id); err != nil {
 		return nil, err
 	}
@@ -55,7 +58,7 @@ func (l *Layers) loadTOC(id digest.Digest) (*toc.Table, error) {
 	if err != nil {
 		return nil, l.tocError(id, err)
 	}
-	t, err := toc.Decode(file, id)
+	t, err := decode(file, id)
 	if err != nil {
 		return nil, fail(id, err)
 	}

@@ -19,14 +19,9 @@ const emptyDigest = digest.Digest("sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41
 // Decode decodes the table of contents of the layer id: ErrDamaged. The entries share one allocation, and their strings share the
 // file's: a table of 50,000 files is loaded by every build that needs the layer. The caller must not write to file any more.
 func Decode(file []byte, id digest.Digest) (*Table, error) {
-	s, err := DecodeSummary(file, id)
+	s, body, err := split(file, id)
 	if err != nil {
 		return nil, err
-	}
-	body := file[headerSize:]
-	if s.bodySize != int64(len(body)) || s.bodySum != checksum(body) ||
-		s.Count > len(body)/minRecord || s.digests > s.Count {
-		return nil, ErrDamaged
 	}
 	entries := make([]view.Entry, s.Count)
 	t := &Table{Summary: s, Entries: make([]*view.Entry, s.Count), Places: make([]Place, s.Count)}
@@ -52,16 +47,30 @@ func Decode(file []byte, id digest.Digest) (*Table, error) {
 	return t, nil
 }
 
+// split checks a file as a whole, and returns its parts.
+func split(file []byte, id digest.Digest) (s Summary, body []byte, err error) {
+	if s, err = DecodeSummary(file, id); err != nil {
+		return s, nil, err
+	}
+	body = file[headerSize:]
+	if s.bodySize != int64(len(body)) || s.bodySum != checksum(body) || s.Count > len(body)/minRecord || s.digests > s.Count {
+		return s, nil, ErrDamaged
+	}
+	return s, body, nil
+}
+
 type decoder struct {
 	rest    []byte
-	text    string // all of the body
-	hexes   []byte // digests in text form, filled up to its capacity and never moved
-	digests string // the same bytes
-	entries []view.Entry
+	text    string       // all of the body
+	hexes   []byte       // digests in text form, filled up to its capacity and never moved
+	digests string       // the same bytes
+	sum     []byte       // the last digest
+	entries []view.Entry // that were decoded, nil if hard links are followed in records
+	records *Records     // nil if they are not followed at all
 	end     int64
 	bad     bool
 
-	undigested bool // there are zeros in place of digests
+	undigested bool // digests are skipped
 }
 
 func (d *decoder) entry(i int, e *view.Entry, p *Place) {
@@ -78,7 +87,12 @@ func (d *decoder) entry(i int, e *view.Entry, p *Place) {
 			d.bad = true
 			return
 		}
-		*e = d.entries[first]
+		switch {
+		case d.entries != nil:
+			*e = d.entries[first]
+		case d.records != nil:
+			d.records.follow(int(first), e)
+		}
 		e.Path, e.Hardlink = name, e.Path
 		return
 	}
@@ -139,7 +153,7 @@ func (d *decoder) xattrs(e *view.Entry) {
 func (d *decoder) digest() digest.Digest {
 	start := len(d.hexes)
 	if d.undigested && len(d.rest) >= 32 {
-		d.rest = d.rest[32:]
+		d.sum, d.rest = d.rest[:32], d.rest[32:]
 		return ""
 	}
 	if len(d.rest) < 32 || cap(d.hexes)-start < 71 {

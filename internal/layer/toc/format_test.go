@@ -99,6 +99,10 @@ func TestCraftedTables(t *testing.T) {
 		if (err == nil) != c.ok || err != nil && !errors.Is(err, ErrDamaged) {
 			t.Errorf("%s: %v, %v", name, table, err)
 		}
+		records, err := DecodeRecords(craft(c.sum, c.body), layerID)
+		if (err == nil) != c.ok || err != nil && !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: records %v, %v", name, records, err)
+		}
 	}
 }
 

@@ -87,6 +87,49 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// TestRecords checks that the entries that are decoded one by one are those of the Table.
+func TestRecords(t *testing.T) {
+	t.Parallel()
+	records := everything()
+	records = append(records, record{entry: view.Entry{Path: "d/m", Hardlink: "d/l"}, link: 2}, // a link to a link
+		record{entry: view.Entry{Path: "i", Type: view.TypeDir, Opaque: true}, place: Place{Implied: true}})
+	for _, undigested := range []bool{false, true} {
+		data, sum := encode(&Encoder{Undigested: undigested}, records)
+		table, err := Decode(bytes.Clone(data), layerID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := DecodeRecords(data, layerID)
+		if err != nil || r.Len() != len(records) || r.Summary != sum {
+			t.Fatalf("%d records, %+v, %v", r.Len(), r.Summary, err)
+		}
+		for i, want := range table.Entries {
+			if diff := cmp.Diff(want, r.Entry(i)); diff != "" {
+				t.Errorf("undigested %v (-want +got):\n%s", undigested, diff)
+			}
+			e := view.Entry{Linkname: "of another entry"}
+			var same view.Entry
+			if table.Read(i, &same) != table.Places[i].Implied || !cmp.Equal(*want, same) || table.Entry(i) != want {
+				t.Errorf("%s: the table has %+v", want.Path, same)
+			}
+			if implied := r.Read(i, &e); implied != table.Places[i].Implied || e.Digest != want.Digest && e.Digest != "" {
+				t.Errorf("%s: implied %v, digest %q", want.Path, implied, e.Digest)
+			}
+			e.Digest = want.Digest
+			if diff := cmp.Diff(want, &e); diff != "" {
+				t.Errorf("read, undigested %v (-want +got):\n%s", undigested, diff)
+			}
+			got, ok := r.Sum(i)
+			if sum, known := table.Sum(i); sum != got || known != ok {
+				t.Errorf("%s: the table has the sum %x, %v", want.Path, sum, known)
+			}
+			if ok != (want.Size > 0 && !undigested) || ok && !bytes.Equal(got[:], RawDigest(want.Digest)) {
+				t.Errorf("%s: sum %x, %v", want.Path, got, ok)
+			}
+		}
+	}
+}
+
 func TestSummary(t *testing.T) {
 	t.Parallel()
 	dir := record{entry: view.Entry{Path: "d", Type: view.TypeDir}}
@@ -144,6 +187,11 @@ func FuzzDecode(f *testing.F) {
 		sum := Summary{DiffID: layerID, Count: entries & 0xffff, bodySize: int64(len(body)), bodySum: checksum(body)}
 		if table, err := Decode(append(sum.encode(), body...), layerID); err == nil && len(table.Entries) != len(table.Places) {
 			t.Errorf("%d entries and %d places", len(table.Entries), len(table.Places))
+		}
+		if r, err := DecodeRecords(append(sum.encode(), body...), layerID); err == nil {
+			for i := range r.Len() {
+				r.Entry(i)
+			}
 		}
 		_, _ = Decode(body, layerID)
 	})
