@@ -8,7 +8,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/analyze/filetree"
-	"github.com/micabuild/mica/internal/view"
 )
 
 // Report is the analysis of an image. Its JSON is the output of `mica analyze --format json`.
@@ -104,12 +103,22 @@ func Analyze(ctx context.Context, img *Image, o Options) (*Report, error) {
 	return reportOf(ctx, img, tree, o)
 }
 
-// FromTree is Analyze of an image whose tables of contents have been loaded. If they lack digests, they are loaded again with them.
+// FromTree is Analyze of an image whose tables of contents have been loaded. If they lack digests, they are read again with them.
 func FromTree(ctx context.Context, img *Image, tree *filetree.Tree, o Options) (*Report, error) {
-	if tree.Undigested && img.AddDigests != nil {
-		return Analyze(ctx, img, o)
+	if !tree.Undigested || img.AddDigests == nil {
+		return reportOf(ctx, img, tree, o)
 	}
-	return reportOf(ctx, img, tree, o)
+	if err := img.AddDigests(ctx); err != nil {
+		return nil, err
+	}
+	tables, err := lists(ctx, img)
+	if err != nil {
+		return nil, err
+	}
+	if digested, ok := tree.Replace(tables); ok {
+		return reportOf(ctx, img, digested, o)
+	}
+	return Analyze(ctx, img, o)
 }
 
 // reportOf analyzes an image. Files without digests are no copies.
@@ -182,7 +191,7 @@ func (a *analysis) count() {
 }
 
 // isFile reports whether a version is anything but a directory.
-func isFile(v *filetree.Version) bool { return v.Present() && !v.Entry.IsDir() }
+func isFile(v *filetree.Version) bool { return v.Present() && !v.IsDir() }
 
 // files are the regular files of the image that have content, each once, the largest first.
 func (a *analysis) files() (list []*filetree.Node) {
@@ -191,7 +200,7 @@ func (a *analysis) files() (list []*filetree.Node) {
 		if v == nil || !v.Present() {
 			return true
 		}
-		if !v.Entry.IsDir() {
+		if !v.IsDir() {
 			a.report.Files++
 		}
 		if v.Bytes() > 0 {
@@ -200,19 +209,19 @@ func (a *analysis) files() (list []*filetree.Node) {
 		return true
 	})
 	slices.SortFunc(list, func(x, y *filetree.Node) int {
-		return cmp.Compare(a.entry(y).Size, a.entry(x).Size)
+		return cmp.Compare(a.size(y), a.size(x))
 	})
 	return list
 }
 
-// entry is the entry of a path in the image.
-func (a *analysis) entry(n *filetree.Node) *view.Entry { return n.EntryAt(a.tree.Layers) }
+// size is the size of a file of the image.
+func (a *analysis) size(n *filetree.Node) int64 { return n.At(a.tree.Layers).Size() }
 
 // largest describes the largest files of a list.
 func (a *analysis) largest(files []*filetree.Node, top int) []File {
 	list := []File{}
 	for _, n := range first(files, top) {
-		list = append(list, File{Path: n.Path(), Bytes: a.entry(n).Size, Step: a.step(n.At(a.tree.Layers).Layer)})
+		list = append(list, File{Path: n.Path(), Bytes: a.size(n), Step: a.step(n.At(a.tree.Layers).Layer)})
 	}
 	slices.SortStableFunc(list, func(a, b File) int { return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Path, b.Path)) })
 	return list

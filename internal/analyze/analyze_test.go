@@ -29,7 +29,7 @@ func made(t *testing.T, layers ...string) *Image {
 		table, contents := tableOf(t, strings.Fields(text))
 		img.Layers = append(img.Layers, Layer{
 			DiffID: digest.FromString(fmt.Sprint(i)), Size: -1,
-			Table: func(context.Context) (*toc.Table, error) { return table, nil },
+			List: func(context.Context) (toc.List, error) { return table, nil },
 			Read: func(_ context.Context, paths []string, visit func(string, io.Reader) error) error {
 				for _, p := range paths {
 					if err := visit(p, strings.NewReader(contents[p])); err != nil {

@@ -2,6 +2,7 @@ package analyze
 
 import (
 	"cmp"
+	"encoding/binary"
 	"slices"
 	"strings"
 
@@ -14,9 +15,9 @@ import (
 func (a *analysis) copies(files []*filetree.Node) []Copies {
 	list := []Copies{}
 	for len(files) > 0 {
-		size := a.entry(files[0]).Size
+		size := a.size(files[0])
 		same := 1
-		for same < len(files) && a.entry(files[same]).Size == size {
+		for same < len(files) && a.size(files[same]) == size {
 			same++
 		}
 		if same > 1 {
@@ -37,18 +38,44 @@ func (a *analysis) copies(files []*filetree.Node) []Copies {
 // saved is what the image would be smaller with one copy.
 func (c *Copies) saved() int64 { return c.Bytes * int64(len(c.Paths)-1) }
 
-// sameContent groups files of one size by their digests. One whose digest is not known is no copy.
+// sameContent groups files of one size by their digests. One whose digest is not known is no copy. Most files are none: paths are
+// made of those only that share the beginning of their digests with others.
 func (a *analysis) sameContent(files []*filetree.Node) (list []Copies) {
-	paths := map[digest.Digest][]string{}
+	type file struct {
+		beginning uint64
+		node      *filetree.Node
+	}
+	known := make([]file, 0, len(files))
 	for _, n := range files {
-		if e := a.entry(n); e.Digest != "" {
-			paths[e.Digest] = append(paths[e.Digest], n.Path())
+		if sum, ok := a.tree.Sum(n.At(a.tree.Layers)); ok {
+			known = append(known, file{binary.BigEndian.Uint64(sum[:]), n})
 		}
 	}
-	for d, p := range paths {
+	slices.SortFunc(known, func(x, y file) int { return cmp.Compare(x.beginning, y.beginning) })
+	for len(known) > 0 {
+		alike := 1
+		for alike < len(known) && known[alike].beginning == known[0].beginning {
+			alike++
+		}
+		if alike > 1 {
+			paths := map[[32]byte][]string{}
+			for _, f := range known[:alike] {
+				sum, _ := a.tree.Sum(f.node.At(a.tree.Layers))
+				paths[sum] = append(paths[sum], f.node.Path())
+			}
+			list = append(list, copiesOf(paths, a.size(files[0]))...)
+		}
+		known = known[alike:]
+	}
+	return list
+}
+
+// copiesOf are those of the files of one size, by their digests, that there are more than one of.
+func copiesOf(paths map[[32]byte][]string, size int64) (list []Copies) {
+	for sum, p := range paths {
 		if len(p) > 1 {
 			slices.Sort(p)
-			list = append(list, Copies{Digest: d, Bytes: a.entry(files[0]).Size, Paths: p})
+			list = append(list, Copies{Digest: digest.NewDigestFromBytes(digest.SHA256, sum[:]), Bytes: size, Paths: p})
 		}
 	}
 	return list

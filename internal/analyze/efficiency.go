@@ -29,7 +29,7 @@ func diveScore(tree *filetree.Tree) Dive {
 				user += v.Bytes()
 			}
 			size, leaf := diveSize(v)
-			if !leaf {
+			if !leaf || n == tree.Root {
 				continue
 			}
 			paths++
@@ -58,10 +58,10 @@ func diveScore(tree *filetree.Tree) Dive {
 // diveSize is the size of a version as dive counts it. Only leaves count: what a layer has nothing beneath.
 func diveSize(v *filetree.Version) (size int64, leaf bool) {
 	switch {
-	case v.Layer < 0 || v.Entry == nil || v.Inner || v.Entry.Path == ".":
+	case v.Layer < 0 || v.Type == 0 || v.Inner:
 		return 0, false
-	case v.Entry.Type == view.TypeWhiteout:
-		return v.Removed, true
+	case v.Type == view.TypeWhiteout:
+		return v.Removed(), true
 	}
 	return v.Bytes(), true
 }
@@ -118,11 +118,11 @@ func (a *analysis) waste() []Waste {
 func (a *analysis) addWaste(found map[wasteKey]*Waste, n *filetree.Node, v, next *filetree.Version) {
 	key := wasteKey{n, v.Layer, next.Layer, Overwritten}
 	switch {
-	case next.Entry == nil:
+	case next.Type == 0:
 		key.node, key.how = removedWith(n, next.Layer), Removed
-	case next.Entry.Type == view.TypeWhiteout:
+	case next.Type == view.TypeWhiteout:
 		key.how = Removed
-	case next.Entry.Type == view.TypeRegular && filetree.SameContent(v.Entry, next.Entry):
+	case next.Type == view.TypeRegular && filetree.SameContent(a.tree.Entry(n, v), a.tree.Entry(n, next)):
 		key.how = Rewritten
 	}
 	w := found[key]
@@ -141,7 +141,7 @@ func (a *analysis) addWaste(found map[wasteKey]*Waste, n *filetree.Node, v, next
 func removedWith(n *filetree.Node, layer int) *filetree.Node {
 	for n.Parent != nil {
 		n = n.Parent
-		if v := n.At(layer); v == nil || v.Layer != layer || v.Entry != nil {
+		if v := n.At(layer); v == nil || v.Layer != layer || v.Type != 0 {
 			break
 		}
 	}

@@ -29,7 +29,7 @@ type Image struct {
 type Layer struct {
 	DiffID digest.Digest
 	Size   int64 // as Docker counts it, in bytes; -1 if only the table of contents tells
-	Table  func(ctx context.Context) (*toc.Table, error)
+	List   func(ctx context.Context) (toc.List, error)
 	// Read calls visit with the content of regular files of the layer, in any order, until it fails. It is nil where contents are
 	// not read, as those of a registry.
 	Read func(ctx context.Context, paths []string, visit func(path string, content io.Reader) error) error
@@ -40,20 +40,31 @@ var errNoTable = errors.New("the layer has no table of contents")
 
 // Load reads the tables of contents of an image.
 func Load(ctx context.Context, img *Image) (*filetree.Tree, error) {
+	tables, err := lists(ctx, img)
+	if err != nil {
+		return nil, err
+	}
 	tree := filetree.New()
-	for i := range img.Layers {
-		l := &img.Layers[i]
-		if l.Table == nil {
-			return nil, fmt.Errorf("layer %s: %w", l.DiffID, errNoTable)
-		}
-		table, err := l.Table(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if l.Size < 0 {
-			l.Size = table.Size
+	for i, table := range tables {
+		if l := &img.Layers[i]; l.Size < 0 {
+			l.Size = table.Info().Size
 		}
 		tree.Add(table)
 	}
 	return tree, ctx.Err()
+}
+
+// lists reads the tables of contents.
+func lists(ctx context.Context, img *Image) (tables []toc.List, err error) {
+	for _, l := range img.Layers {
+		if l.List == nil {
+			return nil, fmt.Errorf("layer %s: %w", l.DiffID, errNoTable)
+		}
+		table, err := l.List(ctx)
+		if err != nil {
+			return nil, err
+		}
+		tables = append(tables, table)
+	}
+	return tables, nil
 }

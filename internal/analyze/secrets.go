@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/micabuild/mica/internal/analyze/filetree"
-	"github.com/micabuild/mica/internal/view"
 )
 
 // The bounds of what is read in search of secrets.
@@ -84,9 +83,9 @@ func (a *analysis) candidates() [][]candidate {
 			if f != nil && f.ours && library {
 				f = nil
 			}
-			size, read := v.Entry.Size, true
+			size, read := v.Size(), true
 			switch {
-			case f == nil && (library || !mayHaveTokens(n.Name, v.Entry)):
+			case f == nil && (library || !mayHaveTokens(n.Name, v.Size())):
 				continue
 			case f == nil:
 				read = others.take(size)
@@ -108,8 +107,8 @@ func (a *analysis) candidates() [][]candidate {
 }
 
 // mayHaveTokens reports whether a file is searched though its name is not that of a file with secrets.
-func mayHaveTokens(name string, e *view.Entry) bool {
-	return e.Size <= maxConfigFile && (configEnds[path.Ext(name)] && !isTest(name) || isEnvFile(name))
+func mayHaveTokens(name string, size int64) bool {
+	return size <= maxConfigFile && (configEnds[path.Ext(name)] && !isTest(name) || isEnvFile(name))
 }
 
 // readSecrets searches the candidates of a layer. One whose name says enough is not read.
@@ -151,7 +150,7 @@ func (a *analysis) readSecrets(ctx context.Context, layer int, list []candidate)
 
 // secretFinding describes a secret in a file, and never what it is.
 func (a *analysis) secretFinding(c *candidate, what string, line int) Finding {
-	f := Finding{Kind: KindSecret, Path: c.path, Step: a.step(c.version.Layer), Bytes: c.version.Entry.Size, Files: 1}
+	f := Finding{Kind: KindSecret, Path: c.path, Step: a.step(c.version.Layer), Bytes: c.version.Size(), Files: 1}
 	f.Text = "the file holds " + what
 	if line > 0 {
 		f.Text += fmt.Sprintf(", on line %d", line)

@@ -262,7 +262,7 @@ func (m *Model) drawFiles(s Surface, r rect) {
 		put(s, r, 2, "nothing to show", faint)
 		return
 	}
-	before, after := m.files.versions(m.current())
+	before, after := m.files.entries(m.current())
 	change := m.files.states[m.current()].change
 	switch change {
 	case filetree.Modified:
@@ -306,7 +306,7 @@ func (m *Model) drawRow(s Surface, r rect, line row, cursor bool) {
 	name := m.nodeName(line)
 	if m.compares() && r.w >= wide {
 		half := r.w / 2
-		before, after := m.files.versions(line.id)
+		before, after := m.files.entries(line.id)
 		put(s, rect{r.x, r.y, half - 1, 1}, 0, m.side(line, before, name), style)
 		s.Put(r.x+half-1, r.y, "│", faint)
 		put(s, rect{r.x + half, r.y, r.w - half, 1}, 0, marks[change]+" "+m.side(line, after, name), style)
@@ -352,7 +352,7 @@ func (m *Model) nodeName(line row) string {
 			fold = "▾ "
 		}
 	}
-	name := fmt.Sprintf("%*s%s%s", min(line.depth, 40)*2, "", fold, m.files.nodes[line.id].name)
+	name := fmt.Sprintf("%*s%s%s", min(line.depth, 40)*2, "", fold, m.files.name(line.id))
 	if e := m.files.entry(line.id); e != nil && e.Linkname != "" {
 		name += " → " + e.Linkname
 	}

@@ -73,7 +73,7 @@ func shownImage(store *inspecttest.Store, name string) *Image {
 			panic(err)
 		}
 		out.Layers = append(out.Layers, Layer{DiffID: l.DiffID.String(), Command: "RUN step " + string(rune('1'+i)), Size: int64(1000 * (i + 1))})
-		analyzed.Layers = append(analyzed.Layers, analyze.Layer{DiffID: l.DiffID, Size: -1, Table: func(ctx context.Context) (*toc.Table, error) { return l.Table(ctx) }})
+		analyzed.Layers = append(analyzed.Layers, analyze.Layer{DiffID: l.DiffID, Size: -1, List: func(ctx context.Context) (toc.List, error) { return l.List(ctx) }})
 	}
 	out.Load = func(ctx context.Context) (*filetree.Tree, error) { return analyze.Load(ctx, analyzed) }
 	out.Analyze = func(ctx context.Context, tree *filetree.Tree) (*analyze.Report, error) {

@@ -11,142 +11,195 @@ import (
 // forest is the files to show: those of one image with the changes of a range of layers, or those of two images with what differs.
 // Nodes have numbers; that of a directory is smaller than those of the paths in it. 0 is the root.
 type forest struct {
-	nodes []node
-	// versions returns what stands at a path before and after the changes, nil for nothing.
-	versions func(id int) (before, after *view.Entry)
-	states   []state
+	trees  []*filetree.Tree // of the images
+	nodes  []node
+	states []state
+	// from and to are the range of layers of one image; of two, the last layer of each.
+	from, to int
+	shared   int // how many of the lowest layers two images have in common
 }
 
+// node is a path. The paths in a directory have consecutive numbers, sorted by name.
 type node struct {
-	name     string
-	parent   int
-	children []int // sorted by name
-	files    [2]*filetree.Node
+	files                [2]*filetree.Node // in the images
+	parent, first, count int32             // count paths from the number first on are in it
 }
 
 // state is what follows from the versions of a path.
 type state struct {
-	change filetree.Change
-	exists bool  // before or after
-	within uint8 // the changes of the path and of all beneath it, a bit each
 	size   int64 // of the content and of all beneath: after the changes, or before them of what is removed
+	change filetree.Change
+	within uint8 // the changes of the path and of all beneath it, a bit each
+	exists bool  // before or after
 	match  bool  // the filter matches it, or something beneath
 }
 
 // newForest returns the files of one image, or the union of those of two.
 func newForest(trees ...*filetree.Tree) *forest {
-	f := &forest{nodes: make([]node, 1, trees[0].Count)}
-	f.nodes[0] = node{parent: -1}
+	f := &forest{trees: trees}
+	count, root := 0, node{parent: -1}
 	for i, t := range trees {
-		f.add(0, i, t.Root)
+		count, root.files[i] = max(count, t.Count), t.Root
+	}
+	f.nodes = append(make([]node, 0, count), root)
+	id := 0
+	for id < len(f.nodes) { // which grow
+		f.expand(id)
+		id++
 	}
 	return f
 }
 
-// add gives the path id the files of image i beneath n.
-func (f *forest) add(id, i int, n *filetree.Node) {
-	f.nodes[id].files[i] = n
-	old := f.nodes[id].children // sorted, as those of n
-	children, k := make([]int, 0, len(n.Children)), 0
-	for _, c := range n.Children {
-		for k < len(old) && f.nodes[old[k]].name < c.Name {
-			children, k = append(children, old[k]), k+1
+// expand appends the paths in a directory.
+func (f *forest) expand(id int) {
+	var kids [2][]*filetree.Node
+	for i, n := range f.nodes[id].files {
+		if n != nil {
+			kids[i] = n.Children
 		}
-		child := len(f.nodes)
-		if k < len(old) && f.nodes[old[k]].name == c.Name {
-			child, k = old[k], k+1
-		} else {
-			f.nodes = append(f.nodes, node{name: c.Name, parent: id})
-		}
-		children = append(children, child)
-		f.add(child, i, c)
 	}
-	children = append(children, old[k:]...)
-	f.nodes[id].children = children
+	first := len(f.nodes)
+	for a, b := kids[0], kids[1]; len(a)+len(b) > 0; {
+		n := node{parent: int32(id)}
+		if len(b) == 0 || len(a) > 0 && a[0].Name <= b[0].Name {
+			n.files[0], a = a[0], a[1:]
+		}
+		if len(b) > 0 && (n.files[0] == nil || n.files[0].Name == b[0].Name) {
+			n.files[1], b = b[0], b[1:]
+		}
+		f.nodes = append(f.nodes, n)
+	}
+	f.nodes[id].first, f.nodes[id].count = int32(first), int32(len(f.nodes)-first)
+}
+
+// children are the numbers of the paths in a directory: from first up to end.
+func (f *forest) children(id int) (first, end int) {
+	n := &f.nodes[id]
+	return int(n.first), int(n.first + n.count)
+}
+
+func (f *forest) parent(id int) int { return int(f.nodes[id].parent) }
+
+func (f *forest) name(id int) string {
+	if n := f.nodes[id].files[0]; n != nil {
+		return n.Name
+	}
+	return f.nodes[id].files[1].Name
+}
+
+// compares reports whether there are two images.
+func (f *forest) compares() bool { return len(f.trees) == 2 }
+
+// versions returns what stands at a path before and after the changes, nil for nothing.
+func (f *forest) versions(id int) (before, after *filetree.Version) {
+	files := &f.nodes[id].files
+	if !f.compares() {
+		if f.from > 0 {
+			before = files[0].PresentAt(f.from - 1)
+		}
+		return before, files[0].PresentAt(f.to)
+	}
+	if files[0] != nil {
+		before = files[0].PresentAt(f.from)
+	}
+	if files[1] != nil {
+		after = files[1].PresentAt(f.to)
+	}
+	return before, after
+}
+
+// entries are the entries of versions.
+func (f *forest) entries(id int) (before, after *view.Entry) {
+	a, b := f.versions(id)
+	files, last := &f.nodes[id].files, len(f.trees)-1
+	return f.trees[0].Entry(files[0], a), f.trees[last].Entry(files[last], b)
 }
 
 // layers shows the changes of a range of layers of the first image, both ends included.
 func (f *forest) layers(from, to int) {
-	f.versions = func(id int) (before, after *view.Entry) {
-		n := f.nodes[id].files[0]
-		if from > 0 {
-			before = n.EntryAt(from - 1)
-		}
-		return before, n.EntryAt(to)
-	}
-	f.update(func(id int) (filetree.Change, bool) { return f.nodes[id].files[0].Changed(from, to) })
+	f.from, f.to = from, to
+	f.update()
 }
 
-// images shows what differs between the images, whose numbers of layers are given.
-func (f *forest) images(layers [2]int) {
-	f.versions = func(id int) (before, after *view.Entry) {
-		if n := f.nodes[id].files[0]; n != nil {
-			before = n.EntryAt(layers[0] - 1)
-		}
-		if n := f.nodes[id].files[1]; n != nil {
-			after = n.EntryAt(layers[1] - 1)
-		}
-		return before, after
+// images shows what differs between the images, whose numbers of layers are given. They have the lowest layers in common.
+func (f *forest) images(layers [2]int, shared int) {
+	f.from, f.to, f.shared = layers[0]-1, layers[1]-1, shared
+	f.update()
+}
+
+// changed is the change of a path; ok is false for one that exists neither before nor after.
+func (f *forest) changed(id int) (c filetree.Change, ok bool) {
+	if !f.compares() {
+		return f.trees[0].Changed(f.nodes[id].files[0], f.from, f.to)
 	}
-	f.update(func(id int) (filetree.Change, bool) {
-		switch a, b := f.versions(id); {
-		case a == nil && b == nil:
-			return filetree.Unmodified, id == 0
-		case a == nil:
-			return filetree.Added, true
-		case b == nil:
-			return filetree.Removed, true
-		case !filetree.Same(a, b):
-			return filetree.Modified, true
-		}
+	switch a, b := f.versions(id); {
+	case a == nil && b == nil:
+		return filetree.Unmodified, id == 0
+	case a == nil:
+		return filetree.Added, true
+	case b == nil:
+		return filetree.Removed, true
+	case a.Layer == b.Layer && a.Layer < f.shared:
 		return filetree.Unmodified, true
-	})
+	case a.Type != b.Type || a.Size() != b.Size():
+		return filetree.Modified, true
+	}
+	if a, b := f.entries(id); !filetree.Same(a, b) {
+		return filetree.Modified, true
+	}
+	return filetree.Unmodified, true
 }
 
 // update computes the states of all paths.
-func (f *forest) update(changed func(id int) (filetree.Change, bool)) {
-	f.states = make([]state, len(f.nodes))
+func (f *forest) update() {
+	if f.states == nil {
+		f.states = make([]state, len(f.nodes))
+	}
+	clear(f.states)
 	for id := len(f.nodes) - 1; id >= 0; id-- { // what is beneath a path comes first
 		s := &f.states[id]
-		s.change, s.exists = changed(id)
+		s.change, s.exists = f.changed(id)
 		if !s.exists {
 			continue
 		}
 		s.within |= 1 << s.change
-		if e := f.entry(id); e != nil && e.Type == view.TypeRegular {
-			s.size += e.Size
+		if v := f.version(id); v != nil {
+			s.size += v.Size()
 		}
 		if id == 0 {
 			continue
 		}
-		parent := &f.states[f.nodes[id].parent]
+		parent := &f.states[f.parent(id)]
 		parent.within |= s.within
-		if s.change != filetree.Removed || changeOf(f, id) == filetree.Removed {
+		if s.change != filetree.Removed || f.isRemoved(f.parent(id)) {
 			parent.size += s.size
 		}
 	}
 }
 
-// changeOf is the change of the directory that a path is in. Its own state is not known yet.
-func changeOf(f *forest, id int) filetree.Change {
-	parent := f.nodes[id].parent
-	if _, after := f.versions(parent); after == nil && parent != 0 {
-		return filetree.Removed
-	}
-	return filetree.Unmodified
+// isRemoved reports whether the changes remove a path. Its state need not be known.
+func (f *forest) isRemoved(id int) bool {
+	_, after := f.versions(id)
+	return after == nil && id != 0
 }
 
-// entry is the version of a path that is shown: that after the changes, or the removed one. It may be nil.
-func (f *forest) entry(id int) *view.Entry {
+// version is the version of a path that is shown: that after the changes, or the removed one. It may be nil.
+func (f *forest) version(id int) *filetree.Version {
 	before, after := f.versions(id)
 	return cmp.Or(after, before)
 }
 
+// entry is the entry of the version of a path that is shown. It may be nil.
+func (f *forest) entry(id int) *view.Entry {
+	before, after := f.entries(id)
+	return cmp.Or(after, before)
+}
+
 func (f *forest) isDir(id int) bool {
-	if e := f.entry(id); e != nil {
-		return e.IsDir()
+	if v := f.version(id); v != nil {
+		return v.IsDir()
 	}
-	return len(f.nodes[id].children) > 0
+	return f.nodes[id].count > 0
 }
 
 // shownChange is the change that a path is marked with. A directory in which something changed is modified.
@@ -164,8 +217,8 @@ func (f *forest) path(id int) string {
 		return "/"
 	}
 	var names []string
-	for ; id > 0; id = f.nodes[id].parent {
-		names = append(names, f.nodes[id].name)
+	for ; id > 0; id = f.parent(id) {
+		names = append(names, f.name(id))
 	}
 	slices.Reverse(names)
 	path := ""
@@ -189,8 +242,8 @@ func (f *forest) filter(match func(path string) bool) (count int) {
 		if found && f.states[id].exists {
 			count++
 		}
-		for _, c := range f.nodes[id].children {
-			if walk(c, path+"/"+f.nodes[c].name) {
+		for c, end := f.children(id); c < end; c++ {
+			if walk(c, path+"/"+f.name(c)) {
 				found = true
 			}
 		}
@@ -209,9 +262,12 @@ func (f *forest) rows(open func(id int) bool, shown uint8, bySize bool) []row {
 	var list []row
 	var walk func(id, depth int)
 	walk = func(id, depth int) {
-		children := f.nodes[id].children
+		first, end := f.children(id)
+		children := make([]int, 0, end-first)
+		for c := first; c < end; c++ {
+			children = append(children, c)
+		}
 		if bySize {
-			children = slices.Clone(children)
 			slices.SortStableFunc(children, func(a, b int) int { return cmp.Compare(f.states[b].size, f.states[a].size) })
 		}
 		for _, c := range children {

@@ -183,7 +183,7 @@ func (m *Model) collapse() {
 		return
 	}
 	for i, r := range m.rows {
-		if r.id == m.files.nodes[id].parent {
+		if r.id == m.files.parent(id) {
 			m.cursor.move(i)
 		}
 	}
@@ -221,7 +221,7 @@ func (m *Model) searchNext(step int) {
 	}
 	for k := 1; k <= len(all); k++ {
 		i := ((at+k*step)%len(all) + len(all)) % len(all)
-		if id := all[i].id; m.search.MatchString(m.files.nodes[id].name) {
+		if id := all[i].id; m.search.MatchString(m.files.name(id)) {
 			hidden, filter := m.hidden, m.filterText
 			m.reveal(id)
 			m.hidden, m.filterText = hidden, filter

@@ -159,12 +159,21 @@ func (m *Model) selectLayers() {
 		return
 	}
 	if m.compares() {
-		m.files.images([2]int{len(m.images[0].Layers), len(m.images[1].Layers)})
+		m.files.images([2]int{len(m.images[0].Layers), len(m.images[1].Layers)}, m.shared())
 	} else {
 		from, to := m.selected()
 		m.files.layers(from, to)
 	}
 	m.applyFilter()
+}
+
+// shared is how many of the lowest layers two images have in common.
+func (m *Model) shared() (n int) {
+	a, b := m.images[0].Layers, m.images[1].Layers
+	for n < min(len(a), len(b)) && a[n].DiffID != "" && a[n].DiffID == b[n].DiffID {
+		n++
+	}
+	return n
 }
 
 // selected returns the range of layers whose changes are shown. As in dive, that of the aggregated changes begins above the
@@ -224,7 +233,7 @@ func (m *Model) list() {
 				return
 			}
 		}
-		current = m.files.nodes[current].parent
+		current = m.files.parent(current)
 	}
 	m.cursor.move(m.cursor.at)
 }
@@ -244,7 +253,7 @@ func (m *Model) isOpen(id int) bool {
 
 // reveal puts the cursor on a path.
 func (m *Model) reveal(id int) {
-	for p := m.files.nodes[id].parent; p > 0; p = m.files.nodes[p].parent {
+	for p := m.files.parent(id); p > 0; p = m.files.parent(p) {
 		m.opened[p] = !m.allOpen
 	}
 	m.hidden, m.filterText = 0, ""

@@ -111,8 +111,8 @@ func (m *Model) goTo(path string) bool {
 	id := 0
 	for name := range strings.SplitSeq(strings.TrimPrefix(path, "/"), "/") {
 		found := 0
-		for _, c := range m.files.nodes[id].children {
-			if m.files.nodes[c].name == name {
+		for c, end := m.files.children(id); c < end; c++ {
+			if m.files.name(c) == name {
 				found = c
 			}
 		}

@@ -77,6 +77,17 @@ func (l *Layer) Table(ctx context.Context) (*toc.Table, error) {
 	return l.layers.TOC(ctx, l.DiffID)
 }
 
+// List is Table in a form that takes less memory where there is one.
+func (l *Layer) List(ctx context.Context) (toc.List, error) {
+	if l.host != nil {
+		return l.host.table()
+	}
+	if err := l.Fetch(ctx); err != nil {
+		return nil, err
+	}
+	return l.layers.Records(ctx, l.DiffID)
+}
+
 // AddDigests computes the digests of the layer's files where its table of contents does not have them, before many of them are needed. It
 // fetches the layer.
 func (l *Layer) AddDigests(ctx context.Context) error {

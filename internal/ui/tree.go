@@ -67,7 +67,7 @@ func loadTree(ctx context.Context, layers *layer.Layers, img *image.Image) (*ima
 		}
 		t.image.Layers = append(t.image.Layers, analyze.Layer{
 			DiffID: id, Size: size,
-			Table: func(ctx context.Context) (*toc.Table, error) { return layers.TOC(ctx, id) },
+			List: func(ctx context.Context) (toc.List, error) { return layers.TOC(ctx, id) },
 			Read: func(ctx context.Context, paths []string, visit func(string, io.Reader) error) error {
 				return layers.ReadFiles(ctx, id, paths, visit)
 			},
@@ -97,7 +97,7 @@ func (t *imageTree) layer(i int) *file {
 	defer t.mu.Unlock()
 	if t.layers[i] == nil {
 		if t.layers[i] = t.changes(t.all.Root, i); t.layers[i] == nil {
-			t.layers[i] = t.file(t.all.Root, i, t.all.Root.EntryAt(i))
+			t.layers[i] = t.file(t.all.Root, i, t.all.EntryAt(t.all.Root, i))
 		}
 	}
 	return t.layers[i]
@@ -106,7 +106,7 @@ func (t *imageTree) layer(i int) *file {
 // file makes a file of a node as a layer leaves it, without what is in it. Its entry is nil if it was removed.
 func (t *imageTree) file(n *filetree.Node, layer int, e *view.Entry) *file {
 	f := &file{name: n.Name, entry: e}
-	if f.change, _ = n.Changed(layer, layer); e == nil {
+	if f.change, _ = t.all.Changed(n, layer, layer); e == nil {
 		f.entry = &view.Entry{Path: n.Path(), Type: view.TypeWhiteout}
 	}
 	if v := n.At(layer); v != nil {
@@ -134,13 +134,13 @@ func (t *imageTree) changes(n *filetree.Node, layer int) *file {
 	if !own && len(kids) == 0 {
 		return nil
 	}
-	f := t.file(n, layer, n.EntryAt(layer))
+	f := t.file(n, layer, t.all.EntryAt(n, layer))
 	if own {
 		f.size = v.Bytes()
 	}
 	if !f.entry.IsDir() {
 		f.count = 1
-	} else if own && f.change == filetree.Modified && filetree.Same(v.Entry, entryBelow(n, layer)) {
+	} else if own && f.change == filetree.Modified && filetree.Same(t.all.Entry(n, v), t.entryBelow(n, layer)) {
 		f.change = filetree.Unmodified // a layer lists the directories of what it changes
 	}
 	for _, kid := range kids {
@@ -150,8 +150,8 @@ func (t *imageTree) changes(n *filetree.Node, layer int) *file {
 }
 
 // entryBelow is the entry of a node before a layer.
-func entryBelow(n *filetree.Node, layer int) *view.Entry {
-	if e := n.EntryAt(layer - 1); e != nil {
+func (t *imageTree) entryBelow(n *filetree.Node, layer int) *view.Entry {
+	if e := t.all.EntryAt(n, layer-1); e != nil {
 		return e
 	}
 	return &view.Entry{}
@@ -165,9 +165,9 @@ type linked struct {
 
 // files makes a tree of what is there once a layer is applied. Of a file with several names, the first that is left has the size.
 func (t *imageTree) files(n *filetree.Node, layer int, counted map[linked]bool) *file {
-	e := n.EntryAt(layer)
+	e := t.all.EntryAt(n, layer)
 	if e == nil {
-		e = n.Versions[0].Entry // of the root
+		e = t.all.Entry(n, &n.Versions[0]) // of the root
 	}
 	f := t.file(n, layer, e)
 	f.change = filetree.Unmodified
@@ -184,7 +184,7 @@ func (t *imageTree) files(n *filetree.Node, layer int, counted map[linked]bool) 
 		f.count = 1
 	}
 	for _, kid := range n.Children {
-		if kid.EntryAt(layer) != nil {
+		if kid.PresentAt(layer) != nil {
 			f.add(t.files(kid, layer, counted))
 		}
 	}

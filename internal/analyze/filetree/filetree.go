@@ -20,8 +20,9 @@ type Tree struct {
 	// Undigested: the digests of the files of a layer are not known.
 	Undigested bool
 
+	lists    []toc.List          // of the layers
 	links    map[linkKey][]*Node // the later names of files with several
-	unsorted []*Node
+	unsorted map[*Node]map[string]*Node
 	nodes    []Node // room for more
 	versions []Version
 }
@@ -39,62 +40,115 @@ type Node struct {
 	Parent   *Node     // nil of the root
 	Children []*Node   // sorted by name
 	Versions []Version // by layer, bottom first; of the root too, which is there before the first layer
-
-	byName map[string]*Node // the children, while they are not sorted
 }
 
-// Version is what one layer makes of a path.
+// Version is what one layer makes of a path. There is one for each file of an image, so it has no more than what is asked for often:
+// the rest is in Tree.Entry.
 type Version struct {
-	Layer int // its number, 0 for the bottom; -1 for a directory that is there before the first
-	// Entry is the layer's own, nil if the path is removed with a directory above it, or by what replaced that directory.
-	Entry *view.Entry
-	// Removed, of a whiteout, is the size of the files that it removes beneath the path, as the sum of their sizes.
-	Removed int64
+	Layer int   // its number, 0 for the bottom; -1 for a directory that is there before the first
+	size  int64 // of a regular file, or what a whiteout removes
+	entry int32 // its number in the table of contents; implied for a directory that the layer has no entry for
+	// Type is that of the layer's own entry, 0 if the path is removed with a directory above it, or by what replaced that directory.
+	Type view.Type
 	// Inner: the layer has other paths beneath this one.
 	Inner bool
+	link  bool // the content is that of another name in the layer
 }
 
+const implied = -1
+
 // Present reports whether the path exists once the layer is applied.
-func (v *Version) Present() bool { return v.Entry != nil && v.Entry.Type != view.TypeWhiteout }
+func (v *Version) Present() bool { return v.Type != 0 && v.Type != view.TypeWhiteout }
+
+// IsDir reports whether the path is a directory once the layer is applied.
+func (v *Version) IsDir() bool { return v.Type == view.TypeDir }
+
+// IsLink reports whether the content is that of another name in the layer.
+func (v *Version) IsLink() bool { return v.link }
+
+// Size is the size of a regular file, whatever other names it has.
+func (v *Version) Size() int64 {
+	if v.Type != view.TypeRegular {
+		return 0
+	}
+	return v.size
+}
 
 // Bytes is how much of the layer is the version's content. Of a file with several names the first has it.
 func (v *Version) Bytes() int64 {
-	if v.Entry == nil || v.Entry.Type != view.TypeRegular || v.Entry.Hardlink != "" {
+	if v.link {
 		return 0
 	}
-	return v.Entry.Size
+	return v.Size()
+}
+
+// Removed is the size of the files that a whiteout removes beneath the path, as the sum of their sizes.
+func (v *Version) Removed() int64 {
+	if v.Type != view.TypeWhiteout {
+		return 0
+	}
+	return v.size
 }
 
 // New returns a tree with nothing but the root.
 func New() *Tree {
-	t := &Tree{links: map[linkKey][]*Node{}}
+	t := &Tree{links: map[linkKey][]*Node{}, unsorted: map[*Node]map[string]*Node{}}
 	t.Root = t.node(nil, "")
-	t.Root.Versions = t.version(Version{Layer: -1, Entry: index.ImpliedDir(".")})
+	t.Root.Versions = t.version(Version{Layer: -1, Type: view.TypeDir, entry: implied})
 	return t
 }
 
 // Add applies a layer, by its table of contents, on top of those that were added before.
-func (t *Tree) Add(table *toc.Table) {
+func (t *Tree) Add(table toc.List) {
 	layer := t.Layers
 	t.Layers++
-	t.Undigested = t.Undigested || table.Undigested
-	for _, e := range table.Entries { // what hides files of the layers below comes first, whatever the order of the tar
-		if e.Type != view.TypeDir || e.Opaque {
-			t.hide(layer, e)
+	t.lists = append(t.lists, table)
+	t.Undigested = t.Undigested || table.Info().Undigested
+	var e view.Entry
+	for i := range table.Len() { // what hides files of the layers below comes first, whatever the order of the tar
+		if layer == 0 {
+			break
+		}
+		if table.Read(i, &e); e.Type != view.TypeDir || e.Opaque {
+			t.hide(layer, i, &e)
 		}
 	}
 	at := cursor{tree: t, layer: layer, dir: t.Root, path: "."}
-	for i, e := range table.Entries {
-		if e.Type == view.TypeWhiteout || i < len(table.Places) && table.Places[i].Implied {
+	for i := range table.Len() {
+		if implied := table.Read(i, &e); implied || e.Type == view.TypeWhiteout {
 			continue
 		}
-		at.put(e)
+		at.put(i, &e)
 	}
 	t.sort()
 }
 
-// hide removes what the layers below have at, or beneath, the path of an entry.
-func (t *Tree) hide(layer int, e *view.Entry) {
+// Replace returns the tree with other tables of contents of its layers, which have digests. The two share their nodes. ok is false
+// if the tables do not have the same files.
+func (t *Tree) Replace(tables []toc.List) (replaced *Tree, ok bool) {
+	if len(tables) != len(t.lists) {
+		return nil, false
+	}
+	r := *t
+	r.lists, r.Undigested = tables, false
+	var was, now view.Entry
+	for layer, table := range tables {
+		if table.Len() != t.lists[layer].Len() {
+			return nil, false
+		}
+		r.Undigested = r.Undigested || table.Info().Undigested
+		for i := range table.Len() {
+			t.lists[layer].Read(i, &was)
+			if table.Read(i, &now); was.Path != now.Path || was.Type != now.Type || was.Size != now.Size {
+				return nil, false
+			}
+		}
+	}
+	return &r, true
+}
+
+// hide removes what the layers below have at, or beneath, the path of the entry with the number i.
+func (t *Tree) hide(layer, i int, e *view.Entry) {
 	n := t.Find(e.Path)
 	if n == nil || len(n.Versions) == 0 {
 		return
@@ -104,13 +158,13 @@ func (t *Tree) hide(layer int, e *view.Entry) {
 		return
 	}
 	var removed int64
-	if last.Entry.IsDir() {
+	if last.IsDir() {
 		for _, kid := range n.Children {
 			removed += kid.remove(t, layer)
 		}
 	}
 	if e.Type == view.TypeWhiteout {
-		n.append(t, Version{Layer: layer, Entry: e, Removed: removed})
+		n.append(t, Version{Layer: layer, Type: e.Type, entry: int32(i), size: removed})
 	}
 }
 
@@ -136,21 +190,22 @@ type cursor struct {
 	path  string
 }
 
-func (c *cursor) put(e *view.Entry) {
+func (c *cursor) put(i int, e *view.Entry) {
+	v := Version{Layer: c.layer, Type: e.Type, entry: int32(i), size: e.Size, link: e.Hardlink != ""}
 	if e.Path == "." {
-		c.tree.Root.set(c.tree, Version{Layer: c.layer, Entry: e})
+		c.tree.Root.set(c.tree, v)
 		return
 	}
 	dir, name := view.Split(e.Path)
 	if dir != c.path {
 		c.dir, c.path = c.enter(dir), dir
 	}
-	n := c.dir.child(name)
+	n := c.tree.child(c.dir, name)
 	if n == nil {
 		n = c.tree.node(c.dir, name)
 		c.tree.attach(c.dir, n)
 	}
-	n.set(c.tree, Version{Layer: c.layer, Entry: e})
+	n.set(c.tree, v)
 	if e.Hardlink != "" {
 		key := linkKey{c.layer, e.Hardlink}
 		c.tree.links[key] = append(c.tree.links[key], n)
@@ -166,13 +221,13 @@ func (c *cursor) enter(path string) *Node {
 	for rest, more := path, path != "."; more; {
 		var name string
 		name, rest, more = strings.Cut(rest, "/")
-		kid := n.child(name)
+		kid := c.tree.child(n, name)
 		if kid == nil {
 			kid = c.tree.node(n, name)
 			c.tree.attach(n, kid)
 		}
-		if last := kid.last(); last == nil || !last.Present() || !last.Entry.IsDir() {
-			kid.set(c.tree, Version{Layer: c.layer, Entry: index.ImpliedDir(kid.Path())})
+		if last := kid.last(); last == nil || !last.IsDir() {
+			kid.set(c.tree, Version{Layer: c.layer, Type: view.TypeDir, entry: implied})
 		}
 		n = kid
 	}
@@ -239,10 +294,12 @@ func (t *Tree) version(v Version) []Version {
 	return list
 }
 
-// child returns the child called name, or nil.
-func (n *Node) child(name string) *Node {
-	if n.byName != nil {
-		return n.byName[name]
+// child returns the child of n called name, or nil.
+func (t *Tree) child(n *Node, name string) *Node {
+	if len(t.unsorted) > 0 {
+		if byName := t.unsorted[n]; byName != nil {
+			return byName[name]
+		}
 	}
 	if k := len(n.Children); k == 0 || n.Children[k-1].Name < name {
 		return nil
@@ -255,27 +312,26 @@ func (n *Node) child(name string) *Node {
 
 // attach adds a child whose name is not there yet.
 func (t *Tree) attach(n, kid *Node) {
-	switch k := len(n.Children); {
-	case n.byName != nil:
-		n.byName[kid.Name] = kid
-	case k > 0 && n.Children[k-1].Name > kid.Name:
-		n.byName = make(map[string]*Node, k+1)
+	k := len(n.Children)
+	if byName := t.unsorted[n]; byName != nil {
+		byName[kid.Name] = kid
+	} else if k > 0 && n.Children[k-1].Name > kid.Name {
+		byName = make(map[string]*Node, k+1)
 		for _, other := range n.Children {
-			n.byName[other.Name] = other
+			byName[other.Name] = other
 		}
-		n.byName[kid.Name] = kid
-		t.unsorted = append(t.unsorted, n)
+		byName[kid.Name] = kid
+		t.unsorted[n] = byName
 	}
 	n.Children = append(n.Children, kid)
 }
 
 // sort sorts the directories that names were added to out of order.
 func (t *Tree) sort() {
-	for _, n := range t.unsorted {
+	for n := range t.unsorted {
 		slices.SortFunc(n.Children, func(a, b *Node) int { return strings.Compare(a.Name, b.Name) })
-		n.byName = nil
 	}
-	t.unsorted = nil
+	clear(t.unsorted)
 }
 
 // Walk calls visit for each node, parents first, siblings by name. Beneath one for which it returns false it does not go.
@@ -297,7 +353,7 @@ func (t *Tree) Find(path string) *Node {
 	for rest, more := path, path != "."; more && n != nil; {
 		var name string
 		name, rest, more = strings.Cut(rest, "/")
-		n = n.child(name)
+		n = t.child(n, name)
 	}
 	return n
 }
@@ -325,25 +381,47 @@ func (n *Node) At(layer int) *Version {
 	return nil
 }
 
-// EntryAt returns the entry of a path once a layer is applied; nil if it does not exist.
-func (n *Node) EntryAt(layer int) *view.Entry {
+// PresentAt is At, nil for a path that does not exist.
+func (n *Node) PresentAt(layer int) *Version {
 	if v := n.At(layer); v != nil && v.Present() {
-		return v.Entry
+		return v
 	}
 	return nil
 }
 
+// Entry returns the entry that a layer has of a path, nil if it has none. v is nil or a version of n.
+func (t *Tree) Entry(n *Node, v *Version) *view.Entry {
+	switch {
+	case v == nil || v.Type == 0:
+		return nil
+	case v.entry == implied:
+		return index.ImpliedDir(n.Path())
+	}
+	return t.lists[v.Layer].Entry(int(v.entry))
+}
+
+// EntryAt returns the entry of a path once a layer is applied; nil if it does not exist.
+func (t *Tree) EntryAt(n *Node, layer int) *view.Entry { return t.Entry(n, n.PresentAt(layer)) }
+
+// Sum returns the sha256 of the content of a version that is not empty; ok is false if it is not known.
+func (t *Tree) Sum(v *Version) (sum [32]byte, ok bool) {
+	if v.Type != view.TypeRegular {
+		return sum, false
+	}
+	return t.lists[v.Layer].Sum(int(v.entry))
+}
+
 // Names returns the other names that the file of a version has in its layer.
 func (t *Tree) Names(n *Node, v *Version) []*Node {
-	if v.Entry == nil || len(t.links) == 0 {
+	if v.Type == 0 || len(t.links) == 0 {
 		return nil
 	}
-	first := v.Entry.Path
-	if v.Entry.Hardlink != "" {
-		first = v.Entry.Hardlink
+	first := n.Path()
+	if v.link {
+		first = t.Entry(n, v).Hardlink
 	}
 	names := slices.Clone(t.links[linkKey{v.Layer, first}])
-	if v.Entry.Hardlink != "" {
+	if v.link {
 		if node := t.Find(first); node != nil {
 			names = append(names, node)
 		}
@@ -367,8 +445,8 @@ func (c Change) String() string { return [...]string{"unmodified", "added", "mod
 
 // Changed compares a path before the layers from one to another, both included, with it after them. The content of a directory does
 // not count. ok is false for a path that exists neither before nor after them.
-func (n *Node) Changed(from, to int) (c Change, ok bool) {
-	before, after := n.EntryAt(from-1), n.EntryAt(to)
+func (t *Tree) Changed(n *Node, from, to int) (c Change, ok bool) {
+	before, after := n.PresentAt(from-1), n.PresentAt(to)
 	switch {
 	case before == nil && after == nil:
 		return Unmodified, false
@@ -376,7 +454,7 @@ func (n *Node) Changed(from, to int) (c Change, ok bool) {
 		return Added, true
 	case after == nil:
 		return Removed, true
-	case before != after && !Same(before, after):
+	case before != after && !Same(t.Entry(n, before), t.Entry(n, after)):
 		return Modified, true
 	}
 	return Unmodified, true

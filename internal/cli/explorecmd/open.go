@@ -26,7 +26,7 @@ func open(ctx context.Context, app *command.App, name string, platform *ocispec.
 func analyzed(ctx context.Context, app *command.App, img *inspect.Image) (*analyze.Image, error) {
 	out := &analyze.Image{Name: img.Name, ID: img.ID, Config: img.Config, AddDigests: img.AddDigests}
 	for _, l := range img.Layers {
-		layer := analyze.Layer{DiffID: l.DiffID, Size: -1, Table: l.Table, Read: reader(app, l)}
+		layer := analyze.Layer{DiffID: l.DiffID, Size: -1, List: l.List, Read: reader(app, l)}
 		if l.Stored() {
 			var err error
 			if layer.Size, err = l.Size(ctx); err != nil {
