@@ -156,6 +156,7 @@ func (f *forest) update() {
 		f.states = make([]state, len(f.nodes))
 	}
 	clear(f.states)
+	linked := map[hardLink]bool{}
 	for id := len(f.nodes) - 1; id >= 0; id-- { // what is beneath a path comes first
 		s := &f.states[id]
 		s.change, s.exists = f.changed(id)
@@ -163,8 +164,10 @@ func (f *forest) update() {
 			continue
 		}
 		s.within |= 1 << s.change
+		bytes := s.size // once for all names of a file
 		if v := f.version(id); v != nil {
 			s.size += v.Size()
+			bytes += f.bytes(id, v, linked)
 		}
 		if id == 0 {
 			continue
@@ -172,9 +175,40 @@ func (f *forest) update() {
 		parent := &f.states[f.parent(id)]
 		parent.within |= s.within
 		if s.change != filetree.Removed || f.isRemoved(f.parent(id)) {
-			parent.size += s.size
+			parent.size += bytes
 		}
 	}
+}
+
+// hardLink is a file of a layer of an image with several names, by the first of them.
+type hardLink struct {
+	image, layer int
+	first        string
+}
+
+// bytes is what a version adds to the size of the directory that it is in. Of a file with several names, the first that is left has
+// the content.
+func (f *forest) bytes(id int, v *filetree.Version, linked map[hardLink]bool) int64 {
+	if !v.IsLink() {
+		return v.Bytes()
+	}
+	image, at := len(f.trees)-1, f.to
+	if f.isRemoved(id) {
+		if image, at = 0, f.from; !f.compares() {
+			at--
+		}
+	}
+	link := hardLink{image, v.Layer, f.entry(id).Hardlink}
+	if first := f.trees[image].Find(link.first); first != nil {
+		if now := first.PresentAt(at); now != nil && now.Layer == v.Layer {
+			return 0
+		}
+	}
+	if linked[link] {
+		return 0
+	}
+	linked[link] = true
+	return v.Size()
 }
 
 // isRemoved reports whether the changes remove a path. Its state need not be known.

@@ -24,6 +24,29 @@ func (f *forest) find(path string) int {
 	return 0
 }
 
+// TestSizesOfHardLinks checks that a directory has the content of a file once, whatever names of the file are left.
+func TestSizesOfHardLinks(t *testing.T) {
+	t.Parallel()
+	f, _ := forestOf(t, [][]inspecttest.Entry{
+		{inspecttest.File("a/first", "0123456789"), inspecttest.Link("b/second", "a/first"), inspecttest.Link("b/third", "a/first"), inspecttest.File("b/x", "x")},
+		{inspecttest.Removal("a/first")},
+		{inspecttest.Removal("b")},
+	})
+	for _, c := range []struct {
+		layer             int
+		root, a, b, third int64
+	}{
+		{0, 11, 10, 1, 10}, {1, 11, 0, 11, 10}, {2, 0, 0, 11, 10},
+	} {
+		f.layers(c.layer, c.layer)
+		for path, want := range map[string]int64{"/": c.root, "/a": c.a, "/b": c.b, "/b/third": c.third} {
+			if got := f.states[f.find(path)].size; got != want {
+				t.Errorf("layer %d: %s has %d bytes, want %d", c.layer, path, got, want)
+			}
+		}
+	}
+}
+
 // TestUnion checks that the files of two images are one tree, sorted, and what differs in it.
 func TestUnion(t *testing.T) {
 	t.Parallel()
