@@ -34,7 +34,8 @@ type Opener struct {
 // The prefixes of names beside those of package ocilayout.
 const (
 	directoryPrefix = "dir:"
-	registryPrefix  = "docker://"
+	// RegistryPrefix is that of an image in its registry.
+	RegistryPrefix = "docker://"
 )
 
 // Open opens what a name means. The forms of a name, in this order:
@@ -74,7 +75,7 @@ func (o *Opener) open(ctx context.Context, name string) (*Image, error) {
 	if dir, ok := strings.CutPrefix(name, directoryPrefix); ok && !o.isTag(ctx, name) {
 		return o.openDirectory(dir)
 	}
-	if ref, ok := strings.CutPrefix(name, registryPrefix); ok {
+	if ref, ok := strings.CutPrefix(name, RegistryPrefix); ok {
 		return o.openPublished(ctx, ref)
 	}
 	if isPath(name) {

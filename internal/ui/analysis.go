@@ -70,13 +70,17 @@ type copiesRow struct {
 }
 
 // analysis returns the report of an image. It is made once.
-func (t *imageTree) analysis(ctx context.Context) (*analyze.Report, error) {
+func (t *imageTree) analysis(ctx context.Context, img *opened) (*analyze.Report, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.report != nil {
 		return t.report, nil
 	}
-	r, err := analyze.FromTree(ctx, t.image, t.all, analyze.Options{Top: maxReported})
+	in, err := img.analyzed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r, err := analyze.FromTree(ctx, in, t.all, analyze.Options{Top: maxReported})
 	if err == nil {
 		t.report = r
 	}
@@ -84,11 +88,16 @@ func (t *imageTree) analysis(ctx context.Context) (*analyze.Report, error) {
 }
 
 func (s *Server) analyzeImage(r *http.Request) (any, error) {
-	t, err := s.tree(r)
+	img, err := s.openNamed(r)
 	if err != nil {
 		return nil, err
 	}
-	report, err := t.analysis(r.Context())
+	defer img.close()
+	t, err := s.tree(r.Context(), img)
+	if err != nil {
+		return nil, err
+	}
+	report, err := t.analysis(r.Context(), img)
 	if err != nil {
 		return nil, err
 	}

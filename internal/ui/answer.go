@@ -15,6 +15,7 @@ import (
 	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/redact"
+	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -73,12 +74,13 @@ func statusOf(err error) int {
 	var invalid *image.InvalidReferenceError
 	var ambiguous *image.AmbiguousError
 	var other *image.PlatformError
+	var unpublished *registry.NotFoundError
 	switch {
 	case errors.As(err, &bad), errors.As(err, &invalid), errors.As(err, &ambiguous):
 		return http.StatusBadRequest
 	case errors.Is(err, errInUse):
 		return http.StatusConflict
-	case errors.As(err, &gone), errors.As(err, &other), errors.Is(err, fs.ErrNotExist), errors.Is(err, store.ErrNotFound), errors.Is(err, history.ErrNotFound):
+	case errors.As(err, &gone), errors.As(err, &unpublished), errors.As(err, &other), errors.Is(err, fs.ErrNotExist), errors.Is(err, store.ErrNotFound), errors.Is(err, history.ErrNotFound):
 		return http.StatusNotFound
 	}
 	return http.StatusInternalServerError

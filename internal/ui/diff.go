@@ -11,13 +11,9 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/analyze"
-	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/imagediff"
-	"github.com/micabuild/mica/internal/inspect"
-	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/redact"
 	"github.com/micabuild/mica/internal/terminal"
-	"github.com/micabuild/mica/internal/transfer"
 )
 
 // diffPage is how two images differ, as mica diff --ignore-times says it, with texts as they may be shown.
@@ -25,8 +21,8 @@ type diffPage struct {
 	A      imageRow     `json:"a"`
 	B      imageRow     `json:"b"`
 	Same   bool         `json:"same"`
-	Config []configDiff `json:"config"`
-	Layers []layerDiff  `json:"layers"` // bottom first
+	Config []configDiff `json:"config,omitempty"`
+	Layers []layerDiff  `json:"layers,omitempty"` // bottom first; none of a directory
 	Files  filesDiff    `json:"files"`
 	Notes  []string     `json:"notes,omitempty"`
 }
@@ -76,69 +72,67 @@ type fileSide struct {
 // maxDifferences is how many differences of files one answer has.
 const maxDifferences = 5000
 
-// compared has two images of the store that a request names.
-type compared struct {
-	rows   [2]imageRow
-	images [2]*inspect.Image
-}
-
-func (c *compared) close() {
-	for _, img := range c.images {
-		if img != nil {
-			_ = img.Close() // nothing was fetched
-		}
-	}
-}
-
 // openPair opens the images that a request names a and b. The caller closes them.
-func (s *Server) openPair(r *http.Request) (*compared, error) {
-	layers, images := s.newLayers()
-	opener := inspect.Opener{Local: &transfer.Local{Store: s.store, Layers: layers, Images: images}}
-	c := &compared{}
-	for i, name := range []string{"a", "b"} {
-		if err := c.open(r.Context(), i, r.URL.Query().Get(name), opener, layers, images); err != nil {
-			c.close()
-			return nil, err
-		}
+func (s *Server) openPair(r *http.Request) (a, b *opened, err error) {
+	query := r.URL.Query()
+	if a, err = s.openSmall(r.Context(), query.Get("a")); err != nil {
+		return nil, nil, err
 	}
-	return c, nil
+	if b, err = s.openSmall(r.Context(), query.Get("b")); err != nil {
+		a.close()
+		return nil, nil, err
+	}
+	return a, b, nil
 }
 
-func (c *compared) open(ctx context.Context, i int, name string, opener inspect.Opener, layers *layer.Layers, images *image.Images) error {
-	img, err := find(ctx, images, name)
+// openSmall opens an image that has not too many files.
+func (s *Server) openSmall(ctx context.Context, name string) (*opened, error) {
+	img, err := s.open(ctx, name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := checkSize(layers, img); err != nil {
-		return err
+	if err := img.checkSize(ctx); err != nil {
+		img.close()
+		return nil, err
 	}
-	c.rows[i] = newImageRow(img)
-	c.images[i], err = opener.Open(ctx, img.ID.String())
-	return err
+	return img, nil
 }
 
 func (s *Server) diffImages(r *http.Request) (any, error) {
-	c, err := s.openPair(r)
+	a, b, err := s.openPair(r)
 	if err != nil {
 		return nil, err
 	}
-	defer c.close()
-	report, err := imagediff.Compare(r.Context(), c.images[0], c.images[1], imagediff.Options{
-		Only: []string{"config", "layers", "files"}, IgnoreTimes: r.URL.Query().Get("times") != "1",
-	})
+	defer a.close()
+	defer b.close()
+	parts := []string{"config", "layers", "files"}
+	if a.ID == "" || b.ID == "" {
+		parts = parts[2:] // a directory has no more
+	}
+	report, err := imagediff.Compare(r.Context(), a.Image, b.Image, imagediff.Options{Only: parts, IgnoreTimes: r.URL.Query().Get("times") != "1"})
 	if err != nil {
 		return nil, err
 	}
-	return newDiffPage(c.rows, report), nil
+	var rows [2]imageRow
+	for i, img := range []*opened{a, b} {
+		if rows[i], err = img.row(r.Context()); err != nil {
+			return nil, err
+		}
+	}
+	return newDiffPage(rows, report), nil
 }
 
 func newDiffPage(rows [2]imageRow, r *imagediff.Report) *diffPage {
-	p := &diffPage{A: rows[0], B: rows[1], Same: r.Same, Config: []configDiff{}, Layers: []layerDiff{}, Notes: r.Notes}
-	for _, c := range r.Config.Changes {
-		p.Config = append(p.Config, configDiff{c.Field, terminal.EscapeString(c.Key), c.Change, configValue(c.Key, c.Old), configValue(c.Key, c.New)})
+	p := &diffPage{A: rows[0], B: rows[1], Same: r.Same, Notes: r.Notes}
+	if r.Config != nil {
+		for _, c := range r.Config.Changes {
+			p.Config = append(p.Config, configDiff{c.Field, terminal.EscapeString(c.Key), c.Change, configValue(c.Key, c.Old), configValue(c.Key, c.New)})
+		}
 	}
-	for _, l := range r.Layers.Layers {
-		p.Layers = append(p.Layers, layerDiff{l.Change, l.DiffID, analyze.Instruction(shownCommand(l.CreatedBy)), l.Size})
+	if r.Layers != nil {
+		for _, l := range r.Layers.Layers {
+			p.Layers = append(p.Layers, layerDiff{l.Change, l.DiffID, analyze.Instruction(shownCommand(l.CreatedBy)), l.Size})
+		}
 	}
 	f := r.Files
 	p.Files = filesDiff{Added: f.Added, Removed: f.Removed, Changed: f.Changed, Changes: []fileDiff{}, Total: len(f.Changes)}
@@ -184,12 +178,13 @@ func (s *Server) diffText(r *http.Request) (any, error) {
 	if name == "" {
 		return nil, badRequest("name a file")
 	}
-	c, err := s.openPair(r)
+	a, b, err := s.openPair(r)
 	if err != nil {
 		return nil, err
 	}
-	defer c.close()
-	report, err := imagediff.Compare(r.Context(), c.images[0], c.images[1], imagediff.Options{Only: []string{"files"}, IgnoreTimes: true, Text: []string{literalPattern(name)}})
+	defer a.close()
+	defer b.close()
+	report, err := imagediff.Compare(r.Context(), a.Image, b.Image, imagediff.Options{Only: []string{"files"}, IgnoreTimes: true, Text: []string{literalPattern(name)}})
 	if err != nil {
 		return nil, err
 	}

@@ -115,7 +115,7 @@ func (t *imageTree) root(r *http.Request) (*file, error) {
 
 // selected returns the file that a request names in the tree that it selects.
 func (s *Server) selected(r *http.Request) (*imageTree, *file, error) {
-	t, err := s.tree(r)
+	t, err := s.namedTree(r)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -194,12 +194,13 @@ func (s *Server) searchFiles(r *http.Request) (any, error) {
 // sendFile sends the content of a file of an image as a download.
 func (s *Server) sendFile(w http.ResponseWriter, r *http.Request) {
 	err := s.using(r.Context(), func() error {
-		t, err := s.tree(r)
+		img, err := s.openNamed(r)
 		if err != nil {
 			return err
 		}
+		defer img.close()
 		name := trimRoot(r.URL.Query().Get("path"))
-		content, err := t.view(r.Context())
+		content, err := img.View(r.Context())
 		if err != nil {
 			return err
 		}

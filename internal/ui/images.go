@@ -1,20 +1,19 @@
 package ui
 
 import (
-	"context"
-	"fmt"
 	"maps"
 	"net/http"
 	"slices"
 	"time"
 
 	"github.com/containerd/platforms"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/inspect"
 	"github.com/micabuild/mica/internal/redact"
 	"github.com/micabuild/mica/internal/terminal"
 )
@@ -26,6 +25,7 @@ type imageRow struct {
 	Digests  []string      `json:"digests"`
 	Created  time.Time     `json:"created,omitzero"`
 	Size     int64         `json:"size"`
+	Packed   bool          `json:"packed,omitempty"` // the size is that of the compressed layers: the image is not in the store
 	Layers   int           `json:"layers"`
 	Platform string        `json:"platform"`
 }
@@ -33,8 +33,16 @@ type imageRow struct {
 func newImageRow(img *image.Image) imageRow {
 	return imageRow{
 		ID: img.ID, Names: append([]string{}, img.Names...), Digests: append([]string{}, img.Digests...), Created: img.Created(), Size: img.Size,
-		Layers: len(img.Chain()), Platform: shown(platforms.Format(ocispec.Platform{OS: img.Config.OS, Architecture: img.Config.Architecture, Variant: img.Config.Variant})),
+		Layers: len(img.Chain()), Platform: platformOf(img.Config.Platform),
 	}
+}
+
+// platformOf is the platform of an image, "" for one without a config.
+func platformOf(p ocispec.Platform) string {
+	if p.OS == "" {
+		return ""
+	}
+	return shown(platforms.Format(ocispec.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant}))
 }
 
 // imageList is the answer to a request for the images.
@@ -63,6 +71,7 @@ func (s *Server) listImages(r *http.Request) (any, error) {
 type layerRow struct {
 	DiffID digest.Digest `json:"diffID"`
 	Size   int64         `json:"size"`
+	Packed bool          `json:"packed,omitempty"` // the size is that of the compressed layer, which the store does not have
 	Files  int           `json:"files"`
 	origin
 }
@@ -85,7 +94,9 @@ type origin struct {
 // imagePage is an image with its layers.
 type imagePage struct {
 	imageRow
-	Manifest   digest.Digest `json:"manifest"`
+	Ref        string        `json:"ref"`  // names the image in requests
+	Kind       inspect.Kind  `json:"kind"` // where it is
+	Manifest   digest.Digest `json:"manifest,omitempty"`
 	Config     configRow     `json:"config"`
 	LayerList  []layerRow    `json:"layerList"` // bottom first
 	History    []historyRow  `json:"history"`   // oldest first
@@ -106,8 +117,8 @@ type configRow struct {
 	StopSignal string            `json:"stopSignal,omitempty"`
 }
 
-func newConfigRow(c *image.Image) configRow {
-	cfg := c.Config.Config
+func newConfigRow(c *dockerspec.DockerOCIImage) configRow {
+	cfg := c.Config
 	row := configRow{
 		Entrypoint: shownAll(cfg.Entrypoint), Cmd: shownAll(cfg.Cmd), User: shown(cfg.User), WorkingDir: shown(cfg.WorkingDir), StopSignal: shown(cfg.StopSignal),
 		Ports: shownAll(slices.Sorted(maps.Keys(cfg.ExposedPorts))), Volumes: shownAll(slices.Sorted(maps.Keys(cfg.Volumes))), Labels: map[string]string{},
@@ -121,49 +132,50 @@ func newConfigRow(c *image.Image) configRow {
 	return row
 }
 
-// find finds the image that a request names.
-func find(ctx context.Context, images *image.Images, ref string) (*image.Image, error) {
-	if ref == "" {
-		return nil, badRequest("name an image")
-	}
-	return images.FindNamed(ctx, ref, nil)
-}
-
 func (s *Server) showImage(r *http.Request) (any, error) {
-	layers, images := s.newLayers()
-	img, err := find(r.Context(), images, r.URL.Query().Get("image"))
+	img, err := s.openNamed(r)
 	if err != nil {
 		return nil, err
 	}
-	page := imagePage{imageRow: newImageRow(img), Manifest: img.Target.Digest, Config: newConfigRow(img), LayerList: []layerRow{}, History: []historyRow{}}
-	origins, made := s.origins(img)
+	defer img.close()
+	if img.Kind == inspect.Directory {
+		s.trees.drop(img.key()) // its files may have changed
+	}
+	row, err := img.row(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	page := imagePage{
+		imageRow: row, Ref: img.ref, Kind: img.Kind, Manifest: img.Target.Digest, Config: newConfigRow(&img.Config), LayerList: []layerRow{}, History: historyOf(img.Image),
+	}
+	origins, made := s.origins(img.Image)
 	if made != nil {
 		page.Build, page.Dockerfile = made.Ref, shown(made.Text)
 	}
-	chain := img.Chain()
-	ids := identity.ChainIDs(slices.Clone(chain))
-	for i, id := range chain {
-		l, err := layers.Get(id)
-		if err != nil {
-			return nil, fmt.Errorf("image %s: %w", img.ShortID(), err)
+	ids := img.ChainIDs()
+	for i, l := range img.Layers {
+		row := layerRow{DiffID: l.DiffID}
+		if row.Size, row.Packed, err = sizeOf(r.Context(), l); err != nil {
+			return nil, err
 		}
-		page.LayerList = append(page.LayerList, layerRow{DiffID: id, Size: l.Size, Files: l.Count, origin: origins[ids[i]]})
+		if row.Files, err = img.count(l); err != nil {
+			return nil, err
+		}
+		if i < len(ids) {
+			row.origin = origins[ids[i]]
+		}
+		page.LayerList = append(page.LayerList, row)
 	}
-	page.History = historyOf(img)
 	return page, nil
 }
 
 // historyOf returns the history of an image with the layers that its lines have made.
-func historyOf(img *image.Image) []historyRow {
-	rows, layer := []historyRow{}, 0
-	for _, h := range img.Config.History {
-		row := historyRow{Command: shownCommand(h.CreatedBy), Comment: shown(h.Comment), Layer: -1}
+func historyOf(img *inspect.Image) []historyRow {
+	rows := []historyRow{}
+	for _, h := range img.History {
+		row := historyRow{Command: shownCommand(h.CreatedBy), Comment: shown(h.Comment), Layer: h.Layer}
 		if h.Created != nil {
 			row.Created = *h.Created
-		}
-		if !h.EmptyLayer && layer < len(img.Chain()) {
-			row.Layer = layer
-			layer++
 		}
 		rows = append(rows, row)
 	}
@@ -172,7 +184,7 @@ func historyOf(img *image.Image) []historyRow {
 
 // origins finds the steps that made the layers of an image, by the ChainIDs of their results, and the build that made the image; nil
 // for an image that was not built here, or too long ago.
-func (s *Server) origins(img *image.Image) (map[digest.Digest]origin, *history.Build) {
+func (s *Server) origins(img *inspect.Image) (map[digest.Digest]origin, *history.Build) {
 	list, _ := s.builds.List() // without them, nothing is known
 	var made *history.Build
 	for _, b := range list {

@@ -253,7 +253,7 @@ func TestShelf(t *testing.T) {
 	loads := 0
 	get := func(name string, count int, err error) {
 		t.Helper()
-		_, got := s.get(t.Context(), digest.FromString(name), func() (*imageTree, error) { loads++; return &imageTree{count: count}, err })
+		_, got := s.get(t.Context(), name, func() (*imageTree, error) { loads++; return &imageTree{count: count}, err })
 		if got != err { //nolint:errorlint // the same
 			t.Errorf("%s: %v, want %v", name, got, err)
 		}

@@ -7,8 +7,6 @@ import (
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/micabuild/mica/internal/image"
 )
 
 // TestShownTexts: secrets are not shown, by the names of their variables, in URLs, and in commands, of which very long ones are cut.
@@ -26,9 +24,9 @@ func TestShownTexts(t *testing.T) {
 	if len(long) > maxCommand+len("…") || !strings.HasSuffix(long, "é…") || shownCommand("RUN make") != "RUN make" {
 		t.Errorf("%d bytes, %q", len(long), long[len(long)-10:])
 	}
-	row := newConfigRow(&image.Image{Config: dockerspec.DockerOCIImage{Config: dockerspec.DockerOCIImageConfig{ImageConfig: ocispec.ImageConfig{
+	row := newConfigRow(&dockerspec.DockerOCIImage{Config: dockerspec.DockerOCIImageConfig{ImageConfig: ocispec.ImageConfig{
 		Labels: map[string]string{"token": "hunter2", "db": "redis://:hunter2@h"}, Cmd: []string{"x", "--password=hunter2"}, Entrypoint: []string{"curl -u me:hunter2 h"},
-	}}}})
+	}}})
 	if text := fmt.Sprintf("%+v", row); strings.Contains(text, "hunter2") {
 		t.Error(text)
 	}

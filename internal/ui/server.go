@@ -19,6 +19,7 @@ import (
 	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -26,17 +27,20 @@ import (
 type Options struct {
 	Store *store.Store
 	// Fetch fetches blobs that the store lacks but a registry is known to have; nil for none.
-	Fetch   layer.Fetch
-	Version string // of mica
+	Fetch layer.Fetch
+	// Registry is the client for images of registries; nil for none.
+	Registry func() *registry.Client
+	Version  string // of mica
 }
 
 // Server serves one store to those who have its URL. It is safe for concurrent use.
 type Server struct {
-	store   *store.Store
-	fetch   layer.Fetch
-	version string
-	builds  *history.Builds
-	trees   shelf
+	store    *store.Store
+	fetch    layer.Fetch
+	registry func() *registry.Client
+	version  string
+	builds   *history.Builds
+	trees    shelf
 	// use is held while a request reads objects of the store, and exclusively by a prune, which a process that uses the store must
 	// not do.
 	use sync.RWMutex
@@ -49,7 +53,7 @@ type Server struct {
 // New returns a server of a store, with a new token.
 func New(o Options) *Server {
 	return &Server{
-		store: o.Store, fetch: o.Fetch, version: o.Version, builds: history.Open(o.Store),
+		store: o.Store, fetch: o.Fetch, registry: o.Registry, version: o.Version, builds: history.Open(o.Store),
 		space: random(8), token: random(32), ended: context.Background(),
 	}
 }

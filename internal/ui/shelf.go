@@ -2,15 +2,11 @@ package ui
 
 import (
 	"context"
-	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/micabuild/mica/internal/crash"
-	"github.com/micabuild/mica/internal/image"
-	"github.com/micabuild/mica/internal/layer"
 )
 
 // The bounds of what a server keeps in memory: files of the images that were looked at last, and of one image.
@@ -27,14 +23,14 @@ type shelf struct {
 
 // shelved is a tree, or one that is being loaded.
 type shelved struct {
-	id     digest.Digest
+	id     string
 	loaded chan struct{} // closed when tree and err are set
 	tree   *imageTree
 	err    error
 }
 
 // get returns the tree of an image; load makes one that is not there. Requests for one tree wait for one load.
-func (s *shelf) get(ctx context.Context, id digest.Digest, load func() (*imageTree, error)) (*imageTree, error) {
+func (s *shelf) get(ctx context.Context, id string, load func() (*imageTree, error)) (*imageTree, error) {
 	item, mine := s.item(id)
 	if mine {
 		item.err = crash.Guard(func() (err error) { item.tree, err = load(); return err })()
@@ -50,7 +46,7 @@ func (s *shelf) get(ctx context.Context, id digest.Digest, load func() (*imageTr
 }
 
 // item finds an item and makes it the first. mine is true for a new one, which the caller loads.
-func (s *shelf) item(id digest.Digest) (item *shelved, mine bool) {
+func (s *shelf) item(id string) (item *shelved, mine bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, it := range s.items {
@@ -87,34 +83,35 @@ func (s *shelf) tidy(new *shelved) {
 	s.items = kept
 }
 
-// tree returns the files of the image that a request names. The caller holds what is read.
-func (s *Server) tree(r *http.Request) (*imageTree, error) {
-	layers, images := s.newLayers()
-	img, err := find(r.Context(), images, r.URL.Query().Get("image"))
-	if err != nil {
-		return nil, err
-	}
-	return s.trees.get(r.Context(), img.ID, func() (*imageTree, error) {
-		if err := checkSize(layers, img); err != nil {
+// drop removes an item.
+func (s *shelf) drop(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.items = slices.DeleteFunc(s.items, func(it *shelved) bool { return it.id == id })
+}
+
+// tree returns the files of an image. The caller holds what is read.
+func (s *Server) tree(ctx context.Context, img *opened) (*imageTree, error) {
+	return s.trees.get(ctx, img.key(), func() (*imageTree, error) {
+		// The load serves all who ask for the tree: it does not end with the first of them.
+		own, err := s.open(s.ended, img.ref)
+		if err != nil {
 			return nil, err
 		}
-		// The load serves all who ask for the tree: it does not end with the first of them.
-		return loadTree(s.ended, layers, img)
+		defer own.close()
+		if err := own.checkSize(s.ended); err != nil {
+			return nil, err
+		}
+		return loadTree(s.ended, own)
 	})
 }
 
-// checkSize fails for an image that has too many files to be kept in memory.
-func checkSize(layers *layer.Layers, img *image.Image) error {
-	count := 0
-	for _, id := range img.Chain() {
-		l, err := layers.Get(id)
-		if err != nil {
-			return err
-		}
-		count += l.Count
+// namedTree returns the files of the image that a request names.
+func (s *Server) namedTree(r *http.Request) (*imageTree, error) {
+	img, err := s.openNamed(r)
+	if err != nil {
+		return nil, err
 	}
-	if count > maxImage {
-		return fmt.Errorf("image %s has %d files: this page shows at most %d", img.ShortID(), count, maxImage)
-	}
-	return nil
+	defer img.close()
+	return s.tree(r.Context(), img)
 }

@@ -2,18 +2,12 @@ package ui
 
 import (
 	"context"
-	"io"
 	"slices"
 	"strings"
 	"sync"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/micabuild/mica/internal/analyze"
 	"github.com/micabuild/mica/internal/analyze/filetree"
-	"github.com/micabuild/mica/internal/image"
-	"github.com/micabuild/mica/internal/layer"
-	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -45,9 +39,6 @@ func (f *file) find(name string) *file {
 
 // imageTree has the files of an image.
 type imageTree struct {
-	image  *analyze.Image
-	chain  []digest.Digest
-	source *layer.Layers // of contents
 	all    *filetree.Tree
 	merged *file
 	count  int // of files, as far as they are kept
@@ -58,36 +49,18 @@ type imageTree struct {
 }
 
 // loadTree reads the tables of contents of an image.
-func loadTree(ctx context.Context, layers *layer.Layers, img *image.Image) (*imageTree, error) {
-	t := &imageTree{image: &analyze.Image{ID: img.ID, Config: img.Config}, chain: img.Chain(), source: layers}
-	for _, id := range t.chain {
-		size, err := layers.Size(id)
-		if err != nil {
-			return nil, err
-		}
-		t.image.Layers = append(t.image.Layers, analyze.Layer{
-			DiffID: id, Size: size,
-			List: func(ctx context.Context) (toc.List, error) { return layers.TOC(ctx, id) },
-			Read: func(ctx context.Context, paths []string, visit func(string, io.Reader) error) error {
-				return layers.ReadFiles(ctx, id, paths, visit)
-			},
-		})
-	}
-	t.image.AddDigests = func(ctx context.Context) error {
-		for _, id := range t.chain {
-			if err := layers.AddDigests(ctx, id); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	var err error
-	if t.all, err = analyze.Load(ctx, t.image); err != nil {
+func loadTree(ctx context.Context, img *opened) (*imageTree, error) {
+	in, err := img.analyzed(ctx)
+	if err != nil {
 		return nil, err
 	}
-	t.layers = make([]*file, len(t.chain))
+	t := &imageTree{}
+	if t.all, err = analyze.Load(ctx, in); err != nil {
+		return nil, err
+	}
+	t.layers = make([]*file, len(img.Layers))
 	t.count = 3 * t.all.Count // with the files of layers, which are there later
-	t.merged = t.files(t.all.Root, len(t.chain)-1, map[linked]bool{})
+	t.merged = t.files(t.all.Root, len(img.Layers)-1, map[linked]bool{})
 	return t, nil
 }
 
@@ -190,6 +163,3 @@ func (t *imageTree) files(n *filetree.Node, layer int, counted map[linked]bool) 
 	}
 	return f
 }
-
-// view is the filesystem of all layers.
-func (t *imageTree) view(ctx context.Context) (view.View, error) { return t.source.View(ctx, t.chain) }

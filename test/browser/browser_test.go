@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -164,6 +165,8 @@ func TestBrowser(t *testing.T) {
 func everyView(t *testing.T, m *mica, tab *chrome.Tab) {
 	refs := strings.Fields(m.run("builds", "ls", "-q"))
 	failed, second := refs[0], refs[1]
+	archive := filepath.Join(t.TempDir(), "image.tar")
+	m.run("save", "-o", archive, "app:1")
 	views := []struct{ hash, texts string }{
 		{"#/images", "app:latest|app:1|linux/amd64"},
 		{"#/images?q=nothing", "0 of 2 images"},
@@ -181,7 +184,9 @@ func everyView(t *testing.T, m *mica, tab *chrome.Tab) {
 		{"#/compare/app:1/app", "Configuration|release|/data/data|Added"},
 		{"#/compare/app/app", "No difference"},
 		{"#/cache", "Build Cache|Prune…|RUN rm /removed"},
-		{"#/image/nothing", "No such image: nothing"},
+		{"#/image/.%2Fnothing", "no such file or directory"},
+		{"#/image/" + url.PathEscape(archive) + "/files", "an archive|bin/|busybox"},
+		{"#/compare/" + url.PathEscape(archive) + "/app", "Configuration|/data/data"},
 		{"#/build/nothing", "no such build: nothing"},
 		{"#/nowhere", "there is no such page"},
 	}
@@ -210,7 +215,7 @@ func everyView(t *testing.T, m *mica, tab *chrome.Tab) {
 					t.Errorf("%s: %s", name, w)
 				}
 			}
-			expectFailedRequests(t, tab, name, strings.HasSuffix(v.hash, "/nothing"))
+			expectFailedRequests(t, tab, name, strings.HasSuffix(v.hash, "nothing"))
 		}
 	}
 	if n, err := chrome.Value[int](tab, `document.querySelectorAll("img").length`); n != 0 || err != nil {
@@ -240,10 +245,17 @@ func byKeyboard(t *testing.T, tab *chrome.Tab) {
 	must(t, tab, tab.Wait(focused+` === "Skip to content"`))
 	keys(t, tab, kb.Enter)
 	must(t, tab, tab.Wait(`document.activeElement.id === "main"`))
-	keys(t, tab, kb.Tab, kb.Tab)
+	keys(t, tab, kb.Tab, kb.Tab, kb.Tab, kb.Tab) // the two fields and the button
 	must(t, tab, tab.Wait(`document.activeElement.matches("a.name")`))
 	keys(t, tab, kb.Enter)
 	must(t, tab, tab.Wait(`document.querySelector("h1")?.textContent.startsWith("app:")`))
+
+	// Another image, by its name.
+	must(t, tab, tab.Go("#/images"))
+	must(t, tab, chrome.Run(tab, `{ const e = document.querySelector("[aria-label='Open another image']"); e.value = "dir:/etc/apt"; e.focus() }`))
+	keys(t, tab, kb.Enter)
+	must(t, tab, tab.Wait(`document.querySelector("h1")?.textContent === "dir:/etc/apt"`))
+	must(t, tab, tab.Go("#/image/app"))
 
 	// The layers: arrow keys select.
 	must(t, tab, chrome.Run(tab, `document.querySelector(".layers button").focus()`))

@@ -70,7 +70,7 @@ func runUI(ctx context.Context, app *command.App, f *uiFlags) error {
 	}
 	client := sync.OnceValue(app.Registry) // for requests at the same time
 	s := ui.New(ui.Options{
-		Store: app.Store, Version: version.String(),
+		Store: app.Store, Registry: client, Version: version.String(),
 		Fetch: func(ctx context.Context, repository string, desc ocispec.Descriptor) (io.ReadCloser, error) {
 			return client().OpenBlob(ctx, repository, desc)
 		},

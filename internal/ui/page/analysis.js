@@ -1,11 +1,11 @@
 import { get, url } from "./api.js";
-import { h, fill, bytes, count, hue, short } from "./dom.js";
+import { h, fill, bytes, count, hue } from "./dom.js";
 
 const hows = { overwritten: "overwritten by", rewritten: "rewritten by", removed: "removed by" };
 
 // analysis shows what an image wastes, and what was left in it, as mica analyze finds it.
 export async function analysis(into, img, at, signal) {
-  const r = await get("analysis", { image: img.id }, {}, signal);
+  const r = await get("analysis", { image: img.ref }, {}, signal);
   const step = (n) => r.steps[n - 1];
   const swatch = (n) => step(n)?.layer >= 0 && h("i", { class: "swatch", style: { "--hue": hue(step(n).layer) } });
   const named = (n) => [swatch(n), step(n)?.instruction ?? ""];
@@ -33,12 +33,12 @@ export async function analysis(into, img, at, signal) {
     card("Steps", "what each added, and what of it is wasted", h("table", {},
       h("thead", {}, h("tr", {}, h("th", {}, "Step"), h("th", { class: "num wide" }, "Added"), h("th", { class: "num wide" }, "Modified"), h("th", { class: "num wide" }, "Removed"), h("th", { class: "num wide" }, "Wasted"), h("th", { class: "num" }, "Size"))),
       h("tbody", {}, r.steps.map((s, i) => ({ s, i })).filter(({ s }) => s.layer >= 0).map(({ s, i }) => h("tr", {},
-        h("td", {}, h("a", { href: `#/image/${short(img.id)}/files?layer=${s.layer}`, class: "path" }, named(i + 1))),
+        h("td", {}, h("a", { href: `${img.href}/files?layer=${s.layer}`, class: "path" }, named(i + 1))),
         [s.added, s.modified, s.removed].map((n) => h("td", { class: "num wide soft" }, n ? n.toLocaleString("en") : "")),
         h("td", { class: "num wide soft" }, s.wasted ? bytes(s.wasted) : ""), h("td", { class: "num" }, bytes(s.size))))))),
     r.largest.length > 0 && card("Largest files", "", h("table", {},
       h("thead", {}, h("tr", {}, h("th", {}, "File"), h("th", { class: "num" }, "Size"))),
-      h("tbody", {}, r.largest.slice(0, 20).map((f) => h("tr", {}, h("td", {}, h("a", { class: "path", href: url("content", { image: img.id }, { path: f.ref }), download: "" }, f.path)), h("td", { class: "num" }, bytes(f.bytes))))))),
+      h("tbody", {}, r.largest.slice(0, 20).map((f) => h("tr", {}, h("td", {}, h("a", { class: "path", href: url("content", { image: img.ref }, { path: f.ref }), download: "" }, f.path)), h("td", { class: "num" }, bytes(f.bytes))))))),
     r.copies.length > 0 && card("Copies", "files with the same content", h("table", {},
       h("thead", {}, h("tr", {}, h("th", {}, "Files"), h("th", { class: "num" }, "Size of one"))),
       h("tbody", {}, r.copies.slice(0, 20).map((c) => h("tr", {}, h("td", {}, c.paths.slice(0, 4).map((p) => h("div", { class: "path" }, p)), c.count > 4 && h("div", { class: "small soft" }, `and ${c.count - 4} more`)), h("td", { class: "num" }, bytes(c.bytes)))))))));

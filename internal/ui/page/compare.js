@@ -12,27 +12,30 @@ const sign = (change) => [h("span", { class: `sign d-${change}`, "aria-hidden": 
 export async function compare(into, at, signal) {
   const { images } = await get("images", {}, {}, signal);
   const [a = "", b = ""] = at.args;
-  const chosen = (ref) => images.find((i) => ref && (short(i.id) === ref || i.id === ref || i.names.includes(ref) || i.names.includes(`${ref}:latest`)));
-  const first = chosen(a), second = chosen(b);
-  const go = (x, y) => { location.hash = `#/compare/${x}/${y}`; };
-  const choice = (label, is, pick) => {
-    const s = h("select", { onchange: () => pick(s.value) }, h("option", { value: "" }, "Choose an image"),
-      images.map((i) => h("option", { value: short(i.id), selected: i === is }, `${i.names.join(", ") || imageName(i)} (${short(i.id)})`)));
-    return h("label", {}, label, s);
+  const go = (x, y) => { location.hash = `#/compare/${encodeURIComponent(x)}/${encodeURIComponent(y)}`; };
+  // An image of the store has its name in place of its ID.
+  const named = (ref) => { const i = images.find((one) => ref && short(one.id) === ref); return i ? imageName(i) : ref; };
+  const choice = (label, ref, pick) => {
+    const name = h("input", { type: "text", list: "images", value: named(ref), placeholder: "Image, archive, directory…", autocapitalize: "off", spellcheck: "false", onchange: () => pick(name.value.trim()) });
+    return h("label", {}, label, name);
   };
   const result = h("div", { class: "stack" });
   fill(into,
     h("div", { class: "head" }, h("h1", {}, "Compare")),
     h("div", { class: "stack" },
-      h("section", { class: "card pad choose" }, choice("From", first, (v) => go(v, b)), h("button", { type: "button", onclick: () => go(b, a), "aria-label": "Swap the images" }, "⇄"), choice("To", second, (v) => go(a, v))),
+      h("section", { class: "card pad choose" }, h("datalist", { id: "images" }, images.map((i) => h("option", { value: imageName(i) }, short(i.id)))),
+        choice("From", a, (v) => go(v, b)), h("button", { type: "button", onclick: () => go(b, a), "aria-label": "Swap the images" }, "⇄"), choice("To", b, (v) => go(a, v))),
       result));
-  if (a && !first && b) throw new Error(`No such image: ${a}`);
-  if (!first || !second) {
+  if (!a || !b) {
     fill(result, h("p", { class: "card empty" }, h("b", {}, "Choose two images"), "to see how their configurations, layers and files differ."));
     return;
   }
-  const pair = { a: first.id, b: second.id };
-  show(result, await get("diff", pair, {}, signal), pair, signal);
+  const pair = { a, b };
+  try {
+    show(result, await get("diff", pair, {}, signal), pair, signal);
+  } catch (err) {
+    if (!signal.aborted) fill(result, h("div", { class: "notice bad", role: "alert" }, err.message));
+  }
 }
 
 // change is a difference of sizes.
@@ -52,10 +55,10 @@ function show(into, d, pair, signal) {
       tile("added", "Added", f.added.count, `files, ${bytes(f.added.size)}`), tile("removed", "Removed", f.removed.count, `files, ${bytes(f.removed.size)}`),
       tile("changed", "Changed", f.changed.count, `files, ${change(f.changed.size)}`)),
     d.notes?.map((n) => h("p", { class: "notice" }, n)),
-    d.config.length > 0 && h("section", { class: "card" }, h("div", { class: "title" }, h("h2", {}, "Configuration")), h("table", {},
+    d.config?.length > 0 && h("section", { class: "card" }, h("div", { class: "title" }, h("h2", {}, "Configuration")), h("table", {},
       h("thead", {}, h("tr", {}, h("th", {}, "Field"), h("th", {}, "From"), h("th", {}, "To"))),
       h("tbody", {}, d.config.map((c) => h("tr", {}, h("td", {}, sign(c.change), c.field, c.key && [" ", h("code", {}, c.key)]), h("td", {}, h("span", { class: "value" }, c.old ?? "")), h("td", {}, h("span", { class: "value" }, c.new ?? ""))))))),
-    h("section", { class: "card" }, h("div", { class: "title" }, h("h2", { class: "grow" }, "Layers"), h("span", { class: "soft small" }, `${count(layers(undefined).length, "layer")} shared, ${layers("removed").length} removed, ${layers("added").length} added`)),
+    d.layers && h("section", { class: "card" }, h("div", { class: "title" }, h("h2", { class: "grow" }, "Layers"), h("span", { class: "soft small" }, `${count(layers(undefined).length, "layer")} shared, ${layers("removed").length} removed, ${layers("added").length} added`)),
       h("table", {}, h("tbody", {}, d.layers.map((l) => h("tr", {}, h("td", {}, sign(l.change), h("span", { class: `value ${l.change ? "" : "soft"}` }, l.command || short(l.diffID))), h("td", { class: "num soft" }, bytes(l.size))))))),
     d.files.changes.length > 0 && fileList(d, pair, signal));
 }

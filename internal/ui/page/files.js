@@ -17,14 +17,14 @@ export async function files(into, img, at, signal) {
   const byName = h("button", { type: "button", onclick: () => { sort = "name"; load(); } }, "Name");
   const note = h("span", { class: "soft small" });
 
-  const ask = (path, from) => get("files", { image: img.id, layer, sort, from: from || undefined }, { path }, signal);
+  const ask = (path, from) => get("files", { image: img.ref, layer, sort, from: from || undefined }, { path }, signal);
 
   async function load() {
     bySize.setAttribute("aria-pressed", sort === "size");
     byName.setAttribute("aria-pressed", sort === "name");
     try {
       const mine = [layer, sort, text].join("\n");
-      const data = text ? await get("search", { image: img.id, layer, text }, {}, signal) : await ask("");
+      const data = text ? await get("search", { image: img.ref, layer, text }, {}, signal) : await ask("");
       if (mine !== [layer, sort, text].join("\n")) return;
       fill(grid, header(layer), data.files.map((f) => row(f, 1)), !text && more(data, "", 1, data.files.length));
       note.textContent = text ? (data.total > data.files.length ? `the first ${data.files.length} of ${count(data.total, "file")}` : count(data.total, "file")) : "";
@@ -125,7 +125,7 @@ export async function files(into, img, at, signal) {
   });
 
   function download(f) {
-    const a = h("a", { href: url("content", { image: img.id }, { path: f.path }), download: "" });
+    const a = h("a", { href: url("content", { image: img.ref }, { path: f.path }), download: "" });
     document.body.append(a);
     a.click();
     a.remove();

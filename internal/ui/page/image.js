@@ -9,10 +9,17 @@ import { source } from "./source.js";
 // The tabs of an image, by the second part of the address.
 const tabs = { layers: ["Layers", layersTab], files: ["Files", files], sizes: ["Sizes", sizes], analysis: ["Analysis", analysis], config: ["Configuration", configTab] };
 
+// Where an image is that is not in the store.
+const places = { registry: "in its registry", layout: "an OCI layout", archive: "an archive", directory: "a directory", layer: "a layer", build: "a build" };
+
+// packed says that a size is that of compressed layers.
+const packed = (part) => part.packed && h("span", { class: "soft" }, " compressed");
+
 // image shows one image.
 export async function image(into, at, signal) {
   const [id, tab = "layers"] = at.args;
   const img = await get("image", { image: id }, {}, signal);
+  img.href = `#/image/${encodeURIComponent(id)}`;
   const [, draw] = tabs[tab] ?? tabs.layers;
   const body = h("div");
   fill(into,
@@ -20,12 +27,12 @@ export async function image(into, at, signal) {
       h("div", { class: "crumbs" }, h("a", { href: "#/images" }, "Images")),
       h("h1", {}, imageName(img)),
       h("div", { class: "meta" },
-        h("span", {}, h("code", {}, short(img.id))), h("span", {}, h("b", {}, bytes(img.size)), " in ", count(img.layers, "layer")), h("span", {}, img.platform),
-        h("span", {}, "created ", ago(img.created)), img.build && h("a", { href: `#/build/${img.build}` }, "build ", img.build.slice(0, 8)),
+        img.id && h("span", {}, h("code", {}, short(img.id))), h("span", {}, h("b", {}, bytes(img.size)), packed(img), " in ", count(img.layers, "layer")), img.platform && h("span", {}, img.platform),
+        places[img.kind] && h("span", { class: "chip" }, places[img.kind]), img.created && h("span", {}, "created ", ago(img.created)), img.build && h("a", { href: `#/build/${img.build}` }, "build ", img.build.slice(0, 8)),
         img.names.slice(1).map((n) => h("span", { class: "chip" }, n)))),
-      h("a", { class: "button", href: `#/compare/${short(img.id)}` }, "Compare…")),
+      h("a", { class: "button", href: `#/compare/${encodeURIComponent(places[img.kind] ? id : short(img.id))}` }, "Compare…")),
     h("nav", { class: "tabs", "aria-label": "Parts of the image" },
-      Object.entries(tabs).map(([name, [title]]) => h("a", { href: `#/image/${id}/${name}`, "aria-current": name === tab ? "page" : undefined }, title))),
+      Object.entries(tabs).map(([name, [title]]) => h("a", { href: `${img.href}/${name}`, "aria-current": name === tab ? "page" : undefined }, title))),
     body);
   await draw(body, img, at, signal);
 }
@@ -59,10 +66,10 @@ function layersTab(into, img) {
     const l = img.layerList[i];
     fill(facts, h("dl", { class: "facts" },
       h("dt", {}, "Command"), h("dd", {}, h("code", {}, names[i])),
-      h("dt", {}, "Size"), h("dd", {}, bytes(l.size), l.files ? ` in ${count(l.files, "entry", "entries")}` : ""),
-      h("dt", {}, "DiffID"), h("dd", {}, h("code", {}, l.diffID)),
+      h("dt", {}, "Size"), h("dd", {}, bytes(l.size), packed(l), l.files ? ` in ${count(l.files, "entry", "entries")}` : ""),
+      l.diffID && [h("dt", {}, "DiffID"), h("dd", {}, h("code", {}, l.diffID))],
       l.build && [h("dt", {}, "Made by"), h("dd", {}, h("a", { href: `#/build/${l.build}` }, l.step))],
-      h("dt", {}, ""), h("dd", {}, h("a", { href: `#/image/${short(img.id)}/files?layer=${i}` }, "What it changed"))));
+      h("dt", {}, ""), h("dd", {}, h("a", { href: `${img.href}/files?layer=${i}` }, "What it changed"))));
   }
 
   const list = h("ol", { class: "layers", reversed: true });
@@ -83,7 +90,7 @@ function layersTab(into, img) {
     h("section", { class: "card" }, h("div", { class: "title" }, h("h2", { class: "grow" }, "Layers"), h("span", { class: "soft small" }, "the last one above")), img.layers ? list : h("p", { class: "empty" }, "The image has no layers.")),
     h("section", { class: "card" }, h("div", { class: "title" }, h("h2", {}, "Selected layer")), facts));
   fill(into, h("div", { class: "pair" }, stack,
-    h("section", { class: "card" }, h("div", { class: "title" }, h("h2", {}, text ? "Dockerfile" : "History")), text ? text.element : history(img))));
+    h("section", { class: "card" }, h("div", { class: "title" }, h("h2", {}, text ? "Dockerfile" : "History")), text ? text.element : img.history.length ? history(img) : h("p", { class: "empty" }, "It has none."))));
   if (img.layerList.length) select(img.layerList.length - 1);
   else fill(facts, h("p", { class: "soft" }, "none"));
 }
@@ -97,7 +104,7 @@ function configTab(into, img) {
   const c = img.config, words = (list) => list?.length ? h("code", {}, JSON.stringify(list)) : undefined;
   const lines = (list) => list?.length ? h("pre", { class: "pre" }, list.join("\n")) : undefined;
   const facts = [
-    ["ID", h("code", {}, img.id)], ["Manifest", h("code", {}, img.manifest)], ["Names", lines(img.names)], ["Digests", lines(img.digests)], ["Entrypoint", words(c.entrypoint)], ["Command", words(c.cmd)],
+    ["ID", img.id && h("code", {}, img.id)], ["Manifest", img.manifest && h("code", {}, img.manifest)], ["Names", lines(img.names)], ["Digests", lines(img.digests)], ["Entrypoint", words(c.entrypoint)], ["Command", words(c.cmd)],
     ["Environment", lines(c.env)], ["User", c.user], ["Directory", c.workingDir && h("code", {}, c.workingDir)], ["Ports", c.ports?.join(", ")],
     ["Volumes", c.volumes?.join(", ")], ["Stop signal", c.stopSignal],
     ["Labels", lines(Object.entries(c.labels ?? {}).map(([k, v]) => `${k}=${v}`))],

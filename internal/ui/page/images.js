@@ -19,12 +19,22 @@ export async function images(into, at, signal) {
   }
   draw();
   fill(into,
-    h("div", { class: "head" }, h("div", { class: "grow" }, h("h1", {}, "Images"), note), h("div", { class: "search" }, search)),
+    h("div", { class: "head" }, h("div", { class: "grow" }, h("h1", {}, "Images"), note), h("div", { class: "search" }, search, other())),
     data.warning && h("p", { class: "notice" }, data.warning),
     data.images.length === 0 ? h("div", { class: "card empty" }, h("b", {}, "No images yet"), "Build one with ", h("code", {}, "mica build -t name ."), " or get one with ", h("code", {}, "mica pull"), ".") :
       h("div", { class: "card" }, h("table", {},
         h("thead", {}, h("tr", {}, h("th", {}, "Image"), h("th", { class: "wide" }, "Platform"), h("th", { class: "wide" }, "Created"), h("th", { class: "num wide" }, "Layers"), h("th", { class: "num" }, "Size"))),
         body)));
+}
+
+// other opens an image that is not in the list.
+function other() {
+  const name = h("input", { type: "text", placeholder: "Registry, archive, directory…", "aria-label": "Open another image", autocapitalize: "off", spellcheck: "false" });
+  const open = (e) => {
+    e.preventDefault();
+    if (name.value.trim()) location.hash = `#/image/${encodeURIComponent(name.value.trim())}`;
+  };
+  return h("form", { class: "open", onsubmit: open }, name, h("button", { type: "submit" }, "Open"));
 }
 
 export const imageName = (i) => i.names[0] ?? i.digests[0] ?? short(i.id);

@@ -16,7 +16,7 @@ export async function sizes(into, img, at, signal) {
   async function load(focus) {
     buttons.forEach((b, i) => b.setAttribute("aria-pressed", by === ["directory", "layer"][i]));
     const zoomed = by === "layer" && layer !== "";
-    root = await get("sizes", { image: img.id, by: by === "layer" && !zoomed ? "layer" : undefined, layer: zoomed ? layer : undefined }, { path: trail.at(-1).path }, signal);
+    root = await get("sizes", { image: img.ref, by: by === "layer" && !zoomed ? "layer" : undefined, layer: zoomed ? layer : undefined }, { path: trail.at(-1).path }, signal);
     const places = [...(by === "layer" ? [{ name: "All layers", out: true }] : []), ...(by === "layer" && !zoomed ? [] : trail)];
     fill(crumbs, places.map((t, i) => [i > 0 && h("span", { class: "soft" }, " › "),
       i === places.length - 1 ? h("b", {}, label(t)) : h("a", { href: location.hash, onclick: (e) => { e.preventDefault(); back(t, i); } }, label(t))]));
