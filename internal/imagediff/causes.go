@@ -22,6 +22,8 @@ const (
 	Order         Cause = "order"
 	Encoding      Cause = "encoding"
 	Compression   Cause = "compression"
+	MediaTypes    Cause = "media-types"
+	Layering      Cause = "layering"
 	Bytecode      Cause = "bytecode"
 	ArchiveTimes  Cause = "archive-times"
 	PasswordDates Cause = "password-dates"
@@ -42,10 +44,12 @@ var causes = []struct {
 }{
 	{Times, "times of files, of the config and of lines of history", "set SOURCE_DATE_EPOCH, and build with --output type=image,rewrite-timestamp=true", nil},
 	{Order, "order of the files in the tar of a layer", "sort the input of tar, or use one builder", nil},
-	{Encoding, "form of the tar of a layer: header format, padding, names of users", "use one builder, in one version", nil},
+	{Encoding, "form of the tar of a layer: header format, padding, names of users, entries that are there twice", "use one builder, in one version", nil},
 	{Compression, "compression of layers: their content is the same", "use one compression and level", nil},
-	{Bytecode, "compiled Python files, with the times of their sources", "set PYTHONDONTWRITEBYTECODE=1, or compile with --invalidation-mode checked-hash", []string{"*.pyc", "*.pyo"}},
-	{ArchiveTimes, "times in gzip files: their content is the same", "compress with gzip -n", nil},
+	{MediaTypes, "media type of the manifest: Docker's or OCI's", "push with one tool, or build with --output type=image,oci-mediatypes=true", nil},
+	{Layering, "layers: all together have the same files", "build with one Dockerfile and one builder", nil},
+	{Bytecode, "compiled Python files, with the times of their sources", "set PYTHONDONTWRITEBYTECODE=1, or compile with --invalidation-mode checked-hash", []string{"*.pyc", "*.pyo", "__pycache__"}},
+	{ArchiveTimes, "times in gzip and zip files, jars too: their content is the same", "compress with gzip -n, zip after touch -d @$SOURCE_DATE_EPOCH, set project.build.outputTimestamp in Maven", nil},
 	{PasswordDates, "dates of password changes", "remove /etc/shadow-, or set the dates with chage -d", nil},
 	{Identity, "keys and identities that are made at random", "remove them in the build: each host should make its own",
 		[]string{"/etc/machine-id", "/var/lib/dbus/machine-id", "/etc/ssh/ssh_host_*", "/var/lib/systemd/random-seed", "/etc/hostid"}},
@@ -118,25 +122,21 @@ func (c *classifier) count(cause Cause, example string) {
 
 func (c *classifier) classify(r *Report) error {
 	if r.Config != nil {
-		for _, change := range r.Config.Changes {
-			cause := Unexplained
-			if change.Field == "created" || change.Key == "org.opencontainers.image.created" {
-				cause = Times
-			}
-			c.count(cause, strings.TrimSpace("config "+change.Field+" "+change.Key))
+		for i := range r.Config.Changes {
+			change := &r.Config.Changes[i]
+			change.Cause = timesIf(change.isTime())
+			c.count(change.Cause, strings.TrimSpace("config "+change.Field+" "+change.Key))
 		}
 	}
 	if r.History != nil {
-		for _, change := range r.History.Changes {
-			cause := Unexplained
-			if change.Change == Changed {
-				cause = Times
-			}
-			c.count(cause, "history "+cmp.Or(change.New, change.Old).CreatedBy)
+		for i := range r.History.Changes {
+			change := &r.History.Changes[i]
+			change.Cause = timesIf(slices.Equal(change.Fields, []string{fieldCreated}))
+			c.count(change.Cause, "history "+cmp.Or(change.New, change.Old).step())
 		}
 	}
 	if r.Layers != nil {
-		if err := c.layers(r.Layers); err != nil {
+		if err := c.layers(r); err != nil {
 			return err
 		}
 	}
@@ -154,67 +154,87 @@ func (c *classifier) classify(r *Report) error {
 	return nil
 }
 
-// layers finds layers that have the same files, and are not the same.
-func (c *classifier) layers(r *LayersReport) error {
-	for _, l := range r.Layers {
+func timesIf(only bool) Cause {
+	if only {
+		return Times
+	}
+	return Unexplained
+}
+
+// layers finds why layers differ. Where the files in them differ, the files have the causes.
+func (c *classifier) layers(r *Report) error {
+	for _, l := range r.Layers.Layers {
 		if l.OtherBlob != "" {
 			c.count(Compression, "layer "+l.DiffID.String())
 		}
 	}
-	a, b := c.images[0].Layers, c.images[1].Layers
-	if len(a) != len(b) {
-		return nil // it is not known which of them belong together
+	a, b := c.images[0], c.images[1]
+	if a.Target.MediaType != b.Target.MediaType {
+		c.count(MediaTypes, a.Target.MediaType+" and "+b.Target.MediaType)
 	}
-	for i := range a {
-		if a[i].DiffID == b[i].DiffID {
-			continue
+	rest := r.Layers.Removed.Count + r.Layers.Added.Count
+	if len(a.Layers) == len(b.Layers) { // else it is not known which of them belong together
+		for i := range a.Layers {
+			cause, err := c.layer(a.Layers[i], b.Layers[i])
+			if err != nil {
+				return err
+			}
+			if cause != "" {
+				c.count(cause, fmt.Sprintf("layer %d", i+1))
+				rest -= 2
+			}
 		}
-		ta, err := a[i].Table(c.ctx)
-		if err != nil {
-			return err
-		}
-		tb, err := b[i].Table(c.ctx)
-		if err != nil {
-			return err
-		}
-		switch inOrder, equal := sameOrder(ta, tb); {
-		case !inOrder:
-			c.count(Order, fmt.Sprintf("layer %d", i+1))
-		case equal:
-			c.count(Encoding, fmt.Sprintf("layer %d", i+1))
-		}
+	}
+	switch {
+	case rest <= 0:
+	case r.Files == nil:
+		c.count(Unexplained, "layers")
+	case len(r.Files.Changes) == 0:
+		c.count(Layering, fmt.Sprintf("%d and %d layers", len(a.Layers), len(b.Layers)))
 	}
 	return nil
 }
 
+// layer finds why two layers in the same place differ, although their files do not; "" if those do, or the layers are the same.
+func (c *classifier) layer(a, b *inspect.Layer) (Cause, error) {
+	if a.DiffID == b.DiffID {
+		return "", nil
+	}
+	var tables [2]*toc.Table
+	for n, l := range []*inspect.Layer{a, b} {
+		err := l.AddDigests(c.ctx)
+		if err == nil {
+			tables[n], err = l.Table(c.ctx)
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	switch inOrder, equal := sameOrder(tables[0], tables[1]); {
+	case !inOrder:
+		return Order, nil
+	case equal:
+		return Encoding, nil
+	}
+	return "", nil
+}
+
 // sameOrder reports whether two layers list the paths that both have in the same order, and whether all of their entries are equal.
 func sameOrder(a, b *toc.Table) (inOrder, equal bool) {
-	both := map[string]bool{}
-	for _, e := range a.Entries {
-		both[e.Path] = true
-	}
-	var paths []string
-	for _, e := range b.Entries {
-		if both[e.Path] {
-			paths = append(paths, e.Path)
+	common := func(list, other []*view.Entry) (paths []string) {
+		there := make(map[string]bool, len(other))
+		for _, e := range other {
+			there[e.Path] = true
 		}
-	}
-	if len(paths) == len(a.Entries) && len(paths) == len(b.Entries) {
-		equal = slices.EqualFunc(a.Entries, b.Entries, sameEntry)
-	}
-	for _, p := range paths {
-		both[p] = false
-	}
-	for _, e := range a.Entries {
-		if both[e.Path] { // not in b
-			continue
+		for _, e := range list {
+			if there[e.Path] {
+				paths = append(paths, e.Path)
+			}
 		}
-		if paths[0] != e.Path {
-			return false, false
-		}
-		paths = paths[1:]
+		return paths
 	}
-	return true, equal
+	inOrder = slices.Equal(common(a.Entries, b.Entries), common(b.Entries, a.Entries))
+	return inOrder, inOrder && slices.EqualFunc(a.Entries, b.Entries, sameEntry)
 }
 
 func sameEntry(a, b *view.Entry) bool {
@@ -237,60 +257,8 @@ func (c *classifier) file(change *FileChange) (Cause, error) {
 			return known.cause, nil
 		}
 	}
-	if change.Change != Changed || max(change.Old.Size, change.New.Size) > maxTextFile {
+	if change.Change != Changed {
 		return Unexplained, nil
 	}
 	return c.content(change, path)
-}
-
-// content finds the cause of a difference that only the content of a file shows.
-func (c *classifier) content(change *FileChange, path string) (Cause, error) {
-	for _, known := range []struct {
-		cause   Cause
-		applies bool
-		without func(data []byte) string // without what differs for the cause
-	}{
-		{ArchiveTimes, change.Old.Size == change.New.Size && strings.HasSuffix(path, "gz"), withoutGzipTime},
-		{PasswordDates, path == "etc/shadow" || path == "etc/shadow-", withoutPasswordDates},
-	} {
-		if !known.applies {
-			continue
-		}
-		var rest [2]string
-		for n, img := range c.images {
-			v, err := img.View(c.ctx)
-			if err != nil {
-				return "", err
-			}
-			data, err := readSmall(c.ctx, v, path)
-			if err != nil {
-				return "", fmt.Errorf("read %s: %w", change.Path, err)
-			}
-			rest[n] = known.without(data)
-		}
-		if rest[0] == rest[1] {
-			return known.cause, nil
-		}
-	}
-	return Unexplained, nil
-}
-
-// withoutGzipTime is a gzip file without its time (RFC 1952, section 2.3).
-func withoutGzipTime(data []byte) string {
-	if len(data) < 10 || data[0] != 0x1f || data[1] != 0x8b {
-		return string(data)
-	}
-	return string(data[:4]) + string(data[8:])
-}
-
-// withoutPasswordDates is a shadow file without the dates of the last change (shadow(5)).
-func withoutPasswordDates(data []byte) string {
-	lines := strings.Split(string(data), "\n")
-	for i, line := range lines {
-		if parts := strings.Split(line, ":"); len(parts) > 2 {
-			parts[2] = ""
-			lines[i] = strings.Join(parts, ":")
-		}
-	}
-	return strings.Join(lines, "\n")
 }

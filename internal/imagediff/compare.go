@@ -30,6 +30,11 @@ type Options struct {
 	Packages *catalog.Cataloguer
 }
 
+// includes reports whether a section is compared.
+func (o Options) includes(section string) bool {
+	return len(o.Only) == 0 || slices.Contains(o.Only, section)
+}
+
 func (o Options) ignores(a Aspect) bool {
 	return o.IgnoreTimes && a == Time || o.IgnoreOwners && a == Owner
 }
@@ -48,8 +53,11 @@ type section struct {
 	needsConfig bool
 }
 
-// sectionPackages is the section of packages.
-const sectionPackages = "packages"
+// Sections with names that are needed elsewhere.
+const (
+	sectionPackages = "packages"
+	sectionFiles    = "files"
+)
 
 // sections are the parts of a report, in its order.
 var sections = []section{
@@ -59,7 +67,7 @@ var sections = []section{
 		return o.reduced() || r.Layers.Removed.Count+r.Layers.Added.Count == 0
 	}, true},
 	{sectionPackages, comparePackages, func(r *Report, _ Options) bool { return r.Packages == nil || len(r.Packages.Changes) == 0 }, false},
-	{"files", compareFiles, func(r *Report, _ Options) bool { return len(r.Files.Changes) == 0 }, false},
+	{sectionFiles, compareFiles, func(r *Report, _ Options) bool { return len(r.Files.Changes) == 0 }, false},
 }
 
 // Sections are the names of the sections.
@@ -77,13 +85,14 @@ func Compare(ctx context.Context, a, b *inspect.Image, o Options) (*Report, erro
 			return nil, fmt.Errorf("unknown section %q: there are %s", name, strings.Join(Sections(), ", "))
 		}
 	}
-	r := &Report{Schema: Schema, A: newSubject(a), B: newSubject(b), Same: true}
+	r := &Report{Schema: Schema, A: newSubject(a), B: newSubject(b), Same: true, Notes: partsOfIndexes(a, b)}
+	bare := withoutConfig(a, b)
 	for _, s := range sections {
-		if len(o.Only) > 0 && !slices.Contains(o.Only, s.name) {
+		if !o.includes(s.name) {
 			continue
 		}
-		if bare := withoutConfig(a, b); bare != "" && s.needsConfig {
-			if slices.Contains(o.Only, s.name) {
+		if bare != "" && s.needsConfig {
+			if len(o.Only) > 0 {
 				return nil, fmt.Errorf("%s has no %s to compare", bare, s.name)
 			}
 			continue
@@ -93,8 +102,8 @@ func Compare(ctx context.Context, a, b *inspect.Image, o Options) (*Report, erro
 		}
 		r.Same = r.Same && s.same(r, o)
 	}
-	if bare := withoutConfig(a, b); bare != "" {
-		r.Notes = append(r.Notes, bare+" has neither config nor history: only files were compared")
+	if bare != "" && len(o.Only) == 0 {
+		r.Notes = append(r.Notes, bare+" has neither config nor history: they were not compared")
 	}
 	if o.Causes {
 		return r, findCauses(ctx, a, b, r)
@@ -110,6 +119,19 @@ func withoutConfig(images ...*inspect.Image) string {
 		}
 	}
 	return ""
+}
+
+// partsOfIndexes says of which image only a part was compared: of an index that is not that of the other image.
+func partsOfIndexes(a, b *inspect.Image) (notes []string) {
+	if a.Root.Digest == b.Root.Digest {
+		return nil
+	}
+	for _, i := range []*inspect.Image{a, b} {
+		if i.Root.Digest != i.Target.Digest {
+			notes = append(notes, fmt.Sprintf("%s is an index: its image for %s was compared, and nothing else in it", i.Name, platforms.Format(i.Platform())))
+		}
+	}
+	return notes
 }
 
 func newSubject(i *inspect.Image) Subject {

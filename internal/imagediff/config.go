@@ -9,8 +9,13 @@ import (
 	"slices"
 	"strings"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/micabuild/mica/internal/inspect"
 )
+
+// fieldCreated is the time of an image, and of a line of its history.
+const fieldCreated = "created"
 
 // fields are those of a JSON object.
 type fields map[string]json.RawMessage
@@ -18,26 +23,47 @@ type fields map[string]json.RawMessage
 // compareConfig compares configs field by field, unknown fields too, and the annotations of manifests.
 func compareConfig(_ context.Context, a, b *inspect.Image, o Options, r *Report) error {
 	r.Config = &ConfigReport{Changes: []ConfigChange{}}
-	oldFields, err := configFields(a.RawConfig, o)
+	oldFields, err := configFields(a.RawConfig)
 	if err != nil {
 		return err
 	}
-	newFields, err := configFields(b.RawConfig, o)
+	newFields, err := configFields(b.RawConfig)
 	if err != nil {
 		return err
 	}
-	// The manifest of an archive of docker save is made of its other files.
-	if a.Kind != inspect.Archive && b.Kind != inspect.Archive {
+	if archive := withoutAnnotations(a, b); archive != "" {
+		r.Notes = append(r.Notes, "annotations of manifests were not compared: "+archive+" has none, and an archive of docker save cannot have any")
+	} else {
 		oldFields["Annotations"], newFields["Annotations"] = encode(a.Manifest.Annotations), encode(b.Manifest.Annotations)
 	}
 	for _, name := range keys(oldFields, newFields) {
-		r.Config.Changes = append(r.Config.Changes, compareField(name, oldFields[name], newFields[name])...)
+		for _, c := range compareField(name, oldFields[name], newFields[name]) {
+			if !o.IgnoreTimes || !c.isTime() {
+				r.Config.Changes = append(r.Config.Changes, c)
+			}
+		}
 	}
 	return nil
 }
 
+// withoutAnnotations returns the name of an archive that may have lost annotations which the other image has; "" for none. The manifest
+// of an archive of docker save is made of its other files.
+func withoutAnnotations(a, b *inspect.Image) string {
+	for _, pair := range [][2]*inspect.Image{{a, b}, {b, a}} {
+		if pair[0].Kind == inspect.Archive && len(pair[0].Manifest.Annotations) == 0 && len(pair[1].Manifest.Annotations) > 0 {
+			return pair[0].Name
+		}
+	}
+	return ""
+}
+
+// isTime reports whether the change is of the time of the image.
+func (c *ConfigChange) isTime() bool {
+	return c.Field == fieldCreated || c.Key == ocispec.AnnotationCreated
+}
+
 // configFields returns the fields of a config, with those of its process beside the others. History and layers are sections of their own.
-func configFields(raw []byte, o Options) (fields, error) {
+func configFields(raw []byte) (fields, error) {
 	var all, process fields
 	if err := json.Unmarshal(raw, &all); err != nil {
 		return nil, fmt.Errorf("image config: %w", err)
@@ -50,10 +76,12 @@ func configFields(raw []byte, o Options) (fields, error) {
 	for _, name := range []string{"config", "history", "rootfs"} {
 		delete(all, name)
 	}
-	if o.IgnoreTimes {
-		delete(all, "created")
+	for name, value := range process {
+		if _, twice := all[name]; twice {
+			name = "config." + name
+		}
+		all[name] = value
 	}
-	maps.Copy(all, process)
 	return all, nil
 }
 

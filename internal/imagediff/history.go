@@ -1,6 +1,7 @@
 package imagediff
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -16,21 +17,18 @@ type HistoryLine struct {
 	Created   *time.Time `json:"created,omitempty"`
 }
 
-// text is the line without its time.
-func (l HistoryLine) text() HistoryLine {
-	l.Created = nil
-	return l
-}
+// step is what the line stands for: its command, or its comment if it has none.
+func (l HistoryLine) step() string { return cmp.Or(l.CreatedBy, l.Comment) }
 
 func newHistoryLine(h inspect.HistoryItem) HistoryLine {
 	return HistoryLine{h.CreatedBy, h.Comment, h.Author, h.EmptyLayer, h.Created}
 }
 
-// compareHistory compares histories line by line.
+// compareHistory compares histories line by line. Lines of one step may differ in the rest.
 func compareHistory(_ context.Context, a, b *inspect.Image, o Options, r *Report) error {
 	r.History = &HistoryReport{Changes: []HistoryChange{}}
-	text := func(h inspect.HistoryItem) HistoryLine { return newHistoryLine(h).text() }
-	align(a.History, b.History, text, func(i, j int) {
+	step := func(h inspect.HistoryItem) string { return newHistoryLine(h).step() }
+	align(a.History, b.History, step, func(i, j int) {
 		var c HistoryChange
 		if i >= 0 {
 			line := newHistoryLine(a.History[i])
@@ -41,7 +39,7 @@ func compareHistory(_ context.Context, a, b *inspect.Image, o Options, r *Report
 			c.New, c.Change = &line, Added
 		}
 		if i >= 0 && j >= 0 {
-			if o.IgnoreTimes || sameTime(c.Old.Created, c.New.Created) {
+			if c.Fields = c.Old.differ(c.New, o); len(c.Fields) == 0 {
 				return
 			}
 			c.Change = Changed
@@ -49,6 +47,25 @@ func compareHistory(_ context.Context, a, b *inspect.Image, o Options, r *Report
 		r.History.Changes = append(r.History.Changes, c)
 	})
 	return nil
+}
+
+// differ lists the fields in which two lines of one step differ, as their JSON names them.
+func (l HistoryLine) differ(other *HistoryLine, o Options) (fields []string) {
+	for _, f := range []struct {
+		name string
+		same bool
+	}{
+		{"createdBy", l.CreatedBy == other.CreatedBy},
+		{"comment", l.Comment == other.Comment},
+		{"author", l.Author == other.Author},
+		{"emptyLayer", l.Empty == other.Empty},
+		{fieldCreated, o.IgnoreTimes || sameTime(l.Created, other.Created)},
+	} {
+		if !f.same {
+			fields = append(fields, f.name)
+		}
+	}
+	return fields
 }
 
 func sameTime(a, b *time.Time) bool {

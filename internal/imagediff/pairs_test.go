@@ -34,9 +34,13 @@ func special(name string, kind byte, major, minor int64) Entry {
 	return Entry{Header: tar.Header{Name: name, Typeflag: kind, Mode: 0o600, Devmajor: major, Devminor: minor, ModTime: Time}}
 }
 
+// capability is the attribute of a file's capabilities.
+const capability = "security.capability"
+
 var (
 	large = string(bytes.Repeat([]byte("0123456789abcdef"), 1<<14)) // 256 KiB
 	long  = strings.Repeat("long name ", 20)
+	zeros = strings.Repeat("\x00", 1<<16)
 )
 
 // baseLayers are the layers that all images of a pair begin with.
@@ -52,6 +56,10 @@ func baseLayers() [][]Entry {
 		File("d/h1", "linked"), Link("d/h2", "d/h1"), Link("e/h3", "d/h1"), File("d/s1", "twins"), File("d/s2", "twins"),
 		File("d/large", large), File("d/large-short", large), File("d/odd \n\xff", "x"), File("d/"+long, "x"), File("d/\u00e9", "x"), File("d/case", "x"),
 		File("d/swap1", "one"), File("d/swap2", "two"), Dir("d/dir-mode"), Dir("d/dir-time"), Dir("d/implied"), File("d/implied/f", "x"),
+		xattr(File("d/capability", "m"), capability, "\x01\x00\x00\x02\x00\x04\x00\x00"), xattr(Dir("d/dir-xattr"), "user.a", "1"), Dir("d/dir-owner"),
+		File("d/old", "m"), Symlink("d/link-owner", "x"), Symlink("d/link-time", "x"), Symlink("d/l1", "x"), Link("d/l2", "d/l1"), special("d/c1", tar.TypeChar, 5, 1), mode(Link("d/c2", "d/c1"), 0o600),
+		special("d/block", tar.TypeBlock, 8, 1), Dir("d/to-dead-link"), File("d/to-dead-link/x", "x"), Dir("d/nested"), Dir("d/nested/a"), File("d/nested/a/x", "x"), File("d/nested/y", "x"),
+		File("d/zeros", zeros), File("d/zeros-longer", zeros),
 	}
 	return [][]Entry{one, {Removal("d/below"), File("e/second", "layer")}}
 }
@@ -87,6 +95,26 @@ func mutations() []mutation {
 		one("xattr", []Entry{xattr(File("d/xattr", "m"), "user.a", "2")}, "~ /d/xattr xattrs"),
 		one("xattr removed", []Entry{File("d/xattr-gone", "m")}, "~ /d/xattr-gone xattrs"),
 		one("xattr added", []Entry{xattr(File("d/xattr-new", "m"), "user.b", "\x00\xff")}, "~ /d/xattr-new xattrs"),
+		one("capability", []Entry{xattr(File("d/capability", "m"), capability, "\x01\x00\x00\x02\x20\x04\x00\x00")}, "~ /d/capability xattrs").of("capability"),
+		one("capability lost", []Entry{File("d/capability", "m")}, "~ /d/capability xattrs").of("capability"),
+		one("xattr of a directory", []Entry{xattr(Dir("d/dir-xattr"), "user.a", "2")}, "~ /d/dir-xattr xattrs"),
+		one("owner of a directory", []Entry{edit(Dir("d/dir-owner"), func(h *tar.Header) { h.Uid, h.Gid = 3_000_000_000, 65534 })}, "~ /d/dir-owner owner"),
+		one("time before 1970", []Entry{edit(File("d/old", "m"), func(h *tar.Header) { h.ModTime = time.Unix(-1, 0) })}, "~ /d/old time"),
+		one("owner of a symlink", []Entry{edit(Symlink("d/link-owner", "x"), func(h *tar.Header) { h.Uid = 1 })}, "~ /d/link-owner owner"),
+		one("time of a symlink", []Entry{edit(Symlink("d/link-time", "x"), later(1))}, "~ /d/link-time time").of("link-time"),
+		one("mode of a symlink", []Entry{mode(Symlink("d/link-time", "x"), 0o644)}).of("link-time"),
+		one("linked symlink broken", []Entry{Symlink("d/l2", "x")}, "~ /d/l2 hardlink"),
+		one("linked device broken", []Entry{special("d/c2", tar.TypeChar, 5, 1)}, "~ /d/c2 hardlink"),
+		one("major number", []Entry{special("d/block", tar.TypeBlock, 7, 1)}, "~ /d/block device"),
+		one("directory to dead symlink", []Entry{Symlink("d/to-dead-link", "/none")}, "~ /d/to-dead-link type", "- /d/to-dead-link/x"),
+		one("opaque, and its parent", []Entry{Dir("d/nested"), Opaque("d/nested"), Dir("d/nested/a"), Opaque("d/nested/a"), File("d/nested/a/z", "")},
+			"- /d/nested/a/x", "+ /d/nested/a/z", "- /d/nested/y").of("nested"),
+		one("opaque in a new directory", []Entry{Dir("d/new-opaque"), Opaque("d/new-opaque"), File("d/new-opaque/x", "")}, "+ /d/new-opaque", "+ /d/new-opaque/x"),
+		one("removal beside the file", []Entry{Removal("d/nested/y"), File("d/nested/y", "x")}).of("nested"),
+		one("empty directory added", []Entry{Dir("d/added-dir")}, "+ /d/added-dir"),
+		one("zeros", []Entry{File("d/zeros", zeros[1:]+"x")}, "~ /d/zeros content"),
+		one("more zeros", []Entry{File("d/zeros-longer", zeros+"\x00")}, "~ /d/zeros-longer content"),
+		one("fifo added", []Entry{special("d/added-fifo", tar.TypeFifo, 0, 0)}, "+ /d/added-fifo"),
 		one("several", []Entry{edit(mode(File("d/same", "changed"), 0o600), func(h *tar.Header) { h.Uid, h.ModTime = 1, Time.Add(time.Minute) })},
 			"~ /d/same content mode owner time").of("same"),
 		one("target", []Entry{Symlink("d/target", "new")}, "~ /d/target target"),

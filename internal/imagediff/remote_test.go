@@ -55,6 +55,12 @@ func TestRemote(t *testing.T) {
 			images[i] = img
 		}
 		configs := len(reg.SeenBy("GET", registrytest.Blob))
+		if _, err := imagediff.Compare(t.Context(), images[0], images[1], imagediff.Options{Only: []string{"config", "history", "layers"}}); err != nil {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if fetched := len(reg.SeenBy("GET", registrytest.Blob)) - configs; fetched != 0 {
+			t.Errorf("%s: %d layers fetched for no file", test.name, fetched)
+		}
 		r, err := imagediff.Compare(t.Context(), images[0], images[1], imagediff.Options{Only: []string{"layers", "files"}})
 		if err != nil {
 			t.Errorf("%s: %v", test.name, err)

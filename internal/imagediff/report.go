@@ -63,6 +63,8 @@ type ConfigChange struct {
 	Change Change          `json:"change"`
 	Old    json.RawMessage `json:"old,omitempty"`
 	New    json.RawMessage `json:"new,omitempty"`
+	// Cause is there if differences are classified.
+	Cause Cause `json:"cause,omitempty"`
 }
 
 // HistoryReport has the differences of the histories, oldest line first.
@@ -70,11 +72,14 @@ type HistoryReport struct {
 	Changes []HistoryChange `json:"changes"`
 }
 
-// HistoryChange is a line of one history, or a line of both with another time.
+// HistoryChange is a line of one history, or the lines of both for the same step.
 type HistoryChange struct {
 	Change Change       `json:"change"`
+	Fields []string     `json:"fields,omitempty"` // in which the lines of both differ
 	Old    *HistoryLine `json:"old,omitempty"`
 	New    *HistoryLine `json:"new,omitempty"`
+	// Cause is there if differences are classified.
+	Cause Cause `json:"cause,omitempty"`
 }
 
 // LayersReport has the layers of both images, bottom first.
@@ -96,7 +101,7 @@ type LayerChange struct {
 	Change    Change        `json:"change,omitempty"` // "" for a layer of both
 	DiffID    digest.Digest `json:"diffID"`
 	CreatedBy string        `json:"createdBy,omitempty"`
-	Size      int64         `json:"size"` // as Docker counts it; that of the blob if the layer was not needed
+	Size      int64         `json:"size"` // as Docker counts it; that of the blob if the store does not have the layer
 	Blob      digest.Digest `json:"blob,omitempty"`
 	// OtherBlob is the blob of the layer in B, where it is another: the layer is compressed in another way.
 	OtherBlob digest.Digest `json:"otherBlob,omitempty"`

@@ -15,10 +15,8 @@ func roots(ctx context.Context, a, b *inspect.Image) (rootA, rootB *index.Node, 
 	shared := commonLayers(a, b)
 	// If one image continues the other, few digests are needed.
 	if shared < len(a.Layers) && shared < len(b.Layers) {
-		for _, l := range slices.Concat(a.Layers[shared:], b.Layers[shared:]) {
-			if err := l.AddDigests(ctx); err != nil {
-				return nil, nil, err
-			}
+		if err := inParallel(ctx, slices.Concat(a.Layers[shared:], b.Layers[shared:]), (*inspect.Layer).AddDigests); err != nil {
+			return nil, nil, err
 		}
 	}
 	from := 0

@@ -2,6 +2,8 @@ package imagediff_test
 
 import (
 	"archive/tar"
+	"archive/zip"
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -85,7 +87,7 @@ func historyLines(r *imagediff.Report) (list []string) {
 		if line == nil {
 			line = c.Old
 		}
-		list = append(list, string(c.Change)+" "+line.CreatedBy+line.Comment)
+		list = append(list, strings.TrimSpace(fmt.Sprint(c.Change, " ", line.CreatedBy, line.Comment, " ", strings.Join(c.Fields, " "))))
 	}
 	return list
 }
@@ -100,6 +102,7 @@ func TestHistory(t *testing.T) {
 			}
 		}
 	}
+	line := func(list ...ocispec.History) func(*Image) { return func(c *Image) { c.History = list } }
 	at := func(when time.Time, list ...string) func(*Image) {
 		return func(c *Image) {
 			lines(list...)(c)
@@ -120,12 +123,15 @@ func TestHistory(t *testing.T) {
 		{"moved", lines("a", "b", "c", "d"), lines("b", "c", "a", "d"), imagediff.Options{}, []string{"removed a", "added a"}},
 		{"twice", lines("a", "a"), lines("a"), imagediff.Options{}, []string{"removed a"}},
 		{"none", lines("a"), lines(), imagediff.Options{}, []string{"removed a"}},
-		{"times", at(Time, "a", "b"), at(Time.Add(1), "a", "b"), imagediff.Options{}, []string{"changed a", "changed b"}},
+		{"times", at(Time, "a", "b"), at(Time.Add(1), "a", "b"), imagediff.Options{}, []string{"changed a created", "changed b created"}},
 		{"times ignored", at(Time, "a"), at(Time.Add(1), "a"), imagediff.Options{IgnoreTimes: true}, nil},
-		{"no time", lines("a"), at(Time, "a"), imagediff.Options{}, []string{"changed a"}},
-		{"comment", lines("a"), func(c *Image) { c.History = []ocispec.History{{CreatedBy: "a", Comment: "b"}} }, imagediff.Options{}, []string{"removed a", "added ab"}},
-		{"empty layer", func(c *Image) { c.History = []ocispec.History{{CreatedBy: "a"}, {CreatedBy: "b"}} },
-			func(c *Image) { c.History = []ocispec.History{{CreatedBy: "a"}, {CreatedBy: "b", EmptyLayer: true}} }, imagediff.Options{}, []string{"removed b", "added b"}},
+		{"no time", lines("a"), at(Time, "a"), imagediff.Options{}, []string{"changed a created"}},
+		{"comment and author", lines("a"), line(ocispec.History{CreatedBy: "a", Comment: "b", Author: "c"}), imagediff.Options{}, []string{"changed ab comment author"}},
+		{"comment alone", line(ocispec.History{Comment: "a"}), line(ocispec.History{Comment: "b"}), imagediff.Options{}, []string{"removed a", "added b"}},
+		{"empty layer", line(ocispec.History{CreatedBy: "a"}, ocispec.History{CreatedBy: "b"}), line(ocispec.History{CreatedBy: "a"}, ocispec.History{CreatedBy: "b", EmptyLayer: true}),
+			imagediff.Options{IgnoreTimes: true}, []string{"changed b emptyLayer"}},
+		{"empty layer moved", line(ocispec.History{CreatedBy: "a", EmptyLayer: true}, ocispec.History{CreatedBy: "b"}),
+			line(ocispec.History{CreatedBy: "b"}, ocispec.History{CreatedBy: "a", EmptyLayer: true}), imagediff.Options{}, []string{"removed a", "added a"}},
 	} {
 		test.options.Only = []string{"history"}
 		r := compared(t, test.options, [2]func(*Image){test.before, test.then})
@@ -172,8 +178,8 @@ func TestLayers(t *testing.T) {
 func TestText(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 1<<20+1)
-	a := [][]Entry{{File("etc/a.conf", "1\n2\n"), File("etc/b.conf", "no newline"), File("etc/c.conf", "\x00"), File("etc/d.conf", long), File("etc/e", "1"), File("etc/f.conf", "")}}
-	b := [][]Entry{{File("etc/a.conf", "1\n3\n"), File("etc/b.conf", "none"), File("etc/c.conf", "\x01"), File("etc/d.conf", "x"), File("etc/e", "2"), mode(File("etc/f.conf", ""), 0o600)}}
+	a := [][]Entry{{File("etc/a.conf", "1\n2\n"), File("etc/b.conf", "no newline"), File("etc/c.conf", "\x00"), File("etc/d.conf", long), File("etc/e", "1"), File("etc/f.conf", ""), File("odd\n\"\xff.conf", "1\n")}}
+	b := [][]Entry{{File("etc/a.conf", "1\n3\n"), File("etc/b.conf", "none"), File("etc/c.conf", "\x01"), File("etc/d.conf", "x"), File("etc/e", "2"), mode(File("etc/f.conf", ""), 0o600), File("odd\n\"\xff.conf", "2\n")}}
 	r := compared(t, imagediff.Options{Text: []string{"*.conf"}}, [2]func(*Image){none, none}, a, b)
 	got := map[string]string{}
 	for _, c := range r.Files.Changes {
@@ -183,6 +189,7 @@ func TestText(t *testing.T) {
 		"/etc/a.conf": "--- a/etc/a.conf\n+++ b/etc/a.conf\n@@ -1,2 +1,2 @@\n 1\n-2\n+3\n",
 		"/etc/b.conf": "--- a/etc/b.conf\n+++ b/etc/b.conf\n@@ -1 +1 @@\n-no newline\n\\ No newline at end of file\n+none\n\\ No newline at end of file\n",
 		"/etc/c.conf": "binary", "/etc/d.conf": "larger than 1 MiB", "/etc/e": "", "/etc/f.conf": "",
+		"/odd\n\"\xff.conf": `--- "a/odd\n\"\xff.conf"` + "\n" + `+++ "b/odd\n\"\xff.conf"` + "\n@@ -1 +1 @@\n-1\n+2\n",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -215,6 +222,23 @@ func TestIgnore(t *testing.T) {
 func TestCauses(t *testing.T) {
 	t.Parallel()
 	later := func(e Entry) Entry { return edit(e, func(h *tar.Header) { h.ModTime = Time.Add(time.Hour) }) }
+	jar := func(when time.Time, names ...string) string {
+		var out bytes.Buffer
+		w := zip.NewWriter(&out)
+		for _, name := range names {
+			f, err := w.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Deflate, Modified: when})
+			if err == nil {
+				_, err = f.Write([]byte(name))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
 	gz := func(when, content string) string { return "\x1f\x8b\x08\x00" + when + "\x00\x03" + content }
 	for _, test := range []struct {
 		name string
@@ -229,6 +253,11 @@ func TestCauses(t *testing.T) {
 		{"bytecode with another mode", []Entry{File("a/b.pyc", "1")}, []Entry{mode(File("a/b.pyc", "2"), 0o600)}, map[string]imagediff.Cause{"/a/b.pyc": imagediff.Unexplained}},
 		{"gzip", []Entry{File("a.gz", gz("1234", "x"))}, []Entry{File("a.gz", gz("1235", "x"))}, map[string]imagediff.Cause{"/a.gz": imagediff.ArchiveTimes}},
 		{"gzip with another content", []Entry{File("a.gz", gz("1234", "x"))}, []Entry{File("a.gz", gz("1235", "y"))}, map[string]imagediff.Cause{"/a.gz": imagediff.Unexplained}},
+		{"jar", []Entry{File("a.jar", jar(Time, "a", "b"))}, []Entry{File("a.jar", jar(Time.Add(time.Hour), "a", "b"))}, map[string]imagediff.Cause{"/a.jar": imagediff.ArchiveTimes}},
+		{"jar with another file", []Entry{File("a.jar", jar(Time, "a", "b"))}, []Entry{File("a.jar", jar(Time, "a", "c"))}, map[string]imagediff.Cause{"/a.jar": imagediff.Unexplained}},
+		{"jar in another order", []Entry{File("a.jar", jar(Time, "a", "b"))}, []Entry{File("a.jar", jar(Time, "b", "a"))}, map[string]imagediff.Cause{"/a.jar": imagediff.Unexplained}},
+		{"broken jar", []Entry{File("a.jar", "1")}, []Entry{File("a.jar", "2")}, map[string]imagediff.Cause{"/a.jar": imagediff.Unexplained}},
+		{"directory of bytecode", nil, []Entry{Dir("__pycache__"), File("__pycache__/a.pyc", "1")}, map[string]imagediff.Cause{"/__pycache__": imagediff.Bytecode, "/__pycache__/a.pyc": imagediff.Bytecode}},
 		{"passwords", []Entry{File("etc/shadow", "a:*:1:\nb:*:1:\n")}, []Entry{File("etc/shadow", "a:*:1:\nb:*:200:\n")}, map[string]imagediff.Cause{"/etc/shadow": imagediff.PasswordDates}},
 		{"another password", []Entry{File("etc/shadow", "a:*:1:\n")}, []Entry{File("etc/shadow", "a:x:1:\n")}, map[string]imagediff.Cause{"/etc/shadow": imagediff.Unexplained}},
 		{"paths", []Entry{File("etc/machine-id", "1"), File("var/lib/dpkg/status", "1"), File("var/log/x", "1"), File("opt/y.log", "1"), File("etc/ld.so.cache", "1"), File("var/cache/x", "")},
@@ -262,11 +291,13 @@ func TestCauses(t *testing.T) {
 func TestCausesOfConfig(t *testing.T) {
 	t.Parallel()
 	at := func(when time.Time, user string) func(*Image) {
-		return func(c *Image) { c.Created, c.History[0].Created, c.Config.User = &when, &when, user }
+		return func(c *Image) {
+			c.Created, c.History[0].Created, c.Config.User, c.Config.Labels = &when, &when, user, map[string]string{ocispec.AnnotationCreated: when.String()}
+		}
 	}
 	r := compared(t, imagediff.Options{Causes: true}, [2]func(*Image){at(Time, "a"), at(Time.Add(time.Second), "b")})
 	want := []imagediff.CauseCount{
-		{Cause: imagediff.Times, Count: 2, Examples: []string{"config created", "history RUN step 1"}},
+		{Cause: imagediff.Times, Count: 3, Examples: []string{"config Labels org.opencontainers.image.created", "config created", "history RUN step 1"}},
 		{Cause: imagediff.Unexplained, Count: 1, Examples: []string{"config User"}},
 	}
 	for i := range r.Causes.Causes {
@@ -274,5 +305,13 @@ func TestCausesOfConfig(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, r.Causes.Causes); diff != "" {
 		t.Error(diff)
+	}
+	for _, c := range r.Config.Changes {
+		if explained := c.Field != "User"; explained != (c.Cause == imagediff.Times) || explained == (c.Cause == imagediff.Unexplained) {
+			t.Errorf("%s: %s", c.Field, c.Cause)
+		}
+	}
+	if got := r.History.Changes[0].Cause; got != imagediff.Times {
+		t.Errorf("history: %s", got)
 	}
 }

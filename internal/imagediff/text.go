@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/aymanbagabas/go-udiff"
 
@@ -57,7 +59,7 @@ func addText(ctx context.Context, views [2]view.View, c *FileChange) error {
 	}
 	var texts [2]string
 	for n, v := range views {
-		data, err := readSmall(ctx, v, c.Path[1:])
+		data, err := readSmall(ctx, v, c.Path[1:], maxTextFile)
 		if err != nil {
 			return err
 		}
@@ -67,16 +69,24 @@ func addText(ctx context.Context, views [2]view.View, c *FileChange) error {
 		}
 		texts[n] = string(data)
 	}
-	c.Text = udiff.Unified("a"+c.Path, "b"+c.Path, texts[0], texts[1])
+	c.Text = udiff.Unified(label("a"+c.Path), label("b"+c.Path), texts[0], texts[1])
 	return nil
 }
 
-// readSmall reads a file of at most maxTextFile bytes.
-func readSmall(ctx context.Context, v view.View, name string) (data []byte, err error) {
+// label is a path in the header of a unified diff: as it is, or in quotes if it would be taken for several fields or lines.
+func label(path string) string {
+	if strings.ContainsAny(path, "\t\n\r\"\\") {
+		return strconv.Quote(path)
+	}
+	return path
+}
+
+// readSmall reads a file of at most limit bytes.
+func readSmall(ctx context.Context, v view.View, name string, limit int64) (data []byte, err error) {
 	f, err := v.Open(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	return io.ReadAll(io.LimitReader(f, maxTextFile+1))
+	return io.ReadAll(io.LimitReader(f, limit))
 }

@@ -2,6 +2,7 @@
 package diffcmd
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -80,7 +81,9 @@ func runDiff(ctx context.Context, app *command.App, f *diffFlags, nameA, nameB s
 	case f.format != formatter.PrettyFormatKey && f.format != "":
 		err = printer.Template(app.Stdout, f.format, report)
 	default:
-		printReport(app.Stdout, report)
+		out := bufio.NewWriterSize(app.Stdout, 64<<10)
+		printReport(out, report)
+		err = out.Flush()
 	}
 	if err == nil && !report.Same {
 		err = &command.ExitError{Code: 1}

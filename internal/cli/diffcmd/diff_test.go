@@ -116,6 +116,9 @@ func TestDiffFlags(t *testing.T) {
 		{"--ignore-times --ignore-owners dir:DIR app:2", 1, "+ /new"},
 		{"--only config DIR app:2", 2, "has no config to compare"},
 		{"--only other app:1 app:2", 2, `unknown section "other": there are config, history, layers, packages, files`},
+		{"--only files DIR DIR", 0, "+++ DIR (directory)\nNo differences.\nfiles:    same\n"},
+		{"--only config,files DIR app:2", 2, "has no config to compare"},
+		{"--ignore / --ignore !bin --only files app:1 app:2", 1, "files:    1 changed"},
 		{"app:1 UPPER", 2, "UPPER"},
 		{"app:1", 2, "requires exactly 2 arguments"},
 		{"--platform x/y/z/w app:1 app:2", 2, "invalid platform"},
@@ -124,7 +127,7 @@ func TestDiffFlags(t *testing.T) {
 	} {
 		args := strings.Fields(strings.ReplaceAll(test.args, "DIR", dir))
 		got := m.Run(NewDiffCommand, args...)
-		text := got.Stdout + commandtest.Text(got.Err)
+		text := strings.ReplaceAll(got.Stdout+commandtest.Text(got.Err), dir, "DIR")
 		if code(got.Err) != test.code || !strings.Contains(text, test.want) || strings.Contains(test.args, "-q") && got.Stdout != "" {
 			t.Errorf("%s: %d\n%s", test.args, code(got.Err), text)
 		}

@@ -26,7 +26,7 @@ func printReport(w io.Writer, r *imagediff.Report) {
 	fmt.Fprintf(w, "--- %s\n+++ %s\n", subject(r.A), subject(r.B))
 	printSummary(w, r)
 	for _, note := range r.Notes {
-		fmt.Fprintln(w, "note:     "+note)
+		fmt.Fprintln(w, "note:     "+oneLine(note))
 	}
 	if r.Causes != nil {
 		printCauses(w, r)
@@ -46,9 +46,7 @@ func printReport(w io.Writer, r *imagediff.Report) {
 	}
 	if r.Layers != nil && r.Layers.Added.Count+r.Layers.Removed.Count > 0 {
 		fmt.Fprint(w, "\nLayers\n")
-		for _, l := range r.Layers.Layers {
-			fmt.Fprintf(w, "  %s %s  %8s  %s\n", marks[l.Change], short(l.DiffID), units.HumanSize(float64(l.Size)), formatter.Ellipsis(oneLine(l.CreatedBy), maxCreatedBy))
-		}
+		printLayers(w, r.Layers)
 	}
 	if r.Packages != nil && len(r.Packages.Changes) > 0 {
 		fmt.Fprint(w, "\nPackages\n")
@@ -65,7 +63,7 @@ func printReport(w io.Writer, r *imagediff.Report) {
 func subject(s imagediff.Subject) string {
 	text := s.Name
 	if s.ID != "" {
-		text += fmt.Sprintf(" (%s, %s, %s)", s.Kind, short(s.ID), s.Platform)
+		text += fmt.Sprintf(" (%s, %s, %s)", s.Kind, short(s.ID), oneLine(s.Platform))
 	} else {
 		text += fmt.Sprintf(" (%s)", s.Kind)
 	}
@@ -87,7 +85,7 @@ func printSummary(w io.Writer, r *imagediff.Report) {
 		if r.Same && l.Added.Count+l.Removed.Count > 0 {
 			ignored = ", which differ in what is ignored"
 		}
-		fmt.Fprintf(w, "layers:   %s shared, %s removed, %s added%s\n", layerSum(l.Shared), layerSum(l.Removed), layerSum(l.Added), ignored)
+		fmt.Fprintf(w, "layers:   %s shared%s, %s removed, %s added%s\n", layerSum(l.Shared), recompressed(l), layerSum(l.Removed), layerSum(l.Added), ignored)
 	}
 	if p := r.Packages; p != nil {
 		fmt.Fprintf(w, "packages: %s\n", changeCount(p.Changes, func(c imagediff.PackageChange) imagediff.Change { return c.Change }))
@@ -128,6 +126,20 @@ func layerSum(s imagediff.LayerSum) string {
 	return fmt.Sprintf("%d (%s)", s.Count, units.HumanSize(float64(s.Size)))
 }
 
+// recompressed says how many of the layers of both images are compressed in another way.
+func recompressed(l *imagediff.LayersReport) string {
+	n := 0
+	for _, layer := range l.Layers {
+		if layer.OtherBlob != "" {
+			n++
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d of them compressed in another way", n)
+}
+
 func fileSums(f *imagediff.FilesReport) string {
 	var parts []string
 	if f.Added.Count > 0 {
@@ -159,9 +171,9 @@ func short(d digest.Digest) string {
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 func printConfig(w io.Writer, c imagediff.ConfigChange) {
-	name := c.Field
+	name := quoted(c.Field)
 	if c.Key != "" {
-		name += " " + c.Key
+		name += " " + quoted(c.Key)
 	}
 	switch c.Change {
 	case imagediff.Added:
@@ -182,16 +194,41 @@ func value(raw json.RawMessage) string {
 	return text.String()
 }
 
+func printLayers(w io.Writer, r *imagediff.LayersReport) {
+	for _, l := range r.Layers {
+		fmt.Fprintf(w, "  %s %s  %8s  %s\n", marks[l.Change], short(l.DiffID), units.HumanSize(float64(l.Size)), formatter.Ellipsis(oneLine(l.CreatedBy), maxCreatedBy))
+	}
+}
+
 func printHistory(w io.Writer, c imagediff.HistoryChange) {
 	line := cmp.Or(c.New, c.Old)
-	text := oneLine(line.CreatedBy)
-	if line.CreatedBy == "" {
-		text = oneLine(line.Comment)
+	text := oneLine(cmp.Or(line.CreatedBy, line.Comment))
+	var details []string
+	for _, field := range c.Fields {
+		details = append(details, historyField(field, c.Old, c.New))
 	}
-	if c.Change == imagediff.Changed {
-		text += fmt.Sprintf("  (created %s → %s)", stamp(c.Old.Created), stamp(c.New.Created))
+	if len(details) > 0 {
+		text += "  (" + strings.Join(details, ", ") + ")"
 	}
 	fmt.Fprintf(w, "  %s %s\n", marks[c.Change], text)
+}
+
+// historyField says how two lines of history differ in a field.
+func historyField(field string, old, now *imagediff.HistoryLine) string {
+	switch field {
+	case "emptyLayer":
+		if now.Empty {
+			return "made a layer → makes none"
+		}
+		return "made no layer → makes one"
+	case "created":
+		return fmt.Sprintf("created %s → %s", stamp(old.Created), stamp(now.Created))
+	case "author":
+		return fmt.Sprintf("author %q → %q", old.Author, now.Author)
+	case "comment":
+		return fmt.Sprintf("comment %q → %q", old.Comment, now.Comment)
+	}
+	return fmt.Sprintf("command %q → %q", old.CreatedBy, now.CreatedBy)
 }
 
 func stamp(t *time.Time) string {
@@ -222,27 +259,36 @@ func printCauses(w io.Writer, r *imagediff.Report) {
 		return
 	}
 	fmt.Fprint(w, "\nNot explained\n")
+	printUnexplained(w, r)
+}
+
+// printUnexplained prints the differences without a cause. Where files were compared, they explain the layers.
+func printUnexplained(w io.Writer, r *imagediff.Report) {
 	if r.Config != nil {
 		for _, c := range r.Config.Changes {
-			if c.Field != "created" {
+			if c.Cause == imagediff.Unexplained {
 				printConfig(w, c)
 			}
 		}
 	}
 	if r.History != nil {
 		for _, c := range r.History.Changes {
-			if c.Change != imagediff.Changed {
+			if c.Cause == imagediff.Unexplained {
 				printHistory(w, c)
 			}
 		}
 	}
-	if r.Files != nil {
-		var rest []imagediff.FileChange
-		for _, c := range r.Files.Changes {
-			if c.Cause == imagediff.Unexplained {
-				rest = append(rest, c)
-			}
+	if r.Files == nil {
+		if r.Layers != nil {
+			printLayers(w, r.Layers)
 		}
-		printFiles(w, rest)
+		return
 	}
+	var rest []imagediff.FileChange
+	for _, c := range r.Files.Changes {
+		if c.Cause == imagediff.Unexplained {
+			rest = append(rest, c)
+		}
+	}
+	printFiles(w, rest)
 }

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/docker/go-units"
 
@@ -65,12 +67,12 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %s", n, what)
 }
 
-// quoted is a path as it is, or in quotes if it could be taken for something else.
-func quoted(path string) string {
-	if strings.ContainsAny(path, " \t\n\r\"") {
-		return fmt.Sprintf("%q", path)
+// quoted is a name as it is, or in quotes if it could be taken for something else.
+func quoted(name string) string {
+	if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r == '"' || unicode.IsSpace(r) }) {
+		return strconv.Quote(name)
 	}
-	return path
+	return name
 }
 
 func printChanged(w io.Writer, c *imagediff.FileChange) {
@@ -135,14 +137,14 @@ func firstName(f *imagediff.File) string {
 func xattrs(old, now map[string]string) (list []string) {
 	for name, value := range old {
 		if other, ok := now[name]; !ok {
-			list = append(list, "-"+name)
+			list = append(list, "-"+quoted(name))
 		} else if other != value {
-			list = append(list, "~"+name)
+			list = append(list, "~"+quoted(name))
 		}
 	}
 	for name := range now {
 		if _, ok := old[name]; !ok {
-			list = append(list, "+"+name)
+			list = append(list, "+"+quoted(name))
 		}
 	}
 	slices.Sort(list)
