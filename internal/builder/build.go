@@ -54,6 +54,8 @@ type Result struct {
 	Provenance map[string]json.RawMessage
 	// Response is the front end's response to Options.Call.
 	Response map[string][]byte
+	// Cache is the manifest of a cache of type local that a Client has got.
+	Cache *ocispec.Descriptor
 	// Ref names the build in the history of the store.
 	Ref string
 	// Recorded is the build as the history has it, or as Options.Explain plans it; nil for one that is not recorded.
@@ -73,10 +75,10 @@ func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 	if o.At != "" {
 		return b.build(ctx, o.trimmed(), names, started, nil)
 	}
-	if o.Call.Name != "" {
+	if o.Call.Name != "" || o.Internal {
 		return b.build(ctx, &o, names, started, nil)
 	}
-	rec, err := recorder.Start(ctx, b.Store, recorder.Options{Spec: &o.Spec, Started: started, Plan: o.Explain, LayerSize: b.Layers.Size, Events: o.Events})
+	rec, err := recorder.Start(ctx, b.Store, recorder.Options{Spec: &o.Spec, Ref: o.Ref, Started: started, Plan: o.Explain, LayerSize: b.Layers.Size, Events: o.Events})
 	if err != nil && o.Explain {
 		return nil, err
 	}
@@ -125,7 +127,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	}
 	defer func() { err = errors.Join(err, digests.Close()) }()
 	base := b.newBaseImages(o)
-	layouts, err := b.openLayouts(ctx, o.Contexts, opts)
+	layouts, err := b.openLayouts(ctx, o.Contexts, opts, o.Client)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +140,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	remote, sums, cacheLayouts := b.openCaches(ctx, o, rec)
 	defer func() { err = errors.Join(err, sums.Close(), cacheLayouts.close()) }()
 	worker := ops.New(ops.Options{
-		Store: b.Store, Layers: b.Layers, Image: base.find, Layout: layouts.find, Host: b.Host, Locals: o.locals(), Digests: digests,
+		Store: b.Store, Layers: b.Layers, Image: base.find, Layout: layouts.find, Host: b.Host, Locals: o.locals(), Sync: o.sync(), Digests: digests,
 		Secret: o.Secret, SSH: o.SSH, HostCerts: hostCerts.mount, KeepFailed: o.OnFailure != nil,
 	})
 	defer func() { err = errors.Join(err, worker.Close()) }()
@@ -146,17 +148,23 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 		Store: b.Store, Layers: b.Layers, Kinds: worker.Kinds(), FetchBase: base.fetchBase, Remote: remote, Allowed: allowed, Events: o.Events,
 		Observer: rec.Observer(), Plan: o.Explain,
 	})
-	front := &frontend{
-		solver: s, bases: base, layouts: layouts, opts: opts, inputs: o.Context.inputs(), events: o.Events, checker: dockerfile.NewChecker(opts),
-		record: rec, until: o.newUntil(worker),
+	inputs, err := o.states()
+	if err != nil {
+		return nil, err
 	}
-	res, err := front.build(ctx)
+	front := &frontend{
+		solver: s, bases: base, layouts: layouts, opts: opts, inputs: inputs, events: o.Events, checker: dockerfile.NewChecker(opts),
+		record: rec, until: o.newUntil(worker), caches: o.CacheFrom, catalogs: o.catalogs(),
+	}
+	res, err := front.build(ctx, o.Frontend)
 	// The digests of the host's files are saved even if a step failed.
 	if saveErr := digests.Save(ctx); err == nil && saveErr != nil {
 		err = saveErr
 	}
 	if err != nil {
-		err = fmt.Errorf("failed to solve: %w", err)
+		if o.Client == nil { // a client elsewhere says it itself
+			err = fmt.Errorf("failed to solve: %w", err)
+		}
 		_ = rec.End("", err) // before a user takes time to look into it
 		b.inspectFailed(ctx, o, worker, err)
 		return nil, err
@@ -183,7 +191,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 		}
 	}
 	out.elsewhere = b.locate(s, base, out, o, remote)
-	return b.finish(ctx, s, out, names, *o, &cacheWriter{b: b, cache: remote, sums: sums, rec: rec})
+	return b.finish(ctx, s, out, names, *o, &cacheWriter{b: b, cache: remote, sums: sums, rec: rec, client: o.Client})
 }
 
 // finish fetches the missing layers of the result, and writes images, files and caches.
@@ -211,6 +219,7 @@ func (b *Builder) finish(
 	if err := caches.writeCaches(ctx, &o, out.keys); err != nil {
 		return nil, err
 	}
+	res.Cache = caches.manifest
 	return res, caches.sums.Save(ctx)
 }
 

@@ -12,6 +12,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"oras.land/oras-go/v2/content"
+
 	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/layer"
@@ -60,7 +62,7 @@ func (b *Builder) openCaches(ctx context.Context, o *Options, rec *recorder.Reco
 			name, shown = c.Dir, "local cache "+c.Dir
 		}
 		p := startStep(o.Events, "importing cache manifest from "+shown)
-		got, err := b.readCache(ctx, &c, &layouts)
+		got, err := b.readCache(ctx, &c, o.Client, &layouts)
 		p.end(err)
 		switch {
 		case err != nil:
@@ -91,7 +93,7 @@ func (list closers) close() error {
 }
 
 // readCache reads one remote cache, with an Import for each of its platforms.
-func (b *Builder) readCache(ctx context.Context, c *buildspec.Cache, layouts *closers) ([]*remotecache.Import, error) {
+func (b *Builder) readCache(ctx context.Context, c *buildspec.Cache, client Client, layouts *closers) ([]*remotecache.Import, error) {
 	if c.Type == buildspec.CacheRegistry {
 		at, err := b.cacheRepository(ctx, c)
 		if err != nil {
@@ -102,6 +104,17 @@ func (b *Builder) readCache(ctx context.Context, c *buildspec.Cache, layouts *cl
 			return nil, err
 		}
 		return remotecache.Read(ctx, at, root)
+	}
+	if client != nil {
+		src, err := client.Store(ctx, localCachePrefix+c.Dir)
+		if err != nil {
+			return nil, err
+		}
+		root, err := readRoot(ctx, src, digest.Digest(c.Digest))
+		if err != nil {
+			return nil, err
+		}
+		return remotecache.Read(ctx, src, root)
 	}
 	src, err := layoutOf(c).Open(ctx, "")
 	if err != nil {
@@ -114,6 +127,9 @@ func (b *Builder) readCache(ctx context.Context, c *buildspec.Cache, layouts *cl
 	}
 	return remotecache.Read(ctx, src, root)
 }
+
+// localCachePrefix begins the IDs of a client's stores with local caches.
+const localCachePrefix = "local:"
 
 // defaultCacheTag is the name of a cache in a layout if none is given (client/solve.go, parseCacheOptions).
 const defaultCacheTag = "latest"
@@ -149,6 +165,9 @@ type cacheWriter struct {
 	sums  *remotecache.Sums
 	rec   *recorder.Recorder
 	note  []byte // what the caches tell of the build
+
+	client   Client              // nil for the host
+	manifest *ocispec.Descriptor // of the cache that the client has got, which adds it to the list of its layout
 }
 
 // write exports to one cache.
@@ -182,6 +201,9 @@ func (x *cacheWriter) write(ctx context.Context, c *buildspec.Cache, keys []remo
 
 // writeLayout writes the cache to a layout in a directory.
 func (x *cacheWriter) writeLayout(ctx context.Context, c *buildspec.Cache, o remotecache.ExportOptions, keys []remotecache.Key) (err error) {
+	if x.client != nil {
+		return x.writeStore(ctx, c, o, keys)
+	}
 	dst, err := layoutOf(c).Create(ctx, ocilayout.CreateOptions{Scratch: true, Shared: true})
 	if err != nil {
 		return err
@@ -198,6 +220,26 @@ func (x *cacheWriter) writeLayout(ctx context.Context, c *buildspec.Cache, o rem
 		return err
 	}
 	return dst.Commit(ctx, got.ManifestDescriptor)
+}
+
+// writeStore writes the cache to a store of the client.
+func (x *cacheWriter) writeStore(ctx context.Context, c *buildspec.Cache, o remotecache.ExportOptions, keys []remotecache.Key) error {
+	dst, err := x.client.Store(ctx, localCachePrefix+c.Dir)
+	if err != nil {
+		return err
+	}
+	o.Blob = func(ctx context.Context, l remotecache.Layer) (ocispec.Descriptor, error) {
+		return x.toLayout(ctx, dst, c, l.DiffID)
+	}
+	got, err := x.cache.Export(ctx, o, keys...)
+	if err != nil || got == nil {
+		return err
+	}
+	if err := got.Push(ctx, dst); err != nil {
+		return err
+	}
+	x.manifest = &got.ManifestDescriptor
+	return nil
 }
 
 // remoteBlob returns the blob of a layer in an imported cache if the store does not have the layer: no step read it.
@@ -258,7 +300,7 @@ func compressedBlob(l *layer.Layer) *ocispec.Descriptor {
 }
 
 // toLayout writes a layer to a layout, and returns its blob.
-func (x *cacheWriter) toLayout(ctx context.Context, dst *ocilayout.Destination, c *buildspec.Cache, id digest.Digest) (ocispec.Descriptor, error) {
+func (x *cacheWriter) toLayout(ctx context.Context, dst content.Storage, c *buildspec.Cache, id digest.Digest) (ocispec.Descriptor, error) {
 	desc, open, err := x.blob(ctx, c, id)
 	if err != nil {
 		return desc, err

@@ -44,7 +44,7 @@ func (b *Builder) export(ctx context.Context, s *solver.Solver, out *response, n
 			return nil, err
 		}
 		all := append(slices.Clone(names), extra...)
-		x := &exporter{b: b, solver: s, out: out, names: all, create: o.Create, progress: startExport(o.Events, e.Type)}
+		x := &exporter{b: b, solver: s, out: out, names: all, create: o.Create, client: o.Client, progress: startExport(o.Events, e.Type)}
 		err = x.run(ctx, e)
 		x.progress.end(err)
 		if err != nil {
@@ -79,6 +79,7 @@ type exporter struct {
 	out      *response
 	names    []string
 	create   func(dest string) (Sink, error)
+	client   Client // nil for the host
 	progress *exportProgress
 	// image is the one that was built, of several platforms that for this host; root is its manifest or the index.
 	image *image.Image
@@ -99,6 +100,13 @@ func (x *exporter) run(ctx context.Context, e buildspec.Output) error {
 			return errors.New("docker exporter does not support exporting manifest lists, use type=oci or type=image instead")
 		}
 		items := []transfer.Item{{Image: x.image, Root: x.root, Annotations: x.notes, Names: x.names}}
+		if e.Directory && x.client != nil {
+			to, err := x.client.Store(ctx, exportStore)
+			if err != nil {
+				return err
+			}
+			return x.progress.step("copying files", func() error { return x.b.local().SaveFiles(ctx, &layoutWriter{ctx, to}, items) })
+		}
 		if e.Directory {
 			return x.progress.step("copying files", func() error { return x.b.local().SaveDirectory(ctx, e.Dest, items) })
 		}
@@ -114,7 +122,12 @@ func (x *exporter) run(ctx context.Context, e buildspec.Output) error {
 		if err != nil {
 			return err
 		}
-		return x.progress.step("copying files", func() error { return localdir.Write(ctx, v, e.Dest, e.Delete) })
+		return x.progress.step("copying files", func() error {
+			if x.client != nil {
+				return x.client.Write(ctx, e.Dest, v)
+			}
+			return localdir.Write(ctx, v, e.Dest, e.Delete)
+		})
 	}
 	return fmt.Errorf("unknown output type %q", e.Type)
 }

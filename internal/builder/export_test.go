@@ -192,7 +192,7 @@ func TestResponses(t *testing.T) {
 	}{
 		"one":          {res: res(map[string]string{config: "{}"}), want: []string{""}},
 		"two":          {res: res(map[string]string{exptypes.ExporterPlatformsKey: two, config + "/linux/amd64": "{}", config + "/linux/arm64": "{}"}, "linux/amd64", "linux/arm64"), want: []string{"linux_amd64", "linux_arm64"}},
-		"no config":    {res: res(nil), err: "the build has no image config"},
+		"no config":    {res: res(nil), want: []string{""}},
 		"one is lost":  {res: res(map[string]string{exptypes.ExporterPlatformsKey: two, config + "/linux/amd64": "{}"}, "linux/amd64", "linux/s390x"), err: "the build has no result for linux/arm64"},
 		"no platform":  {res: res(map[string]string{exptypes.ExporterPlatformsKey: `{"Platforms":[]}`}), err: "invalid empty platforms index for exporter"},
 		"base":         {res: res(map[string]string{config: "{}", base: "[]"}), err: "config of the base image: "},
@@ -218,6 +218,9 @@ func TestResponses(t *testing.T) {
 		}
 		if diff := cmp.Diff(c.want, dirs); diff != "" {
 			t.Errorf("%s: %s", name, diff)
+		}
+		if name == "no config" && !strings.Contains(string(got.platforms[0].config), `"WorkingDir":"/"`) {
+			t.Errorf("%s: %s", name, got.platforms[0].config)
 		}
 		if name == "base and all" && (got.platforms[0].base == nil || got.platforms[0].epoch.Unix() != 5) {
 			t.Errorf("%s: %+v", name, got.platforms[0])
@@ -301,7 +304,7 @@ func TestLayouts(t *testing.T) {
 		layout + "/no":                    "no such file or directory",
 	} {
 		opts := map[string]string{}
-		ls, err := b.openLayouts(t.Context(), map[string]string{"base": "oci-layout://" + name, "dir": "/d"}, opts)
+		ls, err := b.openLayouts(t.Context(), map[string]string{"base": "oci-layout://" + name, "dir": "/d"}, opts, nil)
 		if (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", name, err, want)
 		}
@@ -322,23 +325,23 @@ func TestLayouts(t *testing.T) {
 func testLayout(t *testing.T, ls *layouts, root digest.Digest) {
 	t.Helper()
 	arm := ocispec.Platform{OS: "linux", Architecture: "arm64"}
-	if _, err := ls.find(root, &arm); err == nil || !strings.Contains(err.Error(), "was not resolved") {
+	if _, err := ls.find(t.Context(), "", root, &arm); err == nil || !strings.Contains(err.Error(), "was not resolved") {
 		t.Errorf("before it is resolved: %v", err)
 	}
-	img, err := ls.resolve(t.Context(), "layout0", &arm)
+	img, err := ls.resolve(t.Context(), "layout0", "", &arm)
 	if err != nil || img.Config.Architecture != "arm64" {
 		t.Errorf("%v, %v", img, err)
 	}
-	if again, err := ls.resolve(context.Background(), "layout0", &arm); err != nil || again != img {
+	if again, err := ls.resolve(context.Background(), "layout0", "", &arm); err != nil || again != img {
 		t.Errorf("resolved again: %v, %v", again, err)
 	}
-	if found, err := ls.find(root, &arm); err != nil || found != img {
+	if found, err := ls.find(t.Context(), "", root, &arm); err != nil || found != img {
 		t.Errorf("%v, %v", found, err)
 	}
-	if _, err := ls.resolve(t.Context(), "layout0", &ocispec.Platform{OS: "linux", Architecture: "s390x"}); err == nil || !strings.Contains(err.Error(), "index "+root.String()) {
+	if _, err := ls.resolve(t.Context(), "layout0", "", &ocispec.Platform{OS: "linux", Architecture: "s390x"}); err == nil || !strings.Contains(err.Error(), "index "+root.String()) {
 		t.Errorf("%v", err)
 	}
-	if _, err := ls.resolve(t.Context(), "layout1", nil); text(err) != "unknown layout layout1" {
+	if _, err := ls.resolve(t.Context(), "layout1", "", nil); text(err) != "unknown layout layout1" {
 		t.Errorf("%v", err)
 	}
 }

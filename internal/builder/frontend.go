@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 
 	"github.com/containerd/platforms"
 	bkclient "github.com/moby/buildkit/client"
@@ -17,8 +19,10 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/dockerfile"
+	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/recorder"
 	"github.com/micabuild/mica/internal/solver"
 )
@@ -34,12 +38,18 @@ type frontend struct {
 	checker *dockerfile.Checker
 	record  *recorder.Recorder // nil for a build that is not recorded
 	until   *until             // nil for a build of the whole Dockerfile
+	caches  []buildspec.Cache  // that the build reads
+	// catalogs is true if mica makes the SBOMs: the compiler would run a scanner's image.
+	catalogs bool
 }
 
 var _ client.Client = (*frontend)(nil)
 
-// build runs the compiler.
-func (f *frontend) build(ctx context.Context) (*client.Result, error) {
+// build runs the compiler, or another front end.
+func (f *frontend) build(ctx context.Context, other client.BuildFunc) (*client.Result, error) {
+	if other != nil {
+		return other(ctx, f)
+	}
 	res, err := builder.Build(ctx, f)
 	if ignoreErr := f.checker.IgnoreError(); ignoreErr != nil {
 		return nil, ignoreErr
@@ -72,8 +82,8 @@ func (f *frontend) Inputs(context.Context) (map[string]llb.State, error) { retur
 // of that name is the one built in.
 func (f *frontend) Solve(ctx context.Context, req client.SolveRequest) (_ *client.Result, err error) {
 	defer crash.Recover(&err)
-	if len(req.CacheImports) > 0 {
-		return nil, fmt.Errorf("importing a build cache is not supported")
+	if err := f.checkImports(req.CacheImports); err != nil {
+		return nil, err
 	}
 	switch req.Frontend {
 	case "":
@@ -87,6 +97,22 @@ func (f *frontend) Solve(ctx context.Context, req client.SolveRequest) (_ *clien
 		return f.nested(ctx, req)
 	}
 	return nil, fmt.Errorf("frontend %s is not supported", req.Frontend)
+}
+
+// checkImports refuses caches that the build does not read already.
+func (f *frontend) checkImports(list []client.CacheOptionsEntry) error {
+	for _, e := range list {
+		known := slices.ContainsFunc(f.caches, func(c buildspec.Cache) bool {
+			if e.Type == buildspec.CacheLocal {
+				return c.Type == e.Type && c.Dir == e.Attrs["src"]
+			}
+			return c.Type == e.Type && c.Ref == e.Attrs["ref"]
+		})
+		if !known {
+			return fmt.Errorf("a front end cannot import the build cache %s%s: name it for the whole build", e.Attrs["ref"], e.Attrs["src"])
+		}
+	}
+	return nil
 }
 
 func (f *frontend) solve(ctx context.Context, def *pb.Definition) (*client.Result, error) {
@@ -118,6 +144,9 @@ func (f *frontend) solve(ctx context.Context, def *pb.Definition) (*client.Resul
 func (f *frontend) nested(ctx context.Context, req client.SolveRequest) (*client.Result, error) {
 	inner := *f
 	inner.opts = mergeOptions(f.opts, req.FrontendOpt)
+	if f.catalogs {
+		delete(inner.opts, "attest:"+buildspec.AttestSBOM)
+	}
 	if len(req.FrontendInputs) > 0 {
 		inner.inputs = map[string]llb.State{}
 		for name, def := range req.FrontendInputs {
@@ -135,10 +164,20 @@ func (f *frontend) nested(ctx context.Context, req client.SolveRequest) (*client
 func (f *frontend) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, opt sourceresolver.Opt) (_ *sourceresolver.MetaResponse, err error) {
 	defer crash.Recover(&err)
 	ref, ok := imageRef(op.Identifier)
-	if !ok {
+	var img *image.Image
+	if layout, isLayout := strings.CutPrefix(op.Identifier, layoutScheme); isLayout {
+		ref = layout
+		_, d, _ := strings.Cut(layout, "@")
+		var platform *ocispec.Platform
+		if opt.OCILayoutOpt != nil {
+			platform = opt.OCILayoutOpt.Platform
+		}
+		img, err = f.layouts.resolve(ctx, op.Attrs[pb.AttrOCILayoutStoreID], digest.Digest(d), platform)
+	} else if ok {
+		img, err = f.bases.resolve(ctx, ref, opt.ImageOpt)
+	} else {
 		return nil, fmt.Errorf("source %s is not supported", op.Identifier)
 	}
-	img, err := f.bases.resolve(ctx, ref, opt.ImageOpt)
 	if err == nil {
 		err = f.checker.Base(img.RawConfig)
 	}
@@ -155,7 +194,8 @@ func (f *frontend) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, o
 func (f *frontend) ResolveImageConfig(ctx context.Context, ref string, opt sourceresolver.Opt) (_ string, _ digest.Digest, _ []byte, err error) {
 	defer crash.Recover(&err)
 	if l := opt.OCILayoutOpt; l != nil {
-		img, err := f.layouts.resolve(ctx, l.Store.StoreID, l.Platform)
+		_, d, _ := strings.Cut(ref, "@")
+		img, err := f.layouts.resolve(ctx, l.Store.StoreID, digest.Digest(d), l.Platform)
 		if err != nil {
 			return "", "", nil, err
 		}

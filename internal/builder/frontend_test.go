@@ -49,8 +49,10 @@ func newFrontend(t *testing.T, opts map[string]string, files map[string]string) 
 func TestFrontendRefuses(t *testing.T) {
 	t.Parallel()
 	for want, req := range map[string]client.SolveRequest{
-		"importing a build cache is not supported": {CacheImports: []client.CacheOptionsEntry{{Type: "registry"}}},
-		"frontend x is not supported":              {Frontend: "x"},
+		"a front end cannot import the build cache a/b: name it for the whole build": {
+			CacheImports: []client.CacheOptionsEntry{{Type: "registry", Attrs: map[string]string{"ref": "a/b"}}},
+		},
+		"frontend x is not supported": {Frontend: "x"},
 		"syntax a/b is not supported: only docker/dockerfile is built in, under the name of any registry": {
 			Frontend: "gateway.v0", FrontendOpt: map[string]string{"source": "a/b"},
 		},

@@ -11,14 +11,19 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"oras.land/oras-go/v2/content"
+
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/ocilayout"
 )
 
-// layouts are the named contexts that are OCI layouts in directories: "oci-layout://DIR[:TAG][@DIGEST]".
+// layouts are the named contexts that are OCI layouts, in directories of the host, "oci-layout://DIR[:TAG][@DIGEST]", or in stores of the
+// client.
 type layouts struct {
-	b    *Builder
-	open map[string]*layout // by the name that the front end uses
+	b *Builder
+	// client has the layouts that are not open; nil for none.
+	client Client
+	open   map[string]*layout // by the name that the front end uses
 
 	mu     sync.Mutex
 	images map[string]*image.Image // by digest and platform
@@ -33,8 +38,8 @@ type layout struct {
 const layoutScheme = "oci-layout://"
 
 // openLayouts opens the layouts among the contexts, and gives the front end names for them.
-func (b *Builder) openLayouts(ctx context.Context, contexts map[string]string, opts map[string]string) (*layouts, error) {
-	ls := &layouts{b: b, open: map[string]*layout{}, images: map[string]*image.Image{}}
+func (b *Builder) openLayouts(ctx context.Context, contexts, opts map[string]string, c Client) (*layouts, error) {
+	ls := &layouts{b: b, client: c, open: map[string]*layout{}, images: map[string]*image.Image{}}
 	for name, value := range contexts {
 		rest, ok := strings.CutPrefix(value, layoutScheme)
 		if !ok {
@@ -82,34 +87,53 @@ func (ls *layouts) close() error {
 	return errors.Join(errs...)
 }
 
-// resolve copies the image of a layout for a platform into the store, without a name.
-func (ls *layouts) resolve(ctx context.Context, id string, platform *ocispec.Platform) (*image.Image, error) {
+// resolve copies the image of a layout for a platform into the store, without a name. The digest is that of its manifest or index, "" for
+// that of an open layout.
+func (ls *layouts) resolve(ctx context.Context, id string, d digest.Digest, platform *ocispec.Platform) (*image.Image, error) {
 	l, ok := ls.open[id]
-	if !ok {
+	if ok && (d == "" || d == l.root.Digest) {
+		return ls.load(ctx, l.source, l.root, platform)
+	}
+	if ok || ls.client == nil {
 		return nil, fmt.Errorf("unknown layout %s", id)
 	}
+	src, err := ls.client.Store(ctx, "oci:"+id)
+	if err != nil {
+		return nil, fmt.Errorf("layout %s: %w", id, err)
+	}
+	root, err := readRoot(ctx, src, d)
+	if err != nil {
+		return nil, fmt.Errorf("layout %s: %w", id, err)
+	}
+	return ls.load(ctx, src, root, platform)
+}
+
+func (ls *layouts) load(ctx context.Context, src content.Fetcher, root ocispec.Descriptor, platform *ocispec.Platform) (*image.Image, error) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	key := layoutKey(l.root.Digest, platform)
+	key := layoutKey(root.Digest, platform)
 	if img, ok := ls.images[key]; ok {
 		return img, nil
 	}
-	img, err := ls.b.local().ImportLayout(ctx, l.source, l.root, platform)
+	img, err := ls.b.local().ImportLayout(ctx, src, root, platform)
 	if err == nil {
 		ls.images[key] = img
 	}
 	return img, err
 }
 
-// find returns an image that was resolved before.
-func (ls *layouts) find(d digest.Digest, platform *ocispec.Platform) (*image.Image, error) {
+// find returns an image that was resolved before, or one of the client.
+func (ls *layouts) find(ctx context.Context, id string, d digest.Digest, platform *ocispec.Platform) (*image.Image, error) {
 	ls.mu.Lock()
-	defer ls.mu.Unlock()
 	img, ok := ls.images[layoutKey(d, platform)]
-	if !ok {
+	ls.mu.Unlock()
+	switch {
+	case ok:
+		return img, nil
+	case ls.client == nil || id == "":
 		return nil, fmt.Errorf("layout %s was not resolved", d)
 	}
-	return img, nil
+	return ls.resolve(ctx, id, d, platform)
 }
 
 func layoutKey(d digest.Digest, platform *ocispec.Platform) string {

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/entitlements"
 
 	"github.com/micabuild/mica/internal/buildspec"
@@ -22,10 +24,20 @@ type Options struct {
 	buildspec.Spec
 	// Context holds the files of the build: what Path and Dockerfile of the Spec name, opened.
 	Context Context
+	// Client has what the build uses in place of the files of this host; nil for a build on the host where its user is.
+	Client Client
+	// Frontend makes the result of the build; nil for the compiler of Dockerfiles.
+	Frontend func(ctx context.Context, c client.Client) (*client.Result, error)
+	// Attrs are options for the compiler, under its names, in place of those that the Spec gives. Inputs are states that it uses in place of sources.
+	Attrs  map[string]string
+	Inputs map[string]*pb.Definition
+	// Ref names the build in the history; "" for a new name. An internal build is not recorded.
+	Ref      string
+	Internal bool
 	// Secret returns the value of a secret by its ID, or fs.ErrNotExist; nil if there are none.
 	Secret func(ctx context.Context, id string) ([]byte, error)
-	// SSH are the agents that steps may use, by their IDs.
-	SSH map[string]func(net.Conn)
+	// SSH returns the agent that steps may use by its ID, nil for none.
+	SSH func(ctx context.Context, id string) func(net.Conn)
 	// Create opens the destination of an output that is not a directory.
 	Create func(dest string) (Sink, error)
 	// Record asks for the provenance, whether the image has it or not.
@@ -88,6 +100,7 @@ func (o *Options) frontendOptions() map[string]string {
 		opts["add-hosts"] = extraHosts(o.Hosts, o.gateway())
 	}
 	o.addPlatforms(opts)
+	maps.Copy(opts, o.Attrs)
 	return opts
 }
 

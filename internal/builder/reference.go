@@ -37,6 +37,14 @@ func (r *resultRef) ToState() (llb.State, error) {
 	return stateOf("result", r.def)
 }
 
+// Definition is the graph that the reference is the result of, nil for the empty filesystem.
+func (r *resultRef) Definition() *pb.Definition {
+	if r == nil {
+		return nil
+	}
+	return r.def
+}
+
 // Evaluate has nothing to do: a graph is solved before its reference is made.
 func (r *resultRef) Evaluate(context.Context) error { return nil }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/solver/result"
+	"github.com/moby/buildkit/util/system"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/attest"
@@ -81,7 +82,10 @@ func newResponse(res *client.Result) (*response, error) {
 func (b *built) read(meta map[string][]byte, p *exptypes.Platform) error {
 	b.config = exptypes.ParseKey(meta, exptypes.ExporterImageConfigKey, p)
 	if len(b.config) == 0 {
-		return fmt.Errorf("the build has no image config")
+		var err error
+		if b.config, err = plainConfig(p.Platform); err != nil {
+			return err
+		}
 	}
 	if raw := exptypes.ParseKey(meta, exptypes.ExporterImageBaseConfigKey, p); len(raw) > 0 {
 		b.base = &ocispec.Image{}
@@ -96,6 +100,17 @@ func (b *built) read(meta map[string][]byte, p *exptypes.Platform) error {
 		}
 	}
 	return nil
+}
+
+// plainConfig is the config of a result that has none: that of LLB without a front end (exporter/containerimage/writer.go,
+// defaultImageConfig).
+func plainConfig(p ocispec.Platform) ([]byte, error) {
+	img := ocispec.Image{Platform: p, RootFS: ocispec.RootFS{Type: "layers"}}
+	img.Config.WorkingDir = "/"
+	if p.OS != "windows" {
+		img.Config.Env = []string{"PATH=" + system.DefaultPathEnv(p.OS)}
+	}
+	return json.Marshal(img)
 }
 
 // parseEpoch reads seconds since 1970, nil for "" (https://reproducible-builds.org/specs/source-date-epoch/).

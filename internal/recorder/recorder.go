@@ -2,6 +2,7 @@
 package recorder
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,7 +53,9 @@ type Recorder struct {
 
 // Options describe the build that is recorded.
 type Options struct {
-	Spec    *buildspec.Spec
+	Spec *buildspec.Spec
+	// Ref names the build; "" for a new name.
+	Ref     string
 	Started time.Time
 	// Plan is true for a build that is only planned: nothing of it is recorded.
 	Plan bool
@@ -70,7 +73,7 @@ func Start(ctx context.Context, s *store.Store, o Options) (*Recorder, error) {
 	}
 	spec := o.Spec
 	build := &history.Build{
-		Ref: identity.NewID(), Context: redact.URLs(contextName(spec.Path)), Dockerfile: redact.URLs(dockerfileName(spec)), Target: spec.Target,
+		Ref: cmp.Or(o.Ref, identity.NewID()), Context: redact.URLs(contextName(spec.Path)), Dockerfile: redact.URLs(dockerfileName(spec)), Target: spec.Target,
 		Names: spec.Tags, Args: map[string]string{}, Contexts: map[string]string{}, Started: o.Started,
 	}
 	var secrets []string

@@ -27,7 +27,17 @@ func serverKey(host string) string {
 }
 
 // credential finds the credentials for a repository of a registry: docker's, through its helpers, then podman's.
-func (c *Client) credential(_ context.Context, host, repository string) (auth.Credential, error) {
+func (c *Client) credential(ctx context.Context, host, repository string) (auth.Credential, error) {
+	if c.ask != nil {
+		user, secret, err := c.ask(ctx, host)
+		switch {
+		case err != nil:
+			return auth.EmptyCredential, fmt.Errorf("credentials of %s: %w", host, err)
+		case user == "":
+			return auth.Credential{RefreshToken: secret}, nil
+		}
+		return auth.Credential{Username: user, Password: secret}, nil
+	}
 	key := serverKey(host)
 	if c.docker != nil {
 		got, err := c.docker.GetAuthConfig(key)

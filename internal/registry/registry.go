@@ -24,6 +24,9 @@ import (
 type Options struct {
 	// Docker is docker's configuration file, which holds credentials; nil for none.
 	Docker *configfile.ConfigFile
+	// Credential returns the credentials for a registry, in place of those of files: empty for none, a user of "" for an identity token.
+	// nil is the files.
+	Credential func(ctx context.Context, host string) (user, secret string, err error)
 	// RegistriesConf is the file in place of registries.conf(5); "" is the usual ones.
 	RegistriesConf string
 	// UserAgent is what registries see, "mica/1.0".
@@ -35,6 +38,7 @@ type Options struct {
 // Client talks to registries. It is safe for concurrent use.
 type Client struct {
 	docker  *configfile.ConfigFile
+	ask     func(ctx context.Context, host string) (user, secret string, err error)
 	system  *types.SystemContext // says where registries.conf is
 	auth    *auth.Client
 	conns   *transports
@@ -49,7 +53,7 @@ type Client struct {
 // New returns a client. It reads no file and opens no connection before it is needed.
 func New(o Options) *Client {
 	c := &Client{
-		docker: o.Docker, system: &types.SystemContext{SystemRegistriesConfPath: o.RegistriesConf},
+		docker: o.Docker, ask: o.Credential, system: &types.SystemContext{SystemRegistriesConfPath: o.RegistriesConf},
 		backoff: backoff(cmp.Or(o.FirstWait, firstWait)), plain: map[string]bool{},
 	}
 	c.conns = &transports{insecure: c.insecure, limits: defaultLimits, byHost: map[string]*http.Transport{}}

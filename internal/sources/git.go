@@ -244,7 +244,7 @@ func (r *repository) git(ctx context.Context) (*gitutil.GitCLI, error) {
 		}
 		opts = append(opts, gitutil.WithSSHKnownHosts(hosts))
 	}
-	if serve := r.f.SSH[r.sshID]; serve != nil {
+	if serve := r.agent(ctx); serve != nil {
 		socket, err := r.listen(serve)
 		if err != nil {
 			return nil, err
@@ -252,6 +252,14 @@ func (r *repository) git(ctx context.Context) (*gitutil.GitCLI, error) {
 		opts = append(opts, gitutil.WithSSHAuthSock(socket))
 	}
 	return gitutil.NewGitCLI(opts...), nil
+}
+
+// agent is the agent that git may use, nil for none.
+func (r *repository) agent(ctx context.Context) func(net.Conn) {
+	if r.f.SSH == nil {
+		return nil
+	}
+	return r.f.SSH(ctx, r.sshID)
 }
 
 // listen serves an agent on a socket. The path of a socket must be short: it is not in the store.

@@ -46,8 +46,8 @@ type Fetcher struct {
 	Store *store.Store
 	// Secret returns the value of a secret by its ID, or fs.ErrNotExist.
 	Secret func(ctx context.Context, id string) ([]byte, error)
-	// SSH are the agents that git may use, by their IDs.
-	SSH map[string]func(net.Conn)
+	// SSH returns the agent that git may use by its ID, nil for none.
+	SSH func(ctx context.Context, id string) func(net.Conn)
 	// Client sends requests over http; nil for Go's default.
 	Client *http.Client
 }

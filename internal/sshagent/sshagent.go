@@ -3,6 +3,7 @@ package sshagent
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -37,9 +38,15 @@ const (
 // Serve serves one connection and closes it.
 type Serve = func(net.Conn)
 
-// New prepares the agents, by ID. It reads keys now, and connects to a socket when a step does.
-func New(sources []Source) (map[string]Serve, error) {
-	agents := map[string]Serve{}
+// Agents are the agents of a build, by their IDs.
+type Agents map[string]Serve
+
+// Get returns an agent, nil for none.
+func (a Agents) Get(_ context.Context, id string) Serve { return a[id] }
+
+// New prepares the agents. It reads keys now, and connects to a socket when a step does.
+func New(sources []Source) (Agents, error) {
+	agents := Agents{}
 	for _, s := range sources {
 		id := cmp.Or(s.ID, DefaultID)
 		if agents[id] != nil {

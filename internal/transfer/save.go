@@ -35,7 +35,7 @@ type Item struct {
 // several images share once. The same images give the same bytes.
 func (local *Local) Save(ctx context.Context, w io.Writer, items []Item) error {
 	tw := ocilayout.NewTarWriter(w)
-	if err := local.save(ctx, tw, items); err != nil {
+	if err := local.SaveFiles(ctx, tw, items); err != nil {
 		return err
 	}
 	return tw.Close()
@@ -51,10 +51,11 @@ func (local *Local) SaveDirectory(ctx context.Context, dir string, items []Item)
 		return err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	return local.save(ctx, ocilayout.DirWriter{Root: root}, items)
+	return local.SaveFiles(ctx, ocilayout.DirWriter{Root: root}, items)
 }
 
-func (local *Local) save(ctx context.Context, to ocilayout.FileWriter, items []Item) error {
+// SaveFiles is Save to whatever takes the files of a layout.
+func (local *Local) SaveFiles(ctx context.Context, to ocilayout.FileWriter, items []Item) error {
 	s := &saver{local: local, ctx: ctx, to: to, written: map[string]bool{}}
 	if err := s.head(items); err != nil {
 		return err

@@ -40,7 +40,8 @@ func buildOptions(app *command.App, spec *buildspec.Spec) (*builder.Options, err
 	for _, s := range spec.SSH {
 		agents = append(agents, sshagent.Source{ID: s.ID, Paths: s.Paths, Raw: s.Raw})
 	}
-	o.SSH, err = sshagent.New(agents)
+	opened, err := sshagent.New(agents)
+	o.SSH = opened.Get
 	return o, err
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/micabuild/mica/internal/runtimespec"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/sshagent"
 )
 
 // execTask is a process with solved inputs, on the first of which it runs.
@@ -184,7 +185,7 @@ func TestHostMounts(t *testing.T) {
 			}
 			return []byte("secret"), nil
 		},
-		SSH: map[string]func(net.Conn){"default": func(net.Conn) {}, "own": func(net.Conn) {}},
+		SSH: sshagent.Agents{"default": func(net.Conn) {}, "own": func(net.Conn) {}}.Get,
 	})
 	for name, c := range map[string]struct {
 		mount *pb.Mount

@@ -55,7 +55,7 @@ func (o *execOp) addHostMount(ctx context.Context, p *sandbox.Process, m *pb.Mou
 	case pb.MountType_SSH:
 		opt := m.SSHOpt
 		id := cmp.Or(opt.ID, sshagent.DefaultID)
-		serve := o.w.SSH[id]
+		serve := o.w.SSH(ctx, id)
 		if serve == nil {
 			if opt.Optional {
 				return nil

@@ -143,8 +143,8 @@ func (o *layoutSource) Key(context.Context) (buildcache.Key, bool, error) {
 	return buildcache.Key{}, false, nil
 }
 
-func (o *layoutSource) Run(context.Context) ([]*solver.Result, error) {
-	img, err := o.w.Layout(o.root, platformOf(o.op))
+func (o *layoutSource) Run(ctx context.Context) ([]*solver.Result, error) {
+	img, err := o.w.Layout(ctx, o.op.GetSource().Attrs[pb.AttrOCILayoutStoreID], o.root, platformOf(o.op))
 	if err != nil {
 		return nil, err
 	}
@@ -190,9 +190,14 @@ func (o *localSource) Key(context.Context) (buildcache.Key, bool, error) {
 
 func (o *localSource) Names() ([]string, error) { return nil, nil }
 
-func (o *localSource) Run(context.Context) ([]*solver.Result, error) {
+func (o *localSource) Run(ctx context.Context) ([]*solver.Result, error) {
 	open, ok := o.w.Locals[o.name]
-	if !ok {
+	switch {
+	case !ok && o.w.Sync != nil:
+		open = func(opt view.DirOptions) (view.View, error) {
+			return o.w.Sync(ctx, o.name, o.attrs[pb.AttrSharedKeyHint], opt)
+		}
+	case !ok:
 		return nil, fmt.Errorf("no local source is called %q", o.name)
 	}
 	opt := view.DirOptions{Digests: o.w.Digests, Anonymous: true}

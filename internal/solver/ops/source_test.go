@@ -38,7 +38,7 @@ func TestImages(t *testing.T) {
 			}
 			return imageOf(made.Chain.DiffIDs()), nil
 		}
-		o.Layout = func(d digest.Digest, p *ocispec.Platform) (*image.Image, error) {
+		o.Layout = func(_ context.Context, _ string, d digest.Digest, p *ocispec.Platform) (*image.Image, error) {
 			if d != digest.FromString("root") || p.Architecture != "amd64" {
 				return nil, errors.New("no layout " + d.String())
 			}
@@ -84,7 +84,7 @@ func TestImageNames(t *testing.T) {
 			found.Root.Digest = root
 			return &found, nil
 		},
-		Layout: func(digest.Digest, *ocispec.Platform) (*image.Image, error) { return img, nil },
+		Layout: func(context.Context, string, digest.Digest, *ocispec.Platform) (*image.Image, error) { return img, nil },
 	})
 	t.Cleanup(func() {
 		if err := w.Close(); err != nil {

@@ -29,22 +29,29 @@ import (
 // Local returns the view of a local source (a build context, the directory of the Dockerfile) as LLB's attributes select it.
 type Local func(opt view.DirOptions) (view.View, error)
 
+// Sync returns the view of a directory of a client, by its name. Directories with another key have other files (pb.AttrSharedKeyHint).
+type Sync func(ctx context.Context, name, key string, opt view.DirOptions) (view.View, error)
+
 // Options are what operations use of the host. Fields whose comment names no default are required.
 type Options struct {
 	Store  *store.Store
 	Layers *layer.Layers
 	// Image finds the image that a docker-image source names.
 	Image func(ctx context.Context, ref string) (*image.Image, error)
-	// Layout finds the image that an oci-layout source names by the digest of its manifest or index.
-	Layout func(d digest.Digest, platform *ocispec.Platform) (*image.Image, error)
+	// Layout finds the image that an oci-layout source names by the digest of its manifest or index. The store is the ID of the layout, "" if
+	// the source does not say it.
+	Layout func(ctx context.Context, store string, d digest.Digest, platform *ocispec.Platform) (*image.Image, error)
 	// Host starts the processes of exec operations.
 	Host *sandbox.Host
 	// Locals are the local sources by name.
 	Locals map[string]Local
+	// Sync returns the view of a local source that Locals does not have; nil if there are no others.
+	Sync Sync
 	// Secret returns the value of a secret by its ID, or fs.ErrNotExist; nil if there are none.
 	Secret func(ctx context.Context, id string) ([]byte, error)
-	// SSH are the agents that steps may use, by their IDs. A function serves one connection, and closes it.
-	SSH map[string]func(net.Conn)
+	// SSH returns the agent that steps may use by its ID, nil for none. The agent serves one connection, and closes it. A nil function
+	// has none.
+	SSH func(ctx context.Context, id string) func(net.Conn)
 	// HostCerts are the certificates of the host that every process sees; nil for none.
 	HostCerts *HostCerts
 	// Digests is the cache of digests of host files.
@@ -80,6 +87,9 @@ type Worker struct {
 func New(o Options) *Worker {
 	if o.Secret == nil {
 		o.Secret = func(context.Context, string) ([]byte, error) { return nil, fs.ErrNotExist }
+	}
+	if o.SSH == nil {
+		o.SSH = func(context.Context, string) func(net.Conn) { return nil }
 	}
 	return &Worker{
 		Options: o, fetcher: &sources.Fetcher{Store: o.Store, Secret: o.Secret, SSH: o.SSH}, mounts: cachemount.New(o.Store),
