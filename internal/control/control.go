@@ -7,33 +7,44 @@ import (
 	"github.com/containerd/platforms"
 	controlapi "github.com/moby/buildkit/api/services/control"
 	apitypes "github.com/moby/buildkit/api/types"
+	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver/pb"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/micabuild/mica/internal/bridge"
+	"github.com/micabuild/mica/internal/builder"
+	"github.com/micabuild/mica/internal/registry"
+	"github.com/micabuild/mica/internal/store"
 )
 
 // Options are what the services work with.
 type Options struct {
 	Sessions *session.Manager
-	Version  string // of mica
-	Revision string
+	Store    *store.Store
+	// NewBuilder returns what builds with a client of registries. No two builds at once share it.
+	NewBuilder func(*registry.Client) *builder.Builder
+	Version    string // of mica
+	Revision   string
 }
 
 // Controller answers BuildKit's clients. It is safe for concurrent use.
 type Controller struct {
 	controlapi.UnimplementedControlServer
-	o Options
+	o    Options
+	jobs *jobs
 }
 
 // New returns a Controller.
-func New(o Options) *Controller { return &Controller{o: o} }
+func New(o Options) *Controller { return &Controller{o: o, jobs: newJobs()} }
 
 // Register adds the services to a server of NewServer.
 func (c *Controller) Register(s *grpc.Server) {
 	controlapi.RegisterControlServer(s, c)
+	gwpb.RegisterLLBBridgeServer(s, &bridge.Forwarder{Find: c.findBridge})
 	grpc_health_v1.RegisterHealthServer(s, health.NewServer())
 }
 

@@ -6,22 +6,31 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 
 	"github.com/moby/buildkit/session"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
+	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/control"
+	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/registry"
+	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/serve"
+	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/userns"
 	"github.com/micabuild/mica/internal/version"
 )
 
 type serveFlags struct {
 	addresses     []string
+	runtime       string
 	group         string
 	ca, cert, key string
 }
@@ -39,6 +48,7 @@ func NewServeCommand(app *command.App) *cobra.Command {
 	}
 	fl := cmd.Flags()
 	fl.StringArrayVar(&f.addresses, "addr", nil, "Address to listen on: unix:///PATH, or tcp://HOST:PORT with TLS (default: $XDG_RUNTIME_DIR/mica/mica.sock, or /run/mica/mica.sock for root)")
+	fl.StringVar(&f.runtime, "runtime", "", "OCI runtime that runs the steps (default: $MICA_RUNTIME, else crun, else runc)")
 	fl.StringVar(&f.group, "group", "", "Group whose members may use unix sockets")
 	fl.StringVar(&f.ca, "tlscacert", "", "Certificate authority of the clients of tcp addresses")
 	fl.StringVar(&f.cert, "tlscert", "", "Certificate of tcp addresses")
@@ -62,9 +72,26 @@ func runServe(ctx context.Context, app *command.App, f *serveFlags) (err error) 
 	if err != nil {
 		return err
 	}
+	host, err := sandbox.NewHost(app.Store, f.runtime)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, host.Close()) }()
 	rpc := control.NewServer()
-	control.New(control.Options{Sessions: sessions, Version: version.String(), Revision: version.Revision()}).Register(rpc)
+	control.New(control.Options{
+		Sessions: sessions, Store: app.Store, Version: version.String(), Revision: version.Revision(),
+		NewBuilder: func(c *registry.Client) *builder.Builder { return newBuilder(app.Store, host, c) },
+	}).Register(rpc)
 	return serve.New(serve.Options{GRPC: rpc, Sessions: sessions}).Serve(ctx, listeners...)
+}
+
+// newBuilder returns a Builder of its own layers and images: what these remember ends with the build.
+func newBuilder(s *store.Store, host *sandbox.Host, c *registry.Client) *builder.Builder {
+	layers := layer.New(s)
+	layers.SetFetch(func(ctx context.Context, repository string, desc ocispec.Descriptor) (io.ReadCloser, error) {
+		return c.OpenBlob(ctx, repository, desc)
+	})
+	return &builder.Builder{Store: s, Layers: layers, Images: image.New(s, layers), Host: host, Registry: c}
 }
 
 // access reads the certificates.

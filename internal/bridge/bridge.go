@@ -1,0 +1,184 @@
+// Package bridge lets a front end elsewhere build: the service LLBBridge of BuildKit's API (frontend/gateway/pb) in front of the client of
+// a front end in this process (frontend/gateway/client).
+package bridge
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	apitypes "github.com/moby/buildkit/api/types"
+	"github.com/moby/buildkit/frontend/gateway/client"
+	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/apicaps"
+	capspb "github.com/moby/buildkit/util/apicaps/pb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// maxRefs is how many results a front end may have at once.
+const maxRefs = 10000
+
+// Bridge is the service for one build. It is safe for concurrent use.
+type Bridge struct {
+	gwpb.UnimplementedLLBBridgeServer
+
+	client client.Client
+	inputs map[string]*pb.Definition
+
+	mu     sync.Mutex
+	refs   map[string]client.Reference
+	result *client.Result // what the front end returned
+	err    error
+	set    bool // the front end has returned
+
+	returned chan struct{}   // closed when the front end has returned
+	ended    context.Context // ends with the build
+	end      context.CancelCauseFunc
+	calls    sync.WaitGroup
+}
+
+// New returns a bridge to a client, with the inputs of the front end.
+func New(c client.Client, inputs map[string]*pb.Definition) *Bridge {
+	b := &Bridge{client: c, inputs: inputs, refs: map[string]client.Reference{}, returned: make(chan struct{})}
+	b.ended, b.end = context.WithCancelCause(context.Background())
+	return b
+}
+
+// Wait waits for the front end to return, and gives its result. It ends the bridge: calls that still run are canceled.
+func (b *Bridge) Wait(ctx context.Context) (*client.Result, error) {
+	defer b.close()
+	select {
+	case <-b.returned:
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.result, b.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// errEnded is the error of calls after the build's end.
+var errEnded = status.Error(codes.Canceled, "the build has ended")
+
+func (b *Bridge) close() {
+	b.mu.Lock()
+	b.end(errEnded)
+	b.mu.Unlock()
+	b.calls.Wait()
+}
+
+// call begins a call of the front end, whose context ends with the build.
+func (b *Bridge) call(ctx context.Context) (_ context.Context, done func(), err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ended.Err() != nil {
+		return nil, nil, errEnded
+	}
+	b.calls.Add(1)
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(b.ended, func() { cancel(errEnded) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+		b.calls.Done()
+	}, nil
+}
+
+// Ping describes the host and what it can do.
+func (b *Bridge) Ping(context.Context, *gwpb.PingRequest) (*gwpb.PongResponse, error) {
+	var workers []*apitypes.WorkerRecord
+	for _, w := range b.client.BuildOpts().Workers {
+		workers = append(workers, &apitypes.WorkerRecord{ID: w.ID, Labels: w.Labels, Platforms: pb.PlatformsFromSpec(w.Platforms)})
+	}
+	return &gwpb.PongResponse{FrontendAPICaps: Caps(), LLBCaps: pb.Caps.All(), Workers: workers}, nil
+}
+
+// missing are the capabilities that the bridge does not have.
+var missing = map[apicaps.CapID]bool{
+	gwpb.CapGatewayExec: true, gwpb.CapGatewayExecExtraHosts: true, gwpb.CapGatewayExecSecretEnv: true, gwpb.CapGatewayExecSignals: true,
+	gwpb.CapGatewayExecFilesystem: true,
+}
+
+// Caps are the capabilities of the bridge.
+func Caps() []*capspb.APICap {
+	all := gwpb.Caps.All()
+	for _, c := range all {
+		if missing[apicaps.CapID(c.ID)] {
+			c.Enabled = false
+		}
+	}
+	return all
+}
+
+// Inputs returns the inputs of the front end.
+func (b *Bridge) Inputs(context.Context, *gwpb.InputsRequest) (*gwpb.InputsResponse, error) {
+	return &gwpb.InputsResponse{Definitions: b.inputs}, nil
+}
+
+// Solve runs a graph, or another front end.
+func (b *Bridge) Solve(ctx context.Context, req *gwpb.SolveRequest) (*gwpb.SolveResponse, error) {
+	ctx, done, err := b.call(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if req.Final || !req.AllowResultReturn {
+		return nil, status.Error(codes.Unimplemented, "this client is older than BuildKit 0.8: it is not supported")
+	}
+	var imports []client.CacheOptionsEntry
+	for _, e := range req.CacheImports {
+		if e == nil {
+			return nil, status.Error(codes.InvalidArgument, "a cache import has no value")
+		}
+		imports = append(imports, client.CacheOptionsEntry{Type: e.Type, Attrs: e.Attrs})
+	}
+	res, err := b.client.Solve(ctx, client.SolveRequest{
+		Evaluate: req.Evaluate, Definition: req.Definition, Frontend: req.Frontend, FrontendOpt: req.FrontendOpt,
+		FrontendInputs: req.FrontendInputs, CacheImports: imports, SourcePolicies: req.SourcePolicies,
+	})
+	if err != nil {
+		return nil, err
+	}
+	out, err := b.toPB(res, req.AllowResultArrayRef)
+	if err != nil {
+		return nil, err
+	}
+	return &gwpb.SolveResponse{Result: out}, nil
+}
+
+// Evaluate has nothing to do: a graph is solved before it has a reference.
+func (b *Bridge) Evaluate(_ context.Context, req *gwpb.EvaluateRequest) (*gwpb.EvaluateResponse, error) {
+	_, err := b.ref(req.Ref)
+	return &gwpb.EvaluateResponse{}, err
+}
+
+// Warn passes a warning on to the display.
+func (b *Bridge) Warn(ctx context.Context, req *gwpb.WarnRequest) (*gwpb.WarnResponse, error) {
+	for _, r := range req.Ranges {
+		if r == nil {
+			return nil, status.Error(codes.InvalidArgument, "a range of the warning has no value")
+		}
+	}
+	err := b.client.Warn(ctx, digestOf(req.Digest), string(req.Short), client.WarnOpts{
+		Level: int(req.Level), SourceInfo: req.Info, Range: req.Ranges, Detail: req.Detail, URL: req.Url,
+	})
+	return &gwpb.WarnResponse{}, err
+}
+
+// Return ends the build with the result of the front end, or with its error.
+func (b *Bridge) Return(_ context.Context, req *gwpb.ReturnRequest) (*gwpb.ReturnResponse, error) {
+	res, failure, err := b.fromPB(req)
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.set {
+		return nil, errors.New("the front end has returned before")
+	}
+	b.result, b.err, b.set = res, failure, true
+	close(b.returned)
+	return &gwpb.ReturnResponse{}, nil
+}

@@ -1,0 +1,386 @@
+package control_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/client/llb"
+	gwclient "github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/solver/errdefs"
+	"github.com/tonistiigi/fsutil"
+
+	"github.com/micabuild/mica/internal/builder"
+	"github.com/micabuild/mica/internal/control"
+	"github.com/micabuild/mica/internal/history"
+	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/registry"
+	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/store"
+)
+
+// server is a server with an empty store, and a client of it.
+type server struct {
+	store  *store.Store
+	client *client.Client
+}
+
+func start(t *testing.T) *server {
+	t.Helper()
+	s, err := store.Open(filepath.Join(t.TempDir(), "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := sandbox.NewHost(s, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sessions, err := session.NewManager()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rpc := control.NewServer()
+	control.New(control.Options{
+		Sessions: sessions, Store: s, Version: "1.2.3", NewBuilder: func(c *registry.Client) *builder.Builder {
+			layers := layer.New(s)
+			return &builder.Builder{Store: s, Layers: layers, Images: image.New(s, layers), Host: host, Registry: c}
+		},
+	}).Register(rpc)
+	path := filepath.Join(t.TempDir(), "s.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	running.Go(func() { _ = rpc.Serve(l) })
+	c, err := client.New(t.Context(), "unix://"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = c.Close()
+		rpc.Stop()
+		running.Wait()
+		if err := host.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &server{s, c}
+}
+
+// write writes files into a new directory.
+func write(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// options are a build of a directory.
+func options(t *testing.T, dir string) client.SolveOpt {
+	t.Helper()
+	f, err := fsutil.NewFS(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client.SolveOpt{
+		Frontend: "dockerfile.v0", FrontendAttrs: map[string]string{}, LocalMounts: map[string]fsutil.FS{"context": f, "dockerfile": f},
+	}
+}
+
+// solve builds, and returns the names of the steps with their errors.
+func (s *server) solve(t *testing.T, def *llb.Definition, o client.SolveOpt) (map[string]string, *client.SolveResponse, error) {
+	t.Helper()
+	events := make(chan *client.SolveStatus)
+	steps := map[string]string{}
+	var watching sync.WaitGroup
+	watching.Go(func() { collect(steps, events) })
+	res, err := s.client.Solve(t.Context(), def, o, events)
+	watching.Wait()
+	return steps, res, err
+}
+
+func collect(steps map[string]string, events chan *client.SolveStatus) {
+	for st := range events {
+		for _, v := range st.Vertexes {
+			steps[v.Name] = v.Error
+		}
+	}
+}
+
+func list(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range names {
+		data, err := os.ReadFile(filepath.Join(dir, n.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[n.Name()] = string(data)
+	}
+	return files
+}
+
+func TestInfo(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	info, err := s.client.Info(t.Context())
+	if err != nil || info.BuildkitVersion.Version != "1.2.3" {
+		t.Errorf("%+v, %v", info, err)
+	}
+	workers, err := s.client.ListWorkers(t.Context())
+	if err != nil || len(workers) != 1 || len(workers[0].Platforms) == 0 {
+		t.Errorf("%+v, %v", workers, err)
+	}
+}
+
+func TestDockerfileToDirectory(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	o := options(t, write(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY a b /\n", "a": "1", "b": "2"}))
+	out := t.TempDir()
+	o.Exports = []client.ExportEntry{{Type: client.ExporterLocal, OutputDir: out}}
+	steps, _, err := s.solve(t, nil, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]string{"a": "1", "b": "2"}, list(t, out)); diff != "" {
+		t.Error(diff)
+	}
+	if _, ok := steps["[1/1] COPY a b /"]; !ok {
+		t.Errorf("progress: %v", steps)
+	}
+	builds, err := history.Open(s.store).List()
+	if err != nil || len(builds) != 1 || builds[0].Status != history.Completed {
+		t.Errorf("history: %v, %v", builds, err)
+	}
+}
+
+// sink is the file of an output, as a client opens it.
+type sink struct{ bytes.Buffer }
+
+func (*sink) Close() error { return nil }
+
+func (s *sink) open(map[string]string) (io.WriteCloser, error) { return s, nil }
+
+func (s *sink) names(t *testing.T) []string {
+	t.Helper()
+	var names []string
+	for r := tar.NewReader(&s.Buffer); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			slices.Sort(names)
+			return names
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, h.Name)
+	}
+}
+
+func TestSeveralOutputs(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	o := options(t, write(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY a /\n", "a": "1"}))
+	var files, oci sink
+	o.Exports = []client.ExportEntry{
+		{Type: client.ExporterTar, Output: files.open},
+		{Type: client.ExporterOCI, Output: oci.open},
+		{Type: client.ExporterImage, Attrs: map[string]string{"name": "made:1"}},
+	}
+	_, res, err := s.solve(t, nil, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"a"}, files.names(t)); diff != "" {
+		t.Error(diff)
+	}
+	if names := oci.names(t); !slices.Contains(names, "index.json") {
+		t.Errorf("%q", names)
+	}
+	img, err := image.New(s.store, layer.New(s.store)).Find(t.Context(), "made:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.ExporterResponse["containerimage.config.digest"] != img.ID.String() || res.ExporterResponse["image.name"] != "docker.io/library/made:1" {
+		t.Errorf("response: %v", res.ExporterResponse)
+	}
+}
+
+func TestDefinition(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	def, err := llb.Scratch().File(llb.Mkfile("/hello", 0o644, []byte("x"))).Marshal(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := t.TempDir()
+	_, res, err := s.solve(t, def, client.SolveOpt{Exports: []client.ExportEntry{
+		{Type: client.ExporterLocal, OutputDir: out}, {Type: client.ExporterImage, Attrs: map[string]string{"name": "llb"}},
+	}})
+	if err != nil || res.ExporterResponse["containerimage.digest"] == "" {
+		t.Fatal(res, err)
+	}
+	if diff := cmp.Diff(map[string]string{"hello": "x"}, list(t, out)); diff != "" {
+		t.Error(diff)
+	}
+	img, err := image.New(s.store, layer.New(s.store)).Find(t.Context(), "llb")
+	if err != nil || img.Config.Config.WorkingDir != "/" || len(img.Config.Config.Env) != 1 || len(img.Chain()) != 1 {
+		t.Errorf("%+v, %v", img, err)
+	}
+}
+
+// TestErrors: clients get the place of an error in the Dockerfile, and the step that failed.
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	o := options(t, write(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY missing /\n"}))
+	steps, _, err := s.solve(t, nil, o)
+	if err == nil || !strings.HasSuffix(err.Error(), `failed to compute cache key: "/missing": not found`) || strings.Count(err.Error(), "failed to solve") != 1 {
+		t.Fatal(err)
+	}
+	sources := errdefs.Sources(err)
+	if len(sources) != 1 || sources[0].Ranges[0].Start.Line != 2 || !strings.HasPrefix(string(sources[0].Info.Data), "FROM scratch") {
+		t.Errorf("places: %v", sources)
+	}
+	var vertex *errdefs.VertexError
+	if !errors.As(err, &vertex) || vertex.Digest == "" {
+		t.Errorf("step: %v", err)
+	}
+	if steps["[1/1] COPY missing /"] == "" {
+		t.Errorf("progress: %v", steps)
+	}
+	if _, _, err := s.solve(t, nil, client.SolveOpt{Frontend: "nothing.v0"}); err == nil || !strings.Contains(err.Error(), "frontend nothing.v0 is not supported") {
+		t.Error(err)
+	}
+	o.Exports = []client.ExportEntry{{Type: "cake"}}
+	if _, _, err := s.solve(t, nil, o); err == nil || !strings.Contains(err.Error(), "unknown output type") {
+		t.Error(err)
+	}
+}
+
+// build runs a build whose front end is a function of the client.
+func (s *server) build(t *testing.T, o client.SolveOpt, f gwclient.BuildFunc) (*client.SolveResponse, error) {
+	t.Helper()
+	return s.client.Build(t.Context(), o, "test", f, nil)
+}
+
+// TestClientAsFrontend: a front end in the client solves graphs, reads their files, and returns what is exported.
+func TestClientAsFrontend(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	o := options(t, write(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY a /\n", "a": "1"}))
+	out := t.TempDir()
+	o.Exports = []client.ExportEntry{{Type: client.ExporterLocal, OutputDir: out}}
+	_, err := s.build(t, o, func(ctx context.Context, c gwclient.Client) (*gwclient.Result, error) {
+		res, err := c.Solve(ctx, gwclient.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: c.BuildOpts().Opts})
+		if err != nil {
+			return nil, err
+		}
+		ref, err := res.SingleRef()
+		if err != nil {
+			return nil, err
+		}
+		if data, err := ref.ReadFile(ctx, gwclient.ReadRequest{Filename: "a"}); err != nil || string(data) != "1" {
+			t.Errorf("read: %q, %v", data, err)
+		}
+		if list, err := ref.ReadDir(ctx, gwclient.ReadDirRequest{Path: "/"}); err != nil || len(list) != 1 || list[0].Path != "a" {
+			t.Errorf("list: %v, %v", list, err)
+		}
+		if st, err := ref.StatFile(ctx, gwclient.StatRequest{Path: "/a"}); err != nil || st.Size != 1 {
+			t.Errorf("stat: %v, %v", st, err)
+		}
+		if err := ref.Evaluate(ctx); err != nil {
+			t.Errorf("evaluate: %v", err)
+		}
+		st, err := ref.ToState()
+		if err != nil {
+			return nil, err
+		}
+		def, err := st.File(llb.Mkfile("/b", 0o644, []byte("2"))).Marshal(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return c.Solve(ctx, gwclient.SolveRequest{Definition: def.ToPB()})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]string{"a": "1", "b": "2"}, list(t, out)); diff != "" {
+		t.Error(diff)
+	}
+	fault := errors.New("a fault of the front end")
+	if _, err := s.build(t, options(t, t.TempDir()), func(context.Context, gwclient.Client) (*gwclient.Result, error) {
+		return nil, fault
+	}); err == nil || !strings.Contains(err.Error(), fault.Error()) {
+		t.Errorf("an error of the front end: %v", err)
+	}
+}
+
+// TestKeptContext: the files of a directory with a key are kept between builds, and follow the client's; another client's are not mixed in.
+func TestKeptContext(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	dir := write(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY . /\n", ".dockerignore": "Dockerfile\n.dockerignore\n", "a": "1", "b": "2"})
+	get := func(dir, key string) map[string]string {
+		t.Helper()
+		o, out := options(t, dir), t.TempDir()
+		o.SharedKey, o.Exports = key, []client.ExportEntry{{Type: client.ExporterLocal, OutputDir: out}}
+		if _, _, err := s.solve(t, nil, o); err != nil {
+			t.Fatal(err)
+		}
+		return list(t, out)
+	}
+	want := func(got, want map[string]string) {
+		t.Helper()
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	}
+	want(get(dir, "key"), map[string]string{"a": "1", "b": "2"})
+	if err := errors.Join(os.Remove(filepath.Join(dir, "a")), os.WriteFile(filepath.Join(dir, "c"), []byte("3"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	want(get(dir, "key"), map[string]string{"b": "2", "c": "3"})
+	other := write(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY . /\n", ".dockerignore": "Dockerfile\n.dockerignore\n", "d": "4"})
+	want(get(other, "another"), map[string]string{"d": "4"})
+	want(get(other, ""), map[string]string{"d": "4"})
+	want(get(dir, "key"), map[string]string{"b": "2", "c": "3"})
+}
+
+// TestCanceledBuild: a client that goes away ends its build.
+func TestCanceledBuild(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := s.client.Build(ctx, options(t, t.TempDir()), "test", func(ctx context.Context, _ gwclient.Client) (*gwclient.Result, error) {
+		cancel()
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}, nil)
+	if err == nil {
+		t.Fatal("no error")
+	}
+}

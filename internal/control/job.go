@@ -1,0 +1,238 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	controlapi "github.com/moby/buildkit/api/services/control"
+	bkclient "github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/solver/pb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/micabuild/mica/internal/bridge"
+	"github.com/micabuild/mica/internal/solver"
+)
+
+// Limits on builds.
+const (
+	maxBuilds = 128 // at once
+	// maxEnded is how many builds that have ended can still be watched: a client may ask after the end of a build that was cached.
+	maxEnded = 64
+	// maxLog bounds the output of a build, in bytes, that is kept for clients that come late.
+	maxLog = 8 << 20
+	// jobTime is how long a client that watches waits for the build to begin.
+	jobTime = 10 * time.Second
+)
+
+// jobs are the builds that run, and some that have ended, by the references that their clients have made.
+type jobs struct {
+	mu      sync.Mutex
+	all     map[string]*job
+	ended   []string      // oldest first
+	changed chan struct{} // closed when a build begins
+	running int
+}
+
+func newJobs() *jobs { return &jobs{all: map[string]*job{}, changed: make(chan struct{})} }
+
+// begin adds a build.
+func (js *jobs) begin(ref string) (*job, error) {
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	switch {
+	case ref == "":
+		return nil, status.Error(codes.InvalidArgument, "the build has no reference")
+	case js.all[ref] != nil:
+		return nil, status.Errorf(codes.AlreadyExists, "job ID %s exists", ref)
+	case js.running >= maxBuilds:
+		return nil, status.Errorf(codes.ResourceExhausted, "%d builds run: try again when one has ended", js.running)
+	}
+	j := &job{ref: ref, changed: make(chan struct{}), bridged: make(chan struct{})}
+	js.all[ref] = j
+	js.running++
+	close(js.changed)
+	js.changed = make(chan struct{})
+	return j, nil
+}
+
+// end notes the end of a build, and forgets the oldest that have ended.
+func (js *jobs) end(j *job) {
+	j.add(nil)
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	js.running--
+	js.ended = append(js.ended, j.ref)
+	if len(js.ended) > maxEnded {
+		delete(js.all, js.ended[0])
+		js.ended = js.ended[1:]
+	}
+}
+
+// get waits for a build to begin.
+func (js *jobs) get(ctx context.Context, ref string) (*job, error) {
+	ctx, cancel := context.WithTimeout(ctx, jobTime)
+	defer cancel()
+	for {
+		js.mu.Lock()
+		j, changed := js.all[ref], js.changed
+		js.mu.Unlock()
+		if j != nil {
+			return j, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, status.Errorf(codes.NotFound, "no such job %s", ref)
+		}
+	}
+}
+
+// job is the progress of one build.
+type job struct {
+	ref string
+
+	mu      sync.Mutex
+	events  []*solver.Status
+	bridge  *bridge.Bridge // of the client's front end
+	bridged chan struct{}  // closed when the bridge is there
+	logged  int            // bytes of output in the events
+	ended   bool
+	changed chan struct{} // closed when there are more events, or the build has ended
+}
+
+// add records progress; nil is the end.
+func (j *job) add(st *solver.Status) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.ended {
+		return
+	}
+	if st == nil {
+		j.ended = true
+	} else {
+		j.events = append(j.events, st)
+		j.logged += logSize(st)
+		j.forget()
+	}
+	close(j.changed)
+	j.changed = make(chan struct{})
+}
+
+func logSize(st *solver.Status) (n int) {
+	for _, l := range st.Logs {
+		n += len(l.Data)
+	}
+	return n
+}
+
+// forget removes the oldest output beyond the limit. What is not output is always kept.
+func (j *job) forget() {
+	for i := 0; i < len(j.events) && j.logged > maxLog; i++ {
+		if n := logSize(j.events[i]); n > 0 {
+			short := *j.events[i]
+			short.Logs = nil
+			j.events[i] = &short
+			j.logged -= n
+		}
+	}
+}
+
+// after returns the events from a number on, and what is closed when there are more; nil after the end.
+func (j *job) after(n int) (list []*solver.Status, more <-chan struct{}) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	list = j.events[min(n, len(j.events)):]
+	if !j.ended {
+		more = j.changed
+	}
+	return list, more
+}
+
+// front waits for the client that is the front end of its build.
+func (j *job) front(inputs map[string]*pb.Definition) client.BuildFunc {
+	return func(ctx context.Context, c client.Client) (*client.Result, error) {
+		b := bridge.New(c, inputs)
+		j.mu.Lock()
+		j.bridge = b
+		j.mu.Unlock()
+		close(j.bridged)
+		return b.Wait(ctx)
+	}
+}
+
+// findBridge waits for the bridge of a build.
+func (c *Controller) findBridge(ctx context.Context, ref string) (*bridge.Bridge, error) {
+	j, err := c.jobs.get(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		_, more := j.after(0)
+		select {
+		case <-j.bridged:
+			j.mu.Lock()
+			defer j.mu.Unlock()
+			return j.bridge, nil
+		default:
+		}
+		if more == nil {
+			return nil, status.Errorf(codes.Canceled, "build %s has ended", ref)
+		}
+		select {
+		case <-j.bridged:
+		case <-more:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// Status sends the progress of a build, from its beginning, until it ends.
+func (c *Controller) Status(req *controlapi.StatusRequest, stream controlapi.Control_StatusServer) error {
+	ctx := stream.Context()
+	if err := sendTime(stream); err != nil {
+		return err
+	}
+	j, err := c.jobs.get(ctx, req.Ref)
+	if err != nil {
+		return err
+	}
+	for n := 0; ; {
+		list, more := j.after(n)
+		for _, st := range list {
+			if err := sendStatus(stream, st); err != nil {
+				return err
+			}
+		}
+		n += len(list)
+		if more == nil {
+			return nil
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func sendStatus(stream controlapi.Control_StatusServer, st *bkclient.SolveStatus) error {
+	for _, part := range st.Marshal() {
+		if err := stream.Send(part); err != nil {
+			return fmt.Errorf("send progress: %w", err)
+		}
+	}
+	return nil
+}
+
+// timeKey is the header by which clients correct the times of another clock.
+const timeKey = "buildkit-current-timestamp"
+
+func sendTime(stream interface{ SendHeader(md metadata.MD) error }) error {
+	return stream.SendHeader(metadata.Pairs(timeKey, time.Now().Format(time.RFC3339Nano)))
+}

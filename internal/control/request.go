@@ -1,0 +1,199 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"strconv"
+	"strings"
+
+	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+	"github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/tonistiigi/go-csvvalue"
+
+	"github.com/micabuild/mica/internal/builder"
+	"github.com/micabuild/mica/internal/buildspec"
+)
+
+// outputPrefix begins the destination of an output, which ends with its number.
+const outputPrefix = "output "
+
+// options turns a request into a build. Its front end is the caller's business.
+func options(req *controlapi.SolveRequest) (*builder.Options, error) {
+	o := &builder.Options{Context: builder.ClientContext{}, Attrs: maps.Clone(req.FrontendAttrs), Inputs: req.FrontendInputs, Internal: req.Internal}
+	if o.Attrs == nil {
+		o.Attrs = map[string]string{}
+	}
+	if validRef.MatchString(req.Ref) {
+		o.Ref = req.Ref
+	}
+	if err := describe(&o.Spec, o.Attrs); err != nil {
+		return nil, err
+	}
+	for _, e := range req.Entitlements {
+		if e != "" {
+			o.Allow = append(o.Allow, e)
+		}
+	}
+	var err error
+	if o.Outputs, err = outputs(req, o.Attrs); err != nil {
+		return nil, err
+	}
+	o.CacheFrom, o.CacheTo, err = caches(req.Cache)
+	return o, err
+}
+
+// validRef is the form of the references that clients make (identity.NewID). Another one does not name a build in the history.
+var validRef = regexp.MustCompile(`^[a-zA-Z0-9]{1,64}$`)
+
+// describe takes from the options of the compiler what mica knows: what the record of the build shows, and attestations.
+func describe(s *buildspec.Spec, attrs map[string]string) error {
+	s.BuildArgs, s.Labels, s.Attests = map[string]string{}, map[string]string{}, buildspec.Attests{}
+	for k, v := range attrs {
+		kind, name, _ := strings.Cut(k, ":")
+		switch kind {
+		case "build-arg":
+			s.BuildArgs[name] = v
+		case "label":
+			s.Labels[name] = v
+		case "attest":
+			at, err := attestAttrs(v)
+			if err != nil {
+				return fmt.Errorf("attestation %s: %w", name, err)
+			}
+			s.Attests[name] = at
+			delete(attrs, k)
+		}
+	}
+	s.Target, s.Dockerfile, s.Path = attrs["target"], attrs["filename"], attrs["context"]
+	if p := attrs["platform"]; p != "" {
+		var err error
+		if s.Platforms, err = buildspec.ParsePlatforms([]string{p}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attestAttrs reads the attributes of an attestation: "mode=max".
+func attestAttrs(text string) (map[string]string, error) {
+	attrs := map[string]string{}
+	if text == "" || text == "true" {
+		return attrs, nil
+	}
+	fields, err := csvvalue.Fields(text, nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range fields {
+		k, v, ok := strings.Cut(f, "=")
+		if !ok {
+			return nil, fmt.Errorf("invalid value %s: expected key=value", f)
+		}
+		attrs[k] = v
+	}
+	return attrs, nil
+}
+
+// outputs reads the exporters. No exporter is none: the steps are in the cache.
+func outputs(req *controlapi.SolveRequest, attrs map[string]string) ([]buildspec.Output, error) {
+	list := req.Exporters
+	if len(list) == 0 && req.ExporterDeprecated != "" { // before BuildKit 0.13
+		list = []*controlapi.Exporter{{Type: req.ExporterDeprecated, Attrs: req.ExporterAttrsDeprecated}}
+	}
+	if len(list) == 0 {
+		return []buildspec.Output{{Type: buildspec.OutputNone}}, nil
+	}
+	var all []buildspec.Output
+	for i, e := range list {
+		o, err := output(i, e, attrs["build-arg:SOURCE_DATE_EPOCH"])
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, *o)
+	}
+	return all, nil
+}
+
+// exporterMoby is the type of the exporter by which Docker's engine puts an image into its own store.
+const exporterMoby = "moby"
+
+func output(i int, e *controlapi.Exporter, epoch string) (*buildspec.Output, error) {
+	entry := buildspec.Entry{Type: e.Type, Attrs: maps.Clone(e.Attrs)}
+	if entry.Attrs == nil {
+		entry.Attrs = map[string]string{}
+	}
+	epochKey := string(exptypes.OptKeySourceDateEpoch)
+	if _, ok := entry.Attrs[epochKey]; !ok && epoch != "" {
+		entry.Attrs[epochKey] = epoch
+	}
+	switch e.Type {
+	case exporterMoby:
+		entry.Type = buildspec.OutputImage
+	case buildspec.OutputImage, buildspec.OutputRegistry:
+	default: // where the client writes it is the client's business
+		entry.Attrs["dest"] = outputPrefix + strconv.Itoa(i)
+	}
+	return buildspec.NewOutput(entry)
+}
+
+// caches reads the remote caches.
+func caches(o *controlapi.CacheOptions) (from, to []buildspec.Cache, err error) {
+	if o == nil {
+		return nil, nil, nil
+	}
+	for _, ref := range o.ImportRefsDeprecated {
+		o.Imports = append(o.Imports, &controlapi.CacheOptionsEntry{Type: buildspec.CacheRegistry, Attrs: map[string]string{"ref": ref}})
+	}
+	if ref := o.ExportRefDeprecated; ref != "" {
+		attrs := map[string]string{"ref": ref}
+		maps.Copy(attrs, o.ExportAttrsDeprecated)
+		o.Exports = append(o.Exports, &controlapi.CacheOptionsEntry{Type: buildspec.CacheRegistry, Attrs: attrs})
+	}
+	if from, err = buildspec.NewCaches(entries(o.Imports), false); err != nil {
+		return nil, nil, err
+	}
+	to, err = buildspec.NewCaches(entries(o.Exports), true)
+	return from, to, err
+}
+
+func entries(list []*controlapi.CacheOptionsEntry) []buildspec.Entry {
+	var all []buildspec.Entry
+	for _, e := range list {
+		if e != nil {
+			attrs := maps.Clone(e.Attrs)
+			delete(attrs, "reset") // the client's business
+			all = append(all, buildspec.Entry{Type: e.Type, Attrs: attrs})
+		}
+	}
+	return all
+}
+
+// frontendOf returns the front end of a request; nil is the compiler of Dockerfiles. A request that names none and has no definition is one
+// whose client is the front end.
+func frontendOf(req *controlapi.SolveRequest, forwarded client.BuildFunc) (client.BuildFunc, error) {
+	def := req.Definition
+	switch {
+	case req.Frontend != "" && def != nil && len(def.Def) > 0:
+		return nil, errors.New("invalid request: it has a definition and a frontend")
+	case req.Frontend == "dockerfile.v0":
+		return nil, nil //nolint:nilnil // see above
+	case req.Frontend != "":
+		return func(ctx context.Context, c client.Client) (*client.Result, error) {
+			return c.Solve(ctx, client.SolveRequest{Frontend: req.Frontend, FrontendOpt: req.FrontendAttrs, FrontendInputs: req.FrontendInputs, Evaluate: true})
+		}, nil
+	case def != nil:
+		return solveDefinition(def), nil
+	}
+	return forwarded, nil
+}
+
+func solveDefinition(def *pb.Definition) client.BuildFunc {
+	return func(ctx context.Context, c client.Client) (*client.Result, error) {
+		return c.Solve(ctx, client.SolveRequest{Definition: def, Evaluate: true})
+	}
+}

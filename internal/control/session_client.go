@@ -1,0 +1,164 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/session/auth"
+	"github.com/moby/buildkit/session/filesync"
+	"github.com/moby/buildkit/session/secrets"
+	"github.com/moby/buildkit/session/sshforward"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/moby/buildkit/util/grpcerrors"
+
+	"github.com/micabuild/mica/internal/builder"
+	"github.com/micabuild/mica/internal/store"
+)
+
+// sessionTime is how long a build waits for its client's session.
+const sessionTime = 10 * time.Second
+
+// sessionClient is the client of a build, by its session. What the client sends is kept nowhere but in the build.
+type sessionClient struct {
+	sessions *session.Manager
+	store    *store.Store
+	id       string // of the session; "" for none
+	ctx      context.Context
+
+	mu      sync.Mutex
+	release []func() error // of what the build has synced
+}
+
+var _ builder.Client = (*sessionClient)(nil)
+
+// caller waits for the session.
+func (c *sessionClient) caller(ctx context.Context) (session.Caller, error) {
+	if c.id == "" {
+		return nil, errors.New("the client has no session: it has neither files nor secrets to give")
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, sessionTime, errors.New("the client has not opened it"))
+	defer cancel()
+	return c.sessions.Get(ctx, c.id, false)
+}
+
+// close removes what was synced for this build alone, and lets others use the rest.
+func (c *sessionClient) close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	for _, f := range c.release {
+		errs = append(errs, f())
+	}
+	c.release = nil
+	return errors.Join(errs...)
+}
+
+func (c *sessionClient) atEnd(f func() error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.release = append(c.release, f)
+}
+
+// secret returns a secret of the client, or fs.ErrNotExist.
+func (c *sessionClient) secret(ctx context.Context, id string) ([]byte, error) {
+	caller, err := c.caller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	data, err := secrets.GetSecret(ctx, caller, id)
+	if errors.Is(err, secrets.ErrNotFound) {
+		return nil, fs.ErrNotExist
+	}
+	return data, err
+}
+
+// agent returns an SSH agent of the client, nil for none.
+func (c *sessionClient) agent(ctx context.Context, id string) func(net.Conn) {
+	caller, err := c.caller(ctx)
+	if err != nil || sshforward.CheckSSHID(ctx, caller, id) != nil {
+		return nil
+	}
+	return func(conn net.Conn) {
+		defer func() { _ = conn.Close() }()
+		ctx, cancel := context.WithCancel(c.ctx)
+		defer cancel()
+		ctx = metadata.AppendToOutgoingContext(caller.Context(ctx), sshforward.KeySSHID, id)
+		stream, err := sshforward.NewSSHClient(caller.Conn()).ForwardAgent(ctx)
+		if err != nil {
+			return
+		}
+		_ = sshforward.Copy(ctx, conn, stream, stream.CloseSend) // a step's connection has ended
+	}
+}
+
+// credential asks the client for the credentials for a registry.
+func (c *sessionClient) credential(ctx context.Context, host string) (user, secret string, err error) {
+	if c.id == "" {
+		return "", "", nil
+	}
+	caller, err := c.caller(ctx)
+	if err != nil {
+		return "", "", err
+	}
+	resp, err := auth.NewAuthClient(caller.Conn()).Credentials(caller.Context(ctx), &auth.CredentialsRequest{Host: host})
+	if grpcerrors.Code(err) == codes.Unimplemented {
+		return "", "", nil
+	}
+	if err != nil {
+		return "", "", err
+	}
+	return resp.Username, resp.Secret, nil
+}
+
+// create opens the file of an output.
+func (c *sessionClient) create(output string) (builder.Sink, error) {
+	n, caller, err := c.output(c.ctx, output)
+	if err != nil {
+		return nil, err
+	}
+	// A stream whose context ends before it is closed is one that fails for the client.
+	ctx, cancel := context.WithCancel(c.ctx)
+	w, err := filesync.CopyFileWriter(ctx, nil, n, caller)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	return &stream{WriteCloser: w, cancel: cancel}, nil
+}
+
+// output is the number of an output, and the session.
+func (c *sessionClient) output(ctx context.Context, output string) (int, session.Caller, error) {
+	n, err := strconv.Atoi(strings.TrimPrefix(output, outputPrefix))
+	if err != nil {
+		return 0, nil, err
+	}
+	caller, err := c.caller(ctx)
+	return n, caller, err
+}
+
+// stream is the file of an output at the client.
+type stream struct {
+	io.WriteCloser
+	cancel    context.CancelFunc
+	committed bool
+}
+
+func (s *stream) Commit() error {
+	s.committed = true
+	return s.WriteCloser.Close()
+}
+
+func (s *stream) Close() error {
+	s.cancel()
+	return nil
+}

@@ -1,0 +1,82 @@
+package control
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"strings"
+
+	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+
+	"github.com/micabuild/mica/internal/builder"
+	"github.com/micabuild/mica/internal/oci"
+	"github.com/micabuild/mica/internal/registry"
+)
+
+// Solve builds. The build ends with the request: a client that goes away cancels it.
+func (c *Controller) Solve(ctx context.Context, req *controlapi.SolveRequest) (_ *controlapi.SolveResponse, err error) {
+	j, err := c.jobs.begin(req.Ref)
+	if err != nil {
+		return nil, err
+	}
+	defer c.jobs.end(j)
+	o, err := options(req)
+	if err != nil {
+		return nil, err
+	}
+	if o.Frontend, err = frontendOf(req, j.front(req.FrontendInputs)); err != nil {
+		return nil, err
+	}
+	client := &sessionClient{sessions: c.o.Sessions, store: c.o.Store, id: req.Session, ctx: ctx}
+	defer func() { err = errors.Join(err, client.close()) }()
+	o.Client, o.Secret, o.SSH, o.Create, o.Events = client, client.secret, client.agent, client.create, j.add
+	b := c.o.NewBuilder(c.registry(client))
+	res, err := b.Build(ctx, *o)
+	if err != nil {
+		return nil, err
+	}
+	return response(res)
+}
+
+// registry is a client of registries with the credentials of a build's client.
+func (c *Controller) registry(client *sessionClient) *registry.Client {
+	return registry.New(registry.Options{Credential: client.credential, UserAgent: "mica/" + c.o.Version})
+}
+
+// cacheManifest is the key by which the client learns the manifest of a local cache (cache/remotecache/export.go).
+const cacheManifest = "cache.manifest"
+
+// response is what the client shows and writes into files of metadata.
+func response(res *builder.Result) (*controlapi.SolveResponse, error) {
+	m := map[string]string{}
+	for k, v := range res.Response {
+		m[k] = string(v)
+	}
+	if res.Written && res.Image != nil {
+		root := res.Root
+		if !oci.IsIndex(root.MediaType) {
+			platform := res.Image.Config.Platform
+			root.Platform = &platform
+			m[exptypes.ExporterImageConfigDigestKey] = res.Image.ID.String()
+		}
+		raw, err := json.Marshal(root)
+		if err != nil {
+			return nil, err
+		}
+		m[exptypes.ExporterImageDigestKey] = root.Digest.String()
+		m[exptypes.ExporterImageDescriptorKey] = base64.StdEncoding.EncodeToString(raw)
+		if len(res.Names) > 0 {
+			m["image.name"] = strings.Join(res.Names, ",")
+		}
+	}
+	if res.Cache != nil {
+		raw, err := json.Marshal(res.Cache)
+		if err != nil {
+			return nil, err
+		}
+		m[cacheManifest] = string(raw)
+	}
+	return &controlapi.SolveResponse{ExporterResponse: m}, nil
+}

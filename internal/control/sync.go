@@ -1,0 +1,120 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/session/filesync"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
+	fstypes "github.com/tonistiigi/fsutil/types"
+
+	"github.com/micabuild/mica/internal/cachemount"
+	"github.com/micabuild/mica/internal/view"
+)
+
+// Sync copies files of the client to a directory, and returns a view of it. Directories of clients with a key of their own are kept between
+// builds: only what has changed is sent then. The key of another client, or of another directory, names another one; two builds at the same
+// time do not share one either.
+func (c *sessionClient) Sync(ctx context.Context, name, key string, opt view.DirOptions) (view.View, error) {
+	caller, err := c.caller(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("local source %s: %w", name, err)
+	}
+	v, err := c.receive(ctx, caller, name, key, opt)
+	if err != nil {
+		return nil, fmt.Errorf("local source %s: %w", name, err)
+	}
+	return v, nil
+}
+
+func (c *sessionClient) receive(ctx context.Context, caller session.Caller, name, key string, opt view.DirOptions) (view.View, error) {
+	dir, err := c.directory(ctx, caller.SharedKey(), name, key)
+	if err != nil {
+		return nil, err
+	}
+	if err := dir.prepare(); err != nil {
+		return nil, err
+	}
+	err = filesync.FSSync(ctx, caller, filesync.FSSendRequestOpt{
+		Name: name, DestDir: dir.path, IncludePatterns: opt.Include, ExcludePatterns: opt.Exclude, FollowPaths: opt.Follow,
+		// What a host adds to its files says nothing about an image; see view.DirOptions.Anonymous.
+		Filter: func(_ string, st *fstypes.Stat) bool {
+			st.Uid, st.Gid, st.Xattrs = 0, 0, nil
+			return true
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := dir.finish(); err != nil {
+		return nil, err
+	}
+	return view.Dir(dir.path, view.DirOptions{Digests: opt.Digests, Anonymous: opt.Anonymous})
+}
+
+// syncMarker begins the names of cache mounts with the files of clients. No layer has this digest: no Dockerfile can name such a mount.
+var syncMarker = []digest.Digest{digest.FromString("files of a client")}
+
+// directory is where the files of a client are received.
+type directory struct {
+	path string
+	// partial exists while files are received. What is there after a build that was killed is not complete; "" for a new directory.
+	partial string
+}
+
+// directory returns one that no other build uses until this one ends.
+func (c *sessionClient) directory(ctx context.Context, shared, name, key string) (*directory, error) {
+	if shared == "" {
+		tmp, err := c.store.TempDir("context")
+		if err != nil {
+			return nil, err
+		}
+		c.atEnd(tmp.Remove)
+		path := filepath.Join(tmp.Path, "files")
+		return &directory{path: path}, os.Mkdir(path, 0o755)
+	}
+	mounts := cachemount.New(c.store)
+	id := fmt.Sprintf("client/%q/%q/%q", shared, name, key)
+	mount := cachemount.Name(id, syncMarker)
+	locks, err := mounts.Lock(ctx, map[string]pb.CacheSharingOpt{mount: pb.CacheSharingOpt_PRIVATE})
+	if err != nil {
+		return nil, err
+	}
+	c.atEnd(locks.Unlock)
+	path, err := mounts.Open(ctx, locks.Name(mount), "files of a client: "+name, func() (view.View, error) { return view.Empty(), nil })
+	if err != nil {
+		return nil, err
+	}
+	return &directory{path: path, partial: path + ".partial"}, nil
+}
+
+// prepare removes what an interrupted build has left.
+func (d *directory) prepare() error {
+	if d.partial == "" {
+		return nil
+	}
+	f, err := os.OpenFile(d.partial, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err == nil {
+		return f.Close()
+	}
+	if !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	if err := os.RemoveAll(d.path); err != nil {
+		return err
+	}
+	return os.Mkdir(d.path, 0o755)
+}
+
+// finish notes that all files were received.
+func (d *directory) finish() error {
+	if d.partial == "" {
+		return nil
+	}
+	return os.Remove(d.partial)
+}
