@@ -6,67 +6,99 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/gdamore/tcell/v3"
+
+	"github.com/micabuild/mica/internal/crash"
 )
 
-// ErrNoTerminal is the error of Run without a terminal.
-var ErrNoTerminal = errors.New("not a terminal")
+// The errors of Run without a terminal, and of one that is not there any more.
+var (
+	ErrNoTerminal = errors.New("not a terminal")
+	ErrHangup     = errors.New("the terminal was closed")
+)
 
-// Run shows images in the terminal until the user ends it or ctx is done. The terminal is as before when it returns.
+// Run shows images in the terminal until the user ends it or ctx is done. The terminal is as before when it returns, whatever the
+// reason.
 func Run(ctx context.Context, images ...*Image) error {
-	tty, err := tcell.NewStdIoTty()
+	c, err := openConsole()
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNoTerminal, err)
 	}
-	// Without negotiation: a terminal that does not answer would keep the first screen waiting for a second.
-	screen, err := tcell.NewTerminfoScreenFromTty(tty, tcell.OptNegotiation(false))
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrNoTerminal, err)
-	}
-	if err := screen.Init(); err != nil {
-		return fmt.Errorf("%w: %w", ErrNoTerminal, err)
-	}
-	defer screen.Fini()
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
+	// What still runs in the background ends while the terminal is the user's again.
 	defer running.Wait()
 	defer cancel()
-
+	defer c.close()
 	results := make(chan any)
 	later := func(work func(ctx context.Context) any) {
 		running.Go(func() {
-			result := work(ctx)
+			result := guarded(ctx, work)
 			select {
 			case results <- result:
 			case <-ctx.Done():
 			}
 		})
 	}
-	m := New(later, images...)
+	return c.show(ctx, New(later, images...), results)
+}
+
+// guarded returns the result of work, or the error of its panic.
+func guarded(ctx context.Context, work func(ctx context.Context) any) (result any) {
+	if err := crash.Guard(func() error { result = work(ctx); return nil })(); err != nil {
+		return err
+	}
+	return result
+}
+
+// show draws the model, and changes it by keys and results, until it is done.
+func (c *console) show(ctx context.Context, m *Model, results <-chan any) error {
 	for !m.Done() {
-		m.Draw(screen)
-		screen.Show()
+		m.Draw(c)
+		c.Show()
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
-		case r := <-results:
-			m.Update(r)
-		case e, ok := <-screen.EventQ():
-			if !ok {
-				return nil
+			return context.Cause(ctx)
+		case s := <-c.signals:
+			if s == syscall.SIGHUP {
+				return ErrHangup
 			}
-			switch e := e.(type) {
-			case *tcell.EventKey:
-				if k := keyOf(e); k != "" && e.Pressed() {
-					m.Press(k)
-				}
-			case *tcell.EventResize:
-				screen.Sync()
-			case *tcell.EventError:
-				return e
+			if err := c.suspend(); err != nil {
+				return err
+			}
+		case r := <-results:
+			if err, failed := r.(error); failed {
+				return err
+			}
+			m.Update(r)
+		case e, ok := <-c.EventQ():
+			if !ok {
+				return ErrHangup
+			}
+			if err := c.event(m, e); err != nil {
+				return err
 			}
 		}
+	}
+	return nil
+}
+
+func (c *console) event(m *Model, e tcell.Event) error {
+	switch e := e.(type) {
+	case *tcell.EventKey:
+		switch k := keyOf(e); {
+		case k == "" || !e.Pressed():
+		case k == "ctrl-z":
+			return c.suspend()
+		default:
+			m.Press(k)
+		}
+	case *tcell.EventResize:
+		c.Sync()
+	case *tcell.EventError: // nothing can be read any more
+		return fmt.Errorf("%w: %w", ErrHangup, e)
 	}
 	return nil
 }

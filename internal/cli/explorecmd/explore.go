@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -68,7 +69,10 @@ func runExplore(ctx context.Context, app *command.App, platformName string, name
 		}
 		images = append(images, shown)
 	}
-	return explore.Run(ctx, images...)
+	if err := explore.Run(ctx, images...); !errors.Is(err, explore.ErrHangup) {
+		return err
+	}
+	return &command.ExitError{Code: 128 + int(syscall.SIGHUP)} // nobody is there to read an error
 }
 
 // ownLayers are the layers that an image does not share with another that it is compared with: the digests of their files are
