@@ -190,7 +190,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 			return nil, err
 		}
 	}
-	out.elsewhere = b.locate(s, base, out, o, remote)
+	out.elsewhere = b.locate(ctx, s, base, out, o, remote)
 	return b.finish(ctx, s, out, names, *o, &cacheWriter{b: b, cache: remote, sums: sums, rec: rec, client: o.Client})
 }
 
@@ -200,7 +200,7 @@ func (b *Builder) finish(
 ) (*Result, error) {
 	for _, p := range out.platforms {
 		if out.elsewhere == nil {
-			if err := s.Fetch(ctx, p.result); err != nil {
+			if err := p.fetch(ctx, s); err != nil {
 				return nil, err
 			}
 		}

@@ -3,11 +3,14 @@ package builder
 import (
 	"context"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+	"oras.land/oras-go/v2/errdef"
 
 	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/compression"
@@ -23,7 +26,7 @@ type elsewhere map[digest.Digest]transfer.Elsewhere
 // locate finds the layers of the result that the store does not have, if every output is a push or nothing. A push then copies
 // blobs that the registry lacks from where they are, and downloads nothing else. In all other cases locate returns nil, and the
 // caller fetches the layers.
-func (b *Builder) locate(s *solver.Solver, base *baseImages, out *response, o *Options, remote *remotecache.Cache) elsewhere {
+func (b *Builder) locate(ctx context.Context, s *solver.Solver, base *baseImages, out *response, o *Options, remote *remotecache.Cache) elsewhere {
 	if remote == nil || len(o.Outputs) == 0 {
 		return nil
 	}
@@ -33,9 +36,13 @@ func (b *Builder) locate(s *solver.Solver, base *baseImages, out *response, o *O
 		}
 	}
 	found := elsewhere{}
+	var cached []remotecache.ImportedLayer
 	for _, p := range out.platforms {
 		for _, l := range s.Missing(p.result) {
 			at, ok := inCache(remote, l.DiffID)
+			if ok {
+				cached = append(cached, remote.Imported(l.DiffID)[0])
+			}
 			if !ok && o.exportsCache() {
 				return nil
 			}
@@ -48,7 +55,33 @@ func (b *Builder) locate(s *solver.Solver, base *baseImages, out *response, o *O
 			found[l.DiffID] = at
 		}
 	}
+	if (o.pushes() || o.exportsCache()) && !exist(ctx, cached) {
+		return nil
+	}
 	return found
+}
+
+// blobChecker is a cache that can be asked for a blob.
+type blobChecker interface {
+	Exists(ctx context.Context, d ocispec.Descriptor) (bool, error)
+}
+
+// exist reports whether caches still have the blobs that they name.
+func exist(ctx context.Context, blobs []remotecache.ImportedLayer) bool {
+	eg, ctx := errgroup.WithContext(ctx)
+	eg.SetLimit(8)
+	for _, at := range blobs {
+		if from, ok := at.From.(blobChecker); ok {
+			eg.Go(func() error {
+				there, err := from.Exists(ctx, at.Blob)
+				if err == nil && !there {
+					err = errdef.ErrNotFound
+				}
+				return err
+			})
+		}
+	}
+	return eg.Wait() == nil
 }
 
 // needsNoLayers reports whether an output can be written without the layers in the store.
@@ -74,6 +107,11 @@ func (o *Options) exportsCache() bool {
 		}
 	}
 	return false
+}
+
+// pushes reports whether an output is a push.
+func (o *Options) pushes() bool {
+	return slices.ContainsFunc(o.Outputs, func(e buildspec.Output) bool { return e.Push })
 }
 
 // inCache finds a layer in the imported caches.

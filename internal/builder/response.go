@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -46,6 +47,15 @@ type built struct {
 	attestations []*attest.Attestation
 	catalog      *catalog.Catalog // the packages, for an SBOM of mica's own
 	epoch        *time.Time       // SOURCE_DATE_EPOCH
+}
+
+// fetch fetches the layers of the result that are not in the store. The result is another one afterwards if remote caches have lost some.
+func (b *built) fetch(ctx context.Context, s *solver.Solver) error {
+	whole, err := s.Whole(ctx, b.def, b.result)
+	if err == nil {
+		b.result = whole
+	}
+	return err
 }
 
 // directory is the name of the platform's directory.

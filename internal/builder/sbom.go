@@ -28,6 +28,9 @@ func (o *Options) catalogs() bool {
 func (b *Builder) catalogAll(ctx context.Context, s *solver.Solver, out *response) error {
 	c := &catalog.Cataloguer{Store: b.Store}
 	for _, p := range out.platforms {
+		if err := p.fetch(ctx, s); err != nil {
+			return err
+		}
 		found, err := c.Chain(ctx, p.result.Chain.DiffIDs(), func(ctx context.Context) (view.View, error) { return s.View(ctx, p.result) })
 		if err != nil {
 			return fmt.Errorf("sbom: %w", err)

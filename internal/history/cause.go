@@ -32,6 +32,7 @@ const (
 	NoCache     Kind = "no-cache"
 	Pruned      Kind = "pruned"  // the record is no longer in the build cache
 	Gone        Kind = "gone"    // the record is there, its layers are not
+	Lost        Kind = "lost"    // a remote cache had the result, and no longer has all of its layers
 	Failure     Kind = "failure" // it failed the last time
 	Stopped     Kind = "stopped" // it was canceled the last time
 	Unknown     Kind = "unknown" // what is known is in Name
@@ -42,6 +43,7 @@ const (
 	OtherInput    Kind = "other-input"    // the step is there without the input Name or Step; Change says which kind of input that is
 	NoResult      Kind = "no-result"      // the step is there without its result
 	NoLayers      Kind = "no-layers"      // layers of the result are not there
+	LostLayers    Kind = "lost-layers"    // layers of the result were there, and are gone
 )
 
 // The kinds of inputs that a remote cache has others of.
@@ -149,11 +151,13 @@ func (c Cause) Text(name func(digest.Digest) string) string {
 		return "its record" + c.ofBuild() + " was pruned from the build cache"
 	case Gone:
 		return "its layers" + c.ofBuild() + " are no longer in the store"
+	case Lost:
+		return "its result came from a cache that no longer has its layers"
 	case Stopped:
 		return "it was canceled the last time"
 	case Failure:
 		return "it failed the last time"
-	case NoStep, OtherPlatform, OtherInput, NoResult, NoLayers:
+	case NoStep, OtherPlatform, OtherInput, NoResult, NoLayers, LostLayers:
 		return c.remote(name)
 	}
 	return c.Name
@@ -194,6 +198,8 @@ func (c Cause) remote(name func(digest.Digest) string) string {
 		return "it has the step without its result, as with mode=min"
 	case NoLayers:
 		return "it has the step, but not all layers of its result"
+	case LostLayers:
+		return "it names the result of the step, but layers of that are gone"
 	}
 	switch c.Change {
 	case OfFiles:

@@ -229,8 +229,8 @@ func (r *Recorder) vertex(v *bkclient.Vertex) {
 		r.caches.announced()
 	}
 	r.changes(s)
-	if v.Started != nil && s.Started.IsZero() {
-		s.Started = *v.Started
+	if v.Started != nil && (s.Started.IsZero() || s.State == history.StepCached && v.Started.After(s.Completed)) {
+		s.Started, s.Completed, s.State = *v.Started, time.Time{}, "" // it may run after its result was found, and then lost
 	}
 	if v.Completed == nil {
 		return
@@ -297,7 +297,11 @@ func (r *Recorder) Runs(ctx context.Context, v *solver.Vertex, key buildcache.Ke
 	r.key(s, &key)
 	describeSource(s, v.Op.GetSource())
 	missed := map[solver.Lookup]history.Kind{solver.NoRecord: history.Pruned, solver.NoLayers: history.Gone, solver.NotAsked: history.NoCache}
-	s.Causes = r.explainer.Why(s, missed[miss.Store])
+	if lost(nearest) {
+		s.Causes = []history.Cause{{Kind: history.Lost}}
+	} else {
+		s.Causes = r.explainer.Why(s, missed[miss.Store])
+	}
 	s.Misses = r.misses(s, v, nearest)
 	r.explainCached(s)
 	if r.writer == nil {

@@ -107,6 +107,11 @@ func (r *Recorder) Note() []byte {
 	return data
 }
 
+// lost reports whether a cache would have had the result of a step, but for layers that are gone.
+func lost(list []miss) bool {
+	return slices.ContainsFunc(list, func(m miss) bool { return m.Reason == remotecache.Lost })
+}
+
 // misses are the causes why remote caches do not have the results of a step.
 func (r *Recorder) misses(s *history.Step, v *solver.Vertex, list []miss) (missed []history.CacheMiss) {
 	for _, m := range list {
@@ -141,6 +146,8 @@ func (r *Recorder) remoteCauses(v *solver.Vertex, m remotecache.Miss) []history.
 		return []history.Cause{{Kind: history.OtherPlatform, Old: m.Platform}}
 	case remotecache.NoResult:
 		return []history.Cause{{Kind: history.NoResult}}
+	case remotecache.Lost:
+		return []history.Cause{{Kind: history.LostLayers}}
 	case remotecache.NoLayers:
 		return []history.Cause{{Kind: history.NoLayers}}
 	case remotecache.Unsearched:

@@ -91,7 +91,7 @@ func (s *Step) find(ctx context.Context, output int, depth Depth) (*Hit, error) 
 		if err != nil {
 			return nil, err
 		}
-		if hit := c.best(records); hit != nil {
+		if hit := c.best(records, s.cache.losses()); hit != nil {
 			return hit, nil
 		}
 	}
@@ -143,7 +143,7 @@ func (s *Step) search(ctx context.Context, q reach) (map[int]bool, error) {
 		return nil, err
 	}
 	s.match(q.cache, candidates, inputs, found)
-	if q.depth == ByDefinition || q.cache.has(found) {
+	if q.depth == ByDefinition || q.cache.has(found, s.cache.losses()) {
 		return found, nil
 	}
 	if err := s.read(ctx, q.cache, candidates, q.depth); err != nil {

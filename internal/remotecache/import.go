@@ -184,8 +184,8 @@ func (c *Import) named(d digest.Digest, inputs int) []int {
 
 func (c *Import) isRoot(i int) bool { return len(c.records[i].inputs) == 0 }
 
-// best returns the newest result of records, nil if they have none.
-func (c *Import) best(records map[int]bool) *Hit {
+// best returns the newest result of records that has lost no layer, nil if they have none.
+func (c *Import) best(records map[int]bool, lost func(digest.Digest) bool) *Hit {
 	var best *result
 	var of int
 	for i := range c.records {
@@ -193,7 +193,7 @@ func (c *Import) best(records map[int]bool) *Hit {
 			continue
 		}
 		for j, r := range c.records[i].results {
-			if best == nil || r.created.After(best.created) {
+			if (best == nil || r.created.After(best.created)) && c.intact(&r, lost) {
 				best, of = &c.records[i].results[j], i
 			}
 		}
@@ -204,11 +204,18 @@ func (c *Import) best(records map[int]bool) *Hit {
 	return &Hit{Layers: c.chain(best), Created: best.created, cache: c, record: of}
 }
 
-// has reports whether one of records has a result.
-func (c *Import) has(records map[int]bool) bool {
+// intact reports whether a result has lost no layer. lost is nil if none is.
+func (c *Import) intact(r *result, lost func(digest.Digest) bool) bool {
+	return lost == nil || !slices.ContainsFunc(c.chain(r), func(l ImportedLayer) bool { return lost(l.DiffID) })
+}
+
+// has reports whether one of records has a result that has lost no layer.
+func (c *Import) has(records map[int]bool, lost func(digest.Digest) bool) bool {
 	for i := range records {
-		if len(c.records[i].results) > 0 {
-			return true
+		for j := range c.records[i].results {
+			if c.intact(&c.records[i].results[j], lost) {
+				return true
+			}
 		}
 	}
 	return false

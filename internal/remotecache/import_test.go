@@ -57,11 +57,11 @@ func TestResults(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := imp.has(map[int]bool{0: true}); got != (test.want != "") {
+		if got := imp.has(map[int]bool{0: true}, nil); got != (test.want != "") {
 			t.Errorf("%s: has a result: %v", name, got)
 		}
 		var names []string
-		if hit := imp.best(map[int]bool{0: true}); hit != nil {
+		if hit := imp.best(map[int]bool{0: true}, nil); hit != nil {
 			for _, l := range hit.Layers {
 				names = append(names, strings.TrimPrefix(l.Description, "made "))
 				if l.DiffID != digest.FromString(names[len(names)-1]) || l.Created.Year() != 2024 || l.Blob.Annotations != nil {

@@ -18,7 +18,8 @@ const (
 	OtherPlatform               // the step is there for another platform
 	OtherInputs                 // the step is there, with other inputs
 	NoResult                    // the step is there with these inputs, and without a result
-	NoLayers                    // the result is there, and layers of it are not
+	NoLayers                    // the result is there, and the manifest has not all of its layers
+	Lost                        // the result was there, and blobs of its layers are gone
 	Unsearched                  // the files that the step reads could not be compared
 )
 
@@ -61,13 +62,16 @@ func (s *Step) miss(ctx context.Context, c *Import, output int) (Miss, bool) {
 		m.Reason, m.Err = Unsearched, err
 		return m, true
 	}
-	if c.has(records) {
+	if c.has(records, s.cache.losses()) {
 		return m, false
 	}
 	if len(records) > 0 {
 		m.Reason = NoResult
 		for r := range records {
-			if c.records[r].lost {
+			switch {
+			case len(c.records[r].results) > 0:
+				m.Reason = Lost
+			case c.records[r].lost && m.Reason != Lost:
 				m.Reason = NoLayers
 			}
 		}

@@ -108,6 +108,40 @@ func TestMissesOfResults(t *testing.T) {
 	}
 }
 
+// TestLostLayer: a result with a layer that was lost is not found, until somebody has the layer again.
+func TestLostLayer(t *testing.T) {
+	imports, _ := exported(t, ExportOptions{Mode: ModeMax})
+	c := New(imports, nil)
+	known := variant{base: "base", file: "content", run: "make", platform: "amd64"}
+	find := func() []*Hit {
+		t.Helper()
+		_, made := known.steps(t, c)
+		hits, err := made.Find(t.Context(), ByContent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return hits
+	}
+	hits := find()
+	if len(hits) != 1 {
+		t.Fatalf("%d hits", len(hits))
+	}
+	missing := true
+	for _, l := range hits[0].Layers {
+		c.Lose(l.DiffID, func() bool { return missing })
+	}
+	if got := find(); got != nil {
+		t.Errorf("%+v", got)
+	}
+	if _, made := known.steps(t, c); reasonOf(t, made) != Lost {
+		t.Errorf("reason %d", reasonOf(t, made))
+	}
+	missing = false
+	if got := find(); len(got) != 1 {
+		t.Errorf("%d hits when the layers are there again", len(got))
+	}
+}
+
 func reasonOf(t *testing.T, s *Step) Reason {
 	t.Helper()
 	list := s.Misses(t.Context())

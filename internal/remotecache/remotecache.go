@@ -32,12 +32,39 @@ type Cache struct {
 
 	mu       sync.Mutex
 	imported map[digest.Digest][]ImportedLayer // by DiffID
+	lost     map[digest.Digest]func() bool     // whether a layer is still missing, by DiffID
 }
 
 // New returns the cache of a build. The first of imports that has a result is used. sums is a cache of the digests of files,
 // or nil.
 func New(imports []*Import, sums *Sums) *Cache {
-	return &Cache{imports: imports, sums: sums, imported: map[digest.Digest][]ImportedLayer{}}
+	return &Cache{imports: imports, sums: sums, imported: map[digest.Digest][]ImportedLayer{}, lost: map[digest.Digest]func() bool{}}
+}
+
+// Lose makes Find leave out results with a layer for as long as missing reports that nobody has it. A registry may have removed the blob
+// of a layer, and kept the manifest of the cache.
+func (c *Cache) Lose(id digest.Digest, missing func() bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lost[id] = missing
+}
+
+// Lost reports whether nobody has a layer.
+func (c *Cache) Lost(id digest.Digest) bool {
+	c.mu.Lock()
+	missing := c.lost[id]
+	c.mu.Unlock()
+	return missing != nil && missing()
+}
+
+// losses returns Lost, nil if no layer was lost.
+func (c *Cache) losses() func(digest.Digest) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.lost) == 0 {
+		return nil
+	}
+	return c.Lost
 }
 
 // HasImports reports whether a step may be found in an imported cache.

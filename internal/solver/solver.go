@@ -93,6 +93,17 @@ func (s *Solver) Outputs(op digest.Digest) []*Result {
 
 // Solve returns the result of a definition.
 func (s *Solver) Solve(ctx context.Context, def *pb.Definition) (*Result, error) {
+	g, err := s.parse(def)
+	if err != nil {
+		return nil, err
+	}
+	s.announce(g)
+	g.prepare()
+	return s.solve(ctx, g, def)
+}
+
+// parse reads a definition that may be solved.
+func (s *Solver) parse(def *pb.Definition) (*graph, error) {
 	g, err := parse(s.kinds, def)
 	if err != nil {
 		return nil, err
@@ -100,8 +111,10 @@ func (s *Solver) Solve(ctx context.Context, def *pb.Definition) (*Result, error)
 	if err := s.entitled(g); err != nil {
 		return nil, locate(err, def)
 	}
-	s.announce(g)
-	g.prepare()
+	return g, nil
+}
+
+func (s *Solver) solve(ctx context.Context, g *graph, def *pb.Definition) (*Result, error) {
 	if err := s.lookAhead(ctx, g); err != nil {
 		return nil, locate(err, def)
 	}
@@ -115,12 +128,9 @@ func (s *Solver) Solve(ctx context.Context, def *pb.Definition) (*Result, error)
 
 // SolveInputs solves what the operation of a definition's result reads, and gives its task to f, which takes the place of the operation.
 func (s *Solver) SolveInputs(ctx context.Context, def *pb.Definition, f func(context.Context, *Task) error) error {
-	g, err := parse(s.kinds, def)
+	g, err := s.parse(def)
 	if err != nil {
 		return err
-	}
-	if err := s.entitled(g); err != nil {
-		return locate(err, def)
 	}
 	s.announce(g)
 	g.prepare()
@@ -254,27 +264,33 @@ func (s *Solver) inputs(ctx context.Context, v *Vertex) ([]*Result, error) {
 	return inputs, err
 }
 
-// resolve solves v's inputs, then v.
+// resolve solves v's inputs, then v. If a layer of an input turns out to be lost, it does both again.
 func (s *Solver) resolve(ctx context.Context, v *Vertex) (_ []*Result, err error) {
 	defer crash.Recover(&err)
-	inputs, err := s.inputs(ctx, v)
-	if errors.Is(err, ErrPlanned) {
-		s.observer.Blocked(v)
+	shown := s.track(v)
+	for tried := (attempts{}); ; {
+		inputs, err := s.inputs(ctx, v)
+		if errors.Is(err, ErrPlanned) {
+			s.observer.Blocked(v)
+		}
+		if err != nil {
+			return nil, err
+		}
+		t := &Task{Vertex: v, Inputs: inputs, s: s, tracker: shown}
+		outs, cached, err := t.perform(ctx)
+		if s.again(err, tried) {
+			continue
+		}
+		if errors.Is(err, ErrPlanned) {
+			return nil, err
+		}
+		t.complete(cached, err)
+		if errors.Is(err, context.Canceled) {
+			return nil, err
+		}
+		if err != nil {
+			return nil, errdefs.WrapVertex(err, v.Digest)
+		}
+		return outs, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	t := s.Task(v, inputs)
-	outs, cached, err := t.perform(ctx)
-	if errors.Is(err, ErrPlanned) {
-		return nil, err
-	}
-	t.complete(cached, err)
-	if errors.Is(err, context.Canceled) {
-		return nil, err
-	}
-	if err != nil {
-		return nil, errdefs.WrapVertex(err, v.Digest)
-	}
-	return outs, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
+	"oras.land/oras-go/v2/errdef"
 
 	"github.com/micabuild/mica/internal/buildcache"
 	"github.com/micabuild/mica/internal/layer"
@@ -181,6 +182,7 @@ func (s *Solver) fetchLayer(ctx context.Context, l buildcache.Link) error {
 		return nil
 	}
 	var errs []error
+	gone := true // from all that had it
 	for _, at := range s.remote.Imported(l.DiffID) {
 		r, err := at.From.Fetch(ctx, at.Blob)
 		if err == nil {
@@ -191,6 +193,7 @@ func (s *Solver) fetchLayer(ctx context.Context, l buildcache.Link) error {
 			return nil
 		}
 		errs = append(errs, err)
+		gone = gone && errors.Is(err, errdef.ErrNotFound)
 	}
 	if s.fetchBase != nil {
 		if found, err := s.fetchBase(ctx, []digest.Digest{l.DiffID}); found || err != nil {
@@ -200,5 +203,9 @@ func (s *Solver) fetchLayer(ctx context.Context, l buildcache.Link) error {
 	if len(errs) == 0 {
 		return nil
 	}
-	return fmt.Errorf("fetch layer %s from the build cache: %w (build without --cache-from, or export the cache again)", l.DiffID, errors.Join(errs...))
+	err = fmt.Errorf("fetch layer %s from the build cache: %w (build without --cache-from, or export the cache again)", l.DiffID, errors.Join(errs...))
+	if gone {
+		return &lostError{l.DiffID, err}
+	}
+	return err
 }

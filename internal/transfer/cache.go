@@ -74,6 +74,11 @@ func (r *CacheRepository) Fetch(ctx context.Context, d ocispec.Descriptor) (io.R
 	return r.repo.OpenBlob(ctx, d, 0), nil
 }
 
+// Exists reports whether the repository has a blob.
+func (r *CacheRepository) Exists(ctx context.Context, d ocispec.Descriptor) (bool, error) {
+	return r.repo.HasBlob(ctx, d)
+}
+
 // Layer pushes a layer of the store, unless the repository has it, and returns the descriptor of its blob.
 func (r *CacheRepository) Layer(ctx context.Context, id digest.Digest) (ocispec.Descriptor, error) {
 	got, err := r.local.Layers.Get(id)
