@@ -194,3 +194,25 @@ func (s *Images) Tag(ctx context.Context, img *Image, name string) (err error) {
 	}
 	return s.store.Names().Set(full, root, ids...)
 }
+
+// RepositoryTags returns the full names of all tags of a repository that was named without a tag, nil for any other name.
+func (s *Images) RepositoryTags(ctx context.Context, ref string) ([]string, error) {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil || !reference.IsNameOnly(named) {
+		return nil, nil //nolint:nilerr // Find says what is wrong with it
+	}
+	images, err := s.List(ctx)
+	if images == nil && err != nil {
+		return nil, err
+	}
+	var list []string
+	for _, img := range images {
+		for _, n := range img.Names {
+			full, err := reference.ParseNormalizedNamed(n)
+			if err == nil && full.Name() == named.Name() {
+				list = append(list, full.String())
+			}
+		}
+	}
+	return list, nil
+}

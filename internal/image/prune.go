@@ -75,7 +75,7 @@ func (s *Images) Uses(ctx context.Context) ([]Use, error) {
 	}
 	uses := make([]Use, len(images))
 	for i, img := range images {
-		running, err := s.inUse(img)
+		running, err := s.InUse(img)
 		if err != nil {
 			return nil, err
 		}
@@ -84,7 +84,8 @@ func (s *Images) Uses(ctx context.Context) ([]Use, error) {
 	return uses, nil
 }
 
-func (s *Images) inUse(img *Image) (bool, error) {
+// InUse reports whether a container runs an image.
+func (s *Images) InUse(img *Image) (bool, error) {
 	l, free, err := s.store.TryLock(usedLock(img.ID))
 	if err != nil {
 		return false, err

@@ -25,6 +25,11 @@ func (c *Client) Login(ctx context.Context, host, user, password string) error {
 	return nil
 }
 
+// CheckLogin asks a registry whether it takes a user's name and password, or identity token. It keeps neither.
+func (c *Client) CheckLogin(ctx context.Context, host string, a types.AuthConfig) error {
+	return c.check(ctx, host, credentialOf(a))
+}
+
 // check asks a registry whether it takes a credential.
 func (c *Client) check(ctx context.Context, host string, cred auth.Credential) error {
 	reg, err := c.registry(ctx, host)
@@ -41,10 +46,20 @@ func (c *Client) check(ctx context.Context, host string, cred auth.Credential) e
 	return nil
 }
 
+// LoginError is the error of a registry that refuses a login, in Docker's words.
+type LoginError struct {
+	Host   string
+	Status int
+}
+
+func (e *LoginError) Error() string {
+	return fmt.Sprintf("login attempt to https://%s/v2/ failed with status: %d %s", e.Host, e.Status, http.StatusText(e.Status))
+}
+
 func loginError(host string, err error) error {
 	var resp *errcode.ErrorResponse
 	if errors.As(err, &resp) && (resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden) {
-		return fmt.Errorf("login attempt to https://%s/v2/ failed with status: %d %s", host, resp.StatusCode, http.StatusText(resp.StatusCode))
+		return &LoginError{host, resp.StatusCode}
 	}
 	return Explain(host, err)
 }

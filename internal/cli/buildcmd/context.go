@@ -13,6 +13,7 @@ import (
 	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/sources"
 )
 
 // maxDockerfile bounds a Dockerfile that is read from stdin or a URL.
@@ -36,7 +37,7 @@ func openContext(ctx context.Context, app *command.App, spec *buildspec.Spec) (_
 		}
 		if archive != nil {
 			defer func() { _ = archive.Close() }()
-			c, cleanup, err := spoolArchive(app, archive, dockerfile)
+			c, cleanup, err := builder.SpoolArchive(app.Store, archive, dockerfile)
 			if spec.Inline != nil {
 				c = builder.InlineDockerfile{Context: c, Text: spec.Inline}
 			}
@@ -92,7 +93,7 @@ func findDockerfile(ctx context.Context, app *command.App, name string, remote b
 	switch {
 	case name == "-":
 		text, err = readDockerfile(app.Input(ctx), "stdin")
-	case command.IsWebURL(name):
+	case sources.IsWebURL(name):
 		text, err = fetchDockerfile(ctx, name)
 	case remote && filepath.IsAbs(name):
 		text, err = os.ReadFile(name)
@@ -103,7 +104,7 @@ func findDockerfile(ctx context.Context, app *command.App, name string, remote b
 }
 
 func fetchDockerfile(ctx context.Context, url string) ([]byte, error) {
-	body, err := command.Fetch(ctx, url)
+	body, err := sources.Fetch(ctx, url)
 	if err != nil {
 		return nil, fmt.Errorf("read Dockerfile from %w", err)
 	}
@@ -114,7 +115,7 @@ func fetchDockerfile(ctx context.Context, url string) ([]byte, error) {
 func contextFromStdin(ctx context.Context, app *command.App, dockerfile string) (builder.Context, func() error, error) {
 	in := bufio.NewReader(app.Input(ctx))
 	if isArchive(in) {
-		return spoolArchive(app, in, dockerfile)
+		return builder.SpoolArchive(app.Store, in, dockerfile)
 	}
 	if dockerfile != "" {
 		return nil, nil, errors.New("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles")
@@ -138,27 +139,6 @@ func readDockerfile(r io.Reader, from string) ([]byte, error) {
 		return nil, fmt.Errorf("read Dockerfile from %s: the text is empty", from)
 	}
 	return text, nil
-}
-
-// spoolArchive writes an archive to a temporary directory, since it is read more than once.
-func spoolArchive(app *command.App, in io.Reader, dockerfile string) (builder.Context, func() error, error) {
-	tmp, err := app.Store.TempDir("context")
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := spool(builder.SpoolName(tmp.Path), in); err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("read build context: %w", err), tmp.Remove())
-	}
-	return builder.ArchiveContext{Dir: tmp.Path, Dockerfile: dockerfile}, tmp.Remove, nil
-}
-
-func spool(path string, in io.Reader) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, in)
-	return errors.Join(err, f.Close())
 }
 
 // isArchive distinguishes an archive from text by its first bytes: gzip, bzip2, xz, zstd, or a tar header's magic.

@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
 
-	"github.com/distribution/reference"
 	"github.com/google/go-cmp/cmp"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
@@ -138,24 +135,6 @@ func TestParsePlatforms(t *testing.T) {
 	}
 }
 
-func TestRepositoryTags(t *testing.T) {
-	t.Parallel()
-	m := commandtest.New(t)
-	m.Tag(m.Image(nil), "a:1", "a:2", "h.test/a:3")
-	m.Tag(m.Image(nil, map[string]string{"f": ""}), "a:4", "b")
-	for ref, want := range map[string]int{"a": 3, "docker.io/library/a": 3, "h.test/a": 1, "b": 1, "c": 0, "a:1": 0, "A": 0} {
-		got, err := m.RepositoryTags(t.Context(), ref)
-		if len(got) != want || err != nil {
-			t.Errorf("%s: %q, %v, want %d", ref, got, err, want)
-		}
-		for _, name := range got {
-			if named, err := reference.ParseNamed(name); err != nil || reference.IsNameOnly(named) {
-				t.Errorf("%s: %s is not a full name with a tag", ref, name)
-			}
-		}
-	}
-}
-
 func TestCompleteImages(t *testing.T) {
 	t.Parallel()
 	m := commandtest.New(t)
@@ -170,37 +149,6 @@ func TestCompleteImages(t *testing.T) {
 	for _, want := range []string{"a:1", "b:2", bare.ShortID()} {
 		if !strings.Contains(strings.Join(names, " "), want) {
 			t.Errorf("no %s in %q", want, names)
-		}
-	}
-}
-
-func TestFetch(t *testing.T) {
-	t.Parallel()
-	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/no" {
-			w.WriteHeader(http.StatusForbidden)
-		}
-		_, _ = io.WriteString(w, "text")
-	}))
-	defer web.Close()
-	body, err := command.Fetch(t.Context(), web.URL+"/yes")
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := io.ReadAll(body)
-	if err = errors.Join(err, body.Close()); err != nil || string(data) != "text" {
-		t.Errorf("%q, %v", data, err)
-	}
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	for url, ctx := range map[string]context.Context{web.URL + "/no": t.Context(), "http://\x7f": t.Context(), web.URL: ended} {
-		if _, err := command.Fetch(ctx, url); !strings.HasPrefix(commandtest.Text(err), url+": ") {
-			t.Errorf("%s: %v", url, err)
-		}
-	}
-	for s, want := range map[string]bool{"http://a": true, "https://a": true, "ftp://a": false, "a": false, "httpx": false} {
-		if command.IsWebURL(s) != want {
-			t.Errorf("%s: %t", s, !want)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package command
 
 import (
-	"context"
 	"fmt"
 	"strings"
 
@@ -60,26 +59,4 @@ func ParsePlatform(text string) (*ocispec.Platform, error) {
 		return nil, err
 	}
 	return &list[0], nil
-}
-
-// RepositoryTags returns the full names of all tags of a repository that was named without a tag, nil for any other name.
-func (a *App) RepositoryTags(ctx context.Context, ref string) ([]string, error) {
-	named, err := reference.ParseNormalizedNamed(ref)
-	if err != nil || !reference.IsNameOnly(named) {
-		return nil, nil //nolint:nilerr // Find says what is wrong with it
-	}
-	images, err := a.Images.List(ctx)
-	if images == nil && err != nil {
-		return nil, err
-	}
-	var list []string
-	for _, img := range images {
-		for _, n := range img.Names {
-			full, err := reference.ParseNormalizedNamed(n)
-			if err == nil && full.Name() == named.Name() {
-				list = append(list, full.String())
-			}
-		}
-	}
-	return list, nil
 }

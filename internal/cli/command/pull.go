@@ -8,12 +8,13 @@ import (
 	"github.com/distribution/reference"
 
 	"github.com/micabuild/mica/internal/cli/progress"
+	"github.com/micabuild/mica/internal/dockerapi"
 	"github.com/micabuild/mica/internal/transfer"
 )
 
 // Pull pulls one image with docker's progress, and its summary on w.
 func (a *App) Pull(ctx context.Context, w io.Writer, name reference.Named, o transfer.PullOptions, quiet bool) error {
-	d := progress.NewLayers(a.Stderr.File(), progress.PullWords, quiet)
+	d := progress.NewLayers(a.Stderr.File(), dockerapi.PullWords, quiet)
 	o.Progress = d.Update
 	d.Say(TagOrDigest(name), "Pulling from %s", reference.Path(name))
 	got, err := transfer.Pull(ctx, a.Registry(), a.Local(), name, o)

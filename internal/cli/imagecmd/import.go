@@ -14,6 +14,7 @@ import (
 	"github.com/micabuild/mica/internal/dockerfile"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/redact"
+	"github.com/micabuild/mica/internal/sources"
 	"github.com/micabuild/mica/internal/transfer"
 )
 
@@ -103,8 +104,8 @@ func openSource(ctx context.Context, app *command.App, source string) (io.Reader
 	switch {
 	case source == "-":
 		return openInput(ctx, app, "", "import")
-	case command.IsWebURL(source):
-		body, err := command.Fetch(ctx, source)
+	case sources.IsWebURL(source):
+		body, err := sources.Fetch(ctx, source)
 		if err != nil {
 			return nil, nil, fmt.Errorf("import: %w", err)
 		}

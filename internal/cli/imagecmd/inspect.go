@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"text/template"
-	"time"
 
 	"github.com/docker/cli/templates"
 	imagetypes "github.com/moby/moby/api/types/image"
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/dockerapi"
 	"github.com/micabuild/mica/internal/image"
 )
 
@@ -71,7 +71,7 @@ func inspector(ctx context.Context, app *command.App, remote bool, platform stri
 		if err != nil {
 			return nil, err
 		}
-		return inspectResponse(img), nil
+		return dockerapi.Inspect(img), nil
 	}, nil
 }
 
@@ -153,28 +153,4 @@ func executeInspect(buf *bytes.Buffer, tmpl *template.Template, r *imagetypes.In
 		return err
 	}
 	return tmpl.Option("missingkey=error").Execute(buf, raw)
-}
-
-// inspectResponse is an image under Docker's field names.
-func inspectResponse(img *image.Image) *imagetypes.InspectResponse {
-	c := img.Config
-	r := &imagetypes.InspectResponse{
-		ID: img.ID.String(), RepoTags: []string{}, RepoDigests: []string{},
-		Author: c.Author, Architecture: c.Architecture, Variant: c.Variant, Os: c.OS, OsVersion: c.OSVersion,
-		Size: img.Size, Config: &c.Config,
-		RootFS:   imagetypes.RootFS{Type: "layers"},
-		Metadata: imagetypes.Metadata{LastTagTime: img.Tagged},
-	}
-	r.RepoTags = append(r.RepoTags, img.Names...)
-	r.RepoDigests = append(r.RepoDigests, img.Digests...)
-	if c.Created != nil {
-		r.Created = c.Created.Format(time.RFC3339Nano)
-	}
-	for _, id := range img.Chain() {
-		r.RootFS.Layers = append(r.RootFS.Layers, id.String())
-	}
-	if n := len(c.History); n > 0 {
-		r.Comment = c.History[n-1].Comment
-	}
-	return r
 }

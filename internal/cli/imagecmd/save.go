@@ -4,15 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
 
-	"github.com/distribution/reference"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/cli/command"
-	"github.com/micabuild/mica/internal/oci"
-	"github.com/micabuild/mica/internal/transfer"
 )
 
 // NewSaveCommand is `mica save`.
@@ -49,93 +44,9 @@ func runSave(ctx context.Context, app *command.App, output string, platforms, re
 		return err
 	}
 	defer func() { err = errors.Join(err, use.End()) }()
-	items, err := saveItems(ctx, app, refs, wanted)
+	items, err := app.Local().Items(ctx, refs, wanted)
 	if err != nil {
 		return err
 	}
 	return app.WritePrivate(output, func(w io.Writer) error { return app.Local().Save(ctx, w, items) })
-}
-
-// saveItems finds what is to be saved, as docker save does: a name with its tag, a repository with all of its tags, an ID
-// without a name. Of an index, these are the platforms in the store, or the given ones.
-func saveItems(ctx context.Context, app *command.App, refs []string, wanted []ocispec.Platform) ([]transfer.Item, error) {
-	var items []transfer.Item
-	add := func(ref, name string) error {
-		it, err := saveItem(ctx, app, ref, wanted)
-		if err != nil {
-			return err
-		}
-		if name == "" {
-			name = nameOf(app, ref)
-		}
-		i := slices.IndexFunc(items, func(other transfer.Item) bool {
-			return other.Image.ID == it.Image.ID && other.Root.Digest == it.Root.Digest
-		})
-		if i < 0 {
-			i, items = len(items), append(items, *it)
-		}
-		if name != "" {
-			items[i].Names = append(items[i].Names, name)
-		}
-		return nil
-	}
-	for _, ref := range refs {
-		tagged, err := app.RepositoryTags(ctx, ref)
-		if err != nil {
-			return nil, err
-		}
-		for _, t := range tagged {
-			if err := add(t, t); err != nil {
-				return nil, err
-			}
-		}
-		if len(tagged) > 0 {
-			continue
-		}
-		if err := add(ref, ""); err != nil {
-			return nil, err
-		}
-	}
-	return items, nil
-}
-
-// saveItem returns the image or index that a name refers to.
-func saveItem(ctx context.Context, app *command.App, ref string, wanted []ocispec.Platform) (*transfer.Item, error) {
-	it := &transfer.Item{Platforms: wanted}
-	for i := range max(1, len(wanted)) {
-		var want *ocispec.Platform
-		if len(wanted) > 0 {
-			want = &wanted[i]
-		}
-		img, err := app.Images.FindFor(ctx, ref, want)
-		if err != nil {
-			return nil, err
-		}
-		if it.Image == nil {
-			it.Image = img
-		}
-	}
-	if len(wanted) != 1 && oci.IsIndex(it.Image.Root.MediaType) {
-		it.Root = it.Image.Root
-	}
-	return it, nil
-}
-
-// nameOf is the full name that was typed; "" for an ID, or a name by digest.
-func nameOf(app *command.App, ref string) string {
-	named, err := reference.ParseNormalizedNamed(ref)
-	if err != nil {
-		return ""
-	}
-	full, ok := reference.TagNameOnly(named).(reference.NamedTagged)
-	if !ok {
-		return ""
-	}
-	if _, digested := named.(reference.Digested); digested {
-		return ""
-	}
-	if _, err := app.Store.Names().Get(full.String()); err != nil {
-		return ""
-	}
-	return full.String()
 }

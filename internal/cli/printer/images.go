@@ -14,6 +14,7 @@ import (
 	"github.com/docker/go-units"
 	imagetypes "github.com/moby/moby/api/types/image"
 
+	"github.com/micabuild/mica/internal/dockerapi"
 	"github.com/micabuild/mica/internal/image"
 )
 
@@ -74,10 +75,8 @@ func rowName(s imagetypes.Summary) (repository, tag string) {
 func summaries(images []*image.Image) []imagetypes.Summary {
 	var list []imagetypes.Summary
 	for _, img := range images {
-		s := imagetypes.Summary{
-			ID: img.ID.String(), Created: img.Created().Unix(), Size: img.Size, Labels: img.Config.Config.Labels,
-			Containers: -1, SharedSize: -1,
-		}
+		s := dockerapi.Summarize(img)
+		s.RepoTags, s.RepoDigests = nil, nil
 		tagged := map[string]bool{}
 		for _, n := range img.Names {
 			named := s

@@ -5,11 +5,10 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/dockerapi"
 	"github.com/micabuild/mica/internal/terminal/terminaltest"
 	"github.com/micabuild/mica/internal/transfer"
 )
@@ -20,22 +19,22 @@ func TestLayers(t *testing.T) {
 	a, b := digest.FromString("a"), digest.FromString("b")
 	shortA, shortB := a.Encoded()[:12], b.Encoded()[:12]
 	for name, c := range map[string]struct {
-		words  map[transfer.State]string
+		words  dockerapi.Words
 		events []transfer.Event
 		want   string
 	}{
-		"pull": {PullWords, []transfer.Event{
+		"pull": {dockerapi.PullWords, []transfer.Event{
 			{Layer: a, State: transfer.Waiting}, {Layer: b, State: transfer.Waiting}, {Layer: a, State: transfer.Downloading, Done: 1, Total: 9},
 			{Layer: a, State: transfer.Downloading, Done: 5, Total: 9}, {Layer: a, State: transfer.Retrying}, {Layer: b, State: transfer.Exists}, {Layer: a, State: transfer.Done},
 		}, "A: Pulling fs layer\nB: Pulling fs layer\nA: Retrying\nB: Already exists\nA: Pull complete\n"},
-		"push": {PushWords, []transfer.Event{
+		"push": {dockerapi.PushWords, []transfer.Event{
 			{Layer: a, State: transfer.Waiting}, {Layer: a, State: transfer.Waiting}, {Layer: a, State: transfer.Uploading, Total: 9}, {Layer: a, State: transfer.Done},
 			{Layer: b, State: transfer.Mounted, From: "team/base\x1b[2J"},
 		}, "A: Preparing\nA: Pushed\nB: Mounted from team/base\\x1b[2J\n"},
-		"copy": {CopyWords, []transfer.Event{
+		"copy": {dockerapi.CopyWords, []transfer.Event{
 			{Layer: a, State: transfer.Waiting}, {Layer: a, State: transfer.Exists}, {Layer: b, State: transfer.Done},
 		}, "A: Waiting\nA: Already exists\nB: Copied\n"},
-		"not a digest": {CopyWords, []transfer.Event{{Layer: "x\x1b", State: transfer.Done}}, "x\\x1b: Copied\n"},
+		"not a digest": {dockerapi.CopyWords, []transfer.Event{{Layer: "x\x1b", State: transfer.Done}}, "x\\x1b: Copied\n"},
 	} {
 		var out bytes.Buffer
 		d := NewLayers(&out, c.words, false)
@@ -55,7 +54,7 @@ func TestLayers(t *testing.T) {
 func TestQuietLayers(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	d := NewLayers(&out, PullWords, true)
+	d := NewLayers(&out, dockerapi.PullWords, true)
 	d.Say("1", "Pulling")
 	d.Update(transfer.Event{Layer: digest.FromString("a"), State: transfer.Done})
 	d.Finish()
@@ -68,7 +67,7 @@ func TestQuietLayers(t *testing.T) {
 func TestLayersOnATerminal(t *testing.T) {
 	t.Parallel()
 	tty, shown := terminaltest.Screen(t)
-	d := NewLayers(tty, PullWords, false)
+	d := NewLayers(tty, dockerapi.PullWords, false)
 	layer := digest.FromString("a")
 	d.Update(transfer.Event{Layer: layer, State: transfer.Waiting})
 	d.Update(transfer.Event{Layer: layer, State: transfer.Downloading, Done: 5 << 20, Total: 10 << 20})
@@ -95,35 +94,9 @@ func (broken) Write([]byte) (int, error) { return 0, errors.New("broken") }
 // TestLayersOnABrokenStream: a transfer does not wait for it.
 func TestLayersOnABrokenStream(t *testing.T) {
 	t.Parallel()
-	d := NewLayers(broken{}, PullWords, false)
+	d := NewLayers(broken{}, dockerapi.PullWords, false)
 	for i := range 1000 {
 		d.Update(transfer.Event{Layer: digest.FromBytes([]byte{byte(i), byte(i >> 8)}), State: transfer.Done})
 	}
 	d.Finish()
-}
-
-// TestLayersAreNotRedrawnOften: a bar moves ten times a second; another state is shown at once, and once.
-func TestLayersAreNotRedrawnOften(t *testing.T) {
-	t.Parallel()
-	layer := digest.FromString("a")
-	moving, done := transfer.Event{Layer: layer, State: transfer.Downloading, Done: 1, Total: 9}, transfer.Event{Layer: layer, State: transfer.Done}
-	for name, c := range map[string]struct {
-		before transfer.State
-		ago    time.Duration
-		event  transfer.Event
-		shown  bool
-	}{
-		"another state":       {transfer.Waiting, 0, moving, true},
-		"the bar, soon":       {transfer.Downloading, 0, moving, false},
-		"the bar, later":      {transfer.Downloading, time.Hour, moving, true},
-		"the end":             {transfer.Downloading, 0, done, true},
-		"the end again":       {transfer.Done, 0, done, false},
-		"the end again, late": {transfer.Done, time.Hour, done, false},
-	} {
-		d := &Layers{words: PullWords, ch: make(chan jsonstream.Message, 1), last: map[digest.Digest]shownLayer{layer: {c.before, time.Now().Add(-c.ago)}}}
-		d.Update(c.event)
-		if shown := len(d.ch) == 1; shown != c.shown {
-			t.Errorf("%s: shown %t, want %t", name, shown, c.shown)
-		}
-	}
 }

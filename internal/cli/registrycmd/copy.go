@@ -11,6 +11,7 @@ import (
 
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/cli/progress"
+	"github.com/micabuild/mica/internal/dockerapi"
 	"github.com/micabuild/mica/internal/ocilayout"
 	"github.com/micabuild/mica/internal/transfer"
 )
@@ -58,7 +59,7 @@ func runCopy(ctx context.Context, app *command.App, f *copyFlags, from, to strin
 		return err
 	}
 	defer func() { err = errors.Join(err, dst.Close()) }()
-	d := progress.NewLayers(app.Stderr.File(), progress.CopyWords, f.quiet)
+	d := progress.NewLayers(app.Stderr.File(), dockerapi.CopyWords, f.quiet)
 	o.Progress = d.Update
 	root, err := transfer.Copy(ctx, src, dst, o)
 	d.Finish()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/cli/progress"
+	"github.com/micabuild/mica/internal/dockerapi"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/transfer"
 )
@@ -255,7 +256,7 @@ func runManifestPush(ctx context.Context, app *command.App, ref string, purge bo
 	if err != nil {
 		return err
 	}
-	d := progress.NewLayers(app.Stderr.File(), progress.CopyWords, false)
+	d := progress.NewLayers(app.Stderr.File(), dockerapi.CopyWords, false)
 	root, err := list.Push(ctx, app.Registry(), d.Update)
 	d.Finish()
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/cli/progress"
 	"github.com/micabuild/mica/internal/compression"
+	"github.com/micabuild/mica/internal/dockerapi"
 	"github.com/micabuild/mica/internal/transfer"
 )
 
@@ -115,7 +116,7 @@ func runPush(ctx context.Context, app *command.App, f *pushFlags, ref string) (e
 
 // localTags are the names that the images of a repository have here.
 func localTags(ctx context.Context, app *command.App, name reference.Named) ([]reference.Named, error) {
-	tagged, err := app.RepositoryTags(ctx, name.String())
+	tagged, err := app.Images.RepositoryTags(ctx, name.String())
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +136,7 @@ func localTags(ctx context.Context, app *command.App, name reference.Named) ([]r
 
 // push pushes the image or index with a name, and prints docker's lines.
 func push(ctx context.Context, app *command.App, name reference.Named, root ocispec.Descriptor, o transfer.PushOptions, quiet bool) error {
-	d := progress.NewLayers(app.Stderr.File(), progress.PushWords, quiet)
+	d := progress.NewLayers(app.Stderr.File(), dockerapi.PushWords, quiet)
 	o.Progress = d.Update
 	got, err := transfer.Push(ctx, app.Registry(), app.Local(), name, root, o)
 	d.Finish()

@@ -1,4 +1,4 @@
-package command
+package sources
 
 import (
 	"context"
@@ -13,7 +13,7 @@ func IsWebURL(s string) bool {
 	return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://")
 }
 
-// Fetch opens the content of a URL. Its errors begin with the URL.
+// Fetch opens the content of a URL, which is read once and not kept. Its errors begin with the URL.
 func Fetch(ctx context.Context, url string) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
