@@ -1,0 +1,42 @@
+package engineapi
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+)
+
+// absent are the parts of Docker's API that mica does not have. What docker asks for by name, to find out what the name means, is not
+// found; all else is not implemented.
+var absent = map[string]handler{
+	"/containers/": notImplemented, "GET /containers/json": emptyList, "GET /containers/{name}/json": notFound("No such container: %s"),
+	"/exec/": notImplemented, "/commit": notImplemented,
+	"/networks/": notImplemented, "GET /networks": emptyList, "GET /networks/{name}": notFound("network %s not found"),
+	"/volumes/": notImplemented, "GET /volumes": listVolumes, "GET /volumes/{name}": notFound("get %s: no such volume"),
+	"/plugins/": notImplemented, "GET /plugins": emptyList, "GET /plugins/{name}/json": notFound("plugin %q not found"),
+	"/swarm": noSwarm, "/swarm/": noSwarm, "/nodes": noSwarm, "/nodes/": noSwarm, "/services": noSwarm, "/services/": noSwarm,
+	"/tasks": noSwarm, "/tasks/": noSwarm, "/secrets": noSwarm, "/secrets/": noSwarm, "/configs": noSwarm, "/configs/": noSwarm,
+}
+
+// emptyList answers for what mica has none of.
+func emptyList(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, []any{}) }
+
+func listVolumes(w http.ResponseWriter, _ *http.Request) error {
+	return writeJSON(w, map[string]any{"Volumes": []any{}, "Warnings": nil})
+}
+
+func notImplemented(_ http.ResponseWriter, r *http.Request) error {
+	return &requestError{http.StatusNotImplemented, fmt.Errorf("%s %s: mica serve has images and builds, and no containers, networks, volumes or plugins", r.Method, r.URL.Path)}
+}
+
+// notFound answers that a name means nothing, in Docker's words.
+func notFound(words string) handler {
+	return func(_ http.ResponseWriter, r *http.Request) error {
+		return &requestError{http.StatusNotFound, fmt.Errorf(words, r.PathValue("name"))}
+	}
+}
+
+// noSwarm answers as an engine that is in no swarm.
+func noSwarm(http.ResponseWriter, *http.Request) error {
+	return &requestError{http.StatusServiceUnavailable, errors.New(`This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)} //nolint:staticcheck // Docker's words
+}

@@ -1,0 +1,171 @@
+package engineapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/distribution/reference"
+	"github.com/moby/buildkit/solver/errdefs"
+	apibuild "github.com/moby/moby/api/types/build"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/jsonstream"
+
+	"github.com/micabuild/mica/internal/builder"
+	"github.com/micabuild/mica/internal/ociruntime"
+	"github.com/micabuild/mica/internal/sandbox"
+)
+
+// running are the builds that a client can cancel, by the IDs that clients gave them.
+type running struct {
+	mu     sync.Mutex
+	cancel map[string]context.CancelCauseFunc
+}
+
+var errCanceled = errors.New("the build was canceled")
+
+// start returns the context of a build, and what ends it.
+func (b *running) start(ctx context.Context, id string) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	end := func() { cancel(nil) }
+	if id == "" {
+		return ctx, end
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.cancel == nil {
+		b.cancel = map[string]context.CancelCauseFunc{}
+	}
+	b.cancel[id] = cancel
+	return ctx, func() {
+		end()
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.cancel, id)
+	}
+}
+
+// cancelBuild answers a client that gives up a build of another connection.
+func (s *Server) cancelBuild(_ http.ResponseWriter, r *http.Request) error {
+	id := r.URL.Query().Get("id")
+	if id == "" {
+		return badRequest("build ID not provided")
+	}
+	s.builds.mu.Lock()
+	defer s.builds.mu.Unlock()
+	if cancel, ok := s.builds.cancel[id]; ok {
+		cancel(errCanceled)
+	}
+	return nil
+}
+
+// build answers docker build with the classic builder: BuildKit's front end compiles the Dockerfile.
+func (s *Server) build(w http.ResponseWriter, r *http.Request) (err error) {
+	o, err := buildOptions(r)
+	if err != nil {
+		return err
+	}
+	ctx, end := s.builds.start(r.Context(), r.URL.Query().Get("buildid"))
+	defer end()
+	st, err := s.open(registryConfig(r))
+	if err != nil {
+		return err
+	}
+	var cleanup func() error
+	if o.Context, cleanup, err = openContext(st, r); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cleanup()) }()
+	host, err := sandbox.NewHost(st.store, s.o.Runtime)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, host.Close()) }()
+	out := newStream(w)
+	shown := &buildOutput{out: out, quiet: boolean(r, "q", false)}
+	o.Events = shown.events
+	b := &builder.Builder{Store: st.store, Layers: st.layers, Images: st.images, Host: host, Registry: st.registry}
+	res, err := b.Build(ctx, *o)
+	if err != nil {
+		return endFailed(ctx, out, shown, err)
+	}
+	for _, note := range st.layers.Notes() {
+		shown.text("NOTE: " + note + "\n")
+	}
+	s.reportBuild(shown, res)
+	return nil
+}
+
+// reportBuild says what was built, in the words that programs look for.
+func (s *Server) reportBuild(shown *buildOutput, res *builder.Result) {
+	id := res.Image.ID.String()
+	s.imageEvent(events.ActionCreate, id, id, nil)
+	if shown.quiet {
+		shown.out.send(jsonstream.Message{Stream: id + "\n"})
+	} else {
+		shown.out.aux(apibuild.Result{ID: id})
+		shown.text("Successfully built " + res.Image.ShortID() + "\n")
+	}
+	for _, name := range res.Names {
+		short := name
+		if named, err := reference.ParseNormalizedNamed(name); err == nil {
+			short = reference.FamiliarString(named)
+		}
+		shown.text("Successfully tagged " + short + "\n")
+		s.imageEvent(events.ActionTag, id, short, res.Image.Config.Config.Labels)
+	}
+}
+
+// endFailed ends the answer of a build that has failed. A mistake in the Dockerfile is one in the request.
+func endFailed(ctx context.Context, out *stream, shown *buildOutput, err error) error {
+	if cause := context.Cause(ctx); errors.Is(cause, errCanceled) {
+		err = cause
+	}
+	shown.flush()
+	at := position(errdefs.Sources(err))
+	if at != "" {
+		err = fmt.Errorf("%s: %w", at, err)
+	}
+	var exit *ociruntime.ExitError
+	if errors.As(err, &exit) {
+		out.fail(err, exit.Code)
+		return nil
+	}
+	if at != "" {
+		err = &requestError{http.StatusBadRequest, err}
+	}
+	return out.end(err)
+}
+
+// position is where in the Dockerfile a build failed: "Dockerfile:3".
+func position(sources []*errdefs.Source) string {
+	if len(sources) == 0 || sources[len(sources)-1].Info == nil {
+		return ""
+	}
+	s := sources[len(sources)-1]
+	if len(s.Ranges) == 0 || s.Ranges[0].Start.Line == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d", s.Info.Filename, s.Ranges[0].Start.Line)
+}
+
+// openContext opens the context of a build: a URL, or the archive in the body.
+func openContext(st *opened, r *http.Request) (builder.Context, func() error, error) {
+	dockerfile := r.URL.Query().Get("dockerfile")
+	remote := r.URL.Query().Get("remote")
+	if remote == "" {
+		return builder.SpoolArchive(st.store, r.Body, dockerfile)
+	}
+	if strings.HasPrefix(remote, "github.com/") {
+		remote = "https://" + remote
+	}
+	for _, prefix := range []string{"http://", "https://", "git://", "ssh://", "git@"} {
+		if strings.HasPrefix(remote, prefix) {
+			return builder.RemoteContext{URL: remote, Dockerfile: dockerfile}, func() error { return nil }, nil
+		}
+	}
+	return nil, nil, badRequest("remote context %q is neither a URL nor a git repository", remote)
+}

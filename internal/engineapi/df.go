@@ -1,0 +1,149 @@
+package engineapi
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/moby/moby/api/types/build"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/system"
+	"github.com/moby/moby/api/types/volume"
+
+	"github.com/micabuild/mica/internal/buildcache"
+	"github.com/micabuild/mica/internal/dockerapi"
+	"github.com/micabuild/mica/internal/prune"
+	"github.com/micabuild/mica/internal/redact"
+)
+
+// usage is an answer for all versions of the API: the lists of those before 1.52, and the sums of later ones.
+type usage struct {
+	LayersSize int64                `json:",omitempty"`
+	Images     *[]any               `json:",omitempty"`
+	Containers *[]container.Summary `json:",omitempty"`
+	Volumes    *[]volume.Volume     `json:",omitempty"`
+	BuildCache *[]build.CacheRecord `json:",omitempty"`
+
+	ImageUsage      *imageUsage          `json:",omitempty"`
+	ContainerUsage  *container.DiskUsage `json:",omitempty"`
+	VolumeUsage     *volume.DiskUsage    `json:",omitempty"`
+	BuildCacheUsage *build.DiskUsage     `json:",omitempty"`
+}
+
+// imageUsage is Docker's type, with images as this server describes them.
+type imageUsage struct {
+	image.DiskUsage
+	Items []any `json:"Items,omitempty"`
+}
+
+// diskUsage answers docker system df.
+func (s *Server) diskUsage(w http.ResponseWriter, r *http.Request) error {
+	kinds := r.URL.Query()["type"]
+	for _, k := range kinds {
+		switch system.DiskUsageObject(k) {
+		case system.ContainerObject, system.ImageObject, system.VolumeObject, system.BuildCacheObject:
+		default:
+			return badRequest("unknown object type: %s", k)
+		}
+	}
+	asked := func(k system.DiskUsageObject) bool {
+		return len(kinds) == 0 || !since(r, "1.42") || slices.Contains(kinds, string(k))
+	}
+	verbose := boolean(r, "verbose", false) && since(r, "1.52")
+	o, err := s.open(nil)
+	if err != nil {
+		return err
+	}
+	used, err := o.pruner().Usage(r.Context())
+	if err != nil {
+		return err
+	}
+	var u usage
+	if asked(system.ImageObject) {
+		if err := s.addImages(r, o, &u, used.Images, verbose); err != nil {
+			return err
+		}
+	}
+	if asked(system.BuildCacheObject) {
+		addCache(o, &u, used, verbose)
+	}
+	if asked(system.ContainerObject) {
+		u.Containers, u.ContainerUsage = &[]container.Summary{}, &container.DiskUsage{}
+	}
+	if asked(system.VolumeObject) {
+		u.Volumes, u.VolumeUsage = &[]volume.Volume{}, &volume.DiskUsage{}
+	}
+	if verbose {
+		u.LayersSize, u.Images, u.Containers, u.Volumes, u.BuildCache = 0, nil, nil, nil, nil
+	}
+	if !since(r, "1.52") {
+		u.ImageUsage, u.ContainerUsage, u.VolumeUsage, u.BuildCacheUsage = nil, nil, nil, nil
+	}
+	return writeJSON(w, u)
+}
+
+func (s *Server) addImages(r *http.Request, o *opened, u *usage, row prune.Row, verbose bool) error {
+	all, err := o.images.List(r.Context())
+	if err != nil && all == nil {
+		return err
+	}
+	shared := sharedSizes(o, all)
+	items := []any{}
+	for _, img := range all {
+		sum := dockerapi.Summarize(img)
+		sum.SharedSize = shared(img)
+		if err := s.complete(r, o, img, &sum); err != nil {
+			return err
+		}
+		if sum.Containers < 0 {
+			sum.Containers = 0
+		}
+		items = append(items, sum)
+	}
+	u.LayersSize, u.Images = row.Size, &items
+	u.ImageUsage = &imageUsage{DiskUsage: image.DiskUsage{
+		ActiveCount: int64(row.Active), TotalCount: int64(row.Total), TotalSize: row.Size, Reclaimable: row.Reclaimable,
+	}}
+	if verbose {
+		u.ImageUsage.Items = items
+	}
+	return nil
+}
+
+// addCache adds the steps and the cache mounts of builds.
+func addCache(o *opened, u *usage, used *prune.Usage, verbose bool) {
+	records := []build.CacheRecord{}
+	for _, r := range used.Records {
+		last := r.Used
+		records = append(records, build.CacheRecord{
+			ID: r.Key.Encoded()[:shownID], Type: "regular", Description: redact.URLs(r.Name), Size: ownSize(o, r), CreatedAt: r.Created, LastUsedAt: &last,
+		})
+	}
+	for _, m := range used.Mounts {
+		last := m.Used
+		records = append(records, build.CacheRecord{
+			ID: m.Name[:min(shownID, len(m.Name))], Type: "exec.cachemount", Description: "cache mount " + m.ID, Size: m.Size, CreatedAt: m.Used, LastUsedAt: &last,
+		})
+	}
+	u.BuildCache = &records
+	u.BuildCacheUsage = &build.DiskUsage{
+		ActiveCount: int64(used.Cache.Active), TotalCount: int64(used.Cache.Total), TotalSize: used.Cache.Size, Reclaimable: used.Cache.Reclaimable,
+	}
+	if verbose {
+		u.BuildCacheUsage.Items = records
+	}
+}
+
+// shownID is how many digits of a key docker shows of build cache.
+const shownID = 25
+
+// ownSize is the size of the uppermost layers of the results of a step: those that it made, as far as its record shows that.
+func ownSize(o *opened, r *buildcache.Record) (total int64) {
+	for _, out := range r.Outputs {
+		if len(out) > 0 {
+			n, _ := o.layers.Size(out[len(out)-1].DiffID) // a layer that is gone has no size
+			total += n
+		}
+	}
+	return total
+}

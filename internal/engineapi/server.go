@@ -1,0 +1,161 @@
+// Package engineapi serves Docker's Engine API over one store: images, registries, builds, events, and what docker asks of a server. The
+// handlers call what mica's commands call.
+//
+// Each request has the store for itself, as a process of a command has it: what it holds is released with it, and a prune does not wait
+// for the others.
+package engineapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/moby/moby/client/pkg/versions"
+
+	"github.com/micabuild/mica/internal/registry"
+)
+
+// The versions of the API that the server speaks.
+const (
+	MaxVersion = "1.56"
+	MinVersion = "1.40"
+)
+
+// Options say what a server serves.
+type Options struct {
+	// Root is the directory of the store.
+	Root string
+	// Registry has the settings of the clients of registries. Requests bring their own credentials: those of the server are not used.
+	Registry registry.Options
+	// Runtime is the OCI runtime of the steps of builds, "" to find one.
+	Runtime string
+	// Upgrades are what serves the paths of BuildKit's sessions, "/grpc" and "/session"; nil for nothing.
+	Upgrades map[string]http.Handler
+}
+
+// Server serves one store. It is safe for concurrent use.
+type Server struct {
+	o      Options
+	mux    *http.ServeMux
+	events *hub
+	builds running
+}
+
+// New returns a server. It opens the store with each request.
+func New(o Options) *Server {
+	s := &Server{o: o, mux: http.NewServeMux(), events: newHub()}
+	s.addRoutes()
+	return s
+}
+
+// handler serves a request. It returns the errors that come before the answer.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+func (s *Server) addRoutes() {
+	for pattern, h := range map[string]handler{
+		"GET /_ping":     s.ping,
+		"GET /version":   s.version,
+		"GET /info":      s.info,
+		"POST /auth":     s.auth,
+		"GET /events":    s.watch,
+		"GET /system/df": s.diskUsage,
+		"POST /build":    s.build,
+
+		"GET /images/json":            s.listImages,
+		"GET /images/search":          searchImages,
+		"GET /images/get":             s.saveImages,
+		"GET /images/{rest...}":       s.getImage,
+		"POST /images/load":           s.loadImages,
+		"POST /images/create":         s.createImage,
+		"POST /images/prune":          s.pruneImages,
+		"POST /images/{rest...}":      s.postImage,
+		"DELETE /images/{name...}":    s.removeImage,
+		"GET /distribution/{rest...}": s.inspectDistribution,
+
+		"POST /build/prune":  s.pruneBuilds,
+		"POST /build/cancel": s.cancelBuild,
+	} {
+		s.mux.Handle(pattern, s.answer(h))
+	}
+	for path, h := range s.o.Upgrades {
+		s.mux.Handle("POST "+path, h)
+	}
+	for path, h := range absent {
+		s.mux.Handle(path, s.answer(h))
+	}
+	s.mux.Handle("/", s.answer(func(http.ResponseWriter, *http.Request) error { return pageNotFound }))
+}
+
+// versioned is a path that begins with a version of the API.
+var versioned = regexp.MustCompile(`^/v([0-9.]+)(/.*)$`)
+
+type versionKey struct{}
+
+// ServeHTTP answers a request, of any version of the API.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Server", "Docker/"+serverVersion()+" ("+runtime.GOOS+")")
+	h.Set("Api-Version", MaxVersion)
+	h.Set("Ostype", runtime.GOOS)
+	h.Set("Docker-Experimental", "false")
+	version := MaxVersion
+	if m := versioned.FindStringSubmatch(r.URL.Path); m != nil {
+		version = m[1]
+		u := *r.URL
+		u.Path, u.RawPath = m[2], strings.TrimPrefix(u.RawPath, "/v"+version)
+		c := *r
+		c.URL = &u
+		r = &c
+	}
+	if err := checkVersion(version); err != nil {
+		writeError(w, err)
+		return
+	}
+	s.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), versionKey{}, version)))
+}
+
+// checkVersion refuses versions of clients that the server does not speak, in Docker's words.
+func checkVersion(v string) error {
+	switch {
+	case !isVersion(v):
+		return badRequest("invalid API version: %q", v)
+	case versions.LessThan(v, MinVersion):
+		return badRequest("client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", v, MinVersion)
+	case versions.GreaterThan(v, MaxVersion):
+		return badRequest("client version %s is too new. Maximum supported API version is %s", v, MaxVersion)
+	}
+	return nil
+}
+
+// isVersion reports whether a text is two numbers with a point between them.
+func isVersion(v string) bool {
+	major, minor, ok := strings.Cut(v, ".")
+	if !ok {
+		return false
+	}
+	for _, part := range []string{major, minor} {
+		if n, err := strconv.Atoi(part); err != nil || n < 0 || n > 9999 {
+			return false
+		}
+	}
+	return true
+}
+
+// since reports whether the client speaks at least a version.
+func since(r *http.Request, version string) bool {
+	v, ok := r.Context().Value(versionKey{}).(string)
+	return !ok || versions.GreaterThanOrEqualTo(v, version)
+}
+
+// answer is a handler that sends the errors which come before an answer.
+func (s *Server) answer(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := h(w, r); err != nil && !errors.Is(err, context.Canceled) {
+			writeError(w, err)
+		}
+	})
+}
