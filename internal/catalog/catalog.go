@@ -59,30 +59,36 @@ func (c *Cataloguer) Chain(ctx context.Context, chain []digest.Digest, open func
 	if err != nil {
 		return nil, err
 	}
-	made, err := c.View(ctx, v)
-	if err == nil && len(chain) > 0 {
+	made, again, err := c.view(ctx, v)
+	if err == nil && len(chain) > 0 && !again {
 		c.save(key, made)
 	}
 	return made, err
 }
 
 // View catalogues a filesystem.
-func (c *Cataloguer) View(ctx context.Context, v view.View) (_ *Catalog, err error) {
+func (c *Cataloguer) View(ctx context.Context, v view.View) (*Catalog, error) {
+	made, _, err := c.view(ctx, v)
+	return made, err
+}
+
+// view catalogues a filesystem. It returns in again whether another try may find more.
+func (c *Cataloguer) view(ctx context.Context, v view.View) (_ *Catalog, again bool, err error) {
 	program, err := c.find()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	tmp, err := c.Store.TempDir("catalog")
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer func() { _ = tmp.Remove() }()
-	out, err := serve(ctx, program, tmp.Path, v)
+	out, again, err := serveAll(ctx, program, tmp.Path, v)
 	if err != nil {
-		return nil, fmt.Errorf("catalogue packages: %w", err)
+		return nil, false, fmt.Errorf("catalogue packages: %w", err)
 	}
 	out.normalize()
-	return out, nil
+	return out, again, nil
 }
 
 // find returns the path of mica-catalog: beside mica, or else on PATH.

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,10 +47,25 @@ func play(dir string) error {
 	if err != nil {
 		return err
 	}
+	var last reply
 	for line := range strings.Lines(string(script)) {
 		line = strings.TrimSpace(line)
 		if text, ok := strings.CutPrefix(line, "fail "); ok {
 			return errors.New(text)
+		}
+		switch line {
+		case "panic": // over the file that was opened last, if it was
+			if last.File != nil {
+				panic("index out of range")
+			}
+			continue
+		case "kill":
+			return unix.Kill(os.Getpid(), unix.SIGKILL)
+		case "long":
+			line = `{"op":"warn","text":"` + strings.Repeat("x", maxRequest) + `"}`
+		case "wait":
+			_, err := os.Stdin.Read(make([]byte, 1))
+			return err
 		}
 		if _, err := fmt.Println(line); err != nil {
 			return err
@@ -61,6 +78,7 @@ func play(dir string) error {
 		if err := replies.Decode(&r); err != nil {
 			return err
 		}
+		last = r
 		text, _ := json.Marshal(r)
 		if sent.Op == opOpen && r.File != nil {
 			control := make([]byte, unix.CmsgSpace(4))
@@ -133,6 +151,17 @@ func TestServe(t *testing.T) {
 		"ends too early":   {hello, nil, "ended too early"},
 		"fails":            {hello + "fail the database is locked", nil, "catalogue packages: the database is locked"},
 		"is out of memory": {hello + "fail runtime: out of memory: cannot allocate", nil, "more than 2 GB of memory"},
+		"crashes": {
+			hello + `{"op":"open","path":"etc/../etc/name"}` + "\npanic\n" + `{"op":"done"}`, &Catalog{
+				Packages: []Package{{Type: "reply", Name: "etc/../etc/name", Version: `{"error":"mica-catalog ended when it read the file: panic: index out of range"}`}},
+			}, "",
+		},
+		"crashes always":   {hello + `{"op":"stat","path":"etc/name"}` + "\npanic", nil, "panic: index out of range"},
+		"is killed":        {hello + `{"op":"open","path":"etc/name"}` + "\nkill", nil, "mica-catalog: signal: killed"},
+		"long message":     {hello + "long", nil, "mica-catalog sent a message of more than 1048576 bytes"},
+		"open a directory": {hello + `{"op":"open","path":"etc"}` + "\n" + `{"op":"done"}`, &Catalog{Packages: []Package{{Type: "reply", Name: "etc", Version: `{"error":"not a regular file"}`}}}, ""},
+		"list a file":      {hello + `{"op":"readdir","path":"etc/name"}` + "\n" + `{"op":"done"}`, &Catalog{Packages: []Package{{Type: "reply", Name: "etc/name", Version: `{"missing":true}`}}}, ""},
+		"no last newline":  {strings.TrimSuffix(hello, "\n"), nil, "ended too early"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -201,6 +230,121 @@ func TestChain(t *testing.T) {
 	if freed, err := RemoveAll(c.Store); err != nil || freed != 0 {
 		t.Errorf("remove all again: %d, %v", freed, err)
 	}
+}
+
+// TestWarnings checks that the list of warnings is bounded and says so, and that a list that another try may complete is not kept.
+func TestWarnings(t *testing.T) {
+	t.Parallel()
+	script := hello + strings.Repeat(`{"op":"warn","path":"x","text":"damaged"}`+"\n", maxSkipped+5)
+	c := newCataloguer(t, script+`{"op":"done"}`)
+	got, err := c.View(t.Context(), view.Empty())
+	if err != nil || len(got.Skipped) != maxSkipped+1 || !slices.Contains(got.Skipped, "5 more files") {
+		t.Errorf("%d warnings, %v", len(got.Skipped), err)
+	}
+	for again, kept := range map[bool]int{true: 0, false: 1} {
+		c := newCataloguer(t, hello+fmt.Sprintf(`{"op":"warn","path":"x","text":"slow","again":%v}`, again)+"\n"+`{"op":"done"}`)
+		if _, err := c.Chain(t.Context(), []digest.Digest{digest.FromString("1")}, func(context.Context) (view.View, error) { return view.Empty(), nil }); err != nil {
+			t.Fatal(err)
+		}
+		if entries, _ := os.ReadDir(directory(c.Store)); len(entries) != kept {
+			t.Errorf("again %v: %d lists are kept, want %d", again, len(entries), kept)
+		}
+	}
+}
+
+// TestNames checks that a name that JSON does not have is said, and hides no other.
+func TestNames(t *testing.T) {
+	t.Parallel()
+	c := newCataloguer(t, hello+`{"op":"readdir","path":"opt"}`+"\n"+`{"op":"done"}`)
+	got, err := c.View(t.Context(), view.Files(map[string][]byte{"opt/caf\xe9": nil, "opt/b\xff": nil, "opt/a\nb": nil}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Packages) != 1 || got.Packages[0].Version != `{"files":[{"name":"a\nb","mode":420}]}` {
+		t.Errorf("%+v", got.Packages)
+	}
+	if want := `2 names that are not UTF-8, such as "opt/b\xff"`; len(got.Skipped) != 1 || got.Skipped[0] != want {
+		t.Errorf("%q, want %q", got.Skipped, want)
+	}
+}
+
+// broken is a view whose files cannot be read.
+type broken struct {
+	view.View
+	err error
+}
+
+func (b broken) Open(context.Context, string) (io.ReadCloser, error) { return nil, b.err }
+
+// TestBroken checks that a damaged layer, or a full disk, is no list of what could be read.
+func TestBroken(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		err   error
+		fatal bool
+	}{
+		{store.ErrDamaged, true},
+		{&fs.PathError{Op: "write", Path: "x", Err: unix.ENOSPC}, true},
+		{errors.New("connection refused"), true},
+		{&fs.PathError{Op: "open", Path: "x", Err: unix.EACCES}, false},
+	} {
+		files := broken{view.Files(map[string][]byte{"etc/name": []byte("content")}), c.err}
+		_, err := newCataloguer(t, hello+`{"op":"open","path":"etc/name"}`+"\n"+`{"op":"done"}`).View(t.Context(), files)
+		if c.fatal && !errors.Is(err, c.err) || !c.fatal && err != nil {
+			t.Errorf("%v: %v", c.err, err)
+		}
+	}
+}
+
+// TestCancelled checks that an interrupted catalogue says that it was, and leaves no process.
+func TestCancelled(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	files := cancelling{view.Files(map[string][]byte{"etc/name": nil}), cancel}
+	_, err := newCataloguer(t, hello+`{"op":"open","path":"etc/name"}`+"\nwait").View(ctx, files)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
+
+// cancelling is a view that cancels when a file is opened.
+type cancelling struct {
+	view.View
+	cancel func()
+}
+
+func (c cancelling) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	c.cancel()
+	return c.View.Open(ctx, name)
+}
+
+func TestLimited(t *testing.T) {
+	t.Parallel()
+	data, err := io.ReadAll(&limited{strings.NewReader("123456"), 4})
+	if string(data) != "1234" || err == nil || !strings.Contains(err.Error(), "sent more than") {
+		t.Errorf("%q, %v", data, err)
+	}
+}
+
+// FuzzRequests checks that no request ends mica, and that none is answered with what is not in the view.
+func FuzzRequests(f *testing.F) {
+	for _, text := range []string{`{"op":"stat","path":"../../etc/name"}`, `{"op":"readdir","path":"loop/x"}`, `{"op":"open","path":"etc"}`, `{"op":"package"}`, `{"op":"warn","path":"a"}`, `{"op":"done"}`} {
+		f.Add(hello + text + "\n")
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var replies bytes.Buffer
+		s := &server{view: view.Files(map[string][]byte{"etc/name": nil}), dir: t.TempDir(), enc: json.NewEncoder(&replies), descriptors: nil}
+		err := s.run(t.Context(), strings.NewReader(text))
+		if err == nil && !s.done {
+			t.Error("it ended without an error")
+		}
+		for dec := json.NewDecoder(&replies); dec.More(); {
+			var r reply
+			if err := dec.Decode(&r); err != nil || r.File != nil && !slices.Contains([]string{"etc", "name", "."}, r.File.Name) {
+				t.Errorf("%+v, %v", r, err)
+			}
+		}
+	})
 }
 
 func TestNotInstalled(t *testing.T) {

@@ -8,7 +8,7 @@ package catalog
 // descriptor over the socket that is descriptor 3, with one byte, after its reply.
 
 // protocolVersion changes with the messages, and with what a catalogue of the same files has.
-const protocolVersion = "1 osv-scalibr v0.5.3"
+const protocolVersion = "2 osv-scalibr v0.5.3"
 
 // The operations of requests. Only those that ask for files have replies.
 const (
@@ -25,6 +25,7 @@ type request struct {
 	Op      string   `json:"op"`
 	Path    string   `json:"path,omitempty"`
 	Text    string   `json:"text,omitempty"`
+	Again   bool     `json:"again,omitempty"` // of a warning: another try may catalogue the file
 	Package *Package `json:"package,omitempty"`
 }
 

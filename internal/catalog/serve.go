@@ -1,20 +1,20 @@
 package catalog
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"os"
 	"os/exec"
-	"path"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -27,37 +27,68 @@ const (
 	maxTime     = 10 * time.Minute
 	endTime     = 5 * time.Second // between the end of its output and its own
 	maxRequests = 512 << 20       // bytes of all requests
+	maxRequest  = 1 << 20         // bytes of one
 	maxPackages = 1 << 20
 	maxSkipped  = 1000
+	maxCrashes  = 3
 )
 
-// serve runs mica-catalog over a filesystem, with dir for its temporary files.
-func serve(ctx context.Context, program, dir string, v view.View) (*Catalog, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, maxTime, fmt.Errorf("it took more than %v", maxTime))
+// crashError is the end of a mica-catalog that did not say why, while it read a file of the image.
+type crashError struct {
+	path string
+	err  error
+}
+
+func (e *crashError) Error() string { return fmt.Sprintf("%v, while it read %s", e.err, e.path) }
+
+func (e *crashError) Unwrap() error { return e.err }
+
+// serveAll runs mica-catalog over a filesystem, with dir for its temporary files. It runs it again without a file that ended it:
+// one that was made to do so hides no package of the others. It returns in again whether another try may find more.
+func serveAll(ctx context.Context, program, dir string, v view.View) (_ *Catalog, again bool, err error) {
+	skip := map[string]error{}
+	for {
+		s := &server{view: v, dir: dir, skip: skip}
+		err := s.play(ctx, program)
+		var crashed *crashError
+		if err == nil {
+			return s.catalog(), s.again || len(skip) > 0, nil
+		}
+		if !errors.As(err, &crashed) || len(skip) == maxCrashes || skip[crashed.path] != nil {
+			return nil, false, err
+		}
+		skip[crashed.path] = crashed.err
+	}
+}
+
+// play runs mica-catalog once.
+func (s *server) play(parent context.Context, program string) error {
+	ctx, cancel := context.WithTimeoutCause(parent, maxTime, fmt.Errorf("it took more than %v", maxTime))
 	defer cancel()
 	ours, theirs, err := socketPair()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { _ = ours.Close() }()
 	cmd := exec.CommandContext(ctx, program, "serve")
-	cmd.Env = []string{"TMPDIR=" + dir} // and nothing that is secret
-	cmd.Dir = dir
+	cmd.Env = []string{"TMPDIR=" + s.dir} // and nothing that is secret
+	cmd.Dir = s.dir
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.WaitDelay = time.Second
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what a terminal interrupts is mica, which ends it
 	var messages firstBytes
 	cmd.Stderr = &messages
 	in, inErr := cmd.StdinPipe()
 	out, outErr := cmd.StdoutPipe()
 	if err := errors.Join(inErr, outErr); err != nil {
-		return nil, errors.Join(err, theirs.Close())
+		return errors.Join(err, theirs.Close())
 	}
 	err = cmd.Start()
 	_ = theirs.Close()
 	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", program, err)
+		return fmt.Errorf("start %s: %w", program, err)
 	}
-	s := &server{view: v, dir: dir, enc: json.NewEncoder(in), descriptors: ours}
+	s.enc, s.descriptors = json.NewEncoder(in), ours
 	serveErr := crash.Guard(func() error { return s.run(ctx, out) })()
 	_ = in.Close()
 	switch {
@@ -67,33 +98,49 @@ func serve(ctx context.Context, program, dir string, v view.View) (*Catalog, err
 		cancel()
 	}
 	waitErr := cmd.Wait()
-	if s.done && serveErr == nil {
-		return &s.found, nil
+	switch {
+	case parent.Err() != nil:
+		return context.Cause(parent)
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return context.Cause(ctx)
+	case s.done && serveErr == nil:
+		return nil
 	}
-	return nil, s.failure(ctx, serveErr, waitErr, messages.String())
+	return s.failure(serveErr, waitErr, messages.String())
 }
 
 // failure is the error of a catalogue that did not end: what mica-catalog says of it is more than that its pipe was closed.
-func (s *server) failure(ctx context.Context, serveErr, waitErr error, said string) error {
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
-		return cause
-	}
-	if errors.Is(waitErr, context.Canceled) {
-		waitErr = nil // it was ended
-	}
+func (s *server) failure(serveErr, waitErr error, said string) error {
 	if serveErr != nil && !errors.Is(serveErr, io.EOF) && !errors.Is(serveErr, io.ErrUnexpectedEOF) && !errors.Is(serveErr, unix.EPIPE) {
 		return serveErr
 	}
 	said, _, _ = strings.Cut(strings.TrimSpace(said), "\n")
+	var err error
 	switch {
 	case strings.Contains(said, "out of memory") || strings.Contains(said, "cannot allocate memory"):
-		return errors.New("it takes more than 2 GB of memory")
+		err = errors.New("it takes more than 2 GB of memory")
 	case said != "":
-		return errors.New(said)
-	case waitErr != nil:
-		return fmt.Errorf("%s: %w", Program, waitErr)
+		err = errors.New(said)
+	case waitErr != nil && !errors.Is(waitErr, context.Canceled): // which play cancels
+		err = fmt.Errorf("%s: %w", Program, waitErr)
+	default:
+		return fmt.Errorf("%s ended too early", Program)
 	}
-	return fmt.Errorf("%s ended too early", Program)
+	if s.reading != "" && crashed(waitErr) {
+		return &crashError{s.reading, err}
+	}
+	return err
+}
+
+// crashed reports whether a process did not end as it wanted to, nor because another ended it.
+func crashed(err error) bool {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return false
+	}
+	const goPanic = 2
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && (status.ExitStatus() == goPanic || status.Signaled() && slices.Contains([]syscall.Signal{syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGABRT}, status.Signal()))
 }
 
 // socketPair makes two ends of a socket.
@@ -116,19 +163,47 @@ func socketPair() (ours *net.UnixConn, theirs *os.File, err error) {
 type server struct {
 	view        view.View
 	dir         string
+	skip        map[string]error // files that are not opened, with the reasons
 	enc         *json.Encoder
 	descriptors *net.UnixConn
 	greeted     bool
 	done        bool
+	reading     string // the file that was opened last
 	found       Catalog
+	again       bool   // another try may find more
+	unnamed     int    // how many names are not UTF-8
+	firstName   string // one of them
+	unsaid      int    // how many warnings are not in found
 }
 
+// catalog is what was found, with what was not.
+func (s *server) catalog() *Catalog {
+	if s.unnamed > 0 {
+		s.found.Skipped = append(s.found.Skipped, fmt.Sprintf("%d names that are not UTF-8, such as %q", s.unnamed, s.firstName))
+	}
+	if s.unsaid > 0 {
+		s.found.Skipped = append(s.found.Skipped, fmt.Sprintf("%d more files", s.unsaid))
+	}
+	return &s.found
+}
+
+// run answers requests, each of which is a line.
 func (s *server) run(ctx context.Context, requests io.Reader) error {
-	dec := json.NewDecoder(io.LimitReader(requests, maxRequests))
+	lines := bufio.NewReaderSize(&limited{requests, maxRequests}, maxRequest)
 	for !s.done {
-		var r request
-		if err := dec.Decode(&r); err != nil {
+		line, err := lines.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			return fmt.Errorf("%s sent a message of more than %d bytes", Program, maxRequest)
+		}
+		if err != nil && len(line) == 0 {
 			return err
+		}
+		var r request
+		switch parseErr := json.Unmarshal(line, &r); {
+		case parseErr != nil && err != nil:
+			return err // it ended within a message
+		case parseErr != nil:
+			return fmt.Errorf("message of %s: %w", Program, parseErr)
 		}
 		if !s.greeted && r.Op != opHello {
 			return fmt.Errorf("%s does not speak mica's protocol", Program)
@@ -138,6 +213,21 @@ func (s *server) run(ctx context.Context, requests io.Reader) error {
 		}
 	}
 	return nil
+}
+
+// limited fails after left bytes.
+type limited struct {
+	io.Reader
+	left int
+}
+
+func (l *limited) Read(p []byte) (int, error) {
+	if l.left == 0 {
+		return 0, fmt.Errorf("%s sent more than %d bytes", Program, maxRequests)
+	}
+	n, err := l.Reader.Read(p[:min(len(p), l.left)])
+	l.left -= n
+	return n, err
 }
 
 func (s *server) serve(ctx context.Context, r *request) error {
@@ -157,7 +247,10 @@ func (s *server) serve(ctx context.Context, r *request) error {
 	case opWarn:
 		if len(s.found.Skipped) < maxSkipped {
 			s.found.Skipped = append(s.found.Skipped, r.Path+": "+r.Text)
+		} else {
+			s.unsaid++
 		}
+		s.again = s.again || r.Again
 	case opDone:
 		s.done = true
 	case opStat, opReadDir, opOpen:
@@ -166,98 +259,6 @@ func (s *server) serve(ctx context.Context, r *request) error {
 		return fmt.Errorf("unknown request %q of %s", r.Op, Program)
 	}
 	return nil
-}
-
-// file answers a request for a file. Its errors are those of the protocol: what is wrong with the file is in the answer.
-func (s *server) file(ctx context.Context, r *request) error {
-	var answer reply
-	opened, err := s.answer(ctx, r, &answer)
-	if opened != nil {
-		defer func() { _ = opened.Close() }()
-	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
-		answer = reply{Missing: true}
-	case err != nil && ctx.Err() != nil:
-		return err
-	case err != nil:
-		answer = reply{Error: err.Error()}
-	}
-	if err := s.enc.Encode(&answer); err != nil || opened == nil {
-		return err
-	}
-	_, _, err = s.descriptors.WriteMsgUnix([]byte{0}, unix.UnixRights(int(opened.Fd())), nil)
-	return err
-}
-
-func (s *server) answer(ctx context.Context, r *request, out *reply) (*os.File, error) {
-	at, err := view.Resolve(ctx, s.view, path.Join("/", r.Path), true)
-	if err != nil {
-		return nil, err
-	}
-	if r.Op == opReadDir {
-		entries, err := s.view.ReadDir(ctx, at)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range entries {
-			if utf8.ValidString(e.Path) { // JSON has no other names, and packages have none
-				out.Files = append(out.Files, describe(e))
-			}
-		}
-		return nil, nil
-	}
-	e, err := s.view.Lstat(ctx, at)
-	if err != nil {
-		return nil, err
-	}
-	d := describe(e)
-	out.File = &d
-	if r.Op == opStat {
-		return nil, nil
-	}
-	return s.open(ctx, at)
-}
-
-// open returns a file that the kernel can pass on: that of a tree, or a copy without a name.
-func (s *server) open(ctx context.Context, name string) (*os.File, error) {
-	in, err := s.view.Open(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	if f, ok := in.(*os.File); ok {
-		return f, nil
-	}
-	defer func() { _ = in.Close() }()
-	f, err := os.CreateTemp(s.dir, "file")
-	if err != nil {
-		return nil, err
-	}
-	err = os.Remove(f.Name())
-	if err == nil {
-		_, err = io.Copy(f, in)
-	}
-	if err == nil {
-		_, err = f.Seek(0, io.SeekStart)
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}
-
-func describe(e *view.Entry) file {
-	mode := fs.FileMode(e.Mode & 0o777)
-	switch e.Type {
-	case view.TypeRegular:
-	case view.TypeDir:
-		mode |= fs.ModeDir
-	case view.TypeSymlink:
-		mode |= fs.ModeSymlink
-	default:
-		mode |= fs.ModeIrregular
-	}
-	return file{Name: path.Base(e.Path), Mode: uint32(mode), Size: e.Size}
 }
 
 // firstBytes keeps the beginning of what is written.
