@@ -45,6 +45,23 @@ func connect(in io.Reader, out io.Writer, descriptors *os.File) (*client, error)
 	return c, c.tell(&request{Op: opHello, Text: protocolVersion})
 }
 
+// exitWithMica ends this process as soon as mica has ended or does not want the catalogue any more, whatever it does then.
+func (c *client) exitWithMica() error {
+	raw, err := c.sockets.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Control(func(fd uintptr) {
+		go func() {
+			for {
+				if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}, -1); !errors.Is(err, unix.EINTR) {
+					os.Exit(1)
+				}
+			}
+		}()
+	})
+}
+
 // tell sends a request that has no reply. It may stay in the buffer until the next that has.
 func (c *client) tell(r *request) error {
 	c.mu.Lock()
@@ -78,6 +95,8 @@ func (c *client) ask(op, name string, take func() error) (*reply, error) {
 		return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
 	case r.Error != "":
 		return nil, &fs.PathError{Op: op, Path: name, Err: errors.New(r.Error)}
+	case op != opReadDir && r.File == nil:
+		return nil, errors.New("a reply without a file")
 	case take != nil:
 		err = take()
 	}
@@ -109,6 +128,14 @@ func (c *client) ReadDir(name string) ([]fs.DirEntry, error) {
 
 // Open implements fs.FS for regular files.
 func (c *client) Open(name string) (fs.File, error) {
+	in, err := c.open(name)
+	if err != nil {
+		return nil, err
+	}
+	return in, nil
+}
+
+func (c *client) open(name string) (*opened, error) {
 	var in *os.File
 	r, err := c.ask(opOpen, name, func() (err error) {
 		in, err = c.receive(name)

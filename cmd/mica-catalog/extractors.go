@@ -1,7 +1,10 @@
 package main
 
 import (
+	"io"
 	"math"
+	"slices"
+	"strings"
 
 	cpb "github.com/google/osv-scalibr/binary/proto/config_go_proto"
 	"github.com/google/osv-scalibr/extractor/filesystem"
@@ -19,11 +22,39 @@ import (
 const (
 	maxZipDepth = 4         // of jars in jars
 	maxZipBytes = 256 << 20 // of a jar and all jars in it, which are read into memory
-	rpmSeconds  = 60        // for a damaged database
 )
 
-// tablesAlone are the extractors that read tables of a file, however large it is.
-var tablesAlone = map[string]bool{gobinary.Name: true, cargoauditable.Name: true}
+// readsTables reports whether an extractor reads tables of a binary, however large it is.
+func readsTables(x filesystem.Extractor) bool {
+	return x.Name() == gobinary.Name || x.Name() == cargoauditable.Name
+}
+
+// sizeLimit is the size of the largest file that is given to an extractor.
+func sizeLimit(x filesystem.Extractor) int64 {
+	switch x.Name() {
+	case gobinary.Name, cargoauditable.Name:
+		return maxBinary
+	case packagejson.Name, gemspec.Name:
+		return maxMetadata
+	}
+	return maxFile
+}
+
+// scripts are extensions of executables that have no tables.
+var scripts = map[string]bool{
+	".awk": true, ".bash": true, ".php": true, ".pl": true, ".py": true, ".rb": true, ".sh": true, ".tcl": true,
+}
+
+// magics are how executables and libraries begin: ELF, PE, and Mach-O in its forms.
+var magics = []string{
+	"\x7fELF", "MZ", "\xfe\xed\xfa\xce", "\xfe\xed\xfa\xcf", "\xce\xfa\xed\xfe", "\xcf\xfa\xed\xfe", "\xca\xfe\xba\xbe", "\xca\xfe\xba\xbf",
+}
+
+func isBinary(r io.ReaderAt) bool {
+	head := make([]byte, 4)
+	n, _ := r.ReadAt(head, 0) // of a file that is shorter, all
+	return slices.ContainsFunc(magics, func(m string) bool { return strings.HasPrefix(string(head[:n]), m) })
+}
 
 // extractors are those of packages that are installed. Lock files and sources say what would be.
 func extractors() ([]filesystem.Extractor, error) {
@@ -33,7 +64,6 @@ func extractors() ([]filesystem.Extractor, error) {
 		{Config: &cpb.PluginSpecificConfig_JavaArchive{JavaArchive: &cpb.JavaArchiveConfig{
 			MaxZipDepth: maxZipDepth, MaxOpenedBytes: maxZipBytes, HashJars: &noHash,
 		}}},
-		{Config: &cpb.PluginSpecificConfig_Rpm{Rpm: &cpb.RpmConfig{TimeoutSeconds: rpmSeconds}}},
 	}}
 	var all []filesystem.Extractor
 	for _, make := range []func(*cpb.PluginConfig) (filesystem.Extractor, error){
@@ -42,6 +72,9 @@ func extractors() ([]filesystem.Extractor, error) {
 		x, err := make(config)
 		if err != nil {
 			return nil, err
+		}
+		if x.Name() == rpm.Name {
+			x = rpmDatabase{x}
 		}
 		all = append(all, x)
 	}

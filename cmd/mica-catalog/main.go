@@ -41,8 +41,13 @@ func run() error {
 	if err := unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: hardMemory, Max: hardMemory}); err != nil {
 		return fmt.Errorf("limit memory: %w", err)
 	}
-	c, err := connect(os.Stdin, os.Stdout, os.NewFile(3, "descriptors"))
+	requests := os.Stdout
+	os.Stdout = os.Stderr // libraries that read databases print what they find wrong
+	c, err := connect(os.Stdin, requests, os.NewFile(3, "descriptors"))
 	if err != nil {
+		return err
+	}
+	if err := c.exitWithMica(); err != nil {
 		return err
 	}
 	return walk(context.Background(), c)

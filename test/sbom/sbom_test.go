@@ -96,7 +96,7 @@ func TestKinds(t *testing.T) {
 		{"gem", "rake", "13.0", "pkg:gem/rake@13.0", "usr/share/gems/specifications/rake-13.0.gemspec"},
 		{"maven", "org.example:outer", "1.0", "pkg:maven/org.example/outer@1.0", ""},
 		{"maven", "org.example:inner", "2.0", "pkg:maven/org.example/inner@2.0", ""},
-		{"golang", "github.com/google/osv-scalibr", "0.5.3", "", "usr/bin/tool"},
+		{"golang", "github.com/google/osv-scalibr", "v0.5.3", "", "usr/bin/tool"},
 	} {
 		if !slices.ContainsFunc(all, func(p catalogued) bool {
 			return p.Type == want.Type && p.Name == want.Name && p.Version == want.Version && (want.PURL == "" || p.PURL == want.PURL) && (want.Path == "" || p.Path == want.Path)
