@@ -48,8 +48,8 @@ type Options struct {
 	// called with the state there, and its error is that of the build.
 	At      string
 	Inspect func(ctx context.Context, c *Container) error
-	// OnFailure is called with the error of a RUN whose process has failed, and with what the process has left, when all other steps
-	// have ended; nil for nothing.
+	// OnFailure is called with the error of a RUN whose process has failed, and with what the process has left, or with that of a COPY or
+	// ADD, and with the state before it, when all other steps have ended; nil for nothing.
 	OnFailure func(ctx context.Context, c *Container, err error)
 	// Events receives progress; nil for none.
 	Events solver.Events

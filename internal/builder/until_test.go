@@ -98,6 +98,34 @@ func TestInspectAt(t *testing.T) {
 	}
 }
 
+// TestInspectFailedCopy: what is inspected after a COPY that fails is the state before it, and the error stays that of the COPY. What
+// fails before any step has none.
+func TestInspectFailedCopy(t *testing.T) {
+	t.Parallel()
+	b := newBuilder(t)
+	for name, tt := range map[string]struct{ dockerfile, want, err string }{
+		"COPY":       {"FROM scratch\nENV E=two\nWORKDIR /w\nCOPY a f\nCOPY nosuch /\nCOPY a g\n", "/w, 2 layers, true", `"/nosuch": not found`},
+		"of a stage": {"FROM scratch AS one\nCOPY a /\nFROM scratch\nWORKDIR /v\nCOPY --from=one /nosuch /\n", "/v, 1 layers, true", `"/nosuch": not found`},
+		"ADD":        {"FROM scratch\nCOPY a /\nADD nosuch /\n", "/, 1 layers, true", `"/nosuch": not found`},
+		"a download": {"FROM scratch\nADD http://127.0.0.1:1/nosuch /\n", "/, 0 layers, true", "connection refused"},
+		"syntax":     {"FROM scratch\nCOPY a\n", "", "COPY requires at least two arguments"},
+	} {
+		dir := writeFiles(t, map[string]string{"Dockerfile": tt.dockerfile, "a": "a"})
+		got := ""
+		_, err := b.Build(t.Context(), Options{
+			Spec: buildspec.Spec{Path: dir, Network: "none"}, Context: DirContext{Dir: dir}, OnFailure: func(_ context.Context, c *Container, err error) {
+				got = fmt.Sprintf("%s, %d layers, %t", c.process.Cwd, len(c.process.Root.Lowers), c.Before)
+				if !strings.Contains(err.Error(), tt.err) {
+					t.Errorf("%s: looked into because of %v", name, err)
+				}
+			},
+		})
+		if err == nil || !strings.Contains(err.Error(), tt.err) || got != tt.want {
+			t.Errorf("%s: %q, want %q, and %v, want %s", name, got, tt.want, err, tt.err)
+		}
+	}
+}
+
 func TestInspectAtErrors(t *testing.T) {
 	t.Parallel()
 	_, err := inspectAt(t, buildspec.Spec{}, "1")

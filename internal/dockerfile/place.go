@@ -58,6 +58,16 @@ func After(text []byte, line int) ([]byte, error) {
 	return d.marked(in.last), nil
 }
 
+// Copies reports whether the instruction at a line is a COPY or an ADD.
+func Copies(text []byte, line int) bool {
+	d, err := parse(text)
+	if err != nil {
+		return false
+	}
+	in, err := d.at(line)
+	return err == nil && (in.name == command.Copy || in.name == command.Add)
+}
+
 // CopiesFrom returns the stage that the COPY at a line copies from, "" for another instruction, or another source.
 func CopiesFrom(text []byte, line int) string {
 	d, err := parse(text)

@@ -97,6 +97,18 @@ func TestManyLines(t *testing.T) {
 	}
 }
 
+func TestCopies(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[int]bool{0: false, 1: false, 2: true, 3: true, 4: false, 5: true, 9: false} {
+		if got := Copies([]byte("FROM a\nCOPY \\\n  a b\nRUN cp a b\nADD a /\n"), line); got != want {
+			t.Errorf("line %d: %t", line, got)
+		}
+	}
+	if Copies([]byte("FROM a\nCOPY <<EOT /\n"), 2) {
+		t.Error("a COPY without an end copies")
+	}
+}
+
 func TestCopiesFrom(t *testing.T) {
 	t.Parallel()
 	const text = "FROM a AS One\nCOPY x /\nFROM b\nCOPY --from=one x /\nCOPY --from=image x /\nCOPY --from=0 x /\nRUN x\nCOPY --bad x\n"

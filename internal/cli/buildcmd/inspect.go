@@ -29,13 +29,13 @@ type inspectFlags struct{ onError, invoke, at string }
 func (f *inspectFlags) add(fl *pflag.FlagSet) {
 	f.addFailure(fl)
 	fl.StringVar(&f.at, "shell-at", "", "Run a shell before the instruction at a line of the Dockerfile, or at the end of a stage, and end the build")
-	fl.Lookup("invoke").Usage = "Run a command where a RUN instruction fails, or at --shell-at, in place of a shell"
+	fl.Lookup("invoke").Usage = "Run a command where an instruction fails, or at --shell-at, in place of a shell"
 }
 
 // addFailure adds the flags for a step that fails.
 func (f *inspectFlags) addFailure(fl *pflag.FlagSet) {
-	fl.StringVar(&f.onError, "on-error", onErrorFail, `What to do when a RUN instruction fails: "fail", or "shell" for a shell in its root filesystem`)
-	fl.StringVar(&f.invoke, "invoke", "", "Run a command where a RUN instruction fails, in place of a shell")
+	fl.StringVar(&f.onError, "on-error", onErrorFail, `What to do when an instruction fails: "fail", or "shell" for a shell in its root filesystem`)
+	fl.StringVar(&f.invoke, "invoke", "", "Run a command where an instruction fails, in place of a shell")
 }
 
 // The values of --on-error, and that of buildx's --invoke for a shell.
@@ -113,6 +113,9 @@ func (i *inspection) failed(ctx context.Context, c *builder.Container, err error
 	fmt.Fprintln(i.app.Stderr, redact.URLs(located(err).Error()))
 	step := cmp.Or(position(errdefs.Sources(err)), formatter.Ellipsis(c.Step, maxStep))
 	where := "in the failed step (" + step + ")"
+	if c.Before {
+		where = "before the failed step (" + step + ")"
+	}
 	i.announce(c, where)
 	if err := i.run(ctx, c); err != nil {
 		i.report(err, where)
