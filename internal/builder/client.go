@@ -20,7 +20,7 @@ import (
 // Client is the client of a build elsewhere. The outputs have numbers as their destinations, and the layouts and local caches IDs.
 type Client interface {
 	// Sync returns a view of a directory of the client.
-	Sync(ctx context.Context, name, key string, opt view.DirOptions) (view.View, error)
+	Sync(ctx context.Context, src ops.Remote, opt view.DirOptions) (view.View, error)
 	// Write writes files into the directory of an output.
 	Write(ctx context.Context, output string, v view.View) error
 	// Store is a content store of the client.

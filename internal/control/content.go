@@ -9,7 +9,6 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
 	sessioncontent "github.com/moby/buildkit/session/content"
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	oras "oras.land/oras-go/v2/content"
 )
@@ -69,10 +68,4 @@ func (s *clientStore) Push(ctx context.Context, d ocispec.Descriptor, r io.Reade
 		return fmt.Errorf("client's store %s: %w", s.id, err)
 	}
 	return nil
-}
-
-// size is the number of bytes of a blob.
-func (s *clientStore) size(ctx context.Context, d digest.Digest) (int64, error) {
-	info, err := s.store.Info(ctx, d)
-	return info.Size, err
 }

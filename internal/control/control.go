@@ -3,6 +3,7 @@ package control
 
 import (
 	"context"
+	"sync"
 
 	"github.com/containerd/platforms"
 	controlapi "github.com/moby/buildkit/api/services/control"
@@ -25,6 +26,8 @@ import (
 type Options struct {
 	Sessions *session.Manager
 	Store    *store.Store
+	// Use is held by whatever in this process uses the store, and exclusively by a prune.
+	Use *sync.RWMutex
 	// NewBuilder returns what builds with a client of registries. No two builds at once share it.
 	NewBuilder func(*registry.Client) *builder.Builder
 	Version    string // of mica

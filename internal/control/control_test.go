@@ -13,22 +13,28 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/client/llb"
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver/errdefs"
+	"github.com/opencontainers/go-digest"
 	"github.com/tonistiigi/fsutil"
 
 	"github.com/micabuild/mica/internal/builder"
+	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/control"
 	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/recorder"
 	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -54,7 +60,7 @@ func start(t *testing.T) *server {
 	}
 	rpc := control.NewServer()
 	control.New(control.Options{
-		Sessions: sessions, Store: s, Version: "1.2.3", NewBuilder: func(c *registry.Client) *builder.Builder {
+		Sessions: sessions, Store: s, Use: new(sync.RWMutex), Version: "1.2.3", NewBuilder: func(c *registry.Client) *builder.Builder {
 			layers := layer.New(s)
 			return &builder.Builder{Store: s, Layers: layers, Images: image.New(s, layers), Host: host, Registry: c}
 		},
@@ -382,5 +388,135 @@ func TestCanceledBuild(t *testing.T) {
 	}, nil)
 	if err == nil {
 		t.Fatal("no error")
+	}
+}
+
+// TestHistory: builds of the socket are in the history, which clients list, watch again and remove.
+func TestHistory(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	o := options(t, write(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}))
+	o.Ref = "first"
+	if _, _, err := s.solve(t, nil, o); err != nil {
+		t.Fatal(err)
+	}
+	broken := options(t, write(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY missing /\n"}))
+	broken.Ref = "second"
+	if _, _, err := s.solve(t, nil, broken); err == nil {
+		t.Fatal("no error")
+	}
+	hidden := options(t, write(t, map[string]string{"Dockerfile": "FROM scratch\n"}))
+	hidden.Internal = true
+	if _, _, err := s.solve(t, nil, hidden); err != nil {
+		t.Fatal(err)
+	}
+	for filter, want := range map[string][]string{"": {"second", "first"}, "status==error": {"second"}, "ref==first": {"first"}, "ref==none": nil} {
+		req := &controlapi.BuildHistoryRequest{EarlyExit: true}
+		if filter != "" {
+			req.Filter = []string{filter}
+		}
+		if diff := cmp.Diff(want, s.listed(t, req)); diff != "" {
+			t.Errorf("filter %q: %s", filter, diff)
+		}
+	}
+	steps := s.watched(t, "second")
+	if !strings.Contains(steps["[1/1] COPY missing /"], "not found") {
+		t.Errorf("progress: %v", steps)
+	}
+	if _, err := s.client.ControlClient().UpdateBuildHistory(t.Context(), &controlapi.UpdateBuildHistoryRequest{Ref: "first", Delete: true}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"second"}, s.listed(t, &controlapi.BuildHistoryRequest{EarlyExit: true})); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// listed are the references of the builds in the history.
+func (s *server) listed(t *testing.T, req *controlapi.BuildHistoryRequest) (refs []string) {
+	t.Helper()
+	stream, err := s.client.ControlClient().ListenBuildHistory(t.Context(), req)
+	for err == nil {
+		var e *controlapi.BuildHistoryEvent
+		if e, err = stream.Recv(); err == nil {
+			refs = append(refs, e.Record.Ref)
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	return refs
+}
+
+// watched are the steps of a build, as its progress has them.
+func (s *server) watched(t *testing.T, ref string) map[string]string {
+	t.Helper()
+	stream, err := s.client.ControlClient().Status(t.Context(), &controlapi.StatusRequest{Ref: ref})
+	steps := map[string]string{}
+	for err == nil {
+		var st *controlapi.StatusResponse
+		if st, err = stream.Recv(); err == nil {
+			for _, v := range st.Vertexes {
+				steps[v.Name] = v.Error
+			}
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	return steps
+}
+
+// TestHistoryOfOtherProcesses: the progress of a build that another process recorded is that of the history.
+func TestHistoryOfOtherProcesses(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	rec, err := recorder.Start(t.Context(), s.store, recorder.Options{Spec: &buildspec.Spec{}, Ref: "elsewhere", Started: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	rec.Events(&solver.Status{Vertexes: []*client.Vertex{{Digest: digest.FromString("a"), Name: "a step", Started: &now, Completed: &now}}})
+	if err := rec.End("", nil); err != nil {
+		t.Fatal(err)
+	}
+	if steps := s.watched(t, "elsewhere"); len(steps) != 1 {
+		t.Errorf("%v", steps)
+	}
+}
+
+func TestUsageAndPrune(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	dir := write(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY a /\n", "a": "12345"})
+	o := options(t, dir)
+	o.SharedKey = "key"
+	if _, _, err := s.solve(t, nil, o); err != nil {
+		t.Fatal(err)
+	}
+	kinds := func(filter ...string) map[client.UsageRecordType]int {
+		t.Helper()
+		list, err := s.client.DiskUsage(t.Context(), client.WithFilter(filter))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := map[client.UsageRecordType]int{}
+		for _, u := range list {
+			n[u.RecordType]++
+		}
+		return n
+	}
+	both := map[client.UsageRecordType]int{client.UsageRecordTypeRegular: 1, client.UsageRecordTypeCacheMount: 1}
+	if diff := cmp.Diff(both, kinds()); diff != "" {
+		t.Error(diff)
+	}
+	if got := kinds("type==exec.cachemount"); got[client.UsageRecordTypeRegular] != 0 || len(got) != 1 {
+		t.Errorf("filtered: %v", got)
+	}
+	removed := make(chan client.UsageInfo, 10)
+	if err := s.client.Prune(t.Context(), removed, client.PruneAll); err != nil {
+		t.Fatal(err)
+	}
+	if len(removed) < 2 || len(kinds()) != 0 {
+		t.Errorf("removed %d, left %v", len(removed), kinds())
 	}
 }

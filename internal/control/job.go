@@ -73,6 +73,14 @@ func (js *jobs) end(j *job) {
 	}
 }
 
+// find returns a build that has begun.
+func (js *jobs) find(ref string) (*job, bool) {
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	j, ok := js.all[ref]
+	return j, ok
+}
+
 // get waits for a build to begin.
 func (js *jobs) get(ctx context.Context, ref string) (*job, error) {
 	ctx, cancel := context.WithTimeout(ctx, jobTime)
@@ -197,6 +205,11 @@ func (c *Controller) Status(req *controlapi.StatusRequest, stream controlapi.Con
 	ctx := stream.Context()
 	if err := sendTime(stream); err != nil {
 		return err
+	}
+	if _, known := c.jobs.find(req.Ref); !known {
+		if err := c.replay(req.Ref, stream); status.Code(err) != codes.NotFound {
+			return err
+		}
 	}
 	j, err := c.jobs.get(ctx, req.Ref)
 	if err != nil {

@@ -22,6 +22,8 @@ func (c *Controller) Solve(ctx context.Context, req *controlapi.SolveRequest) (_
 		return nil, err
 	}
 	defer c.jobs.end(j)
+	c.o.Use.RLock()
+	defer c.o.Use.RUnlock()
 	o, err := options(req)
 	if err != nil {
 		return nil, err

@@ -14,26 +14,27 @@ import (
 	fstypes "github.com/tonistiigi/fsutil/types"
 
 	"github.com/micabuild/mica/internal/cachemount"
+	"github.com/micabuild/mica/internal/solver/ops"
 	"github.com/micabuild/mica/internal/view"
 )
 
 // Sync copies files of the client to a directory, and returns a view of it. Directories of clients with a key of their own are kept between
 // builds: only what has changed is sent then. The key of another client, or of another directory, names another one; two builds at the same
 // time do not share one either.
-func (c *sessionClient) Sync(ctx context.Context, name, key string, opt view.DirOptions) (view.View, error) {
+func (c *sessionClient) Sync(ctx context.Context, src ops.Remote, opt view.DirOptions) (view.View, error) {
 	caller, err := c.caller(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("local source %s: %w", name, err)
+		return nil, fmt.Errorf("local source %s: %w", src.Name, err)
 	}
-	v, err := c.receive(ctx, caller, name, key, opt)
+	v, err := c.receive(ctx, caller, src, opt)
 	if err != nil {
-		return nil, fmt.Errorf("local source %s: %w", name, err)
+		return nil, fmt.Errorf("local source %s: %w", src.Name, err)
 	}
 	return v, nil
 }
 
-func (c *sessionClient) receive(ctx context.Context, caller session.Caller, name, key string, opt view.DirOptions) (view.View, error) {
-	dir, err := c.directory(ctx, caller.SharedKey(), name, key)
+func (c *sessionClient) receive(ctx context.Context, caller session.Caller, src ops.Remote, opt view.DirOptions) (view.View, error) {
+	dir, err := c.directory(ctx, caller.SharedKey(), src)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +42,7 @@ func (c *sessionClient) receive(ctx context.Context, caller session.Caller, name
 		return nil, err
 	}
 	err = filesync.FSSync(ctx, caller, filesync.FSSendRequestOpt{
-		Name: name, DestDir: dir.path, IncludePatterns: opt.Include, ExcludePatterns: opt.Exclude, FollowPaths: opt.Follow,
+		Name: src.Name, DestDir: dir.path, IncludePatterns: opt.Include, ExcludePatterns: opt.Exclude, FollowPaths: opt.Follow,
 		// What a host adds to its files says nothing about an image; see view.DirOptions.Anonymous.
 		Filter: func(_ string, st *fstypes.Stat) bool {
 			st.Uid, st.Gid, st.Xattrs = 0, 0, nil
@@ -68,8 +69,8 @@ type directory struct {
 }
 
 // directory returns one that no other build uses until this one ends.
-func (c *sessionClient) directory(ctx context.Context, shared, name, key string) (*directory, error) {
-	if shared == "" {
+func (c *sessionClient) directory(ctx context.Context, shared string, src ops.Remote) (*directory, error) {
+	if shared == "" || src.Once {
 		tmp, err := c.store.TempDir("context")
 		if err != nil {
 			return nil, err
@@ -79,14 +80,14 @@ func (c *sessionClient) directory(ctx context.Context, shared, name, key string)
 		return &directory{path: path}, os.Mkdir(path, 0o755)
 	}
 	mounts := cachemount.New(c.store)
-	id := fmt.Sprintf("client/%q/%q/%q", shared, name, key)
+	id := fmt.Sprintf("client/%q/%q/%q", shared, src.Name, src.Key)
 	mount := cachemount.Name(id, syncMarker)
 	locks, err := mounts.Lock(ctx, map[string]pb.CacheSharingOpt{mount: pb.CacheSharingOpt_PRIVATE})
 	if err != nil {
 		return nil, err
 	}
 	c.atEnd(locks.Unlock)
-	path, err := mounts.Open(ctx, locks.Name(mount), "files of a client: "+name, func() (view.View, error) { return view.Empty(), nil })
+	path, err := mounts.Open(ctx, locks.Name(mount), "files of a client: "+src.Name, func() (view.View, error) { return view.Empty(), nil })
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/cli/progress"
 	"github.com/micabuild/mica/internal/history"
-	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/recorder"
 )
 
 func newLogsCommand(app *command.App) *cobra.Command {
@@ -57,35 +57,7 @@ func printLogs(ctx context.Context, app *command.App, builds *history.Builds, b 
 	return errors.Join(err, <-shown)
 }
 
-// replay sends the events of a recorded build: of each step its start, causes, output and end.
+// replay sends the events of a recorded build, with notes as output of their steps.
 func replay(builds *history.Builds, b *history.Build, send func(*bkclient.SolveStatus)) error {
-	logs := map[string][]*bkclient.VertexLog{}
-	err := builds.Logs(b, func(l history.Log) error {
-		id := l.Vertex.String()
-		logs[id] = append(logs[id], &bkclient.VertexLog{Vertex: l.Vertex, Stream: l.Stream, Data: l.Data, Timestamp: l.Time})
-		return nil
-	})
-	for _, s := range b.Steps {
-		if s.State == "" && s.Started.IsZero() {
-			continue
-		}
-		v := &bkclient.Vertex{Digest: s.Vertex, Name: s.Name, Inputs: s.Inputs, Cached: s.State == history.StepCached, Error: s.Error}
-		if !s.Started.IsZero() {
-			v.Started = &s.Started
-		}
-		begun := *v
-		begun.Cached, begun.Error = false, ""
-		send(&bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{&begun}})
-		for _, text := range b.Notes(s) {
-			send(progress.Plain(&bkclient.SolveStatus{Statuses: []*bkclient.VertexStatus{solver.Note(s.Vertex, text, s.Started)}}))
-		}
-		if list := logs[s.Vertex.String()]; len(list) > 0 {
-			send(&bkclient.SolveStatus{Logs: list})
-		}
-		if !s.Completed.IsZero() {
-			v.Completed = &s.Completed
-			send(&bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{v}})
-		}
-	}
-	return err
+	return recorder.Replay(builds, b, func(st *bkclient.SolveStatus) { send(progress.Plain(st)) })
 }

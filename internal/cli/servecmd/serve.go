@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/moby/buildkit/session"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -79,7 +80,7 @@ func runServe(ctx context.Context, app *command.App, f *serveFlags) (err error) 
 	defer func() { err = errors.Join(err, host.Close()) }()
 	rpc := control.NewServer()
 	control.New(control.Options{
-		Sessions: sessions, Store: app.Store, Version: version.String(), Revision: version.Revision(),
+		Sessions: sessions, Store: app.Store, Use: new(sync.RWMutex), Version: version.String(), Revision: version.Revision(),
 		NewBuilder: func(c *registry.Client) *builder.Builder { return newBuilder(app.Store, host, c) },
 	}).Register(rpc)
 	return serve.New(serve.Options{GRPC: rpc, Sessions: sessions}).Serve(ctx, listeners...)

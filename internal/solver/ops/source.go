@@ -195,7 +195,7 @@ func (o *localSource) Run(ctx context.Context) ([]*solver.Result, error) {
 	switch {
 	case !ok && o.w.Sync != nil:
 		open = func(opt view.DirOptions) (view.View, error) {
-			return o.w.Sync(ctx, o.name, o.attrs[pb.AttrSharedKeyHint], opt)
+			return o.w.Sync(ctx, Remote{o.name, o.attrs[pb.AttrSharedKeyHint], o.attrs[pb.AttrLocalDiffer] == pb.AttrLocalDifferNone}, opt)
 		}
 	case !ok:
 		return nil, fmt.Errorf("no local source is called %q", o.name)

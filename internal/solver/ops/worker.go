@@ -29,8 +29,16 @@ import (
 // Local returns the view of a local source (a build context, the directory of the Dockerfile) as LLB's attributes select it.
 type Local func(opt view.DirOptions) (view.View, error)
 
-// Sync returns the view of a directory of a client, by its name. Directories with another key have other files (pb.AttrSharedKeyHint).
-type Sync func(ctx context.Context, name, key string, opt view.DirOptions) (view.View, error)
+// Remote is a local source of a client elsewhere.
+type Remote struct {
+	Name string
+	Key  string // directories with another one have other files (pb.AttrSharedKeyHint)
+	// Once is true if the files are sent as if none were there (pb.AttrLocalDifferNone): they are few.
+	Once bool
+}
+
+// Sync returns the view of a client's directory.
+type Sync func(ctx context.Context, src Remote, opt view.DirOptions) (view.View, error)
 
 // Options are what operations use of the host. Fields whose comment names no default are required.
 type Options struct {

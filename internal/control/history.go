@@ -1,0 +1,219 @@
+package control
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/containerd/v2/pkg/filters"
+	controlapi "github.com/moby/buildkit/api/services/control"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/micabuild/mica/internal/history"
+	"github.com/micabuild/mica/internal/recorder"
+	"github.com/micabuild/mica/internal/redact"
+	"github.com/micabuild/mica/internal/solver"
+)
+
+// historyEvery is how often a client that listens learns of changes.
+const historyEvery = time.Second
+
+// ListenBuildHistory sends the builds of the store, those of the command line too, and then what changes, until the client has seen
+// enough.
+func (c *Controller) ListenBuildHistory(req *controlapi.BuildHistoryRequest, stream controlapi.Control_ListenBuildHistoryServer) error {
+	if err := sendTime(stream); err != nil {
+		return err
+	}
+	keep, err := historyFilter(req)
+	if err != nil {
+		return err
+	}
+	tick := time.NewTicker(historyEvery)
+	defer tick.Stop()
+	sent := map[string]history.Status{}
+	for {
+		list, err := c.builds(req, keep)
+		if err != nil {
+			return err
+		}
+		if err := sendBuilds(stream, sent, list, !req.EarlyExit && req.Ref == "" && req.Limit == 0); err != nil || req.EarlyExit {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-stream.Context().Done():
+			return context.Cause(stream.Context())
+		}
+	}
+}
+
+// builds returns the builds of a request, newest first. Records that cannot be read are left out.
+func (c *Controller) builds(req *controlapi.BuildHistoryRequest, keep func(*history.Build) bool) ([]*history.Build, error) {
+	builds := history.Open(c.o.Store)
+	if req.Ref != "" {
+		b, err := builds.Find(req.Ref)
+		if err != nil || !keep(b) {
+			return nil, nil //nolint:nilerr // BuildKit sends nothing for a build that it does not know
+		}
+		return []*history.Build{b}, nil
+	}
+	all, err := builds.List()
+	var damaged *history.DamagedError
+	if err != nil && !errors.As(err, &damaged) {
+		return nil, err
+	}
+	all = slices.DeleteFunc(slices.Clone(all), func(b *history.Build) bool { return b == nil || !keep(b) })
+	slices.SortStableFunc(all, func(a, b *history.Build) int { return b.Started.Compare(a.Started) })
+	if n := int(req.Limit); n > 0 && n < len(all) {
+		all = all[:n]
+	}
+	return all, nil
+}
+
+// sendBuilds sends the builds that are new or have ended, and with removed those that are gone.
+func sendBuilds(stream controlapi.Control_ListenBuildHistoryServer, sent map[string]history.Status, list []*history.Build, removed bool) error {
+	there := map[string]bool{}
+	for _, b := range list {
+		there[b.Ref] = true
+		if was, ok := sent[b.Ref]; ok && was == b.Status {
+			continue
+		}
+		sent[b.Ref] = b.Status
+		kind := controlapi.BuildHistoryEventType_COMPLETE
+		if b.Status == history.Running {
+			kind = controlapi.BuildHistoryEventType_STARTED
+		}
+		if err := stream.Send(&controlapi.BuildHistoryEvent{Type: kind, Record: historyRecord(b)}); err != nil {
+			return err
+		}
+	}
+	for ref := range sent {
+		if there[ref] || !removed {
+			continue
+		}
+		delete(sent, ref)
+		e := &controlapi.BuildHistoryEvent{Type: controlapi.BuildHistoryEventType_DELETED, Record: &controlapi.BuildHistoryRecord{Ref: ref}}
+		if err := stream.Send(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// historyFilter reads filters in the form of containerd: any of the texts, each of fields with commas between them.
+func historyFilter(req *controlapi.BuildHistoryRequest) (func(*history.Build) bool, error) {
+	f, err := filters.ParseAll(req.Filter...)
+	if err != nil {
+		return nil, status.Errorf(codes.InvalidArgument, "invalid filter: %v", err)
+	}
+	return func(b *history.Build) bool {
+		if req.ActiveOnly && b.Status != history.Running {
+			return false
+		}
+		return len(req.Filter) == 0 || f.Match(filters.AdapterFunc(func(field []string) (string, bool) {
+			switch strings.Join(field, ".") {
+			case "ref":
+				return b.Ref, true
+			case "status":
+				return strings.ToLower(string(b.Status)), true
+			case "repository":
+				return b.Context, b.Context != ""
+			}
+			return "", false
+		}))
+	}, nil
+}
+
+// historyRecord is a build in BuildKit's form.
+func historyRecord(b *history.Build) *controlapi.BuildHistoryRecord {
+	r := &controlapi.BuildHistoryRecord{
+		Ref: b.Ref, Frontend: "dockerfile.v0", FrontendAttrs: frontendAttrs(b), CreatedAt: timestamppb.New(b.Started), ExporterResponse: map[string]string{},
+		Result: &controlapi.BuildResultInfo{},
+	}
+	if !b.Completed.IsZero() {
+		r.CompletedAt = timestamppb.New(b.Completed)
+	}
+	switch b.Status {
+	case history.Running, history.Completed:
+	case history.Canceled:
+		r.Error = status.New(codes.Canceled, cmp.Or(b.Error, "context canceled")).Proto()
+	default:
+		r.Error = status.New(codes.Unknown, cmp.Or(b.Error, "the build was interrupted")).Proto()
+	}
+	if len(b.Names) > 0 {
+		names := strings.Join(b.Names, ",")
+		r.Exporters = []*controlapi.Exporter{{Type: "image", Attrs: map[string]string{"name": names}}}
+		r.ExporterResponse["image.name"] = names
+	}
+	if b.Image != "" {
+		r.ExporterResponse["containerimage.digest"] = b.Image.String()
+	}
+	for _, s := range b.Steps {
+		r.NumTotalSteps++
+		if s.State != "" {
+			r.NumCompletedSteps++
+		}
+		if s.State == history.StepCached {
+			r.NumCachedSteps++
+		}
+	}
+	return r
+}
+
+// frontendAttrs are the options of a build. Arguments that are secrets by their names are left out.
+func frontendAttrs(b *history.Build) map[string]string {
+	attrs := map[string]string{"filename": "Dockerfile"}
+	if b.Dockerfile != "" && b.Dockerfile != "-" {
+		attrs["filename"] = path.Base(b.Dockerfile)
+	}
+	if b.Target != "" {
+		attrs["target"] = b.Target
+	}
+	if len(b.Platforms) > 0 {
+		attrs["platform"] = strings.Join(b.Platforms, ",")
+	}
+	if strings.Contains(b.Context, "://") {
+		attrs["context"] = b.Context
+	}
+	for name, value := range b.Args {
+		if !redact.IsSecret(name) {
+			attrs["build-arg:"+name] = value
+		}
+	}
+	return attrs
+}
+
+// UpdateBuildHistory removes a build from the history. Builds cannot be pinned.
+func (c *Controller) UpdateBuildHistory(_ context.Context, req *controlapi.UpdateBuildHistoryRequest) (*controlapi.UpdateBuildHistoryResponse, error) {
+	switch {
+	case req.Delete:
+		if _, errs := history.Open(c.o.Store).Remove(req.Ref); len(errs) > 0 {
+			return nil, errors.Join(errs...)
+		}
+	case req.Pinned:
+		return nil, status.Error(codes.Unimplemented, "builds cannot be pinned")
+	}
+	return &controlapi.UpdateBuildHistoryResponse{}, nil
+}
+
+// replay sends the progress of a build that has ended, as the history has it.
+func (c *Controller) replay(ref string, stream controlapi.Control_StatusServer) error {
+	builds := history.Open(c.o.Store)
+	b, err := builds.Find(ref)
+	if err != nil || b.Ref != ref {
+		return status.Errorf(codes.NotFound, "no such job %s", ref)
+	}
+	var sendErr error
+	err = recorder.Replay(builds, b, func(st *solver.Status) {
+		if sendErr == nil {
+			sendErr = sendStatus(stream, st)
+		}
+	})
+	return errors.Join(err, sendErr)
+}
