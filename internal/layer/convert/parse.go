@@ -87,27 +87,35 @@ func (p *parser) parse(ctx context.Context, r io.Reader) (*Parsed, error) {
 
 // member puts a member of the tar into the index.
 func (p *parser) member(m tarstream.Member) error {
-	e, into := m.Entry, p.into
-	switch m.Kind {
-	case tarstream.Opaque:
-		return p.files.Opaque(e.Path)
-	case tarstream.Removal:
-		return p.files.Add(e, toc.Place{})
-	case tarstream.Whiteout:
-		return p.files.Replace(e)
-	case tarstream.Nameless:
+	into := p.into
+	if m.Kind == tarstream.Nameless {
 		into = nil
 	}
-	e.ModTime = tree.Time(e.ModTime)
-	if HasContent(e) {
-		if err := p.file(e, m.Place, into); err != nil {
+	if HasContent(m.Entry) {
+		m.Entry.ModTime = tree.Time(m.Entry.ModTime)
+		if err := p.file(m.Entry, m.Place, into); err != nil {
 			return err
 		}
 	}
-	if m.Kind == tarstream.Nameless {
-		return p.files.AddNameless(e, m.Place)
+	return p.add(m)
+}
+
+// add puts a member into the index whose content is read, or is not there.
+func (p *parser) add(m tarstream.Member) error {
+	if m.Kind == tarstream.File || m.Kind == tarstream.Nameless {
+		m.Entry.ModTime = tree.Time(m.Entry.ModTime)
 	}
-	return p.files.Add(e, m.Place)
+	switch m.Kind {
+	case tarstream.Opaque:
+		return p.files.Opaque(m.Entry.Path)
+	case tarstream.Removal:
+		return p.files.Add(m.Entry, toc.Place{})
+	case tarstream.Whiteout:
+		return p.files.Replace(m.Entry)
+	case tarstream.Nameless:
+		return p.files.AddNameless(m.Entry, m.Place)
+	}
+	return p.files.Add(m.Entry, m.Place)
 }
 
 // file reads a file's content, into its digest or into the tree.

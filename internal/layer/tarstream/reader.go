@@ -17,13 +17,17 @@ import (
 
 // Reader reads the tar of a layer, which is not trusted, member by member. The quota of the layer limits what it reads.
 type Reader struct {
+	Headers
 	ctx     context.Context
 	in      CountingReader
 	tar     *tar.Reader
-	quota   *quota.Quota
 	headers int
 	buf     []byte
 }
+
+// Headers reads the meanings of the headers of a layer's tar, which are not trusted, one after the other. The quota of the layer limits
+// how many there are.
+type Headers struct{ quota *quota.Quota }
 
 // Member is what one or more entries of the tar say of a file.
 type Member struct {
@@ -34,14 +38,20 @@ type Member struct {
 
 // NewReader returns a Reader of r.
 func NewReader(ctx context.Context, r io.Reader) (*Reader, error) {
-	q, err := quota.New()
+	headers, err := NewHeaders()
 	if err != nil {
 		return nil, err
 	}
-	t := &Reader{ctx: ctx, quota: q, buf: make([]byte, 64<<10)}
-	t.in.R = q.Reader(r)
+	t := &Reader{Headers: *headers, ctx: ctx, buf: make([]byte, 64<<10)}
+	t.in.R = t.quota.Reader(r)
 	t.tar = tar.NewReader(&t.in)
 	return t, nil
+}
+
+// NewHeaders returns the Headers of one layer.
+func NewHeaders() (*Headers, error) {
+	q, err := quota.New()
+	return &Headers{q}, err
 }
 
 // Size is the number of bytes read.
@@ -65,8 +75,12 @@ func (t *Reader) Next() (Member, error) {
 			return Member{}, t.explain(err)
 		}
 		t.headers++
-		m, err := t.member(h, start)
-		if err != nil || m.Kind != ignored {
+		at := toc.Place{Offset: t.in.N}
+		if isSparse(h) {
+			at = toc.Place{Offset: start, Sparse: true}
+		}
+		m, ok, err := t.Member(h, at)
+		if err != nil || ok {
 			return m, err
 		}
 	}
@@ -90,49 +104,44 @@ func (t *Reader) drain() error {
 	}
 }
 
-// member reads the meaning of a header. start is the position of its first block.
-func (t *Reader) member(h *tar.Header, start int64) (Member, error) {
-	none := Member{Kind: ignored}
+// Member returns the meaning of a header whose content is at a place; ok is false if it has none in a layer.
+func (t *Headers) Member(h *tar.Header, at toc.Place) (m Member, ok bool, err error) {
 	if h.Typeflag == tar.TypeXGlobalHeader || h.Typeflag == 'V' {
-		return none, nil // archive-wide records (a git commit), a volume's label: not files
+		return m, false, nil // archive-wide records (a git commit), a volume's label: not files
 	}
-	if err := t.count(h); err != nil {
-		return none, err
+	if err := t.take(h); err != nil {
+		return m, false, err
 	}
 	name, err := entryName(h.Name)
 	if err != nil {
-		return none, err
+		return m, false, err
 	}
 	name, kind, err := kindOf(name)
 	if err != nil {
-		return none, err
+		return m, false, err
 	}
 	switch {
 	case kind == ignored:
-		return none, nil
+		return m, false, nil
 	case kind == Opaque:
-		return Member{Kind: kind, Entry: &view.Entry{Path: name, Type: view.TypeDir}}, nil
+		return Member{Kind: kind, Entry: &view.Entry{Path: name, Type: view.TypeDir}}, true, nil
 	case kind == Removal:
-		return Member{Kind: kind, Entry: &view.Entry{Path: name, Type: view.TypeWhiteout}}, nil
+		return Member{Kind: kind, Entry: &view.Entry{Path: name, Type: view.TypeWhiteout}}, true, nil
 	case name == "." || kind == Nameless && h.Typeflag != tar.TypeReg:
-		return none, nil
+		return m, false, nil
 	}
 	e, err := describe(h, name)
 	if err != nil {
-		return none, err
+		return m, false, err
 	}
 	if e.Type == view.TypeWhiteout {
-		return Member{Kind: Whiteout, Entry: e}, nil
+		return Member{Kind: Whiteout, Entry: e}, true, nil
 	}
-	at := toc.Place{Offset: t.in.N}
-	if isSparse(h) {
-		at = toc.Place{Offset: start, Sparse: true}
-	}
-	return Member{kind, e, at}, nil
+	return Member{kind, e, at}, true, nil
 }
 
-// count takes a member from the layer's quota.
-func (t *Reader) count(h *tar.Header) error {
+// take takes a member from the layer's quota.
+func (t *Headers) take(h *tar.Header) error {
 	if err := t.quota.Entry(h); err != nil {
 		return err
 	}
