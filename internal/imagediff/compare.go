@@ -78,13 +78,37 @@ func Sections() (names []string) {
 	return names
 }
 
-// Compare compares two images.
+// Compare compares two images. Of layers in registries it reads tables of contents where there are any. Before it reports that there is no
+// difference, and to find causes, it fetches the layers themselves.
 func Compare(ctx context.Context, a, b *inspect.Image, o Options) (*Report, error) {
 	for _, name := range o.Only {
 		if !slices.Contains(Sections(), name) {
 			return nil, fmt.Errorf("unknown section %q: there are %s", name, strings.Join(Sections(), ", "))
 		}
 	}
+	r, err := compare(ctx, a, b, o)
+	if err != nil {
+		return nil, err
+	}
+	if r.Same || o.Causes {
+		fetched, err := verify(ctx, a, b)
+		if err != nil {
+			return nil, err
+		}
+		if fetched {
+			if r, err = compare(ctx, a, b, o); err != nil {
+				return nil, err
+			}
+		}
+	}
+	r.addUnverified(a, b)
+	if o.Causes {
+		return r, findCauses(ctx, a, b, r)
+	}
+	return r, nil
+}
+
+func compare(ctx context.Context, a, b *inspect.Image, o Options) (*Report, error) {
 	r := &Report{Schema: Schema, A: newSubject(a), B: newSubject(b), Same: true, Notes: partsOfIndexes(a, b)}
 	bare := withoutConfig(a, b)
 	for _, s := range sections {
@@ -104,9 +128,6 @@ func Compare(ctx context.Context, a, b *inspect.Image, o Options) (*Report, erro
 	}
 	if bare != "" && len(o.Only) == 0 {
 		r.Notes = append(r.Notes, bare+" has neither config nor history: they were not compared")
-	}
-	if o.Causes {
-		return r, findCauses(ctx, a, b, r)
 	}
 	return r, nil
 }

@@ -54,8 +54,8 @@ func newFile(n *index.Node, first string) *File {
 	return f
 }
 
-// metadata compares all but type and content of two files.
-func metadata(a, b *view.Entry) (list []Aspect) {
+// metadata compares all but type and content of two files. coarse: the time of one is known in whole seconds.
+func metadata(a, b *view.Entry, coarse bool) (list []Aspect) {
 	add := func(aspect Aspect, same bool) {
 		if !same {
 			list = append(list, aspect)
@@ -68,7 +68,11 @@ func metadata(a, b *view.Entry) (list []Aspect) {
 	add(Mode, a.Mode == b.Mode || a.Type == view.TypeSymlink || b.Type == view.TypeSymlink) // Linux ignores the mode of a symlink
 	add(Owner, a.UID == b.UID && a.GID == b.GID)
 	// A directory that no layer describes has no time.
-	add(Time, a.ModTime.Equal(b.ModTime) || a.ModTime.IsZero() || b.ModTime.IsZero())
+	timeA, timeB := a.ModTime, b.ModTime
+	if coarse {
+		timeA, timeB = timeA.Round(time.Second), timeB.Round(time.Second) // as eStargz does
+	}
+	add(Time, timeA.Equal(timeB) || a.ModTime.IsZero() || b.ModTime.IsZero())
 	add(Xattrs, maps.Equal(a.Xattrs, b.Xattrs))
 	return list
 }

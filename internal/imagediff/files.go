@@ -43,6 +43,7 @@ type walk struct {
 	options Options
 	ignore  matcher
 	text    matcher
+	coarse  map[digest.Digest]bool // layers whose times are known in whole seconds
 	changes []FileChange
 }
 
@@ -59,6 +60,7 @@ func newWalk(ctx context.Context, a, b *inspect.Image, o Options) (*walk, error)
 	if err != nil {
 		return nil, err
 	}
+	w.coarse = coarse(a, b)
 	w.a, w.b = newTree(rootA), newTree(rootB)
 	w.linked = &linked{a: w.a, b: w.b, suspect: map[string]bool{}, seen: map[linkedFile]bool{}, first: map[linkedFile]string{}}
 	return w, nil
@@ -163,7 +165,7 @@ func (w *walk) compare(a, b *index.Node) error {
 		}
 	}
 	if a.Entry.Path != "." {
-		aspects = append(aspects, metadata(a.Entry, b.Entry)...)
+		aspects = append(aspects, metadata(a.Entry, b.Entry, w.coarse[a.Layer] || w.coarse[b.Layer])...)
 	}
 	aspects = slices.DeleteFunc(aspects, w.options.ignores)
 	if len(aspects) > 0 {
@@ -187,7 +189,7 @@ func (w *walk) content(a, b *index.Node, digests *[2]digest.Digest) (same bool, 
 		if digests[i] = n.Entry.Digest; digests[i] != "" {
 			continue
 		}
-		v, err := w.images[i].View(w.ctx)
+		v, err := w.images[i].Browse(w.ctx)
 		if err == nil {
 			digests[i], err = v.Digest(w.ctx, n.Entry.Path)
 		}

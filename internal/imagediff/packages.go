@@ -10,6 +10,7 @@ import (
 
 	"github.com/micabuild/mica/internal/catalog"
 	"github.com/micabuild/mica/internal/inspect"
+	"github.com/micabuild/mica/internal/view"
 )
 
 // PackageChange is a package that only one image has, or of which the images have other versions.
@@ -26,6 +27,13 @@ type PackagesReport struct {
 	Changes []PackageChange `json:"changes"`
 }
 
+// notDownloadedError is the error of an image whose packages are not read, as only tables of contents of it are.
+type notDownloadedError struct{ name string }
+
+func (e *notDownloadedError) Error() string {
+	return "that needs the layers of " + e.name + ", of which only the tables of contents were downloaded (--only packages downloads them)"
+}
+
 // comparePackages compares the packages of two images. A host without mica-catalog compares the rest.
 func comparePackages(ctx context.Context, a, b *inspect.Image, o Options, r *Report) error {
 	if o.Packages == nil {
@@ -38,8 +46,13 @@ func comparePackages(ctx context.Context, a, b *inspect.Image, o Options, r *Rep
 	var found [2]*catalog.Catalog
 	for i, img := range []*inspect.Image{a, b} {
 		var err error
-		found[i], err = o.Packages.Chain(ctx, img.Chain(), img.View)
-		if errors.As(err, new(*catalog.NotInstalledError)) && !slices.Contains(o.Only, sectionPackages) {
+		open := img.View
+		wanted := slices.Contains(o.Only, sectionPackages)
+		if !wanted && slices.ContainsFunc(img.Layers, (*inspect.Layer).Listed) {
+			open = func(context.Context) (view.View, error) { return nil, &notDownloadedError{img.Name} }
+		}
+		found[i], err = o.Packages.Chain(ctx, img.Chain(), open)
+		if !wanted && (errors.As(err, new(*catalog.NotInstalledError)) || errors.As(err, new(*notDownloadedError))) {
 			r.Notes = append(r.Notes, "packages were not compared: "+err.Error())
 			return nil
 		}

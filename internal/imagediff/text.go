@@ -39,7 +39,7 @@ func (w *walk) addTexts(changes []FileChange) error {
 				continue
 			}
 			var err error
-			if views[n], err = w.images[n].View(w.ctx); err != nil {
+			if views[n], err = w.images[n].Browse(w.ctx); err != nil {
 				return err
 			}
 		}

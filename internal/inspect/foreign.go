@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/layer/seekable"
 	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/ocilayout"
 	"github.com/micabuild/mica/internal/transfer"
@@ -62,8 +63,8 @@ func (o *Opener) readLocation(ctx context.Context, l *ocilayout.Location, src *o
 	if l.Kind == ocilayout.OCI {
 		kind = Layout
 	}
-	img, err := o.newForeign(kind, root, target, manifest, config, func(d ocispec.Descriptor, id digest.Digest) func(context.Context) error {
-		return func(ctx context.Context) error { return o.Local.ImportLayer(ctx, src, d, id) }
+	img, err := o.newForeign(kind, root, target, manifest, config, func(l *Layer) {
+		l.fetch = func(ctx context.Context) error { return o.Local.ImportLayer(ctx, src, l.Blob, l.DiffID) }
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", l, err)
@@ -88,8 +89,17 @@ func (o *Opener) openPublished(ctx context.Context, ref string) (*Image, error) 
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", ref, err)
 	}
-	img, err := o.newForeign(Published, p.Root, got.Target, got.Raw, got.RawConfig, func(d ocispec.Descriptor, id digest.Digest) func(context.Context) error {
-		return func(ctx context.Context) error { return p.FetchLayer(ctx, o.Local, d, id, o.Progress) }
+	img, err := o.newForeign(Published, p.Root, got.Target, got.Raw, got.RawConfig, func(l *Layer) {
+		l.fetch = func(ctx context.Context) error { return p.FetchLayer(ctx, o.Local, l.Blob, l.DiffID, o.Progress) }
+		if o.Whole || !seekable.Has(l.Blob) {
+			return
+		}
+		l.note = o.tables.noting(o.Note)
+		l.list = o.tables.once(l.Blob, func(ctx context.Context) (*seekable.Layer, error) {
+			return seekable.Open(ctx, l.Blob, l.DiffID, func(ctx context.Context, from, to int64) (io.ReadCloser, error) {
+				return p.OpenRange(ctx, l.Blob, from, to)
+			})
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", ref, err)

@@ -104,7 +104,8 @@ func forEach(ctx context.Context, layers []*Layer, do func(*Layer, context.Conte
 // parallelFetches is how many layers are fetched at once.
 const parallelFetches = 4
 
-// Files returns the root of the files of all layers, merged as a container sees them. It fetches what is missing. Images with layers
+// Files returns the root of the files of all layers, merged as a container sees them. It fetches what is missing, of layers that have
+// a table of contents in the registry the table. Images with layers
 // in common share the nodes of directories that no layer above those changes: equal pointers are equal directories.
 func (i *Image) Files(ctx context.Context) (*index.Node, error) { return i.FilesFrom(ctx, 0) }
 
@@ -113,10 +114,62 @@ func (i *Image) FilesFrom(ctx context.Context, n int) (*index.Node, error) {
 	if i.host != nil {
 		return i.host.files()
 	}
-	if err := fetch(ctx, i.Layers[n:]); err != nil {
+	foreign, err := look(ctx, i.Layers[n:])
+	if err != nil {
 		return nil, err
 	}
+	if len(foreign) > 0 {
+		return i.layers.FilesWith(ctx, i.Chain()[n:], foreign)
+	}
 	return i.layers.Files(ctx, i.Chain()[n:])
+}
+
+// look is Layer.look of layers, in parallel. It returns those that are not in the store.
+func look(ctx context.Context, layers []*Layer) (map[digest.Digest]layer.Foreign, error) {
+	err := forEach(ctx, layers, func(l *Layer, ctx context.Context) error {
+		_, err := l.look(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	foreign := map[digest.Digest]layer.Foreign{}
+	for _, l := range layers {
+		listed, err := l.look(ctx) // known by now
+		if err != nil {
+			return nil, err
+		}
+		if listed != nil {
+			foreign[l.DiffID] = &foreignLayer{l, listed}
+		}
+	}
+	return foreign, nil
+}
+
+// Unverified counts the layers of which Layer.Unverified.
+func (i *Image) Unverified() (n int) {
+	for _, l := range i.Layers {
+		if l.Unverified() {
+			n++
+		}
+	}
+	return n
+}
+
+// Browse is View for a caller that reads few files. Of layers that have a table of contents in the registry, each file is fetched alone,
+// when it is opened.
+func (i *Image) Browse(ctx context.Context) (view.View, error) {
+	if i.host != nil {
+		return i.host.view()
+	}
+	foreign, err := look(ctx, i.Layers)
+	if err != nil {
+		return nil, err
+	}
+	if len(foreign) > 0 {
+		return i.layers.ViewWith(ctx, i.Chain(), foreign)
+	}
+	return i.layers.View(ctx, i.Chain())
 }
 
 // View is the filesystem of all layers. It fetches what is missing.

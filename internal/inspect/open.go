@@ -29,6 +29,12 @@ type Opener struct {
 	Platform *ocispec.Platform
 	// Progress receives the events of layers that are fetched from registries. It may be nil.
 	Progress transfer.Progress
+	// Whole has layers fetched as a whole that have a table of contents in the registry: only then it is certain what they have.
+	Whole bool
+	// Note receives what the user may want to know of a layer. It may be nil.
+	Note func(text string)
+
+	tables *tables // read so far
 }
 
 // The prefixes of names beside those of package ocilayout.
@@ -50,8 +56,11 @@ const (
 //   - any other path that exists;
 //   - an image in its registry.
 //
-// The caller closes the image.
+// The caller closes the image. Open is not safe for concurrent use.
 func (o *Opener) Open(ctx context.Context, name string) (*Image, error) {
+	if o.tables == nil {
+		o.tables = &tables{}
+	}
 	use, err := o.Local.Store.Use(ctx)
 	if err != nil {
 		return nil, err
@@ -175,24 +184,27 @@ func (o *Opener) newStored(img *image.Image, kind Kind) (*Image, error) {
 	return out, nil
 }
 
-// setLayers sets the layers of a manifest and its history. fetch makes the function that fetches a layer; nil if none is elsewhere.
-func (i *Image) setLayers(o *Opener, ids []digest.Digest, fetch func(d ocispec.Descriptor, id digest.Digest) func(context.Context) error) {
+// setLayers sets the layers of a manifest and its history. from is where layers are that the store does not have; nil for nowhere.
+func (i *Image) setLayers(o *Opener, ids []digest.Digest, from source) {
 	for n, id := range ids {
 		l := &Layer{DiffID: id, History: -1, layers: o.Local.Layers}
 		if n < len(i.Manifest.Layers) {
 			l.Blob = i.Manifest.Layers[n]
 		}
-		if fetch != nil {
-			l.fetch = fetch(l.Blob, id)
+		if from != nil {
+			from(l)
 		}
 		i.Layers = append(i.Layers, l)
 	}
 	i.setHistory()
 }
 
+// source sets how a layer is fetched that the store does not have.
+type source func(l *Layer)
+
 // newForeign is an image whose manifest and config come from elsewhere.
 func (o *Opener) newForeign(kind Kind, root, target ocispec.Descriptor, rawManifest, rawConfig []byte,
-	fetch func(d ocispec.Descriptor, id digest.Digest) func(context.Context) error,
+	from source,
 ) (*Image, error) {
 	m, err := oci.ParseManifest(target.Digest, rawManifest)
 	if err != nil {
@@ -212,7 +224,7 @@ func (o *Opener) newForeign(kind Kind, root, target ocispec.Descriptor, rawManif
 	if err := json.Unmarshal(rawConfig, &img.Config); err != nil {
 		return nil, fmt.Errorf("image config %s: %w", m.Config.Digest, err)
 	}
-	img.setLayers(o, ids, fetch)
+	img.setLayers(o, ids, from)
 	return img, nil
 }
 

@@ -49,8 +49,9 @@ func (l *Layers) Files(ctx context.Context, chain []digest.Digest) (*index.Node,
 }
 
 type chainView struct {
-	layers *Layers
-	root   *index.Node
+	layers  *Layers
+	root    *index.Node
+	foreign map[digest.Digest]Foreign // layers that are not in the store
 }
 
 // find returns the node called name, which need not be clean.
@@ -129,7 +130,11 @@ func (v *chainView) Open(ctx context.Context, name string) (io.ReadCloser, error
 	if err != nil {
 		return nil, err
 	}
-	f, err := v.layers.openContent(ctx, n)
+	open := v.layers.openContent
+	if f := v.foreign[n.Layer]; f != nil {
+		open = f.Open
+	}
+	f, err := open(ctx, n)
 	if err != nil {
 		return nil, fmt.Errorf("open %q: %w", name, err)
 	}

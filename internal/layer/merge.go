@@ -62,7 +62,11 @@ func (l *Layers) behind(ctx context.Context, layer digest.Digest, name string) *
 	if err != nil {
 		return nil
 	}
-	var own view.View = &chainView{layers: l, root: root}
+	return behindIn(ctx, &chainView{layers: l, root: root}, name)
+}
+
+// behindIn is behind of the layer that own shows.
+func behindIn(ctx context.Context, own view.View, name string) *view.Entry {
 	real, err := view.Resolve(ctx, own, name, true)
 	if err != nil {
 		return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 
 	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -123,6 +124,12 @@ func (r *Published) image(ctx context.Context, d ocispec.Descriptor) (*Published
 		return nil, fmt.Errorf("image config %s: %w", img.Manifest.Config.Digest, err)
 	}
 	return img, nil
+}
+
+// OpenRange reads a part of a blob, which is not verified.
+func (r *Published) OpenRange(ctx context.Context, d ocispec.Descriptor, from, to int64) (io.ReadCloser, error) {
+	body, err := r.repo.OpenRange(ctx, d, from, to)
+	return body, registry.Explain(reference.FamiliarString(r.Name), err)
 }
 
 // FetchLayer downloads a layer of the image, unless the store has it. id is its DiffID. The caller holds store.Use. progress may be nil.

@@ -81,6 +81,9 @@ func (l ErrorList) OrNil() error {
 	return l
 }
 
+// Warn prints what the user may want to know although the command goes on.
+func (a *App) Warn(text string) { fmt.Fprintln(a.Stderr, "WARNING: "+redact.URLs(text)) }
+
 // PrintError prints an error as docker does, without its "response from daemon".
 func (a *App) PrintError(err error) {
 	var list ErrorList

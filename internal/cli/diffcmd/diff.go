@@ -61,6 +61,7 @@ func runDiff(ctx context.Context, app *command.App, f *diffFlags, nameA, nameB s
 		return err
 	}
 	o.Local = app.Local()
+	o.Note = app.Warn
 	f.options.Packages = &catalog.Cataloguer{Store: app.Store, Program: app.Catalog}
 	a, err := o.Open(ctx, nameA)
 	if err != nil {

@@ -6,16 +6,21 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/docker/cli/cli/config/configfile"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/inspect"
 	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/layer/seekable/seekabletest"
+	"github.com/micabuild/mica/internal/registry"
+	"github.com/micabuild/mica/internal/registry/registrytest"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/transfer"
 )
@@ -76,6 +81,25 @@ func Tar(t testing.TB, entries ...Entry) []byte {
 		t.Fatal(err)
 	}
 	return out.Bytes()
+}
+
+// Publish puts an image of layers that have tables of contents into a registry.
+func Publish(t testing.TB, reg *registrytest.Server, repo, tag string, blobs ...*seekabletest.Blob) {
+	t.Helper()
+	var ids []string
+	var layers []registrytest.Descriptor
+	var data [][]byte
+	for _, b := range blobs {
+		ids, data = append(ids, registrytest.Digest(b.Layer(t))), append(data, b.Data)
+		layers = append(layers, registrytest.Descriptor{MediaType: b.MediaType, Digest: b.Digest.String(), Size: len(b.Data), Annotations: b.Annotations})
+	}
+	reg.PutPacked(repo, tag, "amd64", ids, layers, data)
+}
+
+// Registry is a client of a registry of a test.
+func Registry(t testing.TB) *registry.Client {
+	t.Helper()
+	return registry.New(registry.Options{Docker: configfile.New(filepath.Join(t.TempDir(), "config.json")), RegistriesConf: os.DevNull})
 }
 
 // Store is a store that lasts as long as the test.

@@ -85,6 +85,20 @@ func (s *Server) PutImage(repo, tag, arch string, edit func(*Contents), layers .
 	return d
 }
 
+// PutPacked adds an image of layers whose blobs are given, with their types and annotations. ids are the digests of their tars.
+func (s *Server) PutPacked(repo, tag, arch string, ids []string, layers []Descriptor, data [][]byte) Descriptor {
+	s.T.Helper()
+	return s.PutImage(repo, tag, arch, func(c *Contents) {
+		config := s.PutBlob(repo, TypeConfig, encode(s.T, map[string]any{
+			"architecture": arch, "os": "linux", "rootfs": map[string]any{"type": "layers", "diff_ids": ids},
+		}))
+		c.Config, c.Layers = &config, layers
+		for _, d := range data {
+			s.AddBlob(repo, d)
+		}
+	})
+}
+
 // PutIndex adds an index of documents.
 func (s *Server) PutIndex(repo, tag string, list ...Descriptor) Descriptor {
 	s.T.Helper()
