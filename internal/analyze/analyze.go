@@ -28,6 +28,8 @@ type Report struct {
 	Checks     []Check       `json:"checks"`
 	// SecretsUnread is how many files that may hold a secret were not read, as their content is elsewhere or too many are.
 	SecretsUnread int `json:"secretsUnread,omitempty"`
+	// Unverified is of how many layers only the table of contents was read that their publisher has made.
+	Unverified int `json:"unverifiedLayers,omitempty"`
 }
 
 // Total is how many files there are of a kind, and their size.

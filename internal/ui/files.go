@@ -200,7 +200,7 @@ func (s *Server) sendFile(w http.ResponseWriter, r *http.Request) {
 		}
 		defer img.close()
 		name := trimRoot(r.URL.Query().Get("path"))
-		content, err := img.View(r.Context())
+		content, err := img.Browse(r.Context())
 		if err != nil {
 			return err
 		}

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -16,7 +16,6 @@ import (
 	"github.com/micabuild/mica/internal/inspect"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/transfer"
-	"github.com/micabuild/mica/internal/view"
 )
 
 // opened is an image that a request looks into, wherever it is.
@@ -101,6 +100,8 @@ func sizeOf(ctx context.Context, l *inspect.Layer) (size int64, packed bool, err
 // key names the files of the image: two images with equal keys have the same.
 func (o *opened) key() string {
 	switch {
+	case slices.ContainsFunc(o.Layers, (*inspect.Layer).Listed): // what a registry says of an image is not what the store knows of it
+		return o.ID.String() + " listed at " + o.ref
 	case o.ID != "":
 		return o.ID.String()
 	case len(o.Layers) == 1 && o.Layers[0].DiffID != "":
@@ -125,7 +126,7 @@ func (o *opened) count(l *inspect.Layer) (int, error) {
 func (o *opened) analyzed(ctx context.Context) (*analyze.Image, error) {
 	img := &analyze.Image{ID: o.ID, Config: o.Config, AddDigests: o.AddDigests}
 	for _, l := range o.Layers {
-		part := analyze.Layer{DiffID: l.DiffID, Size: -1, List: l.List, Read: o.reader(l)}
+		part := analyze.Layer{DiffID: l.DiffID, Size: -1, List: l.List, Read: l.ReadFiles}
 		if l.Stored() {
 			var err error
 			if part.Size, err = l.Size(ctx); err != nil {
@@ -135,37 +136,6 @@ func (o *opened) analyzed(ctx context.Context) (*analyze.Image, error) {
 		img.Layers = append(img.Layers, part)
 	}
 	return img, nil
-}
-
-// reader reads files of a layer.
-func (o *opened) reader(l *inspect.Layer) func(context.Context, []string, func(string, io.Reader) error) error {
-	return func(ctx context.Context, paths []string, visit func(string, io.Reader) error) error {
-		if l.DiffID == "" { // a directory of the host is not in the store
-			files, err := l.View(ctx)
-			if err != nil {
-				return err
-			}
-			for _, p := range paths {
-				if err := visitFile(ctx, files, p, visit); err != nil {
-					return err
-				}
-			}
-			return nil
-		}
-		if err := l.Fetch(ctx); err != nil {
-			return err
-		}
-		return o.layers.ReadFiles(ctx, l.DiffID, paths, visit)
-	}
-}
-
-func visitFile(ctx context.Context, files view.View, path string, visit func(string, io.Reader) error) (err error) {
-	f, err := files.Open(ctx, path)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	return visit(path, f)
 }
 
 // checkSize fails for an image that has too many files to be kept in memory. It fetches tables of contents.

@@ -63,12 +63,18 @@ func runAnalyze(ctx context.Context, app *command.App, f *analyzeFlags, isSet fu
 	if err != nil {
 		return err
 	}
-	img, err := open(ctx, app, ref, platform)
+	opener, err := newOpener(ctx, app, platform)
+	if err != nil {
+		return err
+	}
+	// A threshold is not met by what a publisher says of an image.
+	opener.Note, opener.Whole = app.Warn, len(limits) > 0
+	img, err := opener.Open(ctx, ref)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, img.Close()) }()
-	in, err := analyzed(ctx, app, img)
+	in, err := analyzed(ctx, img)
 	if err != nil {
 		return err
 	}
@@ -76,6 +82,7 @@ func runAnalyze(ctx context.Context, app *command.App, f *analyzeFlags, isSet fu
 	if err != nil {
 		return fmt.Errorf("analyze %s: %w", ref, err)
 	}
+	report.Unverified = img.Unverified()
 	pass := report.Check(limits)
 	if f.format != formatter.PrettyFormatKey && f.format != "" {
 		err = printer.Template(app.Stdout, f.format, report)

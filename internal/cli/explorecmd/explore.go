@@ -43,10 +43,14 @@ func runExplore(ctx context.Context, app *command.App, platformName string, name
 	if err != nil {
 		return err
 	}
+	opener, err := newOpener(ctx, app, platform)
+	if err != nil {
+		return err
+	}
 	var images []*explore.Image
 	var opened []*inspect.Image
 	for _, name := range names {
-		img, openErr := open(ctx, app, name, platform)
+		img, openErr := opener.Open(ctx, name)
 		if openErr != nil {
 			return openErr
 		}
@@ -110,7 +114,7 @@ func exploreImage(ctx context.Context, app *command.App, img *inspect.Image) (*e
 		}
 		out.Layers = append(out.Layers, shown)
 	}
-	in, err := analyzed(ctx, app, img)
+	in, err := analyzed(ctx, img)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +134,7 @@ func openFile(ctx context.Context, img *inspect.Image, layer int, path string) (
 		layer = len(img.Layers) - 1
 	}
 	for i := layer; i >= 0; i-- {
-		v, err := img.Layers[i].View(ctx)
+		v, err := img.Layers[i].Browse(ctx)
 		if err != nil {
 			return nil, err
 		}

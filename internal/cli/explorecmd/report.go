@@ -103,6 +103,9 @@ func printFindings(w io.Writer, r *analyze.Report) {
 		}
 		fmt.Fprintf(w, "\n%s: %s%s\n  %s\n", f.Kind, where, line(f.Text), line(f.Advice))
 	}
+	if r.Unverified > 0 {
+		fmt.Fprintf(w, "\nThe files of %d of the layers are those of the registry's tables of contents, which are checked when the layers are pulled.\n", r.Unverified)
+	}
 	switch {
 	case r.SecretsUnread == 1:
 		fmt.Fprintln(w, "\n1 file that may hold secrets was not read.")

@@ -64,7 +64,11 @@ func runSBOM(ctx context.Context, app *command.App, f *sbomFlags, name string) (
 	if err != nil {
 		return err
 	}
-	img, err := open(ctx, app, name, platform)
+	opener, err := newOpener(ctx, app, platform)
+	if err != nil {
+		return err
+	}
+	img, err := opener.Open(ctx, name)
 	if err != nil {
 		return err
 	}
