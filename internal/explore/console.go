@@ -37,6 +37,9 @@ func openConsole() (c *console, err error) {
 	if c.Screen, err = tcell.NewTerminfoScreenFromTty(c.tty, tcell.OptNegotiation(false)); err != nil {
 		return nil, errors.Join(err, c.tty.release())
 	}
+	for char, text := range ascii {
+		c.RegisterRuneFallback(char, text)
+	}
 	c.notify()
 	if err := c.Init(); err != nil {
 		signal.Stop(c.signals)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -38,6 +39,9 @@ func NewExploreCommand(app *command.App) *cobra.Command {
 func runExplore(ctx context.Context, app *command.App, platformName string, names []string) (err error) {
 	if !app.Stdout.IsTerminal() || !command.IsTerminal(app.Stdin) {
 		return errors.New("explore needs a terminal for input and output: use `mica analyze` or `mica diff` elsewhere")
+	}
+	if os.Getenv("TERM") == "dumb" {
+		return errors.New("explore needs a terminal whose cursor moves, and TERM is dumb: use `mica analyze` or `mica diff`")
 	}
 	platform, err := command.ParsePlatform(platformName)
 	if err != nil {

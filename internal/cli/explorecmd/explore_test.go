@@ -12,6 +12,8 @@ import (
 	"github.com/micabuild/mica/internal/cli/command/commandtest"
 	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/inspect"
+	"github.com/micabuild/mica/internal/terminal"
+	"github.com/micabuild/mica/internal/terminal/terminaltest"
 )
 
 func TestExploreWithoutTerminal(t *testing.T) {
@@ -23,6 +25,19 @@ func TestExploreWithoutTerminal(t *testing.T) {
 	}
 	if got.Stdout != "" {
 		t.Errorf("stdout %q", got.Stdout)
+	}
+}
+
+// TestExploreOnADumbTerminal checks that a terminal without a cursor gets an error that names what works there.
+func TestExploreOnADumbTerminal(t *testing.T) {
+	t.Setenv("TERM", "dumb")
+	device, _ := terminaltest.Screen(t)
+	m := wasteful(t)
+	m.Stdin = device
+	m.Stdout = terminal.NewWriter(device)
+	err := runExplore(t.Context(), m.App, "", []string{"waste:1"})
+	if err == nil || !strings.Contains(err.Error(), "TERM is dumb: use `mica analyze`") {
+		t.Errorf("error %v", err)
 	}
 }
 
