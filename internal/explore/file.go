@@ -67,6 +67,7 @@ func (m *Model) openFile() {
 	if open == nil {
 		return
 	}
+	m.message = "reading " + name + " …"
 	if before, _ := m.files.versions(m.current()); m.compares() && m.files.states[m.current()].change == filetree.Modified &&
 		before.Type == view.TypeRegular {
 		old := m.images[0]
@@ -88,9 +89,23 @@ func read(ctx context.Context, name string, open func(ctx context.Context) (io.R
 		return content{name: name, err: err}
 	}
 	defer func() { _ = in.Close() }()
-	data, err := io.ReadAll(io.LimitReader(in, maxShown+1))
+	data, err := io.ReadAll(io.LimitReader(until(ctx, in), maxShown+1))
 	return content{name: name, data: data[:min(len(data), maxShown)], more: len(data) > maxShown, err: err}
 }
+
+// until is a reader that fails once ctx is done: the end of the program does not wait for a large file.
+func until(ctx context.Context, r io.Reader) io.Reader {
+	return readerFunc(func(p []byte) (int, error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		return r.Read(p)
+	})
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // compare returns what differs between two texts as a unified diff, and the second of them if one is no text, or too long.
 func (c content) compare(b content, nameA, nameB string) content {
@@ -110,6 +125,7 @@ func (m *Model) show(c content) {
 		m.message = fmt.Sprintf("open %s: %v", c.name, c.err)
 		return
 	}
+	m.message = ""
 	var text string
 	if isText(c.data, c.more) {
 		text = strings.ReplaceAll(strings.ReplaceAll(string(c.data), "\r\n", "\n"), "\t", "    ")
@@ -186,7 +202,7 @@ func extract(ctx context.Context, open func(ctx context.Context) (io.ReadCloser,
 	if err != nil {
 		return 0, err
 	}
-	n, err = io.Copy(out, in)
+	n, err = io.Copy(out, until(ctx, in))
 	if err = errors.Join(err, out.Close()); err != nil {
 		_ = os.Remove(dest)
 	}
