@@ -3,13 +3,13 @@ package explore
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/gdamore/tcell/v3"
 	"github.com/gdamore/tcell/v3/color"
 
 	"github.com/micabuild/mica/internal/analyze"
 	"github.com/micabuild/mica/internal/analyze/filetree"
-	"github.com/micabuild/mica/internal/terminal"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -46,9 +46,9 @@ func put(s Surface, r rect, line int, text string, style tcell.Style) {
 	if line < 0 || line >= r.h {
 		return
 	}
-	text = terminal.EscapeString(text)
+	text, _ = cut(escape(text), r.w)
 	x := 0
-	for text != "" && x < r.w {
+	for text != "" {
 		rest, width := s.Put(r.x+x, r.y+line, text, style)
 		if len(rest) >= len(text) { // nothing was put
 			break
@@ -107,15 +107,19 @@ func (m *Model) titleLine() string {
 func (m *Model) drawBottom(s Surface, r rect) {
 	switch {
 	case m.prompt != nil:
-		put(s, r, 0, m.prompt.label+m.prompt.text+"▏", strong)
+		text := tail(escape(m.prompt.label+m.prompt.text+"▏"), r.w)
+		if m.message != "" {
+			text += "  " + m.message
+		}
+		put(s, r, 0, text, strong)
 	case m.message != "":
 		put(s, r, 0, m.message, strong)
 	case m.overlay != nil:
 		put(s, r, 0, "Esc back  ↑↓ move  q quit", faint)
 	case m.focus == layersPane:
-		put(s, r, 0, "? help  Tab files  ^A all changes  ^L of one layer  w waste  b build  d Dockerfile  q quit", faint)
+		put(s, r, 0, "? help  Tab files  ^A all changes  ^L of one layer  w waste  b build  f Dockerfile  q quit", faint)
 	default:
-		put(s, r, 0, "? help  Space fold  Enter view  ^E extract  ^F filter  / search  ^O size  a r m u show  q quit", faint)
+		put(s, r, 0, "? help  Space fold  Enter view  ^E extract  ^F filter  / search  ^O size  a r m = show  q quit", faint)
 	}
 }
 
@@ -130,7 +134,7 @@ func (m *Model) drawLeft(s Surface, r rect) {
 		if d.heading {
 			style = strong
 		}
-		for _, text := range wrap(d.text, r.w) {
+		for _, text := range firstLines(split(escape(d.text), r.w, true)) {
 			put(s, r, line, text, style)
 			line++
 		}
@@ -220,25 +224,12 @@ func (m *Model) details() []detail {
 	return list
 }
 
-// wrap breaks a text into lines of at most width bytes, between words where it can.
-func wrap(text string, width int) (lines []string) {
-	text = terminal.EscapeString(text)
-	runes := []rune(text)
-	for len(runes) > width && len(lines) < 6 {
-		at := width
-		for i := width; i > width/2; i-- {
-			if runes[i] == ' ' {
-				at = i
-				break
-			}
-		}
-		lines = append(lines, string(runes[:at]))
-		runes = runes[at:]
-		for len(runes) > 0 && runes[0] == ' ' {
-			runes = runes[1:]
-		}
+// firstLines bounds the lines of a paragraph.
+func firstLines(lines []string) []string {
+	if len(lines) > 6 {
+		return append(lines[:5:5], "…")
 	}
-	return append(lines, string(runes))
+	return lines
 }
 
 // drawFiles draws the tree, and the versions of the path under the cursor.
@@ -253,24 +244,53 @@ func (m *Model) drawFiles(s Surface, r rect) {
 		put(s, r, 2, "reading the files …", faint)
 		return
 	}
-	m.height = max(1, r.h-3)
-	top := m.cursor.window(m.height)
-	for y := range min(m.height, len(m.rows)-top) {
-		m.drawRow(s, rect{r.x, r.y + 1 + y, r.w, 1}, m.rows[top+y], focus && top+y == m.cursor.at)
+	below := 2
+	if r.h > 10 {
+		below = 3
 	}
+	list := rect{r.x, r.y + 1, r.w, max(1, r.h-1-below)}
+	m.height = list.h
+	m.drawRows(s, list, focus)
 	if len(m.rows) == 0 {
 		put(s, r, 2, "nothing to show", faint)
 		return
 	}
-	before, after := m.files.entries(m.current())
-	change := m.files.states[m.current()].change
-	switch change {
-	case filetree.Modified:
-		put(s, r, r.h-2, "- "+entryLine(before), styles[filetree.Removed])
-		put(s, r, r.h-1, "+ "+entryLine(after), styles[filetree.Added])
-	default:
-		put(s, r, r.h-2, m.files.path(m.current()), faint)
-		put(s, r, r.h-1, marks[change]+" "+entryLine(m.files.entry(m.current())), styles[change])
+	m.drawVersions(s, rect{r.x, r.y + r.h - below, r.w, below})
+}
+
+// drawVersions draws the path under the cursor, and what it was and is.
+func (m *Model) drawVersions(s Surface, r rect) {
+	id := m.current()
+	before, after := m.files.entries(id)
+	change := m.files.states[id].change
+	path := tail(escape(m.files.path(id)), r.w)
+	if change != filetree.Modified {
+		put(s, r, 0, path, faint)
+		for i, line := range split(escape(marks[change]+" "+entryLine(m.files.entry(id))), r.w, true) {
+			put(s, r, 1+i, line, styles[change])
+		}
+		return
+	}
+	put(s, r, r.h-3, path, faint)
+	put(s, r, r.h-2, "- "+entryLine(before), styles[filetree.Removed])
+	put(s, r, r.h-1, "+ "+entryLine(after), styles[filetree.Added])
+}
+
+// drawRows draws the lines of the tree around the cursor.
+func (m *Model) drawRows(s Surface, r rect, focus bool) {
+	top := m.cursor.window(r.h)
+	if m.wrapped { // so that the cursor is among those that fit
+		height := 0
+		for i := m.cursor.at; i >= top && i < len(m.rows); i-- {
+			if height += m.rowHeight(r, m.rows[i]); height > r.h && i < m.cursor.at {
+				top = i + 1
+				break
+			}
+		}
+		m.cursor.top = top
+	}
+	for y := 0; y < r.h && top < len(m.rows); top++ {
+		y += m.drawRow(s, rect{r.x, r.y + y, r.w, r.h - y}, m.rows[top], focus && top == m.cursor.at)
 	}
 }
 
@@ -296,40 +316,78 @@ func (m *Model) filesHeading() string {
 	return text
 }
 
-// drawRow draws a line of the tree.
-func (m *Model) drawRow(s Surface, r rect, line row, cursor bool) {
-	change := m.files.shownChange(line.id)
-	style := styles[change]
+// cell is a part of a row: attributes, and the name in the columns that are left.
+type cell struct {
+	x, w             int
+	attributes, name string
+}
+
+// cells are the parts of a row: two if images stand beside each other.
+func (m *Model) cells(r rect, line row) []cell {
+	mark := marks[m.files.shownChange(line.id)] + " "
+	if !m.compares() || r.w < wide {
+		e := m.files.entry(line.id)
+		text := mark + m.columns(e, m.files.states[line.id].size, r.w) + " "
+		return []cell{{0, r.w, text, m.nodeName(line, e, r.w-len(text))}}
+	}
+	half := r.w / 2
+	before, after := m.files.entries(line.id)
+	return []cell{m.side(line, before, 0, half-1, ""), m.side(line, after, half, r.w-half, mark)}
+}
+
+// rowHeight is how many lines a row takes.
+func (m *Model) rowHeight(r rect, line row) int {
+	height := 1
+	for _, c := range m.cells(r, line) {
+		if m.wrapped {
+			height = max(height, len(split(c.name, c.w-len(c.attributes), false)))
+		}
+	}
+	return height
+}
+
+// drawRow draws a line of the tree, or several if its name is wrapped, and returns how many.
+func (m *Model) drawRow(s Surface, r rect, line row, cursor bool) int {
+	style := styles[m.files.shownChange(line.id)]
 	if cursor {
 		style = selected
 	}
-	name := m.nodeName(line)
-	if m.compares() && r.w >= wide {
-		half := r.w / 2
-		before, after := m.files.entries(line.id)
-		put(s, rect{r.x, r.y, half - 1, 1}, 0, m.side(line, before, name), style)
-		s.Put(r.x+half-1, r.y, "│", faint)
-		put(s, rect{r.x + half, r.y, r.w - half, 1}, 0, marks[change]+" "+m.side(line, after, name), style)
-		return
+	cells, height := m.cells(r, line), m.rowHeight(r, line)
+	for i, c := range cells {
+		names := []string{c.name}
+		if m.wrapped {
+			names = split(c.name, c.w-len(c.attributes), false)
+		}
+		for y := range height {
+			text := ""
+			if y < len(names) {
+				text = fmt.Sprintf("%*s%s", len(c.attributes), "", names[y])
+			}
+			if y == 0 {
+				text = c.attributes + names[0]
+			}
+			put(s, rect{r.x + c.x, r.y, c.w, r.h}, y, text, style)
+			if i > 0 && y < r.h {
+				s.Put(r.x+c.x-1, r.y+y, "│", faint)
+			}
+		}
 	}
-	put(s, r, 0, marks[change]+" "+m.columns(m.files.entry(line.id), m.files.states[line.id].size, r.w)+" "+name, style)
+	return height
 }
 
-// side is a path in one of two images that stand beside each other.
-func (m *Model) side(line row, e *view.Entry, name string) string {
-	if e == nil && !m.files.isDir(line.id) {
-		return ""
+// side is a path in one of two images that stand beside each other, empty if only the other image has it.
+func (m *Model) side(line row, e *view.Entry, x, w int, mark string) cell {
+	c := cell{x: x, w: w, attributes: mark}
+	if before, after := m.files.versions(line.id); e == nil && (before != nil || after != nil) {
+		return c
 	}
 	n := int64(-1)
 	if e != nil && e.Type == view.TypeRegular {
 		n = e.Size
 	}
-	if e == nil {
-		if before, after := m.files.versions(line.id); before != nil || after != nil {
-			return "" // only the other image has the directory
-		}
-	}
-	return m.columns(e, n, wide/2) + " " + name
+	c.attributes += m.columns(e, n, wide/2) + " "
+	c.name = m.nodeName(line, e, w-len(c.attributes))
+	return c
 }
 
 // columns are the attributes before a name, as many as fit.
@@ -344,17 +402,22 @@ func (m *Model) columns(e *view.Entry, bytes int64, width int) string {
 	return fmt.Sprintf("%10s %9s %s", mode(e), fmt.Sprintf("%d:%d", e.UID, e.GID), text)
 }
 
-// nodeName is the name of a path with its place in the tree.
-func (m *Model) nodeName(line row) string {
+// nodeName is the name of a path with its place in the tree. Deep in it, half of the columns are left to the name.
+func (m *Model) nodeName(line row, e *view.Entry, columns int) string {
 	fold := "  "
-	if m.files.isDir(line.id) {
+	if e != nil && e.IsDir() || e == nil && m.files.isDir(line.id) {
 		if fold = "▸ "; m.isOpen(line.id) {
 			fold = "▾ "
 		}
 	}
-	name := fmt.Sprintf("%*s%s%s", min(line.depth, 40)*2, "", fold, m.files.name(line.id))
-	if e := m.files.entry(line.id); e != nil && e.Linkname != "" {
-		name += " → " + e.Linkname
+	indent := strings.Repeat("  ", line.depth)
+	if most := max(0, columns/2); len(indent) > most {
+		depth := fmt.Sprintf("(%d) ", line.depth)
+		indent = strings.Repeat(" ", max(0, most-len(depth))) + depth
+	}
+	name := indent + fold + escape(m.files.name(line.id))
+	if e != nil && e.Linkname != "" {
+		name += " → " + escape(e.Linkname)
 	}
 	return name
 }

@@ -1,14 +1,18 @@
 package explore
 
 import (
+	"archive/tar"
 	"context"
+	"errors"
 	"flag"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gdamore/tcell/v3"
 	"github.com/google/go-cmp/cmp"
@@ -180,15 +184,17 @@ func TestKeys(t *testing.T) {
 		"fold":                        {"tab down down SPACE", []string{"usr", "▾ usr", "▸ lib"}},
 		"unfold":                      {"tab down down SPACE SPACE", []string{"▸ usr", "!▸ lib "}},
 		"left goes up":                {"tab down down right down left left", []string{"▸ usr"}},
-		"hide what is unmodified":     {"down tab u", []string{"without unmodified", "~ drwxr-xr-x       0:0      15B ▸ etc", "!▸ usr"}},
+		"hide what is unmodified":     {"down tab =", []string{"without unmodified", "~ drwxr-xr-x       0:0      15B ▸ etc", "!▸ usr"}},
 		"hide what is added":          {"down tab ctrl-space a", []string{"without added", "conf", "!x1b"}},
 		"hide what is removed":        {"end tab ctrl-space r", []string{"without removed", "!big"}},
 		"removed":                     {"end tab ctrl-space", []string{"- -rw-r--r--       0:0      3kB       big", "srv"}},
 		"sort by size":                {"tab down down right down right s", []string{"big"}},
 		"without attributes":          {"tab p", []string{"!0:0   "}},
-		"filter":                      {"tab ctrl-f b i g enter", []string{"big", "!small", "1 paths match", "/big/"}},
+		"filter":                      {"tab ctrl-f b i g enter", []string{"big", "!small", "1 path matches", "/big/"}},
 		"filter ends":                 {"tab ctrl-f b i g enter esc", []string{"▸ usr", "!big"}},
-		"filter that is invalid":      {"tab ctrl-f (", []string{"Filter: ("}},
+		"filter that is invalid":      {"tab ctrl-f (", []string{"Filter: (▏  invalid filter: missing closing )"}},
+		"filter that stays invalid":   {"tab ctrl-f b ( enter", []string{"Filter: b(▏  invalid", "!/b(/", "small"}},
+		"filter by Ctrl-/":            {"tab ctrl-_ b i g enter", []string{"/big/"}},
 		"search":                      {"tab / S M A L enter", []string{"not found"}},
 		"search without case":         {"tab / s m a l enter", []string{"▾ usr", "small", "/usr/lib/small"}},
 		"search next":                 {"tab / b i g enter n", []string{"/usr/lib/big"}},
@@ -199,8 +205,10 @@ func TestKeys(t *testing.T) {
 		"show no symlink":             {"tab down enter", []string{"/lib is not a regular file"}},
 		"waste goes to a path":        {"w down down enter", []string{"▾ usr", "/usr/lib\n"}},
 		"no build":                    {"b", []string{"no build of this store made the image"}},
-		"no Dockerfile":               {"d", []string{"its Dockerfile is not known"}},
+		"no Dockerfile":               {"f", []string{"its Dockerfile is not known"}},
 		"keys that mean nothing":      {"x ctrl-z 5 f9", []string{"Layers"}},
+		"pages as in dive":            {"tab ctrl-space d", []string{"/usr/lib/small"}},
+		"pages back":                  {"tab ctrl-space d u", []string{"│/etc\n"}},
 		"beyond the ends":             {"down down down down down up pgup tab pgdn pgdn end down home up", []string{"/etc"}},
 		"a filter that is edited":     {"tab ctrl-f b i x backspace g enter", []string{"/big/"}},
 	} {
@@ -209,6 +217,41 @@ func TestKeys(t *testing.T) {
 			open(t, 120, 24, app()).press(c.keys).has(c.has...)
 		})
 	}
+}
+
+// TestOddNames checks names that could break the screen.
+func TestOddNames(t *testing.T) {
+	t.Parallel()
+	deep := strings.Repeat("d/", 199) + "leaf"
+	device := inspecttest.Entry{Header: tar.Header{Name: "null", Typeflag: tar.TypeChar, Mode: 0o666, Devmajor: 1, Devminor: 3}}
+	attributes := inspecttest.File("attributes", "")
+	attributes.PAXRecords = map[string]string{"SCHILY.xattr.user.a": "\x01b"}
+	image := [][]inspecttest.Entry{{
+		inspecttest.File(deep, ""), device, attributes, inspecttest.File("new\nline\ttab", ""), inspecttest.File(strings.Repeat("n", 255), ""), inspecttest.File("bad\xff", ""),
+		inspecttest.File("日本語のファイル名のとても長いもの", ""), inspecttest.File("e\u0301", ""), inspecttest.File("\u202erlo", ""),
+	}}
+	for _, w := range []int{20, 40, 60, 61, 120, 200} {
+		s := open(t, w, 20, image).press("tab ctrl-space")
+		for _, wrapped := range []bool{false, true} {
+			if wrapped {
+				s.press("ctrl-p")
+			}
+			for s.press("home"); s.model.cursor.at < len(s.model.rows)-1; s.press("d") {
+				for line := range strings.Lines(s.text()) {
+					if got := utf8.RuneCountInString(strings.TrimRight(line, "\n")); got > w || !utf8.ValidString(line) || strings.ContainsAny(line, "\t\x1b\u202e") {
+						t.Fatalf("a line of %d characters on a screen of %d: %q", got, w, line)
+					}
+				}
+			}
+		}
+	}
+	s := open(t, 60, 20, image).press("tab / l e a f enter")
+	s.has("(199)   leaf", "…/d/d/", "/leaf\n")
+	s.press("/ n n n enter ctrl-p").has(strings.Repeat("n", 28) + "\n")
+	if got := strings.Count(s.text(), "n"); got < 255 {
+		t.Errorf("%d characters of the name are shown", got)
+	}
+	open(t, 120, 20, image).press("tab").has(`new\nline\ttab`, `bad\xff`, `\u202erlo`, "日本語", "e\u0301").press("/ n u l l enter").has(" 1, 3\n").press("/ a t t r enter").has(` user.a="\x01b"`)
 }
 
 // TestQuit checks which keys end the program.
@@ -246,6 +289,40 @@ func TestExtract(t *testing.T) {
 	}
 }
 
+// TestExtractEnds checks that the end of the program does not wait for a large file, and leaves no part of it.
+func TestExtractEnds(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	endless := readerFunc(func(p []byte) (int, error) { cancel(); return len(p), nil })
+	dest := filepath.Join(t.TempDir(), "file")
+	_, err := extract(ctx, func(context.Context) (io.ReadCloser, error) { return io.NopCloser(endless), nil }, dest)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	if _, err := os.Lstat(dest); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a part of the file is left: %v", err)
+	}
+}
+
+// TestExtractOverLinks checks that nothing is written through a link that stands where the file would be.
+func TestExtractOverLinks(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, target := range map[string]string{"dangling": filepath.Join(dir, "elsewhere"), "a directory": "/"} {
+		dest := filepath.Join(dir, name)
+		if err := os.Symlink(target, dest); err != nil {
+			t.Fatal(err)
+		}
+		_, err := extract(t.Context(), func(context.Context) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("x")), nil }, dest)
+		if err == nil || !strings.Contains(err.Error(), "exists: choose another name") {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "elsewhere")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file was written through a link: %v", err)
+	}
+}
+
 // TestBuild checks the times and causes of a build, and its Dockerfile at a step.
 func TestBuild(t *testing.T) {
 	t.Parallel()
@@ -268,9 +345,9 @@ func TestBuild(t *testing.T) {
 	if l, ok := s.model.overlay.(*lines); !ok || l.at.at != 2 {
 		t.Errorf("the cursor is not on line 3: %+v", s.model.overlay)
 	}
-	s.press("esc down d")
+	s.press("esc down f")
 	if l, ok := s.model.overlay.(*lines); !ok || l.at.at != 2 {
-		t.Errorf("d is not at the line of the layer: %+v", s.model.overlay)
+		t.Errorf("f is not at the line of the layer: %+v", s.model.overlay)
 	}
 }
 

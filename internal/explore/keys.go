@@ -46,7 +46,7 @@ func (m *Model) pressAnywhere(k Key) bool {
 		}
 	case "?", "f1":
 		m.overlay = newHelp()
-	case "ctrl-f":
+	case "ctrl-f", "ctrl-/", "ctrl-_": // the last is what most terminals send for Ctrl-/
 		m.prompt = &prompt{label: "Filter: ", text: m.filterText, live: (*Model).setFilter}
 	case "/":
 		m.prompt = &prompt{label: "Search: ", done: (*Model).startSearch}
@@ -58,7 +58,7 @@ func (m *Model) pressAnywhere(k Key) bool {
 		m.openWaste()
 	case "b":
 		m.openBuild()
-	case "d":
+	case "f":
 		m.openDockerfile()
 	default:
 		return false
@@ -83,8 +83,10 @@ func (m *Model) pressTree(k Key) bool {
 		m.toggle(filetree.Removed)
 	case "ctrl-m", "m":
 		m.toggle(filetree.Modified)
-	case "ctrl-u", "u":
+	case "ctrl-u", "=":
 		m.toggle(filetree.Unmodified)
+	case "ctrl-p":
+		m.wrapped = !m.wrapped
 	case "ctrl-b", "p":
 		m.attributes = !m.attributes
 	case "ctrl-o", "s":
@@ -141,9 +143,9 @@ func (l *list) key(k Key, page int) {
 		l.move(l.at - 1)
 	case "down", "j":
 		l.move(l.at + 1)
-	case "pgup", "U":
+	case "pgup", "u", "U":
 		l.move(l.at - max(1, page-1))
-	case "pgdn", "D":
+	case "pgdn", "d", "D":
 		l.move(l.at + max(1, page-1))
 	case "home", "<":
 		l.move(0)
@@ -189,9 +191,15 @@ func (m *Model) collapse() {
 	}
 }
 
-func (m *Model) setFilter(text string) {
-	m.filterText = text
+// setFilter shows the paths that an expression matches. While it is not valid, the last one counts.
+func (m *Model) setFilter(text string) error {
+	if _, err := matcher(text); err != nil {
+		m.message = err.Error()
+		return err
+	}
+	m.filterText, m.message = text, ""
 	m.applyFilter()
+	return nil
 }
 
 // startSearch goes to the next path that has a text in it, in directories that are closed, too.
@@ -236,18 +244,20 @@ func (m *Model) searchNext(step int) {
 // prompt asks for a line of text.
 type prompt struct {
 	label, text string
-	live        func(m *Model, text string) // called with each change
-	done        func(m *Model, text string) // called at the end
+	live        func(m *Model, text string) error // called with each change, and at the end, which an error prevents
+	done        func(m *Model, text string)       // called at the end
 }
 
 func (p *prompt) key(m *Model, k Key) {
 	switch {
 	case k == "esc":
 		m.prompt = nil
-		if p.live != nil {
-			p.live(m, "")
-		}
+		p.set(m, "")
+		m.message = ""
 	case k == "enter":
+		if p.live != nil && p.live(m, p.text) != nil {
+			return
+		}
 		m.prompt = nil
 		if p.done != nil {
 			p.done(m, p.text)
@@ -265,6 +275,6 @@ func (p *prompt) key(m *Model, k Key) {
 func (p *prompt) set(m *Model, text string) {
 	p.text = text
 	if p.live != nil {
-		p.live(m, text)
+		_ = p.live(m, text) // is on the screen
 	}
 }

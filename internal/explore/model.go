@@ -5,9 +5,13 @@ package explore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
+	"regexp/syntax"
+	"slices"
 	"strings"
 
 	"github.com/micabuild/mica/internal/analyze"
@@ -76,6 +80,7 @@ type Model struct {
 	hidden     uint8
 	bySize     bool
 	attributes bool
+	wrapped    bool // long names take several lines
 	filterText string
 	search     *regexp.Regexp
 
@@ -101,7 +106,7 @@ type overlay interface {
 // New returns the model of one image, or of two that are compared. later runs a function in the background and passes its result
 // to Model.Update.
 func New(later func(work func(ctx context.Context) any), images ...*Image) *Model {
-	m := &Model{images: images, later: later, opened: map[int]bool{}, attributes: true, focus: layersPane}
+	m := &Model{images: images, later: later, opened: map[int]bool{}, attributes: true, focus: layersPane, height: 20}
 	if m.compares() {
 		m.focus, m.hidden = filesPane, 1<<filetree.Unmodified
 	}
@@ -192,13 +197,16 @@ func (m *Model) applyFilter() {
 		return
 	}
 	match, err := matcher(m.filterText)
-	if err != nil {
+	if err != nil { // setFilter lets none in
 		m.message = err.Error()
 		return
 	}
 	count := m.files.filter(match)
 	if match != nil {
 		m.message = fmt.Sprintf("%d paths match", count)
+		if count == 1 {
+			m.message = "1 path matches"
+		}
 	}
 	m.list()
 }
@@ -212,6 +220,10 @@ func matcher(text string) (func(path string) bool, error) {
 		text = "(?i)" + text
 	}
 	re, err := regexp.Compile(text)
+	var invalid *syntax.Error
+	if errors.As(err, &invalid) {
+		return nil, fmt.Errorf("invalid filter: %s", invalid.Code)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("invalid filter: %w", err)
 	}
@@ -290,7 +302,7 @@ func size(n int64) string {
 	return analyze.Size(n)
 }
 
-// entryLine describes a version of a path: mode, owner, size, time, target and digest.
+// entryLine describes a version of a path: mode, owner, size, time, target, device, extended attributes and digest.
 func entryLine(e *view.Entry) string {
 	if e == nil {
 		return "(absent)"
@@ -307,6 +319,12 @@ func entryLine(e *view.Entry) string {
 	}
 	if e.Hardlink != "" {
 		line += " = /" + e.Hardlink
+	}
+	if e.Type == view.TypeChar || e.Type == view.TypeBlock {
+		line += fmt.Sprintf(" %d, %d", e.Major, e.Minor)
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.Xattrs)) {
+		line += fmt.Sprintf(" %s=%q", name, e.Xattrs[name])
 	}
 	if e.Digest != "" {
 		line += " " + e.Digest.String()

@@ -9,41 +9,77 @@ import (
 	"github.com/micabuild/mica/internal/history"
 )
 
-// lines is an overlay of lines that scroll. enter, if it is set, is called with the number of the selected line.
+// lines is an overlay of lines that scroll, broken where the screen is narrower. enter, if it is set, is called with the number of the
+// selected line.
 type lines struct {
 	name   string
 	text   []string
-	at     list
+	at     list   // in parts; in text until they are made
+	parts  []part // of the lines, as broken
+	width  int    // that they were broken for
 	height int
 	enter  func(m *Model, line int) bool // false closes the overlay
 }
 
+// part is a part of a line that fits on the screen.
+type part struct {
+	line int
+	text string
+}
+
 func (l *lines) title() string { return l.name }
 
+// line is the number of the selected line.
+func (l *lines) line() int {
+	if l.at.at < len(l.parts) {
+		return l.parts[l.at.at].line
+	}
+	return l.at.at
+}
+
+// breakLines makes the parts for a width, and keeps the selected line.
+func (l *lines) breakLines(width int) {
+	if width == l.width {
+		return
+	}
+	line := l.line()
+	l.width, l.parts, l.at.at = width, nil, 0
+	for i, text := range l.text {
+		if i == line {
+			l.at.at = len(l.parts)
+		}
+		for _, t := range split(escape(text), width, false) {
+			l.parts = append(l.parts, part{i, t})
+		}
+	}
+	l.at.count = len(l.parts)
+}
+
 func (l *lines) draw(s Surface, _ *Model, r rect) {
-	l.at.count, l.height = len(l.text), r.h
+	l.breakLines(r.w)
+	l.height = r.h
 	top := l.at.window(r.h)
-	for y := range min(r.h, len(l.text)-top) {
+	for y := range min(r.h, len(l.parts)-top) {
 		style := plain
 		if top+y == l.at.at {
 			style = selected
 		}
-		put(s, r, y, l.text[top+y], style)
+		put(s, r, y, l.parts[top+y].text, style)
 	}
 }
 
 func (l *lines) key(m *Model, k Key) bool {
 	switch k {
-	case "esc", "left", "?", "w", "b", "d", "tab":
+	case "esc", "left", "?", "w", "b", "f", "tab":
 		return false
 	case "q":
 		m.quit = true
 	case "enter", "right":
-		if l.enter != nil && l.at.at < len(l.text) {
-			return l.enter(m, l.at.at)
+		if l.enter != nil && l.line() < len(l.text) {
+			return l.enter(m, l.line())
 		}
 	default:
-		l.at.count = len(l.text)
+		l.at.count = max(len(l.text), len(l.parts))
 		l.at.key(k, l.height)
 	}
 	return true
@@ -51,13 +87,13 @@ func (l *lines) key(m *Model, k Key) bool {
 
 const helpText = `Everywhere
   Tab             go to the layers, or to the files
-  ↑ ↓ k j         move      PgUp PgDn U D  a page      Home End  to the ends
-  Ctrl-F          show the paths that match a regular expression; Esc ends it
+  ↑ ↓ k j         move      PgUp PgDn u d  a page      Home End  to the ends
+  Ctrl-F Ctrl-/   show the paths that match a regular expression; Esc ends it
   /  n  N         search a name, the next one, the one before
   w               what the image wastes, and what was left in it
-  b               the build that made the image: times of its steps, and why they ran
-  d               the Dockerfile, at the line that made the layer
-  q Ctrl-C        quit
+  b               the build that made the image: when its steps ran, and why
+  f               the Dockerfile, at the line that made the layer
+  q Ctrl-C        quit      Ctrl-Z  back to the shell, until fg
 
 Layers
   Ctrl-A          changes of all layers up to the selected one, above the lowest
@@ -68,11 +104,12 @@ Files  (+ added  ~ modified  - removed)
   Space ← →       open or close a directory
   Ctrl-Space *    open or close all directories
   Enter v         show a file
-  Ctrl-E e        write a file to a directory of this machine
+  Ctrl-E e        write a file to this machine, never over another
   Ctrl-O s        sort by size, or by name
   Ctrl-A a        show or hide what was added       Ctrl-R r   what was removed
-  Ctrl-M m        what was modified                 Ctrl-U u   what was not
+  Ctrl-M m        what was modified                 Ctrl-U =   what was not
   Ctrl-B p        show or hide modes and owners
+  Ctrl-P          break long names into lines, or cut them off
   g               changes of one layer, or of all`
 
 func newHelp() overlay { return &lines{name: "Help", text: strings.Split(helpText, "\n")} }
