@@ -79,11 +79,13 @@ func (s *Server) build(w http.ResponseWriter, r *http.Request) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, cleanup()) }()
-	host, err := sandbox.NewHost(st.store, s.o.Runtime)
-	if err != nil {
-		return err
+	host := s.o.Host
+	if host == nil {
+		if host, err = sandbox.NewHost(st.store, s.o.Runtime); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, host.Close()) }()
 	}
-	defer func() { err = errors.Join(err, host.Close()) }()
 	out := newStream(w)
 	shown := &buildOutput{out: out, quiet: boolean(r, "q", false)}
 	o.Events = shown.events

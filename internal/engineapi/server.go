@@ -17,6 +17,7 @@ import (
 	"github.com/moby/moby/client/pkg/versions"
 
 	"github.com/micabuild/mica/internal/registry"
+	"github.com/micabuild/mica/internal/sandbox"
 )
 
 // The versions of the API that the server speaks.
@@ -33,8 +34,10 @@ type Options struct {
 	Registry registry.Options
 	// Runtime is the OCI runtime of the steps of builds, "" to find one.
 	Runtime string
-	// Upgrades are what serves the paths of BuildKit's sessions, "/grpc" and "/session"; nil for nothing.
-	Upgrades map[string]http.Handler
+	// Host runs the steps of builds; nil makes one for each build.
+	Host *sandbox.Host
+	// BuildKit is set if BuildKit's sessions are served beside this API, at /grpc and /session: docker builds with them.
+	BuildKit bool
 }
 
 // Server serves one store. It is safe for concurrent use.
@@ -80,9 +83,6 @@ func (s *Server) addRoutes() {
 		"POST /build/cancel": s.cancelBuild,
 	} {
 		s.mux.Handle(pattern, s.answer(h))
-	}
-	for path, h := range s.o.Upgrades {
-		s.mux.Handle("POST "+path, h)
 	}
 	for path, h := range absent {
 		s.mux.Handle(path, s.answer(h))

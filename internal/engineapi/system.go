@@ -37,9 +37,9 @@ func (s *Server) ping(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// builderVersion is the builder that docker is to use: BuildKit, if its sessions are served.
+// builderVersion is the builder that docker is to use: BuildKit, if it is served.
 func (s *Server) builderVersion() string {
-	if s.o.Upgrades == nil {
+	if !s.o.BuildKit {
 		return "1"
 	}
 	return "2"

@@ -19,6 +19,7 @@ import (
 	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/control"
+	"github.com/micabuild/mica/internal/engineapi"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/registry"
@@ -83,7 +84,10 @@ func runServe(ctx context.Context, app *command.App, f *serveFlags) (err error) 
 		Sessions: sessions, Store: app.Store, Use: new(sync.RWMutex), Version: version.String(), Revision: version.Revision(),
 		NewBuilder: func(c *registry.Client) *builder.Builder { return newBuilder(app.Store, host, c) },
 	}).Register(rpc)
-	return serve.New(serve.Options{GRPC: rpc, Sessions: sessions}).Serve(ctx, listeners...)
+	engine := engineapi.New(engineapi.Options{
+		Root: app.Store.Root(), Registry: registry.Options{UserAgent: "mica/" + version.String()}, Runtime: f.runtime, Host: host, BuildKit: true,
+	})
+	return serve.New(serve.Options{GRPC: rpc, Sessions: sessions, HTTP: engine}).Serve(ctx, listeners...)
 }
 
 // newBuilder returns a Builder of its own layers and images: what these remember ends with the build.
