@@ -14,6 +14,7 @@ var absent = map[string]handler{
 	"/networks/": notImplemented, "GET /networks": emptyList, "GET /networks/{name}": notFound("network %s not found"),
 	"/volumes/": notImplemented, "GET /volumes": listVolumes, "GET /volumes/{name}": notFound("get %s: no such volume"),
 	"/plugins/": notImplemented, "GET /plugins": emptyList, "GET /plugins/{name}/json": notFound("plugin %q not found"),
+	"POST /containers/prune": nothingPruned("ContainersDeleted"), "POST /networks/prune": nothingPruned("NetworksDeleted"), "POST /volumes/prune": nothingPruned("VolumesDeleted"),
 	"/swarm": noSwarm, "/swarm/": noSwarm, "/nodes": noSwarm, "/nodes/": noSwarm, "/services": noSwarm, "/services/": noSwarm,
 	"/tasks": noSwarm, "/tasks/": noSwarm, "/secrets": noSwarm, "/secrets/": noSwarm, "/configs": noSwarm, "/configs/": noSwarm,
 }
@@ -23,6 +24,13 @@ func emptyList(w http.ResponseWriter, _ *http.Request) error { return writeJSON(
 
 func listVolumes(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, map[string]any{"Volumes": []any{}, "Warnings": nil})
+}
+
+// nothingPruned answers docker system prune, which prunes all kinds of objects.
+func nothingPruned(field string) handler {
+	return func(w http.ResponseWriter, _ *http.Request) error {
+		return writeJSON(w, map[string]any{field: []string{}, "SpaceReclaimed": 0})
+	}
 }
 
 func notImplemented(_ http.ResponseWriter, r *http.Request) error {

@@ -45,8 +45,7 @@ func (s *Server) save(w http.ResponseWriter, r *http.Request, names []string) er
 		}
 		w.Header().Set("Content-Type", "application/x-tar")
 		if err := o.local().Save(r.Context(), w, items); err != nil {
-			// The client must not take what it has for the whole archive.
-			panic(http.ErrAbortHandler)
+			return err
 		}
 		for _, it := range items {
 			s.imageEvent(events.ActionSave, it.Image.ID.String(), it.Image.ID.String(), nil)

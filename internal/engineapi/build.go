@@ -87,7 +87,7 @@ func (s *Server) build(w http.ResponseWriter, r *http.Request) (err error) {
 		defer func() { err = errors.Join(err, host.Close()) }()
 	}
 	out := newStream(w)
-	shown := &buildOutput{out: out, quiet: boolean(r, "q", false)}
+	shown := &buildOutput{out: out, quiet: boolean(r, "q")}
 	o.Events = shown.events
 	b := &builder.Builder{Store: st.store, Layers: st.layers, Images: st.images, Host: host, Registry: st.registry}
 	res, err := b.Build(ctx, *o)

@@ -23,7 +23,7 @@ func buildOptions(r *http.Request) (*builder.Options, error) {
 	o := &builder.Options{}
 	spec := &o.Spec
 	spec.Target, spec.CgroupParent, spec.Tags = q.Get("target"), q.Get("cgroupparent"), q["t"]
-	spec.NoCache, spec.Pull = boolean(r, "nocache", false), boolean(r, "pull", false)
+	spec.NoCache, spec.Pull = boolean(r, "nocache"), boolean(r, "pull")
 	spec.Outputs = []buildspec.Output{{Type: buildspec.OutputImage}}
 	for _, read := range []func(url.Values, *buildspec.Spec) error{readArgs, readCaches, readPlace, readLimits} {
 		if err := read(q, spec); err != nil {
@@ -40,7 +40,7 @@ func buildOptions(r *http.Request) (*builder.Options, error) {
 // checkBuild refuses what the classic builder of mica does not do, and invalid names, before the context is read.
 func checkBuild(r *http.Request, q url.Values) error {
 	switch {
-	case boolean(r, "squash", false):
+	case boolean(r, "squash"):
 		return badRequest("squash is only supported with experimental mode")
 	case q.Get("version") == "2":
 		return badRequest("BuildKit is reached by /grpc, not by /build: use docker buildx, or DOCKER_BUILDKIT=0 for the classic builder")

@@ -49,7 +49,7 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *http.Request) error {
 	asked := func(k system.DiskUsageObject) bool {
 		return len(kinds) == 0 || !since(r, "1.42") || slices.Contains(kinds, string(k))
 	}
-	verbose := boolean(r, "verbose", false) && since(r, "1.52")
+	verbose := boolean(r, "verbose") && since(r, "1.52")
 	o, err := s.open(nil)
 	if err != nil {
 		return err

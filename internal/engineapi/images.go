@@ -26,7 +26,7 @@ func (s *Server) listImages(w http.ResponseWriter, r *http.Request) error {
 	if old := r.URL.Query().Get("filter"); old != "" {
 		lists["reference"] = append(lists["reference"], old)
 	}
-	if boolean(r, "identity", false) {
+	if boolean(r, "identity") {
 		return badRequest("mica does not know the identities of images")
 	}
 	o, err := s.open(nil)
@@ -66,7 +66,7 @@ type oldSummary struct {
 // summaries describes the images that a filter selects.
 func (s *Server) summaries(r *http.Request, o *opened, all []*image.Image, filter *image.Filter) ([]any, error) {
 	shared := func(*image.Image) int64 { return -1 }
-	if boolean(r, "shared-size", false) && since(r, "1.42") {
+	if boolean(r, "shared-size") && since(r, "1.42") {
 		shared = sharedSizes(o, all)
 	}
 	list := []any{}
@@ -109,7 +109,7 @@ func (s *Server) complete(r *http.Request, o *opened, img *image.Image, sum *ima
 	if since(r, "1.48") {
 		sum.Descriptor = root(img)
 	}
-	if since(r, "1.47") && boolean(r, "manifests", false) {
+	if since(r, "1.47") && boolean(r, "manifests") {
 		sum.Manifests, err = manifests(o, img)
 	}
 	return err
@@ -185,7 +185,7 @@ func (s *Server) inspectImage(w http.ResponseWriter, r *http.Request, name strin
 	if err != nil {
 		return err
 	}
-	withManifests := boolean(r, "manifests", false) && since(r, "1.48")
+	withManifests := boolean(r, "manifests") && since(r, "1.48")
 	if !since(r, "1.49") {
 		want = nil
 	}
@@ -329,7 +329,7 @@ func (s *Server) removeImage(w http.ResponseWriter, r *http.Request) error {
 	if img, err := o.images.Find(r.Context(), name); err == nil {
 		known[img.ID.String()] = true
 	}
-	lines, err := o.images.Remove(r.Context(), name, boolean(r, "force", false))
+	lines, err := o.images.Remove(r.Context(), name, boolean(r, "force"))
 	if err != nil {
 		return err
 	}

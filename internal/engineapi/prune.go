@@ -20,7 +20,7 @@ func (s *Server) pruneBuilds(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	limits, err := prune.ParseLimits(boolean(r, "all", false), conditions(lists), keep, time.Now())
+	limits, err := prune.ParseLimits(boolean(r, "all"), conditions(lists), keep, time.Now())
 	if err != nil {
 		return &requestError{http.StatusBadRequest, err}
 	}

@@ -107,12 +107,9 @@ func (s *Server) collect(ctx context.Context) {
 }
 
 // boolean reads a flag of the query as Docker does: anything that is not a word for "no" is "yes".
-func boolean(r *http.Request, name string, otherwise bool) bool {
-	values, ok := r.URL.Query()[name]
-	if !ok {
-		return otherwise
-	}
-	return !slices.Contains([]string{"", "0", "no", "false", "none"}, strings.ToLower(strings.TrimSpace(values[0])))
+func boolean(r *http.Request, name string) bool {
+	text := r.URL.Query().Get(name)
+	return !slices.Contains([]string{"", "0", "no", "false", "none"}, strings.ToLower(strings.TrimSpace(text)))
 }
 
 // number reads a number of the query, 0 for none.

@@ -66,8 +66,15 @@ func (r *rig) speaking(version string) *client.Client {
 	return c
 }
 
-// do sends a request, and returns the status and the body of the answer.
-func (r *rig) do(method, path string, body io.Reader, header ...string) (*http.Response, string) {
+// reply is the head of an answer.
+type reply struct {
+	StatusCode int
+	Status     string
+	Header     http.Header
+}
+
+// do sends a request, and returns the head and the body of the answer.
+func (r *rig) do(method, path string, body io.Reader, header ...string) (reply, string) {
 	r.t.Helper()
 	req, err := http.NewRequestWithContext(r.t.Context(), method, "http://mica"+path, body)
 	if err != nil {
@@ -88,7 +95,7 @@ func (r *rig) do(method, path string, body io.Reader, header ...string) (*http.R
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return resp, string(data)
+	return reply{resp.StatusCode, resp.Status, resp.Header}, string(data)
 }
 
 // archive is a tar of files.

@@ -7,12 +7,12 @@ package engineapi
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/moby/moby/client/pkg/versions"
 
@@ -46,11 +46,13 @@ type Server struct {
 	mux    *http.ServeMux
 	events *hub
 	builds running
+	// patience is that of this server.
+	patience time.Duration
 }
 
 // New returns a server. It opens the store with each request.
 func New(o Options) *Server {
-	s := &Server{o: o, mux: http.NewServeMux(), events: newHub()}
+	s := &Server{o: o, mux: http.NewServeMux(), events: newHub(), patience: patience}
 	s.addRoutes()
 	return s
 }
@@ -149,13 +151,4 @@ func isVersion(v string) bool {
 func since(r *http.Request, version string) bool {
 	v, ok := r.Context().Value(versionKey{}).(string)
 	return !ok || versions.GreaterThanOrEqualTo(v, version)
-}
-
-// answer is a handler that sends the errors which come before an answer.
-func (s *Server) answer(h handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := h(w, r); err != nil && !errors.Is(err, context.Canceled) {
-			writeError(w, err)
-		}
-	})
 }

@@ -104,6 +104,7 @@ func TestAbsent(t *testing.T) {
 		"GET /networks/a":              {404, `{"message":"network a not found"}` + "\n"},
 		"GET /volumes/a":               {404, `{"message":"get a: no such volume"}` + "\n"},
 		"GET /plugins/a/json":          {404, `{"message":"plugin \"a\" not found"}` + "\n"},
+		"POST /networks/prune":         {200, `{"NetworksDeleted":[],"SpaceReclaimed":0}` + "\n"},
 		"POST /containers/create":      {501, ""},
 		"POST /v1.50/exec/a/start":     {501, ""},
 		"POST /volumes/create":         {501, ""},
