@@ -81,6 +81,8 @@ func (b *baking) all(ctx context.Context) error {
 	ctx, stop := b.inspect.stoppable(ctx)
 	defer stop()
 	group, ctx := errgroup.WithContext(ctx)
+	each, end := canceled(ctx)
+	defer end()
 	for name := range b.targets {
 		b.done[name] = make(chan struct{})
 	}
@@ -95,7 +97,7 @@ func (b *baking) all(ctx context.Context) error {
 					return context.Cause(ctx)
 				}
 			}
-			res, err := b.one(ctx, t)
+			res, err := b.one(each, t)
 			if err != nil {
 				return fmt.Errorf("target %s: %w", t.name, err)
 			}
@@ -110,6 +112,23 @@ func (b *baking) all(ctx context.Context) error {
 		record()
 	}
 	return err
+}
+
+// canceled returns a context that ends with ctx, without its cause unless that is a cancellation: the error of the target that failed is
+// not one of the others.
+func canceled(ctx context.Context) (context.Context, func()) {
+	each, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		cause := context.Cause(ctx)
+		if !errors.Is(cause, context.Canceled) {
+			cause = context.Canceled
+		}
+		cancel(cause)
+	})
+	return each, func() {
+		stop()
+		cancel(nil)
+	}
 }
 
 // one builds a target whose links are built.
