@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -42,7 +43,7 @@ func printHelp(w io.Writer, cmd *cobra.Command) {
 	if cmd.HasAvailableSubCommands() && cmd.HasParent() {
 		use = cmd.CommandPath() + " COMMAND"
 	}
-	fmt.Fprintf(w, "Usage:  %s\n\n%s\n", use, cmd.Short)
+	fmt.Fprintf(w, "Usage:  %s\n\n%s\n", use, wrapped(cmp.Or(cmd.Long, cmd.Short), 100))
 	if !cmd.HasParent() {
 		printCommands(w, cmd, "Common Commands", isCommon)
 		printCommands(w, cmd, "Management Commands", func(c *cobra.Command) bool { return !isCommon(c) && c.HasSubCommands() })
@@ -59,6 +60,23 @@ func printHelp(w io.Writer, cmd *cobra.Command) {
 	if cmd.HasAvailableSubCommands() {
 		fmt.Fprintf(w, "\nRun '%s COMMAND --help' for more information on a command.\n", cmd.CommandPath())
 	}
+}
+
+// wrapped fills the lines of each paragraph of a text with words, so that no line is longer than width if it has no longer word.
+func wrapped(text string, width int) string {
+	var paragraphs []string
+	for paragraph := range strings.SplitSeq(text, "\n\n") {
+		var lines []string
+		line := ""
+		for word := range strings.FieldsSeq(paragraph) {
+			if line != "" && len(line)+1+len(word) > width {
+				lines, line = append(lines, line), ""
+			}
+			line = strings.TrimPrefix(line+" "+word, " ")
+		}
+		paragraphs = append(paragraphs, strings.Join(append(lines, line), "\n"))
+	}
+	return strings.Join(paragraphs, "\n\n")
 }
 
 func isCommon(c *cobra.Command) bool {

@@ -173,12 +173,26 @@ func TestCompletionScripts(t *testing.T) {
 	}
 }
 
-// TestInterruptible: a signal is the cause of the context's end.
+// TestWrapped: the lines of a help text have as many words as fit.
+func TestWrapped(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"": "", "one": "one", "one two three": "one two\nthree", "one\ntwo\n\nthree": "one two\n\nthree", "alongerword a": "alongerword\na", "a alongerword": "a\nalongerword",
+	} {
+		if got := wrapped(text, 8); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+// TestInterruptible: a signal is the cause of the context's end. A second one that comes with it, as from timeout(1), is the same.
 func TestInterruptible(t *testing.T) {
 	ctx, stop := interruptible()
 	defer stop()
-	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
-		t.Fatal(err)
+	for range 2 {
+		if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
 	}
 	<-ctx.Done()
 	var sig interrupted

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -63,6 +64,9 @@ func (i interrupted) Error() string { return "canceled" }
 // Is makes errors.Is(err, context.Canceled) true.
 func (i interrupted) Is(target error) bool { return target == context.Canceled }
 
+// together is how close signals are that are one: timeout(1) sends its signal to mica, and then to the process group that mica is in.
+const together = 100 * time.Millisecond
+
 // interruptible is a context that SIGINT and SIGTERM end. A second signal ends mica at once.
 func interruptible() (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -71,9 +75,13 @@ func interruptible() (context.Context, func()) {
 	go func() {
 		sig := <-ch
 		s, _ := sig.(syscall.Signal)
+		begun := time.Now()
 		cancel(interrupted{s})
-		<-ch
-		os.Exit(128 + int(s))
+		for range ch {
+			if time.Since(begun) >= together {
+				os.Exit(128 + int(s))
+			}
+		}
 	}()
 	return ctx, func() {
 		signal.Stop(ch)

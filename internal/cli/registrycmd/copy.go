@@ -27,8 +27,9 @@ func NewCopyCommand(app *command.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "copy [OPTIONS] SOURCE DESTINATION",
 		Short: "Copy an image between registries, layouts and archives, as it is",
-		Long: "A SOURCE or DESTINATION is the name of an image at a registry, oci:DIRECTORY[:TAG], oci-archive:FILE[:TAG] or\n" +
-			"docker-archive:FILE[:NAME]. The store is not touched.",
+		Long: "Copy an image between registries, layouts and archives, as it is. The store is not touched.\n\n" +
+			"A SOURCE or DESTINATION is the name of an image at a registry, oci:DIRECTORY[:TAG], oci-archive:FILE[:TAG] or " +
+			"docker-archive:FILE[:NAME].",
 		Args: command.RequireArgs(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runCopy(cmd.Context(), app, &f, args[0], args[1])
