@@ -29,6 +29,12 @@ func NewBuildsCommand(app *command.App) *cobra.Command {
 	)
 }
 
+// named is the end of the help of commands that take a build.
+const named = "\n\nBUILD is a ref of `mica builds ls`, the beginning of one, or ^N for the Nth build before the newest."
+
+// newest is named for those that take one at most.
+const newest = named + " By default it is the newest."
+
 // open opens the store's builds.
 func open(ctx context.Context, app *command.App) (*history.Builds, error) {
 	if err := app.Open(ctx); err != nil {
@@ -104,10 +110,11 @@ func runList(ctx context.Context, app *command.App, f *listFlags) error {
 	case f.format == "" || f.format == formatter.TableFormatKey:
 		format = "table {{.Ref}}\t{{.Name}}\t{{.Status}}\t{{.CreatedAt}}\t{{.Duration}}"
 	}
+	name := distinct(list)
 	out := formatter.Context{Output: app.Stdout, Format: format, Trunc: !f.noTrunc}
 	return out.Write(newRow(), func(print func(formatter.SubContext) error) error {
 		for _, b := range list {
-			if err := print(&row{build: b, trunc: !f.noTrunc}); err != nil {
+			if err := print(&row{build: b, name: name(b), trunc: !f.noTrunc}); err != nil {
 				return err
 			}
 		}
@@ -119,6 +126,7 @@ func runList(ctx context.Context, app *command.App, f *listFlags) error {
 type row struct {
 	formatter.HeaderContext
 	build *history.Build
+	name  string
 	trunc bool
 }
 
@@ -139,9 +147,9 @@ func (r *row) Ref() string { return r.build.Ref }
 // Name says what was built.
 func (r *row) Name() string {
 	if r.trunc {
-		return formatter.Ellipsis(buildName(r.build), 36)
+		return formatter.Ellipsis(r.name, 36)
 	}
-	return buildName(r.build)
+	return r.name
 }
 
 // Status is how it ended.
@@ -185,6 +193,27 @@ func buildName(b *history.Build) string {
 	return name
 }
 
+// distinct returns a function that names builds. The name begins with the parent of the context's directory if builds of several
+// directories would have the same name.
+func distinct(list []*history.Build) func(*history.Build) string {
+	contexts := map[string]string{}
+	several := map[string]bool{}
+	for _, b := range list {
+		name := buildName(b)
+		if known, ok := contexts[name]; ok && known != b.Context {
+			several[name] = true
+		}
+		contexts[name] = b.Context
+	}
+	return func(b *history.Build) string {
+		name := buildName(b)
+		if parent := path.Base(path.Dir(strings.TrimSuffix(b.Context, "/"))); several[name] && path.IsAbs(b.Context) && parent != "/" {
+			return parent + "/" + name
+		}
+		return name
+	}
+}
+
 // counts returns how many steps have ended, and how many of these were cached.
 func counts(b *history.Build) (done, cached int) {
 	for _, s := range b.Steps {
@@ -205,11 +234,12 @@ func newRemoveCommand(app *command.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "rm [OPTIONS] [BUILD...]",
 		Short:             "Remove builds",
+		Long:              "Remove builds that have ended from those that the store remembers. Images, layers and the build cache stay." + named,
 		Args:              command.RequireArgs(0, -1),
 		ValidArgsFunction: complete(app),
 		RunE:              func(cmd *cobra.Command, args []string) error { return runRemove(cmd.Context(), app, &f, args) },
 	}
-	cmd.Flags().BoolVar(&f.all, "all", false, "Remove all builds")
+	cmd.Flags().BoolVar(&f.all, "all", false, "Remove all builds that have ended")
 	return cmd
 }
 

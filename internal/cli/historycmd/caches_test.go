@@ -51,7 +51,7 @@ func TestWhyNotInCache(t *testing.T) {
 	t.Parallel()
 	m := cached(t)
 	got := m.Run(commands, "why")
-	want := `Build ab1 of app, About an hour ago: 2 steps, 0 cached
+	want := `Build ab1 of app, about an hour ago: 2 steps, 0 cached
 Cache r.example/gone was not read: not found
 
 [1/2] COPY a /

@@ -26,7 +26,7 @@ func newExportCommand(app *command.App) *cobra.Command {
 		Use:   "export [OPTIONS] [BUILD...]",
 		Short: "Export builds into a .dockerbuild file",
 		Long: "Export builds into a .dockerbuild file: their options, steps, logs, trace and provenance. Docker Desktop shows it after " +
-			"`docker buildx history import`. By default the newest build is exported.",
+			"`docker buildx history import`. By default the newest build that has ended is exported." + named,
 		Args:              command.RequireArgs(0, -1),
 		ValidArgsFunction: complete(app),
 		RunE:              func(cmd *cobra.Command, args []string) error { return runExport(cmd.Context(), app, &f, args) },

@@ -87,7 +87,7 @@ RUN make (line 3) ran once because of COPY a / (line 2), 1.5s
 `,
 		"why --cost ^0 make": "STEP  RAN  TIME  WRITTEN  CACHE\n[2/2] RUN make  2 of 2  3.0s  0B  0B\n\nRUN make (line 3) ran once because of COPY a / (line 2), 1.5s\n",
 		"why --cost ^1 --format {{range.Steps}}{{.Ran}}/{{.Builds}};{{end}}": "1/1;1/1;\n",
-		"why ^1":                  "Build abc1 of app (prod), 3 hours ago: 3 steps, 1 cached\nNo step ran again.\n",
+		"why ^1":                  "Build abc1 of app (prod), 3 hours ago: 3 steps, 1 cached\nNo step ran again: no earlier build of this context, Dockerfile and target is known.\n",
 		"why ^0 2":                "Build abd2 of app (prod), 2 hours ago: 3 steps, 1 cached\n\n[1/2] COPY a /\n a changed\n sha256:6b86b273ff34, 1B → sha256:d4735e3a265e, 2kB\n",
 		"why MAKE":                "Build abd2 of app (prod), 2 hours ago: 3 steps, 1 cached\n\n[2/2] RUN make\n [1/2] COPY a / gave another result\n from the start: a changed\n",
 		"why --format {{.Build}}": "abd2\n",
@@ -249,6 +249,20 @@ func TestBuildName(t *testing.T) {
 	} {
 		if got := buildName(&b); got != want {
 			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// TestDistinct: builds of directories with one name are told apart.
+func TestDistinct(t *testing.T) {
+	t.Parallel()
+	list := []*history.Build{
+		{Context: "/one/app"}, {Context: "/two/app/"}, {Context: "/two/app", Target: "t"}, {Context: "/app"}, {Context: "/x/web"}, {Context: "/x/web"}, {Context: "https://h/app"}, {Context: "-"}, {Context: "-"},
+	}
+	name := distinct(list)
+	for i, want := range []string{"one/app", "two/app", "app (t)", "app", "web", "web", "app", "-", "-"} {
+		if got := name(list[i]); got != want {
+			t.Errorf("%s: %q, want %q", list[i].Context, got, want)
 		}
 	}
 }

@@ -23,6 +23,7 @@ func newInspectCommand(app *command.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "inspect [OPTIONS] [BUILD]",
 		Short:             "Show a build: what was built, its steps, and how it ended",
+		Long:              "Show a build: what was built, with which arguments, how it ended, and each step with its time, size and cause." + newest,
 		Args:              command.RequireArgs(0, 1),
 		ValidArgsFunction: complete(app),
 		RunE: func(cmd *cobra.Command, args []string) error {

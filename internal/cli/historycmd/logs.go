@@ -20,6 +20,7 @@ func newLogsCommand(app *command.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "logs [OPTIONS] [BUILD]",
 		Short:             "Print the progress of a build",
+		Long:              "Print the progress of a build, with what its steps wrote, and why they ran." + newest,
 		Args:              command.RequireArgs(0, 1),
 		ValidArgsFunction: complete(app),
 		RunE: func(cmd *cobra.Command, args []string) error {

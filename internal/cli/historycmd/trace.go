@@ -18,7 +18,7 @@ func newTraceCommand(app *command.App) *cobra.Command {
 	return &cobra.Command{
 		Use:               "trace [BUILD]",
 		Short:             "Print the steps of a build as an OpenTelemetry trace",
-		Long:              "Print the steps of a build as an OpenTelemetry trace, in the JSON of OTLP, which Jaeger and others load.",
+		Long:              "Print the steps of a build as an OpenTelemetry trace, in the JSON of OTLP, which Jaeger and others load." + newest,
 		Args:              command.RequireArgs(0, 1),
 		ValidArgsFunction: complete(app),
 		RunE: func(cmd *cobra.Command, args []string) error {

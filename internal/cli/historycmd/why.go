@@ -33,7 +33,7 @@ func NewWhyCommand(app *command.App) *cobra.Command {
 		Use:   "why [OPTIONS] [BUILD] [STEP]",
 		Short: "Explain why the steps of a build ran again",
 		Long: "Explain why the steps of a build ran again: what changed since the step was last run, and which step passed the change on.\n\n" +
-			"BUILD is a ref of `mica builds ls`, the beginning of one, or ^N for the Nth build before the newest; by default it is the newest.\n" +
+			"A step is compared with that of the latest build of the same context, Dockerfile and target, or with that of --against." + newest + "\n" +
 			"STEP is a line of the Dockerfile, or a part of the step's name.",
 		Args:              func(cmd *cobra.Command, args []string) error { return f.end(app, command.RequireArgs(0, 2)(cmd, args)) },
 		ValidArgsFunction: complete(app),
@@ -61,6 +61,8 @@ type explained struct {
 	Against string                `json:"against,omitempty"`
 	Steps   []explainedStep       `json:"steps"`
 	Caches  []history.UnreadCache `json:"unreadCaches,omitempty"`
+
+	first bool // there is no build to compare with
 }
 
 // explainedStep is a step that ran again, or that remote caches did not have.
@@ -110,6 +112,7 @@ func runWhy(ctx context.Context, app *command.App, f *whyFlags, args []string) (
 		return err
 	}
 	res := explained{Build: b.Ref, Against: f.against, Steps: []explainedStep{}, Caches: b.Caches}
+	res.first = f.against == "" && isFirst(builds, b)
 	for _, s := range steps {
 		if f.against != "" {
 			s.Misses = nil // of the build itself
@@ -155,14 +158,32 @@ func whyArgs(ctx context.Context, app *command.App, args []string) (builds *hist
 	return builds, b, step, err
 }
 
+// isFirst reports whether the store remembers no build before b that was one of the same.
+func isFirst(builds *history.Builds, b *history.Build) bool {
+	for old := range builds.Earlier(b.Line) {
+		if old.Started.Before(b.Started) {
+			return false
+		}
+	}
+	return true
+}
+
+// ago is how long ago a time was, within a sentence.
+func ago(at time.Time) string {
+	text := units.HumanDuration(time.Since(at)) + " ago"
+	return strings.ToLower(text[:1]) + text[1:]
+}
+
 func printWhy(w io.Writer, b *history.Build, res *explained) {
 	done, cached := counts(b)
-	fmt.Fprintf(w, "Build %s of %s, %s ago: %d steps, %d cached\n", b.Ref, buildName(b), units.HumanDuration(time.Since(b.Started)), done, cached)
+	fmt.Fprintf(w, "Build %s of %s, %s: %d steps, %d cached\n", b.Ref, buildName(b), ago(b.Started), done, cached)
 	switch {
 	case b.Status == history.Running:
 		fmt.Fprintln(w, "It is running: more steps may follow.")
 	case b.Status == history.Interrupted:
 		fmt.Fprintln(w, "It was interrupted: steps may be missing.")
+	case len(res.Steps) == 0 && res.first:
+		fmt.Fprintln(w, "No step ran again: no earlier build of this context, Dockerfile and target is known.")
 	case len(res.Steps) == 0:
 		fmt.Fprintln(w, "No step ran again.")
 	}
