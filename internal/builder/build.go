@@ -111,6 +111,9 @@ func (e *FailedError) Error() string { return e.Err.Error() }
 func (e *FailedError) Unwrap() error { return e.Err }
 
 func (b *Builder) build(ctx context.Context, o *Options, names []string, started time.Time, rec *recorder.Recorder) (_ *Result, err error) {
+	if err := b.findCatalog(o); err != nil {
+		return nil, err
+	}
 	opts := o.frontendOptions()
 	allowed, err := o.entitlements()
 	if err != nil {
@@ -186,7 +189,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 		return nil, err
 	}
 	if o.catalogs() {
-		if err := b.catalogAll(ctx, s, out); err != nil {
+		if err := b.catalogAll(ctx, s, out, o.Events); err != nil {
 			return nil, err
 		}
 	}

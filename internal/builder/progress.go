@@ -87,6 +87,13 @@ func (p *exportProgress) status(st bkclient.VertexStatus) {
 	}
 }
 
+// warn shows a warning of the step.
+func (p *exportProgress) warn(text string) {
+	if p.events != nil {
+		p.events(&solver.Status{Warnings: []*bkclient.VertexWarning{{Vertex: p.vertex.Digest, Level: 1, Short: []byte(text)}}})
+	}
+}
+
 func (p *exportProgress) end(err error) {
 	now := time.Now()
 	p.vertex.Completed = &now

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/containerd/platforms"
+
 	"github.com/micabuild/mica/internal/attest"
 	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/catalog"
@@ -24,16 +26,29 @@ func (o *Options) catalogs() bool {
 	return ok && attrs["generator"] == ""
 }
 
+// findCatalog looks for the program that lists packages, before a build that needs it at its end.
+func (b *Builder) findCatalog(o *Options) error {
+	if !o.catalogs() || o.Explain || o.Call.Name != "" {
+		return nil
+	}
+	if err := (&catalog.Cataloguer{Store: b.Store}).Find(); err != nil {
+		return fmt.Errorf("sbom: %w", err)
+	}
+	return nil
+}
+
 // catalogAll lists the packages of all platforms.
-func (b *Builder) catalogAll(ctx context.Context, s *solver.Solver, out *response) error {
+func (b *Builder) catalogAll(ctx context.Context, s *solver.Solver, out *response, events solver.Events) error {
 	c := &catalog.Cataloguer{Store: b.Store}
 	for _, p := range out.platforms {
-		if err := p.fetch(ctx, s); err != nil {
-			return err
-		}
+		step := startStep(events, "["+platforms.Format(p.platform)+"] listing packages")
 		found, err := c.Chain(ctx, p.result.Chain.DiffIDs(), func(ctx context.Context) (view.View, error) { return s.View(ctx, p.result) })
+		step.end(err)
 		if err != nil {
 			return fmt.Errorf("sbom: %w", err)
+		}
+		for _, file := range found.Skipped {
+			step.warn("the SBOM may lack packages: not catalogued: " + file)
 		}
 		p.catalog = found
 	}

@@ -24,6 +24,9 @@ import (
 // Program is the name of the program that catalogues.
 const Program = "mica-catalog"
 
+// Protocol is the version of the protocol that Program has to speak; its --version says which it does.
+const Protocol = protocolVersion
+
 // NotInstalledError is the error of a host without mica-catalog.
 type NotInstalledError struct{}
 
@@ -89,6 +92,12 @@ func (c *Cataloguer) view(ctx context.Context, v view.View) (_ *Catalog, again b
 	}
 	out.normalize()
 	return out, again, nil
+}
+
+// Find returns a *NotInstalledError on a host without mica-catalog.
+func (c *Cataloguer) Find() error {
+	_, err := c.find()
+	return err
 }
 
 // find returns the path of mica-catalog: beside mica, or else on PATH.

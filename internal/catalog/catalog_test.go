@@ -131,7 +131,8 @@ func TestServe(t *testing.T) {
 		"nothing": {hello + `{"op":"done"}`, &Catalog{}, ""},
 		"packages are sorted": {hello + `{"op":"package","package":{"type":"deb","name":"b","path":"p"}}` + "\n" + `{"op":"package","package":{"type":"deb","name":"a","path":"p"}}` + "\n" +
 			`{"op":"package","package":{"type":"deb","name":"b","path":"p"}}` + "\n" + `{"op":"done"}`, &Catalog{Packages: []Package{{Type: "deb", Name: "a", Path: "p"}, {Type: "deb", Name: "b", Path: "p"}}}, ""},
-		"a warning": {hello + `{"op":"warn","path":"x","text":"too large"}` + "\n" + `{"op":"done"}`, &Catalog{Skipped: []string{"x: too large"}}, ""},
+		"a warning":                      {hello + `{"op":"warn","path":"x","text":"too large"}` + "\n" + `{"op":"done"}`, &Catalog{Skipped: []string{"x: too large"}}, ""},
+		"a warning of a path with lines": {hello + `{"op":"warn","path":"a\n\u001b[2Jb","text":"damaged"}` + "\n" + `{"op":"done"}`, &Catalog{Skipped: []string{`"a\n\x1b[2Jb": damaged`}}, ""},
 		"files": {
 			hello + `{"op":"stat","path":"etc/name"}` + "\n" + `{"op":"readdir","path":"etc"}` + "\n" + `{"op":"open","path":"etc/name"}` + "\n" + `{"op":"stat","path":"nothing"}` + "\n" + `{"op":"open","path":"etc/name/beneath"}` + "\n" +
 				`{"op":"stat","path":"../../etc/name"}` + "\n" + `{"op":"done"}`,
@@ -263,7 +264,7 @@ func TestNames(t *testing.T) {
 	if len(got.Packages) != 1 || got.Packages[0].Version != `{"files":[{"name":"a\nb","mode":420}]}` {
 		t.Errorf("%+v", got.Packages)
 	}
-	if want := `2 names that are not UTF-8, such as "opt/b\xff"`; len(got.Skipped) != 1 || got.Skipped[0] != want {
+	if want := `names that are not UTF-8: 2, such as "opt/b\xff"`; len(got.Skipped) != 1 || got.Skipped[0] != want {
 		t.Errorf("%q, want %q", got.Skipped, want)
 	}
 }

@@ -12,9 +12,11 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -179,7 +181,7 @@ type server struct {
 // catalog is what was found, with what was not.
 func (s *server) catalog() *Catalog {
 	if s.unnamed > 0 {
-		s.found.Skipped = append(s.found.Skipped, fmt.Sprintf("%d names that are not UTF-8, such as %q", s.unnamed, s.firstName))
+		s.found.Skipped = append(s.found.Skipped, fmt.Sprintf("names that are not UTF-8: %d, such as %q", s.unnamed, s.firstName))
 	}
 	if s.unsaid > 0 {
 		s.found.Skipped = append(s.found.Skipped, fmt.Sprintf("%d more files", s.unsaid))
@@ -246,7 +248,7 @@ func (s *server) serve(ctx context.Context, r *request) error {
 		}
 	case opWarn:
 		if len(s.found.Skipped) < maxSkipped {
-			s.found.Skipped = append(s.found.Skipped, r.Path+": "+r.Text)
+			s.found.Skipped = append(s.found.Skipped, quoted(r.Path)+": "+r.Text)
 		} else {
 			s.unsaid++
 		}
@@ -259,6 +261,14 @@ func (s *server) serve(ctx context.Context, r *request) error {
 		return fmt.Errorf("unknown request %q of %s", r.Op, Program)
 	}
 	return nil
+}
+
+// quoted is a path as it can be part of a line.
+func quoted(path string) string {
+	if strings.ContainsFunc(path, unicode.IsControl) {
+		return strconv.Quote(path)
+	}
+	return path
 }
 
 // firstBytes keeps the beginning of what is written.

@@ -145,6 +145,10 @@ func TestHostile(t *testing.T) {
 	if want := "WARNING: not catalogued: var/lib/dpkg/status: the file has 3221225472 bytes"; !strings.Contains(got.Stderr, want) {
 		t.Errorf("stderr %q, want %q in it", got.Stderr, want)
 	}
+	if got := m.Try(nil, "build", "--progress=plain", "--sbom=true", "--output", "type=oci,dest="+filepath.Join(dir, "out.tar"), dir); got.Code != 0 ||
+		!strings.Contains(got.Stderr, "listing packages") || !strings.Contains(got.Stderr, "the SBOM may lack packages: not catalogued: var/lib/dpkg/status: the file has") {
+		t.Errorf("build: %+v", got)
+	}
 	for _, args := range [][]string{{"--format", "xml", "hostile"}, {"nosuch:///"}, {"--platform", "a/b/c/d/e", "hostile"}} {
 		if got := m.Try(nil, append([]string{"sbom"}, args...)...); got.Code == 0 || got.Stdout != "" || strings.Contains(got.Stderr, "goroutine") {
 			t.Errorf("%q: %+v", args, got)
@@ -268,10 +272,14 @@ func TestNotInstalled(t *testing.T) {
 	m := newMica(t)
 	alone := filepath.Join(rig.TempDir(t), "mica")
 	rig.Must(t, "cp", rig.Binary(t, "mica"), alone)
+	dir := rig.TempDir(t)
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM app\nRUN false\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		args []string
 		code int
-	}{{[]string{"sbom", "app"}, 1}, {[]string{"diff", "--only", "packages", "app", "app"}, 0}} {
+	}{{[]string{"sbom", "app"}, 1}, {[]string{"build", "--sbom=true", dir}, 1}, {[]string{"diff", "--only", "packages", "app", "app"}, 0}} {
 		cmd := exec.Command(alone, c.args...)
 		cmd.Env = slices.Concat(m.Command().Env, []string{"PATH=/usr/bin:/bin"})
 		got := rig.Run(t, cmd)

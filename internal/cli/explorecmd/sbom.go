@@ -10,6 +10,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/distribution/reference"
 	"github.com/spf13/cobra"
@@ -145,5 +146,12 @@ func writeTable(w io.Writer, _ *sbom.Subject, packages []catalog.Package) error 
 	return t.Flush() // the first error of all writes
 }
 
-// cell is a text without what separates cells and lines.
-func cell(s string) string { return strings.Join(strings.Fields(s), " ") }
+// cell is a text without what separates cells and lines, and not so long that it hides the next.
+func cell(s string) string {
+	const most = 128
+	s = strings.Join(strings.Fields(s), " ")
+	if utf8.RuneCountInString(s) > most {
+		s = string([]rune(s)[:most-1]) + "…"
+	}
+	return s
+}
