@@ -27,7 +27,7 @@ func compareLayers(ctx context.Context, a, b *inspect.Image, o Options, r *Repor
 		}
 	})
 	if o.includes(sectionFiles) {
-		if err := inParallel(ctx, differ, (*inspect.Layer).Fetch); err != nil {
+		if err := inParallel(ctx, differ, (*inspect.Layer).Look); err != nil {
 			return err
 		}
 	}
@@ -73,7 +73,7 @@ func inParallel(ctx context.Context, layers []*inspect.Layer, do func(*inspect.L
 // add lists a layer, and fetches none.
 func (r *LayersReport) add(ctx context.Context, change Change, sum *LayerSum, l *inspect.Layer) error {
 	c := LayerChange{Change: change, DiffID: l.DiffID, CreatedBy: l.CreatedBy, Size: l.Blob.Size, Blob: l.Blob.Digest}
-	if l.Stored() {
+	if l.Stored() || l.Unverified() {
 		size, err := l.Size(ctx)
 		if err != nil {
 			return err

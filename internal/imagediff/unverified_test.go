@@ -1,13 +1,16 @@
 package imagediff_test
 
 import (
+	"errors"
 	"math/rand/v2"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/micabuild/mica/internal/catalog"
 	"github.com/micabuild/mica/internal/imagediff"
 	"github.com/micabuild/mica/internal/inspect"
 	. "github.com/micabuild/mica/internal/inspect/inspecttest"
@@ -70,6 +73,30 @@ func TestUnverified(t *testing.T) {
 		if err := b.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestUnverifiedPackages: packages are only compared of layers that are read anyway, unless the user asks for them.
+func TestUnverifiedPackages(t *testing.T) {
+	t.Parallel()
+	s, reg := NewStore(t), registrytest.New(t)
+	s.ImageOf("app:1", sizable(t, File("f", "1")))
+	Publish(t, reg, "app", "2", seekabletest.Estargz(t, sizable(t, File("f", "2"))))
+	client := Registry(t)
+	o := &inspect.Opener{Local: s.Local, Registry: func() *registry.Client { return client }}
+	b, err := o.Open(t.Context(), reg.Name("app:2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = b.Close() }()
+	packages := &catalog.Cataloguer{Store: s.Store, Program: filepath.Join(t.TempDir(), "missing")}
+	r, err := imagediff.Compare(t.Context(), b, s.Open("app:1"), imagediff.Options{Packages: packages})
+	if err != nil || !strings.Contains(strings.Join(r.Notes, "\n"), "only the tables of contents were downloaded") || b.Unverified() != 1 {
+		t.Errorf("%q, %d unverified, %v", r.Notes, b.Unverified(), err)
+	}
+	_, err = imagediff.Compare(t.Context(), b, s.Open("app:1"), imagediff.Options{Packages: packages, Only: []string{"packages"}})
+	if !errors.As(err, new(*catalog.NotInstalledError)) || !b.Layers[0].Stored() {
+		t.Errorf("%v, stored %t", err, b.Layers[0].Stored())
 	}
 }
 

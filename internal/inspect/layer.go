@@ -84,6 +84,15 @@ func (l *Layer) Coarse() bool {
 	return l.listed != nil && l.listed.Coarse
 }
 
+// Look fetches what Table needs.
+func (l *Layer) Look(ctx context.Context) error {
+	if l.host != nil {
+		return nil
+	}
+	_, err := l.look(ctx)
+	return err
+}
+
 // look reads the layer's table of contents where the layer is, or fetches the layer: then it returns nil.
 func (l *Layer) look(ctx context.Context) (*seekable.Layer, error) {
 	listed, err := l.tryList(ctx)
