@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/layer/seekable"
 )
 
 // Estargz is a layer as a blob of which one file can be read without the rest (stargz-snapshotter, docs/estargz.md): gzip,
@@ -124,8 +125,8 @@ const maxTable = 64 << 20
 
 // smallTable reports whether what a blob's footer calls its table of contents is, decompressed, of a bearable size.
 func smallTable(blob *io.SectionReader) bool {
-	at, _, err := estargz.OpenFooter(blob)
-	if err != nil || at < 0 || at > blob.Size() {
+	at, err := seekable.TableOffset(blob)
+	if err != nil {
 		return false
 	}
 	table, err := gzip.NewReader(io.NewSectionReader(blob, at, blob.Size()-at))

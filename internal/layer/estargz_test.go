@@ -72,3 +72,18 @@ func TestRootEstargz(t *testing.T) {
 		}
 	}
 }
+
+// TestOddFooters: a blob that somebody else made may end with anything.
+func TestOddFooters(t *testing.T) {
+	t.Parallel()
+	good := estargz.CreateGzipFooter([]byte("SG\x16\x000000000000000001STARGZ"))
+	short := estargz.CreateGzipFooter([]byte("SG\x16\x00")) // the library reads beyond the end of its field
+	for name, blob := range map[string][]byte{
+		"nothing": nil, "a part": good[1:], "no table": good, "a short field": append(make([]byte, 100), append(short, make([]byte, 51-len(short))...)...),
+		"no gzip": append(make([]byte, 100), good...),
+	} {
+		if smallTable(io.NewSectionReader(bytes.NewReader(blob), 0, int64(len(blob)))) {
+			t.Errorf("%s has a table", name)
+		}
+	}
+}

@@ -37,6 +37,19 @@ const (
 	offsetEnd = 32
 )
 
+// TableOffset returns where the table of contents of an eStargz blob begins. The library panics at some footers.
+func TableOffset(blob *io.SectionReader) (int64, error) {
+	footer := make([]byte, estargz.FooterSize)
+	if _, err := blob.ReadAt(footer, blob.Size()-int64(len(footer))); err != nil {
+		return 0, err
+	}
+	at, err := tableAt(footer)
+	if err == nil && (at <= 0 || at >= blob.Size()-int64(len(footer))) {
+		err = fmt.Errorf("the table is at byte %d of a blob of %d bytes", at, blob.Size())
+	}
+	return at, err
+}
+
 // tableAt returns the offset of the table that the footer of an eStargz blob has.
 func tableAt(footer []byte) (int64, error) {
 	if len(footer) != estargz.FooterSize {
