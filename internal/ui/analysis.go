@@ -76,7 +76,7 @@ func (t *imageTree) analysis(ctx context.Context, img *opened) (*analyze.Report,
 	if t.report != nil {
 		return t.report, nil
 	}
-	in, err := img.analyzed(ctx)
+	in, err := img.Analyzed(ctx)
 	if err != nil {
 		return nil, err
 	}

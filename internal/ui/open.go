@@ -11,7 +11,6 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/micabuild/mica/internal/analyze"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/inspect"
 	"github.com/micabuild/mica/internal/layer"
@@ -120,22 +119,6 @@ func (o *opened) count(l *inspect.Layer) (int, error) {
 		return 0, fmt.Errorf("%s: %w", shown(o.Name), err)
 	}
 	return got.Count, nil
-}
-
-// analyzed is the image as it is analyzed.
-func (o *opened) analyzed(ctx context.Context) (*analyze.Image, error) {
-	img := &analyze.Image{ID: o.ID, Config: o.Config, AddDigests: o.AddDigests}
-	for _, l := range o.Layers {
-		part := analyze.Layer{DiffID: l.DiffID, Size: -1, List: l.List, Read: l.ReadFiles}
-		if l.Stored() {
-			var err error
-			if part.Size, err = l.Size(ctx); err != nil {
-				return nil, err
-			}
-		}
-		img.Layers = append(img.Layers, part)
-	}
-	return img, nil
 }
 
 // checkSize fails for an image that has too many files to be kept in memory. It fetches tables of contents.

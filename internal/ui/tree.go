@@ -50,7 +50,7 @@ type imageTree struct {
 
 // loadTree reads the tables of contents of an image.
 func loadTree(ctx context.Context, img *opened) (*imageTree, error) {
-	in, err := img.analyzed(ctx)
+	in, err := img.Analyzed(ctx)
 	if err != nil {
 		return nil, err
 	}

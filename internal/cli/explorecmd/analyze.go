@@ -74,7 +74,7 @@ func runAnalyze(ctx context.Context, app *command.App, f *analyzeFlags, isSet fu
 		return err
 	}
 	defer func() { err = errors.Join(err, img.Close()) }()
-	in, err := analyzed(ctx, img)
+	in, err := img.Analyzed(ctx)
 	if err != nil {
 		return err
 	}

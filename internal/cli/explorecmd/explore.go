@@ -118,7 +118,7 @@ func exploreImage(ctx context.Context, app *command.App, img *inspect.Image) (*e
 		}
 		out.Layers = append(out.Layers, shown)
 	}
-	in, err := analyzed(ctx, img)
+	in, err := img.Analyzed(ctx)
 	if err != nil {
 		return nil, err
 	}
