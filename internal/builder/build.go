@@ -144,7 +144,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	defer func() { err = errors.Join(err, sums.Close(), cacheLayouts.close()) }()
 	worker := ops.New(ops.Options{
 		Store: b.Store, Layers: b.Layers, Image: base.find, Layout: layouts.find, Host: b.Host, Locals: o.locals(), Sync: o.sync(), Digests: digests,
-		Secret: o.Secret, SSH: o.SSH, HostCerts: hostCerts.mount, KeepFailed: o.OnFailure != nil,
+		Secret: o.Secret, SSH: o.SSH, HTTP: o.HTTP, HostCerts: hostCerts.mount, KeepFailed: o.OnFailure != nil,
 	})
 	defer func() { err = errors.Join(err, worker.Close()) }()
 	s := solver.New(solver.Options{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,6 +39,8 @@ type Options struct {
 	Secret func(ctx context.Context, id string) ([]byte, error)
 	// SSH returns the agent that steps may use by its ID, nil for none.
 	SSH func(ctx context.Context, id string) func(net.Conn)
+	// HTTP sends the requests of http sources; nil for Go's default.
+	HTTP *http.Client
 	// Create opens the destination of an output that is not a directory.
 	Create func(dest string) (Sink, error)
 	// Record asks for the provenance, whether the image has it or not.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"sync"
 
+	contentapi "github.com/containerd/containerd/api/services/content/v1"
 	"github.com/containerd/platforms"
 	controlapi "github.com/moby/buildkit/api/services/control"
 	apitypes "github.com/moby/buildkit/api/types"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/micabuild/mica/internal/bridge"
 	"github.com/micabuild/mica/internal/builder"
+	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/store"
 )
@@ -30,24 +32,30 @@ type Options struct {
 	Use *sync.RWMutex
 	// NewBuilder returns what builds with a client of registries. No two builds at once share it.
 	NewBuilder func(*registry.Client) *builder.Builder
-	Version    string // of mica
-	Revision   string
+	// Entitlements are those that steps may get if their client allows them.
+	Entitlements []string
+	Version      string // of mica
+	Revision     string
 }
 
 // Controller answers BuildKit's clients. It is safe for concurrent use.
 type Controller struct {
 	controlapi.UnimplementedControlServer
-	o    Options
-	jobs *jobs
+	o     Options
+	jobs  *jobs
+	parts *parts
 }
 
 // New returns a Controller.
-func New(o Options) *Controller { return &Controller{o: o, jobs: newJobs()} }
+func New(o Options) *Controller {
+	return &Controller{o: o, jobs: newJobs(), parts: newParts(history.Open(o.Store).Find)}
+}
 
 // Register adds the services to a server of NewServer.
 func (c *Controller) Register(s *grpc.Server) {
 	controlapi.RegisterControlServer(s, c)
 	gwpb.RegisterLLBBridgeServer(s, &bridge.Forwarder{Find: c.findBridge})
+	contentapi.RegisterContentServer(s, c.parts)
 	grpc_health_v1.RegisterHealthServer(s, health.NewServer())
 }
 

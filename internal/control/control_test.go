@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/content/proxy"
 	"github.com/google/go-cmp/cmp"
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/client"
@@ -23,6 +25,7 @@ import (
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/tonistiigi/fsutil"
 
 	"github.com/micabuild/mica/internal/builder"
@@ -60,7 +63,7 @@ func start(t *testing.T) *server {
 	}
 	rpc := control.NewServer()
 	control.New(control.Options{
-		Sessions: sessions, Store: s, Use: new(sync.RWMutex), Version: "1.2.3", NewBuilder: func(c *registry.Client) *builder.Builder {
+		Sessions: sessions, Store: s, Use: new(sync.RWMutex), Entitlements: []string{"network.host"}, Version: "1.2.3", NewBuilder: func(c *registry.Client) *builder.Builder {
 			layers := layer.New(s)
 			return &builder.Builder{Store: s, Layers: layers, Images: image.New(s, layers), Host: host, Registry: c}
 		},
@@ -419,6 +422,7 @@ func TestHistory(t *testing.T) {
 			t.Errorf("filter %q: %s", filter, diff)
 		}
 	}
+	s.checkProvenance(t, "first")
 	steps := s.watched(t, "second")
 	if !strings.Contains(steps["[1/1] COPY missing /"], "not found") {
 		t.Errorf("progress: %v", steps)
@@ -428,6 +432,43 @@ func TestHistory(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"second"}, s.listed(t, &controlapi.BuildHistoryRequest{EarlyExit: true})); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// checkProvenance reads the provenance that a record refers to.
+func (s *server) checkProvenance(t *testing.T, ref string) {
+	t.Helper()
+	stream, err := s.client.ControlClient().ListenBuildHistory(t.Context(), &controlapi.BuildHistoryRequest{EarlyExit: true, Ref: ref})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := stream.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := proxy.NewContentStore(s.client.ContentClient())
+	for _, d := range []*controlapi.Descriptor{e.Record.Result.Attestations[0], e.Record.Trace} {
+		data, err := content.ReadBlob(t.Context(), store, ocispec.Descriptor{Digest: digest.Digest(d.Digest), Size: d.Size})
+		if err != nil || int64(len(data)) != d.Size {
+			t.Errorf("%s: %d bytes, %v", d.MediaType, len(data), err)
+		}
+	}
+	if _, err := store.Info(t.Context(), digest.FromString("x")); err == nil {
+		t.Error("content of nothing")
+	}
+}
+
+// TestEntitlements: a client cannot allow its steps what the server does not grant.
+func TestEntitlements(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	for allowed, want := range map[string]string{"network.host": "", "security.insecure": "security.insecure is not allowed"} {
+		o := options(t, write(t, map[string]string{"Dockerfile": "FROM scratch\n"}))
+		o.AllowedEntitlements = []string{allowed}
+		_, _, err := s.solve(t, nil, o)
+		if (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", allowed, err)
+		}
 	}
 }
 
@@ -513,7 +554,7 @@ func TestUsageAndPrune(t *testing.T) {
 		t.Errorf("filtered: %v", got)
 	}
 	removed := make(chan client.UsageInfo, 10)
-	if err := s.client.Prune(t.Context(), removed, client.PruneAll); err != nil {
+	if err := s.client.Prune(t.Context(), removed, client.PruneAll, client.WithFilter([]string{""})); err != nil {
 		t.Fatal(err)
 	}
 	if len(removed) < 2 || len(kinds()) != 0 {

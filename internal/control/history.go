@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -15,9 +14,9 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/micabuild/mica/internal/dockerbuild"
 	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/recorder"
-	"github.com/micabuild/mica/internal/redact"
 	"github.com/micabuild/mica/internal/solver"
 )
 
@@ -42,7 +41,7 @@ func (c *Controller) ListenBuildHistory(req *controlapi.BuildHistoryRequest, str
 		if err != nil {
 			return err
 		}
-		if err := sendBuilds(stream, sent, list, !req.EarlyExit && req.Ref == "" && req.Limit == 0); err != nil || req.EarlyExit {
+		if err := c.sendBuilds(stream, sent, list, !req.EarlyExit && req.Ref == "" && req.Limit == 0); err != nil || req.EarlyExit {
 			return err
 		}
 		select {
@@ -77,7 +76,7 @@ func (c *Controller) builds(req *controlapi.BuildHistoryRequest, keep func(*hist
 }
 
 // sendBuilds sends the builds that are new or have ended, and with removed those that are gone.
-func sendBuilds(stream controlapi.Control_ListenBuildHistoryServer, sent map[string]history.Status, list []*history.Build, removed bool) error {
+func (c *Controller) sendBuilds(stream controlapi.Control_ListenBuildHistoryServer, sent map[string]history.Status, list []*history.Build, removed bool) error {
 	there := map[string]bool{}
 	for _, b := range list {
 		there[b.Ref] = true
@@ -89,7 +88,7 @@ func sendBuilds(stream controlapi.Control_ListenBuildHistoryServer, sent map[str
 		if b.Status == history.Running {
 			kind = controlapi.BuildHistoryEventType_STARTED
 		}
-		if err := stream.Send(&controlapi.BuildHistoryEvent{Type: kind, Record: historyRecord(b)}); err != nil {
+		if err := stream.Send(&controlapi.BuildHistoryEvent{Type: kind, Record: c.historyRecord(b)}); err != nil {
 			return err
 		}
 	}
@@ -131,13 +130,17 @@ func historyFilter(req *controlapi.BuildHistoryRequest) (func(*history.Build) bo
 }
 
 // historyRecord is a build in BuildKit's form.
-func historyRecord(b *history.Build) *controlapi.BuildHistoryRecord {
+func (c *Controller) historyRecord(b *history.Build) *controlapi.BuildHistoryRecord {
 	r := &controlapi.BuildHistoryRecord{
-		Ref: b.Ref, Frontend: "dockerfile.v0", FrontendAttrs: frontendAttrs(b), CreatedAt: timestamppb.New(b.Started), ExporterResponse: map[string]string{},
+		Ref: b.Ref, Frontend: "dockerfile.v0", FrontendAttrs: dockerbuild.Attributes(b), CreatedAt: timestamppb.New(b.Started), ExporterResponse: map[string]string{},
 		Result: &controlapi.BuildResultInfo{},
 	}
 	if !b.Completed.IsZero() {
 		r.CompletedAt = timestamppb.New(b.Completed)
+		r.Trace = c.parts.add(b, dockerbuild.Trace)
+		if d := c.parts.add(b, dockerbuild.Provenance); d != nil {
+			r.Result.Attestations = []*controlapi.Descriptor{d}
+		}
 	}
 	switch b.Status {
 	case history.Running, history.Completed:
@@ -164,29 +167,6 @@ func historyRecord(b *history.Build) *controlapi.BuildHistoryRecord {
 		}
 	}
 	return r
-}
-
-// frontendAttrs are the options of a build. Arguments that are secrets by their names are left out.
-func frontendAttrs(b *history.Build) map[string]string {
-	attrs := map[string]string{"filename": "Dockerfile"}
-	if b.Dockerfile != "" && b.Dockerfile != "-" {
-		attrs["filename"] = path.Base(b.Dockerfile)
-	}
-	if b.Target != "" {
-		attrs["target"] = b.Target
-	}
-	if len(b.Platforms) > 0 {
-		attrs["platform"] = strings.Join(b.Platforms, ",")
-	}
-	if strings.Contains(b.Context, "://") {
-		attrs["context"] = b.Context
-	}
-	for name, value := range b.Args {
-		if !redact.IsSecret(name) {
-			attrs["build-arg:"+name] = value
-		}
-	}
-	return attrs
 }
 
 // UpdateBuildHistory removes a build from the history. Builds cannot be pinned.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,6 +15,8 @@ import (
 	"github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/tonistiigi/go-csvvalue"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/buildspec"
@@ -22,8 +25,8 @@ import (
 // outputPrefix begins the destination of an output, which ends with its number.
 const outputPrefix = "output "
 
-// options turns a request into a build. Its front end is the caller's business.
-func options(req *controlapi.SolveRequest) (*builder.Options, error) {
+// options turns a request into a build, with the entitlements of those that the server grants. Its front end is the caller's business.
+func options(req *controlapi.SolveRequest, granted []string) (*builder.Options, error) {
 	o := &builder.Options{Context: builder.ClientContext{}, Attrs: maps.Clone(req.FrontendAttrs), Inputs: req.FrontendInputs, Internal: req.Internal}
 	if o.Attrs == nil {
 		o.Attrs = map[string]string{}
@@ -35,7 +38,11 @@ func options(req *controlapi.SolveRequest) (*builder.Options, error) {
 		return nil, err
 	}
 	for _, e := range req.Entitlements {
-		if e != "" {
+		switch {
+		case e == "":
+		case !slices.Contains(granted, e):
+			return nil, status.Errorf(codes.PermissionDenied, "%s is not allowed: mica serve grants it with --allow-insecure-entitlement %s", e, e)
+		default:
 			o.Allow = append(o.Allow, e)
 		}
 	}
@@ -110,6 +117,9 @@ func outputs(req *controlapi.SolveRequest, attrs map[string]string) ([]buildspec
 	}
 	var all []buildspec.Output
 	for i, e := range list {
+		if e == nil {
+			return nil, status.Error(codes.InvalidArgument, "an exporter has no value")
+		}
 		o, err := output(i, e, attrs["build-arg:SOURCE_DATE_EPOCH"])
 		if err != nil {
 			return nil, err

@@ -16,10 +16,9 @@ import (
 	"github.com/moby/buildkit/session/filesync"
 	"github.com/moby/buildkit/session/secrets"
 	"github.com/moby/buildkit/session/sshforward"
+	"github.com/moby/buildkit/util/grpcerrors"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-
-	"github.com/moby/buildkit/util/grpcerrors"
 
 	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/store"
@@ -71,6 +70,9 @@ func (c *sessionClient) atEnd(f func() error) {
 
 // secret returns a secret of the client, or fs.ErrNotExist.
 func (c *sessionClient) secret(ctx context.Context, id string) ([]byte, error) {
+	if c.id == "" {
+		return nil, fs.ErrNotExist
+	}
 	caller, err := c.caller(ctx)
 	if err != nil {
 		return nil, err
@@ -149,15 +151,13 @@ func (c *sessionClient) output(ctx context.Context, output string) (int, session
 // stream is the file of an output at the client.
 type stream struct {
 	io.WriteCloser
-	cancel    context.CancelFunc
-	committed bool
+	cancel context.CancelFunc
 }
 
-func (s *stream) Commit() error {
-	s.committed = true
-	return s.WriteCloser.Close()
-}
+// Commit waits until the client has written the file.
+func (s *stream) Commit() error { return s.WriteCloser.Close() }
 
+// Close without Commit ends the stream with an error for the client.
 func (s *stream) Close() error {
 	s.cancel()
 	return nil

@@ -24,7 +24,7 @@ func (c *Controller) Solve(ctx context.Context, req *controlapi.SolveRequest) (_
 	defer c.jobs.end(j)
 	c.o.Use.RLock()
 	defer c.o.Use.RUnlock()
-	o, err := options(req)
+	o, err := options(req, c.o.Entitlements)
 	if err != nil {
 		return nil, err
 	}
@@ -33,7 +33,7 @@ func (c *Controller) Solve(ctx context.Context, req *controlapi.SolveRequest) (_
 	}
 	client := &sessionClient{sessions: c.o.Sessions, store: c.o.Store, id: req.Session, ctx: ctx}
 	defer func() { err = errors.Join(err, client.close()) }()
-	o.Client, o.Secret, o.SSH, o.Create, o.Events = client, client.secret, client.agent, client.create, j.add
+	o.Client, o.Secret, o.SSH, o.HTTP, o.Create, o.Events = client, client.secret, client.agent, client.http(), client.create, j.add
 	b := c.o.NewBuilder(c.registry(client))
 	res, err := b.Build(ctx, *o)
 	if err != nil {

@@ -110,7 +110,7 @@ func (c *Controller) pruner() *prune.Pruner {
 // Prune removes build cache, as mica builder prune does.
 func (c *Controller) Prune(req *controlapi.PruneRequest, stream controlapi.Control_PruneServer) error {
 	ctx := stream.Context()
-	if len(req.Filter) > 0 {
+	if strings.Join(req.Filter, "") != "" { // buildx sends an empty one
 		return status.Error(codes.Unimplemented, "filters of a prune are not supported")
 	}
 	limits, err := pruneLimits(req)

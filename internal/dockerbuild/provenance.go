@@ -17,8 +17,18 @@ import (
 // provenanceVersion is the version that all readers know.
 const provenanceVersion = slsa02.PredicateSLSAProvenance
 
-// provenance writes the provenance of a build as far as it is recorded: of its sources, the images.
+// provenance writes the provenance of a build.
 func (x *exporter) provenance(b *history.Build) (ocispec.Descriptor, error) {
+	p, err := Provenance(b)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	_, err = x.blob(p.Descriptor.MediaType, p.Data)
+	return p.Descriptor, err
+}
+
+// provenanceOf is the provenance of a build as far as it is recorded: of its sources, the images.
+func provenanceOf(b *history.Build) (any, error) {
 	c := &provenance.Capture{IncompleteMaterials: true}
 	c.Request.Frontend, c.Request.Args = "dockerfile.v0", provenance.FilterArgs(attributes(b))
 	for _, s := range b.Steps {
@@ -38,7 +48,7 @@ func (x *exporter) provenance(b *history.Build) (ocispec.Descriptor, error) {
 	c.Sort()
 	p, err := provenance.NewPredicate(c)
 	if err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("provenance: %w", err)
+		return nil, fmt.Errorf("provenance: %w", err)
 	}
 	meta := p.RunDetails.Metadata
 	meta.InvocationID, meta.StartedOn = b.Ref, &b.Started
@@ -50,10 +60,5 @@ func (x *exporter) provenance(b *history.Build) (ocispec.Descriptor, error) {
 			Filename: path.Base(attributes(b)["filename"]), Language: "Dockerfile", Data: []byte(b.Text),
 		}}}
 	}
-	d, err := x.document(provenanceType, p.ConvertToSLSA02())
-	if err != nil {
-		return d, err
-	}
-	d.Annotations = map[string]string{predicate: provenanceVersion}
-	return d, nil
+	return p.ConvertToSLSA02(), nil
 }

@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/util/entitlements"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
@@ -34,6 +35,7 @@ type serveFlags struct {
 	addresses     []string
 	runtime       string
 	group         string
+	entitlements  []string
 	ca, cert, key string
 }
 
@@ -52,6 +54,7 @@ func NewServeCommand(app *command.App) *cobra.Command {
 	fl.StringArrayVar(&f.addresses, "addr", nil, "Address to listen on: unix:///PATH, or tcp://HOST:PORT with TLS (default: $XDG_RUNTIME_DIR/mica/mica.sock, or /run/mica/mica.sock for root)")
 	fl.StringVar(&f.runtime, "runtime", "", "OCI runtime that runs the steps (default: $MICA_RUNTIME, else crun, else runc)")
 	fl.StringVar(&f.group, "group", "", "Group whose members may use unix sockets")
+	fl.StringSliceVar(&f.entitlements, "allow-insecure-entitlement", nil, "Entitlements that clients may allow their steps (network.host, security.insecure)")
 	fl.StringVar(&f.ca, "tlscacert", "", "Certificate authority of the clients of tcp addresses")
 	fl.StringVar(&f.cert, "tlscert", "", "Certificate of tcp addresses")
 	fl.StringVar(&f.key, "tlskey", "", "Key of the certificate")
@@ -59,6 +62,9 @@ func NewServeCommand(app *command.App) *cobra.Command {
 }
 
 func runServe(ctx context.Context, app *command.App, f *serveFlags) (err error) {
+	if _, err := entitlements.WhiteList(f.granted(), nil); err != nil {
+		return &command.UsageError{Err: fmt.Errorf("--allow-insecure-entitlement: %w", err)}
+	}
 	access, err := f.access()
 	if err != nil {
 		return err
@@ -81,7 +87,7 @@ func runServe(ctx context.Context, app *command.App, f *serveFlags) (err error) 
 	defer func() { err = errors.Join(err, host.Close()) }()
 	rpc := control.NewServer()
 	control.New(control.Options{
-		Sessions: sessions, Store: app.Store, Use: new(sync.RWMutex), Version: version.String(), Revision: version.Revision(),
+		Sessions: sessions, Store: app.Store, Use: new(sync.RWMutex), Entitlements: f.entitlements, Version: version.String(), Revision: version.Revision(),
 		NewBuilder: func(c *registry.Client) *builder.Builder { return newBuilder(app.Store, host, c) },
 	}).Register(rpc)
 	engine := engineapi.New(engineapi.Options{
@@ -97,6 +103,13 @@ func newBuilder(s *store.Store, host *sandbox.Host, c *registry.Client) *builder
 		return c.OpenBlob(ctx, repository, desc)
 	})
 	return &builder.Builder{Store: s, Layers: layers, Images: image.New(s, layers), Host: host, Registry: c}
+}
+
+func (f *serveFlags) granted() (list []entitlements.Entitlement) {
+	for _, e := range f.entitlements {
+		list = append(list, entitlements.Entitlement(e))
+	}
+	return list
 }
 
 // access reads the certificates.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"net"
+	"net/http"
 	"reflect"
 	"sync"
 	"time"
@@ -60,6 +61,8 @@ type Options struct {
 	// SSH returns the agent that steps may use by its ID, nil for none. The agent serves one connection, and closes it. A nil function
 	// has none.
 	SSH func(ctx context.Context, id string) func(net.Conn)
+	// HTTP sends the requests of http sources; nil for Go's default.
+	HTTP *http.Client
 	// HostCerts are the certificates of the host that every process sees; nil for none.
 	HostCerts *HostCerts
 	// Digests is the cache of digests of host files.
@@ -100,7 +103,7 @@ func New(o Options) *Worker {
 		o.SSH = func(context.Context, string) func(net.Conn) { return nil }
 	}
 	return &Worker{
-		Options: o, fetcher: &sources.Fetcher{Store: o.Store, Secret: o.Secret, SSH: o.SSH}, mounts: cachemount.New(o.Store),
+		Options: o, fetcher: &sources.Fetcher{Store: o.Store, Secret: o.Secret, SSH: o.SSH, Client: o.HTTP}, mounts: cachemount.New(o.Store),
 		pins: map[digest.Digest]sources.Identity{}, kept: map[digest.Digest]*State{},
 	}
 }

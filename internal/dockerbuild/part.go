@@ -1,0 +1,49 @@
+package dockerbuild
+
+import (
+	"bytes"
+	"encoding/json"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/history"
+)
+
+// Part is a file of a record, as BuildKit's API has it.
+type Part struct {
+	Descriptor ocispec.Descriptor
+	Data       []byte
+}
+
+func newPart(mediaType string, data []byte) *Part {
+	return &Part{ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}, data}
+}
+
+// Provenance is the provenance of a build as far as it is recorded.
+func Provenance(b *history.Build) (*Part, error) {
+	doc, err := provenanceOf(b)
+	if err != nil {
+		return nil, err
+	}
+	data, err := json.MarshalIndent(doc, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	p := newPart(provenanceType, data)
+	p.Descriptor.Annotations = map[string]string{predicate: provenanceVersion}
+	return p, nil
+}
+
+// Trace is the times of a build and its steps.
+func Trace(b *history.Build) (*Part, error) {
+	var data bytes.Buffer
+	if err := writeTrace(&data, b); err != nil {
+		return nil, err
+	}
+	return newPart(traceType, data.Bytes()), nil
+}
+
+// Attributes are the options of the front end of a build, as far as they are recorded. Arguments that are secrets by their names are left
+// out.
+func Attributes(b *history.Build) map[string]string { return attributes(b) }
