@@ -4,16 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 )
 
 // absent are the parts of Docker's API that mica does not have. What docker asks for by name, to find out what the name means, is not
 // found; all else is not implemented.
 var absent = map[string]handler{
-	"/containers/": notImplemented, "GET /containers/json": emptyList, "GET /containers/{name}/json": notFound("No such container: %s"),
+	"/containers/": notImplemented, "GET /containers/json": emptyList, "GET /containers/{rest...}": lookup("/json", "No such container: %s"),
 	"/exec/": notImplemented, "/commit": notImplemented,
-	"/networks/": notImplemented, "GET /networks": emptyList, "GET /networks/{name}": notFound("network %s not found"),
-	"/volumes/": notImplemented, "GET /volumes": listVolumes, "GET /volumes/{name}": notFound("get %s: no such volume"),
-	"/plugins/": notImplemented, "GET /plugins": emptyList, "GET /plugins/{name}/json": notFound("plugin %q not found"),
+	"/networks/": notImplemented, "GET /networks": emptyList, "GET /networks/{rest...}": lookup("", "network %s not found"),
+	"/volumes/": notImplemented, "GET /volumes": listVolumes, "GET /volumes/{rest...}": lookup("", "get %s: no such volume"),
+	"/plugins/": notImplemented, "GET /plugins": emptyList, "GET /plugins/{rest...}": lookup("/json", "plugin %q not found"),
 	"POST /containers/prune": nothingPruned("ContainersDeleted"), "POST /networks/prune": nothingPruned("NetworksDeleted"), "POST /volumes/prune": nothingPruned("VolumesDeleted"),
 	"/swarm": noSwarm, "/swarm/": noSwarm, "/nodes": noSwarm, "/nodes/": noSwarm, "/services": noSwarm, "/services/": noSwarm,
 	"/tasks": noSwarm, "/tasks/": noSwarm, "/secrets": noSwarm, "/secrets/": noSwarm, "/configs": noSwarm, "/configs/": noSwarm,
@@ -37,10 +38,14 @@ func notImplemented(_ http.ResponseWriter, r *http.Request) error {
 	return &requestError{http.StatusNotImplemented, fmt.Errorf("%s %s: mica serve has images and builds, and no containers, networks, volumes or plugins", r.Method, r.URL.Path)}
 }
 
-// notFound answers that a name means nothing, in Docker's words.
-func notFound(words string) handler {
-	return func(_ http.ResponseWriter, r *http.Request) error {
-		return &requestError{http.StatusNotFound, fmt.Errorf(words, r.PathValue("name"))}
+// lookup answers that a name means nothing, in Docker's words. docker inspect asks for names of images, which have slashes, too.
+func lookup(suffix, words string) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		name, ok := strings.CutSuffix(r.PathValue("rest"), suffix)
+		if !ok || name == "" {
+			return notImplemented(w, r)
+		}
+		return &requestError{http.StatusNotFound, fmt.Errorf(words, name)}
 	}
 }
 

@@ -117,11 +117,11 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request, repository string)
 	}
 	out := newStream(w)
 	return out.end(s.withStore(r.Context(), registryAuth(r, name), func(st *opened) error {
+		out.status("The push refers to repository [%s]", reference.TrimNamed(name))
 		names, err := localTags(r.Context(), st, name)
 		if err != nil {
 			return err
 		}
-		out.status("The push refers to repository [%s]", reference.TrimNamed(name))
 		for _, n := range names {
 			if err := s.pushOne(r.Context(), st, out, n, o); err != nil {
 				return err
@@ -133,7 +133,7 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request, repository string)
 
 // localTags are the names that the images of a repository have in the store.
 func localTags(ctx context.Context, st *opened, name reference.Named) ([]reference.Named, error) {
-	missing := &requestError{http.StatusNotFound, fmt.Errorf("An image does not exist locally with the tag: %s", reference.FamiliarName(name))} //nolint:staticcheck // Docker's words
+	missing := fmt.Errorf("An image does not exist locally with the tag: %s", reference.FamiliarName(name)) //nolint:staticcheck // Docker's words
 	if !reference.IsNameOnly(name) {
 		if _, err := st.images.Root(ctx, name.String()); err != nil {
 			return nil, missing

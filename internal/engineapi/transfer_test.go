@@ -130,8 +130,11 @@ func TestPush(t *testing.T) {
 	if shown := text(r.messages(got)); strings.Count(shown, ": digest: ") != 2 {
 		t.Error(shown)
 	}
-	if _, err := r.ImagePush(t.Context(), reg.Name("none:1"), client.ImagePushOptions{}); !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "An image does not exist locally with the tag: "+reg.Name("none")) {
-		t.Errorf("%v", err)
+	if got, err = r.ImagePush(t.Context(), reg.Name("none:1"), client.ImagePushOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if shown := text(r.messages(got)); shown != "The push refers to repository ["+reg.Name("none")+"]\nERROR An image does not exist locally with the tag: "+reg.Name("none")+"\n" {
+		t.Error(shown)
 	}
 	reg.Misbehave(registrytest.Password("user", "secret"))
 	if got, err = r.ImagePush(t.Context(), reg.Name("app:1"), client.ImagePushOptions{}); err != nil {
