@@ -83,15 +83,16 @@ const maxExamples = 5
 
 // classifier finds the causes of differences.
 type classifier struct {
-	ctx    context.Context
-	images [2]*inspect.Image
-	paths  map[Cause]matcher
-	counts map[Cause]*CauseCount
+	ctx      context.Context
+	images   [2]*inspect.Image
+	contents [2]*contents
+	paths    map[Cause]matcher
+	counts   map[Cause]*CauseCount
 }
 
 // findCauses adds to a report the causes of its differences.
 func findCauses(ctx context.Context, a, b *inspect.Image, r *Report) error {
-	c := &classifier{ctx: ctx, images: [2]*inspect.Image{a, b}, paths: map[Cause]matcher{}, counts: map[Cause]*CauseCount{}}
+	c := &classifier{ctx: ctx, images: [2]*inspect.Image{a, b}, contents: r.contents, paths: map[Cause]matcher{}, counts: map[Cause]*CauseCount{}}
 	for _, known := range causes {
 		m, err := newMatcher(known.paths)
 		if err != nil {

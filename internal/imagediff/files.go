@@ -27,7 +27,7 @@ func compareFiles(ctx context.Context, a, b *inspect.Image, o Options, r *Report
 	if !o.ignores(Hardlink) {
 		w.addLinks()
 	}
-	r.Files = w.report()
+	r.Files, r.contents = w.report(), w.contents
 	if len(o.Text) > 0 {
 		return w.addTexts(r.Files.Changes)
 	}
@@ -36,19 +36,19 @@ func compareFiles(ctx context.Context, a, b *inspect.Image, o Options, r *Report
 
 // walk walks the files of two images at the same time.
 type walk struct {
-	ctx     context.Context
-	images  [2]*inspect.Image
-	a, b    *tree
-	linked  *linked
-	options Options
-	ignore  matcher
-	text    matcher
-	coarse  map[digest.Digest]bool // layers whose times are known in whole seconds
-	changes []FileChange
+	ctx      context.Context
+	contents [2]*contents
+	a, b     *tree
+	linked   *linked
+	options  Options
+	ignore   matcher
+	text     matcher
+	coarse   map[digest.Digest]bool // layers whose times are known in whole seconds
+	changes  []FileChange
 }
 
 func newWalk(ctx context.Context, a, b *inspect.Image, o Options) (*walk, error) {
-	w := &walk{ctx: ctx, images: [2]*inspect.Image{a, b}, options: o}
+	w := &walk{ctx: ctx, options: o}
 	var err error
 	if w.ignore, err = newMatcher(o.Ignore); err != nil {
 		return nil, err
@@ -61,6 +61,7 @@ func newWalk(ctx context.Context, a, b *inspect.Image, o Options) (*walk, error)
 		return nil, err
 	}
 	w.coarse = coarse(a, b)
+	w.contents = [2]*contents{newContents(a, rootA), newContents(b, rootB)}
 	w.a, w.b = newTree(rootA), newTree(rootB)
 	w.linked = &linked{a: w.a, b: w.b, suspect: map[string]bool{}, seen: map[linkedFile]bool{}, first: map[linkedFile]string{}}
 	return w, nil
@@ -189,11 +190,7 @@ func (w *walk) content(a, b *index.Node, digests *[2]digest.Digest) (same bool, 
 		if digests[i] = n.Entry.Digest; digests[i] != "" {
 			continue
 		}
-		v, err := w.images[i].Browse(w.ctx)
-		if err == nil {
-			digests[i], err = v.Digest(w.ctx, n.Entry.Path)
-		}
-		if err != nil {
+		if digests[i], err = w.contents[i].digest(w.ctx, n.Entry.Path); err != nil {
 			return false, err
 		}
 	}

@@ -30,6 +30,8 @@ type Report struct {
 	Causes *CausesReport `json:"causes,omitempty"`
 	// Notes say what was not compared, and why.
 	Notes []string `json:"notes,omitempty"`
+
+	contents [2]*contents // if files were compared
 }
 
 // Subject is one of the two images.

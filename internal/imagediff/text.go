@@ -2,17 +2,12 @@ package imagediff
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/aymanbagabas/go-udiff"
-
-	"github.com/micabuild/mica/internal/view"
 )
 
 // Bounds on what is compared as text: of one file, and of all differences together.
@@ -23,7 +18,6 @@ const (
 
 // addTexts compares the contents of changed files as text.
 func (w *walk) addTexts(changes []FileChange) error {
-	var views [2]view.View
 	left := maxTexts
 	for i := range changes {
 		c := &changes[i]
@@ -34,16 +28,7 @@ func (w *walk) addTexts(changes []FileChange) error {
 			c.NoText = "too many differences"
 			continue
 		}
-		for n := range views {
-			if views[n] != nil {
-				continue
-			}
-			var err error
-			if views[n], err = w.images[n].Browse(w.ctx); err != nil {
-				return err
-			}
-		}
-		if err := addText(w.ctx, views, c); err != nil {
+		if err := w.addText(c); err != nil {
 			return fmt.Errorf("compare %s: %w", c.Path, err)
 		}
 		left -= len(c.Text)
@@ -52,14 +37,14 @@ func (w *walk) addTexts(changes []FileChange) error {
 }
 
 // addText compares the contents of one file as text.
-func addText(ctx context.Context, views [2]view.View, c *FileChange) error {
+func (w *walk) addText(c *FileChange) error {
 	if max(c.Old.Size, c.New.Size) > maxTextFile {
 		c.NoText = "larger than 1 MiB"
 		return nil
 	}
 	var texts [2]string
-	for n, v := range views {
-		data, err := readSmall(ctx, v, c.Path[1:], maxTextFile)
+	for n, contents := range w.contents {
+		data, err := contents.read(w.ctx, c.Path[1:], maxTextFile)
 		if err != nil {
 			return err
 		}
@@ -79,14 +64,4 @@ func label(path string) string {
 		return strconv.Quote(path)
 	}
 	return path
-}
-
-// readSmall reads a file of at most limit bytes.
-func readSmall(ctx context.Context, v view.View, name string, limit int64) (data []byte, err error) {
-	f, err := v.Open(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	return io.ReadAll(io.LimitReader(f, limit))
 }

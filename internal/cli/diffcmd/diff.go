@@ -48,7 +48,7 @@ func NewDiffCommand(app *command.App) *cobra.Command {
 	fl.BoolVar(&f.options.Causes, "semantic", false, "Say why two builds of the same thing differ: times, order, caches, ...")
 	fl.StringVar(&f.platform, "platform", "", "Platform to compare if an image has several (default: this host's)")
 	fl.StringVar(&f.format, "format", formatter.PrettyFormatKey, `Format output: "pretty", "json" or a Go template`)
-	fl.BoolVarP(&f.quiet, "quiet", "q", false, "Print nothing: the exit code tells")
+	fl.BoolVarP(&f.quiet, "quiet", "q", false, "Print nothing: exit with 0 if nothing differs, with 1 if something does, with 2 after an error")
 	return cmd
 }
 
@@ -84,7 +84,7 @@ func runDiff(ctx context.Context, app *command.App, f *diffFlags, nameA, nameB s
 	default:
 		out := bufio.NewWriterSize(app.Stdout, 64<<10)
 		printReport(out, report)
-		err = out.Flush()
+		_ = out.Flush() // App.Answer reports what cannot be written
 	}
 	if err == nil && !report.Same {
 		err = &command.ExitError{Code: 1}

@@ -106,7 +106,9 @@ func TestTemplateUnwritten(t *testing.T) {
 	t.Parallel()
 	r, w := io.Pipe()
 	_ = r.CloseWithError(io.ErrShortWrite)
-	if err := Template(w, "{{.}}", 1); !errors.Is(err, io.ErrShortWrite) || errors.As(err, new(*command.ExitError)) {
-		t.Errorf("error %v", err)
+	for _, format := range []string{"{{.}}", "json"} {
+		if err := Template(w, format, 1); !errors.Is(err, io.ErrShortWrite) || errors.As(err, new(*command.ExitError)) {
+			t.Errorf("%s: error %v", format, err)
+		}
 	}
 }

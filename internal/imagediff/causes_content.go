@@ -27,12 +27,8 @@ func (c *classifier) content(change *FileChange, name string) (Cause, error) {
 		return Unexplained, nil
 	}
 	var rest [2]string
-	for n, img := range c.images {
-		v, err := img.View(c.ctx)
-		if err != nil {
-			return "", err
-		}
-		data, err := readSmall(c.ctx, v, name, maxArchive)
+	for n, contents := range c.contents {
+		data, err := contents.read(c.ctx, name, maxArchive)
 		if err != nil {
 			return "", fmt.Errorf("read %s: %w", change.Path, err)
 		}
