@@ -45,15 +45,22 @@ func TestDirectory(t *testing.T) {
 	compare(o, "+ /new", "~ /a time", "~ /m mode", "~ /x content", "~ /z hardlink")
 }
 
-// TestRawPath: a name that is not UTF-8 can be read from the JSON.
-func TestRawPath(t *testing.T) {
+// TestRaw: names that are not UTF-8 can be read from the JSON.
+func TestRaw(t *testing.T) {
 	t.Parallel()
-	r := compared(t, imagediff.Options{}, [2]func(*Image){none, none}, [][]Entry{{File("ä", "1"), File("\xff", "1")}}, [][]Entry{{File("ä", "2"), File("\xff", "2")}})
-	got := map[string]string{}
+	r := compared(t, imagediff.Options{}, [2]func(*Image){none, none}, [][]Entry{{File("ä", "1"), File("\xff", "1"), Symlink("l", "\xfe")}},
+		[][]Entry{{File("ä", "2"), File("\xff", "2"), Symlink("l", "\xff"), Link("\xff\xff", "\xff")}})
+	got := map[string][]string{}
 	for _, c := range r.Files.Changes {
-		got[c.Path] = c.RawPath
+		for _, f := range []*imagediff.File{c.Old, c.New} {
+			if f != nil {
+				got[c.Path] = append(got[c.Path], c.RawPath, f.RawTarget, f.RawFirst)
+			}
+		}
 	}
-	if diff := cmp.Diff(map[string]string{"/ä": "", "/\xff": hex.EncodeToString([]byte("/\xff"))}, got); diff != "" {
+	path := hex.EncodeToString([]byte("/\xff"))
+	want := map[string][]string{"/ä": {"", "", "", "", "", ""}, "/\xff": {path, "", "", path, "", ""}, "/l": {"", "fe", "", "", "ff", ""}, "/\xff\xff": {hex.EncodeToString([]byte("/\xff\xff")), "", path}}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 }

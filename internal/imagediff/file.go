@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"time"
+	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
 
@@ -14,17 +15,20 @@ import (
 
 // File is a file of one image.
 type File struct {
-	Type    string            `json:"type"` // file, dir, symlink, char, block or fifo
-	Mode    string            `json:"mode"` // octal, "0644"
-	UID     int               `json:"uid"`
-	GID     int               `json:"gid"`
-	Size    int64             `json:"size"`
-	ModTime *time.Time        `json:"mtime,omitempty"` // absent of a directory that no layer describes
-	Digest  digest.Digest     `json:"digest,omitempty"`
-	Target  string            `json:"target,omitempty"`   // of a symlink
-	First   string            `json:"hardlink,omitempty"` // the first name of the file, if it is not this one
-	Device  string            `json:"device,omitempty"`   // "major:minor"
-	Xattrs  map[string]string `json:"xattrs,omitempty"`   // in hexadecimal digits
+	Type    string        `json:"type"` // file, dir, symlink, char, block or fifo
+	Mode    string        `json:"mode"` // octal, "0644"
+	UID     int           `json:"uid"`
+	GID     int           `json:"gid"`
+	Size    int64         `json:"size"`
+	ModTime *time.Time    `json:"mtime,omitempty"` // absent of a directory that no layer describes
+	Digest  digest.Digest `json:"digest,omitempty"`
+	Target  string        `json:"target,omitempty"`   // of a symlink
+	First   string        `json:"hardlink,omitempty"` // the first name of the file, if it is not this one
+	// RawTarget and RawFirst are Target and First in hexadecimal digits, if those are not valid UTF-8.
+	RawTarget string            `json:"rawTarget,omitempty"`
+	RawFirst  string            `json:"rawHardlink,omitempty"`
+	Device    string            `json:"device,omitempty"` // "major:minor"
+	Xattrs    map[string]string `json:"xattrs,omitempty"` // in hexadecimal digits
 }
 
 var typeNames = map[view.Type]string{
@@ -42,6 +46,7 @@ func newFile(n *index.Node, first string) *File {
 	if first != "" {
 		f.First = "/" + first
 	}
+	f.RawTarget, f.RawFirst = raw(f.Target), raw(f.First)
 	if e.Type == view.TypeChar || e.Type == view.TypeBlock {
 		f.Device = fmt.Sprintf("%d:%d", e.Major, e.Minor)
 	}
@@ -52,6 +57,14 @@ func newFile(n *index.Node, first string) *File {
 		f.Xattrs[name] = hex.EncodeToString([]byte(value))
 	}
 	return f
+}
+
+// raw returns a name in hexadecimal digits, if it is not valid UTF-8: in JSON, its bytes would be lost.
+func raw(name string) string {
+	if utf8.ValidString(name) {
+		return ""
+	}
+	return hex.EncodeToString([]byte(name))
 }
 
 // metadata compares all but type and content of two files. coarse: the time of one is known in whole seconds.

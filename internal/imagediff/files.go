@@ -3,10 +3,8 @@ package imagediff
 import (
 	"cmp"
 	"context"
-	"encoding/hex"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
 
@@ -229,9 +227,7 @@ func (w *walk) report() *FilesReport {
 	}
 	for i := range r.Changes {
 		c := &r.Changes[i]
-		if !utf8.ValidString(c.Path) {
-			c.RawPath = hex.EncodeToString([]byte(c.Path))
-		}
+		c.RawPath = raw(c.Path)
 		switch c.Change {
 		case Added:
 			r.Added.Count++

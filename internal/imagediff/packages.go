@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -18,7 +19,7 @@ type PackageChange struct {
 	Type   string   `json:"type"` // of its package URL: deb, rpm, apk, pypi, npm, gem, golang, cargo or maven
 	Name   string   `json:"name"`
 	Change Change   `json:"change"`
-	Old    []string `json:"old,omitempty"` // versions, sorted; one may be ""
+	Old    []string `json:"old,omitempty"` // versions, sorted; one may be "". With architectures, if an image has several
 	New    []string `json:"new,omitempty"`
 }
 
@@ -73,7 +74,10 @@ type packageKey struct{ kind, name string }
 // packageChanges compares the versions of packages by type and name.
 func packageChanges(a, b []catalog.Package) []PackageChange {
 	changes := []PackageChange{}
-	old, now := versions(a), versions(b)
+	several := map[packageKey]bool{}
+	addArchitectures(several, a)
+	addArchitectures(several, b)
+	old, now := versions(a, several), versions(b, several)
 	for key, before := range old {
 		switch after, ok := now[key]; {
 		case !ok:
@@ -93,12 +97,40 @@ func packageChanges(a, b []catalog.Package) []PackageChange {
 	return changes
 }
 
-// versions are the versions of each package, sorted, each once.
-func versions(list []catalog.Package) map[packageKey][]string {
+// architecture is that of a package; "" if its type has none.
+func architecture(p catalog.Package) string {
+	_, query, _ := strings.Cut(p.PURL, "?")
+	qualifiers, err := url.ParseQuery(query)
+	if err != nil {
+		return ""
+	}
+	return qualifiers.Get("arch")
+}
+
+// addArchitectures finds the packages that one image has for several architectures, as Debian's multiarch allows.
+func addArchitectures(several map[packageKey]bool, list []catalog.Package) {
+	first := map[packageKey]string{}
+	for _, p := range list {
+		key := packageKey{p.Type, p.Name}
+		arch, known := first[key]
+		if !known {
+			first[key] = architecture(p)
+		} else if architecture(p) != arch {
+			several[key] = true
+		}
+	}
+}
+
+// versions are the versions of each package, sorted, each once: those of packages in several with their architecture.
+func versions(list []catalog.Package, several map[packageKey]bool) map[packageKey][]string {
 	all := map[packageKey][]string{}
 	for _, p := range list {
 		key := packageKey{p.Type, p.Name}
-		all[key] = append(all[key], p.Version)
+		version := p.Version
+		if several[key] {
+			version += " (" + architecture(p) + ")"
+		}
+		all[key] = append(all[key], version)
 	}
 	for key, list := range all {
 		slices.Sort(list)

@@ -119,6 +119,7 @@ func TestDiffFlags(t *testing.T) {
 		{"--only files DIR DIR", 0, "+++ DIR (directory)\nNo differences.\nfiles:    same\n"},
 		{"--only config,files DIR app:2", 2, "has no config to compare"},
 		{"--ignore / --ignore !bin --only files app:1 app:2", 1, "files:    1 changed"},
+		{"--only packages app:1 app:2", 2, "mica-catalog is not installed"},
 		{"app:1 UPPER", 2, "UPPER"},
 		{"app:1", 2, "requires exactly 2 arguments"},
 		{"--platform x/y/z/w app:1 app:2", 2, "invalid platform"},
