@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 )
 
 // maxArchive bounds the archives that are read to find out how they differ.
@@ -29,6 +30,9 @@ func (c *classifier) content(change *FileChange, name string) (Cause, error) {
 	var rest [2]string
 	for n, contents := range c.contents {
 		data, err := contents.read(c.ctx, name, maxArchive)
+		if errors.Is(err, unix.ENAMETOOLONG) {
+			return Unexplained, nil
+		}
 		if err != nil {
 			return "", fmt.Errorf("read %s: %w", change.Path, err)
 		}
@@ -92,7 +96,7 @@ func zipData(f *zip.File) (digest.Digest, error) {
 	}
 	d := digest.SHA256.Digester()
 	n, err := io.Copy(d.Hash(), raw)
-	if err == nil && uint64(n) != f.CompressedSize64 { //nolint:gosec // n is not negative
+	if err == nil && uint64(n) != f.CompressedSize64 {
 		err = errors.New("the file ends in it")
 	}
 	return d.Digest(), err

@@ -196,6 +196,17 @@ func TestText(t *testing.T) {
 	}
 }
 
+// TestLongPath: a path that the kernel does not open is compared, without its content.
+func TestLongPath(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("d/", 2020) + "f.gz"
+	r := compared(t, imagediff.Options{Text: []string{"*.gz"}, Causes: true}, [2]func(*Image){none, none}, [][]Entry{{File(long, "1")}}, [][]Entry{{File(long, "2")}})
+	c := r.Files.Changes[0]
+	if len(r.Files.Changes) != 1 || !slices.Equal(c.Aspects, []imagediff.Aspect{imagediff.Content}) || c.Cause != imagediff.Unexplained || c.NoText == "" && c.Text == "" {
+		t.Errorf("%d changes, %v %s %s%s", len(r.Files.Changes), c.Aspects, c.Cause, c.Text, c.NoText)
+	}
+}
+
 // TestIgnore: what is ignored is no difference, and a file with another difference beside it still is one.
 func TestIgnore(t *testing.T) {
 	t.Parallel()

@@ -2,12 +2,14 @@ package imagediff
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/aymanbagabas/go-udiff"
+	"golang.org/x/sys/unix"
 )
 
 // Bounds on what is compared as text: of one file, and of all differences together.
@@ -45,6 +47,10 @@ func (w *walk) addText(c *FileChange) error {
 	var texts [2]string
 	for n, contents := range w.contents {
 		data, err := contents.read(w.ctx, c.Path[1:], maxTextFile)
+		if errors.Is(err, unix.ENAMETOOLONG) {
+			c.NoText = "its path is too long to be opened"
+			return nil
+		}
 		if err != nil {
 			return err
 		}
