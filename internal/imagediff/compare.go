@@ -79,7 +79,7 @@ func Sections() (names []string) {
 }
 
 // Compare compares two images. Of layers in registries it reads tables of contents where there are any. Before it reports that there is no
-// difference, and to find causes, it fetches the layers themselves.
+// difference, or none of files, and to find causes, it fetches the layers themselves.
 func Compare(ctx context.Context, a, b *inspect.Image, o Options) (*Report, error) {
 	for _, name := range o.Only {
 		if !slices.Contains(Sections(), name) {
@@ -90,7 +90,7 @@ func Compare(ctx context.Context, a, b *inspect.Image, o Options) (*Report, erro
 	if err != nil {
 		return nil, err
 	}
-	if r.Same || o.Causes {
+	if r.Same || r.sameFiles() || o.Causes {
 		fetched, err := verify(ctx, a, b)
 		if err != nil {
 			return nil, err

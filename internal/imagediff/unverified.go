@@ -19,17 +19,13 @@ func own(a, b *inspect.Image) []*inspect.Layer {
 	return slices.Concat(a.Layers[shared:], b.Layers[shared:])
 }
 
+// sameFiles reports whether files were compared, and none differs.
+func (r *Report) sameFiles() bool { return r.Files != nil && len(r.Files.Changes) == 0 }
+
 // verify fetches the layers that two images do not have in common. It reports whether there were unverified ones.
 func verify(ctx context.Context, a, b *inspect.Image) (fetched bool, err error) {
-	for _, l := range own(a, b) {
-		if l.Unverified() {
-			fetched = true
-			if err := l.Fetch(ctx); err != nil {
-				return false, err
-			}
-		}
-	}
-	return fetched, nil
+	unverified := slices.DeleteFunc(own(a, b), func(l *inspect.Layer) bool { return !l.Unverified() })
+	return len(unverified) > 0, inParallel(ctx, unverified, (*inspect.Layer).Fetch)
 }
 
 // addUnverified notes the layers whose differences are those of tables of contents.

@@ -48,30 +48,34 @@ func TestUnverified(t *testing.T) {
 			return forged(t, sizable(t, File("backdoor", "x"), File("f", "1"), File("secret", "old")), one)
 		}, []string{"+ /backdoor"}, false},
 	} {
-		s, reg := NewStore(t), registrytest.New(t)
-		s.ImageOf("app:1", one)
-		Publish(t, reg, "app", "2", test.blob())
-		client := Registry(t)
-		o := &inspect.Opener{Local: s.Local, Registry: func() *registry.Client { return client }}
-		b, err := o.Open(t.Context(), reg.Name("app:2"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := imagediff.Compare(t.Context(), s.Open("app:1"), b, imagediff.Options{Only: []string{"files"}, Text: []string{"f"}})
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		if diff := cmp.Diff(test.want, lines(r)); diff != "" || r.Same != (len(test.want) == 0) {
-			t.Errorf("%s: same %t\n%s", name, r.Same, diff)
-		}
-		if noted := strings.Contains(strings.Join(r.Notes, "\n"), "1 of 1 layers"); noted != test.note {
-			t.Errorf("%s: %q", name, r.Notes)
-		}
-		if len(test.want) > 0 && strings.HasPrefix(test.want[0], "~") && !strings.Contains(r.Files.Changes[0].Text, "-1\n") {
-			t.Errorf("%s: %q", name, r.Files.Changes[0].Text)
-		}
-		if err := b.Close(); err != nil {
-			t.Error(err)
+		for _, only := range [][]string{{"files"}, {"layers", "files"}} {
+			s, reg := NewStore(t), registrytest.New(t)
+			s.ImageOf("app:1", one)
+			Publish(t, reg, "app", "2", test.blob())
+			client := Registry(t)
+			o := &inspect.Opener{Local: s.Local, Registry: func() *registry.Client { return client }}
+			b, err := o.Open(t.Context(), reg.Name("app:2"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := imagediff.Compare(t.Context(), s.Open("app:1"), b, imagediff.Options{Only: only, Text: []string{"f"}})
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if diff := cmp.Diff(test.want, lines(r)); diff != "" || r.Same != (len(test.want) == 0 && r.Layers == nil) {
+				t.Errorf("%s, %s: same %t\n%s", name, only, r.Same, diff)
+			}
+			if noted := strings.Contains(strings.Join(r.Notes, "\n"), "1 of 1 layers"); noted != test.note {
+				t.Errorf("%s, %s: %q", name, only, r.Notes)
+			}
+			for _, c := range r.Files.Changes {
+				if c.Change == imagediff.Changed && !strings.Contains(c.Text, "-1\n") {
+					t.Errorf("%s, %s: %q", name, only, c.Text)
+				}
+			}
+			if err := b.Close(); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 }
