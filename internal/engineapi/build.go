@@ -19,33 +19,44 @@ import (
 	"github.com/micabuild/mica/internal/sandbox"
 )
 
-// running are the builds that a client can cancel, by the IDs that clients gave them.
+// maxBuilds is how many builds run at once.
+const maxBuilds = 128
+
+// running are the builds that run, and those that a client can cancel, by the IDs that clients gave them.
 type running struct {
 	mu     sync.Mutex
+	number int
 	cancel map[string]context.CancelCauseFunc
 }
+
+var errBusy = &requestError{http.StatusServiceUnavailable, fmt.Errorf("%d builds are running: try again when one has ended", maxBuilds)}
 
 var errCanceled = errors.New("the build was canceled")
 
 // start returns the context of a build, and what ends it.
-func (b *running) start(ctx context.Context, id string) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	end := func() { cancel(nil) }
-	if id == "" {
-		return ctx, end
-	}
+func (b *running) start(ctx context.Context, id string) (context.Context, func(), error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.cancel == nil {
-		b.cancel = map[string]context.CancelCauseFunc{}
+	if b.number >= maxBuilds {
+		return nil, nil, errBusy
 	}
-	b.cancel[id] = cancel
+	b.number++
+	ctx, cancel := context.WithCancelCause(ctx)
+	if id != "" {
+		if b.cancel == nil {
+			b.cancel = map[string]context.CancelCauseFunc{}
+		}
+		b.cancel[id] = cancel
+	}
 	return ctx, func() {
-		end()
+		cancel(nil)
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		delete(b.cancel, id)
-	}
+		b.number--
+		if id != "" {
+			delete(b.cancel, id)
+		}
+	}, nil
 }
 
 // cancelBuild answers a client that gives up a build of another connection.
@@ -68,7 +79,10 @@ func (s *Server) build(w http.ResponseWriter, r *http.Request) (err error) {
 	if err != nil {
 		return err
 	}
-	ctx, end := s.builds.start(r.Context(), r.URL.Query().Get("buildid"))
+	ctx, end, err := s.builds.start(r.Context(), r.URL.Query().Get("buildid"))
+	if err != nil {
+		return err
+	}
 	defer end()
 	st, err := s.open(registryConfig(r))
 	if err != nil {

@@ -43,7 +43,7 @@ func checkBuild(r *http.Request, q url.Values) error {
 	case boolean(r, "squash"):
 		return badRequest("squash is only supported with experimental mode")
 	case q.Get("version") == "2":
-		return badRequest("BuildKit is reached by /grpc, not by /build: use docker buildx, or DOCKER_BUILDKIT=0 for the classic builder")
+		return badRequest("this client is too old to build with BuildKit here: use docker buildx, or set DOCKER_BUILDKIT=0 for the classic builder")
 	case q.Get("version") != "" && q.Get("version") != "1":
 		return badRequest("invalid version %q", q.Get("version"))
 	case len(q["securityopt"]) > 0:

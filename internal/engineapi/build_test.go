@@ -191,6 +191,27 @@ func TestCancelBuild(t *testing.T) {
 	}
 }
 
+// TestManyBuilds: a number of builds run at once, and another can begin when one has ended.
+func TestManyBuilds(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var end func()
+	for range maxBuilds {
+		var err error
+		if _, end, err = r.server.builds.start(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	body := archive(t, "Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
+	if resp, got := r.do(http.MethodPost, "/build", bytes.NewReader(body)); resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("%s, %s", resp.Status, got)
+	}
+	end()
+	if resp, got := r.do(http.MethodPost, "/build", bytes.NewReader(body)); resp.StatusCode != http.StatusOK {
+		t.Errorf("%s, %s", resp.Status, got)
+	}
+}
+
 func TestPruneBuilds(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -129,6 +129,9 @@ func newSpan(r *http.Request) (span, error) {
 	return s, nil
 }
 
+// maxSeconds is in the year 36812: nanoseconds of much later times overflow.
+const maxSeconds = 1 << 40
+
 // unixTime reads seconds since 1970, with nanoseconds after a point.
 func unixTime(text string) (time.Time, error) {
 	if text == "" {
@@ -136,7 +139,7 @@ func unixTime(text string) (time.Time, error) {
 	}
 	whole, part, _ := strings.Cut(text, ".")
 	seconds, err := strconv.ParseInt(whole, 10, 64)
-	if err != nil {
+	if err != nil || seconds > maxSeconds {
 		return time.Time{}, fmt.Errorf("%q is not a time", text)
 	}
 	if part = (part + "000000000")[:9]; part == "000000000" {

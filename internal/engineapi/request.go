@@ -299,6 +299,7 @@ func hostOf(address string) string {
 		rest = address
 	}
 	host, _, _ := strings.Cut(rest, "/")
+	host = host[strings.LastIndexByte(host, '@')+1:] // a user's name and password are not shown
 	if host == "index.docker.io" || host == "registry-1.docker.io" {
 		return "docker.io"
 	}

@@ -97,6 +97,7 @@ func TestAbsent(t *testing.T) {
 		says   string
 	}{
 		"GET /v1.50/containers/json":        {200, "[]\n"},
+		"OPTIONS /images/json":              {200, ""},
 		"GET /networks":                     {200, "[]\n"},
 		"GET /plugins":                      {200, "[]\n"},
 		"GET /volumes":                      {200, `{"Volumes":[],"Warnings":null}` + "\n"},
@@ -118,7 +119,7 @@ func TestAbsent(t *testing.T) {
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		resp, body := r.do(method, path, nil)
-		if resp.StatusCode != c.status || c.says != "" && body != c.says || resp.Header.Get("Content-Type") != "application/json" {
+		if resp.StatusCode != c.status || c.says != "" && body != c.says || method != http.MethodOptions && resp.Header.Get("Content-Type") != "application/json" {
 			t.Errorf("%s: %s, %q", request, resp.Status, body)
 		}
 	}

@@ -95,7 +95,7 @@ func TestCredentials(t *testing.T) {
 func TestHostOf(t *testing.T) {
 	t.Parallel()
 	for address, want := range map[string]string{
-		"https://index.docker.io/v1/": "docker.io", "docker.io": "docker.io", "registry-1.docker.io": "docker.io", "h.test:5000": "h.test:5000", "http://h.test/v2/": "h.test", "": "",
+		"https://index.docker.io/v1/": "docker.io", "docker.io": "docker.io", "registry-1.docker.io": "docker.io", "h.test:5000": "h.test:5000", "http://h.test/v2/": "h.test", "https://u:secret@h.test/": "h.test", "": "",
 	} {
 		if got := hostOf(address); got != want {
 			t.Errorf("%q: %q, want %q", address, got, want)
