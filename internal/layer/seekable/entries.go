@@ -286,7 +286,10 @@ func (e *entries) addChunk(c *estargz.TOCEntry) error {
 	if size == 0 {
 		size = e.file.Size - c.ChunkOffset
 	}
-	least := int64(1)
+	least := int64(1) // in a frame of its own, after that of its header
+	if e.coarse {
+		least = 0 // eStargz may have small files in the member that the blob begins with
+	}
 	if n := len(e.chunks); n > 0 {
 		least = e.chunks[n-1].start
 	}

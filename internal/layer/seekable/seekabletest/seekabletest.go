@@ -57,9 +57,15 @@ func (b *Blob) Layer(t testing.TB) []byte {
 // Estargz is a layer as mica and BuildKit write it: the table comes after the end of the tar.
 func Estargz(t testing.TB, layer []byte) *Blob {
 	t.Helper()
+	return Merged(t, layer, 0)
+}
+
+// Merged is Estargz with small files in one member of gzip, up to a size.
+func Merged(t testing.TB, layer []byte, size int) *Blob {
+	t.Helper()
 	var out bytes.Buffer
 	w := estargz.NewWriterLevel(&out, gzip.BestSpeed)
-	w.ChunkSize = ChunkSize
+	w.ChunkSize, w.MinChunkSize = ChunkSize, size
 	err := w.AppendTarLossLess(bytes.NewReader(layer))
 	if err != nil {
 		t.Fatal(err)
