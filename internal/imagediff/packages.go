@@ -3,7 +3,6 @@ package imagediff
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -35,7 +34,8 @@ func (e *notDownloadedError) Error() string {
 	return "that needs the layers of " + e.name + ", of which only the tables of contents were downloaded (--only packages downloads them)"
 }
 
-// comparePackages compares the packages of two images. A host without mica-catalog compares the rest.
+// comparePackages compares the packages of two images. Where they cannot be listed, the rest is compared: mica-catalog may not be installed,
+// or be of another version, or an image may make it fail.
 func comparePackages(ctx context.Context, a, b *inspect.Image, o Options, r *Report) error {
 	if o.Packages == nil {
 		return nil
@@ -53,7 +53,7 @@ func comparePackages(ctx context.Context, a, b *inspect.Image, o Options, r *Rep
 			open = func(context.Context) (view.View, error) { return nil, &notDownloadedError{img.Name} }
 		}
 		found[i], err = o.Packages.Chain(ctx, img.Chain(), open)
-		if !wanted && (errors.As(err, new(*catalog.NotInstalledError)) || errors.As(err, new(*notDownloadedError))) {
+		if err != nil && !wanted && ctx.Err() == nil {
 			r.Notes = append(r.Notes, "packages were not compared: "+err.Error())
 			return nil
 		}

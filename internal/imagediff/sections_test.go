@@ -5,6 +5,8 @@ import (
 	"archive/zip"
 	"bytes"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/catalog"
 	"github.com/micabuild/mica/internal/imagediff"
 	. "github.com/micabuild/mica/internal/inspect/inspecttest"
 )
@@ -204,6 +207,27 @@ func TestLongPath(t *testing.T) {
 	c := r.Files.Changes[0]
 	if len(r.Files.Changes) != 1 || !slices.Equal(c.Aspects, []imagediff.Aspect{imagediff.Content}) || c.Cause != imagediff.Unexplained || c.NoText == "" && c.Text == "" {
 		t.Errorf("%d changes, %v %s %s%s", len(r.Files.Changes), c.Aspects, c.Cause, c.Text, c.NoText)
+	}
+}
+
+// TestPackagesFail: if packages cannot be listed, the rest is compared, unless they were asked for.
+func TestPackagesFail(t *testing.T) {
+	t.Parallel()
+	s := NewStore(t)
+	s.Image(nil, [][]Entry{{File("f", "1")}}, "a:1")
+	s.Image(nil, [][]Entry{{File("f", "2")}}, "b:1")
+	broken := filepath.Join(t.TempDir(), "broken")
+	if err := os.WriteFile(broken, []byte("no program"), 0o755); err != nil { //nolint:gosec // to be executed
+		t.Fatal(err)
+	}
+	o := imagediff.Options{Packages: &catalog.Cataloguer{Store: s.Store, Program: broken}}
+	r, err := imagediff.Compare(t.Context(), s.Open("a:1"), s.Open("b:1"), o)
+	if err != nil || len(r.Notes) != 1 || !strings.HasPrefix(r.Notes[0], "packages were not compared: ") || r.Packages != nil || len(r.Files.Changes) != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	o.Only = []string{"packages", "files"}
+	if _, err := imagediff.Compare(t.Context(), s.Open("a:1"), s.Open("b:1"), o); err == nil || !strings.Contains(err.Error(), "packages of a:1: ") {
+		t.Error(err)
 	}
 }
 
