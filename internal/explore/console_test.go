@@ -59,6 +59,9 @@ func showImage(how string) int {
 	return 0
 }
 
+// over is on the terminal once the process has ended.
+const over = "<the process has ended>"
+
 // session is a process on a terminal.
 type session struct {
 	t              *testing.T
@@ -66,6 +69,7 @@ type session struct {
 	keeper, device *os.File
 	shown          bytes.Buffer
 	before         *unix.Termios
+	exited         chan struct{}
 }
 
 // start starts a command on a terminal of its own; how says what the test does if the command starts it.
@@ -80,7 +84,13 @@ func start(t *testing.T, how string, command ...string) *session {
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.cmd.Process.Kill(); _ = s.keeper.Close(); _ = s.device.Close() })
+	s.exited = make(chan struct{})
+	go func() {
+		defer close(s.exited)
+		_ = s.cmd.Wait()
+		_, _ = s.device.WriteString(over) // ends a wait
+	}()
+	t.Cleanup(func() { _ = s.cmd.Process.Kill(); <-s.exited; _ = s.keeper.Close(); _ = s.device.Close() })
 	return s
 }
 
@@ -108,6 +118,9 @@ func (s *session) wait(text string) {
 	s.t.Helper()
 	part := make([]byte, 4096)
 	for !bytes.Contains(s.shown.Bytes(), []byte(text)) {
+		if bytes.Contains(s.shown.Bytes(), []byte(over)) {
+			s.t.Fatalf("%q was not shown\n%q", text, s.shown.String())
+		}
 		n, err := s.keeper.Read(part)
 		if err != nil {
 			s.t.Fatalf("%q was not shown: %v\n%q", text, err, s.shown.String())
@@ -127,7 +140,7 @@ func (s *session) press(keys string) {
 // ended checks the exit code of the command, and that the terminal is as it was before.
 func (s *session) ended(code int) {
 	s.t.Helper()
-	_ = s.cmd.Wait()
+	<-s.exited
 	if got := s.cmd.ProcessState.ExitCode(); got != code {
 		s.t.Errorf("exit code %d, want %d\n%s", got, code, s.shown.String())
 	}
@@ -232,7 +245,7 @@ func TestClosedTerminal(t *testing.T) {
 	if err := errors.Join(s.device.Close(), s.keeper.Close()); err != nil {
 		t.Fatal(err)
 	}
-	_ = s.cmd.Wait()
+	<-s.exited
 	if got := s.cmd.ProcessState.ExitCode(); got != exitHangup {
 		t.Errorf("exit code %d, want %d", got, exitHangup)
 	}
