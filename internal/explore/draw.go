@@ -2,7 +2,6 @@ package explore
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/gdamore/tcell/v3"
@@ -201,7 +200,13 @@ func (m *Model) details() []detail {
 	list := []detail{}
 	if m.stack.at < len(img.Layers) {
 		l := img.Layers[m.stack.at]
-		list = append(list, detail{"Layer " + strconv.Itoa(m.stack.at+1), true}, detail{text: l.Command}, detail{text: l.DiffID}, detail{})
+		list = append(list, detail{m.layerName(m.stack.at), true})
+		for _, text := range []string{l.Command, l.DiffID} {
+			if text != "" {
+				list = append(list, detail{text: text})
+			}
+		}
+		list = append(list, detail{})
 	}
 	list = append(list, detail{"Image", true})
 	if img.ID != "" {
@@ -215,13 +220,35 @@ func (m *Model) details() []detail {
 		return append(list, detail{text: "reading the files …"})
 	}
 	list = append(list,
-		detail{text: fmt.Sprintf("%s, %d files", analyze.Size(r.Size), r.Files)},
+		detail{text: analyze.Size(r.Size) + ", " + files(r.Files)},
 		detail{text: "efficiency " + analyze.Percent(r.Efficiency)},
-		detail{text: fmt.Sprintf("%s wasted in %d files", analyze.Size(r.Wasted.Bytes), r.Wasted.Files)})
+		detail{text: analyze.Size(r.Wasted.Bytes) + " wasted in " + files(r.Wasted.Files)})
 	for _, waste := range r.Waste[:min(5, len(r.Waste))] {
 		list = append(list, detail{text: fmt.Sprintf("%9s  %s", analyze.Size(waste.Bytes), "/"+waste.Path)})
 	}
 	return list
+}
+
+// layerName is the number of a layer, and that of its step in the history, which findings name, if it is another.
+func (m *Model) layerName(layer int) string {
+	name := fmt.Sprintf("Layer %d", layer+1)
+	if m.report == nil {
+		return name
+	}
+	for _, s := range m.report.Steps {
+		if s.Layer == layer+1 && s.Number != s.Layer {
+			name += fmt.Sprintf(" (step %d)", s.Number)
+		}
+	}
+	return name
+}
+
+// files is a number of files in words.
+func files(n int) string {
+	if n == 1 {
+		return "1 file"
+	}
+	return fmt.Sprintf("%d files", n)
 }
 
 // firstLines bounds the lines of a paragraph.
@@ -252,7 +279,11 @@ func (m *Model) drawFiles(s Surface, r rect) {
 	m.height = list.h
 	m.drawRows(s, list, focus)
 	if len(m.rows) == 0 {
-		put(s, r, 2, "nothing to show", faint)
+		text := "nothing to show"
+		if m.compares() && m.filterText == "" && m.hidden == 1<<filetree.Unmodified {
+			text = "no file differs"
+		}
+		put(s, r, 2, text, faint)
 		return
 	}
 	m.drawVersions(s, rect{r.x, r.y + r.h - below, r.w, below})

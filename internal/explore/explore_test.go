@@ -254,6 +254,33 @@ func TestOddNames(t *testing.T) {
 	open(t, 120, 20, image).press("tab").has(`new\nline\ttab`, `bad\xff`, `\u202erlo`, "日本語", "e\u0301").press("/ n u l l enter").has(" 1, 3\n").press("/ a t t r enter").has(` user.a="\x01b"`)
 }
 
+// TestSizesOfLayersElsewhere checks that layers have their sizes once they are known, not those of their blobs.
+func TestSizesOfLayersElsewhere(t *testing.T) {
+	t.Parallel()
+	s := open(t, 120, 20, app())
+	img := s.model.images[0]
+	img.Layers[0] = Layer{Size: 77, Compressed: true, DiffID: img.Layers[0].DiffID}
+	s.has("~77B")
+	s.model.Update(s.model.load(t.Context()))
+	s.has("┃   3.02kB", "!~77B")
+}
+
+// TestStepOfLayer checks that a layer has the number of its step, which findings name.
+func TestStepOfLayer(t *testing.T) {
+	t.Parallel()
+	s := open(t, 120, 20, app()).press("down")
+	s.has("\nLayer 2 ", "!(step")
+	s.model.report.Steps = []analyze.Step{{Number: 1, Layer: 1}, {Number: 2}, {Number: 4, Layer: 2}}
+	s.has("Layer 2 (step 4)")
+}
+
+// TestNothingDiffers checks what is said of two images with the same files.
+func TestNothingDiffers(t *testing.T) {
+	t.Parallel()
+	s := open(t, 120, 20, app(), app()).has("no file differs").press("a").has("nothing to show", "!no file differs")
+	s.press("w").has("Waste and findings of app:2")
+}
+
 // TestQuit checks which keys end the program.
 func TestQuit(t *testing.T) {
 	t.Parallel()

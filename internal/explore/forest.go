@@ -263,60 +263,64 @@ func (f *forest) path(id int) string {
 }
 
 // filter marks the paths that match, and the directories that they are in. It returns how many match.
-func (f *forest) filter(match func(path string) bool) (count int) {
+func (f *forest) filter(match func(path []byte) bool) (count int) {
 	for i := range f.states {
 		f.states[i].match = match == nil
 	}
 	if match == nil {
 		return len(f.states)
 	}
-	var walk func(id int, path string) bool
-	walk = func(id int, path string) bool {
+	var walk func(id int, path []byte) bool
+	walk = func(id int, path []byte) bool {
 		found := id != 0 && match(path)
 		if found && f.states[id].exists {
 			count++
 		}
 		for c, end := f.children(id); c < end; c++ {
-			if walk(c, path+"/"+f.name(c)) {
+			if walk(c, append(append(path, '/'), f.name(c)...)) { // in the room of path, which is large enough mostly
 				found = true
 			}
 		}
 		f.states[id].match = found
 		return found
 	}
-	walk(0, "")
+	walk(0, make([]byte, 0, 4096))
 	return count
 }
 
 // row is a line of the tree.
 type row struct{ id, depth int }
 
-// rows returns the lines of the tree in the order in which they are shown.
-func (f *forest) rows(open func(id int) bool, shown uint8, bySize bool) []row {
-	var list []row
+// rows appends the lines of the tree to a list, in the order in which they are shown.
+func (f *forest) rows(list []row, open func(id int) bool, shown uint8, bySize bool) []row {
 	var walk func(id, depth int)
 	walk = func(id, depth int) {
-		first, end := f.children(id)
-		children := make([]int, 0, end-first)
-		for c := first; c < end; c++ {
-			children = append(children, c)
-		}
-		if bySize {
-			slices.SortStableFunc(children, func(a, b int) int { return cmp.Compare(f.states[b].size, f.states[a].size) })
-		}
-		for _, c := range children {
+		for _, c := range f.sorted(id, bySize) {
 			s := &f.states[c]
 			if !s.exists || !s.match || s.within&shown == 0 {
 				continue
 			}
-			list = append(list, row{c, depth})
-			if open(c) {
-				walk(c, depth+1)
+			list = append(list, row{int(c), depth})
+			if f.nodes[c].count > 0 && open(int(c)) {
+				walk(int(c), depth+1)
 			}
 		}
 	}
 	if len(f.states) > 0 {
 		walk(0, 0)
+	}
+	return list
+}
+
+// sorted lists the paths in a directory.
+func (f *forest) sorted(id int, bySize bool) []int32 {
+	first, end := f.children(id)
+	list := make([]int32, 0, end-first)
+	for c := first; c < end; c++ {
+		list = append(list, int32(c))
+	}
+	if bySize {
+		slices.SortStableFunc(list, func(a, b int32) int { return cmp.Compare(f.states[b].size, f.states[a].size) })
 	}
 	return list
 }

@@ -61,7 +61,7 @@ func TestUnion(t *testing.T) {
 		{"/a", filetree.Added}, {"/b", filetree.Unmodified}, {"/b/new", filetree.Added}, {"/b/old", filetree.Removed}, {"/b/same", filetree.Unmodified},
 		{"/c", filetree.Modified}, {"/m", filetree.Unmodified}, {"/z", filetree.Unmodified},
 	}
-	rows := f.rows(func(int) bool { return true }, 0xff, false)
+	rows := f.rows(nil, func(int) bool { return true }, 0xff, false)
 	if len(rows) != len(want) {
 		t.Fatalf("%d rows, want %d", len(rows), len(want))
 	}

@@ -138,6 +138,13 @@ func (m *Model) Update(result any) {
 			return
 		}
 		m.files = r.files
+		for i, img := range m.images {
+			for l := range min(len(img.Layers), r.trees[i].Layers) { // those that were elsewhere are known now
+				if shown := &img.Layers[l]; shown.Compressed {
+					shown.Size, shown.Compressed = r.trees[i].LayerSize(l), false
+				}
+			}
+		}
 		m.selectLayers()
 		last := len(m.images) - 1
 		m.later(func(ctx context.Context) any {
@@ -212,7 +219,7 @@ func (m *Model) applyFilter() {
 }
 
 // matcher is the test of a filter, nil for an empty one. Capital letters count only where the filter has some.
-func matcher(text string) (func(path string) bool, error) {
+func matcher(text string) (func(path []byte) bool, error) {
 	if text == "" {
 		return nil, nil
 	}
@@ -227,7 +234,7 @@ func matcher(text string) (func(path string) bool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("invalid filter: %w", err)
 	}
-	return re.MatchString, nil
+	return re.Match, nil
 }
 
 // list makes the rows anew, with the cursor on the path that it was on, or near it.
@@ -236,7 +243,7 @@ func (m *Model) list() {
 		return
 	}
 	current := m.current()
-	m.rows = m.files.rows(m.isOpen, ^m.hidden, m.bySize)
+	m.rows = m.files.rows(m.rows[:0], m.isOpen, ^m.hidden, m.bySize)
 	m.cursor.count = len(m.rows)
 	for current > 0 {
 		for i, r := range m.rows {

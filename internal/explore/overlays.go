@@ -123,7 +123,7 @@ func (m *Model) openWaste() {
 	}
 	var text, paths []string
 	add := func(path, line string) { text, paths = append(text, line), append(paths, path) }
-	add("", fmt.Sprintf("%s wasted in %d files, %s in copies, efficiency %s", analyze.Size(r.Wasted.Bytes), r.Wasted.Files,
+	add("", fmt.Sprintf("%s wasted in %s, %s in copies, efficiency %s", analyze.Size(r.Wasted.Bytes), files(r.Wasted.Files),
 		analyze.Size(r.Duplicates.Bytes), analyze.Percent(r.Efficiency)))
 	add("", "")
 	for _, w := range r.Waste {
@@ -138,7 +138,11 @@ func (m *Model) openWaste() {
 	for _, f := range r.Largest {
 		add(f.Path, fmt.Sprintf("%9s  largest      step %d  /%s", analyze.Size(f.Bytes), f.Step, f.Path))
 	}
-	m.overlay = &lines{name: "Waste and findings", text: text, enter: func(m *Model, line int) bool {
+	name := "Waste and findings"
+	if m.compares() {
+		name += " of " + m.images[1].Name
+	}
+	m.overlay = &lines{name: name, text: text, enter: func(m *Model, line int) bool {
 		return paths[line] == "" || !m.goTo(paths[line])
 	}}
 }

@@ -123,6 +123,9 @@ func (t *Tree) Add(table toc.List) {
 	t.sort()
 }
 
+// LayerSize is the size of a layer, as Docker counts it.
+func (t *Tree) LayerSize(layer int) int64 { return t.lists[layer].Info().Size }
+
 // Replace returns the tree with other tables of contents of its layers, which have digests. The two share their nodes. ok is false
 // if the tables do not have the same files.
 func (t *Tree) Replace(tables []toc.List) (replaced *Tree, ok bool) {
