@@ -3,7 +3,6 @@ package control
 
 import (
 	"context"
-	"sync"
 
 	contentapi "github.com/containerd/containerd/api/services/content/v1"
 	"github.com/containerd/platforms"
@@ -28,10 +27,9 @@ import (
 type Options struct {
 	Sessions *session.Manager
 	Store    *store.Store
-	// Use is held by whatever in this process uses the store, and exclusively by a prune.
-	Use *sync.RWMutex
-	// NewBuilder returns what builds with a client of registries. No two builds at once share it.
-	NewBuilder func(*registry.Client) *builder.Builder
+	// NewBuilder returns what builds with a client of registries. It opens the store anew, as a process of the command line does: what a
+	// build holds is released with it, and a prune does not wait for builds.
+	NewBuilder func(*registry.Client) (*builder.Builder, error)
 	// Entitlements are those that steps may get if their client allows them.
 	Entitlements []string
 	Version      string // of mica

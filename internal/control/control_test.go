@@ -63,9 +63,10 @@ func start(t *testing.T) *server {
 	}
 	rpc := control.NewServer()
 	control.New(control.Options{
-		Sessions: sessions, Store: s, Use: new(sync.RWMutex), Entitlements: []string{"network.host"}, Version: "1.2.3", NewBuilder: func(c *registry.Client) *builder.Builder {
+		Sessions: sessions, Store: s, Entitlements: []string{"network.host"}, Version: "1.2.3", NewBuilder: func(c *registry.Client) (*builder.Builder, error) {
+			s, err := store.Open(s.Root())
 			layers := layer.New(s)
-			return &builder.Builder{Store: s, Layers: layers, Images: image.New(s, layers), Host: host, Registry: c}
+			return &builder.Builder{Store: s, Layers: layers, Images: image.New(s, layers), Host: host, Registry: c}, err
 		},
 	}).Register(rpc)
 	path := filepath.Join(t.TempDir(), "s.sock")

@@ -22,8 +22,6 @@ func (c *Controller) Solve(ctx context.Context, req *controlapi.SolveRequest) (_
 		return nil, err
 	}
 	defer c.jobs.end(j)
-	c.o.Use.RLock()
-	defer c.o.Use.RUnlock()
 	o, err := options(req, c.o.Entitlements)
 	if err != nil {
 		return nil, err
@@ -31,10 +29,14 @@ func (c *Controller) Solve(ctx context.Context, req *controlapi.SolveRequest) (_
 	if o.Frontend, err = frontendOf(req, j.front(req.FrontendInputs)); err != nil {
 		return nil, err
 	}
-	client := &sessionClient{sessions: c.o.Sessions, store: c.o.Store, id: req.Session, ctx: ctx}
+	client := &sessionClient{sessions: c.o.Sessions, id: req.Session, ctx: ctx}
+	b, err := c.o.NewBuilder(c.registry(client))
+	if err != nil {
+		return nil, err
+	}
+	client.store = b.Store
 	defer func() { err = errors.Join(err, client.close()) }()
 	o.Client, o.Secret, o.SSH, o.HTTP, o.Create, o.Events = client, client.secret, client.agent, client.http(), client.create, j.add
-	b := c.o.NewBuilder(c.registry(client))
 	res, err := b.Build(ctx, *o)
 	if err != nil {
 		return nil, err

@@ -67,14 +67,15 @@ func usageField(r *controlapi.UsageRecord, field []string) (string, bool) {
 
 // usage is the build cache, the last used first. A step has the size of the layers that it made.
 func (c *Controller) usage(ctx context.Context) (list []*controlapi.UsageRecord, err error) {
-	c.o.Use.RLock()
-	defer c.o.Use.RUnlock()
-	use, err := c.o.Store.Use(ctx)
+	p, err := c.pruner()
+	if err != nil {
+		return nil, err
+	}
+	use, err := p.Store.Use(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, use.End()) }()
-	p := c.pruner()
 	u, err := p.Usage(ctx)
 	if err != nil {
 		return nil, err
@@ -102,9 +103,12 @@ func (c *Controller) usage(ctx context.Context) (list []*controlapi.UsageRecord,
 	return list, nil
 }
 
-func (c *Controller) pruner() *prune.Pruner {
-	b := c.o.NewBuilder(nil)
-	return &prune.Pruner{Store: b.Store, Layers: b.Layers, Images: b.Images}
+func (c *Controller) pruner() (*prune.Pruner, error) {
+	b, err := c.o.NewBuilder(nil)
+	if err != nil {
+		return nil, err
+	}
+	return &prune.Pruner{Store: b.Store, Layers: b.Layers, Images: b.Images}, nil
 }
 
 // Prune removes build cache, as mica builder prune does.
@@ -121,11 +125,11 @@ func (c *Controller) Prune(req *controlapi.PruneRequest, stream controlapi.Contr
 	if err != nil {
 		return err
 	}
-	if err := c.lockStore(ctx); err != nil {
+	p, err := c.pruner()
+	if err != nil {
 		return err
 	}
-	removed, freed, err := c.pruner().Cache(ctx, limits)
-	c.o.Use.Unlock()
+	removed, freed, err := p.Cache(ctx, limits)
 	if err != nil {
 		return err
 	}
@@ -160,27 +164,4 @@ func pruneLimits(req *controlapi.PruneRequest) (prune.Limits, error) {
 		return prune.Limits{}, status.Error(codes.Unimplemented, "a prune for free space is not supported: give --max-used-space")
 	}
 	return prune.ParseLimits(req.All, age, fmt.Sprint(keep), time.Now())
-}
-
-// How long a prune waits for builds, and how often it looks.
-const (
-	pruneWait = 5 * time.Second
-	pruneLook = 20 * time.Millisecond
-)
-
-// lockStore waits for the builds of this process: a process that prunes must not use the store. It does not wait in their queue: builds that
-// come later would wait behind it.
-func (c *Controller) lockStore(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, pruneWait)
-	defer cancel()
-	look := time.NewTicker(pruneLook)
-	defer look.Stop()
-	for !c.o.Use.TryLock() {
-		select {
-		case <-look.C:
-		case <-ctx.Done():
-			return status.Error(codes.Unavailable, "builds run: prune when they have ended")
-		}
-	}
-	return nil
 }

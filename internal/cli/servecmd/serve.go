@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"sync"
 
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/util/entitlements"
@@ -87,8 +86,8 @@ func runServe(ctx context.Context, app *command.App, f *serveFlags) (err error) 
 	defer func() { err = errors.Join(err, host.Close()) }()
 	rpc := control.NewServer()
 	control.New(control.Options{
-		Sessions: sessions, Store: app.Store, Use: new(sync.RWMutex), Entitlements: f.entitlements, Version: version.String(), Revision: version.Revision(),
-		NewBuilder: func(c *registry.Client) *builder.Builder { return newBuilder(app.Store, host, c) },
+		Sessions: sessions, Store: app.Store, Entitlements: f.entitlements, Version: version.String(), Revision: version.Revision(),
+		NewBuilder: func(c *registry.Client) (*builder.Builder, error) { return newBuilder(app.Store.Root(), host, c) },
 	}).Register(rpc)
 	engine := engineapi.New(engineapi.Options{
 		Root: app.Store.Root(), Registry: registry.Options{UserAgent: "mica/" + version.String()}, Runtime: f.runtime, Host: host, BuildKit: true,
@@ -96,13 +95,17 @@ func runServe(ctx context.Context, app *command.App, f *serveFlags) (err error) 
 	return serve.New(serve.Options{GRPC: rpc, Sessions: sessions, HTTP: engine}).Serve(ctx, listeners...)
 }
 
-// newBuilder returns a Builder of its own layers and images: what these remember ends with the build.
-func newBuilder(s *store.Store, host *sandbox.Host, c *registry.Client) *builder.Builder {
+// newBuilder returns a Builder for one build: what it remembers and holds ends with the build.
+func newBuilder(root string, host *sandbox.Host, c *registry.Client) (*builder.Builder, error) {
+	s, err := store.Open(root)
+	if err != nil {
+		return nil, err
+	}
 	layers := layer.New(s)
 	layers.SetFetch(func(ctx context.Context, repository string, desc ocispec.Descriptor) (io.ReadCloser, error) {
 		return c.OpenBlob(ctx, repository, desc)
 	})
-	return &builder.Builder{Store: s, Layers: layers, Images: image.New(s, layers), Host: host, Registry: c}
+	return &builder.Builder{Store: s, Layers: layers, Images: image.New(s, layers), Host: host, Registry: c}, nil
 }
 
 func (f *serveFlags) granted() (list []entitlements.Entitlement) {
