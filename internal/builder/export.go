@@ -44,7 +44,7 @@ func (b *Builder) export(ctx context.Context, s *solver.Solver, out *response, n
 			return nil, err
 		}
 		all := append(slices.Clone(names), extra...)
-		x := &exporter{b: b, solver: s, out: out, names: all, create: o.Create, client: o.Client, progress: startExport(o.Events, e.Type)}
+		x := &exporter{b: b, solver: s, out: out.forOutput(e.Type), names: all, create: o.Create, client: o.Client, progress: startExport(o.Events, e.Type)}
 		err = x.run(ctx, e)
 		x.progress.end(err)
 		if err != nil {

@@ -459,6 +459,30 @@ func (s *server) checkProvenance(t *testing.T, ref string) {
 	}
 }
 
+// TestProvenanceOfImagesAlone: what buildx asks for by default has no place in an archive, and none in files.
+func TestProvenanceOfImagesAlone(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	o := options(t, write(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}))
+	o.FrontendAttrs["attest:provenance"] = "mode=min,inline-only=true"
+	var archive, files sink
+	o.Exports = []client.ExportEntry{
+		{Type: client.ExporterDocker, Output: archive.open}, {Type: client.ExporterTar, Output: files.open},
+		{Type: client.ExporterImage, Attrs: map[string]string{"name": "attested"}},
+	}
+	_, _, err := s.solve(t, nil, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"Dockerfile"}, files.names(t)); diff != "" {
+		t.Error(diff)
+	}
+	img, err := image.New(s.store, layer.New(s.store)).Find(t.Context(), "attested")
+	if err != nil || img.Root.MediaType != ocispec.MediaTypeImageIndex {
+		t.Errorf("%+v, %v", img, err)
+	}
+}
+
 // TestEntitlements: a client cannot allow its steps what the server does not grant.
 func TestEntitlements(t *testing.T) {
 	t.Parallel()
