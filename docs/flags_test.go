@@ -38,7 +38,7 @@ func TestCheckFindsMistakes(t *testing.T) {
 		want int
 	}{
 		{"mica build --tag x .", 0}, {"mica build --tags x .", 1}, {"mica build -t x -Z .", 1}, {"mica bild .", 1},
-		{"mica run --rm x ls --all", 0}, {"mica run -v a:b:ro --rmx x", 1}, {"mica image rmm", 1}, {"mica COMMAND --help", 0},
+		{"mica run --rm x ls --all", 0}, {"mica serve -- make --all", 0}, {"mica serve --all -- make", 1}, {"mica run -v a:b:ro --rmx x", 1}, {"mica image rmm", 1}, {"mica COMMAND --help", 0},
 		{"mica images --format '{{.ID}} --x'", 0}, {"mica tag a b; ls --x", 0}, {"x --y | mica load -i f --z", 1},
 		{"sh 'a | mica load --z'", 1}, {"what mica does --z", 0},
 	} {
@@ -116,6 +116,9 @@ func check(cmd *cobra.Command, words []string) []string {
 	for len(words) > 0 {
 		word := words[0]
 		words = words[1:]
+		if word == "--" {
+			return problems // the rest is another program's
+		}
 		if strings.HasPrefix(word, "-") && word != "-" {
 			flag, inOne := lookUp(cmd, word)
 			if flag == nil {

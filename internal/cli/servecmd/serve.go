@@ -42,12 +42,18 @@ type serveFlags struct {
 func NewServeCommand(app *command.App) *cobra.Command {
 	var f serveFlags
 	cmd := &cobra.Command{
-		Use:   "serve [OPTIONS]",
+		Use:   "serve [OPTIONS] [-- COMMAND [ARG...]]",
 		Short: "Serve the APIs of BuildKit and Docker on a socket",
 		Long: "Serve the APIs of BuildKit and Docker on a socket, until mica is interrupted.\n\n" +
-			"DOCKER_HOST and BUILDKIT_HOST may name the same socket. Only you may use it, and the members of --group: they can do what you can do.",
-		Args: command.RequireArgs(0, 0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return runServe(cmd.Context(), app, &f) },
+			"DOCKER_HOST and BUILDKIT_HOST may name the same socket. Only you may use it, and the members of --group: they can do what you can do.\n\n" +
+			"With a command, the socket is in a private directory, and lasts as long as the command, which finds it in its environment.",
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && cmd.ArgsLenAtDash() != 0 {
+				return &command.UsageError{Err: fmt.Errorf("unexpected argument %q: a command follows --", args[0])}
+			}
+			return runServe(cmd.Context(), app, &f, args)
+		},
 	}
 	fl := cmd.Flags()
 	fl.StringArrayVar(&f.addresses, "addr", nil, "Address to listen on: unix:///PATH, or tcp://HOST:PORT with TLS (default: $XDG_RUNTIME_DIR/mica/mica.sock, or /run/mica/mica.sock for root)")
@@ -60,7 +66,7 @@ func NewServeCommand(app *command.App) *cobra.Command {
 	return cmd
 }
 
-func runServe(ctx context.Context, app *command.App, f *serveFlags) (err error) {
+func runServe(ctx context.Context, app *command.App, f *serveFlags, args []string) (err error) {
 	if _, err := entitlements.WhiteList(f.granted(), nil); err != nil {
 		return &command.UsageError{Err: fmt.Errorf("--allow-insecure-entitlement: %w", err)}
 	}
@@ -71,11 +77,15 @@ func runServe(ctx context.Context, app *command.App, f *serveFlags) (err error) 
 	if err := app.Open(ctx); err != nil {
 		return err
 	}
-	listeners, err := f.listen(ctx, app, access)
-	if err != nil {
-		return err
+	forCommand := ""
+	if len(args) > 0 {
+		var remove func() error
+		if forCommand, remove, err = private(); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, remove()) }()
 	}
-	sessions, err := session.NewManager()
+	listeners, err := f.listen(ctx, app, access, forCommand)
 	if err != nil {
 		return err
 	}
@@ -84,6 +94,28 @@ func runServe(ctx context.Context, app *command.App, f *serveFlags) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, host.Close()) }()
+	server, err := f.newServer(app, host)
+	if err != nil {
+		return err
+	}
+	if len(args) == 0 {
+		return server.Serve(ctx, listeners...)
+	}
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx)) // the command ends first
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(serving, listeners...) }()
+	err = runCommand(ctx, app, args, forCommand)
+	stop()
+	return errors.Join(err, <-ended)
+}
+
+// newServer returns the server of both APIs, whose steps a host runs.
+func (f *serveFlags) newServer(app *command.App, host *sandbox.Host) (*serve.Server, error) {
+	sessions, err := session.NewManager()
+	if err != nil {
+		return nil, err
+	}
 	rpc := control.NewServer()
 	control.New(control.Options{
 		Sessions: sessions, Store: app.Store, Entitlements: f.entitlements, Version: version.String(), Revision: version.Revision(),
@@ -92,7 +124,7 @@ func runServe(ctx context.Context, app *command.App, f *serveFlags) (err error) 
 	engine := engineapi.New(engineapi.Options{
 		Root: app.Store.Root(), Registry: registry.Options{UserAgent: "mica/" + version.String()}, Runtime: f.runtime, Host: host, BuildKit: true,
 	})
-	return serve.New(serve.Options{GRPC: rpc, Sessions: sessions, HTTP: engine}).Serve(ctx, listeners...)
+	return serve.New(serve.Options{GRPC: rpc, Sessions: sessions, HTTP: engine}), nil
 }
 
 // newBuilder returns a Builder for one build: what it remembers and holds ends with the build.
@@ -136,9 +168,12 @@ func (f *serveFlags) access() (serve.Access, error) {
 	return a, err
 }
 
-// listen opens the sockets, and says where they are.
-func (f *serveFlags) listen(ctx context.Context, app *command.App, access serve.Access) (list []net.Listener, err error) {
+// listen opens the sockets, and says where they are, but for that of a command.
+func (f *serveFlags) listen(ctx context.Context, app *command.App, access serve.Access, forCommand string) (list []net.Listener, err error) {
 	addresses := f.addresses
+	if forCommand != "" {
+		addresses = append([]string{forCommand}, addresses...)
+	}
 	if len(addresses) == 0 {
 		def, err := defaultAddress()
 		if err != nil {
@@ -157,6 +192,9 @@ func (f *serveFlags) listen(ctx context.Context, app *command.App, access serve.
 		list = append(list, l)
 	}
 	for i, a := range addresses {
+		if a == forCommand {
+			continue
+		}
 		if tcp, ok := list[i].Addr().(*net.TCPAddr); ok {
 			a = "tcp://" + tcp.String()
 		}
