@@ -78,6 +78,29 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// TestHostError checks that a temporary directory that cannot be written to is no fault of a file.
+func TestHostError(t *testing.T) {
+	t.Parallel()
+	cmd := program(t, "serve")
+	cmd.Env = []string{asProgram + "=1", "TMPDIR=" + t.TempDir() + "/gone"}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	ours, theirs := socketPair(t)
+	cmd.ExtraFiles = []*os.File{theirs}
+	in, inErr := cmd.StdinPipe()
+	out, outErr := cmd.StdoutPipe()
+	if err := errors.Join(inErr, outErr, cmd.Start(), theirs.Close()); err != nil {
+		t.Fatal(err)
+	}
+	m := &mica{files: map[string]string{"var/lib/rpm/rpmdb.sqlite": "SQLite format 3\x00"}}
+	listenErr := m.listen(out, in, ours)
+	err := cmd.Wait()
+	if listenErr == nil || err == nil || len(m.found.warnings) > 0 || !strings.HasPrefix(stderr.String(), "mica-catalog: var/lib/rpm/rpmdb.sqlite: ") || strings.Count(stderr.String(), "\n") != 1 {
+		t.Errorf("%v, %v, %q, %q", listenErr, err, m.found.warnings, &stderr)
+	}
+	_ = ours.Close()
+}
+
 // TestEndsWithMica checks that no process is left behind by a mica that was killed.
 func TestEndsWithMica(t *testing.T) {
 	t.Parallel()

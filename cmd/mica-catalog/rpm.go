@@ -19,11 +19,16 @@ import (
 // error where SQLite finds that a database is damaged.
 type rpmDatabase struct{ filesystem.Extractor }
 
+// hostError is an error that is not one of the image: the list without the file would be wrong, and would be kept.
+type hostError struct{ error }
+
+func (e *hostError) Unwrap() error { return e.error }
+
 // Extract reads a copy of the database: SQLite wants a file with a name, and beside it the log of what was written last.
 func (r rpmDatabase) Extract(ctx context.Context, in *filesystem.ScanInput) (inventory.Inventory, error) {
 	dir, err := os.MkdirTemp("", "rpm")
 	if err != nil {
-		return inventory.Inventory{}, err
+		return inventory.Inventory{}, &hostError{err}
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	name := filepath.Join(dir, in.Path)
@@ -44,7 +49,7 @@ func (r rpmDatabase) Extract(ctx context.Context, in *filesystem.ScanInput) (inv
 
 func copyDatabase(in *filesystem.ScanInput, name string) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-		return err
+		return &hostError{err}
 	}
 	if err := copyFile(name, in.Reader); err != nil {
 		return err
@@ -65,11 +70,14 @@ func copyDatabase(in *filesystem.ScanInput, name string) error {
 
 func copyFile(name string, in io.Reader) error {
 	out, err := os.Create(name)
-	if err != nil {
-		return err
+	if err == nil {
+		_, err = io.Copy(out, in)
+		err = errors.Join(err, out.Close())
 	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
+	if err != nil {
+		return &hostError{fmt.Errorf("copy the database: %w", err)}
+	}
+	return nil
 }
 
 // complain returns an error if an SQLite database has not as many packages as were found.

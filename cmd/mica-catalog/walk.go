@@ -113,6 +113,9 @@ func (w *walker) file(ctx context.Context, name string, e fs.DirEntry) error {
 				return err
 			}
 		}
+		if errors.As(err, new(*hostError)) {
+			return fmt.Errorf("%s: %w", name, err)
+		}
 		if err != nil {
 			if err := w.warn(name, err); err != nil {
 				return err
