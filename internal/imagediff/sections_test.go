@@ -217,7 +217,7 @@ func TestPackagesFail(t *testing.T) {
 	s.Image(nil, [][]Entry{{File("f", "1")}}, "a:1")
 	s.Image(nil, [][]Entry{{File("f", "2")}}, "b:1")
 	broken := filepath.Join(t.TempDir(), "broken")
-	if err := os.WriteFile(broken, []byte("no program"), 0o755); err != nil { //nolint:gosec // to be executed
+	if err := os.WriteFile(broken, []byte("no program"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	o := imagediff.Options{Packages: &catalog.Cataloguer{Store: s.Store, Program: broken}}
