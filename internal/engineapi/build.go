@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"github.com/distribution/reference"
-	"github.com/moby/buildkit/solver/errdefs"
 	apibuild "github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/jsonstream"
@@ -141,10 +140,8 @@ func endFailed(ctx context.Context, out *stream, shown *buildOutput, err error) 
 		err = cause
 	}
 	shown.flush()
-	at := position(errdefs.Sources(err))
-	if at != "" {
-		err = fmt.Errorf("%s: %w", at, err)
-	}
+	at := builder.Position(err)
+	err = builder.Located(err)
 	var exit *ociruntime.ExitError
 	if errors.As(err, &exit) {
 		out.fail(err, exit.Code)
@@ -154,18 +151,6 @@ func endFailed(ctx context.Context, out *stream, shown *buildOutput, err error) 
 		err = &requestError{http.StatusBadRequest, err}
 	}
 	return out.end(err)
-}
-
-// position is where in the Dockerfile a build failed: "Dockerfile:3".
-func position(sources []*errdefs.Source) string {
-	if len(sources) == 0 || sources[len(sources)-1].Info == nil {
-		return ""
-	}
-	s := sources[len(sources)-1]
-	if len(s.Ranges) == 0 || s.Ranges[0].Start.Line == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%s:%d", s.Info.Filename, s.Ranges[0].Start.Line)
 }
 
 // openContext opens the context of a build: a URL, or the archive in the body.

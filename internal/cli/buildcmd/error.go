@@ -3,12 +3,11 @@ package buildcmd
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/moby/buildkit/solver/errdefs"
 
+	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/cli/command"
-	"github.com/micabuild/mica/internal/dockerfile"
 	"github.com/micabuild/mica/internal/redact"
 )
 
@@ -24,7 +23,7 @@ func buildError(app *command.App, err error, shown bool, verb string) error {
 		}
 		printHint(app, verb, err)
 	}
-	return command.FailedBuild{Err: located(err)}
+	return command.FailedBuild{Err: builder.Located(err)}
 }
 
 // printSources shows the lines of the Dockerfile that an error is about.
@@ -38,25 +37,4 @@ func printSources(app *command.App, err error) error {
 		}
 	}
 	return nil
-}
-
-// located is an error with its position in the Dockerfile.
-func located(err error) error {
-	var limit *dockerfile.LimitError // which names the line itself
-	if at := position(errdefs.Sources(err)); at != "" && !errors.As(err, &limit) {
-		return fmt.Errorf("%s: %w", at, err)
-	}
-	return err
-}
-
-// position is where in the Dockerfile the build failed: "Dockerfile:3".
-func position(sources []*errdefs.Source) string {
-	if len(sources) == 0 || sources[len(sources)-1].Info == nil {
-		return ""
-	}
-	s := sources[len(sources)-1]
-	if len(s.Ranges) == 0 || s.Ranges[0].Start.Line == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%s:%d", s.Info.Filename, s.Ranges[0].Start.Line)
 }

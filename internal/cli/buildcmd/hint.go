@@ -51,7 +51,7 @@ const shortRef = 8
 // failedLine is the line of the Dockerfile that a build failed on, 0 if it is not known.
 func failedLine(err error) int32 {
 	sources := errdefs.Sources(err)
-	if position(sources) == "" {
+	if builder.Position(err) == "" {
 		return 0
 	}
 	return sources[len(sources)-1].Ranges[0].Start.Line

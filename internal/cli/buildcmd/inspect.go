@@ -11,7 +11,6 @@ import (
 	"syscall"
 
 	"github.com/docker/cli/cli/command/formatter"
-	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/spf13/pflag"
 
 	"github.com/micabuild/mica/internal/builder"
@@ -110,8 +109,8 @@ func (i *inspection) failed(ctx context.Context, c *builder.Container, err error
 	if err := printSources(i.app, err); err != nil {
 		return
 	}
-	fmt.Fprintln(i.app.Stderr, redact.URLs(located(err).Error()))
-	step := cmp.Or(position(errdefs.Sources(err)), formatter.Ellipsis(c.Step, maxStep))
+	fmt.Fprintln(i.app.Stderr, redact.URLs(builder.Located(err).Error()))
+	step := cmp.Or(builder.Position(err), formatter.Ellipsis(c.Step, maxStep))
 	where := "in the failed step (" + step + ")"
 	if c.Before {
 		where = "before the failed step (" + step + ")"
