@@ -220,7 +220,7 @@ func (m *Model) searchNext(step int) {
 	if m.files == nil || m.search == nil {
 		return
 	}
-	all := m.files.rows(nil, func(int) bool { return true }, ^m.hidden, m.bySize)
+	all := m.files.rows(make([]row, 0, len(m.files.nodes)), func(int) bool { return true }, ^m.hidden, m.bySize)
 	current, at := m.current(), 0
 	for i, r := range all {
 		if r.id == current {
