@@ -23,7 +23,7 @@ func TestCanceled(t *testing.T) {
 			}
 			cancel(tt.cause)
 			synctest.Wait()
-			if got := context.Cause(each); got != tt.want {
+			if got := context.Cause(each); !errors.Is(got, tt.want) || errors.As(got, new(interruption)) != (name == "a signal") {
 				t.Errorf("%s: %v, want %v", name, got, tt.want)
 			}
 		})
