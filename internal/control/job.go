@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -27,6 +28,8 @@ const (
 	maxLog = 8 << 20
 	// jobTime is how long a client that watches waits for the build to begin.
 	jobTime = 10 * time.Second
+	// idleTime is how long the server keeps the memory of builds that have ended: the next one may come soon.
+	idleTime = 2 * time.Second
 )
 
 // jobs are the builds that run, and some that have ended, by the references that their clients have made.
@@ -36,6 +39,7 @@ type jobs struct {
 	ended   []string      // oldest first
 	changed chan struct{} // closed when a build begins
 	running int
+	idle    *time.Timer // returns memory to the system when nothing has run for a while
 }
 
 func newJobs() *jobs { return &jobs{all: map[string]*job{}, changed: make(chan struct{})} }
@@ -55,6 +59,9 @@ func (js *jobs) begin(ref string) (*job, error) {
 	j := &job{ref: ref, changed: make(chan struct{}), bridged: make(chan struct{})}
 	js.all[ref] = j
 	js.running++
+	if js.idle != nil {
+		js.idle.Stop()
+	}
 	close(js.changed)
 	js.changed = make(chan struct{})
 	return j, nil
@@ -65,7 +72,9 @@ func (js *jobs) end(j *job) {
 	j.add(nil)
 	js.mu.Lock()
 	defer js.mu.Unlock()
-	js.running--
+	if js.running--; js.running == 0 {
+		js.idle = time.AfterFunc(idleTime, debug.FreeOSMemory)
+	}
 	js.ended = append(js.ended, j.ref)
 	if len(js.ended) > maxEnded {
 		delete(js.all, js.ended[0])
@@ -105,10 +114,10 @@ type job struct {
 	ref string
 
 	mu      sync.Mutex
-	events  []*solver.Status
-	bridge  *bridge.Bridge // of the client's front end
-	bridged chan struct{}  // closed when the bridge is there
-	logged  int            // bytes of output in the events
+	events  []*controlapi.StatusResponse // copies: those of the solver refer to all that it has
+	bridge  *bridge.Bridge               // of the client's front end
+	bridged chan struct{}                // closed when the bridge is there
+	logged  int                          // bytes of output in the events
 	ended   bool
 	changed chan struct{} // closed when there are more events, or the build has ended
 }
@@ -121,19 +130,21 @@ func (j *job) add(st *solver.Status) {
 		return
 	}
 	if st == nil {
-		j.ended = true
+		j.ended, j.bridge = true, nil // it has all that the build had
 	} else {
-		j.events = append(j.events, st)
-		j.logged += logSize(st)
+		for _, part := range st.Marshal() {
+			j.events = append(j.events, part)
+			j.logged += logSize(part)
+		}
 		j.forget()
 	}
 	close(j.changed)
 	j.changed = make(chan struct{})
 }
 
-func logSize(st *solver.Status) (n int) {
+func logSize(st *controlapi.StatusResponse) (n int) {
 	for _, l := range st.Logs {
-		n += len(l.Data)
+		n += len(l.Msg)
 	}
 	return n
 }
@@ -142,16 +153,15 @@ func logSize(st *solver.Status) (n int) {
 func (j *job) forget() {
 	for i := 0; i < len(j.events) && j.logged > maxLog; i++ {
 		if n := logSize(j.events[i]); n > 0 {
-			short := *j.events[i]
-			short.Logs = nil
-			j.events[i] = &short
+			all := j.events[i]
+			j.events[i] = &controlapi.StatusResponse{Vertexes: all.Vertexes, Statuses: all.Statuses, Warnings: all.Warnings}
 			j.logged -= n
 		}
 	}
 }
 
 // after returns the events from a number on, and what is closed when there are more; nil after the end.
-func (j *job) after(n int) (list []*solver.Status, more <-chan struct{}) {
+func (j *job) after(n int) (list []*controlapi.StatusResponse, more <-chan struct{}) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	list = j.events[min(n, len(j.events)):]
@@ -185,6 +195,9 @@ func (c *Controller) findBridge(ctx context.Context, ref string) (*bridge.Bridge
 		case <-j.bridged:
 			j.mu.Lock()
 			defer j.mu.Unlock()
+			if j.bridge == nil {
+				return nil, status.Errorf(codes.Canceled, "build %s has ended", ref)
+			}
 			return j.bridge, nil
 		default:
 		}
@@ -218,8 +231,8 @@ func (c *Controller) Status(req *controlapi.StatusRequest, stream controlapi.Con
 	for n := 0; ; {
 		list, more := j.after(n)
 		for _, st := range list {
-			if err := sendStatus(stream, st); err != nil {
-				return err
+			if err := stream.Send(st); err != nil {
+				return fmt.Errorf("send progress: %w", err)
 			}
 		}
 		n += len(list)
