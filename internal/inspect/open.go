@@ -115,7 +115,12 @@ func (o *Opener) openOther(ctx context.Context, name string, missing error) (*Im
 	if _, err := image.ParseName(name); err != nil || o.Registry == nil {
 		return nil, missing
 	}
-	return o.openPublished(ctx, name)
+	img, err := o.openPublished(ctx, name)
+	var other *image.PlatformError
+	if err != nil && errors.As(missing, &other) {
+		return nil, fmt.Errorf("%w; %w", missing, err) // the store has the image
+	}
+	return img, err
 }
 
 // isTag reports whether the store has an image of a name that has a prefix, such as "dir:latest".

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/docker/cli/cli/config/configfile"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/image"
@@ -231,6 +232,19 @@ func TestOpenErrors(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", name, err, want)
 		}
+	}
+}
+
+// TestOtherPlatform: an image that the store has for another platform alone is looked up in its registry, and the error says both.
+func TestOtherPlatform(t *testing.T) {
+	t.Parallel()
+	s, reg := inspecttest.NewStore(t), registrytest.New(t)
+	s.Image(nil, exampleLayers(), reg.Name("app:1"))
+	client := registry.New(registry.Options{Docker: configfile.New(filepath.Join(t.TempDir(), "config.json")), RegistriesConf: os.DevNull})
+	o := &inspect.Opener{Local: s.Local, Registry: func() *registry.Client { return client }, Platform: &ocispec.Platform{OS: "linux", Architecture: "s390x"}}
+	_, err := o.Open(t.Context(), reg.Name("app:1"))
+	if err == nil || !strings.Contains(err.Error(), "no image for platform linux/s390x is in the store; manifest for "+reg.Name("app:1")+" not found") {
+		t.Error(err)
 	}
 }
 
