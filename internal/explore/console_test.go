@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"os/signal"
 	"syscall"
 	"testing"
 
@@ -31,6 +32,8 @@ func TestMain(m *testing.M) {
 	if how := os.Getenv(shownBy); how != "" {
 		os.Exit(showImage(how))
 	}
+	// A signal that is handled here has its default in the programs that the tests start, under nohup(1), too.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	os.Exit(m.Run())
 }
 

@@ -110,7 +110,7 @@ func TestRunning(t *testing.T) {
 	if _, err := b.Prune(Limits{}); err != nil || len(list(t, b)) != 1 {
 		t.Errorf("a prune gives %v, and leaves %q", err, list(t, b))
 	}
-	if err := w.running.Close(); err != nil { // as the death of the process
+	if err := w.die(); err != nil {
 		t.Fatal(err)
 	}
 	if build, err = b.Find("r"); err != nil || build.Status != Interrupted {
@@ -152,7 +152,7 @@ func TestUpdates(t *testing.T) {
 			t.Errorf("%s: %+v, %+v", want, build.Steps[0], got)
 		}
 		if want == Running {
-			_ = w.running.Close() // as the death of the process
+			_ = w.die()
 		}
 	}
 }

@@ -11,7 +11,14 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 )
+
+// die does to the record of a running build what the death of its process does. A program that another test starts may have the file for a
+// moment, so that to close it is not enough.
+func (w *Writer) die() error {
+	return errors.Join(unix.Flock(int(w.running.Fd()), unix.LOCK_UN), w.running.Close())
+}
 
 // TestReadWhileItEnds: a build is read as what it is at any moment between the record of its end and the removal of the other.
 func TestReadWhileItEnds(t *testing.T) {
@@ -31,7 +38,7 @@ func TestReadWhileItEnds(t *testing.T) {
 			return w.End()
 		}, Failed, nil},
 		"an end that says that it runs": {func(_ *Builds, w *Writer, _ string) error { return w.End() }, Interrupted, nil},
-		"killed":                        {func(_ *Builds, w *Writer, _ string) error { return w.running.Close() }, Interrupted, nil},
+		"killed":                        {func(_ *Builds, w *Writer, _ string) error { return w.die() }, Interrupted, nil},
 		"removed":                       {func(_ *Builds, _ *Writer, path string) error { return os.Remove(path + runningSuffix) }, "", ErrNotFound},
 		"without a line":                {func(_ *Builds, _ *Writer, path string) error { return os.Truncate(path+runningSuffix, 5) }, "", &DamagedError{}},
 	} {
@@ -147,7 +154,7 @@ func TestWriteErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	readOnly, err := os.Open(filepath.Join(b.dir, fileName(build)+runningSuffix))
-	if err := errors.Join(err, w.running.Close()); err != nil {
+	if err := errors.Join(err, w.die()); err != nil {
 		t.Fatal(err)
 	}
 	w.running = readOnly
