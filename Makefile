@@ -7,7 +7,7 @@ E2E     := go test -tags e2e -count=1 -p 1 -timeout 30m
 # A number of runs: where go ends a fuzz by time it may fail on its own deadline.
 FUZZTIME ?= 10000x
 
-.PHONY: all demo test check bench bench-publish bench-compare install setup fmt format vet lint unit fuzz e2e vm parity portable dist size peers peers-bench tools clean
+.PHONY: all demo test check bench bench-publish bench-compare install setup fmt format vet lint unit fuzz e2e e2e-host e2e-vm vm parity portable dist size peers peers-bench programs tools clean
 
 all: bin/mica bin/mica-catalog
 
@@ -24,7 +24,12 @@ demo: setup bin/mica bin/mica-catalog
 	scripts/demo
 
 ## test: everything
-test: setup format vet lint size unit fuzz e2e
+test:
+	$(MAKE) --no-print-directory -j 2 setup programs
+	$(MAKE) --no-print-directory format vet lint size unit fuzz e2e
+
+# What Go compiles while apt installs.
+programs: peers bin/mica bin/mica-catalog
 
 ## check: what needs neither root nor a network nor Debian: format, vet, lint, unit tests
 check: format vet lint
@@ -77,9 +82,16 @@ unit:
 fuzz:
 	FUZZTIME=$(FUZZTIME) scripts/fuzz
 
-e2e: peers vm dist bin/mica bin/mica-catalog
-	$(E2E) ./test/...
+e2e: peers dist bin/mica bin/mica-catalog
+	$(MAKE) --no-print-directory -j 2 e2e-host e2e-vm
+
+e2e-host:
+	$(E2E) $$(go list -tags e2e ./test/... | grep -v '/test/vm$$')
 	cd test/browser && $(E2E) ./...
+
+# The virtual machines share nothing with the tests of the host, which leave half of the processors' time.
+e2e-vm: vm
+	$(E2E) ./test/vm
 
 # The disks of the virtual machines that test/vm boots.
 vm:
