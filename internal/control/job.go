@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -73,7 +74,10 @@ func (js *jobs) end(j *job) {
 	js.mu.Lock()
 	defer js.mu.Unlock()
 	if js.running--; js.running == 0 {
-		js.idle = time.AfterFunc(idleTime, debug.FreeOSMemory)
+		js.idle = time.AfterFunc(idleTime, func() {
+			runtime.GC() // closes files that nobody has closed: what they refer to is garbage for the next
+			debug.FreeOSMemory()
+		})
 	}
 	js.ended = append(js.ended, j.ref)
 	if len(js.ended) > maxEnded {
