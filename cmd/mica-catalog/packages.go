@@ -35,7 +35,7 @@ func describe(p *extractor.Package) *Package {
 }
 
 // goModule returns a Go module under the name and with the version that Go has for it. The extractor has removed the "v" of versions,
-// without which a version of Go's is none (go.dev/ref/mod#versions), and calls the standard library, which the vulnerability database
+// which every version of Go has (go.dev/ref/mod#versions), and calls the standard library, which the vulnerability database
 // knows as stdlib, go.
 func goModule(p *extractor.Package) *extractor.Package {
 	m := *p

@@ -38,7 +38,7 @@ func (a *analysis) copies(files []*filetree.Node) []Copies {
 // saved is what the image would be smaller with one copy.
 func (c *Copies) saved() int64 { return c.Bytes * int64(len(c.Paths)-1) }
 
-// sameContent groups files of one size by their digests. One whose digest is not known is no copy. Most files are none: paths are
+// sameContent groups files of one size by their digests. One whose digest is not known is no copy. Most files have no copy: paths are
 // made of those only that share the beginning of their digests with others.
 func (a *analysis) sameContent(files []*filetree.Node) (list []Copies) {
 	type file struct {

@@ -106,7 +106,7 @@ func attestAttrs(text string) (map[string]string, error) {
 	return attrs, nil
 }
 
-// outputs reads the exporters. No exporter is none: the steps are in the cache.
+// outputs reads the exporters. Without one nothing is written: the steps are in the cache.
 func outputs(req *controlapi.SolveRequest, attrs map[string]string) ([]buildspec.Output, error) {
 	list := req.Exporters
 	if len(list) == 0 && req.ExporterDeprecated != "" { // before BuildKit 0.13

@@ -238,8 +238,8 @@ func remoteName(name, tag string) (reference.Named, error) {
 	return named, nil
 }
 
-// registryAuth reads the credentials of a header for the registry of a name. No other host gets them. As in Docker, what cannot be read
-// is none.
+// registryAuth reads the credentials of a header for the registry of a name. No other host gets them. As in Docker, a header that
+// cannot be read counts for nothing.
 func registryAuth(r *http.Request, name reference.Named) credentials {
 	a := decodeAuth(r.Header.Get(apiregistry.AuthHeader))
 	domain := hostOf(reference.Domain(name))
