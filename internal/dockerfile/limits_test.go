@@ -96,6 +96,7 @@ func TestOrdinaryDockerfiles(t *testing.T) {
 		"a replacement": "FROM scratch\nENV V=1.2.3-rc.4\nENV W=${V//./_} X=${V/./-}\nLABEL l=" + strings.Repeat("text", 2000) + "${V//./}\n",
 		"a long RUN":    "FROM scratch\nRUN true \\\n" + lines(maxValue/500, " && echo "+strings.Repeat("a", 600)+" \\") + " && true\n",
 		"a mistake":     "FROM scratch\nNONSENSE\n",
+		"a check":       "FROM scratch\n# check=skip=MaintainerDeprecated\nMAINTAINER me\n",
 		"nothing":       "",
 	} {
 		if err := NewChecker(nil).File("Dockerfile", []byte(text)); err != nil {
