@@ -200,7 +200,11 @@ func scrub(r *provenancetypes.Parameters) (incomplete bool) {
 
 // describe adds the operations, their places in the Dockerfile, and their layers.
 func (b *Build) describe(ctx context.Context, p *provenancetypes.ProvenancePredicateSLSA1, c *provenance.Capture) error {
-	steps, err := provenance.AddBuildConfig(ctx, p, c, definition{def: b.Definition}, false)
+	def := b.Definition
+	if def == nil { // scratch, without a step
+		def = &pb.Definition{}
+	}
+	steps, err := provenance.AddBuildConfig(ctx, p, c, definition{def: def}, false)
 	if err != nil {
 		return fmt.Errorf("provenance: %w", err)
 	}

@@ -242,6 +242,19 @@ func TestProvenanceModes(t *testing.T) {
 	}
 }
 
+// FROM scratch and nothing else has no definition.
+func TestProvenanceOfNothing(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"min", "max"} {
+		b := newBuild(t, Pin{}, source("https://files.example/a.tar", nil))
+		b.Definition = nil
+		p := predicate(t, b, map[string]string{"mode": mode})
+		if len(p.BuildDefinition.ResolvedDependencies) != 0 || p.BuildDefinition.ExternalParameters.Request.Frontend != "dockerfile.v0" {
+			t.Errorf("%s: %+v", mode, p.BuildDefinition)
+		}
+	}
+}
+
 func TestProvenanceAttributes(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
