@@ -2,6 +2,7 @@ package builder
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"time"
@@ -16,9 +17,9 @@ import (
 // patchImageConfig), so that the same Dockerfile gives the same config; fields that mica does not know are kept.
 // No time is later than epoch, except in the history of the base image; nil is no limit.
 func finishConfig(config []byte, chain []buildcache.Link, epoch *time.Time, base *ocispec.Image) ([]byte, error) {
-	fields := map[string]json.RawMessage{}
-	if err := json.Unmarshal(config, &fields); err != nil {
-		return nil, fmt.Errorf("image config: %w", err)
+	fields, err := configFields(config)
+	if err != nil {
+		return nil, err
 	}
 	var history []ocispec.History
 	if raw, ok := fields["history"]; ok {
@@ -58,15 +59,26 @@ func rootFS(chain []buildcache.Link) ocispec.RootFS {
 
 // setLayers replaces the layers of a config.
 func setLayers(config []byte, chain []buildcache.Link) ([]byte, error) {
-	fields := map[string]json.RawMessage{}
-	err := json.Unmarshal(config, &fields)
-	if err == nil {
-		fields["rootfs"], err = json.Marshal(rootFS(chain))
-	}
+	fields, err := configFields(config)
 	if err != nil {
+		return nil, err
+	}
+	if fields["rootfs"], err = json.Marshal(rootFS(chain)); err != nil {
 		return nil, fmt.Errorf("image config: %w", err)
 	}
 	return json.Marshal(fields)
+}
+
+// configFields parses a config. That of a front end may be anything.
+func configFields(config []byte) (map[string]json.RawMessage, error) {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(config, &fields); err != nil {
+		return nil, fmt.Errorf("image config: %w", err)
+	}
+	if fields == nil { // null
+		return nil, errors.New("invalid null image config for export")
+	}
+	return fields, nil
 }
 
 // clampHistory sets times that are later than the epoch to it, from the first entry on that is not the base image's.

@@ -185,6 +185,19 @@ func TestSetLayers(t *testing.T) {
 	}
 }
 
+// The config of a front end may be anything.
+func TestInvalidConfigs(t *testing.T) {
+	t.Parallel()
+	for config, want := range map[string]string{"null": "invalid null image config for export", "[]": "image config: ", "": "image config: "} {
+		if _, err := finishConfig([]byte(config), nil, nil, nil); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("finish %q: %v", config, err)
+		}
+		if _, err := setLayers([]byte(config), nil); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("set layers of %q: %v", config, err)
+		}
+	}
+}
+
 func TestParseEpoch(t *testing.T) {
 	t.Parallel()
 	for s, c := range map[string]struct {
