@@ -11,7 +11,6 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
 	"oras.land/oras-go/v2/content"
 
 	"github.com/micabuild/mica/internal/buildspec"
@@ -209,17 +208,11 @@ func (x *cacheWriter) writeLayout(ctx context.Context, c *buildspec.Cache, o rem
 		return err
 	}
 	defer func() { err = errors.Join(err, dst.Close()) }()
-	o.Blob = func(ctx context.Context, l remotecache.Layer) (ocispec.Descriptor, error) {
-		return x.toLayout(ctx, dst, c, l.DiffID)
-	}
-	got, err := x.cache.Export(ctx, o, keys...)
-	if err != nil || got == nil {
+	manifest, err := x.push(ctx, dst, c, o, keys)
+	if err != nil || manifest == nil {
 		return err
 	}
-	if err := got.Push(ctx, dst); err != nil {
-		return err
-	}
-	return dst.Commit(ctx, got.ManifestDescriptor)
+	return dst.Commit(ctx, *manifest)
 }
 
 // writeStore writes the cache to a store of the client.
@@ -228,18 +221,25 @@ func (x *cacheWriter) writeStore(ctx context.Context, c *buildspec.Cache, o remo
 	if err != nil {
 		return err
 	}
+	manifest, err := x.push(ctx, dst, c, o, keys)
+	if manifest != nil {
+		x.manifest = manifest
+	}
+	return err
+}
+
+// push writes the cache to a layout or a store, and returns its manifest; nil if there is nothing to write.
+func (x *cacheWriter) push(
+	ctx context.Context, dst content.Storage, c *buildspec.Cache, o remotecache.ExportOptions, keys []remotecache.Key,
+) (*ocispec.Descriptor, error) {
 	o.Blob = func(ctx context.Context, l remotecache.Layer) (ocispec.Descriptor, error) {
 		return x.toLayout(ctx, dst, c, l.DiffID)
 	}
 	got, err := x.cache.Export(ctx, o, keys...)
 	if err != nil || got == nil {
-		return err
+		return nil, err
 	}
-	if err := got.Push(ctx, dst); err != nil {
-		return err
-	}
-	x.manifest = &got.ManifestDescriptor
-	return nil
+	return &got.ManifestDescriptor, got.Push(ctx, dst)
 }
 
 // remoteBlob returns the blob of a layer in an imported cache if the store does not have the layer: no step read it.
