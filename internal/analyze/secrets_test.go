@@ -140,6 +140,14 @@ func TestSecretIn(t *testing.T) {
 	}
 }
 
+// findingTexts are the findings of a report with the numbers of their steps.
+func findingTexts(r *Report) (list []string) {
+	for _, f := range r.Findings {
+		list = append(list, fmt.Sprintf("%d: %s", f.Step, f.Text))
+	}
+	return list
+}
+
 func TestConfigSecrets(t *testing.T) {
 	t.Parallel()
 	img := made(t, "a=a")
@@ -150,10 +158,7 @@ func TestConfigSecrets(t *testing.T) {
 		{CreatedBy: "RUN |1 TOKEN=hunter2 /bin/sh -c curl -H 'Authorization: Bearer hunter2hunter2' https://h # buildkit"},
 	}
 	r := analyzed(t, img)
-	var got []string
-	for _, f := range r.Findings {
-		got = append(got, fmt.Sprintf("%d: %s", f.Step, f.Text))
-	}
+	got := findingTexts(r)
 	want := []string{
 		"0: the variable DB_PASSWORD holds a secret, as its name says",
 		"0: the variable URL holds a password or token",
@@ -180,10 +185,7 @@ func TestHistoryOfVariables(t *testing.T) {
 		{CreatedBy: "RUN /bin/sh -c x # buildkit"},
 	}
 	r := analyzed(t, img)
-	var got []string
-	for _, f := range r.Findings {
-		got = append(got, fmt.Sprintf("%d: %s", f.Step, f.Text))
-	}
+	got := findingTexts(r)
 	want := []string{
 		"0: the variable DB_PASSWORD holds a secret, as its name says",
 		"0: the variable GH holds a token of GitHub",
