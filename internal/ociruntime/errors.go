@@ -70,7 +70,7 @@ func runtimeError(log io.ReaderAt) string {
 
 // noise are prefixes of the reason in messages of runtimes.
 var noise = []string{
-	"runc run failed: ", "runc create failed: ", "unable to start container process: ", "error during container init: ", "container_linux.go",
+	"runc run failed: ", "runc create failed: ", "runc exec failed: ", "exec failed: ", "unable to start container process: ", "error during container init: ", "container_linux.go",
 }
 
 var (

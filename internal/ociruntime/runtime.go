@@ -35,12 +35,20 @@ func IsCrun(path string) bool { return strings.HasPrefix(filepath.Base(path), "c
 
 // Command returns the command of a runtime with args. Its state and its log are in dir. Without cgroups, it makes none.
 func Command(path, dir string, cgroups bool, args ...string) *exec.Cmd {
-	global := []string{"--root", filepath.Join(dir, "state"), "--log", LogPath(dir), "--log-format", "json"}
+	return CommandWithLog(path, dir, LogPath(dir), cgroups, args...)
+}
+
+// CommandWithLog is Command with another log: a container's runtimes may run at the same time.
+func CommandWithLog(path, dir, log string, cgroups bool, args ...string) *exec.Cmd {
+	global := []string{"--root", StatePath(dir), "--log", log, "--log-format", "json"}
 	if IsCrun(path) && !cgroups {
 		global = append(global, "--cgroup-manager", "disabled")
 	}
 	return exec.Command(path, append(global, args...)...)
 }
+
+// StatePath returns the path of the directory with the runtime's state of containers.
+func StatePath(dir string) string { return filepath.Join(dir, "state") }
 
 // LogPath returns the path of the runtime's log, which has its errors as JSON.
 func LogPath(dir string) string { return filepath.Join(dir, "log.json") }

@@ -10,9 +10,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// socket is the name of the socket in the bundle.
+const socket = "console"
 
 // pair makes a pseudoterminal.
 func pair(t *testing.T) *Terminal {
@@ -33,7 +37,7 @@ func TestOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("sh", "-c", `[ -t 0 ] && [ -t 1 ] && stty size && read line </dev/tty && echo "$line"`)
-	terminal, err := Open(cmd, user.slave, user.slave)
+	terminal, err := Open(cmd, Streams{In: user.slave, Out: user.slave})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,10 +87,10 @@ func TestSizedTerminal(t *testing.T) {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
-	if size := (&Terminal{}).Size(); size != nil {
+	if size := (&Terminal{}).UserSize(); size != nil {
 		t.Errorf("no terminal has the size %+v", size)
 	}
-	if size := (&Terminal{user: file}).Size(); size != nil {
+	if size := (&Terminal{user: file}).UserSize(); size != nil {
 		t.Errorf("a file has the size %+v", size)
 	}
 }
@@ -96,12 +100,12 @@ func TestConsole(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir) // Listen changes it
 	var out bytes.Buffer
-	console, err := Listen(exec.Command("crun"), nil, &out, dir)
+	console, err := Listen(exec.Command("crun"), Streams{Out: &out}, dir, socket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	process := pair(t)
-	send(t, filepath.Join(dir, Socket), unix.UnixRights(int(process.master.Fd())))
+	send(t, filepath.Join(dir, socket), unix.UnixRights(int(process.master.Fd())))
 	if _, err := process.slave.WriteString("shown\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -138,21 +142,68 @@ func TestConsoleWithoutTerminal(t *testing.T) {
 		"no connection": func(string) {},
 		"no message":    func(socket string) { send(t, socket, nil) },
 	} {
-		console, err := Listen(exec.Command("crun"), nil, io.Discard, dir)
+		console, err := Listen(exec.Command("crun"), Streams{Out: io.Discard}, dir, socket)
 		if err != nil {
 			t.Fatal(err)
 		}
 		console.Run()
-		before(filepath.Join(dir, Socket))
+		before(filepath.Join(dir, socket))
 		if err := console.Close(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		console.Release()
-		if err := os.Remove(filepath.Join(dir, Socket)); err != nil {
+		if err := os.Remove(filepath.Join(dir, socket)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := Listen(exec.Command("crun"), nil, nil, filepath.Join(dir, "nosuch")); err == nil {
+	if _, err := Listen(exec.Command("crun"), Streams{}, filepath.Join(dir, "nosuch"), socket); err == nil {
 		t.Error("a bundle that is missing has a console")
+	}
+}
+
+// A user elsewhere has any streams, and says the size of the terminal, also before there is one.
+func TestRemote(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	in, keys := io.Pipe()
+	cmd := exec.Command("sh", "-c", `read line; stty size; echo "$line"`)
+	terminal, err := Open(cmd, Streams{In: in, Out: &out, Remote: true, Size: Size{Rows: 7, Columns: 77}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer terminal.Release()
+	if size := terminal.UserSize(); size == nil || size.Row != 7 || size.Col != 77 {
+		t.Errorf("%+v", size)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	terminal.Run()
+	terminal.Resize(Size{Rows: 8, Columns: 88})
+	if _, err := io.WriteString(keys, "typed\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(cmd.Wait(), terminal.Close()); err != nil { // though the user types on
+		t.Error(err)
+	}
+	if got := out.String(); got != "8 88\ntyped\n" {
+		t.Errorf("%q", got)
+	}
+	terminal.Resize(Size{Rows: 9, Columns: 99}) // it is gone
+}
+
+// The end does not wait for processes that keep the terminal longer than it has to.
+func TestDrain(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir) // Listen changes it
+	console, err := Listen(exec.Command("crun"), Streams{Out: io.Discard, Remote: true, Drain: time.Millisecond}, dir, socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	process := pair(t) // stays open
+	send(t, filepath.Join(dir, socket), unix.UnixRights(int(process.master.Fd())))
+	console.Run()
+	if err := console.Close(); err != nil {
+		t.Error(err)
 	}
 }

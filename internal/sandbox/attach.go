@@ -146,9 +146,12 @@ func moveTo(source string, target int, set uint64) error {
 	return unix.MoveMount(tree, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 }
 
-// detach unmounts b.root and the mounts in it.
+// detach unmounts b.root and the mounts in it, and removes their mount points.
 func (b *bundle) detach() {
 	if b.root != "" {
 		_ = unix.Unmount(b.root, unix.MNT_DETACH)
+	}
+	if b.clean != nil {
+		b.clean()
 	}
 }

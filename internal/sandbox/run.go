@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -47,73 +49,111 @@ type bundle struct {
 	crun bool
 	// cgroup is the delegated cgroup, and owner the prefix of the names of this mica's cgroups.
 	cgroup, owner string
+	// clean removes the mount points that the runtime has made in the root filesystem; nil before attach.
+	clean func()
+	// remote is set if the streams are those of a user elsewhere, who has a terminal of this size.
+	remote bool
+	size   pty.Size
+	// drain is how long output is awaited after the end of a process in a container; 0 for no limit.
+	drain time.Duration
+}
+
+// newBundle makes the directory of a bundle, on a thread with namespaces of its own.
+func (h *Host) newBundle(p *Process, dir string) (*bundle, error) {
+	// The files of a run are in memory: making and removing them on a disk takes longer than some steps.
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700"); err != nil {
+		return nil, fmt.Errorf("prepare sandbox: mount %s: %w", dir, err)
+	}
+	return &bundle{
+		dir: dir, rootfs: filepath.Join(dir, "rootfs"), p: p.withInit().withDevices(h.ids.Nested()), crun: h.isCrun(), host: h.ids,
+		cgroup: h.cgroup, owner: h.owner,
+	}, nil
 }
 
 // run prepares the bundle and runs it, on a thread with namespaces of its own.
 func (h *Host) run(ctx context.Context, p *Process, dir string) (err error) {
-	// The files of a run are in memory: making and removing them on a disk takes longer than some steps.
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700"); err != nil {
-		return fmt.Errorf("prepare sandbox: mount %s: %w", dir, err)
+	b, err := h.newBundle(p, dir)
+	if err != nil {
+		return err
 	}
-	b := &bundle{dir: dir, rootfs: filepath.Join(dir, "rootfs"), p: p.withInit().withDevices(h.ids.Nested()), crun: h.isCrun(), host: h.ids, cgroup: h.cgroup, owner: h.owner}
 	defer b.unmount()
 	if err := b.mount(); err != nil {
 		return err
 	}
-	if err := b.prepare(); err != nil {
-		return err
-	}
-	clean := b.stubCleaner()
 	defer func() {
 		b.detach()
-		clean()
 		if err == nil {
 			err = b.seal()
 		}
 	}()
-	if err := b.attach(); err != nil {
-		return err
-	}
-	if b.env, err = account.WithHome(p.Env, b.root, b.ids.UID); err != nil {
-		return err
-	}
-	if err := h.checkAccounts(b); err != nil {
-		return err
-	}
-	if err := h.attachNetwork(ctx, b); err != nil {
+	if err := h.ready(ctx, b); err != nil {
 		return err
 	}
 	return h.start(ctx, b)
 }
 
+// ready makes what depends on the first process of a bundle.
+func (h *Host) ready(ctx context.Context, b *bundle) (err error) {
+	if err := b.prepare(); err != nil {
+		return err
+	}
+	b.clean = b.stubCleaner()
+	if err := b.attach(); err != nil {
+		return err
+	}
+	if b.env, err = account.WithHome(b.p.Env, b.root, b.ids.UID); err != nil {
+		return err
+	}
+	if err := h.checkAccounts(b); err != nil {
+		return err
+	}
+	return h.attachNetwork(ctx, b)
+}
+
 // start runs the prepared bundle.
 func (h *Host) start(ctx context.Context, b *bundle) error {
-	spec, err := b.spec()
+	cmd, t, err := h.prepareRun(b)
 	if err != nil {
 		return err
 	}
-	args := []string{"run", "--bundle", b.dir}
-	if b.p.TTY && h.isCrun() {
-		args = append(args, "--console-socket", pty.Socket)
-	}
-	cmd := h.command(b.dir, append(args, containerID)...)
-	var t *pty.Terminal
-	if b.p.TTY {
-		if t, err = h.terminal(cmd, b); err != nil {
-			return fmt.Errorf("prepare sandbox: %w", err)
-		}
+	if t != nil {
 		defer t.Release()
-		if size := t.Size(); size != nil {
+	}
+	return h.exec(ctx, b, t, cmd)
+}
+
+// console is the name of the socket in the bundle by which crun sends the terminal of the process.
+const console = "console"
+
+// prepareRun writes the configuration of the bundle, and returns the runtime's command for it and its terminal, nil for none.
+func (h *Host) prepareRun(b *bundle, options ...string) (cmd *exec.Cmd, t *pty.Terminal, err error) {
+	spec, err := b.spec()
+	if err != nil {
+		return nil, nil, err
+	}
+	args := append([]string{"run", "--bundle", b.dir}, options...)
+	if b.p.TTY && h.isCrun() {
+		args = append(args, "--console-socket", console)
+	}
+	cmd = h.command(b.dir, append(args, containerID)...)
+	if b.p.TTY {
+		if t, err = h.terminal(cmd, b, console); err != nil {
+			return nil, nil, fmt.Errorf("prepare sandbox: %w", err)
+		}
+		if size := t.UserSize(); size != nil {
 			spec.Process.ConsoleSize = &specs.Box{Height: uint(size.Row), Width: uint(size.Col)}
 		}
 	}
-	if err := h.adaptSpec(spec); err != nil {
-		return fmt.Errorf("prepare sandbox: %w", err)
+	if err = h.adaptSpec(spec); err == nil {
+		err = b.write(spec)
 	}
-	if err := b.write(spec); err != nil {
-		return fmt.Errorf("prepare sandbox: %w", err)
+	if err != nil {
+		if t != nil {
+			t.Release()
+		}
+		return nil, nil, fmt.Errorf("prepare sandbox: %w", err)
 	}
-	return h.exec(ctx, b, t, cmd)
+	return cmd, t, nil
 }
 
 // mount mounts the root filesystem and the sources of mounts. The lowest layer of the root is a directory with all mount

@@ -145,14 +145,8 @@ type Process struct {
 // the process cannot be started. Mount points made for the process are gone from Root.Upper when Run returns. Cancelling ctx
 // kills all processes that p has started.
 func (h *Host) Run(ctx context.Context, p *Process) error {
-	if h.runtime == "" {
-		return errors.New("no OCI runtime is on PATH: install crun or runc")
-	}
-	init, err := h.started()
+	init, err := h.readyInit()
 	if err != nil {
-		return err
-	}
-	if err := init.ready(); err != nil {
 		return err
 	}
 	tmp, err := h.store.TempDir("run")
@@ -166,6 +160,18 @@ func (h *Host) Run(ctx context.Context, p *Process) error {
 		err = removed
 	}
 	return err
+}
+
+// readyInit returns the init process when it is ready.
+func (h *Host) readyInit() (*initProcess, error) {
+	if h.runtime == "" {
+		return nil, errors.New("no OCI runtime is on PATH: install crun or runc")
+	}
+	init, err := h.started()
+	if err != nil {
+		return nil, err
+	}
+	return init, init.ready()
 }
 
 // started returns the init process, and starts it first if necessary. It may not be ready.
