@@ -166,6 +166,9 @@ func (s *Solver) entitled(g *graph) error {
 	return nil
 }
 
+// Check refuses entitlements that the user has not granted.
+func (s *Solver) Check(v entitlements.Values) error { return s.allow.Check(v) }
+
 // locate adds to a failed operation's error the lines of the Dockerfile that it came from.
 func locate(err error, def *pb.Definition) error {
 	var failed *errdefs.VertexError
@@ -289,7 +292,7 @@ func (s *Solver) resolve(ctx context.Context, v *Vertex) (_ []*Result, err error
 			return nil, err
 		}
 		if err != nil {
-			return nil, errdefs.WrapVertex(err, v.Digest)
+			return nil, errdefs.WrapVertex(errdefs.WithOp(err, v.Op, v.Meta.GetDescription()), v.Digest)
 		}
 		return outs, nil
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/entitlements"
 
@@ -141,7 +142,7 @@ func selector(m *pb.Mount) string { return path.Join("/", m.Selector) }
 func (o *execOp) Run(ctx context.Context) (_ []*solver.Result, err error) {
 	st, err := o.prepare(ctx)
 	if err != nil {
-		return nil, err
+		return nil, o.explain(ctx, err, nil)
 	}
 	p := *st.Process
 	stdout, stderr := o.clipped(p.Stdout), o.clipped(p.Stderr)
@@ -153,7 +154,7 @@ func (o *execOp) Run(ctx context.Context) (_ []*solver.Result, err error) {
 		if err = o.failure(ctx, err); o.w.KeepFailed && ctx.Err() == nil {
 			return nil, errors.Join(err, o.w.keep(o.t.Vertex, st))
 		}
-		return nil, errors.Join(err, st.close())
+		return nil, o.explain(ctx, err, st)
 	}
 	defer func() { err = errors.Join(err, st.close()) }()
 	return o.commit(ctx, st.uppers)
@@ -257,7 +258,8 @@ func (o *execOp) failure(ctx context.Context, err error) error {
 	}
 	var exit *ociruntime.ExitError
 	if errors.As(err, &exit) {
-		return fmt.Errorf("process %q did not complete successfully: %w", args, err)
+		// Clients of BuildKit's API find the exit code by its type.
+		return fmt.Errorf("process %q did not complete successfully: %w", args, &gwpb.ExitError{ExitCode: uint32(exit.Code), Err: err})
 	}
 	return fmt.Errorf("process %q could not be run: %w", args, err)
 }

@@ -1,12 +1,15 @@
 package ops
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"path"
 	"path/filepath"
+	"slices"
 
+	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/cachemount"
@@ -27,6 +30,7 @@ type State struct {
 	tmp    *store.Temp
 	caches *cachemount.Locks
 	uppers []string // of the mounts of the operation, by their indexes
+	shown  []int    // the indexes of these mounts in Process.Mounts, -1 for one that is not there
 }
 
 // prepare makes the root filesystem and the mounts of the process.
@@ -42,7 +46,7 @@ func (o *execOp) prepare(ctx context.Context) (_ *State, err error) {
 	if err != nil {
 		return nil, err
 	}
-	st := &State{Name: o.t.Vertex.Name, Process: p, w: o.w, tmp: tmp, uppers: make([]string, len(o.op.Mounts))}
+	st := &State{Name: o.t.Vertex.Name, Process: p, w: o.w, tmp: tmp, uppers: make([]string, len(o.op.Mounts)), shown: make([]int, len(o.op.Mounts))}
 	if err := o.addMounts(ctx, st); err != nil {
 		return nil, errors.Join(err, st.close())
 	}
@@ -53,36 +57,72 @@ func (o *execOp) addMounts(ctx context.Context, st *State) (err error) {
 	if st.caches, err = o.lockCaches(ctx); err != nil {
 		return err
 	}
-	for i, m := range o.op.Mounts {
+	for _, i := range o.mountOrder() {
+		m, before := o.op.Mounts[i], len(st.Process.Mounts)
 		if st.uppers[i], err = o.addMount(ctx, st.Process, st.caches, m, filepath.Join(st.tmp.Path, fmt.Sprint(i))); err != nil {
 			return err
 		}
-	}
-	for i, m := range st.Process.Mounts {
-		if !path.IsAbs(m.Target) {
-			st.Process.Mounts[i].Target = path.Join("/", o.op.Meta.Cwd, m.Target)
+		st.shown[i] = -1
+		if len(st.Process.Mounts) > before {
+			st.shown[i] = before
+			st.Process.Mounts[before].Target = o.target(m)
 		}
 	}
 	return nil
 }
 
+// target is the absolute path of a mount.
+func (o *execOp) target(m *pb.Mount) string {
+	if path.IsAbs(m.Dest) {
+		return m.Dest
+	}
+	return path.Join("/", o.op.Meta.Cwd, m.Dest)
+}
+
+// mountOrder are the indexes of the mounts in the order in which they are mounted, a directory before what is in it: as in BuildKit.
+func (o *execOp) mountOrder() []int {
+	order := make([]int, len(o.op.Mounts))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(o.target(o.op.Mounts[a]), o.target(o.op.Mounts[b])) })
+	return order
+}
+
+// Shown is the index in Process.Mounts of a mount of the operation, and -1 for the root filesystem and for a mount that is left out.
+func (st *State) Shown(mount int) int { return st.shown[mount] }
+
+// Close removes a state of Prepare.
+func (st *State) Close() error { return st.close() }
+
 // close unlocks the cache mounts, and removes what is left of the root filesystem while other steps run.
 func (st *State) close() error {
 	st.w.removeLater(st.tmp)
-	if st.caches == nil {
-		return nil
-	}
-	return st.caches.Unlock()
+	return st.unlock()
 }
 
-// Before returns the state that the process of an operation would begin with. It is valid until Close.
-func (w *Worker) Before(ctx context.Context, t *solver.Task) (*State, error) {
+// unlock unlocks the cache mounts.
+func (st *State) unlock() error {
+	caches := st.caches
+	if caches == nil {
+		return nil
+	}
+	st.caches = nil
+	return caches.Unlock()
+}
+
+// Prepare returns the state that the process of an operation would begin with. The caller closes it.
+func (w *Worker) Prepare(ctx context.Context, t *solver.Task) (*State, error) {
 	op, err := newExecOp(w, t)
 	if err != nil {
 		return nil, err
 	}
-	o := op.(*execOp) //nolint:forcetypeassert // it is one
-	st, err := o.prepare(ctx)
+	return op.(*execOp).prepare(ctx) //nolint:forcetypeassert // it is one
+}
+
+// Before returns the state that the process of an operation would begin with. It is valid until Close.
+func (w *Worker) Before(ctx context.Context, t *solver.Task) (*State, error) {
+	st, err := w.Prepare(ctx, t)
 	if err != nil {
 		return nil, err
 	}

@@ -70,11 +70,11 @@ func (o *execOp) addHostMount(ctx context.Context, p *sandbox.Process, m *pb.Mou
 	return nil
 }
 
-// secretEnv are the secrets that the process has in its environment.
-func (o *execOp) secretEnv(ctx context.Context) ([]string, error) {
+// SecretEnv are secrets as a process has them in its environment.
+func (w *Worker) SecretEnv(ctx context.Context, secrets []*pb.SecretEnv) ([]string, error) {
 	var env []string
-	for _, s := range o.op.Secretenv {
-		data, err := o.w.getSecret(ctx, s.ID, s.Optional)
+	for _, s := range secrets {
+		data, err := w.getSecret(ctx, s.ID, s.Optional)
 		if err != nil {
 			return nil, err
 		}
