@@ -145,6 +145,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	worker := ops.New(ops.Options{
 		Store: b.Store, Layers: b.Layers, Image: base.find, Layout: layouts.find, Host: b.Host, Locals: o.locals(), Sync: o.sync(), Digests: digests,
 		Secret: o.Secret, SSH: o.SSH, HTTP: o.HTTP, HostCerts: hostCerts.mount, KeepFailed: o.OnFailure != nil,
+		KeepMounts: o.Frontend != nil,
 	})
 	defer func() { err = errors.Join(err, worker.Close()) }()
 	s := solver.New(solver.Options{
@@ -157,9 +158,11 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	}
 	front := &frontend{
 		solver: s, bases: base, layouts: layouts, opts: opts, inputs: inputs, events: o.Events, checker: dockerfile.NewChecker(opts),
-		record: rec, until: o.newUntil(worker), caches: o.CacheFrom, catalogs: o.catalogs(),
+		record: rec, until: o.newUntil(worker), caches: o.CacheFrom, catalogs: o.catalogs(), containers: &containers{host: b.Host, worker: worker},
+		defers: o.Frontend != nil,
 	}
 	res, err := front.build(ctx, o.Frontend)
+	err = errors.Join(err, front.containers.close())
 	// The digests of the host's files are saved even if a step failed.
 	if saveErr := digests.Save(ctx); err == nil && saveErr != nil {
 		err = saveErr

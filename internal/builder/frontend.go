@@ -15,6 +15,7 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/builder"
 	"github.com/moby/buildkit/frontend/gateway/client"
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -40,7 +41,11 @@ type frontend struct {
 	until   *until             // nil for a build of the whole Dockerfile
 	caches  []buildspec.Cache  // that the build reads
 	// catalogs is true if mica makes the SBOMs: the compiler would run a scanner's image.
-	catalogs bool
+	catalogs   bool
+	containers *containers
+	// defers makes the failure of a step an error of the reference and not of Solve, as in BuildKit, which runs steps when their result is
+	// needed: a front end elsewhere may look into the failure.
+	defers bool
 }
 
 var _ client.Client = (*frontend)(nil)
@@ -48,7 +53,11 @@ var _ client.Client = (*frontend)(nil)
 // build runs the compiler, or another front end.
 func (f *frontend) build(ctx context.Context, other client.BuildFunc) (*client.Result, error) {
 	if other != nil {
-		return other(ctx, f)
+		res, err := other(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		return res, evaluate(ctx, res)
 	}
 	res, err := builder.Build(ctx, f)
 	if ignoreErr := f.checker.IgnoreError(); ignoreErr != nil {
@@ -87,7 +96,7 @@ func (f *frontend) Solve(ctx context.Context, req client.SolveRequest) (_ *clien
 	}
 	switch req.Frontend {
 	case "":
-		return f.solve(ctx, req.Definition)
+		return f.solve(ctx, req.Definition, req.Evaluate)
 	case "dockerfile.v0":
 		return f.nested(ctx, req)
 	case "gateway.v0":
@@ -115,7 +124,7 @@ func (f *frontend) checkImports(list []client.CacheOptionsEntry) error {
 	return nil
 }
 
-func (f *frontend) solve(ctx context.Context, def *pb.Definition) (*client.Result, error) {
+func (f *frontend) solve(ctx context.Context, def *pb.Definition, evaluate bool) (*client.Result, error) {
 	res := client.NewResult()
 	if def == nil || len(def.Def) == 0 {
 		res.SetRef((*resultRef)(nil))
@@ -130,15 +139,30 @@ func (f *frontend) solve(ctx context.Context, def *pb.Definition) (*client.Resul
 		return res, f.until.reach(ctx, f.solver, def)
 	}
 	out, err := f.solver.Solve(ctx, def)
+	err = f.withMounts(err)
 	if errors.Is(err, solver.ErrPlanned) {
 		res.SetRef((*resultRef)(nil)) // the compiler goes on with an empty filesystem
 		return res, nil
 	}
-	if err != nil {
+	if err != nil && (evaluate || !f.defers || ctx.Err() != nil || !stepFailed(err)) {
 		return nil, err
 	}
-	res.SetRef(&resultRef{f.solver, out, def, f.checker, f.until})
+	res.SetRef(&resultRef{f.solver, out, def, f.checker, f.until, err})
 	return res, nil
+}
+
+// stepFailed reports whether an error is that of a step.
+func stepFailed(err error) bool {
+	var failed *errdefs.VertexError
+	return errors.As(err, &failed)
+}
+
+// evaluate returns the error of a reference of a result.
+func evaluate(ctx context.Context, res *client.Result) error {
+	if res == nil {
+		return nil
+	}
+	return res.EachRef(func(ref client.Reference) error { return ref.Evaluate(ctx) })
 }
 
 func (f *frontend) nested(ctx context.Context, req client.SolveRequest) (*client.Result, error) {
@@ -157,7 +181,11 @@ func (f *frontend) nested(ctx context.Context, req client.SolveRequest) (*client
 			inner.inputs[name] = st
 		}
 	}
-	return builder.Build(ctx, &inner)
+	res, err := builder.Build(ctx, &inner)
+	if err == nil && req.Evaluate {
+		err = evaluate(ctx, res)
+	}
+	return res, err
 }
 
 // ResolveSourceMetadata finds a base image.
@@ -219,9 +247,4 @@ func (f *frontend) Warn(_ context.Context, vertex digest.Digest, msg string, opt
 		}}})
 	}
 	return nil
-}
-
-// NewContainer is for frontends that run processes themselves; the Dockerfile compiler does not.
-func (f *frontend) NewContainer(context.Context, client.NewContainerRequest) (client.Container, error) {
-	return nil, fmt.Errorf("containers of a frontend are not supported")
 }

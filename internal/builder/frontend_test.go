@@ -43,8 +43,11 @@ func newFrontend(t *testing.T, opts map[string]string, files map[string]string) 
 		}
 	})
 	s := solver.New(solver.Options{Store: b.Store, Layers: b.Layers, Kinds: w.Kinds()})
-	return &frontend{solver: s, bases: bases, layouts: ls, opts: opts, checker: dockerfile.NewChecker(opts)}
+	return &frontend{solver: s, bases: bases, layouts: ls, opts: opts, checker: dockerfile.NewChecker(opts), containers: &containers{host: b.Host, worker: w}}
 }
+
+// otherRef is a reference of another client.
+type otherRef struct{ client.Reference }
 
 func TestFrontendRefuses(t *testing.T) {
 	t.Parallel()
@@ -63,8 +66,15 @@ func TestFrontendRefuses(t *testing.T) {
 		}
 	}
 	f := newFrontend(t, nil, nil)
-	if _, err := f.NewContainer(t.Context(), client.NewContainerRequest{}); text(err) != "containers of a frontend are not supported" {
-		t.Errorf("%v", err)
+	for want, req := range map[string]client.NewContainerRequest{
+		"process has no root filesystem":                                {},
+		"invalid mount type TMPFS for /":                                {Mounts: []client.Mount{{Dest: "/", MountType: pb.MountType_TMPFS}}},
+		"mount /c of type cache lacks its options":                      {Mounts: []client.Mount{{Dest: "/"}, {Dest: "/c", MountType: pb.MountType_CACHE}}},
+		"mount /: unexpected type for reference, got *builder.otherRef": {Mounts: []client.Mount{{Dest: "/", Ref: &otherRef{}}}},
+	} {
+		if _, err := f.NewContainer(t.Context(), req); text(err) != want {
+			t.Errorf("%v, want %s", err, want)
+		}
 	}
 	if _, err := f.ResolveSourceMetadata(t.Context(), &pb.SourceOp{Identifier: "git://x"}, sourceresolver.Opt{}); text(err) != "source git://x is not supported" {
 		t.Errorf("%v", err)

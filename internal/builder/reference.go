@@ -26,6 +26,8 @@ type resultRef struct {
 	def     *pb.Definition
 	checker *dockerfile.Checker
 	until   *until // nil for a build of the whole Dockerfile
+	// err is why there is no result, if the front end gets it only when it uses the reference.
+	err error
 }
 
 var _ client.Reference = (*resultRef)(nil)
@@ -45,12 +47,20 @@ func (r *resultRef) Definition() *pb.Definition {
 	return r.def
 }
 
-// Evaluate has nothing to do: a graph is solved before its reference is made.
-func (r *resultRef) Evaluate(context.Context) error { return nil }
+// Evaluate returns the error of the graph, which is solved before its reference is made.
+func (r *resultRef) Evaluate(context.Context) error {
+	if r == nil {
+		return nil
+	}
+	return r.err
+}
 
 func (r *resultRef) view(ctx context.Context) (view.View, error) {
 	if r == nil {
 		return view.Empty(), nil
+	}
+	if r.err != nil {
+		return nil, r.err
 	}
 	return r.solver.View(ctx, r.result)
 }
