@@ -11,7 +11,6 @@ import (
 	"github.com/moby/buildkit/frontend/gateway/client"
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/pb"
-	"github.com/moby/buildkit/util/apicaps"
 	capspb "github.com/moby/buildkit/util/apicaps/pb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -29,9 +28,12 @@ type Bridge struct {
 
 	mu     sync.Mutex
 	refs   map[string]client.Reference
-	result *client.Result // what the front end returned
-	err    error
-	set    bool // the front end has returned
+	mounts map[string]client.Reference // of failed steps
+	// containers are those of the front end, by their IDs.
+	containers map[string]client.Container
+	result     *client.Result // what the front end returned
+	err        error
+	set        bool // the front end has returned
 
 	returned chan struct{}   // closed when the front end has returned
 	ended    context.Context // ends with the build
@@ -42,6 +44,7 @@ type Bridge struct {
 // New returns a bridge to a client, with the inputs of the front end.
 func New(c client.Client, inputs map[string]*pb.Definition) *Bridge {
 	b := &Bridge{client: c, inputs: inputs, refs: map[string]client.Reference{}, returned: make(chan struct{})}
+	b.mounts, b.containers = map[string]client.Reference{}, map[string]client.Container{}
 	b.ended, b.end = context.WithCancelCause(context.Background())
 	return b
 }
@@ -67,6 +70,7 @@ func (b *Bridge) close() {
 	b.end(errEnded)
 	b.mu.Unlock()
 	b.calls.Wait()
+	b.releaseAll()
 }
 
 // call begins a call of the front end, whose context ends with the build.
@@ -95,22 +99,8 @@ func (b *Bridge) Ping(context.Context, *gwpb.PingRequest) (*gwpb.PongResponse, e
 	return &gwpb.PongResponse{FrontendAPICaps: Caps(), LLBCaps: pb.Caps.All(), Workers: workers}, nil
 }
 
-// missing are the capabilities that the bridge does not have.
-var missing = map[apicaps.CapID]bool{
-	gwpb.CapGatewayExec: true, gwpb.CapGatewayExecExtraHosts: true, gwpb.CapGatewayExecSecretEnv: true, gwpb.CapGatewayExecSignals: true,
-	gwpb.CapGatewayExecFilesystem: true,
-}
-
 // Caps are the capabilities of the bridge.
-func Caps() []*capspb.APICap {
-	all := gwpb.Caps.All()
-	for _, c := range all {
-		if missing[apicaps.CapID(c.ID)] {
-			c.Enabled = false
-		}
-	}
-	return all
-}
+func Caps() []*capspb.APICap { return gwpb.Caps.All() }
 
 // Inputs returns the inputs of the front end.
 func (b *Bridge) Inputs(context.Context, *gwpb.InputsRequest) (*gwpb.InputsResponse, error) {
@@ -139,7 +129,7 @@ func (b *Bridge) Solve(ctx context.Context, req *gwpb.SolveRequest) (*gwpb.Solve
 		FrontendInputs: req.FrontendInputs, CacheImports: imports, SourcePolicies: req.SourcePolicies,
 	})
 	if err != nil {
-		return nil, err
+		return nil, b.solveError(err)
 	}
 	out, err := b.toPB(res, req.AllowResultArrayRef)
 	if err != nil {
@@ -148,10 +138,21 @@ func (b *Bridge) Solve(ctx context.Context, req *gwpb.SolveRequest) (*gwpb.Solve
 	return &gwpb.SolveResponse{Result: out}, nil
 }
 
-// Evaluate has nothing to do: a graph is solved before it has a reference.
-func (b *Bridge) Evaluate(_ context.Context, req *gwpb.EvaluateRequest) (*gwpb.EvaluateResponse, error) {
-	_, err := b.ref(req.Ref)
-	return &gwpb.EvaluateResponse{}, err
+// Evaluate returns the error of a result.
+func (b *Bridge) Evaluate(ctx context.Context, req *gwpb.EvaluateRequest) (*gwpb.EvaluateResponse, error) {
+	ref, err := b.ref(req.Ref)
+	if err != nil || ref == nil {
+		return &gwpb.EvaluateResponse{}, err
+	}
+	ctx, done, err := b.call(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if err := ref.Evaluate(ctx); err != nil {
+		return nil, b.solveError(err)
+	}
+	return &gwpb.EvaluateResponse{}, nil
 }
 
 // Warn passes a warning on to the display.

@@ -2,10 +2,12 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/moby/buildkit/frontend/gateway/client"
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/solver/errdefs"
 )
 
 // reference begins a call that reads a result.
@@ -28,18 +30,35 @@ func (b *Bridge) ReadFile(ctx context.Context, req *gwpb.ReadFileRequest) (*gwpb
 		return nil, err
 	}
 	defer done()
-	r := client.ReadRequest{Filename: req.FilePath}
-	if req.Range != nil {
-		if req.Range.Offset < 0 || req.Range.Length < 0 {
-			return nil, fmt.Errorf("read %s: invalid range", req.FilePath)
-		}
-		r.Range = &client.FileRange{Offset: int(req.Range.Offset), Length: int(req.Range.Length)}
-	}
-	data, err := ref.ReadFile(ctx, r)
+	r, err := readRequest(req)
 	if err != nil {
 		return nil, err
 	}
+	data, err := ref.ReadFile(ctx, r)
+	if err != nil {
+		return nil, b.readError(err)
+	}
 	return &gwpb.ReadFileResponse{Data: data}, nil
+}
+
+// readError is the error of a call that reads a result: that of the file, or of the step that should have made it.
+func (b *Bridge) readError(err error) error {
+	var failed *errdefs.VertexError
+	if errors.As(err, &failed) {
+		return b.solveError(err)
+	}
+	return err
+}
+
+func readRequest(req *gwpb.ReadFileRequest) (client.ReadRequest, error) {
+	r := client.ReadRequest{Filename: req.FilePath}
+	if req.Range != nil {
+		if req.Range.Offset < 0 || req.Range.Length < 0 {
+			return r, fmt.Errorf("read %s: invalid range", req.FilePath)
+		}
+		r.Range = &client.FileRange{Offset: int(req.Range.Offset), Length: int(req.Range.Length)}
+	}
+	return r, nil
 }
 
 // ReadDir lists a directory of a result.
@@ -51,7 +70,7 @@ func (b *Bridge) ReadDir(ctx context.Context, req *gwpb.ReadDirRequest) (*gwpb.R
 	defer done()
 	list, err := ref.ReadDir(ctx, client.ReadDirRequest{Path: req.DirPath, IncludePattern: req.IncludePattern})
 	if err != nil {
-		return nil, err
+		return nil, b.readError(err)
 	}
 	return &gwpb.ReadDirResponse{Entries: list}, nil
 }
@@ -65,7 +84,7 @@ func (b *Bridge) StatFile(ctx context.Context, req *gwpb.StatFileRequest) (*gwpb
 	defer done()
 	st, err := ref.StatFile(ctx, client.StatRequest{Path: req.Path})
 	if err != nil {
-		return nil, err
+		return nil, b.readError(err)
 	}
 	return &gwpb.StatFileResponse{Stat: st}, nil
 }

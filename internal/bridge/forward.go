@@ -84,3 +84,41 @@ func (f *Forwarder) ResolveImageConfig(ctx context.Context, req *gwpb.ResolveIma
 func (f *Forwarder) ResolveSourceMeta(ctx context.Context, req *gwpb.ResolveSourceMetaRequest) (*gwpb.ResolveSourceMetaResponse, error) {
 	return forward(ctx, f, req, (*Bridge).ResolveSourceMeta)
 }
+
+// NewContainer is Bridge.NewContainer.
+func (f *Forwarder) NewContainer(ctx context.Context, req *gwpb.NewContainerRequest) (*gwpb.NewContainerResponse, error) {
+	return forward(ctx, f, req, (*Bridge).NewContainer)
+}
+
+// ReleaseContainer is Bridge.ReleaseContainer.
+func (f *Forwarder) ReleaseContainer(ctx context.Context, req *gwpb.ReleaseContainerRequest) (*gwpb.ReleaseContainerResponse, error) {
+	return forward(ctx, f, req, (*Bridge).ReleaseContainer)
+}
+
+// ReadFileContainer is Bridge.ReadFileContainer.
+func (f *Forwarder) ReadFileContainer(ctx context.Context, req *gwpb.ReadFileRequest) (*gwpb.ReadFileResponse, error) {
+	return forward(ctx, f, req, (*Bridge).ReadFileContainer)
+}
+
+// ReadDirContainer is Bridge.ReadDirContainer.
+func (f *Forwarder) ReadDirContainer(ctx context.Context, req *gwpb.ReadDirRequest) (*gwpb.ReadDirResponse, error) {
+	return forward(ctx, f, req, (*Bridge).ReadDirContainer)
+}
+
+// StatFileContainer is Bridge.StatFileContainer.
+func (f *Forwarder) StatFileContainer(ctx context.Context, req *gwpb.StatFileRequest) (*gwpb.StatFileResponse, error) {
+	return forward(ctx, f, req, (*Bridge).StatFileContainer)
+}
+
+// ExecProcess is Bridge.ExecProcess.
+func (f *Forwarder) ExecProcess(stream gwpb.LLBBridge_ExecProcessServer) error {
+	id := buildid.FromIncomingContext(stream.Context())
+	if id == "" {
+		return status.Error(codes.InvalidArgument, "the call names no build")
+	}
+	b, err := f.Find(stream.Context(), id)
+	if err != nil {
+		return err
+	}
+	return b.ExecProcess(stream)
+}
