@@ -127,23 +127,15 @@ func solve(ctx context.Context, c client.Client, st llb.State) (client.Reference
 	return res.SingleRef()
 }
 
+// output keeps what a process writes.
 type output struct {
 	mu sync.Mutex
 	bytes.Buffer
-	more chan bool
 }
-
-func newOutput() *output { return &output{more: make(chan bool, 1)} }
 
 func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	defer func() {
-		select {
-		case o.more <- true:
-		default:
-		}
-	}()
 	return o.Buffer.Write(p)
 }
 
@@ -155,19 +147,9 @@ func (o *output) String() string {
 	return o.Buffer.String()
 }
 
-func (o *output) await(ctx context.Context, text string) {
-	for !strings.Contains(o.String(), text) {
-		select {
-		case <-o.more:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
 // run runs a command of a shell in a container, and returns what it shows.
 func run(ctx context.Context, ctr client.Container, script string, change func(*client.StartRequest)) (string, error) {
-	out := newOutput()
+	out := new(output)
 	req := client.StartRequest{Args: []string{"/bin/sh", "-c", script}, Stdout: out, Stderr: out}
 	if change != nil {
 		change(&req)
@@ -297,7 +279,7 @@ func checkProcesses(ctx context.Context, t *testing.T, ctr client.Container) {
 		t.Errorf("a privileged process: %v", err)
 	}
 	in, keys := io.Pipe()
-	out := newOutput()
+	out := new(output)
 	p, err := ctr.Start(ctx, client.StartRequest{Args: []string{"/bin/sh"}, Tty: true, Stdin: in, Stdout: out})
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/moby/buildkit/frontend/gateway/client"
@@ -158,7 +157,7 @@ func (s *execStream) handle(m *gwpb.ExecMessage) error {
 		if !ok {
 			return status.Errorf(codes.InvalidArgument, "Unknown signal %s", in.Signal.GetName())
 		}
-		p.when(s.ctx, func(c client.ContainerProcess) { _ = c.Signal(s.ctx, syscall.Signal(sig)) })
+		p.when(s.ctx, func(c client.ContainerProcess) { _ = c.Signal(s.ctx, sig) })
 	}
 	return nil
 }

@@ -53,7 +53,7 @@ func (h *Host) exec(ctx context.Context, b *bundle, t *pty.Terminal, cmd *exec.C
 			_ = cmd.Process.Signal(sig)
 		case <-ctx.Done():
 			h.remove(b, c)
-			<-c.ended
+			_ = <-c.ended //nolint:staticcheck // only that it has ended matters
 			return context.Cause(ctx)
 		}
 	}
