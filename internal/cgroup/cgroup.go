@@ -71,6 +71,33 @@ func Prepare(args, controllers []string) error {
 	return host.delegate(args, controllers)
 }
 
+// all are the controllers that limits may need.
+var all = []string{"cpu", "cpuset", "io", "memory", "pids"}
+
+// Offer prepares for limits that others may ask for later, with the controllers that there are. It is Prepare without its errors: who asks
+// for a limit gets one.
+func Offer(args []string) {
+	host := hierarchy{Root}
+	if userns.IsRealRoot() && !userns.Current().Nested() {
+		if host.unified() {
+			host.shareAll("")
+		}
+		return
+	}
+	if Delegated() == "" && host.delegate(args, nil) == nil {
+		host.shareAll(Delegated())
+	}
+}
+
+// shareAll enables the controllers that a cgroup has for those below it, as far as possible.
+func (h hierarchy) shareAll(own string) {
+	for _, c := range all {
+		if slices.Contains(h.words(own, "cgroup.controllers"), c) {
+			_ = h.share(own, []string{c}) // a limit that needs it says why
+		}
+	}
+}
+
 func (h hierarchy) delegate(args, controllers []string) error {
 	if !h.unified() {
 		return errors.New("resource limits need root on this host, which has cgroups of version 1: run as root, or boot with systemd.unified_cgroup_hierarchy=1")

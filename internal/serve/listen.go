@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
 )
 
 // Access says who may use a socket.
@@ -40,9 +42,41 @@ func Listen(ctx context.Context, address string, a Access) (net.Listener, error)
 		if err != nil {
 			return nil, err
 		}
-		return tls.NewListener(l, a.TLS), nil
+		return &socket{Listener: l, tls: a.TLS}, nil
 	}
 	return nil, fmt.Errorf("invalid address %q: it is neither unix:///PATH nor tcp://HOST:PORT", address)
+}
+
+// Activated returns the sockets that systemd has opened for this process; none if systemd has not started it for a socket. Who may use unix
+// sockets is written in systemd's unit.
+func Activated(a Access) (list []net.Listener, err error) {
+	passed, err := activation.Listeners()
+	if err != nil {
+		return nil, fmt.Errorf("take the sockets of systemd: %w", err)
+	}
+	for _, l := range passed {
+		s := &socket{Listener: l}
+		switch l := l.(type) {
+		case *net.UnixListener:
+			l.SetUnlinkOnClose(false) // systemd listens on
+		case *net.TCPListener:
+			if s.tls = a.TLS; a.TLS == nil {
+				err = fmt.Errorf("listen on tcp://%s for systemd: other users and hosts may reach it: give --tlscacert, --tlscert and --tlskey", l.Addr())
+			}
+		default:
+			err = errors.New("take the sockets of systemd: one is neither a unix nor a tcp socket that accepts connections")
+		}
+		list = append(list, s)
+	}
+	if err != nil {
+		for _, l := range passed {
+			if l != nil {
+				err = errors.Join(err, l.Close())
+			}
+		}
+		return nil, err
+	}
+	return list, nil
 }
 
 // LoadTLS returns the configuration of a server that shows its certificate, and knows its clients by certificates of an authority.
@@ -94,18 +128,32 @@ func listenUnix(ctx context.Context, path, group string) (net.Listener, error) {
 	if err = errors.Join(err, statErr); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	return &socket{l, path, info}, nil
+	return &socket{Listener: l, path: path, info: info}, nil
 }
 
 // socket is a listener whose file is removed with it, unless it is that of another server.
 type socket struct {
 	net.Listener
-	path string
+	tls  *tls.Config // nil for none
+	path string      // "" if the file is not the server's
 	info os.FileInfo
 }
 
+func (s *socket) Accept() (net.Conn, error) {
+	c, err := s.Listener.Accept()
+	if err == nil && s.tls != nil {
+		c = tls.Server(c, s.tls)
+	}
+	return c, err
+}
+
+// SetDeadline ends an Accept that waits.
+func (s *socket) SetDeadline(t time.Time) error {
+	return s.Listener.(interface{ SetDeadline(t time.Time) error }).SetDeadline(t)
+}
+
 func (s *socket) Close() error {
-	if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.info) {
+	if now, err := os.Lstat(s.path); s.path != "" && err == nil && os.SameFile(now, s.info) {
 		_ = os.Remove(s.path)
 	}
 	return s.Listener.Close()

@@ -18,7 +18,11 @@ func (s *Server) accept(l net.Listener) error {
 		}
 		select {
 		case s.slots <- struct{}{}:
-			go s.route(&slotConn{Conn: c, free: sync.OnceFunc(func() { <-s.slots })})
+			left := s.idle.enter()
+			go s.route(&slotConn{Conn: c, free: sync.OnceFunc(func() {
+				<-s.slots
+				left()
+			})})
 		default:
 			_ = c.Close() // the client sees that the server is there, and refuses
 		}

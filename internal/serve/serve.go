@@ -34,6 +34,10 @@ type Options struct {
 	Sessions *session.Manager
 	// HTTP answers all other requests over HTTP/1.1; nil for none.
 	HTTP http.Handler
+	// IdleTimeout ends the server when it has had no connection for that long; 0 for never.
+	IdleTimeout time.Duration
+	// Busy reports whether something runs without a connection; nil for nothing.
+	Busy func() bool
 }
 
 // Server answers the clients of its listeners. It is safe for concurrent use.
@@ -43,35 +47,40 @@ type Server struct {
 	toRPC *queue
 	toWeb *queue
 	slots chan struct{} // one for each open connection
+	idle  *idle
 }
 
 // New returns a server.
 func New(o Options) *Server {
-	s := &Server{grpc: o.GRPC, toRPC: newQueue(), toWeb: newQueue(), slots: make(chan struct{}, maxConnections)}
+	s := &Server{grpc: o.GRPC, toRPC: newQueue(), toWeb: newQueue(), slots: make(chan struct{}, maxConnections), idle: newIdle(o.IdleTimeout, o.Busy)}
+	keep := idleTimeout
+	if o.IdleTimeout > 0 {
+		keep = min(keep, o.IdleTimeout) // a connection without a request does not keep the server
+	}
 	s.http = &http.Server{
-		Handler: s.handler(o.HTTP, o.Sessions), ReadHeaderTimeout: helloTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		Handler: s.handler(o.HTTP, o.Sessions), ReadHeaderTimeout: helloTimeout, IdleTimeout: keep, MaxHeaderBytes: maxHeader,
 	}
 	return s
 }
 
-// Serve answers the clients of the listeners until ctx ends, and closes the listeners. The requests that are answered then are canceled,
-// and Serve returns when they have ended.
+// Serve answers the clients of the listeners until ctx ends or nobody has used them for the IdleTimeout, and closes the listeners. The
+// requests that are answered then are canceled, and Serve returns when they have ended.
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	s.http.BaseContext = func(net.Listener) context.Context { return ctx }
-	failed := make(chan error, len(listeners)+2)
+	failed := make(chan error, 3)
 	var running sync.WaitGroup
 	run := func(f func() error) {
 		running.Go(func() { failed <- f() })
 	}
 	run(func() error { return s.grpc.Serve(s.toRPC) })
 	run(func() error { return s.http.Serve(s.toWeb) })
-	for _, l := range listeners {
-		run(func() error { return s.accept(l) })
-	}
+	run(func() error { return s.acceptAll(ctx, listeners) })
 	var err error
 	select {
 	case err = <-failed:
-		err = fmt.Errorf("serve: %w", err)
+		if err != nil {
+			err = fmt.Errorf("serve: %w", err)
+		}
 	case <-ctx.Done():
 	}
 	for _, l := range listeners {

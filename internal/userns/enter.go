@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"syscall"
 
+	"github.com/coreos/go-systemd/v22/activation"
 	mobyuser "github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
 )
@@ -47,11 +48,24 @@ func dieWithParent() {
 	}
 }
 
-// syncFD is a pipe. The outer process closes it when the maps are written.
-const syncFD = 3
+// stageVariable is an environment variable of the process that waits: how many sockets of systemd it has. They are its files from
+// firstFD on.
+const stageVariable = "_MICA_USERNS_SOCKETS"
 
+// firstFD is the first file after stdin, stdout and stderr, SD_LISTEN_FDS_START of sd_listen_fds(3).
+const firstFD = 3
+
+// stage waits for the end of a pipe, which follows the sockets. The outer process closes it when the maps are written.
 func stage(args []string) error {
-	pipe := os.NewFile(syncFD, "sync")
+	sockets, err := strconv.Atoi(os.Getenv(stageVariable))
+	if err != nil {
+		return fmt.Errorf("%s: %w", stageVariable, err)
+	}
+	_ = os.Unsetenv(stageVariable)
+	if sockets > 0 { // they are for this process now
+		_ = os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
+	}
+	pipe := os.NewFile(uintptr(firstFD+sockets), "sync")
 	if _, err := io.ReadAll(pipe); err != nil {
 		return err
 	}
@@ -82,8 +96,9 @@ func Enter(args []string) error {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = append([]string{stageName}, args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", marker, os.Getuid()), fmt.Sprintf("%s=%d", parentMarker, os.Getpid()))
-	cmd.ExtraFiles = []*os.File{read}
+	cmd.ExtraFiles = activation.Files(false)
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", marker, os.Getuid()), fmt.Sprintf("%s=%d", parentMarker, os.Getpid()), fmt.Sprintf("%s=%d", stageVariable, len(cmd.ExtraFiles)))
+	cmd.ExtraFiles = append(cmd.ExtraFiles, read)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS}
 	maps.own(cmd.SysProcAttr)
 	signals := make(chan os.Signal, 16)

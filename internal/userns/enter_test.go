@@ -3,6 +3,7 @@ package userns
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,13 +25,18 @@ func TestMain(m *testing.M) {
 	Init(os.Args)
 	_, marked := os.LookupEnv(parentMarker)
 	fmt.Printf("%v marked %t", os.Args, marked)
+	for _, f := range activation.Files(false) {
+		data, err := io.ReadAll(f)
+		fmt.Printf(" passed %q %v", data, err)
+	}
 }
 
 func TestInit(t *testing.T) {
 	t.Parallel()
 	staged, stagedErr := "[mica build .] marked false", ""
+	passed := staged + ` passed "socket" <nil>`
 	if os.Geteuid() != 0 {
-		staged, stagedErr = "", "ERROR: enter user namespace: ids were not mapped\n"
+		staged, passed, stagedErr = "", "", "ERROR: enter user namespace: ids were not mapped\n"
 	}
 	parent := fmt.Sprintf("%s=%d", parentMarker, os.Getpid())
 	for name, test := range map[string]struct {
@@ -37,12 +44,14 @@ func TestInit(t *testing.T) {
 		env      string
 		out, err string
 		code     int
+		socket   string // the content of a file that systemd has passed
 	}{
 		"without Enter":      {args: []string{"mica", "build"}, out: "[mica build] marked false"},
 		"parent is alive":    {args: []string{"mica"}, env: parent, out: "[mica] marked false"},
 		"parent has ended":   {args: []string{"mica"}, env: parentMarker + "=1", code: 1},
 		"marker is not ours": {args: []string{"mica"}, env: parentMarker + "=x", out: "[mica] marked true"},
 		"new namespace":      {args: []string{stageName, "build", "."}, env: parent, out: staged, err: stagedErr, code: map[bool]int{true: 1}[stagedErr != ""]},
+		"systemd's sockets":  {args: []string{stageName, "build", "."}, env: parent, out: passed, err: stagedErr, code: map[bool]int{true: 1}[stagedErr != ""], socket: "socket"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -54,7 +63,11 @@ func TestInit(t *testing.T) {
 			defer func() { _ = read.Close() }()
 			var out, stderr strings.Builder
 			cmd := exec.Command("/proc/self/exe")
-			cmd.Args, cmd.Env, cmd.ExtraFiles = test.args, append(os.Environ(), initVariable+"=1"), []*os.File{read}
+			cmd.Args, cmd.Env, cmd.ExtraFiles = test.args, append(os.Environ(), initVariable+"=1", stageVariable+"=0"), []*os.File{read}
+			if test.socket != "" {
+				cmd.Env = append(cmd.Env, stageVariable+"=1", "LISTEN_FDS=1", "LISTEN_PID=1")
+				cmd.ExtraFiles = []*os.File{content(t, test.socket), read}
+			}
 			cmd.Stdout, cmd.Stderr = &out, &stderr
 			if test.env != "" {
 				cmd.Env = append(cmd.Env, test.env)
@@ -68,6 +81,21 @@ func TestInit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// content returns a file that ends after a text.
+func content(t *testing.T, text string) *os.File {
+	t.Helper()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = read.Close() })
+	if _, err := write.WriteString(text); err != nil {
+		t.Fatal(err)
+	}
+	_ = write.Close()
+	return read
 }
 
 // TestSupervise returns the exit code of a process as a shell does, and forwards signals.

@@ -99,6 +99,7 @@ func TestDeb(t *testing.T) {
 	}
 	t.Run("manual", func(t *testing.T) { readsManual(t, filepath.Join(tree, "usr", "share", "man", "man1")) })
 	t.Run("completions", func(t *testing.T) { completes(t, tree, "usr", "share/zsh/vendor-completions") })
+	hasUnits(t, filepath.Join(tree, "usr/lib/systemd"))
 
 	rig.Must(t, "chroot", tree, "dpkg", "--purge", "mica")
 	if got := rig.Must(t, "find", tree, "-mindepth", "1", "(", "-path", filepath.Join(tree, "root"), "-o", "-path", filepath.Join(tree, "dist"), ")", "-prune", "-o", "-name", "*mica*", "-print"); got != "" {
@@ -124,6 +125,7 @@ func TestRpm(t *testing.T) {
 		t.Errorf("version %q, not %q", got, released(t))
 	}
 	completes(t, tree, "usr", "share/zsh/site-functions")
+	hasUnits(t, filepath.Join(tree, "usr/lib/systemd"))
 }
 
 // TestBinary installs the archive as docs/installation.md says, and checks that it holds what the packages install.
@@ -146,12 +148,23 @@ func TestBinary(t *testing.T) {
 		t.Errorf("/usr/local/share was %s and is %s", before, after)
 	}
 	completes(t, tree, "usr/local", "share/zsh/site-functions")
+	hasUnits(t, filepath.Join(local, "lib/systemd"))
 
 	// A file that is not what the checksums say is not installed.
 	rig.Must(t, "sh", "-c", `echo >>"$1"`, "sh", filepath.Join(tree, "dist", "mica-linux-amd64.tar.gz"))
 	cmd := exec.Command("chroot", tree, "sh", "-euc", "cd /root\n"+commands(t, "Binary"))
 	if out := rig.Run(t, cmd); out.Code == 0 || !strings.Contains(out.Stdout, "mica-linux-amd64.tar.gz: FAILED") {
 		t.Errorf("a changed archive: exit code %d, printed %q", out.Code, out.Stdout)
+	}
+}
+
+// hasUnits checks that the managers of the host and of users have the units that test/vm starts.
+func hasUnits(t *testing.T, dir string) {
+	t.Helper()
+	for _, manager := range []string{"system", "user"} {
+		for _, unit := range []string{"mica.socket", "mica.service"} {
+			rig.Must(t, "cmp", filepath.Join(rig.Top(), "packaging/systemd", unit), filepath.Join(dir, manager, unit))
+		}
 	}
 }
 

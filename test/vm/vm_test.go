@@ -72,6 +72,9 @@ func payload(t *testing.T) string {
 		t.Fatal(err)
 	}
 	rig.Must(t, "install", "-m", "644", base, filepath.Join(files, "busybox.tar"))
+	for _, unit := range []string{"mica.socket", "mica.service"} {
+		rig.Must(t, "install", "-m", "644", filepath.Join(rig.Top(), "packaging", "systemd", unit), filepath.Join(files, unit))
+	}
 	disk := filepath.Join(dir, "payload.img")
 	rig.Must(t, "truncate", "-s", "1G", disk)
 	rig.Must(t, "mke2fs", "-q", "-t", "ext4", "-d", files, disk)

@@ -116,6 +116,14 @@ func (a *App) OpenLimited(ctx context.Context, controllers []string, parent stri
 	return a.Open(ctx)
 }
 
+// OpenForClients opens the store for processes of others, who may limit them as far as this host and this user can.
+func (a *App) OpenForClients(ctx context.Context) error {
+	if a.Store == nil {
+		cgroup.Offer(a.Args)
+	}
+	return a.Open(ctx)
+}
+
 func (a *App) storeDir() (string, error) {
 	if a.root != "" {
 		return a.root, nil

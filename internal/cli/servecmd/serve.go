@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/util/entitlements"
@@ -36,6 +37,7 @@ type serveFlags struct {
 	group         string
 	entitlements  []string
 	ca, cert, key string
+	idle          time.Duration
 }
 
 // NewServeCommand is `mica serve`.
@@ -63,6 +65,7 @@ func NewServeCommand(app *command.App) *cobra.Command {
 	fl.StringVar(&f.ca, "tlscacert", "", "Certificate authority of the clients of tcp addresses")
 	fl.StringVar(&f.cert, "tlscert", "", "Certificate of tcp addresses")
 	fl.StringVar(&f.key, "tlskey", "", "Key of the certificate")
+	fl.DurationVar(&f.idle, "idle-timeout", 0, "End when nobody has used the sockets, and nothing has run, for this time (default: never)")
 	return cmd
 }
 
@@ -70,11 +73,14 @@ func runServe(ctx context.Context, app *command.App, f *serveFlags, args []strin
 	if _, err := entitlements.WhiteList(f.granted(), nil); err != nil {
 		return &command.UsageError{Err: fmt.Errorf("--allow-insecure-entitlement: %w", err)}
 	}
+	if f.idle < 0 {
+		return &command.UsageError{Err: fmt.Errorf("--idle-timeout: %s is negative", f.idle)}
+	}
 	access, err := f.access()
 	if err != nil {
 		return err
 	}
-	if err := app.Open(ctx); err != nil {
+	if err := app.OpenForClients(ctx); err != nil {
 		return err
 	}
 	forCommand := ""
@@ -94,7 +100,7 @@ func runServe(ctx context.Context, app *command.App, f *serveFlags, args []strin
 		return err
 	}
 	defer func() { err = errors.Join(err, host.Close()) }()
-	server, err := f.newServer(app, host)
+	server, err := f.newServer(app, host, len(args) > 0)
 	if err != nil {
 		return err
 	}
@@ -110,8 +116,8 @@ func runServe(ctx context.Context, app *command.App, f *serveFlags, args []strin
 	return errors.Join(err, <-ended)
 }
 
-// newServer returns the server of both APIs, whose steps a host runs.
-func (f *serveFlags) newServer(app *command.App, host *sandbox.Host) (*serve.Server, error) {
+// newServer returns the server of both APIs, whose steps a host runs. That of a command is there until the command ends.
+func (f *serveFlags) newServer(app *command.App, host *sandbox.Host, forCommand bool) (*serve.Server, error) {
 	sessions, err := session.NewManager()
 	if err != nil {
 		return nil, err
@@ -124,7 +130,11 @@ func (f *serveFlags) newServer(app *command.App, host *sandbox.Host) (*serve.Ser
 	engine := engineapi.New(engineapi.Options{
 		Root: app.Store.Root(), Registry: registry.Options{UserAgent: "mica/" + version.String()}, Runtime: f.runtime, Host: host, BuildKit: true,
 	})
-	return serve.New(serve.Options{GRPC: rpc, Sessions: sessions, HTTP: engine}), nil
+	o := serve.Options{GRPC: rpc, Sessions: sessions, HTTP: engine, IdleTimeout: f.idle}
+	if forCommand {
+		o.IdleTimeout = 0
+	}
+	return serve.New(o), nil
 }
 
 // newBuilder returns a Builder for one build: what it remembers and holds ends with the build.
@@ -168,13 +178,19 @@ func (f *serveFlags) access() (serve.Access, error) {
 	return a, err
 }
 
-// listen opens the sockets, and says where they are, but for that of a command.
+// listen takes the sockets that systemd has opened, opens the others, and says where they are, but for that of a command.
 func (f *serveFlags) listen(ctx context.Context, app *command.App, access serve.Access, forCommand string) (list []net.Listener, err error) {
+	if list, err = serve.Activated(access); err != nil {
+		return nil, err
+	}
+	for _, l := range list {
+		fmt.Fprintf(app.Stdout, "%s://%s\n", l.Addr().Network(), l.Addr())
+	}
 	addresses := f.addresses
 	if forCommand != "" {
 		addresses = append([]string{forCommand}, addresses...)
 	}
-	if len(addresses) == 0 {
+	if len(addresses) == 0 && len(list) == 0 {
 		def, err := defaultAddress()
 		if err != nil {
 			return nil, err
@@ -195,7 +211,7 @@ func (f *serveFlags) listen(ctx context.Context, app *command.App, access serve.
 		if a == forCommand {
 			continue
 		}
-		if tcp, ok := list[i].Addr().(*net.TCPAddr); ok {
+		if tcp, ok := list[len(list)-len(addresses)+i].Addr().(*net.TCPAddr); ok {
 			a = "tcp://" + tcp.String()
 		}
 		fmt.Fprintln(app.Stdout, a)
