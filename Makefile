@@ -7,7 +7,7 @@ E2E     := go test -tags e2e -count=1 -p 1 -timeout 30m
 # A number of runs: where go ends a fuzz by time it may fail on its own deadline.
 FUZZTIME ?= 10000x
 
-.PHONY: all demo test check bench bench-publish bench-compare install setup fmt format vet lint unit fuzz e2e e2e-host e2e-vm vm parity portable dist size peers peers-bench programs tools clean
+.PHONY: all demo test check bench bench-publish bench-compare install setup fmt format vet lint unit fuzz e2e e2e-host e2e-vm vm parity conformance portable dist size peers peers-bench programs tools clean
 
 all: bin/mica bin/mica-catalog
 
@@ -68,6 +68,7 @@ vet:
 	go vet -tags e2e,guest ./...
 	cd test/browser && go vet -tags e2e ./...
 	cd cmd/mica-catalog && CGO_ENABLED=0 go vet -trimpath ./...
+	cd test/conformance && CGO_ENABLED=0 go vet -trimpath ./...
 
 lint: tools
 	bin/tools/golangci-lint run ./...
@@ -77,6 +78,7 @@ unit:
 	go test -race ./...
 	cd bench/charts && go test ./...
 	cd cmd/mica-catalog && CGO_ENABLED=0 go test -trimpath ./...
+	cd test/conformance && go test .
 
 ## fuzz: every fuzz target, briefly
 fuzz:
@@ -100,6 +102,11 @@ vm:
 ## parity: the Dockerfiles that mica and BuildKit build to the same image
 parity: peers bin/mica
 	$(E2E) -v ./test/parity
+
+## conformance: BuildKit's own integration suites against mica. CONFORMANCE='-suite dockerfile -run TestCopy.*' runs less of them;
+## with -worker oci, buildkitd is tested
+conformance: setup peers bin/mica
+	cd test/conformance && go run . $(CONFORMANCE)
 
 portable:
 	GOARCH=amd64 $(GOBUILD) -o bin/portable/mica-linux-amd64 ./cmd/mica

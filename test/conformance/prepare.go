@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+const module = "github.com/moby/buildkit"
+
+// A rig is a copy of BuildKit's module with mica's worker, the compiled suites, and the images that they need.
+type rig struct {
+	top, dir, source string
+}
+
+// prepare makes in bin/conformance what is not there yet.
+func prepare(ctx context.Context, top string) (*rig, error) {
+	r := &rig{top: top, dir: filepath.Join(top, "bin", "conformance")}
+	if err := r.copyModule(ctx); err != nil {
+		return nil, fmt.Errorf("copy BuildKit's module: %w", err)
+	}
+	if err := r.addWorker(); err != nil {
+		return nil, err
+	}
+	for _, s := range suites {
+		cmd := exec.CommandContext(ctx, "go", "test", "-trimpath", "-c", "-o", filepath.Join(r.dir, s.binary()), "./"+s.dir) //nolint:gosec // constants
+		cmd.Dir = r.source
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=mod", "GOWORK=off")
+		if err := show(cmd); err != nil {
+			return nil, fmt.Errorf("compile %s: %w", s.dir, err)
+		}
+	}
+	return r, r.images(ctx)
+}
+
+func (r *rig) copyModule(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, "go", "mod", "download", module)
+	if err := show(cmd); err != nil {
+		return err
+	}
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}} {{.Version}}", module).Output()
+	if err != nil {
+		return err
+	}
+	from, version, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
+	r.source = filepath.Join(r.dir, "buildkit-"+version)
+	if _, err := os.Stat(r.source); err == nil {
+		return nil
+	}
+	part := r.source + ".part"
+	if err := os.RemoveAll(part); err != nil {
+		return err
+	}
+	if err := os.CopyFS(part, os.DirFS(from)); err != nil {
+		return err
+	}
+	return os.Rename(part, r.source)
+}
+
+// addWorker adds mica's worker to the copy, and its registration to the packages that are tested.
+func (r *rig) addWorker() error {
+	code, err := os.ReadFile("worker/worker.go")
+	if err != nil {
+		return err
+	}
+	if err := write(filepath.Join(r.source, "mica", "worker", "worker.go"), code); err != nil {
+		return err
+	}
+	for _, s := range suites {
+		code := fmt.Sprintf("package %s\n\nimport \"%s/mica/worker\"\n\nfunc init() { worker.Register() }\n", filepath.Base(s.dir), module)
+		if err := write(filepath.Join(r.source, s.dir, "mica_test.go"), []byte(code)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// images makes the mirror of docker.io, and names the registry as the suites call it.
+func (r *rig) images(ctx context.Context) error {
+	if err := show(exec.CommandContext(ctx, filepath.Join(r.top, "scripts", "conformance-images"), filepath.Join(r.dir, "mirror"))); err != nil { //nolint:gosec // ours
+		return fmt.Errorf("make the images: %w", err)
+	}
+	registry, err := exec.LookPath("docker-registry")
+	if err != nil {
+		return err
+	}
+	link := filepath.Join(r.dir, "path", "registry")
+	if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+		return err
+	}
+	if err := os.Symlink(registry, link); err != nil && !os.IsExist(err) {
+		return err
+	}
+	return nil
+}
+
+// write replaces a file whose content differs, so that what is compiled stays so.
+func write(path string, data []byte) error {
+	if old, err := os.ReadFile(path); err == nil && string(old) == string(data) {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, data, 0o644) //nolint:gosec // source code
+}
+
+func show(cmd *exec.Cmd) error {
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	return cmd.Run()
+}

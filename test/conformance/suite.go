@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+type options struct {
+	worker, tests string
+	parallel      int
+	limit         time.Duration
+}
+
+// An outcome is that of one test in one sandbox.
+type outcome string
+
+const (
+	passed     outcome = "pass"
+	failed     outcome = "fail"
+	skipped    outcome = "skip"
+	unfinished outcome = "unfinished" // the suite ended before the test
+)
+
+// test runs a suite. What it prints goes to bin/conformance/SUITE-WORKER.log.
+func (r *rig) test(ctx context.Context, s suite, opt options) (map[string]outcome, error) {
+	temp, err := os.MkdirTemp("", "bk")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(temp) //nolint:errcheck // the stores of buildkitd may be mounted yet
+	name := filepath.Join(r.dir, strings.ReplaceAll(s.name, "/", "-")+"-"+opt.worker+".log")
+	log, err := os.Create(name) //nolint:gosec // ours
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close() //nolint:errcheck // read by people
+
+	cmd := exec.CommandContext(ctx, filepath.Join(r.dir, s.binary()), //nolint:gosec // ours
+		"-test.v=test2json", "-test.timeout="+opt.limit.String(), "-test.parallel="+strconv.Itoa(opt.parallel),
+		"-test.run=.*/"+opt.tests+"/worker="+opt.worker+"$")
+	cmd.Dir = filepath.Join(r.source, s.dir)
+	cmd.Env = append(os.Environ(), s.env...)
+	cmd.Env = append(cmd.Env,
+		"GOMAXPROCS="+strconv.Itoa(opt.parallel), // the suites run as many sandboxes
+		"TMPDIR="+temp,
+		"PATH="+filepath.Join(r.dir, "path")+":"+filepath.Join(r.top, "bin", "peers")+":"+os.Getenv("PATH"),
+		"BUILDKIT_REGISTRY_MIRROR_DIR="+filepath.Join(r.dir, "mirror"),
+		"MICA_CONFORMANCE_BINARY="+filepath.Join(r.top, "bin", "mica"))
+	read, write := io.Pipe()
+	cmd.Stdout = io.MultiWriter(log, write)
+	cmd.Stderr = cmd.Stdout
+	convert := exec.CommandContext(ctx, "go", "tool", "test2json")
+	convert.Stdin, convert.Stderr = read, os.Stderr
+	events, err := convert.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := convert.Start(); err != nil {
+		return nil, err
+	}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- cmd.Run()
+		_ = write.Close()
+	}()
+	results, err := outcomes(events, opt.worker)
+	var exit *exec.ExitError
+	if err := errors.Join(err, convert.Wait()); err != nil {
+		return nil, err
+	}
+	if err := <-ended; err != nil && !errors.As(err, &exit) {
+		return nil, err
+	}
+	if len(results) == 0 {
+		return nil, fmt.Errorf("%s: no test of the worker %s ran; see %s", s.name, opt.worker, name)
+	}
+	return results, ctx.Err()
+}
+
+// outcomes reads the events of go tool test2json.
+func outcomes(events io.Reader, worker string) (map[string]outcome, error) {
+	results := map[string]outcome{}
+	decoder := json.NewDecoder(events)
+	for {
+		var event struct{ Action, Test string }
+		if err := decoder.Decode(&event); errors.Is(err, io.EOF) {
+			return results, nil
+		} else if err != nil {
+			return nil, err
+		}
+		name, whole := unit(event.Test, worker)
+		if name == "" {
+			continue
+		}
+		switch result := outcome(event.Action); {
+		case whole && (result == passed || result == failed || result == skipped):
+			results[name] = result
+		case results[name] == "":
+			results[name] = unfinished
+		}
+	}
+}
