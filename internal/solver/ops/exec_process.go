@@ -3,9 +3,11 @@ package ops
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/system"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/micabuild/mica/internal/network"
@@ -35,6 +37,9 @@ func (o *execOp) process(ctx context.Context) (*sandbox.Process, error) {
 	}
 	p.Resources = resources(o.t.Vertex.Meta.GetLinuxResources())
 	p.Env = append(p.Env, proxyEnv(meta.ProxyEnv)...)
+	if !slices.ContainsFunc(p.Env, func(kv string) bool { return strings.HasPrefix(kv, "PATH=") }) {
+		p.Env = append(p.Env, "PATH="+system.DefaultPathEnvUnix) // the compiler of Dockerfiles sets it, other clients leave it to the engine
+	}
 	if c := o.w.HostCerts; c != nil {
 		p.Env = c.Env(p.Env)
 		p.Mounts = append(p.Mounts, sandbox.Mount{Type: sandbox.MountBind, Target: c.Target, Source: c.Source, ReadOnly: true})

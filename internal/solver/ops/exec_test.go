@@ -5,11 +5,13 @@ import (
 	"errors"
 	"io/fs"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/system"
 
 	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/ociruntime"
@@ -101,7 +103,7 @@ func TestProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := []string{"A=1", "HTTP_PROXY=http://p", "http_proxy=http://p", "NO_PROXY=localhost", "no_proxy=localhost", "CERTS=/certs", "TOKEN=secret", "NO="}
+	env := []string{"A=1", "HTTP_PROXY=http://p", "http_proxy=http://p", "NO_PROXY=localhost", "no_proxy=localhost", "PATH=" + system.DefaultPathEnvUnix, "CERTS=/certs", "TOKEN=secret", "NO="}
 	if diff := cmp.Diff(env, p.Env); diff != "" {
 		t.Error(diff)
 	}
@@ -119,6 +121,10 @@ func TestProcess(t *testing.T) {
 	}
 	if len(p.Mounts) != 1 || p.Mounts[0].Source != "/host" || p.Mounts[0].Target != "/certs" || !p.Mounts[0].ReadOnly {
 		t.Errorf("mounts %+v", p.Mounts)
+	}
+	own := newExec(t, New(Options{}), func(op *pb.ExecOp) { op.Meta.Env = []string{"PATH=/own"} })
+	if p, err := own.process(t.Context()); err != nil || !slices.Equal(p.Env, []string{"PATH=/own"}) {
+		t.Errorf("with a PATH: %q, %v", p.Env, err)
 	}
 	for mode, want := range map[pb.NetMode]sandbox.Network{pb.NetMode_UNSET: sandbox.NetworkOwn, pb.NetMode_HOST: sandbox.NetworkHost} {
 		p, err := newExec(t, New(Options{}), func(op *pb.ExecOp) { op.Network = mode }).process(t.Context())
