@@ -434,6 +434,25 @@ func TestHistory(t *testing.T) {
 	if diff := cmp.Diff([]string{"second"}, s.listed(t, &controlapi.BuildHistoryRequest{EarlyExit: true})); diff != "" {
 		t.Error(diff)
 	}
+	if _, err := s.client.ControlClient().UpdateBuildHistory(t.Context(), &controlapi.UpdateBuildHistoryRequest{Ref: "second", Delete: true}); err != nil {
+		t.Fatal(err)
+	}
+	if left := s.content(t); len(left) != 0 {
+		t.Errorf("content of removed builds: %v", left)
+	}
+}
+
+// content lists what clients can read.
+func (s *server) content(t *testing.T) []digest.Digest {
+	t.Helper()
+	var all []digest.Digest
+	if err := proxy.NewContentStore(s.client.ContentClient()).Walk(t.Context(), func(i content.Info) error {
+		all = append(all, i.Digest)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 // checkProvenance reads the provenance that a record refers to.
@@ -453,6 +472,9 @@ func (s *server) checkProvenance(t *testing.T, ref string) {
 		if err != nil || int64(len(data)) != d.Size {
 			t.Errorf("%s: %d bytes, %v", d.MediaType, len(data), err)
 		}
+	}
+	if all := s.content(t); !slices.Contains(all, digest.Digest(e.Record.Trace.Digest)) {
+		t.Errorf("content %v without %s", all, e.Record.Trace.Digest)
 	}
 	if _, err := store.Info(t.Context(), digest.FromString("x")); err == nil {
 		t.Error("content of nothing")

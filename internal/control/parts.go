@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	contentapi "github.com/containerd/containerd/api/services/content/v1"
@@ -89,6 +90,27 @@ func (p *parts) Info(_ context.Context, req *contentapi.InfoRequest) (*contentap
 		return nil, err
 	}
 	return &contentapi.InfoResponse{Info: &contentapi.Info{Digest: req.Digest, Size: part.Descriptor.Size}}, nil
+}
+
+// List sends the parts that clients can read. It knows no filters.
+func (p *parts) List(req *contentapi.ListContentRequest, stream contentapi.Content_ListServer) error {
+	if len(req.Filters) > 0 {
+		return status.Error(codes.Unimplemented, "content cannot be filtered")
+	}
+	p.mu.Lock()
+	all := slices.Clone(p.order)
+	p.mu.Unlock()
+	for _, d := range all {
+		part, err := p.get(d.String())
+		if err != nil { // its build has been removed
+			continue
+		}
+		info := &contentapi.Info{Digest: d.String(), Size: part.Descriptor.Size}
+		if err := stream.Send(&contentapi.ListContentResponse{Info: []*contentapi.Info{info}}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // maxChunk is how much of a part one message has.
