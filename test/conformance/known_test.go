@@ -20,6 +20,7 @@ func TestUnit(t *testing.T) {
 		{"TestIntegration/TestUser/worker=oci", "", false},
 		{"TestIntegration/TestUser/worker=mica", "TestIntegration/TestUser", true},
 		{"TestIntegration/TestUser/worker=mica/frontend=builtin", "TestIntegration/TestUser", true},
+		{"TestIntegration/TestDiff/worker=mica#01", "TestIntegration/TestDiff#01", true},
 		{"TestIntegration/TestMode/worker=mica/secmode=insecure", "TestIntegration/TestMode/secmode=insecure", true},
 		{"TestIntegration/TestForeign/worker=mica/propagate=1", "TestIntegration/TestForeign", false},
 		{"TestIntegration/TestRun/worker=mica/frontend=client/network.host=denied/a", "TestIntegration/TestRun/network.host=denied", false},

@@ -93,8 +93,12 @@ func unit(name, worker string) (test string, whole bool) {
 	if !found {
 		return "", false
 	}
-	for part := range strings.SplitSeq(strings.TrimPrefix(rest, "/"), "/") {
-		if part == "" || strings.HasPrefix(part, "frontend=") {
+	for n, part := range strings.Split(rest, "/") {
+		if n == 0 { // empty, or the number of one of several tests of this name
+			test += part
+			continue
+		}
+		if strings.HasPrefix(part, "frontend=") {
 			continue
 		}
 		if !matrix.MatchString(part) {

@@ -46,7 +46,7 @@ func (r *rig) test(ctx context.Context, s suite, opt options) (map[string]outcom
 
 	cmd := exec.CommandContext(ctx, filepath.Join(r.dir, s.binary()), //nolint:gosec // ours
 		"-test.v=test2json", "-test.timeout="+opt.limit.String(), "-test.parallel="+strconv.Itoa(opt.parallel),
-		"-test.run=.*/"+opt.tests+"/worker="+opt.worker+"$")
+		"-test.run=.*/"+opt.tests+"/worker="+opt.worker)
 	cmd.Dir = filepath.Join(r.source, s.dir)
 	cmd.Env = append(os.Environ(), s.env...)
 	cmd.Env = append(cmd.Env,
