@@ -121,6 +121,9 @@ func (o *imageSource) Run(ctx context.Context) ([]*solver.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if want := o.v.Op.GetSource().Attrs[pb.AttrImageChecksum]; want != "" && want != img.Root.Digest.String() {
+		return nil, fmt.Errorf("image digest %s for %s does not match expected checksum %s", img.Root.Digest, o.ref, want)
+	}
 	o.img = img
 	return []*solver.Result{imageResult(img)}, nil
 }

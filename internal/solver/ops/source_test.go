@@ -3,6 +3,7 @@ package ops
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -36,7 +37,9 @@ func TestImages(t *testing.T) {
 			if ref != "docker.io/library/x:1" {
 				return nil, errors.New("no image " + ref)
 			}
-			return imageOf(made.Chain.DiffIDs()), nil
+			img := imageOf(made.Chain.DiffIDs())
+			img.Root.Digest = digest.FromString("index")
+			return img, nil
 		}
 		o.Layout = func(_ context.Context, _ string, d digest.Digest, p *ocispec.Platform) (*image.Image, error) {
 			if d != digest.FromString("root") || p.Architecture != "amd64" {
@@ -59,7 +62,9 @@ func TestImages(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"a": "f 600 0:0 a"}, r.list(t, res)); diff != "" {
 		t.Error(diff)
 	}
+	r.mustSolve(t, llb.Image("x:1", llb.WithImageChecksum(digest.FromString("index"))))
 	for want, st := range map[string]llb.State{
+		fmt.Sprintf("image digest %s for docker.io/library/x:1 does not match expected checksum %s", digest.FromString("index"), digest.FromString("y")): llb.Image("x:1", llb.WithImageChecksum(digest.FromString("y"))),
 		"no image docker.io/library/y:latest":          llb.Image("y"),
 		"no layout " + digest.FromString("y").String(): llb.OCILayout("x@" + digest.FromString("y").String()),
 	} {
