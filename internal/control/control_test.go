@@ -24,6 +24,7 @@ import (
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver/errdefs"
+	policypb "github.com/moby/buildkit/sourcepolicy/pb"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/tonistiigi/fsutil"
@@ -283,6 +284,11 @@ func TestErrors(t *testing.T) {
 		t.Errorf("progress: %v", steps)
 	}
 	if _, _, err := s.solve(t, nil, client.SolveOpt{Frontend: "nothing.v0"}); err == nil || !strings.Contains(err.Error(), "frontend nothing.v0 is not supported") {
+		t.Error(err)
+	}
+	denied := options(t, write(t, map[string]string{"Dockerfile": "FROM scratch\n"}))
+	denied.SourcePolicy = &policypb.Policy{Rules: []*policypb.Rule{{Action: policypb.PolicyAction_DENY, Selector: &policypb.Selector{Identifier: "*"}}}}
+	if _, _, err := s.solve(t, nil, denied); err == nil || !strings.Contains(err.Error(), "source policies are not supported") {
 		t.Error(err)
 	}
 	o.Exports = []client.ExportEntry{{Type: "cake"}}
