@@ -108,12 +108,16 @@ func uniqueLowers(lowers []string) []string {
 func (o Options) link(scratch string) (data string, flags uintptr, err error) {
 	lowers := o.Lowers
 	if len(lowers) == 0 {
-		// Overlayfs needs at least one lower directory.
-		empty := filepath.Join(scratch, "empty")
-		if err := os.Mkdir(empty, 0o755); err != nil {
-			return "", 0, err
+		// Overlayfs needs at least one lower directory, and two without an upper one.
+		lowers = []string{filepath.Join(scratch, "empty")}
+		if o.Upper == "" {
+			lowers = append(lowers, filepath.Join(scratch, "empty too"))
 		}
-		lowers = []string{empty}
+		for _, empty := range lowers {
+			if err := os.Mkdir(empty, 0o755); err != nil {
+				return "", 0, err
+			}
+		}
 	}
 	names := make([]string, len(lowers))
 	for i, dir := range lowers {

@@ -176,6 +176,24 @@ func TestRootMountReadOnly(t *testing.T) {
 	}
 }
 
+// A mount without layers is empty.
+func TestRootMountNothing(t *testing.T) {
+	for name, o := range map[string]Options{
+		"read-only": {},
+		"writable":  {Upper: tree(t, "upper", "", ""), Work: tree(t, "work", "", "")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := mountRoot(t, o)
+			if files, err := os.ReadDir(root); err != nil || len(files) != 0 {
+				t.Errorf("%v, %v", files, err)
+			}
+			if err := os.Mkdir(filepath.Join(root, "new"), 0o755); (err == nil) != (o.Upper != "") {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestRootMountManyLayers(t *testing.T) {
 	base := t.TempDir()
 	var lowers []string
