@@ -8,6 +8,7 @@ import (
 	"github.com/containerd/platforms"
 	controlapi "github.com/moby/buildkit/api/services/control"
 	apitypes "github.com/moby/buildkit/api/types"
+	dockerfileversion "github.com/moby/buildkit/frontend/dockerfile/version"
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver/pb"
@@ -75,5 +76,7 @@ func (c *Controller) Info(context.Context, *controlapi.InfoRequest) (*controlapi
 }
 
 func (c *Controller) version() *apitypes.BuildkitVersion {
-	return &apitypes.BuildkitVersion{Package: "github.com/micabuild/mica", Version: c.o.Version, Revision: c.o.Revision}
+	return &apitypes.BuildkitVersion{
+		Package: "github.com/micabuild/mica", Version: c.o.Version, Revision: c.o.Revision, DockerfileVersion: dockerfileversion.Version(),
+	}
 }

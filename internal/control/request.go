@@ -45,7 +45,7 @@ func options(req *controlapi.SolveRequest, granted []string) (*builder.Options, 
 		switch {
 		case e == "":
 		case !slices.Contains(granted, e):
-			return nil, status.Errorf(codes.PermissionDenied, "%s is not allowed: mica serve grants it with --allow-insecure-entitlement %s", e, e)
+			return nil, status.Errorf(codes.PermissionDenied, "entitlement %s is not allowed: mica serve grants it with --allow-insecure-entitlement %s", e, e)
 		default:
 			o.Allow = append(o.Allow, e)
 		}
