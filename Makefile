@@ -105,7 +105,7 @@ parity: peers bin/mica
 
 ## conformance: BuildKit's own integration suites against mica. CONFORMANCE='-suite dockerfile -run TestCopy.*' runs less of them;
 ## with -worker oci, buildkitd is tested
-conformance: setup peers bin/mica
+conformance: setup peers bin/mica bin/mica-catalog
 	cd test/conformance && go run . $(CONFORMANCE)
 
 portable:
