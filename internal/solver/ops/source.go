@@ -122,10 +122,26 @@ func (o *imageSource) Run(ctx context.Context) ([]*solver.Result, error) {
 		return nil, err
 	}
 	if want := o.v.Op.GetSource().Attrs[pb.AttrImageChecksum]; want != "" && want != img.Root.Digest.String() {
-		return nil, fmt.Errorf("image digest %s for %s does not match expected checksum %s", img.Root.Digest, o.ref, want)
+		if img, err = o.published(ctx, img.Root.Digest, want); err != nil {
+			return nil, err
+		}
 	}
 	o.img = img
 	return []*solver.Result{imageResult(img)}, nil
+}
+
+// published returns the image that has the expected digest at its registry. An image of the store has another one there if it was
+// pushed from here, since its layers are compressed then.
+func (o *imageSource) published(ctx context.Context, have digest.Digest, want string) (*image.Image, error) {
+	mismatch := fmt.Errorf("image digest %s for %s does not match expected checksum %s", have, o.ref, want)
+	if strings.Contains(o.ref, "@") {
+		return nil, mismatch
+	}
+	img, err := o.w.Image(ctx, o.ref+"@"+want)
+	if err != nil {
+		return nil, fmt.Errorf("%w, nor is it in the repository: %w", mismatch, err)
+	}
+	return img, nil
 }
 
 func (o *imageSource) Names() ([]string, error) {

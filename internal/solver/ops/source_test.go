@@ -32,13 +32,18 @@ func TestImages(t *testing.T) {
 	t.Parallel()
 	first := newRig(t, nil)
 	made := first.mustSolve(t, file("a").File(llb.Mkfile("/b", 0o600, nil)))
+	stored, pushed := digest.FromString("index"), digest.FromString("pushed")
 	r := rigOn(t, first.store, nil, func(o *Options) {
 		o.Image = func(_ context.Context, ref string) (*image.Image, error) {
-			if ref != "docker.io/library/x:1" {
+			img := imageOf(made.Chain.DiffIDs())
+			switch ref {
+			case "docker.io/library/x:1", "docker.io/library/x:1@" + stored.String():
+				img.Root.Digest = stored
+			case "docker.io/library/x:1@" + pushed.String():
+				img.Root.Digest = pushed
+			default:
 				return nil, errors.New("no image " + ref)
 			}
-			img := imageOf(made.Chain.DiffIDs())
-			img.Root.Digest = digest.FromString("index")
 			return img, nil
 		}
 		o.Layout = func(_ context.Context, _ string, d digest.Digest, p *ocispec.Platform) (*image.Image, error) {
@@ -62,9 +67,14 @@ func TestImages(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"a": "f 600 0:0 a"}, r.list(t, res)); diff != "" {
 		t.Error(diff)
 	}
-	r.mustSolve(t, llb.Image("x:1", llb.WithImageChecksum(digest.FromString("index"))))
+	r.mustSolve(t, llb.Image("x:1", llb.WithImageChecksum(stored)))
+	r.mustSolve(t, llb.Image("x:1", llb.WithImageChecksum(pushed)))
+	other := digest.FromString("y")
 	for want, st := range map[string]llb.State{
-		fmt.Sprintf("image digest %s for docker.io/library/x:1 does not match expected checksum %s", digest.FromString("index"), digest.FromString("y")): llb.Image("x:1", llb.WithImageChecksum(digest.FromString("y"))),
+		fmt.Sprintf("image digest %s for docker.io/library/x:1 does not match expected checksum %s, nor is it in the repository: no image docker.io/library/x:1@%s",
+			stored, other, other): llb.Image("x:1", llb.WithImageChecksum(other)),
+		fmt.Sprintf("image digest %s for docker.io/library/x:1@%[1]s does not match expected checksum %s",
+			stored, other): llb.Image("x:1@"+stored.String(), llb.WithImageChecksum(other)),
 		"no image docker.io/library/y:latest":          llb.Image("y"),
 		"no layout " + digest.FromString("y").String(): llb.OCILayout("x@" + digest.FromString("y").String()),
 	} {
