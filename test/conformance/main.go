@@ -16,9 +16,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx); err != nil {
+	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "conformance:", err)
 		os.Exit(1)
 	}
@@ -41,7 +39,9 @@ var suites = []suite{
 // binary is the name of the compiled package.
 func (s suite) binary() string { return filepath.Base(s.dir) + ".test" }
 
-func run(ctx context.Context) error {
+func run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
 	worker := flag.String("worker", "mica", "`worker` that is tested: mica, or oci, which is buildkitd")
 	only := flag.String("suite", "", "run the suites whose name matches this `regexp`")
 	tests := flag.String("run", ".*", "run the tests whose name matches this `regexp`, such as TestCopy")

@@ -26,7 +26,7 @@ func prepare(ctx context.Context, top string) (*rig, error) {
 		return nil, err
 	}
 	for _, s := range suites {
-		cmd := exec.CommandContext(ctx, "go", "test", "-trimpath", "-c", "-o", filepath.Join(r.dir, s.binary()), "./"+s.dir) //nolint:gosec // constants
+		cmd := exec.CommandContext(ctx, "go", "test", "-trimpath", "-c", "-o", filepath.Join(r.dir, s.binary()), "./"+s.dir)
 		cmd.Dir = r.source
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=mod", "GOWORK=off")
 		if err := show(cmd); err != nil {
@@ -80,7 +80,7 @@ func (r *rig) addWorker() error {
 
 // images makes the mirror of docker.io, and names the registry as the suites call it.
 func (r *rig) images(ctx context.Context) error {
-	if err := show(exec.CommandContext(ctx, filepath.Join(r.top, "scripts", "conformance-images"), filepath.Join(r.dir, "mirror"))); err != nil { //nolint:gosec // ours
+	if err := show(exec.CommandContext(ctx, filepath.Join(r.top, "scripts", "conformance-images"), filepath.Join(r.dir, "mirror"))); err != nil {
 		return fmt.Errorf("make the images: %w", err)
 	}
 	registry, err := exec.LookPath("docker-registry")
@@ -105,7 +105,7 @@ func write(path string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(path, data, 0o644) //nolint:gosec // source code
+	return os.WriteFile(path, data, 0o644)
 }
 
 func show(cmd *exec.Cmd) error {

@@ -38,13 +38,13 @@ func (r *rig) test(ctx context.Context, s suite, opt options) (map[string]outcom
 	}
 	defer os.RemoveAll(temp) //nolint:errcheck // the stores of buildkitd may be mounted yet
 	name := filepath.Join(r.dir, strings.ReplaceAll(s.name, "/", "-")+"-"+opt.worker+".log")
-	log, err := os.Create(name) //nolint:gosec // ours
+	log, err := os.Create(name)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close() //nolint:errcheck // read by people
 
-	cmd := exec.CommandContext(ctx, filepath.Join(r.dir, s.binary()), //nolint:gosec // ours
+	cmd := exec.CommandContext(ctx, filepath.Join(r.dir, s.binary()),
 		"-test.v=test2json", "-test.timeout="+opt.limit.String(), "-test.parallel="+strconv.Itoa(opt.parallel),
 		"-test.run=.*/"+opt.tests+"/worker="+opt.worker)
 	cmd.Dir = filepath.Join(r.source, s.dir)

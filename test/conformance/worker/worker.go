@@ -67,7 +67,7 @@ func (worker) New(_ context.Context, cfg *integration.BackendConfig) (integratio
 	if len(daemon.Entitlements) > 0 {
 		args = append(args, "--allow-insecure-entitlement", strings.Join(daemon.Entitlements, ","))
 	}
-	cmd := exec.Command(binary, args...) //nolint:gosec // the program under test
+	cmd := exec.Command(binary, args...)
 	cmd.Env = append(os.Environ(), "CONTAINERS_REGISTRIES_CONF="+registries)
 	stop, err := integration.StartCmd(cmd, cfg.Logs)
 	if err != nil {
