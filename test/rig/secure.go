@@ -66,8 +66,8 @@ func (a *Authority) sign(hash []byte) ([]byte, error) {
 	return out, nil
 }
 
-// serverFiles writes a certificate for loopback and its key into dir.
-func (a *Authority) serverFiles(dir string) (cert, key string, err error) {
+// Files writes a certificate for servers on loopback and for clients, and its key, into dir.
+func (a *Authority) Files(dir string) (cert, key string, err error) {
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return "", "", err
@@ -76,7 +76,7 @@ func (a *Authority) serverFiles(dir string) (cert, key string, err error) {
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "localhost"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &k.PublicKey, a.key)
 	if err != nil {
@@ -116,7 +116,7 @@ func StartSecureRegistry(dir string) (*SecureRegistry, error) {
 	if err != nil {
 		return nil, err
 	}
-	cert, key, err := ca.serverFiles(dir)
+	cert, key, err := ca.Files(dir)
 	if err != nil {
 		return nil, err
 	}

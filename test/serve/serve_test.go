@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,14 +26,15 @@ import (
 type server struct {
 	mica    *rig.Mica
 	address string
+	tcp     string // the second address, if there is one
 	cmd     *exec.Cmd
 }
 
 // start starts a server in a directory that its user may write.
-func start(t *testing.T, m *rig.Mica, dir string) *server {
+func start(t *testing.T, m *rig.Mica, dir string, flags ...string) *server {
 	t.Helper()
 	s := &server{mica: m, address: "unix://" + filepath.Join(dir, "mica.sock")}
-	s.cmd = m.Command("serve", "--addr", s.address)
+	s.cmd = m.Command(append([]string{"serve", "--addr", s.address}, flags...)...)
 	s.cmd.Stderr = os.Stderr
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
@@ -41,8 +43,15 @@ func start(t *testing.T, m *rig.Mica, dir string) *server {
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != s.address+"\n" {
+	lines := bufio.NewReader(out)
+	if line, err := lines.ReadString('\n'); err != nil || line != s.address+"\n" {
 		t.Fatalf("mica serve says %q, %v", line, err)
+	}
+	if slices.Contains(flags, "--addr") {
+		line, err := lines.ReadString('\n')
+		if s.tcp = strings.TrimSpace(line); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(func() {
 		_ = s.cmd.Process.Signal(syscall.SIGTERM)
