@@ -4,8 +4,9 @@ GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
 PREFIX  ?= /usr/local
 # The end-to-end tests start servers and mount filesystems: one package at a time.
 E2E     := go test -tags e2e -count=1 -p 1 -timeout 30m
-# A number of runs: where go ends a fuzz by time it may fail on its own deadline.
-FUZZTIME ?= 10000x
+# Of each fuzz target: a number of runs (10000x), or a time (1m). By default scripts/fuzz chooses a number: where go ends a fuzz by time it may
+# fail on its own deadline.
+FUZZTIME ?=
 
 .PHONY: all demo test check bench bench-publish bench-compare install setup fmt format vet lint unit fuzz e2e e2e-host e2e-vm vm parity conformance portable dist size peers peers-bench programs tools clean
 

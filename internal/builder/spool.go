@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/micabuild/mica/internal/quota"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -27,6 +28,9 @@ func spool(path string, in io.Reader) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, in)
+	limit, err := quota.New()
+	if err == nil {
+		_, err = io.Copy(f, limit.Receiver(in))
+	}
 	return errors.Join(err, f.Close())
 }

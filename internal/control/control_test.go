@@ -44,8 +44,9 @@ import (
 
 // server is a server with an empty store, and a client of it.
 type server struct {
-	store  *store.Store
-	client *client.Client
+	store   *store.Store
+	address string
+	client  *client.Client
 }
 
 func start(t *testing.T) *server {
@@ -89,7 +90,7 @@ func start(t *testing.T) *server {
 			t.Error(err)
 		}
 	})
-	return &server{s, c}
+	return &server{s, "unix://" + path, c}
 }
 
 // write writes files into a new directory.

@@ -24,8 +24,17 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
-// sessionTime is how long a build waits for its client's session.
-const sessionTime = 10 * time.Second
+const (
+	// sessionTime is how long a build waits for its client's session.
+	sessionTime = 10 * time.Second
+	// answerTime is how long the client has to answer a question: a user may have to log in. Other builds may wait for the same step.
+	answerTime = 5 * time.Minute
+)
+
+// answering is the context of a question to the client.
+func answering(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, answerTime, errors.New("the client does not answer"))
+}
 
 // sessionClient is the client of a build, by its session. What the client sends is kept nowhere but in the build.
 type sessionClient struct {
@@ -77,6 +86,8 @@ func (c *sessionClient) secret(ctx context.Context, id string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := answering(ctx)
+	defer cancel()
 	data, err := secrets.GetSecret(ctx, caller, id)
 	if errors.Is(err, secrets.ErrNotFound) {
 		return nil, fs.ErrNotExist
@@ -112,6 +123,8 @@ func (c *sessionClient) credential(ctx context.Context, host string) (user, secr
 	if err != nil {
 		return "", "", err
 	}
+	ctx, cancel := answering(ctx)
+	defer cancel()
 	resp, err := auth.NewAuthClient(caller.Conn()).Credentials(caller.Context(ctx), &auth.CredentialsRequest{Host: host})
 	if grpcerrors.Code(err) == codes.Unimplemented {
 		return "", "", nil

@@ -14,6 +14,7 @@ import (
 	fstypes "github.com/tonistiigi/fsutil/types"
 
 	"github.com/micabuild/mica/internal/cachemount"
+	"github.com/micabuild/mica/internal/quota"
 	"github.com/micabuild/mica/internal/solver/ops"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -41,14 +42,24 @@ func (c *sessionClient) receive(ctx context.Context, caller session.Caller, src 
 	if err := dir.prepare(); err != nil {
 		return nil, err
 	}
-	err = filesync.FSSync(ctx, caller, filesync.FSSendRequestOpt{
+	transfer, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	received, err := newReceived(cancel)
+	if err != nil {
+		return nil, err
+	}
+	err = filesync.FSSync(transfer, caller, filesync.FSSendRequestOpt{
 		Name: src.Name, DestDir: dir.path, IncludePatterns: opt.Include, ExcludePatterns: opt.Exclude, FollowPaths: opt.Follow,
+		ProgressCb: received.progress,
 		// What a host adds to its files says nothing about an image; see view.DirOptions.Anonymous.
-		Filter: func(_ string, st *fstypes.Stat) bool {
+		Filter: func(path string, st *fstypes.Stat) bool {
 			st.Uid, st.Gid, st.Xattrs = 0, 0, nil
-			return true
+			return received.file(path, st)
 		},
 	})
+	if cause := context.Cause(transfer); errors.Is(cause, quota.ErrExceeded) {
+		err = cause
+	}
 	if err != nil {
 		return nil, err
 	}

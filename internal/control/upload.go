@@ -6,6 +6,8 @@ import (
 	"net/http"
 
 	"github.com/moby/buildkit/session/upload"
+
+	"github.com/micabuild/mica/internal/quota"
 )
 
 // uploadHost is the host of the URLs by which a client names what it sends itself: a Dockerfile or a context from its stdin.
@@ -30,6 +32,10 @@ func (u *uploads) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	limit, err := quota.New()
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(req.Context())
 	up, err := upload.New(ctx, caller, req.URL)
 	if err != nil {
@@ -41,17 +47,18 @@ func (u *uploads) RoundTrip(req *http.Request) (*http.Response, error) {
 		_, err := up.WriteTo(w)
 		_ = w.CloseWithError(err) // nil is the end of the file
 	}()
-	resp.Body = &body{r, cancel}
+	resp.Body = &body{limit.Receiver(r), r, cancel}
 	return resp, nil
 }
 
 // body ends the stream of the client when it is closed.
 type body struct {
-	*io.PipeReader
+	io.Reader
+	pipe   *io.PipeReader
 	cancel context.CancelFunc
 }
 
 func (b *body) Close() error {
 	b.cancel()
-	return b.PipeReader.Close()
+	return b.pipe.Close()
 }

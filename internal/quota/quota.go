@@ -1,5 +1,5 @@
 // Package quota limits what one archive or one layer may unpack to: a few kilobytes can expand to terabytes of zeros, or to
-// names and attributes that fill the memory.
+// names and attributes that fill the memory. It limits the contexts that clients send, too.
 package quota
 
 import (
@@ -112,6 +112,49 @@ func (r *reader) Read(p []byte) (int, error) {
 	n, err := r.r.Read(p)
 	if r.q.stream += int64(n); r.q.limit > 0 && r.q.stream > r.q.limit {
 		return n, r.q.exceeded()
+	}
+	return n, err
+}
+
+// File counts a file of a context by its path, and the bytes that it is said to have.
+func (q *Quota) File(path string, size int64) error {
+	if q.entries++; q.entries > Entries {
+		return exceeded(fmt.Sprintf("it has more than %d files", Entries))
+	}
+	if q.metadata += int64(len(path)); q.metadata > MaxMetadata {
+		return Metadata()
+	}
+	if q.content += size; size < 0 || q.content < 0 || q.limit > 0 && q.content > q.limit {
+		return q.tooMuch()
+	}
+	return nil
+}
+
+// Sent counts n more bytes that a client has sent.
+func (q *Quota) Sent(n int64) error {
+	if q.stream += n; q.limit > 0 && q.stream > q.limit {
+		return q.tooMuch()
+	}
+	return nil
+}
+
+func (q *Quota) tooMuch() error {
+	return exceeded(fmt.Sprintf("it has more than %s, the limit of a context: set %s to a larger size if you trust it",
+		units.BytesSize(float64(q.limit)), Setting))
+}
+
+// Receiver returns a reader of what a client sends that fails when the limit is exceeded.
+func (q *Quota) Receiver(r io.Reader) io.Reader { return &receiver{q, r} }
+
+type receiver struct {
+	q *Quota
+	r io.Reader
+}
+
+func (r *receiver) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	if err := r.q.Sent(int64(n)); err != nil {
+		return n, err
 	}
 	return n, err
 }

@@ -118,3 +118,34 @@ func TestHeaders(t *testing.T) {
 		})
 	}
 }
+
+// TestContexts counts what a client says of its files, and what it sends, apart.
+func TestContexts(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		quota Quota
+		use   func(*Quota) error
+		want  string // "" for no error
+	}{
+		"files":          {Quota{limit: 10}, func(q *Quota) error { return errors.Join(q.File("a", 4), q.File("b", 6)) }, ""},
+		"large files":    {Quota{limit: 10}, func(q *Quota) error { return errors.Join(q.File("a", 4), q.File("b", 7)) }, "it has more than 10B, the limit of a context"},
+		"a false size":   {Quota{}, func(q *Quota) error { return q.File("a", -1) }, "the limit of a context"},
+		"many files":     {Quota{entries: Entries}, func(q *Quota) error { return q.File("a", 0) }, "it has more than 4000000 files"},
+		"long names":     {Quota{metadata: MaxMetadata}, func(q *Quota) error { return q.File("a", 0) }, "names and attributes"},
+		"bytes":          {Quota{limit: 10}, func(q *Quota) error { return errors.Join(q.File("a", 10), q.Sent(10)) }, ""},
+		"too many bytes": {Quota{limit: 10}, func(q *Quota) error { return errors.Join(q.Sent(5), q.Sent(6)) }, "the limit of a context"},
+		"no limit":       {Quota{}, func(q *Quota) error { return errors.Join(q.File("a", 1<<50), q.Sent(1<<50)) }, ""},
+		"a stream": {Quota{limit: 10}, func(q *Quota) error {
+			_, err := io.ReadAll(q.Receiver(strings.NewReader("elevenbytes")))
+			return err
+		}, "the limit of a context"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := tt.use(&tt.quota)
+			if tt.want == "" && err != nil || tt.want != "" && (!errors.Is(err, ErrExceeded) || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("%v, want %q", err, tt.want)
+			}
+		})
+	}
+}

@@ -11,16 +11,17 @@ import (
 
 // accept gives the connections of a listener to the server of their protocol.
 func (s *Server) accept(l net.Listener) error {
+	slots := make(chan struct{}, maxConnections) // of this listener: clients of another one do not take them
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return err
 		}
 		select {
-		case s.slots <- struct{}{}:
+		case slots <- struct{}{}:
 			left := s.idle.enter()
 			go s.route(&slotConn{Conn: c, free: sync.OnceFunc(func() {
-				<-s.slots
+				<-slots
 				left()
 			})})
 		default:

@@ -17,7 +17,7 @@ import (
 
 // Limits on clients.
 const (
-	maxConnections = 1024
+	maxConnections = 1024 // for each listener
 	// helloTimeout is the time in which a client says which protocol it speaks, and sends the headers of a request.
 	helloTimeout = 10 * time.Second
 	idleTimeout  = 10 * time.Minute
@@ -46,13 +46,12 @@ type Server struct {
 	http  *http.Server
 	toRPC *queue
 	toWeb *queue
-	slots chan struct{} // one for each open connection
 	idle  *idle
 }
 
 // New returns a server.
 func New(o Options) *Server {
-	s := &Server{grpc: o.GRPC, toRPC: newQueue(), toWeb: newQueue(), slots: make(chan struct{}, maxConnections), idle: newIdle(o.IdleTimeout, o.Busy)}
+	s := &Server{grpc: o.GRPC, toRPC: newQueue(), toWeb: newQueue(), idle: newIdle(o.IdleTimeout, o.Busy)}
 	keep := idleTimeout
 	if o.IdleTimeout > 0 {
 		keep = min(keep, o.IdleTimeout) // a connection without a request does not keep the server

@@ -22,7 +22,7 @@ import (
 )
 
 // start serves a health service and a page on a new socket, and returns its path.
-func start(t *testing.T) string {
+func start(t testing.TB) string {
 	t.Helper()
 	sessions, err := session.NewManager()
 	if err != nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/moby/buildkit/util/urlutil"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/quota"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -280,7 +281,7 @@ func (s *file) get(ctx context.Context) (broken bool, err error) {
 	h := sha256.New()
 	_, err = io.Copy(io.MultiWriter(out, h), resp.Body)
 	if err := errors.Join(err, out.Close()); err != nil {
-		return true, err
+		return !errors.Is(err, quota.ErrExceeded), err
 	}
 	s.got = &entry{
 		Digest: digest.NewDigest(digest.SHA256, h), Name: s.fileName(resp),

@@ -1,0 +1,49 @@
+package control
+
+import (
+	"context"
+
+	"github.com/tonistiigi/fsutil"
+	fstypes "github.com/tonistiigi/fsutil/types"
+
+	"github.com/micabuild/mica/internal/quota"
+)
+
+// received counts what a client sends of a directory, and ends the transfer at the limit. The sizes that it says and the bytes that it sends
+// are counted apart: it may lie.
+type received struct {
+	said, sent *quota.Quota
+	end        context.CancelCauseFunc
+	last       string // the path that was counted last
+	bytes      int
+}
+
+func newReceived(end context.CancelCauseFunc) (*received, error) {
+	said, err := quota.New()
+	if err != nil {
+		return nil, err
+	}
+	sent, err := quota.New()
+	return &received{said: said, sent: sent, end: end}, err
+}
+
+// file counts a file that the client has. fsutil asks for some several times, in the order of their paths, and for those that are to be
+// removed, which have no metadata.
+func (r *received) file(path string, st *fstypes.Stat) bool {
+	if st.Path == "" || r.last != "" && fsutil.ComparePath(path, r.last) <= 0 {
+		return true
+	}
+	r.last = path
+	if err := r.said.File(path, max(0, st.Size)); err != nil {
+		r.end(err)
+	}
+	return true
+}
+
+// progress counts the bytes that the client has sent so far.
+func (r *received) progress(total int, _ bool) {
+	if err := r.sent.Sent(int64(total - r.bytes)); err != nil {
+		r.end(err)
+	}
+	r.bytes = total
+}
