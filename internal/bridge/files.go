@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"strings"
 
 	"github.com/moby/buildkit/frontend/gateway/client"
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/errdefs"
+	"golang.org/x/sys/unix"
 )
 
 // reference begins a call that reads a result.
@@ -36,16 +39,20 @@ func (b *Bridge) ReadFile(ctx context.Context, req *gwpb.ReadFileRequest) (*gwpb
 	}
 	data, err := ref.ReadFile(ctx, r)
 	if err != nil {
-		return nil, b.readError(err)
+		return nil, b.readError(err, req.FilePath)
 	}
 	return &gwpb.ReadFileResponse{Data: data}, nil
 }
 
-// readError is the error of a call that reads a result: that of the file, or of the step that should have made it.
-func (b *Bridge) readError(err error) error {
+// readError is the error of a call that reads a result: that of the file, or of the step that should have made it. Clients know a missing
+// file by the words of the system.
+func (b *Bridge) readError(err error, path string) error {
 	var failed *errdefs.VertexError
-	if errors.As(err, &failed) {
+	switch {
+	case errors.As(err, &failed):
 		return b.solveError(err)
+	case errors.Is(err, fs.ErrNotExist) && !strings.Contains(err.Error(), unix.ENOENT.Error()):
+		return &fs.PathError{Op: "lstat", Path: path, Err: unix.ENOENT}
 	}
 	return err
 }
@@ -70,7 +77,7 @@ func (b *Bridge) ReadDir(ctx context.Context, req *gwpb.ReadDirRequest) (*gwpb.R
 	defer done()
 	list, err := ref.ReadDir(ctx, client.ReadDirRequest{Path: req.DirPath, IncludePattern: req.IncludePattern})
 	if err != nil {
-		return nil, b.readError(err)
+		return nil, b.readError(err, req.DirPath)
 	}
 	return &gwpb.ReadDirResponse{Entries: list}, nil
 }
@@ -84,7 +91,7 @@ func (b *Bridge) StatFile(ctx context.Context, req *gwpb.StatFileRequest) (*gwpb
 	defer done()
 	st, err := ref.StatFile(ctx, client.StatRequest{Path: req.Path})
 	if err != nil {
-		return nil, b.readError(err)
+		return nil, b.readError(err, req.Path)
 	}
 	return &gwpb.StatFileResponse{Stat: st}, nil
 }

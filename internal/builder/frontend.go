@@ -46,6 +46,7 @@ type frontend struct {
 	// defers makes the failure of a step an error of the reference and not of Solve, as in BuildKit, which runs steps when their result is
 	// needed: a front end elsewhere may look into the failure.
 	defers bool
+	policy func(ctx context.Context, op *pb.Op) error // nil allows all sources
 }
 
 var _ client.Client = (*frontend)(nil)
@@ -133,6 +134,9 @@ func (f *frontend) solve(ctx context.Context, def *pb.Definition, evaluate bool)
 	if err := f.checker.IgnoreError(); err != nil {
 		return nil, err
 	}
+	if err := f.allowAll(ctx, def); err != nil {
+		return nil, err
+	}
 	f.record.Graph(def)
 	if f.until.ends(def) {
 		res.SetRef((*resultRef)(nil))
@@ -191,6 +195,9 @@ func (f *frontend) nested(ctx context.Context, req client.SolveRequest) (*client
 // ResolveSourceMetadata finds a base image.
 func (f *frontend) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, opt sourceresolver.Opt) (_ *sourceresolver.MetaResponse, err error) {
 	defer crash.Recover(&err)
+	if err := f.allow(ctx, &pb.Op{Op: &pb.Op_Source{Source: op}}); err != nil {
+		return nil, err
+	}
 	ref, ok := imageRef(op.Identifier)
 	var img *image.Image
 	if layout, isLayout := strings.CutPrefix(op.Identifier, layoutScheme); isLayout {
@@ -229,6 +236,9 @@ func (f *frontend) ResolveImageConfig(ctx context.Context, ref string, opt sourc
 		}
 		f.record.Image(ref, img.Target.Digest, img.RawConfig)
 		return ref, img.Target.Digest, img.RawConfig, f.checker.Base(img.RawConfig)
+	}
+	if err := f.allow(ctx, &pb.Op{Op: &pb.Op_Source{Source: &pb.SourceOp{Identifier: "docker-image://" + ref}}}); err != nil {
+		return "", "", nil, err
 	}
 	img, err := f.bases.resolve(ctx, ref, opt.ImageOpt)
 	if err != nil {

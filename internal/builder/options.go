@@ -39,6 +39,8 @@ type Options struct {
 	Secret func(ctx context.Context, id string) ([]byte, error)
 	// SSH returns the agent that steps may use by its ID, nil for none.
 	SSH func(ctx context.Context, id string) func(net.Conn)
+	// Policy returns an error for an operation whose source the client's policy does not allow; nil allows all.
+	Policy func(ctx context.Context, op *pb.Op) error
 	// HTTP sends the requests of http sources; nil for Go's default.
 	HTTP *http.Client
 	// Create opens the destination of an output that is not a directory.

@@ -32,7 +32,7 @@ func options(req *controlapi.SolveRequest, granted []string) (*builder.Options, 
 		o.Attrs = map[string]string{}
 	}
 	// A policy that is not followed allows what it denies.
-	if len(req.SourcePolicy.GetRules()) > 0 || req.SourcePolicySession != "" {
+	if len(req.SourcePolicy.GetRules()) > 0 {
 		return nil, status.Error(codes.Unimplemented, "source policies are not supported")
 	}
 	if validRef.MatchString(req.Ref) {

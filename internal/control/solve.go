@@ -37,6 +37,7 @@ func (c *Controller) Solve(ctx context.Context, req *controlapi.SolveRequest) (_
 	client.store = b.Store
 	defer func() { err = errors.Join(err, client.close()) }()
 	o.Client, o.Secret, o.SSH, o.HTTP, o.Create, o.Events = client, client.secret, client.agent, client.http(), client.create, j.add
+	o.Policy = client.policy(req.SourcePolicySession)
 	res, err := b.Build(ctx, *o)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,86 @@
+package control_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	gwclient "github.com/moby/buildkit/frontend/gateway/client"
+	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
+	spb "github.com/moby/buildkit/sourcepolicy/pb"
+	"github.com/moby/buildkit/sourcepolicy/policysession"
+)
+
+// TestPolicyOfSession: a policy that the client decides by itself allows and denies sources; what it cannot have decided is refused.
+func TestPolicyOfSession(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	for name, test := range map[string]struct {
+		decide func(source string) (*policysession.DecisionResponse, *gwpb.ResolveSourceMetaRequest)
+		want   string // in the error; "" for none
+	}{
+		"allowed": {func(string) (*policysession.DecisionResponse, *gwpb.ResolveSourceMetaRequest) {
+			return &policysession.DecisionResponse{Action: spb.PolicyAction_ALLOW}, nil
+		}, ""},
+		"a denied context": {func(source string) (*policysession.DecisionResponse, *gwpb.ResolveSourceMetaRequest) {
+			if source == "local://context" {
+				return &policysession.DecisionResponse{Action: spb.PolicyAction_DENY}, nil
+			}
+			return &policysession.DecisionResponse{Action: spb.PolicyAction_ALLOW}, nil
+		}, `source "local://context" not allowed by policy: action DENY`},
+		"another source": {func(string) (*policysession.DecisionResponse, *gwpb.ResolveSourceMetaRequest) {
+			return &policysession.DecisionResponse{Action: spb.PolicyAction_CONVERT}, nil
+		}, "the policy replaces local://"},
+		"a question": {func(string) (*policysession.DecisionResponse, *gwpb.ResolveSourceMetaRequest) {
+			return nil, &gwpb.ResolveSourceMetaRequest{}
+		}, "the policy asks for the metadata of local://"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := options(t, write(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}))
+			o.SourcePolicyProvider = policysession.NewPolicyProvider(func(_ context.Context, req *policysession.CheckPolicyRequest) (*policysession.DecisionResponse, *gwpb.ResolveSourceMetaRequest, error) {
+				decision, ask := test.decide(req.Source.Source.Identifier)
+				return decision, ask, nil
+			})
+			_, _, err := s.solve(t, nil, o)
+			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("%v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+// TestMissingFile: clients know by the words of the error that a file of a result is missing.
+func TestMissingFile(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	o := options(t, write(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}))
+	_, err := s.build(t, o, func(ctx context.Context, c gwclient.Client) (*gwclient.Result, error) {
+		res, err := c.Solve(ctx, gwclient.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: c.BuildOpts().Opts})
+		if err != nil {
+			return nil, err
+		}
+		for name, read := range map[string]func(gwclient.Reference) error{
+			"stat": func(r gwclient.Reference) error {
+				_, err := r.StatFile(ctx, gwclient.StatRequest{Path: "none"})
+				return err
+			},
+			"read": func(r gwclient.Reference) error {
+				_, err := r.ReadFile(ctx, gwclient.ReadRequest{Filename: "none"})
+				return err
+			},
+			"list": func(r gwclient.Reference) error {
+				_, err := r.ReadDir(ctx, gwclient.ReadDirRequest{Path: "none"})
+				return err
+			},
+		} {
+			if err := read(res.Ref); err == nil || !strings.Contains(err.Error(), "no such file or directory") {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		return res, nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
