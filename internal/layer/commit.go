@@ -13,20 +13,21 @@ import (
 
 	"github.com/micabuild/mica/internal/layer/toc"
 	"github.com/micabuild/mica/internal/layer/tree"
+	"github.com/micabuild/mica/internal/view"
 )
 
 // Commit makes a layer of an overlay upper directory, in the same filesystem as the store, by renaming it into place;
-// nothing may write to it any more. The tar is hashed as it would be written. The upper's root directory is no part of
-// the layer, as in BuildKit's and Docker's layers, and becomes plain (0755, of root) again; sockets are removed. After
-// an error what is left of upper is the caller's to remove.
-func (l *Layers) Commit(ctx context.Context, upper string) (*Layer, error) {
+// nothing may write to it any more. What does not change base is removed from it, unless base is nil. The tar is hashed as it would be written. The upper's
+// root directory is no part of the layer, as in BuildKit's and Docker's layers, and becomes plain (0755, of root) again; sockets are
+// removed. After an error what is left of upper is the caller's to remove.
+func (l *Layers) Commit(ctx context.Context, upper string, base view.View) (*Layer, error) {
 	temp, err := l.store.TempDir("layer")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = temp.Remove() }()
 	d := &draft{temp: temp}
-	if d.toc, d.sum, err = l.recordDirectory(ctx, upper); err != nil {
+	if d.toc, d.sum, err = l.recordUpper(ctx, upper, base); err != nil {
 		return nil, fmt.Errorf("commit layer: %w", err)
 	}
 	d.tree = filepath.Join(temp.Path, tree.DirectoryName)
@@ -54,9 +55,13 @@ func plainRoot(path, xattr string) error {
 	return os.Chtimes(path, time.Unix(0, 0), time.Unix(0, 0))
 }
 
-// recordDirectory makes the table of contents of a directory that is not yet the tree of a layer.
-func (l *Layers) recordDirectory(ctx context.Context, path string) ([]byte, toc.Summary, error) {
-	t, err := l.trees.OpenDirectory(path)
+// recordUpper makes the table of contents of a directory that is not yet the tree of a layer.
+func (l *Layers) recordUpper(ctx context.Context, path string, base view.View) ([]byte, toc.Summary, error) {
+	open := func() (tree.Tree, error) { return l.trees.OpenUpper(ctx, path, base) }
+	if base == nil {
+		open = func() (tree.Tree, error) { return l.trees.OpenDirectory(path) }
+	}
+	t, err := open()
 	if err != nil {
 		return nil, toc.Summary{}, err
 	}

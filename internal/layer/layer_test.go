@@ -192,7 +192,7 @@ func TestRootForms(t *testing.T) {
 	if out, err := exec.Command("cp", "-a", unpacked.path(a.DiffID, tree.DirectoryName), upper).CombinedOutput(); err != nil {
 		t.Fatalf("cp: %v: %s", err, out)
 	}
-	d, err := fromTree.Commit(ctx, upper)
+	d, err := fromTree.Commit(ctx, upper, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

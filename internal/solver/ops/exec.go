@@ -18,12 +18,10 @@ import (
 
 	"github.com/micabuild/mica/internal/buildcache"
 	"github.com/micabuild/mica/internal/cachemount"
-	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/ociruntime"
 	"github.com/micabuild/mica/internal/overlay"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
-	"github.com/micabuild/mica/internal/view"
 )
 
 // execOp is RUN: a process on top of a chain of layers. Its upper directory is renamed to become the layer of what it writes.
@@ -110,7 +108,9 @@ func (o *execOp) Key(ctx context.Context) (k buildcache.Key, ok bool, err error)
 		if in == nil {
 			continue
 		}
+		src := selector(m)
 		if m.Output != int64(pb.SkipOutput) && m.MountType == pb.MountType_BIND {
+			src = "/" // the result has what the process does not see, too
 			k.AddLayers(int(m.Input), m.Dest, in.Chain)
 			if in.Local == nil {
 				continue
@@ -120,8 +120,7 @@ func (o *execOp) Key(ctx context.Context) (k buildcache.Key, ok bool, err error)
 		if err != nil {
 			return k, false, err
 		}
-		opt := view.CopyOptions{FollowSymlink: true, DirCopyContents: true}
-		if err := k.AddFiles(ctx, int(m.Input), buildcache.KindMount, m.Dest, from, selector(m), opt); err != nil {
+		if err := k.AddFiles(ctx, int(m.Input), buildcache.KindMount, m.Dest, from, src, contents()); err != nil {
 			return k, false, missing(err, m.Selector, false)
 		}
 	}
@@ -222,28 +221,6 @@ func (o *execOp) union(ctx context.Context, m *pb.Mount, dir string) (overlay.Op
 	return u, nil
 }
 
-// asLayers turns a local source into a layer, of just the path that a process is to see.
-func (w *Worker) asLayers(ctx context.Context, r *solver.Result, selector string) (*solver.Result, error) {
-	if r.Local == nil {
-		return r, nil
-	}
-	o := view.NewOverlay(view.Empty())
-	src := path.Join("/", selector)
-	opt := view.CopyOptions{DirCopyContents: true, CreateDestPath: true, FollowSymlink: true}
-	if err := o.Copy(ctx, r.Local, src, src, opt); err != nil {
-		return nil, missing(err, src, false)
-	}
-	changes, err := o.Changes(ctx)
-	if err != nil {
-		return nil, err
-	}
-	l, err := w.Layers.Write(ctx, changes, layer.AsTree)
-	if err != nil {
-		return nil, err
-	}
-	return &solver.Result{Chain: buildcache.NewChain(buildcache.Link{DiffID: l.DiffID})}, nil
-}
-
 // maxCommand is how much of a command an error repeats, in bytes: a RUN may have 200,000 lines.
 const maxCommand = 4 << 10
 
@@ -280,7 +257,15 @@ func (o *execOp) commit(ctx context.Context, uppers []string) ([]*solver.Result,
 			outs[m.Output] = in
 			continue
 		}
-		l, err := o.w.Layers.Commit(ctx, uppers[i])
+		in, err := o.w.asLayers(ctx, in, "/")
+		if err != nil {
+			return nil, err
+		}
+		base, err := o.t.View(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		l, err := o.w.Layers.Commit(ctx, uppers[i], base)
 		if err != nil {
 			return nil, err
 		}

@@ -42,7 +42,7 @@ func (e *ExecError) Mount(ctx context.Context, i int) (*solver.Result, error) {
 	if !e.w.isKept(e.state) {
 		return nil, errors.New("what the process has left is no longer there")
 	}
-	l, err := e.w.Layers.Commit(ctx, e.state.uppers[i])
+	l, err := e.w.Layers.Commit(ctx, e.state.uppers[i], nil)
 	if err != nil {
 		return nil, err
 	}

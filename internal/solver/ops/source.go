@@ -95,7 +95,7 @@ func (o *remoteSource) Run(ctx context.Context) ([]*solver.Result, error) {
 	if err := o.src.Fetch(ctx, dir); err != nil {
 		return nil, err
 	}
-	l, err := o.w.Layers.Commit(ctx, dir)
+	l, err := o.w.Layers.Commit(ctx, dir, nil)
 	if err != nil {
 		return nil, err
 	}
