@@ -44,9 +44,6 @@ func newDiffOp(w *Worker, t *solver.Task) (solver.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	if lower.Local != nil || upper.Local != nil {
-		return nil, fmt.Errorf("a local source cannot be compared")
-	}
 	return &diffOp{w, t, lower, upper}, nil
 }
 
@@ -60,7 +57,7 @@ func (o *diffOp) above() ([]buildcache.Link, bool) {
 }
 
 func (o *diffOp) Key(context.Context) (k buildcache.Key, ok bool, err error) {
-	if _, ok := o.above(); ok {
+	if _, ok := o.above(); ok || o.lower.Local != nil || o.upper.Local != nil {
 		return k, false, nil
 	}
 	k.Add(buildcache.KindOperation, "diff", "")
@@ -70,6 +67,11 @@ func (o *diffOp) Key(context.Context) (k buildcache.Key, ok bool, err error) {
 }
 
 func (o *diffOp) Run(ctx context.Context) ([]*solver.Result, error) {
+	inputs, err := o.w.allAsLayers(ctx, o.lower, o.upper)
+	if err != nil {
+		return nil, err
+	}
+	o.lower, o.upper = inputs[0], inputs[1]
 	if chain, ok := o.above(); ok {
 		return []*solver.Result{{Chain: buildcache.NewChain(chain...)}}, nil
 	}

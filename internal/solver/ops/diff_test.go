@@ -49,17 +49,40 @@ func TestMergeAndDiff(t *testing.T) {
 	}
 }
 
-func TestInvalidMergeAndDiff(t *testing.T) {
+// TestLocalBase: a local source is a filesystem as any other.
+func TestLocalBase(t *testing.T) {
 	t.Parallel()
 	src := llb.Local("context")
-	for want, st := range map[string]llb.State{
-		"a local source cannot be merged":   llb.Merge([]llb.State{src, file("a")}),
-		"a local source cannot be compared": llb.Diff(file("a"), src),
+	for name, c := range map[string]struct {
+		st   llb.State
+		want map[string]string
+	}{
+		"merged":                {llb.Merge([]llb.State{src, file("a")}), map[string]string{"f": "f 644 0:0 x", "a": "f 600 0:0 a"}},
+		"compared":              {llb.Diff(file("a"), src), map[string]string{"f": "f 644 0:0 x"}},
+		"compared with nothing": {llb.Diff(llb.Scratch(), src), map[string]string{"f": "f 644 0:0 x"}},
+		"nothing of its own":    {llb.Diff(src, src), map[string]string{}},
+		"changed":               {src.File(llb.Mkfile("/a", 0o600, nil)), map[string]string{"f": "f 644 0:0 x", "a": "f 600 0:0 "}},
+		"emptied":               {src.File(llb.Rm("/f")), map[string]string{}},
 	} {
-		if _, err := newRig(t, map[string][]byte{"f": nil}).solve(t, st); text(err) != want {
-			t.Errorf("%v, want %q", err, want)
-		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, map[string][]byte{"f": []byte("x")})
+			if diff := cmp.Diff(c.want, r.list(t, r.mustSolve(t, c.st))); diff != "" {
+				t.Error(diff)
+			}
+			// Another file of the source is another base.
+			other := rigOn(t, r.store, map[string][]byte{"g": []byte("x")}, nil)
+			if res, err := other.solve(t, c.st); err == nil && len(c.want) > 0 {
+				if _, found := other.list(t, res)["f"]; found {
+					t.Error("the file is still there")
+				}
+			}
+		})
 	}
+}
+
+func TestInvalidMergeAndDiff(t *testing.T) {
+	t.Parallel()
 	kinds := New(Options{}).Kinds()
 	for want, op := range map[string]*pb.Op{
 		"merge has an invalid input 1": {Op: &pb.Op_Merge{Merge: &pb.MergeOp{Inputs: []*pb.MergeInput{{Input: 1}}}}},

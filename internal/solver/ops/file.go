@@ -105,10 +105,12 @@ func (o *fileOp) Key(ctx context.Context) (k buildcache.Key, ok bool, err error)
 
 func (o *fileOp) addInputs(ctx context.Context, k *buildcache.Key, a *pb.FileAction) error {
 	if in := o.input(a.Input); in != nil {
-		if in.Local != nil {
-			return fmt.Errorf("a local source cannot be changed")
-		}
 		k.AddLayers(int(a.Input), "base", in.Chain)
+		if in.Local != nil {
+			if err := k.AddFiles(ctx, int(a.Input), buildcache.KindSource, "base", in.Local, "/", contents()); err != nil {
+				return err
+			}
+		}
 	}
 	if c := a.GetCopy(); c != nil {
 		if in := o.input(a.SecondaryInput); in != nil {
@@ -216,7 +218,10 @@ func (r *fileRun) state(ctx context.Context, in int64) (*fileState, error) {
 		}
 		base = r.states[i].base
 	} else if res := r.input(in); res != nil {
-		base = res
+		var err error
+		if base, err = r.w.asLayers(ctx, res, "/"); err != nil {
+			return nil, err
+		}
 	}
 	v, err := r.t.View(ctx, base)
 	if err != nil {

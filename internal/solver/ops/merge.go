@@ -12,11 +12,14 @@ import (
 )
 
 // mergeOp puts filesystems on top of one another: it joins lists of layers.
-type mergeOp struct{ inputs []*solver.Result }
+type mergeOp struct {
+	w      *Worker
+	inputs []*solver.Result
+}
 
 var _ = register[*pb.Op_Merge](kind{
-	open: func(_ *Worker, t *solver.Task) (solver.Operation, error) {
-		return newMergeOp(t.Vertex.Op.GetMerge(), t.Inputs)
+	open: func(w *Worker, t *solver.Task) (solver.Operation, error) {
+		return newMergeOp(w, t.Vertex.Op.GetMerge(), t.Inputs)
 	},
 	Kind: solver.Kind{
 		Name: func(v *solver.Vertex) string {
@@ -30,8 +33,8 @@ var _ = register[*pb.Op_Merge](kind{
 	},
 })
 
-func newMergeOp(op *pb.MergeOp, inputs []*solver.Result) (solver.Operation, error) {
-	o := &mergeOp{}
+func newMergeOp(w *Worker, op *pb.MergeOp, inputs []*solver.Result) (solver.Operation, error) {
+	o := &mergeOp{w: w}
 	for _, in := range op.Inputs {
 		if in.Input < 0 || int(in.Input) >= len(inputs) {
 			return nil, fmt.Errorf("merge has an invalid input %d", in.Input)
@@ -45,12 +48,13 @@ func (o *mergeOp) Key(context.Context) (buildcache.Key, bool, error) {
 	return buildcache.Key{}, false, nil
 }
 
-func (o *mergeOp) Run(context.Context) ([]*solver.Result, error) {
+func (o *mergeOp) Run(ctx context.Context) ([]*solver.Result, error) {
+	inputs, err := o.w.allAsLayers(ctx, o.inputs...)
+	if err != nil {
+		return nil, err
+	}
 	var chain []buildcache.Link
-	for _, in := range o.inputs {
-		if in.Local != nil {
-			return nil, fmt.Errorf("a local source cannot be merged")
-		}
+	for _, in := range inputs {
 		chain = append(chain, in.Chain.Links()...)
 	}
 	return []*solver.Result{{Chain: buildcache.NewChain(chain...)}}, nil
