@@ -3,8 +3,6 @@ package control
 import (
 	"context"
 	"fmt"
-	"runtime"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -17,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/micabuild/mica/internal/bridge"
+	"github.com/micabuild/mica/internal/memory"
 	"github.com/micabuild/mica/internal/solver"
 )
 
@@ -74,10 +73,7 @@ func (js *jobs) end(j *job) {
 	js.mu.Lock()
 	defer js.mu.Unlock()
 	if js.running--; js.running == 0 {
-		js.idle = time.AfterFunc(idleTime, func() {
-			runtime.GC() // closes files that nobody has closed: what they refer to is garbage for the next
-			debug.FreeOSMemory()
-		})
+		js.idle = time.AfterFunc(idleTime, memory.Release)
 	}
 	js.ended = append(js.ended, j.ref)
 	if len(js.ended) > maxEnded {

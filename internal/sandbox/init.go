@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/containerinit"
+	"github.com/micabuild/mica/internal/memory"
 	"github.com/micabuild/mica/internal/network"
 )
 
@@ -137,6 +138,7 @@ func initMain() int {
 		return 1
 	}
 	fmt.Println("ok")
+	memory.DropProgram() // it may be there for a server's lifetime
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	return 0
 }

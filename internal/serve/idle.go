@@ -9,21 +9,28 @@ import (
 	"time"
 )
 
+// restTime is how long a server has no connection before it rests: the next one may come soon.
+const restTime = 2 * time.Second
+
 // idle says for how long a server has had nothing to do.
 type idle struct {
 	timeout time.Duration // 0 for never
 	busy    func() bool
+	rest    *time.Timer // calls what returns memory
 
 	mu    sync.Mutex
 	conns int
 	since time.Time // when the last connection was closed
 }
 
-func newIdle(timeout time.Duration, busy func() bool) *idle {
+func newIdle(timeout time.Duration, busy func() bool, rest func()) *idle {
 	if busy == nil {
 		busy = func() bool { return false }
 	}
-	return &idle{timeout: timeout, busy: busy, since: time.Now()}
+	if rest == nil {
+		rest = func() {}
+	}
+	return &idle{timeout: timeout, busy: busy, rest: time.AfterFunc(restTime, rest), since: time.Now()}
 }
 
 // enter notes a connection, and returns the function that notes its end.
@@ -31,11 +38,14 @@ func (i *idle) enter() (left func()) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.conns++
+	i.rest.Stop()
 	return func() {
 		i.mu.Lock()
 		defer i.mu.Unlock()
-		i.conns--
 		i.since = time.Now()
+		if i.conns--; i.conns == 0 {
+			i.rest.Reset(restTime)
+		}
 	}
 }
 

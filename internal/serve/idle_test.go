@@ -108,3 +108,35 @@ func TestClientKeepsServer(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestRest: a server rests after its last client.
+func TestRest(t *testing.T) {
+	t.Parallel()
+	sessions, err := session.NewManager()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rested := make(chan struct{}, 10)
+	s := serve.New(serve.Options{GRPC: grpc.NewServer(), Sessions: sessions, Rest: func() { rested <- struct{}{} }})
+	path := filepath.Join(t.TempDir(), "s.sock")
+	ctx, cancel := context.WithCancel(t.Context())
+	l, err := serve.Listen(ctx, "unix://"+path, serve.Access{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, l) }()
+	<-rested // nobody has come
+	client := web(t, path)
+	resp, err := client.Get("http://docker/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	client.CloseIdleConnections()
+	<-rested
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

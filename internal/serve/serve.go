@@ -38,6 +38,8 @@ type Options struct {
 	IdleTimeout time.Duration
 	// Busy reports whether something runs without a connection; nil for nothing.
 	Busy func() bool
+	// Rest is called when the server has had no connection for a moment; nil for nothing.
+	Rest func()
 }
 
 // Server answers the clients of its listeners. It is safe for concurrent use.
@@ -51,7 +53,7 @@ type Server struct {
 
 // New returns a server.
 func New(o Options) *Server {
-	s := &Server{grpc: o.GRPC, toRPC: newQueue(), toWeb: newQueue(), idle: newIdle(o.IdleTimeout, o.Busy)}
+	s := &Server{grpc: o.GRPC, toRPC: newQueue(), toWeb: newQueue(), idle: newIdle(o.IdleTimeout, o.Busy, o.Rest)}
 	keep := idleTimeout
 	if o.IdleTimeout > 0 {
 		keep = min(keep, o.IdleTimeout) // a connection without a request does not keep the server
@@ -87,6 +89,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	}
 	s.stop(ctx)
 	running.Wait()
+	s.idle.rest.Stop()
 	return err
 }
 

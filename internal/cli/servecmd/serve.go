@@ -23,6 +23,7 @@ import (
 	"github.com/micabuild/mica/internal/engineapi"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/memory"
 	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/serve"
@@ -130,7 +131,7 @@ func (f *serveFlags) newServer(app *command.App, host *sandbox.Host, forCommand 
 	engine := engineapi.New(engineapi.Options{
 		Root: app.Store.Root(), Registry: registry.Options{UserAgent: "mica/" + version.String()}, Runtime: f.runtime, Host: host, BuildKit: true,
 	})
-	o := serve.Options{GRPC: rpc, Sessions: sessions, HTTP: engine, IdleTimeout: f.idle}
+	o := serve.Options{GRPC: rpc, Sessions: sessions, HTTP: engine, IdleTimeout: f.idle, Rest: memory.Release}
 	if forCommand {
 		o.IdleTimeout = 0
 	}
