@@ -150,7 +150,7 @@ func TestRootPublish(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		at, err := n.Publish(context.Background(), ports[0])
+		at, _, err := n.Publish(context.Background(), ports[0])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -167,7 +167,7 @@ func TestRootPublish(t *testing.T) {
 			t.Errorf("%s: %q, %v", protocol, buf[:size], err)
 		}
 		_ = c.Close()
-		_, err = n.Publish(context.Background(), Port{protocol, 80, "127.0.0.1", portOf(at), portOf(at)})
+		_, _, err = n.Publish(context.Background(), Port{protocol, 80, "127.0.0.1", portOf(at), portOf(at)})
 		want := fmt.Sprintf("publish 80/%s: listen on port %s of the host: bind: address already in use", protocol, at)
 		if err == nil || err.Error() != want {
 			t.Errorf("a port that is taken: %v, want %s", err, want)

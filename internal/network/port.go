@@ -66,12 +66,11 @@ func newPort(m nat.PortMapping) (Port, error) {
 	return p, nil
 }
 
-// Publish listens on the host for a port of the namespace while this process runs, and returns the address.
-func (n *Namespace) Publish(ctx context.Context, p Port) (net.Addr, error) {
-	var addr net.Addr
-	var err error
+// Publish listens on the host for a port of the namespace, and returns the address and a function that ends that. Without it, the namespace or
+// this process does.
+func (n *Namespace) Publish(ctx context.Context, p Port) (addr net.Addr, end func(), err error) {
 	for port := int(p.First); port <= int(p.Last); port++ {
-		addr, err = n.listen(ctx, p, net.JoinHostPort(p.HostIP, strconv.Itoa(port)))
+		addr, end, err = n.listen(ctx, p, net.JoinHostPort(p.HostIP, strconv.Itoa(port)))
 		if err == nil || !errors.Is(err, syscall.EADDRINUSE) {
 			break
 		}
@@ -81,12 +80,12 @@ func (n *Namespace) Publish(ctx context.Context, p Port) (net.Addr, error) {
 		if errors.As(err, &system) {
 			err = system.Err
 		}
-		return nil, fmt.Errorf("publish %s: listen on port %s of the host: %w", p, net.JoinHostPort(p.HostIP, strconv.Itoa(int(p.First))), err)
+		return nil, nil, fmt.Errorf("publish %s: listen on port %s of the host: %w", p, net.JoinHostPort(p.HostIP, strconv.Itoa(int(p.First))), err)
 	}
-	return addr, nil
+	return addr, end, nil
 }
 
-func (n *Namespace) listen(ctx context.Context, p Port, at string) (net.Addr, error) {
+func (n *Namespace) listen(ctx context.Context, p Port, at string) (net.Addr, func(), error) {
 	var config net.ListenConfig
 	kind := p.Protocol
 	if ip := net.ParseIP(p.HostIP); ip != nil && ip.To4() != nil {
@@ -103,15 +102,15 @@ func (n *Namespace) listen(ctx context.Context, p Port, at string) (net.Addr, er
 	if p.Protocol == "udp" {
 		c, err := config.ListenPacket(ctx, kind, at)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		n.relays.datagrams(c, dial)
-		return c.LocalAddr(), nil
+		return c.LocalAddr(), func() { n.relays.drop(c) }, nil
 	}
 	l, err := config.Listen(ctx, kind, at)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	n.relays.stream(l, dial)
-	return l.Addr(), nil
+	return l.Addr(), func() { n.relays.drop(l) }, nil
 }

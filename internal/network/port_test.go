@@ -63,20 +63,24 @@ func TestPublishRange(t *testing.T) {
 	n := &Namespace{plan: plan{Address4: netip.MustParseAddr("192.0.2.2")}}
 	t.Cleanup(func() { _ = n.Close() })
 	for _, protocol := range []string{"tcp", "udp"} {
-		taken, err := n.Publish(t.Context(), Port{Protocol: protocol, Port: 80, HostIP: "127.0.0.1"})
+		taken, end, err := n.Publish(t.Context(), Port{Protocol: protocol, Port: 80, HostIP: "127.0.0.1"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		port := portOf(taken)
-		next, err := n.Publish(t.Context(), Port{protocol, 80, "127.0.0.1", port, 1<<16 - 1})
+		next, _, err := n.Publish(t.Context(), Port{protocol, 80, "127.0.0.1", port, 1<<16 - 1})
 		if err != nil || portOf(next) <= port {
 			t.Errorf("%s: %v after %v, %v", protocol, next, taken, err)
 		}
-		if _, err := n.Publish(t.Context(), Port{protocol, 80, "127.0.0.1", port, port}); err == nil || !strings.HasSuffix(err.Error(), "bind: address already in use") {
+		if _, _, err := n.Publish(t.Context(), Port{protocol, 80, "127.0.0.1", port, port}); err == nil || !strings.HasSuffix(err.Error(), "bind: address already in use") {
 			t.Errorf("%s: a port that is taken: %v", protocol, err)
 		}
+		end()
+		if _, _, err := n.Publish(t.Context(), Port{protocol, 80, "127.0.0.1", port, port}); err != nil {
+			t.Errorf("%s: a port that is free again: %v", protocol, err)
+		}
 	}
-	_, err := n.Publish(t.Context(), Port{"tcp", 80, "192.0.2.1", 0, 0})
+	_, _, err := n.Publish(t.Context(), Port{"tcp", 80, "192.0.2.1", 0, 0})
 	if err == nil || !strings.HasPrefix(err.Error(), "publish 80/tcp: listen on port 192.0.2.1:0 of the host: ") {
 		t.Errorf("an address of another host: %v", err)
 	}
@@ -86,7 +90,7 @@ func TestPublishRange(t *testing.T) {
 func TestPublishEnds(t *testing.T) {
 	t.Parallel()
 	n := &Namespace{plan: plan{Address4: netip.MustParseAddr("192.0.2.2")}}
-	at, err := n.Publish(t.Context(), Port{Protocol: "tcp", Port: 80, HostIP: "127.0.0.1"})
+	at, _, err := n.Publish(t.Context(), Port{Protocol: "tcp", Port: 80, HostIP: "127.0.0.1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +101,7 @@ func TestPublishEnds(t *testing.T) {
 		_ = c.Close()
 		t.Error("the host still listens")
 	}
-	if at, err := n.Publish(t.Context(), Port{Protocol: "tcp", Port: 80, HostIP: "127.0.0.1"}); err == nil {
+	if at, _, err := n.Publish(t.Context(), Port{Protocol: "tcp", Port: 80, HostIP: "127.0.0.1"}); err == nil {
 		if c, err := net.Dial("tcp", at.String()); err == nil {
 			_ = c.Close()
 			t.Error("a closed namespace listens")

@@ -50,7 +50,7 @@ func (f *runFlags) prepareNetwork(ctx context.Context, app *command.App, img *im
 
 func publish(ctx context.Context, app *command.App, own *network.Namespace, ports []network.Port) error {
 	for _, port := range ports {
-		at, err := own.Publish(ctx, port)
+		at, _, err := own.Publish(ctx, port)
 		if err != nil {
 			return err
 		}
