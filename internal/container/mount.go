@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/moby/moby/api/types/mount"
 
@@ -16,8 +17,13 @@ import (
 
 // Mount is a --mount as docker run takes it, with the checks and the words of Docker's daemon. The source of a volume is
 // still missing.
-func Mount(m mount.Mount) (sandbox.Mount, error) {
-	s, err := checkedMount(m)
+func Mount(m mount.Mount) (sandbox.Mount, error) { return parseMount(m, false) }
+
+// MountNamed is Mount where there are named volumes.
+func MountNamed(m mount.Mount) (sandbox.Mount, error) { return parseMount(m, true) }
+
+func parseMount(m mount.Mount, named bool) (sandbox.Mount, error) {
+	s, err := checkedMount(m, named)
 	if err == nil && m.Type == mount.TypeBind {
 		err = findSource(m)
 	}
@@ -27,7 +33,7 @@ func Mount(m mount.Mount) (sandbox.Mount, error) {
 	return s, nil
 }
 
-func checkedMount(m mount.Mount) (sandbox.Mount, error) {
+func checkedMount(m mount.Mount, named bool) (sandbox.Mount, error) {
 	s := sandbox.Mount{Type: sandbox.MountBind, Target: m.Target, ReadOnly: m.ReadOnly}
 	switch {
 	case m.Target == "":
@@ -41,6 +47,9 @@ func checkedMount(m mount.Mount) (sandbox.Mount, error) {
 	case mount.TypeBind:
 		return bindMount(s, m)
 	case mount.TypeVolume:
+		if m.Source != "" && named {
+			return s, checkDriver(m.VolumeOptions)
+		}
 		return s, checkVolume(m)
 	case mount.TypeTmpfs:
 		if m.Source != "" {
@@ -100,10 +109,23 @@ func checkVolume(m mount.Mount) error {
 		return nil
 	case o.Subpath != "":
 		return errors.New("volume-subpath needs a named volume, which mica has not")
-	case o.DriverConfig != nil && (o.DriverConfig.Name != "" && o.DriverConfig.Name != "local" || len(o.DriverConfig.Options) > 0):
+	}
+	return checkDriver(o)
+}
+
+// checkDriver refuses volumes that are not directories of the store.
+func checkDriver(o *mount.VolumeOptions) error {
+	if o != nil && o.DriverConfig != nil && (o.DriverConfig.Name != "" && o.DriverConfig.Name != "local" || len(o.DriverConfig.Options) > 0) {
 		return errors.New("volume drivers are not supported: use type=bind with a path")
 	}
 	return nil
+}
+
+// SortMounts puts mounts before those below them.
+func SortMounts(mounts []sandbox.Mount) {
+	slices.SortStableFunc(mounts, func(a, b sandbox.Mount) int {
+		return strings.Count(path.Clean(a.Target), "/") - strings.Count(path.Clean(b.Target), "/")
+	})
 }
 
 // tmpfsMount has the options of --tmpfs, as the daemon makes them of --mount's.

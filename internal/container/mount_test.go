@@ -2,9 +2,11 @@ package container
 
 import (
 	"path"
+	"slices"
 	"testing"
 
 	"github.com/docker/cli/opts"
+	"github.com/moby/moby/api/types/mount"
 
 	"github.com/micabuild/mica/internal/sandbox"
 )
@@ -15,7 +17,7 @@ func readMount(flag string) (sandbox.Mount, error) {
 	if err := o.Set(flag); err != nil {
 		return sandbox.Mount{}, err
 	}
-	return checkedMount(o.Value()[0])
+	return checkedMount(o.Value()[0], false)
 }
 
 func TestMountFlag(t *testing.T) {
@@ -64,6 +66,41 @@ func TestMountFlagErrors(t *testing.T) {
 		if _, err := readMount(flag); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %s", flag, err, want)
 		}
+	}
+}
+
+// Docker's API has named volumes, too.
+func TestMountNamed(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		given mount.Mount
+		err   string
+	}{
+		"a name":      {given: mount.Mount{Type: mount.TypeVolume, Source: "data", Target: "/t", ReadOnly: true}},
+		"a subpath":   {given: mount.Mount{Type: mount.TypeVolume, Source: "data", Target: "/t", VolumeOptions: &mount.VolumeOptions{Subpath: "x"}}},
+		"no name":     {given: mount.Mount{Type: mount.TypeVolume, Target: "/t"}},
+		"no target":   {given: mount.Mount{Type: mount.TypeVolume, Source: "data"}, err: `invalid mount config for type "volume": field Target must not be empty`},
+		"a driver":    {given: mount.Mount{Type: mount.TypeVolume, Source: "data", Target: "/t", VolumeOptions: &mount.VolumeOptions{DriverConfig: &mount.Driver{Name: "nfs"}}}, err: `invalid mount config for type "volume": volume drivers are not supported: use type=bind with a path`},
+		"a directory": {given: mount.Mount{Type: mount.TypeBind, Source: "/no/such", Target: "/t"}, err: `invalid mount config for type "bind": bind source path does not exist: /no/such`},
+	} {
+		got, err := MountNamed(c.given)
+		if text(err) != c.err || err == nil && (got.Target != c.given.Target || got.ReadOnly != c.given.ReadOnly || got.Source != "") {
+			t.Errorf("%s: %+v, %v, want %q", name, got, err, c.err)
+		}
+	}
+}
+
+// Mounts below others come after these.
+func TestSortMounts(t *testing.T) {
+	t.Parallel()
+	list := []sandbox.Mount{{Target: "/a/b/c"}, {Target: "/z/"}, {Target: "/a/b"}, {Target: "/a"}}
+	SortMounts(list)
+	var got []string
+	for _, m := range list {
+		got = append(got, m.Target)
+	}
+	if want := []string{"/z/", "/a", "/a/b", "/a/b/c"}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -44,15 +45,57 @@ func tmpfs(target, options string) sandbox.Mount {
 
 // ParseVolume reads host-path:path[:options], or a path alone for an anonymous volume.
 func ParseVolume(v string) (m sandbox.Mount, anonymous bool, err error) {
+	m, name, err := splitVolume(v)
+	if err != nil || m.Source == "" && name == "" {
+		return m, true, err
+	}
+	if name != "" {
+		if !strings.HasPrefix(name, ".") {
+			return m, false, fmt.Errorf("invalid volume specification: '%s': named volumes are not supported: use a path", v)
+		}
+		if m.Source, err = filepath.Abs(name); err != nil {
+			return m, false, err
+		}
+	}
+	return m, false, makeSource(v, m.Source)
+}
+
+// ParseBind reads one of the Binds of docker's API: path:path[:options], or name:path[:options] for a volume, which has the option nocopy, too.
+func ParseBind(v string) (m sandbox.Mount, name string, noCopy bool, err error) {
+	parts := strings.Split(v, ":")
+	if len(parts) == 3 {
+		options := strings.Split(parts[2], ",")
+		if at := slices.Index(options, "nocopy"); at >= 0 {
+			noCopy = true
+			v = strings.Join(parts[:2], ":")
+			if options = slices.Delete(options, at, at+1); len(options) > 0 {
+				v += ":" + strings.Join(options, ",")
+			}
+		}
+	}
+	m, name, err = splitVolume(v)
+	switch {
+	case err != nil:
+		return m, "", false, err
+	case len(parts) == 1 || noCopy && name == "":
+		return m, "", false, fmt.Errorf("invalid volume specification: '%s'", v)
+	case name != "":
+		return m, name, noCopy, nil
+	}
+	return m, "", false, makeSource(v, m.Source)
+}
+
+// splitVolume reads [SOURCE:]TARGET[:OPTIONS]. A source that is no absolute path is returned as a name.
+func splitVolume(v string) (m sandbox.Mount, name string, err error) {
 	parts := strings.Split(v, ":")
 	m.Type = sandbox.MountBind
 	switch {
 	case len(parts) == 1:
-		m.Target, anonymous = parts[0], true
-	case len(parts) <= 3:
+		m.Target = parts[0]
+	case len(parts) <= 3 && parts[0] != "":
 		m.Source, m.Target = parts[0], parts[1]
 	default:
-		return m, false, fmt.Errorf("invalid volume specification: '%s'", v)
+		return m, "", fmt.Errorf("invalid volume specification: '%s'", v)
 	}
 	if len(parts) == 3 {
 		for o := range strings.SplitSeq(parts[2], ",") {
@@ -61,30 +104,26 @@ func ParseVolume(v string) (m sandbox.Mount, anonymous bool, err error) {
 				m.ReadOnly = true
 			case "rw", "z", "Z", "cached", "delegated", "consistent", "rprivate", "private":
 			default:
-				return m, false, fmt.Errorf("invalid volume specification: '%s': unknown option %q", v, o)
+				return m, "", fmt.Errorf("invalid volume specification: '%s': unknown option %q", v, o)
 			}
 		}
 	}
 	if !path.IsAbs(m.Target) || path.Clean(m.Target) == "/" {
-		return m, false, fmt.Errorf("invalid volume specification: '%s': destination must be an absolute path other than /", v)
+		return m, "", fmt.Errorf("invalid volume specification: '%s': destination must be an absolute path other than /", v)
 	}
-	if anonymous {
-		return m, true, nil
+	if m.Source != "" && !filepath.IsAbs(m.Source) {
+		m.Source, name = "", m.Source
 	}
-	if !filepath.IsAbs(m.Source) {
-		if !strings.HasPrefix(m.Source, ".") {
-			return m, false, fmt.Errorf("invalid volume specification: '%s': named volumes are not supported: use a path", v)
-		}
-		if m.Source, err = filepath.Abs(m.Source); err != nil {
-			return m, false, err
-		}
+	return m, name, nil
+}
+
+// makeSource makes the directory that is to be mounted if there is nothing, as docker does for -v.
+func makeSource(v, source string) error {
+	if _, err := os.Stat(source); !errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	if _, err := os.Stat(m.Source); errors.Is(err, fs.ErrNotExist) {
-		// As docker does for -v.
-		err = os.MkdirAll(m.Source, 0o755)
-		if err != nil {
-			return m, false, fmt.Errorf("invalid volume specification: '%s': %w", v, err)
-		}
+	if err := os.MkdirAll(source, 0o755); err != nil {
+		return fmt.Errorf("invalid volume specification: '%s': %w", v, err)
 	}
-	return m, false, nil
+	return nil
 }

@@ -50,6 +50,38 @@ func TestParseVolume(t *testing.T) {
 	}
 }
 
+// The binds of Docker's API have sources that are paths, or names of volumes.
+func TestParseBind(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for flag, c := range map[string]struct {
+		want   sandbox.Mount
+		name   string
+		noCopy bool
+		err    string
+	}{
+		dir + ":/d":           {want: sandbox.Mount{Source: dir, Target: "/d"}},
+		dir + "/new:/d:ro":    {want: sandbox.Mount{Source: dir + "/new", Target: "/d", ReadOnly: true}},
+		"data:/d":             {want: sandbox.Mount{Target: "/d"}, name: "data"},
+		"data:/d:ro,nocopy":   {want: sandbox.Mount{Target: "/d", ReadOnly: true}, name: "data", noCopy: true},
+		"data:/d:nocopy":      {want: sandbox.Mount{Target: "/d"}, name: "data", noCopy: true},
+		"../up:/d":            {want: sandbox.Mount{Target: "/d"}, name: "../up"}, // no name that a volume may have
+		dir + ":/d:nocopy":    {err: "invalid volume specification: '" + dir + ":/d'"},
+		"/d":                  {err: "invalid volume specification: '/d'"},
+		":/d":                 {err: "invalid volume specification: ':/d'"},
+		"data:d":              {err: "invalid volume specification: 'data:d': destination must be an absolute path other than /"},
+		"data:/d:ro,whatever": {err: "invalid volume specification: 'data:/d:ro,whatever': unknown option \"whatever\""},
+	} {
+		got, name, noCopy, err := ParseBind(flag)
+		if text(err) != c.err || err == nil && (name != c.name || noCopy != c.noCopy || cmp.Diff(c.want, got, mountFields) != "") {
+			t.Errorf("%s: %+v, %q, %t, %v, want %+v, %q, %t, %q", flag, got, name, noCopy, err, c.want, c.name, c.noCopy, c.err)
+		}
+	}
+	if info, err := os.Stat(filepath.Join(dir, "new")); err != nil || !info.IsDir() {
+		t.Errorf("a source that is missing is made: %v", err)
+	}
+}
+
 // mountFields compares mounts by the fields that flags set.
 var mountFields = cmp.Comparer(func(a, b sandbox.Mount) bool {
 	return a.Type == b.Type && a.Source == b.Source && a.Target == b.Target && a.ReadOnly == b.ReadOnly && a.TopOnly == b.TopOnly &&

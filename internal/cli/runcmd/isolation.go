@@ -10,7 +10,6 @@ import (
 
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/container"
-	"github.com/micabuild/mica/internal/runtimespec"
 )
 
 // runIsolation are the flags that change what separates a container from the host.
@@ -34,7 +33,8 @@ func (i *runIsolation) add(fl *pflag.FlagSet) {
 
 // check finds mistakes before anything is pulled.
 func (i *runIsolation) check(f *runFlags) error {
-	_, err := i.isolation()
+	i.read()
+	_, err := i.Sandbox()
 	switch {
 	case err != nil:
 		return err
@@ -44,11 +44,8 @@ func (i *runIsolation) check(f *runFlags) error {
 	return i.Check()
 }
 
-// isolation is that of the process.
-func (i *runIsolation) isolation() (runtimespec.Isolation, error) {
-	i.Sysctls = i.sysctls.GetAll()
-	return i.Sandbox()
-}
+// read takes over what the flags have collected.
+func (i *runIsolation) read() { i.Sysctls = i.sysctls.GetAll() }
 
 // containerName is the hostname of a container: what the flags say, or the host's with its namespace or its network, or the container's ID.
 func (f *runFlags) containerName(id string) string {

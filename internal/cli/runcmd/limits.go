@@ -2,7 +2,6 @@ package runcmd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/docker/cli/opts"
@@ -12,8 +11,6 @@ import (
 	"github.com/micabuild/mica/internal/cgroup"
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/container"
-	"github.com/micabuild/mica/internal/runtimespec"
-	"github.com/micabuild/mica/internal/sandbox"
 )
 
 // runLimits are the flags that limit what a container uses of the host.
@@ -67,26 +64,6 @@ func (l *runLimits) open(ctx context.Context, app *command.App) error {
 	}
 	for _, w := range warnings {
 		fmt.Fprintln(app.Stderr, "WARNING: "+w)
-	}
-	return nil
-}
-
-// apply sets the limits of a process.
-func (l *runLimits) apply(p *sandbox.Process) error {
-	p.Resources, p.CgroupParent = l.set, l.cgroupParent
-	for _, u := range l.ulimits.GetList() {
-		p.Rlimits = append(p.Rlimits, runtimespec.Rlimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
-	}
-	if err := container.CheckOOMScore(l.oomScoreAdj); err != nil {
-		return err
-	}
-	p.OOMScoreAdj = l.oomScoreAdj
-	switch l.cgroupns {
-	case "", "private":
-	case "host":
-		p.HostCgroupns = true
-	default:
-		return errors.New("--cgroupns: invalid CGROUP mode")
 	}
 	return nil
 }

@@ -7,16 +7,14 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/moby/moby/api/types/mount"
 
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/container"
+	"github.com/micabuild/mica/internal/containers"
 	"github.com/micabuild/mica/internal/image"
-	"github.com/micabuild/mica/internal/localdir"
 	"github.com/micabuild/mica/internal/sandbox"
-	"github.com/micabuild/mica/internal/view"
 )
 
 // addMounts adds --volume and --tmpfs, and the image's own volumes where nothing else is mounted.
@@ -66,31 +64,8 @@ func (f *runFlags) addMounts(ctx context.Context, app *command.App, img *image.I
 		}
 		p.Mounts = append(p.Mounts, sandbox.Mount{Type: sandbox.MountBind, Target: target, Source: source})
 	}
-	slices.SortStableFunc(p.Mounts, func(a, b sandbox.Mount) int {
-		return strings.Count(path.Clean(a.Target), "/") - strings.Count(path.Clean(b.Target), "/")
-	})
+	container.SortMounts(p.Mounts)
 	return nil
-}
-
-// anonymousVolume makes a directory that exists as long as the container, with a copy of the image's files at target.
-func anonymousVolume(ctx context.Context, app *command.App, img *image.Image, target, dir string) (string, error) {
-	parent, err := os.MkdirTemp(dir, "volume-")
-	if err != nil {
-		return "", fmt.Errorf("make volume %s: %w", target, err)
-	}
-	volume := filepath.Join(parent, "data")
-	v, err := app.Layers.View(ctx, img.Chain())
-	if err != nil {
-		return "", err
-	}
-	at, err := view.Resolve(ctx, v, target, true)
-	if err != nil {
-		return "", fmt.Errorf("make volume %s: %w", target, err)
-	}
-	if err := localdir.Copy(ctx, v, at, volume); err != nil {
-		return "", fmt.Errorf("make volume %s: %w", target, err)
-	}
-	return volume, nil
 }
 
 // volumeOf is the directory of an anonymous volume: what the image has at its place, or nothing.
@@ -106,4 +81,14 @@ func volumeOf(ctx context.Context, app *command.App, img *image.Image, m mount.M
 		return "", fmt.Errorf("make volume %s: %w", m.Target, err)
 	}
 	return empty, nil
+}
+
+// anonymousVolume makes a directory that exists as long as the container, with a copy of the image's files at target.
+func anonymousVolume(ctx context.Context, app *command.App, img *image.Image, target, dir string) (string, error) {
+	parent, err := os.MkdirTemp(dir, "volume-")
+	if err != nil {
+		return "", fmt.Errorf("make volume %s: %w", target, err)
+	}
+	volume := filepath.Join(parent, "data")
+	return volume, containers.Fill(ctx, app.Layers, img.Chain(), target, volume)
 }

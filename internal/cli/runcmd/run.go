@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/containerd/platforms"
@@ -21,10 +20,9 @@ import (
 
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/container"
+	"github.com/micabuild/mica/internal/containers"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/ociruntime"
-	"github.com/micabuild/mica/internal/overlay"
-	"github.com/micabuild/mica/internal/runtimespec"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/transfer"
@@ -263,7 +261,7 @@ func withTag(ref string) string {
 // process returns the process that the flags and the image's config describe.
 func (f *runFlags) process(ctx context.Context, app *command.App, img *image.Image, args []string, dir, id string) (*sandbox.Process, error) {
 	config := img.Config.Config
-	argv, err := f.command(img, args)
+	argv, err := container.Command(config.ImageConfig, f.newEntrypoint(), args)
 	if err != nil {
 		return nil, err
 	}
@@ -273,31 +271,26 @@ func (f *runFlags) process(ctx context.Context, app *command.App, img *image.Ima
 	if err != nil {
 		return nil, err
 	}
-	p := &sandbox.Process{
-		Args: argv, Init: f.init, Resolver: f.dns.resolver(), Env: env, Cwd: cmp.Or(f.workdir, config.WorkingDir), User: cmp.Or(f.user, config.User),
-		RootOwnsCwd: true, Groups: f.groupAdd, ReadOnlyRoot: f.readOnly, WritableHosts: true, Hostname: hostname,
-		Settings: runtimespec.Settings{CapAdd: f.capAdd, CapDrop: f.capDrop, Privileged: f.privileged, ShmSize: f.shmSize.Value()},
-		TTY:      f.tty, Stdout: app.Stdout.File(), Stderr: app.Stderr.File(),
-	}
 	if f.workdir != "" && !filepath.IsAbs(f.workdir) {
 		return nil, fmt.Errorf("the working directory %q is invalid, it needs to be an absolute path", f.workdir)
 	}
+	f.isolation.read()
+	o := container.Options{
+		Args: argv, Env: env, Cwd: cmp.Or(f.workdir, config.WorkingDir), User: cmp.Or(f.user, config.User), Groups: f.groupAdd, Hostname: hostname,
+		Network: f.network, ExtraHosts: f.addHosts, Resolver: f.dns.resolver(), ReadOnlyRoot: f.readOnly, Init: f.init, TTY: f.tty,
+		Privileged: f.privileged, CapAdd: f.capAdd, CapDrop: f.capDrop, ShmSize: f.shmSize.Value(), Isolation: f.isolation.Isolation,
+		Resources: f.limits.set, Ulimits: f.limits.ulimits.GetList(), OOMScoreAdj: f.limits.oomScoreAdj, CgroupNS: f.limits.cgroupns,
+		CgroupParent: f.limits.cgroupParent,
+	}
+	p, err := o.Process()
+	if err != nil {
+		return nil, err
+	}
+	p.Stdout, p.Stderr = app.Stdout.File(), app.Stderr.File()
 	if f.interactive || f.tty {
 		p.Stdin = app.Stdin
 	}
-	if err := f.limits.apply(p); err != nil {
-		return nil, err
-	}
-	if p.Network, err = container.ParseNetwork(f.network); err != nil {
-		return nil, err
-	}
-	if p.ExtraHosts, err = container.ExtraHosts(f.addHosts, container.Gateway(f.network)); err != nil {
-		return nil, err
-	}
-	if p.Isolation, err = f.isolation.isolation(); err != nil {
-		return nil, err
-	}
-	if p.Root, err = rootOptions(ctx, app, img, dir); err != nil {
+	if p.Root, err = containers.Root(ctx, app.Layers, img.Chain(), dir); err != nil {
 		return nil, err
 	}
 	if err := f.addMounts(ctx, app, img, p, dir); err != nil {
@@ -316,36 +309,13 @@ func containerID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// command is ENTRYPOINT and CMD, either replaced by what was typed; a new entrypoint clears CMD.
-func (f *runFlags) command(img *image.Image, args []string) ([]string, error) {
-	entrypoint, cmd := img.Config.Config.Entrypoint, img.Config.Config.Cmd
-	if f.entrypointSet {
-		entrypoint, cmd = nil, nil
-		if f.entrypoint != "" {
-			entrypoint = []string{f.entrypoint}
-		}
+// newEntrypoint is --entrypoint: nil if it was not given.
+func (f *runFlags) newEntrypoint() []string {
+	switch {
+	case !f.entrypointSet:
+		return nil
+	case f.entrypoint == "":
+		return []string{}
 	}
-	if len(args) > 0 {
-		cmd = args
-	}
-	argv := append(append([]string(nil), entrypoint...), cmd...)
-	if len(argv) == 0 {
-		return nil, errors.New("no command specified")
-	}
-	return argv, nil
-}
-
-// rootOptions is the image's root filesystem with an upper directory of the container's own.
-func rootOptions(ctx context.Context, app *command.App, img *image.Image, dir string) (overlay.Options, error) {
-	lowers, err := app.Layers.Lowers(ctx, img.Chain(), dir)
-	if err != nil {
-		return overlay.Options{}, err
-	}
-	u := overlay.Options{Lowers: lowers, Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work")}
-	for _, d := range []string{u.Upper, u.Work} {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			return u, fmt.Errorf("prepare root filesystem: %w", err)
-		}
-	}
-	return u, nil
+	return []string{f.entrypoint}
 }

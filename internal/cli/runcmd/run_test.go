@@ -18,6 +18,7 @@ import (
 
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/cli/command/commandtest"
+	"github.com/micabuild/mica/internal/container"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/ociruntime"
@@ -174,7 +175,7 @@ func TestCommand(t *testing.T) {
 	} {
 		img := &image.Image{Config: dockerspec.DockerOCIImage{}}
 		img.Config.Config.Entrypoint, img.Config.Config.Cmd = c.entrypoint, c.cmd
-		got, err := parse(t, c.flags...).command(img, c.args)
+		got, err := container.Command(img.Config.Config.ImageConfig, parse(t, c.flags...).newEntrypoint(), c.args)
 		if diff := cmp.Diff(c.want, got); diff != "" || commandtest.Text(err) != c.err {
 			t.Errorf("%s: %v, want %q\n%s", name, err, c.err, diff)
 		}
