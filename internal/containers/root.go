@@ -1,4 +1,3 @@
-// Package containers prepares the root filesystems and volumes of containers.
 package containers
 
 import (

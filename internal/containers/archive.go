@@ -1,0 +1,225 @@
+package containers
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"golang.org/x/sys/unix"
+)
+
+// Archive calls begin with the description of a file or directory of the container, and then writes it as a tar to the writer that begin
+// returns.
+func (c *Container) Archive(ctx context.Context, name string, begin func(*container.PathStat) io.Writer) error {
+	f, err := c.files(ctx)
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	stat, err := f.stat(name)
+	if err != nil {
+		return err
+	}
+	at, info, err := f.find(name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = at.Close() }()
+	base := path.Base(path.Clean("/" + name))
+	if base == "/" || name == "." || strings.HasSuffix(name, "/.") {
+		base = "."
+	}
+	w := &archiver{ctx: ctx, tar: tar.NewWriter(begin(stat)), links: map[[2]uint64]string{}}
+	if err := w.write(at, info, base); err != nil {
+		return fmt.Errorf("copy %s: %w", name, err)
+	}
+	c.copyEvent(events.ActionArchivePath, name)
+	return w.tar.Close()
+}
+
+// Export writes the root filesystem as a tar.
+func (c *Container) Export(ctx context.Context, begin func() io.Writer) error {
+	f, err := c.files(ctx)
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", f.box.Root().Fd()))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	w := &archiver{ctx: ctx, tar: tar.NewWriter(begin()), links: map[[2]uint64]string{}}
+	if err := w.children(root, ".", ""); err != nil {
+		return fmt.Errorf("export: %w", err)
+	}
+	c.event(events.ActionExport)
+	return w.tar.Close()
+}
+
+// archiver writes files into a tar. Processes may change them meanwhile: no link is followed.
+type archiver struct {
+	ctx   context.Context
+	tar   *tar.Writer
+	links map[[2]uint64]string
+}
+
+// write writes what a descriptor (O_PATH) refers to, under a name.
+func (w *archiver) write(at *os.File, info fs.FileInfo, name string) error {
+	switch {
+	case info.IsDir():
+		root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", at.Fd()))
+		if err != nil {
+			return err
+		}
+		defer func() { _ = root.Close() }()
+		if err := w.header(info, name, ""); err != nil {
+			return err
+		}
+		return w.children(root, ".", name)
+	case info.Mode()&fs.ModeSymlink != 0:
+		target, err := readlink(at)
+		if err != nil {
+			return err
+		}
+		return w.header(info, name, target)
+	}
+	if !info.Mode().IsRegular() {
+		return w.header(info, name, "")
+	}
+	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", at.Fd()))
+	if err != nil {
+		return err
+	}
+	return w.content(f, info, name)
+}
+
+func (w *archiver) children(root *os.Root, dir, name string) error {
+	d, err := root.Open(dir)
+	if err != nil {
+		return err
+	}
+	entries, err := d.ReadDir(-1)
+	_ = d.Close()
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	for _, e := range entries {
+		if err := w.ctx.Err(); err != nil {
+			return context.Cause(w.ctx)
+		}
+		if err := w.child(root, path.Join(dir, e.Name()), join(name, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// join keeps a directory that is called ".": docker cp replaces it by another name.
+func join(dir, base string) string {
+	if dir == "" {
+		return base
+	}
+	return dir + "/" + base
+}
+
+func (w *archiver) child(root *os.Root, at, name string) error {
+	info, err := root.Lstat(at)
+	if err != nil {
+		return err
+	}
+	switch {
+	case info.IsDir():
+		if err := w.header(info, name, ""); err != nil {
+			return err
+		}
+		return w.children(root, at, name)
+	case info.Mode()&fs.ModeSymlink != 0:
+		target, err := root.Readlink(at)
+		if err != nil {
+			return err
+		}
+		return w.header(info, name, target)
+	case info.Mode()&fs.ModeSocket != 0: // which no tar has
+		return nil
+	case !info.Mode().IsRegular():
+		return w.header(info, name, "")
+	}
+	f, err := root.OpenFile(at, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	return w.content(f, info, name)
+}
+
+// content writes a regular file, and closes it.
+func (w *archiver) content(f *os.File, info fs.FileInfo, name string) error {
+	defer func() { _ = f.Close() }()
+	now, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !now.Mode().IsRegular() { // replaced in the meantime
+		return nil
+	}
+	if st, ok := now.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
+		id := [2]uint64{st.Dev, st.Ino}
+		if first, ok := w.links[id]; ok {
+			h, err := tar.FileInfoHeader(now, "")
+			if err != nil {
+				return err
+			}
+			h.Name, h.Typeflag, h.Linkname, h.Size = name, tar.TypeLink, first, 0
+			owner(h, now)
+			return w.tar.WriteHeader(h)
+		}
+		w.links[id] = name
+	}
+	if err := w.header(now, name, ""); err != nil {
+		return err
+	}
+	n, err := io.Copy(w.tar, io.LimitReader(f, now.Size()))
+	if err == nil && n < now.Size() { // it has become shorter
+		_, err = io.CopyN(w.tar, zeros{}, now.Size()-n)
+	}
+	return err
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+func (w *archiver) header(info fs.FileInfo, name, target string) error {
+	h, err := tar.FileInfoHeader(info, target)
+	if err != nil {
+		return err
+	}
+	h.Name = name
+	if info.IsDir() {
+		h.Name += "/"
+	}
+	owner(h, info)
+	return w.tar.WriteHeader(h)
+}
+
+// owner sets the owner by numbers alone: names are those of the host.
+func owner(h *tar.Header, info fs.FileInfo) {
+	h.Uname, h.Gname, h.Format = "", "", tar.FormatPAX
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		h.Uid, h.Gid = int(st.Uid), int(st.Gid)
+	}
+}

@@ -1,0 +1,107 @@
+package containers
+
+import (
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	apinetwork "github.com/moby/moby/api/types/network"
+
+	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/overlay"
+	"github.com/micabuild/mica/internal/pty"
+	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/store"
+)
+
+// Container is a container of a manager.
+type Container struct {
+	ID      string
+	m       *Manager
+	created time.Time
+	config  *container.Config
+	host    *container.HostConfig
+	image   *image.Image
+	process *sandbox.Process // but for its streams
+	root    overlay.Options
+	mounts  []mountPoint
+	log     *Log
+	streams *streams
+
+	// what it has of the store until it is removed
+	store  *store.Store
+	layers *layer.Layers
+	use    *store.Use
+	hold   *store.Lock
+	tmp    *store.Temp
+
+	removed chan struct{} // closed when it is
+	// starting is held while the container starts, is copied from, or is removed.
+	starting sync.Mutex
+
+	mu       sync.Mutex
+	name     string // guarded by the manager
+	state    container.ContainerState
+	run      *run // nil unless it runs
+	exit     chan struct{}
+	exitCode int
+	failure  string
+	started  time.Time
+	finished time.Time
+	size     pty.Size // of the terminal
+	ports    apinetwork.PortMap
+	removing bool
+}
+
+// run is a process of a container that runs.
+type run struct {
+	box     *sandbox.Container
+	process *sandbox.RunningProcess
+	pid     int
+	cancel  func(error)
+	ended   chan struct{} // closed when the process has ended and its state is that
+}
+
+// Name is the container's name.
+func (c *Container) Name() string {
+	c.m.mu.Lock()
+	defer c.m.mu.Unlock()
+	return c.name
+}
+
+// TTY reports whether the process has a terminal.
+func (c *Container) TTY() bool { return c.config.Tty }
+
+// Running reports whether the process runs.
+func (c *Container) Running() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.run != nil
+}
+
+// PID is the process's ID in this pid namespace, 0 if it does not run.
+func (c *Container) PID() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.run == nil {
+		return 0
+	}
+	return c.run.pid
+}
+
+// event publishes what has happened to the container.
+func (c *Container) event(action events.Action, more ...string) {
+	attributes := map[string]string{}
+	maps.Copy(attributes, c.config.Labels)
+	attributes["image"], attributes["name"] = c.config.Image, c.Name()
+	for i := 0; i+1 < len(more); i += 2 {
+		attributes[more[i]] = more[i+1]
+	}
+	c.m.publish(events.ContainerEventType, action, c.ID, attributes)
+}
+
+// Removed is closed when the container has been removed.
+func (c *Container) Removed() <-chan struct{} { return c.removed }

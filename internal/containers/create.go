@@ -1,0 +1,255 @@
+package containers
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/platforms"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	apinetwork "github.com/moby/moby/api/types/network"
+	"github.com/moby/sys/signal"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/layer"
+)
+
+// CreateOptions describe a container.
+type CreateOptions struct {
+	Name     string
+	Config   *container.Config
+	Host     *container.HostConfig
+	Platform *ocispec.Platform
+}
+
+// Create makes a container, and returns warnings of what is not as it was asked for.
+func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ *Container, warnings []string, err error) {
+	c := &Container{
+		ID: newID(), m: m, created: time.Now(), config: o.Config, host: o.Host, state: container.StateCreated,
+		removed: make(chan struct{}), exit: make(chan struct{}),
+	}
+	if c.host == nil {
+		c.host = &container.HostConfig{}
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.release())
+		}
+	}()
+	if warnings, err = c.check(); err != nil {
+		return nil, nil, err
+	}
+	if err := c.open(ctx, o.Platform); err != nil {
+		return nil, nil, err
+	}
+	merge(c.config, c.image.Config.Config)
+	if c.config.Hostname == "" && c.host.NetworkMode != "host" && c.host.UTSMode != "host" {
+		c.config.Hostname = c.ID[:shortID]
+	}
+	more, err := c.prepare(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := m.reserve(c, strings.TrimPrefix(o.Name, "/")); err != nil {
+		return nil, nil, err
+	}
+	c.event(events.ActionCreate)
+	return c, append(warnings, more...), nil
+}
+
+const shortID = 12
+
+// open finds the image, and keeps it and what is made of it until the container is removed.
+func (c *Container) open(ctx context.Context, platform *ocispec.Platform) (err error) {
+	if c.store, err = c.m.openStore(); err != nil {
+		return err
+	}
+	c.layers = layer.New(c.store)
+	if c.use, err = c.store.Use(ctx); err != nil {
+		return err
+	}
+	images := image.New(c.store, c.layers)
+	if c.image, err = images.FindFor(ctx, c.config.Image, platform); err != nil {
+		return err
+	}
+	if c.hold, err = images.Hold(ctx, c.image); err != nil {
+		return err
+	}
+	if c.tmp, err = c.store.TempDir("container"); err != nil {
+		return err
+	}
+	c.log = NewLog(c.tmp.Path)
+	c.streams = newStreams(c.log)
+	return nil
+}
+
+// release gives back what the container has.
+func (c *Container) release() error {
+	var errs []error
+	if c.log != nil {
+		c.streams.stop() // clients may be attached to a container that was never started
+		c.log.Close()
+	}
+	for i := range c.mounts {
+		errs = append(errs, c.mounts[i].release())
+	}
+	if c.tmp != nil {
+		errs = append(errs, c.tmp.Remove())
+	}
+	if c.hold != nil {
+		errs = append(errs, c.hold.Unlock())
+	}
+	if c.use != nil {
+		errs = append(errs, c.use.End())
+	}
+	return errors.Join(errs...)
+}
+
+// prepare makes the root filesystem, the volumes and the process of the container.
+func (c *Container) prepare(ctx context.Context) (warnings []string, err error) {
+	if c.process, warnings, err = c.settings(); err != nil {
+		return nil, err
+	}
+	if c.root, err = Root(ctx, c.layers, c.image.Chain(), c.tmp.Path); err != nil {
+		return nil, err
+	}
+	c.process.Root = c.root
+	if err := c.addMounts(ctx); err != nil {
+		return nil, err
+	}
+	devices := c.devices()
+	if err := devices.Check(); err != nil {
+		return nil, invalid(err)
+	}
+	return warnings, invalid(devices.Apply(c.process))
+}
+
+// check refuses what mica does not have, before anything is made.
+func (c *Container) check() (warnings []string, err error) {
+	h := c.host
+	switch {
+	case c.config.Image == "":
+		return nil, fail(Invalid, "config cannot be empty in order to create a container")
+	case h.RestartPolicy.Name != "" && h.RestartPolicy.Name != container.RestartPolicyDisabled:
+		return nil, fail(Unsupported, "restart policies are not supported: containers live as long as the server")
+	case h.AutoRemove && h.RestartPolicy.Name != "" && h.RestartPolicy.Name != container.RestartPolicyDisabled:
+		return nil, fail(Invalid, "can't create 'AutoRemove' container with restart policy")
+	case len(h.Links) > 0:
+		return nil, fail(Unsupported, "links are not supported: containers share one network")
+	case len(h.VolumesFrom) > 0:
+		return nil, fail(Unsupported, "volumes of other containers are not supported: name a volume")
+	case h.VolumeDriver != "" && h.VolumeDriver != "local":
+		return nil, fail(Unsupported, "volume drivers are not supported: %s", h.VolumeDriver)
+	case len(h.StorageOpt) > 0:
+		return nil, fail(Unsupported, "storage options are not supported: use a quota of the store's filesystem")
+	case h.Isolation != "" && !h.Isolation.IsDefault():
+		return nil, fail(Invalid, "invalid isolation: %q", h.Isolation)
+	case h.LogConfig.Type != "" && h.LogConfig.Type != "json-file" && h.LogConfig.Type != "local":
+		return nil, fail(Unsupported, "the log driver %s is not supported: use json-file", h.LogConfig.Type)
+	}
+	if err := checkNetwork(h.NetworkMode); err != nil {
+		return nil, err
+	}
+	if s := c.config.StopSignal; s != "" {
+		if _, err := signal.ParseSignal(s); err != nil {
+			return nil, invalid(err)
+		}
+	}
+	if c.config.WorkingDir != "" && !filepath.IsAbs(c.config.WorkingDir) {
+		return nil, fail(Invalid, "the working directory '%s' is invalid, it needs to be an absolute path", c.config.WorkingDir)
+	}
+	return nil, nil
+}
+
+// checkNetwork refuses networks that have names.
+func checkNetwork(mode container.NetworkMode) error {
+	switch mode {
+	case "", "default", "bridge", "host", "none":
+		return nil
+	}
+	if mode.IsContainer() {
+		return fail(Unsupported, "the network of another container is not supported: containers share the network bridge")
+	}
+	return fail(Unsupported, "network %s is not supported: mica has the networks bridge, host and none", mode)
+}
+
+// merge completes a config by that of the image, as Docker does.
+func merge(c *container.Config, from dockerspec.DockerOCIImageConfig) {
+	c.User, c.WorkingDir, c.StopSignal = cmp.Or(c.User, from.User), cmp.Or(c.WorkingDir, from.WorkingDir), cmp.Or(c.StopSignal, from.StopSignal)
+	for port := range from.ExposedPorts {
+		if p, err := apinetwork.ParsePort(port); err == nil {
+			c.ExposedPorts = with(c.ExposedPorts, p, struct{}{})
+		}
+	}
+	for volume := range from.Volumes {
+		c.Volumes = with(c.Volumes, volume, struct{}{})
+	}
+	set := map[string]bool{}
+	for _, kv := range c.Env {
+		name, _, _ := strings.Cut(kv, "=")
+		set[name] = true
+	}
+	for _, kv := range from.Env {
+		if name, _, _ := strings.Cut(kv, "="); !set[name] {
+			c.Env = append(c.Env, kv)
+		}
+	}
+	labels := maps.Clone(from.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	maps.Copy(labels, c.Labels)
+	c.Labels = labels
+	if len(c.Entrypoint) == 0 {
+		if len(c.Cmd) == 0 {
+			c.Cmd, c.ArgsEscaped = from.Cmd, from.ArgsEscaped
+		}
+		if c.Entrypoint == nil {
+			c.Entrypoint = from.Entrypoint
+		}
+	}
+	if slices.Equal(c.Entrypoint, []string{""}) {
+		c.Entrypoint = nil
+	}
+	if c.Healthcheck == nil {
+		c.Healthcheck = from.Healthcheck
+	}
+	c.Shell = slices.Clone(from.Shell)
+	if len(from.OnBuild) > 0 {
+		c.OnBuild = from.OnBuild
+	}
+}
+
+func with[K comparable, V any](m map[K]V, key K, value V) map[K]V {
+	if m == nil {
+		m = map[K]V{}
+	}
+	if _, ok := m[key]; !ok {
+		m[key] = value
+	}
+	return m
+}
+
+// PlatformText is a platform as Docker writes it.
+func (c *Container) platformText() string {
+	return platforms.Format(ocispec.Platform{OS: c.image.Config.OS, Architecture: c.image.Config.Architecture})
+}
+
+// hostname is what the process finds as its hostname.
+func (c *Container) hostname() string {
+	if c.config.Hostname == "" {
+		if name, err := os.Hostname(); err == nil {
+			return name
+		}
+	}
+	return cmp.Or(c.config.Hostname, c.ID[:shortID])
+}

@@ -1,0 +1,255 @@
+package containers
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+
+	grammar "github.com/micabuild/mica/internal/container"
+	"github.com/micabuild/mica/internal/ociruntime"
+	"github.com/micabuild/mica/internal/pty"
+	"github.com/micabuild/mica/internal/sandbox"
+)
+
+// Exec is a further process in a container that runs. It is known as long as the container runs.
+type Exec struct {
+	ID      string
+	c       *Container
+	r       *run
+	o       container.ExecCreateRequest
+	streams *streams
+
+	mu      sync.Mutex
+	process *sandbox.RunningProcess // nil before it is started
+	begun   bool
+	size    pty.Size
+	code    *int
+}
+
+// Exec makes a further process, which Start starts.
+func (c *Container) Exec(o container.ExecCreateRequest) (*Exec, error) {
+	switch {
+	case len(o.Cmd) == 0:
+		return nil, fail(Invalid, "No exec command specified")
+	case o.WorkingDir != "" && !filepath.IsAbs(o.WorkingDir):
+		return nil, fail(Invalid, "the working directory %q is invalid, it needs to be an absolute path", o.WorkingDir)
+	}
+	if err := CheckDetachKeys(o.DetachKeys); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	r := c.run
+	c.mu.Unlock()
+	if r == nil {
+		return nil, fail(Conflict, "container %s is not running", c.ID)
+	}
+	e := &Exec{ID: newID(), c: c, r: r, o: o, streams: newStreams(nil)}
+	if o.ConsoleSize != nil {
+		e.size = pty.Size{Rows: uint16(o.ConsoleSize[0]), Columns: uint16(o.ConsoleSize[1])}
+	}
+	if !c.m.addExec(e) {
+		return nil, fail(Conflict, "container %s has %d processes of exec, which is the limit", c.ID, maxExecs)
+	}
+	e.event(events.ActionExecCreate)
+	return e, nil
+}
+
+// addExec adds a process. Those that have ended are forgotten when there are too many.
+func (m *Manager) addExec(added *Exec) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all int
+	for _, e := range m.execs {
+		if e.c == added.c {
+			all++
+		}
+	}
+	if all >= maxExecs {
+		for id, e := range m.execs {
+			if e.c == added.c && e.ended() {
+				delete(m.execs, id)
+				all--
+			}
+		}
+	}
+	if all < maxExecs {
+		m.execs[added.ID] = added
+	}
+	return all < maxExecs
+}
+
+func (e *Exec) ended() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.code != nil
+}
+
+// FindExec finds a process of exec by its ID.
+func (m *Manager) FindExec(id string) (*Exec, error) {
+	m.mu.Lock()
+	e := m.execs[id]
+	m.mu.Unlock()
+	if e == nil {
+		return nil, fail(NotFound, "No such exec instance: %s", id)
+	}
+	return e, nil
+}
+
+func (e *Exec) event(action events.Action, more ...string) {
+	if action != events.ActionExecDie {
+		action = events.Action(string(action) + ": " + strings.Join(e.o.Cmd, " "))
+	}
+	e.c.event(action, append([]string{"execID", e.ID}, more...)...)
+}
+
+// TTY reports whether the process has a terminal.
+func (e *Exec) TTY() bool { return e.o.Tty }
+
+// Check refuses a process that cannot be started any more.
+func (e *Exec) Check() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.code != nil:
+		return fail(Conflict, "Exec command %s has already run", e.ID)
+	case e.begun:
+		return fail(Conflict, "Error: Exec command %s is already running", e.ID)
+	}
+	select {
+	case <-e.r.ended:
+		return fail(Conflict, "container %s is not running", e.c.ID)
+	default:
+		return nil
+	}
+}
+
+// Start starts the process. With a client, it serves that until the process ends.
+func (e *Exec) Start(ctx context.Context, size pty.Size, client *AttachOptions) error {
+	if err := e.Check(); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	e.begun = true
+	if size != (pty.Size{}) {
+		e.size = size
+	}
+	e.mu.Unlock()
+	cmd, err := e.command()
+	if err != nil {
+		return err
+	}
+	served := make(chan error, 1)
+	if client != nil {
+		if !e.o.AttachStdin {
+			client.Stdin = nil
+		}
+		client.DetachKeys = e.o.DetachKeys
+		if client.Stdin != nil {
+			if cmd.Stdin, err = e.streams.openStdin(); err != nil {
+				return err
+			}
+		}
+		ready := make(chan struct{})
+		go func() { served <- e.streams.serveReady(ctx, *client, e.o.Tty, true, ready) }()
+		<-ready
+	}
+	p, err := e.r.box.Exec(context.Background(), cmd)
+	if err != nil {
+		e.end(err)
+		if client != nil {
+			<-served
+		}
+		return startError(err)
+	}
+	e.mu.Lock()
+	e.process = p
+	now := e.size
+	e.mu.Unlock()
+	if now != cmd.Size {
+		p.Resize(now)
+	}
+	e.event(events.ActionExecStart)
+	go func() { e.end(p.Wait()) }()
+	if client == nil {
+		return nil
+	}
+	return <-served
+}
+
+// startError is the error of a process that could not be started.
+func startError(err error) error {
+	var start *ociruntime.StartError
+	kind := Kind(0)
+	if errors.As(err, &start) && (start.Code == 126 || start.Code == 127) {
+		kind = Invalid
+	}
+	if errors.Is(err, sandbox.ErrNotRunning) {
+		kind = Conflict
+	}
+	return &Error{kind, fmt.Errorf("failed to start the process: %w", err)}
+}
+
+func (e *Exec) command() (sandbox.Command, error) {
+	c := e.c
+	env := grammar.Environment{Image: append(append([]string(nil), c.config.Env...), e.o.Env...), Hostname: c.hostname(), TTY: e.o.Tty}
+	variables, err := env.Variables()
+	if err != nil {
+		return sandbox.Command{}, invalid(err)
+	}
+	return sandbox.Command{
+		Args: e.o.Cmd, Env: variables, Cwd: cmp.Or(e.o.WorkingDir, c.config.WorkingDir), User: cmp.Or(e.o.User, c.config.User),
+		Groups: c.host.GroupAdd, Privileged: e.o.Privileged, TTY: e.o.Tty, Size: e.size,
+		Stdout: output{e.streams, Stdout}, Stderr: output{e.streams, Stderr},
+	}, nil
+}
+
+// end notes that the process has ended.
+func (e *Exec) end(err error) {
+	code := 0
+	var exit *ociruntime.ExitError
+	var start *ociruntime.StartError
+	switch {
+	case errors.As(err, &exit):
+		code = exit.Code
+	case errors.As(err, &start):
+		code = start.Code
+	case err != nil:
+		code = killedCode
+	}
+	e.mu.Lock()
+	e.code = &code
+	e.mu.Unlock()
+	e.streams.stop()
+	e.event(events.ActionExecDie, "exitCode", strconv.Itoa(code))
+}
+
+// Resize changes the size of the terminal.
+func (e *Exec) Resize(height, width uint16) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.size = pty.Size{Rows: height, Columns: width}
+	if e.process != nil {
+		e.process.Resize(e.size)
+	}
+	return nil
+}
+
+// Inspect describes the process.
+func (e *Exec) Inspect() *container.ExecInspectResponse {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	privileged := e.o.Privileged
+	return &container.ExecInspectResponse{
+		ID: e.ID, Running: e.begun && e.code == nil, ExitCode: e.code, ContainerID: e.c.ID, OpenStdin: e.o.AttachStdin, OpenStdout: e.o.AttachStdout,
+		OpenStderr: e.o.AttachStderr, CanRemove: e.code != nil, DetachKeys: []byte{},
+		ProcessConfig: &container.ExecProcessConfig{Tty: e.o.Tty, Entrypoint: e.o.Cmd[0], Arguments: e.o.Cmd[1:], Privileged: &privileged, User: e.o.User},
+	}
+}

@@ -1,0 +1,235 @@
+package containers
+
+import (
+	"context"
+	"io/fs"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	apinetwork "github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/storage"
+
+	"github.com/micabuild/mica/internal/network"
+)
+
+// Inspect describes the container.
+func (c *Container) Inspect(_ context.Context, withSize bool) *container.InspectResponse {
+	c.mu.Lock()
+	state := &container.State{
+		Status: c.state, Running: c.run != nil, ExitCode: c.exitCode, Error: c.failure, StartedAt: stamp(c.started), FinishedAt: stamp(c.finished),
+	}
+	if c.run != nil {
+		state.Pid = c.run.pid
+	}
+	c.mu.Unlock()
+	host := *c.host
+	c.complete(&host)
+	r := &container.InspectResponse{
+		ID: c.ID, Created: stamp(c.created), State: state, Image: c.image.ID.String(), Name: "/" + c.Name(), Driver: "overlay2", Platform: "linux",
+		HostConfig: &host, Config: c.config, Mounts: c.mountPoints(), NetworkSettings: c.networkSettings(), ExecIDs: c.execIDs(),
+		Storage: &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: "overlayfs"}}},
+	}
+	if args := c.process.Args; len(args) > 0 {
+		r.Path, r.Args = args[0], append([]string{}, args[1:]...)
+	}
+	if c.image.Target.Digest != "" {
+		target := c.image.Target
+		r.ImageManifestDescriptor = &target
+	}
+	if withSize {
+		rw, root := c.sizes()
+		r.SizeRw, r.SizeRootFs = &rw, &root
+	}
+	return r
+}
+
+// complete adds what Docker's daemon adds to the options of a container.
+func (c *Container) complete(h *container.HostConfig) {
+	if h.NetworkMode == "" || h.NetworkMode == "default" {
+		h.NetworkMode = "bridge"
+	}
+	if h.IpcMode == "" {
+		h.IpcMode = container.IPCModePrivate
+	}
+	if h.CgroupnsMode == "" {
+		h.CgroupnsMode = container.CgroupnsModePrivate
+	}
+	if h.ShmSize == 0 && !h.IpcMode.IsHost() && !h.IpcMode.IsNone() {
+		h.ShmSize = 64 << 20
+	}
+	if h.LogConfig.Type == "" {
+		h.LogConfig = container.LogConfig{Type: "json-file", Config: map[string]string{}}
+	}
+	if h.RestartPolicy.Name == "" {
+		h.RestartPolicy.Name = container.RestartPolicyDisabled
+	}
+	if h.PortBindings == nil {
+		h.PortBindings = apinetwork.PortMap{}
+	}
+}
+
+func (c *Container) mountPoints() []container.MountPoint {
+	list := []container.MountPoint{}
+	for _, p := range c.mounts {
+		list = append(list, p.MountPoint)
+	}
+	return list
+}
+
+// networkName is the name of the network among Docker's.
+func (c *Container) networkName() string {
+	if n := c.network(); n != "default" {
+		return n
+	}
+	return "bridge"
+}
+
+func (c *Container) endpoints() map[string]*apinetwork.EndpointSettings {
+	e := &apinetwork.EndpointSettings{NetworkID: NetworkID(c.networkName())}
+	if c.networkName() == "bridge" && c.Running() {
+		e.Gateway, e.IPAddress, e.IPPrefixLen = network.Gateway(), c.m.address(), 24
+	}
+	return map[string]*apinetwork.EndpointSettings{c.networkName(): e}
+}
+
+func (c *Container) networkSettings() *container.NetworkSettings {
+	s := &container.NetworkSettings{Ports: apinetwork.PortMap{}, Networks: c.endpoints()}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.run == nil {
+		return s
+	}
+	for port := range c.config.ExposedPorts {
+		s.Ports[port] = nil
+	}
+	for port, list := range c.ports {
+		s.Ports[port] = list
+	}
+	return s
+}
+
+// address is the address that the containers share; invalid before the first one.
+func (m *Manager) address() netip.Addr {
+	own, err := m.o.Host.OwnNetwork(context.Background())
+	if err != nil || own == nil {
+		return netip.Addr{}
+	}
+	return own.Address()
+}
+
+// NetworkID is what Docker's API calls one of the networks.
+func NetworkID(name string) string {
+	ids := map[string]string{"bridge": "b", "host": "a", "none": "0"}
+	return strings.Repeat(ids[name], 64)[:min(64, 64*len(ids[name]))]
+}
+
+// sizes are the bytes of the files that the container has changed, and of all.
+func (c *Container) sizes() (rw, all int64) {
+	rw = treeSize(c.root.Upper)
+	return rw, rw + c.image.Size + c.layersSize()
+}
+
+func (c *Container) layersSize() (total int64) {
+	if c.image.Size != 0 {
+		return 0
+	}
+	for _, id := range c.image.Chain() {
+		n, _ := c.layers.Size(id)
+		total += n
+	}
+	return total
+}
+
+// treeSize is the size of the files below a directory, each counted once.
+func treeSize(dir string) (total int64) {
+	seen := map[uint64]bool{}
+	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return nil //nolint:nilerr // what has gone in the meantime has no size
+		}
+		info, err := e.Info()
+		if err != nil {
+			return nil //nolint:nilerr // see above
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
+			if seen[st.Ino] {
+				return nil
+			}
+			seen[st.Ino] = true
+		}
+		total += info.Size()
+		return nil
+	})
+	return total
+}
+
+// Summary describes the container in a list.
+func (c *Container) Summary(withSize bool) container.Summary {
+	c.mu.Lock()
+	state, status := c.state, c.status(time.Now())
+	c.mu.Unlock()
+	s := container.Summary{
+		ID: c.ID, Names: []string{"/" + c.Name()}, Image: c.config.Image, ImageID: c.image.ID.String(), Command: command(c.process.Args),
+		Created: c.created.Unix(), Ports: c.portSummaries(), Labels: c.config.Labels, State: state, Status: status,
+		NetworkSettings: &container.NetworkSettingsSummary{Networks: c.endpoints()}, Mounts: c.mountPoints(),
+	}
+	s.HostConfig.NetworkMode = c.networkName()
+	if c.image.Target.Digest != "" {
+		target := c.image.Target
+		s.ImageManifestDescriptor = &target
+	}
+	if withSize {
+		s.SizeRw, s.SizeRootFs = c.sizes()
+	}
+	return s
+}
+
+// command is a command line as docker ps shows it.
+func command(args []string) string {
+	parts := slices.Clone(args)
+	for i, a := range parts[min(1, len(parts)):] {
+		if strings.Contains(a, " ") {
+			parts[i+1] = "'" + a + "'"
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
+func (c *Container) portSummaries() []container.PortSummary {
+	list := []container.PortSummary{}
+	for port, bindings := range c.networkSettings().Ports {
+		if len(bindings) == 0 {
+			list = append(list, container.PortSummary{PrivatePort: port.Num(), Type: string(port.Proto())})
+		}
+		for _, b := range bindings {
+			p := container.PortSummary{IP: b.HostIP, PrivatePort: port.Num(), Type: string(port.Proto())}
+			p.PublicPort = portNumber(b.HostPort)
+			list = append(list, p)
+		}
+	}
+	slices.SortFunc(list, func(a, b container.PortSummary) int {
+		if a.PrivatePort != b.PrivatePort {
+			return int(a.PrivatePort) - int(b.PrivatePort)
+		}
+		return a.IP.Compare(b.IP)
+	})
+	return list
+}
+
+func (c *Container) execIDs() []string {
+	c.m.mu.Lock()
+	defer c.m.mu.Unlock()
+	var ids []string
+	for id, e := range c.m.execs {
+		if e.c == c {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}

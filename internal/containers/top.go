@@ -1,0 +1,70 @@
+package containers
+
+import (
+	"os/exec"
+	"strconv"
+	"strings"
+
+	"context"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+)
+
+// Top lists the processes of the container with ps of the host, as Docker does.
+func (c *Container) Top(ctx context.Context, args string) (*container.TopResponse, error) {
+	c.mu.Lock()
+	r := c.run
+	c.mu.Unlock()
+	if r == nil {
+		return nil, fail(Conflict, "container %s is not running", c.ID)
+	}
+	if args == "" {
+		args = "-ef"
+	}
+	fields := strings.Fields(args)
+	pids := r.box.PIDs()
+	if len(pids) == 0 {
+		return nil, fail(Conflict, "container %s is not running", c.ID)
+	}
+	out, err := exec.CommandContext(ctx, "ps", fields...).CombinedOutput() //nolint:gosec // the client may do what this user may do
+	if err != nil {
+		return nil, fail(Kind(0), "error running ps: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	top, err := parsePS(string(out), pids)
+	if err == nil {
+		c.event(events.ActionTop)
+	}
+	return top, err
+}
+
+// parsePS picks the lines of some processes.
+func parsePS(out string, pids []int) (*container.TopResponse, error) {
+	lines := strings.Split(out, "\n")
+	top := &container.TopResponse{Titles: strings.Fields(lines[0])}
+	column := -1
+	for i, title := range top.Titles {
+		if title == "PID" {
+			column = i
+		}
+	}
+	if column < 0 {
+		return nil, fail(Invalid, "couldn't find PID field in ps output")
+	}
+	wanted := map[string]bool{}
+	for _, pid := range pids {
+		wanted[strconv.Itoa(pid)] = true
+	}
+	for _, line := range lines[1:] {
+		fields := strings.Fields(line)
+		if len(fields) <= column || !wanted[fields[column]] {
+			continue
+		}
+		n := len(top.Titles)
+		if len(fields) > n { // the command has spaces
+			fields = append(fields[:n-1:n-1], strings.Join(fields[n-1:], " "))
+		}
+		top.Processes = append(top.Processes, fields)
+	}
+	return top, nil
+}
