@@ -10,22 +10,16 @@ import (
 // absent are the parts of Docker's API that mica does not have. What docker asks for by name, to find out what the name means, is not
 // found; all else is not implemented.
 var absent = map[string]handler{
-	"/containers/": notImplemented, "GET /containers/json": emptyList, "GET /containers/{rest...}": lookup("/json", "No such container: %s"),
-	"/exec/": notImplemented, "/commit": notImplemented,
-	"/networks/": notImplemented, "GET /networks": emptyList, "GET /networks/{rest...}": lookup("", "network %s not found"),
-	"/volumes/": notImplemented, "GET /volumes": listVolumes, "GET /volumes/{rest...}": lookup("", "get %s: no such volume"),
-	"/plugins/": notImplemented, "GET /plugins": emptyList, "GET /plugins/{rest...}": lookup("/json", "plugin %q not found"),
-	"POST /containers/prune": nothingPruned("ContainersDeleted"), "POST /networks/prune": nothingPruned("NetworksDeleted"), "POST /volumes/prune": nothingPruned("VolumesDeleted"),
+	"/containers/": notImplemented, "GET /containers/{rest...}": lookup("/json", "No such container: %s"),
+	"/exec/": notImplemented, "/volumes/": notImplemented, "GET /volumes/{rest...}": lookup("", "get %s: no such volume"),
+	"GET /networks/{rest...}": lookup("", "network %s not found"),
+	"/plugins/":               notImplemented, "GET /plugins": emptyList, "GET /plugins/{rest...}": lookup("/json", "plugin %q not found"),
 	"/swarm": noSwarm, "/swarm/": noSwarm, "/nodes": noSwarm, "/nodes/": noSwarm, "/services": noSwarm, "/services/": noSwarm,
 	"/tasks": noSwarm, "/tasks/": noSwarm, "/secrets": noSwarm, "/secrets/": noSwarm, "/configs": noSwarm, "/configs/": noSwarm,
 }
 
 // emptyList answers for what mica has none of.
 func emptyList(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, []any{}) }
-
-func listVolumes(w http.ResponseWriter, _ *http.Request) error {
-	return writeJSON(w, map[string]any{"Volumes": []any{}, "Warnings": nil})
-}
 
 // nothingPruned answers docker system prune, which prunes all kinds of objects.
 func nothingPruned(field string) handler {
@@ -35,7 +29,7 @@ func nothingPruned(field string) handler {
 }
 
 func notImplemented(_ http.ResponseWriter, r *http.Request) error {
-	return &requestError{http.StatusNotImplemented, fmt.Errorf("%s %s: mica serve has images and builds, and no containers, networks, volumes or plugins", r.Method, r.URL.Path)}
+	return &requestError{http.StatusNotImplemented, fmt.Errorf("%s %s: mica serve does not have it", r.Method, r.URL.Path)}
 }
 
 // lookup answers that a name means nothing, in Docker's words. docker inspect asks for names of images, which have slashes, too.

@@ -40,6 +40,9 @@ type patient struct {
 	begun    bool
 }
 
+// Unwrap lets a request take over its connection.
+func (p *patient) Unwrap() http.ResponseWriter { return p.ResponseWriter }
+
 func (p *patient) WriteHeader(status int) {
 	p.begun = true
 	p.ResponseWriter.WriteHeader(status)

@@ -11,6 +11,7 @@ import (
 	"github.com/moby/moby/api/types/volume"
 
 	"github.com/micabuild/mica/internal/buildcache"
+	"github.com/micabuild/mica/internal/containers"
 	"github.com/micabuild/mica/internal/dockerapi"
 	"github.com/micabuild/mica/internal/prune"
 	"github.com/micabuild/mica/internal/redact"
@@ -68,10 +69,14 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *http.Request) error {
 		addCache(o, &u, used, verbose)
 	}
 	if asked(system.ContainerObject) {
-		u.Containers, u.ContainerUsage = &[]container.Summary{}, &container.DiskUsage{}
+		if err := s.addContainers(r, &u, verbose); err != nil {
+			return err
+		}
 	}
 	if asked(system.VolumeObject) {
-		u.Volumes, u.VolumeUsage = &[]volume.Volume{}, &volume.DiskUsage{}
+		if err := s.addVolumes(&u, verbose); err != nil {
+			return err
+		}
 	}
 	if verbose {
 		u.LayersSize, u.Images, u.Containers, u.Volumes, u.BuildCache = 0, nil, nil, nil, nil
@@ -106,6 +111,51 @@ func (s *Server) addImages(r *http.Request, o *opened, u *usage, row prune.Row, 
 	}}
 	if verbose {
 		u.ImageUsage.Items = items
+	}
+	return nil
+}
+
+// addContainers adds the containers, by what they have changed.
+func (s *Server) addContainers(r *http.Request, u *usage, verbose bool) error {
+	list, err := s.containers.List(r.Context(), containers.ListOptions{All: true, Size: true})
+	if err != nil {
+		return err
+	}
+	u.Containers, u.ContainerUsage = &list, &container.DiskUsage{TotalCount: int64(len(list))}
+	for _, c := range list {
+		u.ContainerUsage.TotalSize += c.SizeRw
+		if c.State == container.StateRunning {
+			u.ContainerUsage.ActiveCount++
+		} else {
+			u.ContainerUsage.Reclaimable += c.SizeRw
+		}
+	}
+	if verbose {
+		u.ContainerUsage.Items = list
+	}
+	return nil
+}
+
+func (s *Server) addVolumes(u *usage, verbose bool) error {
+	all, err := s.containers.Volumes().All()
+	if err != nil {
+		return err
+	}
+	used, list := s.containers.VolumesInUse(), []volume.Volume{}
+	u.VolumeUsage = &volume.DiskUsage{TotalCount: int64(len(all))}
+	for _, v := range all {
+		v.UsageData = &volume.UsageData{RefCount: int64(used[v.Name]), Size: containers.VolumeSize(v)}
+		list = append(list, *v)
+		u.VolumeUsage.TotalSize += v.UsageData.Size
+		if used[v.Name] > 0 {
+			u.VolumeUsage.ActiveCount++
+		} else {
+			u.VolumeUsage.Reclaimable += v.UsageData.Size
+		}
+	}
+	u.Volumes = &list
+	if verbose {
+		u.VolumeUsage.Items = list
 	}
 	return nil
 }

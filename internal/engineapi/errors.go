@@ -9,6 +9,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/common"
 
+	"github.com/micabuild/mica/internal/containers"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/redact"
 	"github.com/micabuild/mica/internal/registry"
@@ -38,6 +39,7 @@ func statusOf(err error) int {
 	var noManifest *registry.NotFoundError
 	var denied *registry.DeniedError
 	var login *registry.LoginError
+	var ofContainer *containers.Error
 	switch {
 	case errors.As(err, &own):
 		return own.status
@@ -49,8 +51,16 @@ func statusOf(err error) int {
 		return http.StatusBadRequest
 	case errors.As(err, &login):
 		return http.StatusUnauthorized
+	case errors.As(err, &ofContainer):
+		return containerStatus[ofContainer.Kind]
 	}
 	return http.StatusInternalServerError
+}
+
+// containerStatus are the statuses of errors of containers.
+var containerStatus = map[containers.Kind]int{
+	0: http.StatusInternalServerError, containers.Invalid: http.StatusBadRequest, containers.NotFound: http.StatusNotFound, containers.Conflict: http.StatusConflict,
+	containers.Unsupported: http.StatusNotImplemented, containers.Unchanged: http.StatusNotModified,
 }
 
 // messageOf is the text of an error, without credentials. Remedies name docker's commands.
@@ -84,6 +94,9 @@ func writeError(w http.ResponseWriter, err error) {
 	body, _ := json.Marshal(common.ErrorResponse{Message: messageOf(err)})
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(statusOf(err))
+	if statusOf(err) == http.StatusNotModified { // which has no body
+		return
+	}
 	_, _ = w.Write(append(body, '\n'))
 }
 

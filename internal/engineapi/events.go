@@ -216,10 +216,13 @@ type oldEvent struct {
 }
 
 func eventFor(r *http.Request, m events.Message) any {
-	if since(r, "1.52") || m.Type != events.ImageEventType {
-		return m
+	switch {
+	case !since(r, "1.52") && m.Type == events.ImageEventType:
+		return oldEvent{Message: m, Status: string(m.Action), ID: m.Actor.ID}
+	case !since(r, "1.52") && m.Type == events.ContainerEventType:
+		return oldEvent{Message: m, Status: string(m.Action), ID: m.Actor.ID, From: m.Actor.Attributes["image"]}
 	}
-	return oldEvent{Message: m, Status: string(m.Action), ID: m.Actor.ID}
+	return m
 }
 
 // matchesEvent reports whether an event matches each key of the filters by one of its values, and all labels.
@@ -232,13 +235,15 @@ func matchesEvent(wanted map[string][]string, m events.Message) bool {
 		ok := false
 		switch key {
 		case "event":
-			ok = one(func(v string) bool { return v == string(m.Action) })
+			ok = one(func(v string) bool { return v == string(m.Action) || strings.HasPrefix(string(m.Action), v+": ") }) // exec_start: COMMAND
 		case "type":
 			ok = one(func(v string) bool { return v == string(m.Type) })
 		case "scope":
 			ok = one(func(v string) bool { return v == m.Scope })
 		case "image":
 			ok = one(func(v string) bool { return namesImage(m, v) })
+		case "container", "volume", "network":
+			ok = string(m.Type) == key && one(func(v string) bool { return namesObject(m, v) })
 		case "label":
 			ok = !one(func(v string) bool { return !hasAttribute(m.Actor.Attributes, v) })
 		}
@@ -249,8 +254,16 @@ func matchesEvent(wanted map[string][]string, m events.Message) bool {
 	return true
 }
 
+// namesObject reports whether an event is about what a client has named, by a prefix of its ID too.
+func namesObject(m events.Message, ref string) bool {
+	return ref != "" && (strings.HasPrefix(m.Actor.ID, ref) || m.Actor.Attributes["name"] == strings.TrimPrefix(ref, "/"))
+}
+
 func namesImage(m events.Message, ref string) bool {
 	name := m.Actor.Attributes["name"]
+	if m.Type == events.ContainerEventType {
+		return familiarTagged(m.Actor.Attributes["image"]) == familiarTagged(ref)
+	}
 	return m.Type == events.ImageEventType && (m.Actor.ID == ref || name == ref || familiarName(name) == ref || familiarTagged(name) == familiarTagged(ref))
 }
 

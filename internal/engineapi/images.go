@@ -102,7 +102,7 @@ func (s *Server) complete(r *http.Request, o *opened, img *image.Image, sum *ima
 		sum.RepoDigests = []string{}
 	}
 	if since(r, "1.51") {
-		if sum.Containers, err = containers(o, img); err != nil {
+		if sum.Containers, err = usingContainers(o, img); err != nil {
 			return err
 		}
 	}
@@ -115,8 +115,8 @@ func (s *Server) complete(r *http.Request, o *opened, img *image.Image, sum *ima
 	return err
 }
 
-// containers is 1 for an image that a container runs: the store does not count them.
-func containers(o *opened, img *image.Image) (int64, error) {
+// usingContainers is 1 for an image that a container runs: the store does not count them.
+func usingContainers(o *opened, img *image.Image) (int64, error) {
 	running, err := o.images.InUse(img)
 	if running {
 		return 1, err

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -19,6 +20,8 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/micabuild/mica/internal/registry"
+	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/store"
 )
 
 // rig is a server of an empty store, and Docker's own client of it.
@@ -29,10 +32,30 @@ type rig struct {
 	socket string
 }
 
+// TestMain runs what the tests start again in namespaces.
+func TestMain(m *testing.M) {
+	sandbox.Init(os.Args)
+	os.Exit(m.Run())
+}
+
 func newRig(t *testing.T) *rig {
 	t.Helper()
+	root := filepath.Join(t.TempDir(), "store")
+	opened, err := store.Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := sandbox.NewHost(opened, "")
+	if err != nil {
+		t.Fatal(err)
+	}
 	s := New(Options{
-		Root: filepath.Join(t.TempDir(), "store"), Registry: registry.Options{RegistriesConf: os.DevNull, UserAgent: "test", FirstWait: time.Millisecond},
+		Root: root, Registry: registry.Options{RegistriesConf: os.DevNull, UserAgent: "test", FirstWait: time.Millisecond}, Host: host,
+	})
+	t.Cleanup(func() {
+		if err := errors.Join(s.Close(), host.Close()); err != nil {
+			t.Error(err)
+		}
 	})
 	dir, err := os.MkdirTemp("", "m") // a socket has a short path
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package engineapi serves Docker's Engine API over one store: images, registries, builds, events, and what docker asks of a server. The
+// Package engineapi serves Docker's Engine API over one store: images, registries, builds, containers, volumes, events, and what docker asks of a server. The
 // handlers call what mica's commands call.
 //
 // Each request has the store for itself, as a process of a command has it: what it holds is released with it, and a prune does not wait
@@ -16,6 +16,7 @@ import (
 
 	"github.com/moby/moby/client/pkg/versions"
 
+	"github.com/micabuild/mica/internal/containers"
 	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/sandbox"
 )
@@ -46,6 +47,8 @@ type Server struct {
 	mux    *http.ServeMux
 	events *hub
 	builds running
+	// containers live as long as the server.
+	containers *containers.Manager
 	// patience is that of this server.
 	patience time.Duration
 }
@@ -53,8 +56,18 @@ type Server struct {
 // New returns a server. It opens the store with each request.
 func New(o Options) *Server {
 	s := &Server{o: o, mux: http.NewServeMux(), events: newHub(), patience: patience}
+	s.containers = containers.NewManager(containers.Options{Root: o.Root, Host: o.Host, Publish: s.events.publish})
 	s.addRoutes()
 	return s
+}
+
+// Close ends the containers of the server.
+func (s *Server) Close() error { return s.containers.Close() }
+
+// HasContainers reports whether there are containers, also stopped ones: they end with the server.
+func (s *Server) HasContainers() bool {
+	_, all := s.containers.Count()
+	return all > 0
 }
 
 // handler serves a request. It returns the errors that come before the answer.
@@ -86,8 +99,10 @@ func (s *Server) addRoutes() {
 	} {
 		s.mux.Handle(pattern, s.answer(h))
 	}
-	for path, h := range absent {
-		s.mux.Handle(path, s.answer(h))
+	for _, routes := range []map[string]handler{s.containerRoutes(), s.volumeRoutes(), s.networkRoutes(), absent} {
+		for pattern, h := range routes {
+			s.mux.Handle(pattern, s.answer(h))
+		}
 	}
 	s.mux.Handle("/", s.answer(func(http.ResponseWriter, *http.Request) error { return pageNotFound }))
 }

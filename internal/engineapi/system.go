@@ -68,7 +68,7 @@ func (s *Server) info(w http.ResponseWriter, r *http.Request) error {
 	}
 	i := system.Info{
 		ID: o.store.Root(), Images: len(images), Driver: "overlay", DriverStatus: [][2]string{}, DockerRootDir: o.store.Root(),
-		Plugins:     system.PluginsInfo{Volume: []string{}, Network: []string{"host", "none"}, Log: []string{}},
+		Plugins:     system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file"}},
 		MemoryLimit: true, SwapLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true, PidsLimit: true,
 		IPv4Forwarding: true, NGoroutines: runtime.NumGoroutine(), NEventsListener: s.events.listeners(),
 		SystemTime: time.Now().Format(time.RFC3339Nano), CgroupDriver: "cgroupfs", CgroupVersion: cgroupVersion(),
@@ -78,6 +78,8 @@ func (s *Server) info(w http.ResponseWriter, r *http.Request) error {
 		Runtimes: map[string]system.RuntimeWithStatus{}, Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		SecurityOptions: []string{"name=seccomp,profile=builtin"}, CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"}, Warnings: []string{},
 	}
+	i.ContainersRunning, i.Containers = s.containers.Count()
+	i.ContainersStopped = i.Containers - i.ContainersRunning
 	i.Name, _ = os.Hostname()
 	if !userns.IsRealRoot() {
 		i.SecurityOptions = append(i.SecurityOptions, "name=rootless")

@@ -101,10 +101,11 @@ func runServe(ctx context.Context, app *command.App, f *serveFlags, args []strin
 		return err
 	}
 	defer func() { err = errors.Join(err, host.Close()) }()
-	server, err := f.newServer(app, host, len(args) > 0)
+	server, end, err := f.newServer(app, host, len(args) > 0)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, end()) }()
 	if len(args) == 0 {
 		return server.Serve(ctx, listeners...)
 	}
@@ -117,11 +118,12 @@ func runServe(ctx context.Context, app *command.App, f *serveFlags, args []strin
 	return errors.Join(err, <-ended)
 }
 
-// newServer returns the server of both APIs, whose steps a host runs. That of a command is there until the command ends.
-func (f *serveFlags) newServer(app *command.App, host *sandbox.Host, forCommand bool) (*serve.Server, error) {
+// newServer returns the server of both APIs, whose steps and containers a host runs, and the function that ends the containers. The server of
+// a command is there until the command ends.
+func (f *serveFlags) newServer(app *command.App, host *sandbox.Host, forCommand bool) (*serve.Server, func() error, error) {
 	sessions, err := session.NewManager()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	rpc := control.NewServer()
 	control.New(control.Options{
@@ -131,11 +133,13 @@ func (f *serveFlags) newServer(app *command.App, host *sandbox.Host, forCommand 
 	engine := engineapi.New(engineapi.Options{
 		Root: app.Store.Root(), Registry: registry.Options{UserAgent: "mica/" + version.String()}, Runtime: f.runtime, Host: host, BuildKit: true,
 	})
-	o := serve.Options{GRPC: rpc, Sessions: sessions, HTTP: engine, IdleTimeout: f.idle, Rest: memory.Release}
+	o := serve.Options{
+		GRPC: rpc, Sessions: sessions, HTTP: engine, IdleTimeout: f.idle, Busy: engine.HasContainers, Rest: memory.Release,
+	}
 	if forCommand {
 		o.IdleTimeout = 0
 	}
-	return serve.New(o), nil
+	return serve.New(o), engine.Close, nil
 }
 
 // newBuilder returns a Builder for one build: what it remembers and holds ends with the build.

@@ -1,0 +1,433 @@
+package engineapi
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/pkg/stdcopy"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/client"
+)
+
+// newRootRig is a rig with an image in which the host's programs are mounted.
+func newRootRig(t *testing.T) *rig {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("this test needs root")
+	}
+	r := newRig(t)
+	r.image("1", "app:latest")
+	return r
+}
+
+// script is a container that runs a shell.
+func script(text string) client.ContainerCreateOptions {
+	var binds []string
+	for _, dir := range []string{"/bin", "/lib", "/lib64", "/usr"} {
+		if info, err := os.Stat(dir); err == nil && info.IsDir() {
+			binds = append(binds, dir+":"+dir+":ro")
+		}
+	}
+	return client.ContainerCreateOptions{
+		Config:     &container.Config{Image: "app", Cmd: []string{"/bin/sh", "-c", text}},
+		HostConfig: &container.HostConfig{Binds: binds, NetworkMode: "none"},
+	}
+}
+
+// start starts a container.
+func (r *rig) start(id string) {
+	r.t.Helper()
+	if _, err := r.ContainerStart(r.t.Context(), id, client.ContainerStartOptions{}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// exit waits for the end of a container.
+func (r *rig) exit(id string, until container.WaitCondition) func() int64 {
+	w := r.ContainerWait(r.t.Context(), id, client.ContainerWaitOptions{Condition: until})
+	return func() int64 {
+		r.t.Helper()
+		select {
+		case got := <-w.Result:
+			return got.StatusCode
+		case err := <-w.Error:
+			r.t.Fatal(err)
+			return -1
+		}
+	}
+}
+
+// attach connects with a container.
+func (r *rig) attach(id string, o client.ContainerAttachOptions) client.HijackedResponse {
+	r.t.Helper()
+	o.Stream = true
+	got, err := r.ContainerAttach(r.t.Context(), id, o)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(got.Close)
+	return got.HijackedResponse
+}
+
+// split reads both streams to their end.
+func split(t *testing.T, from io.Reader) (stdout, stderr string) {
+	t.Helper()
+	var out, err bytes.Buffer
+	if _, copyErr := stdcopy.StdCopy(&out, &err, from); copyErr != nil {
+		t.Fatal(copyErr)
+	}
+	return out.String(), err.String()
+}
+
+func (r *rig) logs(id string, o client.ContainerLogsOptions) (stdout, stderr string) {
+	r.t.Helper()
+	o.ShowStdout = true
+	o.ShowStderr = o.Tail == ""
+	body, err := r.ContainerLogs(r.t.Context(), id, o)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer func() { _ = body.Close() }()
+	return split(r.t, body)
+}
+
+// TestRootRun does what docker run -i --rm does.
+func TestRootRun(t *testing.T) {
+	t.Parallel()
+	r := newRootRig(t)
+	o := script(`read line; echo "got $line"; echo bad >&2; exit 7`)
+	o.Config.OpenStdin, o.Config.StdinOnce, o.HostConfig.AutoRemove = true, true, true
+	id := r.create("run", o)
+	conn := r.attach(id, client.ContainerAttachOptions{Stdin: true, Stdout: true, Stderr: true})
+	code := r.exit(id, container.WaitConditionRemoved)
+	if _, err := io.WriteString(conn.Conn, "typed\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	r.start(id)
+	if stdout, stderr := split(t, conn.Reader); stdout != "got typed\n" || stderr != "bad\n" {
+		t.Errorf("%q, %q", stdout, stderr)
+	}
+	if n := code(); n != 7 {
+		t.Errorf("exit code %d", n)
+	}
+	if got := r.listed(client.ContainerListOptions{All: true}); got != nil {
+		t.Errorf("left: %v", got)
+	}
+	if left, _ := os.ReadDir(filepath.Join(r.server.o.Root, "tmp")); len(left) != 0 {
+		t.Errorf("left in the store: %v", left)
+	}
+}
+
+// TestRootTerminal: size, keys and detaching of a terminal.
+func TestRootTerminal(t *testing.T) {
+	t.Parallel()
+	r := newRootRig(t)
+	o := script(`stty size; read a; stty size; read b; echo "end $b"`)
+	o.Config.Tty, o.Config.OpenStdin, o.HostConfig.ConsoleSize = true, true, [2]uint{11, 22}
+	id := r.create("tty", o)
+	conn := r.attach(id, client.ContainerAttachOptions{Stdin: true, Stdout: true, DetachKeys: "ctrl-a,d"})
+	code := r.exit(id, container.WaitConditionNextExit)
+	r.start(id)
+	line, err := conn.Reader.ReadString('\n')
+	if err != nil || line != "11 22\r\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	if _, err := r.ContainerResize(t.Context(), id, client.ContainerResizeOptions{Height: 33, Width: 44}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn.Conn, "x\r"); err != nil {
+		t.Fatal(err)
+	}
+	for line != "33 44\r\n" {
+		if line, err = conn.Reader.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := io.WriteString(conn.Conn, "\x01d"); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(conn.Reader); err != nil || len(rest) != 0 {
+		t.Errorf("detached: %q, %v", rest, err)
+	}
+	again := r.attach(id, client.ContainerAttachOptions{Stdin: true, Stdout: true})
+	if _, err := io.WriteString(again.Conn, "z\r"); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(again.Reader); err != nil || !strings.Contains(string(rest), "end z\r\n") {
+		t.Errorf("attached again: %q, %v", rest, err)
+	}
+	if n := code(); n != 0 {
+		t.Errorf("exit code %d", n)
+	}
+}
+
+// TestRootLogs: what was written, from when and how much, and what comes.
+func TestRootLogs(t *testing.T) {
+	t.Parallel()
+	r := newRootRig(t)
+	o := script(`echo one; echo bad >&2; echo three; read x; printf end`)
+	o.Config.OpenStdin, o.Config.StdinOnce = true, true
+	id := r.create("log", o)
+	in := r.attach(id, client.ContainerAttachOptions{Stdin: true})
+	code := r.exit(id, container.WaitConditionNextExit)
+	r.start(id)
+	body, err := r.ContainerLogs(t.Context(), id, client.ContainerLogsOptions{ShowStdout: true, Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = body.Close() }()
+	head := make([]byte, len("one\nthree\n")+2*8)
+	if _, err := io.ReadFull(body, head); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(in.Conn, "\n"); err != nil {
+		t.Fatal(err)
+	}
+	rest, err := io.ReadAll(body)
+	if out, _ := split(t, bytes.NewReader(append(head, rest...))); err != nil || out != "one\nthree\nend" {
+		t.Errorf("followed: %q, %v", out, err)
+	}
+	code()
+	if out, err := r.logs(id, client.ContainerLogsOptions{Tail: "2"}); out != "three\nend" || err != "" {
+		t.Errorf("the last: %q, %q", out, err)
+	}
+	if out, _ := r.logs(id, client.ContainerLogsOptions{Since: "2h", Timestamps: true}); !strings.HasPrefix(out, time.Now().UTC().Format("2006-01-02T")) {
+		t.Errorf("with times: %q", out)
+	}
+	if out, err := r.logs(id, client.ContainerLogsOptions{Until: "2h"}); out != "" || err != "" {
+		t.Errorf("of earlier: %q, %q", out, err)
+	}
+	r.start(id) // the log goes on
+	if _, err := r.ContainerKill(t.Context(), id, client.ContainerKillOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if out, _ := r.logs(id, client.ContainerLogsOptions{}); !strings.HasPrefix(out, "one\nthree\nend") {
+		t.Errorf("of both runs: %q", out)
+	}
+}
+
+// TestRootExec: further processes in a container that runs.
+func TestRootExec(t *testing.T) {
+	t.Parallel()
+	r := newRootRig(t)
+	id := r.create("exec", script("exec sleep 1000"))
+	if _, err := r.ExecCreate(t.Context(), id, client.ExecCreateOptions{Cmd: []string{"true"}}); !errdefs.IsConflict(err) {
+		t.Errorf("not started: %v", err)
+	}
+	r.start(id)
+	run := func(o client.ExecCreateOptions, input string) (stdout, stderr string, code *int) {
+		t.Helper()
+		o.AttachStdin, o.AttachStdout, o.AttachStderr = input != "", true, true
+		made, err := r.ExecCreate(t.Context(), id, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := r.ExecAttach(t.Context(), made.ID, client.ExecAttachOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_, err = io.WriteString(conn.Conn, input)
+		if err := errors.Join(err, conn.CloseWrite()); err != nil {
+			t.Fatal(err)
+		}
+		stdout, stderr = split(t, conn.Reader)
+		got, err := r.ExecInspect(t.Context(), made.ID, client.ExecInspectOptions{})
+		if err != nil || got.Running || got.ContainerID != id {
+			t.Errorf("%+v, %v", got, err)
+		}
+		return stdout, stderr, &got.ExitCode
+	}
+	out, bad, code := run(client.ExecCreateOptions{Cmd: []string{"/bin/sh", "-c", `cat; pwd; echo "$A" >&2; exit 5`}, Env: []string{"A=b"}, WorkingDir: "/usr"}, "input\n")
+	if out != "input\n/usr\n" || bad != "b\n" || *code != 5 {
+		t.Errorf("%q, %q, %d", out, bad, *code)
+	}
+	if out, bad, code := run(client.ExecCreateOptions{Cmd: []string{"/no/such"}}, ""); out != "" || !strings.Contains(bad, "/no/such") || *code != 127 {
+		t.Errorf("%q, %q, %d", out, bad, *code)
+	}
+	top, err := r.ContainerTop(t.Context(), id, client.ContainerTopOptions{Arguments: []string{"-eo", "pid,comm"}})
+	if err != nil || len(top.Processes) != 1 || top.Processes[0][1] != "sleep" {
+		t.Errorf("%+v, %v", top, err)
+	}
+	stats, err := r.ContainerStats(t.Context(), id, client.ContainerStatsOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := io.ReadAll(stats.Body); err != nil || !strings.Contains(string(text), `"pids_stats":{"current":1`) {
+		t.Errorf("%s, %v", text, err)
+	}
+}
+
+// TestRootCopy: files into a container and out of it, whether it runs or not, and an image of it.
+func TestRootCopy(t *testing.T) {
+	t.Parallel()
+	r := newRootRig(t)
+	id := r.create("copy", script("exec sleep 1000"))
+	for _, state := range []string{"created", "running"} {
+		if state == "running" {
+			r.start(id)
+		}
+		if _, err := r.CopyToContainer(t.Context(), id, client.CopyToContainerOptions{DestinationPath: "/", Content: bytes.NewReader(archive(t, state+"/a", "text"))}); err != nil {
+			t.Fatal(err)
+		}
+		got, err := r.CopyFromContainer(t.Context(), id, client.CopyFromContainerOptions{SourcePath: "/" + state})
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := tarNames(t, got.Content)
+		if want := []string{state + "/", state + "/a"}; !slices.Equal(names, want) || !got.Stat.Mode.IsDir() || got.Stat.Name != state {
+			t.Errorf("%v, %+v", names, got.Stat)
+		}
+		if _, err := r.ContainerStatPath(t.Context(), id, client.ContainerStatPathOptions{Path: "/none"}); !errdefs.IsNotFound(err) {
+			t.Errorf("a file that is missing: %v", err)
+		}
+	}
+	diff, err := r.ContainerDiff(t.Context(), id, client.ContainerDiffOptions{})
+	if err != nil || !slices.ContainsFunc(diff.Changes, func(c container.FilesystemChange) bool {
+		return c.Path == "/created/a" && c.Kind == container.ChangeAdd
+	}) {
+		t.Errorf("%+v, %v", diff, err)
+	}
+	made, err := r.ContainerCommit(t.Context(), id, client.ContainerCommitOptions{Reference: "made:1", Author: "me", Comment: "why", Changes: []string{"ENV A=1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := r.ImageInspect(t.Context(), "made:1")
+	if err != nil || img.ID != made.ID || img.Author != "me" || !slices.Contains(img.Config.Env, "A=1") || img.Config.Labels["of"] != "1" || len(img.RootFS.Layers) != 2 {
+		t.Errorf("%+v, %v", img, err)
+	}
+}
+
+func tarNames(t *testing.T, from io.ReadCloser) (names []string) {
+	t.Helper()
+	defer func() { _ = from.Close() }()
+	for tr := tar.NewReader(from); ; {
+		h, err := tr.Next()
+		if err == io.EOF {
+			return names
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, h.Name)
+	}
+}
+
+// TestRootStop: stop signals, their timeout, and the events of it.
+func TestRootStop(t *testing.T) {
+	t.Parallel()
+	r := newRootRig(t)
+	for name, c := range map[string]struct {
+		script string
+		signal string
+		wait   int
+		want   int64
+	}{
+		"a signal that is handled": {`trap 'exit 5' USR1; echo up; while :; do sleep 0.01; done`, "USR1", -1, 5},
+		"one that is ignored":      {`trap '' TERM; echo up; while :; do sleep 0.01; done`, "", 0, 137},
+	} {
+		o := script(c.script)
+		o.Config.StopSignal = c.signal
+		id := r.create("", o)
+		out := r.attach(id, client.ContainerAttachOptions{Stdout: true})
+		code := r.exit(id, container.WaitConditionNextExit)
+		r.start(id)
+		if _, err := io.ReadFull(out.Reader, make([]byte, 8+len("up\n"))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.ContainerRemove(t.Context(), id, client.ContainerRemoveOptions{}); !errdefs.IsConflict(err) {
+			t.Errorf("%s: removed while it runs: %v", name, err)
+		}
+		if _, err := r.ContainerStop(t.Context(), id, client.ContainerStopOptions{Timeout: &c.wait}); err != nil {
+			t.Fatal(err)
+		}
+		if n := code(); n != c.want {
+			t.Errorf("%s: exit code %d", name, n)
+		}
+		if _, err := r.ContainerStop(t.Context(), id, client.ContainerStopOptions{}); err != nil {
+			t.Errorf("%s: stopped again: %v", name, err)
+		}
+		if _, err := r.ContainerKill(t.Context(), id, client.ContainerKillOptions{}); !errdefs.IsConflict(err) {
+			t.Errorf("%s: killed when it has ended: %v", name, err)
+		}
+		var actions []events.Action
+		for _, e := range r.server.events.kept {
+			if e.Actor.ID == id {
+				actions = append(actions, e.Action)
+			}
+		}
+		for _, want := range []events.Action{events.ActionCreate, events.ActionAttach, events.ActionStart, events.ActionKill, events.ActionDie, events.ActionStop} {
+			if !slices.Contains(actions, want) {
+				t.Errorf("%s: no event %s: %v", name, want, actions)
+			}
+		}
+	}
+}
+
+// TestRootSlowClient: a client that reads nothing holds a process up for some time only.
+func TestRootSlowClient(t *testing.T) {
+	t.Parallel()
+	r := newRootRig(t)
+	r.server.patience = 100 * time.Millisecond
+	id := r.create("", script("head -c 8000000 /dev/zero; exit 3"))
+	r.attach(id, client.ContainerAttachOptions{Stdout: true})
+	code := r.exit(id, container.WaitConditionNextExit)
+	r.start(id)
+	if n := code(); n != 3 {
+		t.Errorf("exit code %d", n)
+	}
+}
+
+// TestRootStartFails: the words and codes of Docker, by which docker run ends.
+func TestRootStartFails(t *testing.T) {
+	t.Parallel()
+	r := newRootRig(t)
+	o := script("")
+	o.Config.Cmd = []string{"nosuch"}
+	id := r.create("", o)
+	_, err := r.ContainerStart(t.Context(), id, client.ContainerStartOptions{})
+	if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), `exec: "nosuch": executable file not found in $PATH`) {
+		t.Errorf("%v", err)
+	}
+	got, err := r.ContainerInspect(t.Context(), id, client.ContainerInspectOptions{})
+	if err != nil || got.Container.State.ExitCode != 127 || got.Container.State.Running || got.Container.State.Error == "" {
+		t.Errorf("%+v, %v", got.Container.State, err)
+	}
+}
+
+// TestRootClose: with the server all containers end.
+func TestRootClose(t *testing.T) {
+	t.Parallel()
+	r := newRootRig(t)
+	id := r.create("", script("sleep 1000"))
+	r.start(id)
+	out := r.attach(id, client.ContainerAttachOptions{Stdout: true})
+	idle := r.attach(r.create("", script("true")), client.ContainerAttachOptions{Stdout: true})
+	if err := r.server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, conn := range []client.HijackedResponse{out, idle} {
+		if rest, err := io.ReadAll(conn.Reader); err != nil || len(rest) != 0 {
+			t.Errorf("%q, %v", rest, err)
+		}
+	}
+	if _, err := r.ContainerCreate(t.Context(), script("true")); err == nil {
+		t.Error("a server that has ended makes a container")
+	}
+	if left, _ := os.ReadDir(filepath.Join(r.server.o.Root, "tmp")); len(left) != 0 {
+		t.Errorf("left in the store: %v", left)
+	}
+}

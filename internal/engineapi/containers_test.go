@@ -1,0 +1,278 @@
+package engineapi
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/client"
+)
+
+// create makes a container, which is not started.
+func (r *rig) create(name string, o client.ContainerCreateOptions) string {
+	r.t.Helper()
+	o.Name = name
+	if o.Config == nil {
+		o.Config = &container.Config{}
+	}
+	if o.Config.Image == "" {
+		o.Config.Image = "app"
+	}
+	if len(o.Config.Cmd) == 0 {
+		o.Config.Cmd = []string{"run"}
+	}
+	got, err := r.ContainerCreate(r.t.Context(), o)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return got.ID
+}
+
+// listed are the names of the containers of a list.
+func (r *rig) listed(o client.ContainerListOptions) (list []string) {
+	r.t.Helper()
+	got, err := r.ContainerList(r.t.Context(), o)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, c := range got.Items {
+		list = append(list, strings.TrimPrefix(c.Names[0], "/"))
+	}
+	return list
+}
+
+func TestCreateContainer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	image := r.image("1", "app:latest")
+	id := r.create("web", client.ContainerCreateOptions{
+		Config: &container.Config{Env: []string{"A=1"}, Labels: map[string]string{"k": "v"}, ExposedPorts: network.PortSet{network.MustParsePort("80/tcp"): {}}, Tty: true},
+		HostConfig: &container.HostConfig{
+			Binds: []string{t.TempDir() + ":/host:ro", "data:/data"}, Tmpfs: map[string]string{"/tmp": "size=1m"},
+			PortBindings: network.PortMap{network.MustParsePort("80/tcp"): {{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: "0"}}},
+		},
+	})
+	got, err := r.ContainerInspect(t.Context(), "web", client.ContainerInspectOptions{Size: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := got.Container
+	if c.ID != id || c.Name != "/web" || c.Image != image || c.Path != "run" || c.State.Status != container.StateCreated || c.Config.Labels["of"] != "1" ||
+		c.Config.Hostname != id[:12] || c.HostConfig.NetworkMode != "bridge" || c.NetworkSettings.Networks["bridge"] == nil || c.SizeRw == nil || !c.Config.Tty {
+		t.Errorf("%+v", c)
+	}
+	var mounts []string
+	for _, m := range c.Mounts {
+		mounts = append(mounts, string(m.Type)+" "+m.Name+" "+m.Destination)
+	}
+	if want := []string{"bind  /host", "volume data /data"}; !slices.Equal(mounts, want) {
+		t.Errorf("%v, want %v", mounts, want)
+	}
+	wait := r.ContainerWait(t.Context(), "web", client.ContainerWaitOptions{})
+	if status := <-wait.Result; status.StatusCode != 0 { // it does not run
+		t.Errorf("%+v", status)
+	}
+	if _, err := r.VolumeRemove(t.Context(), "data", client.VolumeRemoveOptions{}); !errdefs.IsConflict(err) {
+		t.Errorf("a volume in use: %v", err)
+	}
+	if _, err := r.ContainerRemove(t.Context(), id[:12], client.ContainerRemoveOptions{RemoveVolumes: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.ContainerInspect(t.Context(), "web", client.ContainerInspectOptions{}); !errdefs.IsNotFound(err) {
+		t.Errorf("removed: %v", err)
+	}
+	if _, err := r.VolumeRemove(t.Context(), "data", client.VolumeRemoveOptions{}); err != nil {
+		t.Errorf("a named volume stays: %v", err)
+	}
+}
+
+// What mica does not have is refused when a container is created, and nothing of it stays.
+func TestCreateRefuses(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.image("1", "app:latest")
+	r.create("taken", client.ContainerCreateOptions{})
+	command := &container.Config{Image: "app", Cmd: []string{"run"}}
+	for name, c := range map[string]struct {
+		o    client.ContainerCreateOptions
+		kind func(error) bool
+		says string
+	}{
+		"no image":         {client.ContainerCreateOptions{Config: &container.Config{Image: "none", Cmd: []string{"a"}}}, errdefs.IsNotFound, "No such image: none:latest"},
+		"no command":       {client.ContainerCreateOptions{Config: &container.Config{Image: "app"}}, errdefs.IsInvalidArgument, "no command specified"},
+		"a taken name":     {client.ContainerCreateOptions{Config: command, Name: "taken"}, errdefs.IsConflict, `The container name "/taken" is already in use by container`},
+		"an invalid name":  {client.ContainerCreateOptions{Config: command, Name: "a/b"}, errdefs.IsInvalidArgument, "Invalid container name (a/b)"},
+		"a network":        {client.ContainerCreateOptions{Config: command, HostConfig: &container.HostConfig{NetworkMode: "mine"}}, errdefs.IsNotImplemented, "network mine is not supported"},
+		"an endpoint":      {client.ContainerCreateOptions{Config: command, NetworkingConfig: &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{"mine": {}}}}, errdefs.IsNotImplemented, "network mine is not supported"},
+		"a restart policy": {client.ContainerCreateOptions{Config: command, HostConfig: &container.HostConfig{RestartPolicy: container.RestartPolicy{Name: "always"}}}, errdefs.IsNotImplemented, "restart policies are not supported"},
+		"a link":           {client.ContainerCreateOptions{Config: command, HostConfig: &container.HostConfig{Links: []string{"a:b"}}}, errdefs.IsNotImplemented, "links are not supported"},
+		"a log driver":     {client.ContainerCreateOptions{Config: command, HostConfig: &container.HostConfig{LogConfig: container.LogConfig{Type: "syslog"}}}, errdefs.IsNotImplemented, "log driver syslog"},
+		"a volume's name":  {client.ContainerCreateOptions{Config: command, HostConfig: &container.HostConfig{Binds: []string{"../x:/d"}}}, errdefs.IsInvalidArgument, "includes invalid characters for a local volume name"},
+		"a missing source": {client.ContainerCreateOptions{Config: command, HostConfig: &container.HostConfig{Mounts: []mount.Mount{{Type: mount.TypeBind, Source: "/no/such", Target: "/d"}}}}, errdefs.IsInvalidArgument, "bind source path does not exist: /no/such"},
+		"a mount twice":    {client.ContainerCreateOptions{Config: command, HostConfig: &container.HostConfig{Binds: []string{"a:/d", "b:/d"}}}, errdefs.IsInvalidArgument, "Duplicate mount point: /d"},
+		"a pid namespace":  {client.ContainerCreateOptions{Config: command, HostConfig: &container.HostConfig{PidMode: "host"}}, errdefs.IsInvalidArgument, "--pid host is not possible"},
+		"too little":       {client.ContainerCreateOptions{Config: command, HostConfig: &container.HostConfig{Resources: container.Resources{Memory: 1}}}, errdefs.IsInvalidArgument, "Minimum memory limit allowed is 6MB"},
+	} {
+		if _, err := r.ContainerCreate(t.Context(), c.o); err == nil || !c.kind(err) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v, want %s", name, err, c.says)
+		}
+	}
+	if got := r.listed(client.ContainerListOptions{All: true}); !slices.Equal(got, []string{"taken"}) {
+		t.Errorf("%v", got)
+	}
+	if left, err := r.VolumeList(t.Context(), client.VolumeListOptions{}); err != nil {
+		t.Fatal(err)
+	} else {
+		for _, v := range left.Items {
+			if _, err := r.VolumeRemove(t.Context(), v.Name, client.VolumeRemoveOptions{}); err != nil {
+				t.Errorf("volume %s is still held: %v", v.Name, err)
+			}
+		}
+	}
+}
+
+func TestListContainers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.image("1", "app:latest")
+	r.image("2", "other:latest")
+	a := r.create("a1", client.ContainerCreateOptions{Config: &container.Config{Labels: map[string]string{"k": "1"}}})
+	r.create("b2", client.ContainerCreateOptions{Config: &container.Config{Image: "other", ExposedPorts: network.PortSet{network.MustParsePort("80/tcp"): {}}}})
+	r.create("c3", client.ContainerCreateOptions{HostConfig: &container.HostConfig{
+		NetworkMode: "none", Binds: []string{"vol:/d"}, PortBindings: network.PortMap{network.MustParsePort("81/tcp"): {{HostPort: "0"}}},
+	}})
+	for text, want := range map[string][]string{
+		"":                 {"c3", "b2", "a1"},
+		"id=" + a[:6]:      {"a1"},
+		"name=^b":          {"b2"},
+		"name=/c3":         {"c3"},
+		"label=k":          {"a1"},
+		"label=k=2":        nil,
+		"status=created":   {"c3", "b2", "a1"},
+		"status=running":   nil,
+		"exited=0":         nil,
+		"ancestor=other":   {"b2"},
+		"ancestor=missing": nil,
+		"before=b2":        {"a1"},
+		"since=b2":         {"c3"},
+		"volume=vol":       {"c3"},
+		"volume=/d":        {"c3"},
+		"network=none":     {"c3"},
+		"network=bridge":   {"b2", "a1"},
+		"expose=80":        {"b2"},
+		"publish=80-90":    {"c3"},
+		"health=none":      {"c3", "b2", "a1"},
+		"is-task=true":     nil,
+	} {
+		o := client.ContainerListOptions{All: true}
+		if key, value, ok := strings.Cut(text, "="); ok {
+			o.Filters = make(client.Filters).Add(key, value)
+		}
+		if diff := cmp.Diff(want, r.listed(o)); diff != "" {
+			t.Errorf("%q:\n%s", text, diff)
+		}
+	}
+	if got := r.listed(client.ContainerListOptions{}); got != nil {
+		t.Errorf("containers that run: %v", got)
+	}
+	if got := r.listed(client.ContainerListOptions{Limit: 2}); !slices.Equal(got, []string{"c3", "b2"}) {
+		t.Errorf("the last: %v", got)
+	}
+	for _, text := range []string{"nonsense=1", "status=happy", "exited=x", "before=missing", "name=[", "publish=x"} {
+		key, value, _ := strings.Cut(text, "=")
+		if _, err := r.ContainerList(t.Context(), client.ContainerListOptions{Filters: make(client.Filters).Add(key, value)}); err == nil {
+			t.Errorf("%s: no error", text)
+		}
+	}
+}
+
+func TestRenameAndPrune(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.image("1", "app:latest")
+	r.create("one", client.ContainerCreateOptions{Config: &container.Config{Labels: map[string]string{"keep": ""}}})
+	r.create("two", client.ContainerCreateOptions{})
+	if _, err := r.ContainerRename(t.Context(), "one", client.ContainerRenameOptions{NewName: "two"}); !errdefs.IsConflict(err) {
+		t.Errorf("a taken name: %v", err)
+	}
+	if _, err := r.ContainerRename(t.Context(), "one", client.ContainerRenameOptions{NewName: "uno"}); err != nil {
+		t.Fatal(err)
+	}
+	r.create("one", client.ContainerCreateOptions{})
+	pruned, err := r.ContainerPrune(t.Context(), client.ContainerPruneOptions{Filters: make(client.Filters).Add("label!", "keep")})
+	if err != nil || len(pruned.Report.ContainersDeleted) != 2 {
+		t.Errorf("%+v, %v", pruned, err)
+	}
+	if got := r.listed(client.ContainerListOptions{All: true}); !slices.Equal(got, []string{"uno"}) {
+		t.Errorf("%v", got)
+	}
+	// An image with containers stays.
+	if _, err := r.ImageRemove(t.Context(), "app", client.ImageRemoveOptions{}); !errdefs.IsConflict(err) {
+		t.Errorf("an image in use: %v", err)
+	}
+}
+
+func TestVolumes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	v, err := r.VolumeCreate(t.Context(), client.VolumeCreateOptions{Name: "data", Labels: map[string]string{"k": "v"}})
+	if err != nil || v.Volume.Name != "data" || v.Volume.Driver != "local" || v.Volume.Mountpoint == "" {
+		t.Fatalf("%+v, %v", v, err)
+	}
+	anonymous, err := r.VolumeCreate(t.Context(), client.VolumeCreateOptions{})
+	if err != nil || len(anonymous.Volume.Name) != 64 {
+		t.Fatalf("%+v, %v", anonymous, err)
+	}
+	for text, want := range map[string]int{"": 2, "name=dat": 1, "label=k": 1, "label=k=x": 0, "dangling=true": 2, "dangling=false": 0, "driver=nfs": 0} {
+		o := client.VolumeListOptions{}
+		if key, value, ok := strings.Cut(text, "="); ok {
+			o.Filters = make(client.Filters).Add(key, value)
+		}
+		if list, err := r.VolumeList(t.Context(), o); err != nil || len(list.Items) != want {
+			t.Errorf("%q: %+v, %v", text, list, err)
+		}
+	}
+	for name, o := range map[string]client.VolumeCreateOptions{
+		"a path": {Name: "../x"}, "a driver": {Name: "x", Driver: "nfs"}, "an option": {Name: "x", DriverOpts: map[string]string{"type": "tmpfs"}},
+		"a long name": {Name: strings.Repeat("x", 300)},
+	} {
+		if got, err := r.VolumeCreate(t.Context(), o); err == nil {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	pruned, err := r.VolumePrune(t.Context(), client.VolumePruneOptions{})
+	if err != nil || !slices.Equal(pruned.Report.VolumesDeleted, []string{anonymous.Volume.Name}) {
+		t.Errorf("%+v, %v", pruned, err)
+	}
+	if _, err := r.VolumeRemove(t.Context(), "data", client.VolumeRemoveOptions{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.VolumeRemove(t.Context(), "data", client.VolumeRemoveOptions{}); !errdefs.IsNotFound(err) {
+		t.Errorf("removed: %v", err)
+	}
+}
+
+func TestNetworks(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	list, err := r.NetworkList(t.Context(), client.NetworkListOptions{})
+	if err != nil || len(list.Items) != 3 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	got, err := r.NetworkInspect(t.Context(), list.Items[0].ID, client.NetworkInspectOptions{})
+	if err != nil || got.Network.Name != "bridge" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := r.NetworkCreate(t.Context(), "mine", client.NetworkCreateOptions{}); !errdefs.IsNotImplemented(err) {
+		t.Errorf("another network: %v", err)
+	}
+	if _, err := r.NetworkInspect(t.Context(), "mine", client.NetworkInspectOptions{}); !errdefs.IsNotFound(err) {
+		t.Errorf("another network: %v", err)
+	}
+}
