@@ -101,7 +101,7 @@ func (w *archiver) write(at *os.File, info fs.FileInfo, name string) error {
 	if err != nil {
 		return err
 	}
-	return w.content(f, info, name)
+	return w.content(f, name)
 }
 
 func (w *archiver) children(root *os.Root, dir, name string) error {
@@ -160,11 +160,11 @@ func (w *archiver) child(root *os.Root, at, name string) error {
 	if err != nil {
 		return err
 	}
-	return w.content(f, info, name)
+	return w.content(f, name)
 }
 
 // content writes a regular file, and closes it.
-func (w *archiver) content(f *os.File, info fs.FileInfo, name string) error {
+func (w *archiver) content(f *os.File, name string) error {
 	defer func() { _ = f.Close() }()
 	now, err := f.Stat()
 	if err != nil {

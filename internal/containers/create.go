@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/containerd/platforms"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
@@ -45,7 +44,7 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ *Container, wa
 			err = errors.Join(err, c.release())
 		}
 	}()
-	if warnings, err = c.check(); err != nil {
+	if err := c.check(); err != nil {
 		return nil, nil, err
 	}
 	if err := c.open(ctx, o.Platform); err != nil {
@@ -55,7 +54,7 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ *Container, wa
 	if c.config.Hostname == "" && c.host.NetworkMode != "host" && c.host.UTSMode != "host" {
 		c.config.Hostname = c.ID[:shortID]
 	}
-	more, err := c.prepare(ctx)
+	warnings, err = c.prepare(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -63,7 +62,7 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ *Container, wa
 		return nil, nil, err
 	}
 	c.event(events.ActionCreate)
-	return c, append(warnings, more...), nil
+	return c, warnings, nil
 }
 
 const shortID = 12
@@ -134,40 +133,40 @@ func (c *Container) prepare(ctx context.Context) (warnings []string, err error) 
 }
 
 // check refuses what mica does not have, before anything is made.
-func (c *Container) check() (warnings []string, err error) {
+func (c *Container) check() error {
 	h := c.host
 	switch {
 	case c.config.Image == "":
-		return nil, fail(Invalid, "config cannot be empty in order to create a container")
+		return fail(Invalid, "config cannot be empty in order to create a container")
 	case h.RestartPolicy.Name != "" && h.RestartPolicy.Name != container.RestartPolicyDisabled:
-		return nil, fail(Unsupported, "restart policies are not supported: containers live as long as the server")
+		return fail(Unsupported, "restart policies are not supported: containers live as long as the server")
 	case h.AutoRemove && h.RestartPolicy.Name != "" && h.RestartPolicy.Name != container.RestartPolicyDisabled:
-		return nil, fail(Invalid, "can't create 'AutoRemove' container with restart policy")
+		return fail(Invalid, "can't create 'AutoRemove' container with restart policy")
 	case len(h.Links) > 0:
-		return nil, fail(Unsupported, "links are not supported: containers share one network")
+		return fail(Unsupported, "links are not supported: containers share one network")
 	case len(h.VolumesFrom) > 0:
-		return nil, fail(Unsupported, "volumes of other containers are not supported: name a volume")
+		return fail(Unsupported, "volumes of other containers are not supported: name a volume")
 	case h.VolumeDriver != "" && h.VolumeDriver != "local":
-		return nil, fail(Unsupported, "volume drivers are not supported: %s", h.VolumeDriver)
+		return fail(Unsupported, "volume drivers are not supported: %s", h.VolumeDriver)
 	case len(h.StorageOpt) > 0:
-		return nil, fail(Unsupported, "storage options are not supported: use a quota of the store's filesystem")
+		return fail(Unsupported, "storage options are not supported: use a quota of the store's filesystem")
 	case h.Isolation != "" && !h.Isolation.IsDefault():
-		return nil, fail(Invalid, "invalid isolation: %q", h.Isolation)
+		return fail(Invalid, "invalid isolation: %q", h.Isolation)
 	case h.LogConfig.Type != "" && h.LogConfig.Type != "json-file" && h.LogConfig.Type != "local":
-		return nil, fail(Unsupported, "the log driver %s is not supported: use json-file", h.LogConfig.Type)
+		return fail(Unsupported, "the log driver %s is not supported: use json-file", h.LogConfig.Type)
 	}
 	if err := checkNetwork(h.NetworkMode); err != nil {
-		return nil, err
+		return err
 	}
 	if s := c.config.StopSignal; s != "" {
 		if _, err := signal.ParseSignal(s); err != nil {
-			return nil, invalid(err)
+			return invalid(err)
 		}
 	}
 	if c.config.WorkingDir != "" && !filepath.IsAbs(c.config.WorkingDir) {
-		return nil, fail(Invalid, "the working directory '%s' is invalid, it needs to be an absolute path", c.config.WorkingDir)
+		return fail(Invalid, "the working directory '%s' is invalid, it needs to be an absolute path", c.config.WorkingDir)
 	}
-	return nil, nil
+	return nil
 }
 
 // checkNetwork refuses networks that have names.
@@ -211,7 +210,7 @@ func merge(c *container.Config, from dockerspec.DockerOCIImageConfig) {
 	c.Labels = labels
 	if len(c.Entrypoint) == 0 {
 		if len(c.Cmd) == 0 {
-			c.Cmd, c.ArgsEscaped = from.Cmd, from.ArgsEscaped
+			c.Cmd = from.Cmd
 		}
 		if c.Entrypoint == nil {
 			c.Entrypoint = from.Entrypoint
@@ -237,11 +236,6 @@ func with[K comparable, V any](m map[K]V, key K, value V) map[K]V {
 		m[key] = value
 	}
 	return m
-}
-
-// PlatformText is a platform as Docker writes it.
-func (c *Container) platformText() string {
-	return platforms.Format(ocispec.Platform{OS: c.image.Config.OS, Architecture: c.image.Config.Architecture})
 }
 
 // hostname is what the process finds as its hostname.

@@ -165,7 +165,7 @@ func (e *Exec) Start(ctx context.Context, size pty.Size, client *AttachOptions) 
 	if err != nil {
 		e.end(err)
 		if client != nil {
-			<-served
+			_ = <-served //nolint:staticcheck // only that it has ended matters
 		}
 		return startError(err)
 	}

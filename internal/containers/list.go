@@ -214,7 +214,7 @@ func portCondition(key, value string) (condition, error) {
 }
 
 // Prune removes the containers that do not run and that filters accept: until, label and label!.
-func (m *Manager) Prune(ctx context.Context, until time.Time, labels, without []string) (*container.PruneReport, error) {
+func (m *Manager) Prune(until time.Time, labels, without []string) (*container.PruneReport, error) {
 	report := &container.PruneReport{ContainersDeleted: []string{}}
 	for _, c := range m.list() {
 		matches := MatchLabels(c.config.Labels, labels) && (len(without) == 0 || !MatchLabels(c.config.Labels, without))
@@ -222,7 +222,7 @@ func (m *Manager) Prune(ctx context.Context, until time.Time, labels, without []
 			continue
 		}
 		size, _ := c.sizes()
-		err := c.Remove(ctx, RemoveOptions{})
+		err := c.Remove(RemoveOptions{})
 		if isConflict(err) {
 			continue
 		}

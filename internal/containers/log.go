@@ -111,14 +111,13 @@ func (l *Log) Write(s Stream, data []byte) {
 		if room := maxLine - len(l.parts[s]); n >= room {
 			n, whole = room, true
 		}
-		line := append(l.parts[s], data[:n]...)
+		l.parts[s] = append(l.parts[s], data[:n]...)
 		data = data[n:]
 		if !whole {
-			l.parts[s] = line
 			break
 		}
-		l.add(s, line)
-		l.parts[s] = line[:0]
+		l.add(s, l.parts[s])
+		l.parts[s] = l.parts[s][:0]
 	}
 	l.wake()
 }
@@ -202,7 +201,7 @@ func (r *reader) next() (*Record, <-chan struct{}, error) {
 			r.file = f
 		}
 		rec, err := r.read()
-		if err == io.EOF && r.n < last {
+		if errors.Is(err, io.EOF) && r.n < last {
 			r.close()
 			r.n, r.at, r.file = r.n+1, 0, nil
 			continue
@@ -259,9 +258,9 @@ func (l *Log) Read(ctx context.Context, o LogOptions, f func(*Record) error) err
 	for {
 		rec, more, err := r.next()
 		switch {
-		case err == io.EOF && (more == nil || !o.Follow):
+		case errors.Is(err, io.EOF) && (more == nil || !o.Follow):
 			return nil
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			select {
 			case <-more:
 			case <-until:
@@ -289,7 +288,7 @@ func (r *reader) skip(o LogOptions) error {
 	for {
 		at := place{r.n, r.at}
 		rec, _, err := r.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -6,7 +6,6 @@
 package containers
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -75,7 +74,7 @@ func (m *Manager) Close() error {
 	var wait sync.WaitGroup
 	for _, c := range m.list() {
 		wait.Go(func() {
-			err := c.Remove(context.Background(), RemoveOptions{Force: true})
+			err := c.Remove(RemoveOptions{Force: true})
 			mu.Lock()
 			defer mu.Unlock()
 			errs = append(errs, err)

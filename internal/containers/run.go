@@ -205,7 +205,7 @@ func (c *Container) notStarted(err error) error {
 	close(exit)
 	c.event(events.ActionDie, "exitCode", strconv.Itoa(code))
 	if c.host.AutoRemove {
-		go func() { _ = c.Remove(context.Background(), RemoveOptions{Force: true, Volumes: true}) }()
+		go func() { _ = c.Remove(RemoveOptions{Force: true, Volumes: true}) }()
 	}
 	return &Error{kind, fmt.Errorf("failed to start the container: %w", err)}
 }
@@ -236,7 +236,7 @@ func (c *Container) ended(r *run, err error, unpublish func()) {
 	c.event(events.ActionDie, "exitCode", strconv.Itoa(code), "execDuration", strconv.Itoa(int(took.Seconds())))
 	close(done)
 	if c.host.AutoRemove {
-		go func() { _ = c.Remove(context.Background(), RemoveOptions{Force: true, Volumes: true}) }()
+		go func() { _ = c.Remove(RemoveOptions{Force: true, Volumes: true}) }()
 	}
 }
 
@@ -369,7 +369,7 @@ type RemoveOptions struct {
 }
 
 // Remove removes the container.
-func (c *Container) Remove(ctx context.Context, o RemoveOptions) error {
+func (c *Container) Remove(o RemoveOptions) error {
 	c.mu.Lock()
 	r, removing := c.run, c.removing
 	switch {

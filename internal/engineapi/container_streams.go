@@ -83,7 +83,7 @@ func (s *Server) containerLogs(w http.ResponseWriter, r *http.Request, c *contai
 		return err
 	})
 	if r.Context().Err() != nil {
-		return nil // the client has gone
+		return nil //nolint:nilerr // the client has gone
 	}
 	return err
 }
@@ -146,7 +146,7 @@ func (h *hijacked) Read(p []byte) (int, error) { return h.in.Read(p) }
 
 // Write fails if the client has not read for some time: a process does not wait for it for ever.
 func (h *hijacked) Write(p []byte) (int, error) {
-	_ = h.Conn.SetWriteDeadline(time.Now().Add(h.patience))
+	_ = h.SetWriteDeadline(time.Now().Add(h.patience))
 	return h.Conn.Write(p)
 }
 
@@ -155,7 +155,7 @@ func (h *hijacked) end() {
 	if half, ok := h.Conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()
 	}
-	_ = h.Conn.Close()
+	_ = h.Close()
 }
 
 // lookInterval is how often the server looks whether the client of a stream is still there.

@@ -226,7 +226,7 @@ func removeContainer(w http.ResponseWriter, r *http.Request, c *containers.Conta
 	if boolean(r, "link") {
 		return notSupported("links are not supported")
 	}
-	if err := c.Remove(r.Context(), containers.RemoveOptions{Force: boolean(r, "force"), Volumes: boolean(r, "v")}); err != nil {
+	if err := c.Remove(containers.RemoveOptions{Force: boolean(r, "force"), Volumes: boolean(r, "v")}); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -271,7 +271,7 @@ func (s *Server) pruneContainers(w http.ResponseWriter, r *http.Request) error {
 			return badRequest("invalid filter 'until=%s': %w", v, err)
 		}
 	}
-	report, err := s.containers.Prune(r.Context(), until, lists["label"], lists["label!"])
+	report, err := s.containers.Prune(until, lists["label"], lists["label!"])
 	if err != nil {
 		return err
 	}
