@@ -37,7 +37,7 @@ func (c *Container) Commit(ctx context.Context, o CommitOptions) (_ *image.Image
 	if err := copyUpper(ctx, c.root.Upper, upper); err != nil {
 		return nil, err
 	}
-	l, err := c.layers.Commit(ctx, upper)
+	l, err := c.layers.Commit(ctx, upper, nil)
 	if err != nil {
 		return nil, err
 	}
