@@ -8,7 +8,7 @@ E2E     := go test -tags e2e -count=1 -p 1 -timeout 30m
 # fail on its own deadline.
 FUZZTIME ?=
 
-.PHONY: all demo test check bench bench-publish bench-compare install setup fmt format vet lint unit fuzz e2e e2e-host e2e-vm vm parity conformance portable dist size peers peers-bench programs tools clean
+.PHONY: all demo test check bench bench-publish bench-compare install setup fmt format vet lint unit fuzz e2e e2e-host e2e-vm vm parity conformance portable dist size peers peers-bench clients programs tools clean
 
 all: bin/mica bin/mica-catalog
 
@@ -30,7 +30,7 @@ test:
 	$(MAKE) --no-print-directory format vet lint size unit fuzz e2e
 
 # What Go compiles while apt installs.
-programs: peers bin/mica bin/mica-catalog
+programs: peers clients bin/mica bin/mica-catalog
 
 ## check: what needs neither root nor a network nor Debian: format, vet, lint, unit tests
 check: format vet lint
@@ -85,7 +85,7 @@ unit:
 fuzz:
 	FUZZTIME=$(FUZZTIME) scripts/fuzz
 
-e2e: peers dist bin/mica bin/mica-catalog
+e2e: peers clients dist bin/mica bin/mica-catalog
 	$(MAKE) --no-print-directory -j 2 e2e-host e2e-vm
 
 e2e-host:
@@ -130,6 +130,11 @@ peers:
 # Buildah's dependencies are not BuildKit's; only the benchmark needs it. It is C in part.
 peers-bench:
 	cd test/peers/buildah && CGO_ENABLED=1 go build -trimpath -tags "exclude_graphdriver_btrfs containers_image_openpgp" -ldflags "-s -w" -o ../../../bin/peers/ tool
+
+# The clients of mica serve: Docker's command and buildx, whose dependencies are BuildKit's in the same versions.
+clients: peers
+	cd test/clients && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/docker/cli/cli/version.Version=$$(go list -m -f "{{.Version}}" github.com/docker/cli | sed "s/^v//; s/+.*//")" -o ../../bin/clients/docker github.com/docker/cli/cmd/docker
+	cd test/clients && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/docker/buildx/version.Version=$$(go list -m -f "{{.Version}}" github.com/docker/buildx)" -o ../../bin/clients/docker-buildx github.com/docker/buildx/cmd/buildx
 
 tools:
 	cd tools && go build -trimpath -o ../bin/tools/ tool

@@ -6,10 +6,12 @@ package guide
 
 import (
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,54 +26,90 @@ func TestGuide(t *testing.T) {
 	if demo.Code != 0 {
 		t.Fatalf("demo: exit code %d\n%s%s", demo.Code, demo.Stdout, demo.Stderr)
 	}
+	answers(t, demo)
+	g := &guide{m}
+	g.look(t)
+	g.run(t)
+	t.Run("docker", func(t *testing.T) { g.byDocker(t, m) })
+	t.Run("rebuild", g.rebuild)
+}
+
+// answers: the containers of the walk-through have answered over HTTP.
+func answers(t *testing.T, demo rig.Output) {
+	t.Helper()
 	for _, answer := range []string{"<h1>Served by an image that mica built</h1>", "Hello World!"} {
 		if !strings.Contains(demo.Stdout, answer) {
 			t.Errorf("nothing answered %q over HTTP", answer)
 		}
 	}
-	g := &guide{t, m}
+}
+
+// guide looks at what the walk-through has made.
+type guide struct{ by engine }
+
+// engine is the command that the walk-through is typed with: mica, or docker with mica's socket.
+type engine interface {
+	Try(stdin io.Reader, args ...string) rig.Output
+	Run(args ...string) string
+}
+
+// look changes nothing.
+func (g *guide) look(t *testing.T) {
 	t.Run("images", g.images)
 	t.Run("history", g.history)
 	t.Run("layers", g.layers)
 	t.Run("tags", g.tags)
-	t.Run("nginx", g.nginx)
-	t.Run("python", g.python)
-	t.Run("rebuild", g.rebuild)
+	t.Run("config", g.config)
 }
 
-type guide struct {
-	t *testing.T
-	m *rig.Mica
+// run runs what was built.
+func (g *guide) run(t *testing.T) {
+	t.Run("nginx", g.nginx)
+	t.Run("python", g.python)
 }
 
 func (g *guide) inspect(t *testing.T, ref, format string) string {
 	t.Helper()
-	return strings.TrimSuffix(g.m.Run("inspect", "-f", format, ref), "\n")
+	return strings.TrimSuffix(g.by.Run("inspect", "-f", format, ref), "\n")
 }
 
 // images: the columns of the guide, the newest first.
 func (g *guide) images(t *testing.T) {
-	lines := strings.Split(strings.TrimSpace(g.m.Run("images")), "\n")
+	lines := strings.Split(strings.TrimSpace(g.by.Run("images")), "\n")
 	if !regexp.MustCompile(`^REPOSITORY +TAG +IMAGE ID +CREATED +SIZE$`).MatchString(lines[0]) {
 		t.Errorf("header is %q", lines[0])
 	}
 	row := regexp.MustCompile(`^\S+ +\S+ +[0-9a-f]{12} +.+ ago +[0-9.]+(B|kB|MB|GB)$`)
-	var names []string
 	for _, l := range lines[1:] {
 		if !row.MatchString(l) {
 			t.Errorf("row %q", l)
 		}
-		names = append(names, strings.Join(strings.Fields(l)[:2], ":"))
 	}
+	names := imageNames(g.by)
 	want := "hello:latest python:3.9-slim nginx:again nginx:latest nginxchg:latest debian:bookworm-slim"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("images are %s, want %s", got, want)
 	}
 }
 
+// imageNames returns the names that a list shows. docker shows those of one image in any order.
+func imageNames(by engine) []string {
+	var names []string
+	begin, image := 0, ""
+	for line := range strings.Lines(by.Run("images", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}")) {
+		id, name, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if id != image {
+			begin, image = len(names), id
+		}
+		names = append(names, name)
+		slices.Sort(names[begin:])
+	}
+	return names
+}
+
 // history: sizes, <missing>, and who made each step.
 func (g *guide) history(t *testing.T) {
-	lines := strings.Split(strings.TrimSpace(g.m.Run("history", "nginx")), "\n")
+	lines := strings.Split(strings.TrimSpace(g.by.Run("history", "nginx")), "\n")
 	if !regexp.MustCompile(`^IMAGE +CREATED +CREATED BY +SIZE +COMMENT$`).MatchString(lines[0]) {
 		t.Errorf("header is %q", lines[0])
 	}
@@ -82,7 +120,7 @@ func (g *guide) history(t *testing.T) {
 		`RUN /bin/sh -c set -x     && apt-get update`, `ENV NGINX_PORT=80`, `LABEL maintainer=NGINX Docker Maintainers <d`,
 		``, // import
 	}
-	plain := strings.Split(strings.TrimSuffix(g.m.Run("history", "--format", "{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}", "nginx"), "\n"), "\n")
+	plain := strings.Split(strings.TrimSuffix(g.by.Run("history", "--format", "{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}", "nginx"), "\n"), "\n")
 	if len(plain) != len(steps) {
 		t.Fatalf("history has %d steps:\n%s", len(plain), strings.Join(plain, "\n"))
 	}
@@ -124,7 +162,7 @@ func (g *guide) layers(t *testing.T) {
 	if len(layers) != 7 { // debian, RUN, WORKDIR, ADD, three COPY
 		t.Errorf("%d layers: %v", len(layers), layers)
 	}
-	pretty := g.m.Run("image", "inspect", "nginx")
+	pretty := g.by.Run("image", "inspect", "nginx")
 	if !regexp.MustCompile(`(?m)^            "Layers": \[\n                "sha256:[0-9a-f]{64}",$`).MatchString(pretty) {
 		t.Errorf("image inspect does not show Layers as the guide does:\n%s", pretty)
 	}
@@ -140,7 +178,7 @@ func (g *guide) tags(t *testing.T) {
 	}
 }
 
-func (g *guide) nginx(t *testing.T) {
+func (g *guide) config(t *testing.T) {
 	for format, want := range map[string]string{
 		"{{json .Config.Cmd}}":                          `["nginx","-g","daemon off;"]`,
 		"{{json .Config.Entrypoint}}":                   `["/docker-entrypoint.sh"]`,
@@ -153,16 +191,19 @@ func (g *guide) nginx(t *testing.T) {
 			t.Errorf("%s is %s, want %s", format, got, want)
 		}
 	}
-	if got := g.m.Run("run", "--entrypoint", "cat", "nginx", "index.html"); got != "<h1>Served by an image that mica built</h1>\n" {
+}
+
+func (g *guide) nginx(t *testing.T) {
+	if got := g.by.Run("run", "--entrypoint", "cat", "nginx", "index.html"); got != "<h1>Served by an image that mica built</h1>\n" {
 		t.Errorf("ADD extracted %q", got)
 	}
-	if out := g.m.Try(nil, "run", "nginx", "nginx", "-v"); out.Code != 0 || !strings.Contains(out.Stderr, "nginx version: nginx/") {
+	if out := g.by.Try(nil, "run", "nginx", "nginx", "-v"); out.Code != 0 || !strings.Contains(out.Stderr, "nginx version: nginx/") {
 		t.Errorf("nginx -v: exit code %d, %q", out.Code, out.Stderr)
 	}
 }
 
 func (g *guide) python(t *testing.T) {
-	if got := g.m.Run("run", "-e", "NAME=You", "hello", "python", "-c", "import os, flask; print(os.environ['NAME'], os.getcwd())"); got != "You /app\n" {
+	if got := g.by.Run("run", "-e", "NAME=You", "hello", "python", "-c", "import os, flask; print(os.environ['NAME'], os.getcwd())"); got != "You /app\n" {
 		t.Errorf("python says %q", got)
 	}
 	before := strings.Count(g.inspect(t, "python:3.9-slim", "{{json .RootFS.Layers}}"), "sha256:")
@@ -177,20 +218,20 @@ func (g *guide) rebuild(t *testing.T) {
 	rig.Must(t, "cp", "-a", filepath.Join(rig.Top(), "demo", "python"), app)
 	dir := filepath.Join(app, "python")
 	id := g.inspect(t, "hello", "{{.Id}}")
-	if out := g.m.Try(nil, "build", "-t", "hello", dir); strings.Count(out.Stderr, " CACHED") != 4 || g.inspect(t, "hello", "{{.Id}}") != id {
+	if out := g.by.Try(nil, "build", "-t", "hello", dir); strings.Count(out.Stderr, " CACHED") != 4 || g.inspect(t, "hello", "{{.Id}}") != id {
 		t.Errorf("rebuild of the same:\n%s", out.Stderr)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "app.py"), []byte("print('changed')\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	out := g.m.Try(nil, "build", "-t", "hello", dir)
+	out := g.by.Try(nil, "build", "-t", "hello", dir)
 	if strings.Count(out.Stderr, " CACHED") != 3 || !strings.Contains(out.Stderr, "RUN pip install --no-cache-dir -r requirements.txt\n#") {
 		t.Errorf("rebuild after a change:\n%s", out.Stderr)
 	}
-	if got := g.m.Run("run", "hello"); got != "changed\n" {
+	if got := g.by.Run("run", "hello"); got != "changed\n" {
 		t.Errorf("the new image says %q", got)
 	}
-	if got := g.m.Run("images", "--filter", "dangling=true", "-q", "--no-trunc"); strings.TrimSpace(got) != id {
+	if got := g.by.Run("images", "--filter", "dangling=true", "-q", "--no-trunc"); strings.TrimSpace(got) != id {
 		t.Errorf("dangling is %q, want %s", got, id)
 	}
 }
