@@ -55,6 +55,15 @@ func (b *Bridge) ResolveSourceMeta(ctx context.Context, req *gwpb.ResolveSourceM
 	if req.Source == nil {
 		return nil, status.Error(codes.InvalidArgument, "source is required")
 	}
+	got, err := b.client.ResolveSourceMetadata(ctx, req.Source, MetadataOptions(req))
+	if err != nil {
+		return nil, err
+	}
+	return Metadata(got), nil
+}
+
+// MetadataOptions are the options of a request for the metadata of a source.
+func MetadataOptions(req *gwpb.ResolveSourceMetaRequest) sourceresolver.Opt {
 	opt := sourceresolver.Opt{
 		LogName: req.LogName, SourcePolicies: req.SourcePolicies,
 		ImageOpt:     &sourceresolver.ResolveImageOpt{ResolveMode: req.ResolveMode, Platform: platformOf(req.Platform)},
@@ -67,14 +76,29 @@ func (b *Bridge) ResolveSourceMeta(ctx context.Context, req *gwpb.ResolveSourceM
 	if req.Git != nil {
 		opt.GitOpt = &sourceresolver.ResolveGitOpt{ReturnObject: req.Git.ReturnObject}
 	}
-	got, err := b.client.ResolveSourceMetadata(ctx, req.Source, opt)
-	if err != nil {
-		return nil, err
+	if c := req.GetHTTP().GetChecksumRequest(); c != nil {
+		opt.HTTPOpt = &sourceresolver.ResolveHTTPOpt{ChecksumReq: &sourceresolver.ResolveHTTPChecksumRequest{
+			Algo: checksumAlgorithm(c.Algo), Suffix: c.Suffix,
+		}}
 	}
-	return sourceMeta(got), nil
+	return opt
 }
 
-func sourceMeta(got *sourceresolver.MetaResponse) *gwpb.ResolveSourceMetaResponse {
+// checksumAlgorithm is an algorithm of a request; those that are unknown have no valid name.
+func checksumAlgorithm(a gwpb.ChecksumRequest_ChecksumAlgo) sourceresolver.ResolveHTTPChecksumAlgo {
+	switch a {
+	case gwpb.ChecksumRequest_CHECKSUM_ALGO_SHA256:
+		return sourceresolver.ResolveHTTPChecksumAlgoSHA256
+	case gwpb.ChecksumRequest_CHECKSUM_ALGO_SHA384:
+		return sourceresolver.ResolveHTTPChecksumAlgoSHA384
+	case gwpb.ChecksumRequest_CHECKSUM_ALGO_SHA512:
+		return sourceresolver.ResolveHTTPChecksumAlgoSHA512
+	}
+	return sourceresolver.ResolveHTTPChecksumAlgo(a)
+}
+
+// Metadata is the answer to a request for the metadata of a source.
+func Metadata(got *sourceresolver.MetaResponse) *gwpb.ResolveSourceMetaResponse {
 	out := &gwpb.ResolveSourceMetaResponse{Source: got.Op}
 	if i := got.Image; i != nil {
 		out.Image = &gwpb.ResolveSourceImageResponse{Digest: i.Digest.String(), Config: i.Config}

@@ -156,10 +156,14 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	if err != nil {
 		return nil, err
 	}
+	policies, err := policies{client: o.Policy}.with(o.Policies)
+	if err != nil {
+		return nil, err
+	}
 	front := &frontend{
 		solver: s, bases: base, layouts: layouts, opts: opts, inputs: inputs, events: o.Events, checker: dockerfile.NewChecker(opts),
 		record: rec, until: o.newUntil(worker), caches: o.CacheFrom, catalogs: o.catalogs(), containers: &containers{host: b.Host, worker: worker},
-		defers: o.Frontend != nil, policy: o.Policy,
+		defers: o.Frontend != nil, policies: policies,
 	}
 	res, err := front.build(ctx, o.Frontend)
 	err = errors.Join(err, front.containers.close())

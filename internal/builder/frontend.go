@@ -45,8 +45,8 @@ type frontend struct {
 	containers *containers
 	// defers makes the failure of a step an error of the reference and not of Solve, as in BuildKit, which runs steps when their result is
 	// needed: a front end elsewhere may look into the failure.
-	defers bool
-	policy func(ctx context.Context, op *pb.Op) error // nil allows all sources
+	defers   bool
+	policies policies
 }
 
 var _ client.Client = (*frontend)(nil)
@@ -97,7 +97,7 @@ func (f *frontend) Solve(ctx context.Context, req client.SolveRequest) (_ *clien
 	}
 	switch req.Frontend {
 	case "":
-		return f.solve(ctx, req.Definition, req.Evaluate)
+		return f.solve(ctx, req)
 	case "dockerfile.v0":
 		return f.nested(ctx, req)
 	case "gateway.v0":
@@ -125,8 +125,8 @@ func (f *frontend) checkImports(list []client.CacheOptionsEntry) error {
 	return nil
 }
 
-func (f *frontend) solve(ctx context.Context, def *pb.Definition, evaluate bool) (*client.Result, error) {
-	res := client.NewResult()
+func (f *frontend) solve(ctx context.Context, req client.SolveRequest) (*client.Result, error) {
+	res, def := client.NewResult(), req.Definition
 	if def == nil || len(def.Def) == 0 {
 		res.SetRef((*resultRef)(nil))
 		return res, nil
@@ -134,7 +134,11 @@ func (f *frontend) solve(ctx context.Context, def *pb.Definition, evaluate bool)
 	if err := f.checker.IgnoreError(); err != nil {
 		return nil, err
 	}
-	if err := f.allowAll(ctx, def); err != nil {
+	policies, err := f.policies.with(req.SourcePolicies)
+	if err != nil {
+		return nil, err
+	}
+	if def, err = policies.applyAll(ctx, def, f.metadata); err != nil {
 		return nil, err
 	}
 	f.record.Graph(def)
@@ -148,7 +152,7 @@ func (f *frontend) solve(ctx context.Context, def *pb.Definition, evaluate bool)
 		res.SetRef((*resultRef)(nil)) // the compiler goes on with an empty filesystem
 		return res, nil
 	}
-	if err != nil && (evaluate || !f.defers || ctx.Err() != nil || !stepFailed(err)) {
+	if err != nil && (req.Evaluate || !f.defers || ctx.Err() != nil || !stepFailed(err)) {
 		return nil, err
 	}
 	res.SetRef(&resultRef{f.solver, out, def, f.checker, f.until, err})
@@ -171,6 +175,11 @@ func evaluate(ctx context.Context, res *client.Result) error {
 
 func (f *frontend) nested(ctx context.Context, req client.SolveRequest) (*client.Result, error) {
 	inner := *f
+	policies, err := f.policies.with(req.SourcePolicies)
+	if err != nil {
+		return nil, err
+	}
+	inner.policies = policies
 	inner.opts = mergeOptions(f.opts, req.FrontendOpt)
 	if f.catalogs {
 		delete(inner.opts, "attest:"+buildspec.AttestSBOM)
@@ -192,14 +201,20 @@ func (f *frontend) nested(ctx context.Context, req client.SolveRequest) (*client
 	return res, err
 }
 
-// ResolveSourceMetadata finds a base image.
+// ResolveSourceMetadata finds what a source is now, a base image for example.
 func (f *frontend) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, opt sourceresolver.Opt) (_ *sourceresolver.MetaResponse, err error) {
 	defer crash.Recover(&err)
-	if err := f.allow(ctx, &pb.Op{Op: &pb.Op_Source{Source: op}}); err != nil {
+	if op, err = f.resolvable(ctx, op, opt); err != nil {
 		return nil, err
 	}
+	return f.metadata(ctx, op, opt)
+}
+
+// metadata finds what a source is now, whatever the policies of the build.
+func (f *frontend) metadata(ctx context.Context, op *pb.SourceOp, opt sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
 	ref, ok := imageRef(op.Identifier)
 	var img *image.Image
+	var err error
 	if layout, isLayout := strings.CutPrefix(op.Identifier, layoutScheme); isLayout {
 		ref = layout
 		_, d, _ := strings.Cut(layout, "@")
@@ -226,26 +241,22 @@ func (f *frontend) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, o
 	}, nil
 }
 
+// ResolveImageConfig is ResolveSourceMetadata of an image. The name in the answer is the one that the policies have left.
 func (f *frontend) ResolveImageConfig(ctx context.Context, ref string, opt sourceresolver.Opt) (_ string, _ digest.Digest, _ []byte, err error) {
 	defer crash.Recover(&err)
+	op := &pb.SourceOp{Identifier: "docker-image://" + ref}
 	if l := opt.OCILayoutOpt; l != nil {
-		_, d, _ := strings.Cut(ref, "@")
-		img, err := f.layouts.resolve(ctx, l.Store.StoreID, digest.Digest(d), l.Platform)
-		if err != nil {
-			return "", "", nil, err
-		}
-		f.record.Image(ref, img.Target.Digest, img.RawConfig)
-		return ref, img.Target.Digest, img.RawConfig, f.checker.Base(img.RawConfig)
+		op = &pb.SourceOp{Identifier: layoutScheme + ref, Attrs: map[string]string{pb.AttrOCILayoutStoreID: l.Store.StoreID}}
 	}
-	if err := f.allow(ctx, &pb.Op{Op: &pb.Op_Source{Source: &pb.SourceOp{Identifier: "docker-image://" + ref}}}); err != nil {
-		return "", "", nil, err
-	}
-	img, err := f.bases.resolve(ctx, ref, opt.ImageOpt)
+	meta, err := f.ResolveSourceMetadata(ctx, op, opt)
 	if err != nil {
 		return "", "", nil, err
 	}
-	f.record.Image(ref, img.Target.Digest, img.RawConfig)
-	return ref, img.Target.Digest, img.RawConfig, f.checker.Base(img.RawConfig)
+	name := ref
+	if meta.Op.Identifier != op.Identifier {
+		_, name, _ = strings.Cut(meta.Op.Identifier, "://")
+	}
+	return name, meta.Image.Digest, meta.Image.Config, nil
 }
 
 // Warn passes a lint warning on to the display.

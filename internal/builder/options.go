@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/pb"
+	spb "github.com/moby/buildkit/sourcepolicy/pb"
 	"github.com/moby/buildkit/util/entitlements"
 
 	"github.com/micabuild/mica/internal/buildspec"
@@ -39,8 +40,9 @@ type Options struct {
 	Secret func(ctx context.Context, id string) ([]byte, error)
 	// SSH returns the agent that steps may use by its ID, nil for none.
 	SSH func(ctx context.Context, id string) func(net.Conn)
-	// Policy returns an error for an operation whose source the client's policy does not allow; nil allows all.
-	Policy func(ctx context.Context, op *pb.Op) error
+	// Policies say which sources the build may have, and what replaces some; Policy asks the client as well, if it is not nil.
+	Policies []*spb.Policy
+	Policy   PolicyClient
 	// HTTP sends the requests of http sources; nil for Go's default.
 	HTTP *http.Client
 	// Create opens the destination of an output that is not a directory.

@@ -289,7 +289,7 @@ func TestErrors(t *testing.T) {
 	}
 	denied := options(t, write(t, map[string]string{"Dockerfile": "FROM scratch\n"}))
 	denied.SourcePolicy = &policypb.Policy{Rules: []*policypb.Rule{{Action: policypb.PolicyAction_DENY, Selector: &policypb.Selector{Identifier: "*"}}}}
-	if _, _, err := s.solve(t, nil, denied); err == nil || !strings.Contains(err.Error(), "source policies are not supported") {
+	if _, _, err := s.solve(t, nil, denied); err == nil || !strings.Contains(err.Error(), `source "local://dockerfile" denied by policy`) {
 		t.Error(err)
 	}
 	o.Exports = []client.ExportEntry{{Type: "cake"}}

@@ -7,11 +7,12 @@ import (
 
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/solver/pb"
 	spb "github.com/moby/buildkit/sourcepolicy/pb"
 	"github.com/moby/buildkit/sourcepolicy/policysession"
 )
 
-// TestPolicyOfSession: a policy that the client decides by itself allows and denies sources; what it cannot have decided is refused.
+// TestPolicyOfSession: the client allows, denies and replaces sources, and may ask what they are.
 func TestPolicyOfSession(t *testing.T) {
 	t.Parallel()
 	s := start(t)
@@ -28,12 +29,22 @@ func TestPolicyOfSession(t *testing.T) {
 			}
 			return &policysession.DecisionResponse{Action: spb.PolicyAction_ALLOW}, nil
 		}, `source "local://context" not allowed by policy: action DENY`},
-		"another source": {func(string) (*policysession.DecisionResponse, *gwpb.ResolveSourceMetaRequest) {
+		"another source": {func(source string) (*policysession.DecisionResponse, *gwpb.ResolveSourceMetaRequest) {
+			if source == "local://context" {
+				return &policysession.DecisionResponse{Action: spb.PolicyAction_CONVERT, Update: &pb.SourceOp{Identifier: "local://none"}}, nil
+			}
+			return &policysession.DecisionResponse{Action: spb.PolicyAction_ALLOW}, nil
+		}, "none"},
+		"nothing in its place": {func(string) (*policysession.DecisionResponse, *gwpb.ResolveSourceMetaRequest) {
 			return &policysession.DecisionResponse{Action: spb.PolicyAction_CONVERT}, nil
-		}, "the policy replaces local://"},
-		"a question": {func(string) (*policysession.DecisionResponse, *gwpb.ResolveSourceMetaRequest) {
-			return nil, &gwpb.ResolveSourceMetaRequest{}
-		}, "the policy asks for the metadata of local://"},
+		}, "by nothing"},
+		"replaced for ever": {func(source string) (*policysession.DecisionResponse, *gwpb.ResolveSourceMetaRequest) {
+			return &policysession.DecisionResponse{Action: spb.PolicyAction_CONVERT, Update: &pb.SourceOp{Identifier: source + "x"}}, nil
+		}, "too many policy requests"},
+		"no decision": {func(string) (*policysession.DecisionResponse, *gwpb.ResolveSourceMetaRequest) { return nil, nil }, "no decision"},
+		"asks for another": {func(string) (*policysession.DecisionResponse, *gwpb.ResolveSourceMetaRequest) {
+			return nil, &gwpb.ResolveSourceMetaRequest{Source: &pb.SourceOp{Identifier: "local://other"}}
+		}, "different source identifier"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

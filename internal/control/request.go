@@ -31,9 +31,8 @@ func options(req *controlapi.SolveRequest, granted []string) (*builder.Options, 
 	if o.Attrs == nil {
 		o.Attrs = map[string]string{}
 	}
-	// A policy that is not followed allows what it denies.
-	if len(req.SourcePolicy.GetRules()) > 0 {
-		return nil, status.Error(codes.Unimplemented, "source policies are not supported")
+	if req.SourcePolicy != nil {
+		o.Policies = append(o.Policies, req.SourcePolicy)
 	}
 	if validRef.MatchString(req.Ref) {
 		o.Ref = req.Ref
