@@ -348,6 +348,12 @@ func TestClientAsFrontend(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"a": "1", "b": "2"}, list(t, out)); diff != "" {
 		t.Error(diff)
 	}
+	o = options(t, write(t, map[string]string{"Dockerfile": "FROM scratch\n"}))
+	if _, err := s.build(t, o, func(ctx context.Context, c gwclient.Client) (*gwclient.Result, error) {
+		return c.Solve(ctx, gwclient.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: map[string]string{"requestid": "none"}})
+	}); err == nil || strings.Count(err.Error(), "unsupported request none") != 2 {
+		t.Errorf("an error that came from the client again: %v", err) // BuildKit's clients show it twice
+	}
 	fault := errors.New("a fault of the front end")
 	if _, err := s.build(t, options(t, t.TempDir()), func(context.Context, gwclient.Client) (*gwclient.Result, error) {
 		return nil, fault

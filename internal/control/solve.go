@@ -35,7 +35,7 @@ func (c *Controller) Solve(ctx context.Context, req *controlapi.SolveRequest) (_
 		return nil, err
 	}
 	client.store = b.Store
-	defer func() { err = errors.Join(err, client.close()) }()
+	defer func() { err = bare(errors.Join(err, client.close())) }()
 	o.Client, o.Secret, o.SSH, o.HTTP, o.Create, o.Events = client, client.secret, client.agent, client.http(), client.create, j.add
 	o.Policy = client.policy(req.SourcePolicySession)
 	res, err := b.Build(ctx, *o)
@@ -43,6 +43,26 @@ func (c *Controller) Solve(ctx context.Context, req *controlapi.SolveRequest) (_
 		return nil, err
 	}
 	return response(res)
+}
+
+// bare returns the error of a build without what adds nothing to its text. grpcerrors finds the status that the client itself has sent below
+// errors that wrap one, and repeats the text if it does not.
+func bare(err error) error {
+	for {
+		var inner error
+		switch e := err.(type) { //nolint:errorlint // this error, not one that it wraps
+		case *builder.FailedError:
+			inner = e.Err
+		case interface{ Unwrap() []error }:
+			if list := e.Unwrap(); len(list) == 1 {
+				inner = list[0]
+			}
+		}
+		if inner == nil {
+			return err
+		}
+		err = inner
+	}
 }
 
 // registry is a client of registries with the credentials of a build's client.
