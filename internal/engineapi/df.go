@@ -51,6 +51,7 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *http.Request) error {
 		return len(kinds) == 0 || !since(r, "1.42") || slices.Contains(kinds, string(k))
 	}
 	verbose := boolean(r, "verbose") && since(r, "1.52")
+	s.CollectLeft(r.Context())
 	o, err := s.open(nil)
 	if err != nil {
 		return err

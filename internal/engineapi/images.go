@@ -334,12 +334,13 @@ func (s *Server) removeImage(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	s.removedEvents(known, lines)
-	s.collect(r.Context())
+	s.collectRemoved(r.Context())
 	return writeJSON(w, lines)
 }
 
 // pruneImages answers docker image prune.
 func (s *Server) pruneImages(w http.ResponseWriter, r *http.Request) error {
+	s.CollectLeft(r.Context()) // its space is not the prune's
 	lists, err := filters(r)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 
 // pruneBuilds answers docker builder prune.
 func (s *Server) pruneBuilds(w http.ResponseWriter, r *http.Request) error {
+	s.CollectLeft(r.Context()) // its space is not the prune's
 	lists, err := filters(r)
 	if err != nil {
 		return err

@@ -49,6 +49,8 @@ type Server struct {
 	builds running
 	// containers live as long as the server.
 	containers *containers.Manager
+	// garbage is what removals of images have left.
+	garbage garbage
 	// patience is that of this server.
 	patience time.Duration
 }

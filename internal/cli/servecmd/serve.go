@@ -134,7 +134,10 @@ func (f *serveFlags) newServer(app *command.App, host *sandbox.Host, forCommand 
 		Root: app.Store.Root(), Registry: registry.Options{UserAgent: "mica/" + version.String()}, Runtime: f.runtime, Host: host, BuildKit: true,
 	})
 	o := serve.Options{
-		GRPC: rpc, Sessions: sessions, HTTP: engine, IdleTimeout: f.idle, Busy: engine.HasContainers, Rest: memory.Release,
+		GRPC: rpc, Sessions: sessions, HTTP: engine, IdleTimeout: f.idle, Busy: engine.HasContainers, Rest: func() {
+			engine.CollectLeft(context.Background())
+			memory.Release()
+		},
 	}
 	if forCommand {
 		o.IdleTimeout = 0
