@@ -61,11 +61,17 @@ func (c *Controller) Register(s *grpc.Server) {
 // workerID names the only worker.
 const workerID = "mica"
 
+// workerLabels names the parts of the worker. By the snapshotter buildx knows an engine whose images have several platforms and attestations,
+// and that exports layouts and caches.
+func workerLabels() map[string]string {
+	return map[string]string{"org.mobyproject.buildkit.worker.executor": "mica", "org.mobyproject.buildkit.worker.snapshotter": "mica"}
+}
+
 // ListWorkers returns this host.
 func (c *Controller) ListWorkers(context.Context, *controlapi.ListWorkersRequest) (*controlapi.ListWorkersResponse, error) {
 	host := []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())}
 	return &controlapi.ListWorkersResponse{Record: []*apitypes.WorkerRecord{{
-		ID: workerID, Labels: map[string]string{"org.mobyproject.buildkit.worker.executor": "mica"},
+		ID: workerID, Labels: workerLabels(),
 		Platforms: pb.PlatformsFromSpec(host), BuildkitVersion: c.version(),
 	}}}, nil
 }

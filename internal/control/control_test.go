@@ -37,6 +37,7 @@ import (
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/recorder"
 	"github.com/micabuild/mica/internal/registry"
+	"github.com/micabuild/mica/internal/registry/registrytest"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/store"
@@ -162,7 +163,7 @@ func TestInfo(t *testing.T) {
 		t.Errorf("%+v, %v", info, err)
 	}
 	workers, err := s.client.ListWorkers(t.Context())
-	if err != nil || len(workers) != 1 || len(workers[0].Platforms) == 0 {
+	if err != nil || len(workers) != 1 || len(workers[0].Platforms) == 0 || workers[0].Labels["org.mobyproject.buildkit.worker.snapshotter"] == "" {
 		t.Errorf("%+v, %v", workers, err)
 	}
 }
@@ -515,6 +516,31 @@ func TestProvenanceOfImagesAlone(t *testing.T) {
 	img, err := image.New(s.store, layer.New(s.store)).Find(t.Context(), "attested")
 	if err != nil || img.Root.MediaType != ocispec.MediaTypeImageIndex {
 		t.Errorf("%+v, %v", img, err)
+	}
+}
+
+// TestDigestOfEngine: an image that the engine keeps for itself has its ID for a digest, which finds it without a name; a pushed one has that
+// of its index.
+func TestDigestOfEngine(t *testing.T) {
+	t.Parallel()
+	s, r := start(t), registrytest.New(t)
+	for name, attrs := range map[string]map[string]string{"kept": {}, "pushed": {"name": r.Name("a:1"), "push": "true"}} {
+		o := options(t, write(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}))
+		o.FrontendAttrs["attest:provenance"] = "mode=min,inline-only=true"
+		o.Exports = []client.ExportEntry{{Type: "moby", Attrs: attrs}}
+		_, res, err := s.solve(t, nil, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		digest := res.ExporterResponse["containerimage.digest"]
+		img, err := image.New(s.store, layer.New(s.store)).Find(t.Context(), digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]string{"kept": img.ID.String(), "pushed": img.Root.Digest.String()}[name]
+		if digest != want || (name == "pushed") != (img.Root.MediaType == ocispec.MediaTypeImageIndex) {
+			t.Errorf("%s: %s, want %s: %+v", name, digest, want, img.Root)
+		}
 	}
 }
 

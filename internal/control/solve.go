@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"slices"
+	"strconv"
 	"strings"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
@@ -42,7 +44,20 @@ func (c *Controller) Solve(ctx context.Context, req *controlapi.SolveRequest) (_
 	if err != nil {
 		return nil, err
 	}
-	return response(res)
+	resp, err := response(res)
+	if err == nil && res.Image != nil && onlyStored(req) {
+		resp.ExporterResponse[exptypes.ExporterImageDigestKey] = res.Image.ID.String()
+	}
+	return resp, err
+}
+
+// onlyStored reports whether an image goes into the engine's store and nowhere else. buildx then prints its digest for docker run and the like
+// (docker build -q, --iidfile), which know it by its ID: nothing refers to the index of an image without a name.
+func onlyStored(req *controlapi.SolveRequest) bool {
+	return len(req.Exporters) > 0 && !slices.ContainsFunc(req.Exporters, func(e *controlapi.Exporter) bool {
+		push, _ := strconv.ParseBool(e.GetAttrs()["push"])
+		return e.GetType() != exporterMoby || push
+	})
 }
 
 // bare returns the error of a build without what adds nothing to its text. grpcerrors finds the status that the client itself has sent below

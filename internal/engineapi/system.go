@@ -67,7 +67,7 @@ func (s *Server) info(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	i := system.Info{
-		ID: o.store.Root(), Images: len(images), Driver: "overlay", DriverStatus: [][2]string{}, DockerRootDir: o.store.Root(),
+		ID: o.store.Root(), Images: len(images), Driver: "overlay", DriverStatus: [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}}, DockerRootDir: o.store.Root(),
 		Plugins:     system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file"}},
 		MemoryLimit: true, SwapLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true, PidsLimit: true,
 		IPv4Forwarding: true, NGoroutines: runtime.NumGoroutine(), NEventsListener: s.events.listeners(),

@@ -155,6 +155,7 @@ func TestFindByDigest(t *testing.T) {
 		"multi@" + inner.Digest.String():        b.ID,
 		"alone@" + alone.Target.Digest.String(): alone.ID,
 		a.Target.Digest.String():                a.ID,
+		root.Digest.String():                    a.ID,
 		"alone@" + a.Target.Digest.String():     "",
 		"multi@" + alone.Target.Digest.String(): "",
 		"multi@" + a.ID.String():                "",

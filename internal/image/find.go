@@ -89,7 +89,7 @@ func isNotFound(err error) bool {
 	return errors.As(err, &nf)
 }
 
-// byDigest finds an image by its ID or, as Docker's newer image store does, by the digest of its manifest.
+// byDigest finds an image by its ID or, as Docker's newer image store does, by the digest of its manifest or index.
 func (s *Images) byDigest(d digest.Digest, ref string) (ocispec.Descriptor, error) {
 	n, err := s.store.Records().Get(d.String())
 	if err == nil {
@@ -102,6 +102,12 @@ func (s *Images) byDigest(d digest.Digest, ref string) (ocispec.Descriptor, erro
 	for _, r := range records {
 		if r.Target.Digest == d {
 			return r.Target, nil
+		}
+	}
+	names, _ := s.store.Names().ListCached()
+	for _, n := range names { // an index, which has no record
+		if n.Target.Digest == d {
+			return n.Target, nil
 		}
 	}
 	return ocispec.Descriptor{}, &NotFoundError{ref}
