@@ -16,8 +16,13 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// maxRefs is how many results a front end may have at once.
-const maxRefs = 10000
+// Limits on what is kept of a front end until its build ends.
+const (
+	maxRefs = 10000     // results
+	maxKept = 256 << 20 // bytes of graphs, options and warnings
+	// warningSize is what a warning takes beside its text, in bytes.
+	warningSize = 1 << 10
+)
 
 // Bridge is the service for one build. It is safe for concurrent use.
 type Bridge struct {
@@ -31,6 +36,7 @@ type Bridge struct {
 	mounts map[string]client.Reference // of failed steps
 	// containers are those of the front end, by their IDs.
 	containers map[string]client.Container
+	kept       int            // bytes
 	result     *client.Result // what the front end returned
 	err        error
 	set        bool // the front end has returned
@@ -54,12 +60,25 @@ func (b *Bridge) Wait(ctx context.Context) (*client.Result, error) {
 	defer b.close()
 	select {
 	case <-b.returned:
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return b.result, b.err
 	case <-ctx.Done():
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.set {
 		return nil, context.Cause(ctx)
 	}
+	return b.result, b.err
+}
+
+// keepBytes accounts for bytes that are kept until the build ends.
+func (b *Bridge) keepBytes(n int) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n > maxKept-b.kept {
+		return status.Errorf(codes.ResourceExhausted, "the front end has sent graphs and warnings of more than %d bytes", maxKept)
+	}
+	b.kept += n
+	return nil
 }
 
 // errEnded is the error of calls after the build's end.
@@ -117,6 +136,9 @@ func (b *Bridge) Solve(ctx context.Context, req *gwpb.SolveRequest) (*gwpb.Solve
 	if req.Final || !req.AllowResultReturn {
 		return nil, status.Error(codes.Unimplemented, "this client is older than BuildKit 0.8: it is not supported")
 	}
+	if err := b.keepBytes(req.SizeVT()); err != nil {
+		return nil, err
+	}
 	var imports []client.CacheOptionsEntry
 	for _, e := range req.CacheImports {
 		if e == nil {
@@ -161,6 +183,9 @@ func (b *Bridge) Warn(ctx context.Context, req *gwpb.WarnRequest) (*gwpb.WarnRes
 		if r == nil {
 			return nil, status.Error(codes.InvalidArgument, "a range of the warning has no value")
 		}
+	}
+	if err := b.keepBytes(req.SizeVT() + warningSize); err != nil {
+		return nil, err
 	}
 	err := b.client.Warn(ctx, digestOf(req.Digest), string(req.Short), client.WarnOpts{
 		Level: int(req.Level), SourceInfo: req.Info, Range: req.Ranges, Detail: req.Detail, URL: req.Url,
