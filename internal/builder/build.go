@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -264,11 +263,4 @@ func parseTags(tags []string) ([]string, error) {
 		}
 	}
 	return names, nil
-}
-
-// mergeOptions returns the options of a front end, overridden by those of a nested request.
-func mergeOptions(base, over map[string]string) map[string]string {
-	all := maps.Clone(base)
-	maps.Copy(all, over)
-	return all
 }

@@ -173,14 +173,35 @@ func evaluate(ctx context.Context, res *client.Result) error {
 	return res.EachRef(func(ref client.Reference) error { return ref.Evaluate(ctx) })
 }
 
+// nested runs the compiler for another front end.
 func (f *frontend) nested(ctx context.Context, req client.SolveRequest) (*client.Result, error) {
+	inner, err := f.within(req)
+	if err != nil {
+		return nil, err
+	}
+	inner.checker = dockerfile.NewChecker(inner.opts)
+	res, err := builder.Build(ctx, inner)
+	if ignoreErr := inner.checker.IgnoreError(); ignoreErr != nil {
+		return nil, ignoreErr
+	}
+	if err == nil && req.Evaluate {
+		err = evaluate(ctx, res)
+	}
+	return res, err
+}
+
+// within is the client of a front end that this one has asked for. It has no other options than those of the request.
+func (f *frontend) within(req client.SolveRequest) (*frontend, error) {
 	inner := *f
 	policies, err := f.policies.with(req.SourcePolicies)
 	if err != nil {
 		return nil, err
 	}
 	inner.policies = policies
-	inner.opts = mergeOptions(f.opts, req.FrontendOpt)
+	inner.opts = maps.Clone(req.FrontendOpt)
+	if inner.opts == nil {
+		inner.opts = map[string]string{}
+	}
 	if f.catalogs {
 		delete(inner.opts, "attest:"+buildspec.AttestSBOM)
 	}
@@ -194,11 +215,7 @@ func (f *frontend) nested(ctx context.Context, req client.SolveRequest) (*client
 			inner.inputs[name] = st
 		}
 	}
-	res, err := builder.Build(ctx, &inner)
-	if err == nil && req.Evaluate {
-		err = evaluate(ctx, res)
-	}
-	return res, err
+	return &inner, nil
 }
 
 // ResolveSourceMetadata finds what a source is now, a base image for example.

@@ -25,7 +25,11 @@ import (
 // newFrontend is that of a build whose context and Dockerfile are files.
 func newFrontend(t *testing.T, opts map[string]string, files map[string]string) *frontend {
 	t.Helper()
-	b := newBuilder(t)
+	return newFrontendOf(t, newBuilder(t), opts, files)
+}
+
+func newFrontendOf(t *testing.T, b *Builder, opts map[string]string, files map[string]string) *frontend {
+	t.Helper()
 	content := map[string][]byte{}
 	for name, text := range files {
 		content[name] = []byte(text)
@@ -94,13 +98,14 @@ func TestNestedFrontends(t *testing.T) {
 		want string // the config
 	}{
 		"options": {
-			client.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: map[string]string{"build-arg:V": "2"}}, `"Labels":{"v":"2"}`,
+			client.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: map[string]string{"build-arg:V": "2", "target": "a"}}, `"Labels":{"v":"2"}`,
 		},
+		"none of the outer options": {client.SolveRequest{Frontend: "dockerfile.v0"}, `COPY f / # buildkit`},
 		"by its image": {
-			client.SolveRequest{Frontend: "gateway.v0", FrontendOpt: map[string]string{"source": "docker/dockerfile:1"}}, `"Labels":{"v":"1"}`,
+			client.SolveRequest{Frontend: "gateway.v0", FrontendOpt: map[string]string{"source": "docker/dockerfile:1", "target": "a"}}, `"Labels":{"v":"1"}`,
 		},
 		"inputs": {
-			client.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: map[string]string{"target": ""}, FrontendInputs: map[string]*pb.Definition{"context": input.ToPB(), "dockerfile": input.ToPB()}},
+			client.SolveRequest{Frontend: "dockerfile.v0", FrontendInputs: map[string]*pb.Definition{"context": input.ToPB(), "dockerfile": input.ToPB()}},
 			`"Labels":{"v":"input"}`,
 		},
 	} {
