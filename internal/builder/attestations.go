@@ -145,8 +145,12 @@ func (a *attester) provenance(ctx context.Context, p *built, img *image.Image, a
 			descs[l.DiffID] = img.Manifest.Layers[i]
 		}
 	}
+	by := p.by
+	if by.frontend == "" { // the empty filesystem
+		by = request{dockerfileFrontend, a.args}
+	}
 	return attest.Provenance(ctx, &attest.Build{
-		Definition: p.def, Frontend: "dockerfile.v0", Args: a.args, Images: a.bases.resolved(p.platform),
+		Definition: p.def, Frontend: by.frontend, Args: by.args, Images: a.bases.resolved(p.platform),
 		Started: a.started, Finished: time.Now().UTC(), ID: a.id,
 		Pin: func(op digest.Digest) (attest.Pin, bool) {
 			is, ok := a.worker.Pin(op)

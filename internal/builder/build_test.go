@@ -330,7 +330,6 @@ func TestBuildErrors(t *testing.T) {
 		"no file":       {files: map[string]string{"Dockerfile": "FROM scratch\nCOPY f /\n"}, want: "failed to solve: "},
 		"instruction":   {files: map[string]string{"Dockerfile": "FROM scratch\nCOPPY f /\n"}, want: "failed to solve: dockerfile parse error on line 2: unknown instruction: COPPY"},
 		"stage":         {files: map[string]string{"Dockerfile": "FROM scratch\n"}, spec: buildspec.Spec{Target: "t"}, want: "failed to solve: target stage \"t\" could not be found"},
-		"front end":     {files: map[string]string{"Dockerfile": "# syntax=a/b\nFROM scratch\n"}, want: "failed to solve: syntax a/b is not supported: only docker/dockerfile is built in"},
 		"tag":           {files: map[string]string{"Dockerfile": "FROM scratch\n"}, spec: buildspec.Spec{Tags: []string{"A"}}, want: `invalid tag "A"`},
 		"entitlement":   {files: map[string]string{"Dockerfile": "FROM scratch\n"}, spec: buildspec.Spec{Allow: []string{"x"}}, want: "unknown entitlement x"},
 		"layout": {

@@ -40,6 +40,8 @@ type frontend struct {
 	record  *recorder.Recorder // nil for a build that is not recorded
 	until   *until             // nil for a build of the whole Dockerfile
 	caches  []buildspec.Cache  // that the build reads
+	images  *gateway           // runs front ends that are images
+	by      request            // that the results are of
 	// catalogs is true if mica makes the SBOMs: the compiler would run a scanner's image.
 	catalogs   bool
 	containers *containers
@@ -88,8 +90,8 @@ func (f *frontend) Inputs(context.Context) (map[string]llb.State, error) { retur
 
 // The methods that the compiler calls from its own goroutines recover panics.
 
-// Solve runs a graph, or another frontend: a `# syntax=docker/dockerfile:…` line asks for gateway.v0, and the compiler
-// of that name is the one built in.
+// Solve runs a graph, or another frontend: a `# syntax=` line asks for gateway.v0 with an image. For docker/dockerfile that is the compiler
+// that is built in.
 func (f *frontend) Solve(ctx context.Context, req client.SolveRequest) (_ *client.Result, err error) {
 	defer crash.Recover(&err)
 	if err := f.checkImports(req.CacheImports); err != nil {
@@ -98,13 +100,13 @@ func (f *frontend) Solve(ctx context.Context, req client.SolveRequest) (_ *clien
 	switch req.Frontend {
 	case "":
 		return f.solve(ctx, req)
-	case "dockerfile.v0":
+	case dockerfileFrontend:
 		return f.nested(ctx, req)
-	case "gateway.v0":
-		if src := req.FrontendOpt["source"]; !dockerfile.KnownFrontend(src) {
-			return nil, &dockerfile.SyntaxError{Name: src}
+	case gatewayFrontend:
+		if dockerfile.KnownFrontend(req.FrontendOpt[optSource]) {
+			return f.nested(ctx, req)
 		}
-		return f.nested(ctx, req)
+		return f.gateway(ctx, req)
 	}
 	return nil, fmt.Errorf("frontend %s is not supported", req.Frontend)
 }
@@ -155,7 +157,7 @@ func (f *frontend) solve(ctx context.Context, req client.SolveRequest) (*client.
 	if err != nil && (req.Evaluate || !f.defers || ctx.Err() != nil || !stepFailed(err)) {
 		return nil, err
 	}
-	res.SetRef(&resultRef{f.solver, out, def, f.checker, f.until, err})
+	res.SetRef(&resultRef{f.solver, out, def, f.checker, f.until, f.by, err})
 	return res, nil
 }
 
@@ -180,6 +182,7 @@ func (f *frontend) nested(ctx context.Context, req client.SolveRequest) (*client
 		return nil, err
 	}
 	inner.checker = dockerfile.NewChecker(inner.opts)
+	inner.by = request{dockerfileFrontend, inner.opts}
 	res, err := builder.Build(ctx, inner)
 	if ignoreErr := inner.checker.IgnoreError(); ignoreErr != nil {
 		return nil, ignoreErr

@@ -47,7 +47,10 @@ func newFrontendOf(t *testing.T, b *Builder, opts map[string]string, files map[s
 		}
 	})
 	s := solver.New(solver.Options{Store: b.Store, Layers: b.Layers, Kinds: w.Kinds()})
-	return &frontend{solver: s, bases: bases, layouts: ls, opts: opts, checker: dockerfile.NewChecker(opts), containers: &containers{host: b.Host, worker: w}}
+	return &frontend{
+		solver: s, bases: bases, layouts: ls, opts: opts, checker: dockerfile.NewChecker(opts), containers: &containers{host: b.Host, worker: w},
+		images: &gateway{store: b.Store, worker: w, run: runHere},
+	}
 }
 
 // otherRef is a reference of another client.
@@ -60,9 +63,6 @@ func TestFrontendRefuses(t *testing.T) {
 			CacheImports: []client.CacheOptionsEntry{{Type: "registry", Attrs: map[string]string{"ref": "a/b"}}},
 		},
 		"frontend x is not supported": {Frontend: "x"},
-		"syntax a/b is not supported: only docker/dockerfile is built in, under the name of any registry": {
-			Frontend: "gateway.v0", FrontendOpt: map[string]string{"source": "a/b"},
-		},
 		"build input context: ": {Frontend: "dockerfile.v0", FrontendInputs: map[string]*pb.Definition{"context": nil}},
 	} {
 		if _, err := newFrontend(t, nil, nil).Solve(t.Context(), req); err == nil || !strings.HasPrefix(err.Error(), want) {

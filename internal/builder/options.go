@@ -97,6 +97,7 @@ func (o *Options) frontendOptions() map[string]string {
 	}
 	if o.Call.Name != "" {
 		opts["requestid"] = "frontend." + o.Call.Name
+		opts[optCaps] = "moby.buildkit.frontend.subrequests+forward" // as in buildx: a front end without them would build
 	}
 	maps.Copy(opts, o.Context.options())
 	o.addContexts(opts)

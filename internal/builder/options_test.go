@@ -41,7 +41,7 @@ func TestFrontendOptions(t *testing.T) {
 		"scanner": {
 			spec: buildspec.Spec{Attests: buildspec.Attests{"sbom": {"generator": "scanner:1"}}}, want: map[string]string{"attest:sbom": "generator=scanner:1"},
 		},
-		"call":            {spec: buildspec.Spec{Call: buildspec.Call{Name: "lint"}}, want: map[string]string{"requestid": "frontend.lint"}},
+		"call":            {spec: buildspec.Spec{Call: buildspec.Call{Name: "lint"}}, want: map[string]string{"requestid": "frontend.lint", "frontend.caps": "moby.buildkit.frontend.subrequests+forward"}},
 		"default network": {spec: buildspec.Spec{Network: "default"}, want: map[string]string{}},
 		"no network":      {spec: buildspec.Spec{Network: "none"}, want: map[string]string{"force-network-mode": "none"}},
 		"hosts": {

@@ -1,6 +1,8 @@
 package builder
 
 import (
+	"bytes"
+	"io"
 	"sync"
 	"time"
 
@@ -85,6 +87,23 @@ func (p *exportProgress) status(st bkclient.VertexStatus) {
 	if p.events != nil {
 		p.events(&solver.Status{Statuses: []*bkclient.VertexStatus{&st}})
 	}
+}
+
+// output returns the writer of an output of the step: 1 or 2.
+func (p *exportProgress) output(stream int) io.Writer { return &stepOutput{p, stream} }
+
+type stepOutput struct {
+	step   *exportProgress
+	stream int
+}
+
+func (o *stepOutput) Write(data []byte) (int, error) {
+	if o.step.events != nil {
+		o.step.events(&solver.Status{Logs: []*bkclient.VertexLog{{
+			Vertex: o.step.vertex.Digest, Stream: o.stream, Data: bytes.Clone(data), Timestamp: time.Now(),
+		}}})
+	}
+	return len(data), nil
 }
 
 // warn shows a warning of the step.

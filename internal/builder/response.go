@@ -43,6 +43,7 @@ type built struct {
 	config       []byte
 	base         *ocispec.Image // the base image, nil for scratch
 	def          *pb.Definition
+	by           request
 	bundles      []result.Attestation[client.Reference] // the results of scanners
 	attestations []*attest.Attestation
 	catalog      *catalog.Catalog // the packages, for an SBOM of mica's own
@@ -74,7 +75,7 @@ func newResponse(res *client.Result) (*response, error) {
 		}
 		b := &built{id: p.ID, platform: p.Platform, result: &solver.Result{}}
 		if r, ok := ref.(*resultRef); ok && r != nil {
-			b.result, b.def = r.result, r.def
+			b.result, b.def, b.by = r.result, r.def, r.by
 		}
 		b.bundles = res.Attestations[p.ID]
 		if err := b.read(res.Metadata, &p); err != nil {

@@ -33,7 +33,7 @@ const (
 	stageVisits = 32        // visits for each variable that a stage inherits
 )
 
-// Checker checks the Dockerfile of a build before the compiler expands it.
+// Checker checks the Dockerfile of a build before the compiler expands it. A nil Checker checks nothing.
 type Checker struct {
 	args map[string]string
 
@@ -58,6 +58,9 @@ func NewChecker(opts map[string]string) *Checker {
 
 // File checks a file that the compiler reads: a Dockerfile or an ignore file.
 func (c *Checker) File(name string, text []byte) error {
+	if c == nil {
+		return nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if strings.HasSuffix(name, ".dockerignore") {
@@ -71,6 +74,9 @@ func (c *Checker) File(name string, text []byte) error {
 // IgnoreError returns the error of the ignore file, if File found one. The compiler drops an error of reading an ignore file, and does
 // not report which file has an invalid pattern.
 func (c *Checker) IgnoreError() error {
+	if c == nil {
+		return nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.ignore
@@ -97,6 +103,9 @@ func checkIgnoreFile(name string, text []byte) error {
 
 // Base adds the variables and triggers of a base image. The compiler expands nothing before it has all base images.
 func (c *Checker) Base(config []byte) error {
+	if c == nil {
+		return nil
+	}
 	var img dockerspec.DockerOCIImage
 	if json.Unmarshal(config, &img) != nil {
 		return nil // the compiler will report it

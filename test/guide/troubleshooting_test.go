@@ -58,7 +58,7 @@ func scenes() map[string]func(*trouble) string {
 		"SSH key":                  func(x *trouble) string { return x.build("FROM base\nRUN --mount=type=ssh,required=true true") },
 		"network.host is not":      func(x *trouble) string { return x.build("FROM base\nRUN --network=host true") },
 		"security.insecure is not": func(x *trouble) string { return x.build("FROM base\nRUN --security=insecure true") },
-		"syntax":                   func(x *trouble) string { return x.build("# syntax=example/frontend:1\nFROM base") },
+		"front end":                func(x *trouble) string { return x.build("# syntax=base\nFROM base") },
 		"unknown cache type":       func(x *trouble) string { return x.mica(&x.root, "build", "--cache-to", "type=gha", x.dir) },
 		"cannot be reached":        func(x *trouble) string { return x.mica(&x.root, "pull", "127.0.0.1:1/app") },
 		"does not support TLS":     (*trouble).plainRegistry,

@@ -38,6 +38,13 @@ type clipper struct {
 	clipped  bool
 }
 
+// Clip returns a writer of the output of a process that is not a step, with the limits of one, and a function that writes the rest when the
+// process has ended.
+func Clip(to io.Writer) (w io.Writer, flush func()) {
+	c := newClipper(to, stepLogLimit(), time.Now)
+	return c, c.flush
+}
+
 func newClipper(to io.Writer, limit logLimit, now func() time.Time) *clipper {
 	return &clipper{to: to, limit: limit, now: now, started: now()}
 }

@@ -1,0 +1,167 @@
+// Command frontend is a front end in an image. What it does is its build's option cmdline: "NAME BEHAVIOUR", as in `# syntax=NAME BEHAVIOUR`.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/frontend/gateway/grpcclient"
+	"github.com/moby/buildkit/solver/pb"
+)
+
+var behaviours = map[string]client.BuildFunc{
+	"copy": copyFile, "forward": forward, "fail": fail, "environment": environment, "inputs": inputs, "hang": hang, "flood": flood, "die": die,
+	"exit": exit, "garbage": garbage, "again": again,
+}
+
+func main() {
+	_, name, _ := strings.Cut(option("cmdline"), " ")
+	run, ok := behaviours[name]
+	if !ok {
+		fmt.Fprintf(os.Stderr, "unknown behaviour %q\n", name)
+		os.Exit(2)
+	}
+	if err := grpcclient.RunFromEnvironment(context.Background(), run); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// option returns an option of the build from the environment.
+func option(name string) string {
+	for _, kv := range os.Environ() {
+		if !strings.HasPrefix(kv, "BUILDKIT_FRONTEND_OPT_") {
+			continue
+		}
+		_, kv, _ = strings.Cut(kv, "=")
+		if k, v, _ := strings.Cut(kv, "="); k == name {
+			return v
+		}
+	}
+	return ""
+}
+
+func solve(ctx context.Context, c client.Client, st llb.State) (*client.Result, error) {
+	def, err := st.Marshal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.Solve(ctx, client.SolveRequest{Definition: def.ToPB(), Evaluate: true})
+}
+
+func file(name, text string) llb.State {
+	return llb.Scratch().File(llb.Mkfile(name, 0o644, []byte(text)))
+}
+
+// copyFile answers with LLB: the file "f" of the context, read and copied.
+func copyFile(ctx context.Context, c client.Client) (*client.Result, error) {
+	res, err := solve(ctx, c, llb.Local("context"))
+	if err != nil {
+		return nil, err
+	}
+	ref, err := res.SingleRef()
+	if err != nil {
+		return nil, err
+	}
+	data, err := ref.ReadFile(ctx, client.ReadRequest{Filename: "f"})
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(os.Stderr, "read %d bytes\n", len(data))
+	return solve(ctx, c, llb.Scratch().File(llb.Copy(llb.Local("context"), "f", "/copied")).File(llb.Mkfile("/upper", 0o644, []byte(strings.ToUpper(string(data))))))
+}
+
+// forward asks for the compiler of Dockerfiles with the build's options.
+func forward(ctx context.Context, c client.Client) (*client.Result, error) {
+	return c.Solve(ctx, client.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: c.BuildOpts().Opts})
+}
+
+func fail(context.Context, client.Client) (*client.Result, error) {
+	return nil, errors.New("this front end fails always")
+}
+
+// environment answers with what the process sees.
+func environment(ctx context.Context, c client.Client) (*client.Result, error) {
+	env := slices.Sorted(slices.Values(os.Environ()))
+	_, root := os.Stat("/")
+	written := os.WriteFile("/file", nil, 0o600)
+	tmp := os.WriteFile("/tmp/file", nil, 0o600)
+	graph, err := os.ReadFile("/run/config/buildkit/metadata/frontend.bin")
+	if err != nil {
+		return nil, err
+	}
+	devices, err := os.ReadDir("/sys/class/net")
+	if err != nil {
+		return nil, err
+	}
+	return solve(ctx, c, file("/report", fmt.Sprintf("%s\nroot: %v\nwrite: %v\ntmp: %v\ngraph: %t\ndevices: %d\n",
+		strings.Join(env, "\n"), root, written, tmp, (&pb.Definition{}).UnmarshalVT(graph) == nil, len(devices))))
+}
+
+// inputs merges the inputs of the build, or passes one to another front end of the same image.
+func inputs(ctx context.Context, c client.Client) (*client.Result, error) {
+	all, err := c.Inputs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		def, err := file("/input", "from the outer front end").Marshal(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return c.Solve(ctx, client.SolveRequest{
+			Frontend: "gateway.v0", FrontendOpt: c.BuildOpts().Opts, FrontendInputs: map[string]*pb.Definition{"one": def.ToPB()},
+		})
+	}
+	var list []llb.State
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		list = append(list, all[name])
+	}
+	return solve(ctx, c, llb.Merge(list))
+}
+
+func hang(ctx context.Context, _ client.Client) (*client.Result, error) {
+	fmt.Fprintln(os.Stderr, "hanging")
+	<-ctx.Done()
+	select {}
+}
+
+// flood writes much more to its log than is shown.
+func flood(ctx context.Context, c client.Client) (*client.Result, error) {
+	line := []byte(strings.Repeat("x", 1023) + "\n")
+	for range 32 << 10 {
+		if _, err := os.Stderr.Write(line); err != nil {
+			return nil, err
+		}
+	}
+	return solve(ctx, c, file("/flooded", ""))
+}
+
+func die(context.Context, client.Client) (*client.Result, error) {
+	os.Exit(3)
+	return nil, nil
+}
+
+// exit ends with success and no result.
+func exit(context.Context, client.Client) (*client.Result, error) {
+	os.Exit(0)
+	return nil, nil
+}
+
+// garbage breaks the protocol.
+func garbage(context.Context, client.Client) (*client.Result, error) {
+	os.Stdout.WriteString(strings.Repeat("garbage ", 100))
+	select {}
+}
+
+// again asks for itself without end.
+func again(ctx context.Context, c client.Client) (*client.Result, error) {
+	return c.Solve(ctx, client.SolveRequest{Frontend: "gateway.v0", FrontendOpt: c.BuildOpts().Opts})
+}
