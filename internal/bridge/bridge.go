@@ -19,9 +19,9 @@ import (
 // Limits on what is kept of a front end until its build ends.
 const (
 	maxRefs = 10000     // results
-	maxKept = 256 << 20 // bytes of graphs, options and warnings
-	// warningSize is what a warning takes beside its text, in bytes.
-	warningSize = 1 << 10
+	maxKept = 256 << 20 // bytes of graphs, options, names and warnings
+	// callSize is what a call leaves beside what it has sent, in bytes: progress, records.
+	callSize = 1 << 10
 )
 
 // Bridge is the service for one build. It is safe for concurrent use.
@@ -70,12 +70,12 @@ func (b *Bridge) Wait(ctx context.Context) (*client.Result, error) {
 	return b.result, b.err
 }
 
-// keepBytes accounts for bytes that are kept until the build ends.
+// keepBytes accounts for a call with n bytes of which something is kept until the build ends.
 func (b *Bridge) keepBytes(n int) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if n > maxKept-b.kept {
-		return status.Errorf(codes.ResourceExhausted, "the front end has sent graphs and warnings of more than %d bytes", maxKept)
+	if n += callSize; n > maxKept-b.kept {
+		return status.Errorf(codes.ResourceExhausted, "the front end has asked for more than a build can keep: %d bytes", maxKept)
 	}
 	b.kept += n
 	return nil
@@ -184,7 +184,7 @@ func (b *Bridge) Warn(ctx context.Context, req *gwpb.WarnRequest) (*gwpb.WarnRes
 			return nil, status.Error(codes.InvalidArgument, "a range of the warning has no value")
 		}
 	}
-	if err := b.keepBytes(req.SizeVT() + warningSize); err != nil {
+	if err := b.keepBytes(req.SizeVT()); err != nil {
 		return nil, err
 	}
 	err := b.client.Warn(ctx, digestOf(req.Digest), string(req.Short), client.WarnOpts{

@@ -97,9 +97,15 @@ func TestBounds(t *testing.T) {
 	if _, err := b.Solve(t.Context(), &gwpb.SolveRequest{AllowResultReturn: true, Definition: graph}); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("graphs: %v", err)
 	}
-	b.kept = maxKept - warningSize
+	b.kept = maxKept - callSize
 	if _, err := b.Warn(t.Context(), &gwpb.WarnRequest{Short: []byte("w")}); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("warnings: %v", err)
+	}
+	if _, err := b.ResolveImageConfig(t.Context(), &gwpb.ResolveImageConfigRequest{Ref: "r"}); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("names of images: %v", err)
+	}
+	if _, err := b.ResolveSourceMeta(t.Context(), &gwpb.ResolveSourceMetaRequest{LogName: "r"}); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("names of sources: %v", err)
 	}
 	for range maxRefs {
 		if _, err := b.keep(ref{}); err != nil {

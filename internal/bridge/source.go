@@ -26,6 +26,9 @@ func (b *Bridge) ResolveImageConfig(ctx context.Context, req *gwpb.ResolveImageC
 		return nil, err
 	}
 	defer done()
+	if err := b.keepBytes(req.SizeVT()); err != nil {
+		return nil, err
+	}
 	opt := sourceresolver.Opt{LogName: req.LogName, SourcePolicies: req.SourcePolicies}
 	switch sourceresolver.ResolverType(req.ResolverType) {
 	case sourceresolver.ResolverTypeRegistry:
@@ -52,6 +55,9 @@ func (b *Bridge) ResolveSourceMeta(ctx context.Context, req *gwpb.ResolveSourceM
 		return nil, err
 	}
 	defer done()
+	if err := b.keepBytes(req.SizeVT()); err != nil {
+		return nil, err
+	}
 	if req.Source == nil {
 		return nil, status.Error(codes.InvalidArgument, "source is required")
 	}

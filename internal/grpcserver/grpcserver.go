@@ -14,6 +14,7 @@ import (
 // Limits on clients. The sizes of messages are those of BuildKit.
 const (
 	maxMessage       = 16 << 20
+	maxHeaders       = 1 << 20
 	handshakeTimeout = 10 * time.Second
 )
 
@@ -22,6 +23,7 @@ const (
 func New(streams uint32) *grpc.Server {
 	return grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage), grpc.MaxConcurrentStreams(streams),
+		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.ConnectionTimeout(handshakeTimeout), grpc.WaitForHandlers(true),
 		grpc.ChainUnaryInterceptor(grpcerrors.UnaryServerInterceptor, guardUnary),
 		grpc.ChainStreamInterceptor(grpcerrors.StreamServerInterceptor, guardStream),

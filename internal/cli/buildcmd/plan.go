@@ -3,6 +3,7 @@ package buildcmd
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -19,9 +20,14 @@ func printPlan(out io.Writer, b *history.Build) error {
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(w, "STEP\tSTATUS\tCAUSE")
 	count := map[history.State]int{}
+	compiled := slices.ContainsFunc(b.Steps, func(s *history.Step) bool { return s.Line > 0 })
 	for _, s := range b.Steps {
-		if s.Line == 0 || s.Source != nil || strings.Contains(s.Name, "] LINK ") {
+		switch {
+		case s.Source != nil || strings.Contains(s.Name, "] LINK "):
 			continue // not an instruction, or the second part of one
+		case s.Line > 0:
+		case compiled || s.State != history.StepPlanned && s.State != history.StepBlocked && s.State != history.StepCached:
+			continue // only front ends other than that of Dockerfiles have steps without a line
 		}
 		count[s.State]++
 		cause := ""
