@@ -175,6 +175,11 @@ func TestErrors(t *testing.T) {
 		"garbage": "it broke the connection on its standard input and output",
 		"again":   "a build runs at most 16 front ends at once",
 		"unknown": `exit code: 2`,
+
+		"privileged":   "security.insecure is not allowed",
+		"host-network": "network.host is not allowed",
+		"elsewhere":    `no local source is called "/etc"`,
+		"cache":        "a front end cannot import the build cache /etc",
 	} {
 		out := m.Try(nil, "build", "--progress", "plain", with(t, behaviour))
 		if out.Code != 1 || !strings.Contains(out.Stderr, want) || !strings.Contains(out.Stderr, "   1 | >>> # syntax=me/fe "+behaviour) {

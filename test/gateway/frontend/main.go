@@ -18,7 +18,7 @@ import (
 
 var behaviours = map[string]client.BuildFunc{
 	"copy": copyFile, "forward": forward, "fail": fail, "environment": environment, "inputs": inputs, "hang": hang, "flood": flood, "die": die,
-	"exit": exit, "garbage": garbage, "again": again,
+	"exit": exit, "garbage": garbage, "again": again, "privileged": privileged, "host-network": hostNetwork, "elsewhere": elsewhere, "cache": cache,
 }
 
 func main() {
@@ -164,4 +164,22 @@ func garbage(context.Context, client.Client) (*client.Result, error) {
 // again asks for itself without end.
 func again(ctx context.Context, c client.Client) (*client.Result, error) {
 	return c.Solve(ctx, client.SolveRequest{Frontend: "gateway.v0", FrontendOpt: c.BuildOpts().Opts})
+}
+
+// What follows asks for what no Dockerfile can have.
+
+func privileged(ctx context.Context, c client.Client) (*client.Result, error) {
+	return solve(ctx, c, file("/f", "").Run(llb.Shlex("/f"), llb.Security(llb.SecurityModeInsecure)).Root())
+}
+
+func hostNetwork(ctx context.Context, c client.Client) (*client.Result, error) {
+	return solve(ctx, c, file("/f", "").Run(llb.Shlex("/f"), llb.Network(llb.NetModeHost)).Root())
+}
+
+func elsewhere(ctx context.Context, c client.Client) (*client.Result, error) {
+	return solve(ctx, c, llb.Local("/etc"))
+}
+
+func cache(ctx context.Context, c client.Client) (*client.Result, error) {
+	return c.Solve(ctx, client.SolveRequest{CacheImports: []client.CacheOptionsEntry{{Type: "local", Attrs: map[string]string{"src": "/etc"}}}})
 }
