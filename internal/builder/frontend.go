@@ -182,7 +182,9 @@ func (f *frontend) nested(ctx context.Context, req client.SolveRequest) (*client
 		return nil, err
 	}
 	inner.checker = dockerfile.NewChecker(inner.opts)
-	inner.by = request{dockerfileFrontend, inner.opts}
+	if req.Frontend == dockerfileFrontend { // and not by the name of its image, which changes nothing
+		inner.by = request{dockerfileFrontend, inner.opts}
+	}
 	res, err := builder.Build(ctx, inner)
 	if ignoreErr := inner.checker.IgnoreError(); ignoreErr != nil {
 		return nil, ignoreErr

@@ -153,6 +153,14 @@ func TestGateway(t *testing.T) {
 	if by := res.Ref.(*resultRef).by; by.frontend != "dockerfile.v0" || by.args["target"] != "a" { //nolint:forcetypeassert // it is one
 		t.Errorf("%v", by)
 	}
+	f.by = request{"dockerfile.v0", map[string]string{"outer": ""}}
+	res, err = f.Solve(t.Context(), client.SolveRequest{Frontend: "gateway.v0", FrontendOpt: map[string]string{"source": "docker/dockerfile", "target": "a"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(f.by.args, res.Ref.(*resultRef).by.args); diff != "" { //nolint:forcetypeassert // it is one
+		t.Errorf("the compiler that is built in: %s", diff)
+	}
 }
 
 // TestGatewayErrors: whatever a front end does, the build ends with an error that names it.
