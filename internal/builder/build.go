@@ -163,7 +163,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 		solver: s, bases: base, layouts: layouts, opts: opts, inputs: inputs, events: o.Events, checker: dockerfile.NewChecker(opts),
 		record: rec, until: o.newUntil(worker), caches: o.CacheFrom, catalogs: o.catalogs(), containers: &containers{host: b.Host, worker: worker},
 		defers: o.Frontend != nil, policies: policies,
-		images: &gateway{store: b.Store, worker: worker, run: b.Host.Run, offline: opts["force-network-mode"] == "none"},
+		images: &gateway{store: b.Store, worker: worker, run: b.Host.Run, user: opts},
 		by:     request{dockerfileFrontend, opts},
 	}
 	res, err := front.build(ctx, o.Frontend)

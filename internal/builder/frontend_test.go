@@ -63,7 +63,7 @@ func TestFrontendRefuses(t *testing.T) {
 			CacheImports: []client.CacheOptionsEntry{{Type: "registry", Attrs: map[string]string{"ref": "a/b"}}},
 		},
 		"frontend x is not supported": {Frontend: "x"},
-		"build input context: ": {Frontend: "dockerfile.v0", FrontendInputs: map[string]*pb.Definition{"context": nil}},
+		"build input context: ":       {Frontend: "dockerfile.v0", FrontendInputs: map[string]*pb.Definition{"context": nil}},
 	} {
 		if _, err := newFrontend(t, nil, nil).Solve(t.Context(), req); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)

@@ -21,6 +21,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"google.golang.org/grpc/codes"
 
+	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver/ops"
 	"github.com/micabuild/mica/internal/store"
@@ -54,14 +55,45 @@ const maxGateways = 16
 
 // gateway runs the front ends of a build that are images.
 type gateway struct {
-	store   *store.Store
-	worker  *ops.Worker
-	run     func(ctx context.Context, p *sandbox.Process) error
-	offline bool // the user gives the steps of the build no network
+	store  *store.Store
+	worker *ops.Worker
+	run    func(ctx context.Context, p *sandbox.Process) error
+	// user are the options of the whole build, which front ends cannot change.
+	user map[string]string
 
 	mu      sync.Mutex
 	running int
 }
+
+// limits are the user's for steps, nil for none.
+func (g *gateway) limits() (*pb.LinuxResources, error) {
+	var l buildspec.Limits
+	limited := false
+	for _, name := range buildspec.LimitNames() {
+		if v := g.user[name]; v != "" {
+			limited = true
+			if err := l.Set(name, v); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if !limited {
+		return nil, nil //nolint:nilnil // see above
+	}
+	value := func(v *int64) int64 {
+		if v == nil {
+			return 0
+		}
+		return *v
+	}
+	return &pb.LinuxResources{
+		Memory: value(l.Memory), MemorySwap: value(l.MemorySwap), CpuShares: uint64(value(l.CPUShares)), CpuPeriod: uint64(value(l.CPUPeriod)),
+		CpuQuota: value(l.CPUQuota), CpusetCpus: l.CPUs, CpusetMems: l.MemoryNodes,
+	}, nil
+}
+
+// offline reports whether the user gives steps no network.
+func (g *gateway) offline() bool { return g.user["force-network-mode"] == "none" }
 
 // begin counts a front end that runs.
 func (g *gateway) begin() error {

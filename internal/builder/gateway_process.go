@@ -79,12 +79,17 @@ func (f *frontend) gatewayProcess(img *gatewayImage) (*sandbox.Process, error) {
 			{Type: sandbox.MountTmpfs, Target: "/tmp", Size: gatewayTmp},
 			{Type: sandbox.MountSecret, Target: gatewayMetadata, Data: def, Mode: 0o400},
 		},
-		Network: sandbox.NetworkOwn,
+		Network: sandbox.NetworkOwn, CgroupParent: f.images.user["cgroup-parent"],
 	}
+	limits, err := f.images.limits()
+	if err != nil {
+		return nil, err
+	}
+	p.Resources = ops.Resources(limits)
 	if len(p.Args) == 0 {
 		p.Args = []string{"/run"}
 	}
-	if img.offline() || f.images.offline {
+	if img.offline() || f.images.offline() {
 		p.Network = sandbox.NetworkNone
 	}
 	for i, k := range slices.Sorted(maps.Keys(f.opts)) {

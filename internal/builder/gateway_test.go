@@ -279,15 +279,15 @@ func TestGatewayProcess(t *testing.T) {
 	f := &frontend{opts: map[string]string{"b": "2", "a": "1=1"}, images: &gateway{}}
 	for name, c := range map[string]struct {
 		config  map[string]string // labels
-		offline bool
+		user    map[string]string // options of the build
 		network sandbox.Network
 	}{
-		"a network": {nil, false, sandbox.NetworkOwn},
-		"a label":   {map[string]string{labelNoNetwork: "true"}, false, sandbox.NetworkNone},
-		"another":   {map[string]string{labelNoNetwork: "maybe"}, false, sandbox.NetworkOwn},
-		"--network": {nil, true, sandbox.NetworkNone},
+		"a network": {nil, nil, sandbox.NetworkOwn},
+		"a label":   {map[string]string{labelNoNetwork: "true"}, nil, sandbox.NetworkNone},
+		"another":   {map[string]string{labelNoNetwork: "maybe"}, nil, sandbox.NetworkOwn},
+		"--network": {nil, map[string]string{"force-network-mode": "none"}, sandbox.NetworkNone},
 	} {
-		f.images.offline = c.offline
+		f.images.user = c.user
 		img := &gatewayImage{def: &pb.Definition{Def: [][]byte{[]byte("op")}}}
 		img.config.Labels, img.config.Env, img.config.WorkingDir = c.config, []string{"X=1"}, "/w"
 		p, err := f.gatewayProcess(img)
@@ -308,6 +308,28 @@ func TestGatewayProcess(t *testing.T) {
 		if m := p.Mounts[1]; def.UnmarshalVT(m.Data) != nil || string(def.Def[0]) != "op" || m.Target != gatewayMetadata {
 			t.Errorf("%s: %+v", name, m)
 		}
+	}
+}
+
+// TestGatewayLimits: the user's limits on steps are those of front ends, whatever options these have.
+func TestGatewayLimits(t *testing.T) {
+	t.Parallel()
+	img := &gatewayImage{def: &pb.Definition{}}
+	f := &frontend{opts: map[string]string{"memory": "-1"}, images: &gateway{user: map[string]string{"memory": "64m", "cpuset-cpus": "0", "cgroup-parent": "p"}}}
+	p, err := f.gatewayProcess(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := p.Resources; *r.Memory.Limit != 64<<20 || r.CPU.Cpus != "0" || r.Memory.Swap != nil || p.CgroupParent != "p" {
+		t.Errorf("%+v %+v %s", r.Memory, r.CPU, p.CgroupParent)
+	}
+	f.images.user = nil
+	if p, err := f.gatewayProcess(img); err != nil || p.Resources != nil {
+		t.Errorf("no limits: %v, %v", p, err)
+	}
+	f.images.user = map[string]string{"memory": "much"}
+	if _, err := f.gatewayProcess(img); err == nil {
+		t.Error("an invalid limit")
 	}
 }
 

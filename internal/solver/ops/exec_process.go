@@ -35,7 +35,7 @@ func (o *execOp) process(ctx context.Context) (*sandbox.Process, error) {
 	for _, u := range meta.Ulimit {
 		p.Rlimits = append(p.Rlimits, runtimespec.Rlimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
 	}
-	p.Resources = resources(o.t.Vertex.Meta.GetLinuxResources())
+	p.Resources = Resources(o.t.Vertex.Meta.GetLinuxResources())
 	p.Env = append(p.Env, proxyEnv(meta.ProxyEnv)...)
 	if !slices.ContainsFunc(p.Env, func(kv string) bool { return strings.HasPrefix(kv, "PATH=") }) {
 		p.Env = append(p.Env, "PATH="+system.DefaultPathEnvUnix) // the compiler of Dockerfiles sets it, other clients leave it to the engine
@@ -59,8 +59,8 @@ func (o *execOp) reportNetwork(_ *network.Namespace, err error) error {
 	return nil
 }
 
-// resources are the limits of a step in the runtime's terms, nil for none.
-func resources(r *pb.LinuxResources) *specs.LinuxResources {
+// Resources are the limits of a step in the runtime's terms, nil for none.
+func Resources(r *pb.LinuxResources) *specs.LinuxResources {
 	if r == nil {
 		return nil
 	}

@@ -136,14 +136,14 @@ func TestProcess(t *testing.T) {
 
 func TestResources(t *testing.T) {
 	t.Parallel()
-	if r := resources(nil); r != nil {
+	if r := Resources(nil); r != nil {
 		t.Errorf("no limits are %+v", r)
 	}
-	r := resources(&pb.LinuxResources{Memory: 1, MemorySwap: 2, CpuQuota: 3, CpuPeriod: 4, CpuShares: 5, CpusetCpus: "0", CpusetMems: "1"})
+	r := Resources(&pb.LinuxResources{Memory: 1, MemorySwap: 2, CpuQuota: 3, CpuPeriod: 4, CpuShares: 5, CpusetCpus: "0", CpusetMems: "1"})
 	if *r.Memory.Limit != 1 || *r.Memory.Swap != 2 || *r.CPU.Quota != 3 || *r.CPU.Period != 4 || *r.CPU.Shares != 5 || r.CPU.Cpus != "0" || r.CPU.Mems != "1" {
 		t.Errorf("%+v %+v", r.Memory, r.CPU)
 	}
-	if r := resources(&pb.LinuxResources{}); r.Memory.Limit != nil || r.Memory.Swap != nil || r.CPU.Quota != nil || r.CPU.Period != nil || r.CPU.Shares != nil {
+	if r := Resources(&pb.LinuxResources{}); r.Memory.Limit != nil || r.Memory.Swap != nil || r.CPU.Quota != nil || r.CPU.Period != nil || r.CPU.Shares != nil {
 		t.Errorf("zeros are limits: %+v %+v", r.Memory, r.CPU)
 	}
 }
