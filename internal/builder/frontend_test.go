@@ -124,6 +124,21 @@ func TestNestedFrontends(t *testing.T) {
 	}
 }
 
+// TestFrontendNestedIgnoreFile: the ignore file of a nested build fails that build, and no other of the front end that asked for it.
+func TestFrontendNestedIgnoreFile(t *testing.T) {
+	t.Parallel()
+	f := newFrontend(t, nil, map[string]string{"Dockerfile": "FROM scratch\nCOPY f /\n", "other": "FROM scratch\nCOPY f /\n", "f": "", ".dockerignore": "[", "other.dockerignore": "x"})
+	if _, err := f.Solve(t.Context(), client.SolveRequest{Frontend: "dockerfile.v0"}); err == nil || !strings.Contains(err.Error(), "invalid pattern") {
+		t.Errorf("the nested build: %v", err)
+	}
+	if _, err := f.Solve(t.Context(), client.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: map[string]string{"filename": "other"}}); err != nil {
+		t.Errorf("another: %v", err)
+	}
+	if _, err := f.Solve(t.Context(), client.SolveRequest{Definition: scratchInput(t)}); err != nil {
+		t.Errorf("a graph: %v", err)
+	}
+}
+
 func TestFrontendSolves(t *testing.T) {
 	t.Parallel()
 	f := newFrontend(t, nil, map[string]string{"f": "1"})
