@@ -140,6 +140,8 @@ func (f *frontend) gateway(ctx context.Context, req client.SolveRequest) (*clien
 	}
 	inner.checker = nil // of the compiler in this process
 	inner.by = request{gatewayFrontend, inner.opts}
+	inner.defers = true
+	f.images.worker.KeepFailedMounts()
 	img, err := inner.findGateway(ctx, source)
 	if err != nil {
 		return nil, err
@@ -147,7 +149,14 @@ func (f *frontend) gateway(ctx context.Context, req client.SolveRequest) (*clien
 	if err := img.supports(inner.opts[optCaps], len(req.FrontendInputs) > 0); err != nil {
 		return nil, err
 	}
-	return inner.runGateway(ctx, img, req.FrontendInputs)
+	res, err := inner.runGateway(ctx, img, req.FrontendInputs)
+	if err == nil && (req.Evaluate || !f.defers) {
+		err = evaluate(ctx, res)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return res, nil
 }
 
 // gatewayImage is a front end in an image.

@@ -58,7 +58,7 @@ func (e *ExecError) Mount(ctx context.Context, i int) (*solver.Result, error) {
 // explain adds to the error of a process what its mounts show, if the build wants it. The state is kept then, without its caches: others may
 // wait for them.
 func (o *execOp) explain(ctx context.Context, err error, st *State) error {
-	if !o.w.KeepMounts || ctx.Err() != nil {
+	if !o.w.keepMounts.Load() || ctx.Err() != nil {
 		if st != nil {
 			err = errors.Join(err, st.close())
 		}

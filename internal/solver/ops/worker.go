@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -91,6 +92,8 @@ type Worker struct {
 	temps []*store.Temp
 	kept  map[digest.Digest]*State // by operation
 
+	keepMounts atomic.Bool
+
 	removals errgroup.Group // of directories of finished steps
 
 	networkReported sync.Once
@@ -104,11 +107,16 @@ func New(o Options) *Worker {
 	if o.SSH == nil {
 		o.SSH = func(context.Context, string) func(net.Conn) { return nil }
 	}
-	return &Worker{
+	w := &Worker{
 		Options: o, fetcher: &sources.Fetcher{Store: o.Store, Secret: o.Secret, SSH: o.SSH, Client: o.HTTP}, mounts: cachemount.New(o.Store),
 		pins: map[digest.Digest]sources.Identity{}, kept: map[digest.Digest]*State{},
 	}
+	w.keepMounts.Store(o.KeepMounts)
+	return w
 }
+
+// KeepFailedMounts sets KeepMounts: a front end that can read them has begun.
+func (w *Worker) KeepFailedMounts() { w.keepMounts.Store(true) }
 
 // Close removes the temporary directories of the build. Its results stay.
 func (w *Worker) Close() error {

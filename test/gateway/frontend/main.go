@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"slices"
@@ -13,15 +14,24 @@ import (
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/frontend/gateway/grpcclient"
+	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
 )
 
 var behaviours = map[string]client.BuildFunc{
 	"copy": copyFile, "forward": forward, "fail": fail, "environment": environment, "inputs": inputs, "hang": hang, "flood": flood, "die": die,
 	"exit": exit, "garbage": garbage, "again": again, "privileged": privileged, "host-network": hostNetwork, "elsewhere": elsewhere, "cache": cache,
+	"process": process, "failed-step": failedStep, "privileged-process": privilegedProcess, "host-network-process": hostNetworkProcess,
 }
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == "say" { // as a process of a container or a step
+		fmt.Println(os.Args[2])
+		if err := os.WriteFile("/said", []byte(os.Args[2]), 0o600); err != nil || os.Args[2] == "no" {
+			os.Exit(4)
+		}
+		return
+	}
 	_, name, _ := strings.Cut(option("cmdline"), " ")
 	run, ok := behaviours[name]
 	if !ok {
@@ -182,4 +192,89 @@ func elsewhere(ctx context.Context, c client.Client) (*client.Result, error) {
 
 func cache(ctx context.Context, c client.Client) (*client.Result, error) {
 	return c.Solve(ctx, client.SolveRequest{CacheImports: []client.CacheOptionsEntry{{Type: "local", Attrs: map[string]string{"src": "/etc"}}}})
+}
+
+// inContainer runs the program in a container of a result, and returns its output.
+func inContainer(ctx context.Context, c client.Client, ref client.Reference, text string, network pb.NetMode, security pb.SecurityMode) (string, error) {
+	ctr, err := c.NewContainer(ctx, client.NewContainerRequest{NetMode: network, Mounts: []client.Mount{{Dest: "/", MountType: pb.MountType_BIND, Ref: ref}}})
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	p, err := ctr.Start(ctx, client.StartRequest{Args: []string{"/program", "say", text}, Cwd: "/", SecurityMode: security, Stdout: output{&out}, Stderr: output{os.Stderr}})
+	if err == nil {
+		err = p.Wait()
+	}
+	return strings.TrimSpace(out.String()), errors.Join(err, ctr.Release(ctx))
+}
+
+type output struct{ io.Writer }
+
+func (output) Close() error { return nil }
+
+func own(ctx context.Context, c client.Client) (client.Reference, error) {
+	res, err := solve(ctx, c, llb.Image("me/fe"))
+	if err != nil {
+		return nil, err
+	}
+	return res.SingleRef()
+}
+
+// process answers with the output of a process that is no step.
+func process(ctx context.Context, c client.Client) (*client.Result, error) {
+	ref, err := own(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	text, err := inContainer(ctx, c, ref, "hello", pb.NetMode_NONE, pb.SecurityMode_SANDBOX)
+	if err != nil {
+		return nil, err
+	}
+	return solve(ctx, c, file("/process", text))
+}
+
+// failedStep reads what a step has written before it failed, and runs a process there.
+func failedStep(ctx context.Context, c client.Client) (*client.Result, error) {
+	def, err := llb.Image("me/fe").Run(llb.Args([]string{"/program", "say", "no"})).Root().Marshal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	res, err := c.Solve(ctx, client.SolveRequest{Definition: def.ToPB()})
+	if err != nil {
+		return nil, fmt.Errorf("too early: %w", err)
+	}
+	ref, err := res.SingleRef()
+	if err != nil {
+		return nil, err
+	}
+	var failed *errdefs.SolveError
+	if err := ref.Evaluate(ctx); !errors.As(err, &failed) || len(failed.MountIDs) != 1 {
+		return nil, fmt.Errorf("the step: %w", err)
+	}
+	ctr, err := c.NewContainer(ctx, client.NewContainerRequest{NetMode: pb.NetMode_NONE, Mounts: []client.Mount{{Dest: "/", MountType: pb.MountType_BIND, ResultID: failed.MountIDs[0]}}})
+	if err != nil {
+		return nil, err
+	}
+	data, err := ctr.ReadFile(ctx, client.ReadContainerRequest{ReadRequest: client.ReadRequest{Filename: "/said"}})
+	if err != nil {
+		return nil, err
+	}
+	return solve(ctx, c, file("/left", string(data)))
+}
+
+func privilegedProcess(ctx context.Context, c client.Client) (*client.Result, error) {
+	return asking(ctx, c, pb.NetMode_NONE, pb.SecurityMode_INSECURE)
+}
+
+func hostNetworkProcess(ctx context.Context, c client.Client) (*client.Result, error) {
+	return asking(ctx, c, pb.NetMode_HOST, pb.SecurityMode_SANDBOX)
+}
+
+func asking(ctx context.Context, c client.Client, network pb.NetMode, security pb.SecurityMode) (*client.Result, error) {
+	ref, err := own(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	_, err = inContainer(ctx, c, ref, "hello", network, security)
+	return nil, err
 }
