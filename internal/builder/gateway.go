@@ -210,9 +210,12 @@ func (f *frontend) resolveGateway(ctx context.Context, named reference.Named) (*
 		return nil, fmt.Errorf("front end %s: config: %w", ref, err)
 	}
 	img.config = config.Config
-	pinned := named
-	if _, ok := named.(reference.Digested); !ok {
-		if pinned, err = reference.WithDigest(named, d); err != nil {
+	pinned, err := reference.ParseNormalizedNamed(ref) // as the policies of the build have left it
+	if err != nil {
+		return nil, fmt.Errorf("front end %s: %w", ref, err)
+	}
+	if _, ok := pinned.(reference.Digested); !ok {
+		if pinned, err = reference.WithDigest(pinned, d); err != nil {
 			return nil, fmt.Errorf("front end %s: %w", ref, err)
 		}
 	}

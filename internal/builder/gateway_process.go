@@ -30,12 +30,14 @@ const (
 
 // runGateway runs the process of a front end until it returns a result.
 func (f *frontend) runGateway(ctx context.Context, img *gatewayImage, inputs map[string]*pb.Definition) (_ *client.Result, err error) {
-	if err := f.allowAll(ctx, img.def); err != nil {
+	def, err := f.policies.applyAll(ctx, img.def, f.metadata)
+	if err != nil {
 		return nil, err
 	}
-	out, err := f.solver.Solve(ctx, img.def)
+	img.def = def
+	out, err := f.solver.Solve(ctx, def)
 	if err == nil {
-		out, err = f.solver.Whole(ctx, img.def, out)
+		out, err = f.solver.Whole(ctx, def, out)
 	}
 	if err != nil {
 		return nil, err
