@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"time"
 
@@ -139,8 +140,10 @@ func (f *frontend) converse(ctx context.Context, p *sandbox.Process, b *bridge.B
 	defer kill(nil)
 	answered, ended := make(chan error, 1), make(chan error, 1)
 	go func() {
-		err := b.Serve(stdio.Conn())
-		kill(&gatewayError{err: errors.Join(errors.New("it broke the connection on its standard input and output"), err)})
+		// A process that writes to the closed connection dies of it: that is not the reason.
+		broken := &gatewayError{err: errors.New("it broke the connection on its standard input and output")}
+		err := b.Serve(&ending{stdio.Conn(), func() { kill(broken) }})
+		kill(&gatewayError{err: errors.Join(broken.err, err)})
 		answered <- err
 	}()
 	waiting, stop := context.WithCancelCause(running)
@@ -165,6 +168,17 @@ func (f *frontend) converse(ctx context.Context, p *sandbox.Process, b *bridge.B
 	stdio.Close()
 	<-answered
 	return res, err
+}
+
+// ending is a connection that calls a function before it closes.
+type ending struct {
+	net.Conn
+	before func()
+}
+
+func (c *ending) Close() error {
+	c.before()
+	return c.Conn.Close()
 }
 
 // processError is the error of a process that has ended without a result.
