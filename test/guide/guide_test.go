@@ -215,6 +215,7 @@ func (g *guide) python(t *testing.T) {
 // rebuild: nothing changed, the same image; the application changed, only what comes after is built again.
 func (g *guide) rebuild(t *testing.T) {
 	app := rig.TempDir(t)
+	rig.Must(t, "chmod", "755", app) // for the user
 	rig.Must(t, "cp", "-a", filepath.Join(rig.Top(), "demo", "python"), app)
 	dir := filepath.Join(app, "python")
 	id := g.inspect(t, "hello", "{{.Id}}")
