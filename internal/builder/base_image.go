@@ -137,5 +137,12 @@ func (b *baseImages) search(ctx context.Context, ref string, platform *ocispec.P
 	case err != nil:
 		return nil, fmt.Errorf("failed to resolve source metadata for %s: %w", ref, err)
 	}
-	return b.images.FindFor(ctx, ref, platform)
+	img, err := b.images.FindFor(ctx, ref, platform)
+	if errors.As(err, &other) {
+		// The compiler warns of an image of another platform (InvalidBaseImagePlatform), if it is the only one of its name.
+		if only, findErr := b.images.Find(ctx, ref); findErr == nil && only.Root.Digest == only.Target.Digest {
+			return only, nil
+		}
+	}
+	return img, err
 }

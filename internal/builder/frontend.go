@@ -17,6 +17,7 @@ import (
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/imageutil"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -234,6 +235,12 @@ func (f *frontend) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, o
 
 // metadata finds what a source is now, whatever the policies of the build.
 func (f *frontend) metadata(ctx context.Context, op *pb.SourceOp, opt sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
+	switch scheme, _, _ := strings.Cut(op.Identifier, "://"); scheme {
+	case "local":
+		return &sourceresolver.MetaResponse{Op: op}, nil // it changes while it is read: there is nothing to pin
+	case "http", "https", "git":
+		return f.remoteMetadata(ctx, op, opt)
+	}
 	ref, ok := imageRef(op.Identifier)
 	var img *image.Image
 	var err error
@@ -263,6 +270,23 @@ func (f *frontend) metadata(ctx context.Context, op *pb.SourceOp, opt sourcereso
 	}, nil
 }
 
+// remoteMetadata finds what a file over http or a ref of a repository is now.
+func (f *frontend) remoteMetadata(ctx context.Context, op *pb.SourceOp, opt sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
+	if opt.GitOpt != nil && opt.GitOpt.ReturnObject || opt.HTTPOpt != nil && opt.HTTPOpt.ChecksumReq != nil {
+		return nil, fmt.Errorf("the objects of commits and other checksums of files are not supported: %s", op.Identifier)
+	}
+	is, err := f.containers.worker.Identify(ctx, op)
+	if err != nil {
+		return nil, err
+	}
+	if is.Commit != "" {
+		return &sourceresolver.MetaResponse{Op: op, Git: &sourceresolver.ResolveGitResponse{Checksum: is.Commit, Ref: is.Ref}}, nil
+	}
+	return &sourceresolver.MetaResponse{Op: op, HTTP: &sourceresolver.ResolveHTTPResponse{
+		Digest: is.Digest, Filename: is.Name, LastModified: is.Modified,
+	}}, nil
+}
+
 // ResolveImageConfig is ResolveSourceMetadata of an image. The name in the answer is the one that the policies have left.
 func (f *frontend) ResolveImageConfig(ctx context.Context, ref string, opt sourceresolver.Opt) (_ string, _ digest.Digest, _ []byte, err error) {
 	defer crash.Recover(&err)
@@ -273,6 +297,9 @@ func (f *frontend) ResolveImageConfig(ctx context.Context, ref string, opt sourc
 	meta, err := f.ResolveSourceMetadata(ctx, op, opt)
 	if err != nil {
 		return "", "", nil, err
+	}
+	if meta.Image == nil { // a policy has put another source in its place
+		return "", "", nil, &imageutil.ResolveToNonImageError{Ref: ref, Updated: meta.Op.Identifier}
 	}
 	name := ref
 	if meta.Op.Identifier != op.Identifier {

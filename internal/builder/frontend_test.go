@@ -80,7 +80,7 @@ func TestFrontendRefuses(t *testing.T) {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
-	if _, err := f.ResolveSourceMetadata(t.Context(), &pb.SourceOp{Identifier: "git://x"}, sourceresolver.Opt{}); text(err) != "source git://x is not supported" {
+	if _, err := f.ResolveSourceMetadata(t.Context(), &pb.SourceOp{Identifier: "ftp://x"}, sourceresolver.Opt{}); text(err) != "source ftp://x is not supported" {
 		t.Errorf("%v", err)
 	}
 }

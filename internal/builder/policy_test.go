@@ -4,13 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/client/llb/sourceresolver"
 	"github.com/moby/buildkit/solver/pb"
 	spb "github.com/moby/buildkit/sourcepolicy/pb"
+	"github.com/moby/buildkit/util/imageutil"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -121,5 +126,37 @@ func TestInvalidPolicies(t *testing.T) {
 		if _, err := rewrite(def, func(string, *pb.Op) {}); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
+	}
+}
+
+// TestMetadata: front ends learn what a file over http is, and what a policy has put in the place of an image.
+func TestMetadata(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Last-Modified", "Mon, 02 Jan 2006 15:04:05 GMT")
+		_, _ = w.Write([]byte("data"))
+	}))
+	t.Cleanup(server.Close)
+	f := newFrontend(t, nil, nil)
+	f.policies = policies{static: []*spb.Policy{{Rules: []*spb.Rule{rule(spb.PolicyAction_CONVERT, "docker-image://docker.io/library/x:1", "local://x")}}}}
+	got, err := f.ResolveSourceMetadata(t.Context(), &pb.SourceOp{Identifier: server.URL + "/name"}, sourceresolver.Opt{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2006, 1, 2, 15, 4, 5, 0, time.UTC)
+	want := &sourceresolver.ResolveHTTPResponse{Digest: digest.FromString("data"), Filename: "name", LastModified: &at}
+	if diff := cmp.Diff(want, got.HTTP); diff != "" || got.Image != nil || got.Git != nil {
+		t.Errorf("%+v: %s", got, diff)
+	}
+	if got, err = f.ResolveSourceMetadata(t.Context(), &pb.SourceOp{Identifier: "docker-image://x:1"}, sourceresolver.Opt{}); err != nil || got.Op.Identifier != "local://x" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	var other *imageutil.ResolveToNonImageError
+	if _, _, _, err := f.ResolveImageConfig(t.Context(), "x:1", sourceresolver.Opt{}); !errors.As(err, &other) || other.Updated != "local://x" {
+		t.Errorf("%v", err)
+	}
+	opt := sourceresolver.Opt{HTTPOpt: &sourceresolver.ResolveHTTPOpt{ChecksumReq: &sourceresolver.ResolveHTTPChecksumRequest{}}}
+	if _, err := f.ResolveSourceMetadata(t.Context(), &pb.SourceOp{Identifier: server.URL}, opt); err == nil || !strings.Contains(err.Error(), "are not supported") {
+		t.Errorf("%v", err)
 	}
 }

@@ -135,6 +135,9 @@ func outputs(req *controlapi.SolveRequest, attrs map[string]string) ([]buildspec
 // exporterMoby is the type of the exporter by which Docker's engine puts an image into its own store.
 const exporterMoby = "moby"
 
+// compressionKey is the attribute of an output that names the compression of its layers.
+const compressionKey = "compression"
+
 func output(i int, e *controlapi.Exporter, epoch string) (*buildspec.Output, error) {
 	entry := buildspec.Entry{Type: e.Type, Attrs: maps.Clone(e.Attrs)}
 	if entry.Attrs == nil {
@@ -148,6 +151,11 @@ func output(i int, e *controlapi.Exporter, epoch string) (*buildspec.Output, err
 	case exporterMoby:
 		entry.Type = buildspec.OutputImage
 	case buildspec.OutputImage, buildspec.OutputRegistry:
+	case buildspec.OutputOCI, buildspec.OutputDocker:
+		if entry.Attrs[compressionKey] == "" {
+			entry.Attrs[compressionKey] = "gzip" // as in BuildKit; without it, mica's own archives have plain layers
+		}
+		fallthrough
 	default: // where the client writes it is the client's business
 		entry.Attrs["dest"] = outputPrefix + strconv.Itoa(i)
 	}

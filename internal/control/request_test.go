@@ -6,7 +6,27 @@ import (
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/solver/pb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/micabuild/mica/internal/compression"
 )
+
+// TestArchivesAreCompressed: clients expect compressed layers unless they ask for others.
+func TestArchivesAreCompressed(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		kind, attribute string
+		want            compression.Algorithm
+	}{
+		{"oci", "", compression.Gzip}, {"docker", "", compression.Gzip}, {"oci", "uncompressed", compression.None},
+		{"oci", "zstd", compression.Zstd}, {"moby", "", ""},
+	} {
+		e := &controlapi.Exporter{Type: c.kind, Attrs: map[string]string{"compression": c.attribute}}
+		o, err := output(0, e, "")
+		if err != nil || o.Form.Compression != c.want {
+			t.Errorf("%s, compression %q: %+v, %v", c.kind, c.attribute, o, err)
+		}
+	}
+}
 
 // FuzzSolveRequest: a request of any form is a build or an error, and names no file of the host.
 func FuzzSolveRequest(f *testing.F) {
