@@ -43,7 +43,8 @@ type Container struct {
 	starting sync.Mutex
 
 	mu       sync.Mutex
-	name     string // guarded by the manager
+	name     string               // guarded by the manager
+	nets     map[string]*endpoint // by the name of the network; guarded by the manager
 	state    container.ContainerState
 	run      *run // nil unless it runs
 	exit     chan struct{}
@@ -63,6 +64,9 @@ type run struct {
 	pid     int
 	cancel  func(error)
 	ended   chan struct{} // closed when the process has ended and its state is that
+
+	telling sync.Mutex
+	told    map[string]bool // the names in its /etc/hosts
 }
 
 // Name is the container's name.

@@ -28,6 +28,7 @@ type CreateOptions struct {
 	Config   *container.Config
 	Host     *container.HostConfig
 	Platform *ocispec.Platform
+	Networks map[string]*apinetwork.EndpointSettings // beside that of Host, or with aliases for it
 }
 
 // Create makes a container, and returns warnings of what is not as it was asked for.
@@ -45,6 +46,9 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ *Container, wa
 		}
 	}()
 	if err := c.check(); err != nil {
+		return nil, nil, err
+	}
+	if c.nets, err = m.join(c.host.NetworkMode, o.Networks); err != nil {
 		return nil, nil, err
 	}
 	if err := c.open(ctx, o.Platform); err != nil {
@@ -155,9 +159,6 @@ func (c *Container) check() error {
 	case h.LogConfig.Type != "" && h.LogConfig.Type != "json-file" && h.LogConfig.Type != "local":
 		return fail(Unsupported, "the log driver %s is not supported: use json-file", h.LogConfig.Type)
 	}
-	if err := checkNetwork(h.NetworkMode); err != nil {
-		return err
-	}
 	if s := c.config.StopSignal; s != "" {
 		if _, err := signal.ParseSignal(s); err != nil {
 			return invalid(err)
@@ -167,18 +168,6 @@ func (c *Container) check() error {
 		return fail(Invalid, "the working directory '%s' is invalid, it needs to be an absolute path", c.config.WorkingDir)
 	}
 	return nil
-}
-
-// checkNetwork refuses networks that have names.
-func checkNetwork(mode container.NetworkMode) error {
-	switch mode {
-	case "", "default", "bridge", "host", "none":
-		return nil
-	}
-	if mode.IsContainer() {
-		return fail(Unsupported, "the network of another container is not supported: containers share the network bridge")
-	}
-	return fail(Unsupported, "network %s is not supported: mica has the networks bridge, host and none", mode)
 }
 
 // merge completes a config by that of the image, as Docker does.

@@ -12,6 +12,7 @@ const (
 	Conflict                    // the state of the container forbids it
 	Unsupported                 // mica does not have it
 	Unchanged                   // there is nothing to do
+	Forbidden                   // it is never possible
 )
 
 // Error is an error of a kind, in the words of Docker's daemon.

@@ -13,8 +13,6 @@ import (
 	"github.com/moby/moby/api/types/container"
 	apinetwork "github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/storage"
-
-	"github.com/micabuild/mica/internal/network"
 )
 
 // Inspect describes the container.
@@ -81,22 +79,6 @@ func (c *Container) mountPoints() []container.MountPoint {
 	return list
 }
 
-// networkName is the name of the network among Docker's.
-func (c *Container) networkName() string {
-	if n := c.network(); n != "default" {
-		return n
-	}
-	return "bridge"
-}
-
-func (c *Container) endpoints() map[string]*apinetwork.EndpointSettings {
-	e := &apinetwork.EndpointSettings{NetworkID: NetworkID(c.networkName())}
-	if c.networkName() == "bridge" && c.Running() {
-		e.Gateway, e.IPAddress, e.IPPrefixLen = network.Gateway(), c.m.address(), 24
-	}
-	return map[string]*apinetwork.EndpointSettings{c.networkName(): e}
-}
-
 func (c *Container) networkSettings() *container.NetworkSettings {
 	s := &container.NetworkSettings{Ports: apinetwork.PortMap{}, Networks: c.endpoints()}
 	c.mu.Lock()
@@ -120,12 +102,6 @@ func (m *Manager) address() netip.Addr {
 		return netip.Addr{}
 	}
 	return own.Address()
-}
-
-// NetworkID is what Docker's API calls one of the networks.
-func NetworkID(name string) string {
-	ids := map[string]string{"bridge": "b", "host": "a", "none": "0"}
-	return strings.Repeat(ids[name], 64)[:min(64, 64*len(ids[name]))]
 }
 
 // sizes are the bytes of the files that the container has changed, and of all.
@@ -178,7 +154,10 @@ func (c *Container) Summary(withSize bool) container.Summary {
 		Created: c.created.Unix(), Ports: c.portSummaries(), Labels: c.config.Labels, State: state, Status: status,
 		NetworkSettings: &container.NetworkSettingsSummary{Networks: c.endpoints()}, Mounts: c.mountPoints(),
 	}
-	s.HostConfig.NetworkMode = c.networkName()
+	s.HostConfig.NetworkMode = string(c.host.NetworkMode)
+	if s.HostConfig.NetworkMode == "" || s.HostConfig.NetworkMode == "default" {
+		s.HostConfig.NetworkMode = "bridge"
+	}
 	if c.image.Target.Digest != "" {
 		target := c.image.Target
 		s.ImageManifestDescriptor = &target

@@ -140,7 +140,8 @@ func (m *Manager) condition(ctx context.Context, key, value string) (condition, 
 			})
 		}, nil
 	case "network":
-		return func(c *Container) bool { return c.networkName() == value || NetworkID(c.networkName()) == value }, nil
+		n, err := m.FindNetwork(value)
+		return func(c *Container) bool { return err == nil && c.isIn(n.Name) }, nil
 	case "publish", "expose":
 		return portCondition(key, value)
 	case "health":

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/events"
+	apinetwork "github.com/moby/moby/api/types/network"
 
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/store"
@@ -46,11 +47,13 @@ type Manager struct {
 	names  map[string]string     // IDs by name
 	execs  map[string]*Exec
 	closed bool
+	// networks are those that users have made, by name.
+	networks map[string]apinetwork.Network
 }
 
 // NewManager returns a manager without containers.
 func NewManager(o Options) *Manager {
-	m := &Manager{o: o, all: map[string]*Container{}, names: map[string]string{}, execs: map[string]*Exec{}}
+	m := &Manager{o: o, all: map[string]*Container{}, names: map[string]string{}, execs: map[string]*Exec{}, networks: map[string]apinetwork.Network{}}
 	m.volumes = &Volumes{root: o.Root, publish: m.publish}
 	return m
 }

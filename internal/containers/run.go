@@ -44,9 +44,12 @@ func (c *Container) Start(ctx context.Context) error {
 		return fail(Conflict, "container is marked for removal and cannot be started")
 	}
 	c.mu.Unlock()
+	if err := c.checkNets(); err != nil {
+		return err
+	}
 	running, cancel := context.WithCancelCause(context.Background())
 	defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })() // until it is started
-	r := &run{cancel: cancel, ended: make(chan struct{})}
+	r := &run{cancel: cancel, ended: make(chan struct{}), told: map[string]bool{}}
 	unpublish, err := c.launch(running, r)
 	if err != nil {
 		if r.box != nil {
@@ -65,6 +68,9 @@ func (c *Container) Start(ctx context.Context) error {
 func (c *Container) launch(ctx context.Context, r *run) (unpublish func(), err error) {
 	p := *c.process
 	p.Mounts = slices.Clone(p.Mounts)
+	hosts := c.hosts()
+	p.ExtraHosts = append(slices.Clone(p.ExtraHosts), hosts...)
+	r.note(hosts)
 	unpublish = c.publishPorts(ctx, &p)
 	cmd := sandbox.Command{
 		Args: p.Args, Env: p.Env, Cwd: p.Cwd, User: p.User, Groups: p.Groups, Privileged: p.Privileged, TTY: p.TTY,
@@ -182,6 +188,7 @@ func (c *Container) begin(r *run) {
 	c.run, c.state, c.started, c.failure, c.exitCode = r, container.StateRunning, time.Now(), "", 0
 	c.mu.Unlock()
 	c.event(events.ActionStart)
+	_ = c.m.announce(c) // a container that has ended meanwhile needs no names
 }
 
 // notStarted notes that the process could not be started, and returns why.

@@ -54,17 +54,6 @@ func (c *Container) settings() (*sandbox.Process, []string, error) {
 	return p, warnings, invalid(err)
 }
 
-// network is the network's name in mica run's words.
-func (c *Container) network() string {
-	if c.config.NetworkDisabled {
-		return "none"
-	}
-	if c.host.NetworkMode == "" {
-		return "default"
-	}
-	return string(c.host.NetworkMode)
-}
-
 func limitsOf(r *container.Resources) *grammar.Limits {
 	l := &grammar.Limits{
 		Memory: r.Memory, Reservation: r.MemoryReservation, Swap: r.MemorySwap, Swappiness: -1, NanoCPUs: r.NanoCPUs, Shares: r.CPUShares,

@@ -98,16 +98,15 @@ func (s *Server) createContainer(w http.ResponseWriter, r *http.Request) error {
 	if req.Config == nil {
 		return badRequest("config cannot be empty in order to create a container")
 	}
-	if err := checkEndpoints(&req); err != nil {
-		return err
-	}
 	p, err := platform(r)
 	if err != nil {
 		return err
 	}
-	c, warnings, err := s.containers.Create(r.Context(), containers.CreateOptions{
-		Name: r.URL.Query().Get("name"), Config: req.Config, Host: req.HostConfig, Platform: p,
-	})
+	o := containers.CreateOptions{Name: r.URL.Query().Get("name"), Config: req.Config, Host: req.HostConfig, Platform: p}
+	if req.NetworkingConfig != nil {
+		o.Networks = req.NetworkingConfig.EndpointsConfig
+	}
+	c, warnings, err := s.containers.Create(r.Context(), o)
 	if err != nil {
 		return err
 	}
@@ -117,28 +116,6 @@ func (s *Server) createContainer(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusCreated)
 	return json.NewEncoder(w).Encode(container.CreateResponse{ID: c.ID, Warnings: warnings})
-}
-
-// checkEndpoints refuses what a container cannot have of a network.
-func checkEndpoints(req *container.CreateRequest) error {
-	if req.NetworkingConfig == nil {
-		return nil
-	}
-	for name, e := range req.NetworkingConfig.EndpointsConfig {
-		if !isNetwork(name) {
-			return noSuchNetwork(name)
-		}
-		if e == nil {
-			continue
-		}
-		if e.IPAMConfig != nil && (e.IPAMConfig.IPv4Address.IsValid() || e.IPAMConfig.IPv6Address.IsValid() || len(e.IPAMConfig.LinkLocalIPs) > 0) || len(e.MacAddress) > 0 {
-			return notSupported("the address of a container cannot be chosen")
-		}
-		if len(e.Links) > 0 || len(e.Aliases) > 0 {
-			return notSupported("links and aliases are not supported: containers share one network")
-		}
-	}
-	return nil
 }
 
 func startContainer(w http.ResponseWriter, r *http.Request, c *containers.Container) error {
@@ -260,16 +237,9 @@ func (s *Server) pruneContainers(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	for key := range lists {
-		if key != "until" && key != "label" && key != "label!" {
-			return badRequest("invalid filter '%s'", key)
-		}
-	}
-	var until time.Time
-	for _, v := range lists["until"] {
-		if until, err = timeOf(v, time.Now()); err != nil {
-			return badRequest("invalid filter 'until=%s': %w", v, err)
-		}
+	until, err := pruneFilters(lists)
+	if err != nil {
+		return err
 	}
 	report, err := s.containers.Prune(until, lists["label"], lists["label!"])
 	if err != nil {

@@ -431,3 +431,39 @@ func TestRootClose(t *testing.T) {
 		t.Errorf("left in the store: %v", left)
 	}
 }
+
+// TestRootNames: containers of a network find each other by name, whichever starts first.
+func TestRootNames(t *testing.T) {
+	t.Parallel()
+	r := newRootRig(t)
+	r.network("mine", nil)
+	app := func(text, net string, aliases ...string) client.ContainerCreateOptions {
+		o := script(text)
+		o.HostConfig.NetworkMode, o.NetworkingConfig = container.NetworkMode(net), in(net, aliases...).NetworkingConfig
+		return o
+	}
+	find := `grep -ow -e web -e www -e db /etc/hosts; true`
+	first := app("read x; "+find, "mine", "www")
+	first.Config.OpenStdin, first.Config.StdinOnce = true, true
+	web := r.create("web", first)
+	conn := r.attach(web, client.ContainerAttachOptions{Stdin: true, Stdout: true})
+	r.start(web)
+	o := app(find, "mine")
+	db := r.create("db", o)
+	dbOut := r.attach(db, client.ContainerAttachOptions{Stdout: true})
+	r.start(db)
+	stranger := r.create("stranger", app(find, "bridge"))
+	strangerOut := r.attach(stranger, client.ContainerAttachOptions{Stdout: true})
+	r.start(stranger)
+	if _, err := io.WriteString(conn.Conn, "\n"); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		from io.Reader
+		want string
+	}{"web": {conn.Reader, "web\nwww\ndb\n"}, "db": {dbOut.Reader, "db\nweb\nwww\n"}, "stranger": {strangerOut.Reader, ""}} {
+		if got, _ := split(t, c.from); got != c.want {
+			t.Errorf("%s finds %q, want %q", name, got, c.want)
+		}
+	}
+}

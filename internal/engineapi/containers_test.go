@@ -108,8 +108,8 @@ func TestCreateRefuses(t *testing.T) {
 		"no command":       {client.ContainerCreateOptions{Config: &container.Config{Image: "app"}}, errdefs.IsInvalidArgument, "no command specified"},
 		"a taken name":     {client.ContainerCreateOptions{Config: command, Name: "taken"}, errdefs.IsConflict, `The container name "/taken" is already in use by container`},
 		"an invalid name":  {client.ContainerCreateOptions{Config: command, Name: "a/b"}, errdefs.IsInvalidArgument, "Invalid container name (a/b)"},
-		"a network":        {client.ContainerCreateOptions{Config: command, HostConfig: &container.HostConfig{NetworkMode: "mine"}}, errdefs.IsNotImplemented, "network mine is not supported"},
-		"an endpoint":      {client.ContainerCreateOptions{Config: command, NetworkingConfig: &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{"mine": {}}}}, errdefs.IsNotImplemented, "network mine is not supported"},
+		"a network":        {client.ContainerCreateOptions{Config: command, HostConfig: &container.HostConfig{NetworkMode: "mine"}}, errdefs.IsNotFound, "network mine not found"},
+		"an endpoint":      {client.ContainerCreateOptions{Config: command, NetworkingConfig: &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{"mine": {}}}}, errdefs.IsNotFound, "network mine not found"},
 		"a restart policy": {client.ContainerCreateOptions{Config: command, HostConfig: &container.HostConfig{RestartPolicy: container.RestartPolicy{Name: "always"}}}, errdefs.IsNotImplemented, "restart policies are not supported"},
 		"a link":           {client.ContainerCreateOptions{Config: command, HostConfig: &container.HostConfig{Links: []string{"a:b"}}}, errdefs.IsNotImplemented, "links are not supported"},
 		"a log driver":     {client.ContainerCreateOptions{Config: command, HostConfig: &container.HostConfig{LogConfig: container.LogConfig{Type: "syslog"}}}, errdefs.IsNotImplemented, "log driver syslog"},
@@ -255,24 +255,5 @@ func TestVolumes(t *testing.T) {
 	}
 	if _, err := r.VolumeRemove(t.Context(), "data", client.VolumeRemoveOptions{}); !errdefs.IsNotFound(err) {
 		t.Errorf("removed: %v", err)
-	}
-}
-
-func TestNetworks(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	list, err := r.NetworkList(t.Context(), client.NetworkListOptions{})
-	if err != nil || len(list.Items) != 3 {
-		t.Fatalf("%+v, %v", list, err)
-	}
-	got, err := r.NetworkInspect(t.Context(), list.Items[0].ID, client.NetworkInspectOptions{})
-	if err != nil || got.Network.Name != "bridge" {
-		t.Errorf("%+v, %v", got, err)
-	}
-	if _, err := r.NetworkCreate(t.Context(), "mine", client.NetworkCreateOptions{}); !errdefs.IsNotImplemented(err) {
-		t.Errorf("another network: %v", err)
-	}
-	if _, err := r.NetworkInspect(t.Context(), "mine", client.NetworkInspectOptions{}); !errdefs.IsNotFound(err) {
-		t.Errorf("another network: %v", err)
 	}
 }

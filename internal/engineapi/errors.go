@@ -61,6 +61,7 @@ func statusOf(err error) int {
 var containerStatus = map[containers.Kind]int{
 	0: http.StatusInternalServerError, containers.Invalid: http.StatusBadRequest, containers.NotFound: http.StatusNotFound, containers.Conflict: http.StatusConflict,
 	containers.Unsupported: http.StatusNotImplemented, containers.Unchanged: http.StatusNotModified,
+	containers.Forbidden: http.StatusForbidden,
 }
 
 // messageOf is the text of an error, without credentials. Remedies name docker's commands.

@@ -1,83 +1,76 @@
 package engineapi
 
 import (
-	"errors"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/micabuild/mica/internal/containers"
 )
 
-// networks are those that a container may be in, with the names of Docker's drivers.
-var networks = []struct{ name, driver string }{{"bridge", "bridge"}, {"host", "host"}, {"none", "null"}}
-
 func (s *Server) networkRoutes() map[string]handler {
 	return map[string]handler{
-		"GET /networks":        listNetworks,
-		"GET /networks/{name}": s.inspectNetwork,
-		"POST /networks/prune": nothingPruned("NetworksDeleted"),
-		"/networks/":           noNetworks,
+		"GET /networks":                    s.listNetworks,
+		"GET /networks/{name}":             s.inspectNetwork,
+		"POST /networks/create":            s.createNetwork,
+		"POST /networks/prune":             s.pruneNetworks,
+		"POST /networks/{name}/connect":    s.connectNetwork,
+		"POST /networks/{name}/disconnect": s.disconnectNetwork,
+		"DELETE /networks/{name}":          s.removeNetwork,
+		"/networks/":                       notImplemented,
 	}
-}
-
-// isNetwork reports whether a name of a network is one that mica has.
-func isNetwork(name string) bool {
-	return name == "default" || slices.ContainsFunc(networks, func(n struct{ name, driver string }) bool { return n.name == name })
 }
 
 func notSupported(format string, args ...any) error {
 	return &requestError{http.StatusNotImplemented, fmt.Errorf(format, args...)}
 }
 
-func noSuchNetwork(name string) error {
-	return notSupported("network %s is not supported: mica has the networks bridge, host and none", name)
-}
+// networkFilters are the keys that a list takes.
+var networkFilters = []string{"dangling", "driver", "id", "label", "name", "scope", "type"}
 
-func noNetworks(_ http.ResponseWriter, r *http.Request) error {
-	return notSupported("%s %s: mica has the networks bridge, host and none, and no others", r.Method, r.URL.Path)
-}
-
-func describeNetwork(name, driver string) network.Network {
-	return network.Network{
-		Name: name, ID: containers.NetworkID(name), Driver: driver, Scope: "local", EnableIPv4: true, Options: map[string]string{},
-		Labels: map[string]string{}, IPAM: network.IPAM{Driver: "default", Config: []network.IPAMConfig{}},
-	}
-}
-
-func listNetworks(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) listNetworks(w http.ResponseWriter, r *http.Request) error {
 	lists, err := filters(r)
 	if err != nil {
 		return err
 	}
+	for key := range lists {
+		if !slices.Contains(networkFilters, key) {
+			return badRequest("invalid filter '%s'", key)
+		}
+	}
 	list := []network.Summary{}
-	for _, n := range networks {
-		if matchNetwork(lists, n.name, n.driver) {
-			list = append(list, network.Summary{Network: describeNetwork(n.name, n.driver)})
+	for _, n := range s.containers.Networks() {
+		if s.matchNetwork(lists, n) {
+			list = append(list, network.Summary{Network: n})
 		}
 	}
 	return writeJSON(w, list)
 }
 
-func matchNetwork(lists map[string][]string, name, driver string) bool {
+// matchNetwork tests filters: each key by one of its values, all labels.
+func (s *Server) matchNetwork(lists map[string][]string, n network.Network) bool {
 	for key, values := range lists {
-		ok := slices.ContainsFunc(values, func(v string) bool {
+		ok := key == "label" && containers.MatchLabels(n.Labels, values) || slices.ContainsFunc(values, func(v string) bool {
 			switch key {
 			case "name":
-				return strings.Contains(name, v)
+				return strings.Contains(n.Name, v)
 			case "id":
-				return strings.HasPrefix(containers.NetworkID(name), v)
+				return strings.HasPrefix(n.ID, v)
 			case "driver":
-				return driver == v
+				return n.Driver == v
 			case "scope":
-				return v == "local"
+				return n.Scope == v
 			case "type":
-				return v == "builtin"
+				return v == "builtin" && containers.IsBuiltin(n.Name) || v == "custom" && !containers.IsBuiltin(n.Name)
 			case "dangling":
-				return v == "false" || v == "0"
+				dangling := !containers.IsBuiltin(n.Name) && len(s.containers.Members(n.Name)) == 0
+				return dangling == (v == "true" || v == "1")
 			}
 			return false
 		})
@@ -88,13 +81,81 @@ func matchNetwork(lists map[string][]string, name, driver string) bool {
 	return true
 }
 
-// inspectNetwork answers docker network inspect. Networks have no containers of their own: the one of bridge is that of all.
 func (s *Server) inspectNetwork(w http.ResponseWriter, r *http.Request) error {
-	name := r.PathValue("name")
-	for _, n := range networks {
-		if n.name == name || containers.NetworkID(n.name) == name {
-			return writeJSON(w, network.Inspect{Network: describeNetwork(n.name, n.driver), Containers: map[string]network.EndpointResource{}})
+	n, err := s.containers.FindNetwork(r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, network.Inspect{Network: n, Containers: s.containers.Members(n.Name)})
+}
+
+func (s *Server) createNetwork(w http.ResponseWriter, r *http.Request) error {
+	var req network.CreateRequest
+	if err := decode(w, r, &req); err != nil {
+		return err
+	}
+	n, err := s.containers.CreateNetwork(req)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusCreated)
+	return json.NewEncoder(w).Encode(network.CreateResponse{ID: n.ID})
+}
+
+func (s *Server) removeNetwork(w http.ResponseWriter, r *http.Request) error {
+	if err := s.containers.RemoveNetwork(r.PathValue("name")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *Server) connectNetwork(w http.ResponseWriter, r *http.Request) error {
+	var req network.ConnectRequest
+	if err := decode(w, r, &req); err != nil {
+		return err
+	}
+	return s.containers.Connect(r.PathValue("name"), req.Container, req.EndpointConfig)
+}
+
+func (s *Server) disconnectNetwork(w http.ResponseWriter, r *http.Request) error {
+	var req network.DisconnectRequest
+	if err := decode(w, r, &req); err != nil {
+		return err
+	}
+	return s.containers.Disconnect(r.PathValue("name"), req.Container)
+}
+
+// pruneNetworks answers docker network prune, and a part of docker system prune.
+func (s *Server) pruneNetworks(w http.ResponseWriter, r *http.Request) error {
+	lists, err := filters(r)
+	if err != nil {
+		return err
+	}
+	until, err := pruneFilters(lists)
+	if err != nil {
+		return err
+	}
+	pruned := s.containers.PruneNetworks(func(n network.Network) bool {
+		return (until.IsZero() || n.Created.Before(until)) && containers.MatchLabels(n.Labels, lists["label"]) &&
+			(len(lists["label!"]) == 0 || !containers.MatchLabels(n.Labels, lists["label!"]))
+	})
+	s.events.publish(events.NetworkEventType, events.ActionPrune, "", map[string]string{"reclaimed": "0"})
+	return writeJSON(w, network.PruneReport{NetworksDeleted: pruned})
+}
+
+// pruneFilters checks the filters of a prune, and returns the time before which what is pruned was made.
+func pruneFilters(lists map[string][]string) (until time.Time, err error) {
+	for key := range lists {
+		if key != "until" && key != "label" && key != "label!" {
+			return until, badRequest("invalid filter '%s'", key)
 		}
 	}
-	return &requestError{http.StatusNotFound, errors.New("network " + name + " not found")}
+	for _, v := range lists["until"] {
+		if until, err = timeOf(v, time.Now()); err != nil {
+			return until, badRequest("invalid filter 'until=%s': %w", v, err)
+		}
+	}
+	return until, nil
 }

@@ -24,7 +24,14 @@ func Hosts(hostname, domain string, own netip.Addr, extra []ExtraHost) []byte {
 	} else {
 		fmt.Fprintf(&b, "127.0.0.1\tlocalhost %s\n%s", hostname, loopback6)
 	}
-	for _, h := range extra {
+	b.Write(HostLines(extra))
+	return b.Bytes()
+}
+
+// HostLines returns lines of hosts(5).
+func HostLines(hosts []ExtraHost) []byte {
+	var b bytes.Buffer
+	for _, h := range hosts {
 		fmt.Fprintf(&b, "%s\t%s\n", h.IP, h.Host)
 	}
 	return b.Bytes()

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -100,6 +101,21 @@ func (c *Container) Mount(i int) *os.File {
 		return nil
 	}
 	return c.mounts[i]
+}
+
+// AddHosts adds lines to the processes' /etc/hosts, which they may have changed.
+func (c *Container) AddHosts(hosts []network.ExtraHost) error {
+	if len(hosts) == 0 {
+		return nil
+	}
+	return c.do(func() error {
+		f, err := os.OpenFile(c.path("hosts"), os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			return fmt.Errorf("add hosts: %w", err)
+		}
+		_, err = f.Write(network.HostLines(hosts))
+		return errors.Join(err, f.Close())
+	})
 }
 
 // live is the container from its beginning to its end, on its thread.
