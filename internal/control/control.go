@@ -33,8 +33,10 @@ type Options struct {
 	NewBuilder func(*registry.Client) (*builder.Builder, error)
 	// Entitlements are those that steps may get if their client allows them.
 	Entitlements []string
-	Version      string // of mica
-	Revision     string
+	// Built is called with each build that has put an image into the store; nil for nothing.
+	Built    func(*builder.Result)
+	Version  string // of mica
+	Revision string
 }
 
 // Controller answers BuildKit's clients. It is safe for concurrent use.

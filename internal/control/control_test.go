@@ -48,6 +48,7 @@ type server struct {
 	store   *store.Store
 	address string
 	client  *client.Client
+	built   chan string // the names of images that came into the store
 }
 
 func start(t *testing.T) *server {
@@ -64,8 +65,9 @@ func start(t *testing.T) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rpc := control.NewServer()
+	rpc, built := control.NewServer(), make(chan string, 100)
 	control.New(control.Options{
+		Built:    func(r *builder.Result) { built <- strings.Join(r.Names, " ") },
 		Sessions: sessions, Store: s, Entitlements: []string{"network.host"}, Version: "1.2.3", NewBuilder: func(c *registry.Client) (*builder.Builder, error) {
 			s, err := store.Open(s.Root())
 			layers := layer.New(s)
@@ -91,7 +93,7 @@ func start(t *testing.T) *server {
 			t.Error(err)
 		}
 	})
-	return &server{s, "unix://" + path, c}
+	return &server{s, "unix://" + path, c, built}
 }
 
 // write writes files into a new directory.
@@ -645,5 +647,24 @@ func TestUsageAndPrune(t *testing.T) {
 	}
 	if len(removed) < 2 || len(kinds()) != 0 {
 		t.Errorf("removed %d, left %v", len(removed), kinds())
+	}
+}
+
+// TestBuilt: others learn of images that builds put into the store, and not of files that clients get.
+func TestBuilt(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	dir := write(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"})
+	for _, e := range []client.ExportEntry{
+		{Type: client.ExporterLocal, OutputDir: t.TempDir()}, {Type: client.ExporterImage, Attrs: map[string]string{"name": "h.test/a:1"}},
+	} {
+		o := options(t, dir)
+		o.Exports = []client.ExportEntry{e}
+		if _, _, err := s.solve(t, nil, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, name := len(s.built), <-s.built; n != 1 || name != "h.test/a:1" {
+		t.Errorf("%d images, the first %q", n, name)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 
 	"github.com/micabuild/mica/internal/builder"
+	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/registry"
 )
@@ -43,6 +44,10 @@ func (c *Controller) Solve(ctx context.Context, req *controlapi.SolveRequest) (_
 	res, err := b.Build(ctx, *o)
 	if err != nil {
 		return nil, err
+	}
+	stored := slices.ContainsFunc(o.Outputs, func(out buildspec.Output) bool { return out.Type == buildspec.OutputImage })
+	if c.o.Built != nil && stored && res.Written {
+		c.o.Built(res)
 	}
 	resp, err := response(res)
 	if err == nil && res.Image != nil && onlyStored(req) {

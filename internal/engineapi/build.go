@@ -117,7 +117,7 @@ func (s *Server) build(w http.ResponseWriter, r *http.Request) (err error) {
 // reportBuild says what was built, in the words that programs look for.
 func (s *Server) reportBuild(shown *buildOutput, res *builder.Result) {
 	id := res.Image.ID.String()
-	s.imageEvent(events.ActionCreate, id, id, nil)
+	s.Built(res)
 	if shown.quiet {
 		shown.out.send(jsonstream.Message{Stream: id + "\n"})
 	} else {
@@ -125,12 +125,24 @@ func (s *Server) reportBuild(shown *buildOutput, res *builder.Result) {
 		shown.text("Successfully built " + res.Image.ShortID() + "\n")
 	}
 	for _, name := range res.Names {
-		short := name
-		if named, err := reference.ParseNormalizedNamed(name); err == nil {
-			short = reference.FamiliarString(named)
-		}
-		shown.text("Successfully tagged " + short + "\n")
-		s.imageEvent(events.ActionTag, id, short, res.Image.Config.Config.Labels)
+		shown.text("Successfully tagged " + familiar(name) + "\n")
+	}
+}
+
+// familiar is a name as docker shows it.
+func familiar(name string) string {
+	if named, err := reference.ParseNormalizedNamed(name); err == nil {
+		return reference.FamiliarString(named)
+	}
+	return name
+}
+
+// Built publishes the events of an image that a build has put into the store.
+func (s *Server) Built(res *builder.Result) {
+	id := res.Image.ID.String()
+	s.imageEvent(events.ActionCreate, id, id, nil)
+	for _, name := range res.Names {
+		s.imageEvent(events.ActionTag, id, familiar(name), res.Image.Config.Config.Labels)
 	}
 }
 

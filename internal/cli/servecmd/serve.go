@@ -125,14 +125,15 @@ func (f *serveFlags) newServer(app *command.App, host *sandbox.Host, forCommand 
 	if err != nil {
 		return nil, nil, err
 	}
-	rpc := control.NewServer()
-	control.New(control.Options{
-		Sessions: sessions, Store: app.Store, Entitlements: f.entitlements, Version: version.String(), Revision: version.Revision(),
-		NewBuilder: func(c *registry.Client) (*builder.Builder, error) { return newBuilder(app.Store.Root(), host, c) },
-	}).Register(rpc)
 	engine := engineapi.New(engineapi.Options{
 		Root: app.Store.Root(), Registry: registry.Options{UserAgent: "mica/" + version.String()}, Runtime: f.runtime, Host: host, BuildKit: true,
 	})
+	rpc := control.NewServer()
+	control.New(control.Options{
+		Sessions: sessions, Store: app.Store, Entitlements: f.entitlements, Version: version.String(), Revision: version.Revision(),
+		Built:      engine.Built,
+		NewBuilder: func(c *registry.Client) (*builder.Builder, error) { return newBuilder(app.Store.Root(), host, c) },
+	}).Register(rpc)
 	o := serve.Options{
 		GRPC: rpc, Sessions: sessions, HTTP: engine, IdleTimeout: f.idle, Busy: engine.HasContainers, Rest: func() {
 			engine.CollectLeft(context.Background())
