@@ -138,24 +138,25 @@ func (f *frontend) converse(ctx context.Context, p *sandbox.Process, b *bridge.B
 	p.Stdin, p.Stdout = stdio.Stdin, stdio.Stdout
 	running, kill := context.WithCancelCause(ctx)
 	defer kill(nil)
-	answered, ended := make(chan error, 1), make(chan error, 1)
+	answered, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		// A process that writes to the closed connection dies of it: that is not the reason.
 		broken := &gatewayError{err: errors.New("it broke the connection on its standard input and output")}
 		err := b.Serve(&ending{stdio.Conn(), func() { kill(broken) }})
 		kill(&gatewayError{err: errors.Join(broken.err, err)})
-		answered <- err
+		close(answered)
 	}()
 	waiting, stop := context.WithCancelCause(running)
 	defer stop(nil)
+	var failed error
 	go func() {
-		err := f.images.run(running, p)
-		stop(processError(p, err))
-		ended <- err
+		defer close(ended)
+		failed = f.images.run(running, p)
+		stop(processError(p, failed))
 	}()
 	res, err := b.Wait(waiting)
 	select {
-	case failed := <-ended:
+	case <-ended:
 		if err == nil && failed != nil {
 			res, err = nil, processError(p, failed)
 		}
