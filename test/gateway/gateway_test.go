@@ -131,7 +131,7 @@ func TestResults(t *testing.T) {
 	mark := start(t, m, labels)
 	for behaviour, want := range map[string]map[string]string{
 		"copy": {"copied": "text", "upper": "TEXT"}, "forward": {"dockerfile": "text"}, "inputs": {"input": "from the outer front end"}, "flood": {"flooded": ""},
-		"process": {"process": "hello"}, "failed-step": {"left": "no"},
+		"process": {"process": "hello"}, "children": {"children": "one"}, "failed-step": {"left": "no"},
 	} {
 		dir, out := with(t, behaviour), filepath.Join(rig.TempDir(t), "out")
 		built := m.Try(nil, "build", "--progress", "plain", "-o", out, dir)
@@ -159,7 +159,7 @@ func TestResults(t *testing.T) {
 		t.Error("a front end is left")
 	}
 	ran := m.Run("builds", "ls", "--format", "{{.Status}}")
-	if want := strings.Repeat("Completed\n", 8); ran != want { // with that of the image
+	if want := strings.Repeat("Completed\n", 9); ran != want { // with that of the image
 		t.Errorf("builds:\n%s", ran)
 	}
 	m.Run("why", m.Run("builds", "ls", "-q")[:8])
@@ -182,6 +182,9 @@ func TestErrors(t *testing.T) {
 
 		"privileged-process":   "security.insecure is not allowed",
 		"host-network-process": "network.host is not allowed",
+
+		"warnings":   "the front end has asked for more than a build can keep",
+		"containers": "the front end has 64 containers: release some",
 
 		"elsewhere": `no local source is called "/etc"`,
 		"cache":     "a front end cannot import the build cache /etc",

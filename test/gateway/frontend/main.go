@@ -8,23 +8,30 @@ import (
 	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/frontend/gateway/grpcclient"
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
 )
 
 var behaviours = map[string]client.BuildFunc{
 	"copy": copyFile, "forward": forward, "fail": fail, "environment": environment, "inputs": inputs, "hang": hang, "flood": flood, "die": die,
 	"exit": exit, "garbage": garbage, "again": again, "privileged": privileged, "host-network": hostNetwork, "elsewhere": elsewhere, "cache": cache,
+	"warnings": warnings, "containers": containers, "children": children,
 	"process": process, "failed-step": failedStep, "privileged-process": privilegedProcess, "host-network-process": hostNetworkProcess,
 }
 
 func main() {
+	if len(os.Args) == 3 && os.Args[2] == "wait" {
+		select {}
+	}
 	if len(os.Args) == 3 && os.Args[1] == "say" { // as a process of a container or a step
 		fmt.Println(os.Args[2])
 		if err := os.WriteFile("/said", []byte(os.Args[2]), 0o600); err != nil || os.Args[2] == "no" {
@@ -167,7 +174,7 @@ func exit(context.Context, client.Client) (*client.Result, error) {
 
 // garbage breaks the protocol.
 func garbage(context.Context, client.Client) (*client.Result, error) {
-	os.Stdout.WriteString(strings.Repeat("garbage ", 100))
+	_, _ = os.Stdout.WriteString(strings.Repeat("garbage ", 100))
 	select {}
 }
 
@@ -277,4 +284,38 @@ func asking(ctx context.Context, c client.Client, network pb.NetMode, security p
 	}
 	_, err = inContainer(ctx, c, ref, "hello", network, security)
 	return nil, err
+}
+
+// What follows uses more than a front end may.
+
+func warnings(ctx context.Context, c client.Client) (*client.Result, error) {
+	text := strings.Repeat("x", 8<<20)
+	for {
+		if err := c.Warn(ctx, "sha256:"+digest.Digest(strings.Repeat("0", 64)), "short", client.WarnOpts{URL: text}); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func containers(ctx context.Context, c client.Client) (*client.Result, error) {
+	ref, err := own(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		_, err := c.NewContainer(ctx, client.NewContainerRequest{NetMode: pb.NetMode_NONE, Mounts: []client.Mount{{Dest: "/", MountType: pb.MountType_BIND, Ref: ref}}})
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// children leaves a process of its own session behind.
+func children(ctx context.Context, c client.Client) (*client.Result, error) {
+	cmd := exec.Command("/program", os.Args[1], "wait")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return solve(ctx, c, file("/children", "one"))
 }
