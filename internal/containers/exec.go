@@ -86,6 +86,12 @@ func (m *Manager) addExec(added *Exec) bool {
 	return all < maxExecs
 }
 
+func (e *Exec) running() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.process != nil && e.code == nil
+}
+
 func (e *Exec) ended() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -163,7 +169,7 @@ func (e *Exec) Start(ctx context.Context, size pty.Size, client *AttachOptions) 
 	}
 	p, err := e.r.box.Exec(context.Background(), cmd)
 	if err != nil {
-		e.end(err)
+		e.end(notStarted{err})
 		if client != nil {
 			_ = <-served //nolint:staticcheck // only that it has ended matters
 		}
@@ -194,6 +200,9 @@ func startError(err error) error {
 	if errors.Is(err, sandbox.ErrNotRunning) {
 		kind = Conflict
 	}
+	if start == nil {
+		return &Error{kind, err}
+	}
 	return &Error{kind, fmt.Errorf("failed to start the process: %w", err)}
 }
 
@@ -211,6 +220,11 @@ func (e *Exec) command() (sandbox.Command, error) {
 	}, nil
 }
 
+// notStarted is the error of a process that has not been started.
+type notStarted struct{ error }
+
+func (e notStarted) Unwrap() error { return e.error }
+
 // end notes that the process has ended.
 func (e *Exec) end(err error) {
 	code := 0
@@ -221,6 +235,8 @@ func (e *Exec) end(err error) {
 		code = exit.Code
 	case errors.As(err, &start):
 		code = start.Code
+	case errors.As(err, &notStarted{}):
+		code = 126
 	case err != nil:
 		code = killedCode
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/moby/moby/api/types/container"
 	apinetwork "github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/storage"
+
+	"github.com/micabuild/mica/internal/runtimespec"
 )
 
 // Inspect describes the container.
@@ -65,6 +67,12 @@ func (c *Container) complete(h *container.HostConfig) {
 	}
 	if h.RestartPolicy.Name == "" {
 		h.RestartPolicy.Name = container.RestartPolicyDisabled
+	}
+	if h.Runtime == "" {
+		h.Runtime = "runc"
+	}
+	if h.MaskedPaths == nil && !h.Privileged {
+		h.MaskedPaths, h.ReadonlyPaths = runtimespec.HiddenPaths()
 	}
 	if h.PortBindings == nil {
 		h.PortBindings = apinetwork.PortMap{}
@@ -205,7 +213,7 @@ func (c *Container) execIDs() []string {
 	defer c.m.mu.Unlock()
 	var ids []string
 	for id, e := range c.m.execs {
-		if e.c == c {
+		if e.c == c && e.running() {
 			ids = append(ids, id)
 		}
 	}

@@ -1,6 +1,7 @@
 package containers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -84,6 +85,7 @@ func (c *Container) addBind(ctx context.Context, text string) error {
 		mode = "ro"
 	}
 	if name != "" {
+		mode = cmp.Or(mode, "z") // Docker's default for volumes with names
 		return c.addVolume(ctx, m, name, noCopy, nil, mode)
 	}
 	c.add(m, container.MountPoint{Type: mount.TypeBind, Source: m.Source, Mode: mode, Propagation: mount.PropagationRPrivate})

@@ -32,20 +32,29 @@ var errKilled = &ociruntime.ExitError{Code: killedCode}
 
 // Start starts the process. It returns when the process runs, or the reason why it does not.
 func (c *Container) Start(ctx context.Context) error {
+	started, err := c.start(ctx)
+	if err != nil && started && c.host.AutoRemove { // before the answer, as in Docker: its client waits for both
+		_ = c.Remove(RemoveOptions{Force: true, Volumes: true})
+	}
+	return err
+}
+
+// start reports whether it has tried to start the process.
+func (c *Container) start(ctx context.Context) (tried bool, err error) {
 	c.starting.Lock()
 	defer c.starting.Unlock()
 	c.mu.Lock()
 	switch {
 	case c.run != nil:
 		c.mu.Unlock()
-		return fail(Unchanged, "the container is already running")
+		return false, fail(Unchanged, "the container is already running")
 	case c.removing:
 		c.mu.Unlock()
-		return fail(Conflict, "container is marked for removal and cannot be started")
+		return false, fail(Conflict, "container is marked for removal and cannot be started")
 	}
 	c.mu.Unlock()
 	if err := c.checkNets(); err != nil {
-		return err
+		return true, err
 	}
 	running, cancel := context.WithCancelCause(context.Background())
 	defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })() // until it is started
@@ -57,11 +66,11 @@ func (c *Container) Start(ctx context.Context) error {
 		}
 		cancel(nil)
 		unpublish()
-		return c.notStarted(err)
+		return true, c.notStarted(err)
 	}
 	c.begin(r)
 	go c.await(r, unpublish)
-	return nil
+	return true, nil
 }
 
 // launch starts the process. What it returns ends the publishing of ports.
@@ -211,8 +220,11 @@ func (c *Container) notStarted(err error) error {
 	c.mu.Unlock()
 	close(exit)
 	c.event(events.ActionDie, "exitCode", strconv.Itoa(code))
-	if c.host.AutoRemove {
-		go func() { _ = c.Remove(RemoveOptions{Force: true, Volumes: true}) }()
+	switch {
+	case start == nil:
+		return err
+	case code == 126 && !strings.Contains(err.Error(), "permission denied"):
+		err = fmt.Errorf("%w: permission denied", err) // by which docker finds its exit code
 	}
 	return &Error{kind, fmt.Errorf("failed to start the container: %w", err)}
 }

@@ -67,11 +67,14 @@ func (s *Server) containerLogs(w http.ResponseWriter, r *http.Request, c *contai
 	control := http.NewResponseController(w)
 	_ = control.Flush()
 	stdout, stderr := outputs(w, c.TTY())
-	stamps := boolean(r, "timestamps")
+	stamps, details := boolean(r, "timestamps"), boolean(r, "details")
 	err = c.Logs(r.Context(), o, func(rec *containers.Record) error {
 		to, data := stdout, rec.Data
 		if rec.Stream == containers.Stderr {
 			to = stderr
+		}
+		if details { // there are none, but for the space after them
+			data = append([]byte(" "), data...)
 		}
 		if stamps {
 			data = append([]byte(rec.Time.UTC().Format(logTime)+" "), data...)

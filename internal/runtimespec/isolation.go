@@ -39,7 +39,7 @@ func (o *Options) isolate(s *specs.Spec) error {
 	s.Linux.Sysctl = i.Sysctls
 	o.setDomainname(s)
 	if !o.Privileged && !i.OpenSystemPaths {
-		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = slices.Clone(maskedPaths), slices.Clone(readonlyPaths)
+		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = HiddenPaths()
 	}
 	var err error
 	if s.Linux.Seccomp, err = o.seccomp(s); err != nil {

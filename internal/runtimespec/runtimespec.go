@@ -4,6 +4,7 @@ package runtimespec
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -134,6 +135,11 @@ func (o *Options) resources() (*specs.LinuxResources, error) {
 	}
 	r.Devices = []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}
 	return &r, nil
+}
+
+// HiddenPaths are the paths that a process does not see, and those that it cannot write, unless it is privileged.
+func HiddenPaths() (masked, readonly []string) {
+	return slices.Clone(maskedPaths), slices.Clone(readonlyPaths)
 }
 
 // maskedPaths and readonlyPaths are Docker's (moby/moby oci/defaults.go).
