@@ -642,6 +642,15 @@ func TestUsageAndPrune(t *testing.T) {
 		t.Errorf("filtered: %v", got)
 	}
 	removed := make(chan client.UsageInfo, 10)
+	for _, test := range []struct {
+		filter string
+		left   map[client.UsageRecordType]int
+	}{{"type==frontend", both}, {"type==exec.cachemount", map[client.UsageRecordType]int{client.UsageRecordTypeRegular: 1}}} {
+		err := s.client.Prune(t.Context(), removed, client.PruneAll, client.WithFilter([]string{test.filter}))
+		if diff := cmp.Diff(test.left, kinds()); err != nil || diff != "" {
+			t.Errorf("prune with %s: %v\n%s", test.filter, err, diff)
+		}
+	}
 	if err := s.client.Prune(t.Context(), removed, client.PruneAll, client.WithFilter([]string{""})); err != nil {
 		t.Fatal(err)
 	}

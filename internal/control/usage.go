@@ -24,9 +24,9 @@ const shownID = 25
 
 // DiskUsage lists the build cache.
 func (c *Controller) DiskUsage(ctx context.Context, req *controlapi.DiskUsageRequest) (*controlapi.DiskUsageResponse, error) {
-	f, err := filters.ParseAll(req.Filter...)
+	match, err := usageFilter(req.Filter)
 	if err != nil {
-		return nil, status.Errorf(codes.InvalidArgument, "invalid filter: %v", err)
+		return nil, err
 	}
 	all, err := c.usage(ctx)
 	if err != nil {
@@ -35,11 +35,25 @@ func (c *Controller) DiskUsage(ctx context.Context, req *controlapi.DiskUsageReq
 	resp := &controlapi.DiskUsageResponse{}
 	for _, r := range all {
 		young := req.AgeLimit > 0 && time.Since(r.LastUsedAt.AsTime()) < time.Duration(req.AgeLimit)
-		if !young && (len(req.Filter) == 0 || f.Match(filters.AdapterFunc(func(field []string) (string, bool) { return usageField(r, field) }))) {
+		if !young && match(r) {
 			resp.Record = append(resp.Record, r)
 		}
 	}
 	return resp, nil
+}
+
+// usageFilter reads filters in the form of containerd: any of the texts, each of fields with commas between them. buildx sends an empty one.
+func usageFilter(texts []string) (func(*controlapi.UsageRecord) bool, error) {
+	if strings.Join(texts, "") == "" {
+		return func(*controlapi.UsageRecord) bool { return true }, nil
+	}
+	f, err := filters.ParseAll(texts...)
+	if err != nil {
+		return nil, status.Errorf(codes.InvalidArgument, "invalid filter: %v", err)
+	}
+	return func(r *controlapi.UsageRecord) bool {
+		return f.Match(filters.AdapterFunc(func(field []string) (string, bool) { return usageField(r, field) }))
+	}, nil
 }
 
 // usageField is a field of a record for filters, under BuildKit's names. Those that are not values have no value.
@@ -114,8 +128,9 @@ func (c *Controller) pruner() (*prune.Pruner, error) {
 // Prune removes build cache, as mica builder prune does.
 func (c *Controller) Prune(req *controlapi.PruneRequest, stream controlapi.Control_PruneServer) error {
 	ctx := stream.Context()
-	if strings.Join(req.Filter, "") != "" { // buildx sends an empty one
-		return status.Error(codes.Unimplemented, "filters of a prune are not supported")
+	match, err := usageFilter(req.Filter)
+	if err != nil {
+		return err
 	}
 	limits, err := pruneLimits(req)
 	if err != nil {
@@ -124,6 +139,11 @@ func (c *Controller) Prune(req *controlapi.PruneRequest, stream controlapi.Contr
 	before, err := c.usage(ctx)
 	if err != nil {
 		return err
+	}
+	if strings.Join(req.Filter, "") != "" {
+		limits.Only = func(id string) bool {
+			return slices.ContainsFunc(before, func(r *controlapi.UsageRecord) bool { return r.ID == id && match(r) })
+		}
 	}
 	p, err := c.pruner()
 	if err != nil {

@@ -18,7 +18,8 @@ type Limits struct {
 	Age    time.Duration // keep what was used more recently
 	Keep   int64         // bytes of steps, and of mounts, to keep of what was used last; 0 for none
 	Now    time.Time
-	filter bool // a filter was given, even for an age of zero
+	Only   func(id string) bool // remove what it reports alone, by the IDs that docker shows; nil for all
+	filter bool                 // a filter was given, even for an age of zero
 }
 
 // ParseLimits reads the flags of docker builder prune: filters (until=DURATION or unused-for=DURATION, which add up) and
@@ -43,7 +44,10 @@ func ParseLimits(all bool, filters []string, keepStorage string, now time.Time) 
 }
 
 // everything reports whether nothing is to be kept.
-func (l Limits) everything() bool { return l.All && !l.filter && l.Keep == 0 }
+func (l Limits) everything() bool { return l.All && !l.filter && l.Keep == 0 && l.Only == nil }
+
+// leaves reports whether something is not asked for.
+func (l Limits) leaves(id string) bool { return l.Only != nil && !l.Only(id) }
 
 // keeps reports whether something stays that was last used at a time, while all of its kind take total bytes.
 func (l Limits) keeps(used time.Time, total int64) bool {
@@ -75,7 +79,7 @@ func pruneSteps(l Limits, steps []step, inImages map[digest.Digest]bool, size fu
 ) (removed []string, err error) {
 	sizes := newSizes(steps, size)
 	for _, s := range steps {
-		if l.keeps(s.used, sizes.total) || !l.All && allIn(s.layers, inImages) {
+		if l.leaves(s.key.Encoded()[:shownID]) || l.keeps(s.used, sizes.total) || !l.All && allIn(s.layers, inImages) {
 			continue
 		}
 		ok, err := remove(s.key)
@@ -95,7 +99,7 @@ func pruneSteps(l Limits, steps []step, inImages map[digest.Digest]bool, size fu
 func pruneMounts(l Limits, mounts []cachemount.Mount, remove func(cachemount.Mount) (bool, error)) (removed []string, freed int64, err error) {
 	total := mountsSize(mounts)
 	for _, m := range mounts {
-		if l.keeps(m.Used, total) {
+		if l.leaves(m.Name[:min(shownID, len(m.Name))]) || l.keeps(m.Used, total) {
 			continue
 		}
 		ok, err := remove(m)

@@ -85,7 +85,7 @@ func TestParseLimits(t *testing.T) {
 				return
 			}
 			tt.want.Now = now
-			if err != nil || got != tt.want {
+			if err != nil || got.All != tt.want.All || got.Age != tt.want.Age || got.Keep != tt.want.Keep || got.filter != tt.want.filter {
 				t.Errorf("%+v, %v, want %+v", got, err, tt.want)
 			}
 			if got.everything() != tt.nothing {
