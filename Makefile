@@ -8,7 +8,7 @@ E2E     := go test -tags e2e -count=1 -p 1 -timeout 30m
 # fail on its own deadline.
 FUZZTIME ?=
 
-.PHONY: all demo test check bench bench-publish bench-compare install setup fmt format vet lint unit fuzz e2e e2e-host e2e-vm vm parity conformance portable dist size peers peers-bench clients programs tools clean
+.PHONY: all demo test check bench bench-publish bench-compare install setup fmt format vet lint unit fuzz e2e e2e-host e2e-vm vm parity conformance portable dist size peers peers-bench clients docker29 docker29-programs programs tools clean
 
 all: bin/mica bin/mica-catalog
 
@@ -130,6 +130,16 @@ peers:
 # Buildah's dependencies are not BuildKit's; only the benchmark needs it. It is C in part.
 peers-bench:
 	cd test/peers/buildah && CGO_ENABLED=1 go build -trimpath -tags "exclude_graphdriver_btrfs containers_image_openpgp" -ldflags "-s -w" -o ../../../bin/peers/ tool
+
+# Docker Engine 29, a beta of its module, which no other program shares dependencies with: only docker29 and the benchmark need it. dockerd has
+# containerd in it; runc is C in part.
+docker29-programs: clients
+	cd test/peers/docker && CGO_ENABLED=0 go build -trimpath -tags no_systemd -ldflags "-s -w -X github.com/moby/moby/v2/dockerversion.Version=$$(go list -m -f "{{.Version}}" github.com/moby/moby/v2 | sed s/^v//)" -o ../../../bin/docker29/ github.com/moby/moby/v2/cmd/dockerd github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
+	cd test/peers/docker && CGO_ENABLED=1 go build -trimpath -ldflags "-s -w" -o ../../../bin/docker29/ github.com/opencontainers/runc
+
+## docker29: what test/docker compares with Docker Engine 29 instead of Debian's 20.10
+docker29: setup docker29-programs bin/mica
+	MICA_TEST_DOCKER29=graphdriver $(E2E) ./test/docker
 
 # The clients of mica serve: Docker's command and buildx, whose dependencies are BuildKit's in the same versions.
 clients: peers

@@ -27,7 +27,7 @@ func serve(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "mica-docker-")
 	if err == nil {
 		defer func() { _ = os.RemoveAll(dir) }()
-		engine, err = rig.StartDocker(dir)
+		engine, err = start(dir)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -35,6 +35,19 @@ func serve(m *testing.M) int {
 	}
 	defer func() { _ = engine.Stop() }()
 	return m.Run()
+}
+
+// current is set by make docker29 to the store of the engine 29 that mica is compared with; without it, the engine is Debian's.
+var current = os.Getenv("MICA_TEST_DOCKER29")
+
+func start(dir string) (*rig.Docker, error) {
+	switch current {
+	case "":
+		return rig.StartDocker(dir)
+	case "graphdriver":
+		return rig.StartDocker29(dir, rig.GraphDriver)
+	}
+	return rig.StartDocker29(dir, rig.ImageStore)
 }
 
 // pair is mica and Docker with the same images in them.

@@ -23,7 +23,7 @@ type socket struct {
 // newSocket serves mica's store of a pair.
 func newSocket(p *pair) *socket {
 	p.t.Helper()
-	s := &socket{p, &rig.Docker{Host: "unix://" + filepath.Join(rig.TempDir(p.t), "mica.sock")}}
+	s := &socket{p, engine.At("unix://" + filepath.Join(rig.TempDir(p.t), "mica.sock"))}
 	cmd := p.mica.Command("serve", "--addr", s.docker.Host)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()

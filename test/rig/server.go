@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -23,13 +24,18 @@ type server struct {
 
 // startServer starts a program in a process group of its own and waits until ready says so.
 func startServer(dir, name string, ready func(context.Context) error, args ...string) (*server, error) {
-	s := &server{log: filepath.Join(dir, filepath.Base(name)+".log"), ended: make(chan struct{})}
+	return startCommand(dir, exec.Command(name, args...), ready)
+}
+
+// startCommand is startServer of a command with an environment.
+func startCommand(dir string, cmd *exec.Cmd, ready func(context.Context) error) (*server, error) {
+	name := filepath.Base(cmd.Path)
+	s := &server{cmd: cmd, log: filepath.Join(dir, name+".log"), ended: make(chan struct{})}
 	log, err := os.Create(s.log)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = log.Close() }()
-	s.cmd = exec.Command(name, args...)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := s.cmd.Start(); err != nil {
@@ -158,30 +164,80 @@ func (b *BuildKit) Stop() error { return b.stop() }
 
 // Docker is the real Docker Engine.
 type Docker struct {
-	Host string // where it listens, as docker -H takes it
-	run  string
+	Host   string   // where it listens, as docker -H takes it
+	client string   // docker, if it is not that of Debian
+	env    []string // what the client is given beside the caller's
+	run    string
 	*server
 }
 
-// StartDocker starts a dockerd without networks that keeps its files in dir.
+// noNetwork makes an engine leave the network of the host alone.
+var noNetwork = []string{"--iptables=false", "--ip6tables=false", "--bridge=none"}
+
+// StartDocker starts Debian's dockerd without networks, which keeps its files in dir.
 func StartDocker(dir string) (*Docker, error) {
 	d := &Docker{Host: "unix://" + filepath.Join(dir, "docker.sock"), run: filepath.Join(dir, "docker-run")}
-	var err error
-	d.server, err = startServer(dir, "dockerd", func(ctx context.Context) error {
-		cmd := exec.CommandContext(ctx, dockerClient, "-H", d.Host, "version")
-		return cmd.Run()
-	}, "--iptables=false", "--ip6tables=false", "--bridge=none", "--host", d.Host, "--data-root", filepath.Join(dir, "docker"),
-		"--exec-root", d.run, "--pidfile", filepath.Join(dir, "docker.pid"))
-	return d, err
+	return d, d.start(dir, exec.Command("dockerd", noNetwork...))
 }
 
-// dockerClient is the client of the engine's own release, where another may come first on PATH.
+// The stores that Docker 29 has for images.
+const (
+	// GraphDriver is that of all releases before it, and of hosts that were upgraded. The ID of an image is the digest of its config.
+	GraphDriver = "containerd-snapshotter=false"
+	// ImageStore is containerd's, which is that of new hosts. The ID of an image is the digest of its index or manifest.
+	ImageStore = "containerd-snapshotter=true"
+)
+
+// StartDocker29 starts the dockerd that make docker29 builds, with its own client, runc and containerd, and one of its stores.
+func StartDocker29(dir, store string) (*Docker, error) {
+	d, err := Docker29At("unix://"+filepath.Join(dir, "docker.sock"), dir)
+	if err != nil {
+		return nil, err
+	}
+	d.run = filepath.Join(dir, "docker-run")
+	args := append([]string{"--feature", store, "--feature", "embedded-containerd"}, noNetwork...)
+	cmd := exec.Command(Dockerd29(), args...)
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(cmd.Path)+":"+os.Getenv("PATH"))
+	return d, d.start(dir, cmd)
+}
+
+// Dockerd29 is the engine that make docker29 builds.
+func Dockerd29() string { return filepath.Join(Top(), "bin", "docker29", "dockerd") }
+
+// Docker29At is the client of Docker 29 for an engine that listens at host, with a configuration in dir.
+func Docker29At(host, dir string) (*Docker, error) {
+	d := &Docker{Host: host, client: filepath.Join(Top(), "bin", "clients", "docker")}
+	config := filepath.Join(dir, "docker-config")
+	d.env = []string{"DOCKER_CONFIG=" + config, "NO_COLOR=1"}
+	if err := os.MkdirAll(config, 0o700); err != nil {
+		return nil, err
+	}
+	// The columns that docker images had before, which mica images has.
+	text := fmt.Sprintf("{\"cliPluginsExtraDirs\": [%q], \"imagesFormat\": \"table\"}", filepath.Dir(d.client))
+	return d, os.WriteFile(filepath.Join(config, "config.json"), []byte(text), 0o600)
+}
+
+// start starts a dockerd in dir.
+func (d *Docker) start(dir string, cmd *exec.Cmd) error {
+	cmd.Args = append(cmd.Args, "--host", d.Host, "--data-root", filepath.Join(dir, "docker"), "--exec-root", d.run, "--pidfile", filepath.Join(dir, "docker.pid"))
+	var err error
+	d.server, err = startCommand(dir, cmd, func(ctx context.Context) error {
+		c := d.Command("version")
+		return exec.CommandContext(ctx, c.Path, c.Args[1:]...).Run()
+	})
+	return err
+}
+
+// At is the engine's client for another address.
+func (d *Docker) At(host string) *Docker { return &Docker{Host: host, client: d.client, env: d.env} }
+
+// dockerClient is the client of Debian's engine, where another may come first on PATH.
 const dockerClient = "/usr/bin/docker"
 
 // Command is docker with args.
 func (d *Docker) Command(args ...string) *exec.Cmd {
-	cmd := exec.Command(dockerClient, append([]string{"-H", d.Host}, args...)...)
-	cmd.Env = append(os.Environ(), "DOCKER_BUILDKIT=0", "LC_ALL=C.UTF-8")
+	cmd := exec.Command(cmp.Or(d.client, dockerClient), append([]string{"-H", d.Host}, args...)...)
+	cmd.Env = append(append(os.Environ(), "DOCKER_BUILDKIT=0", "LC_ALL=C.UTF-8"), d.env...)
 	return cmd
 }
 
