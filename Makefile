@@ -40,7 +40,7 @@ check: format vet lint
 ## bench: mica beside its peers, in one run. The page, its charts and results.json go to bin/bench. BENCH='-only REGEXP' measures
 ## less; with -far, a peer that is far behind in the first round is not measured again.
 BENCH ?= -far 1.7
-bench: setup peers peers-bench bin/mica
+bench: setup peers peers-bench docker29-programs bin/mica
 	go run -tags e2e ./bench -json bin/bench/performance/results.json -page bin/bench/performance.md $(BENCH)
 	cd bench/charts && go run . ../../bin/bench/performance
 

@@ -17,13 +17,15 @@ type kind string
 // All of them, in the order of the columns.
 const (
 	kindMica     kind = "mica"
+	kindServe    kind = "mica serve"
 	kindBuildKit kind = "BuildKit"
 	kindDocker   kind = "Docker"
+	kindDocker29 kind = "Docker 29"
 	kindBuildah  kind = "Buildah"
 	kindCrane    kind = "crane"
 )
 
-var kinds = []kind{kindMica, kindBuildKit, kindDocker, kindBuildah, kindCrane}
+var kinds = []kind{kindMica, kindServe, kindBuildKit, kindDocker, kindDocker29, kindBuildah, kindCrane}
 
 // An engine is mica or a peer with a store of its own, in which the image `base` is ready to run.
 type engine interface {
@@ -68,7 +70,7 @@ func (j job) flags() []string {
 
 // newEngine makes an engine with an empty store on a volume of its own, and gives it the image `base`.
 func (b *bench) newEngine(k kind) (engine, error) {
-	mounted, err := os.MkdirTemp(b.dir, strings.ToLower(string(k))+"-")
+	mounted, err := os.MkdirTemp(b.dir, strings.ReplaceAll(strings.ToLower(string(k)), " ", "-")+"-")
 	if err != nil {
 		return nil, err
 	}
@@ -84,6 +86,10 @@ func (b *bench) newEngine(k kind) (engine, error) {
 	switch k {
 	case kindMica:
 		e, err = b.newMica(dir)
+	case kindServe:
+		e, err = b.newServe(dir)
+	case kindDocker29:
+		e, err = b.newDocker29(dir)
 	case kindBuildKit:
 		e, err = b.newBuildKit(dir)
 	case kindDocker:

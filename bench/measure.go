@@ -27,7 +27,7 @@ func (b *bench) measure(ctx context.Context, w row) *rowResult {
 			if ctx.Err() != nil {
 				return r
 			}
-			if r.Failed[k] != "" || behind[k] || k != kindMica && !b.with.MatchString(string(k)) {
+			if r.Failed[k] != "" || behind[k] || isPeer(k) && !b.with.MatchString(string(k)) {
 				continue
 			}
 			m, err := b.one(w, k, i)
@@ -61,13 +61,16 @@ func (b *bench) farBehind(r *rowResult) map[kind]bool {
 	behind := map[kind]bool{}
 	for k, s := range r.Times {
 		for other, best := range r.Times {
-			if k != kindMica && other != kindMica && s.Median > b.far*best.Median {
+			if isPeer(k) && isPeer(other) && s.Median > b.far*best.Median {
 				behind[k] = true
 			}
 		}
 	}
 	return behind
 }
+
+// isPeer tells what mica is compared with from mica itself.
+func isPeer(k kind) bool { return k != kindMica && k != kindServe }
 
 // measurement is what one run took.
 type measurement struct {

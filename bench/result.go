@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/micabuild/mica/test/rig"
 )
 
 // results is what one run of the benchmark found: the content of the JSON file.
@@ -34,8 +37,10 @@ type rowResult struct {
 	Name    string           `json:"name"`
 	Note    string           `json:"note,omitempty"`
 	Target  target           `json:"target"`
+	Of      kind             `json:"of,omitempty"`    // whose time is compared, if not mica's
+	Limit   int64            `json:"limit,omitempty"` // of its memory, if not memoryTarget
 	Times   map[kind]*sample `json:"times"`
-	Ratio   float64          `json:"ratio,omitempty"` // of mica's median to the best peer's
+	Ratio   float64          `json:"ratio,omitempty"` // of its median to the best peer's
 	Best    kind             `json:"best,omitempty"`  // that peer
 	Memory  map[kind]int64   `json:"memory"`          // peak, in bytes
 	Disk    map[kind]int64   `json:"disk,omitempty"`  // of the whole store after a run, in bytes
@@ -62,7 +67,7 @@ func (s *sample) add(seconds float64) {
 
 func newRowResult(w row) *rowResult {
 	return &rowResult{
-		Group: w.group, Name: w.name, Note: w.note, Target: w.target, Content: w.content,
+		Group: w.group, Name: w.name, Note: w.note, Target: w.target, Content: w.content, Of: w.of, Limit: w.memory,
 		Times: map[kind]*sample{}, Memory: map[kind]int64{}, Disk: map[kind]int64{}, Failed: map[kind]string{},
 	}
 }
@@ -82,15 +87,21 @@ func (r *rowResult) add(k kind, m measurement, timed bool) {
 	r.Times[k].add(m.seconds)
 }
 
-// finish compares mica with the best peer.
+// subject is who is compared with the peers.
+func (r *rowResult) subject() kind { return cmp.Or(r.Of, kindMica) }
+
+// limit is what the subject may have in memory.
+func (r *rowResult) limit() int64 { return cmp.Or(r.Limit, memoryTarget) }
+
+// finish compares the subject with the best peer.
 func (r *rowResult) finish() *rowResult {
 	best := 0.0
-	for _, k := range kinds[1:] {
-		if s := r.Times[k]; s != nil && (best == 0 || s.Median < best) {
+	for _, k := range kinds {
+		if s := r.Times[k]; s != nil && isPeer(k) && (best == 0 || s.Median < best) {
 			best, r.Best = s.Median, k
 		}
 	}
-	if s := r.Times[kindMica]; s != nil && best > 0 {
+	if s := r.Times[r.subject()]; s != nil && best > 0 {
 		r.Ratio = s.Median / best
 	}
 	return r
@@ -107,7 +118,7 @@ func (r *rowResult) err() error {
 
 // reached says whether every target of time is met; the second value is false where there is none, or no measurement.
 func (r *rowResult) reached() (yes, asked bool) {
-	s := r.Times[kindMica]
+	s := r.Times[r.subject()]
 	if s == nil || r.Target == (target{}) || r.Target.Ratio > 0 && r.Ratio == 0 {
 		return false, false
 	}
@@ -120,9 +131,10 @@ func (r *rowResult) diskReached() (yes, asked bool) {
 	return asked && float64(r.Disk[kindMica]) <= diskTarget*float64(r.Content), asked
 }
 
-// memoryReached says whether mica's peak memory is as small as it is to be.
+// memoryReached says whether the subject's peak memory is as small as it is to be.
 func (r *rowResult) memoryReached() (yes, asked bool) {
-	return r.Memory[kindMica] <= memoryTarget && r.Memory[kindMica] > 0, r.Memory[kindMica] > 0
+	used := r.Memory[r.subject()]
+	return used <= r.limit() && used > 0, used > 0
 }
 
 // results begins with what is known of the machine and of those who are compared.
@@ -140,6 +152,7 @@ func (b *bench) results() *results {
 			kindMica:     first(exec.Command(b.micaPath, "version", "-f", "{{.Client.Version}}"), "%s"),
 			kindBuildKit: first(exec.Command(peer("buildkitd"), "--version"), "buildkitd github.com/moby/buildkit %s"),
 			kindDocker:   first(exec.Command("dockerd", "--version"), "Docker version %s"),
+			kindDocker29: first(exec.Command(rig.Dockerd29(), "--version"), "Docker version %s"),
 			kindBuildah:  first(exec.Command(b.buildahPath, "--version"), "buildah version %s"),
 			kindCrane:    moduleVersion(peer("crane"), "github.com/google/go-containerregistry"),
 		},

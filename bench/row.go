@@ -13,6 +13,8 @@ type row struct {
 	note        string // what is unlike in what is compared
 	target      target
 	kinds       []kind // who takes part
+	of          kind   // whose time the target is of, if not mica's
+	memory      int64  // the peak memory that is asked for, if not memoryTarget
 	// store names the engines, shared with other rows of the same name; without a name, each run has an engine of its
 	// own, made for it.
 	store string
@@ -32,8 +34,8 @@ type target struct {
 
 // The limits of all rows.
 const (
-	diskTarget   = 1.05  // bytes on disk by bytes of the image's content
-	memoryTarget = 150e6 // bytes of mica's processes
+	diskTarget   = 1.05         // bytes on disk by bytes of the image's content
+	memoryTarget = int64(150e6) // bytes of mica's processes
 )
 
 var (
@@ -43,7 +45,7 @@ var (
 
 // rows lists what is measured, in the order of the table.
 func (b *bench) rows() []row {
-	return join(b.cachedRows(), b.coldRows(), b.transferRows(), b.archiveRows(), b.listingRows(), b.removalRows(), b.hugeRows(), b.whyRows(), b.diffRows(), b.exploreRows())
+	return join(b.cachedRows(), b.coldRows(), b.transferRows(), b.archiveRows(), b.listingRows(), b.removalRows(), b.hugeRows(), b.whyRows(), b.diffRows(), b.exploreRows(), b.serveRows())
 }
 
 func join(lists ...[]row) []row {

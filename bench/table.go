@@ -33,7 +33,9 @@ func printTable(w io.Writer, r *results) {
 func versionsLine(r *results) string {
 	parts := make([]string, 0, len(kinds))
 	for _, k := range kinds {
-		parts = append(parts, fmt.Sprintf("%s %s", k, r.Versions[k]))
+		if r.Versions[k] != "" { // mica serve has mica's
+			parts = append(parts, fmt.Sprintf("%s %s", k, r.Versions[k]))
+		}
 	}
 	return strings.Join(parts, ", ")
 }
@@ -141,7 +143,7 @@ func writeMemory(w io.Writer, r *results) {
 		for _, k := range kinds {
 			fmt.Fprintf(w, " %s |", megabytes(row.Memory[k]))
 		}
-		fmt.Fprintf(w, " %s | %s |\n", megabytes(memoryTarget), tick(row.memoryReached()))
+		fmt.Fprintf(w, " %s | %s |\n", megabytes(row.limit()), tick(row.memoryReached()))
 	}
 }
 

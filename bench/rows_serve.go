@@ -1,0 +1,71 @@
+//go:build e2e
+
+package main
+
+import (
+	"fmt"
+	"os/exec"
+)
+
+const (
+	groupServe = "Through the socket"
+	noteServe  = "`docker build` of Docker 29 with BuildKit, at `mica serve` and at Docker 29; mica's own command line and buildctl beside it. The ratio is that of mica serve."
+)
+
+var (
+	served  = []kind{kindMica, kindServe, kindDocker29, kindBuildKit}
+	clients = []kind{kindServe, kindDocker29}
+)
+
+// serveRows lists what clients of the two APIs wait for, and what the server takes of memory.
+func (b *bench) serveRows() []row {
+	small := job{context: b.context("small"), tag: "small"}
+	many := job{context: b.context("many"), file: "Dockerfile.run", tag: "many-run"}
+	once := func(j job) func(engine) error { return func(e engine) error { return b.once(e, j) } }
+	cold := func(j job) job {
+		j.noCache, j.tag = true, "cold"
+		return j
+	}
+	n := b.scale(2000, 300)
+	return []row{
+		{
+			group: groupServe, name: "socket: rebuild, all cached, 2 files", target: target{Ratio: 0.30}, of: kindServe, kinds: served, store: mainStore,
+			setup: once(small), command: b.building(small), note: noteServe,
+		},
+		{
+			group: groupServe, name: "socket: rebuild, all cached, 50,000 files", target: target{Ratio: 0.30}, of: kindServe, kinds: served, store: mainStore,
+			setup: once(many), command: b.building(many),
+		},
+		{
+			group: groupServe, name: "socket: cold, 2 files", target: target{Ratio: 0.30}, of: kindServe, kinds: served, store: mainStore,
+			setup: once(small), command: b.building(cold(small)),
+		},
+		{
+			group: groupServe, name: "socket: cold, COPY of 50,000 files, then a RUN", target: target{Ratio: 0.30}, of: kindServe, kinds: served,
+			command: b.building(cold(many)),
+		},
+		{
+			group: groupServe, name: fmt.Sprintf("socket: docker images, %d tags", n), of: kindServe, kinds: clients, store: fmt.Sprintf("%d tags", n),
+			setup: func(e engine) error { return tagMany(e, n) }, command: func(e engine) (*exec.Cmd, error) { return e.command("images"), nil },
+		},
+		{
+			group: groupServe, name: "socket: 16 builds at once", of: kindServe, kinds: served, store: mainStore, command: b.buildMany(16),
+			note: "Each build runs 20 steps of its own.",
+		},
+		{
+			group: groupServe, name: "socket: docker version", of: kindServe, memory: 30e6, kinds: clients, store: "idle",
+			command: func(e engine) (*exec.Cmd, error) { return e.command("version"), nil }, note: "The memory is that of a server that has done nothing.",
+		},
+	}
+}
+
+// buildMany builds with n values of ROUND at once, none of which has been built before.
+func (b *bench) buildMany(n int) func(engine) (*exec.Cmd, error) {
+	return func(e engine) (*exec.Cmd, error) {
+		var cmds []*exec.Cmd
+		for i := range n {
+			cmds = append(cmds, e.build(job{context: b.context("steps"), tag: fmt.Sprintf("at-once-%d", i), round: b.fresh()}))
+		}
+		return together(cmds), nil
+	}
+}
