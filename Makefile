@@ -141,10 +141,11 @@ docker29-programs: clients
 docker29: setup docker29-programs bin/mica
 	MICA_TEST_DOCKER29=graphdriver $(E2E) ./test/docker
 
-# The clients of mica serve: Docker's command and buildx, whose dependencies are BuildKit's in the same versions.
+# The clients of mica serve: Docker's command, buildx and compose, whose dependencies are BuildKit's in the same versions where they can be.
 clients: peers
 	cd test/clients && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/docker/cli/cli/version.Version=$$(go list -m -f "{{.Version}}" github.com/docker/cli | sed "s/^v//; s/+.*//")" -o ../../bin/clients/docker github.com/docker/cli/cmd/docker
 	cd test/clients && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/docker/buildx/version.Version=$$(go list -m -f "{{.Version}}" github.com/docker/buildx)" -o ../../bin/clients/docker-buildx github.com/docker/buildx/cmd/buildx
+	cd test/clients/compose && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/docker/compose/v5/internal.Version=$$(go list -m -f "{{.Version}}" github.com/docker/compose/v5)" -o ../../../bin/clients/docker-compose github.com/docker/compose/v5/cmd
 
 tools:
 	cd tools && go build -trimpath -o ../bin/tools/ tool
