@@ -146,6 +146,7 @@ clients: peers
 	cd test/clients && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/docker/cli/cli/version.Version=$$(go list -m -f "{{.Version}}" github.com/docker/cli | sed "s/^v//; s/+.*//")" -o ../../bin/clients/docker github.com/docker/cli/cmd/docker
 	cd test/clients && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/docker/buildx/version.Version=$$(go list -m -f "{{.Version}}" github.com/docker/buildx)" -o ../../bin/clients/docker-buildx github.com/docker/buildx/cmd/buildx
 	cd test/clients/compose && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/docker/compose/v5/internal.Version=$$(go list -m -f "{{.Version}}" github.com/docker/compose/v5)" -o ../../../bin/clients/docker-compose github.com/docker/compose/v5/cmd
+	cd test/clients/libraries && CGO_ENABLED=0 go test -tags e2e -trimpath -c -o ../../../bin/clients/libraries.test .
 
 tools:
 	cd tools && go build -trimpath -o ../bin/tools/ tool
