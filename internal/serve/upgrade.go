@@ -1,9 +1,13 @@
 package serve
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"net/http"
+	"os"
 
 	"github.com/moby/buildkit/session"
 )
@@ -15,7 +19,9 @@ func (s *Server) handler(next http.Handler, sessions *session.Manager) http.Hand
 	for _, prefix := range []string{"", "/{version}"} {
 		mux.HandleFunc("POST "+prefix+"/grpc", s.upgradeRPC)
 		mux.HandleFunc("POST "+prefix+"/session", func(w http.ResponseWriter, r *http.Request) {
-			if err := sessions.HandleHTTPRequest(r.Context(), w, r); err != nil {
+			ctx, cancel := context.WithCancel(r.Context())
+			defer cancel()
+			if err := sessions.HandleHTTPRequest(ctx, &sessionWriter{w, cancel}, r); err != nil {
 				refuse(w, http.StatusBadRequest, err.Error())
 			}
 		})
@@ -32,6 +38,31 @@ func refuse(w http.ResponseWriter, status int, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(map[string]string{"message": message}) // the client has gone
+}
+
+// sessionWriter ends a session with its connection. By itself, the session's manager finds out by checks of health, ten seconds later, which it
+// reports as errors.
+type sessionWriter struct {
+	http.ResponseWriter
+	end context.CancelFunc
+}
+
+func (w *sessionWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c, buffered, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	return &sessionConn{c, w.end}, buffered, err
+}
+
+type sessionConn struct {
+	net.Conn
+	end context.CancelFunc
+}
+
+func (c *sessionConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		c.end()
+	}
+	return n, err
 }
 
 // upgradeRPC makes a connection one of gRPC.
