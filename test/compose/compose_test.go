@@ -62,7 +62,7 @@ func get(t *testing.T, url string) string {
 	t.Helper()
 	var body string
 	rig.Eventually(t, "the service answers", func() bool {
-		resp, err := http.Get(url) //nolint:gosec // of this test
+		resp, err := http.Get(url)
 		if err != nil {
 			return false
 		}
