@@ -21,13 +21,6 @@ var absent = map[string]handler{
 // emptyList answers for what mica has none of.
 func emptyList(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, []any{}) }
 
-// nothingPruned answers docker system prune, which prunes all kinds of objects.
-func nothingPruned(field string) handler {
-	return func(w http.ResponseWriter, _ *http.Request) error {
-		return writeJSON(w, map[string]any{field: []string{}, "SpaceReclaimed": 0})
-	}
-}
-
 func notImplemented(_ http.ResponseWriter, r *http.Request) error {
 	return &requestError{http.StatusNotImplemented, fmt.Errorf("%s %s: mica serve does not have it", r.Method, r.URL.Path)}
 }
