@@ -473,3 +473,128 @@ func TestRootNames(t *testing.T) {
 		}
 	}
 }
+
+// TestRootFailedStarts: codes by which docker run and docker exec end, and nothing that stays of a container that removes itself.
+func TestRootFailedStarts(t *testing.T) {
+	t.Parallel()
+	r := newRootRig(t)
+	for name, c := range map[string]struct {
+		command []string
+		user    string
+		says    string
+		code    int
+	}{
+		"a directory": {[]string{"/bin"}, "", "permission denied", 126},
+		"a user":      {[]string{"/bin/true"}, "nosuch", "unable to find user nosuch: no matching entries in passwd file", 128},
+	} {
+		o := script("")
+		o.Config.Cmd, o.Config.User = c.command, c.user
+		o.HostConfig.Binds = nil
+		if c.user != "" {
+			o = script("true")
+			o.Config.User = c.user
+		}
+		id := r.create("", o)
+		if _, err := r.CopyToContainer(t.Context(), id, client.CopyToContainerOptions{DestinationPath: "/", Content: bytes.NewReader(archive(t, "bin/x", "x"))}); err != nil && c.user == "" {
+			t.Fatal(err)
+		}
+		_, err := r.ContainerStart(t.Context(), id, client.ContainerStartOptions{})
+		if err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v", name, err)
+		}
+		got, err := r.ContainerInspect(t.Context(), id, client.ContainerInspectOptions{})
+		if err != nil || got.Container.State.ExitCode != c.code {
+			t.Errorf("%s: %+v, %v", name, got.Container.State, err)
+		}
+	}
+	o := script("")
+	o.Config.Cmd, o.HostConfig.AutoRemove = []string{"nosuch"}, true
+	id := r.create("gone", o)
+	if _, err := r.ContainerStart(t.Context(), id, client.ContainerStartOptions{}); err == nil {
+		t.Error("a missing program starts")
+	}
+	if _, err := r.ContainerInspect(t.Context(), id, client.ContainerInspectOptions{}); !errdefs.IsNotFound(err) {
+		t.Errorf("it stays: %v", err)
+	}
+}
+
+// TestRootTerminalOfExec: the size of a terminal of exec, a user that does not exist, and the list of what runs.
+func TestRootTerminalOfExec(t *testing.T) {
+	t.Parallel()
+	r := newRootRig(t)
+	id := r.create("", script("exec sleep 1000"))
+	r.start(id)
+	made, err := r.ExecCreate(t.Context(), id, client.ExecCreateOptions{Cmd: []string{"/bin/sh", "-c", "read x; stty size; read x"}, TTY: true, AttachStdin: true, AttachStdout: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := r.ExecAttach(t.Context(), made.ID, client.ExecAttachOptions{TTY: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := r.ExecResize(t.Context(), made.ID, client.ExecResizeOptions{Height: 12, Width: 34}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn.Conn, "\r"); err != nil {
+		t.Fatal(err)
+	}
+	for line := ""; line != "12 34\r\n"; {
+		if line, err = conn.Reader.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inspect := func() []string {
+		got, err := r.ContainerInspect(t.Context(), id, client.ContainerInspectOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.Container.ExecIDs
+	}
+	if got := inspect(); !slices.Equal(got, []string{made.ID}) {
+		t.Errorf("that run: %v", got)
+	}
+	if _, err := io.WriteString(conn.Conn, "\r"); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, conn.Reader)
+	if got := inspect(); len(got) != 0 {
+		t.Errorf("after the end: %v", got)
+	}
+	stranger, err := r.ExecCreate(t.Context(), id, client.ExecCreateOptions{Cmd: []string{"/bin/true"}, User: "nosuch"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.ExecStart(t.Context(), stranger.ID, client.ExecStartOptions{Detach: true}); err == nil || !strings.Contains(err.Error(), "unable to find user nosuch") {
+		t.Errorf("%v", err)
+	}
+	if got, err := r.ExecInspect(t.Context(), stranger.ID, client.ExecInspectOptions{}); err != nil || got.ExitCode != 126 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestRootRestartAndExport: a second run on the files of the first, and all files as a tar.
+func TestRootRestartAndExport(t *testing.T) {
+	t.Parallel()
+	r := newRootRig(t)
+	id := r.create("", script(`echo run >>/log; ln -sf /log /link; exec sleep 1000`))
+	r.start(id)
+	zero := 0
+	if _, err := r.ContainerRestart(t.Context(), id, client.ContainerRestartOptions{Timeout: &zero}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.ContainerStop(t.Context(), id, client.ContainerStopOptions{Timeout: &zero}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := r.ContainerStatPath(t.Context(), id, client.ContainerStatPathOptions{Path: "/link"})
+	if err != nil || got.Stat.LinkTarget != "/log" || got.Stat.Mode&os.ModeSymlink == 0 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	all, err := r.ContainerExport(t.Context(), id, client.ContainerExportOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names := tarNames(t, all); !slices.Contains(names, "log") || !slices.Contains(names, "link") {
+		t.Errorf("%v", names)
+	}
+}

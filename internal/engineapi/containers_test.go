@@ -3,8 +3,10 @@ package engineapi
 import (
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
@@ -255,5 +257,111 @@ func TestVolumes(t *testing.T) {
 	}
 	if _, err := r.VolumeRemove(t.Context(), "data", client.VolumeRemoveOptions{}); !errdefs.IsNotFound(err) {
 		t.Errorf("removed: %v", err)
+	}
+}
+
+// TestCreateMounts: the ways to give mounts, and what is shown of them.
+func TestCreateMounts(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.image("1", "app:latest")
+	dir := t.TempDir()
+	for name, c := range map[string]struct {
+		config container.Config
+		host   container.HostConfig
+		want   []string
+	}{
+		"a bind":          {container.Config{}, container.HostConfig{Binds: []string{dir + ":/d"}}, []string{"bind /d  true"}},
+		"read-only":       {container.Config{}, container.HostConfig{Binds: []string{dir + ":/d:ro"}}, []string{"bind /d ro false"}},
+		"a volume":        {container.Config{}, container.HostConfig{Binds: []string{"v1:/d"}}, []string{"volume /d z true"}},
+		"of the image":    {container.Config{Volumes: map[string]struct{}{"/a": {}}}, container.HostConfig{}, []string{"volume /a  true"}},
+		"replaced":        {container.Config{Volumes: map[string]struct{}{"/a/": {}}}, container.HostConfig{Binds: []string{"v2:/a"}}, []string{"volume /a z true"}},
+		"mount of volume": {container.Config{}, container.HostConfig{Mounts: []mount.Mount{{Type: mount.TypeVolume, Source: "v3", Target: "/m", ReadOnly: true}}}, []string{"volume /m z false"}},
+		"mount of bind":   {container.Config{}, container.HostConfig{Mounts: []mount.Mount{{Type: mount.TypeBind, Source: dir, Target: "/m"}}}, []string{"bind /m  true"}},
+		"mount of tmpfs":  {container.Config{}, container.HostConfig{Mounts: []mount.Mount{{Type: mount.TypeTmpfs, Target: "/m"}}}, []string{"tmpfs /m  true"}},
+	} {
+		id := r.create("", client.ContainerCreateOptions{Config: &c.config, HostConfig: &c.host})
+		got, err := r.ContainerInspect(t.Context(), id, client.ContainerInspectOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var list []string
+		for _, m := range got.Container.Mounts {
+			list = append(list, strings.Join([]string{string(m.Type), m.Destination, m.Mode, strconv.FormatBool(m.RW)}, " "))
+		}
+		if diff := cmp.Diff(c.want, list); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+		if _, err := r.ContainerRemove(t.Context(), id, client.ContainerRemoveOptions{RemoveVolumes: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left, err := r.VolumeList(t.Context(), client.VolumeListOptions{})
+	if err != nil || len(left.Items) != 3 {
+		t.Errorf("the volumes with names stay, and those without go: %+v, %v", left, err)
+	}
+}
+
+// TestContainerRequests: what is wrong or missing in requests has Docker's statuses.
+func TestContainerRequests(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.image("1", "app:latest")
+	id := r.create("box", client.ContainerCreateOptions{})
+	for request, c := range map[string]struct {
+		status int
+		says   string
+	}{
+		"POST /containers/box/pause":                                     {501, "paused"},
+		"POST /containers/box/update":                                    {501, "limits"},
+		"GET /containers/box/attach/ws":                                  {501, ""},
+		"POST /containers/box/stop":                                      {304, ""},
+		"POST /containers/box/stop?t=x":                                  {400, "not a number of seconds"},
+		"POST /containers/box/restart?t=x":                               {400, "not a number of seconds"},
+		"POST /containers/box/kill?signal=NOSUCH":                        {400, "invalid signal: NOSUCH"},
+		"POST /containers/box/kill":                                      {409, "is not running"},
+		"POST /containers/box/exec":                                      {400, "No exec command specified"},
+		"POST /containers/box/wait?condition=x":                          {400, "invalid condition"},
+		"POST /containers/box/rename?name=":                              {400, "may be empty"},
+		"POST /containers/box/rename?name=box":                           {400, "same name"},
+		"POST /containers/box/rename?name=a/b":                           {400, "Invalid container name"},
+		"POST /containers/box/resize?h=x&w=1":                            {400, ""},
+		"POST /containers/prune?filters=%7B%22x%22:%5B%22y%22%5D%7D":     {400, "invalid filter 'x'"},
+		"POST /containers/prune?filters=%7B%22until%22:%5B%22y%22%5D%7D": {400, "until=y"},
+		"GET /containers/json?limit=x":                                   {400, ""},
+		"GET /containers/box/logs":                                       {400, ""},
+		"GET /containers/box/top":                                        {409, "is not running"},
+		"GET /containers/box/archive?path=":                              {400, ""},
+		"PUT /containers/box/archive?path=/nosuch":                       {404, ""},
+		"DELETE /containers/box?link=1":                                  {501, "links"},
+		"GET /containers/" + id[:8] + "/json":                            {200, `"Name":"/box"`},
+		"GET /containers/box/stats?stream=0":                             {200, `"name":"/box"`},
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		if resp, body := r.do(method, path, nil); resp.StatusCode != c.status || !strings.Contains(body, c.says) {
+			t.Errorf("%s: %s, %q", request, resp.Status, body)
+		}
+	}
+	if !r.server.HasContainers() {
+		t.Error("there is a container")
+	}
+}
+
+func TestTimeOf(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2020, 5, 6, 7, 8, 9, 0, time.UTC)
+	for text, want := range map[string]time.Time{
+		"10m": now.Add(-10 * time.Minute), "2020-01-02": time.Date(2020, 1, 2, 0, 0, 0, 0, time.UTC), "2020-01-02T03:04": time.Date(2020, 1, 2, 3, 4, 0, 0, time.UTC),
+		"2020-01-02T03:04:05": time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC), "2020-01-02T03:04:05+01:00": time.Date(2020, 1, 2, 2, 4, 5, 0, time.UTC),
+		"1577934245": time.Unix(1577934245, 0), "1577934245.5": time.Unix(1577934245, 5e8),
+	} {
+		if got, err := timeOf(text, now); err != nil || !got.Equal(want) {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"yesterday", "2020-13-01", "1.2.3"} {
+		if got, err := timeOf(text, now); err == nil {
+			t.Errorf("%q: %v", text, got)
+		}
 	}
 }
