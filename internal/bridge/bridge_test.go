@@ -365,8 +365,8 @@ func TestInvalidCalls(t *testing.T) {
 				return err
 			},
 			"InvalidArgument source is required": func() error { _, err := c.ResolveSourceMeta(ctx, &gwpb.ResolveSourceMetaRequest{}); return err },
-			"Unknown source git://host/x is not supported": func() error {
-				_, err := c.ResolveSourceMeta(ctx, &gwpb.ResolveSourceMetaRequest{Source: &pb.SourceOp{Identifier: "git://host/x"}})
+			"Unknown source x://host/x is not supported": func() error {
+				_, err := c.ResolveSourceMeta(ctx, &gwpb.ResolveSourceMetaRequest{Source: &pb.SourceOp{Identifier: "x://host/x"}})
 				return err
 			},
 			"InvalidArgument unknown resolver 9": func() error {
