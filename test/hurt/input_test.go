@@ -36,7 +36,7 @@ func TestBadDockerfiles(t *testing.T) {
 		{"privileged step", "FROM base\nRUN --security=insecure true\n", `^ERROR: .*Dockerfile:2.*security.insecure is not allowed`},
 		{"http source", "FROM base\nADD https://127.0.0.1:1/x /x\n", `^ERROR: .*Dockerfile:2.*failed to load cache key: https://127.0.0.1:1/x`},
 		{"other frontend", "# syntax=example.com/own/frontend:1\nFROM base\n", `^ERROR: .*example.com/own/frontend:1`},
-		{"other frontend at a registry", "# syntax=mirror.gcr.io/own/dockerfile:1\nFROM base\n", `^ERROR: .*mirror.gcr.io/own/dockerfile:1 is not supported`},
+		{"other frontend at a registry", "# syntax=127.0.0.1:1/own/dockerfile:1\nFROM base\n", `^ERROR: .*metadata for 127.0.0.1:1/own/dockerfile:1: .*connection refused`},
 		{"binary", "\x00\x01\x02\xff\xfe", `^ERROR: .*`},
 		{"very long line", "FROM base\nRUN " + strings.Repeat("x", 3<<20), `^ERROR: .*`},
 	} {
