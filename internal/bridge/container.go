@@ -207,7 +207,7 @@ func (b *Bridge) solveError(err error) error {
 	return errdefs.WithSolveError(err, nil, inputs, mounts)
 }
 
-// keepMounts gives IDs to references, "" to those that are nil. There are none if the front end has too many.
+// keepMounts gives IDs to references, "" to those that are nil. It returns nil if the front end has too many.
 func (b *Bridge) keepMounts(refs []client.Reference) []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -152,7 +152,7 @@ func (f *frontend) containerTask(ctx context.Context, req client.NewContainerReq
 	return f.solver.Task(v, inputs), roots, nil
 }
 
-// mounted is the result that a reference stands for, nil for none.
+// mounted returns the result that a reference names, and nil for a nil reference.
 func mounted(ctx context.Context, ref client.Reference) (*solver.Result, error) {
 	switch r := ref.(type) {
 	case nil:

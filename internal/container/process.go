@@ -71,8 +71,8 @@ func (o *Options) Process() (*sandbox.Process, error) {
 	return p, err
 }
 
-// Command is the command line of a container: ENTRYPOINT and CMD of the image, either replaced. A new entrypoint clears CMD; an empty one,
-// which is not nil, is none.
+// Command is the command line of a container: ENTRYPOINT and CMD of the image, either replaced. A new entrypoint clears CMD; one that is
+// empty and not nil removes that of the image.
 func Command(image ocispec.ImageConfig, entrypoint, args []string) ([]string, error) {
 	cmd := image.Cmd
 	if entrypoint == nil {

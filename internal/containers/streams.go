@@ -29,7 +29,7 @@ type attachment struct {
 
 func newStreams(log *Log) *streams { return &streams{log: log, attached: map[*attachment]bool{}} }
 
-// openStdin makes the pipe to the process, if there is none.
+// openStdin returns the end of the pipe from which the process reads. The first call makes the pipe.
 func (s *streams) openStdin() (*os.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

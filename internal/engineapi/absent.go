@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// absent are the parts of Docker's API that mica does not have. What docker asks for by name, to find out what the name means, is not
-// found; all else is not implemented.
+// absent are the parts of Docker's API that mica does not have. docker asks for objects by name to find out what
+// the name means: these requests get 404. The others get 501.
 var absent = map[string]handler{
 	"/containers/": notImplemented, "GET /containers/{rest...}": lookup("/json", "No such container: %s"),
 	"/exec/": notImplemented, "/volumes/": notImplemented, "GET /volumes/{rest...}": lookup("", "get %s: no such volume"),

@@ -73,7 +73,7 @@ func (s *Server) containerLogs(w http.ResponseWriter, r *http.Request, c *contai
 		if rec.Stream == containers.Stderr {
 			to = stderr
 		}
-		if details { // there are none, but for the space after them
+		if details { // the log driver adds no attributes: only the space after them is left
 			data = append([]byte(" "), data...)
 		}
 		if stamps {

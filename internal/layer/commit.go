@@ -17,9 +17,9 @@ import (
 )
 
 // Commit makes a layer of an overlay upper directory, in the same filesystem as the store, by renaming it into place;
-// nothing may write to it any more. What does not change base is removed from it, unless base is nil. The tar is hashed as it would be written. The upper's
-// root directory is no part of the layer, as in BuildKit's and Docker's layers, and becomes plain (0755, of root) again; sockets are
-// removed. After an error what is left of upper is the caller's to remove.
+// nothing may write to it any more. What does not change base is removed from it, unless base is nil. The tar is hashed as it
+// would be written. The upper's root directory is no part of the layer, as in BuildKit's and Docker's layers, and becomes
+// plain (0755, of root) again; sockets are removed. After an error what is left of upper is the caller's to remove.
 func (l *Layers) Commit(ctx context.Context, upper string, base view.View) (*Layer, error) {
 	temp, err := l.store.TempDir("layer")
 	if err != nil {

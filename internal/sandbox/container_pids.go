@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PIDs returns the processes of the container by their IDs in this process's pid namespace, the first process first. Without a first process
-// there are none.
+// PIDs returns the processes of the container by their IDs in this process's pid namespace, the first process first, and nil
+// before that one has been started.
 func (c *Container) PIDs() []int {
 	first := c.first
 	if first == nil {
