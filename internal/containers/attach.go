@@ -11,10 +11,11 @@ import (
 
 // AttachOptions connect a client with the streams of a process.
 type AttachOptions struct {
-	Stdin          io.Reader // nil for none
-	Stdout, Stderr io.Writer // nil for none. They fail when the client reads nothing for too long
-	DetachKeys     string    // "" for ctrl-p,ctrl-q
-	Logs, Stream   bool      // what was written before; what comes
+	Stdin          io.Reader    // nil for none
+	Stdout, Stderr io.Writer    // nil for none. They fail when the client reads nothing for too long
+	DetachKeys     string       // "" for ctrl-p,ctrl-q
+	Logs, Stream   bool         // what was written before; what comes
+	Ready          func() error // called when nothing that comes is missed; nil for none. An error ends the attachment
 }
 
 const defaultDetachKeys = "ctrl-p,ctrl-q"
@@ -70,14 +71,13 @@ func (c *Container) Attach(ctx context.Context, o AttachOptions) error {
 // serve connects a client with the streams until they end, it goes away or it is detached. once says that its end of the input is that of the
 // process.
 func (s *streams) serve(ctx context.Context, o AttachOptions, tty, once bool) error {
-	return s.serveReady(ctx, o, tty, once, make(chan struct{}))
-}
-
-// serveReady is serve for a process that starts when ready is closed.
-func (s *streams) serveReady(ctx context.Context, o AttachOptions, tty, once bool, ready chan<- struct{}) error {
 	a := s.attach(o.Stdout, o.Stderr)
-	close(ready)
 	defer s.detach(a)
+	if o.Ready != nil {
+		if err := o.Ready(); err != nil {
+			return err
+		}
+	}
 	detached := make(chan struct{})
 	if o.Stdin != nil {
 		if _, err := s.openStdin(); err != nil {

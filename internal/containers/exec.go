@@ -164,7 +164,8 @@ func (e *Exec) Start(ctx context.Context, size pty.Size, client *AttachOptions) 
 			}
 		}
 		ready := make(chan struct{})
-		go func() { served <- e.streams.serveReady(ctx, *client, e.o.Tty, true, ready) }()
+		client.Ready = func() error { close(ready); return nil }
+		go func() { served <- e.streams.serve(ctx, *client, e.o.Tty, true) }()
 		<-ready
 	}
 	p, err := e.r.box.Exec(context.Background(), cmd)

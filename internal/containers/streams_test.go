@@ -82,3 +82,22 @@ func TestServe(t *testing.T) {
 		t.Errorf("keys that there are not: %v", err)
 	}
 }
+
+// A client that has been told that it is attached misses nothing, not even the end.
+func TestServeReady(t *testing.T) {
+	t.Parallel()
+	s := newStreams(nil)
+	var out bytes.Buffer
+	end := func() error {
+		_, err := (output{s, Stdout}).Write([]byte("last"))
+		s.stop()
+		return err
+	}
+	if err := s.serve(t.Context(), AttachOptions{Stdout: &out, Ready: end}, false, false); err != nil || out.String() != "last" {
+		t.Errorf("%q, %v", out.String(), err)
+	}
+	gone := func() error { return os.ErrClosed }
+	if err := s.serve(t.Context(), AttachOptions{Stdout: &out, Ready: gone}, false, false); !errors.Is(err, os.ErrClosed) || len(s.attached) != 0 {
+		t.Errorf("%v, %d attached", err, len(s.attached))
+	}
+}

@@ -117,10 +117,11 @@ func logOptions(r *http.Request) (o containers.LogOptions, err error) {
 type hijacked struct {
 	net.Conn
 	in       io.Reader
+	begin    func() error // sends the head of the answer, once; the first Write does so, too
 	patience time.Duration
 }
 
-// hijack takes over the connection of a request, and answers it.
+// hijack takes over the connection of a request.
 func (s *Server) hijack(w http.ResponseWriter, r *http.Request, contentType string) (*hijacked, error) {
 	conn, buf, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -138,10 +139,10 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request, contentType stri
 	if r.Header.Get("Upgrade") != "" {
 		answer = "HTTP/1.1 101 UPGRADED\r\nContent-Type: " + contentType + "\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
 	}
-	if _, err := io.WriteString(h, answer); err != nil {
-		_ = conn.Close()
-		return nil, err
-	}
+	h.begin = sync.OnceValue(func() error {
+		_, err := h.write([]byte(answer))
+		return err
+	})
 	return h, nil
 }
 
@@ -149,12 +150,20 @@ func (h *hijacked) Read(p []byte) (int, error) { return h.in.Read(p) }
 
 // Write fails if the client has not read for some time: a process does not wait for it for ever.
 func (h *hijacked) Write(p []byte) (int, error) {
+	if err := h.begin(); err != nil {
+		return 0, err
+	}
+	return h.write(p)
+}
+
+func (h *hijacked) write(p []byte) (int, error) {
 	_ = h.SetWriteDeadline(time.Now().Add(h.patience))
 	return h.Conn.Write(p)
 }
 
 // end closes the connection when all that was written can be read.
 func (h *hijacked) end() {
+	_ = h.begin()
 	if half, ok := h.Conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()
 	}
@@ -223,7 +232,7 @@ func (s *Server) attachContainer(w http.ResponseWriter, r *http.Request, c *cont
 	ctx, cancel := h.watch(r.Context())
 	defer cancel()
 	stdout, stderr := outputs(h, c.TTY())
-	o := containers.AttachOptions{DetachKeys: keys, Logs: boolean(r, "logs"), Stream: boolean(r, "stream")}
+	o := containers.AttachOptions{DetachKeys: keys, Logs: boolean(r, "logs"), Stream: boolean(r, "stream"), Ready: h.begin}
 	if boolean(r, "stdin") {
 		o.Stdin = h
 	}

@@ -50,6 +50,9 @@ func (s *Server) startExec(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer h.end()
+	if err := h.begin(); err != nil {
+		return err
+	}
 	ctx, cancel := h.watch(r.Context())
 	defer cancel()
 	stdout, stderr := outputs(h, e.TTY())
