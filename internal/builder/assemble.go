@@ -3,7 +3,9 @@ package builder
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/containerd/platforms"
@@ -23,20 +25,14 @@ func (x *exporter) assemble(ctx context.Context, f buildspec.Form) error {
 	if err != nil {
 		return err
 	}
-	epoch, err := parseEpoch(f.Epoch)
-	if err != nil {
-		return err
-	}
 	if attested && f.Compression == "" {
 		// Attestations refer to one manifest: a push must not change it.
 		f.Compression = compression.Gzip
 	}
 	var list, attestations []ocispec.Descriptor
 	for _, p := range x.out.platforms {
-		if epoch != nil {
-			at := *p
-			at.epoch = epoch
-			p = &at
+		if p, err = p.withEpoch(f); err != nil {
+			return err
 		}
 		img, err := x.platform(ctx, f, p, notes.manifest(p.platform))
 		if err != nil {
@@ -69,7 +65,8 @@ func (x *exporter) assemble(ctx context.Context, f buildspec.Form) error {
 // platform writes one image.
 func (x *exporter) platform(ctx context.Context, f buildspec.Form, p *built, notes map[string]string) (*image.Image, error) {
 	chain := slices.Clone(p.result.Chain.Links())
-	if f.RewriteTimestamp && p.epoch != nil {
+	clamped := f.RewriteTimestamp && p.epoch != nil
+	if clamped {
 		var err error
 		if chain, err = x.clamp(ctx, p); err != nil {
 			return nil, err
@@ -85,10 +82,13 @@ func (x *exporter) platform(ctx context.Context, f buildspec.Form, p *built, not
 		}
 	}
 	d := image.Draft{Config: config, Annotations: notes, DockerTypes: f.DockerTypes, Absent: len(x.out.elsewhere) > 0}
-	if f.Compression != "" || len(x.out.elsewhere) > 0 {
+	if f.Compression != "" || len(x.out.elsewhere) > 0 || clamped {
 		if d.Layers, err = x.layerBlobs(ctx, chain, f); err != nil {
 			return nil, err
 		}
+	}
+	if clamped && !f.DockerTypes {
+		p.noteClamped(d.Layers)
 	}
 	if f.Compression == compression.Estargz {
 		if d.Config, err = setLayers(config, chain); err != nil {
@@ -98,21 +98,46 @@ func (x *exporter) platform(ctx context.Context, f buildspec.Form, p *built, not
 	return x.b.Images.Assemble(ctx, d)
 }
 
+// ofBase returns how many layers are those of the base image.
+func (b *built) ofBase() (n int) {
+	if b.base == nil {
+		return 0
+	}
+	for _, l := range b.result.Chain.Links() {
+		if n >= len(b.base.RootFS.DiffIDs) || b.base.RootFS.DiffIDs[n] != l.DiffID {
+			break
+		}
+		n++
+	}
+	return n
+}
+
 // clamp replaces the layers that were built by ones whose files are not newer than the epoch. Those of the base image stay.
 func (x *exporter) clamp(ctx context.Context, p *built) ([]buildcache.Link, error) {
-	chain, ofBase := slices.Clone(p.result.Chain.Links()), p.base != nil
-	for i, l := range chain {
-		ofBase = ofBase && i < len(p.base.RootFS.DiffIDs) && p.base.RootFS.DiffIDs[i] == l.DiffID
-		if ofBase {
-			continue
-		}
-		id, err := x.b.Layers.Clamp(ctx, l.DiffID, *p.epoch)
+	chain := slices.Clone(p.result.Chain.Links())
+	for i := p.ofBase(); i < len(chain); i++ {
+		id, err := x.b.Layers.Clamp(ctx, chain[i].DiffID, *p.epoch)
 		if err != nil {
 			return nil, err
 		}
 		chain[i].DiffID = id
 	}
 	return chain, nil
+}
+
+// clampedNote is the annotation of a layer whose files are not newer than an epoch (BuildKit, util/converter).
+const clampedNote = "buildkit/rewritten-timestamp"
+
+// noteClamped annotates the layers that clamp has looked at.
+func (b *built) noteClamped(layers []ocispec.Descriptor) {
+	for i := b.ofBase(); i < len(layers); i++ {
+		notes := maps.Clone(layers[i].Annotations)
+		if notes == nil {
+			notes = map[string]string{}
+		}
+		notes[clampedNote] = strconv.FormatInt(b.epoch.Unix(), 10)
+		layers[i].Annotations = notes
+	}
 }
 
 // layerBlobs returns a blob for each layer. It compresses those that are not compressed, or with ForceCompression all. Estargz

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -305,6 +306,39 @@ func TestBuildEpoch(t *testing.T) {
 	again, _ := mustBuild(t, newBuilder(t), dir, spec, "type=image,rewrite-timestamp=true")
 	if again.Root.Digest != res.Root.Digest {
 		t.Errorf("in another store the image is %s, not %s", again.Root.Digest, res.Root.Digest)
+	}
+}
+
+// TestEpochSources: an output has its own SOURCE_DATE_EPOCH, or that of the request, or that which the front end has found in the Dockerfile.
+func TestEpochSources(t *testing.T) {
+	t.Parallel()
+	dir := writeFiles(t, map[string]string{"Dockerfile": "ARG SOURCE_DATE_EPOCH=60\nFROM scratch\nCOPY a /\n", "a": "a"})
+	b := newBuilder(t)
+	for name, c := range map[string]struct {
+		arg, output string
+		want        string // "" for no limit
+	}{
+		"Dockerfile":                     {want: "60"},
+		"argument":                       {arg: "50", want: "50"},
+		"output":                         {arg: "50", output: ",source-date-epoch=40", want: "40"},
+		"no limit":                       {arg: "50", output: ",source-date-epoch="},
+		"a value that the front end has": {arg: "context"}, // a directory has no time
+	} {
+		spec := buildspec.Spec{}
+		if c.arg != "" {
+			spec.BuildArgs = map[string]string{"SOURCE_DATE_EPOCH": c.arg}
+		}
+		res, archives := mustBuild(t, b, dir, spec, "type=oci,dest=x,rewrite-timestamp=true"+c.output)
+		var m ocispec.Manifest
+		if err := json.Unmarshal([]byte(members(t, archives["x"])["blobs/sha256/"+res.Root.Digest.Encoded()]), &m); err != nil {
+			t.Fatal(err)
+		}
+		if got := m.Layers[0].Annotations[clampedNote]; got != c.want {
+			t.Errorf("%s: the layer has the times of %q, want %q", name, got, c.want)
+		}
+		if at := res.Image.Config.Created.Unix(); c.want != "" && strconv.FormatInt(at, 10) != c.want {
+			t.Errorf("%s: created at %d, want %s", name, at, c.want)
+		}
 	}
 }
 

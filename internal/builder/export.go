@@ -26,7 +26,7 @@ type Sink interface {
 
 // export writes the outputs. Names change only when everything else has succeeded.
 func (b *Builder) export(ctx context.Context, s *solver.Solver, out *response, names []string, o Options) (*Result, error) {
-	outputs := slices.Clone(o.Outputs)
+	outputs := dated(o.Outputs, o.frontendOptions())
 	if len(outputs) == 0 {
 		outputs = []buildspec.Output{{Type: buildspec.OutputImage}}
 	}

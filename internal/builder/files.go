@@ -14,30 +14,12 @@ import (
 // files are the content of the outputs local and tar: the root filesystem, or those of several platforms, each in a directory of
 // its own or, with platform-split=false, all in one.
 func (x *exporter) files(ctx context.Context, e buildspec.Output) (view.View, error) {
-	all, err := x.platforms(ctx, e)
-	if err != nil {
-		return nil, err
-	}
-	epoch, err := parseEpoch(e.Form.Epoch)
-	if err != nil {
-		return nil, err
-	}
-	if epoch == nil {
-		epoch = x.out.platforms[0].epoch
-	}
-	if epoch == nil {
-		return all, nil
-	}
-	return view.Dated(all, *epoch), nil
-}
-
-func (x *exporter) platforms(ctx context.Context, e buildspec.Output) (view.View, error) {
 	split := x.out.several
 	if e.Split != nil && (e.Type == buildspec.OutputLocal || !split) {
 		split = *e.Split // BuildKit always splits tars
 	}
 	if !split && len(x.out.platforms) == 1 {
-		return x.view(ctx, x.out.platforms[0], e.StatementPrefix, "")
+		return x.view(ctx, x.out.platforms[0], e, "")
 	}
 	all := view.NewOverlay(view.Empty())
 	taken := map[string]string{}
@@ -46,7 +28,7 @@ func (x *exporter) platforms(ctx context.Context, e buildspec.Output) (view.View
 		if !split {
 			dest, mark = "/", "."+p.directory()
 		}
-		v, err := x.view(ctx, p, e.StatementPrefix, mark)
+		v, err := x.view(ctx, p, e, mark)
 		if err == nil && !split {
 			err = claim(ctx, taken, v, ".", p.id)
 		}
@@ -81,9 +63,22 @@ func claim(ctx context.Context, taken map[string]string, v view.View, dir, platf
 	return nil
 }
 
-// view is the files of a platform and its attestations, as files whose names begin with prefix and have mark before their
-// extension.
-func (x *exporter) view(ctx context.Context, p *built, prefix, mark string) (view.View, error) {
+// view is the files of a platform and its attestations, as files whose names have mark before their extension. SOURCE_DATE_EPOCH is the
+// time of all of them.
+func (x *exporter) view(ctx context.Context, p *built, e buildspec.Output, mark string) (view.View, error) {
+	p, err := p.withEpoch(e.Form)
+	if err != nil {
+		return nil, err
+	}
+	v, err := x.attested(ctx, p, e.StatementPrefix, mark)
+	if err != nil || p.epoch == nil {
+		return v, err
+	}
+	return view.Dated(v, *p.epoch), nil
+}
+
+// attested is the files of a platform with its attestations, as files whose names begin with prefix and have mark before their extension.
+func (x *exporter) attested(ctx context.Context, p *built, prefix, mark string) (view.View, error) {
 	v, err := x.solver.View(ctx, p.result)
 	if err != nil {
 		return nil, err

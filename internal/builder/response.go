@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -122,17 +121,4 @@ func plainConfig(p ocispec.Platform) ([]byte, error) {
 		img.Config.Env = []string{"PATH=" + system.DefaultPathEnv(p.OS)}
 	}
 	return json.Marshal(img)
-}
-
-// parseEpoch reads seconds since 1970, nil for "" (https://reproducible-builds.org/specs/source-date-epoch/).
-func parseEpoch(s string) (*time.Time, error) {
-	if s == "" {
-		return nil, nil
-	}
-	seconds, err := strconv.ParseInt(s, 10, 64)
-	if err != nil {
-		return nil, fmt.Errorf("invalid SOURCE_DATE_EPOCH: %q is not a number of seconds", s)
-	}
-	at := time.Unix(seconds, 0).UTC()
-	return &at, nil
 }

@@ -77,9 +77,9 @@ type Form struct {
 	Compression      compression.Algorithm
 	Level            int
 	ForceCompression bool // of layers that are compressed otherwise, too
-	// Epoch limits the times of an image, and is the time of all files of local and tar, in seconds since 1970; "" is
-	// SOURCE_DATE_EPOCH of the build.
-	Epoch string
+	// Epoch limits the times of an image, and is the time of all files of local and tar, in seconds since 1970; "" is no limit, and nil
+	// is SOURCE_DATE_EPOCH of the build.
+	Epoch *string
 	// Artifact writes attestations as artifacts whose subject is the image (image-spec, manifest.md, "subject").
 	Artifact bool
 	// RewriteTimestamp also limits the times of the files in layers that were built.
@@ -210,6 +210,15 @@ func (a *attributes) text(name string) string {
 	return v
 }
 
+// optional is text for an attribute whose absence is not the same as "": nil.
+func (a *attributes) optional(name string) *string {
+	if _, ok := a.left[name]; !ok {
+		return nil
+	}
+	v := a.text(name)
+	return &v
+}
+
 func (a *attributes) flag(name string, unset bool) bool {
 	v, ok := a.left[name]
 	if !ok {
@@ -268,7 +277,7 @@ func (a *attributes) image(o *Output) {
 	a.flag("attestation-inline", false)
 	a.flag("prefer-nondist-layers", false)
 	f.RewriteTimestamp = a.flag("rewrite-timestamp", false)
-	f.Epoch = a.text("source-date-epoch")
+	f.Epoch = a.optional("source-date-epoch")
 	a.compression(f)
 }
 
@@ -330,7 +339,7 @@ func (a *attributes) files(o *Output) {
 		split := a.flag("platform-split", false)
 		o.Split = &split
 	}
-	o.StatementPrefix, o.Form.Epoch = a.text("attestation-prefix"), a.text("source-date-epoch")
+	o.StatementPrefix, o.Form.Epoch = a.text("attestation-prefix"), a.optional("source-date-epoch")
 	if a.kind != OutputLocal {
 		return
 	}

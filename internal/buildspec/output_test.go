@@ -65,7 +65,8 @@ func TestParseOutputs(t *testing.T) {
 	t.Parallel()
 	gzip := Upload{Compression: compression.Gzip}
 	split := false
-	for text, want := range map[string]Output{
+	text := func(s string) *string { return &s }
+	for output, want := range map[string]Output{
 		"type=image":                         {Type: OutputImage, Upload: gzip},
 		"type=image,name=a,push=true":        {Type: OutputImage, Names: []string{"a"}, Push: true, Upload: gzip},
 		`type=image,"name=a,,b:1",push=`:     {Type: OutputImage, Names: []string{"a", "b:1"}, Push: true, Upload: gzip},
@@ -83,7 +84,7 @@ func TestParseOutputs(t *testing.T) {
 		},
 		"type=image,compression=estargz": {Type: OutputImage, Form: Form{Compression: compression.Estargz}},
 		"type=image,oci-mediatypes=false,oci-artifact=true,rewrite-timestamp=true,source-date-epoch=1": {
-			Type: OutputImage, Upload: gzip, Form: Form{DockerTypes: true, Artifact: true, RewriteTimestamp: true, Epoch: "1"},
+			Type: OutputImage, Upload: gzip, Form: Form{DockerTypes: true, Artifact: true, RewriteTimestamp: true, Epoch: text("1")},
 		},
 		"type=oci,dest=x,compression=uncompressed": {Type: OutputOCI, Dest: "x", Form: Form{Compression: compression.None}},
 		"type=oci":                      {Type: OutputOCI},
@@ -95,15 +96,16 @@ func TestParseOutputs(t *testing.T) {
 		"type=tar,platform-split=false": {Type: OutputTar, Split: &split},
 		"type=local,dest=d,mode=delete": {Type: OutputLocal, Dest: "d", Directory: true, Delete: true},
 		"type=local,dest=d,mode=copy,attestation-prefix=p,source-date-epoch=2": {
-			Type: OutputLocal, Dest: "d", Directory: true, StatementPrefix: "p", Form: Form{Epoch: "2"},
+			Type: OutputLocal, Dest: "d", Directory: true, StatementPrefix: "p", Form: Form{Epoch: text("2")},
 		},
-		"type=cacheonly": {Type: OutputNone, Lazy: true},
-		"d":              {Type: OutputLocal, Dest: "d", Directory: true},
+		"type=tar,dest=x,source-date-epoch=": {Type: OutputTar, Dest: "x", Form: Form{Epoch: text("")}},
+		"type=cacheonly":                     {Type: OutputNone, Lazy: true},
+		"d":                                  {Type: OutputLocal, Dest: "d", Directory: true},
 	} {
-		t.Run(text, func(t *testing.T) {
+		t.Run(output, func(t *testing.T) {
 			t.Parallel()
 			want.Form.Annotations = map[string]string{}
-			got, err := ParseOutputs([]string{"", text})
+			got, err := ParseOutputs([]string{"", output})
 			check(t, got, err, []Output{want}, "")
 		})
 	}

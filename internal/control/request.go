@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
-	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	"github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/tonistiigi/go-csvvalue"
@@ -50,7 +49,7 @@ func options(req *controlapi.SolveRequest, granted []string) (*builder.Options, 
 		}
 	}
 	var err error
-	if o.Outputs, err = outputs(req, o.Attrs); err != nil {
+	if o.Outputs, err = outputs(req); err != nil {
 		return nil, err
 	}
 	o.CacheFrom, o.CacheTo, err = caches(req.Cache)
@@ -110,7 +109,7 @@ func attestAttrs(text string) (map[string]string, error) {
 }
 
 // outputs reads the exporters. Without one nothing is written: the steps are in the cache.
-func outputs(req *controlapi.SolveRequest, attrs map[string]string) ([]buildspec.Output, error) {
+func outputs(req *controlapi.SolveRequest) ([]buildspec.Output, error) {
 	list := req.Exporters
 	if len(list) == 0 && req.ExporterDeprecated != "" { // before BuildKit 0.13
 		list = []*controlapi.Exporter{{Type: req.ExporterDeprecated, Attrs: req.ExporterAttrsDeprecated}}
@@ -123,7 +122,7 @@ func outputs(req *controlapi.SolveRequest, attrs map[string]string) ([]buildspec
 		if e == nil {
 			return nil, status.Error(codes.InvalidArgument, "an exporter has no value")
 		}
-		o, err := output(i, e, attrs["build-arg:SOURCE_DATE_EPOCH"])
+		o, err := output(i, e)
 		if err != nil {
 			return nil, err
 		}
@@ -138,14 +137,10 @@ const exporterMoby = "moby"
 // compressionKey is the attribute of an output that names the compression of its layers.
 const compressionKey = "compression"
 
-func output(i int, e *controlapi.Exporter, epoch string) (*buildspec.Output, error) {
+func output(i int, e *controlapi.Exporter) (*buildspec.Output, error) {
 	entry := buildspec.Entry{Type: e.Type, Attrs: maps.Clone(e.Attrs)}
 	if entry.Attrs == nil {
 		entry.Attrs = map[string]string{}
-	}
-	epochKey := string(exptypes.OptKeySourceDateEpoch)
-	if _, ok := entry.Attrs[epochKey]; !ok && epoch != "" {
-		entry.Attrs[epochKey] = epoch
 	}
 	switch e.Type {
 	case exporterMoby:

@@ -21,7 +21,7 @@ func TestArchivesAreCompressed(t *testing.T) {
 		{"oci", "zstd", compression.Zstd}, {"moby", "", ""},
 	} {
 		e := &controlapi.Exporter{Type: c.kind, Attrs: map[string]string{"compression": c.attribute}}
-		o, err := output(0, e, "")
+		o, err := output(0, e)
 		if err != nil || o.Form.Compression != c.want {
 			t.Errorf("%s, compression %q: %+v, %v", c.kind, c.attribute, o, err)
 		}
