@@ -25,6 +25,7 @@ import (
 
 	"github.com/micabuild/mica/internal/quota"
 	"github.com/micabuild/mica/internal/store"
+	"github.com/micabuild/mica/internal/version"
 )
 
 // file is the source of a file over http.
@@ -183,7 +184,7 @@ func (s *file) request(ctx context.Context, method string) (*http.Request, error
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("User-Agent", "mica")
+	req.Header.Set("User-Agent", version.BuildUserAgent())
 	for k, v := range s.header {
 		req.Header.Set(k, v)
 	}

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/moby/buildkit/solver/pb"
+
+	"github.com/micabuild/mica/internal/version"
 )
 
 // pinOf returns the pin of a source.
@@ -88,7 +90,7 @@ func TestRequestHeaders(t *testing.T) {
 		attrs, secrets map[string]string
 		want           map[string]string
 	}{
-		"none":          {nil, nil, map[string]string{"User-Agent": "mica", "Authorization": ""}},
+		"none":          {nil, nil, map[string]string{"User-Agent": version.BuildUserAgent(), "Authorization": ""}},
 		"allowed":       {map[string]string{pb.AttrHTTPHeaderPrefix + "accept": "a/b", pb.AttrHTTPHeaderPrefix + "user-agent": "me"}, nil, map[string]string{"Accept": "a/b", "User-Agent": "me"}},
 		"forbidden":     {map[string]string{pb.AttrHTTPHeaderPrefix + "cookie": "x", pb.AttrHTTPHeaderPrefix + "authorization": "y"}, nil, map[string]string{"Cookie": "", "Authorization": ""}},
 		"named":         {map[string]string{pb.AttrHTTPAuthHeaderSecret: "s"}, map[string]string{"s": "basic x\n", "HTTP_AUTH_TOKEN_" + host.Hostname(): "y"}, map[string]string{"Authorization": "basic x"}},

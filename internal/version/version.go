@@ -49,3 +49,26 @@ func recordedCommit(info *debug.BuildInfo) string {
 	}
 	return ""
 }
+
+// buildKit is the module whose Dockerfile front end and protocols this binary has.
+const buildKit = "github.com/moby/buildkit"
+
+// BuildKit returns the version of BuildKit that this binary was linked with, "v0" if it is unknown.
+func BuildKit() string {
+	info, _ := debug.ReadBuildInfo()
+	return recordedModule(info, buildKit)
+}
+
+func recordedModule(info *debug.BuildInfo, path string) string {
+	if info != nil {
+		for _, m := range info.Deps {
+			if m.Path == path {
+				return m.Version
+			}
+		}
+	}
+	return "v0"
+}
+
+// BuildUserAgent names mica to the servers whose files builds download. Some of them know builds by BuildKit's name.
+func BuildUserAgent() string { return "mica/" + String() + " buildkit/" + BuildKit() }

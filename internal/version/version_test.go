@@ -39,3 +39,15 @@ func TestVersionOfTheLinker(t *testing.T) {
 		t.Errorf("%s, %s", String(), Revision())
 	}
 }
+
+func TestRecordedModule(t *testing.T) {
+	info := &debug.BuildInfo{Deps: []*debug.Module{{Path: "a", Version: "v1"}, {Path: "b", Version: "v2.3.4"}}}
+	for path, want := range map[string]string{"b": "v2.3.4", "c": "v0"} {
+		if got := recordedModule(info, path); got != want {
+			t.Errorf("%s: %q, not %q", path, got, want)
+		}
+	}
+	if got := recordedModule(nil, "b"); got != "v0" {
+		t.Errorf("without build information: %q", got)
+	}
+}
