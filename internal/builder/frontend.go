@@ -104,12 +104,32 @@ func (f *frontend) Solve(ctx context.Context, req client.SolveRequest) (_ *clien
 	case dockerfileFrontend:
 		return f.nested(ctx, req)
 	case gatewayFrontend:
-		if dockerfile.KnownFrontend(req.FrontendOpt[optSource]) {
+		switch source := req.FrontendOpt[optSource]; {
+		case source == dockerfileFrontend && !hasContext(req.FrontendOpt, source):
+			return f.nested(ctx, builtIn(req))
+		case dockerfile.KnownFrontend(source):
 			return f.nested(ctx, req)
 		}
 		return f.gateway(ctx, req)
 	}
 	return nil, fmt.Errorf("frontend %s is not supported", req.Frontend)
+}
+
+// builtIn is a request for gateway.v0 whose source is not an image but the name of the compiler: it is one for the compiler.
+func builtIn(req client.SolveRequest) client.SolveRequest {
+	req.Frontend, req.FrontendOpt = dockerfileFrontend, maps.Clone(req.FrontendOpt)
+	delete(req.FrontendOpt, optSource)
+	return req
+}
+
+// hasContext reports whether the options name a context, for some platform or for all.
+func hasContext(opts map[string]string, name string) bool {
+	for k := range opts {
+		if context, _, _ := strings.Cut(k, "::"); context == "context:"+name {
+			return true
+		}
+	}
+	return false
 }
 
 // checkImports refuses caches that the build does not read already.

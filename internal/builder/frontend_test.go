@@ -104,6 +104,9 @@ func TestNestedFrontends(t *testing.T) {
 		"by its image": {
 			client.SolveRequest{Frontend: "gateway.v0", FrontendOpt: map[string]string{"source": "docker/dockerfile:1", "target": "a"}}, `"Labels":{"v":"1"}`,
 		},
+		"by its name as an image": {
+			client.SolveRequest{Frontend: "gateway.v0", FrontendOpt: map[string]string{"source": "dockerfile.v0", "target": "a"}}, `"Labels":{"v":"1"}`,
+		},
 		"inputs": {
 			client.SolveRequest{Frontend: "dockerfile.v0", FrontendInputs: map[string]*pb.Definition{"context": input.ToPB(), "dockerfile": input.ToPB()}},
 			`"Labels":{"v":"input"}`,
