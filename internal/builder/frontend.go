@@ -27,6 +27,7 @@ import (
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/recorder"
 	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/solver/ops"
 )
 
 // frontend serves the Dockerfile compiler: configs of images, files, results of graphs.
@@ -79,7 +80,7 @@ func (f *frontend) build(ctx context.Context, other client.BuildFunc) (*client.R
 func (f *frontend) BuildOpts() client.BuildOpts {
 	return client.BuildOpts{
 		Opts:      maps.Clone(f.opts),
-		SessionID: "mica",
+		SessionID: ops.BuildSession,
 		Product:   "mica",
 		Workers:   []client.WorkerInfo{{ID: "mica", Platforms: []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())}}},
 		LLBCaps:   pb.Caps.CapSet(pb.Caps.All()),
@@ -175,11 +176,21 @@ func (f *frontend) solve(ctx context.Context, req client.SolveRequest) (*client.
 		res.SetRef((*resultRef)(nil)) // the compiler goes on with an empty filesystem
 		return res, nil
 	}
-	if err != nil && (req.Evaluate || !f.defers || ctx.Err() != nil || !stepFailed(err)) {
+	if err != nil && (req.Evaluate || !f.defers && !isLocal(def) || ctx.Err() != nil || !stepFailed(err)) {
 		return nil, err
 	}
 	res.SetRef(&resultRef{f.solver, out, def, f.checker, f.until, f.by, err})
 	return res, nil
+}
+
+// isLocal reports whether a graph is a local source alone. The compiler reads files of a context before it knows whether the build has one,
+// an ignore file for example: only what is read has to be there.
+func isLocal(def *pb.Definition) bool {
+	if len(def.Def) != 2 { // the source, and the end of the graph
+		return false
+	}
+	op := &pb.Op{}
+	return op.UnmarshalVT(def.Def[0]) == nil && strings.HasPrefix(op.GetSource().GetIdentifier(), "local://")
 }
 
 // stepFailed reports whether an error is that of a step.

@@ -14,17 +14,18 @@ import (
 type received struct {
 	said, sent *quota.Quota
 	end        context.CancelCauseFunc
-	last       string // the path that was counted last
+	show       func(bytes int64, done bool) // the progress
+	last       string                       // the path that was counted last
 	bytes      int
 }
 
-func newReceived(end context.CancelCauseFunc) (*received, error) {
+func newReceived(end context.CancelCauseFunc, show func(bytes int64, done bool)) (*received, error) {
 	said, err := quota.New()
 	if err != nil {
 		return nil, err
 	}
 	sent, err := quota.New()
-	return &received{said: said, sent: sent, end: end}, err
+	return &received{said: said, sent: sent, end: end, show: show}, err
 }
 
 // file counts a file that the client has. fsutil asks for some several times, in the order of their paths, and for those that are to be
@@ -41,9 +42,10 @@ func (r *received) file(path string, st *fstypes.Stat) bool {
 }
 
 // progress counts the bytes that the client has sent so far.
-func (r *received) progress(total int, _ bool) {
+func (r *received) progress(total int, done bool) {
 	if err := r.sent.Sent(int64(total - r.bytes)); err != nil {
 		r.end(err)
 	}
 	r.bytes = total
+	r.show(int64(total), done)
 }

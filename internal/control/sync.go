@@ -23,7 +23,7 @@ import (
 // builds: only what has changed is sent then. The key of another client, or of another directory, names another one; two builds at the same
 // time do not share one either.
 func (c *sessionClient) Sync(ctx context.Context, src ops.Remote, opt view.DirOptions) (view.View, error) {
-	caller, err := c.caller(ctx)
+	caller, err := c.owner(ctx, src.Session)
 	if err != nil {
 		return nil, fmt.Errorf("local source %s: %w", src.Name, err)
 	}
@@ -32,6 +32,18 @@ func (c *sessionClient) Sync(ctx context.Context, src ops.Remote, opt view.DirOp
 		return nil, fmt.Errorf("local source %s: %w", src.Name, err)
 	}
 	return v, nil
+}
+
+// owner is the session that has a directory: the one that the build names, or that of the build if there is no such session.
+func (c *sessionClient) owner(ctx context.Context, id string) (session.Caller, error) {
+	if id == "" || id == c.id {
+		return c.caller(ctx)
+	}
+	named := &sessionClient{sessions: c.sessions, id: id}
+	if caller, err := named.caller(ctx); err == nil || c.id == "" || ctx.Err() != nil {
+		return caller, err
+	}
+	return c.caller(ctx)
 }
 
 func (c *sessionClient) receive(ctx context.Context, caller session.Caller, src ops.Remote, opt view.DirOptions) (view.View, error) {
@@ -44,7 +56,7 @@ func (c *sessionClient) receive(ctx context.Context, caller session.Caller, src 
 	}
 	transfer, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	received, err := newReceived(cancel)
+	received, err := newReceived(cancel, src.Sent)
 	if err != nil {
 		return nil, err
 	}

@@ -86,3 +86,26 @@ func (o *output) Write(p []byte) (int, error) {
 	}}})
 	return len(p), nil
 }
+
+// transferEvery is how often the progress of a transfer is shown.
+const transferEvery = 100 * time.Millisecond
+
+// Transfer returns a function that shows how many bytes of a file or directory were received so far, and at the end all of them.
+func (t *Task) Transfer(name string) func(bytes int64, done bool) {
+	began := time.Now()
+	var shown time.Time
+	return func(bytes int64, done bool) {
+		now := time.Now()
+		if !done && now.Sub(shown) < transferEvery {
+			return
+		}
+		shown = now
+		st := &client.VertexStatus{
+			ID: "transferring " + name + ":", Vertex: t.v.Digest, Name: "transferring", Current: bytes, Timestamp: now, Started: &began,
+		}
+		if done {
+			st.Completed = &now
+		}
+		t.tracker.s.events(&Status{Statuses: []*client.VertexStatus{st}})
+	}
+}

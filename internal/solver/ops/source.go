@@ -43,7 +43,7 @@ func newSourceOp(w *Worker, t *solver.Task) (solver.Operation, error) {
 		_, root, _ := strings.Cut(rest, "@")
 		return &layoutSource{w: w, op: v.Op, root: digest.Digest(root)}, nil
 	case "local":
-		return &localSource{w, rest, op.Attrs}, nil
+		return &localSource{w, t, rest, op.Attrs}, nil
 	}
 	src, err := w.fetcher.Open(op.Identifier, op.Attrs)
 	if err != nil {
@@ -213,6 +213,7 @@ func imageResult(img *image.Image) *solver.Result {
 // localSource is a directory of the host: a build context, or the directory of the Dockerfile.
 type localSource struct {
 	w     *Worker
+	t     *solver.Task
 	name  string
 	attrs map[string]string
 }
@@ -227,9 +228,7 @@ func (o *localSource) Run(ctx context.Context) ([]*solver.Result, error) {
 	open, ok := o.w.Locals[o.name]
 	switch {
 	case !ok && o.w.Sync != nil:
-		open = func(opt view.DirOptions) (view.View, error) {
-			return o.w.Sync(ctx, Remote{o.name, o.attrs[pb.AttrSharedKeyHint], o.attrs[pb.AttrLocalDiffer] == pb.AttrLocalDifferNone}, opt)
-		}
+		open = func(opt view.DirOptions) (view.View, error) { return o.w.Sync(ctx, o.remote(), opt) }
 	case !ok:
 		return nil, fmt.Errorf("no local source is called %q", o.name)
 	}
@@ -250,4 +249,20 @@ func (o *localSource) Run(ctx context.Context) ([]*solver.Result, error) {
 		return nil, err
 	}
 	return []*solver.Result{{Local: v}}, nil
+}
+
+// BuildSession is the name by which compilers in this process call the session of their build, in whichever build they run: the digests of
+// their operations are the same in all.
+const BuildSession = "mica"
+
+// remote is the source as a client elsewhere has it.
+func (o *localSource) remote() Remote {
+	session := o.attrs[pb.AttrLocalSessionID]
+	if session == BuildSession {
+		session = ""
+	}
+	return Remote{
+		Name: o.name, Key: o.attrs[pb.AttrSharedKeyHint], Session: session,
+		Once: o.attrs[pb.AttrLocalDiffer] == pb.AttrLocalDifferNone, Sent: o.t.Transfer(o.name),
+	}
 }

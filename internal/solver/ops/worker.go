@@ -35,8 +35,12 @@ type Local func(opt view.DirOptions) (view.View, error)
 type Remote struct {
 	Name string
 	Key  string // directories with another one have other files (pb.AttrSharedKeyHint)
+	// Session is the ID of the session whose client has the directory, "" for that of the build (pb.AttrLocalSessionID).
+	Session string
 	// Once is true if the files are sent as if none were there (pb.AttrLocalDifferNone): they are few.
 	Once bool
+	// Sent is called with the number of bytes that the client has sent, and at the end with done.
+	Sent func(bytes int64, done bool)
 }
 
 // Sync returns the view of a client's directory.
