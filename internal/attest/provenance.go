@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	dockerfileversion "github.com/moby/buildkit/frontend/dockerfile/version"
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/llbsolver/provenance"
 	provenancetypes "github.com/moby/buildkit/solver/llbsolver/provenance/types"
@@ -21,17 +22,22 @@ import (
 // Build describes a build for one platform.
 type Build struct {
 	Definition *pb.Definition
-	Frontend   string            // "dockerfile.v0"
+	Frontend   string            // DockerfileFrontend, or the name of another
 	Args       map[string]string // the options of the front end
 	// Pin returns what a source resolved to. op is the digest of its operation.
 	Pin func(op digest.Digest) (Pin, bool)
 	// Images are the images that the front end resolved.
-	Images            []provenancetypes.ImageSource
+	Images []provenancetypes.ImageSource
+	// Environment is what the operator of the builder says of it: internal parameters with names of their own (Environment).
+	Environment       map[string]any
 	Started, Finished time.Time
 	ID                string // of the invocation
 	// Layers returns the layers of an operation that are in the image, by the operation's output.
 	Layers func(op digest.Digest) map[int][]ocispec.Descriptor
 }
+
+// DockerfileFrontend is the name of the compiler of Dockerfiles in this process.
+const DockerfileFrontend = "dockerfile.v0"
 
 // Pin is what a source resolved to.
 type Pin struct {
@@ -58,6 +64,11 @@ func Provenance(ctx context.Context, b *Build, attrs map[string]string) (*Attest
 		}
 	}
 	p.RunDetails.Builder.ID = attrs["builder-id"]
+	internal := &p.BuildDefinition.InternalParameters
+	internal.ProvenanceCustomEnv = b.Environment
+	if b.Frontend == DockerfileFrontend {
+		internal.DockerfileVersion = dockerfileversion.Version()
+	}
 	switch mode := attrs["mode"]; mode {
 	case "min":
 		if scrub(&p.BuildDefinition.ExternalParameters.Request) {

@@ -28,17 +28,20 @@ type attester struct {
 	bases           *baseImages
 	args            map[string]string // the front end's options
 	provenanceAttrs map[string]string // nil for no provenance
+	environment     map[string]any    // what the operator says of this builder
 	started         time.Time
 	id              string
 }
 
-func newAttester(s *solver.Solver, w *ops.Worker, bases *baseImages, args map[string]string, started time.Time) (*attester, error) {
-	all, err := attestations.Parse(args)
+// newAttester returns one whose worker and images are those of a front end.
+func newAttester(f *frontend, env map[string]any, started time.Time) (*attester, error) {
+	all, err := attestations.Parse(f.opts)
 	if err != nil {
 		return nil, err
 	}
 	return &attester{
-		solver: s, worker: w, bases: bases, args: args, provenanceAttrs: all[attestations.KeyTypeProvenance], started: started, id: rand.Text(),
+		solver: f.solver, worker: f.containers.worker, bases: f.bases, args: f.opts, provenanceAttrs: all[attestations.KeyTypeProvenance],
+		environment: env, started: started, id: rand.Text(),
 	}, nil
 }
 
@@ -151,7 +154,7 @@ func (a *attester) provenance(ctx context.Context, p *built, img *image.Image, a
 	}
 	return attest.Provenance(ctx, &attest.Build{
 		Definition: p.def, Frontend: by.frontend, Args: by.args, Images: a.bases.resolved(p.platform),
-		Started: a.started, Finished: time.Now().UTC(), ID: a.id,
+		Environment: a.environment, Started: a.started, Finished: time.Now().UTC(), ID: a.id,
 		Pin: func(op digest.Digest) (attest.Pin, bool) {
 			is, ok := a.worker.Pin(op)
 			return attest.Pin{Digest: is.Digest, Commit: is.Commit}, ok
@@ -203,8 +206,10 @@ func (b *baseImages) resolved(platform ocispec.Platform) []provenancetypes.Image
 			continue
 		}
 		p := found.img.Config.Platform
-		if found.wanted != nil && formatted(*found.wanted) != formatted(platform) {
-			continue
+		if found.wanted != nil {
+			if p = *found.wanted; formatted(p) != formatted(platform) {
+				continue
+			}
 		}
 		list = append(list, provenancetypes.ImageSource{Ref: found.ref, Platform: &p, Digest: found.img.Target.Digest})
 	}

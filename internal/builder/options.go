@@ -49,6 +49,8 @@ type Options struct {
 	Create func(dest string) (Sink, error)
 	// Record asks for the provenance, whether the image has it or not.
 	Record bool
+	// ProvenanceEnv is what provenance says of this builder, beside the build.
+	ProvenanceEnv map[string]any
 	// Explain finds out which steps would run, and why, in place of building.
 	Explain bool
 	// At ends the build before the instruction at a line of the Dockerfile, or at the end of a stage, "" for a build of all. Inspect is

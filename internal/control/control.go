@@ -33,6 +33,8 @@ type Options struct {
 	NewBuilder func(*registry.Client) (*builder.Builder, error)
 	// Entitlements are those that steps may get if their client allows them.
 	Entitlements []string
+	// ProvenanceEnv is what the provenance of all builds says of this server.
+	ProvenanceEnv map[string]any
 	// Built is called with each build that has put an image into the store; nil for nothing.
 	Built    func(*builder.Result)
 	Version  string // of mica

@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
+	"github.com/micabuild/mica/internal/attest"
 	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/control"
@@ -39,6 +40,7 @@ type serveFlags struct {
 	entitlements  []string
 	ca, cert, key string
 	idle          time.Duration
+	provenanceEnv string
 }
 
 // NewServeCommand is `mica serve`.
@@ -67,6 +69,7 @@ func NewServeCommand(app *command.App) *cobra.Command {
 	fl.StringVar(&f.cert, "tlscert", "", "Certificate of tcp addresses")
 	fl.StringVar(&f.key, "tlskey", "", "Key of the certificate")
 	fl.DurationVar(&f.idle, "idle-timeout", 0, "End when nobody has used the sockets, and nothing has run, for this time (default: never)")
+	fl.StringVar(&f.provenanceEnv, "provenance-env-dir", "", "Directory of .json files with what the provenance of builds says of this server")
 	return cmd
 }
 
@@ -118,10 +121,22 @@ func runServe(ctx context.Context, app *command.App, f *serveFlags, args []strin
 	return errors.Join(err, <-ended)
 }
 
+// environment is what provenance says of this server.
+func (f *serveFlags) environment() (map[string]any, error) {
+	if f.provenanceEnv == "" {
+		return map[string]any{}, nil
+	}
+	return attest.Environment(f.provenanceEnv)
+}
+
 // newServer returns the server of both APIs, whose steps and containers a host runs, and the function that ends the containers. The server of
 // a command is there until the command ends.
 func (f *serveFlags) newServer(app *command.App, host *sandbox.Host, forCommand bool) (*serve.Server, func() error, error) {
 	sessions, err := session.NewManager()
+	if err != nil {
+		return nil, nil, err
+	}
+	env, err := f.environment()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -131,7 +146,7 @@ func (f *serveFlags) newServer(app *command.App, host *sandbox.Host, forCommand 
 	rpc := control.NewServer()
 	control.New(control.Options{
 		Sessions: sessions, Store: app.Store, Entitlements: f.entitlements, Version: version.String(), Revision: version.Revision(),
-		Built:      engine.Built,
+		ProvenanceEnv: env, Built: engine.Built,
 		NewBuilder: func(c *registry.Client) (*builder.Builder, error) { return newBuilder(app.Store.Root(), host, c) },
 	}).Register(rpc)
 	o := serve.Options{

@@ -67,6 +67,9 @@ func (worker) New(_ context.Context, cfg *integration.BackendConfig) (integratio
 	if len(daemon.Entitlements) > 0 {
 		args = append(args, "--allow-insecure-entitlement", strings.Join(daemon.Entitlements, ","))
 	}
+	if daemon.ProvenanceEnvDir != "" {
+		args = append(args, "--provenance-env-dir", daemon.ProvenanceEnvDir)
+	}
 	cmd := exec.Command(binary, args...)
 	cmd.Env = append(os.Environ(), "CONTAINERS_REGISTRIES_CONF="+registries)
 	stop, err := integration.StartCmd(cmd, cfg.Logs)
