@@ -26,6 +26,7 @@ type Exec struct {
 	r       *run
 	o       container.ExecCreateRequest
 	streams *streams
+	started chan struct{} // closed when process is set, or the process could not be started
 
 	mu      sync.Mutex
 	process *sandbox.RunningProcess // nil before it is started
@@ -51,7 +52,7 @@ func (c *Container) Exec(o container.ExecCreateRequest) (*Exec, error) {
 	if r == nil {
 		return nil, fail(Conflict, "container %s is not running", c.ID)
 	}
-	e := &Exec{ID: newID(), c: c, r: r, o: o, streams: newStreams(nil)}
+	e := &Exec{ID: newID(), c: c, r: r, o: o, streams: newStreams(nil), started: make(chan struct{})}
 	if o.ConsoleSize != nil {
 		e.size = pty.Size{Rows: uint16(o.ConsoleSize[0]), Columns: uint16(o.ConsoleSize[1])}
 	}
@@ -123,6 +124,11 @@ func (e *Exec) TTY() bool { return e.o.Tty }
 func (e *Exec) Check() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return e.check()
+}
+
+// check is Check for a caller that has the lock.
+func (e *Exec) check() error {
 	switch {
 	case e.code != nil:
 		return fail(Conflict, "Exec command %s has already run", e.ID)
@@ -137,22 +143,46 @@ func (e *Exec) Check() error {
 	}
 }
 
-// Start starts the process. With a client, it serves that until the process ends.
-func (e *Exec) Start(ctx context.Context, size pty.Size, client *AttachOptions) error {
-	if err := e.Check(); err != nil {
+// claim takes the one start that a process has. A size that is not zero is that of its terminal.
+func (e *Exec) claim(size pty.Size) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.check(); err != nil {
 		return err
 	}
-	e.mu.Lock()
 	e.begun = true
 	if size != (pty.Size{}) {
 		e.size = size
 	}
-	e.mu.Unlock()
+	return nil
+}
+
+// Start starts the process. With a client, it serves that until the process ends.
+func (e *Exec) Start(ctx context.Context, size pty.Size, client *AttachOptions) error {
+	if err := e.claim(size); err != nil {
+		return err
+	}
+	served := make(chan error, 1)
+	if err := e.launch(ctx, client, served); err != nil {
+		close(e.started)
+		e.end(notStarted{err})
+		return startError(err)
+	}
+	close(e.started)
+	e.event(events.ActionExecStart)
+	go func() { e.end(e.process.Wait()) }()
+	if client == nil {
+		return nil
+	}
+	return <-served
+}
+
+// launch attaches the client, if there is one, and starts the process. What serves the client sends its end to served.
+func (e *Exec) launch(ctx context.Context, client *AttachOptions, served chan<- error) error {
 	cmd, err := e.command()
 	if err != nil {
 		return err
 	}
-	served := make(chan error, 1)
 	if client != nil {
 		if !e.o.AttachStdin {
 			client.Stdin = nil
@@ -170,29 +200,22 @@ func (e *Exec) Start(ctx context.Context, size pty.Size, client *AttachOptions) 
 	}
 	p, err := e.r.box.Exec(context.Background(), cmd)
 	if err != nil {
-		e.end(notStarted{err})
-		if client != nil {
-			_ = <-served //nolint:staticcheck // only that it has ended matters
-		}
-		return startError(err)
+		return err
 	}
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.process = p
-	now := e.size
-	e.mu.Unlock()
-	if now != cmd.Size {
-		p.Resize(now)
+	if e.size != cmd.Size {
+		p.Resize(e.size)
 	}
-	e.event(events.ActionExecStart)
-	go func() { e.end(p.Wait()) }()
-	if client == nil {
-		return nil
-	}
-	return <-served
+	return nil
 }
 
 // startError is the error of a process that could not be started.
 func startError(err error) error {
+	if known := (*Error)(nil); errors.As(err, &known) {
+		return err
+	}
 	var start *ociruntime.StartError
 	kind := Kind(0)
 	if errors.As(err, &start) && (start.Code == 126 || start.Code == 127) {
@@ -208,6 +231,9 @@ func startError(err error) error {
 }
 
 func (e *Exec) command() (sandbox.Command, error) {
+	e.mu.Lock()
+	size := e.size
+	e.mu.Unlock()
 	c := e.c
 	env := grammar.Environment{Image: append(append([]string(nil), c.config.Env...), e.o.Env...), Hostname: c.hostname(), TTY: e.o.Tty}
 	variables, err := env.Variables()
@@ -216,7 +242,7 @@ func (e *Exec) command() (sandbox.Command, error) {
 	}
 	return sandbox.Command{
 		Args: e.o.Cmd, Env: variables, Cwd: cmp.Or(e.o.WorkingDir, c.config.WorkingDir), User: cmp.Or(e.o.User, c.config.User),
-		Groups: c.host.GroupAdd, Privileged: e.o.Privileged, TTY: e.o.Tty, Size: e.size,
+		Groups: c.host.GroupAdd, Privileged: e.o.Privileged, TTY: e.o.Tty, Size: size,
 		Stdout: output{e.streams, Stdout}, Stderr: output{e.streams, Stderr},
 	}, nil
 }
@@ -248,11 +274,22 @@ func (e *Exec) end(err error) {
 	e.event(events.ActionExecDie, "exitCode", strconv.Itoa(code))
 }
 
-// Resize changes the size of the terminal.
-func (e *Exec) Resize(height, width uint16) error {
+// Resize changes the size of the terminal. As in Docker, it waits for a process that is being started: what is typed after it finds the size.
+func (e *Exec) Resize(ctx context.Context, height, width uint16) error {
+	e.mu.Lock()
+	e.size = pty.Size{Rows: height, Columns: width}
+	begun := e.begun
+	e.mu.Unlock()
+	if !begun {
+		return nil
+	}
+	select {
+	case <-e.started:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.size = pty.Size{Rows: height, Columns: width}
 	if e.process != nil {
 		e.process.Resize(e.size)
 	}

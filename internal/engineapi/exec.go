@@ -72,7 +72,7 @@ func (s *Server) resizeExec(_ http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return e.Resize(height, width)
+	return e.Resize(r.Context(), height, width)
 }
 
 func (s *Server) inspectExec(w http.ResponseWriter, r *http.Request) error {
