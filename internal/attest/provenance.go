@@ -21,9 +21,12 @@ import (
 
 // Build describes a build for one platform.
 type Build struct {
+	Request
+	// Root is the request of the whole build, if a front end that it has asked for has made this one; nil otherwise.
+	Root       *Request
 	Definition *pb.Definition
-	Frontend   string            // DockerfileFrontend, or the name of another
-	Args       map[string]string // the options of the front end
+	// Others are graphs that the front end has solved to make this one, the Dockerfile and the ignore file for example.
+	Others []*pb.Definition
 	// Pin returns what a source resolved to. op is the digest of its operation.
 	Pin func(op digest.Digest) (Pin, bool)
 	// Images are the images that the front end resolved.
@@ -34,6 +37,35 @@ type Build struct {
 	ID                string // of the invocation
 	// Layers returns the layers of an operation that are in the image, by the operation's output.
 	Layers func(op digest.Digest) map[int][]ocispec.Descriptor
+}
+
+// Request is what a front end was asked for.
+type Request struct {
+	Frontend string            // DockerfileFrontend, or the name of another; "" for a client that is the front end itself
+	Args     map[string]string // its options
+	// Inputs are the requests that have made its inputs, as far as they are known.
+	Inputs map[string]*provenancetypes.RequestProvenance
+}
+
+// describe describes a request of a build with these sources.
+func (r *Request) describe(s provenancetypes.Sources) *provenancetypes.RequestProvenance {
+	p := provenance.RequestProvenance(r.Frontend, provenance.FilterArgs(r.Args), s)
+	p.Request.Inputs = r.Inputs
+	return p
+}
+
+// empty reports whether there is nothing to describe.
+func empty(p *provenancetypes.RequestProvenance) bool {
+	return p.Request.Frontend == "" && len(p.Request.Args) == 0 && len(p.Request.Inputs) == 0
+}
+
+// Describe describes the request that has made a graph which is the input of another front end.
+func Describe(b *Build) (*provenancetypes.RequestProvenance, error) {
+	c, err := b.capture()
+	if err != nil {
+		return nil, err
+	}
+	return b.Request.describe(c.Sources), nil
 }
 
 // DockerfileFrontend is the name of the compiler of Dockerfiles in this process.
@@ -103,9 +135,9 @@ func Provenance(ctx context.Context, b *Build, attrs map[string]string) (*Attest
 // capture collects the sources, secrets and SSH agents of the operations (BuildKit, solver/llbsolver/provenance.go, captureProvenance).
 func (b *Build) capture() (*provenance.Capture, error) {
 	c := &provenance.Capture{}
-	c.Request.Frontend, c.Request.Args = b.Frontend, provenance.FilterArgs(b.Args)
+	c.Request.Frontend, c.Request.Args, c.Request.Inputs = b.Frontend, provenance.FilterArgs(b.Args), b.Inputs
 	// The Dockerfile has a source too.
-	definitions := []*pb.Definition{b.Definition}
+	definitions := append([]*pb.Definition{b.Definition}, b.Others...)
 	for _, info := range b.Definition.GetSource().GetInfos() {
 		definitions = append(definitions, info.Definition)
 	}
@@ -121,6 +153,11 @@ func (b *Build) capture() (*provenance.Capture, error) {
 		return nil, fmt.Errorf("provenance: %w", err)
 	}
 	c.Sort()
+	if b.Root != nil {
+		if root := b.Root.describe(c.Sources); !empty(root) && !root.Equal(b.Request.describe(c.Sources)) {
+			c.Request.Root = root
+		}
+	}
 	return c, nil
 }
 
@@ -206,6 +243,12 @@ func scrub(r *provenancetypes.Parameters) (incomplete bool) {
 		r.Args = args
 	}
 	r.Secrets, r.SSH = nil, nil
+	for _, in := range r.Inputs {
+		incomplete = scrub(in.Request) || incomplete
+	}
+	if r.Root != nil {
+		incomplete = scrub(r.Root.Request) || incomplete
+	}
 	return incomplete
 }
 

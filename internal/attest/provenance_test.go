@@ -54,7 +54,7 @@ func process(e *pb.ExecOp) *pb.Op {
 func newBuild(t *testing.T, pin Pin, ops ...*pb.Op) *Build {
 	t.Helper()
 	return &Build{
-		Definition: program(t, ops...), Frontend: "dockerfile.v0", Args: map[string]string{"filename": "Dockerfile"},
+		Request: Request{Frontend: "dockerfile.v0", Args: map[string]string{"filename": "Dockerfile"}}, Definition: program(t, ops...),
 		Pin:     func(digest.Digest) (Pin, bool) { return pin, true },
 		Layers:  func(digest.Digest) map[int][]ocispec.Descriptor { return nil },
 		Started: time.Unix(1, 0).UTC(), Finished: time.Unix(2, 0).UTC(), ID: "run",

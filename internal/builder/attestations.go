@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"github.com/moby/buildkit/frontend/attestations"
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	provenancetypes "github.com/moby/buildkit/solver/llbsolver/provenance/types"
+	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -26,7 +28,8 @@ type attester struct {
 	solver          *solver.Solver
 	worker          *ops.Worker
 	bases           *baseImages
-	args            map[string]string // the front end's options
+	by              *request // the build
+	results         map[*pb.Definition]bool
 	provenanceAttrs map[string]string // nil for no provenance
 	environment     map[string]any    // what the operator says of this builder
 	started         time.Time
@@ -40,8 +43,9 @@ func newAttester(f *frontend, env map[string]any, started time.Time) (*attester,
 		return nil, err
 	}
 	return &attester{
-		solver: f.solver, worker: f.containers.worker, bases: f.bases, args: f.opts, provenanceAttrs: all[attestations.KeyTypeProvenance],
-		environment: env, started: started, id: rand.Text(),
+		solver: f.solver, worker: f.containers.worker, bases: f.bases, by: f.by, results: map[*pb.Definition]bool{},
+		provenanceAttrs: all[attestations.KeyTypeProvenance],
+		environment:     env, started: started, id: rand.Text(),
 	}, nil
 }
 
@@ -59,6 +63,7 @@ func (r *response) forOutput(kind string) *response {
 // collectAll reads the results of scanners for all platforms.
 func (a *attester) collectAll(ctx context.Context, out *response) error {
 	for _, p := range out.platforms {
+		a.results[p.def] = true
 		if err := a.collect(ctx, p); err != nil {
 			return err
 		}
@@ -148,17 +153,15 @@ func (a *attester) provenance(ctx context.Context, p *built, img *image.Image, a
 			descs[l.DiffID] = img.Manifest.Layers[i]
 		}
 	}
-	by := p.by
-	if by.frontend == "" { // the empty filesystem
-		by = request{dockerfileFrontend, a.args}
+	by := cmp.Or(p.by, a.by)
+	var root *attest.Request
+	if by.root != nil {
+		root = &by.root.Request
 	}
 	return attest.Provenance(ctx, &attest.Build{
-		Definition: p.def, Frontend: by.frontend, Args: by.args, Images: a.bases.resolved(p.platform),
+		Definition: p.def, Request: by.Request, Root: root, Others: by.others(a.results), Images: a.bases.resolved(p.platform),
 		Environment: a.environment, Started: a.started, Finished: time.Now().UTC(), ID: a.id,
-		Pin: func(op digest.Digest) (attest.Pin, bool) {
-			is, ok := a.worker.Pin(op)
-			return attest.Pin{Digest: is.Digest, Commit: is.Commit}, ok
-		},
+		Pin:    pinOf(a.worker),
 		Layers: func(op digest.Digest) map[int][]ocispec.Descriptor { return a.layers(op, descs) },
 	}, attrs)
 }

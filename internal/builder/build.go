@@ -2,6 +2,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -159,13 +160,15 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	if err != nil {
 		return nil, err
 	}
+	made := cmp.Or(o.Requests, NewRequests())
 	front := &frontend{
 		solver: s, bases: base, layouts: layouts, opts: opts, inputs: inputs, events: o.Events, checker: dockerfile.NewChecker(opts),
 		record: rec, until: o.newUntil(worker), caches: o.CacheFrom, catalogs: o.catalogs(), containers: &containers{host: b.Host, worker: worker},
 		defers: o.Frontend != nil, policies: policies,
 		images: &gateway{store: b.Store, worker: worker, run: b.Host.Run, user: opts},
-		by:     request{dockerfileFrontend, opts},
+		by:     newRequest(o.request(opts), made), made: made,
 	}
+	defer made.forget(worker)
 	res, err := front.build(ctx, o.Frontend)
 	err = errors.Join(err, front.containers.close())
 	// The digests of the host's files are saved even if a step failed.

@@ -43,7 +43,8 @@ type frontend struct {
 	until   *until             // nil for a build of the whole Dockerfile
 	caches  []buildspec.Cache  // that the build reads
 	images  *gateway           // runs front ends that are images
-	by      request            // that the results are of
+	by      *request           // that the results are of; nil for none that provenance describes
+	made    *Requests          // by the graphs that they have made; nil for none
 	// catalogs is true if mica makes the SBOMs: the compiler would run a scanner's image.
 	catalogs   bool
 	containers *containers
@@ -99,16 +100,13 @@ func (f *frontend) Solve(ctx context.Context, req client.SolveRequest) (_ *clien
 	if err := f.checkImports(req.CacheImports); err != nil {
 		return nil, err
 	}
-	switch req.Frontend {
+	switch req = builtIn(req); req.Frontend {
 	case "":
 		return f.solve(ctx, req)
 	case dockerfileFrontend:
 		return f.nested(ctx, req)
 	case gatewayFrontend:
-		switch source := req.FrontendOpt[optSource]; {
-		case source == dockerfileFrontend && !hasContext(req.FrontendOpt, source):
-			return f.nested(ctx, builtIn(req))
-		case dockerfile.KnownFrontend(source):
+		if dockerfile.KnownFrontend(req.FrontendOpt[optSource]) {
 			return f.nested(ctx, req)
 		}
 		return f.gateway(ctx, req)
@@ -116,8 +114,12 @@ func (f *frontend) Solve(ctx context.Context, req client.SolveRequest) (_ *clien
 	return nil, fmt.Errorf("frontend %s is not supported", req.Frontend)
 }
 
-// builtIn is a request for gateway.v0 whose source is not an image but the name of the compiler: it is one for the compiler.
+// builtIn is a request as it is understood: one for gateway.v0 whose source is not an image but the name of the compiler is for the compiler.
 func builtIn(req client.SolveRequest) client.SolveRequest {
+	source := req.FrontendOpt[optSource]
+	if req.Frontend != gatewayFrontend || source != dockerfileFrontend || hasContext(req.FrontendOpt, source) {
+		return req
+	}
 	req.Frontend, req.FrontendOpt = dockerfileFrontend, maps.Clone(req.FrontendOpt)
 	delete(req.FrontendOpt, optSource)
 	return req
@@ -166,6 +168,7 @@ func (f *frontend) solve(ctx context.Context, req client.SolveRequest) (*client.
 		return nil, err
 	}
 	f.record.Graph(def)
+	f.by.solved(def)
 	if f.until.ends(def) {
 		res.SetRef((*resultRef)(nil))
 		return res, f.until.reach(ctx, f.solver, def)
@@ -179,6 +182,7 @@ func (f *frontend) solve(ctx context.Context, req client.SolveRequest) (*client.
 	if err != nil && (req.Evaluate || !f.defers && !isLocal(def) || ctx.Err() != nil || !stepFailed(err)) {
 		return nil, err
 	}
+	f.made.add(&maker{f.containers.worker, def, f.by})
 	res.SetRef(&resultRef{f.solver, out, def, f.checker, f.until, f.by, err})
 	return res, nil
 }
@@ -215,7 +219,7 @@ func (f *frontend) nested(ctx context.Context, req client.SolveRequest) (*client
 	}
 	inner.checker = dockerfile.NewChecker(inner.opts)
 	if req.Frontend == dockerfileFrontend { // and not by the name of its image, which changes nothing
-		inner.by = request{dockerfileFrontend, inner.opts}
+		inner.by = f.by.child(req, f.made)
 	}
 	res, err := builder.Build(ctx, inner)
 	if ignoreErr := inner.checker.IgnoreError(); ignoreErr != nil {

@@ -112,12 +112,6 @@ func (g *gateway) end() {
 	g.running--
 }
 
-// request is the front end of a result and its options, as provenance names them.
-type request struct {
-	frontend string
-	args     map[string]string
-}
-
 // gateway runs the front end in an image. It can do what this front end can.
 func (f *frontend) gateway(ctx context.Context, req client.SolveRequest) (*client.Result, error) {
 	source := req.FrontendOpt[optSource]
@@ -139,7 +133,7 @@ func (f *frontend) gateway(ctx context.Context, req client.SolveRequest) (*clien
 		return nil, err
 	}
 	inner.checker = nil // of the compiler in this process
-	inner.by = request{gatewayFrontend, inner.opts}
+	inner.by = f.by.child(req, f.made)
 	inner.defers = true
 	f.images.worker.KeepFailedMounts()
 	img, err := inner.findGateway(ctx, source)

@@ -133,8 +133,8 @@ func TestGateway(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	by := res.Ref.(*resultRef).by //nolint:forcetypeassert // it is one
-	if diff := cmp.Diff(map[string]string{"source": "me/fe", "text": "of a front end"}, by.args); diff != "" || by.frontend != "gateway.v0" {
-		t.Errorf("%s %s", by.frontend, diff)
+	if diff := cmp.Diff(map[string]string{"source": "me/fe", "text": "of a front end"}, by.Args); diff != "" || by.Frontend != "gateway.v0" {
+		t.Errorf("%s %s", by.Frontend, diff)
 	}
 	var refs []string
 	for _, i := range f.bases.resolved(ocispec.Platform{OS: "linux", Architecture: "arm64"}) {
@@ -150,15 +150,15 @@ func TestGateway(t *testing.T) {
 	if got := fileOf(t, res, "a"); got != "of the context" {
 		t.Errorf("%q", got)
 	}
-	if by := res.Ref.(*resultRef).by; by.frontend != "dockerfile.v0" || by.args["target"] != "a" { //nolint:forcetypeassert // it is one
+	if by := res.Ref.(*resultRef).by; by.Frontend != "dockerfile.v0" || by.Args["target"] != "a" { //nolint:forcetypeassert // it is one
 		t.Errorf("%v", by)
 	}
-	f.by = request{"dockerfile.v0", map[string]string{"outer": ""}}
+	f.by = newRequest(client.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: map[string]string{"outer": ""}}, nil)
 	res, err = f.Solve(t.Context(), client.SolveRequest{Frontend: "gateway.v0", FrontendOpt: map[string]string{"source": "docker/dockerfile", "target": "a"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(f.by.args, res.Ref.(*resultRef).by.args); diff != "" { //nolint:forcetypeassert // it is one
+	if diff := cmp.Diff(f.by.Args, res.Ref.(*resultRef).by.Args); diff != "" { //nolint:forcetypeassert // it is one
 		t.Errorf("the compiler that is built in: %s", diff)
 	}
 }

@@ -30,6 +30,10 @@ type Options struct {
 	Client Client
 	// Frontend makes the result of the build; nil for the compiler of Dockerfiles.
 	Frontend func(ctx context.Context, c client.Client) (*client.Result, error)
+	// FrontendName is the name by which the user has asked for Frontend, "" for none.
+	FrontendName string
+	// Requests are those of other builds whose results may be inputs of this one; nil for none.
+	Requests *Requests
 	// Attrs are options for the compiler, under its names, in place of those that the Spec gives. Inputs are states that it uses in place of sources.
 	Attrs  map[string]string
 	Inputs map[string]*pb.Definition
@@ -189,4 +193,13 @@ func extraHosts(hosts []buildspec.Host, gateway string) string {
 		}
 	}
 	return strings.Join(list, ",")
+}
+
+// request is the whole build as a request for its front end with the options.
+func (o *Options) request(opts map[string]string) client.SolveRequest {
+	name := o.FrontendName
+	if o.Frontend == nil {
+		name = dockerfileFrontend
+	}
+	return builtIn(client.SolveRequest{Frontend: name, FrontendOpt: opts, FrontendInputs: o.Inputs})
 }

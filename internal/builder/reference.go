@@ -26,7 +26,7 @@ type resultRef struct {
 	def     *pb.Definition
 	checker *dockerfile.Checker
 	until   *until // nil for a build of the whole Dockerfile
-	by      request
+	by      *request
 	// err is why there is no result, if the front end gets it only when it uses the reference.
 	err error
 }

@@ -42,7 +42,7 @@ type built struct {
 	config       []byte
 	base         *ocispec.Image // the base image, nil for scratch
 	def          *pb.Definition
-	by           request
+	by           *request                               // nil for the empty filesystem
 	bundles      []result.Attestation[client.Reference] // the results of scanners
 	attestations []*attest.Attestation
 	catalog      *catalog.Catalog // the packages, for an SBOM of mica's own

@@ -47,11 +47,13 @@ type Controller struct {
 	o     Options
 	jobs  *jobs
 	parts *parts
+	// requests are those of the front ends of builds that run.
+	requests *builder.Requests
 }
 
 // New returns a Controller.
 func New(o Options) *Controller {
-	return &Controller{o: o, jobs: newJobs(), parts: newParts(history.Open(o.Store).Find)}
+	return &Controller{o: o, jobs: newJobs(), parts: newParts(history.Open(o.Store).Find), requests: builder.NewRequests()}
 }
 
 // Register adds the services to a server of NewServer.
