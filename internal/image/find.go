@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -38,7 +39,8 @@ func (e *InvalidReferenceError) Error() string {
 func (e *InvalidReferenceError) Unwrap() error { return e.Err }
 
 // Find finds an image as Docker does: by name (the tag defaults to latest), name with digest, ID, or a unique prefix of an ID.
-// A name takes precedence over the prefix of an ID.
+// A name takes precedence over the prefix of an ID. The digest of a manifest or index, or a prefix of it, is taken where no ID is meant: Docker's
+// newer image store shows these as IDs.
 func (s *Images) Find(ctx context.Context, ref string) (*Image, error) {
 	return s.FindFor(ctx, ref, nil)
 }
@@ -149,23 +151,32 @@ func (s *Images) byNameAndDigest(named reference.Named, d digest.Digest) (ocispe
 	return ocispec.Descriptor{}, &NotFoundError{reference.FamiliarString(named)}
 }
 
-// byPrefix finds the only image whose ID begins with prefix, with or without "sha256:".
+// byPrefix finds the only image whose ID begins with prefix, with or without "sha256:", or else the only one whose manifest or index does.
 func (s *Images) byPrefix(prefix string) (ocispec.Descriptor, error) {
-	var found *store.Name
 	records, _ := s.store.Records().ListCached()
-	for i := range records {
-		if !isIDPrefix(digest.Digest(records[i].Ref), prefix) {
+	target, err := onlyOne(prefix, records, func(n store.Name) digest.Digest { return digest.Digest(n.Ref) })
+	if !isNotFound(err) {
+		return target, err
+	}
+	names, _ := s.store.Names().ListCached()
+	return onlyOne(prefix, slices.Concat(records, names), func(n store.Name) digest.Digest { return n.Target.Digest })
+}
+
+// onlyOne finds the target of the names and records of which idOf returns an ID that begins with prefix.
+func onlyOne(prefix string, names []store.Name, idOf func(store.Name) digest.Digest) (found ocispec.Descriptor, err error) {
+	for _, n := range names {
+		if !isIDPrefix(idOf(n), prefix) {
 			continue
 		}
-		if found != nil {
+		if found.Digest != "" && found.Digest != n.Target.Digest {
 			return ocispec.Descriptor{}, &AmbiguousError{prefix}
 		}
-		found = &records[i]
+		found = n.Target
 	}
-	if found == nil {
-		return ocispec.Descriptor{}, &NotFoundError{prefix}
+	if found.Digest == "" {
+		return found, &NotFoundError{prefix}
 	}
-	return found.Target, nil
+	return found, nil
 }
 
 func isIDPrefix(id digest.Digest, prefix string) bool {

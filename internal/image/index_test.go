@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -105,5 +106,34 @@ func TestTwoManifestsOfOneImage(t *testing.T) {
 	}
 	if got := ids(t, s); len(got) != 1 {
 		t.Errorf("records: %v", got)
+	}
+}
+
+// TestManifestDigestsAreIDs: Docker's newer image store shows the digest of a manifest or index as the ID of an image.
+func TestManifestDigestsAreIDs(t *testing.T) {
+	t.Parallel()
+	s := newImages(t)
+	root, here, other := twoPlatforms(t, s, "docker.io/library/multi:1", "docker.io/library/multi:2")
+	whole, err := s.Find(t.Context(), "multi:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for d, want := range map[digest.Digest]digest.Digest{root.Digest: whole.ID, here.Target.Digest: here.ID, other.Target.Digest: other.ID} {
+		for _, ref := range []string{d.String(), d.Encoded(), d.Encoded()[:12], d.String()[:20]} {
+			if got, err := s.Find(t.Context(), ref); err != nil || got.ID != want {
+				t.Errorf("%s: %v, %v, want %s", ref, got, err, want)
+			}
+		}
+	}
+	short := root.Digest.Encoded()[:12]
+	var conflict *ConflictError
+	if _, err := s.Remove(t.Context(), short, false); !errors.As(err, &conflict) {
+		t.Errorf("an index with two names: %v", err)
+	}
+	if removed, err := s.Remove(t.Context(), short, true); err != nil || !strings.HasPrefix(strings.Join(lines(removed), " "), "multi:1 multi:2 multi@"+root.Digest.String()) {
+		t.Errorf("%v, %v", lines(removed), err)
+	}
+	if left := ids(t, s); len(left) > 0 {
+		t.Errorf("left %v", left)
 	}
 }

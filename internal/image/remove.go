@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -118,7 +119,8 @@ func (s *Images) removal(ctx context.Context, ref string, force bool) (*removal,
 	// As in Find, a name takes precedence over the prefix of an ID.
 	given, err := s.givenName(ref, r.names)
 	isName := slices.ContainsFunc(r.names, func(n store.Name) bool { return n.Ref == given })
-	if isName || r.id == "" || !isIDPrefix(r.id, ref) {
+	byID := r.id != "" && isIDPrefix(r.id, ref) || isIDPrefix(r.manifest, ref)
+	if isName || !byID {
 		r.given = given
 		return r, err
 	}
@@ -219,7 +221,7 @@ func (r *removal) untagged() ([]string, error) {
 		}
 	}
 	if (tags > 1 || len(repositories) > 1) && !r.force {
-		return nil, &ConflictError{fmt.Sprintf("unable to delete %s (must be forced) - image is referenced in multiple repositories", r.id.Encoded()[:12])}
+		return nil, &ConflictError{fmt.Sprintf("unable to delete %s (must be forced) - image is referenced in multiple repositories", cmp.Or(r.id, r.manifest).Encoded()[:12])}
 	}
 	return gone, nil
 }
