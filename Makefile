@@ -132,10 +132,10 @@ peers-bench:
 	cd test/peers/buildah && CGO_ENABLED=1 go build -trimpath -tags "exclude_graphdriver_btrfs containers_image_openpgp" -ldflags "-s -w" -o ../../../bin/peers/ tool
 
 # Docker Engine 29, a beta of its module, which no other program shares dependencies with: only docker29 and the benchmark need it. dockerd has
-# containerd in it; runc is C in part.
+# containerd in it; runc is C in part, and refuses Docker's seccomp profile if it is built without libseccomp.
 docker29-programs: clients
 	cd test/peers/docker && CGO_ENABLED=0 go build -trimpath -tags no_systemd -ldflags "-s -w -X github.com/moby/moby/v2/dockerversion.Version=$$(go list -m -f "{{.Version}}" github.com/moby/moby/v2 | sed s/^v//)" -o ../../../bin/docker29/ github.com/moby/moby/v2/cmd/dockerd github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
-	cd test/peers/docker && CGO_ENABLED=1 go build -trimpath -ldflags "-s -w" -o ../../../bin/docker29/ github.com/opencontainers/runc
+	cd test/peers/docker && CGO_ENABLED=1 go build -trimpath -tags seccomp -ldflags "-s -w" -o ../../../bin/docker29/ github.com/opencontainers/runc
 
 ## docker29: what test/docker compares with Docker Engine 29 instead of Debian's 20.10
 docker29: setup docker29-programs bin/mica
