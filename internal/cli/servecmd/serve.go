@@ -49,7 +49,7 @@ func NewServeCommand(app *command.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve [OPTIONS] [-- COMMAND [ARG...]]",
 		Short: "Serve the APIs of BuildKit and Docker on a socket",
-		Long: "Serve the APIs of BuildKit and Docker on a socket, until mica is interrupted.\n\n" +
+		Long: "Serve the APIs of BuildKit and Docker on a socket, until mica is interrupted. With --idle-timeout it also ends when nobody has used it for that time.\n\n" +
 			"DOCKER_HOST and BUILDKIT_HOST may name the same socket. Only you may use it, and the members of --group: they can do what you can do.\n\n" +
 			"With a command, the socket is in a private directory, and lasts as long as the command, which finds it in its environment.",
 		Args: cobra.ArbitraryArgs,
