@@ -54,7 +54,7 @@ func TestCPUs(t *testing.T) {
 		t.Errorf("half a CPU is %d of %d, %v", quota, period, err)
 	}
 	n := runtime.NumCPU()
-	want := fmt.Sprintf("Range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", n, n)
+	want := fmt.Sprintf("range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", n, n)
 	for _, nano := range []int64{-1, int64(n)*1e9 + 1} {
 		if _, _, err := CPUs(nano); err == nil || err.Error() != want {
 			t.Errorf("%d: %v", nano, err)

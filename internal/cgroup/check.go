@@ -75,7 +75,7 @@ func checkCPU(c *specs.LinuxCPU) error {
 // CPUs returns the CPU quota and period for a number of processors, in billionths of a processor.
 func CPUs(nano int64) (quota int64, period uint64, err error) {
 	if n := runtime.NumCPU(); nano < 0 || nano > int64(n)*1e9 {
-		return 0, 0, fmt.Errorf("Range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", n, n) //nolint:staticcheck // Docker's words
+		return 0, 0, fmt.Errorf("range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", n, n)
 	}
 	const usual = 100_000 // microseconds
 	return nano * usual / 1e9, usual, nil

@@ -46,7 +46,7 @@ func TestExitCodes(t *testing.T) {
 		"build":                   {command.FailedBuild{Err: plain}, 1, "ERROR: failed to build: pull x: not found\n"},
 		"build of a target":       {fmt.Errorf("target a: %w", command.FailedBuild{Err: plain}), 1, "ERROR: target a: failed to build: pull x: not found\n"},
 		"several":                 {command.ErrorList{plain, command.Verbatim{Err: errors.New("b")}}, 1, "Error: pull x: not found\nb\n"},
-		"flag":                    {&command.UsageError{Err: errors.New("unknown flag: --x")}, 125, "unknown flag: --x\nSee 'mica command --help'.\n"},
+		"flag":                    {&command.UsageError{Err: errors.New("unknown flag: --x")}, 125, "unknown flag: --x\n\nUsage:  mica command [flags]\n\nRun 'mica command --help' for more information\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -92,16 +92,16 @@ func TestUsageErrors(t *testing.T) {
 		code int
 		want string // the first line of stderr
 	}{
-		"unknown command":    {[]string{"dance"}, 1, "mica: 'dance' is not a mica command."},
-		"of a group":         {[]string{"image", "dance"}, 1, "mica: 'image dance' is not a mica command."},
+		"unknown command":    {[]string{"dance"}, 1, "mica: unknown command: mica dance"},
+		"of a group":         {[]string{"image", "dance"}, 1, "mica: unknown command: mica image dance"},
 		"unknown flag":       {[]string{"pull", "--wings", "x"}, 125, "unknown flag: --wings"},
 		"value of a flag":    {[]string{"build", "--pull=maybe", "."}, 125, `invalid argument "maybe" for "--pull" flag: strconv.ParseBool: parsing "maybe": invalid syntax`},
-		"too few":            {[]string{"tag", "a"}, 1, `"mica tag" requires exactly 2 arguments.`},
-		"too many":           {[]string{"build", "a", "b"}, 1, `"mica build" requires exactly 1 argument.`},
-		"at least":           {[]string{"rmi"}, 1, `"mica rmi" requires at least 1 argument.`},
-		"at most":            {[]string{"logout", "a", "b"}, 1, `"mica logout" requires at most 1 argument.`},
-		"none":               {[]string{"version", "a"}, 1, `"mica version" accepts no arguments.`},
-		"name":               {[]string{"tag", "a", "B"}, 1, `Error parsing reference: "B" is not a valid repository/tag: invalid reference format: repository name (library/B) must be lowercase`},
+		"too few":            {[]string{"tag", "a"}, 1, "mica: 'mica tag' requires 2 arguments"},
+		"too many":           {[]string{"build", "a", "b"}, 1, "mica: 'mica build' requires 1 argument"},
+		"at least":           {[]string{"rmi"}, 1, "mica: 'mica rmi' requires at least 1 argument"},
+		"at most":            {[]string{"logout", "a", "b"}, 1, "mica: 'mica logout' requires at most 1 argument"},
+		"none":               {[]string{"version", "a"}, 1, "mica: 'mica version' accepts no arguments"},
+		"name":               {[]string{"tag", "a", "B"}, 1, `error parsing reference: "B" is not a valid repository/tag: invalid reference format: repository name (library/B) must be lowercase`},
 		"output":             {[]string{"build", "-o", "type=cake", "."}, 1, `Error: unknown output type "cake": use image, registry, oci, docker, tar, local or cacheonly`},
 		"cache":              {[]string{"build", "--cache-to", "type=gha", "."}, 1, `Error: invalid cache "type=gha": unknown cache type "gha": use registry or local, or inline to write one`},
 		"secret":             {[]string{"build", "--secret", "x", "."}, 1, `Error: invalid secret "x": field "x" must be a key=value pair`},
@@ -122,7 +122,7 @@ func TestUsageErrors(t *testing.T) {
 		"variable of bake":   {[]string{"bake", "--var", "x", "--print"}, 1, `Error: invalid variable "x", expected key=value`},
 		"call of bake":       {[]string{"bake", "--call", "dance", "--print"}, 1, `Error: unknown call "dance": use build, check, outline or targets`},
 		"template":           {[]string{"inspect", "--format", "{{", "a"}, 64, "template parsing error: "},
-		"output of save":     {[]string{"save"}, 1, `"mica save" requires at least 1 argument.`},
+		"output of save":     {[]string{"save"}, 1, "mica: 'mica save' requires at least 1 argument"},
 		"name of a registry": {[]string{"tags", "A"}, 1, "Error: invalid reference format"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -110,7 +110,7 @@ func exitCode(ctx context.Context, app *command.App, cmd *cobra.Command, err err
 		}
 		return exit.Code
 	case errors.As(err, &usage):
-		fmt.Fprintf(app.Stderr, "%s\nSee '%s --help'.\n", redact.URLs(err.Error()), cmd.CommandPath())
+		fmt.Fprintln(app.Stderr, redact.URLs(err.Error())+command.Usage(cmd))
 		return 125
 	case errors.As(context.Cause(ctx), &sig):
 		app.PrintError(err)

@@ -29,7 +29,7 @@ func newRootCommand(app *command.App) *cobra.Command {
 		Args:             cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return command.UnknownCommand(args[0])
+				return command.UnknownCommand(cmd, args[0])
 			}
 			return cmd.Help()
 		},

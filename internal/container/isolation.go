@@ -23,7 +23,7 @@ func (i *Isolation) Check() error {
 	case ofContainer(i.IPC) || ofContainer(i.PID):
 		return errors.New("namespaces of another container cannot be joined: mica's containers have no names")
 	case i.IPC != "" && i.IPC != "private" && i.IPC != "shareable" && i.IPC != "none" && i.IPC != "host":
-		return fmt.Errorf("Invalid IPC mode: %s", i.IPC) //nolint:staticcheck // Docker's words
+		return fmt.Errorf("invalid IPC mode: %s", i.IPC)
 	case i.PID == "host":
 		return errors.New("--pid host is not possible: mica's processes have a pid namespace that ends with mica: leave it out")
 	case i.PID != "":

@@ -27,7 +27,7 @@ func TestIsolationCheck(t *testing.T) {
 		"UTS, users":         {of: Isolation{UTS: "host", UserNS: "host"}},
 		"IPC of a container": {Isolation{IPC: "container:x"}, joined},
 		"PID of a container": {Isolation{PID: "container:x"}, joined},
-		"IPC of nobody":      {Isolation{IPC: "x"}, "Invalid IPC mode: x"},
+		"IPC of nobody":      {Isolation{IPC: "x"}, "invalid IPC mode: x"},
 		"PID of the host":    {Isolation{PID: "host"}, "--pid host is not possible: mica's processes have a pid namespace that ends with mica: leave it out"},
 		"PID of nobody":      {Isolation{PID: "x"}, "--pid: invalid PID mode"},
 		"UTS of its own":     {Isolation{UTS: "private"}, "--uts: invalid UTS mode"},

@@ -103,8 +103,6 @@ func checkVolume(m mount.Mount) error {
 	switch {
 	case m.Source != "":
 		return fmt.Errorf("named volumes are not supported: %s: use type=bind with a path", m.Source)
-	case m.ReadOnly:
-		return errors.New("must not set ReadOnly mode when using anonymous volumes")
 	case o == nil:
 		return nil
 	case o.Subpath != "":

@@ -56,7 +56,6 @@ func TestMountFlagErrors(t *testing.T) {
 		"type=x,dst=/t":                                   "mount type unknown",
 		"type=npipe,dst=/t":                               "mica has bind, volume and tmpfs mounts: use one of these",
 		"src=name,dst=/t":                                 "named volumes are not supported: name: use type=bind with a path",
-		"dst=/t,ro":                                       "must not set ReadOnly mode when using anonymous volumes",
 		"dst=/t,volume-driver=x":                          "volume drivers are not supported: use type=bind with a path",
 		"dst=/t,volume-subpath=x":                         "volume-subpath needs a named volume, which mica has not",
 		"dst":                                             "invalid field 'dst' must be a key=value pair",

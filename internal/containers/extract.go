@@ -37,7 +37,7 @@ func (c *Container) Extract(ctx context.Context, name string, from io.Reader, o 
 	}
 	at, err := f.open(name, true)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fail(NotFound, "Could not find the file %s in container %s", name, c.ID)
+		return fail(NotFound, "Could not find the file %s in container %s", name, c.Name())
 	}
 	if err != nil {
 		return err

@@ -108,7 +108,7 @@ func (f *files) find(name string) (*os.File, fs.FileInfo, error) {
 		err = errors.Join(statErr, at.Close())
 	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		return nil, nil, fail(NotFound, "Could not find the file %s in container %s", name, f.c.ID)
+		return nil, nil, fail(NotFound, "Could not find the file %s in container %s", name, f.c.Name())
 	}
 	return nil, nil, err
 }

@@ -116,7 +116,7 @@ func (m *Manager) condition(ctx context.Context, key, value string) (condition, 
 	case "exited":
 		code, err := strconv.Atoi(value)
 		if err != nil {
-			return nil, fail(Invalid, "invalid filter 'exited=%s'", value)
+			return nil, fail(Invalid, "invalid filter 'exited=%s': %w", value, err)
 		}
 		return func(c *Container) bool {
 			c.mu.Lock()
@@ -145,6 +145,9 @@ func (m *Manager) condition(ctx context.Context, key, value string) (condition, 
 	case "publish", "expose":
 		return portCondition(key, value)
 	case "health":
+		if err := container.ValidateHealthStatus(container.HealthStatus(value)); err != nil {
+			return nil, fail(Invalid, "invalid filter 'health=%s': %w", value, err)
+		}
 		return func(*Container) bool { return value == "none" }, nil
 	case "is-task":
 		return func(*Container) bool { return value == "false" || value == "0" }, nil
@@ -153,13 +156,9 @@ func (m *Manager) condition(ctx context.Context, key, value string) (condition, 
 }
 
 func statusCondition(value string) (condition, error) {
-	known := []container.ContainerState{
-		container.StateCreated, container.StateRunning, container.StatePaused, container.StateRestarting, container.StateRemoving,
-		container.StateExited, container.StateDead,
-	}
 	state := container.ContainerState(value)
-	if !slices.Contains(known, state) {
-		return nil, fail(Invalid, "invalid filter 'status=%s'", value)
+	if err := container.ValidateContainerState(state); err != nil {
+		return nil, fail(Invalid, "invalid filter 'status=%s': %w", value, err)
 	}
 	return func(c *Container) bool {
 		c.mu.Lock()

@@ -297,7 +297,7 @@ func (c *Container) Kill(name string) error {
 	if name != "" {
 		var err error
 		if sig, err = signal.ParseSignal(name); err != nil {
-			return invalid(err)
+			return fail(Invalid, "cannot kill container: %s: %w", c.Name(), err)
 		}
 	}
 	c.mu.Lock()
@@ -401,7 +401,7 @@ func (c *Container) Remove(o RemoveOptions) error {
 		return fail(Conflict, "removal of container %s is already in progress", c.ID)
 	case r != nil && !o.Force:
 		c.mu.Unlock()
-		return fail(Conflict, "cannot remove container %q: container is running: stop the container before removing or force remove", "/"+c.Name())
+		return fail(Conflict, "cannot remove container %q: container is running: stop the container before removing or force remove", c.Name())
 	}
 	c.removing = true
 	c.mu.Unlock()

@@ -49,7 +49,7 @@ func parsePS(out string, pids []int) (*container.TopResponse, error) {
 		}
 	}
 	if column < 0 {
-		return nil, fail(Invalid, "couldn't find PID field in ps output")
+		return nil, fail(Invalid, "Couldn't find PID field in ps output")
 	}
 	wanted := map[string]bool{}
 	for _, pid := range pids {

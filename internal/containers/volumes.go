@@ -60,7 +60,7 @@ func (v *Volumes) Create(o volume.CreateRequest) (*volume.Volume, error) {
 	case o.ClusterVolumeSpec != nil:
 		return nil, fail(Unsupported, "cluster volumes are not supported")
 	case o.Driver != "" && o.Driver != "local":
-		return nil, fail(NotFound, "create %s: Error looking up volume plugin %s: plugin %q not found", o.Name, o.Driver, o.Driver)
+		return nil, fail(NotFound, "create %s: error looking up volume plugin %s: plugin %q not found", o.Name, o.Driver, o.Driver)
 	case len(o.DriverOpts) > 0:
 		return nil, fail(Unsupported, "create %s: options of volume drivers are not supported: a volume is a directory of the store", o.Name)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -42,7 +43,7 @@ func Config(ctx context.Context, changes []string, platform ocispec.Platform) (d
 	if err := newMeter(parsed.EscapeToken, nil).dockerfile([]instructions.Stage{{Commands: commands}}, nil, origin{}); err != nil {
 		return none, fmt.Errorf("line %d of the changes: %s", err.Line, err.reason)
 	}
-	path, err := checkCommands(commands, parsed.EscapeToken)
+	place, err := checkCommands(commands, parsed.EscapeToken)
 	if err != nil {
 		return none, err
 	}
@@ -50,7 +51,10 @@ func Config(ctx context.Context, changes []string, platform ocispec.Platform) (d
 	if err != nil {
 		return none, err
 	}
-	config.Env = movePath(config.Env, path)
+	config.Env = movePath(config.Env, place)
+	if config.WorkingDir != "" { // a build leaves an absolute path as it is, import does not
+		config.WorkingDir = path.Clean(config.WorkingDir)
+	}
 	config.ArgsEscaped = false //nolint:staticcheck // the compiler sets it still, import does not
 	return config, nil
 }
@@ -58,8 +62,8 @@ func Config(ctx context.Context, changes []string, platform ocispec.Platform) (d
 // changeCommands parses instructions, and refuses those that Docker does not allow.
 func changeCommands(text *parser.Node) ([]instructions.Command, error) {
 	for _, node := range text.Children {
-		if name := strings.ToLower(node.Value); !slices.Contains(changeInstructions, name) {
-			return nil, fmt.Errorf("%s is not a valid change command", name)
+		if !slices.Contains(changeInstructions, strings.ToLower(node.Value)) {
+			return nil, fmt.Errorf("%s is not a valid change command", node.Value)
 		}
 	}
 	var commands []instructions.Command

@@ -29,6 +29,7 @@ func TestChanges(t *testing.T) {
 		"WORKDIR a\nWORKDIR ../b": changed(none, func(c *dockerspec.DockerOCIImageConfig) {
 			c.Env, c.WorkingDir = []string{}, "/b"
 		}),
+		"WORKDIR /a/../b/": changed(none, func(c *dockerspec.DockerOCIImageConfig) { c.Env, c.WorkingDir = []string{}, "/b" }),
 		"# escape=`\nCMD a `\n b\nENTRYPOINT [\"c\"]\nSTOPSIGNAL TERM": changed(none, func(c *dockerspec.DockerOCIImageConfig) {
 			c.Env, c.Cmd, c.Entrypoint, c.StopSignal = []string{}, []string{"/bin/sh", "-c", "a  b"}, []string{"c"}, "TERM"
 		}),
@@ -49,9 +50,9 @@ func TestChanges(t *testing.T) {
 func TestChangesRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                   "file with no instructions",
-		"ENV A=b\nRUN true":  "run is not a valid change command",
+		"ENV A=b\nRUN true":  "RUN is not a valid change command",
 		"???":                "??? is not a valid change command",
-		"FROM scratch":       "from is not a valid change command",
+		"FROM scratch":       "FROM is not a valid change command",
 		"ENV":                "ENV requires at least one argument",
 		"WORKDIR $NONE":      "cannot normalize nothing",
 		"STOPSIGNAL SIGNONE": "invalid signal: SIGNONE",

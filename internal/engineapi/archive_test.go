@@ -87,7 +87,7 @@ func TestImport(t *testing.T) {
 	}{
 		"/images/create?fromSrc=/etc":                     {400, "fromSrc is neither a URL nor -"},
 		"/images/create?fromSrc=-&repo=Upper":             {400, "must be lowercase"},
-		"/images/create?fromSrc=-&changes=DANCE":          {400, "dance is not a valid change command"},
+		"/images/create?fromSrc=-&changes=DANCE":          {400, "DANCE is not a valid change command"},
 		"/images/create?fromSrc=-&platform=a/b/c/d":       {400, "invalid platform"},
 		"/images/create?fromSrc=" + web.URL + "1/&repo=x": {500, "import: "},
 	} {

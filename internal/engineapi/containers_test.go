@@ -318,7 +318,7 @@ func TestContainerRequests(t *testing.T) {
 		"POST /containers/box/stop":                                      {304, ""},
 		"POST /containers/box/stop?t=x":                                  {400, "not a number of seconds"},
 		"POST /containers/box/restart?t=x":                               {400, "not a number of seconds"},
-		"POST /containers/box/kill?signal=NOSUCH":                        {400, "invalid signal: NOSUCH"},
+		"POST /containers/box/kill?signal=NOSUCH":                        {400, "cannot kill container: box: invalid signal: NOSUCH"},
 		"POST /containers/box/kill":                                      {409, "is not running"},
 		"POST /containers/box/exec":                                      {400, "No exec command specified"},
 		"POST /containers/box/wait?condition=x":                          {400, "invalid condition"},

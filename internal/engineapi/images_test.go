@@ -51,7 +51,7 @@ func TestListImages(t *testing.T) {
 			t.Errorf("%s:\n%s", name, diff)
 		}
 	}
-	for filters, says := range map[string]string{`{"x":["y"]}`: "Invalid filter 'x'", "[": "invalid filter: ", `{"dangling":["maybe"]}`: "Invalid filter 'dangling=[maybe]'"} {
+	for filters, says := range map[string]string{`{"x":["y"]}`: "invalid filter 'x'", "[": "invalid filter: ", `{"dangling":["maybe"]}`: "invalid filter 'dangling=[maybe]'"} {
 		if resp, body := r.do(http.MethodGet, "/images/json?filters="+filters, nil); resp.StatusCode != http.StatusBadRequest || !strings.Contains(body, says) {
 			t.Errorf("%s: %s, %s", filters, resp.Status, body)
 		}

@@ -32,7 +32,7 @@ func (s *Images) NewFilter(ctx context.Context, conditions []string, allowed ...
 			return nil, fmt.Errorf("invalid argument %q for \"-f, --filter\" flag: bad format of filter (expected name=value)", c)
 		}
 		if !slices.Contains(allowed, key) {
-			return nil, fmt.Errorf("Invalid filter '%s'", key) //nolint:staticcheck // Docker's words
+			return nil, fmt.Errorf("invalid filter '%s'", key)
 		}
 		if err := s.addCondition(ctx, f, key, strings.TrimSpace(value)); err != nil {
 			return nil, err
@@ -46,7 +46,7 @@ func (s *Images) addCondition(ctx context.Context, f *Filter, key, value string)
 	case "dangling":
 		b, ok := map[string]bool{"1": true, "true": true, "0": false, "false": false}[value]
 		if !ok {
-			return fmt.Errorf("Invalid filter 'dangling=[%s]'", value) //nolint:staticcheck // Docker's words
+			return fmt.Errorf("invalid filter 'dangling=[%s]'", value)
 		}
 		f.dangling = &b
 	case "label":

@@ -430,7 +430,7 @@ func TestPrune(t *testing.T) {
 	if left := m.Run("system", "df", "--format", "{{.Type}} {{.TotalCount}}"); !strings.Contains(left, "Build Cache 0\n") {
 		t.Errorf("left: %s", left)
 	}
-	if m.Run("image", "prune", "-af"); m.Run("images", "-q") != "" {
+	if m.Run("image", "prune", "-af"); m.Run("images", "-aq") != "" {
 		t.Error("image prune -a leaves images")
 	}
 	for _, dir := range []string{"layers", "blobs/sha256", "tmp", "cache/records"} {

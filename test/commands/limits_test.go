@@ -54,10 +54,10 @@ func TestRunLimits(t *testing.T) {
 			{137, "", []string{"-m", "20m", "--memory-swap", "20m", "base", "sh", "-c", "exec dd if=/dev/zero of=/dev/null bs=60M count=1"}},
 			{2, "can't fork: Resource temporarily unavailable\n", []string{"--pids-limit", "5", "base", "sh", "-c", "for i in 1 2 3 4 5 6 7; do sleep 1 & done"}},
 			{0, "", []string{"--cpu-quota", "-1", "--pids-limit", "-1", "--memory-swap", "-1", "base", "true"}},
-			{125, "invalid argument \"x\" for \"-m, --memory\" flag: invalid size: 'x'\nSee 'mica run --help'.\n", []string{"-m", "x", "base", "true"}},
-			{125, "mica: Minimum memory limit allowed is 6MB.\nSee 'mica run --help'\n", []string{"-m", "5m", "base", "true"}},
-			{125, "mica: Invalid value 2000, range for oom score adj is [-1000, 1000].\nSee 'mica run --help'\n", []string{"--oom-score-adj", "2000", "base", "true"}},
-			{125, "mica: --cgroupns: invalid CGROUP mode.\nSee 'mica run --help'\n", []string{"--cgroupns", "x", "base", "true"}},
+			{125, "invalid argument \"x\" for \"-m, --memory\" flag: invalid size: 'x'" + flagUsage, []string{"-m", "x", "base", "true"}},
+			{125, "mica: Minimum memory limit allowed is 6MB" + usage, []string{"-m", "5m", "base", "true"}},
+			{125, "mica: Invalid value 2000, range for oom score adj is [-1000, 1000]" + usage, []string{"--oom-score-adj", "2000", "base", "true"}},
+			{125, "mica: --cgroupns: invalid CGROUP mode" + usage, []string{"--cgroupns", "x", "base", "true"}},
 		} {
 			if out := m.Try(nil, append([]string{"run"}, c.args...)...); out.Code != c.code || !strings.HasSuffix(out.Stderr, c.want) {
 				t.Errorf("run %q: exit code %d, %q, want %d, %q", c.args, out.Code, out.Stderr, c.code, c.want)
@@ -133,7 +133,7 @@ func TestLimitsOfAUser(t *testing.T) {
 	m := asUser(t, "mica-limits", true)
 	for _, args := range [][]string{{"run", "-m", "20m", "base", "true"}, {"run", "--cgroup-parent", "x", "base", "true"}} {
 		out := m.Try(nil, args...)
-		if out.Code != 125 || !strings.HasPrefix(out.Stderr, "mica: resource limits need ") || strings.Count(out.Stderr, "\n") != 2 {
+		if out.Code != 125 || !strings.HasPrefix(out.Stderr, "mica: resource limits need ") || strings.Count(out.Stderr, "\n") != 3 {
 			t.Errorf("%q: exit code %d, %q", args, out.Code, out.Stderr)
 		}
 	}

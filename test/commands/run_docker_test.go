@@ -79,7 +79,7 @@ RUN printf '#!/no/such\n' >/bad; printf garbage >/format; chmod 755 /bad /format
 			{1, "exec /bad: no such file or directory\n", []string{"app", "/bad"}},
 			{1, "exec /format: exec format error\n", []string{"app", "/format"}},
 			{127, "mica: exec: \"nosuch\": executable file not found in $PATH\n", []string{"app", "nosuch"}},
-			{125, "mica: unable to find user nosuch: no matching entries in passwd file.\nSee 'mica run --help'\n", []string{"-u", "nosuch", "app", "id"}},
+			{125, "mica: unable to find user nosuch: no matching entries in passwd file" + usage, []string{"-u", "nosuch", "app", "id"}},
 		} {
 			if out := m.Try(nil, append([]string{"run"}, c.args...)...); out.Code != c.code || out.Stderr != c.want {
 				t.Errorf("run %q: exit code %d: %q, want %q", c.args, out.Code, out.Stderr, c.want)

@@ -30,7 +30,10 @@ func checkRuns(t *testing.T, m *rig.Mica, cases []runCase) {
 }
 
 // usage is what follows an error before the process starts.
-const usage = ".\nSee 'mica run --help'\n"
+const usage = "\n\nRun 'mica run --help' for more information\n"
+
+// flagUsage is what follows an error in a flag.
+const flagUsage = "\n\nUsage:  mica run [OPTIONS] IMAGE|BUILD:STEP [COMMAND] [ARG...]" + usage
 
 // An init starts the command, reaps what it leaves, forwards signals, and speaks as tini does.
 func TestRunInit(t *testing.T) {
@@ -153,9 +156,9 @@ func TestRunNames(t *testing.T) {
 		}
 		checkRuns(t, m, []runCase{
 			{0, "h\nh\n", []string{"-h", "h", "base", "sh", "-c", "cat /etc/hostname; echo $HOSTNAME; echo >>/etc/hostname"}},
-			{125, "invalid argument \"x\" for \"--dns\" flag: IP address is not correctly formatted: x\nSee 'mica run --help'.\n", []string{"--dns", "x", "base", "true"}},
-			{125, "invalid argument \".%\" for \"--dns-search\" flag: .% is not a valid domain\nSee 'mica run --help'.\n", []string{"--dns-search", ".%", "base", "true"}},
-			{125, "invalid argument \"-1\" for \"--shm-size\" flag: invalid size: '-1'\nSee 'mica run --help'.\n", []string{"--shm-size", "-1", "base", "true"}},
+			{125, "invalid argument \"x\" for \"--dns\" flag: IP address is not correctly formatted: x" + flagUsage, []string{"--dns", "x", "base", "true"}},
+			{125, "invalid argument \".%\" for \"--dns-search\" flag: .% is not a valid domain" + flagUsage, []string{"--dns-search", ".%", "base", "true"}},
+			{125, "invalid argument \"-1\" for \"--shm-size\" flag: invalid size: '-1'" + flagUsage, []string{"--shm-size", "-1", "base", "true"}},
 		})
 		for size, want := range map[string]string{"1m": "1024", "0": "65536"} {
 			got := m.Run("run", "--shm-size", size, "base", "sh", "-c", "df -k /dev/shm | awk 'END {print $2}'")
@@ -194,16 +197,16 @@ func TestRunIsolation(t *testing.T) {
 			{0, "", []string{"--userns", "host", "--ipc", "shareable", "-l", "a=b", "--label", "c", "--detach=false", "--restart", "no", "--health-cmd", "x", "--isolation", "default", "base", "true"}},
 			{125, `mica: sysctl "net.ipv4.ip_forward" not allowed in host network namespace` + usage, []string{"--network", "host", "--sysctl", "net.ipv4.ip_forward=1", "base", "true"}},
 			{125, `mica: sysctl "kernel.shmmax" not allowed in host ipc namespace` + usage, []string{"--ipc", "host", "--sysctl", "kernel.shmmax=1", "base", "true"}},
-			{125, "invalid argument \"vm.swappiness=1\" for \"--sysctl\" flag: sysctl 'vm.swappiness=1' is not allowed\nSee 'mica run --help'.\n", []string{"--sysctl", "vm.swappiness=1", "base", "true"}},
-			{125, "mica: Invalid IPC mode: x" + usage, []string{"--ipc", "x", "base", "true"}},
+			{125, "invalid argument \"vm.swappiness=1\" for \"--sysctl\" flag: sysctl 'vm.swappiness=1' is not allowed" + flagUsage, []string{"--sysctl", "vm.swappiness=1", "base", "true"}},
+			{125, "mica: invalid IPC mode: x" + usage, []string{"--ipc", "x", "base", "true"}},
 			{125, "mica: conflicting options: hostname and the UTS mode" + usage, []string{"--uts", "host", "-h", "x", "base", "true"}},
 			{125, "mica: --pid host is not possible: mica's processes have a pid namespace that ends with mica: leave it out" + usage, []string{"--pid", "host", "base", "true"}},
 			{125, "mica: --userns: invalid USER mode" + usage, []string{"--userns", "x", "base", "true"}},
-			{125, "mica: Invalid signal: X" + usage, []string{"--stop-signal", "X", "base", "true"}},
+			{125, "mica: invalid signal: X" + usage, []string{"--stop-signal", "X", "base", "true"}},
 			{125, "mica: --detach is not supported: mica has no daemon: run it with & or as a service (systemd-run mica run …)" + usage, []string{"-d", "base", "true"}},
 			{125, "mica: --link is not supported: containers do not see each other" + usage, []string{"--link", "a:b", "base", "true"}},
 			{125, "mica: --restart is not supported: a container is removed when it ends: start it again from a script or a service" + usage, []string{"--restart", "always", "base", "true"}},
-			{125, "invalid argument \"=x\" for \"-l, --label\" flag: invalid label '=x': empty name\nSee 'mica run --help'.\n", []string{"-l", "=x", "base", "true"}},
+			{125, "invalid argument \"=x\" for \"-l, --label\" flag: invalid label '=x': empty name" + flagUsage, []string{"-l", "=x", "base", "true"}},
 		})
 	})
 }

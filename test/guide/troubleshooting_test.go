@@ -41,7 +41,7 @@ func scenes() map[string]func(*trouble) string {
 		"executable file not found": func(x *trouble) string { return x.mica(&x.root, "run", "base", "nonexistent") },
 		"named volumes":             func(x *trouble) string { return x.mica(&x.root, "run", "-v", "data:/data", "base", "true") },
 		"--detach":                  func(x *trouble) string { return x.mica(&x.root, "run", "-d", "base") },
-		"is not a mica command":     func(x *trouble) string { return x.mica(&x.root, "ps") },
+		"unknown command":           func(x *trouble) string { return x.mica(&x.root, "ps") },
 		"exec format error":         (*trouble).otherProcessor,
 
 		"package uidmap":      (*trouble).withoutUidmap,

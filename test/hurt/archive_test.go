@@ -247,7 +247,7 @@ func TestBadImports(t *testing.T) {
 			p.refuses(1, `^Error: `, bytes.NewReader(in), "import", "-", "x")
 		})
 	}
-	p.refuses(1, `run is not a valid change command`, nil, "import", "-c", "RUN true", filepath.Join(rig.Top(), "LICENSE"), "x")
+	p.refuses(1, `RUN is not a valid change command`, nil, "import", "-c", "RUN true", filepath.Join(rig.Top(), "LICENSE"), "x")
 	p.refuses(1, `no such file`, nil, "import", "/no/such.tar", "x")
 	p.refuses(1, `no such file`, nil, "load", "-i", "/no/such.tar")
 	p.healthy()

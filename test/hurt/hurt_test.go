@@ -95,7 +95,10 @@ func (p *patient) healthy() {
 	}
 }
 
-// refuses expects an exit code and, as the last line of stderr, one that matches want; and nothing changed.
+// usage is what follows an error in the use of a command.
+var usage = regexp.MustCompile(`(?s)\n\n(Usage:  mica .*)?(Run|See) 'mica .*$`)
+
+// refuses expects an exit code and, as the last line of stderr before the usage, one that matches want; and nothing changed.
 func (p *patient) refuses(code int, want string, stdin io.Reader, args ...string) {
 	p.t.Helper()
 	name := strings.Join(args, " ")
@@ -109,11 +112,8 @@ func (p *patient) refuses(code int, want string, stdin io.Reader, args ...string
 			p.t.Errorf("%s: internals show:\n%s", name, out.Stderr)
 		}
 	}
-	lines := strings.Split(strings.TrimRight(out.Stderr, "\n"), "\n")
-	last := lines[len(lines)-1]
-	if strings.HasPrefix(last, "See 'mica ") && len(lines) > 1 {
-		last = lines[len(lines)-2]
-	}
+	text := strings.TrimRight(usage.ReplaceAllString(out.Stderr, ""), "\n")
+	last := text[strings.LastIndex(text, "\n")+1:]
 	if ok, err := regexp.MatchString(want, last); err != nil || !ok {
 		p.t.Errorf("%s: says %q, want %q", name, last, want)
 	}

@@ -31,20 +31,24 @@ func TestRequireArgs(t *testing.T) {
 		"none":            {0, 0, 0, ""},
 		"one, not none":   {0, 0, 1, "accepts no arguments"},
 		"exactly one":     {1, 1, 1, ""},
-		"none, not one":   {1, 1, 0, "requires exactly 1 argument"},
-		"three, not two":  {2, 2, 3, "requires exactly 2 arguments"},
+		"none, not one":   {1, 1, 0, "requires 1 argument"},
+		"three, not two":  {2, 2, 3, "requires 2 arguments"},
 		"any":             {1, -1, 9, ""},
 		"none of any":     {1, -1, 0, "requires at least 1 argument"},
 		"one of two":      {2, -1, 1, "requires at least 2 arguments"},
 		"too many":        {0, 1, 2, "requires at most 1 argument"},
-		"too many of two": {1, 2, 3, "requires at most 2 arguments"},
+		"too many of two": {1, 2, 3, "requires at least 1 and at most 2 arguments"},
 		"too few of two":  {1, 2, 0, "requires at least 1 argument"},
 	} {
 		cmd := &cobra.Command{Use: "verb [OPTIONS] X", Short: "Do it", DisableFlagsInUseLine: true}
 		err := command.RequireArgs(c.least, c.most)(cmd, make([]string, c.n))
 		want := ""
 		if c.want != "" {
-			want = "\"verb\" " + c.want + ".\nSee 'verb --help'.\n\nUsage:  verb [OPTIONS] X\n\nDo it"
+			more := "Run"
+			if c.most != c.least && c.n < c.least {
+				more = "See"
+			}
+			want = "mica: 'verb' " + c.want + "\n\nUsage:  verb [OPTIONS] X\n\n" + more + " 'verb --help' for more information"
 		}
 		var words command.Verbatim
 		if commandtest.Text(err) != want || err != nil && !errors.As(err, &words) {
@@ -62,7 +66,7 @@ func TestGroup(t *testing.T) {
 	if got := m.Run(group, "ls"); commandtest.Text(got.Err) != "ran" {
 		t.Errorf("%+v", got)
 	}
-	if got := m.Run(group, "dance"); commandtest.Text(got.Err) != "mica: 'image dance' is not a mica command.\nSee 'mica --help'" {
+	if got := m.Run(group, "dance"); commandtest.Text(got.Err) != "mica: unknown command: image dance\n\nUsage:  image [flags]\n\nRun 'image --help' for more information" {
 		t.Errorf("%+v", got)
 	}
 }

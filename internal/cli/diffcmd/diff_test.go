@@ -121,7 +121,7 @@ func TestDiffFlags(t *testing.T) {
 		{"--ignore / --ignore !bin --only files app:1 app:2", 1, "files:    1 changed"},
 		{"--only packages app:1 app:2", 2, "mica-catalog is not installed"},
 		{"app:1 UPPER", 2, "UPPER"},
-		{"app:1", 2, "requires exactly 2 arguments"},
+		{"app:1", 2, "requires 2 arguments"},
 		{"--platform x/y/z/w app:1 app:2", 2, "invalid platform"},
 		{"--ignore [ app:1 app:2", 2, "invalid pattern"},
 		{"--format {{.No}} app:1 app:2", 64, "template parsing error"},

@@ -115,7 +115,7 @@ func TestAnalyzeErrors(t *testing.T) {
 		want string
 	}{
 		{[]string{"./missing"}, "./missing"},
-		{[]string{}, "requires exactly 1 argument"},
+		{[]string{}, "requires 1 argument"},
 		{[]string{"waste:1", "--ci-config", "/nonexistent"}, "read --ci-config: open /nonexistent: no such file or directory"},
 		{[]string{"waste:1", "--ci-config", commandtest.File(t, "rules", "rules: {highestWastedBytes: x}")}, `rule highestWastedBytes: "x" is not a size, as 20MB or 20MiB`},
 	} {

@@ -90,8 +90,8 @@ func runInspect(app *command.App, format, noun string, refs []string, find func(
 		r, err := find(ref)
 		var missing *image.NotFoundError
 		switch {
-		case errors.As(err, &missing):
-			errs = append(errs, command.Verbatim{Err: fmt.Errorf("Error: No such %s: %s", noun, ref)}) //nolint:staticcheck // Docker's words
+		case errors.As(err, &missing) && noun == "object":
+			errs = append(errs, command.Verbatim{Err: fmt.Errorf("error: no such object: %s", ref)})
 		case err != nil:
 			errs = append(errs, err)
 		default:

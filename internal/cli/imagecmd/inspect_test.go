@@ -75,8 +75,8 @@ func TestInspectFormat(t *testing.T) {
 		"-f {{.RootFS.Layers|len}} app:1":         {out: "2\n"},
 		"-f {{.No}} app:1":                        {out: "\n", err: `template parsing error: template: :1:2: executing "" at <.No>: map has no entry for key "No"`},
 		"-f {{ app:1":                             {err: "template parsing error: template: :1: unclosed action"},
-		"-f {{.Id}} nosuch app:1":                 {out: "$FULLAPP\n", err: "Error: No such object: nosuch"},
-		"nosuch other":                            {out: "[]\n", err: "Error: No such object: nosuch\nError: No such object: other"},
+		"-f {{.Id}} nosuch app:1":                 {out: "$FULLAPP\n", err: "error: no such object: nosuch"},
+		"nosuch other":                            {out: "[]\n", err: "error: no such object: nosuch\nerror: no such object: other"},
 		"--type image -f {{.Size}} app:1":         {out: "13\n"},
 		"--type volume app:1":                     {err: `"volume" is not a valid value for --type: mica has images`},
 	})
@@ -90,7 +90,7 @@ func TestImageInspect(t *testing.T) {
 		"--platform linux/s390x app:1":            {out: "[]\n", err: "image app:1 is for linux/amd64: no image for platform linux/s390x is in the store"},
 		"--platform a/b/c/d app:1":                {err: "invalid platform \"a/b/c/d\": \"a/b/c/d\": cannot parse platform specifier: invalid argument"},
 		"--platform all app:1":                    {err: `invalid platform "all": name one`},
-		"nosuch":                                  {out: "[]\n", err: "Error: No such image: nosuch"},
+		"nosuch":                                  {out: "[]\n", err: "No such image: nosuch:latest"},
 	})
 }
 

@@ -54,9 +54,9 @@ func TestTag(t *testing.T) {
 	const before = "<none> app:1 registry.test/x/app:2"
 	newFixture(t).run(t, []step{
 		{NewTagCommand, "nosuch b", outcome{err: "No such image: nosuch:latest"}, before},
-		{NewTagCommand, "app:1 B", outcome{err: `Error parsing reference: "B" is not a valid repository/tag: invalid reference format: repository name (library/B) must be lowercase`}, before},
-		{NewTagCommand, "app:1 b@c", outcome{err: `Error parsing reference: "b@c" is not a valid repository/tag: invalid reference format`}, before},
-		{NewTagCommand, "A b", outcome{err: `Error parsing reference: "A" is not a valid repository/tag: invalid reference format: repository name (library/A) must be lowercase`}, before},
+		{NewTagCommand, "app:1 B", outcome{err: `error parsing reference: "B" is not a valid repository/tag: invalid reference format: repository name (library/B) must be lowercase`}, before},
+		{NewTagCommand, "app:1 b@c", outcome{err: `error parsing reference: "b@c" is not a valid repository/tag: invalid reference format`}, before},
+		{NewTagCommand, "A b", outcome{err: `error parsing reference: "A" is not a valid repository/tag: invalid reference format: repository name (library/A) must be lowercase`}, before},
 		{NewTagCommand, "$BARE bare", outcome{}, "app:1 bare:latest registry.test/x/app:2"},
 		{NewTagCommand, "app:1 docker.io/library/bare:latest", outcome{}, "<none> app:1 bare:latest registry.test/x/app:2"},
 		{NewTagCommand, "bare localhost:5000/a/b", outcome{}, "<none> app:1 bare:latest localhost:5000/a/b:latest registry.test/x/app:2"},
@@ -117,7 +117,7 @@ func TestImagePrune(t *testing.T) {
 		"label, none":    {args: "-f --filter label=k", want: []string{"Total reclaimed space: 0B\n"}, left: "<none> app:1 registry.test/x/app:2"},
 		"no label":       {args: "-a -f --filter label!=k", want: []string{"Deleted Images:\ndeleted: $FULLBARE\n"}, left: "app:1 registry.test/x/app:2"},
 		"until":          {args: "-a -f --filter until=2019-01-01", want: []string{"Total reclaimed space: 0B\n"}, left: "<none> app:1 registry.test/x/app:2"},
-		"unknown filter": {args: "-f --filter reference=app", err: "Invalid filter 'reference'", left: "<none> app:1 registry.test/x/app:2"},
+		"unknown filter": {args: "-f --filter reference=app", err: "invalid filter 'reference'", left: "<none> app:1 registry.test/x/app:2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

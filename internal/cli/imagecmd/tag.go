@@ -49,5 +49,5 @@ func runTag(ctx context.Context, app *command.App, source, target string) (err e
 
 // invalidName is the error for a name that cannot be parsed, in docker's words.
 func invalidName(name string, err error) error {
-	return command.Verbatim{Err: fmt.Errorf("Error parsing reference: %q is not a valid repository/tag: %w", name, err)} //nolint:staticcheck // Docker's words
+	return command.Verbatim{Err: fmt.Errorf("error parsing reference: %q is not a valid repository/tag: %w", name, err)}
 }

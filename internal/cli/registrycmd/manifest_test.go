@@ -136,14 +136,14 @@ func TestManifestFails(t *testing.T) {
 	f.putImage(t, "app", "1", "x")
 	digested := "REG/app@sha256:" + strings.Repeat("0", 64)
 	f.fails(t, NewManifestCommand, map[string]string{
-		"dance":                             "mica: 'manifest dance' is not a mica command.\nSee 'mica --help'",
+		"dance":                             "mica: unknown command: manifest dance\n\nUsage:  manifest [flags]\n\nRun 'manifest --help' for more information",
 		"create " + digested + " REG/app:1": digested + ": a name with a digest cannot be given to anything",
 		"create A REG/app:1":                badName,
 		"create REG/list A":                 badName,
 		"annotate A REG/app:1":              badName,
 		"annotate REG/list A":               badName,
 		"push A":                            badName,
-		"create REG/list":                   "\"manifest create\" requires at least 2 arguments.\nSee 'manifest create --help'.\n\nUsage:  manifest create MANIFEST_LIST MANIFEST [MANIFEST...] [flags]\n\nCreate a manifest list of images at registries, to annotate and push",
+		"create REG/list":                   "mica: 'manifest create' requires at least 2 arguments\n\nUsage:  manifest create MANIFEST_LIST MANIFEST [MANIFEST...] [flags]\n\nSee 'manifest create --help' for more information",
 	})
 	for _, args := range []string{"annotate REG/list REG/app:1", "push REG/list"} {
 		if got := f.run(NewManifestCommand, args); got.err == "" || got.out != "" {

@@ -59,9 +59,6 @@ func (l *runLimits) open(ctx context.Context, app *command.App) error {
 	if err := app.OpenLimited(ctx, cgroup.Controllers(l.set), l.cgroupParent); err != nil {
 		return err
 	}
-	if l.OOMKillDisable && l.Memory == 0 {
-		warnings = append([]string{"Disabling the OOM killer on containers without setting a '-m/--memory' limit may be dangerous."}, warnings...)
-	}
 	for _, w := range warnings {
 		fmt.Fprintln(app.Stderr, "WARNING: "+w)
 	}

@@ -47,7 +47,7 @@ func TestRunRecorded(t *testing.T) {
 		"--pull never zzzzzzzz:1":           "No such image: zzzzzzzz:1",
 	} {
 		got := m.Run(NewRunCommand, strings.Fields(args)...)
-		text := strings.TrimSuffix(strings.TrimPrefix(commandtest.Text(got.Err), "mica: "), ".\nSee 'mica run --help'")
+		text := strings.TrimSuffix(strings.TrimPrefix(commandtest.Text(got.Err), "mica: "), "\n\nRun 'mica run --help' for more information")
 		if text != want {
 			t.Errorf("%s: %s, want %s", args, text, want)
 		}

@@ -127,7 +127,7 @@ func runRun(ctx context.Context, app *command.App, f *runFlags, args []string) e
 	case errors.As(err, &done):
 		return err
 	}
-	return &command.ExitError{Code: 125, Err: command.Verbatim{Err: fmt.Errorf("mica: %w.\nSee 'mica run --help'", err)}}
+	return &command.ExitError{Code: 125, Err: command.Verbatim{Err: fmt.Errorf("mica: %w\n\nRun 'mica run --help' for more information", err)}}
 }
 
 func (f *runFlags) run(ctx context.Context, app *command.App, args []string) (err error) {
@@ -190,7 +190,7 @@ func (f *runFlags) run(ctx context.Context, app *command.App, args []string) (er
 func (f *runFlags) check() error {
 	if f.stopSignal != "" {
 		if _, err := signal.ParseSignal(f.stopSignal); err != nil {
-			return fmt.Errorf("Invalid signal: %s", f.stopSignal) //nolint:staticcheck // Docker's words
+			return fmt.Errorf("invalid signal: %s", f.stopSignal)
 		}
 	}
 	for _, check := range []func() error{

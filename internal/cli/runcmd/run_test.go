@@ -43,14 +43,14 @@ func TestRunFails(t *testing.T) {
 		"--pull sometimes app:1":                         `invalid pull option: 'sometimes': must be one of "always", "missing" or "never"`,
 		"--platform linux/s390x REG/app:1":               "REG/app:1: no matching manifest for linux/s390x in the manifest list entries: it has [linux/" + runtime.GOARCH + " linux/" + registrytest.OtherArch() + "]",
 		"--platform a/b/c/d app:1":                       `invalid platform "a/b/c/d": "a/b/c/d": cannot parse platform specifier: invalid argument`,
-		"--stop-signal X app:1":                          "Invalid signal: X",
+		"--stop-signal X app:1":                          "invalid signal: X",
 		"-d app:1":                                       "--detach is not supported: mica has no daemon: run it with & or as a service (systemd-run mica run …)",
 		"--restart always app:1":                         "--restart is not supported: a container is removed when it ends: start it again from a script or a service",
 		"--mac-address x app:1":                          "x is not a valid mac address",
 		"--mac-address 02:00:00:00:00:01 app:1":          "--mac-address is not supported: a container's addresses are given to it",
 		"--isolation x app:1":                            `invalid isolation: "x": use default`,
 		"--hostname h --uts host app:1":                  "conflicting options: hostname and the UTS mode",
-		"--ipc x app:1":                                  "Invalid IPC mode: x",
+		"--ipc x app:1":                                  "invalid IPC mode: x",
 		"--pid host app:1":                               "--pid host is not possible: mica's processes have a pid namespace that ends with mica: leave it out",
 		"--security-opt x app:1":                         `invalid --security-opt: "x"`,
 		"--device x app:1":                               "x is not an absolute path",
@@ -82,7 +82,7 @@ func TestRunFails(t *testing.T) {
 			t.Errorf("%s: %+v, want exit code 125", args, got)
 		}
 		text := strings.ReplaceAll(commandtest.Text(got.Err), reg.Addr, "REG")
-		if !strings.HasPrefix(text, "mica: "+want) || !strings.HasSuffix(text, ".\nSee 'mica run --help'") {
+		if !strings.HasPrefix(text, "mica: "+want) || !strings.HasSuffix(text, "\n\nRun 'mica run --help' for more information") {
 			t.Errorf("%s: %q, want %q", args, text, want)
 		}
 	}
@@ -110,7 +110,7 @@ func TestRunFlagErrors(t *testing.T) {
 		"--cpus x a":            `invalid argument "x" for "--cpus" flag: `,
 		"--stop-timeout x a":    `invalid argument "x" for "--stop-timeout" flag: `,
 		"--wings a":             "unknown flag: --wings",
-		"":                      `"run" requires at least 1 argument.`,
+		"":                      "mica: 'run' requires at least 1 argument\n",
 	} {
 		if got := m.Run(NewRunCommand, strings.Fields(args)...); !strings.HasPrefix(commandtest.Text(got.Err), want) {
 			t.Errorf("%s: %v, want %q", args, got.Err, want)
