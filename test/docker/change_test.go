@@ -45,17 +45,14 @@ var changeLists = [][]string{
 	{"# syntax=docker/dockerfile:1\nENV A=b"}, {"\ufeffENV A=b"}, {`ENV A=b;C=d`}, {`ENV A==b`}, {`CMD <<E`}, {`LABEL a=<<E`}, {"\tENV A=b"}, {`ENV Ä=ö`}, {`CMD "unclosed`}, {`ENV A="unclosed`}, {`LABEL a='unclosed`},
 }
 
-// newer is mica's stderr, "" for none, where the Dockerfile compiler of today answers in another way than Docker 20.10's.
+// newer is mica's stderr, "" for none, where Docker 29 and the Dockerfile compiler of today answer in another way than Docker 20.10.
 var newer = map[string]string{
 	`ENV A=${B`:                          "failed to process \"${B\": unsupported modifier (\ufffd) in substitution",
-	`EXPOSE 80/nonsense`:                 `invalid port: "80/nonsense": invalid proto: nonsense`,
 	`EXPOSE 70000`:                       "invalid containerPort: 70000",
 	`EXPOSE -1`:                          "invalid containerPort: -1",
 	`EXPOSE 90-80`:                       "invalid containerPort: 90-80",
 	`EXPOSE x`:                           "invalid containerPort: x",
-	`CMD`:                                "",
 	`CMD ["a"] b`:                        "",
-	`ENTRYPOINT`:                         "",
 	`HEALTHCHECK --retries=-1 CMD true`:  "--retries cannot be negative (-1)",
 	`HEALTHCHECK --retries=0 CMD true`:   "",
 	`HEALTHCHECK --interval=0s CMD true`: "",
@@ -68,8 +65,16 @@ var newer = map[string]string{
 	`STOPSIGNAL 0`:                       "invalid signal: 0",
 	`STOPSIGNAL`:                         "STOPSIGNAL requires exactly one argument",
 	`STOPSIGNAL 9 9`:                     "invalid signal: 9 9",
-	`WORKDIR ""`:                         "cannot normalize nothing: WORKDIR needs a path",
-	`WORKDIR $NONE`:                      "cannot normalize nothing: WORKDIR needs a path",
+	`WORKDIR /a/../../b/`:                "", // Docker 29 shortens it
+}
+
+// compiled is mica's stderr, "" for none, where the Dockerfile compiler answers in another way than the parser of docker import.
+var compiled = map[string]string{
+	`EXPOSE 80/nonsense`: `invalid port: "80/nonsense": invalid proto: nonsense`,
+	`CMD`:                "",
+	`ENTRYPOINT`:         "",
+	`WORKDIR ""`:         "cannot normalize nothing: WORKDIR needs a path",
+	`WORKDIR $NONE`:      "cannot normalize nothing: WORKDIR needs a path",
 }
 
 // TestChanges imports with every list, in Docker and in mica.
@@ -83,8 +88,13 @@ func TestChanges(t *testing.T) {
 		}
 		args = append(args, file, "changed")
 		name := strings.Join(list, " | ")
+		word, _, _ := strings.Cut(list[len(list)-1], " ")
 		got := p.mica.Try(nil, args...)
-		if words, ok := newer[name]; ok {
+		words, ok := compiled[name]
+		if !ok && current == "" {
+			words, ok = newer[name]
+		}
+		if ok {
 			if text := strings.TrimPrefix(strings.TrimSpace(got.Stderr), "Error: "); text != words || (got.Code == 0) != (words == "") {
 				t.Errorf("%q: exit code %d: %q, want %q", name, got.Code, text, words)
 			}
@@ -95,7 +105,11 @@ func TestChanges(t *testing.T) {
 			t.Errorf("%q: exit code %d, want %d: %s%s", name, got.Code, want.Code, got.Stderr, want.Stderr)
 			continue
 		}
-		if w := ownWords(want.Stderr); w != strings.TrimSpace(got.Stderr) {
+		w := ownWords(want.Stderr)
+		if current == "" { // which wrote instructions in lower case
+			w = strings.Replace(w, strings.ToLower(word)+" is not", word+" is not", 1)
+		}
+		if w != strings.TrimSpace(got.Stderr) {
 			t.Errorf("%q: %swant %s", name, got.Stderr, w)
 		}
 		if want.Code != 0 {

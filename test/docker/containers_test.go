@@ -60,31 +60,39 @@ func (s *runner) hears(talks ...talk) {
 	}
 }
 
-// waiting is what docker says, now and then, of a container that was never started.
-var waiting = regexp.MustCompile(`(?m)^.*error waiting for container: context canceled"?\n`)
+// noise is what docker says, now and then, of a container that was never started, and of an archive that the engine refuses.
+var noise = regexp.MustCompile(`(?m)^.*error waiting for container: context canceled"?\n|^time=.*level=error msg=.*(?:io: read/write on closed pipe|Can't close tar writer.*)"\n`)
 
 // reason is an error without the words of the engine's own parts.
 func reason(stderr string) string {
-	s := waiting.ReplaceAllString(momentless(stderr), "")
+	s := noise.ReplaceAllString(momentless(stderr), "")
 	if s, path, ok := strings.Cut(s, "failed to create shim task"); ok {
 		_, cause, _ := strings.Cut(path, "container process: ")
-		return s + strings.Replace(cause, ": unknown", "", 1)
+		s = strings.Replace(s, "failed to create task for container: ", "", 1)
+		return s + strings.Replace(strings.TrimPrefix(cause, "error during container init: "), ": unknown", "", 1)
 	}
 	s = strings.TrimPrefix(s, "OCI runtime exec failed: exec failed: unable to start container process: ")
 	return strings.Replace(strings.Replace(s, "failed to start the container: ", "", 1), "failed to start the process: ", "", 1)
 }
 
-// reworded are the words of Docker 29, and of mica, for those of 20.10.
+// reworded are the words of Docker 29, and of mica, for those of 20.10, in lower case.
 var reworded = []struct{ old, now string }{
 	{"no such container nosuch", "no such container: nosuch"},
-	{`strconv.atoi: parsing "x": invalid syntax`, "invalid filter 'exited=x'"},
-	{"you cannot remove a running container id64. stop", `cannot remove container "/web": container is running: stop`},
+	{`strconv.atoi: parsing "x"`, `invalid filter 'exited=x': strconv.atoi: parsing "x"`},
+	{"you cannot remove a running container id64. stop", `cannot remove container "web": container is running: stop`},
+	{"in container id64", "in container web"},
+	{"invalid filter 'status=nosuch'", "invalid filter 'status=nosuch': invalid value for state (nosuch): must be one of created, running, paused, restarting, removing, exited, dead"},
+	{"invalid signal: nosuch", "cannot kill container: front: invalid signal: nosuch"},
 	{"attempting removal or force", "removing or force"},
 	{`"/etc": permission denied`, `"/etc": is a directory: permission denied`},
 	{"stat /nosuch: no such file", "no such file"},
 }
 
+// alike compares errors: with 20.10 in the words of 29.
 func alike(want, got string) bool {
+	if current != "" {
+		return strings.Replace(want, "stat /nosuch: no such file", "no such file", 1) == got
+	}
 	want, got = strings.ToLower(want), strings.ToLower(got)
 	for _, n := range reworded {
 		want = strings.ReplaceAll(want, n.old, n.now)
@@ -167,7 +175,6 @@ func TestServeRunEqualsDockers(t *testing.T) {
 		sh("-v na/med:/n", "true"),
 		sh("--tmpfs /t:size=1m,mode=700", "stat -c %a /t; df -k /t | tail -n1"),
 		sh("--mount type=volume,src=named,dst=/m", "cat /m/f"),
-		sh("--mount type=volume,dst=/m,readonly", "touch /m/f"),
 		sh("--mount type=bind,src=/nosuch,dst=/m", "true"),
 		sh("--read-only", "touch /x"),
 		sh("--read-only --tmpfs /tmp", "touch /tmp/x"),
@@ -183,6 +190,9 @@ func TestServeRunEqualsDockers(t *testing.T) {
 		sh("--init", "exit 7"),
 		sh("-d", "true"),
 	)
+	if current != "" { // 20.10 refuses it
+		s.hears(sh("--mount type=volume,dst=/m,readonly", "touch /m/f"))
+	}
 	s.hears(words("volume ls -q", "volume inspect -f {{.Driver}}.{{.Scope}}.{{.Labels}}.{{.Options}} named", "volume rm named nosuch", "ps -a")...)
 }
 
@@ -191,7 +201,7 @@ func TestServeContainersEqualDockers(t *testing.T) {
 	s := newRunner(t)
 	dir := rig.TempDir(t)
 	s.hears(words("create --network none --name web -l role=front -e A=1 -v data:/data -v /anon --cgroupns private --stop-timeout 1 run-base sleep 1000",
-		"create --network none --name web run-base", "ps -a --format {{.Names}}|{{.State}}|{{.Status}}|{{.Command}}|{{.Image}}|{{.Networks}}|{{.Ports}}|{{.LocalVolumes}}|{{.Labels}}",
+		"create --network none --name web run-base", "ps -a --format {{.Names}}|{{.State}}|{{.Status}}|{{.Command}}|{{.Image}}|{{.Networks}}|{{.Ports}}|{{.LocalVolumes}}|{{.Label~\"role\"}}",
 		"ps", "ps -a", "start web", "start web", "start nosuch", "ps", "ps -q", "ps -a --no-trunc", "ps -s --format {{.Names}}", "stop -t 1 web", "ps -a", "restart -t 0 web",
 		"ps --filter name=we", "ps --filter name=^/web$", "ps --filter label=role", "ps --filter label=role=back", "ps --filter status=running", "ps --filter status=nosuch",
 		"ps -a --filter exited=137", "ps -a --filter exited=x", "ps --filter ancestor=run-base", "ps --filter ancestor=nosuch", "ps --filter volume=data", "ps --filter volume=/data",
@@ -211,7 +221,8 @@ func TestServeContainersEqualDockers(t *testing.T) {
 		"{{json .Config}}", "{{.HostConfig.NetworkMode}} {{json .HostConfig.Binds}} {{json .HostConfig.RestartPolicy}} {{json .HostConfig.LogConfig}}",
 		"{{.HostConfig.IpcMode}} {{.HostConfig.ShmSize}} {{json .HostConfig.PortBindings}} {{.HostConfig.Runtime}}",
 		"{{json .HostConfig.ReadonlyPaths}} {{json .HostConfig.Devices}} {{.HostConfig.ConsoleSize}}",
-		"{{range .Mounts}}{{.Type}} {{.Destination}} {{.Driver}} {{.Mode}} {{.RW}}|{{end}}", "{{json .NetworkSettings.Ports}} {{json .ExecIDs}}",
+		`{{range .Mounts}}{{if eq .Destination "/data"}}{{.Type}} {{.Driver}} {{.Mode}} {{.RW}}{{end}}{{end}}`, // in any order
+		`{{range .Mounts}}{{if ne .Destination "/data"}}{{.Type}} {{.Destination}} {{.Driver}} {{.Mode}} {{.RW}}{{end}}{{end}}`, "{{json .NetworkSettings.Ports}} {{json .ExecIDs}}",
 		"{{range $k, $v := .NetworkSettings.Networks}}{{$k}} {{$v.IPAddress}} {{$v.Gateway}}{{end}}", "{{.Nope}}",
 	} {
 		s.hears(talk{args: []string{"inspect", "-f", format, "web"}}, talk{args: []string{"inspect", "--type", "container", "-f", format, "web"}})

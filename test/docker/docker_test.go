@@ -37,19 +37,6 @@ func serve(m *testing.M) int {
 	return m.Run()
 }
 
-// current is set by make docker29 to the store of the engine 29 that mica is compared with; without it, the engine is Debian's.
-var current = os.Getenv("MICA_TEST_DOCKER29")
-
-func start(dir string) (*rig.Docker, error) {
-	switch current {
-	case "":
-		return rig.StartDocker(dir)
-	case "graphdriver":
-		return rig.StartDocker29(dir, rig.GraphDriver)
-	}
-	return rig.StartDocker29(dir, rig.ImageStore)
-}
-
 // pair is mica and Docker with the same images in them.
 type pair struct {
 	t    *testing.T
@@ -84,15 +71,15 @@ func newPair(t *testing.T, images ...rig.Image) *pair {
 // same runs the same command in both and compares stdout, stderr and exit code.
 func (p *pair) same(args ...string) string {
 	p.t.Helper()
-	want, got := engine.Try(p.t, args...), p.mica.Try(nil, args...)
+	want, got := engine.Try(p.t, args...), p.mica.Try(nil, today(args)...)
 	name := strings.Join(args, " ")
 	if want.Code != got.Code {
 		p.t.Errorf("%s: exit code %d, want %d\n%s%s", name, got.Code, want.Code, got.Stdout, got.Stderr)
 	}
-	if w, g := groupByID(virtualSize.ReplaceAllString(want.Stdout, "")), groupByID(got.Stdout); w != g {
+	if w, g := groupByID(fieldsOfToday(want.Stdout)), groupByID(got.Stdout); w != g {
 		p.t.Errorf("%s:\n%s\nwant:\n%s", name, g, w)
 	}
-	if w, g := ownWords(want.Stderr), strings.TrimSpace(got.Stderr); w != g {
+	if w, g := inWordsOfToday(ownWords(want.Stderr)), strings.TrimSpace(got.Stderr); w != g {
 		p.t.Errorf("%s: stderr:\n%s\nwant:\n%s", name, g, w)
 	}
 	return got.Stdout
@@ -108,9 +95,6 @@ func (p *pair) sameUpTo(word string, args ...string) {
 		p.t.Errorf("%s:\n%s\nwant:\n%s", strings.Join(args, " "), got, want)
 	}
 }
-
-// virtualSize is a field of `{{json .}}` that Docker has given up since 20.10.
-var virtualSize = regexp.MustCompile(`,"VirtualSize":"[^"]*"`)
 
 // ownWords puts mica's name for Docker's, and leaves out that a daemon has spoken.
 func ownWords(s string) string {
@@ -209,20 +193,20 @@ func gallery(t *testing.T) []rig.Image {
 func TestListingsEqualDockers(t *testing.T) {
 	p := newPair(t, gallery(t)...)
 	for _, args := range []string{
-		"images", "images -a", "images -q", "images --no-trunc", "images --digests", "images -q --no-trunc", "image ls", "image list",
+		"images", "images -a", "images -q", "images -aq", "images --no-trunc", "images --digests", "images -q --no-trunc", "image ls", "image list",
 		"images nginx", "images nginx:alpine", "images jenkins/jenkins", "images registry.example:5000/team/nginx", "images none", "images *nginx", "images *:l*",
 		"images --filter dangling=true", "images --filter dangling=false", "images -f label=tier", "images -f label=tier=web",
 		"images -f label=tier=none", "images -f label=no", "images -f before=nginx:alpine", "images -f since=nginx:alpine",
 		"images -f since=hello-world -f before=nginx", "images -f reference=*:latest", "images -f reference=ngin?", "images -f reference=*/*",
 		"images -f reference=nginx -f reference=hello-world", "images -f label=tier=web -f dangling=false",
 		"history nginx", "history --no-trunc nginx", "history -q nginx", "history -q --no-trunc nginx", "history -H=false nginx",
-		"history nginx:alpine", "history hello-world", "image history jenkins/jenkins:lts",
+		"history nginx:alpine", "history hello-world", "image history jenkins/jenkins:lts", "images --filter nope=x", "history nope",
 	} {
 		p.same(strings.Split(args, " ")...)
 	}
 	for _, format := range []string{
 		"{{.ID}}", "{{.ID}} {{.Repository}}:{{.Tag}}", "table {{.ID}}\t{{.Repository}}\t{{.Size}}", "table {{.ID}}\t{{.CreatedSince}}\t{{.CreatedAt}}",
-		"{{.ID}} {{.Digest}} {{.CreatedAt}}", "{{json .}}", "{{.ID}} {{upper .Repository}}", "{{.Size}} {{.Containers}} {{.SharedSize}} {{.UniqueSize}}",
+		"{{.ID}} {{.Digest}} {{.CreatedAt}}", "{{json .}}", "{{.ID}} {{upper .Repository}}", "{{.Size}} {{.SharedSize}} {{.UniqueSize}}",
 		"{{slice .ID 0 4}}", "{{.ID}} {{println .Tag}}", "{{.ID}} {{truncate .Repository 3}}", "{{.ID}}{{pad .Tag 2 2}}|", `{{.ID}} {{join (split .Repository "/") "+"}}`,
 	} {
 		p.same("images", "--format", format)
@@ -248,7 +232,9 @@ func TestInspectEqualsDockers(t *testing.T) {
 		p.same("inspect", "-f", format, "nginx")
 	}
 	p.same("inspect", "nope")
-	p.same("image", "inspect", "nope", "nope2")
+	if current != "" { // 20.10 does not say which tag it looked for
+		p.same("image", "inspect", "nope", "nope2")
+	}
 	p.same("inspect", "-f", "{{.Id}}", "nginx", "nope", "hello-world")
 	p.inspectWhole("nginx", "hello-world", "jenkins/jenkins:lts")
 }
@@ -277,10 +263,11 @@ func TestTagAndRemoveEqualDockers(t *testing.T) {
 }
 
 func TestUsageErrorsEqualDockers(t *testing.T) {
+	onlyToday(t)
 	p := newPair(t)
 	for _, args := range []string{
-		"rmi", "tag a", "tag", "images a b", "images --nope", "history", "history a b", "image inspect", "images --filter x", "images --filter nope=x",
-		"history nope", "nonsense",
+		"rmi", "tag a", "tag", "images a b", "images --nope", "history", "history a b", "image inspect", "images --filter x", "nonsense", "image nonsense", "version a", "import",
+		"images ls", "image ls ls",
 	} {
 		p.same(strings.Fields(args)...)
 	}

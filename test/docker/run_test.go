@@ -64,7 +64,7 @@ func TestRunFlags(t *testing.T) {
 	} {
 		args = append([]string{"run", "--rm", "--network", "none"}, args...)
 		want, got := engine.Try(t, args...), p.mica.Try(nil, args...)
-		if w, g := said(want.Stderr), said(got.Stderr); w != g || want.Code != got.Code || want.Stdout != got.Stdout {
+		if w, g := said(inWordsOfToday(want.Stderr)), said(got.Stderr); w != g || want.Code != got.Code || want.Stdout != got.Stdout {
 			t.Errorf("%q:\n%d %q %q\nwant:\n%d %q %q", args, got.Code, got.Stdout, g, want.Code, want.Stdout, w)
 		}
 	}

@@ -18,7 +18,7 @@ func TestDigestWithoutTag(t *testing.T) {
 	name := m.Name("app@" + d.Digest)
 	c.Run("pull", "-q", name)
 	c.inspect(name, "{{.Id}}")
-	if got, want := c.Run("images", "--digests", "--format", "{{.Repository}} {{.Tag}} {{.Digest}}"), m.Name("app <none> "+d.Digest+"\n"); got != want {
+	if got, want := c.Run("images", "-a", "--digests", "--format", "{{.Repository}} {{.Tag}} {{.Digest}}"), m.Name("app <none> "+d.Digest+"\n"); got != want {
 		t.Errorf("listed as %q, want %q", got, want)
 	}
 	if out := c.Run("rmi", name); !strings.HasPrefix(out, "Untagged: "+name+"\nDeleted: sha256:") {

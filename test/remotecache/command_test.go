@@ -298,7 +298,7 @@ func TestPushOfCachedResult(t *testing.T) {
 				if layers, sent := downloaded(t, proxy), proxy.SeenBy("PUT", registrytest.Upload); len(layers) > 0 || len(sent) > 1 { // a config
 					t.Errorf("%s: downloads %q, uploads %v\n%s", to, layers, sent, out.Stderr)
 				}
-				if list := m.Run("images", "-q"); list != "" {
+				if list := m.Run("images", "-aq"); list != "" {
 					t.Errorf("%s: the store has image %s, without its layers", to, list)
 				}
 				if got := m.Run("run", "--rm", proxy.Addr+"/"+to, "sh", "-c", "cat /app/out /app/final"); got != "a\nfinal\n" {

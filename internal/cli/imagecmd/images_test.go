@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/docker/cli/cli/config/configfile"
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 
@@ -68,14 +69,15 @@ type outcome struct{ out, stderr, err string }
 func TestImages(t *testing.T) {
 	t.Parallel()
 	newFixture(t).test(t, NewImagesCommand, map[string]outcome{
-		"": {out: "REPOSITORY  TAG  IMAGE ID  CREATED  SIZE\n" +
+		"": {out: "REPOSITORY  TAG  IMAGE ID  CREATED  SIZE\napp  1  $APP  AGE ago  13B\nregistry.test/x/app  2  $APP  AGE ago  13B\n"},
+		"-a": {out: "REPOSITORY  TAG  IMAGE ID  CREATED  SIZE\n" +
 			"<none>  <none>  $BARE  AGE ago  4B\napp  1  $APP  AGE ago  13B\nregistry.test/x/app  2  $APP  AGE ago  13B\n"},
 		"--no-trunc app:1": {out: "REPOSITORY  TAG  IMAGE ID  CREATED  SIZE\napp  1  $FULLAPP  AGE ago  13B\n"},
-		"-q":               {out: "$BARE\n$APP\n$APP\n"},
-		"-q --no-trunc":    {out: "$FULLBARE\n$FULLAPP\n$FULLAPP\n"},
+		"-q":               {out: "$APP\n$APP\n"},
+		"-aq --no-trunc":   {out: "$FULLBARE\n$FULLAPP\n$FULLAPP\n"},
 		"--digests app":    {out: "REPOSITORY  TAG  DIGEST  IMAGE ID  CREATED  SIZE\napp  1  <none>  $APP  AGE ago  13B\n"},
-		"--format {{.Repository}}:{{.Tag}}={{.ID}}": {out: "<none>:<none>=$BARE\napp:1=$APP\nregistry.test/x/app:2=$APP\n"},
-		"--format json app": {out: `{"Containers":"N/A","CreatedAt":"2020-01-02 03:04:05 +0000 UTC","CreatedSince":"AGE ago","Digest":"\u003cnone\u003e","ID":"$APP",` +
+		"-a --format {{.Repository}}:{{.Tag}}={{.ID}}": {out: "<none>:<none>=$BARE\napp:1=$APP\nregistry.test/x/app:2=$APP\n"},
+		"--format json app": {out: `{"Containers":"0","CreatedAt":"2020-01-02 03:04:05 +0000 UTC","CreatedSince":"AGE ago","Digest":"\u003cnone\u003e","ID":"$APP",` +
 			`"Repository":"app","SharedSize":"N/A","Size":"13B","Tag":"1","UniqueSize":"N/A"}` + "\n"},
 		"-q -a app":                               {out: "$APP\n"},
 		"-q app:2":                                {},
@@ -84,11 +86,14 @@ func TestImages(t *testing.T) {
 		"-q --filter label=k=w":                   {},
 		"-q --filter dangling=true":               {out: "$BARE\n"},
 		"-q --filter dangling=0 -f reference=app": {out: "$APP\n"},
-		"-q --filter until=1h":                    {out: "$BARE\n$APP\n$APP\n"},
+		"-q --filter until=1h":                    {out: "$APP\n$APP\n"},
+		"-aq --filter until=1h":                   {out: "$BARE\n$APP\n$APP\n"},
+		"-q nosuch":                               {},
+		"ls":                                      {out: "REPOSITORY  TAG  IMAGE ID  CREATED  SIZE\n", stderr: "No images found matching \"ls\": did you mean \"mica image ls\"?\n"},
 		"-q --filter before=app:1":                {},
 		"--filter x":                              {err: `invalid argument "x" for "-f, --filter" flag: bad format of filter (expected name=value)`},
-		"--filter x=y":                            {err: "Invalid filter 'x'"},
-		"--filter dangling=maybe":                 {err: "Invalid filter 'dangling=[maybe]'"},
+		"--filter x=y":                            {err: "invalid filter 'x'"},
+		"--filter dangling=maybe":                 {err: "invalid filter 'dangling=[maybe]'"},
 		"--filter since=nosuch":                   {err: "No such image: nosuch:latest"},
 		"--format {{.Nothing}}":                   {err: `template parsing error: template: :1:2: executing "" at <.Nothing>: can't evaluate field Nothing in type *formatter.imageContext`},
 		"--tree -q":                               {err: "--tree cannot be combined with --quiet, --format or --digests"},
@@ -107,6 +112,18 @@ func TestImagesOfAnEmptyStore(t *testing.T) {
 	}
 }
 
+// TestImagesFormat: docker's configuration may have a format, which -q and --format override.
+func TestImagesFormat(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.Docker = &configfile.ConfigFile{ImagesFormat: "{{.Tag}}"}
+	f.test(t, NewImagesCommand, map[string]outcome{
+		"":                     {out: "1\n2\n"},
+		"-q app":               {out: "$APP\n"},
+		"--format table app:1": {out: "REPOSITORY  TAG  IMAGE ID  CREATED  SIZE\napp  1  $APP  AGE ago  13B\n"},
+	})
+}
+
 // TestImagesWithDigest: an image that a registry has under a digest has a row for the repository, without a tag if none is left.
 func TestImagesWithDigest(t *testing.T) {
 	t.Parallel()
@@ -117,12 +134,12 @@ func TestImagesWithDigest(t *testing.T) {
 		t.Fatal(err)
 	}
 	const format = "{{.Repository}} {{.Tag}} {{.Digest}}"
-	if got, want := m.Run(NewImagesCommand, "--digests", "--format", format), "registry.test/x <none> "+img.Target.Digest.String()+"\n"; got.Stdout != want {
+	if got, want := m.Run(NewImagesCommand, "-a", "--digests", "--format", format), "registry.test/x <none> "+img.Target.Digest.String()+"\n"; got.Stdout != want {
 		t.Errorf("%q, %v, want %q", got.Stdout, got.Err, want)
 	}
 	m.Tag(img, "registry.test/x:1", "y:1")
 	want := "registry.test/x 1 " + img.Target.Digest.String() + "\ny 1 <none>\n"
-	if got := m.Run(NewImagesCommand, "--digests", "--format", format); got.Stdout != want {
+	if got := m.Run(NewImagesCommand, "-a", "--digests", "--format", format); got.Stdout != want {
 		t.Errorf("%q, %v, want %q", got.Stdout, got.Err, want)
 	}
 }
@@ -130,7 +147,7 @@ func TestImagesWithDigest(t *testing.T) {
 func TestImagesTree(t *testing.T) {
 	t.Parallel()
 	newFixture(t).test(t, NewImagesCommand, map[string]outcome{
-		"--tree": {out: "IMAGE  ID  SIZE  CREATED BY\n<untagged>  $BARE  4B\n└─ linux/amd64\n  └─ layer  $A  4B\n\n" +
+		"--tree -a": {out: "IMAGE  ID  SIZE  CREATED BY\n<untagged>  $BARE  4B\n└─ linux/amd64\n  └─ layer  $A  4B\n\n" +
 			"app:1  $APP  13B\nregistry.test/x/app:2  $APP  13B\n└─ linux/amd64\n  ├─ layer  $B  9B  COPY b / # buildkit\n  └─ layer  $A  4B  COPY a / # buildkit\n"},
 		"--tree --no-trunc app:1": {out: "IMAGE  ID  SIZE  CREATED BY\n" +
 			"app:1  $FULLAPP  13B\n└─ linux/amd64\n  ├─ layer  $FULLB  9B  COPY b / # buildkit\n  └─ layer  $FULLA  4B  COPY a / # buildkit\n"},

@@ -13,20 +13,22 @@ import (
 	"github.com/docker/cli/cli/command/formatter"
 	"github.com/docker/go-units"
 	imagetypes "github.com/moby/moby/api/types/image"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/dockerapi"
 	"github.com/micabuild/mica/internal/image"
 )
 
-// Images writes a row for each name of the images, as Docker's formatter does, in few writes: that one writes cell by cell.
-func Images(c formatter.ImageContext, images []*image.Image) error {
+// Images writes a row for each name of the images, as Docker's formatter does, in few writes: that one writes cell by cell. used are the numbers of
+// their containers.
+func Images(c formatter.ImageContext, images []*image.Image, used map[digest.Digest]int64) error {
 	b := bufio.NewWriter(c.Output)
 	c.Output = b
 	var err error
 	if c.Format == formatter.NewImageFormat(formatter.TableFormatKey, false, false) {
-		err = writeImageTable(b, summaries(images), c.Trunc)
+		err = writeImageTable(b, summaries(images, used), c.Trunc)
 	} else {
-		err = formatter.ImageWrite(c, summaries(images))
+		err = formatter.ImageWrite(c, summaries(images, used))
 	}
 	return errors.Join(err, b.Flush())
 }
@@ -72,10 +74,11 @@ func rowName(s imagetypes.Summary) (repository, tag string) {
 
 // summaries are images as Docker's formatter takes them: one per row, so that their order is ours. A repository of which
 // only a digest is left has a row without a tag.
-func summaries(images []*image.Image) []imagetypes.Summary {
+func summaries(images []*image.Image, used map[digest.Digest]int64) []imagetypes.Summary {
 	var list []imagetypes.Summary
 	for _, img := range images {
 		s := dockerapi.Summarize(img)
+		s.Containers = used[img.ID]
 		s.RepoTags, s.RepoDigests = nil, nil
 		tagged := map[string]bool{}
 		for _, n := range img.Names {

@@ -59,7 +59,7 @@ func TestSummaries(t *testing.T) {
 	} {
 		img := &image.Image{ID: digest.FromString("x"), Names: c.names, Digests: c.digests, Size: 7}
 		var got [][2][]string
-		for _, s := range summaries([]*image.Image{img}) {
+		for _, s := range summaries([]*image.Image{img}, nil) {
 			if s.ID != img.ID.String() || s.Size != 7 {
 				t.Errorf("%s: %+v", name, s)
 			}
@@ -91,11 +91,12 @@ func TestImages(t *testing.T) {
 	for format, want := range map[string]string{
 		"table": "REPOSITORY   TAG       IMAGE ID       CREATED      SIZE\na            1         2d711642b726   2 days ago   1.5kB\n",
 		"{{.Repository}}:{{.Tag}} {{.CreatedSince}}": "a:1 2 days ago\n",
-		"table {{.ID}}\t{{.Size}}":                   "IMAGE ID       SIZE\n2d711642b726   1.5kB\n",
+		"{{.Containers}}":          "1\n",
+		"table {{.ID}}\t{{.Size}}": "IMAGE ID       SIZE\n2d711642b726   1.5kB\n",
 	} {
 		var out bytes.Buffer
 		c := formatter.ImageContext{Context: formatter.Context{Output: &out, Format: formatter.NewImageFormat(format, false, false), Trunc: true}}
-		if err := Images(c, []*image.Image{img}); err != nil || out.String() != want {
+		if err := Images(c, []*image.Image{img}, map[digest.Digest]int64{img.ID: 1}); err != nil || out.String() != want {
 			t.Errorf("%s: %v\n%s", format, err, cmp.Diff(want, out.String()))
 		}
 	}

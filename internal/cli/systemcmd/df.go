@@ -93,7 +93,7 @@ func printUsageVerbose(ctx context.Context, app *command.App, usage *prune.Usage
 	fmt.Fprintf(app.Stdout, "Images space usage:\n\n")
 	if err := printer.Images(formatter.ImageContext{Context: formatter.Context{
 		Output: app.Stdout, Format: formatter.NewImageFormat(formatter.TableFormatKey, false, false), Trunc: true,
-	}}, images); err != nil {
+	}}, images, nil); err != nil {
 		return err
 	}
 	fmt.Fprintf(app.Stdout, "\nBuild cache usage: %s\n\n", units.HumanSize(float64(usage.CacheSize)))
