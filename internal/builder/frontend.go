@@ -307,15 +307,17 @@ func (f *frontend) metadata(ctx context.Context, op *pb.SourceOp, opt sourcereso
 
 // remoteMetadata finds what a file over http or a ref of a repository is now.
 func (f *frontend) remoteMetadata(ctx context.Context, op *pb.SourceOp, opt sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
-	if opt.GitOpt != nil && opt.GitOpt.ReturnObject || opt.HTTPOpt != nil && opt.HTTPOpt.ChecksumReq != nil {
-		return nil, fmt.Errorf("the objects of commits and other checksums of files are not supported: %s", op.Identifier)
+	if opt.HTTPOpt != nil && opt.HTTPOpt.ChecksumReq != nil {
+		return nil, fmt.Errorf("other checksums of files than sha256 are not supported: %s", op.Identifier)
 	}
-	is, err := f.containers.worker.Identify(ctx, op)
+	is, objects, err := f.containers.worker.Identify(ctx, op, opt.GitOpt != nil && opt.GitOpt.ReturnObject)
 	if err != nil {
 		return nil, err
 	}
 	if is.Commit != "" {
-		return &sourceresolver.MetaResponse{Op: op, Git: &sourceresolver.ResolveGitResponse{Checksum: is.Commit, Ref: is.Ref}}, nil
+		return &sourceresolver.MetaResponse{Op: op, Git: &sourceresolver.ResolveGitResponse{
+			Checksum: is.Object, CommitChecksum: is.Peeled, Ref: is.Ref, CommitObject: objects.Commit, TagObject: objects.Tag,
+		}}, nil
 	}
 	return &sourceresolver.MetaResponse{Op: op, HTTP: &sourceresolver.ResolveHTTPResponse{
 		Digest: is.Digest, Filename: is.Name, LastModified: is.Modified,

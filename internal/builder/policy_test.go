@@ -156,7 +156,7 @@ func TestMetadata(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	opt := sourceresolver.Opt{HTTPOpt: &sourceresolver.ResolveHTTPOpt{ChecksumReq: &sourceresolver.ResolveHTTPChecksumRequest{}}}
-	if _, err := f.ResolveSourceMetadata(t.Context(), &pb.SourceOp{Identifier: server.URL}, opt); err == nil || !strings.Contains(err.Error(), "are not supported") {
+	if _, err := f.ResolveSourceMetadata(t.Context(), &pb.SourceOp{Identifier: server.URL}, opt); err == nil || !strings.Contains(err.Error(), "other checksums of files than sha256") {
 		t.Errorf("%v", err)
 	}
 }

@@ -169,7 +169,7 @@ func (rs *Requests) describe(head digest.Digest) (found *provenancetypes.Request
 func pinOf(w *ops.Worker) func(op digest.Digest) (attest.Pin, bool) {
 	return func(op digest.Digest) (attest.Pin, bool) {
 		is, ok := w.Pin(op)
-		return attest.Pin{Digest: is.Digest, Commit: is.Commit}, ok
+		return attest.Pin{Digest: is.Digest, Commit: is.Object}, ok
 	}
 }
 

@@ -24,7 +24,12 @@ const GitLock = "git-"
 
 // Fetch checks out the commit that was pinned. A bare repository of each remote is kept in the store's cache/git: only new
 // commits are fetched.
-func (r *repository) Fetch(ctx context.Context, dir string) (err error) {
+func (r *repository) Fetch(ctx context.Context, dir string) error {
+	return r.fetched(ctx, func(git *gitutil.GitCLI, bare string) error { return r.checkout(ctx, git, bare, dir) })
+}
+
+// fetched calls f with the bare repository that has the commit, while no other process changes it.
+func (r *repository) fetched(ctx context.Context, f func(git *gitutil.GitCLI, bare string) error) (err error) {
 	name := key(r.remote)
 	lock, err := r.f.Store.Lock(ctx, GitLock+name)
 	if err != nil {
@@ -51,7 +56,7 @@ func (r *repository) Fetch(ctx context.Context, dir string) (err error) {
 	if err := r.verify(ctx, git); err != nil {
 		return err
 	}
-	return r.checkout(ctx, git, bare, dir)
+	return f(git, bare)
 }
 
 // local returns the ref of the fetched commit in the bare repository.

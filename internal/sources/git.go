@@ -36,12 +36,19 @@ type repository struct {
 	headerSecret   string
 	tokenSecret    string
 
-	commit     string // the object that the ref names: an annotated tag has one of its own
-	pinned     string // the commit, or the object if the result has .git
-	fullRef    string
+	resolution
+	pinned     string   // the commit, or the object if the result has .git
 	auth       []string // arguments of git that name authHeader's variable
 	authHeader string
 	teardown   []func() error
+}
+
+// resolution is what a ref names.
+type resolution struct {
+	short   string // the ref as the build has it, or the default branch
+	fullRef string
+	commit  string // the object: an annotated tag has one of its own
+	peeled  string // the commit of an annotated tag, "" for others
 }
 
 func (f *Fetcher) newRepository(rest string, attrs map[string]string) (*repository, error) {
@@ -77,6 +84,8 @@ func (f *Fetcher) newRepository(rest string, attrs map[string]string) (*reposito
 			r.checksum = v
 		case pb.AttrGitSkipSubmodules:
 			r.skipSubmodules = v == "true"
+		case pb.AttrGitSignatureVerifyPubKey:
+			return nil, fmt.Errorf("%s: signatures of commits cannot be verified: give the commit itself", r.name())
 		case pb.AttrGitMTime:
 			r.commitTime = v == "commit"
 		}
@@ -116,29 +125,55 @@ func (r *repository) Pin(ctx context.Context) (string, error) {
 	return pinned, nil
 }
 
-// Identity returns the commit and the ref.
-func (r *repository) Identity() Identity { return Identity{Commit: r.pinned, Ref: r.fullRef} }
+// Identity returns the objects and the ref.
+func (r *repository) Identity() Identity {
+	return Identity{Commit: r.pinned, Object: r.commit, Peeled: r.peeled, Ref: r.fullRef}
+}
 
 func (r *repository) resolve(ctx context.Context) (string, error) {
 	if gitutil.IsCommitSHA(r.ref) {
 		if !strings.HasPrefix(r.ref, r.checksum) {
 			return "", fmt.Errorf("expected checksum to match %s, got %s", r.checksum, r.ref)
 		}
-		r.commit, r.fullRef = r.ref, r.ref
+		r.resolution = resolution{short: r.ref, fullRef: r.ref, commit: r.ref}
 		return r.ref, nil
 	}
-	git, err := r.git(ctx)
+	found, err := r.f.refs.do(ctx, r.remote+"#"+r.ref, func() (resolution, error) { return r.lookUp(ctx) })
+	if err == nil && !found.matches(r.checksum) { // the ref may have moved since the build first asked
+		found, err = r.lookUp(ctx)
+	}
 	if err != nil {
 		return "", err
 	}
-	if r.ref == "" {
-		if r.ref, err = r.defaultBranch(ctx, git); err != nil {
-			return "", err
+	if !found.matches(r.checksum) {
+		return "", fmt.Errorf("expected checksum to match %s, got %s", r.checksum, strings.Join(nonEmpty(found.commit, found.peeled), " or "))
+	}
+	r.resolution, r.ref = found, found.short
+	if r.peeled != "" && !r.keepGitDir {
+		return r.peeled, nil
+	}
+	return r.commit, nil
+}
+
+// matches reports whether a checksum is a prefix of the object or of its commit.
+func (n *resolution) matches(checksum string) bool {
+	return strings.HasPrefix(n.commit, checksum) || n.peeled != "" && strings.HasPrefix(n.peeled, checksum)
+}
+
+// lookUp asks the remote what the ref names now.
+func (r *repository) lookUp(ctx context.Context) (n resolution, err error) {
+	git, err := r.git(ctx)
+	if err != nil {
+		return n, err
+	}
+	if n.short = r.ref; n.short == "" {
+		if n.short, err = r.defaultBranch(ctx, git); err != nil {
+			return n, err
 		}
 	}
-	out, err := git.Run(ctx, "ls-remote", "--", r.name(), r.ref, r.ref+"^{}")
+	out, err := git.Run(ctx, "ls-remote", "--", r.name(), n.short, n.short+"^{}")
 	if err != nil {
-		return "", r.fail("fetch", err)
+		return n, r.fail("fetch", err)
 	}
 	found := map[string]string{}
 	for line := range strings.Lines(string(out)) {
@@ -146,27 +181,20 @@ func (r *repository) resolve(ctx context.Context) (string, error) {
 		found[ref] = sha
 	}
 	// A ref in full, else a branch, else a tag, as in git checkout.
-	tag := "refs/tags/" + strings.TrimPrefix(r.ref, "refs/tags/")
-	for _, ref := range []string{"refs/" + strings.TrimPrefix(r.ref, "refs/"), "refs/heads/" + strings.TrimPrefix(r.ref, "refs/heads/"), tag} {
-		if r.commit = found[ref]; r.commit != "" {
-			r.fullRef = ref
+	tag := "refs/tags/" + strings.TrimPrefix(n.short, "refs/tags/")
+	for _, ref := range []string{"refs/" + strings.TrimPrefix(n.short, "refs/"), "refs/heads/" + strings.TrimPrefix(n.short, "refs/heads/"), tag} {
+		if n.commit = found[ref]; n.commit != "" {
+			n.fullRef = ref
 			break
 		}
 	}
-	if !gitutil.IsCommitSHA(r.commit) {
-		return "", fmt.Errorf("%s: repository does not contain ref %s", r.name(), r.ref)
+	if !gitutil.IsCommitSHA(n.commit) {
+		return n, fmt.Errorf("%s: repository does not contain ref %s", r.name(), n.short)
 	}
-	peeled := ""
-	if r.fullRef == tag {
-		peeled = found[tag+"^{}"]
+	if n.fullRef == tag {
+		n.peeled = found[tag+"^{}"]
 	}
-	if !strings.HasPrefix(r.commit, r.checksum) && (peeled == "" || !strings.HasPrefix(peeled, r.checksum)) {
-		return "", fmt.Errorf("expected checksum to match %s, got %s", r.checksum, strings.Join(nonEmpty(r.commit, peeled), " or "))
-	}
-	if peeled != "" && !r.keepGitDir {
-		return peeled, nil
-	}
-	return r.commit, nil
+	return n, nil
 }
 
 func nonEmpty(list ...string) []string {

@@ -269,7 +269,7 @@ func TestBranchMoves(t *testing.T) {
 	f := newFetcher(t)
 	open := func() (Source, string) {
 		t.Helper()
-		src, err := f.Open("git://"+r.rest+"#main", r.attrs())
+		src, err := next(f).Open("git://"+r.rest+"#main", r.attrs())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -40,7 +40,8 @@ type file struct {
 	secretID string // of the Authorization header, "" for those of the host
 
 	got  *entry
-	temp *store.Temp // has the content after a download
+	temp *store.Temp // has the content after a download of this source
+	kept bool        // Pin has left the content to the Fetcher
 }
 
 // entry is what is known of a URL's content. Entries with a validator are kept in cache/http.
@@ -74,6 +75,8 @@ func (f *Fetcher) newFile(rawURL string, attrs map[string]string) (*file, error)
 			s.uid = number(v)
 		case pb.AttrHTTPGID:
 			s.gid = number(v)
+		case pb.AttrHTTPSignatureVerifyPubKey, pb.AttrHTTPSignatureVerify:
+			err = errors.New("signatures of files cannot be verified: give the file's checksum")
 		case pb.AttrHTTPAuthHeaderSecret:
 			s.secretID = v
 		default:
@@ -103,15 +106,25 @@ func (s *file) Pin(ctx context.Context) (string, error) {
 		s.got = &entry{Digest: s.checksum, Name: s.fileName(nil)}
 		return s.pin(), nil
 	}
-	known := s.remembered()
-	if known != nil && s.unchanged(ctx, known) {
-		s.got = known
-		return s.pin(), nil
-	}
-	if err := s.download(ctx); err != nil {
+	found, err := s.f.files.do(ctx, s.key(), func() (*entry, error) { return s.find(ctx) })
+	if err != nil {
 		return "", s.fail(err)
 	}
+	s.got = found
 	return s.pin(), nil
+}
+
+// find finds out what the URL has now. What it has downloaded for that is kept by the Fetcher.
+func (s *file) find(ctx context.Context) (*entry, error) {
+	if known := s.remembered(); known != nil && s.unchanged(ctx, known) {
+		return known, nil
+	}
+	if err := s.download(ctx); err != nil {
+		return nil, err
+	}
+	s.f.keep(s.key(), &download{s.got.Digest, s.temp})
+	s.temp, s.kept = nil, true
+	return s.got, nil
 }
 
 // Identity returns the file's name, digest and time.
@@ -131,6 +144,7 @@ func (s *file) pin() string {
 
 // Fetch downloads the file, unless Pin has, and verifies its digest.
 func (s *file) Fetch(ctx context.Context, dir string) error {
+	s.temp, s.kept = s.f.take(s.key(), s.got.Digest), false
 	if s.temp == nil {
 		want := *s.got
 		if err := s.download(ctx); err != nil {
@@ -164,6 +178,9 @@ func (s *file) Fetch(ctx context.Context, dir string) error {
 
 // Close removes a download that was not used.
 func (s *file) Close() error {
+	if s.kept {
+		s.temp, s.kept = s.f.take(s.key(), s.got.Digest), false
+	}
 	if s.temp == nil {
 		return nil
 	}
@@ -318,12 +335,15 @@ func safeName(name string) string {
 }
 
 // entryPath returns where the entry of the URL is kept.
-func (s *file) entryPath() string {
+func (s *file) entryPath() string { return s.f.Store.Path("cache", "http", s.key()) }
+
+// key names the URL with what a request for it says.
+func (s *file) key() string {
 	parts := []string{s.url, s.name, s.secretID}
 	for _, k := range slices.Sorted(maps.Keys(s.header)) {
 		parts = append(parts, k, s.header[k])
 	}
-	return s.f.Store.Path("cache", "http", key(parts...))
+	return key(parts...)
 }
 
 // remembered returns the entry of the URL, nil if there is none with a validator.

@@ -18,10 +18,10 @@ import (
 	"github.com/micabuild/mica/internal/version"
 )
 
-// pinOf returns the pin of a source.
+// pinOf returns the pin of a source in another build.
 func pinOf(t *testing.T, f *Fetcher, url string, attrs map[string]string) string {
 	t.Helper()
-	src, err := f.Open(url, attrs)
+	src, err := next(f).Open(url, attrs)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,10 +28,15 @@ func newFetcher(t *testing.T) *Fetcher {
 	return &Fetcher{Store: s}
 }
 
+// next is the Fetcher of another build.
+func next(f *Fetcher) *Fetcher {
+	return &Fetcher{Store: f.Store, Secret: f.Secret, SSH: f.SSH, Client: f.Client}
+}
+
 // fetch gets a source as a build does, and returns its pin and its directory.
 func fetch(t *testing.T, f *Fetcher, url string, attrs map[string]string) (pin, dir string, err error) {
 	t.Helper()
-	src, err := f.Open(url, attrs)
+	src, err := next(f).Open(url, attrs)
 	if err != nil {
 		return "", "", err
 	}
@@ -116,16 +121,7 @@ func TestUnchangedFile(t *testing.T) {
 	f := newFetcher(t)
 	pin := func() string {
 		t.Helper()
-		src, err := f.Open(url+"/x", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = src.Close() }()
-		p, err := src.Pin(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return p
+		return pinOf(t, f, url+"/x", nil)
 	}
 	first := pin()
 	if again := pin(); again != first || bodies.Load() != 1 {

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/moby/buildkit/util/urlutil"
@@ -38,7 +39,9 @@ type Identity struct {
 	Digest   digest.Digest
 	Modified *time.Time // nil if it is unknown, or if the build names the digest
 	Commit   string
-	Ref      string // in full
+	// Object is what a ref names, and Peeled the commit of one that is an annotated tag.
+	Object, Peeled string
+	Ref            string // in full
 }
 
 // Fetcher opens sources. It keeps what it has learned of URLs and repositories in the store's cache/http and cache/git.
@@ -50,6 +53,25 @@ type Fetcher struct {
 	SSH func(ctx context.Context, id string) func(net.Conn)
 	// Client sends requests over http; nil for Go's default.
 	Client *http.Client
+
+	// What a build has found once is so until its end.
+	refs  memo[resolution]
+	files memo[*entry]
+
+	mu        sync.Mutex
+	downloads map[string]*download
+}
+
+// Close removes what was downloaded for its metadata alone.
+func (f *Fetcher) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var errs []error
+	for _, d := range f.downloads {
+		errs = append(errs, d.temp.Remove())
+	}
+	clear(f.downloads)
+	return errors.Join(errs...)
 }
 
 // Open returns the source of an LLB identifier with its attributes (solver/pb, attr.go).

@@ -3,7 +3,6 @@ package ops
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -52,17 +51,10 @@ func newSourceOp(w *Worker, t *solver.Task) (solver.Operation, error) {
 	return &remoteSource{w, v, op, src}, nil
 }
 
-// Identify describes what a file over http or a git repository is now. The file may be downloaded for it.
-func (w *Worker) Identify(ctx context.Context, op *pb.SourceOp) (is sources.Identity, err error) {
-	src, err := w.fetcher.Open(op.Identifier, op.Attrs)
-	if err != nil {
-		return is, err
-	}
-	defer func() { err = errors.Join(err, src.Close()) }()
-	if _, err := src.Pin(ctx); err != nil {
-		return is, err
-	}
-	return src.Identity(), nil
+// Identify describes what a file over http or a git repository is now, with the objects of the commit if they are asked for. The file may be
+// downloaded for it.
+func (w *Worker) Identify(ctx context.Context, op *pb.SourceOp, objects bool) (sources.Identity, sources.Objects, error) {
+	return w.fetcher.Identify(ctx, op.Identifier, op.Attrs, objects)
 }
 
 // remoteSource is a file over http, or a git repository. Every build asks the server for its current pin (a digest or a commit); the

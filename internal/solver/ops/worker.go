@@ -136,7 +136,7 @@ func (w *Worker) Close() error {
 		errs = append(errs, t.Remove())
 	}
 	w.temps = nil
-	return errors.Join(errs...)
+	return errors.Join(append(errs, w.fetcher.Close())...)
 }
 
 // Pin returns the identity of a git or http source that was solved, by its operation's digest.
