@@ -13,6 +13,7 @@ import (
 	"github.com/moby/buildkit/solver/llbsolver/provenance"
 	provenancetypes "github.com/moby/buildkit/solver/llbsolver/provenance/types"
 	"github.com/moby/buildkit/solver/pb"
+	srctypes "github.com/moby/buildkit/source/types"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -203,6 +204,9 @@ func (b *Build) captureSource(c *provenance.Capture, op *pb.Op, s *pb.SourceOp, 
 	case "docker-image", "oci-layout":
 		_, d, _ := strings.Cut(rest, "@")
 		c.AddImage(provenancetypes.ImageSource{Ref: rest, Platform: platformOf(op), Digest: digest.Digest(d), Local: scheme == "oci-layout"})
+	case srctypes.DockerImageBlobScheme, srctypes.OCIBlobScheme:
+		_, d, _ := strings.Cut(rest, "@")
+		c.AddImageBlob(provenancetypes.ImageBlobSource{Ref: rest, Digest: digest.Digest(d), Local: scheme == srctypes.OCIBlobScheme})
 	case "http", "https":
 		c.AddHTTP(provenancetypes.HTTPSource{URL: s.Identifier, Digest: pin.Digest})
 	case "git":

@@ -11,6 +11,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/image"
@@ -26,6 +27,8 @@ type baseImages struct {
 	events solver.Events
 	// inspect reads an image at a registry without its layers; nil if these are always needed.
 	inspect func(ctx context.Context, name reference.Named) (*transfer.Published, error)
+	// look reads what a registry has under a name.
+	look func(ctx context.Context, name reference.Named) (*transfer.Published, error)
 
 	mu    sync.Mutex
 	found map[string]*baseImage // by full name and platform, and by full name with digest
@@ -35,10 +38,11 @@ type baseImages struct {
 // newBaseImages returns the base images of a build. With remote caches, an image is pulled only when a step needs its files.
 func (b *Builder) newBaseImages(o *Options) *baseImages {
 	base := &baseImages{images: b.Images, pull: b.pull, events: o.Events, found: map[string]*baseImage{}}
+	base.look = func(ctx context.Context, name reference.Named) (*transfer.Published, error) {
+		return transfer.Inspect(ctx, b.Registry, name)
+	}
 	if len(o.CacheFrom) > 0 {
-		base.inspect = func(ctx context.Context, name reference.Named) (*transfer.Published, error) {
-			return transfer.Inspect(ctx, b.Registry, name)
-		}
+		base.inspect = base.look
 	}
 	return base
 }
@@ -70,6 +74,19 @@ func (b *baseImages) resolve(ctx context.Context, ref string, opt *sourceresolve
 // find returns an image for the solver: the compiler has resolved its name to a digest before.
 func (b *baseImages) find(ctx context.Context, ref string) (*image.Image, error) {
 	return b.get(ctx, ref, nil, false)
+}
+
+// published returns the digest that a name has at its registry now.
+func (b *baseImages) published(ctx context.Context, ref string) (digest.Digest, error) {
+	name, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return "", err
+	}
+	found, err := b.look(ctx, reference.TagNameOnly(name))
+	if err != nil {
+		return "", err
+	}
+	return found.Root.Digest, nil
 }
 
 func (b *baseImages) get(ctx context.Context, ref string, platform *ocispec.Platform, always bool) (*image.Image, error) {

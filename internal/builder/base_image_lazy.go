@@ -80,6 +80,11 @@ func (b *baseImages) fetchBase(ctx context.Context, chain []digest.Digest) (foun
 			return true, b.pullLazy(ctx, lazy)
 		}
 	}
+	for _, lazy := range list { // on some of its layers (pb.AttrImageLayerLimit)
+		if len(chain) > 0 && len(lazy.chain) > 0 && lazy.chain[0] == chain[0] {
+			return true, b.pullLazy(ctx, lazy)
+		}
+	}
 	return false, nil
 }
 

@@ -143,8 +143,8 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	remote, sums, cacheLayouts := b.openCaches(ctx, o, rec)
 	defer func() { err = errors.Join(err, sums.Close(), cacheLayouts.close()) }()
 	worker := ops.New(ops.Options{
-		Store: b.Store, Layers: b.Layers, Image: base.find, Layout: layouts.find, Host: b.Host, Locals: o.locals(), Sync: o.sync(), Digests: digests,
-		Secret: o.Secret, SSH: o.SSH, HTTP: o.HTTP, HostCerts: hostCerts.mount, KeepFailed: o.OnFailure != nil,
+		Store: b.Store, Layers: b.Layers, Image: base.find, Published: base.published, Layout: layouts.find, Host: b.Host, Locals: o.locals(), Sync: o.sync(), Digests: digests,
+		Secret: o.Secret, SSH: o.SSH, HTTP: o.HTTP, Blob: layouts.blob, HostCerts: hostCerts.mount, KeepFailed: o.OnFailure != nil,
 		KeepMounts: o.Frontend != nil,
 	})
 	defer func() { err = errors.Join(err, worker.Close()) }()

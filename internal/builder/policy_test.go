@@ -27,8 +27,8 @@ func rule(action spb.PolicyAction, from, to string) *spb.Rule {
 	return r
 }
 
-// sources are the identifiers of a graph's sources; all inputs must be there.
-func sources(t *testing.T, def *pb.Definition) []string {
+// sourcesOf are the identifiers of a graph's sources; all inputs must be there.
+func sourcesOf(t *testing.T, def *pb.Definition) []string {
 	t.Helper()
 	known := map[string]bool{}
 	var list []string
@@ -93,7 +93,7 @@ func TestPolicies(t *testing.T) {
 			out, err := c.p.applyAll(t.Context(), def.ToPB(), nil)
 			got := fmt.Sprint(err)
 			if err == nil {
-				got = strings.Join(sources(t, out), " ")
+				got = strings.Join(sourcesOf(t, out), " ")
 			}
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Error(diff)

@@ -26,13 +26,15 @@ type Image struct {
 // ImageKeys returns the names of a docker-image or oci-layout source: by its index and manifest and, so that the same layers in another
 // manifest are found too, by its layers (source/containerimage/pull.go, mainManifestKey and cacheKeyFromConfig).
 func ImageKeys(op *pb.Op, img Image) ([]string, error) {
+	chain, err := LimitLayers(op.GetSource(), img.Chain)
+	if err != nil {
+		return nil, err
+	}
+	img.Chain = chain
 	var limit *int
-	if v := op.GetSource().GetAttrs()[pb.AttrImageLayerLimit]; v != "" {
-		n, err := strconv.Atoi(v)
-		if err != nil || n < 1 || n > len(img.Chain) {
-			return nil, fmt.Errorf("invalid layer limit %s", v)
-		}
-		limit, img.Chain = &n, img.Chain[:n]
+	if op.GetSource().GetAttrs()[pb.AttrImageLayerLimit] != "" {
+		n := len(chain)
+		limit = &n
 	}
 	p := normalPlatform(op.Platform)
 	var keys []string
@@ -57,6 +59,19 @@ func ImageKeys(op *pb.Op, img Image) ([]string, error) {
 		keys = append(keys, identity.ChainID(img.Chain).String())
 	}
 	return keys, nil
+}
+
+// LimitLayers returns the layers of an image that its source wants: all, or so many from the bottom.
+func LimitLayers(op *pb.SourceOp, chain []digest.Digest) ([]digest.Digest, error) {
+	v := op.GetAttrs()[pb.AttrImageLayerLimit]
+	if v == "" {
+		return chain, nil
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 || n > len(chain) {
+		return nil, fmt.Errorf("invalid layer limit %s: the image has %d", v, len(chain))
+	}
+	return chain[:n], nil
 }
 
 // GitKey returns the name of a git source whose ref is at the commit (source/git/source.go, shaToCacheKey).
@@ -91,6 +106,34 @@ func GitKey(op *pb.SourceOp, commit, ref string) (string, error) {
 	return key, nil
 }
 
+// BlobKey returns the name of a source that is a blob (source/containerblob/pull.go, hash).
+func BlobKey(op *pb.SourceOp, d digest.Digest) (string, error) {
+	doc := struct {
+		Digest         digest.Digest
+		Filename       string
+		Perm, UID, GID int
+	}{Digest: d, Filename: op.Attrs[pb.AttrHTTPFilename]}
+	if err := numbers(op.Attrs, map[string]*int{pb.AttrHTTPPerm: &doc.Perm, pb.AttrHTTPUID: &doc.UID, pb.AttrHTTPGID: &doc.GID}); err != nil {
+		return "", err
+	}
+	key, err := jsonDigest(doc)
+	return key.String(), err
+}
+
+// numbers reads attributes that are numbers.
+func numbers(attrs map[string]string, to map[string]*int) error {
+	for attr, n := range to {
+		if v := attrs[attr]; v != "" {
+			i, err := strconv.ParseInt(v, 0, 64)
+			if err != nil {
+				return fmt.Errorf("attribute %s: %w", attr, err)
+			}
+			*n = int(i)
+		}
+	}
+	return nil
+}
+
 // Download is the result of a http or https source.
 type Download struct {
 	Filename string
@@ -111,14 +154,8 @@ func HTTPKey(op *pb.SourceOp, d Download) (string, error) {
 		AuthHeaderSecret string        `json:",omitempty"`
 		Header           []headerField `json:",omitempty"`
 	}{Filename: d.Filename, Checksum: d.Digest, AuthHeaderSecret: op.Attrs[pb.AttrHTTPAuthHeaderSecret]}
-	for attr, n := range map[string]*int{pb.AttrHTTPPerm: &doc.Perm, pb.AttrHTTPUID: &doc.UID, pb.AttrHTTPGID: &doc.GID} {
-		if v := op.Attrs[attr]; v != "" {
-			i, err := strconv.ParseInt(v, 0, 64)
-			if err != nil {
-				return "", fmt.Errorf("attribute %s: %w", attr, err)
-			}
-			*n = int(i)
-		}
+	if err := numbers(op.Attrs, map[string]*int{pb.AttrHTTPPerm: &doc.Perm, pb.AttrHTTPUID: &doc.UID, pb.AttrHTTPGID: &doc.GID}); err != nil {
+		return "", err
 	}
 	if d.Modified != nil {
 		doc.LastModified = d.Modified.Format(http.TimeFormat)

@@ -102,3 +102,16 @@ func TestHTTPKey(t *testing.T) {
 		}
 	}
 }
+
+func TestBlobKey(t *testing.T) {
+	t.Parallel()
+	sum := digest.FromString("content")
+	want := digest.FromString(`{"Digest":"` + sum.String() + `","Filename":"f","Perm":493,"UID":1,"GID":0}`).String()
+	attrs := map[string]string{pb.AttrHTTPFilename: "f", pb.AttrHTTPPerm: "0755", pb.AttrHTTPUID: "1"}
+	if got, err := BlobKey(&pb.SourceOp{Attrs: attrs}, sum); got != want || err != nil {
+		t.Errorf("%s, want %s: %v", got, want, err)
+	}
+	if _, err := BlobKey(&pb.SourceOp{Attrs: map[string]string{pb.AttrHTTPGID: "x"}}, sum); err == nil {
+		t.Error("a group that is not a number has a key")
+	}
+}

@@ -524,9 +524,9 @@ func TestAgent(t *testing.T) {
 	}
 }
 
-// A repository that is in use is not removed.
+// A repository that is in use is not removed. The test does not run beside others: a program that one of them starts has a copy of the lock for a
+// moment.
 func TestRemoveCaches(t *testing.T) {
-	t.Parallel()
 	r := newRepository(t, nil)
 	f := newFetcher(t)
 	if _, _, err := fetch(t, f, "git://"+r.rest, r.attrs()); err != nil {

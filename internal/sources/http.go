@@ -33,9 +33,7 @@ type file struct {
 	f        *Fetcher
 	url      string
 	checksum digest.Digest // "" for any
-	name     string        // "" for that of the response or the URL
-	perm     os.FileMode
-	uid, gid int
+	placed                 // without a name it is that of the response or the URL
 	header   map[string]string
 	secretID string // of the Authorization header, "" for those of the host
 
@@ -56,7 +54,7 @@ type entry struct {
 var allowedHeaders = []string{"Accept", "User-Agent"}
 
 func (f *Fetcher) newFile(rawURL string, attrs map[string]string) (*file, error) {
-	s := &file{f: f, url: rawURL, perm: 0o600, header: map[string]string{}}
+	s := &file{f: f, url: rawURL, placed: placed{perm: 0o600}, header: map[string]string{}}
 	var err error
 	number := func(v string) int {
 		n, parseErr := strconv.ParseInt(v, 0, 32)
@@ -163,14 +161,7 @@ func (s *file) Fetch(ctx context.Context, dir string) error {
 	if t, err := http.ParseTime(s.got.LastModified); err == nil {
 		at = t
 	}
-	err := os.Chmod(to, s.perm)
-	if err == nil && (s.uid != 0 || s.gid != 0) {
-		err = os.Lchown(to, s.uid, s.gid)
-	}
-	if err == nil {
-		err = os.Chtimes(to, at, at)
-	}
-	if err != nil {
+	if err := s.apply(to, at); err != nil {
 		return s.fail(err)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	srctypes "github.com/moby/buildkit/source/types"
 	"github.com/moby/buildkit/util/urlutil"
 	"github.com/opencontainers/go-digest"
 
@@ -36,6 +38,7 @@ type Source interface {
 // Identity describes the content of a source: a file or a commit.
 type Identity struct {
 	Name     string
+	Blob     bool // a blob of a registry, or of a store of the client
 	Digest   digest.Digest
 	Modified *time.Time // nil if it is unknown, or if the build names the digest
 	Commit   string
@@ -53,6 +56,8 @@ type Fetcher struct {
 	SSH func(ctx context.Context, id string) func(net.Conn)
 	// Client sends requests over http; nil for Go's default.
 	Client *http.Client
+	// Blob opens a blob, whose content is not verified yet; nil if there are none.
+	Blob func(ctx context.Context, ref BlobRef) (io.ReadCloser, error)
 
 	// What a build has found once is so until its end.
 	refs  memo[resolution]
@@ -82,6 +87,8 @@ func (f *Fetcher) Open(identifier string, attrs map[string]string) (Source, erro
 		return f.newFile(identifier, attrs)
 	case "git":
 		return f.newRepository(rest, attrs)
+	case srctypes.DockerImageBlobScheme, srctypes.OCIBlobScheme:
+		return f.newBlob(identifier, attrs)
 	}
 	return nil, fmt.Errorf("%s sources are not supported: %s", scheme, urlutil.RedactCredentials(identifier))
 }

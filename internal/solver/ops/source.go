@@ -68,6 +68,10 @@ type remoteSource struct {
 
 func (o *remoteSource) Names() ([]string, error) {
 	is := o.src.Identity()
+	if is.Blob {
+		name, err := remotecache.BlobKey(o.op, is.Digest)
+		return []string{name}, err
+	}
 	if is.Commit != "" {
 		name, err := remotecache.GitKey(o.op, is.Commit, is.Ref)
 		return []string{name}, err
@@ -133,21 +137,26 @@ func (o *imageSource) Run(ctx context.Context) ([]*solver.Result, error) {
 		}
 	}
 	o.img = img
-	return []*solver.Result{imageResult(img)}, nil
+	return imageResult(img, o.v.Op)
 }
 
-// published returns the image that has the expected digest at its registry. An image of the store has another one there if it was
-// pushed from here, since its layers are compressed then.
+// published returns the image that the name has at its registry, which must have the expected digest. An image of the store has another one
+// there if it was pushed from here, since its layers are compressed then.
 func (o *imageSource) published(ctx context.Context, have digest.Digest, want string) (*image.Image, error) {
-	mismatch := fmt.Errorf("image digest %s for %s does not match expected checksum %s", have, o.ref, want)
-	if strings.Contains(o.ref, "@") {
-		return nil, mismatch
+	mismatch := func(d digest.Digest) error {
+		return fmt.Errorf("image digest %s for %s does not match expected checksum %s", d, o.ref, want)
 	}
-	img, err := o.w.Image(ctx, o.ref+"@"+want)
+	if strings.Contains(o.ref, "@") || o.w.Published == nil {
+		return nil, mismatch(have)
+	}
+	there, err := o.w.Published(ctx, o.ref)
 	if err != nil {
-		return nil, fmt.Errorf("%w, nor is it in the repository: %w", mismatch, err)
+		return nil, fmt.Errorf("%w, and the registry does not say another: %w", mismatch(have), err)
 	}
-	return img, nil
+	if there.String() != want {
+		return nil, mismatch(there)
+	}
+	return o.w.Image(ctx, o.ref+"@"+want)
 }
 
 func (o *imageSource) Names() ([]string, error) {
@@ -174,7 +183,7 @@ func (o *layoutSource) Run(ctx context.Context) ([]*solver.Result, error) {
 		return nil, err
 	}
 	o.img = img
-	return []*solver.Result{imageResult(img)}, nil
+	return imageResult(img, o.op)
 }
 
 // Names returns the names that the image has at a registry: BuildKit names both sources alike.
@@ -193,13 +202,18 @@ func platformOf(op *pb.Op) *ocispec.Platform {
 	return &ocispec.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion, OSFeatures: p.OSFeatures}
 }
 
-// imageResult returns an image's filesystem as a result. Its links have no times and descriptions: the image's own history has them.
-func imageResult(img *image.Image) *solver.Result {
+// imageResult returns an image's filesystem as a result, of as many layers as the operation wants. Its links have no times and descriptions: the
+// image's own history has them.
+func imageResult(img *image.Image, op *pb.Op) ([]*solver.Result, error) {
+	ids, err := remotecache.LimitLayers(op.GetSource(), img.Chain())
+	if err != nil {
+		return nil, err
+	}
 	var chain []buildcache.Link
-	for _, id := range img.Chain() {
+	for _, id := range ids {
 		chain = append(chain, buildcache.Link{DiffID: id})
 	}
-	return &solver.Result{Chain: buildcache.NewChain(chain...)}
+	return []*solver.Result{{Chain: buildcache.NewChain(chain...)}}, nil
 }
 
 // localSource is a directory of the host: a build context, or the directory of the Dockerfile.

@@ -46,6 +46,12 @@ func TestImages(t *testing.T) {
 			}
 			return img, nil
 		}
+		o.Published = func(_ context.Context, ref string) (digest.Digest, error) {
+			if ref != "docker.io/library/x:1" {
+				return "", errors.New("no registry has " + ref)
+			}
+			return pushed, nil
+		}
 		o.Layout = func(_ context.Context, _ string, d digest.Digest, p *ocispec.Platform) (*image.Image, error) {
 			if d != digest.FromString("root") || p.Architecture != "amd64" {
 				return nil, errors.New("no layout " + d.String())
@@ -69,12 +75,18 @@ func TestImages(t *testing.T) {
 	}
 	r.mustSolve(t, llb.Image("x:1", llb.WithImageChecksum(stored)))
 	r.mustSolve(t, llb.Image("x:1", llb.WithImageChecksum(pushed)))
+	res = r.mustSolve(t, llb.Image("x:1", llb.WithLayerLimit(1)))
+	if diff := cmp.Diff(map[string]string{"a": "f 600 0:0 a"}, r.list(t, res)); diff != "" {
+		t.Error(diff)
+	}
 	other := digest.FromString("y")
 	for want, st := range map[string]llb.State{
-		fmt.Sprintf("image digest %s for docker.io/library/x:1 does not match expected checksum %s, nor is it in the repository: no image docker.io/library/x:1@%s",
-			stored, other, other): llb.Image("x:1", llb.WithImageChecksum(other)),
+		fmt.Sprintf("image digest %s for docker.io/library/x:1 does not match expected checksum %s",
+			pushed, other): llb.Image("x:1", llb.WithImageChecksum(other)),
 		fmt.Sprintf("image digest %s for docker.io/library/x:1@%[1]s does not match expected checksum %s",
 			stored, other): llb.Image("x:1@"+stored.String(), llb.WithImageChecksum(other)),
+		"invalid layer limit 0: the image has 2":       llb.Image("x:1", llb.WithLayerLimit(0)),
+		"invalid layer limit 3: the image has 2":       llb.Image("x:1", llb.WithLayerLimit(3)),
 		"no image docker.io/library/y:latest":          llb.Image("y"),
 		"no layout " + digest.FromString("y").String(): llb.OCILayout("x@" + digest.FromString("y").String()),
 	} {

@@ -4,6 +4,7 @@ package ops
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -52,6 +53,8 @@ type Options struct {
 	Layers *layer.Layers
 	// Image finds the image that a docker-image source names.
 	Image func(ctx context.Context, ref string) (*image.Image, error)
+	// Published returns the digest that an image has at its registry now; nil if there are no registries.
+	Published func(ctx context.Context, ref string) (digest.Digest, error)
 	// Layout finds the image that an oci-layout source names by the digest of its manifest or index. The store is the ID of the layout, "" if
 	// the source does not say it.
 	Layout func(ctx context.Context, store string, d digest.Digest, platform *ocispec.Platform) (*image.Image, error)
@@ -68,6 +71,8 @@ type Options struct {
 	SSH func(ctx context.Context, id string) func(net.Conn)
 	// HTTP sends the requests of http sources; nil for Go's default.
 	HTTP *http.Client
+	// Blob opens a blob of a registry or of the client; nil if there are none.
+	Blob func(ctx context.Context, ref sources.BlobRef) (io.ReadCloser, error)
 	// HostCerts are the certificates of the host that every process sees; nil for none.
 	HostCerts *HostCerts
 	// Digests is the cache of digests of host files.
@@ -112,7 +117,7 @@ func New(o Options) *Worker {
 		o.SSH = func(context.Context, string) func(net.Conn) { return nil }
 	}
 	w := &Worker{
-		Options: o, fetcher: &sources.Fetcher{Store: o.Store, Secret: o.Secret, SSH: o.SSH, Client: o.HTTP}, mounts: cachemount.New(o.Store),
+		Options: o, fetcher: &sources.Fetcher{Store: o.Store, Secret: o.Secret, SSH: o.SSH, Client: o.HTTP, Blob: o.Blob}, mounts: cachemount.New(o.Store),
 		pins: map[digest.Digest]sources.Identity{}, kept: map[digest.Digest]*State{},
 	}
 	w.keepMounts.Store(o.KeepMounts)

@@ -1,0 +1,153 @@
+package sources
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/moby/buildkit/solver/pb"
+	srctypes "github.com/moby/buildkit/source/types"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/micabuild/mica/internal/quota"
+)
+
+// BlobRef names a blob of a repository, or of a store of the client.
+type BlobRef struct {
+	Name   string // of the repository; for people if it is in a store
+	Store  string // the ID of the client's store, "" for a repository
+	Digest digest.Digest
+}
+
+// ParseBlobRef reads the identifier of a blob: docker-image+blob://NAME@DIGEST, or oci-layout+blob://NAME@DIGEST, whose store is named by an
+// attribute, or else by NAME.
+func ParseBlobRef(identifier string, attrs map[string]string) (BlobRef, error) {
+	scheme, rest, _ := strings.Cut(identifier, "://")
+	name, sum, ok := strings.Cut(rest, "@")
+	ref := BlobRef{Name: name, Digest: digest.Digest(sum)}
+	switch {
+	case !ok || name == "":
+		return ref, fmt.Errorf("invalid blob %s: it has no digest", identifier)
+	case ref.Digest.Validate() != nil || ref.Digest.Algorithm() != digest.SHA256:
+		return ref, fmt.Errorf("invalid blob %s: its digest is not a sha256", identifier)
+	}
+	switch scheme {
+	case srctypes.DockerImageBlobScheme:
+	case srctypes.OCIBlobScheme:
+		if ref.Store = attrs[pb.AttrOCILayoutStoreID]; ref.Store == "" {
+			ref.Store = name
+		}
+	default:
+		return ref, fmt.Errorf("invalid blob %s: its scheme is not %s or %s", identifier, srctypes.DockerImageBlobScheme, srctypes.OCIBlobScheme)
+	}
+	return ref, nil
+}
+
+// blob is the source of a file that is a blob.
+type blob struct {
+	f    *Fetcher
+	ref  BlobRef
+	file placed
+}
+
+// placed is how a file is written: its name, "" for that of its content, and its metadata.
+type placed struct {
+	name     string
+	perm     os.FileMode
+	uid, gid int
+}
+
+func (f *Fetcher) newBlob(identifier string, attrs map[string]string) (*blob, error) {
+	ref, err := ParseBlobRef(identifier, attrs)
+	if err != nil {
+		return nil, err
+	}
+	b := &blob{f, ref, placed{name: ref.Digest.Encoded(), perm: 0o600}}
+	if v := attrs[pb.AttrHTTPFilename]; v != "" {
+		b.file.name = safeName(v)
+	}
+	perm := int(b.file.perm)
+	for attr, to := range map[string]*int{pb.AttrHTTPPerm: &perm, pb.AttrHTTPUID: &b.file.uid, pb.AttrHTTPGID: &b.file.gid} {
+		if v := attrs[attr]; v != "" {
+			n, err := strconv.ParseInt(v, 0, 32)
+			if err != nil {
+				return nil, fmt.Errorf("%s: attribute %s: %w", identifier, attr, err)
+			}
+			*to = int(n)
+		}
+	}
+	b.file.perm = os.FileMode(perm)
+	return b, nil
+}
+
+// Pin asks nobody: the build names the content.
+func (b *blob) Pin(context.Context) (string, error) {
+	return key("blob", b.ref.Digest.String(), b.file.name, fmt.Sprintf("%o %d %d", b.file.perm, b.file.uid, b.file.gid)), nil
+}
+
+func (b *blob) Identity() Identity {
+	return Identity{Name: b.file.name, Digest: b.ref.Digest, Blob: true}
+}
+
+func (b *blob) Close() error { return nil }
+
+// Fetch writes the blob to a file.
+func (b *blob) Fetch(ctx context.Context, dir string) error {
+	path := filepath.Join(dir, b.file.name)
+	if err := b.f.writeBlob(ctx, b.ref, path); err != nil {
+		return err
+	}
+	return b.file.apply(path, time.Unix(0, 0))
+}
+
+// apply gives a file its metadata.
+func (p placed) apply(path string, at time.Time) error {
+	err := os.Chmod(path, p.perm)
+	if err == nil && (p.uid != 0 || p.gid != 0) {
+		err = os.Lchown(path, p.uid, p.gid)
+	}
+	if err == nil {
+		err = os.Chtimes(path, at, at)
+	}
+	return err
+}
+
+// writeBlob writes a blob to a file, and verifies it.
+func (f *Fetcher) writeBlob(ctx context.Context, ref BlobRef, path string) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("blob %s@%s: %w", ref.Name, ref.Digest, err)
+		}
+	}()
+	if f.Blob == nil {
+		return errors.New("this build has no blobs")
+	}
+	limit, err := quota.New()
+	if err != nil {
+		return err
+	}
+	r, err := f.Blob(ctx, ref)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	check := ref.Digest.Verifier()
+	_, err = io.Copy(io.MultiWriter(out, check), limit.Receiver(r))
+	if err := errors.Join(err, out.Close()); err != nil {
+		return err
+	}
+	if !check.Verified() {
+		return errors.New("it has other content")
+	}
+	return nil
+}
