@@ -107,7 +107,7 @@ func checksumAlgorithm(a gwpb.ChecksumRequest_ChecksumAlgo) sourceresolver.Resol
 func Metadata(got *sourceresolver.MetaResponse) *gwpb.ResolveSourceMetaResponse {
 	out := &gwpb.ResolveSourceMetaResponse{Source: got.Op}
 	if i := got.Image; i != nil {
-		out.Image = &gwpb.ResolveSourceImageResponse{Digest: i.Digest.String(), Config: i.Config}
+		out.Image = &gwpb.ResolveSourceImageResponse{Digest: i.Digest.String(), Config: i.Config, AttestationChain: attestationChain(i.AttestationChain)}
 	}
 	if g := got.Git; g != nil {
 		out.Git = &gwpb.ResolveSourceGitResponse{
@@ -119,6 +119,25 @@ func Metadata(got *sourceresolver.MetaResponse) *gwpb.ResolveSourceMetaResponse 
 		if h.LastModified != nil {
 			out.HTTP.LastModified = timestamppb.New(*h.LastModified)
 		}
+	}
+	return out
+}
+
+// attestationChain is the chain of an image's attestations, nil for none.
+func attestationChain(c *sourceresolver.AttestationChain) *gwpb.AttestationChain {
+	if c == nil {
+		return nil
+	}
+	out := &gwpb.AttestationChain{
+		Root: c.Root.String(), ImageManifest: c.ImageManifest.String(), AttestationManifest: c.AttestationManifest.String(), Blobs: map[string]*gwpb.Blob{},
+	}
+	for _, d := range c.SignatureManifests {
+		out.SignatureManifests = append(out.SignatureManifests, d.String())
+	}
+	for d, blob := range c.Blobs {
+		out.Blobs[d.String()] = &gwpb.Blob{Data: blob.Data, Descriptor_: &gwpb.Descriptor{
+			MediaType: blob.Descriptor.MediaType, Digest: blob.Descriptor.Digest.String(), Size: blob.Descriptor.Size, Annotations: blob.Descriptor.Annotations,
+		}}
 	}
 	return out
 }

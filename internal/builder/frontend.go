@@ -276,22 +276,18 @@ func (f *frontend) metadata(ctx context.Context, op *pb.SourceOp, opt sourcereso
 	case "http", "https", "git":
 		return f.remoteMetadata(ctx, op, opt)
 	}
-	ref, ok := imageRef(op.Identifier)
-	var img *image.Image
-	var err error
-	if layout, isLayout := strings.CutPrefix(op.Identifier, layoutScheme); isLayout {
-		ref = layout
-		_, d, _ := strings.Cut(layout, "@")
-		var platform *ocispec.Platform
-		if opt.OCILayoutOpt != nil {
-			platform = opt.OCILayoutOpt.Platform
+	var found sourceresolver.ResolveImageResponse
+	if ref, ok := imageRef(op.Identifier); ok && wantsChain(opt.ImageOpt) {
+		root, chain, err := f.bases.attestationChain(ctx, ref, opt.ImageOpt)
+		if err != nil {
+			return nil, err
 		}
-		img, err = f.layouts.resolve(ctx, op.Attrs[pb.AttrOCILayoutStoreID], digest.Digest(d), platform)
-	} else if ok {
-		img, err = f.bases.resolve(ctx, ref, opt.ImageOpt)
-	} else {
-		return nil, fmt.Errorf("source %s is not supported", op.Identifier)
+		found.Digest, found.AttestationChain = root, chain
+		if opt.ImageOpt.NoConfig {
+			return &sourceresolver.MetaResponse{Op: op, Image: &found}, nil
+		}
 	}
+	ref, img, err := f.imageMetadata(ctx, op, opt)
 	if err == nil {
 		err = f.checker.Base(img.RawConfig)
 	}
@@ -299,10 +295,30 @@ func (f *frontend) metadata(ctx context.Context, op *pb.SourceOp, opt sourcereso
 		return nil, err
 	}
 	f.record.Image(ref, img.Target.Digest, img.RawConfig)
-	return &sourceresolver.MetaResponse{
-		Op:    op,
-		Image: &sourceresolver.ResolveImageResponse{Digest: img.Target.Digest, Config: img.RawConfig},
-	}, nil
+	found.Digest = img.Target.Digest
+	if opt.ImageOpt == nil || !opt.ImageOpt.NoConfig {
+		found.Config = img.RawConfig
+	}
+	return &sourceresolver.MetaResponse{Op: op, Image: &found}, nil
+}
+
+// imageMetadata finds the image of a source, and its name.
+func (f *frontend) imageMetadata(ctx context.Context, op *pb.SourceOp, opt sourceresolver.Opt) (ref string, img *image.Image, err error) {
+	if ref, ok := imageRef(op.Identifier); ok {
+		img, err = f.bases.resolve(ctx, ref, opt.ImageOpt)
+		return ref, img, err
+	}
+	ref, ok := strings.CutPrefix(op.Identifier, layoutScheme)
+	if !ok {
+		return "", nil, fmt.Errorf("source %s is not supported", op.Identifier)
+	}
+	_, d, _ := strings.Cut(ref, "@")
+	var platform *ocispec.Platform
+	if opt.OCILayoutOpt != nil {
+		platform = opt.OCILayoutOpt.Platform
+	}
+	img, err = f.layouts.resolve(ctx, op.Attrs[pb.AttrOCILayoutStoreID], digest.Digest(d), platform)
+	return ref, img, err
 }
 
 // remoteMetadata finds what a file over http or a ref of a repository is now.
