@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -93,8 +94,16 @@ func (p policies) apply(ctx context.Context, op *pb.Op, resolve Resolver) error 
 	return fmt.Errorf("too many policy requests: the source %s is replaced again and again", source.Identifier)
 }
 
-// fullIdentifier gives the name of an image its registry and tag: policies are written for these.
+// fullIdentifier gives the name of an image its registry and tag, and the directory of a repository its shortest path: policies are written for
+// these.
 func fullIdentifier(identifier string) string {
+	if repo, fragment, ok := strings.Cut(identifier, "#"); ok && strings.HasPrefix(repo, "git://") {
+		ref, dir, _ := strings.Cut(fragment, ":")
+		if dir = path.Join("/", dir)[1:]; dir != "" {
+			ref += ":" + dir
+		}
+		return repo + "#" + ref
+	}
 	ref, ok := imageRef(identifier)
 	if !ok {
 		return identifier

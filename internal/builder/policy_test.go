@@ -102,6 +102,23 @@ func TestPolicies(t *testing.T) {
 	}
 }
 
+// TestFullIdentifiers: what names the same source in another way does not get past a policy.
+func TestFullIdentifiers(t *testing.T) {
+	t.Parallel()
+	for identifier, want := range map[string]string{
+		"docker-image://alpine":               "docker-image://docker.io/library/alpine:latest",
+		"git://h/r.git#main:../absolute/path": "git://h/r.git#main:absolute/path",
+		"git://h/r.git#main:/a/./b/":          "git://h/r.git#main:a/b",
+		"git://h/r.git#main:":                 "git://h/r.git#main",
+		"git://h/r.git":                       "git://h/r.git",
+		"https://h/f#x:../y":                  "https://h/f#x:../y",
+	} {
+		if got := fullIdentifier(identifier); got != want {
+			t.Errorf("%s: %s, want %s", identifier, got, want)
+		}
+	}
+}
+
 func TestInvalidPolicies(t *testing.T) {
 	t.Parallel()
 	for want, p := range map[string]*spb.Policy{
