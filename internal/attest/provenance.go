@@ -218,7 +218,11 @@ func (b *Build) captureSource(c *provenance.Capture, op *pb.Op, s *pb.SourceOp, 
 			ref, _, _ = strings.Cut(ref, ":")
 			url += "#" + ref
 		}
-		c.AddGit(provenancetypes.GitSource{URL: url, Commit: pin.Commit})
+		git := provenancetypes.GitSource{URL: url, Commit: pin.Commit}
+		if b := s.Attrs[pb.AttrGitBundle]; b != "" {
+			git.Bundle = &provenancetypes.GitBundle{URL: b}
+		}
+		c.AddGit(git)
 	default:
 		c.IncompleteMaterials = true
 	}

@@ -25,11 +25,19 @@ const GitLock = "git-"
 // Fetch checks out the commit that was pinned. A bare repository of each remote is kept in the store's cache/git: only new
 // commits are fetched.
 func (r *repository) Fetch(ctx context.Context, dir string) error {
-	return r.fetched(ctx, func(git *gitutil.GitCLI, bare string) error { return r.checkout(ctx, git, bare, dir) })
+	return r.fetched(ctx, func(git *gitutil.GitCLI, bare string) error {
+		if r.asBundle {
+			return r.writeBundle(ctx, git, bare, dir)
+		}
+		return r.checkout(ctx, git, bare, dir)
+	})
 }
 
 // fetched calls f with the bare repository that has the commit, while no other process changes it.
 func (r *repository) fetched(ctx context.Context, f func(git *gitutil.GitCLI, bare string) error) (err error) {
+	if r.bundle != nil {
+		return r.fromBundle(ctx, f)
+	}
 	name := key(r.remote)
 	lock, err := r.f.Store.Lock(ctx, GitLock+name)
 	if err != nil {
@@ -104,17 +112,11 @@ func (r *repository) update(ctx context.Context, git *gitutil.GitCLI, bare strin
 }
 
 func (r *repository) init(ctx context.Context, git *gitutil.GitCLI, bare string) error {
-	if err := os.MkdirAll(bare, 0o700); err != nil {
-		return err
+	if _, err := initBare(ctx, git, bare, r.commit); err != nil {
+		return r.fail("prepare", err)
 	}
-	args := []string{"-c", "init.defaultBranch=master", "init", "--bare"}
-	if len(r.commit) == 64 {
-		args = append(args, "--object-format=sha256")
-	}
-	for _, args := range [][]string{args, {"remote", "add", "origin", r.name()}} {
-		if _, err := git.Run(ctx, args...); err != nil {
-			return r.fail("prepare", err)
-		}
+	if _, err := git.Run(ctx, "remote", "add", "origin", r.name()); err != nil {
+		return r.fail("prepare", err)
 	}
 	return nil
 }

@@ -36,7 +36,11 @@ type repository struct {
 	headerSecret   string
 	tokenSecret    string
 
+	bundle   *BlobRef // that has the commit in place of the remote, nil for none
+	asBundle bool     // the result is a bundle
+
 	resolution
+	staged     string   // the repository of the bundle, "" as long as it is not there
 	pinned     string   // the commit, or the object if the result has .git
 	auth       []string // arguments of git that name authHeader's variable
 	authHeader string
@@ -96,7 +100,7 @@ func (f *Fetcher) newRepository(rest string, attrs map[string]string) (*reposito
 	if r.checksum != "" && !regexp.MustCompile(`^[a-fA-F0-9]+$`).MatchString(r.checksum) {
 		return nil, fmt.Errorf("invalid checksum %s for Git URL, expected hex commit hash", r.checksum)
 	}
-	return r, nil
+	return r, r.setBundles(attrs)
 }
 
 func (r *repository) name() string { return urlutil.RedactCredentials(r.remote) }
@@ -116,7 +120,7 @@ func (r *repository) Pin(ctx context.Context) (string, error) {
 		text string
 	}{
 		{r.keepGitDir, ".git#" + r.fullRef}, {r.subdir != "", ":" + r.subdir},
-		{r.skipSubmodules, "(skip-submodules)"}, {r.commitTime, "(mtime=commit)"},
+		{r.skipSubmodules, "(skip-submodules)"}, {r.commitTime, "(mtime=commit)"}, {r.asBundle, "(bundle)"},
 	} {
 		if part.on {
 			pinned += part.text
@@ -138,10 +142,7 @@ func (r *repository) resolve(ctx context.Context) (string, error) {
 		r.resolution = resolution{short: r.ref, fullRef: r.ref, commit: r.ref}
 		return r.ref, nil
 	}
-	found, err := r.f.refs.do(ctx, r.remote+"#"+r.ref, func() (resolution, error) { return r.lookUp(ctx) })
-	if err == nil && !found.matches(r.checksum) { // the ref may have moved since the build first asked
-		found, err = r.lookUp(ctx)
-	}
+	found, err := r.find(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -155,13 +156,29 @@ func (r *repository) resolve(ctx context.Context) (string, error) {
 	return r.commit, nil
 }
 
+// find finds out what the ref names.
+func (r *repository) find(ctx context.Context) (resolution, error) {
+	if r.bundle != nil {
+		staged, err := r.stage(ctx)
+		if err != nil {
+			return resolution{}, err
+		}
+		return r.lookUp(ctx, "file://"+staged)
+	}
+	found, err := r.f.refs.do(ctx, r.remote+"#"+r.ref, func() (resolution, error) { return r.lookUp(ctx, r.name()) })
+	if err == nil && !found.matches(r.checksum) { // the ref may have moved since the build first asked
+		found, err = r.lookUp(ctx, r.name())
+	}
+	return found, err
+}
+
 // matches reports whether a checksum is a prefix of the object or of its commit.
 func (n *resolution) matches(checksum string) bool {
 	return strings.HasPrefix(n.commit, checksum) || n.peeled != "" && strings.HasPrefix(n.peeled, checksum)
 }
 
-// lookUp asks the remote what the ref names now.
-func (r *repository) lookUp(ctx context.Context) (n resolution, err error) {
+// lookUp asks a remote what the ref names now.
+func (r *repository) lookUp(ctx context.Context, remote string) (n resolution, err error) {
 	git, err := r.git(ctx)
 	if err != nil {
 		return n, err
@@ -171,7 +188,7 @@ func (r *repository) lookUp(ctx context.Context) (n resolution, err error) {
 			return n, err
 		}
 	}
-	out, err := git.Run(ctx, "ls-remote", "--", r.name(), n.short, n.short+"^{}")
+	out, err := git.Run(ctx, "ls-remote", "--", remote, n.short, n.short+"^{}")
 	if err != nil {
 		return n, r.fail("fetch", err)
 	}

@@ -30,7 +30,7 @@ func newFetcher(t *testing.T) *Fetcher {
 
 // next is the Fetcher of another build.
 func next(f *Fetcher) *Fetcher {
-	return &Fetcher{Store: f.Store, Secret: f.Secret, SSH: f.SSH, Client: f.Client}
+	return &Fetcher{Store: f.Store, Secret: f.Secret, SSH: f.SSH, Client: f.Client, Blob: f.Blob}
 }
 
 // fetch gets a source as a build does, and returns its pin and its directory.
