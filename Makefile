@@ -137,9 +137,10 @@ docker29-programs: clients
 	cd test/peers/docker && CGO_ENABLED=0 go build -trimpath -tags no_systemd -ldflags "-s -w -X github.com/moby/moby/v2/dockerversion.Version=$$(go list -m -f "{{.Version}}" github.com/moby/moby/v2 | sed s/^v//)" -o ../../../bin/docker29/ github.com/moby/moby/v2/cmd/dockerd github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
 	cd test/peers/docker && CGO_ENABLED=1 go build -trimpath -tags seccomp -ldflags "-s -w" -o ../../../bin/docker29/ github.com/opencontainers/runc
 
-## docker29: what test/docker compares with Docker Engine 29 instead of Debian's 20.10
+## docker29: what test/docker compares with Docker Engine 29 instead of Debian's 20.10, with each of its image stores
 docker29: setup docker29-programs bin/mica
 	MICA_TEST_DOCKER29=graphdriver $(E2E) ./test/docker
+	MICA_TEST_DOCKER29=imagestore $(E2E) ./test/docker
 
 # The clients of mica serve: Docker's command, buildx and compose, whose dependencies are BuildKit's in the same versions where they can be.
 clients: peers

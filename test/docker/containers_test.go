@@ -215,8 +215,11 @@ func TestServeContainersEqualDockers(t *testing.T) {
 		"volume ls -f label=a=b", "volume ls -f name=oth", "volume ls -f dangling=true -q", "volume ls -f nosuch=x", "volume ls -f driver=local -f name=data",
 		"volume ls --format {{.Name}}|{{.Driver}}|{{.Scope}}|{{.Labels}}|{{.Links}}|{{.Size}} -f name=other", "volume inspect -f {{json~.Labels}} other",
 	)...)
+	if current != "imagestore" { // whose driver is containerd's
+		s.hears(words("inspect -f {{.Driver}} web")...)
+	}
 	for _, format := range []string{
-		"{{.Path}} {{.Args}} {{.Name}} {{.Driver}} {{.Platform}} {{.RestartCount}} {{.AppArmorProfile}} {{.MountLabel}}",
+		"{{.Path}} {{.Args}} {{.Name}} {{.Platform}} {{.RestartCount}} {{.AppArmorProfile}} {{.MountLabel}}",
 		"{{.State.Status}} {{.State.Running}} {{.State.Paused}} {{.State.ExitCode}} {{.State.Error}} {{.State.OOMKilled}} {{.State.Pid}}",
 		"{{json .Config}}", "{{.HostConfig.NetworkMode}} {{json .HostConfig.Binds}} {{json .HostConfig.RestartPolicy}} {{json .HostConfig.LogConfig}}",
 		"{{.HostConfig.IpcMode}} {{.HostConfig.ShmSize}} {{json .HostConfig.PortBindings}} {{.HostConfig.Runtime}}",

@@ -191,6 +191,7 @@ func gallery(t *testing.T) []rig.Image {
 }
 
 func TestListingsEqualDockers(t *testing.T) {
+	sameIDs(t)
 	p := newPair(t, gallery(t)...)
 	for _, args := range []string{
 		"images", "images -a", "images -q", "images -aq", "images --no-trunc", "images --digests", "images -q --no-trunc", "image ls", "image list",
@@ -217,6 +218,7 @@ func TestListingsEqualDockers(t *testing.T) {
 }
 
 func TestInspectEqualsDockers(t *testing.T) {
+	sameIDs(t)
 	p := newPair(t, gallery(t)...)
 	id := strings.TrimSpace(p.same("images", "-q", "--no-trunc", "nginx:latest"))
 	for _, ref := range []string{"nginx", "nginx:1.27", id, id[:19], strings.TrimPrefix(id, "sha256:")[:6], "docker.io/library/nginx", "library/nginx:latest"} {
@@ -240,6 +242,7 @@ func TestInspectEqualsDockers(t *testing.T) {
 }
 
 func TestTagAndRemoveEqualDockers(t *testing.T) {
+	sameIDs(t)
 	p := newPair(t, gallery(t)...)
 	short := strings.TrimSpace(p.same("images", "-q", "nginx:alpine"))
 	for _, args := range [][]string{
@@ -274,6 +277,7 @@ func TestUsageErrorsEqualDockers(t *testing.T) {
 }
 
 func TestPruneEqualsDockers(t *testing.T) {
+	sameIDs(t)
 	p := newPair(t, gallery(t)...)
 	p.sameUpTo("Total reclaimed space", "image", "prune", "-f", "--filter", "label=tier=none")
 	p.same("images", "-a")

@@ -51,6 +51,7 @@ func (p *pair) id(ref string) string {
 }
 
 func TestDockerLoadsWhatMicaSaves(t *testing.T) {
+	sameIDs(t)
 	p := built(t)
 	file := filepath.Join(rig.TempDir(t), "app.tar")
 	p.mica.Run("save", "-o", file, "app:v1", "base")
@@ -73,6 +74,7 @@ func TestDockerLoadsWhatMicaSaves(t *testing.T) {
 }
 
 func TestMicaLoadsWhatDockerSaves(t *testing.T) {
+	sameIDs(t)
 	p := newPair(t)
 	tar, err := rig.BusyboxTar(rig.TempDir(t))
 	if err != nil {
@@ -100,6 +102,38 @@ func TestMicaLoadsWhatDockerSaves(t *testing.T) {
 	p.same("history", "--format", "{{.ID}} {{.CreatedBy}} {{.Size}}", "base")
 	p.inspectWhole("app:v1", "base")
 	p.same("inspect", "-f", "{{.Id}}", "app:v1")
+}
+
+// TestIDsOfDocker: an ID that docker shows names the image in mica, too. In containerd's image store, it is the digest of the manifest.
+func TestIDsOfDocker(t *testing.T) {
+	p := built(t)
+	reg, err := rig.StartRegistry(rig.TempDir(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reg.Stop() }()
+	name := reg.Addr + "/team/app:1"
+	p.mica.Run("tag", "app:v1", name)
+	p.mica.Run("push", name)
+	engine.Run(t, "pull", "-q", name)
+	s := newSocket(p)
+	id, short := strings.TrimSpace(engine.Run(t, "images", "-q", "--no-trunc", name)), strings.TrimSpace(engine.Run(t, "images", "-q", name))
+	for _, ref := range []string{id, strings.TrimPrefix(id, "sha256:"), short, id[:20], reg.Addr + "/team/app@" + strings.TrimSpace(engine.Run(t, "inspect", "-f", `{{index (split (index .RepoDigests 0) "@") 1}}`, name))} {
+		if got := p.id(ref); got != p.id("app:v1") {
+			t.Errorf("%s is %s", ref, got)
+		}
+		if got := strings.TrimSpace(s.docker.Run(t, "inspect", "-f", "{{.Id}}", ref)); got != p.id("app:v1") {
+			t.Errorf("%s is %s on the socket", ref, got)
+		}
+	}
+	if got := p.mica.Run("run", short); got != exchangedOutput {
+		t.Errorf("mica runs %s to %q", short, got)
+	}
+	s.docker.Run(t, "tag", short, "by-id:1")
+	p.mica.Run("rmi", "-f", short)
+	if got := p.mica.Run("images", "-aq", "--filter", "reference=*app*", "--filter", "reference=by-id"); got != "" {
+		t.Errorf("rmi left %s", got)
+	}
 }
 
 func sortLines(s string) string {

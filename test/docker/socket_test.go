@@ -65,6 +65,7 @@ func (s *socket) both(args ...string) string {
 
 // TestServeEqualsDockers: docker says the same of mica serve as of its own engine.
 func TestServeEqualsDockers(t *testing.T) {
+	sameIDs(t)
 	s := newSocket(newPair(t, gallery(t)...))
 	for _, args := range []string{
 		"images", "images -a", "images --no-trunc", "images --digests", "images nginx", "images -f dangling=true", "images -f label=tier=web",
@@ -78,6 +79,7 @@ func TestServeEqualsDockers(t *testing.T) {
 }
 
 func TestServeInspectEqualsDockers(t *testing.T) {
+	sameIDs(t)
 	s := newSocket(newPair(t, gallery(t)...))
 	for _, format := range []string{
 		"{{.Id}} {{.Os}}/{{.Architecture}} {{.Created}} {{.Size}}", "{{json .Config.Env}}", "{{.Config.Entrypoint}} {{.Config.Cmd}}",
@@ -96,6 +98,7 @@ func TestServeInspectEqualsDockers(t *testing.T) {
 
 // TestServeExchanges: what docker pushes, pulls, saves, loads and builds through mica serve is what the engine takes and gives.
 func TestServeExchanges(t *testing.T) {
+	sameIDs(t)
 	s := newSocket(newPair(t, gallery(t)...))
 	reg, err := rig.StartRegistry(rig.TempDir(t))
 	if err != nil {
