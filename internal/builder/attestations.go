@@ -154,12 +154,9 @@ func (a *attester) provenance(ctx context.Context, p *built, img *image.Image, a
 		}
 	}
 	by := cmp.Or(p.by, a.by)
-	var root *attest.Request
-	if by.root != nil {
-		root = &by.root.Request
-	}
+	request, root := by.described()
 	return attest.Provenance(ctx, &attest.Build{
-		Definition: p.def, Request: by.Request, Root: root, Others: by.others(a.results), Images: a.bases.resolved(p.platform),
+		Definition: p.def, Request: request, Root: root, Others: by.others(a.results), Images: a.bases.resolved(p.platform),
 		Environment: a.environment, Started: a.started, Finished: time.Now().UTC(), ID: a.id,
 		Pin:    pinOf(a.worker),
 		Layers: func(op digest.Digest) map[int][]ocispec.Descriptor { return a.layers(op, descs) },

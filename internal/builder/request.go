@@ -44,6 +44,18 @@ func (r *request) child(req client.SolveRequest, made *Requests) *request {
 	return c
 }
 
+// described is the request as provenance has it, and that of the user. A client that is the front end itself was asked for nothing: what it was
+// given is the request of the user for the front ends that it asks.
+func (r *request) described() (self attest.Request, root *attest.Request) {
+	if r.Frontend != "" {
+		self = r.Request
+	}
+	if r.root != nil {
+		root = &r.root.Request
+	}
+	return self, root
+}
+
 // solved notes that the front end has solved a graph.
 func (r *request) solved(def *pb.Definition) {
 	for ; r != nil; r = r.parent {

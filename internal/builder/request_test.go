@@ -88,6 +88,13 @@ func TestRootRequests(t *testing.T) {
 	if first.root != nil || second.root != first || user.child(asked("a"), nil).child(asked("b"), nil).root != user {
 		t.Errorf("%v %v", first.root, second.root)
 	}
+	client := newRequest(client.SolveRequest{FrontendOpt: map[string]string{"target": "x"}}, nil)
+	if self, root := client.described(); self.Args != nil || root != nil {
+		t.Errorf("%v %v", self, root)
+	}
+	if self, root := client.child(asked("a"), nil).described(); self.Args["target"] != "a" || root.Args["target"] != "x" {
+		t.Errorf("%v %v", self, root)
+	}
 	result, other := graph(t, "/result"), graph(t, "/other")
 	second.solved(result)
 	second.solved(other)
