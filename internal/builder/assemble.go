@@ -21,7 +21,7 @@ import (
 // assemble writes the image's manifest, or an index of the platforms' manifests, into the store, without a name.
 func (x *exporter) assemble(ctx context.Context, f buildspec.Form) error {
 	attested := x.out.attester.hasAny(x.out)
-	notes, err := parseAnnotations(f.Annotations, x.out, attested)
+	notes, err := parseAnnotations(x.out.annotations(f), x.out, attested)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"maps"
-	"strconv"
 	"time"
 
 	"github.com/moby/buildkit/frontend/attestations"
@@ -17,7 +16,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/attest"
-	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/solver/ops"
@@ -47,17 +45,6 @@ func newAttester(f *frontend, env map[string]any, started time.Time) (*attester,
 		provenanceAttrs: all[attestations.KeyTypeProvenance],
 		environment:     env, started: started, id: rand.Text(),
 	}, nil
-}
-
-// forOutput is the response as an output gets it: provenance with the attribute inline-only, which buildx asks for by default, is only for
-// images that are stored or pushed. A Docker archive would have no place for it.
-func (r *response) forOutput(kind string) *response {
-	if only, _ := strconv.ParseBool(r.attester.provenanceAttrs["inline-only"]); !only || kind == buildspec.OutputImage {
-		return r
-	}
-	without, attester := *r, *r.attester
-	attester.provenanceAttrs, without.attester = nil, &attester
-	return &without
 }
 
 // collectAll reads the results of scanners for all platforms.

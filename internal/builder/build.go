@@ -50,6 +50,10 @@ type Result struct {
 	Written bool
 	// Names are the full names of the image.
 	Names []string
+	// Exports are the images of the outputs, in their order; without an image for an output that is files.
+	Exports []Exported
+	// Metadata is what the front end returns to the client of the build.
+	Metadata map[string][]byte
 	// Provenance is that of Options.Record by platform, "" for the only one (SLSA 0.2).
 	Provenance map[string]json.RawMessage
 	// Response is the front end's response to Options.Call.
@@ -188,6 +192,9 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	}
 	if o.Call.Name != "" || o.Explain {
 		return &Result{Response: res.Metadata}, nil
+	}
+	if err := verifyPlatforms(ctx, opts, res, o.Events); err != nil {
+		return nil, err
 	}
 	out, err := newResponse(res)
 	if err != nil {

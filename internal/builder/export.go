@@ -24,41 +24,36 @@ type Sink interface {
 	Commit() error
 }
 
+// Exported is the image of one output, with the full names that it has given it.
+type Exported struct {
+	Names []string
+	Image *image.Image
+	Root  ocispec.Descriptor
+}
+
 // export writes the outputs. Names change only when everything else has succeeded.
 func (b *Builder) export(ctx context.Context, s *solver.Solver, out *response, names []string, o Options) (*Result, error) {
 	outputs := dated(o.Outputs, o.frontendOptions())
 	if len(outputs) == 0 {
 		outputs = []buildspec.Output{{Type: buildspec.OutputImage}}
 	}
-	// Images come last, since they move names.
-	slices.SortStableFunc(outputs, func(a, b buildspec.Output) int {
-		return compareBool(a.Type == buildspec.OutputImage, b.Type == buildspec.OutputImage)
-	})
-	res := &Result{}
-	for _, e := range outputs {
-		if e.Type == buildspec.OutputNone {
+	res := &Result{Metadata: returned(out.meta), Exports: make([]Exported, len(outputs))}
+	for _, i := range imagesLast(outputs) {
+		if outputs[i].Type == buildspec.OutputNone {
 			continue
 		}
-		extra, err := parseTags(e.Names)
+		made, err := b.exportOne(ctx, s, out, names, &outputs[i], &o)
 		if err != nil {
 			return nil, err
 		}
-		all := append(slices.Clone(names), extra...)
-		x := &exporter{b: b, solver: s, out: out.forOutput(e.Type), names: all, create: o.Create, client: o.Client, progress: startExport(o.Events, e.Type)}
-		err = x.run(ctx, e)
-		x.progress.end(err)
-		if err != nil {
-			return nil, err
-		}
-		for _, name := range all {
+		res.Exports[i] = *made
+		for _, name := range made.Names {
 			if !slices.Contains(res.Names, name) {
 				res.Names = append(res.Names, name)
 			}
 		}
-		if x.root.Digest != "" {
-			res.Written = true
-			res.Image, res.Root = x.image, x.root
-			res.Root.Annotations = x.notes
+		if made.Image != nil {
+			res.Written, res.Image, res.Root = true, made.Image, made.Root
 		}
 	}
 	if res.Image == nil {
@@ -70,6 +65,44 @@ func (b *Builder) export(ctx context.Context, s *solver.Solver, out *response, n
 		res.Image, res.Root = x.image, x.root
 	}
 	return res, nil
+}
+
+// imagesLast returns the outputs in the order in which they are written: images move names.
+func imagesLast(outputs []buildspec.Output) []int {
+	var first, last []int
+	for i, e := range outputs {
+		if e.Type == buildspec.OutputImage {
+			last = append(last, i)
+		} else {
+			first = append(first, i)
+		}
+	}
+	return append(first, last...)
+}
+
+// exportOne writes one output.
+func (b *Builder) exportOne(ctx context.Context, s *solver.Solver, out *response, names []string, e *buildspec.Output, o *Options) (*Exported, error) {
+	own, err := out.forOutput(e)
+	if err != nil {
+		return nil, err
+	}
+	extra, err := own.names(e)
+	if err != nil {
+		return nil, err
+	}
+	all := append(slices.Clone(names), extra...)
+	x := &exporter{b: b, solver: s, out: own, names: all, create: o.Create, client: o.Client, progress: startExport(o.Events, e.Type)}
+	err = x.run(ctx, *e)
+	x.progress.end(err)
+	if err != nil {
+		return nil, err
+	}
+	made := &Exported{Image: x.image, Root: x.root}
+	made.Root.Annotations = x.notes
+	if e.IsImage() {
+		made.Names = all
+	}
+	return made, nil
 }
 
 // exporter writes one output.
@@ -130,16 +163,6 @@ func (x *exporter) run(ctx context.Context, e buildspec.Output) error {
 		})
 	}
 	return fmt.Errorf("unknown output type %q", e.Type)
-}
-
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
 }
 
 // store records the image, moves the names to it, and pushes it.

@@ -24,7 +24,8 @@ import (
 // response is what the compiler has built.
 type response struct {
 	platforms []*built
-	several   bool // the front end asks for an index
+	meta      map[string][]byte // of the front end
+	several   bool              // the front end asks for an index
 	// keys identify the platforms' results in remote caches; inline, if set, is the cache that the image carries.
 	keys   []remotecache.Key
 	inline *remotecache.Cache
@@ -66,7 +67,7 @@ func newResponse(res *client.Result) (*response, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &response{several: len(res.Refs) > 0}
+	out := &response{several: len(res.Refs) > 0, meta: res.Metadata}
 	for _, p := range list.Platforms {
 		ref, ok := res.FindRef(p.ID)
 		if !ok {
@@ -77,7 +78,7 @@ func newResponse(res *client.Result) (*response, error) {
 			b.result, b.def, b.by = r.result, r.def, r.by
 		}
 		b.bundles = res.Attestations[p.ID]
-		if err := b.read(res.Metadata, &p); err != nil {
+		if err := b.read(res.Metadata); err != nil {
 			return nil, err
 		}
 		out.platforms = append(out.platforms, b)
@@ -89,7 +90,8 @@ func newResponse(res *client.Result) (*response, error) {
 }
 
 // read reads the metadata of the compiler.
-func (b *built) read(meta map[string][]byte, p *exptypes.Platform) error {
+func (b *built) read(meta map[string][]byte) error {
+	p := &exptypes.Platform{ID: b.id, Platform: b.platform}
 	b.config = exptypes.ParseKey(meta, exptypes.ExporterImageConfigKey, p)
 	if len(b.config) == 0 {
 		var err error

@@ -27,7 +27,7 @@ const (
 // Output is one result of a build.
 type Output struct {
 	Type string // any but OutputRegistry
-	// Names are further names for the image, for image, oci and docker.
+	// Names are further names for the image, for image, oci and docker. "*" alone is the names that the front end gives.
 	Names []string
 	// Dest is a file, a directory if Directory is set, and "-" or "" for stdout.
 	Dest string
@@ -55,6 +55,8 @@ type Output struct {
 	// StatementPrefix begins the names of the files with attestations, for local and tar.
 	StatementPrefix string
 	Form            Form
+	// Meta is metadata in place of that of the front end, by its keys (exporter/containerimage/exptypes): the config of an image.
+	Meta map[string]string
 	// Unused describes attributes that no exporter has: probably misspelled.
 	Unused []string
 }
@@ -169,10 +171,18 @@ func NewOutput(e Entry) (*Output, error) {
 	}
 	o := &Output{Type: e.Type, Form: Form{Annotations: map[string]string{}}}
 	for k, v := range e.Attrs {
-		if strings.HasPrefix(k, "annotation") {
+		switch {
+		case strings.HasPrefix(k, "annotation"):
 			o.Form.Annotations[k] = v
-			delete(a.left, k)
+		case strings.HasPrefix(k, "containerimage."):
+			if o.Meta == nil {
+				o.Meta = map[string]string{}
+			}
+			o.Meta[k] = v
+		default:
+			continue
 		}
+		delete(a.left, k)
 	}
 	switch e.Type {
 	case "":

@@ -97,24 +97,17 @@ const cacheManifest = "cache.manifest"
 // response is what the client shows and writes into files of metadata.
 func response(res *builder.Result) (*controlapi.SolveResponse, error) {
 	m := map[string]string{}
-	for k, v := range res.Response {
-		m[k] = string(v)
+	for _, from := range []map[string][]byte{res.Response, res.Metadata} {
+		for k, v := range from {
+			m[k] = string(v)
+		}
 	}
-	if res.Written && res.Image != nil {
-		root := res.Root
-		if !oci.IsIndex(root.MediaType) {
-			platform := res.Image.Config.Platform
-			root.Platform = &platform
-			m[exptypes.ExporterImageConfigDigestKey] = res.Image.ID.String()
+	for _, made := range res.Exports { // of several, the last
+		if made.Image == nil {
+			continue
 		}
-		raw, err := json.Marshal(root)
-		if err != nil {
+		if err := describeImage(m, &made); err != nil {
 			return nil, err
-		}
-		m[exptypes.ExporterImageDigestKey] = root.Digest.String()
-		m[exptypes.ExporterImageDescriptorKey] = base64.StdEncoding.EncodeToString(raw)
-		if len(res.Names) > 0 {
-			m["image.name"] = strings.Join(res.Names, ",")
 		}
 	}
 	if res.Cache != nil {
@@ -125,4 +118,24 @@ func response(res *builder.Result) (*controlapi.SolveResponse, error) {
 		m[cacheManifest] = string(raw)
 	}
 	return &controlapi.SolveResponse{ExporterResponse: m}, nil
+}
+
+// describeImage adds the digests and names of an image to a response.
+func describeImage(m map[string]string, made *builder.Exported) error {
+	root := made.Root
+	if !oci.IsIndex(root.MediaType) {
+		platform := made.Image.Config.Platform
+		root.Platform = &platform
+		m[exptypes.ExporterImageConfigDigestKey] = made.Image.ID.String()
+	}
+	raw, err := json.Marshal(root)
+	if err != nil {
+		return err
+	}
+	m[exptypes.ExporterImageDigestKey] = root.Digest.String()
+	m[exptypes.ExporterImageDescriptorKey] = base64.StdEncoding.EncodeToString(raw)
+	if len(made.Names) > 0 {
+		m[exptypes.ExporterImageNameKey] = strings.Join(made.Names, ",")
+	}
+	return nil
 }

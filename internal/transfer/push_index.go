@@ -61,7 +61,7 @@ func (p *pusher) index(ctx context.Context, root ocispec.Descriptor, depth int) 
 	if !i.changed {
 		return &registry.Manifest{Descriptor: root, Raw: raw}, p.pushChildren(ctx, i.children)
 	}
-	if len(i.kept) == 1 && len(i.children) == 1 {
+	if len(index.Manifests) > 1 && len(i.kept) == 1 && len(i.children) == 1 {
 		return i.children[0], nil
 	}
 	if len(i.children) == 0 {

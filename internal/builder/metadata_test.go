@@ -1,0 +1,103 @@
+package builder
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+	"github.com/moby/buildkit/frontend/gateway/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/buildspec"
+	"github.com/micabuild/mica/internal/solver"
+)
+
+// buildFrontend builds with a front end whose result is a file, changed by with.
+func buildFrontend(t *testing.T, o Options, with func(ref client.Reference, res *client.Result)) (*Result, map[string]*memorySink) {
+	t.Helper()
+	files := map[string]*memorySink{}
+	o.Context, o.Create = ClientContext{}, func(dest string) (Sink, error) {
+		files[dest] = &memorySink{}
+		return files[dest], nil
+	}
+	o.Frontend = func(ctx context.Context, c client.Client) (*client.Result, error) {
+		def, err := llb.Scratch().File(llb.Mkfile("/f", 0o644, []byte("x"))).Marshal(ctx)
+		if err != nil {
+			return nil, err
+		}
+		res, err := c.Solve(ctx, client.SolveRequest{Definition: def.ToPB()})
+		if err == nil {
+			with(res.Ref, res)
+		}
+		return res, err
+	}
+	res, err := newBuilder(t).Build(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res, files
+}
+
+// TestFrontendMetadata: a front end names and annotates the image, and returns metadata to the client. An output may replace the config.
+func TestFrontendMetadata(t *testing.T) {
+	t.Parallel()
+	outputs, err := buildspec.ParseOutputs([]string{
+		"type=oci,dest=x,name=*,annotation.own=a", "type=oci,dest=y,name=mine", `type=oci,dest=z,"containerimage.config={""os"":""linux"",""architecture"":""arm""}"`,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, files := buildFrontend(t, Options{Spec: buildspec.Spec{Outputs: outputs}}, func(_ client.Reference, res *client.Result) {
+		res.AddMeta("image.name", []byte("theirs:1"))
+		res.AddMeta("frontend.returned", []byte("yes"))
+		res.AddMeta("other", []byte("no"))
+		res.AddMeta(exptypes.AnnotationManifestKey(nil, "theirs"), []byte("b"))
+	})
+	if len(res.Metadata) != 1 || string(res.Metadata["frontend.returned"]) != "yes" {
+		t.Errorf("the client gets %q", res.Metadata)
+	}
+	for i, want := range []string{"docker.io/library/theirs:1", "docker.io/library/mine:latest", ""} {
+		if got := strings.Join(res.Exports[i].Names, " "); got != want {
+			t.Errorf("output %d has the names %q, want %q", i, got, want)
+		}
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal([]byte(members(t, files["x"])["blobs/sha256/"+res.Exports[0].Root.Digest.Encoded()]), &m); err != nil {
+		t.Fatal(err)
+	}
+	if m.Annotations["own"] != "a" || m.Annotations["theirs"] != "b" {
+		t.Errorf("annotations %v", m.Annotations)
+	}
+	if got := res.Exports[2].Image.Config.Architecture; got != "arm" {
+		t.Errorf("the config of the output is for %s", got)
+	}
+}
+
+// TestPlatformsOfResult: a result for other platforms than those asked for is shown as a warning.
+func TestPlatformsOfResult(t *testing.T) {
+	t.Parallel()
+	for asked, want := range map[string]string{
+		"linux/amd64,linux/arm64": "Multiple platforms requested but result is not multi-platform", "": "",
+	} {
+		var mu sync.Mutex
+		var warnings []string
+		o := Options{Spec: buildspec.Spec{Outputs: []buildspec.Output{{Type: buildspec.OutputNone}}}, Events: func(st *solver.Status) {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, w := range st.Warnings {
+				warnings = append(warnings, string(w.Short))
+			}
+		}}
+		if asked != "" {
+			o.Attrs = map[string]string{"platform": asked}
+		}
+		buildFrontend(t, o, func(client.Reference, *client.Result) {})
+		if got := strings.Join(warnings, "\n"); got != want {
+			t.Errorf("%q: warnings %q, want %q", asked, got, want)
+		}
+	}
+}
