@@ -18,27 +18,32 @@ import (
 	"github.com/micabuild/mica/internal/inroot"
 )
 
-// directory is the directory of a mount of the container, as processes have left it.
-func (c *frontendContainer) directory(mount int) (*os.File, error) {
+// directory is the directory of a mount of the container, as processes have left it. The container does not end before done is called.
+func (c *frontendContainer) directory(mount int) (_ *os.File, done func(), err error) {
 	if mount < 0 || mount >= len(c.roots) {
-		return nil, fmt.Errorf("mount index %d is out of bounds (%d available)", mount, len(c.roots))
+		return nil, nil, fmt.Errorf("mount index %d is out of bounds (%d available)", mount, len(c.roots))
+	}
+	if done, err = c.sandbox.Hold(); err != nil {
+		return nil, nil, err
 	}
 	f := c.sandbox.Root()
 	if !c.roots[mount] {
 		f = c.sandbox.Mount(c.state.Shown(mount))
 	}
 	if f == nil {
-		return nil, fmt.Errorf("mountable %d not found", mount)
+		done()
+		return nil, nil, fmt.Errorf("mountable %d not found", mount)
 	}
-	return f, nil
+	return f, done, nil
 }
 
 // ReadFile reads a regular file of a mount.
 func (c *frontendContainer) ReadFile(_ context.Context, req client.ReadContainerRequest) ([]byte, error) {
-	dir, err := c.directory(req.MountIndex)
+	dir, done, err := c.directory(req.MountIndex)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	f, err := inroot.OpenRegular(int(dir.Fd()), req.Filename)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: req.Filename, Err: err}
@@ -68,10 +73,11 @@ func readRange(f io.ReaderAt, part *client.FileRange) ([]byte, error) {
 
 // StatFile describes a file of a mount.
 func (c *frontendContainer) StatFile(_ context.Context, req client.StatContainerRequest) (*fstypes.Stat, error) {
-	dir, err := c.directory(req.MountIndex)
+	dir, done, err := c.directory(req.MountIndex)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	fd, err := inroot.Open(int(dir.Fd()), req.Path)
 	if err != nil {
 		return nil, &fs.PathError{Op: "stat", Path: req.Path, Err: err}
@@ -115,10 +121,11 @@ func statFile(fd int, name, shown string) (*fstypes.Stat, error) {
 
 // ReadDir lists a directory of a mount.
 func (c *frontendContainer) ReadDir(_ context.Context, req client.ReadDirContainerRequest) ([]*fstypes.Stat, error) {
-	dir, err := c.directory(req.MountIndex)
+	dir, done, err := c.directory(req.MountIndex)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	fd, err := unix.Openat2(int(dir.Fd()), req.Path, &how)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -35,9 +36,12 @@ type Container struct {
 	ended chan struct{}
 	err   error // of the end
 
-	// Descriptors of directories that only the thread sees: the bundle, /proc, the root filesystem and the sources of the mounts.
+	// Descriptors of directories that only the thread sees: the bundle, /proc, the root filesystem and the sources of the mounts. They are
+	// not closed while files is locked.
 	dir, proc, root *os.File
 	mounts          []*os.File
+	files           sync.RWMutex
+	filesClosed     bool
 
 	// These belong to the thread.
 	b        *bundle
@@ -46,8 +50,8 @@ type Container struct {
 	launched int // processes, for their names
 }
 
-// errClosed is the error of calls after Close.
-var errClosed = errors.New("the container has ended")
+// ErrClosed is the error of calls after Close, and of the processes that it has ended.
+var ErrClosed = errors.New("the container has ended")
 
 // ErrNotRunning is the error of a process for a container whose first process does not run.
 var ErrNotRunning = errors.New("the container is not running")
@@ -67,7 +71,7 @@ func (h *Host) Open(ctx context.Context, p *Process) (*Container, error) {
 	opened := make(chan struct{})
 	go func() {
 		err := inNamespaces(init, crash.Guard(func() error { return c.live(p, opened) }))
-		c.close(errClosed)
+		c.close(ErrClosed)
 		c.err = errors.Join(err, c.tmp.Remove())
 		close(c.ended)
 	}()
@@ -82,7 +86,7 @@ func (h *Host) Open(ctx context.Context, p *Process) (*Container, error) {
 // Close ends the processes of the container and unmounts it. It returns what has failed at the end of its filesystems, not the errors of
 // processes.
 func (c *Container) Close() error {
-	c.close(errClosed)
+	c.close(ErrClosed)
 	<-c.ended
 	return c.err
 }
@@ -90,12 +94,22 @@ func (c *Container) Close() error {
 // Done is closed when the container has been closed, also by the end of the context of Open.
 func (c *Container) Done() <-chan struct{} { return c.ended }
 
-// Root is the directory (O_PATH) of the root filesystem, without mounts. It is valid until Close. Processes change it meanwhile: see
-// package inroot.
+// Hold keeps the files of Root and Mount open, and so the container from its end, until release is called.
+func (c *Container) Hold() (release func(), err error) {
+	c.files.RLock()
+	if c.filesClosed {
+		c.files.RUnlock()
+		return nil, ErrClosed
+	}
+	return c.files.RUnlock, nil
+}
+
+// Root is the directory (O_PATH) of the root filesystem, without mounts. It is valid until Close, which Hold
+// delays. Processes change it meanwhile: see package inroot.
 func (c *Container) Root() *os.File { return c.root }
 
 // Mount is the directory or file (O_PATH) that is the source of a mount, by the index in Process.Mounts, and nil for one that is not in a
-// filesystem of layers or of the host. A selector is not applied. It is valid until Close.
+// filesystem of layers or of the host. A selector is not applied. It is valid until Close, as Root.
 func (c *Container) Mount(i int) *os.File {
 	if i < 0 || i >= len(c.mounts) {
 		return nil
@@ -154,7 +168,7 @@ func (c *Container) do(f func() error) error {
 	case c.calls <- func() { done <- crash.Guard(f)() }:
 		return <-done
 	case <-c.ctx.Done():
-		return errClosed
+		return ErrClosed
 	}
 }
 
@@ -182,6 +196,9 @@ func (c *Container) openFiles() (err error) {
 }
 
 func (c *Container) closeFiles() {
+	c.files.Lock()
+	defer c.files.Unlock()
+	c.filesClosed = true
 	for _, f := range append([]*os.File{c.dir, c.proc, c.root}, c.mounts...) {
 		_ = f.Close() // a nil file can be closed
 	}

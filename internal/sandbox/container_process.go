@@ -287,20 +287,7 @@ const startedPause = time.Millisecond
 // started waits until the process runs, and its container is one in which others can be started. If the process cannot be started, it
 // returns the reason.
 func (c *Container) started(p *RunningProcess, pidFile string) error {
-	for {
-		pid, ok := c.pidIn(pidFile)
-		if ok && c.hasState() {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			if p.hasEnded() {
-				break
-			}
-			fd, err := unix.Openat(int(c.proc.Fd()), strconv.Itoa(pid), unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-			if err == nil {
-				p.pid = os.NewFile(uintptr(fd), "process")
-			}
-			return nil
-		}
+	for !c.isStarted(p, pidFile) {
 		select {
 		case <-p.done:
 			var failed *ociruntime.ExitError
@@ -312,6 +299,29 @@ func (c *Container) started(p *RunningProcess, pidFile string) error {
 		}
 	}
 	return nil
+}
+
+// isStarted reports whether the process runs, and opens its directory in /proc.
+func (c *Container) isStarted(p *RunningProcess, pidFile string) bool {
+	release, err := c.Hold()
+	if err != nil {
+		return false // it is about to end
+	}
+	defer release()
+	pid, ok := c.pidIn(pidFile)
+	if !ok || !c.hasState() {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.hasEnded() {
+		return true
+	}
+	fd, err := unix.Openat(int(c.proc.Fd()), strconv.Itoa(pid), unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		p.pid = os.NewFile(uintptr(fd), "process")
+	}
+	return true
 }
 
 // pidIn returns the process ID in a file that the runtime writes.

@@ -157,13 +157,13 @@ func TestRootContainer(t *testing.T) {
 			if err := c.Close(); err != nil {
 				t.Error(err)
 			}
-			if err := last.Wait(); !errors.Is(err, errClosed) {
+			if err := last.Wait(); !errors.Is(err, ErrClosed) {
 				t.Errorf("another process after the end: %v", err)
 			}
-			if err := first.Wait(); !errors.Is(err, errClosed) {
+			if err := first.Wait(); !errors.Is(err, ErrClosed) {
 				t.Errorf("the first process after the end: %v", err)
 			}
-			if _, err := c.Exec(t.Context(), sh("true")); !errors.Is(err, errClosed) {
+			if _, err := c.Exec(t.Context(), sh("true")); !errors.Is(err, ErrClosed) {
 				t.Errorf("after the end: %v", err)
 			}
 			if got := tree(t, p.Root.Upper); got != "file" {
