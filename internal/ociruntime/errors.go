@@ -18,13 +18,16 @@ type ExitError struct{ Code int }
 func (e *ExitError) Error() string { return fmt.Sprintf("exit code: %d", e.Code) }
 
 // StartError is returned for a process that could not be started. Code is the exit code of a shell and of docker run: 127 if
-// the command does not exist, 126 if it cannot be executed, 125 otherwise.
+// the command does not exist, 126 if it cannot be executed, CodeOther otherwise.
 type StartError struct {
 	Code   int
 	Reason string
 }
 
 func (e *StartError) Error() string { return e.Reason }
+
+// CodeOther is StartError.Code if the reason is not the command: a process has no such exit code of its own.
+const CodeOther = 125
 
 // Outcome returns the result of a runtime whose command has returned err: an ExitError for a process that failed, or a
 // StartError if the runtime has logged that it could not start it.
@@ -100,7 +103,7 @@ func startError(reason string) error {
 	}
 	lower := strings.ToLower(reason)
 	has := func(part string) bool { return strings.Contains(lower, part) }
-	code := 125
+	code := CodeOther
 	switch {
 	case has("executable file") && has("not found"), has("no such file or directory") && has("exec"):
 		code = 127

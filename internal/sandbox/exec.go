@@ -104,7 +104,7 @@ func (h *Host) launch(ctx context.Context, b *bundle, t *pty.Terminal, cmd *exec
 
 func (h *Host) startRuntime(cmd *exec.Cmd) error {
 	if err := cmd.Start(); err != nil {
-		return &ociruntime.StartError{Code: 125, Reason: fmt.Sprintf("start %s: %v", h.runtime, cause(err))}
+		return &ociruntime.StartError{Code: ociruntime.CodeOther, Reason: fmt.Sprintf("start %s: %v", h.runtime, cause(err))}
 	}
 	return nil
 }

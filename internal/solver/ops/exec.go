@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,6 +66,9 @@ func newExecOp(w *Worker, t *solver.Task) (solver.Operation, error) {
 	if len(op.CdiDevices) > 0 {
 		return nil, fmt.Errorf("RUN --device is not supported")
 	}
+	if err := CheckSecurity(op.Security); err != nil {
+		return nil, err
+	}
 	root := false
 	for _, m := range op.Mounts {
 		if err := checkMount(m); err != nil {
@@ -79,6 +83,14 @@ func newExecOp(w *Worker, t *solver.Task) (solver.Operation, error) {
 		return nil, fmt.Errorf("process has no root filesystem")
 	}
 	return &execOp{w, t, op}, nil
+}
+
+// CheckSecurity refuses a security mode that is unknown: it may be one with fewer privileges.
+func CheckSecurity(mode pb.SecurityMode) error {
+	if _, ok := pb.SecurityMode_name[int32(mode)]; !ok {
+		return fmt.Errorf("invalid security mode %d", mode)
+	}
+	return nil
 }
 
 // Key is made of the process, without what depends on where it runs (proxies, addresses of extra hosts), of the chains of its root and
@@ -146,7 +158,7 @@ func (o *execOp) Run(ctx context.Context) (_ []*solver.Result, err error) {
 	p := *st.Process
 	stdout, stderr := o.clipped(p.Stdout), o.clipped(p.Stderr)
 	p.Stdout, p.Stderr = stdout, stderr
-	err = o.w.Host.Run(ctx, &p)
+	err = o.outcome(o.w.Host.Run(ctx, &p))
 	stdout.flush()
 	stderr.flush()
 	if err != nil {
@@ -224,6 +236,36 @@ func (o *execOp) union(ctx context.Context, m *pb.Mount, dir string) (overlay.Op
 // maxCommand is how much of a command an error repeats, in bytes: a RUN may have 200,000 lines.
 const maxCommand = 4 << 10
 
+// outcome is the result of a process, given that of its run: the operation may want other exit codes than 0.
+func (o *execOp) outcome(err error) error {
+	code, ended := exitCode(err)
+	valid := o.op.Meta.ValidExitCodes
+	switch {
+	case !ended || len(valid) == 0:
+		return err
+	case slices.Contains(valid, int32(code)):
+		return nil
+	case err == nil:
+		return &ociruntime.ExitError{}
+	}
+	return err
+}
+
+// exitCode returns the exit code that a shell would have for a process. It reports false if the process has none.
+func exitCode(err error) (int, bool) {
+	var exit *ociruntime.ExitError
+	var start *ociruntime.StartError
+	switch {
+	case err == nil:
+		return 0, true
+	case errors.As(err, &exit):
+		return exit.Code, true
+	case errors.As(err, &start) && start.Code != ociruntime.CodeOther:
+		return start.Code, true
+	}
+	return 0, false
+}
+
 // failure words a process's end as `docker build` does.
 func (o *execOp) failure(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
@@ -233,10 +275,13 @@ func (o *execOp) failure(ctx context.Context, err error) error {
 	if len(args) > maxCommand {
 		args = strings.ToValidUTF8(args[:maxCommand], "") + "…"
 	}
-	var exit *ociruntime.ExitError
-	if errors.As(err, &exit) {
+	if code, ok := exitCode(err); ok {
+		var start *ociruntime.StartError
+		if errors.As(err, &start) {
+			err = fmt.Errorf("exit code: %d: %w", code, err)
+		}
 		// Clients of BuildKit's API find the exit code by its type.
-		return fmt.Errorf("process %q did not complete successfully: %w", args, &gwpb.ExitError{ExitCode: uint32(exit.Code), Err: err})
+		return fmt.Errorf("process %q did not complete successfully: %w", args, &gwpb.ExitError{ExitCode: uint32(code), Err: err})
 	}
 	return fmt.Errorf("process %q could not be run: %w", args, err)
 }

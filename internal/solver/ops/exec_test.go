@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/system"
 
@@ -62,6 +63,7 @@ func TestInvalidProcesses(t *testing.T) {
 		"cache":        {mount(&pb.Mount{Dest: "/m", Input: -1, MountType: pb.MountType_CACHE}), "mount /m of type cache lacks its options"},
 		"secret":       {mount(&pb.Mount{Dest: "/m", Input: -1, MountType: pb.MountType_SECRET, SecretOpt: &pb.SecretOpt{}}), "mount /m of type secret lacks its options"},
 		"ssh":          {mount(&pb.Mount{Dest: "/m", Input: -1, MountType: pb.MountType_SSH}), "mount /m of type ssh lacks its options"},
+		"security":     {func(op *pb.ExecOp) { op.Security = 2 }, "invalid security mode 2"},
 		"unknown":      {mount(&pb.Mount{Dest: "/m", Input: -1, MountType: 77}), "RUN --mount=type=77 is not supported"},
 	} {
 		_, err := newExecOp(New(Options{}), execTask(c.change))
@@ -251,11 +253,43 @@ func TestFailure(t *testing.T) {
 	if err := short.failure(t.Context(), fs.ErrPermission); text(err) != `process "sh -c exit 3" could not be run: permission denied` {
 		t.Errorf("%v", err)
 	}
+	missing := &ociruntime.StartError{Code: 127, Reason: `exec: "sh": executable file not found in $PATH`}
+	err := short.failure(t.Context(), missing)
+	var typed *gwpb.ExitError
+	if !errors.As(err, &typed) || typed.ExitCode != 127 || !errors.Is(err, missing) ||
+		text(err) != `process "sh -c exit 3" did not complete successfully: exit code: 127: exec: "sh": executable file not found in $PATH` {
+		t.Errorf("%v", err)
+	}
 	if err := short.failure(canceled(t), exit); !errors.Is(err, context.Canceled) || errors.Is(err, exit) {
 		t.Errorf("canceled: %v", err)
 	}
 	if got := text(long.failure(t.Context(), exit)); len(got) > maxCommand+100 || !strings.Contains(got, "é…\"") {
 		t.Errorf("%d bytes, ending %q", len(got), got[len(got)-60:])
+	}
+}
+
+func TestValidExitCodes(t *testing.T) {
+	t.Parallel()
+	exit := func(code int) error { return &ociruntime.ExitError{Code: code} }
+	for name, c := range map[string]struct {
+		valid []int32
+		err   error
+		want  string
+	}{
+		"none given":             {nil, nil, ""},
+		"none given, failed":     {nil, exit(1), "exit code: 1"},
+		"wanted":                 {[]int32{2, 3}, exit(3), ""},
+		"another":                {[]int32{2, 3}, exit(1), "exit code: 1"},
+		"success is not wanted":  {[]int32{2, 3}, nil, "exit code: 0"},
+		"success is wanted, too": {[]int32{0, 2}, nil, ""},
+		"missing program":        {[]int32{127}, &ociruntime.StartError{Code: 127}, ""},
+		"broken runtime":         {[]int32{125}, &ociruntime.StartError{Code: 125, Reason: "broken"}, "broken"},
+		"canceled":               {[]int32{0}, context.Canceled, "context canceled"},
+	} {
+		o := newExec(t, New(Options{}), func(op *pb.ExecOp) { op.Meta.ValidExitCodes = c.valid })
+		if got := text(o.outcome(c.err)); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
 	}
 }
 
