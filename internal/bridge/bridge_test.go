@@ -444,7 +444,8 @@ func TestForwarder(t *testing.T) {
 			return metadata.NewIncomingContext(ctx, md)
 		}
 		for id, want := range map[string]codes.Code{"": codes.InvalidArgument, "other": codes.NotFound} {
-			if _, err := f.Ping(named(id), &gwpb.PingRequest{}); status.Code(err) != want {
+			_, err := f.Ping(named(id), &gwpb.PingRequest{})
+			if status.Code(err) != want || id == "" && !strings.Contains(err.Error(), "no buildid found in context") {
 				t.Errorf("build %q: %v", id, err)
 			}
 		}

@@ -206,12 +206,13 @@ func TestRootContainers(t *testing.T) {
 		if err := first.Wait(); !errors.As(err, &exit) || exit.ExitCode != 137 {
 			t.Errorf("a killed process: %v", err)
 		}
-		if err := ctr.Release(ctx); err != nil {
-			t.Error(err)
+		if err := ctr.Release(ctx); !errors.As(err, &exit) {
+			t.Errorf("the release of a container whose processes have failed: %v", err)
 		}
 		if _, err := ctr.StatFile(ctx, client.StatContainerRequest{}); err == nil {
 			t.Error("a container is there after its release")
 		}
+		checkRelease(ctx, t, c, root)
 		left, err := c.NewContainer(ctx, client.NewContainerRequest{Mounts: []client.Mount{{Dest: "/", Ref: root}}})
 		if err != nil {
 			return nil, err
@@ -221,6 +222,38 @@ func TestRootContainers(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// checkRelease checks that the end of a container cancels its processes, and refuses an unknown security mode.
+func checkRelease(ctx context.Context, t *testing.T, c client.Client, root client.Reference) {
+	t.Helper()
+	ctr, err := c.NewContainer(ctx, client.NewContainerRequest{NetMode: pb.NetMode_NONE, Mounts: []client.Mount{{Dest: "/", Ref: root}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run(ctx, ctr, "true", func(r *client.StartRequest) { r.SecurityMode = 2 }); err == nil || !strings.Contains(err.Error(), "invalid security mode") {
+		t.Errorf("an unknown security mode: %v", err)
+	}
+	var running []client.ContainerProcess
+	for range 2 {
+		p, err := ctr.Start(ctx, client.StartRequest{Args: []string{"/bin/sleep", "1000"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		running = append(running, p)
+	}
+	if _, err := run(ctx, ctr, "true", nil); err != nil { // the first one runs
+		t.Error(err)
+	}
+	errs := []error{ctr.Release(ctx)}
+	for _, p := range running {
+		errs = append(errs, p.Wait())
+	}
+	for _, err := range errs {
+		if err == nil || !strings.Contains(err.Error(), "context canceled") {
+			t.Errorf("the end of a container: %v", err)
+		}
 	}
 }
 

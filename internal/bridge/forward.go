@@ -16,12 +16,15 @@ type Forwarder struct {
 	Find func(ctx context.Context, build string) (*Bridge, error)
 }
 
+// errNoBuild is the error of a call without a build. Clients know it by its words.
+var errNoBuild = status.Error(codes.InvalidArgument, "no buildid found in context")
+
 func forward[Req, Resp any](
 	ctx context.Context, f *Forwarder, req Req, call func(*Bridge, context.Context, Req) (*Resp, error),
 ) (*Resp, error) {
 	id := buildid.FromIncomingContext(ctx)
 	if id == "" {
-		return nil, status.Error(codes.InvalidArgument, "the call names no build")
+		return nil, errNoBuild
 	}
 	b, err := f.Find(ctx, id)
 	if err != nil {
@@ -114,7 +117,7 @@ func (f *Forwarder) StatFileContainer(ctx context.Context, req *gwpb.StatFileReq
 func (f *Forwarder) ExecProcess(stream gwpb.LLBBridge_ExecProcessServer) error {
 	id := buildid.FromIncomingContext(stream.Context())
 	if id == "" {
-		return status.Error(codes.InvalidArgument, "the call names no build")
+		return errNoBuild
 	}
 	b, err := f.Find(stream.Context(), id)
 	if err != nil {

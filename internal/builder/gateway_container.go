@@ -71,7 +71,7 @@ func (cs *containers) close() error {
 	cs.mu.Unlock()
 	var errs []error
 	for _, c := range left {
-		errs = append(errs, c.Release(context.Background()))
+		errs = append(errs, c.released())
 	}
 	return errors.Join(errs...)
 }
@@ -85,9 +85,12 @@ type frontendContainer struct {
 	path     string // the default of $PATH
 	roots    []bool // which of the mounts are the root filesystem
 	released func() error
+	running  sync.WaitGroup // its processes
 
 	mu      sync.Mutex
 	started bool
+	closed  bool
+	failed  error // of the process that has failed first
 }
 
 var _ client.Container = (*frontendContainer)(nil)
@@ -171,6 +174,9 @@ func mounted(ctx context.Context, ref client.Reference) (*solver.Result, error) 
 // Start starts the first process of the container, or another one beside it. The end of ctx ends it.
 func (c *frontendContainer) Start(ctx context.Context, req client.StartRequest) (_ client.ContainerProcess, err error) {
 	defer crash.Recover(&err)
+	if err := ops.CheckSecurity(req.SecurityMode); err != nil {
+		return nil, err
+	}
 	privileged := req.SecurityMode == pb.SecurityMode_INSECURE
 	if err := c.f.solver.Check(entitlements.Values{NetworkHost: c.network == pb.NetMode_HOST, SecurityInsecure: privileged}); err != nil {
 		return nil, err
@@ -189,11 +195,38 @@ func (c *frontendContainer) Start(ctx context.Context, req client.StartRequest) 
 	if req.Stderr != nil {
 		cmd.Stderr = req.Stderr
 	}
+	if err := c.begin(); err != nil {
+		return nil, err
+	}
 	p, err := c.startOrExec(ctx, cmd)
 	if err != nil {
-		return nil, exitError(err)
+		err = exitError(err)
+		c.end(err)
+		return nil, err
 	}
+	go func() { c.end(exitError(p.Wait())) }()
 	return containerProcess{p}, nil
+}
+
+// begin counts a process, for which Release waits.
+func (c *frontendContainer) begin() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return exitError(sandbox.ErrClosed)
+	}
+	c.running.Add(1)
+	return nil
+}
+
+// end notes the error of a process that has ended.
+func (c *frontendContainer) end(err error) {
+	defer c.running.Done()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.failed == nil {
+		c.failed = err
+	}
 }
 
 // startOrExec starts the first process, for which all others wait.
@@ -233,8 +266,20 @@ func withDefault(env []string, name, value string) []string {
 	return append(env, name+"="+value)
 }
 
-// Release ends the processes of the container and removes what they have written.
-func (c *frontendContainer) Release(context.Context) error { return c.released() }
+// Release ends the processes of the container and removes what they have written. As in BuildKit, it returns the error of the process that
+// failed first, also of one that it has ended.
+func (c *frontendContainer) Release(context.Context) error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	if err := c.released(); err != nil {
+		return err
+	}
+	c.running.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failed
+}
 
 func (c *frontendContainer) release() error {
 	err := errors.Join(c.sandbox.Close(), c.state.Close())
@@ -267,6 +312,8 @@ func exitError(err error) error {
 		return &gwpb.ExitError{ExitCode: uint32(exit.Code), Err: err}
 	case errors.As(err, &start):
 		return &gwpb.ExitError{ExitCode: uint32(start.Code), Err: err}
+	case errors.Is(err, sandbox.ErrClosed):
+		return &gwpb.ExitError{ExitCode: gwpb.UnknownExitStatus, Err: fmt.Errorf("%w: %w", err, context.Canceled)}
 	case err != nil:
 		return &gwpb.ExitError{ExitCode: gwpb.UnknownExitStatus, Err: err}
 	}
