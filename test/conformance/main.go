@@ -39,12 +39,15 @@ var suites = []suite{
 // binary is the name of the compiled package.
 func (s suite) binary() string { return filepath.Base(s.dir) + ".test" }
 
+// everything is the pattern of all tests.
+const everything = ".*"
+
 func run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	worker := flag.String("worker", "mica", "`worker` that is tested: mica, or oci, which is buildkitd")
 	only := flag.String("suite", "", "run the suites whose name matches this `regexp`")
-	tests := flag.String("run", ".*", "run the tests whose name matches this `regexp`, such as TestCopy")
+	tests := flag.String("run", everything, "run the tests whose name matches this `regexp`, such as TestCopy")
 	parallel := flag.Int("parallel", 2, "tests that run at once")
 	limit := flag.Duration("timeout", 30*time.Minute, "time that a suite may take")
 	flag.Parse()
