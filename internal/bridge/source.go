@@ -119,6 +119,9 @@ func Metadata(got *sourceresolver.MetaResponse) *gwpb.ResolveSourceMetaResponse 
 		if h.LastModified != nil {
 			out.HTTP.LastModified = timestamppb.New(*h.LastModified)
 		}
+		if c := h.ChecksumResponse; c != nil {
+			out.HTTP.ChecksumResponse = &gwpb.ChecksumResponse{Digest: c.Digest, Suffix: c.Suffix}
+		}
 	}
 	return out
 }

@@ -321,25 +321,6 @@ func (f *frontend) imageMetadata(ctx context.Context, op *pb.SourceOp, opt sourc
 	return ref, img, err
 }
 
-// remoteMetadata finds what a file over http or a ref of a repository is now.
-func (f *frontend) remoteMetadata(ctx context.Context, op *pb.SourceOp, opt sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
-	if opt.HTTPOpt != nil && opt.HTTPOpt.ChecksumReq != nil {
-		return nil, fmt.Errorf("other checksums of files than sha256 are not supported: %s", op.Identifier)
-	}
-	is, objects, err := f.containers.worker.Identify(ctx, op, opt.GitOpt != nil && opt.GitOpt.ReturnObject)
-	if err != nil {
-		return nil, err
-	}
-	if is.Commit != "" {
-		return &sourceresolver.MetaResponse{Op: op, Git: &sourceresolver.ResolveGitResponse{
-			Checksum: is.Object, CommitChecksum: is.Peeled, Ref: is.Ref, CommitObject: objects.Commit, TagObject: objects.Tag,
-		}}, nil
-	}
-	return &sourceresolver.MetaResponse{Op: op, HTTP: &sourceresolver.ResolveHTTPResponse{
-		Digest: is.Digest, Filename: is.Name, LastModified: is.Modified,
-	}}, nil
-}
-
 // ResolveImageConfig is ResolveSourceMetadata of an image. The name in the answer is the one that the policies have left.
 func (f *frontend) ResolveImageConfig(ctx context.Context, ref string, opt sourceresolver.Opt) (_ string, _ digest.Digest, _ []byte, err error) {
 	defer crash.Recover(&err)

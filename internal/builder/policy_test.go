@@ -172,8 +172,15 @@ func TestMetadata(t *testing.T) {
 	if _, _, _, err := f.ResolveImageConfig(t.Context(), "x:1", sourceresolver.Opt{}); !errors.As(err, &other) || other.Updated != "local://x" {
 		t.Errorf("%v", err)
 	}
-	opt := sourceresolver.Opt{HTTPOpt: &sourceresolver.ResolveHTTPOpt{ChecksumReq: &sourceresolver.ResolveHTTPChecksumRequest{}}}
-	if _, err := f.ResolveSourceMetadata(t.Context(), &pb.SourceOp{Identifier: server.URL}, opt); err == nil || !strings.Contains(err.Error(), "other checksums of files than sha256") {
+	opt := sourceresolver.Opt{HTTPOpt: &sourceresolver.ResolveHTTPOpt{ChecksumReq: &sourceresolver.ResolveHTTPChecksumRequest{
+		Algo: sourceresolver.ResolveHTTPChecksumAlgoSHA512, Suffix: []byte("!"),
+	}}}
+	sum := digest.SHA512.FromString("data!").String()
+	if got, err := f.ResolveSourceMetadata(t.Context(), &pb.SourceOp{Identifier: server.URL}, opt); err != nil || got.HTTP.ChecksumResponse.Digest != sum {
+		t.Errorf("%+v, %v", got, err)
+	}
+	opt.HTTPOpt.ChecksumReq.Algo = 9
+	if _, err := f.ResolveSourceMetadata(t.Context(), &pb.SourceOp{Identifier: server.URL}, opt); err == nil || !strings.Contains(err.Error(), "unknown checksum algorithm") {
 		t.Errorf("%v", err)
 	}
 }

@@ -19,6 +19,9 @@ func (f *Fetcher) keep(key string, d *download) {
 	if f.downloads == nil {
 		f.downloads = map[string]*download{}
 	}
+	if old := f.downloads[key]; old != nil {
+		f.replaced = append(f.replaced, old)
+	}
 	f.downloads[key] = d
 }
 

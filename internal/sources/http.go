@@ -178,7 +178,10 @@ func (s *file) Close() error {
 	return s.temp.Remove()
 }
 
-func (s *file) content() string { return filepath.Join(s.temp.Path, "content") }
+func (s *file) content() string { return contentOf(s.temp) }
+
+// contentOf is the file of a download.
+func contentOf(t *store.Temp) string { return filepath.Join(t.Path, "content") }
 
 func (s *file) client() *http.Client {
 	if s.f.Client != nil {

@@ -24,11 +24,11 @@ func TestIdentifyTag(t *testing.T) {
 	f := newFetcher(t)
 	identify := func(ref string, objects bool) (Identity, Objects) {
 		t.Helper()
-		is, o, err := f.Identify(t.Context(), "git://"+r.rest+"#"+ref, r.attrs(), objects)
+		d, err := f.Identify(t.Context(), "git://"+r.rest+"#"+ref, r.attrs(), Wanted{Objects: objects})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return is, o
+		return d.Identity, d.Objects
 	}
 	want := Identity{Commit: commit, Object: tag, Peeled: commit, Ref: "refs/tags/v1"}
 	if is, o := identify("v1", false); is != want || o.Commit != nil {
@@ -49,9 +49,6 @@ func TestIdentifyTag(t *testing.T) {
 	if is, o := identify(commit, true); is.Peeled != "" || o.Tag != nil || string(o.Commit) == "" {
 		t.Errorf("%+v, %+v", is, o)
 	}
-	if _, _, err := f.Identify(t.Context(), "http://"+r.rest, nil, true); err == nil {
-		t.Error("a file has a commit")
-	}
 }
 
 // A file that was downloaded for its metadata is what the build gets, whatever the server has later; it is left over by no build.
@@ -60,7 +57,7 @@ func TestIdentifyFile(t *testing.T) {
 	var asked atomic.Int32
 	url := serve(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, asked.Add(1)) })
 	f := newFetcher(t)
-	is, _, err := f.Identify(t.Context(), url+"/x", nil, false)
+	is, err := f.Identify(t.Context(), url+"/x", nil, Wanted{})
 	if err != nil || is.Digest != digest.FromString("1") {
 		t.Fatalf("%+v, %v", is, err)
 	}
@@ -76,8 +73,50 @@ func TestIdentifyFile(t *testing.T) {
 	if got := listing(t, dir); got != "x=1" || asked.Load() != 1 {
 		t.Errorf("%s; %d downloads", got, asked.Load())
 	}
-	if _, _, err := f.Identify(t.Context(), url+"/y", nil, false); err != nil {
+	if _, err := f.Identify(t.Context(), url+"/y", nil, Wanted{}); err != nil {
 		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(f.Store.Path("tmp"))
+	if err != nil || len(left) != 0 {
+		t.Errorf("temporary directories are left: %v, %v", left, err)
+	}
+}
+
+// A policy asks for other digests of a file, of the content that the build gets.
+func TestChecksums(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	url := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		fmt.Fprint(w, "data")
+	})
+	f := newFetcher(t)
+	for want, c := range map[digest.Digest]*Checksum{
+		digest.SHA512.FromString("data"):       {Algorithm: digest.SHA512},
+		digest.SHA384.FromString("data, more"): {Algorithm: digest.SHA384, Suffix: []byte(", more")},
+	} {
+		for _, attrs := range []map[string]string{nil, {pb.AttrHTTPChecksum: digest.FromString("data").String()}} {
+			if d, err := f.Identify(t.Context(), url+"/x", attrs, Wanted{Checksum: c}); err != nil || d.Checksum != want {
+				t.Errorf("%+v, %v", d, err)
+			}
+		}
+	}
+	if asked.Load() != 1 {
+		t.Errorf("%d downloads", asked.Load())
+	}
+	for want, c := range map[string]*Checksum{
+		"unknown checksum algorithm": {}, "has more than": {Algorithm: digest.SHA256, Suffix: make([]byte, maxSuffix+1)},
+	} {
+		if _, err := f.Identify(t.Context(), url+"/x", nil, Wanted{Checksum: c}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	other := map[string]string{pb.AttrHTTPChecksum: digest.FromString("other").String()}
+	if _, err := f.Identify(t.Context(), url+"/x", other, Wanted{Checksum: &Checksum{Algorithm: digest.SHA256}}); err == nil || !strings.Contains(err.Error(), "digest mismatch") {
+		t.Errorf("%v", err)
 	}
 	if err := f.Close(); err != nil {
 		t.Fatal(err)

@@ -65,6 +65,7 @@ type Fetcher struct {
 
 	mu        sync.Mutex
 	downloads map[string]*download
+	replaced  []*download
 }
 
 // Close removes what was downloaded for its metadata alone.
@@ -75,7 +76,11 @@ func (f *Fetcher) Close() error {
 	for _, d := range f.downloads {
 		errs = append(errs, d.temp.Remove())
 	}
+	for _, d := range f.replaced {
+		errs = append(errs, d.temp.Remove())
+	}
 	clear(f.downloads)
+	f.replaced = nil
 	return errors.Join(errs...)
 }
 

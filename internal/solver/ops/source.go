@@ -51,10 +51,9 @@ func newSourceOp(w *Worker, t *solver.Task) (solver.Operation, error) {
 	return &remoteSource{w, v, op, src}, nil
 }
 
-// Identify describes what a file over http or a git repository is now, with the objects of the commit if they are asked for. The file may be
-// downloaded for it.
-func (w *Worker) Identify(ctx context.Context, op *pb.SourceOp, objects bool) (sources.Identity, sources.Objects, error) {
-	return w.fetcher.Identify(ctx, op.Identifier, op.Attrs, objects)
+// Identify describes what a file over http or a git repository is now. The file may be downloaded for it.
+func (w *Worker) Identify(ctx context.Context, op *pb.SourceOp, want sources.Wanted) (*sources.Details, error) {
+	return w.fetcher.Identify(ctx, op.Identifier, op.Attrs, want)
 }
 
 // remoteSource is a file over http, or a git repository. Every build asks the server for its current pin (a digest or a commit); the
