@@ -18,6 +18,7 @@ type kind string
 const (
 	kindMica     kind = "mica"
 	kindServe    kind = "mica serve"
+	kindBuildctl kind = "buildctl at mica"
 	kindBuildKit kind = "BuildKit"
 	kindDocker   kind = "Docker"
 	kindDocker29 kind = "Docker 29"
@@ -25,7 +26,7 @@ const (
 	kindCrane    kind = "crane"
 )
 
-var kinds = []kind{kindMica, kindServe, kindBuildKit, kindDocker, kindDocker29, kindBuildah, kindCrane}
+var kinds = []kind{kindMica, kindServe, kindBuildctl, kindBuildKit, kindDocker, kindDocker29, kindBuildah, kindCrane}
 
 // An engine is mica or a peer with a store of its own, in which the image `base` is ready to run.
 type engine interface {
@@ -88,6 +89,8 @@ func (b *bench) newEngine(k kind) (engine, error) {
 		e, err = b.newMica(dir)
 	case kindServe:
 		e, err = b.newServe(dir)
+	case kindBuildctl:
+		e, err = b.newBuildctl(dir)
 	case kindDocker29:
 		e, err = b.newDocker29(dir)
 	case kindBuildKit:

@@ -8,10 +8,14 @@ import (
 	"github.com/micabuild/mica/test/rig"
 )
 
-// buildkit is a buildkitd. It keeps no names: its images are those of the registry that the benchmark pulls from.
+// buildkit is a buildkitd. It keeps no names: its images are those of the registry that the benchmark pulls from. Or it is mica serve, which has
+// them in its store.
 type buildkit struct {
 	*rig.BuildKit
+	of      kind
 	root    string
+	pid     int
+	stop    func() error
 	origins map[string]string // of images, by name, with digests: so that nobody asks the registry again
 }
 
@@ -20,7 +24,7 @@ func (b *bench) newBuildKit(dir string) (engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &buildkit{server, dir, b.origins}
+	e := &buildkit{server, kindBuildKit, dir, server.Pid(), server.Stop, b.origins}
 	if err := all(e.build(job{context: b.context("prime"), tag: "prime"})); err != nil {
 		_ = e.close()
 		return nil, err
@@ -28,11 +32,11 @@ func (b *bench) newBuildKit(dir string) (engine, error) {
 	return e, nil
 }
 
-func (*buildkit) kind() kind                         { return kindBuildKit }
+func (e *buildkit) kind() kind                       { return e.of }
 func (e *buildkit) dir() string                      { return e.root }
-func (e *buildkit) daemon() int                      { return e.Pid() }
+func (e *buildkit) daemon() int                      { return e.pid }
 func (e *buildkit) command(args ...string) *exec.Cmd { return e.Command(args...) }
-func (e *buildkit) close() error                     { return e.Stop() }
+func (e *buildkit) close() error                     { return e.stop() }
 
 // build makes an image in the daemon's content store, its layers as plain tars, as mica's and Docker's are; or pushes one,
 // with the compression that every push has.
@@ -53,7 +57,9 @@ func (e *buildkit) buildTo(j job, output string) *exec.Cmd {
 		args = append(args, "--output", output)
 	}
 	for _, name := range append([]string{"base"}, j.images...) {
-		args = append(args, "--opt", "context:"+name+"=docker-image://"+e.origins[name])
+		if from := e.origins[name]; from != "" {
+			args = append(args, "--opt", "context:"+name+"=docker-image://"+from)
+		}
 	}
 	if j.noCache {
 		args = append(args, "--no-cache")

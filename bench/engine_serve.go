@@ -43,31 +43,48 @@ func (c *client) build(j job) *exec.Cmd {
 	return c.command(append(args, "-t", j.tag, j.context)...)
 }
 
-// newServe is mica's store behind mica serve.
+// newServe is mica's store behind mica serve, for Docker's command.
 func (b *bench) newServe(dir string) (engine, error) {
-	store, err := b.newMica(dir)
+	addr, pid, stop, err := b.startServe(dir)
 	if err != nil {
 		return nil, err
 	}
-	addr := "unix://" + filepath.Join(dir, "mica.sock")
 	docker, err := rig.Docker29At(addr, filepath.Dir(dir))
 	if err != nil {
+		return nil, errors.Join(err, stop())
+	}
+	return &client{docker, kindServe, dir, pid, stop}, nil
+}
+
+// newBuildctl is mica's store behind mica serve, for buildctl.
+func (b *bench) newBuildctl(dir string) (engine, error) {
+	addr, pid, stop, err := b.startServe(dir)
+	if err != nil {
 		return nil, err
 	}
+	return &buildkit{BuildKit: rig.BuildKitAt(addr), of: kindBuildctl, root: dir, pid: pid, stop: stop}, nil
+}
+
+func (b *bench) startServe(dir string) (addr string, pid int, stop func() error, err error) {
+	store, err := b.newMica(dir)
+	if err != nil {
+		return "", 0, nil, err
+	}
+	addr = "unix://" + filepath.Join(dir, "mica.sock")
 	server := store.command("serve", "--addr", addr, "--allow-insecure-entitlement", "network.host")
 	server.Stderr = os.Stderr
 	out, err := server.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return "", 0, nil, err
 	}
 	if err := server.Start(); err != nil {
-		return nil, err
+		return "", 0, nil, err
 	}
-	stop := func() error { return errors.Join(server.Process.Signal(syscall.SIGTERM), server.Wait()) }
+	stop = func() error { return errors.Join(server.Process.Signal(syscall.SIGTERM), server.Wait()) }
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || strings.TrimSpace(line) != addr {
-		return nil, errors.Join(fmt.Errorf("mica serve says %q", line), err, stop())
+		return "", 0, nil, errors.Join(fmt.Errorf("mica serve says %q", line), err, stop())
 	}
-	return &client{docker, kindServe, dir, server.Process.Pid, stop}, nil
+	return addr, server.Process.Pid, stop, nil
 }
 
 // newDocker29 is a Docker Engine of today, with containerd's image store.

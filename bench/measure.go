@@ -70,7 +70,7 @@ func (b *bench) farBehind(r *rowResult) map[kind]bool {
 }
 
 // isPeer tells what mica is compared with from mica itself.
-func isPeer(k kind) bool { return k != kindMica && k != kindServe }
+func isPeer(k kind) bool { return k != kindMica && k != kindServe && k != kindBuildctl }
 
 // measurement is what one run took.
 type measurement struct {

@@ -9,11 +9,11 @@ import (
 
 const (
 	groupServe = "Through the socket"
-	noteServe  = "`docker build` of Docker 29 with BuildKit, at `mica serve` and at Docker 29; mica's own command line and buildctl beside it. The ratio is that of mica serve."
+	noteServe  = "`mica serve` and Docker 29 by `docker build` of Docker 29, which starts buildx; mica's server and BuildKit by buildctl; mica's own command line. The ratio is that of buildctl at mica."
 )
 
 var (
-	served  = []kind{kindMica, kindServe, kindDocker29, kindBuildKit}
+	served  = []kind{kindMica, kindServe, kindBuildctl, kindDocker29, kindBuildKit}
 	clients = []kind{kindServe, kindDocker29}
 )
 
@@ -29,19 +29,19 @@ func (b *bench) serveRows() []row {
 	n := b.scale(2000, 300)
 	return []row{
 		{
-			group: groupServe, name: "socket: rebuild, all cached, 2 files", target: target{Ratio: 0.30}, of: kindServe, kinds: served, store: mainStore,
+			group: groupServe, name: "socket: rebuild, all cached, 2 files", target: target{Ratio: 0.30}, of: kindBuildctl, kinds: served, store: mainStore,
 			setup: once(small), command: b.building(small), note: noteServe,
 		},
 		{
-			group: groupServe, name: "socket: rebuild, all cached, 50,000 files", target: target{Ratio: 0.30}, of: kindServe, kinds: served, store: mainStore,
+			group: groupServe, name: "socket: rebuild, all cached, 50,000 files", target: target{Ratio: 0.30}, of: kindBuildctl, kinds: served, store: mainStore,
 			setup: once(many), command: b.building(many),
 		},
 		{
-			group: groupServe, name: "socket: cold, 2 files", target: target{Ratio: 0.30}, of: kindServe, kinds: served, store: mainStore,
+			group: groupServe, name: "socket: cold, 2 files", target: target{Ratio: 0.30}, of: kindBuildctl, kinds: served, store: mainStore,
 			setup: once(small), command: b.building(cold(small)),
 		},
 		{
-			group: groupServe, name: "socket: cold, COPY of 50,000 files, then a RUN", target: target{Ratio: 0.30}, of: kindServe, kinds: served,
+			group: groupServe, name: "socket: cold, COPY of 50,000 files, then a RUN", target: target{Ratio: 0.30}, of: kindBuildctl, kinds: served,
 			command: b.building(cold(many)),
 		},
 		{
@@ -49,7 +49,7 @@ func (b *bench) serveRows() []row {
 			setup: func(e engine) error { return tagMany(e, n) }, command: func(e engine) (*exec.Cmd, error) { return e.command("images"), nil },
 		},
 		{
-			group: groupServe, name: "socket: 16 builds at once", of: kindServe, kinds: served, store: mainStore, command: b.buildMany(16),
+			group: groupServe, name: "socket: 16 builds at once", of: kindBuildctl, kinds: served, store: mainStore, command: b.buildMany(16),
 			note: "Each build runs 20 steps of its own.",
 		},
 		{

@@ -142,12 +142,16 @@ type BuildKit struct {
 	*server
 }
 
+// BuildKitAt is another server that speaks BuildKit's API at addr, for Command alone.
+func BuildKitAt(addr string) *BuildKit {
+	return &BuildKit{Addr: addr, buildctl: filepath.Join(Top(), "bin", "peers", "buildctl")}
+}
+
 // StartBuildKit starts a buildkitd that keeps its files in dir.
 func StartBuildKit(dir string) (*BuildKit, error) {
-	bin := filepath.Join(Top(), "bin", "peers")
-	b := &BuildKit{Addr: "unix://" + filepath.Join(dir, "buildkit.sock"), buildctl: filepath.Join(bin, "buildctl")}
+	b := BuildKitAt("unix://" + filepath.Join(dir, "buildkit.sock"))
 	var err error
-	b.server, err = startServer(dir, filepath.Join(bin, "buildkitd"), func(ctx context.Context) error {
+	b.server, err = startServer(dir, filepath.Join(filepath.Dir(b.buildctl), "buildkitd"), func(ctx context.Context) error {
 		return exec.CommandContext(ctx, b.buildctl, "--addr", b.Addr, "debug", "workers").Run()
 	}, "--root", filepath.Join(dir, "buildkit"), "--addr", b.Addr, "--oci-worker-net", "host", "--containerd-worker=false",
 		"--allow-insecure-entitlement", "network.host", "--allow-insecure-entitlement", "security.insecure")
