@@ -101,10 +101,12 @@ func (b *buffer) Write(p []byte) (int, error) {
 	return b.text.Write(p)
 }
 
+// String is what was written. runc may write the first lines of a terminal before it has told the terminal to leave the ends of lines to it: they
+// have two carriage returns then.
 func (b *buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.text.String()
+	return strings.ReplaceAll(b.text.String(), "\r\r\n", "\r\n")
 }
 
 // await waits for a text.
