@@ -44,12 +44,18 @@ type Attestation struct {
 	Predicate     json.RawMessage
 	// Subjects are the subjects of the statement. Without subjects it is the image.
 	Subjects []Subject
+	// Core is set for the list of the packages of the image itself, which comes before those of other things.
+	Core bool
+	// ImageOnly is set for one that files have no place for.
+	ImageOnly bool
 }
 
 // Subject is a subject of a statement (in-toto, Statement v1).
 type Subject struct {
 	Name   string            `json:"name"`
 	Digest map[string]string `json:"digest"`
+	// Self is the image: under each of its names, and under Name if that is not "".
+	Self bool `json:"-"`
 }
 
 // statement is an in-toto statement.
@@ -68,7 +74,7 @@ func Subjects(names []string, platform ocispec.Platform, manifest digest.Digest)
 		if err != nil {
 			return nil, err
 		}
-		subjects = append(subjects, Subject{u, map[string]string{manifest.Algorithm().String(): manifest.Encoded()}})
+		subjects = append(subjects, Subject{Name: u, Digest: map[string]string{manifest.Algorithm().String(): manifest.Encoded()}})
 	}
 	return subjects, nil
 }
@@ -89,7 +95,7 @@ func Files(ctx context.Context, v view.View) ([]Subject, error) {
 			case view.TypeRegular:
 				var sum digest.Digest
 				if sum, err = v.Digest(ctx, e.Path); err == nil {
-					subjects = append(subjects, Subject{e.Path, map[string]string{sum.Algorithm().String(): sum.Encoded()}})
+					subjects = append(subjects, Subject{Name: e.Path, Digest: map[string]string{sum.Algorithm().String(): sum.Encoded()}})
 				}
 			}
 			if err != nil {
@@ -101,10 +107,22 @@ func Files(ctx context.Context, v view.View) ([]Subject, error) {
 	return subjects, walk(".")
 }
 
-// Statement returns the statement as JSON. subjects are used if the attestation has none.
+// Statement returns the statement as JSON. The image is known as subjects.
 func (a *Attestation) Statement(subjects []Subject) ([]byte, error) {
-	s := statement{Type: statementType, PredicateType: a.PredicateType, Subject: a.Subjects, Predicate: a.Predicate}
-	if len(s.Subject) == 0 {
+	s := statement{Type: statementType, PredicateType: a.PredicateType, Subject: []Subject{}, Predicate: a.Predicate}
+	for _, of := range a.Subjects {
+		if !of.Self {
+			s.Subject = append(s.Subject, of)
+			continue
+		}
+		for _, self := range subjects {
+			s.Subject = append(s.Subject, self)
+			if of.Name != "" {
+				s.Subject = append(s.Subject, Subject{Name: of.Name, Digest: self.Digest})
+			}
+		}
+	}
+	if len(a.Subjects) == 0 {
 		s.Subject = subjects
 	}
 	return json.Marshal(s)
@@ -129,7 +147,7 @@ func ReadBundle(ctx context.Context, v view.View, dir, predicateType string) ([]
 		if predicateType != "" && a.PredicateType != predicateType {
 			return nil, fmt.Errorf("attestation %s is of type %s, not %s", path.Base(f.Path), a.PredicateType, predicateType)
 		}
-		if strings.HasPrefix(a.PredicateType, "https://slsa.dev/provenance/") {
+		if IsProvenance(a.PredicateType) {
 			return nil, fmt.Errorf("attestation %s: a scanner cannot make provenance", path.Base(f.Path))
 		}
 		list = append(list, a)
@@ -137,7 +155,44 @@ func ReadBundle(ctx context.Context, v view.View, dir, predicateType string) ([]
 	return list, nil
 }
 
+// IsProvenance reports whether a predicate is provenance, which only mica itself can make.
+func IsProvenance(predicateType string) bool {
+	return strings.HasPrefix(predicateType, "https://slsa.dev/provenance/")
+}
+
+// ReadPredicate reads the predicate of an attestation that a front end has made; nil for an empty file.
+func ReadPredicate(ctx context.Context, v view.View, name string) (json.RawMessage, error) {
+	at, err := view.Resolve(ctx, v, path.Join("/", name), true)
+	if err != nil {
+		return nil, err
+	}
+	f, err := v.Lstat(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	data, err := readLimited(ctx, v, f)
+	if err != nil {
+		return nil, fmt.Errorf("attestation %s: %w", path.Base(name), err)
+	}
+	if len(data) == 0 {
+		return nil, nil
+	}
+	return data, nil
+}
+
 func readStatement(ctx context.Context, v view.View, f *view.Entry) (*Attestation, error) {
+	data, err := readLimited(ctx, v, f)
+	if err != nil {
+		return nil, err
+	}
+	var s statement
+	if err := json.Unmarshal(data, &s); err != nil {
+		return nil, err
+	}
+	return &Attestation{Name: path.Base(f.Path), PredicateType: s.PredicateType, Predicate: s.Predicate, Subjects: s.Subject}, nil
+}
+
+func readLimited(ctx context.Context, v view.View, f *view.Entry) ([]byte, error) {
 	if f.Type != view.TypeRegular {
 		return nil, fmt.Errorf("not a regular file")
 	}
@@ -149,15 +204,7 @@ func readStatement(ctx context.Context, v view.View, f *view.Entry) (*Attestatio
 		return nil, err
 	}
 	defer func() { _ = r.Close() }()
-	data, err := io.ReadAll(io.LimitReader(r, maxStatement))
-	if err != nil {
-		return nil, err
-	}
-	var s statement
-	if err := json.Unmarshal(data, &s); err != nil {
-		return nil, err
-	}
-	return &Attestation{Name: path.Base(f.Path), PredicateType: s.PredicateType, Predicate: s.Predicate, Subjects: s.Subject}, nil
+	return io.ReadAll(io.LimitReader(r, maxStatement))
 }
 
 // Manifest is the manifest of an image's attestations.

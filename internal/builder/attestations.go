@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/frontend/attestations"
-	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	provenancetypes "github.com/moby/buildkit/solver/llbsolver/provenance/types"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
@@ -17,8 +16,11 @@ import (
 
 	"github.com/micabuild/mica/internal/attest"
 	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/sbom"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/solver/ops"
+	"github.com/micabuild/mica/internal/version"
+	"github.com/micabuild/mica/internal/view"
 )
 
 // attester makes the attestations of a build.
@@ -45,37 +47,6 @@ func newAttester(f *frontend, env map[string]any, started time.Time) (*attester,
 		provenanceAttrs: all[attestations.KeyTypeProvenance],
 		environment:     env, started: started, id: rand.Text(),
 	}, nil
-}
-
-// collectAll reads the results of scanners for all platforms.
-func (a *attester) collectAll(ctx context.Context, out *response) error {
-	for _, p := range out.platforms {
-		a.results[p.def] = true
-		if err := a.collect(ctx, p); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// collect reads the results of scanners for a platform. Provenance is made when the layers are known.
-func (a *attester) collect(ctx context.Context, p *built) error {
-	for _, bundle := range p.bundles {
-		ref, ok := bundle.Ref.(*resultRef)
-		if !ok || bundle.Kind != gwpb.AttestationKind_Bundle {
-			continue
-		}
-		v, err := ref.view(ctx)
-		if err != nil {
-			return err
-		}
-		list, err := attest.ReadBundle(ctx, v, bundle.Path, bundle.InToto.PredicateType)
-		if err != nil {
-			return err
-		}
-		p.attestations = append(p.attestations, list...)
-	}
-	return nil
 }
 
 // hasAny reports whether the images have attestations.
@@ -210,6 +181,11 @@ func (x *exporter) writeAttestations(ctx context.Context, p *built, img *image.I
 	if err != nil || len(list) == 0 {
 		return none, false, err
 	}
+	for i, a := range list {
+		if list[i], err = x.supplement(ctx, p, img, a); err != nil {
+			return none, false, err
+		}
+	}
 	subjects, err := attest.Subjects(x.names, p.platform, img.Target.Digest)
 	if err != nil {
 		return none, false, err
@@ -224,4 +200,31 @@ func (x *exporter) writeAttestations(ctx context.Context, p *built, img *image.I
 		}
 	}
 	return m.Descriptor, true, nil
+}
+
+// supplement is a list of the packages of an image with the layers of its files.
+func (x *exporter) supplement(ctx context.Context, p *built, img *image.Image, a *attest.Attestation) (*attest.Attestation, error) {
+	if !a.Core || a.PredicateType != sbom.PredicateSPDX {
+		return a, nil
+	}
+	var layers map[string]digest.Digest // of the files; made when a file is asked for
+	with := *a
+	err := with.Supplement("mica-"+version.String(), func(name string) (digest.Digest, error) {
+		if layers == nil {
+			layers = map[string]digest.Digest{}
+			for i, l := range p.result.Chain.Links() {
+				t, err := x.b.Layers.TOC(ctx, l.DiffID)
+				if err != nil {
+					return "", err
+				}
+				for _, e := range t.Entries {
+					if e.Type != view.TypeWhiteout {
+						layers[e.Path] = img.Manifest.Layers[i].Digest
+					}
+				}
+			}
+		}
+		return layers[name], nil
+	})
+	return &with, err
 }

@@ -196,6 +196,9 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	if err := verifyPlatforms(ctx, opts, res, o.Events); err != nil {
 		return nil, err
 	}
+	if err := front.scan(ctx, o, res); err != nil {
+		return nil, err
+	}
 	out, err := newResponse(res)
 	if err != nil {
 		return nil, err

@@ -253,7 +253,7 @@ func TestBuildPlatforms(t *testing.T) {
 	out := t.TempDir()
 	for output, want := range map[string]string{
 		"type=docker,dest=x":                          "docker exporter does not support exporting manifest lists, use type=oci or type=image instead",
-		"type=local,platform-split=false,dest=" + out: "a is in the files of both linux/amd64 and linux/arm64: omit platform-split=false",
+		"type=local,platform-split=false,dest=" + out: "cannot overwrite a from linux/amd64 with linux/arm64 when split option is disabled: omit platform-split=false",
 	} {
 		if _, _, err := build(t, b, dir, spec, output); text(err) != want {
 			t.Errorf("%s: %v, want %q", output, err, want)

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
+	"time"
 
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -132,7 +134,11 @@ func (x *exporter) run(ctx context.Context, e buildspec.Output) error {
 		if e.Type == buildspec.OutputDocker && oci.IsIndex(x.root.MediaType) {
 			return errors.New("docker exporter does not support exporting manifest lists, use type=oci or type=image instead")
 		}
-		items := []transfer.Item{{Image: x.image, Root: x.root, Annotations: x.notes, Names: x.names}}
+		notes, err := x.archiveNotes(e.Form)
+		if err != nil {
+			return err
+		}
+		items := []transfer.Item{{Image: x.image, Root: x.root, Annotations: notes, Names: x.names}}
 		if e.Directory && x.client != nil {
 			to, err := x.client.Store(ctx, exportStore)
 			if err != nil {
@@ -163,6 +169,18 @@ func (x *exporter) run(ctx context.Context, e buildspec.Output) error {
 		})
 	}
 	return fmt.Errorf("unknown output type %q", e.Type)
+}
+
+// archiveNotes are the annotations of the image in the index.json of an archive: with SOURCE_DATE_EPOCH, the time of the image is that.
+// Otherwise there is no time, so that the same image gives the same archive.
+func (x *exporter) archiveNotes(f buildspec.Form) (map[string]string, error) {
+	p, err := x.out.platforms[0].withEpoch(f)
+	if err != nil || p.epoch == nil || x.notes[ocispec.AnnotationCreated] != "" {
+		return x.notes, err
+	}
+	notes := map[string]string{ocispec.AnnotationCreated: p.epoch.Format(time.RFC3339)}
+	maps.Copy(notes, x.notes)
+	return notes, nil
 }
 
 // store records the image, moves the names to it, and pushes it.

@@ -238,18 +238,19 @@ func TestScannerResults(t *testing.T) {
 		return result.Attestation[client.Reference]{Kind: kind, Ref: ref, Path: path, InToto: result.InTotoAttestation{PredicateType: predicate}}
 	}
 	a := &attester{}
-	p := &built{bundles: []result.Attestation[client.Reference]{bundle(gwpb.AttestationKind_Bundle, "/out", kind), bundle(gwpb.AttestationKind_InToto, "/x", "")}}
+	p := &built{bundles: []result.Attestation[client.Reference]{bundle(gwpb.AttestationKind_Bundle, "/out", kind), bundle(gwpb.AttestationKind_InToto, "/out/sbom.json", "x")}}
 	if a.hasAny(&response{platforms: []*built{p}}) {
 		t.Error("attestations before they are collected")
 	}
 	if err := a.collect(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}
-	if !a.hasAny(&response{platforms: []*built{p}}) || len(p.attestations) != 1 || p.attestations[0].PredicateType != kind || p.attestations[0].Name != "sbom.json" {
+	if !a.hasAny(&response{platforms: []*built{p}}) || len(p.attestations) != 2 || p.attestations[1].PredicateType != "x" || p.attestations[0].PredicateType != kind || p.attestations[0].Name != "sbom.json" {
 		t.Errorf("%+v", p.attestations)
 	}
 	for want, b := range map[string]result.Attestation[client.Reference]{
 		"attestation sbom.json is of type " + kind + ", not other": bundle(gwpb.AttestationKind_Bundle, "/out", "other"),
+		"a front end cannot make provenance":                       bundle(gwpb.AttestationKind_InToto, "/out/sbom.json", attest.ProvenanceV1),
 		"open /no: file does not exist":                            bundle(gwpb.AttestationKind_Bundle, "/no", ""),
 	} {
 		if err := a.collect(t.Context(), &built{bundles: []result.Attestation[client.Reference]{b}}); text(err) != want {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/micabuild/mica/internal/attest"
@@ -56,7 +57,7 @@ func claim(ctx context.Context, taken map[string]string, v view.View, dir, platf
 			continue
 		}
 		if other, ok := taken[e.Path]; ok {
-			return fmt.Errorf("%s is in the files of both %s and %s: omit platform-split=false", e.Path, other, platform)
+			return fmt.Errorf("cannot overwrite %s from %s with %s when split option is disabled: omit platform-split=false", e.Path, other, platform)
 		}
 		taken[e.Path] = platform
 	}
@@ -84,6 +85,7 @@ func (x *exporter) attested(ctx context.Context, p *built, prefix, mark string) 
 		return nil, err
 	}
 	list, err := x.out.attester.attestations(ctx, p, nil)
+	list = slices.DeleteFunc(list, func(a *attest.Attestation) bool { return a.ImageOnly })
 	if err != nil || len(list) == 0 {
 		return v, err
 	}

@@ -7,13 +7,18 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	"github.com/moby/buildkit/frontend/gateway/client"
+	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/solver/result"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/buildspec"
+	"github.com/micabuild/mica/internal/sbom"
 	"github.com/micabuild/mica/internal/solver"
+	"github.com/micabuild/mica/internal/view"
 )
 
 // buildFrontend builds with a front end whose result is a file, changed by with.
@@ -99,5 +104,39 @@ func TestPlatformsOfResult(t *testing.T) {
 		if got := strings.Join(warnings, "\n"); got != want {
 			t.Errorf("%q: warnings %q, want %q", asked, got, want)
 		}
+	}
+}
+
+// TestFrontendAttestations: the attestations of a front end are beside its image, and its own list of packages has the layers of the files.
+func TestFrontendAttestations(t *testing.T) {
+	t.Parallel()
+	outputs, err := buildspec.ParseOutputs([]string{"type=oci,dest=x", "type=tar,dest=y"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, files := buildFrontend(t, Options{Spec: buildspec.Spec{Outputs: outputs}}, func(_ client.Reference, res *client.Result) {
+		content := &resultRef{result: &solver.Result{Local: view.Files(map[string][]byte{
+			"extra.json": []byte(`{"a":1}`), "own.spdx.json": []byte(`{"files":[{"fileName":"/f"}]}`),
+		})}}
+		res.AddAttestation(platforms.Format(platforms.DefaultSpec()), client.Attestation{
+			Kind: gwpb.AttestationKind_InToto, Ref: content, Path: "/extra.json", InToto: result.InTotoAttestation{PredicateType: "p"},
+			Metadata: map[string][]byte{result.AttestationInlineOnlyKey: []byte("true")},
+		})
+		res.AddAttestation(platforms.Format(platforms.DefaultSpec()), client.Attestation{
+			Kind: gwpb.AttestationKind_InToto, Ref: content, Path: "/own.spdx.json", InToto: result.InTotoAttestation{PredicateType: sbom.PredicateSPDX},
+			Metadata: map[string][]byte{result.AttestationSBOMCore: []byte("own")},
+		})
+	})
+	archive, found := members(t, files["x"]), map[string]bool{}
+	for _, data := range archive {
+		found["extra"] = found["extra"] || strings.Contains(data, `"predicate":{"a":1}`)
+		found["layer"] = found["layer"] || strings.Contains(data, `"comment":"layerID: sha256:`)
+	}
+	if !found["extra"] || !found["layer"] {
+		t.Errorf("attestations %v", found)
+	}
+	tar := members(t, files["y"])
+	if _, ok := tar["extra.json"]; ok || !strings.Contains(tar["own.spdx.json"], `"subject":[{"name":"f"`) {
+		t.Errorf("files %v", tar)
 	}
 }

@@ -41,6 +41,9 @@ func (b *Builder) findCatalog(o *Options) error {
 func (b *Builder) catalogAll(ctx context.Context, s *solver.Solver, out *response, events solver.Events) error {
 	c := &catalog.Cataloguer{Store: b.Store}
 	for _, p := range out.platforms {
+		if p.hasSBOM() { // of the front end
+			continue
+		}
 		step := startStep(events, "["+platforms.Format(p.platform)+"] listing packages")
 		found, err := c.Chain(ctx, p.result.Chain.DiffIDs(), func(ctx context.Context) (view.View, error) { return s.View(ctx, p.result) })
 		step.end(err)

@@ -134,13 +134,20 @@ func outputs(req *controlapi.SolveRequest) ([]buildspec.Output, error) {
 // exporterMoby is the type of the exporter by which Docker's engine puts an image into its own store.
 const exporterMoby = "moby"
 
-// compressionKey is the attribute of an output that names the compression of its layers.
-const compressionKey = "compression"
+// Attributes of outputs: the compression of layers, whether attestations are artifacts, whether media types are OCI's.
+const (
+	compressionKey = "compression"
+	artifactKey    = "oci-artifact"
+	mediaTypesKey  = "oci-mediatypes"
+)
 
 func output(i int, e *controlapi.Exporter) (*buildspec.Output, error) {
 	entry := buildspec.Entry{Type: e.Type, Attrs: maps.Clone(e.Attrs)}
 	if entry.Attrs == nil {
 		entry.Attrs = map[string]string{}
+	}
+	if _, ok := entry.Attrs[artifactKey]; !ok && e.Type != exporterMoby && entry.Attrs[mediaTypesKey] != "false" {
+		entry.Attrs[artifactKey] = "true" // as in BuildKit since 0.31
 	}
 	switch e.Type {
 	case exporterMoby:

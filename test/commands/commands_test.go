@@ -302,7 +302,7 @@ func TestBuildDirectories(t *testing.T) {
 		{args: append(both, "-o", "type=local,dest=out"), want: "./linux_386/386 ./linux_386/d/f ./linux_amd64/amd64 ./linux_amd64/d/f"},
 		{args: []string{"--target", "one", "-o", "type=local,dest=out"}, want: "./d/f ./linux_386/386 ./linux_386/d/f ./linux_amd64/amd64 ./linux_amd64/d/f"},
 		{args: []string{"--target", "one", "-o", "type=local,dest=out,mode=delete"}, want: "./d/f"},
-		{args: append(both, "-o", "type=local,dest=out,platform-split=false"), says: "d/f is in the files of both linux/amd64 and linux/386"},
+		{args: append(both, "-o", "type=local,dest=out,platform-split=false"), says: "cannot overwrite d/f from linux/amd64 with linux/386 when split option is disabled"},
 		{args: []string{"--target", "one", "-o", "type=local,dest=.,mode=delete"}, says: "pass --allow buildx.local.delete to permit it"},
 		{args: []string{"--target", "one", "-o", "type=local,dest=" + dir + "/../out,mode=delete"}, says: "pass --allow buildx.local.delete to permit it"},
 		{args: []string{"-o", "type=local,dest=out,mode=move"}, says: `output attribute mode: "move" is neither copy nor delete`},
