@@ -85,8 +85,12 @@ func New(o *Options) (*specs.Spec, error) {
 	}
 	if o.Cgroup != "" {
 		s.Linux.CgroupsPath = o.Cgroup
+		access := "ro"
+		if o.Privileged { // as in Docker: it may run containers of its own
+			access = "rw"
+		}
 		s.Mounts = append(s.Mounts, specs.Mount{
-			Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"ro", "nosuid", "noexec", "nodev"},
+			Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{access, "nosuid", "noexec", "nodev"},
 		})
 		if !o.HostCgroupns {
 			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})

@@ -140,7 +140,7 @@ func TestHiddenCgroups(t *testing.T) {
 		"a user on the host's network":   {func(o *Options) { o.Host.Nested, o.Cgroup, o.HostNetwork = true, "", true }, host, hidden},
 		"with a cgroup":                  {func(o *Options) { o.Host.Nested, o.HostNetwork = true, true }, host, visible},
 		"a host without cgroups":         {func(o *Options) { o.Host = Host{Nested: true}; o.Cgroup, o.HostNetwork = "", true }, host, ""},
-		"privileged":                     {func(o *Options) { o.Privileged = true }, strings.Replace(own, ",ro", ",rw", 1), visible},
+		"privileged":                     {func(o *Options) { o.Privileged = true }, strings.Replace(own, ",ro", ",rw", 1), strings.Replace(visible, " ro", " rw", 1)},
 		"without a namespace of its own": {func(o *Options) { o.HostCgroupns = true }, own, visible},
 	} {
 		s := made(t, c.change)
