@@ -189,10 +189,11 @@ func (b *Bridge) StatFileContainer(ctx context.Context, req *gwpb.StatFileReques
 	return &gwpb.StatFileResponse{Stat: st}, nil
 }
 
-// stepError is the error of a step with what its mounts show before and after it.
+// stepError is the error of a step with what its mounts show before and after it, and the part of it that has failed.
 type stepError interface {
 	error
 	References() (inputs, mounts []client.Reference)
+	Subject() errdefs.IsSolve_Subject
 }
 
 // solveError adds to the error of a build what a front end needs to look for the reason: the operation, and IDs of what its mounts show,
@@ -200,11 +201,12 @@ type stepError interface {
 func (b *Bridge) solveError(err error) error {
 	var step stepError
 	var inputs, mounts []string
+	var subject errdefs.IsSolve_Subject
 	if errors.As(err, &step) {
 		in, after := step.References()
-		inputs, mounts = b.keepMounts(in), b.keepMounts(after)
+		inputs, mounts, subject = b.keepMounts(in), b.keepMounts(after), step.Subject()
 	}
-	return errdefs.WithSolveError(err, nil, inputs, mounts)
+	return errdefs.WithSolveError(err, subject, inputs, mounts)
 }
 
 // keepMounts gives IDs to references, "" to those that are nil. It returns nil if the front end has too many.

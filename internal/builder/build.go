@@ -149,7 +149,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	worker := ops.New(ops.Options{
 		Store: b.Store, Layers: b.Layers, Image: base.find, Published: base.published, Layout: layouts.find, Host: b.Host, Locals: o.locals(), Sync: o.sync(), Digests: digests,
 		Secret: o.Secret, SSH: o.SSH, HTTP: o.HTTP, Blob: layouts.blob, HostCerts: hostCerts.mount, KeepFailed: o.OnFailure != nil,
-		KeepMounts: o.Frontend != nil,
+		KeepMounts: o.Frontend != nil, ClientErrors: o.Client != nil,
 	})
 	defer func() { err = errors.Join(err, worker.Close()) }()
 	s := solver.New(solver.Options{

@@ -7,6 +7,7 @@ import (
 
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
 	fstypes "github.com/tonistiigi/fsutil/types"
 
@@ -14,11 +15,12 @@ import (
 	"github.com/micabuild/mica/internal/solver/ops"
 )
 
-// StepError is the error of a step whose process failed, with the filesystems in which a front end can look for the reason.
+// StepError is the error of a step that failed, with the filesystems in which a front end can look for the reason.
 type StepError struct {
 	err error
-	// Inputs and Mounts are what the mounts of the step show before and after its process, nil for those that show no result.
+	// Inputs and Mounts are those of [ops.StepError].
 	Inputs, Mounts []client.Reference
+	subject        errdefs.IsSolve_Subject
 }
 
 func (e *StepError) Error() string { return e.err.Error() }
@@ -27,19 +29,29 @@ func (e *StepError) Unwrap() error { return e.err }
 // References are Inputs and Mounts.
 func (e *StepError) References() (inputs, mounts []client.Reference) { return e.Inputs, e.Mounts }
 
-// withMounts adds the filesystems of a failed process to its error.
+// Subject is the part of the operation that has failed, nil for the whole.
+func (e *StepError) Subject() errdefs.IsSolve_Subject { return e.subject }
+
+// withMounts adds the filesystems of a failed step to its error.
 func (f *frontend) withMounts(err error) error {
-	var failed *ops.ExecError
+	var failed *ops.StepError
 	if !errors.As(err, &failed) {
 		return err
 	}
-	step := &StepError{err: err, Inputs: make([]client.Reference, len(failed.Inputs)), Mounts: make([]client.Reference, len(failed.Inputs))}
+	step := &StepError{
+		err: err, Inputs: make([]client.Reference, len(failed.Inputs)), Mounts: make([]client.Reference, len(failed.Mounts)), subject: failed.Subject,
+	}
 	for i, in := range failed.Inputs {
 		if in != nil {
 			step.Inputs[i] = &mountRef{f.solver, func(context.Context) (*solver.Result, error) { return in, nil }}
 		}
+	}
+	for i, find := range failed.Mounts {
+		if find == nil {
+			continue
+		}
 		step.Mounts[i] = &mountRef{f.solver, func(ctx context.Context) (*solver.Result, error) {
-			after, err := failed.Mount(ctx, i)
+			after, err := find(ctx)
 			if err == nil && after == nil {
 				after = &solver.Result{}
 			}

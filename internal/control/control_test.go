@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -273,7 +274,7 @@ func TestErrors(t *testing.T) {
 	s := start(t)
 	o := options(t, write(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY missing /\n"}))
 	steps, _, err := s.solve(t, nil, o)
-	if err == nil || !strings.HasSuffix(err.Error(), `failed to compute cache key: "/missing": not found`) || strings.Count(err.Error(), "failed to solve") != 1 {
+	if err == nil || !regexp.MustCompile(`failed to compute cache key: failed to calculate checksum of ref \S+: "/missing": not found$`).MatchString(err.Error()) || strings.Count(err.Error(), "failed to solve") != 1 {
 		t.Fatal(err)
 	}
 	sources := errdefs.Sources(err)

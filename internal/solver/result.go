@@ -18,6 +18,9 @@ type Result struct {
 	Local view.View
 }
 
+// IsEmpty reports whether it is the empty filesystem.
+func (r *Result) IsEmpty() bool { return r.Local == nil && r.Chain.Len() == 0 }
+
 // results returns a result for each chain.
 func results(chains []buildcache.Chain) []*Result {
 	list := make([]*Result, len(chains))

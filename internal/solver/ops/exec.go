@@ -133,7 +133,7 @@ func (o *execOp) Key(ctx context.Context) (k buildcache.Key, ok bool, err error)
 			return k, false, err
 		}
 		if err := k.AddFiles(ctx, int(m.Input), buildcache.KindMount, m.Dest, from, src, contents()); err != nil {
-			return k, false, missing(err, m.Selector, false)
+			return k, false, o.w.unreadable(o.t, int(m.Input), missing(err, m.Selector, false))
 		}
 	}
 	return k, true, nil

@@ -12,29 +12,23 @@ import (
 	"github.com/micabuild/mica/internal/solver"
 )
 
-// ExecError is the error of a process that failed, with what its mounts showed and show.
-type ExecError struct {
-	err error
-	// Inputs are what the mounts of the operation show before the process, nil for one that shows no result.
-	Inputs []*solver.Result
-
-	w     *Worker
-	name  string
-	state *State // nil if the process was not prepared
+// failedProcess is what a process that failed has left.
+type failedProcess struct {
+	w      *Worker
+	name   string
+	state  *State // nil if the process was not prepared
+	inputs []*solver.Result
 
 	mu    sync.Mutex
 	after []*solver.Result
 }
 
-func (e *ExecError) Error() string { return e.err.Error() }
-func (e *ExecError) Unwrap() error { return e.err }
-
-// Mount returns what a mount shows after the process. It makes a layer of what the process has written.
-func (e *ExecError) Mount(ctx context.Context, i int) (*solver.Result, error) {
+// mount returns what a mount shows after the process. It makes a layer of what the process has written.
+func (e *failedProcess) mount(ctx context.Context, i int) (*solver.Result, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.state == nil || e.state.uppers[i] == "" {
-		return e.Inputs[i], nil
+		return e.inputs[i], nil
 	}
 	if e.after[i] != nil {
 		return e.after[i], nil
@@ -46,7 +40,7 @@ func (e *ExecError) Mount(ctx context.Context, i int) (*solver.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := e.Inputs[i]
+	in := e.inputs[i]
 	if in == nil {
 		in = &solver.Result{}
 	}
@@ -65,11 +59,13 @@ func (o *execOp) explain(ctx context.Context, err error, st *State) error {
 		return err
 	}
 	mounts := o.op.Mounts
-	failed := &ExecError{err: err, Inputs: make([]*solver.Result, len(mounts)), w: o.w, name: o.t.Vertex.Name, state: st, after: make([]*solver.Result, len(mounts))}
+	left := &failedProcess{w: o.w, name: o.t.Vertex.Name, state: st, inputs: make([]*solver.Result, len(mounts)), after: make([]*solver.Result, len(mounts))}
+	failed := &StepError{err: err, Inputs: left.inputs}
 	for i, m := range mounts {
 		if m.MountType == pb.MountType_BIND || m.MountType == pb.MountType_CACHE {
-			failed.Inputs[i] = o.input(m)
+			left.inputs[i] = o.input(m)
 		}
+		failed.Mounts = append(failed.Mounts, func(ctx context.Context) (*solver.Result, error) { return left.mount(ctx, i) })
 	}
 	if st == nil {
 		return failed

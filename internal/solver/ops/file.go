@@ -2,13 +2,13 @@ package ops
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path"
+	"slices"
 	"strings"
-	"syscall"
+	"sync"
 
+	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
 
 	"github.com/micabuild/mica/internal/buildcache"
@@ -113,13 +113,13 @@ func (o *fileOp) addInputs(ctx context.Context, k *buildcache.Key, a *pb.FileAct
 		}
 	}
 	if c := a.GetCopy(); c != nil {
-		if in := o.input(a.SecondaryInput); in != nil {
+		if in := o.input(a.SecondaryInput); in != nil && !o.changes(a.SecondaryInput) && !in.IsEmpty() {
 			from, err := o.t.View(ctx, in)
 			if err != nil {
 				return err
 			}
 			if err := k.AddFiles(ctx, int(a.SecondaryInput), buildcache.KindSource, c.Src, from, c.Src, copyOptions(c, nil)); err != nil {
-				return missing(err, c.Src, c.AllowWildcard)
+				return o.w.unreadable(o.t, int(a.SecondaryInput), missing(err, c.Src, c.AllowWildcard))
 			}
 		}
 	}
@@ -132,24 +132,9 @@ func (o *fileOp) addInputs(ctx context.Context, k *buildcache.Key, a *pb.FileAct
 	return nil
 }
 
-// missing words the error of a source that does not exist as `docker build` does: "/file": not found. The missing file may be below
-// src, if --parents names one. For a pattern, the error names the directory that is searched.
-func missing(err error, src string, pattern bool) error {
-	if pattern {
-		src = view.BeforeWildcard(src)
-	}
-	name := path.Join("/", src)
-	var at *fs.PathError
-	if errors.As(err, &at) && strings.HasPrefix(at.Path, strings.TrimSuffix(name, "/")+"/") {
-		name = at.Path
-	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%q: not found", name)
-	case pattern && errors.Is(err, syscall.ENOTDIR):
-		return fmt.Errorf("%q: not a directory", name)
-	}
-	return err
+// changes reports whether an action changes an input, whose chain is then in the key.
+func (o *fileOp) changes(input int64) bool {
+	return slices.ContainsFunc(o.op.Actions, func(a *pb.FileAction) bool { return a.Input == input })
 }
 
 // input returns the operation's own input i; nil for a state that an action left, and for none.
@@ -189,7 +174,7 @@ func (o *fileOp) Run(ctx context.Context) ([]*solver.Result, error) {
 			return nil, err
 		}
 		if err := r.apply(ctx, st.overlay, a); err != nil {
-			return nil, err
+			return nil, r.explain(ctx, err, i, st)
 		}
 		r.states[i] = st
 		if a.Output < 0 && r.uses[i] < 2 {
@@ -243,6 +228,35 @@ func (r *fileRun) commit(ctx context.Context, st *fileState) error {
 	return nil
 }
 
+// explain adds to the error of an action what it has left, if the build wants it: layers are made of it when it is read.
+func (r *fileRun) explain(ctx context.Context, err error, failed int, st *fileState) error {
+	if !r.w.keepMounts.Load() || ctx.Err() != nil {
+		return err
+	}
+	e := &StepError{
+		err: err, Inputs: r.t.Inputs, Mounts: make([]func(context.Context) (*solver.Result, error), len(r.op.Actions)),
+		Subject: &errdefs.Solve_File{File: &errdefs.FileAction{Index: int64(failed)}},
+	}
+	var mu sync.Mutex
+	left := func(st *fileState) func(context.Context) (*solver.Result, error) {
+		return func(ctx context.Context) (*solver.Result, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if st.overlay != nil {
+				if err := r.commit(ctx, st); err != nil {
+					return nil, err
+				}
+			}
+			return st.base, nil
+		}
+	}
+	e.Mounts[failed] = left(st)
+	if i := int(r.op.Actions[failed].SecondaryInput) - len(r.t.Inputs); i >= 0 {
+		e.Mounts[i] = left(r.states[i])
+	}
+	return e
+}
+
 // source is the filesystem that an action copies from.
 func (r *fileRun) source(ctx context.Context, in int64) (view.View, error) {
 	if i := int(in) - len(r.t.Inputs); i >= 0 {
@@ -278,7 +292,7 @@ func (r *fileRun) apply(ctx context.Context, o *view.Overlay, action *pb.FileAct
 			r.w.removeAtEnd(tmp)
 			opt.TempDir = tmp.Path
 		}
-		return missing(o.Copy(ctx, from, a.Copy.Src, a.Copy.Dest, opt), a.Copy.Src, a.Copy.AllowWildcard)
+		return r.w.uncopied(o.Copy(ctx, from, a.Copy.Src, a.Copy.Dest, opt), a.Copy.Src, a.Copy.AllowWildcard)
 	case *pb.FileAction_Mkdir:
 		return o.Mkdir(ctx, a.Mkdir.Path, uint32(a.Mkdir.Mode), a.Mkdir.MakeParents, owner, timestamp(a.Mkdir.Timestamp))
 	case *pb.FileAction_Mkfile:

@@ -60,6 +60,9 @@ func (o *execOp) addHostMount(ctx context.Context, p *sandbox.Process, m *pb.Mou
 			if opt.Optional {
 				return nil
 			}
+			if o.w.ClientErrors {
+				return fmt.Errorf("no SSH key %q forwarded from the client: unset ssh forward key %s", id, id)
+			}
 			return fmt.Errorf("no SSH key %q forwarded from the client: name it with --ssh", id)
 		}
 		p.Mounts = append(p.Mounts, sandbox.Mount{

@@ -79,8 +79,10 @@ type Options struct {
 	Digests *digestcache.Cache
 	// KeepFailed keeps what processes that fail leave, for Failed.
 	KeepFailed bool
-	// KeepMounts makes the error of a process that fails an ExecError, whose mounts can be read until Close.
+	// KeepMounts makes the error of a step that fails a StepError, whose mounts can be read until Close.
 	KeepMounts bool
+	// ClientErrors gives errors the words of BuildKit, which its clients look for. Those of the command line are shorter.
+	ClientErrors bool
 }
 
 // HostCerts is a directory with the host's certificates, and the change of the environment by which programs find them. They are part
