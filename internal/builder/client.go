@@ -21,11 +21,16 @@ import (
 type Client interface {
 	// Sync returns a view of a directory of the client.
 	Sync(ctx context.Context, src ops.Remote, opt view.DirOptions) (view.View, error)
+	// File opens the file of an output, of made if that is an image. Its errors are ErrExists for a client that does not want it.
+	File(ctx context.Context, output string, made *Exported) (Sink, error)
 	// Write writes files into the directory of an output.
 	Write(ctx context.Context, output string, v view.View) error
 	// Store is a content store of the client.
 	Store(ctx context.Context, id string) (content.Storage, error)
 }
+
+// ErrExists is the error of a client that has the file of an output already.
+var ErrExists = errors.New("the client has it already")
 
 // ClientContext is the context of a build whose files a Client has.
 type ClientContext struct{}

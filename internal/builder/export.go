@@ -99,12 +99,7 @@ func (b *Builder) exportOne(ctx context.Context, s *solver.Solver, out *response
 	if err != nil {
 		return nil, err
 	}
-	made := &Exported{Image: x.image, Root: x.root}
-	made.Root.Annotations = x.notes
-	if e.IsImage() {
-		made.Names = all
-	}
-	return made, nil
+	return x.made(e), nil
 }
 
 // exporter writes one output.
@@ -149,13 +144,13 @@ func (x *exporter) run(ctx context.Context, e buildspec.Output) error {
 		if e.Directory {
 			return x.progress.step("copying files", func() error { return x.b.local().SaveDirectory(ctx, e.Dest, items) })
 		}
-		return x.archive(e, func(w io.Writer) error { return x.b.local().Save(ctx, w, items) })
+		return x.archive(ctx, e, x.made(&e), func(w io.Writer) error { return x.b.local().Save(ctx, w, items) })
 	case buildspec.OutputTar:
 		v, err := x.files(ctx, e)
 		if err != nil {
 			return err
 		}
-		return x.archive(e, func(w io.Writer) error { return transfer.Export(ctx, w, v) })
+		return x.archive(ctx, e, x.made(&e), func(w io.Writer) error { return transfer.Export(ctx, w, v) })
 	case buildspec.OutputLocal:
 		v, err := x.files(ctx, e)
 		if err != nil {
@@ -263,11 +258,13 @@ func (x *exporter) push(ctx context.Context, e buildspec.Output) error {
 			o.ByDigest = true
 		}
 		o.Progress, o.Elsewhere = x.progress.layer, x.out.elsewhere
-		var got *transfer.Pushed
-		err = x.progress.step("pushing "+name, func() (err error) {
-			got, err = transfer.Push(ctx, x.b.Registry, x.b.local(), named, built, o)
-			return err
-		})
+		done := x.progress.begin("pushing layers")
+		o.Manifest = func(d ocispec.Descriptor) {
+			done()
+			done = x.progress.begin("pushing manifest for " + name + "@" + d.Digest.String())
+		}
+		got, err := transfer.Push(ctx, x.b.Registry, x.b.local(), named, built, o)
+		done()
 		if err != nil {
 			return err
 		}
@@ -276,16 +273,38 @@ func (x *exporter) push(ctx context.Context, e buildspec.Output) error {
 	return nil
 }
 
-func (x *exporter) archive(e buildspec.Output, write func(io.Writer) error) error {
-	w, err := x.create(e.Dest)
+// archive writes a file, of made if that is an image.
+func (x *exporter) archive(ctx context.Context, e buildspec.Output, made *Exported, write func(io.Writer) error) error {
+	w, err := x.open(ctx, e.Dest, made)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = w.Close() }()
 	return x.progress.step("sending tarball", func() error {
-		if err := write(w); err != nil {
-			return err
+		err := write(w)
+		if err == nil {
+			err = w.Commit()
 		}
-		return w.Commit()
+		if errors.Is(err, ErrExists) {
+			return nil
+		}
+		return err
 	})
+}
+
+func (x *exporter) open(ctx context.Context, dest string, made *Exported) (Sink, error) {
+	if x.client != nil {
+		return x.client.File(ctx, dest, made)
+	}
+	return x.create(dest)
+}
+
+// made is the image as it was exported.
+func (x *exporter) made(e *buildspec.Output) *Exported {
+	made := &Exported{Image: x.image, Root: x.root}
+	made.Root.Annotations = x.notes
+	if e.IsImage() {
+		made.Names = x.names
+	}
+	return made
 }

@@ -72,15 +72,21 @@ func (p *exportProgress) send() {
 }
 
 func (p *exportProgress) step(name string, do func() error) error {
+	defer p.begin(name)()
+	return do()
+}
+
+// begin shows a part of the step, which goes on until done is called.
+func (p *exportProgress) begin(name string) (done func()) {
 	st := bkclient.VertexStatus{ID: name, Vertex: p.vertex.Digest, Name: name, Timestamp: time.Now()}
 	started := st.Timestamp
 	st.Started = &started
 	p.status(st)
-	err := do()
-	done := time.Now()
-	st.Completed, st.Timestamp = &done, done
-	p.status(st)
-	return err
+	return func() {
+		ended := time.Now()
+		st.Completed, st.Timestamp = &ended, ended
+		p.status(st)
+	}
 }
 
 func (p *exportProgress) status(st bkclient.VertexStatus) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/auth"
+	"github.com/moby/buildkit/session/exporter"
 	"github.com/moby/buildkit/session/filesync"
 	"github.com/moby/buildkit/session/secrets"
 	"github.com/moby/buildkit/session/sshforward"
@@ -135,20 +136,34 @@ func (c *sessionClient) credential(ctx context.Context, host string) (user, secr
 	return resp.Username, resp.Secret, nil
 }
 
-// create opens the file of an output.
-func (c *sessionClient) create(output string) (builder.Sink, error) {
-	n, caller, err := c.output(c.ctx, output)
+// File opens the file of an output at the client, which learns before what the image is.
+func (c *sessionClient) File(ctx context.Context, output string, made *builder.Exported) (builder.Sink, error) {
+	n, caller, err := c.output(ctx, output)
 	if err != nil {
 		return nil, err
+	}
+	meta := map[string]string{}
+	if made.Image != nil {
+		if err := describeImage(meta, made); err != nil {
+			return nil, err
+		}
 	}
 	// A stream whose context ends before it is closed is one that fails for the client.
-	ctx, cancel := context.WithCancel(c.ctx)
-	w, err := filesync.CopyFileWriter(ctx, nil, n, caller)
+	ctx, cancel := context.WithCancel(ctx)
+	w, err := filesync.CopyFileWriter(ctx, meta, n, caller)
 	if err != nil {
 		cancel()
-		return nil, err
+		return nil, exists(err)
 	}
-	return &stream{WriteCloser: w, cancel: cancel}, nil
+	return &stream{w: w, cancel: cancel}, nil
+}
+
+// exists is builder.ErrExists if a client has said that it does not want a file.
+func exists(err error) error {
+	if grpcerrors.Code(err) == codes.AlreadyExists {
+		return builder.ErrExists
+	}
+	return err
 }
 
 // output is the number of an output, and the session.
@@ -163,15 +178,35 @@ func (c *sessionClient) output(ctx context.Context, output string) (int, session
 
 // stream is the file of an output at the client.
 type stream struct {
-	io.WriteCloser
+	w      io.WriteCloser
 	cancel context.CancelFunc
 }
 
+func (s *stream) Write(data []byte) (int, error) {
+	n, err := s.w.Write(data)
+	return n, exists(err)
+}
+
 // Commit waits until the client has written the file.
-func (s *stream) Commit() error { return s.WriteCloser.Close() }
+func (s *stream) Commit() error { return exists(s.w.Close()) }
 
 // Close without Commit ends the stream with an error for the client.
 func (s *stream) Close() error {
 	s.cancel()
 	return nil
+}
+
+// finish tells the client that the exports are done, if it wants to know.
+func (c *sessionClient) finish(ctx context.Context, response map[string]string) error {
+	caller, err := c.caller(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := answering(ctx)
+	defer cancel()
+	_, err = exporter.NewExporterClient(caller.Conn()).FinalizeExport(caller.Context(ctx), &exporter.FinalizeExportRequest{ExporterResponse: response})
+	if code := grpcerrors.Code(err); code == codes.Unavailable || code == codes.Unimplemented {
+		return nil
+	}
+	return err
 }

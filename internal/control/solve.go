@@ -40,7 +40,7 @@ func (c *Controller) Solve(ctx context.Context, req *controlapi.SolveRequest) (_
 	}
 	client.store = b.Store
 	defer func() { err = bare(errors.Join(err, client.close())) }()
-	o.Client, o.Secret, o.SSH, o.HTTP, o.Create, o.Events = client, client.secret, client.agent, client.http(), client.create, j.add
+	o.Client, o.Secret, o.SSH, o.HTTP, o.Events = client, client.secret, client.agent, client.http(), j.add
 	o.Policy = client.policy(req.SourcePolicySession)
 	res, err := b.Build(ctx, *o)
 	if err != nil {
@@ -53,6 +53,9 @@ func (c *Controller) Solve(ctx context.Context, req *controlapi.SolveRequest) (_
 	resp, err := response(res)
 	if err == nil && res.Image != nil && onlyStored(req) {
 		resp.ExporterResponse[exptypes.ExporterImageDigestKey] = res.Image.ID.String()
+	}
+	if err == nil && req.EnableSessionExporter {
+		err = client.finish(ctx, resp.ExporterResponse)
 	}
 	return resp, err
 }

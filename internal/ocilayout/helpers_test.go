@@ -256,7 +256,11 @@ func members(t testing.TB, path string) map[string]string {
 		if _, twice := all[h.Name]; twice {
 			t.Errorf("%s is there twice", h.Name)
 		}
-		if h.ModTime.Unix() != 0 || h.Uid != 0 || h.Gid != 0 || h.Mode != 0o644 {
+		mode := int64(0o644)
+		if h.Typeflag == tar.TypeDir {
+			mode = 0o755
+		}
+		if h.ModTime.Unix() != 0 || h.Uid != 0 || h.Gid != 0 || h.Mode != mode {
 			t.Errorf("%s has time %v, owner %d:%d, mode %o", h.Name, h.ModTime, h.Uid, h.Gid, h.Mode)
 		}
 		all[h.Name] = string(must[[]byte](t)(io.ReadAll(tr)))

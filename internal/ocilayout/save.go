@@ -23,13 +23,36 @@ type FileWriter interface {
 }
 
 // TarWriter writes files to a tar. The same files give the same bytes.
-type TarWriter struct{ tar *tar.Writer }
+type TarWriter struct {
+	tar  *tar.Writer
+	dirs map[string]bool // that were written
+}
 
 // NewTarWriter returns a writer of a tar to w.
-func NewTarWriter(w io.Writer) *TarWriter { return &TarWriter{tar.NewWriter(w)} }
+func NewTarWriter(w io.Writer) *TarWriter {
+	return &TarWriter{tar.NewWriter(w), map[string]bool{".": true}}
+}
+
+// addParents writes the directories of a file, as docker save does.
+func (t *TarWriter) addParents(name string) error {
+	dir := path.Dir(name)
+	if t.dirs[dir] {
+		return nil
+	}
+	if err := t.addParents(dir); err != nil {
+		return err
+	}
+	t.dirs[dir] = true
+	h := header(dir+"/", 0)
+	h.Typeflag, h.Mode = tar.TypeDir, 0o755
+	return t.tar.WriteHeader(h)
+}
 
 // Add implements FileWriter.
 func (t *TarWriter) Add(name string, size int64, r io.Reader) error {
+	if err := t.addParents(name); err != nil {
+		return err
+	}
 	if err := t.tar.WriteHeader(header(name, size)); err != nil {
 		return err
 	}

@@ -84,7 +84,7 @@ func TestFileWriters(t *testing.T) {
 		}
 	}
 	check(t, tw.Close())
-	if got := members(t, put(t, "x.tar", archive.Bytes())); !reflect.DeepEqual(got, map[string]string{"a": "first", "blobs/sha256/b": ""}) {
+	if got := members(t, put(t, "x.tar", archive.Bytes())); !reflect.DeepEqual(got, map[string]string{"a": "first", "blobs/": "", "blobs/sha256/": "", "blobs/sha256/b": ""}) {
 		t.Errorf("the tar has %q", got)
 	}
 	broken := errors.New("broken")

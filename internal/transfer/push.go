@@ -37,6 +37,8 @@ type PushOptions struct {
 	// Platform selects one image of an index; nil for all that are in the store.
 	Platform *ocispec.Platform
 	Progress Progress
+	// Manifest is called before the manifest or index that gets the name is pushed, which is the last; nil for nothing.
+	Manifest func(d ocispec.Descriptor)
 	// Elsewhere are layers that the store does not have, by their DiffIDs. An image with such a layer is not recorded.
 	Elsewhere map[digest.Digest]Elsewhere
 }
@@ -112,6 +114,9 @@ func (p *pusher) push(ctx context.Context, root ocispec.Descriptor) (*Pushed, er
 	ref := p.repo.Reference()
 	if p.o.ByDigest {
 		ref = m.Descriptor.Digest.String()
+	}
+	if p.o.Manifest != nil {
+		p.o.Manifest(m.Descriptor)
 	}
 	if err := p.pushManifest(ctx, m, ref); err != nil {
 		return nil, err
