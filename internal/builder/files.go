@@ -33,6 +33,9 @@ func (x *exporter) files(ctx context.Context, e buildspec.Output) (view.View, er
 		if err == nil && !split {
 			err = claim(ctx, taken, v, ".", p.id)
 		}
+		if err == nil && split {
+			err = mkdir(ctx, all, dest, p, e.Form)
+		}
 		if err == nil {
 			err = all.Copy(ctx, v, "/", dest, view.CopyOptions{DirCopyContents: true, CreateDestPath: true})
 		}
@@ -41,6 +44,20 @@ func (x *exporter) files(ctx context.Context, e buildspec.Output) (view.View, er
 		}
 	}
 	return all, nil
+}
+
+// mkdir makes the directory of a platform, with the time of its files if that is SOURCE_DATE_EPOCH.
+func mkdir(ctx context.Context, all *view.Overlay, name string, p *built, f buildspec.Form) error {
+	p, err := p.withEpoch(f)
+	if err != nil {
+		return err
+	}
+	var at *int64
+	if p.epoch != nil {
+		nanoseconds := p.epoch.UnixNano()
+		at = &nanoseconds
+	}
+	return all.Mkdir(ctx, name, 0o755, true, nil, at)
 }
 
 // claim records the platform of each file below dir, and refuses files that another platform has, too.

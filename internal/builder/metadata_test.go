@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"archive/tar"
 	"context"
 	"encoding/json"
 	"strings"
@@ -135,8 +136,20 @@ func TestFrontendAttestations(t *testing.T) {
 	if !found["extra"] || !found["layer"] {
 		t.Errorf("attestations %v", found)
 	}
-	tar := members(t, files["y"])
-	if _, ok := tar["extra.json"]; ok || !strings.Contains(tar["own.spdx.json"], `"subject":[{"name":"f"`) {
-		t.Errorf("files %v", tar)
+	plain := members(t, files["y"])
+	if _, ok := plain["extra.json"]; ok || !strings.Contains(plain["own.spdx.json"], `"subject":[{"name":"f"`) {
+		t.Errorf("files %v", plain)
+	}
+}
+
+// TestPlatformDirectoryTime: the directory of a platform has the time of its files.
+func TestPlatformDirectoryTime(t *testing.T) {
+	t.Parallel()
+	dir := writeFiles(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"})
+	spec := buildspec.Spec{BuildArgs: map[string]string{"SOURCE_DATE_EPOCH": "60"}}
+	_, archives := mustBuild(t, newBuilder(t), dir, spec, "type=tar,dest=x,platform-split=true")
+	h, err := tar.NewReader(archives["x"]).Next()
+	if err != nil || h.Typeflag != tar.TypeDir || h.ModTime.Unix() != 60 {
+		t.Errorf("%+v, %v", h, err)
 	}
 }
