@@ -27,6 +27,7 @@ type suite struct {
 	name string
 	// dir is the package's directory in the module.
 	dir string
+	// env is added to the environment; $IMAGES is the directory of the images.
 	env []string
 }
 
@@ -34,6 +35,7 @@ var suites = []suite{
 	{name: "client", dir: "client"},
 	{name: "dockerfile/builtin", dir: "frontend/dockerfile", env: []string{"FRONTEND_BUILTIN_ONLY=1"}},
 	{name: "dockerfile/client", dir: "frontend/dockerfile", env: []string{"FRONTEND_CLIENT_ONLY=1"}},
+	{name: "dockerfile/gateway", dir: "frontend/dockerfile", env: []string{"FRONTEND_GATEWAY_ONLY=local:$IMAGES/frontend.tar"}},
 }
 
 // binary is the name of the compiled package.

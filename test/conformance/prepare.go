@@ -78,9 +78,12 @@ func (r *rig) addWorker() error {
 	return nil
 }
 
+// mirror is the directory of the images.
+func (r *rig) mirror() string { return filepath.Join(r.dir, "mirror") }
+
 // images makes the mirror of docker.io, and names the registry as the suites call it.
 func (r *rig) images(ctx context.Context) error {
-	if err := show(exec.CommandContext(ctx, filepath.Join(r.top, "scripts", "conformance-images"), filepath.Join(r.dir, "mirror"))); err != nil {
+	if err := show(exec.CommandContext(ctx, filepath.Join(r.top, "scripts", "conformance-images"), r.mirror())); err != nil {
 		return fmt.Errorf("make the images: %w", err)
 	}
 	registry, err := exec.LookPath("docker-registry")

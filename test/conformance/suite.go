@@ -48,12 +48,15 @@ func (r *rig) test(ctx context.Context, s suite, opt options) (map[string]outcom
 		"-test.v=test2json", "-test.timeout="+opt.limit.String(), "-test.parallel="+strconv.Itoa(opt.parallel),
 		"-test.run=.*/"+opt.tests+"/worker="+opt.worker)
 	cmd.Dir = filepath.Join(r.source, s.dir)
-	cmd.Env = append(os.Environ(), s.env...)
+	cmd.Env = os.Environ()
+	for _, v := range s.env {
+		cmd.Env = append(cmd.Env, os.Expand(v, func(string) string { return r.mirror() }))
+	}
 	cmd.Env = append(cmd.Env,
 		"GOMAXPROCS="+strconv.Itoa(opt.parallel), // the suites run as many sandboxes
 		"TMPDIR="+temp,
 		"PATH="+filepath.Join(r.dir, "path")+":"+filepath.Join(r.top, "bin", "peers")+":"+os.Getenv("PATH"),
-		"BUILDKIT_REGISTRY_MIRROR_DIR="+filepath.Join(r.dir, "mirror"),
+		"BUILDKIT_REGISTRY_MIRROR_DIR="+r.mirror(),
 		"MICA_CONFORMANCE_BINARY="+filepath.Join(r.top, "bin", "mica"))
 	read, write := io.Pipe()
 	cmd.Stdout = io.MultiWriter(log, write)
