@@ -5,6 +5,8 @@ import (
 
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/solver/pb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/micabuild/mica/internal/compression"
@@ -25,6 +27,14 @@ func TestArchivesAreCompressed(t *testing.T) {
 		if err != nil || o.Form.Compression != c.want {
 			t.Errorf("%s, compression %q: %+v, %v", c.kind, c.attribute, o, err)
 		}
+	}
+}
+
+// TestProxyNetworkIsRefused: a client that limits the network of its steps does not get the whole network.
+func TestProxyNetworkIsRefused(t *testing.T) {
+	t.Parallel()
+	if _, err := options(&controlapi.SolveRequest{ProxyNetwork: true}, nil); status.Code(err) != codes.Unimplemented {
+		t.Errorf("%v", err)
 	}
 }
 
