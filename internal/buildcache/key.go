@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strconv"
 
 	"github.com/opencontainers/go-digest"
 
@@ -22,6 +24,7 @@ const (
 	KindPlatform  = "platform"  // the platform of a process; without a name
 	KindLayers    = "layers"    // a chain that the result is built on or made of, by its ChainID; the name is its role in the step
 	KindMount     = "mount"     // the digest of the files that a process finds mounted at the path in the name
+	KindOutput    = "output"    // the number of the only output that a record has; without a name
 	KindSource    = "source"    // the digest of the files that a copy selects by the path in the name, or of what was downloaded
 )
 
@@ -84,6 +87,13 @@ func (k *Key) AddLayers(input int, name string, c Chain) {
 // does not grow with the number of steps before it.
 func (k *Key) AddChain(input int, name string, c Chain) {
 	k.add(Ingredient{KindLayers, name, c.ID().String()}, Origin{Input: input})
+}
+
+// Output returns the key of one output of the operation, for a record of it alone: a remote cache need not have all.
+func (k *Key) Output(n int) Key {
+	out := Key{Ingredients: slices.Clone(k.Ingredients), Origins: slices.Clone(k.Origins), below: k.below}
+	out.Add(KindOutput, "", strconv.Itoa(n))
+	return out
 }
 
 // AddOperation adds the operation itself, as JSON.

@@ -125,6 +125,9 @@ func (a *attester) provenance(ctx context.Context, p *built, img *image.Image, a
 func (a *attester) layers(op digest.Digest, descs map[digest.Digest]ocispec.Descriptor) map[int][]ocispec.Descriptor {
 	found := map[int][]ocispec.Descriptor{}
 	for i, out := range a.solver.Outputs(op) {
+		if out == nil {
+			continue
+		}
 		var list []ocispec.Descriptor
 		for _, id := range out.Chain.DiffIDs() {
 			if d, ok := descs[id]; ok {

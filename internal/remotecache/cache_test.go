@@ -101,7 +101,7 @@ func exported(t testing.TB, o ExportOptions) ([]*Import, *Exported) {
 
 func find(t testing.TB, s *Step, d Depth) *Hit {
 	t.Helper()
-	hits, err := s.Find(context.Background(), d)
+	hits, err := s.Find(context.Background(), d, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,7 @@ func TestFindTogether(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, step := range []*Step{s.final, s.made, s.copied, s.final, s.made} {
 		wg.Go(func() {
-			if hits, err := step.Find(context.Background(), ByContent); err != nil || hits == nil {
+			if hits, err := step.Find(context.Background(), ByContent, 0); err != nil || hits == nil {
 				t.Errorf("not found: %v", err)
 			}
 		})
@@ -304,4 +304,49 @@ func put(m memory, data []byte) ocispec.Descriptor {
 	d := ocispec.Descriptor{Digest: digest.FromBytes(data), Size: int64(len(data))}
 	m[d.Digest] = data
 	return d
+}
+
+// TestFindOutputs: a step is found if the cache has the outputs that are wanted.
+func TestFindOutputs(t *testing.T) {
+	process := func(c *Cache) *Step {
+		op := &pb.Op{Inputs: []*pb.Input{{}}, Op: &pb.Op_Exec{Exec: &pb.ExecOp{
+			Meta: &pb.Meta{Args: []string{"make"}}, Mounts: []*pb.Mount{{Dest: "/"}, {Input: -1, Dest: "/out", Output: 1}},
+		}}}
+		s, err := c.Step(op, nil, []Input{{Key: c.Source("base").Key(0)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s := process(New(nil, nil))
+	s.Record(0, Result{[]Layer{layerOf("root")}})
+	s.Record(1, Result{[]Layer{layerOf("out")}})
+	x, err := s.cache.Export(t.Context(), ExportOptions{Blob: blobOf}, s.Key(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := memory{}
+	if err := x.Push(t.Context(), f); err != nil {
+		t.Fatal(err)
+	}
+	imports, err := Read(t.Context(), f, x.ManifestDescriptor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = process(New(imports, nil))
+	hits, err := s.Find(t.Context(), ByContent, 1)
+	if err != nil || len(hits) != 2 || hits[0] != nil || hits[1] == nil {
+		t.Errorf("%v, %v", hits, err)
+	}
+	for _, wanted := range [][]int{{0}, {0, 1}, {2}} {
+		if hits, err := s.Find(t.Context(), ByContent, wanted...); err != nil || hits != nil {
+			t.Errorf("outputs %v: %v, %v", wanted, hits, err)
+		}
+	}
+	if list := s.Misses(t.Context(), 1); list != nil {
+		t.Errorf("%+v", list)
+	}
+	if list := s.Misses(t.Context(), 0, 1); len(list) != 1 {
+		t.Errorf("%+v", list)
+	}
 }

@@ -46,15 +46,19 @@ type reach struct {
 	depth  Depth
 }
 
-// Find searches the imported caches for the step. It returns a result for every output, or nil. It downloads nothing.
-func (s *Step) Find(ctx context.Context, depth Depth) ([]*Hit, error) {
+// Find searches the imported caches for the wanted outputs of the step. It returns their results, and those of other outputs as far as the
+// caches have them (a cache of mode=min has only what the image is made of); nil if a wanted one is missing. It downloads nothing.
+func (s *Step) Find(ctx context.Context, depth Depth, wanted ...int) ([]*Hit, error) {
 	hits := make([]*Hit, s.outputs)
 	for i := range hits {
 		hit, err := s.find(ctx, i, depth)
-		if err != nil || hit == nil {
+		if slices.Contains(wanted, i) && (err != nil || hit == nil) {
 			return nil, err
 		}
 		hits[i] = hit
+	}
+	if slices.ContainsFunc(wanted, func(i int) bool { return i >= len(hits) }) {
+		return nil, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,6 +72,9 @@ func (c *Cache) found(hits []*Hit) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, hit := range hits {
+		if hit == nil {
+			continue
+		}
 		for _, l := range hit.Layers {
 			known := slices.ContainsFunc(c.imported[l.DiffID], func(o ImportedLayer) bool { return o.Blob.Digest == l.Blob.Digest })
 			if !known {
@@ -232,6 +239,9 @@ func (s *Step) contentOf(input int) []digest.Digest {
 		}
 	}
 	for _, hit := range s.hits {
+		if hit == nil {
+			continue
+		}
 		add(hit.cache, hit.record)
 	}
 	if len(s.hits) == 0 && len(s.results) == 0 {

@@ -33,7 +33,7 @@ func (x variant) steps(t *testing.T, c *Cache) (copied, made *Step) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = s.Find(t.Context(), ByContent)
+		_, _ = s.Find(t.Context(), ByContent, 0)
 		return s
 	}
 	copied = step(&pb.Op{Op: &pb.Op_File{File: &pb.FileOp{Actions: []*pb.FileAction{{
@@ -77,7 +77,7 @@ func TestMisses(t *testing.T) {
 			tt.edit(&v)
 			copied, made := v.steps(t, New(imports, nil))
 			for step, want := range map[*Step]want{copied: tt.copied, made: tt.made} {
-				list := step.Misses(t.Context())
+				list := step.Misses(t.Context(), 0)
 				switch {
 				case want.reason < 0 && len(list) == 0:
 				case len(list) != 1 || list[0].Cache != imports[0] || list[0].Reason != want.reason || !slices.Equal(list[0].Inputs, want.inputs):
@@ -116,7 +116,7 @@ func TestLostLayer(t *testing.T) {
 	find := func() []*Hit {
 		t.Helper()
 		_, made := known.steps(t, c)
-		hits, err := made.Find(t.Context(), ByContent)
+		hits, err := made.Find(t.Context(), ByContent, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +144,7 @@ func TestLostLayer(t *testing.T) {
 
 func reasonOf(t *testing.T, s *Step) Reason {
 	t.Helper()
-	list := s.Misses(t.Context())
+	list := s.Misses(t.Context(), 0)
 	if len(list) != 1 {
 		t.Fatalf("%d misses", len(list))
 	}

@@ -74,15 +74,10 @@ func (s *Solver) finished(v *Vertex) []*Result {
 	s.mu.Lock()
 	f, ok := s.flights[v.Digest]
 	s.mu.Unlock()
-	if !ok {
+	if !ok || !f.ended() || f.lacks(v) {
 		return nil
 	}
-	select {
-	case <-f.done:
-		return f.outputs
-	default:
-		return nil
-	}
+	return f.outputs
 }
 
 // found makes outs the results of v, unless another goroutine is solving it.
@@ -90,8 +85,8 @@ func (s *Solver) found(v *Vertex, outs []*Result, cached bool) {
 	f := &flight{done: make(chan struct{}), outputs: outs}
 	close(f.done)
 	s.mu.Lock()
-	_, ok := s.flights[v.Digest]
-	if !ok {
+	known, ok := s.flights[v.Digest]
+	if ok = ok && !known.lacks(v); !ok {
 		s.flights[v.Digest] = f
 	}
 	s.mu.Unlock()
@@ -232,7 +227,7 @@ func (a *ahead) find(ctx context.Context, v *Vertex) []*remotecache.Hit {
 	var hits []*remotecache.Hit
 	if len(v.Inputs) > 0 && a.s.finished(v) == nil {
 		if st := a.step(v); st != nil {
-			hits, _ = st.Find(ctx, remotecache.ByLocalContent) // after an error, v is looked for again when it runs
+			hits, _ = st.Find(ctx, remotecache.ByLocalContent, v.wanted...) // after an error, v is looked for again when it runs
 		}
 	}
 	a.hits[v.Digest] = hits
@@ -277,6 +272,9 @@ func (a *ahead) record(ctx context.Context, inputs []Edge) {
 		a.seen[v.Digest] = true
 		st := &step{s: a.s, v: v, known: a.step(v)}
 		for i, hit := range a.find(ctx, v) {
+			if hit == nil {
+				continue
+			}
 			st.known.Record(i, remotecache.Result{Layers: st.links(hit)})
 		}
 		a.record(ctx, v.Inputs)

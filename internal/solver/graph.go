@@ -2,6 +2,7 @@ package solver
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
@@ -14,6 +15,9 @@ type graph struct {
 	vertices map[digest.Digest]*Vertex
 	head     Edge // what the definition is for
 }
+
+// maxOutputs bounds the outputs of an operation, which has one for each of its mounts or actions.
+const maxOutputs = 1 << 16
 
 // Edge is one output of a vertex.
 type Edge struct {
@@ -32,7 +36,8 @@ type Vertex struct {
 	NeedsTree bool
 
 	kind    *Kind
-	linking bool // its inputs are being resolved
+	linking bool  // its inputs are being resolved
+	wanted  []int // the outputs that its graph uses
 }
 
 // parse reads a definition. Its last operation is the empty one whose only input is the wanted edge.
@@ -73,8 +78,11 @@ func (g *graph) link(in *pb.Input) (Edge, error) {
 	if !ok {
 		return Edge{}, fmt.Errorf("build definition refers to a missing operation %s", in.Digest)
 	}
-	if in.Index < 0 || v.linking {
+	if in.Index < 0 || in.Index >= maxOutputs || v.linking {
 		return Edge{}, fmt.Errorf("build definition has an invalid input %s", in.Digest)
+	}
+	if !slices.Contains(v.wanted, int(in.Index)) {
+		v.wanted = append(v.wanted, int(in.Index))
 	}
 	if v.Inputs == nil && len(v.Op.Inputs) > 0 {
 		v.Inputs = make([]Edge, len(v.Op.Inputs))

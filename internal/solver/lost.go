@@ -46,16 +46,12 @@ func (s *Solver) forget(id digest.Digest) {
 	if !s.isMissing(id) {
 		return
 	}
-	has := func(r *Result) bool { return slices.Contains(r.Chain.DiffIDs(), id) }
+	has := func(r *Result) bool { return r != nil && slices.Contains(r.Chain.DiffIDs(), id) }
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for op, f := range s.flights {
-		select {
-		case <-f.done:
-			if slices.ContainsFunc(f.outputs, has) {
-				delete(s.flights, op)
-			}
-		default: // it is being solved
+		if f.ended() && slices.ContainsFunc(f.outputs, has) {
+			delete(s.flights, op)
 		}
 	}
 }

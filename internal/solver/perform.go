@@ -100,26 +100,55 @@ func (t *Task) lookUp(key buildcache.Key) ([]*Result, Lookup) {
 	if t.Vertex.Meta.GetIgnoreCache() {
 		return nil, NotAsked
 	}
-	found, err := t.s.cache.Get(key)
-	if err != nil {
+	outs := t.recorded(key)
+	if outs == nil {
 		return nil, NoRecord
 	}
-	outs := results(found)
 	if t.s.pending(outs) {
 		return nil, NoLayers
 	}
 	return outs, NoRecord
 }
 
-// record adds the results of the task to the cache.
+// recorded returns the results in the cache's record of the operation, or in its records of the outputs that are needed; nil for none.
+func (t *Task) recorded(key buildcache.Key) []*Result {
+	if found, err := t.s.cache.Get(key); err == nil {
+		return results(found)
+	}
+	var outs []*Result
+	for _, i := range t.Vertex.wanted {
+		found, err := t.s.cache.Get(key.Output(i))
+		if err != nil || len(found) != 1 {
+			return nil
+		}
+		for len(outs) <= i {
+			outs = append(outs, nil)
+		}
+		outs[i] = &Result{Chain: found[0]}
+	}
+	return outs
+}
+
+// record adds the results of the task to the cache: all in one record, or one by one if some are unknown.
 func (t *Task) record(key buildcache.Key, outs []*Result) error {
-	return t.s.cache.Put(key, t.Vertex.Name, chains(outs))
+	if !slices.Contains(outs, nil) {
+		return t.s.cache.Put(key, t.Vertex.Name, chains(outs))
+	}
+	for i, out := range outs {
+		if out == nil {
+			continue
+		}
+		if err := t.s.cache.Put(key.Output(i), t.Vertex.Name, []buildcache.Chain{out.Chain}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pending reports whether layers of some result are not in the store.
 func (s *Solver) pending(results []*Result) bool {
 	for _, r := range results {
-		if len(s.missing(r)) > 0 {
+		if r != nil && len(s.missing(r)) > 0 {
 			return true
 		}
 	}

@@ -23,7 +23,7 @@ import (
 type node struct {
 	name   string // of the operation. What follows a space is no part of its key: the same step of another stage
 	inputs []*node
-	kind   string // "file", "source" or "exec"
+	kind   string // "file", "source", "exec", or "pair": a process with two outputs
 	index  int    // of the output of the last input; the others have 0
 	meta   *pb.OpMetadata
 }
@@ -48,6 +48,10 @@ func (n *node) op() (raw []byte, d digest.Digest) {
 		op.Op = &pb.Op_Source{Source: &pb.SourceOp{Identifier: n.name}}
 	case "exec":
 		op.Op = &pb.Op_Exec{Exec: &pb.ExecOp{Meta: &pb.Meta{Args: []string{n.name}}}}
+	case "pair":
+		op.Op = &pb.Op_Exec{Exec: &pb.ExecOp{Meta: &pb.Meta{Args: []string{n.name}}, Mounts: []*pb.Mount{
+			{Dest: "/"}, {Input: -1, Dest: "/other", Output: 1},
+		}}}
 	case "build":
 		op.Op = &pb.Op_Build{Build: &pb.BuildOp{}}
 	default:
@@ -140,6 +144,7 @@ func (w *world) kinds() Kinds {
 	process.Needs = func(*pb.Op) entitlements.Values { return w.needs }
 	process.Prepare = func(v *Vertex) { w.prepared = append(w.prepared, nameOf(v.Op)) }
 	src.Beneath, src.Source = nil, true
+	src.Open = func(t *Task) (Operation, error) { return &namedOperation{operation{w, t}}, nil }
 	return Kinds{
 		reflect.TypeFor[*pb.Op_File](): &kind, reflect.TypeFor[*pb.Op_Exec](): &process, reflect.TypeFor[*pb.Op_Source](): &src,
 	}
@@ -197,7 +202,11 @@ func (o *operation) Run(ctx context.Context) ([]*Result, error) {
 	if len(o.t.Inputs) > 0 {
 		base = o.t.Inputs[0].Chain
 	}
-	return []*Result{{Chain: base.On(buildcache.Link{DiffID: l.DiffID, Description: o.name()})}}, nil
+	made := &Result{Chain: base.On(buildcache.Link{DiffID: l.DiffID, Description: o.name()})}
+	if len(o.t.Vertex.Op.GetExec().GetMounts()) > 1 {
+		return []*Result{{Chain: base}, made}, nil
+	}
+	return []*Result{made}, nil
 }
 
 func (o *operation) Close() error {
@@ -206,6 +215,11 @@ func (o *operation) Close() error {
 	o.w.closed = append(o.w.closed, o.name())
 	return o.w.closing[o.name()]
 }
+
+// namedOperation is a source.
+type namedOperation struct{ operation }
+
+func (o *namedOperation) Names() ([]string, error) { return []string{o.name()}, nil }
 
 // newWorld is one with an empty store.
 func newWorld(t *testing.T) *world {

@@ -79,7 +79,7 @@ func New(o Options) *Solver {
 	}
 }
 
-// Outputs are the results of an operation that was solved, nil for another.
+// Outputs are the results of an operation that was solved, nil for another. One that is nil was not needed, and no cache had it.
 func (s *Solver) Outputs(op digest.Digest) []*Result {
 	s.mu.Lock()
 	f, ok := s.flights[op]
@@ -205,7 +205,7 @@ func (s *Solver) edge(ctx context.Context, e Edge) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e.Output >= len(outs) {
+	if e.Output >= len(outs) || outs[e.Output] == nil {
 		return nil, fmt.Errorf("%s has no output %d", e.Vertex.Name, e.Output)
 	}
 	return outs[e.Output], nil
@@ -214,21 +214,64 @@ func (s *Solver) edge(ctx context.Context, e Edge) (*Result, error) {
 // flight is one vertex being solved, or solved.
 type flight struct {
 	done    chan struct{}
-	outputs []*Result
+	outputs []*Result // nil where a cache had no result of an output that was not needed
 	err     error
 }
 
-// vertex solves v once per Solver. Other callers wait for the first one.
+// ended reports whether the vertex is solved, or has failed.
+func (f *flight) ended() bool {
+	select {
+	case <-f.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// lacks reports whether the vertex was found without an output that the graph of v uses.
+func (f *flight) lacks(v *Vertex) bool {
+	return f.ended() && slices.ContainsFunc(v.wanted, func(i int) bool { return i < len(f.outputs) && f.outputs[i] == nil })
+}
+
+// keep takes over outputs of an earlier flight that this one has not found.
+func (f *flight) keep(before *flight) {
+	if before == nil || f.err != nil {
+		return
+	}
+	f.outputs = slices.Clone(f.outputs)
+	for i, out := range before.outputs {
+		switch {
+		case i >= len(f.outputs):
+			f.outputs = append(f.outputs, out)
+		case f.outputs[i] == nil:
+			f.outputs[i] = out
+		}
+	}
+}
+
+// vertex solves v. What is solved already for another graph is not solved again, unless an output is missing.
 func (s *Solver) vertex(ctx context.Context, v *Vertex) ([]*Result, error) {
+	for {
+		f, err := s.fly(ctx, v)
+		if err != nil || !f.lacks(v) {
+			return f.outputs, err
+		}
+	}
+}
+
+// fly solves v, or waits for the caller that does.
+func (s *Solver) fly(ctx context.Context, v *Vertex) (*flight, error) {
 	s.mu.Lock()
 	f, ok := s.flights[v.Digest]
-	if !ok {
-		f = &flight{done: make(chan struct{})}
+	before := f
+	if !ok || f.lacks(v) {
+		f, ok = &flight{done: make(chan struct{})}, false
 		s.flights[v.Digest] = f
 	}
 	s.mu.Unlock()
 	if !ok {
 		f.outputs, f.err = s.resolve(ctx, v)
+		f.keep(before)
 		if f.err != nil && !errors.Is(f.err, ErrPlanned) {
 			// A later graph may try again: this one's context may have been the reason.
 			s.mu.Lock()
@@ -239,9 +282,9 @@ func (s *Solver) vertex(ctx context.Context, v *Vertex) ([]*Result, error) {
 	}
 	select {
 	case <-f.done:
-		return f.outputs, f.err
+		return f, f.err
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return &flight{}, context.Cause(ctx)
 	}
 }
 

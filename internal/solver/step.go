@@ -59,7 +59,7 @@ func (st *step) find(ctx context.Context, depth remotecache.Depth, inputs []*Res
 	if st == nil || st.known == nil || st.v.Meta.GetIgnoreCache() {
 		return nil
 	}
-	hits, err := st.known.Find(ctx, depth)
+	hits, err := st.known.Find(ctx, depth, st.v.wanted...)
 	if err != nil || hits == nil {
 		return nil
 	}
@@ -75,14 +75,16 @@ func (st *step) misses(ctx context.Context) []remotecache.Miss {
 	if st == nil || st.known == nil || st.v.Meta.GetIgnoreCache() {
 		return nil
 	}
-	return st.known.Misses(ctx)
+	return st.known.Misses(ctx, st.v.wanted...)
 }
 
 // results makes results of hits. below are results that they may be built on.
 func (st *step) results(hits []*remotecache.Hit, below []*Result) ([]*Result, error) {
 	outs := make([]*Result, len(hits))
 	for i, hit := range hits {
-		outs[i] = grown(below, st.links(hit))
+		if hit != nil {
+			outs[i] = grown(below, st.links(hit))
+		}
 	}
 	return st.done(outs)
 }
@@ -136,6 +138,9 @@ func (st *step) done(outs []*Result) ([]*Result, error) {
 	}
 	keyed := make([]*Result, len(outs))
 	for i, out := range outs {
+		if out == nil {
+			continue
+		}
 		known.Record(i, remotecache.Result{Layers: out.Chain.Links()})
 		again := *out
 		again.Key = known.Key(i)

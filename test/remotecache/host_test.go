@@ -174,9 +174,9 @@ func (h *host) vertex(ctx context.Context, def *pb.Definition, ops map[string]*p
 	if e.step, err = h.cache.Step(op, meta, inputs); err != nil {
 		return nil, err
 	}
-	hits, err := e.step.Find(ctx, remotecache.ByDefinition)
+	hits, err := e.step.Find(ctx, remotecache.ByDefinition, int(in.Index))
 	if err == nil && hits == nil {
-		hits, err = e.step.Find(ctx, remotecache.ByContent)
+		hits, err = e.step.Find(ctx, remotecache.ByContent, int(in.Index))
 	}
 	if err != nil {
 		return nil, err
