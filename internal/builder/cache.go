@@ -190,11 +190,6 @@ func (x *cacheWriter) write(ctx context.Context, c *buildspec.Cache, keys []remo
 	if err := at.Blob(ctx, got.ConfigDescriptor, got.Config); err != nil {
 		return err
 	}
-	if got.Note != nil {
-		if err := at.Blob(ctx, got.NoteDescriptor, got.Note); err != nil {
-			return err
-		}
-	}
 	return at.Put(ctx, got.ManifestDescriptor, got.Manifest)
 }
 

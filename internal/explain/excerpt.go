@@ -31,11 +31,11 @@ type Excerpt struct {
 }
 
 // maxLists bounds the lists of files in an excerpt, in bytes. Steps whose lists have no room are explained without the names of files.
-const maxLists = 8 << 20
+const maxLists = 2 << 20
 
 // MaxExcerpt bounds an excerpt, compressed, and MaxExcerptJSON when it is not.
 const (
-	MaxExcerpt     = 16 << 20
+	MaxExcerpt     = 4 << 20
 	maxExcerptJSON = 64 << 20
 )
 

@@ -286,7 +286,7 @@ func (r *Recorder) Image(ref string, manifest digest.Digest, config []byte) {
 // Runs explains a step that runs.
 func (r *Recorder) Runs(ctx context.Context, v *solver.Vertex, key buildcache.Key, miss solver.Miss) []string {
 	err := r.saveFiles(ctx, &key)
-	nearest := r.nearest(ctx, miss.Remote)
+	nearest := r.nearest(miss.Remote)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.keep(err)
@@ -372,7 +372,7 @@ func (r *Recorder) Solved(v *solver.Vertex, key *buildcache.Key, results []*solv
 	if key != nil {
 		r.key(s, key)
 	}
-	if len(results) > 0 {
+	if len(results) > 0 && results[0] != nil { // nil if a remote cache had only other outputs
 		s.Output = results[0].Chain.ID()
 		r.layer(s, results[0].Chain)
 	}

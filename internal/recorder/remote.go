@@ -2,7 +2,6 @@ package recorder
 
 import (
 	"cmp"
-	"context"
 	"slices"
 	"strings"
 	"sync"
@@ -46,7 +45,7 @@ type miss struct {
 
 // nearest returns, of the caches with one name, which are those of an image for several platforms, the one that has the most in common
 // with the step.
-func (r *Recorder) nearest(ctx context.Context, list []remotecache.Miss) (nearest []miss) {
+func (r *Recorder) nearest(list []remotecache.Miss) (nearest []miss) {
 	for _, m := range list {
 		i := slices.IndexFunc(nearest, func(o miss) bool { return o.Cache.Name == m.Cache.Name })
 		switch {
@@ -58,14 +57,14 @@ func (r *Recorder) nearest(ctx context.Context, list []remotecache.Miss) (neares
 	}
 	for i := range nearest {
 		if nearest[i].Reason == remotecache.NoStep || nearest[i].Reason == remotecache.OtherInputs {
-			nearest[i].explainer = r.remote(ctx, nearest[i].Cache)
+			nearest[i].explainer = r.remote(nearest[i].Cache)
 		}
 	}
 	return nearest
 }
 
 // remote returns what explains steps by the build that exported a cache.
-func (r *Recorder) remote(ctx context.Context, c *remotecache.Import) *explain.Explainer {
+func (r *Recorder) remote(c *remotecache.Import) *explain.Explainer {
 	r.caches.mu.Lock()
 	defer r.caches.mu.Unlock()
 	if x, ok := r.caches.read[c]; ok {
@@ -75,11 +74,10 @@ func (r *Recorder) remote(ctx context.Context, c *remotecache.Import) *explain.E
 		r.caches.read = map[*remotecache.Import]*explain.Explainer{}
 	}
 	r.caches.read[c] = nil
-	data, err := c.Note(ctx, explain.MaxExcerpt)
-	if err != nil || data == nil {
+	if c.Note == nil {
 		return nil // what the keys say is still known
 	}
-	excerpt, err := explain.ReadExcerpt(data, c.Name)
+	excerpt, err := explain.ReadExcerpt(c.Note, c.Name)
 	if err != nil {
 		return nil
 	}

@@ -95,6 +95,13 @@ func (r *Result) created() time.Time {
 	return at.UTC()
 }
 
+// configDocument is the config of a cache, with a field that other builders ignore: clients of BuildKit count the layers of a manifest, so
+// it cannot be a blob.
+type configDocument struct {
+	cachetypes.CacheConfig
+	Note []byte `json:"mica.note.v1,omitempty"`
+}
+
 // encode writes config and manifest (cache/remotecache/export.go).
 func encode(config *cachetypes.CacheConfig, byLayer map[digest.Digest]ocispec.Descriptor, o ExportOptions) (*Exported, error) {
 	x := &Exported{}
@@ -111,13 +118,8 @@ func encode(config *cachetypes.CacheConfig, byLayer map[digest.Digest]ocispec.De
 			delete(blobs, l.Blob)
 		}
 	}
-	if o.Note != nil {
-		x.Note = o.Note
-		x.NoteDescriptor = ocispec.Descriptor{MediaType: NoteMediaType, Digest: digest.FromBytes(o.Note), Size: int64(len(o.Note))}
-		x.Layers = append(x.Layers, x.NoteDescriptor)
-	}
 	var err error
-	x.Config, x.ConfigDescriptor, err = document(cachetypes.CacheConfigMediaTypeV0, config)
+	x.Config, x.ConfigDescriptor, err = document(cachetypes.CacheConfigMediaTypeV0, configDocument{*config, o.Note})
 	if err != nil {
 		return nil, err
 	}

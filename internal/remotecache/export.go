@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -14,7 +13,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 	"oras.land/oras-go/v2/content"
-	"oras.land/oras-go/v2/errdef"
 
 	"github.com/micabuild/mica/internal/crash"
 )
@@ -34,7 +32,7 @@ type ExportOptions struct {
 	// Blob stores a layer in the destination of the cache, and returns the descriptor of its blob. It is called once for every
 	// layer, from several goroutines.
 	Blob func(ctx context.Context, l Layer) (ocispec.Descriptor, error)
-	// Note tells of the build, for Import.Note; nil for nothing.
+	// Note describes the build, for Import.Note; nil for nothing.
 	Note []byte
 	// Index writes the manifest as an index, as old versions of BuildKit do.
 	Index bool
@@ -44,20 +42,15 @@ type ExportOptions struct {
 
 // Exported is a cache whose layers are stored, and whose config and manifest are not.
 type Exported struct {
-	Config, Manifest, Note                               []byte
-	ConfigDescriptor, ManifestDescriptor, NoteDescriptor ocispec.Descriptor
-	Layers                                               []ocispec.Descriptor
+	Config, Manifest                     []byte
+	ConfigDescriptor, ManifestDescriptor ocispec.Descriptor
+	Layers                               []ocispec.Descriptor
 }
 
-// Push stores the config, the note and the manifest.
+// Push stores the config and the manifest.
 func (x *Exported) Push(ctx context.Context, to content.Pusher) error {
 	if err := to.Push(ctx, x.ConfigDescriptor, bytes.NewReader(x.Config)); err != nil {
 		return err
-	}
-	if x.Note != nil {
-		if err := to.Push(ctx, x.NoteDescriptor, bytes.NewReader(x.Note)); err != nil && !errors.Is(err, errdef.ErrAlreadyExists) {
-			return err
-		}
 	}
 	return to.Push(ctx, x.ManifestDescriptor, bytes.NewReader(x.Manifest))
 }

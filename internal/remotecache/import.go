@@ -17,9 +17,10 @@ type Import struct {
 	Name string
 	// From is where it was read from, and has the blobs of its layers.
 	From content.Fetcher
+	// Note describes the build that exported the cache; nil for a cache that mica has not exported.
+	Note []byte
 
 	records []record
-	note    ocispec.Descriptor // what mica tells of the build that exported the cache; "" for none
 	byName  map[digest.Digest][]int
 	layers  []configLayer
 }

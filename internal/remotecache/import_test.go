@@ -224,7 +224,7 @@ func TestSteps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if hits, err := s.Find(t.Context(), ByContent); hits != nil || err != nil {
+	if hits, err := s.Find(t.Context(), ByContent, 0); hits != nil || err != nil {
 		t.Errorf("without caches: %v, %v", hits, err)
 	}
 	if _, ok := s.Key(0).result(); ok {
@@ -243,7 +243,7 @@ func TestFindReportsErrors(t *testing.T) {
 	s := newSample(t, New(imports, nil), nil)
 	broken := errors.New("broken disk")
 	s.copied.inputs[1].View = func(context.Context) (view.View, error) { return nil, broken }
-	if _, err := s.copied.Find(t.Context(), ByContent); !errors.Is(err, broken) {
+	if _, err := s.copied.Find(t.Context(), ByContent, 0); !errors.Is(err, broken) {
 		t.Errorf("error %v", err)
 	}
 }

@@ -69,7 +69,7 @@ func (r *reader) read(ctx context.Context, d ocispec.Descriptor) error {
 const maxDocument = 64 << 20
 
 func (r *reader) document(ctx context.Context, d ocispec.Descriptor, doc any) error {
-	data, err := readBlob(ctx, r.from, d, maxDocument)
+	data, err := readBlob(ctx, r.from, d)
 	if err != nil {
 		return err
 	}
@@ -80,18 +80,18 @@ func (r *reader) document(ctx context.Context, d ocispec.Descriptor, doc any) er
 }
 
 // readBlob reads a blob of a limited size, and verifies it.
-func readBlob(ctx context.Context, from content.Fetcher, d ocispec.Descriptor, limit int64) ([]byte, error) {
+func readBlob(ctx context.Context, from content.Fetcher, d ocispec.Descriptor) ([]byte, error) {
 	f, err := from.Fetch(ctx, d)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	data, err := io.ReadAll(io.LimitReader(f, maxDocument+1))
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", d.Digest, err)
-	case int64(len(data)) > limit:
-		return nil, fmt.Errorf("%s is larger than %d bytes", d.Digest, limit)
+	case len(data) > maxDocument:
+		return nil, fmt.Errorf("%s is larger than %d bytes", d.Digest, maxDocument)
 	case d.Digest.Validate() != nil || d.Digest.Algorithm().FromBytes(data) != d.Digest:
 		return nil, fmt.Errorf("%s: digest mismatch", d.Digest)
 	}
@@ -99,22 +99,17 @@ func readBlob(ctx context.Context, from content.Fetcher, d ocispec.Descriptor, l
 }
 
 func (r *reader) config(ctx context.Context, d ocispec.Descriptor, list []ocispec.Descriptor) error {
-	var config cachetypes.CacheConfig
+	var config configDocument
 	if err := r.document(ctx, d, &config); err != nil {
 		return err
 	}
 	layers := make(map[digest.Digest]ocispec.Descriptor, len(list))
-	var note ocispec.Descriptor
 	for _, l := range list {
-		if l.MediaType == NoteMediaType {
-			note = l
-			continue
-		}
 		layers[l.Digest] = l
 	}
-	err := r.add(&config, layers)
+	err := r.add(&config.CacheConfig, layers)
 	if err == nil {
-		r.found[len(r.found)-1].note = note
+		r.found[len(r.found)-1].Note = config.Note
 	}
 	return err
 }
