@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +20,26 @@ func TestMain(m *testing.M) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		panic(err)
 	}
+	loseFirstThread()
 	os.Exit(m.Run())
+}
+
+// loseFirstThread leaves the process's first thread in another namespace, as goroutines may that enter one and end: /proc/self and /proc/net say
+// then what is true there. An ordinary user may make no namespace.
+func loseFirstThread() {
+	for first := false; !first; {
+		found := make(chan bool)
+		go func() {
+			runtime.LockOSThread()
+			first := unix.Gettid() == os.Getpid()
+			if first {
+				_ = unix.Unshare(unix.CLONE_NEWNET)
+			}
+			found <- first
+			select {} // so that the next one gets another thread
+		}()
+		first = <-found
+	}
 }
 
 // start makes a namespace, which needs root and pasta.

@@ -82,8 +82,9 @@ func offline(local []net.Addr) bool {
 	return true
 }
 
-// tables has the kernel's tables of routes.
-const tables = "/proc/net"
+// tables has the kernel's tables of routes, those of the thread: /proc/net has those of the process's first thread, which may have been left
+// in another namespace.
+const tables = "/proc/thread-self/net"
 
 // hasIPv4 reports whether the host has a default route of IPv4.
 func hasIPv4(tables string) bool {

@@ -58,8 +58,7 @@ func TestParsePortsRefuses(t *testing.T) {
 }
 
 // Of a range of the host's ports, the first that is free is used.
-func TestPublishRange(t *testing.T) {
-	t.Parallel()
+func TestPublishRange(t *testing.T) { // not beside tests that start processes: these have copies of all sockets for a moment
 	n := &Namespace{plan: plan{Address4: netip.MustParseAddr("192.0.2.2")}}
 	t.Cleanup(func() { _ = n.Close() })
 	for _, protocol := range []string{"tcp", "udp"} {
