@@ -56,7 +56,7 @@ type Fetcher struct {
 	SSH func(ctx context.Context, id string) func(net.Conn)
 	// Client sends requests over http; nil for Go's default.
 	Client *http.Client
-	// Blob opens a blob, whose content is not verified yet; nil if there are none.
+	// Blob opens a blob, whose content is not verified yet; nil for a build without blobs.
 	Blob func(ctx context.Context, ref BlobRef) (io.ReadCloser, error)
 
 	// What a build has found once is so until its end.

@@ -71,7 +71,7 @@ type Options struct {
 	SSH func(ctx context.Context, id string) func(net.Conn)
 	// HTTP sends the requests of http sources; nil for Go's default.
 	HTTP *http.Client
-	// Blob opens a blob of a registry or of the client; nil if there are none.
+	// Blob opens a blob of a registry or of the client; nil for a build that has neither.
 	Blob func(ctx context.Context, ref sources.BlobRef) (io.ReadCloser, error)
 	// HostCerts are the certificates of the host that every process sees; nil for none.
 	HostCerts *HostCerts
