@@ -28,6 +28,7 @@ import (
 
 	"github.com/micabuild/mica/internal/bridge"
 	"github.com/micabuild/mica/internal/builder"
+	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/registry"
@@ -219,6 +220,34 @@ func TestRootContainers(t *testing.T) {
 		}
 		_, err = left.Start(ctx, client.StartRequest{Args: []string{"/bin/sleep", "1000"}}) // ends with the build
 		return client.NewResult(), err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRootContainersOffline: without a network for steps, the containers of a front end have none, whatever it asks for.
+func TestRootContainersOffline(t *testing.T) {
+	t.Parallel()
+	err := realBuild(t, builder.Options{Spec: buildspec.Spec{Network: "none"}}, func(ctx context.Context, c client.Client) (*client.Result, error) {
+		root, err := solve(ctx, c, base(llb.Scratch()))
+		if err != nil {
+			return nil, err
+		}
+		for _, mode := range []pb.NetMode{pb.NetMode_UNSET, pb.NetMode_HOST} {
+			ctr, err := c.NewContainer(ctx, client.NewContainerRequest{NetMode: mode, Mounts: []client.Mount{{Dest: "/", Ref: root}}})
+			if err != nil {
+				return nil, err
+			}
+			out, err := run(ctx, ctr, "cat /proc/net/dev", nil)
+			if lines := strings.Split(strings.TrimSpace(out), "\n"); err != nil || len(lines) != 3 || !strings.Contains(lines[2], "lo:") {
+				t.Errorf("%s: %v\n%s", mode, err, out)
+			}
+			if err := ctr.Release(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+		return client.NewResult(), nil
 	})
 	if err != nil {
 		t.Error(err)

@@ -65,20 +65,11 @@ type gateway struct {
 	running int
 }
 
-// limits are the user's for steps, nil for none.
+// limits are the user's for steps, nil for none: those of the processes of front ends, too, and of the containers that they ask for.
 func (g *gateway) limits() (*pb.LinuxResources, error) {
-	var l buildspec.Limits
-	limited := false
-	for _, name := range buildspec.LimitNames() {
-		if v := g.user[name]; v != "" {
-			limited = true
-			if err := l.Set(name, v); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if !limited {
-		return nil, nil //nolint:nilnil // see above
+	l, err := buildspec.LimitsOf(g.user)
+	if err != nil || l == (buildspec.Limits{}) {
+		return nil, err
 	}
 	value := func(v *int64) int64 {
 		if v == nil {
@@ -92,7 +83,7 @@ func (g *gateway) limits() (*pb.LinuxResources, error) {
 	}, nil
 }
 
-// offline reports whether the user gives steps no network.
+// offline reports whether the user gives steps, and what front ends run, no network.
 func (g *gateway) offline() bool { return g.user["force-network-mode"] == "none" }
 
 // begin counts a front end that runs.

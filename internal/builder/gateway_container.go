@@ -106,7 +106,7 @@ func (f *frontend) NewContainer(ctx context.Context, req client.NewContainerRequ
 	if err != nil {
 		return nil, err
 	}
-	c := &frontendContainer{f: f, state: state, network: req.NetMode, roots: roots, path: system.DefaultPathEnv(cmp.Or(req.Platform.GetOS(), "linux"))}
+	c := &frontendContainer{f: f, state: state, network: t.Vertex.Op.GetExec().Network, roots: roots, path: system.DefaultPathEnv(cmp.Or(req.Platform.GetOS(), "linux"))}
 	c.released = sync.OnceValue(c.release)
 	p := *state.Process
 	p.Seal = false
@@ -120,12 +120,22 @@ func (f *frontend) NewContainer(ctx context.Context, req client.NewContainerRequ
 	return c, nil
 }
 
-// containerTask describes a container as an operation whose inputs are its results.
+// containerTask describes a container as an operation whose inputs are its results. It has the user's limits on steps, whatever the front end
+// asks for.
 func (f *frontend) containerTask(ctx context.Context, req client.NewContainerRequest) (*solver.Task, []bool, error) {
 	id := identity.NewID()
+	limits, err := f.images.limits()
+	if err != nil {
+		return nil, nil, err
+	}
 	op := &pb.ExecOp{
-		Meta:    &pb.Meta{Args: []string{"container"}, Cwd: "/", Hostname: req.Hostname, ExtraHosts: req.ExtraHosts},
+		Meta: &pb.Meta{
+			Args: []string{"container"}, Cwd: "/", Hostname: req.Hostname, ExtraHosts: req.ExtraHosts, CgroupParent: f.images.user["cgroup-parent"],
+		},
 		Network: req.NetMode,
+	}
+	if f.images.offline() {
+		op.Network = pb.NetMode_NONE
 	}
 	var inputs []*solver.Result
 	var roots []bool
@@ -152,6 +162,7 @@ func (f *frontend) containerTask(ctx context.Context, req client.NewContainerReq
 		op.Mounts, roots = append(op.Mounts, mount), append(roots, root)
 	}
 	v := &solver.Vertex{Digest: digest.FromString("container " + id), Op: &pb.Op{Op: &pb.Op_Exec{Exec: op}}, Name: "container " + id}
+	v.Meta = &pb.OpMetadata{LinuxResources: limits}
 	return f.solver.Task(v, inputs), roots, nil
 }
 

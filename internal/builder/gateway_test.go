@@ -311,17 +311,32 @@ func TestGatewayProcess(t *testing.T) {
 	}
 }
 
-// TestGatewayLimits: the user's limits on steps are those of front ends, whatever options these have.
+// TestGatewayLimits: the user's limits on steps are those of front ends and of their containers, whatever these ask for.
 func TestGatewayLimits(t *testing.T) {
 	t.Parallel()
+	memory, quota := int64(64<<20), int64(500)
+	o := Options{Context: DirContext{}, Spec: buildspec.Spec{
+		Network: "none", CgroupParent: "p", Limits: buildspec.Limits{Memory: &memory, CPUQuota: &quota, CPUs: "0"},
+	}}
 	img := &gatewayImage{def: &pb.Definition{}}
-	f := &frontend{opts: map[string]string{"memory": "-1"}, images: &gateway{user: map[string]string{"memory": "64m", "cpuset-cpus": "0", "cgroup-parent": "p"}}}
+	f := newFrontend(t, map[string]string{"memory": "-1"}, nil)
+	f.images.user = o.frontendOptions()
 	p, err := f.gatewayProcess(img)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := p.Resources; *r.Memory.Limit != 64<<20 || r.CPU.Cpus != "0" || r.Memory.Swap != nil || p.CgroupParent != "p" {
+	if r := p.Resources; *r.Memory.Limit != 64<<20 || *r.CPU.Quota != 500 || r.CPU.Cpus != "0" || r.Memory.Swap != nil || p.CgroupParent != "p" {
 		t.Errorf("%+v %+v %s", r.Memory, r.CPU, p.CgroupParent)
+	}
+	for _, mode := range []pb.NetMode{pb.NetMode_UNSET, pb.NetMode_HOST} {
+		task, _, err := f.containerTask(t.Context(), client.NewContainerRequest{NetMode: mode})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, op := task.Vertex.Meta.LinuxResources, task.Vertex.Op.GetExec()
+		if r.Memory != 64<<20 || r.CpuQuota != 500 || r.CpusetCpus != "0" || op.Meta.CgroupParent != "p" || op.Network != pb.NetMode_NONE {
+			t.Errorf("a container: %v, %v", r, op)
+		}
 	}
 	f.images.user = nil
 	if p, err := f.gatewayProcess(img); err != nil || p.Resources != nil {
@@ -330,6 +345,9 @@ func TestGatewayLimits(t *testing.T) {
 	f.images.user = map[string]string{"memory": "much"}
 	if _, err := f.gatewayProcess(img); err == nil {
 		t.Error("an invalid limit")
+	}
+	if _, _, err := f.containerTask(t.Context(), client.NewContainerRequest{}); err == nil {
+		t.Error("a container with an invalid limit")
 	}
 }
 

@@ -72,20 +72,42 @@ func (l *Limits) Set(name, value string) error {
 	return nil
 }
 
-// FrontendOptions are the limits under the names of BuildKit's front end.
+// limitOptions are the names of limits as options of BuildKit's front end.
+func limitOptions() map[string]string {
+	return map[string]string{
+		"memory": "memory", "memory-swap": "memswap", "cpu-shares": "cpushares", "cpu-period": "cpuperiod", "cpu-quota": "cpuquota",
+		"cpuset-cpus": "cpusetcpus", "cpuset-mems": "cpusetmems",
+	}
+}
+
+// FrontendOptions are the limits as options of BuildKit's front end.
 func (l *Limits) FrontendOptions() map[string]string {
-	opts := map[string]string{}
+	values := map[string]string{"cpuset-cpus": l.CPUs, "cpuset-mems": l.MemoryNodes}
 	for name, n := range map[string]*int64{
-		"memory": l.Memory, "memswap": l.MemorySwap, "cpushares": l.CPUShares, "cpuperiod": l.CPUPeriod, "cpuquota": l.CPUQuota,
+		"memory": l.Memory, "memory-swap": l.MemorySwap, "cpu-shares": l.CPUShares, "cpu-period": l.CPUPeriod, "cpu-quota": l.CPUQuota,
 	} {
 		if n != nil {
-			opts[name] = strconv.FormatInt(*n, 10)
+			values[name] = strconv.FormatInt(*n, 10)
 		}
 	}
-	for name, list := range map[string]string{"cpusetcpus": l.CPUs, "cpusetmems": l.MemoryNodes} {
-		if list != "" {
-			opts[name] = list
+	opts := map[string]string{}
+	for name, option := range limitOptions() {
+		if v := values[name]; v != "" {
+			opts[option] = v
 		}
 	}
 	return opts
+}
+
+// LimitsOf reads the limits among the options of BuildKit's front end.
+func LimitsOf(opts map[string]string) (Limits, error) {
+	var l Limits
+	for name, option := range limitOptions() {
+		if v := opts[option]; v != "" {
+			if err := l.Set(name, v); err != nil {
+				return Limits{}, err
+			}
+		}
+	}
+	return l, nil
 }
