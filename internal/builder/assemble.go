@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/buildcache"
@@ -144,38 +146,64 @@ func (b *built) noteClamped(layers []ocispec.Descriptor) {
 // makes other layers: chain has their DiffIDs then.
 func (x *exporter) layerBlobs(ctx context.Context, chain []buildcache.Link, f buildspec.Form) ([]ocispec.Descriptor, error) {
 	var blobs []ocispec.Descriptor
+	bases := x.out.attester.bases.layers()
 	for n, link := range chain {
 		if at, ok := x.out.elsewhere[link.DiffID]; ok {
 			blobs = append(blobs, at.Blob)
 			continue
 		}
-		l, err := x.b.Layers.Get(link.DiffID)
+		own := f
+		if base, ok := bases[link.DiffID]; ok && !f.ForceCompression {
+			own.Compression, own.Level = x.compressionOf(link.DiffID, base.Digest, f)
+		}
+		d, id, err := x.layerBlob(ctx, link.DiffID, own)
 		if err != nil {
 			return nil, err
 		}
-		plain := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: link.DiffID, Size: l.TarSize}
-		i := slices.IndexFunc(l.Blobs, func(d ocispec.Descriptor) bool { return d.Digest != link.DiffID })
-		switch {
-		case i >= 0 && !f.ForceCompression:
-			blobs = append(blobs, l.Blobs[i])
-		case f.Compression == compression.None || f.Compression == "": // a push compresses it
-			blobs = append(blobs, plain)
-		case f.Compression == compression.Estargz:
-			e, err := x.b.Layers.Estargz(ctx, link.DiffID, f.Level)
-			if err != nil {
-				return nil, err
-			}
-			chain[n].DiffID = e.DiffID
-			blobs = append(blobs, e.Blob)
-		default:
-			d, err := x.b.Layers.Compress(ctx, link.DiffID, f.Compression, f.Level)
-			if err != nil {
-				return nil, err
-			}
-			blobs = append(blobs, d)
-		}
+		chain[n].DiffID = id
+		blobs = append(blobs, d)
 	}
 	return blobs, nil
+}
+
+// compressionOf is the compression of a layer of a base image: that with which mica has pushed it, if it was not the wanted one. blob is what
+// the manifest of the base image has: the plain layer, if mica has built it.
+func (x *exporter) compressionOf(id, blob digest.Digest, f buildspec.Form) (compression.Algorithm, int) {
+	want, as, level := cmp.Or(f.Compression, compression.Gzip), f.Compression, f.Level
+	for _, known := range x.b.Layers.KnownBlobs(id) { // newest first
+		a, l, ok := compression.ParseRecipe(known.Recipe)
+		switch {
+		case !ok || len(known.Repositories) == 0 || blob != id && blob != known.Blob.Digest:
+		case a == want:
+			return f.Compression, f.Level
+		case as == f.Compression:
+			as, level = a, l
+		}
+	}
+	return as, level
+}
+
+// layerBlob returns a blob of a layer, and the DiffID of what is in it.
+func (x *exporter) layerBlob(ctx context.Context, id digest.Digest, f buildspec.Form) (ocispec.Descriptor, digest.Digest, error) {
+	l, err := x.b.Layers.Get(id)
+	if err != nil {
+		return ocispec.Descriptor{}, "", err
+	}
+	i := slices.IndexFunc(l.Blobs, func(d ocispec.Descriptor) bool { return d.Digest != id })
+	switch {
+	case i >= 0 && !f.ForceCompression:
+		return l.Blobs[i], id, nil
+	case f.Compression == compression.None || f.Compression == "": // a push compresses it
+		return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: id, Size: l.TarSize}, id, nil
+	case f.Compression == compression.Estargz:
+		e, err := x.b.Layers.Estargz(ctx, id, f.Level)
+		if err != nil {
+			return ocispec.Descriptor{}, "", err
+		}
+		return e.Blob, e.DiffID, nil
+	}
+	d, err := x.b.Layers.Compress(ctx, id, f.Compression, f.Level)
+	return d, id, err
 }
 
 // annotations are those of an image or index.

@@ -36,6 +36,7 @@ func TestLayerForms(t *testing.T) {
 		{"", tarType}, {"compression=uncompressed", tarType}, {"compression=gzip", gzipType}, {"compression=zstd", zstdType},
 		{"compression=zstd,force-compression=true", zstdType}, {"compression=gzip,compression-level=9,force-compression=true", gzipType},
 		{"compression=estargz,force-compression=true", gzipType}, {"oci-mediatypes=false,compression=gzip", "application/vnd.docker.image.rootfs.diff.tar.gzip"},
+		{"oci-mediatypes=false,compression=zstd", "application/vnd.docker.image.rootfs.diff.tar.zstd"},
 	} {
 		res, archives := mustBuild(t, b, dir, buildspec.Spec{}, strings.TrimSuffix("type=oci,dest=x,"+c.output, ","))
 		all := members(t, archives["x"])

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"encoding/json"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/buildspec"
+	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/registry/registrytest"
 	"github.com/micabuild/mica/internal/solver"
@@ -115,9 +117,15 @@ func TestBuildAndPush(t *testing.T) {
 		layer  string // the media type of the layer
 		err    string
 	}{
-		"registry":      {output: "type=registry", tags: []string{m.Name("app:1")}, ref: "1", layer: ocispec.MediaTypeImageLayerGzip},
-		"by its name":   {output: "type=image,push=true,name=" + m.Name("app:2"), ref: "2", layer: ocispec.MediaTypeImageLayerGzip},
-		"zstd":          {output: "type=registry,compression=zstd", tags: []string{m.Name("app:3")}, ref: "3", layer: ocispec.MediaTypeImageLayerZstd},
+		"registry":    {output: "type=registry", tags: []string{m.Name("app:1")}, ref: "1", layer: ocispec.MediaTypeImageLayerGzip},
+		"by its name": {output: "type=image,push=true,name=" + m.Name("app:2"), ref: "2", layer: ocispec.MediaTypeImageLayerGzip},
+		"zstd":        {output: "type=registry,compression=zstd", tags: []string{m.Name("app:3")}, ref: "3", layer: ocispec.MediaTypeImageLayerZstd},
+		"Docker's types": {
+			output: "type=image,push=true,oci-mediatypes=false", tags: []string{m.Name("app:4")}, ref: "4", layer: oci.DockerLayerGzip,
+		},
+		"Docker's types, zstd": {
+			output: "type=registry,oci-mediatypes=false,compression=zstd", tags: []string{m.Name("app:5")}, ref: "5", layer: oci.DockerLayerZstd,
+		},
 		"by digest":     {output: "type=image,push-by-digest=true,name=" + m.Name("app"), layer: ocispec.MediaTypeImageLayerGzip},
 		"without a tag": {output: "type=registry", err: "tag is needed when pushing to registry"},
 	} {
@@ -135,10 +143,37 @@ func TestBuildAndPush(t *testing.T) {
 				ref = res.Root.Digest.String()
 			}
 			got := m.Manifest("app", ref)
-			if registrytest.Digest(got.Data) != res.Root.Digest.String() || !strings.Contains(string(got.Data), c.layer) {
+			mixed := strings.Contains(string(got.Data), "vnd.docker.") && strings.Contains(string(got.Data), "vnd.oci.")
+			if registrytest.Digest(got.Data) != res.Root.Digest.String() || !strings.Contains(string(got.Data), c.layer) || mixed {
 				t.Errorf("%s: the registry has %s, the result is %s", ref, got.Data, res.Root.Digest)
 			}
 		})
+	}
+}
+
+// TestBaseImageCompression: a layer keeps the compression with which it was pushed as a base image, unless the output forces another.
+func TestBaseImageCompression(t *testing.T) {
+	t.Parallel()
+	m := registrytest.New(t)
+	b := newClient(t)
+	dir := writeFiles(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY a /\n", "a": "a"})
+	mustBuild(t, b, dir, buildspec.Spec{Tags: []string{m.Name("base:1")}}, "type=image,push=true,compression=zstd")
+	dir = writeFiles(t, map[string]string{"Dockerfile": "FROM " + m.Name("base:1") + "\nCOPY a /b\n", "a": "a"})
+	const gzip, zstd = ocispec.MediaTypeImageLayerGzip, ocispec.MediaTypeImageLayerZstd
+	for output, want := range map[string][]string{
+		"compression=gzip": {zstd, gzip}, "compression=zstd": {zstd, zstd}, "compression=gzip,force-compression=true": {gzip, gzip},
+		"compression=uncompressed": {zstd, ocispec.MediaTypeImageLayer},
+	} {
+		res, archives := mustBuild(t, b, dir, buildspec.Spec{}, "type=oci,dest=x,"+output)
+		var manifest ocispec.Manifest
+		if err := json.Unmarshal([]byte(members(t, archives["x"])["blobs/sha256/"+res.Root.Digest.Encoded()]), &manifest); err != nil {
+			t.Fatal(err)
+		}
+		for i, l := range manifest.Layers {
+			if l.MediaType != want[i] {
+				t.Errorf("%s: layer %d is %s, want %s", output, i, l.MediaType, want[i])
+			}
+		}
 	}
 }
 

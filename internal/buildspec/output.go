@@ -306,7 +306,7 @@ func (a *attributes) compression(f *Form) {
 			a.fail("%w", err)
 		}
 	}
-	if f.DockerTypes && (f.Compression == compression.Zstd || f.Compression == compression.Estargz) {
+	if f.DockerTypes && f.Compression == compression.Estargz {
 		a.fail("output attribute compression=%s conflicts with oci-mediatypes=false", f.Compression)
 	}
 }
@@ -333,8 +333,9 @@ func (a *attributes) push(o *Output) {
 		o.Push, o.Unnamed = true, true
 	}
 	f := &o.Form
-	if f.Compression == compression.Estargz {
-		return // it makes other layers: the image has them before it is pushed
+	if f.Compression == compression.Estargz || f.Compression == compression.Zstd && f.DockerTypes {
+		// Estargz makes other layers, and a push gives Docker's type of zstd only to layers that have it: the image has them before.
+		return
 	}
 	o.Upload = Upload{f.Compression, f.Level, f.ForceCompression}
 	if o.Upload.Compression == "" {

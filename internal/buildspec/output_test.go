@@ -82,6 +82,9 @@ func TestParseOutputs(t *testing.T) {
 		"type=image,compression=zstd,compression-level=5,force-compression=true": {
 			Type: OutputImage, Form: Form{Level: 5, ForceCompression: true}, Upload: Upload{compression.Zstd, 5, true},
 		},
+		"type=image,compression=zstd,oci-mediatypes=false": {
+			Type: OutputImage, Form: Form{Compression: compression.Zstd, DockerTypes: true},
+		},
 		"type=image,compression=estargz": {Type: OutputImage, Form: Form{Compression: compression.Estargz}},
 		"type=image,oci-mediatypes=false,oci-artifact=true,rewrite-timestamp=true,source-date-epoch=1": {
 			Type: OutputImage, Upload: gzip, Form: Form{DockerTypes: true, Artifact: true, RewriteTimestamp: true, Epoch: text("1")},
@@ -114,17 +117,17 @@ func TestParseOutputs(t *testing.T) {
 func TestParseOutputsErrors(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"type=cake":                                        `unknown output type "cake": use image, registry, oci, docker, tar, local or cacheonly`,
-		"type=local":                                       "dest is required for output type local: a directory",
-		"type=local,dest=-":                                "dest is required for output type local: a directory",
-		"type=oci,tar=false":                               "dest is required for output type oci with tar=false: a directory",
-		"type=docker,tar=0,dest=-":                         "dest is required for output type docker with tar=false: a directory",
-		"type=local,dest=d,mode=x":                         `output attribute mode: "x" is neither copy nor delete`,
-		"type=image,push=maybe":                            `output attribute push: "maybe" is neither true nor false`,
-		"type=image,push=a,store=b":                        `output attribute push: "a" is neither true nor false`,
-		"type=image,compression=brotli":                    `unknown compression "brotli": use gzip, zstd, estargz or uncompressed (none)`,
-		"type=image,compression-level=x,compression=gzip":  `output attribute compression-level: "x" is not a number`,
-		"type=image,compression=zstd,oci-mediatypes=false": "output attribute compression=zstd conflicts with oci-mediatypes=false",
+		"type=cake":                                           `unknown output type "cake": use image, registry, oci, docker, tar, local or cacheonly`,
+		"type=local":                                          "dest is required for output type local: a directory",
+		"type=local,dest=-":                                   "dest is required for output type local: a directory",
+		"type=oci,tar=false":                                  "dest is required for output type oci with tar=false: a directory",
+		"type=docker,tar=0,dest=-":                            "dest is required for output type docker with tar=false: a directory",
+		"type=local,dest=d,mode=x":                            `output attribute mode: "x" is neither copy nor delete`,
+		"type=image,push=maybe":                               `output attribute push: "maybe" is neither true nor false`,
+		"type=image,push=a,store=b":                           `output attribute push: "a" is neither true nor false`,
+		"type=image,compression=brotli":                       `unknown compression "brotli": use gzip, zstd, estargz or uncompressed (none)`,
+		"type=image,compression-level=x,compression=gzip":     `output attribute compression-level: "x" is not a number`,
+		"type=image,compression=estargz,oci-mediatypes=false": "output attribute compression=estargz conflicts with oci-mediatypes=false",
 	} {
 		t.Run(text, func(t *testing.T) {
 			t.Parallel()

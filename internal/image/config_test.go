@@ -49,6 +49,7 @@ func TestAssemble(t *testing.T) {
 		return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: 5}
 	}
 	zstd := []ocispec.Descriptor{blob(digest.FromString("1"), ocispec.MediaTypeImageLayerGzip), blob(digest.FromString("2"), ocispec.MediaTypeImageLayerZstd)}
+	docker := []ocispec.Descriptor{blob(digest.FromString("1"), oci.DockerLayerGzip), blob(digest.FromString("2"), oci.DockerLayerZstd)}
 	for name, test := range map[string]struct {
 		draft Draft
 		types string // of the manifest, the config and the layers
@@ -57,15 +58,16 @@ func TestAssemble(t *testing.T) {
 		"layers of the store": {
 			draft: Draft{Config: config}, types: "image.manifest.v1+json image.config.v1+json image.layer.v1.tar image.layer.v1.tar",
 		},
-		"given layers":          {draft: Draft{Config: config, Layers: zstd}, types: "image.manifest.v1+json image.config.v1+json image.layer.v1.tar+gzip image.layer.v1.tar+zstd"},
-		"Docker's types":        {draft: Draft{Config: config, Layers: zstd, DockerTypes: true}, types: "distribution.manifest.v2+json container.image.v1+json image.rootfs.diff.tar.gzip image.layer.v1.tar+zstd"},
-		"too few layers":        {draft: Draft{Config: config, Layers: zstd[:1]}, err: "image config names 2 layers, but 1 were given"},
-		"no layers":             {draft: Draft{Config: config, Layers: []ocispec.Descriptor{}}, err: "image config names 2 layers, but 0 were given"},
-		"layer is not there":    {draft: Draft{Config: []byte(`{"rootfs":{"diff_ids":["` + digest.FromString("x") + `"]}}`)}, err: "not found"},
-		"bad config":            {draft: Draft{Config: []byte("{")}, err: "image config"},
-		"absent layer":          {draft: Draft{Config: []byte(`{"rootfs":{"diff_ids":["` + digest.FromString("x") + `"]}}`), Layers: zstd[:1], Absent: true}, types: "image.manifest.v1+json image.config.v1+json image.layer.v1.tar+gzip"},
-		"absent, but not so":    {draft: Draft{Config: []byte(`{"rootfs":{"diff_ids":["` + digest.FromString("x") + `"]}}`), Layers: zstd[:1]}, err: "not found"},
-		"an image of no layers": {draft: Draft{Config: []byte(`{"os":"linux"}`)}, types: "image.manifest.v1+json image.config.v1+json"},
+		"given layers":             {draft: Draft{Config: config, Layers: zstd}, types: "image.manifest.v1+json image.config.v1+json image.layer.v1.tar+gzip image.layer.v1.tar+zstd"},
+		"Docker's types":           {draft: Draft{Config: config, Layers: zstd, DockerTypes: true}, types: "distribution.manifest.v2+json container.image.v1+json image.rootfs.diff.tar.gzip image.rootfs.diff.tar.zstd"},
+		"layers of Docker's types": {draft: Draft{Config: config, Layers: docker}, types: "image.manifest.v1+json image.config.v1+json image.layer.v1.tar+gzip image.layer.v1.tar+zstd"},
+		"too few layers":           {draft: Draft{Config: config, Layers: zstd[:1]}, err: "image config names 2 layers, but 1 were given"},
+		"no layers":                {draft: Draft{Config: config, Layers: []ocispec.Descriptor{}}, err: "image config names 2 layers, but 0 were given"},
+		"layer is not there":       {draft: Draft{Config: []byte(`{"rootfs":{"diff_ids":["` + digest.FromString("x") + `"]}}`)}, err: "not found"},
+		"bad config":               {draft: Draft{Config: []byte("{")}, err: "image config"},
+		"absent layer":             {draft: Draft{Config: []byte(`{"rootfs":{"diff_ids":["` + digest.FromString("x") + `"]}}`), Layers: zstd[:1], Absent: true}, types: "image.manifest.v1+json image.config.v1+json image.layer.v1.tar+gzip"},
+		"absent, but not so":       {draft: Draft{Config: []byte(`{"rootfs":{"diff_ids":["` + digest.FromString("x") + `"]}}`), Layers: zstd[:1]}, err: "not found"},
+		"an image of no layers":    {draft: Draft{Config: []byte(`{"os":"linux"}`)}, types: "image.manifest.v1+json image.config.v1+json"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.draft.Annotations = map[string]string{"k": "v"}

@@ -143,12 +143,9 @@ func (s *Images) Assemble(_ context.Context, d Draft) (*Image, error) {
 		return nil, fmt.Errorf("image config names %d layers, but %d were given", len(config.RootFS.DiffIDs), len(d.Layers))
 	}
 	m := ocispec.Manifest{
-		MediaType:   ocispec.MediaTypeImageManifest,
 		Annotations: d.Annotations,
-		Config: ocispec.Descriptor{
-			MediaType: ocispec.MediaTypeImageConfig, Digest: digest.FromBytes(d.Config), Size: int64(len(d.Config)),
-		},
-		Layers: []ocispec.Descriptor{},
+		Config:      ocispec.Descriptor{Digest: digest.FromBytes(d.Config), Size: int64(len(d.Config))},
+		Layers:      []ocispec.Descriptor{},
 	}
 	m.SchemaVersion = 2
 	for i, id := range config.RootFS.DiffIDs {
@@ -166,9 +163,7 @@ func (s *Images) Assemble(_ context.Context, d Draft) (*Image, error) {
 			m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: id, Size: l.TarSize})
 		}
 	}
-	if d.DockerTypes {
-		useDockerTypes(&m)
-	}
+	setMediaTypes(&m, d.DockerTypes)
 	raw, err := json.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("write manifest: %w", err)

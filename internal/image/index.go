@@ -16,13 +16,17 @@ import (
 	"github.com/micabuild/mica/internal/store"
 )
 
-// useDockerTypes renames the media types of a manifest. Docker has none for zstd.
-func useDockerTypes(m *ocispec.Manifest) {
-	m.MediaType, m.Config.MediaType = oci.DockerManifest, oci.DockerConfig
+// setMediaTypes gives a manifest and its layers the media types of one family. Docker does not specify the one for zstd; BuildKit and
+// containerd know it.
+func setMediaTypes(m *ocispec.Manifest, docker bool) {
+	layer := oci.LayerTypeOCI
+	m.MediaType, m.Config.MediaType = ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageConfig
+	if docker {
+		layer = oci.LayerTypeDocker
+		m.MediaType, m.Config.MediaType = oci.DockerManifest, oci.DockerConfig
+	}
 	for i, l := range m.Layers {
-		if l.MediaType != ocispec.MediaTypeImageLayerZstd {
-			m.Layers[i].MediaType = oci.LayerTypeDocker(l.MediaType)
-		}
+		m.Layers[i].MediaType = layer(l.MediaType)
 	}
 }
 

@@ -13,7 +13,6 @@ import (
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
@@ -186,14 +185,28 @@ func (p *pusher) image(ctx context.Context, target ocispec.Descriptor) (*registr
 		return &registry.Manifest{Descriptor: target, Raw: raw}, nil
 	}
 	m.Layers = layers
-	m.MediaType, m.Versioned = ocispec.MediaTypeImageManifest, specs.Versioned{SchemaVersion: 2}
-	m.Config.MediaType = ocispec.MediaTypeImageConfig
+	retype(m)
 	if raw, err = json.Marshal(m); err != nil {
 		return nil, err
 	}
 	d := ocispec.Descriptor{MediaType: m.MediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
 	return &registry.Manifest{Descriptor: d, Raw: raw}, nil
 }
+
+// retype gives a manifest whose layers have changed the media types of one family: Docker's if it had them and Docker specifies all of
+// them. Few clients read Docker's type of layers of zstd: an image has it only if it was built so.
+func retype(m *ocispec.Manifest) {
+	m.SchemaVersion = 2
+	if m.MediaType != oci.DockerManifest || slices.ContainsFunc(m.Layers, hasZstdType) {
+		m.MediaType, m.Config.MediaType = ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageConfig
+		return
+	}
+	for i, l := range m.Layers {
+		m.Layers[i].MediaType = oci.LayerTypeDocker(l.MediaType)
+	}
+}
+
+func hasZstdType(d ocispec.Descriptor) bool { return d.MediaType == ocispec.MediaTypeImageLayerZstd }
 
 // layers pushes layers and config in parallel, and returns the layers' descriptors in the registry.
 func (p *pusher) layers(ctx context.Context, m ocispec.Manifest, ids []digest.Digest, config []byte) ([]ocispec.Descriptor, error) {

@@ -10,11 +10,13 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/compression"
 	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/registry/registrytest"
 )
 
@@ -274,5 +276,55 @@ func TestPushElsewhere(t *testing.T) {
 				t.Errorf("the store has %s", got)
 			}
 		})
+	}
+}
+
+// TestPushDockerTypes: a push leaves an image the media types of its family, and what it writes can be pulled.
+func TestPushDockerTypes(t *testing.T) {
+	t.Parallel()
+	m := registrytest.New(t)
+	for name, test := range map[string]struct {
+		layers compression.Algorithm // those of the image; "" for plain ones
+		push   PushOptions
+		want   string // of the manifest and a layer
+	}{
+		"gzip":         {push: PushOptions{}, want: oci.DockerManifest + " " + oci.DockerLayerGzip},
+		"uncompressed": {push: PushOptions{Compression: compression.None}, want: oci.DockerManifest + " " + oci.DockerLayer},
+		"zstd":         {push: PushOptions{Compression: compression.Zstd}, want: ocispec.MediaTypeImageManifest + " " + ocispec.MediaTypeImageLayerZstd},
+		"of zstd":      {layers: compression.Zstd, push: PushOptions{}, want: oci.DockerManifest + " " + oci.DockerLayerZstd},
+	} {
+		c := newClient(t)
+		made := c.build("one", m.Name("plain:1"))
+		draft := image.Draft{Config: made.RawConfig, DockerTypes: true}
+		for _, id := range made.Chain() {
+			if test.layers == "" {
+				break
+			}
+			d, err := c.Layers.Compress(t.Context(), id, test.layers, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			draft.Layers = append(draft.Layers, d)
+		}
+		name = m.Name(strings.ReplaceAll(name, " ", "-") + ":1")
+		img, err := c.Images.Assemble(t.Context(), draft)
+		if err == nil {
+			_, err = c.Images.Keep(t.Context(), img.Target, parseName(t, name).String())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		pushed := c.push(name, test.push)
+		var got ocispec.Manifest
+		if err := json.Unmarshal(m.Manifest(reference.Path(parseName(t, name)), "1").Data, &got); err != nil {
+			t.Fatal(err)
+		}
+		if types := got.MediaType + " " + got.Layers[0].MediaType; types != test.want || pushed.Root.MediaType != got.MediaType {
+			t.Errorf("%s: %s, want %s", name, types, test.want)
+		}
+		fresh := newClient(t)
+		if again := fresh.pull(name); again.Image.ID != made.ID || fresh.content(name, "made") != "one" {
+			t.Errorf("%s: pulled %s, want %s", name, again.Image.ID, made.ID)
+		}
 	}
 }
