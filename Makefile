@@ -91,6 +91,7 @@ e2e: peers clients dist bin/mica bin/mica-catalog
 e2e-host:
 	$(E2E) $$(go list -tags e2e ./test/... | grep -v '/test/vm$$')
 	cd test/browser && $(E2E) ./...
+	cd test/conformance && go run . -part
 
 # The virtual machines share nothing with the tests of the host, which leave half of the processors' time.
 e2e-vm: vm

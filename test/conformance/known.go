@@ -71,9 +71,11 @@ type report struct {
 	count         map[outcome]int
 	unknown       []string // fail, and are in no list
 	strike        []string // pass, and are in a list
+	missing       []string // are in the part, and did not run
+	output        map[string][]string
 }
 
-func (r report) failed() bool { return len(r.unknown)+len(r.strike) > 0 }
+func (r report) failed() bool { return len(r.unknown)+len(r.strike)+len(r.missing) > 0 }
 
 func (r report) String() string {
 	var out strings.Builder
@@ -85,18 +87,24 @@ func (r report) String() string {
 		r.count[passed], total, r.count[failed], r.count[skipped], r.count[unfinished])
 	for _, name := range r.unknown {
 		fmt.Fprintf(&out, "  fails, and is not listed: %s %s\n", r.suite, name)
+		for _, line := range r.output[name] {
+			fmt.Fprintf(&out, "    %s\n", line)
+		}
 	}
 	for _, name := range r.strike {
 		fmt.Fprintf(&out, "  passes, strike it from the list: %s %s\n", r.suite, name)
+	}
+	for _, name := range r.missing {
+		fmt.Fprintf(&out, "  did not run, and is in part.txt: %s %s\n", r.suite, name)
 	}
 	return out.String()
 }
 
 // compare finds the results that are not those of the lists.
-func compare(suite, worker string, results map[string]outcome, k *known) report {
-	r := report{suite: suite, worker: worker, count: map[outcome]int{}}
-	for _, test := range slices.Sorted(maps.Keys(results)) {
-		result := results[test]
+func compare(suite, worker string, results *results, k *known) report {
+	r := report{suite: suite, worker: worker, count: map[outcome]int{}, output: results.output}
+	for _, test := range slices.Sorted(maps.Keys(results.outcome)) {
+		result := results.outcome[test]
 		r.count[result]++
 		_, ours := reason(k.mica, suite, test)
 		_, theirs := reason(k.buildkitd, suite, test)

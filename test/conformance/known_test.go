@@ -55,8 +55,11 @@ func TestOutcomes(t *testing.T) {
 	want := map[string]outcome{
 		"TestIntegration/TestA": passed, "TestIntegration/TestB": failed, "TestIntegration/TestC": unfinished, "TestIntegration/TestD": skipped,
 	}
-	if !maps.Equal(got, want) {
-		t.Errorf("got %v, want %v", got, want)
+	if !maps.Equal(got.outcome, want) {
+		t.Errorf("got %v, want %v", got.outcome, want)
+	}
+	if len(got.output) != 1 || !slices.Equal(got.output["TestIntegration/TestB"], []string{"B"}) {
+		t.Errorf("output of what did not pass: %q", got.output)
 	}
 }
 
@@ -86,7 +89,7 @@ func TestCompare(t *testing.T) {
 		{"dockerfile/client", "oci", "D", failed, false, false},
 		{"dockerfile/client", "oci", "D", passed, false, true},
 	} {
-		r := compare(test.suite, test.worker, map[string]outcome{test.name: test.result}, k)
+		r := compare(test.suite, test.worker, &results{outcome: map[string]outcome{test.name: test.result}}, k)
 		if slices.Contains(r.unknown, test.name) != test.unknown || slices.Contains(r.strike, test.name) != test.strike {
 			t.Errorf("%+v: unknown %v, strike %v", test, r.unknown, r.strike)
 		}
@@ -132,5 +135,42 @@ func TestLists(t *testing.T) {
 		if _, both := reason(k.buildkitd, suite, test); both {
 			t.Errorf("%s is in both lists", name)
 		}
+	}
+}
+
+func TestPart(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		text string
+		want string
+		fail bool
+	}{
+		{text: "# of people\n\nclient TestA\nclient TestB2\n", want: "^(TestA|TestB2)(#[0-9]+)?$"},
+		{text: "client\n", fail: true},
+		{text: "server TestA\n", fail: true},
+		{text: "client TestA\nclient TestA\n", fail: true},
+	} {
+		path := filepath.Join(t.TempDir(), "part")
+		if err := os.WriteFile(path, []byte(test.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p, err := readPart(path)
+		if (err != nil) != test.fail {
+			t.Errorf("%q: %v", test.text, err)
+		}
+		if err == nil && p.pattern("client") != test.want {
+			t.Errorf("%q: %s, want %s", test.text, p.pattern("client"), test.want)
+		}
+	}
+}
+
+func TestMissing(t *testing.T) {
+	t.Parallel()
+	p := part{"client": {"TestA", "TestA1", "TestB", "TestC", "TestD"}}
+	got := p.missing("client", &results{outcome: map[string]outcome{
+		"TestIntegration/TestA#01": passed, "TestIntegration/TestB/netmode=host": failed, "TestIntegration/TestC": skipped, "TestIntegration/TestD": unfinished,
+	}})
+	if want := []string{"TestA1", "TestC"}; !slices.Equal(got, want) {
+		t.Errorf("missing %q, want %q", got, want)
 	}
 }

@@ -50,6 +50,7 @@ func run() error {
 	worker := flag.String("worker", "mica", "`worker` that is tested: mica, or oci, which is buildkitd")
 	only := flag.String("suite", "", "run the suites whose name matches this `regexp`")
 	tests := flag.String("run", everything, "run the tests whose name matches this `regexp`, such as TestCopy")
+	parted := flag.Bool("part", false, "run the tests of part.txt")
 	parallel := flag.Int("parallel", 2, "tests that run at once")
 	limit := flag.Duration("timeout", 30*time.Minute, "time that a suite may take")
 	flag.Parse()
@@ -69,16 +70,27 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	part, err := readPart("part.txt")
+	if err != nil {
+		return err
+	}
 	failed := false
 	for _, s := range suites {
-		if !selected.MatchString(s.name) {
+		if !selected.MatchString(s.name) || *parted && len(part[s.name]) == 0 {
 			continue
 		}
-		results, err := rig.test(ctx, s, options{worker: *worker, tests: *tests, parallel: *parallel, limit: *limit})
+		opt := options{worker: *worker, tests: *tests, parallel: *parallel, limit: *limit}
+		if *parted {
+			opt.tests = part.pattern(s.name)
+		}
+		results, err := rig.test(ctx, s, opt)
 		if err != nil {
 			return err
 		}
 		report := compare(s.name, *worker, results, known)
+		if *parted {
+			report.missing = part.missing(s.name, results)
+		}
 		fmt.Print(report)
 		failed = failed || report.failed()
 	}

@@ -31,7 +31,7 @@ const (
 )
 
 // test runs a suite. What it prints goes to bin/conformance/SUITE-WORKER.log.
-func (r *rig) test(ctx context.Context, s suite, opt options) (map[string]outcome, error) {
+func (r *rig) test(ctx context.Context, s suite, opt options) (*results, error) {
 	temp, err := os.MkdirTemp("", "bk")
 	if err != nil {
 		return nil, err
@@ -83,32 +83,52 @@ func (r *rig) test(ctx context.Context, s suite, opt options) (map[string]outcom
 	if err := <-ended; err != nil && !errors.As(err, &exit) {
 		return nil, err
 	}
-	if len(results) == 0 && opt.tests == everything {
+	if len(results.outcome) == 0 && opt.tests == everything {
 		return nil, fmt.Errorf("%s: no test of the worker %s ran; see %s", s.name, opt.worker, name)
 	}
 	return results, ctx.Err()
 }
 
+// results are what the tests of a suite came to.
+type results struct {
+	outcome map[string]outcome
+	// output has the last lines that each test printed which did not pass.
+	output map[string][]string
+}
+
+// outputLines are kept of a test.
+const outputLines = 40
+
 // outcomes reads the events of go tool test2json.
-func outcomes(events io.Reader, worker string) (map[string]outcome, error) {
-	results := map[string]outcome{}
+func outcomes(events io.Reader, worker string) (*results, error) {
+	r := &results{outcome: map[string]outcome{}, output: map[string][]string{}}
 	decoder := json.NewDecoder(events)
 	for {
-		var event struct{ Action, Test string }
+		var event struct{ Action, Test, Output string }
 		if err := decoder.Decode(&event); errors.Is(err, io.EOF) {
-			return results, nil
+			return r, nil
 		} else if err != nil {
 			return nil, err
 		}
-		name, whole := unit(event.Test, worker)
-		if name == "" {
-			continue
+		if name, whole := unit(event.Test, worker); name != "" {
+			r.add(name, whole, event.Action, event.Output)
 		}
-		switch result := outcome(event.Action); {
-		case whole && (result == passed || result == failed || result == skipped):
-			results[name] = result
-		case results[name] == "":
-			results[name] = unfinished
+	}
+}
+
+func (r *results) add(name string, whole bool, action, output string) {
+	switch result := outcome(action); {
+	case action == "output":
+		r.output[name] = append(r.output[name], strings.TrimRight(output, "\n"))
+		if over := len(r.output[name]) - outputLines; over > 0 {
+			r.output[name] = r.output[name][over:]
 		}
+	case whole && (result == passed || result == failed || result == skipped):
+		r.outcome[name] = result
+		if result != failed {
+			delete(r.output, name)
+		}
+	case r.outcome[name] == "":
+		r.outcome[name] = unfinished
 	}
 }
