@@ -19,6 +19,9 @@ type Hit struct {
 	record int
 }
 
+// Untrusted reports whether the cache is untrusted.
+func (h *Hit) Untrusted() bool { return h.cache.Untrusted }
+
 // ImportedLayer is a layer of an imported cache, and where its blob can be fetched.
 type ImportedLayer struct {
 	Layer
@@ -93,7 +96,7 @@ func (c *Cache) Imported(id digest.Digest) []ImportedLayer {
 }
 
 func (s *Step) find(ctx context.Context, output int, depth Depth) (*Hit, error) {
-	for _, c := range s.cache.imports {
+	for _, c := range s.cache.all() {
 		records, err := s.reach(ctx, reach{c, output, depth})
 		if err != nil {
 			return nil, err

@@ -19,6 +19,8 @@ type Import struct {
 	From content.Fetcher
 	// Note describes the build that exported the cache; nil for a cache that mica has not exported.
 	Note []byte
+	// Untrusted is true if the user has not named the cache, but a program that may lie about results. They are for its own build only.
+	Untrusted bool
 
 	records []record
 	byName  map[digest.Digest][]int

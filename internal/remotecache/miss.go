@@ -43,7 +43,7 @@ type MissedInput struct {
 // Misses says of each imported cache why it has no result of a wanted output of the step, after Find has found none. It reads no file
 // that Find has not read.
 func (s *Step) Misses(ctx context.Context, wanted ...int) (list []Miss) {
-	for _, c := range s.cache.imports {
+	for _, c := range s.cache.all() {
 		for _, output := range wanted {
 			if m, ok := s.miss(ctx, c, output); ok {
 				list = append(list, m)

@@ -25,12 +25,12 @@ import (
 
 // Cache has the caches that a build imports, and the steps that it can export. It is safe for concurrent use.
 type Cache struct {
-	imports []*Import
-	sums    *Sums
+	sums *Sums
 	// learned counts how often content of inputs became known: a search may find more then.
 	learned atomic.Int64
 
 	mu       sync.Mutex
+	imports  []*Import
 	imported map[digest.Digest][]ImportedLayer // by DiffID
 	lost     map[digest.Digest]func() bool     // whether a layer is still missing, by DiffID
 }
@@ -67,8 +67,22 @@ func (c *Cache) losses() func(digest.Digest) bool {
 	return c.Lost
 }
 
+// Add adds caches behind those that the build imports already. Steps that are looked for from now on may be found in them.
+func (c *Cache) Add(imports ...*Import) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.imports = append(c.imports, imports...)
+}
+
+// all returns the imported caches. Add leaves what it returns unchanged.
+func (c *Cache) all() []*Import {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.imports[:len(c.imports):len(c.imports)]
+}
+
 // HasImports reports whether a step may be found in an imported cache.
-func (c *Cache) HasImports() bool { return len(c.imports) > 0 }
+func (c *Cache) HasImports() bool { return len(c.all()) > 0 }
 
 // Layer is one layer of a result.
 type Layer struct {

@@ -25,12 +25,12 @@ type ahead struct {
 // lookAhead solves the sources of a graph, and those steps that a remote cache has a result of although it has none of their
 // inputs. It leaves all other steps to vertex.
 func (s *Solver) lookAhead(ctx context.Context, g *graph) error {
-	if s.remote == nil || !s.remote.HasImports() {
+	if !s.imports() {
 		return nil
 	}
 	eg, egctx := errgroup.WithContext(ctx)
 	for _, v := range g.reachable() {
-		if v.kind.Source {
+		if v.kind.Source || s.solvedUnkeyed(v) {
 			eg.Go(func() error {
 				_, err := s.vertex(egctx, v)
 				return err
@@ -82,7 +82,7 @@ func (s *Solver) finished(v *Vertex) []*Result {
 
 // found makes outs the results of v, unless another goroutine is solving it.
 func (s *Solver) found(v *Vertex, outs []*Result, cached bool) {
-	f := &flight{done: make(chan struct{}), outputs: outs}
+	f := &flight{done: make(chan struct{}), outputs: outs, keyed: true}
 	close(f.done)
 	s.mu.Lock()
 	known, ok := s.flights[v.Digest]
@@ -211,7 +211,7 @@ func (a *ahead) step(v *Vertex) *remotecache.Step {
 			return a.s.View(ctx, r)
 		}
 	}
-	st, err := a.s.remote.Step(v.Op, v.Meta, inputs)
+	st, err := a.s.remote.Load().Step(v.Op, v.Meta, inputs)
 	if err != nil {
 		st = nil
 	}
@@ -283,7 +283,7 @@ func (a *ahead) record(ctx context.Context, inputs []Edge) {
 
 // passed reports the steps of a solved graph that were not needed as cached, as BuildKit does.
 func (s *Solver) passed(g *graph) {
-	if s.remote == nil || !s.remote.HasImports() {
+	if !s.imports() {
 		return
 	}
 	for _, v := range g.reachable() {

@@ -30,7 +30,7 @@ func (s *Solver) again(err error, tried attempts) bool {
 		return false
 	}
 	tried[lost.id] = true
-	s.remote.Lose(lost.id, func() bool { return s.isMissing(lost.id) })
+	s.remote.Load().Lose(lost.id, func() bool { return s.isMissing(lost.id) })
 	s.forget(lost.id)
 	return true
 }

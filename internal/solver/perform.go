@@ -25,7 +25,7 @@ func (t *Task) perform(ctx context.Context) (outs []*Result, cached bool, err er
 	}
 	// If an input's files have not been fetched, the step is first looked for without them.
 	if t.s.pending(t.Inputs) {
-		if outs := step.find(ctx, byDefinition, t.Inputs); outs != nil {
+		if outs, _ := step.find(ctx, byDefinition, t.Inputs); outs != nil {
 			key := t.keyOffline(ctx, op)
 			if key != nil {
 				t.s.observer.Found(ctx, t.Vertex, *key)
@@ -66,7 +66,7 @@ func (t *Task) cachedOrRun(ctx context.Context, key buildcache.Key, op Operation
 		return outs, true, nil
 	}
 	if t.s.plan && !t.Vertex.kind.Source {
-		if outs := step.find(ctx, byContent, t.Inputs); outs != nil {
+		if outs, _ := step.find(ctx, byContent, t.Inputs); outs != nil {
 			return outs, true, nil
 		}
 		_, miss := t.lookUp(key)
@@ -83,8 +83,11 @@ func (t *Task) cachedOrRun(ctx context.Context, key buildcache.Key, op Operation
 	if outs != nil {
 		return outs, true, nil
 	}
-	if outs := step.find(ctx, byContent, t.Inputs); outs != nil {
+	if outs, trusted := step.find(ctx, byContent, t.Inputs); outs != nil {
 		t.s.observer.Found(ctx, t.Vertex, key)
+		if !trusted { // other builds do not get the results
+			return outs, true, nil
+		}
 		return outs, true, t.record(key, outs)
 	}
 	t.start()

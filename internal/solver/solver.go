@@ -51,7 +51,7 @@ type Solver struct {
 	kinds     Kinds
 	fetchBase func(ctx context.Context, chain []digest.Digest) (bool, error)
 	allow     entitlements.Set
-	remote    *remotecache.Cache
+	remote    atomic.Pointer[remotecache.Cache] // nil until a cache is read or written
 	events    Events
 	observer  Observer
 	plan      bool
@@ -73,10 +73,12 @@ func New(o Options) *Solver {
 	if observer == nil {
 		observer = silent{}
 	}
-	return &Solver{
-		store: o.Store, layers: o.Layers, kinds: o.Kinds, fetchBase: o.FetchBase, allow: o.Allowed, remote: o.Remote, events: events, observer: observer, plan: o.Plan,
+	s := &Solver{
+		store: o.Store, layers: o.Layers, kinds: o.Kinds, fetchBase: o.FetchBase, allow: o.Allowed, events: events, observer: observer, plan: o.Plan,
 		cache: buildcache.New(o.Store), flights: map[digest.Digest]*flight{},
 	}
+	s.remote.Store(o.Remote)
+	return s
 }
 
 // Outputs are the results of an operation that was solved, nil for another. One that is nil was not needed, and no cache had it.
@@ -216,6 +218,9 @@ type flight struct {
 	done    chan struct{}
 	outputs []*Result // nil where a cache had no result of an output that was not needed
 	err     error
+
+	keyed  bool   // the results have keys in remote caches
+	source Source // the operation of a source without keys, when it has run
 }
 
 // ended reports whether the vertex is solved, or has failed.
@@ -253,7 +258,7 @@ func (f *flight) keep(before *flight) {
 func (s *Solver) vertex(ctx context.Context, v *Vertex) ([]*Result, error) {
 	for {
 		f, err := s.fly(ctx, v)
-		if err != nil || !f.lacks(v) {
+		if err != nil || !f.lacks(v) && !s.unkeyed(f) {
 			return f.outputs, err
 		}
 	}
@@ -264,14 +269,13 @@ func (s *Solver) fly(ctx context.Context, v *Vertex) (*flight, error) {
 	s.mu.Lock()
 	f, ok := s.flights[v.Digest]
 	before := f
-	if !ok || f.lacks(v) {
-		f, ok = &flight{done: make(chan struct{})}, false
+	if !ok || f.lacks(v) || s.unkeyed(f) {
+		f, ok = &flight{done: make(chan struct{}), keyed: s.remote.Load() != nil}, false
 		s.flights[v.Digest] = f
 	}
 	s.mu.Unlock()
 	if !ok {
-		f.outputs, f.err = s.resolve(ctx, v)
-		f.keep(before)
+		s.depart(ctx, v, f, before)
 		if f.err != nil && !errors.Is(f.err, ErrPlanned) {
 			// A later graph may try again: this one's context may have been the reason.
 			s.mu.Lock()
@@ -286,6 +290,16 @@ func (s *Solver) fly(ctx context.Context, v *Vertex) (*flight, error) {
 	case <-ctx.Done():
 		return &flight{}, context.Cause(ctx)
 	}
+}
+
+// depart gives a flight its outputs. before is the earlier one of v, nil for none.
+func (s *Solver) depart(ctx context.Context, v *Vertex, f, before *flight) {
+	if before != nil && before.err == nil && !before.lacks(v) {
+		f.outputs = s.rekey(ctx, v, before)
+		return
+	}
+	f.outputs, f.source, f.err = s.resolve(ctx, v)
+	f.keep(before)
 }
 
 // inputs solves v's inputs. An error ends the others, but for ErrPlanned: a plan covers all inputs.
@@ -311,7 +325,7 @@ func (s *Solver) inputs(ctx context.Context, v *Vertex) ([]*Result, error) {
 }
 
 // resolve solves v's inputs, then v. If a layer of an input turns out to be lost, it does both again.
-func (s *Solver) resolve(ctx context.Context, v *Vertex) (_ []*Result, err error) {
+func (s *Solver) resolve(ctx context.Context, v *Vertex) (_ []*Result, _ Source, err error) {
 	defer crash.Recover(&err)
 	shown := s.track(v)
 	for tried := (attempts{}); ; {
@@ -320,7 +334,7 @@ func (s *Solver) resolve(ctx context.Context, v *Vertex) (_ []*Result, err error
 			s.observer.Blocked(v)
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		t := &Task{Vertex: v, Inputs: inputs, s: s, tracker: shown}
 		outs, cached, err := t.perform(ctx)
@@ -328,15 +342,15 @@ func (s *Solver) resolve(ctx context.Context, v *Vertex) (_ []*Result, err error
 			continue
 		}
 		if errors.Is(err, ErrPlanned) {
-			return nil, err
+			return nil, nil, err
 		}
 		t.complete(cached, err)
 		if errors.Is(err, context.Canceled) {
-			return nil, err
+			return nil, nil, err
 		}
 		if err != nil {
-			return nil, errdefs.WrapVertex(errdefs.WithOp(err, v.Op, v.Meta.GetDescription()), v.Digest)
+			return nil, nil, errdefs.WrapVertex(errdefs.WithOp(err, v.Op, v.Meta.GetDescription()), v.Digest)
 		}
-		return outs, nil
+		return outs, t.unnamed, nil
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	"oras.land/oras-go/v2/errdef"
@@ -30,17 +31,20 @@ type step struct {
 
 // newStep returns nil if no remote cache is read or written.
 func (t *Task) newStep(op Operation) (*step, error) {
-	if t.s.remote == nil {
+	src, isSource := op.(Source)
+	remote := t.s.remote.Load()
+	if remote == nil {
+		t.unnamed = src
 		return nil, nil
 	}
-	if src, ok := op.(Source); ok {
+	if isSource {
 		return &step{s: t.s, v: t.Vertex, source: src}, nil
 	}
 	in := make([]remotecache.Input, len(t.Inputs))
 	for i, r := range t.Inputs {
 		in[i] = t.s.cacheInput(r)
 	}
-	known, err := t.s.remote.Step(t.Vertex.Op, t.Vertex.Meta, in)
+	known, err := remote.Step(t.Vertex.Op, t.Vertex.Meta, in)
 	if err != nil {
 		return nil, err
 	}
@@ -54,20 +58,21 @@ func (s *Solver) cacheInput(r *Result) remotecache.Input {
 	}
 }
 
-// find returns the results that remote caches have of the step, or nil. After an error the step runs.
-func (st *step) find(ctx context.Context, depth remotecache.Depth, inputs []*Result) []*Result {
+// find returns the results that remote caches have of the step, or nil, and whether all of these caches are trusted. After an error the step
+// runs.
+func (st *step) find(ctx context.Context, depth remotecache.Depth, inputs []*Result) (outs []*Result, trusted bool) {
 	if st == nil || st.known == nil || st.v.Meta.GetIgnoreCache() {
-		return nil
+		return nil, false
 	}
 	hits, err := st.known.Find(ctx, depth, st.v.wanted...)
 	if err != nil || hits == nil {
-		return nil
+		return nil, false
 	}
-	outs, err := st.results(hits, inputs)
+	outs, err = st.results(hits, inputs)
 	if err != nil {
-		return nil
+		return nil, false
 	}
-	return outs
+	return outs, !slices.ContainsFunc(hits, func(h *remotecache.Hit) bool { return h != nil && h.Untrusted() })
 }
 
 // misses says why remote caches have no result of the step, after find has found none.
@@ -134,7 +139,7 @@ func (st *step) done(outs []*Result) ([]*Result, error) {
 		if err != nil {
 			return nil, err
 		}
-		known = st.s.remote.Source(names...)
+		known = st.s.remote.Load().Source(names...)
 	}
 	keyed := make([]*Result, len(outs))
 	for i, out := range outs {
@@ -175,7 +180,8 @@ func (s *Solver) Fetch(ctx context.Context, r *Result) error {
 
 // fetchLayer fetches a layer from the first remote cache that has it. Two operations that need it fetch it once.
 func (s *Solver) fetchLayer(ctx context.Context, l buildcache.Link) error {
-	if s.remote == nil {
+	remote := s.remote.Load()
+	if remote == nil {
 		return nil // opening the layer gives the error
 	}
 	lock, err := s.store.Lock(ctx, buildcache.FetchLock+l.DiffID.Encoded())
@@ -188,7 +194,7 @@ func (s *Solver) fetchLayer(ctx context.Context, l buildcache.Link) error {
 	}
 	var errs []error
 	gone := true // from all that had it
-	for _, at := range s.remote.Imported(l.DiffID) {
+	for _, at := range remote.Imported(l.DiffID) {
 		r, err := at.From.Fetch(ctx, at.Blob)
 		if err == nil {
 			_, _, err = s.layers.IngestFrom(ctx, layer.Incoming{Reader: r, Blob: at.Blob.Digest, DiffID: l.DiffID})

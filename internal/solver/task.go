@@ -16,7 +16,8 @@ type Task struct {
 
 	s *Solver
 	*tracker
-	offline bool // View fetches nothing
+	offline bool   // View fetches nothing
+	unnamed Source // the operation of a source whose results have no keys in remote caches
 }
 
 // Task returns the task of a vertex with solved inputs.

@@ -1,0 +1,77 @@
+package solver
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/moby/buildkit/solver/pb"
+
+	"github.com/micabuild/mica/internal/remotecache"
+)
+
+// forgetful returns a world in which nothing but the base has been solved, and the cache that another build has exported of n.
+func forgetful(t *testing.T, n *node) (*world, []*remotecache.Import) {
+	t.Helper()
+	w, cache := newWorld(t), remotecache.New(nil, nil)
+	s := w.solver(t, func(o *Options) { o.Remote = cache })
+	mustSolve(t, s, n)
+	imports := exported(t, cache, s, n)
+	if err := os.RemoveAll(filepath.Join(w.root, "cache", "records")); err != nil {
+		t.Fatal(err)
+	}
+	mustSolve(t, w.solver(t), source("base"))
+	w.runs()
+	return w, imports
+}
+
+// TestLateCache: steps are found in a cache that the solver gets after it has solved what they are built on. That does not run again.
+func TestLateCache(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		meta *pb.OpMetadata
+		want map[string]int // what runs after the cache has come
+	}{
+		"cached":     {nil, map[string]int{}},
+		"not cached": {&pb.OpMetadata{IgnoreCache: true}, map[string]int{"top": 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			below := file("below", source("base"))
+			top := file("top", below)
+			w, imports := forgetful(t, top)
+			s := w.solver(t)
+			below.meta = c.meta
+			mustSolve(t, s, below)
+			w.runs()
+			s.ReadRemote(remotecache.New(imports, nil))
+			if got := mustSolve(t, s, top); got != "base,below,top" {
+				t.Errorf("result %s", got)
+			}
+			if diff := cmp.Diff(c.want, w.runs()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestUntrustedCache: the results of a cache that is not trusted are not recorded for other builds.
+func TestUntrustedCache(t *testing.T) {
+	t.Parallel()
+	for untrusted, want := range map[bool]map[string]int{false: {}, true: {"top": 1}} {
+		top := file("top", source("base"))
+		w, imports := forgetful(t, top)
+		for _, i := range imports {
+			i.Untrusted = untrusted
+		}
+		mustSolve(t, w.solver(t, func(o *Options) { o.Remote = remotecache.New(imports, nil) }), top)
+		if diff := cmp.Diff(map[string]int{}, w.runs()); diff != "" {
+			t.Errorf("untrusted %t: with the cache: %s", untrusted, diff)
+		}
+		mustSolve(t, w.solver(t), top)
+		if diff := cmp.Diff(want, w.runs()); diff != "" {
+			t.Errorf("untrusted %t: without the cache: %s", untrusted, diff)
+		}
+	}
+}
