@@ -381,9 +381,9 @@ func TestInvalidCalls(t *testing.T) {
 				_, err := c.Solve(ctx, &gwpb.SolveRequest{Frontend: "x", AllowResultReturn: true})
 				return err
 			},
-			"Unknown a front end cannot import the build cache a/b: name it for the whole build": func() error {
+			"Unknown a front end cannot import the build cache /etc: name it for the whole build": func() error {
 				_, err := c.Solve(ctx, &gwpb.SolveRequest{
-					AllowResultReturn: true, CacheImports: []*gwpb.CacheOptionsEntry{{Type: "registry", Attrs: map[string]string{"ref": "a/b"}}},
+					AllowResultReturn: true, CacheImports: []*gwpb.CacheOptionsEntry{{Type: "local", Attrs: map[string]string{"src": "/etc"}}},
 				})
 				return err
 			},

@@ -41,7 +41,7 @@ func (b *Builder) newBaseImages(o *Options) *baseImages {
 	base.look = func(ctx context.Context, name reference.Named) (*transfer.Published, error) {
 		return transfer.Inspect(ctx, b.Registry, name)
 	}
-	if len(o.CacheFrom) > 0 {
+	if len(o.CacheFrom) > 0 || len(o.namedCaches()) > 0 {
 		base.inspect = base.look
 	}
 	return base

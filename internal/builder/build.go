@@ -144,8 +144,8 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, hostCerts.remove()) }()
-	remote, sums, cacheLayouts := b.openCaches(ctx, o, rec)
-	defer func() { err = errors.Join(err, sums.Close(), cacheLayouts.close()) }()
+	reads := b.openCaches(ctx, o, rec)
+	defer func() { err = errors.Join(err, reads.close()) }()
 	worker := ops.New(ops.Options{
 		Store: b.Store, Layers: b.Layers, Image: base.find, Published: base.published, Layout: layouts.find, Host: b.Host, Locals: o.locals(), Sync: o.sync(), Digests: digests,
 		Secret: o.Secret, SSH: o.SSH, HTTP: o.HTTP, Blob: layouts.blob, HostCerts: hostCerts.mount, KeepFailed: o.OnFailure != nil,
@@ -153,9 +153,10 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	})
 	defer func() { err = errors.Join(err, worker.Close()) }()
 	s := solver.New(solver.Options{
-		Store: b.Store, Layers: b.Layers, Kinds: worker.Kinds(), FetchBase: base.fetchBase, Remote: remote, Allowed: allowed, Events: o.Events,
+		Store: b.Store, Layers: b.Layers, Kinds: worker.Kinds(), FetchBase: base.fetchBase, Remote: reads.cache, Allowed: allowed, Events: o.Events,
 		Observer: rec.Observer(), Plan: o.Explain,
 	})
+	reads.solver = s
 	inputs, err := o.states()
 	if err != nil {
 		return nil, err
@@ -167,7 +168,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	made := cmp.Or(o.Requests, NewRequests())
 	front := &frontend{
 		solver: s, bases: base, layouts: layouts, opts: opts, inputs: inputs, events: o.Events, checker: dockerfile.NewChecker(opts),
-		record: rec, until: o.newUntil(worker), caches: o.CacheFrom, catalogs: o.catalogs(), containers: &containers{host: b.Host, worker: worker},
+		record: rec, until: o.newUntil(worker), imports: reads, catalogs: o.catalogs(), containers: &containers{host: b.Host, worker: worker},
 		defers: o.Frontend != nil, policies: policies,
 		images: &gateway{store: b.Store, worker: worker, run: b.Host.Run, user: opts},
 		by:     newRequest(o.request(opts), made), made: made,
@@ -214,6 +215,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 			return nil, err
 		}
 	}
+	remote, sums := reads.used()
 	out.elsewhere = b.locate(ctx, s, base, out, o, remote)
 	return b.finish(ctx, s, out, names, *o, &cacheWriter{b: b, cache: remote, sums: sums, rec: rec, client: o.Client})
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 
 	"github.com/containerd/platforms"
@@ -41,10 +40,10 @@ type frontend struct {
 	checker *dockerfile.Checker
 	record  *recorder.Recorder // nil for a build that is not recorded
 	until   *until             // nil for a build of the whole Dockerfile
-	caches  []buildspec.Cache  // that the build reads
-	images  *gateway           // runs front ends that are images
-	by      *request           // that the results are of; nil for none that provenance describes
-	made    *Requests          // by the graphs that they have made; nil for none
+	imports *imports
+	images  *gateway  // runs front ends that are images
+	by      *request  // that the results are of; nil for none that provenance describes
+	made    *Requests // by the graphs that they have made; nil for none
 	// catalogs is true if mica makes the SBOMs: the compiler would run a scanner's image.
 	catalogs   bool
 	containers *containers
@@ -52,6 +51,8 @@ type frontend struct {
 	// needed: a front end elsewhere may look into the failure.
 	defers   bool
 	policies policies
+	// untrusted is true for a front end that is not the user's own program, or that such a one has asked for.
+	untrusted bool
 }
 
 var _ client.Client = (*frontend)(nil)
@@ -97,7 +98,7 @@ func (f *frontend) Inputs(context.Context) (map[string]llb.State, error) { retur
 // that is built in.
 func (f *frontend) Solve(ctx context.Context, req client.SolveRequest) (_ *client.Result, err error) {
 	defer crash.Recover(&err)
-	if err := f.checkImports(req.CacheImports); err != nil {
+	if err := f.imports.add(ctx, req.CacheImports, f.untrusted); err != nil {
 		return nil, err
 	}
 	switch req = builtIn(req); req.Frontend {
@@ -133,22 +134,6 @@ func hasContext(opts map[string]string, name string) bool {
 		}
 	}
 	return false
-}
-
-// checkImports refuses caches that the build does not read already.
-func (f *frontend) checkImports(list []client.CacheOptionsEntry) error {
-	for _, e := range list {
-		known := slices.ContainsFunc(f.caches, func(c buildspec.Cache) bool {
-			if e.Type == buildspec.CacheLocal {
-				return c.Type == e.Type && c.Dir == e.Attrs["src"]
-			}
-			return c.Type == e.Type && c.Ref == e.Attrs["ref"]
-		})
-		if !known {
-			return fmt.Errorf("a front end cannot import the build cache %s%s: name it for the whole build", e.Attrs["ref"], e.Attrs["src"])
-		}
-	}
-	return nil
 }
 
 func (f *frontend) solve(ctx context.Context, req client.SolveRequest) (*client.Result, error) {

@@ -49,7 +49,7 @@ func newFrontendOf(t *testing.T, b *Builder, opts map[string]string, files map[s
 	s := solver.New(solver.Options{Store: b.Store, Layers: b.Layers, Kinds: w.Kinds()})
 	return &frontend{
 		solver: s, bases: bases, layouts: ls, opts: opts, checker: dockerfile.NewChecker(opts), containers: &containers{host: b.Host, worker: w},
-		images: &gateway{store: b.Store, worker: w, run: runHere},
+		images: &gateway{store: b.Store, worker: w, run: runHere}, imports: b.openCaches(t.Context(), &Options{}, nil),
 	}
 }
 
@@ -59,8 +59,8 @@ type otherRef struct{ client.Reference }
 func TestFrontendRefuses(t *testing.T) {
 	t.Parallel()
 	for want, req := range map[string]client.SolveRequest{
-		"a front end cannot import the build cache a/b: name it for the whole build": {
-			CacheImports: []client.CacheOptionsEntry{{Type: "registry", Attrs: map[string]string{"ref": "a/b"}}},
+		"a front end cannot import the build cache /etc: name it for the whole build": {
+			CacheImports: []client.CacheOptionsEntry{{Type: "local", Attrs: map[string]string{"src": "/etc"}}},
 		},
 		"frontend x is not supported": {Frontend: "x"},
 		"build input context: ":       {Frontend: "dockerfile.v0", FrontendInputs: map[string]*pb.Definition{"context": nil}},

@@ -125,7 +125,7 @@ func (f *frontend) gateway(ctx context.Context, req client.SolveRequest) (*clien
 	}
 	inner.checker = nil // of the compiler in this process
 	inner.by = f.by.child(req, f.made)
-	inner.defers = true
+	inner.defers, inner.untrusted = true, true
 	f.images.worker.KeepFailedMounts()
 	img, err := inner.findGateway(ctx, source)
 	if err != nil {

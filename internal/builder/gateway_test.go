@@ -49,6 +49,9 @@ func testFrontend(ctx context.Context, c client.Client) (*client.Result, error) 
 		return nil, err
 	}
 	switch opts["do"] {
+	case "import":
+		e := client.CacheOptionsEntry{Type: "registry", Attrs: map[string]string{"ref": "localhost/x", "registry.insecure": "true"}}
+		return c.Solve(ctx, client.SolveRequest{Definition: made.ToPB(), CacheImports: []client.CacheOptionsEntry{e}})
 	case "dockerfile":
 		return c.Solve(ctx, client.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: map[string]string{"target": "a"}})
 	case "fail":
