@@ -2,7 +2,7 @@ package solver
 
 import (
 	"fmt"
-	"slices"
+	"strings"
 
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
@@ -13,11 +13,9 @@ import (
 // graph is a parsed LLB definition (github.com/moby/buildkit/solver/pb): a directed acyclic graph of operations.
 type graph struct {
 	vertices map[digest.Digest]*Vertex
-	head     Edge // what the definition is for
+	head     Edge          // what the definition is for
+	wanted   map[Edge]bool // all edges
 }
-
-// maxOutputs bounds the outputs of an operation, which has one for each of its mounts or actions.
-const maxOutputs = 1 << 16
 
 // Edge is one output of a vertex.
 type Edge struct {
@@ -45,35 +43,48 @@ func parse(kinds Kinds, def *pb.Definition) (*graph, error) {
 	if def == nil || len(def.Def) == 0 {
 		return nil, fmt.Errorf("build definition is empty")
 	}
-	g := &graph{vertices: make(map[digest.Digest]*Vertex, len(def.Def))}
-	var last *Vertex
-	for _, raw := range def.Def {
-		op := &pb.Op{}
-		if err := op.UnmarshalVT(raw); err != nil {
-			return nil, fmt.Errorf("parse build definition: %w", err)
-		}
-		last = &Vertex{Digest: digest.FromBytes(raw), Op: op, kind: kinds.of(op)}
-		last.Meta = def.Metadata[string(last.Digest)]
-		g.vertices[last.Digest] = last
+	g := &graph{vertices: make(map[digest.Digest]*Vertex, min(len(def.Def), maxVertices)), wanted: map[Edge]bool{}}
+	last, err := g.read(kinds, def)
+	if err != nil {
+		return nil, err
 	}
 	if len(last.Op.Inputs) != 1 || last.Op.Op != nil {
 		return nil, fmt.Errorf("build definition does not end in one result")
 	}
-	head, err := g.link(last.Op.Inputs[0])
-	if err != nil {
+	if g.head, err = g.link(last.Op.Inputs[0]); err != nil {
 		return nil, err
 	}
-	g.head = head
-	for _, v := range g.vertices {
-		v.Name = redact.URLs(v.DisplayName())
+	for _, v := range g.reachable() { // the name of a merge consists of the names of its inputs
+		v.Name = redact.URLs(v.displayName())
 	}
 	g.markTrees()
 	return g, nil
 }
 
+// read reads the operations of a definition, and returns the last one.
+func (g *graph) read(kinds Kinds, def *pb.Definition) (last *Vertex, err error) {
+	if len(def.Def) > maxVertices {
+		return nil, fmt.Errorf("build definition has %d operations: at most %d are supported", len(def.Def), maxVertices)
+	}
+	parts := 0
+	for _, raw := range def.Def {
+		op := &pb.Op{}
+		if err := op.UnmarshalVT(raw); err != nil {
+			return nil, fmt.Errorf("parse build definition: %w", err)
+		}
+		if parts += len(op.Inputs) + len(op.GetFile().GetActions()) + len(op.GetExec().GetMounts()); parts > maxParts {
+			return nil, fmt.Errorf("the operations of the build definition have more than %d inputs, file actions and mounts", maxParts)
+		}
+		last = &Vertex{Digest: digest.FromBytes(raw), Op: op, kind: kinds.of(op)}
+		last.Meta = def.Metadata[string(last.Digest)]
+		g.vertices[last.Digest] = last
+	}
+	return last, nil
+}
+
 // link resolves an input to its vertex, and that vertex's own inputs before it. It refuses a cycle (which no honest definition can
 // have, digests being hashes).
-func (g *graph) link(in *pb.Input) (Edge, error) {
+func (g *graph) link(in *pb.Input) (_ Edge, err error) {
 	v, ok := g.vertices[digest.Digest(in.Digest)]
 	if !ok {
 		return Edge{}, fmt.Errorf("build definition refers to a missing operation %s", in.Digest)
@@ -81,22 +92,22 @@ func (g *graph) link(in *pb.Input) (Edge, error) {
 	if in.Index < 0 || in.Index >= maxOutputs || v.linking {
 		return Edge{}, fmt.Errorf("build definition has an invalid input %s", in.Digest)
 	}
-	if !slices.Contains(v.wanted, int(in.Index)) {
-		v.wanted = append(v.wanted, int(in.Index))
+	e := Edge{v, int(in.Index)}
+	if !g.wanted[e] {
+		g.wanted[e] = true
+		v.wanted = append(v.wanted, e.Output)
 	}
 	if v.Inputs == nil && len(v.Op.Inputs) > 0 {
 		v.Inputs = make([]Edge, len(v.Op.Inputs))
 		v.linking = true
 		defer func() { v.linking = false }()
 		for i, sub := range v.Op.Inputs {
-			e, err := g.link(sub)
-			if err != nil {
+			if v.Inputs[i], err = g.link(sub); err != nil {
 				return Edge{}, err
 			}
-			v.Inputs[i] = e
 		}
 	}
-	return Edge{v, int(in.Index)}, nil
+	return e, nil
 }
 
 // markTrees sets NeedsTree on every vertex whose layers end up beneath a process.
@@ -128,10 +139,27 @@ func (v *Vertex) beneath() []Edge {
 	return v.kind.Beneath(v)
 }
 
-// DisplayName returns the name of the operation with the credentials in its URLs: the front end's own words, else BuildKit's.
-func (v *Vertex) DisplayName() string {
+// displayName returns the name of the operation with the credentials in its URLs: the front end's own words, else BuildKit's.
+func (v *Vertex) displayName() string {
 	if name := v.Meta.GetDescription()["llb.customname"]; name != "" {
 		return name
 	}
 	return v.kind.Name(v)
+}
+
+// InputNames joins the names of the inputs, which the name of an operation may contain. It cuts off long ones: inputs may be operations with
+// such names themselves.
+func (v *Vertex) InputNames() string {
+	var b strings.Builder
+	for i, in := range v.Inputs {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		if b.Len()+len(in.Vertex.Name) > maxName {
+			b.WriteString("…")
+			break
+		}
+		b.WriteString(in.Vertex.Name)
+	}
+	return b.String()
 }

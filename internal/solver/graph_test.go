@@ -64,7 +64,7 @@ func mustOp(n *node) []byte {
 func TestCycleIsRefused(t *testing.T) {
 	t.Parallel()
 	in := func(d digest.Digest) *pb.Op { return &pb.Op{Inputs: []*pb.Input{{Digest: string(d)}}} }
-	g := &graph{vertices: map[digest.Digest]*Vertex{"a": {Op: in("b")}, "b": {Op: in("c")}, "c": {Op: in("a")}}}
+	g := &graph{wanted: map[Edge]bool{}, vertices: map[digest.Digest]*Vertex{"a": {Op: in("b")}, "b": {Op: in("c")}, "c": {Op: in("a")}}}
 	if _, err := g.link(&pb.Input{Digest: "a"}); text(err) != "build definition has an invalid input a" {
 		t.Errorf("%v", err)
 	}

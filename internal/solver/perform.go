@@ -10,6 +10,19 @@ import (
 	"github.com/micabuild/mica/internal/buildcache"
 )
 
+// performInTurn performs a task as soon as few enough others run.
+func (t *Task) performInTurn(ctx context.Context) (outs []*Result, cached bool, err error) {
+	leave, err := t.s.usage.enter(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	defer leave()
+	if outs, cached, err = t.perform(ctx); err == nil {
+		err = t.s.usage.made(t.Inputs, outs)
+	}
+	return outs, cached, err
+}
+
 // perform returns the results of a task from a cache, or runs it.
 func (t *Task) perform(ctx context.Context) (outs []*Result, cached bool, err error) {
 	op, err := t.open()

@@ -57,6 +57,8 @@ type Solver struct {
 	plan      bool
 	cache     *buildcache.Cache
 
+	usage *usage
+
 	mu      sync.Mutex
 	flights map[digest.Digest]*flight
 
@@ -75,7 +77,7 @@ func New(o Options) *Solver {
 	}
 	s := &Solver{
 		store: o.Store, layers: o.Layers, kinds: o.Kinds, fetchBase: o.FetchBase, allow: o.Allowed, events: events, observer: observer, plan: o.Plan,
-		cache: buildcache.New(o.Store), flights: map[digest.Digest]*flight{},
+		cache: buildcache.New(o.Store), flights: map[digest.Digest]*flight{}, usage: newUsage(),
 	}
 	s.remote.Store(o.Remote)
 	return s
@@ -188,17 +190,33 @@ func locate(err error, def *pb.Definition) error {
 // locations returns the places in the Dockerfile that an operation comes from. An operation without one, as a source, has those of the
 // operations that use it.
 func locations(op digest.Digest, def *pb.Definition) []*pb.Location {
-	found := def.Source.Locations[op.String()].GetLocations()
+	users := map[string][]digest.Digest{}
 	for _, raw := range def.Def {
-		if len(found) > 0 {
-			break
-		}
 		user := &pb.Op{}
-		if user.UnmarshalVT(raw) == nil && slices.ContainsFunc(user.Inputs, func(in *pb.Input) bool { return in.Digest == op.String() }) {
-			found = locations(digest.FromBytes(raw), def)
+		if user.UnmarshalVT(raw) != nil {
+			continue
+		}
+		for _, in := range user.Inputs {
+			users[in.Digest] = append(users[in.Digest], digest.FromBytes(raw))
 		}
 	}
-	return found
+	seen := map[digest.Digest]bool{}
+	var find func(op digest.Digest) []*pb.Location
+	find = func(op digest.Digest) []*pb.Location {
+		if seen[op] {
+			return nil
+		}
+		seen[op] = true
+		found := def.Source.Locations[op.String()].GetLocations()
+		for _, user := range users[op.String()] {
+			if len(found) > 0 {
+				break
+			}
+			found = find(user)
+		}
+		return found
+	}
+	return find(op)
 }
 
 // edge solves the vertex of an edge, and returns the output.
@@ -207,6 +225,11 @@ func (s *Solver) edge(ctx context.Context, e Edge) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	return e.of(outs)
+}
+
+// of is the output of the edge among those of its vertex.
+func (e Edge) of(outs []*Result) (*Result, error) {
 	if e.Output >= len(outs) || outs[e.Output] == nil {
 		return nil, fmt.Errorf("%s has no output %d", e.Vertex.Name, e.Output)
 	}
@@ -304,12 +327,17 @@ func (s *Solver) depart(ctx context.Context, v *Vertex, f, before *flight) {
 
 // inputs solves v's inputs. An error ends the others, but for ErrPlanned: a plan covers all inputs.
 func (s *Solver) inputs(ctx context.Context, v *Vertex) ([]*Result, error) {
-	inputs := make([]*Result, len(v.Inputs))
 	eg, egctx := errgroup.WithContext(ctx)
 	var planned atomic.Bool
-	for i, in := range v.Inputs {
+	outs := map[*Vertex]*[]*Result{} // an operation may have several outputs of another one as its inputs
+	for _, in := range v.Inputs {
+		if outs[in.Vertex] != nil {
+			continue
+		}
+		to := new([]*Result)
+		outs[in.Vertex] = to
 		eg.Go(func() (err error) {
-			inputs[i], err = s.edge(egctx, in)
+			*to, err = s.vertex(egctx, in.Vertex)
 			if errors.Is(err, ErrPlanned) {
 				planned.Store(true)
 				return nil
@@ -317,11 +345,20 @@ func (s *Solver) inputs(ctx context.Context, v *Vertex) ([]*Result, error) {
 			return err
 		})
 	}
-	err := eg.Wait()
-	if err == nil && planned.Load() {
-		err = ErrPlanned
+	if err := eg.Wait(); err != nil {
+		return nil, err
 	}
-	return inputs, err
+	if planned.Load() {
+		return nil, ErrPlanned
+	}
+	inputs := make([]*Result, len(v.Inputs))
+	for i, in := range v.Inputs {
+		var err error
+		if inputs[i], err = in.of(*outs[in.Vertex]); err != nil {
+			return nil, err
+		}
+	}
+	return inputs, nil
 }
 
 // resolve solves v's inputs, then v. If a layer of an input turns out to be lost, it does both again.
@@ -337,7 +374,7 @@ func (s *Solver) resolve(ctx context.Context, v *Vertex) (_ []*Result, _ Source,
 			return nil, nil, err
 		}
 		t := &Task{Vertex: v, Inputs: inputs, s: s, tracker: shown}
-		outs, cached, err := t.perform(ctx)
+		outs, cached, err := t.performInTurn(ctx)
 		if s.again(err, tried) {
 			continue
 		}

@@ -1,11 +1,13 @@
 package ops
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/solver"
 )
@@ -93,5 +95,36 @@ func TestInvalidMergeAndDiff(t *testing.T) {
 		if text(err) != want {
 			t.Errorf("%v, want %q", err, want)
 		}
+	}
+}
+
+// TestMergesOfMerges: merges that double layers and names end in an error, before they take much memory.
+func TestMergesOfMerges(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	st := llb.Scratch().File(llb.Mkfile("/a", 0o600, nil))
+	def := &pb.Definition{}
+	add := func(op *pb.Op) []*pb.Input {
+		data, err := op.MarshalVT()
+		if err != nil {
+			t.Fatal(err)
+		}
+		def.Def = append(def.Def, data)
+		in := &pb.Input{Digest: digest.FromBytes(data).String()}
+		return []*pb.Input{in, in}
+	}
+	first, err := st.Marshal(t.Context(), llb.LinuxAmd64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	def.Def = first.ToPB().Def[:1]
+	in := &pb.Input{Digest: digest.FromBytes(def.Def[0]).String()}
+	inputs := []*pb.Input{in, in}
+	for range 64 {
+		inputs = add(&pb.Op{Inputs: inputs, Op: &pb.Op_Merge{Merge: &pb.MergeOp{Inputs: []*pb.MergeInput{{Input: 0}, {Input: 1}}}}})
+	}
+	add(&pb.Op{Inputs: inputs[:1]})
+	if _, err := r.Solve(t.Context(), def); err == nil || !strings.Contains(err.Error(), "the merged filesystems have more than 10000 layers") {
+		t.Error(err)
 	}
 }

@@ -3,7 +3,6 @@ package ops
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/moby/buildkit/solver/pb"
 
@@ -22,13 +21,7 @@ var _ = register[*pb.Op_Merge](kind{
 		return newMergeOp(w, t.Vertex.Op.GetMerge(), t.Inputs)
 	},
 	Kind: solver.Kind{
-		Name: func(v *solver.Vertex) string {
-			names := make([]string, len(v.Inputs))
-			for i, in := range v.Inputs {
-				names[i] = in.Vertex.DisplayName()
-			}
-			return "merge (" + strings.Join(names, ", ") + ")"
-		},
+		Name:    func(v *solver.Vertex) string { return "merge (" + v.InputNames() + ")" },
 		Beneath: solver.AllInputs,
 	},
 })
@@ -53,7 +46,13 @@ func (o *mergeOp) Run(ctx context.Context) ([]*solver.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	var chain []buildcache.Link
+	size := 0
+	for _, in := range inputs {
+		if size += in.Chain.Len(); size > solver.MaxLayers {
+			return nil, fmt.Errorf("the merged filesystems have more than %d layers", solver.MaxLayers)
+		}
+	}
+	chain := make([]buildcache.Link, 0, size)
 	for _, in := range inputs {
 		chain = append(chain, in.Chain.Links()...)
 	}
