@@ -10,7 +10,6 @@ import (
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/filesync"
 	"github.com/moby/buildkit/solver/pb"
-	"github.com/opencontainers/go-digest"
 	fstypes "github.com/tonistiigi/fsutil/types"
 
 	"github.com/micabuild/mica/internal/cachemount"
@@ -81,9 +80,6 @@ func (c *sessionClient) receive(ctx context.Context, caller session.Caller, src 
 	return view.Dir(dir.path, view.DirOptions{Digests: opt.Digests, Anonymous: opt.Anonymous})
 }
 
-// syncMarker begins the names of cache mounts with the files of clients. No layer has this digest: no Dockerfile can name such a mount.
-var syncMarker = []digest.Digest{digest.FromString("files of a client")}
-
 // directory is where the files of a client are received.
 type directory struct {
 	path string
@@ -103,14 +99,13 @@ func (c *sessionClient) directory(ctx context.Context, shared string, src ops.Re
 		return &directory{path: path}, os.Mkdir(path, 0o755)
 	}
 	mounts := cachemount.New(c.store)
-	id := fmt.Sprintf("client/%q/%q/%q", shared, src.Name, src.Key)
-	mount := cachemount.Name(id, syncMarker)
+	mount, id := cachemount.ClientFiles(src.Name, fmt.Sprintf("client/%q/%q/%q", shared, src.Name, src.Key))
 	locks, err := mounts.Lock(ctx, map[string]pb.CacheSharingOpt{mount: pb.CacheSharingOpt_PRIVATE})
 	if err != nil {
 		return nil, err
 	}
 	c.atEnd(locks.Unlock)
-	path, err := mounts.Open(ctx, locks.Name(mount), "files of a client: "+src.Name, func() (view.View, error) { return view.Empty(), nil })
+	path, err := mounts.Open(ctx, locks.Name(mount), id, func() (view.View, error) { return view.Empty(), nil })
 	if err != nil {
 		return nil, err
 	}

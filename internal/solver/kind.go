@@ -26,8 +26,9 @@ type Kind struct {
 	Mounted func(v *Vertex) []Edge
 	// Needs returns the entitlements that the operation needs; nil for none.
 	Needs func(op *pb.Op) entitlements.Values
-	// Prepare starts slow preparations for an operation that will run whatever the cache contains; nil for none.
-	Prepare func(v *Vertex)
+	// Prepare is called before anything of a graph runs for an operation that will run whatever the cache contains. It starts slow
+	// preparations, and empties what the operation is not to find; nil for nothing.
+	Prepare func(v *Vertex) error
 	// Source is true for an operation that brings content into the build, and has no inputs.
 	Source bool
 }

@@ -112,7 +112,9 @@ type world struct {
 	uncached map[string]bool
 	keyError map[string]error
 	closing  map[string]error
-	needs    entitlements.Values // of processes
+
+	prepareError error
+	needs        entitlements.Values // of processes
 }
 
 // key is the part of an operation's name that is part of its key.
@@ -142,7 +144,10 @@ func (w *world) kinds() Kinds {
 	process, src := kind, kind
 	process.Beneath, process.Mounted = nil, AllInputs
 	process.Needs = func(*pb.Op) entitlements.Values { return w.needs }
-	process.Prepare = func(v *Vertex) { w.prepared = append(w.prepared, nameOf(v.Op)) }
+	process.Prepare = func(v *Vertex) error {
+		w.prepared = append(w.prepared, nameOf(v.Op))
+		return w.prepareError
+	}
 	src.Beneath, src.Source = nil, true
 	src.Open = func(t *Task) (Operation, error) { return &namedOperation{operation{w, t}}, nil }
 	return Kinds{

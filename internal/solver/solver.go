@@ -102,7 +102,9 @@ func (s *Solver) Solve(ctx context.Context, def *pb.Definition) (*Result, error)
 		return nil, err
 	}
 	s.announce(g)
-	g.prepare()
+	if err := s.prepare(g); err != nil {
+		return nil, locate(err, def)
+	}
 	return s.solve(ctx, g, def)
 }
 
@@ -137,7 +139,9 @@ func (s *Solver) SolveInputs(ctx context.Context, def *pb.Definition, f func(con
 		return err
 	}
 	s.announce(g)
-	g.prepare()
+	if err := s.prepare(g); err != nil {
+		return locate(err, def)
+	}
 	inputs, err := s.inputs(ctx, g.head.Vertex)
 	if err != nil {
 		return locate(err, def)
@@ -148,13 +152,20 @@ func (s *Solver) SolveInputs(ctx context.Context, def *pb.Definition, f func(con
 	return nil
 }
 
-// prepare starts slow preparations of the steps that will run, whatever is cached.
-func (g *graph) prepare() {
+// prepare prepares the steps that will run, whatever is cached.
+func (s *Solver) prepare(g *graph) error {
+	if s.plan {
+		return nil
+	}
 	for _, v := range g.vertices {
-		if v.kind.Prepare != nil && v.Meta.GetIgnoreCache() {
-			v.kind.Prepare(v)
+		if v.kind.Prepare == nil || !v.Meta.GetIgnoreCache() {
+			continue
+		}
+		if err := v.kind.Prepare(v); err != nil {
+			return errdefs.WrapVertex(err, v.Digest)
 		}
 	}
+	return nil
 }
 
 // entitled refuses a graph with a step that wants more than the user grants, before anything of it runs.

@@ -343,15 +343,24 @@ func TestEntitlements(t *testing.T) {
 	}
 }
 
-// TestPrepare: only a step that will run for certain is prepared.
+// TestPrepare: only a step that will run for certain is prepared, and no step of a plan. If it cannot be, nothing runs.
 func TestPrepare(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	a, b, c := exec("a"), exec("b"), file("c")
 	b.meta, c.meta = &pb.OpMetadata{IgnoreCache: true}, &pb.OpMetadata{IgnoreCache: true}
 	mustSolve(t, w.solver(t), file("top", a, b, c))
+	mustPlan := w.solver(t, func(o *Options) { o.Plan = true })
+	if _, err := solve(t, mustPlan, b); !errors.Is(err, ErrPlanned) {
+		t.Errorf("%v", err)
+	}
 	if diff := cmp.Diff([]string{"b"}, w.prepared); diff != "" {
 		t.Error(diff)
+	}
+	w.runs()
+	w.prepareError = errors.New("a fault")
+	if _, err := solve(t, w.solver(t), file("other", a, b)); !errors.Is(err, w.prepareError) || len(w.runs()) != 0 {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -34,10 +34,11 @@ type execOp struct {
 
 var _ = register[*pb.Op_Exec](kind{
 	open: newExecOp,
-	prepare: func(w *Worker, v *solver.Vertex) {
+	prepare: func(w *Worker, v *solver.Vertex) error {
 		if v.Op.GetExec().Network == pb.NetMode_UNSET {
 			w.Host.StartNetwork()
 		}
+		return w.emptyCaches(v.Op.GetExec())
 	},
 	Kind: solver.Kind{
 		Name: func(v *solver.Vertex) string { return strings.Join(v.Op.GetExec().Meta.GetArgs(), " ") },

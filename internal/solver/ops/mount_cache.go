@@ -57,3 +57,34 @@ func (o *execOp) cacheMount(ctx context.Context, locks *cachemount.Locks, m *pb.
 		Type: sandbox.MountBind, Target: m.Dest, Source: dir, Selector: m.Selector, ReadOnly: m.Readonly, Shared: true,
 	}, nil
 }
+
+// emptiedCache is what emptyCaches empties: the caches with an ID that have no initial content, or those that have any.
+type emptiedCache struct {
+	id      string
+	initial bool
+}
+
+// emptyCaches empties the caches of a step that is not to be cached, each once in a build, so that a later step finds what this one has left. As
+// in BuildKit, that is before anything of its graph runs. A cache that another process uses stays as it is.
+func (w *Worker) emptyCaches(op *pb.ExecOp) error {
+	w.emptying.Lock() // a step of another graph waits until its caches are empty
+	defer w.emptying.Unlock()
+	for _, m := range op.Mounts {
+		if m.MountType != pb.MountType_CACHE || m.CacheOpt == nil {
+			continue
+		}
+		c := emptiedCache{m.CacheOpt.ID, m.Input >= 0}
+		if w.emptied[c] {
+			continue
+		}
+		w.emptied[c] = true
+		taken, err := w.mounts.Discard(c.id, c.initial)
+		for _, t := range taken {
+			w.removeLater(t)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -8,8 +8,42 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/buildkit/solver/pb"
 
+	"github.com/micabuild/mica/internal/cachemount"
 	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/view"
 )
+
+// TestRootEmptyCaches: the caches of a step that is not to be cached are emptied once in a build.
+func TestRootEmptyCaches(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	op := &pb.ExecOp{Mounts: []*pb.Mount{
+		{Dest: "/", Output: 0}, {Dest: "/a", Input: -1, MountType: pb.MountType_CACHE, CacheOpt: &pb.CacheOpt{ID: "one"}},
+		{Dest: "/b", Input: -1, MountType: pb.MountType_CACHE},
+	}}
+	file := func(id string) string {
+		dir, err := r.worker.mounts.Open(t.Context(), cachemount.Name(id, nil), id, func() (view.View, error) { return view.Empty(), nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return filepath.Join(dir, "f")
+	}
+	for i, want := range []bool{false, true} { // whether the file is still there
+		for _, id := range []string{"one", "two"} {
+			if err := os.WriteFile(file(id), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := r.worker.emptyCaches(op); err != nil {
+			t.Fatal(err)
+		}
+		for id, want := range map[string]bool{"one": want, "two": true} {
+			if _, err := os.Lstat(file(id)); (err == nil) != want {
+				t.Errorf("%d: %s: %v, want the file %t", i, id, err, want)
+			}
+		}
+	}
+}
 
 // TestRootCacheMounts: a cache is known by its ID and initial content, and a step that mounts it twice has it once.
 func TestRootCacheMounts(t *testing.T) {

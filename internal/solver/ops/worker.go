@@ -103,6 +103,9 @@ type Worker struct {
 	temps []*store.Temp
 	kept  map[digest.Digest]*State // by operation
 
+	emptying sync.Mutex
+	emptied  map[emptiedCache]bool // the cache mounts of steps that are not to be cached
+
 	keepMounts atomic.Bool
 
 	removals errgroup.Group // of directories of finished steps
@@ -121,6 +124,7 @@ func New(o Options) *Worker {
 	w := &Worker{
 		Options: o, fetcher: &sources.Fetcher{Store: o.Store, Secret: o.Secret, SSH: o.SSH, Client: o.HTTP, Blob: o.Blob}, mounts: cachemount.New(o.Store),
 		pins: map[digest.Digest]sources.Identity{}, kept: map[digest.Digest]*State{},
+		emptied: map[emptiedCache]bool{},
 	}
 	w.keepMounts.Store(o.KeepMounts)
 	return w
@@ -181,7 +185,7 @@ func (w *Worker) write(ctx context.Context, changes []view.Change, v *solver.Ver
 type kind struct {
 	solver.Kind
 	open    func(w *Worker, t *solver.Task) (solver.Operation, error)
-	prepare func(w *Worker, v *solver.Vertex) // nil for nothing
+	prepare func(w *Worker, v *solver.Vertex) error // nil for nothing
 }
 
 var kinds = map[reflect.Type]kind{}
@@ -199,7 +203,7 @@ func (w *Worker) Kinds() solver.Kinds {
 		bound := k.Kind
 		bound.Open = func(t *solver.Task) (solver.Operation, error) { return k.open(w, t) }
 		if k.prepare != nil {
-			bound.Prepare = func(v *solver.Vertex) { k.prepare(w, v) }
+			bound.Prepare = func(v *solver.Vertex) error { return k.prepare(w, v) }
 		}
 		all[op] = &bound
 	}
