@@ -33,7 +33,9 @@ type Build struct {
 	// Images are the images that the front end resolved.
 	Images []provenancetypes.ImageSource
 	// Environment is what the operator of the builder says of it: internal parameters with names of their own (Environment).
-	Environment       map[string]any
+	Environment map[string]any
+	// Compatibility is the version of BuildKit's behaviour that the client has asked for (solver/llbsolver/compat).
+	Compatibility     int
 	Started, Finished time.Time
 	ID                string // of the invocation
 	// Layers returns the layers of an operation that are in the image, by the operation's output.
@@ -97,6 +99,7 @@ func Provenance(ctx context.Context, b *Build, attrs map[string]string) (*Attest
 		}
 	}
 	p.RunDetails.Builder.ID = attrs["builder-id"]
+	p.BuildDefinition.ExternalParameters.Request.CompatibilityVersion = b.Compatibility
 	internal := &p.BuildDefinition.InternalParameters
 	internal.ProvenanceCustomEnv = b.Environment
 	if b.Frontend == DockerfileFrontend {

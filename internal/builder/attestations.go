@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/frontend/attestations"
+	"github.com/moby/buildkit/solver/llbsolver/compat"
 	provenancetypes "github.com/moby/buildkit/solver/llbsolver/provenance/types"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
@@ -32,12 +33,13 @@ type attester struct {
 	results         map[*pb.Definition]bool
 	provenanceAttrs map[string]string // nil for no provenance
 	environment     map[string]any    // what the operator says of this builder
+	compatibility   int
 	started         time.Time
 	id              string
 }
 
 // newAttester returns one whose worker and images are those of a front end.
-func newAttester(f *frontend, env map[string]any, started time.Time) (*attester, error) {
+func newAttester(f *frontend, o *Options, started time.Time) (*attester, error) {
 	all, err := attestations.Parse(f.opts)
 	if err != nil {
 		return nil, err
@@ -45,7 +47,8 @@ func newAttester(f *frontend, env map[string]any, started time.Time) (*attester,
 	return &attester{
 		solver: f.solver, worker: f.containers.worker, bases: f.bases, by: f.by, results: map[*pb.Definition]bool{},
 		provenanceAttrs: all[attestations.KeyTypeProvenance],
-		environment:     env, started: started, id: rand.Text(),
+		environment:     o.ProvenanceEnv, compatibility: cmp.Or(o.Compatibility, compat.CompatibilityVersionCurrent),
+		started: started, id: rand.Text(),
 	}, nil
 }
 
@@ -115,7 +118,7 @@ func (a *attester) provenance(ctx context.Context, p *built, img *image.Image, a
 	request, root := by.described()
 	return attest.Provenance(ctx, &attest.Build{
 		Definition: p.def, Request: request, Root: root, Others: by.others(a.results), Images: a.bases.resolved(p.platform),
-		Environment: a.environment, Started: a.started, Finished: time.Now().UTC(), ID: a.id,
+		Environment: a.environment, Compatibility: a.compatibility, Started: a.started, Finished: time.Now().UTC(), ID: a.id,
 		Pin:    pinOf(a.worker),
 		Layers: func(op digest.Digest) map[int][]ocispec.Descriptor { return a.layers(op, descs) },
 	}, attrs)

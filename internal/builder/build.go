@@ -204,7 +204,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	if err != nil {
 		return nil, err
 	}
-	if out.attester, err = newAttester(front, o.ProvenanceEnv, started); err != nil {
+	if out.attester, err = newAttester(front, o, started); err != nil {
 		return nil, err
 	}
 	if err := out.attester.collectAll(ctx, out); err != nil {

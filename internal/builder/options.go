@@ -55,6 +55,8 @@ type Options struct {
 	Record bool
 	// ProvenanceEnv is what provenance says of this builder, beside the build.
 	ProvenanceEnv map[string]any
+	// Compatibility is the version of BuildKit's behaviour that provenance names (solver/llbsolver/compat); 0 for the current one.
+	Compatibility int
 	// Explain finds out which steps would run, and why, in place of building.
 	Explain bool
 	// At ends the build before the instruction at a line of the Dockerfile, or at the end of a stage, "" for a build of all. Inspect is

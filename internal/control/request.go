@@ -7,7 +7,6 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
@@ -52,7 +51,10 @@ func options(req *controlapi.SolveRequest, granted []string) (*builder.Options, 
 		}
 	}
 	var err error
-	if o.Outputs, err = outputs(req); err != nil {
+	if o.Compatibility, err = compatibility(req); err != nil {
+		return nil, err
+	}
+	if o.Outputs, err = outputs(req, &exporterDefaults{version: o.Compatibility, attests: len(o.Attests) > 0}); err != nil {
 		return nil, err
 	}
 	o.CacheFrom, o.CacheTo, err = caches(req.Cache)
@@ -112,7 +114,7 @@ func attestAttrs(text string) (map[string]string, error) {
 }
 
 // outputs reads the exporters. Without one nothing is written: the steps are in the cache.
-func outputs(req *controlapi.SolveRequest) ([]buildspec.Output, error) {
+func outputs(req *controlapi.SolveRequest, d *exporterDefaults) ([]buildspec.Output, error) {
 	list := req.Exporters
 	if len(list) == 0 && req.ExporterDeprecated != "" { // before BuildKit 0.13
 		list = []*controlapi.Exporter{{Type: req.ExporterDeprecated, Attrs: req.ExporterAttrsDeprecated}}
@@ -125,46 +127,13 @@ func outputs(req *controlapi.SolveRequest) ([]buildspec.Output, error) {
 		if e == nil {
 			return nil, status.Error(codes.InvalidArgument, "an exporter has no value")
 		}
-		o, err := output(i, e)
+		o, err := output(i, e, d)
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, *o)
 	}
 	return all, nil
-}
-
-// exporterMoby is the type of the exporter by which Docker's engine puts an image into its own store.
-const exporterMoby = "moby"
-
-// Attributes of outputs: the compression of layers, whether attestations are artifacts, whether media types are OCI's.
-const (
-	compressionKey = "compression"
-	artifactKey    = "oci-artifact"
-	mediaTypesKey  = "oci-mediatypes"
-)
-
-func output(i int, e *controlapi.Exporter) (*buildspec.Output, error) {
-	entry := buildspec.Entry{Type: e.Type, Attrs: maps.Clone(e.Attrs)}
-	if entry.Attrs == nil {
-		entry.Attrs = map[string]string{}
-	}
-	if _, ok := entry.Attrs[artifactKey]; !ok && e.Type != exporterMoby && entry.Attrs[mediaTypesKey] != "false" {
-		entry.Attrs[artifactKey] = "true" // as in BuildKit since 0.31
-	}
-	switch e.Type {
-	case exporterMoby:
-		entry.Type = buildspec.OutputImage
-	case buildspec.OutputImage, buildspec.OutputRegistry:
-	case buildspec.OutputOCI, buildspec.OutputDocker:
-		if entry.Attrs[compressionKey] == "" {
-			entry.Attrs[compressionKey] = "gzip" // as in BuildKit; without it, mica's own archives have plain layers
-		}
-		fallthrough
-	default: // where the client writes it is the client's business
-		entry.Attrs["dest"] = outputPrefix + strconv.Itoa(i)
-	}
-	return buildspec.NewOutput(entry)
 }
 
 // caches reads the remote caches.

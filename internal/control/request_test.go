@@ -1,9 +1,11 @@
 package control
 
 import (
+	"strings"
 	"testing"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/moby/buildkit/solver/llbsolver/compat"
 	"github.com/moby/buildkit/solver/pb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -23,9 +25,52 @@ func TestArchivesAreCompressed(t *testing.T) {
 		{"oci", "zstd", compression.Zstd}, {"moby", "", ""},
 	} {
 		e := &controlapi.Exporter{Type: c.kind, Attrs: map[string]string{"compression": c.attribute}}
-		o, err := output(0, e)
+		o, err := output(0, e, &exporterDefaults{version: compat.CompatibilityVersionCurrent})
 		if err != nil || o.Form.Compression != c.want {
 			t.Errorf("%s, compression %q: %+v, %v", c.kind, c.attribute, o, err)
+		}
+	}
+}
+
+// TestCompatibility: the defaults of exporters are those of the version that the client asks for.
+func TestCompatibility(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		version          int64
+		kind, compressed string
+		attests          bool
+		docker, artifact bool // of the output
+		err              string
+	}{
+		"current":                   {kind: "image", artifact: true},
+		"30":                        {version: 30, kind: "docker", artifact: true},
+		"moby":                      {kind: "moby"},
+		"20":                        {version: 20, kind: "image", docker: true},
+		"20, docker":                {version: 20, kind: "docker", docker: true},
+		"20, oci":                   {version: 20, kind: "oci"},
+		"20 and attestations":       {version: 20, kind: "image", attests: true},
+		"20 and zstd":               {version: 20, kind: "oci", compressed: "zstd"},
+		"10 and zstd":               {version: 10, kind: "oci", compressed: "zstd", err: "unsupported compatibility-version 10 feature oci exporter compression=zstd"},
+		"10 and files":              {version: 10, kind: "tar"},
+		"a version of the future":   {version: 40, kind: "image", err: "unsupported compatibility-version 40: upgrade buildkit (max supported: 30)"},
+		"a version that is unknown": {version: -1, kind: "image", err: "unsupported compatibility-version -1 (supported: [10 20 30])"},
+	} {
+		req := &controlapi.SolveRequest{CompatibilityVersion: c.version, Exporters: []*controlapi.Exporter{{Type: c.kind, Attrs: map[string]string{}}}}
+		if c.compressed != "" {
+			req.Exporters[0].Attrs["compression"] = c.compressed
+		}
+		if c.attests {
+			req.FrontendAttrs = map[string]string{"attest:provenance": "mode=max"}
+		}
+		o, err := options(req, nil)
+		if (err != nil) != (c.err != "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s: %v, want %q", name, err, c.err)
+		}
+		if err != nil {
+			continue
+		}
+		if f := o.Outputs[0].Form; f.DockerTypes != c.docker || f.Artifact != c.artifact {
+			t.Errorf("%s: Docker's types %t, artifacts %t", name, f.DockerTypes, f.Artifact)
 		}
 	}
 }
