@@ -82,7 +82,10 @@ func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 	if o.Call.Name != "" || o.Internal {
 		return b.build(ctx, &o, names, started, nil)
 	}
-	rec, err := recorder.Start(ctx, b.Store, recorder.Options{Spec: &o.Spec, Ref: o.Ref, Started: started, Plan: o.Explain, LayerSize: b.Layers.Size, Events: o.Events})
+	rec, err := recorder.Start(ctx, b.Store, recorder.Options{
+		Spec: &o.Spec, Ref: o.Ref, Started: started, Exporters: o.Exporters, Details: o.Client != nil, Plan: o.Explain, LayerSize: b.Layers.Size,
+		Events: o.Events,
+	})
 	if err != nil && o.Explain {
 		return nil, err
 	}
@@ -94,6 +97,7 @@ func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 	var made digest.Digest
 	if res != nil {
 		made, res.Ref, res.Recorded = res.Root.Digest, rec.Build().Ref, rec.Build()
+		rec.Made(res.exported())
 	}
 	_ = rec.End(made, err) // what could not be recorded is not an error of the build
 	if err != nil {
@@ -103,6 +107,16 @@ func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 		return &Result{Recorded: rec.Build()}, nil
 	}
 	return res, nil
+}
+
+// exported are the images of the outputs, for the history.
+func (r *Result) exported() (list []history.Exported) {
+	for i, made := range r.Exports {
+		if made.Image != nil {
+			list = append(list, history.Exported{Exporter: i, MediaType: made.Root.MediaType, Digest: made.Root.Digest, Size: made.Root.Size})
+		}
+	}
+	return list
 }
 
 // FailedError is the error of a build that the history of the store has.

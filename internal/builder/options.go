@@ -16,6 +16,7 @@ import (
 	"github.com/moby/buildkit/util/entitlements"
 
 	"github.com/micabuild/mica/internal/buildspec"
+	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/solver/ops"
@@ -55,6 +56,8 @@ type Options struct {
 	Record bool
 	// ProvenanceEnv is what provenance says of this builder, beside the build.
 	ProvenanceEnv map[string]any
+	// Exporters are what the client has asked for, for the history; nil for a build of the command line.
+	Exporters []history.Exporter
 	// Compatibility is the version of BuildKit's behaviour that provenance names (solver/llbsolver/compat); 0 for the current one.
 	Compatibility int
 	// Explain finds out which steps would run, and why, in place of building.

@@ -19,7 +19,6 @@ import (
 
 	"github.com/micabuild/mica/internal/bridge"
 	"github.com/micabuild/mica/internal/builder"
-	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/store"
 )
@@ -53,7 +52,7 @@ type Controller struct {
 
 // New returns a Controller.
 func New(o Options) *Controller {
-	return &Controller{o: o, jobs: newJobs(), parts: newParts(history.Open(o.Store).Find), requests: builder.NewRequests()}
+	return &Controller{o: o, jobs: newJobs(), parts: newParts(o.Store), requests: builder.NewRequests()}
 }
 
 // Register adds the services to a server of NewServer.

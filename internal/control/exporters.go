@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/micabuild/mica/internal/buildspec"
+	"github.com/micabuild/mica/internal/history"
 )
 
 // exporterMoby is the type of the exporter by which Docker's engine puts an image into its own store.
@@ -51,6 +52,15 @@ func (d *exporterDefaults) set(kind string, attrs map[string]string) {
 	if _, ok := attrs[artifactKey]; !ok && d.version >= compat.CompatibilityVersion031 && kind != exporterMoby && !docker {
 		attrs[artifactKey] = "true"
 	}
+}
+
+// exporters are those of a request as the history has them.
+func exporters(req *controlapi.SolveRequest) []history.Exporter {
+	list := []history.Exporter{}
+	for _, e := range req.Exporters {
+		list = append(list, history.Exporter{Type: e.Type, Attrs: e.Attrs})
+	}
+	return list
 }
 
 // output reads the exporter with a number.

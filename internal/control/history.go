@@ -10,8 +10,10 @@ import (
 
 	"github.com/containerd/containerd/v2/pkg/filters"
 	controlapi "github.com/moby/buildkit/api/services/control"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/micabuild/mica/internal/dockerbuild"
@@ -142,21 +144,8 @@ func (c *Controller) historyRecord(b *history.Build) *controlapi.BuildHistoryRec
 			r.Result.Attestations = []*controlapi.Descriptor{d}
 		}
 	}
-	switch b.Status {
-	case history.Running, history.Completed:
-	case history.Canceled:
-		r.Error = status.New(codes.Canceled, cmp.Or(b.Error, "context canceled")).Proto()
-	default:
-		r.Error = status.New(codes.Unknown, cmp.Or(b.Error, "the build was interrupted")).Proto()
-	}
-	if len(b.Names) > 0 {
-		names := strings.Join(b.Names, ",")
-		r.Exporters = []*controlapi.Exporter{{Type: "image", Attrs: map[string]string{"name": names}}}
-		r.ExporterResponse["image.name"] = names
-	}
-	if b.Image != "" {
-		r.ExporterResponse["containerimage.digest"] = b.Image.String()
-	}
+	c.addError(r, b)
+	c.addExports(r, b)
 	for _, s := range b.Steps {
 		r.NumTotalSteps++
 		if s.State != "" {
@@ -167,6 +156,48 @@ func (c *Controller) historyRecord(b *history.Build) *controlapi.BuildHistoryRec
 		}
 	}
 	return r
+}
+
+// addError adds the error of a build that has not succeeded.
+func (c *Controller) addError(r *controlapi.BuildHistoryRecord, b *history.Build) {
+	code, message := codes.Unknown, cmp.Or(b.Error, "the build was interrupted")
+	switch b.Status {
+	case history.Running, history.Completed:
+		return
+	case history.Canceled:
+		code, message = codes.Canceled, cmp.Or(b.Error, "context canceled")
+	}
+	var details rpcstatus.Status
+	if len(b.Failure) > 0 && proto.Unmarshal(b.Failure, &details) == nil {
+		code, message = codes.Code(details.Code), details.Message
+		r.ExternalError = c.parts.add(b, dockerbuild.Failure)
+	}
+	r.Error = status.New(code, message).Proto()
+}
+
+// addExports adds the exporters of a build and what they made: of a build of the command line, the image.
+func (c *Controller) addExports(r *controlapi.BuildHistoryRecord, b *history.Build) {
+	for _, e := range b.Exporters {
+		r.Exporters = append(r.Exporters, &controlapi.Exporter{Type: e.Type, Attrs: e.Attrs})
+	}
+	if len(b.Names) > 0 {
+		names := strings.Join(b.Names, ",")
+		r.Exporters = append(r.Exporters, &controlapi.Exporter{Type: "image", Attrs: map[string]string{"name": names}})
+		r.ExporterResponse["image.name"] = names
+	}
+	if b.Image != "" {
+		r.ExporterResponse["containerimage.digest"] = b.Image.String()
+	}
+	for _, made := range b.Results {
+		if _, err := c.o.Store.StatBlob(made.Digest); err != nil {
+			continue // it was removed: clients read what the record refers to
+		}
+		d := &controlapi.Descriptor{MediaType: made.MediaType, Digest: made.Digest.String(), Size: made.Size}
+		if r.Result.Results == nil {
+			r.Result.Results, r.Result.ResultDeprecated = map[int64]*controlapi.Descriptor{}, d
+		}
+		r.Result.Results[int64(made.Exporter)] = d
+	}
 }
 
 // UpdateBuildHistory removes a build from the history. Builds cannot be pinned.

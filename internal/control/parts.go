@@ -14,15 +14,18 @@ import (
 
 	"github.com/micabuild/mica/internal/dockerbuild"
 	"github.com/micabuild/mica/internal/history"
+	"github.com/micabuild/mica/internal/store"
 )
 
 // maxParts is how many parts of records clients can read after they have got the records.
 const maxParts = 4096
 
-// parts are the provenance and the times of builds, which are made from the history when a client reads them.
+// parts are the provenance, the errors and the times of builds, which are made from the history when a client reads them. Their images are in
+// the store: manifests, and what they attest.
 type parts struct {
 	contentapi.UnimplementedContentServer
-	find func(ref string) (*history.Build, error)
+	find  func(ref string) (*history.Build, error)
+	store *store.Store
 
 	mu    sync.Mutex
 	made  map[digest.Digest]source
@@ -35,8 +38,8 @@ type source struct {
 	write func(*history.Build) (*dockerbuild.Part, error)
 }
 
-func newParts(find func(ref string) (*history.Build, error)) *parts {
-	return &parts{find: find, made: map[digest.Digest]source{}}
+func newParts(s *store.Store) *parts {
+	return &parts{find: history.Open(s).Find, store: s, made: map[digest.Digest]source{}}
 }
 
 // add describes a part of a build; nil for one that cannot be made.
@@ -70,6 +73,9 @@ func (p *parts) get(d string) (*dockerbuild.Part, error) {
 	src, ok := p.made[digest.Digest(d)]
 	p.mu.Unlock()
 	if !ok {
+		if part, err := p.stored(digest.Digest(d)); err == nil {
+			return part, nil
+		}
 		return nil, missing
 	}
 	b, err := p.find(src.ref)
@@ -81,6 +87,15 @@ func (p *parts) get(d string) (*dockerbuild.Part, error) {
 		return nil, missing
 	}
 	return part, nil
+}
+
+// stored reads a small blob of the store: a manifest or an attestation, not a layer.
+func (p *parts) stored(d digest.Digest) (*dockerbuild.Part, error) {
+	data, err := p.store.ReadBlob(d)
+	if err != nil {
+		return nil, err
+	}
+	return &dockerbuild.Part{Descriptor: ocispec.Descriptor{Digest: d, Size: int64(len(data))}, Data: data}, nil
 }
 
 // Info returns the size of a part.

@@ -32,6 +32,7 @@ func (c *Controller) Solve(ctx context.Context, req *controlapi.SolveRequest) (_
 	if o.Frontend, err = frontendOf(req, j.front(req.FrontendInputs)); err != nil {
 		return nil, err
 	}
+	o.Exporters = exporters(req)
 	o.FrontendName, o.Requests, o.ProvenanceEnv = req.Frontend, c.requests, c.o.ProvenanceEnv
 	client := &sessionClient{sessions: c.o.Sessions, id: req.Session, ctx: ctx}
 	b, err := c.o.NewBuilder(c.registry(client))

@@ -27,6 +27,7 @@ const (
 	statusType     = "application/vnd.buildkit.status.v0"
 	traceType      = "application/vnd.buildkit.otlp.json.v0"
 	provenanceType = "application/vnd.in-toto+json"
+	failureType    = "application/vnd.googeapis.google.rpc.status+proto" // BuildKit's spelling
 
 	// originalType is the annotation with the media type of a manifest of the result. As a layer it has another, so that readers do not
 	// look for what it refers to.

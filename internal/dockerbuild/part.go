@@ -3,7 +3,10 @@ package dockerbuild
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"io/fs"
 
+	slsa1 "github.com/in-toto/in-toto-golang/in_toto/slsa_provenance/v1"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -20,19 +23,31 @@ func newPart(mediaType string, data []byte) *Part {
 	return &Part{ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}, data}
 }
 
-// Provenance is the provenance of a build as far as it is recorded.
+// Provenance is the provenance of a build as far as it is recorded (SLSA 1).
 func Provenance(b *history.Build) (*Part, error) {
 	doc, err := provenanceOf(b)
 	if err != nil {
 		return nil, err
 	}
+	return provenancePart(doc, slsa1.PredicateSLSAProvenance)
+}
+
+func provenancePart(doc any, version string) (*Part, error) {
 	data, err := json.MarshalIndent(doc, "", "  ")
 	if err != nil {
 		return nil, err
 	}
 	p := newPart(provenanceType, data)
-	p.Descriptor.Annotations = map[string]string{predicate: provenanceVersion}
+	p.Descriptor.Annotations = map[string]string{predicate: version}
 	return p, nil
+}
+
+// Failure is the error of a build with its details, nil if it has none.
+func Failure(b *history.Build) (*Part, error) {
+	if len(b.Failure) == 0 {
+		return nil, fmt.Errorf("build %s: %w", b.Ref, fs.ErrNotExist)
+	}
+	return newPart(failureType, b.Failure), nil
 }
 
 // Trace is the times of a build and its steps.

@@ -1,25 +1,29 @@
 package dockerbuild
 
 import (
+	"context"
 	"fmt"
 	"path"
 	"strings"
 
 	slsa02 "github.com/in-toto/in-toto-golang/in_toto/slsa_provenance/v0.2"
+	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/llbsolver/provenance"
 	provenancetypes "github.com/moby/buildkit/solver/llbsolver/provenance/types"
+	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/history"
 )
 
-// provenanceVersion is the version that all readers know.
-const provenanceVersion = slsa02.PredicateSLSAProvenance
-
-// provenance writes the provenance of a build.
+// provenance writes the provenance of a build, in the version that all readers know.
 func (x *exporter) provenance(b *history.Build) (ocispec.Descriptor, error) {
-	p, err := Provenance(b)
+	doc, err := provenanceOf(b)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	p, err := provenancePart(doc.ConvertToSLSA02(), slsa02.PredicateSLSAProvenance)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
@@ -28,7 +32,7 @@ func (x *exporter) provenance(b *history.Build) (ocispec.Descriptor, error) {
 }
 
 // provenanceOf is the provenance of a build as far as it is recorded: of its sources, the images.
-func provenanceOf(b *history.Build) (any, error) {
+func provenanceOf(b *history.Build) (*provenancetypes.ProvenancePredicateSLSA1, error) {
 	c := &provenance.Capture{IncompleteMaterials: true}
 	c.Request.Frontend, c.Request.Args = "dockerfile.v0", provenance.FilterArgs(attributes(b))
 	for _, s := range b.Steps {
@@ -56,9 +60,31 @@ func provenanceOf(b *history.Build) (any, error) {
 		meta.FinishedOn = &b.Completed
 	}
 	if b.Text != "" {
-		meta.BuildKitMetadata.Source = &provenancetypes.Source{Infos: []provenancetypes.SourceInfo{{
-			Filename: path.Base(attributes(b)["filename"]), Language: "Dockerfile", Data: []byte(b.Text),
-		}}}
+		if err := addSource(p, c, b); err != nil {
+			return nil, err
+		}
 	}
-	return p.ConvertToSLSA02(), nil
+	return p, nil
 }
+
+// addSource adds the Dockerfile, and the steps that have read it.
+func addSource(p *provenancetypes.ProvenancePredicateSLSA1, c *provenance.Capture, b *history.Build) error {
+	info := &pb.SourceInfo{Filename: path.Base(attributes(b)["filename"]), Language: "Dockerfile", Data: []byte(b.Text), Definition: &pb.Definition{}}
+	if err := info.Definition.UnmarshalVT(b.Source); err != nil {
+		return fmt.Errorf("provenance: source of the Dockerfile: %w", err)
+	}
+	of := definition{def: &pb.Definition{Source: &pb.Source{Infos: []*pb.SourceInfo{info}}}}
+	if _, err := provenance.AddBuildConfig(context.Background(), p, c, of, false); err != nil {
+		return fmt.Errorf("provenance: %w", err)
+	}
+	p.BuildDefinition.InternalParameters.BuildConfig = nil // the steps of the build are not recorded as LLB
+	return nil
+}
+
+// definition is a result of which only the definition is known.
+type definition struct {
+	solver.ResultProxy
+	def *pb.Definition
+}
+
+func (d definition) Definition() *pb.Definition { return d.def }

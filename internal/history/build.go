@@ -41,10 +41,31 @@ type Build struct {
 	Completed  time.Time         `json:"completed,omitzero"`
 	Status     Status            `json:"status"`
 	Error      string            `json:"error,omitempty"`
-	Image      digest.Digest     `json:"image,omitempty"` // the manifest or index that was made
-	Steps      []*Step           `json:"steps,omitempty"` // inputs before the steps that use them
+	// Failure is the error with what BuildKit's clients show of it: a google.rpc.Status; nil if no client of BuildKit's has built.
+	Failure []byte        `json:"failure,omitempty"`
+	Image   digest.Digest `json:"image,omitempty"` // the manifest or index that was made
+	// Exporters are those that a client of BuildKit's API has asked for, without credentials. Results are the images that they made.
+	Exporters []Exporter `json:"exporters,omitempty"`
+	Results   []Exported `json:"results,omitempty"`
+	// Source is the LLB by which the Dockerfile of Text was read; nil if it is not known, or has credentials.
+	Source []byte  `json:"source,omitempty"`
+	Steps  []*Step `json:"steps,omitempty"` // inputs before the steps that use them
 	// Caches are the remote caches that the build could not read.
 	Caches []UnreadCache `json:"unreadCaches,omitempty"`
+}
+
+// Exporter is an output of a build as its client has asked for it.
+type Exporter struct {
+	Type  string            `json:"type"`
+	Attrs map[string]string `json:"attrs,omitempty"`
+}
+
+// Exported is the manifest or index that an exporter has made.
+type Exported struct {
+	Exporter  int           `json:"exporter"` // its number, from 0
+	MediaType string        `json:"mediaType"`
+	Digest    digest.Digest `json:"digest"`
+	Size      int64         `json:"size"`
 }
 
 // UnreadCache is a remote cache that a build was to use, and could not.

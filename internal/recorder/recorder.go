@@ -47,6 +47,7 @@ type Recorder struct {
 	explainer *explain.Explainer
 	caches    caches
 	secrets   *strings.Replacer // of the values of secret arguments, which the compiler expands in the names of steps
+	details   bool              // of errors are recorded
 	err       error             // the first failure to record; the build goes on
 	written   bool              // the end of the build
 }
@@ -57,6 +58,10 @@ type Options struct {
 	// Ref names the build; "" for a new name.
 	Ref     string
 	Started time.Time
+	// Exporters are those that the client has asked for; nil for a build of the command line.
+	Exporters []history.Exporter
+	// Details is true if errors are recorded with what BuildKit's clients show of them.
+	Details bool
 	// Plan is true for a build that is only planned: nothing of it is recorded.
 	Plan bool
 	// LayerSize returns the size of a layer, as docker history shows it; nil if sizes are not recorded.
@@ -71,16 +76,32 @@ func Start(ctx context.Context, s *store.Store, o Options) (*Recorder, error) {
 	if o.Plan {
 		builds = history.Transient(s)
 	}
+	build := describe(&o)
+	r := &Recorder{
+		builds: builds, size: o.LayerSize, forward: o.Events, build: build, steps: map[digest.Digest]*history.Step{},
+		lines: map[digest.Digest]int{}, bases: map[string]dockerspec.DockerOCIImageConfig{}, explainer: explain.New(builds, build),
+		secrets: secretsOf(o.Spec.BuildArgs), details: o.Details,
+	}
+	for _, e := range o.Exporters {
+		build.Exporters = append(build.Exporters, r.exporter(e))
+	}
+	r.explainer.Lock = &r.mu
+	if o.Plan {
+		return r, nil
+	}
+	var err error
+	r.writer, err = builds.Begin(ctx, build)
+	return r, err
+}
+
+// describe is a build as its options say, without credentials.
+func describe(o *Options) *history.Build {
 	spec := o.Spec
 	build := &history.Build{
 		Ref: cmp.Or(o.Ref, identity.NewID()), Context: redact.URLs(contextName(spec.Path)), Dockerfile: redact.URLs(dockerfileName(spec)), Target: spec.Target,
 		Names: spec.Tags, Args: map[string]string{}, Contexts: map[string]string{}, Started: o.Started,
 	}
-	var secrets []string
 	for k, v := range spec.BuildArgs {
-		if redact.IsSecret(k) && len(v) >= minSecret {
-			secrets = append(secrets, v, "xxxxx")
-		}
 		switch {
 		case isProxy(k): // often with a password, and in no key
 		case redact.IsSecret(k):
@@ -99,18 +120,18 @@ func Start(ctx context.Context, s *store.Store, o Options) (*Recorder, error) {
 		build.Platforms = []string{platforms.FormatAll(platforms.Normalize(platforms.DefaultSpec()))}
 	}
 	build.Line = history.LineOf(build.Context, build.Dockerfile, build.Target)
-	r := &Recorder{
-		builds: builds, size: o.LayerSize, forward: o.Events, build: build, steps: map[digest.Digest]*history.Step{},
-		lines: map[digest.Digest]int{}, bases: map[string]dockerspec.DockerOCIImageConfig{}, explainer: explain.New(builds, build),
-		secrets: strings.NewReplacer(secrets...),
+	return build
+}
+
+// secretsOf replaces the values of arguments that are secrets by their names.
+func secretsOf(args map[string]string) *strings.Replacer {
+	var secrets []string
+	for k, v := range args {
+		if redact.IsSecret(k) && len(v) >= minSecret {
+			secrets = append(secrets, v, "xxxxx")
+		}
 	}
-	r.explainer.Lock = &r.mu
-	if o.Plan {
-		return r, nil
-	}
-	var err error
-	r.writer, err = builds.Begin(ctx, build)
-	return r, err
+	return strings.NewReplacer(secrets...)
 }
 
 // minSecret is how long a secret is at least: shorter values are in texts by chance.
@@ -258,6 +279,7 @@ func (r *Recorder) Graph(def *pb.Definition) {
 	for _, info := range def.Source.Infos {
 		if r.build.Text == "" && len(info.Data) <= history.MaxText {
 			r.build.Text = redact.URLs(string(info.Data))
+			r.build.Source = r.definition(info.Definition)
 			r.text = true
 			r.update()
 		}
@@ -469,6 +491,9 @@ func (r *Recorder) complete(image digest.Digest, err error) {
 	case errors.Is(err, context.Canceled):
 		r.build.Status = history.Canceled
 	default:
-		r.build.Status, r.build.Error = history.Failed, r.secrets.Replace(redact.URLs(err.Error()))
+		r.build.Status, r.build.Error = history.Failed, r.redact(err.Error())
+	}
+	if err != nil && r.details {
+		r.build.Failure = r.failure(err)
 	}
 }
