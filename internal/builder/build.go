@@ -231,7 +231,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	}
 	remote, sums := reads.used()
 	out.elsewhere = b.locate(ctx, s, base, out, o, remote)
-	return b.finish(ctx, s, out, names, *o, &cacheWriter{b: b, cache: remote, sums: sums, rec: rec, client: o.Client})
+	return b.finish(ctx, s, out, names, *o, &cacheWriter{b: b, cache: remote, sums: sums, rec: rec, base: base, client: o.Client})
 }
 
 // finish fetches the missing layers of the result, and writes images, files and caches.

@@ -84,6 +84,7 @@ type cacheWriter struct {
 	cache *remotecache.Cache
 	sums  *remotecache.Sums
 	rec   *recorder.Recorder
+	base  *baseImages
 	note  []byte // what the caches tell of the build
 
 	client   Client              // nil for the host
@@ -158,21 +159,11 @@ func (x *cacheWriter) push(
 	return &got.ManifestDescriptor, got.Push(ctx, dst)
 }
 
-// remoteBlob returns the blob of a layer in an imported cache if the store does not have the layer: no step read it.
-func (x *cacheWriter) remoteBlob(id digest.Digest) (*remotecache.ImportedLayer, bool) {
-	if got, err := x.b.Layers.Get(id); err == nil && got.Present() {
-		return nil, false
-	}
-	for _, at := range x.cache.Imported(id) {
-		return &at, true
-	}
-	return nil, false
-}
-
 // toRegistry writes a layer to a repository, and returns its blob.
 func (x *cacheWriter) toRegistry(ctx context.Context, at *transfer.CacheRepository, c *buildspec.Cache, id digest.Digest) (ocispec.Descriptor, error) {
-	if from, ok := x.remoteBlob(id); ok {
-		return from.Blob, at.Copy(ctx, from.Blob, func() (io.ReadCloser, error) { return from.From.Fetch(ctx, from.Blob) })
+	desc, ok, err := x.copyImported(ctx, id, func(d ocispec.Descriptor, open opener) error { return at.Copy(ctx, d, open) })
+	if ok || err != nil {
+		return desc, err
 	}
 	if c.Compression == compression.Estargz {
 		other, notes, err := x.estargz(ctx, c, id)
@@ -217,25 +208,29 @@ func compressedBlob(l *layer.Layer) *ocispec.Descriptor {
 
 // toLayout writes a layer to a layout, and returns its blob.
 func (x *cacheWriter) toLayout(ctx context.Context, dst content.Storage, c *buildspec.Cache, id digest.Digest) (ocispec.Descriptor, error) {
+	push := func(d ocispec.Descriptor, open opener) error {
+		if exists, err := dst.Exists(ctx, d); err != nil || exists {
+			return err
+		}
+		r, err := open()
+		if err != nil {
+			return err
+		}
+		return errors.Join(dst.Push(ctx, d, r), r.Close())
+	}
+	desc, ok, err := x.copyImported(ctx, id, push)
+	if ok || err != nil {
+		return desc, err
+	}
 	desc, open, err := x.blob(ctx, c, id)
 	if err != nil {
 		return desc, err
 	}
-	if exists, err := dst.Exists(ctx, desc); err != nil || exists {
-		return desc, err
-	}
-	r, err := open()
-	if err != nil {
-		return desc, err
-	}
-	return desc, errors.Join(dst.Push(ctx, desc, r), r.Close())
+	return desc, push(desc, open)
 }
 
 // blob returns the blob that represents a layer in a layout, in the compression of the cache, and opens it.
-func (x *cacheWriter) blob(ctx context.Context, c *buildspec.Cache, id digest.Digest) (ocispec.Descriptor, func() (io.ReadCloser, error), error) {
-	if from, ok := x.remoteBlob(id); ok {
-		return from.Blob, func() (io.ReadCloser, error) { return from.From.Fetch(ctx, from.Blob) }, nil
-	}
+func (x *cacheWriter) blob(ctx context.Context, c *buildspec.Cache, id digest.Digest) (ocispec.Descriptor, opener, error) {
 	var notes map[string]string
 	if c.Compression == compression.Estargz {
 		var err error

@@ -3,6 +3,7 @@ package builder
 import (
 	"encoding/json"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -120,6 +121,53 @@ func TestLostLayers(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestExportOfLostLayers: an export leaves out results whose layers nobody has any more, since no step has needed them.
+func TestExportOfLostLayers(t *testing.T) {
+	t.Parallel()
+	m := registrytest.New(t)
+	dir := writeFiles(t, map[string]string{"Dockerfile": "FROM scratch AS a\nCOPY one /\nFROM scratch\nCOPY --from=a /one /copy\n", "one": "1"})
+	caches := func(text string, to bool) []buildspec.Cache {
+		list, err := buildspec.ParseCaches([]string{text}, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	mustBuild(t, newClient(t), dir, buildspec.Spec{CacheTo: caches("type=registry,mode=max,ref="+m.Name("cache:1"), true)})
+	layers := cacheLayers(t, m, "cache", "1")
+	lost := slices.IndexFunc(layers, func(d ocispec.Descriptor) bool { return d.Annotations["buildkit/description"] == "[a 1/1] COPY one /" })
+	blob := "/v2/cache/blobs/" + layers[lost].Digest.String()
+	status := http.StatusNotFound
+	m.Misbehave(func(registrytest.Request) registrytest.Fault {
+		return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			if r.URL.Path == blob {
+				registrytest.Refuse(w, status, "BLOB_UNKNOWN")
+				return
+			}
+			next.ServeHTTP(w, r)
+		}
+	})
+	spec := buildspec.Spec{CacheFrom: caches(m.Name("cache:1"), false)}
+	spec.CacheTo = append(caches("type=registry,mode=max,ref="+m.Name("again:1"), true), caches("type=local,mode=max,dest="+filepath.Join(t.TempDir(), "c"), true)...)
+	mustBuild(t, newClient(t), dir, spec)
+	if again := cacheLayers(t, m, "again", "1"); len(layers) != 2 || len(again) != 1 || again[0].Digest != layers[1-lost].Digest {
+		t.Errorf("%v was exported of %v", again, layers)
+	}
+	status = http.StatusForbidden
+	for _, to := range spec.CacheTo {
+		one := spec
+		one.CacheTo = []buildspec.Cache{to}
+		if to.Type == buildspec.CacheRegistry {
+			one.CacheTo[0].Ref = m.Name("third:1")
+		} else {
+			one.CacheTo[0].Dir = filepath.Join(t.TempDir(), "third")
+		}
+		if _, _, err := build(t, newClient(t), dir, one); err == nil || !strings.HasPrefix(err.Error(), "export build cache: ") {
+			t.Errorf("%s: %v", to.Type, err)
+		}
 	}
 }
 

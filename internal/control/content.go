@@ -11,6 +11,7 @@ import (
 	sessioncontent "github.com/moby/buildkit/session/content"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	oras "oras.land/oras-go/v2/content"
+	"oras.land/oras-go/v2/errdef"
 )
 
 // Store returns a content store of the client: an OCI layout, or a local cache.
@@ -43,11 +44,21 @@ func (s *clientStore) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadC
 		return nil, fmt.Errorf("client's store %s: %w", s.id, err)
 	}
 	r, err := s.store.ReaderAt(ctx, d)
+	if errdefs.IsNotFound(err) {
+		err = &notFoundError{err}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("client's store %s: %w", s.id, err)
 	}
 	return &blob{io.NewSectionReader(r, 0, r.Size()), r}, nil
 }
+
+// notFoundError is the error of a client for a blob that it does not have, which package oras knows.
+type notFoundError struct{ error }
+
+func (e *notFoundError) Unwrap() error { return e.error }
+
+func (e *notFoundError) Is(target error) bool { return target == errdef.ErrNotFound }
 
 type blob struct {
 	io.Reader

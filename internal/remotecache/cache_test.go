@@ -214,6 +214,45 @@ func TestModes(t *testing.T) {
 	}
 }
 
+// TestExportLost: results with a layer that is lost are left out, and their records stay.
+func TestExportLost(t *testing.T) {
+	for lost, want := range map[string]struct{ results, layers int }{
+		"made": {2, 3}, "copied": {1, 2}, "base layer": {0, 0}, "none": {3, 4},
+	} {
+		s := newSample(t, New(nil, nil), nil)
+		s.record()
+		failure := ErrLost
+		blob := func(ctx context.Context, l Layer) (ocispec.Descriptor, error) {
+			if l.DiffID == digest.FromString(lost) {
+				return ocispec.Descriptor{}, failure
+			}
+			return blobOf(ctx, l)
+		}
+		x, err := s.base.cache.Export(t.Context(), ExportOptions{Mode: ModeMax, Blob: blob}, s.final.Key(0))
+		switch {
+		case err != nil:
+			t.Errorf("%s: %v", lost, err)
+		case x == nil:
+			if want.results > 0 {
+				t.Errorf("%s: no cache", lost)
+			}
+		case results(x) != want.results || len(x.Layers) != want.layers:
+			t.Errorf("%s: %d results and %d layers", lost, results(x), len(x.Layers))
+		}
+		if x != nil {
+			var config cachetypes.CacheConfig
+			if err := json.Unmarshal(x.Config, &config); err != nil || len(config.Records) != 6 {
+				t.Errorf("%s: %d records, %v", lost, len(config.Records), err)
+			}
+		}
+		if failure = errors.New("a fault"); lost != "none" {
+			if _, err := s.base.cache.Export(t.Context(), ExportOptions{Mode: ModeMax, Blob: blob}, s.final.Key(0)); !errors.Is(err, failure) {
+				t.Errorf("%s: %v", lost, err)
+			}
+		}
+	}
+}
+
 // TestExportFound exports what was found: the content of inputs is taken from the cache that knew it.
 func TestExportFound(t *testing.T) {
 	imports, first := exported(t, ExportOptions{Mode: ModeMax})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -30,7 +31,7 @@ const (
 type ExportOptions struct {
 	Mode Mode
 	// Blob stores a layer in the destination of the cache, and returns the descriptor of its blob. It is called once for every
-	// layer, from several goroutines.
+	// layer, from several goroutines. The error is ErrLost for a layer that nobody has: results with it are left out.
 	Blob func(ctx context.Context, l Layer) (ocispec.Descriptor, error)
 	// Note describes the build, for Import.Note; nil for nothing.
 	Note []byte
@@ -39,6 +40,9 @@ type ExportOptions struct {
 	// DockerTypes uses Docker's media types, for which the manifest is always an index.
 	DockerTypes bool
 }
+
+// ErrLost is the error for a layer that an imported cache names, and no longer has.
+var ErrLost = errors.New("the layer is no longer in the build cache that it was imported from")
 
 // Exported is a cache whose layers are stored, and whose config and manifest are not.
 type Exported struct {
@@ -79,7 +83,7 @@ func (c *Cache) Export(ctx context.Context, o ExportOptions, keys ...Key) (*Expo
 // parallelBlobs limits how many layers are stored at the same time.
 const parallelBlobs = 4
 
-// blobs stores every layer of the results, and returns the annotated descriptors.
+// blobs stores every layer of the results, and returns the annotated descriptors. It removes results with layers that are lost.
 func (g *graph) blobs(ctx context.Context, blob func(context.Context, Layer) (ocispec.Descriptor, error)) (map[digest.Digest]ocispec.Descriptor, error) {
 	var mu sync.Mutex
 	ready := map[digest.Digest]ocispec.Descriptor{}
@@ -97,6 +101,9 @@ func (g *graph) blobs(ctx context.Context, blob func(context.Context, Layer) (oc
 			seen[l.DiffID] = true
 			eg.Go(crash.Guard(func() error {
 				d, err := blob(ctx, l)
+				if errors.Is(err, ErrLost) {
+					return nil
+				}
 				if err != nil {
 					return fmt.Errorf("layer %s: %w", l.DiffID, err)
 				}
@@ -107,7 +114,15 @@ func (g *graph) blobs(ctx context.Context, blob func(context.Context, Layer) (oc
 			}))
 		}
 	}
-	return ready, eg.Wait()
+	if err := eg.Wait(); err != nil {
+		return nil, err
+	}
+	for _, rec := range g.records {
+		if rec.result != nil && slices.ContainsFunc(rec.result.Layers, func(l Layer) bool { return ready[l.DiffID].Digest == "" }) {
+			rec.result = nil
+		}
+	}
+	return ready, nil
 }
 
 // graph has the records of a build that is exported.
