@@ -38,13 +38,16 @@ func (t *Task) perform(ctx context.Context) (outs []*Result, cached bool, err er
 	}
 	// If an input's files have not been fetched, the step is first looked for without them.
 	if t.s.pending(t.Inputs) {
-		if outs, _ := step.find(ctx, byDefinition, t.Inputs); outs != nil {
+		if outs, trusted := step.find(ctx, byDefinition, t.Inputs); outs != nil {
 			key := t.keyOffline(ctx, op)
 			if key != nil {
 				t.s.observer.Found(ctx, t.Vertex, *key)
 			}
+			if key != nil && trusted && !t.s.plan {
+				err = t.record(*key, outs)
+			}
 			t.s.observer.Solved(t.Vertex, key, outs)
-			return outs, true, nil
+			return outs, true, err
 		}
 	}
 	key, ok, err := op.Key(ctx)

@@ -75,3 +75,40 @@ func TestUntrustedCache(t *testing.T) {
 		}
 	}
 }
+
+// TestFoundByDefinition: a step that a remote cache has, and that is found before the layers below it have come, is cached for the next build
+// when they have. A plan records nothing.
+func TestFoundByDefinition(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ untrusted, plan bool }{"built": {}, "untrusted": {untrusted: true}, "planned": {plan: true}} {
+		below := file("below", source("base"))
+		top := file("top", below)
+		w, imports := forgetful(t, top)
+		for _, i := range imports {
+			i.Untrusted = c.untrusted
+		}
+		layers, aside := filepath.Join(w.root, "layers"), filepath.Join(w.root, "aside")
+		if err := os.Rename(layers, aside); err != nil {
+			t.Fatal(err)
+		}
+		mustSolve(t, w.solver(t, func(o *Options) { o.Remote, o.Plan = remotecache.New(imports, nil), c.plan }), top)
+		back, err := os.ReadDir(aside)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range back {
+			if _, err := os.Lstat(filepath.Join(layers, l.Name())); err == nil {
+				continue
+			}
+			if err := os.Rename(filepath.Join(aside, l.Name()), filepath.Join(layers, l.Name())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mustSolve(t, w.solver(t), below)
+		w.runs()
+		mustSolve(t, w.solver(t), top)
+		if ran := len(w.runs()) > 0; ran != (c.untrusted || c.plan) {
+			t.Errorf("%s: the step ran in the next build: %t", name, ran)
+		}
+	}
+}
