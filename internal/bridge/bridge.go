@@ -55,9 +55,14 @@ func New(c client.Client, inputs map[string]*pb.Definition) *Bridge {
 	return b
 }
 
-// Wait waits for the front end to return, and gives its result. It ends the bridge: calls that still run are canceled.
+// Wait waits for the front end to return, and gives its result. It ends the bridge.
 func (b *Bridge) Wait(ctx context.Context) (*client.Result, error) {
-	defer b.close()
+	defer b.Close()
+	return b.Result(ctx)
+}
+
+// Result waits for the front end to return, and gives its result. The bridge goes on: a client may read the result that it has returned.
+func (b *Bridge) Result(ctx context.Context) (*client.Result, error) {
 	select {
 	case <-b.returned:
 	case <-ctx.Done():
@@ -84,7 +89,8 @@ func (b *Bridge) keepBytes(n int) error {
 // errEnded is the error of calls after the build's end.
 var errEnded = status.Error(codes.Canceled, "the build has ended")
 
-func (b *Bridge) close() {
+// Close ends the bridge: calls that still run are canceled.
+func (b *Bridge) Close() {
 	b.mu.Lock()
 	b.end(errEnded)
 	b.mu.Unlock()

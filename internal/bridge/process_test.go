@@ -194,7 +194,7 @@ func TestExecProcess(t *testing.T) {
 	if got := strings.Join(stream.sent, "|"); got != want {
 		t.Errorf("%s\nwant %s", got, want)
 	}
-	b.close()
+	b.Close()
 	if got := s.notes(); got != "start copy, resize 7 77, signal 15, start fail, start missing, release" {
 		t.Error(got)
 	}

@@ -54,6 +54,21 @@ func (b *Bridge) ref(id string) (client.Reference, error) {
 	return ref, nil
 }
 
+// IDs returns the IDs of references, "" for the empty filesystem.
+func (b *Bridge) IDs(refs ...client.Reference) []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list := make([]string, len(refs))
+	for id, known := range b.refs {
+		for i, ref := range refs {
+			if ref == known {
+				list[i] = id
+			}
+		}
+	}
+	return list
+}
+
 // toPB is a result as front ends get it. Front ends before BuildKit 0.8 know no graphs of results.
 func (b *Bridge) toPB(res *client.Result, graphs bool) (*gwpb.Result, error) {
 	out := &gwpb.Result{Metadata: res.Metadata}

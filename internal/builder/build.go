@@ -214,6 +214,9 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	if err := front.scan(ctx, o, res); err != nil {
 		return nil, err
 	}
+	if err := o.addOutputs(ctx, res); err != nil {
+		return nil, err
+	}
 	out, err := newResponse(res)
 	if err != nil {
 		return nil, err

@@ -58,6 +58,8 @@ type Options struct {
 	ProvenanceEnv map[string]any
 	// Exporters are what the client has asked for, for the history; nil for a build of the command line.
 	Exporters []history.Exporter
+	// MoreOutputs returns outputs that the client names when it knows the result of the front end; nil for none.
+	MoreOutputs func(ctx context.Context, res *client.Result) ([]buildspec.Output, error)
 	// Compatibility is the version of BuildKit's behaviour that provenance names (solver/llbsolver/compat); 0 for the current one.
 	Compatibility int
 	// Explain finds out which steps would run, and why, in place of building.
@@ -71,6 +73,20 @@ type Options struct {
 	OnFailure func(ctx context.Context, c *Container, err error)
 	// Events receives progress; nil for none.
 	Events solver.Events
+}
+
+// addOutputs adds the outputs that the client names now that the front end has returned.
+func (o *Options) addOutputs(ctx context.Context, res *client.Result) error {
+	if o.MoreOutputs == nil {
+		return nil
+	}
+	more, err := o.MoreOutputs(ctx, res)
+	if err != nil || len(more) == 0 {
+		return err
+	}
+	all := slices.DeleteFunc(slices.Clone(o.Outputs), func(e buildspec.Output) bool { return e.Type == buildspec.OutputNone })
+	o.Outputs = append(all, more...)
+	return nil
 }
 
 // frontendOptions are the options under the names that the compiler knows (frontend/dockerui).

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/history"
 )
@@ -40,6 +41,10 @@ func compatibility(req *controlapi.SolveRequest) (int, error) {
 type exporterDefaults struct {
 	version int  // of compatibility
 	attests bool // the client asks for attestations
+}
+
+func defaultsOf(o *builder.Options) *exporterDefaults {
+	return &exporterDefaults{version: o.Compatibility, attests: len(o.Attests) > 0}
 }
 
 // set sets the attributes of an exporter that are not given (exporter/containerimage/export.go, DefaultOCITypes, DefaultOCIArtifact).

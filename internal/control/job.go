@@ -171,15 +171,20 @@ func (j *job) after(n int) (list []*controlapi.StatusResponse, more <-chan struc
 	return list, more
 }
 
-// front waits for the client that is the front end of its build.
-func (j *job) front(inputs map[string]*pb.Definition) client.BuildFunc {
+// front waits for the client that is the front end of its build. The client may name exporters when it knows the result.
+func (j *job) front(inputs map[string]*pb.Definition, more *sessionExporters) client.BuildFunc {
 	return func(ctx context.Context, c client.Client) (*client.Result, error) {
 		b := bridge.New(c, inputs)
+		defer b.Close()
 		j.mu.Lock()
 		j.bridge = b
 		j.mu.Unlock()
 		close(j.bridged)
-		return b.Wait(ctx)
+		res, err := b.Result(ctx)
+		if err == nil {
+			err = more.find(ctx, res, b.IDs)
+		}
+		return res, err
 	}
 }
 

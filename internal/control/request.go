@@ -54,7 +54,7 @@ func options(req *controlapi.SolveRequest, granted []string) (*builder.Options, 
 	if o.Compatibility, err = compatibility(req); err != nil {
 		return nil, err
 	}
-	if o.Outputs, err = outputs(req, &exporterDefaults{version: o.Compatibility, attests: len(o.Attests) > 0}); err != nil {
+	if o.Outputs, err = outputs(req, defaultsOf(o)); err != nil {
 		return nil, err
 	}
 	o.CacheFrom, o.CacheTo, err = caches(req.Cache)

@@ -29,12 +29,14 @@ func (c *Controller) Solve(ctx context.Context, req *controlapi.SolveRequest) (_
 	if err != nil {
 		return nil, err
 	}
-	if o.Frontend, err = frontendOf(req, j.front(req.FrontendInputs)); err != nil {
-		return nil, err
-	}
 	o.Exporters = exporters(req)
 	o.FrontendName, o.Requests, o.ProvenanceEnv = req.Frontend, c.requests, c.o.ProvenanceEnv
 	client := &sessionClient{sessions: c.o.Sessions, id: req.Session, ctx: ctx}
+	more := &sessionExporters{client: client, enabled: req.EnableSessionExporter, given: len(req.Exporters), defaults: defaultsOf(o)}
+	if o.Frontend, err = frontendOf(req, j.front(req.FrontendInputs, more)); err != nil {
+		return nil, err
+	}
+	o.MoreOutputs = more.outputs
 	b, err := c.o.NewBuilder(c.registry(client))
 	if err != nil {
 		return nil, err
@@ -47,12 +49,12 @@ func (c *Controller) Solve(ctx context.Context, req *controlapi.SolveRequest) (_
 	if err != nil {
 		return nil, err
 	}
-	stored := slices.ContainsFunc(o.Outputs, func(out buildspec.Output) bool { return out.Type == buildspec.OutputImage })
+	stored := slices.ContainsFunc(slices.Concat(o.Outputs, more.found), func(out buildspec.Output) bool { return out.Type == buildspec.OutputImage })
 	if c.o.Built != nil && stored && res.Written {
 		c.o.Built(res)
 	}
 	resp, err := response(res)
-	if err == nil && res.Image != nil && onlyStored(req) {
+	if err == nil && res.Image != nil && onlyStored(req) && len(more.found) == 0 {
 		resp.ExporterResponse[exptypes.ExporterImageDigestKey] = res.Image.ID.String()
 	}
 	if err == nil && req.EnableSessionExporter {
