@@ -22,6 +22,8 @@ import (
 // Limits on builds.
 const (
 	maxBuilds = 128 // at once
+	// maxRequests is how many bytes the requests of all builds may have that run: most is the graph, which is kept until the end.
+	maxRequests = 256 << 20
 	// maxEnded is how many builds that have ended can still be watched: a client may ask after the end of a build that was cached.
 	maxEnded = 64
 	// maxLog bounds the output of a build, in bytes, that is kept for clients that come late.
@@ -39,13 +41,14 @@ type jobs struct {
 	ended   []string      // oldest first
 	changed chan struct{} // closed when a build begins
 	running int
+	bytes   int         // of the requests
 	idle    *time.Timer // returns memory to the system when nothing has run for a while
 }
 
 func newJobs() *jobs { return &jobs{all: map[string]*job{}, changed: make(chan struct{})} }
 
-// begin adds a build.
-func (js *jobs) begin(ref string) (*job, error) {
+// begin adds a build whose request has a size in bytes.
+func (js *jobs) begin(ref string, size int) (*job, error) {
 	js.mu.Lock()
 	defer js.mu.Unlock()
 	switch {
@@ -55,10 +58,13 @@ func (js *jobs) begin(ref string) (*job, error) {
 		return nil, status.Errorf(codes.AlreadyExists, "job ID %s exists", ref)
 	case js.running >= maxBuilds:
 		return nil, status.Errorf(codes.ResourceExhausted, "%d builds run: try again when one has ended", js.running)
+	case js.bytes+size > maxRequests:
+		return nil, status.Errorf(codes.ResourceExhausted, "the requests of the builds that run have %d bytes: try again when one has ended", js.bytes)
 	}
-	j := &job{ref: ref, changed: make(chan struct{}), bridged: make(chan struct{})}
+	j := &job{ref: ref, size: size, changed: make(chan struct{}), bridged: make(chan struct{})}
 	js.all[ref] = j
 	js.running++
+	js.bytes += size
 	if js.idle != nil {
 		js.idle.Stop()
 	}
@@ -72,6 +78,7 @@ func (js *jobs) end(j *job) {
 	j.add(nil)
 	js.mu.Lock()
 	defer js.mu.Unlock()
+	js.bytes -= j.size
 	if js.running--; js.running == 0 {
 		js.idle = time.AfterFunc(idleTime, memory.Release)
 	}
@@ -111,7 +118,8 @@ func (js *jobs) get(ctx context.Context, ref string) (*job, error) {
 
 // job is the progress of one build.
 type job struct {
-	ref string
+	ref  string
+	size int // of its request
 
 	mu      sync.Mutex
 	events  []*controlapi.StatusResponse // copies: those of the solver refer to all that it has

@@ -20,7 +20,7 @@ import (
 
 // Solve builds. The build ends with the request: a client that goes away cancels it.
 func (c *Controller) Solve(ctx context.Context, req *controlapi.SolveRequest) (_ *controlapi.SolveResponse, err error) {
-	j, err := c.jobs.begin(req.Ref)
+	j, err := c.jobs.begin(req.Ref, req.SizeVT())
 	if err != nil {
 		return nil, err
 	}
