@@ -1,12 +1,14 @@
 package solver
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/buildkit/solver/pb"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/micabuild/mica/internal/remotecache"
 )
@@ -53,6 +55,45 @@ func TestLateCache(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// TestCacheWhileSolving: the cache comes while a step, or its source, runs for another graph.
+func TestCacheWhileSolving(t *testing.T) {
+	t.Parallel()
+	for _, when := range []string{"base", "below"} {
+		base := source("base")
+		below := file("below", base)
+		top := file("top", below)
+		w, imports := forgetful(t, top)
+		if err := os.RemoveAll(filepath.Join(w.root, "cache", "records")); err != nil {
+			t.Fatal(err)
+		}
+		begun, goOn := make(chan struct{}), make(chan struct{})
+		w.run[when] = func(context.Context, *Task) error {
+			close(begun)
+			<-goOn
+			return nil
+		}
+		s := w.solver(t)
+		var eg errgroup.Group
+		eg.Go(func() error {
+			_, err := s.Solve(t.Context(), below.definition())
+			return err
+		})
+		<-begun
+		s.ReadRemote(remotecache.New(imports, nil))
+		eg.Go(func() error {
+			_, err := s.Solve(t.Context(), top.definition())
+			return err
+		})
+		close(goOn)
+		if err := eg.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		if ran := w.runs(); ran["top"] != 0 || ran["base"] != 1 || ran["below"] > 1 {
+			t.Errorf("%s: %v ran", when, ran)
+		}
 	}
 }
 
