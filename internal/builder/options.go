@@ -85,7 +85,7 @@ func (o *Options) addOutputs(ctx context.Context, res *client.Result) error {
 		return err
 	}
 	all := slices.DeleteFunc(slices.Clone(o.Outputs), func(e buildspec.Output) bool { return e.Type == buildspec.OutputNone })
-	o.Outputs = append(all, more...)
+	o.Outputs = slices.Concat(all, more)
 	return nil
 }
 

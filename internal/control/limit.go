@@ -2,11 +2,14 @@ package control
 
 import (
 	"context"
+	"fmt"
 
+	"github.com/moby/patternmatcher"
 	"github.com/tonistiigi/fsutil"
 	fstypes "github.com/tonistiigi/fsutil/types"
 
 	"github.com/micabuild/mica/internal/quota"
+	"github.com/micabuild/mica/internal/solver/ops"
 )
 
 // received counts what a client sends of a directory, and ends the transfer at the limit. The sizes that it says and the bytes that it sends
@@ -39,6 +42,29 @@ func (r *received) file(path string, st *fstypes.Stat) bool {
 		r.end(err)
 	}
 	return true
+}
+
+// maxDescribed bounds the metadata of a directory of which most files are not sent, in bytes: it is in memory.
+const maxDescribed = 128 << 20
+
+// withContent returns the filter for the files that are sent with their content; nil for a directory of which all are. It ends the transfer at
+// the limit. fsutil calls it while it calls others.
+func withContent(src *ops.Remote, end context.CancelCauseFunc) (func(path string, st *fstypes.Stat) bool, error) {
+	if !src.Described {
+		return nil, nil //nolint:nilnil // see above
+	}
+	patterns, err := patternmatcher.New(src.WithContent)
+	if err != nil {
+		return nil, err
+	}
+	size := 0
+	return func(path string, st *fstypes.Stat) bool {
+		if size += st.SizeVT(); size > maxDescribed {
+			end(fmt.Errorf("%w: the metadata of its files takes more than %d MiB", quota.ErrExceeded, maxDescribed>>20))
+		}
+		wanted, err := patterns.MatchesOrParentMatches(path)
+		return err == nil && wanted
+	}, nil
 }
 
 // progress counts the bytes that the client has sent so far.

@@ -59,7 +59,12 @@ func (c *sessionClient) receive(ctx context.Context, caller session.Caller, src 
 	if err != nil {
 		return nil, err
 	}
+	wanted, err := withContent(&src, cancel)
+	if err != nil {
+		return nil, err
+	}
 	err = filesync.FSSync(transfer, caller, filesync.FSSendRequestOpt{
+		MetadataOnly: src.Described, MetadataOnlyFilter: wanted,
 		Name: src.Name, DestDir: dir.path, IncludePatterns: opt.Include, ExcludePatterns: opt.Exclude, FollowPaths: opt.Follow,
 		ProgressCb: received.progress,
 		// What a host adds to its files says nothing about an image; see view.DirOptions.Anonymous.
@@ -99,7 +104,11 @@ func (c *sessionClient) directory(ctx context.Context, shared string, src ops.Re
 		return &directory{path: path}, os.Mkdir(path, 0o755)
 	}
 	mounts := cachemount.New(c.store)
-	mount, id := cachemount.ClientFiles(src.Name, fmt.Sprintf("client/%q/%q/%q", shared, src.Name, src.Key))
+	key := fmt.Sprintf("client/%q/%q/%q", shared, src.Name, src.Key)
+	if src.Described {
+		key += "/metadata"
+	}
+	mount, id := cachemount.ClientFiles(src.Name, key)
 	locks, err := mounts.Lock(ctx, map[string]pb.CacheSharingOpt{mount: pb.CacheSharingOpt_PRIVATE})
 	if err != nil {
 		return nil, err

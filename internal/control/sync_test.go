@@ -1,13 +1,16 @@
 package control_test
 
 import (
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/filesync"
 )
@@ -69,4 +72,60 @@ func TestTransferred(t *testing.T) {
 	if n := sent["transferring other:"]; n < 3 || n > 1000 {
 		t.Errorf("%v", sent)
 	}
+}
+
+// TestDescribedDirectory: of a directory whose metadata is asked for, only the files that match are sent, with their directories.
+func TestDescribedDirectory(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		option llb.LocalOption
+		want   []string
+		err    string
+	}{
+		"all":             {option: llb.SharedKeyHint("x"), want: []string{"a", "b", "link"}},
+		"metadata":        {option: llb.MetadataOnlyTransfer(nil), want: []string{".fsutil-metadata"}},
+		"some":            {option: llb.MetadataOnlyTransfer([]string{"a"}), want: []string{".fsutil-metadata", "a"}},
+		"an invalid list": {option: describedList("{"), err: "local source context: attribute local.metadatatransferexclude"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t)
+			dir := write(t, map[string]string{"a": "1", "b": "2", ".fsutil-metadata": "not this"})
+			if err := os.Symlink("/etc/passwd", filepath.Join(dir, "link")); err != nil {
+				t.Fatal(err)
+			}
+			def, err := llb.Local("context", c.option).Marshal(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := options(t, dir)
+			o.Frontend, o.FrontendAttrs = "", nil
+			var files sink
+			o.Exports = []client.ExportEntry{{Type: client.ExporterTar, Output: files.open}}
+			for range 2 { // the second finds the directory of the first
+				files.Reset()
+				_, err = s.client.Solve(t.Context(), def, o, nil)
+				if (err != nil) != (c.err != "") || err != nil && !strings.Contains(err.Error(), c.err) {
+					t.Fatalf("%v, want %q", err, c.err)
+				}
+				if err != nil {
+					return
+				}
+				got := files.names(t)
+				if name == "all" {
+					got = slices.DeleteFunc(got, func(n string) bool { return n == ".fsutil-metadata" })
+				}
+				if diff := cmp.Diff(c.want, got); diff != "" {
+					t.Error(diff)
+				}
+			}
+		})
+	}
+}
+
+// describedList asks for the metadata of all files, and for the content of a list of them that need not be valid.
+type describedList string
+
+func (d describedList) SetLocalOption(info *llb.LocalInfo) {
+	info.MetadataOnlyCollector, info.MetadataOnlyExceptions = true, string(d)
 }

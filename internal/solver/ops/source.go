@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/moby/buildkit/solver/pb"
@@ -230,10 +231,16 @@ func (o *localSource) Key(context.Context) (buildcache.Key, bool, error) {
 func (o *localSource) Names() ([]string, error) { return nil, nil }
 
 func (o *localSource) Run(ctx context.Context) ([]*solver.Result, error) {
+	remote, err := o.remote()
+	if err != nil {
+		return nil, fmt.Errorf("local source %s: %w", o.name, err)
+	}
 	open, ok := o.w.Locals[o.name]
 	switch {
+	case ok && remote.Described:
+		return nil, fmt.Errorf("local source %s: only a client of mica serve sends the metadata of files alone", o.name)
 	case !ok && o.w.Sync != nil:
-		open = func(opt view.DirOptions) (view.View, error) { return o.w.Sync(ctx, o.remote(), opt) }
+		open = func(opt view.DirOptions) (view.View, error) { return o.w.Sync(ctx, *remote, opt) }
 	case !ok:
 		return nil, fmt.Errorf("no local source is called %q", o.name)
 	}
@@ -261,13 +268,25 @@ func (o *localSource) Run(ctx context.Context) ([]*solver.Result, error) {
 const BuildSession = "mica"
 
 // remote is the source as a client elsewhere has it.
-func (o *localSource) remote() Remote {
+func (o *localSource) remote() (*Remote, error) {
 	session := o.attrs[pb.AttrLocalSessionID]
 	if session == BuildSession {
 		session = ""
 	}
-	return Remote{
+	r := &Remote{
 		Name: o.name, Key: o.attrs[pb.AttrSharedKeyHint], Session: session,
 		Once: o.attrs[pb.AttrLocalDiffer] == pb.AttrLocalDifferNone, Sent: o.t.Transfer(o.name),
 	}
+	var err error
+	if v := o.attrs[pb.AttrMetadataTransfer]; v != "" {
+		if r.Described, err = strconv.ParseBool(v); err != nil {
+			return nil, fmt.Errorf("attribute %s: %q is neither true nor false", pb.AttrMetadataTransfer, v)
+		}
+	}
+	if v := o.attrs[pb.AttrMetadataTransferExclude]; v != "" {
+		if err := json.Unmarshal([]byte(v), &r.WithContent); err != nil {
+			return nil, fmt.Errorf("attribute %s: %w", pb.AttrMetadataTransferExclude, err)
+		}
+	}
+	return r, nil
 }

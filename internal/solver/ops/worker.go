@@ -40,6 +40,10 @@ type Remote struct {
 	Session string
 	// Once is true if the files are sent as if none were there (pb.AttrLocalDifferNone): they are few.
 	Once bool
+	// Described is true if only the files that match WithContent are sent, and their directories. The metadata of all files is then in a file
+	// beside them (pb.AttrMetadataTransfer).
+	Described   bool
+	WithContent []string
 	// Sent is called with the number of bytes that the client has sent, and at the end with done.
 	Sent func(bytes int64, done bool)
 }
