@@ -135,6 +135,8 @@ func (c *Container) endpoints() map[string]*apinetwork.EndpointSettings {
 
 // network is the network's name in mica run's words: those with names are bridge's.
 func (c *Container) network() string {
+	c.m.mu.Lock()
+	defer c.m.mu.Unlock()
 	switch mode := string(c.host.NetworkMode); {
 	case c.config.NetworkDisabled:
 		return "none"

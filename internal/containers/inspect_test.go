@@ -175,3 +175,31 @@ func TestHosts(t *testing.T) {
 		t.Error("another network of the name is taken for the one that was removed")
 	}
 }
+
+// A container is described while it joins and leaves networks. The race detector says whether both may.
+func TestDescribeWhileConnected(t *testing.T) {
+	t.Parallel()
+	c := bare(t, "box", &container.HostConfig{NetworkMode: "bridge"})
+	if _, err := c.m.CreateNetwork(apinetwork.CreateRequest{Name: "other"}); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		for range 100 {
+			if err := errors.Join(c.m.Connect("other", "box", nil), c.m.Disconnect("other", "box")); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	for range 100 {
+		if got := c.network(); got != "bridge" {
+			t.Errorf("%q", got)
+		}
+		_ = c.endpoints()
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
