@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/volume"
 	"golang.org/x/sys/unix"
 
 	grammar "github.com/micabuild/mica/internal/container"
@@ -125,11 +128,7 @@ func (c *Container) addVolume(ctx context.Context, m sandbox.Mount, name string,
 		}
 		labels[anonymousLabel] = ""
 	}
-	v, err := c.m.volumes.make(c.store, name, labels)
-	if err != nil {
-		return err
-	}
-	hold, err := c.m.volumes.hold(ctx, c.store, name)
+	v, hold, err := c.m.volumes.acquire(ctx, c.store, name, labels)
 	if err != nil {
 		return err
 	}
@@ -139,7 +138,7 @@ func (c *Container) addVolume(ctx context.Context, m sandbox.Mount, name string,
 	}
 	c.mounts = append(c.mounts, p)
 	if !noCopy {
-		if err := c.fill(ctx, v.Mountpoint, m.Target); err != nil {
+		if err := c.fill(ctx, v, m.Target); err != nil {
 			return err
 		}
 	}
@@ -149,29 +148,70 @@ func (c *Container) addVolume(ctx context.Context, m sandbox.Mount, name string,
 }
 
 // fill copies the image's files into an empty volume.
-func (c *Container) fill(ctx context.Context, volume, target string) error {
-	entries, err := os.ReadDir(volume)
-	if err != nil || len(entries) > 0 {
+func (c *Container) fill(ctx context.Context, v *volume.Volume, target string) (err error) {
+	if empty, err := isEmpty(v.Mountpoint); err != nil || !empty {
 		return err
 	}
-	dir, err := os.MkdirTemp(filepath.Dir(volume), "fill-")
+	lock, err := c.store.Lock(ctx, fillLock(v.Name))
 	if err != nil {
-		return fmt.Errorf("make volume: %w", err)
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	data := filepath.Join(dir, "data")
-	if err := Fill(ctx, c.layers, c.image.Chain(), target, data); err != nil {
 		return err
 	}
-	if _, err := os.Lstat(data); errors.Is(err, os.ErrNotExist) {
-		return nil
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	if empty, err := isEmpty(v.Mountpoint); err != nil || !empty { // another container has filled it in the meantime
+		return err
 	}
-	// It replaces the empty directory; another container that has filled it in the meantime wins.
-	// os.Rename would not replace it.
-	if err := unix.Rename(data, volume); err != nil && !errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("make volume: %w", err)
+	tmp, err := c.store.TempDir("volume")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tmp.Remove()) }()
+	made := filepath.Join(tmp.Path, "data")
+	if err := Fill(ctx, c.layers, c.image.Chain(), target, made); err != nil {
+		return err
+	}
+	if err := moveInto(made, v.Mountpoint); err != nil {
+		return fmt.Errorf("make volume %s: %w", v.Name, err)
 	}
 	return nil
+}
+
+func isEmpty(dir string) (bool, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = d.Close() }()
+	_, err = d.Readdirnames(1)
+	if errors.Is(err, io.EOF) {
+		return true, nil
+	}
+	return false, err
+}
+
+// moveInto moves the files of a directory into another one, which gets its owner, mode and time. Containers that run may have the other one
+// mounted: it is not replaced, and neither is what they have written in the meantime.
+func moveInto(from, to string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(from, &st); err != nil {
+		return &os.PathError{Op: "lstat", Path: from, Err: err}
+	}
+	entries, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		err := unix.Renameat2(unix.AT_FDCWD, filepath.Join(from, e.Name()), unix.AT_FDCWD, filepath.Join(to, e.Name()), unix.RENAME_NOREPLACE)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return &os.LinkError{Op: "rename", Old: e.Name(), New: to, Err: err}
+		}
+	}
+	if err := os.Lchown(to, int(st.Uid), int(st.Gid)); err != nil {
+		return err
+	}
+	if err := unix.Chmod(to, st.Mode&0o7777); err != nil {
+		return &os.PathError{Op: "chmod", Path: to, Err: err}
+	}
+	return setTimes(to, &st)
 }
 
 func (c *Container) add(m sandbox.Mount, p container.MountPoint) {

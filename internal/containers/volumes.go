@@ -54,8 +54,11 @@ func checkVolumeName(name string) error {
 
 func lockName(name string) string { return "volume-" + name }
 
+// fillLock is the name of the lock of the one that fills a volume.
+func fillLock(name string) string { return "fill-" + name }
+
 // Create makes a volume, or returns the one that exists.
-func (v *Volumes) Create(o volume.CreateRequest) (*volume.Volume, error) {
+func (v *Volumes) Create(ctx context.Context, o volume.CreateRequest) (*volume.Volume, error) {
 	switch {
 	case o.ClusterVolumeSpec != nil:
 		return nil, fail(Unsupported, "cluster volumes are not supported")
@@ -73,14 +76,31 @@ func (v *Volumes) Create(o volume.CreateRequest) (*volume.Volume, error) {
 		o.Name = newID()
 		labels = with(labels, anonymousLabel, "")
 	}
-	return v.make(s, o.Name, labels)
-}
-
-// make makes a volume unless it exists. It appears by a rename.
-func (v *Volumes) make(s *store.Store, name string, labels map[string]string) (*volume.Volume, error) {
-	if err := checkVolumeName(name); err != nil {
+	made, hold, err := v.acquire(ctx, s, o.Name, labels)
+	if err != nil {
 		return nil, err
 	}
+	return made, hold.Unlock()
+}
+
+// acquire makes a volume unless it exists, and keeps it from being removed by any process until the lock is released.
+func (v *Volumes) acquire(ctx context.Context, s *store.Store, name string, labels map[string]string) (*volume.Volume, *store.Lock, error) {
+	if err := checkVolumeName(name); err != nil {
+		return nil, nil, err
+	}
+	hold, err := s.RLock(ctx, lockName(name))
+	if err != nil {
+		return nil, nil, err
+	}
+	made, err := v.make(s, name, labels)
+	if err != nil {
+		return nil, nil, errors.Join(err, hold.Unlock())
+	}
+	return made, hold, nil
+}
+
+// make makes a volume unless it exists, for a caller that has its lock. It appears by a rename.
+func (v *Volumes) make(s *store.Store, name string, labels map[string]string) (*volume.Volume, error) {
 	if found, err := v.read(s, name); err == nil {
 		return found, nil
 	}
@@ -143,18 +163,6 @@ func (v *Volumes) Get(name string) (*volume.Volume, error) {
 	return v.read(s, name)
 }
 
-// hold keeps a volume from being removed by any process.
-func (v *Volumes) hold(ctx context.Context, s *store.Store, name string) (*store.Lock, error) {
-	lock, err := s.RLock(ctx, lockName(name))
-	if err != nil {
-		return nil, err
-	}
-	if _, err := v.read(s, name); err != nil { // removed before the lock was taken
-		return nil, errors.Join(err, lock.Unlock())
-	}
-	return lock, nil
-}
-
 // All returns the volumes, by name.
 func (v *Volumes) All() ([]*volume.Volume, error) {
 	s, err := store.Open(v.root)
@@ -200,7 +208,7 @@ func (v *Volumes) remove(s *store.Store, name string) (freed int64, err error) {
 		return 0, fail(Conflict, "remove %s: volume is in use", name)
 	}
 	freed, err = s.RemoveTree(s.Path(volumesDir, name))
-	err = errors.Join(err, lock.Unlock(), s.RemoveLocks(lockName(name)))
+	err = errors.Join(err, lock.Unlock(), s.RemoveLocks(lockName(name)), s.RemoveLocks(fillLock(name)))
 	if err == nil {
 		v.publish(events.VolumeEventType, events.ActionDestroy, name, map[string]string{"driver": "local"})
 	}

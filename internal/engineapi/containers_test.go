@@ -1,7 +1,10 @@
 package engineapi
 
 import (
+	"bytes"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -364,4 +367,71 @@ func TestTimeOf(t *testing.T) {
 			t.Errorf("%q: %v", text, got)
 		}
 	}
+}
+
+// TestFillVolume: an empty volume gets the files of the image, and stays the directory that other containers have mounted.
+func TestFillVolume(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.image("1", "app:latest")
+	if _, err := r.ImageImport(t.Context(), client.ImageImportSource{Source: bytes.NewReader(archive(t, "data/f", "text")), SourceName: "-"}, "filled:latest", client.ImageImportOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	host := &container.HostConfig{Binds: []string{"shared:/data"}}
+	r.create("first", client.ContainerCreateOptions{HostConfig: host})
+	v, err := r.VolumeInspect(t.Context(), "shared", client.VolumeInspectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := v.Volume.Mountpoint
+	before, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.create("second", client.ContainerCreateOptions{Config: &container.Config{Image: "filled"}, HostConfig: host})
+	after, err := os.Stat(dir)
+	if err != nil || !os.SameFile(before, after) {
+		t.Errorf("the directory was replaced: %v", err)
+	}
+	file := filepath.Join(dir, "f")
+	if data, err := os.ReadFile(file); err != nil || string(data) != "text" {
+		t.Errorf("%q, %v", data, err)
+	}
+	if err := os.WriteFile(file, []byte("changed"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.create("third", client.ContainerCreateOptions{Config: &container.Config{Image: "filled"}, HostConfig: host})
+	if data, err := os.ReadFile(file); err != nil || string(data) != "changed" {
+		t.Errorf("a volume with files was filled: %q, %v", data, err)
+	}
+	if left, err := os.ReadDir(filepath.Dir(dir)); err != nil || len(left) != 2 {
+		t.Errorf("beside the files of the volume: %v, %v", left, err)
+	}
+}
+
+// TestPruneVolumesDuringCreate: a volume is not removed between its making and its use.
+func TestPruneVolumesDuringCreate(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.image("1", "app:latest")
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if _, err := r.VolumePrune(t.Context(), client.VolumePruneOptions{}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	}()
+	for range 30 {
+		r.create("", client.ContainerCreateOptions{Config: &container.Config{Volumes: map[string]struct{}{"/a": {}, "/b": {}}}})
+	}
+	close(stop)
+	<-done
 }

@@ -28,7 +28,7 @@ func (s *Server) createVolume(w http.ResponseWriter, r *http.Request) error {
 	if err := decode(w, r, &req); err != nil {
 		return err
 	}
-	v, err := s.containers.Volumes().Create(req)
+	v, err := s.containers.Volumes().Create(r.Context(), req)
 	if err != nil {
 		return err
 	}
