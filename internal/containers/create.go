@@ -42,7 +42,8 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ *Container, wa
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, c.release())
+			m.forget(c)
+			err = errors.Join(err, c.release(), c.removeVolumes())
 		}
 	}()
 	if err := c.check(); err != nil {
@@ -58,11 +59,16 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ *Container, wa
 	if c.config.Hostname == "" && c.host.NetworkMode != "host" && c.host.UTSMode != "host" {
 		c.config.Hostname = c.ID[:shortID]
 	}
-	warnings, err = c.prepare(ctx)
-	if err != nil {
+	if c.process, warnings, err = c.settings(); err != nil {
 		return nil, nil, err
 	}
 	if err := m.reserve(c, strings.TrimPrefix(o.Name, "/")); err != nil {
+		return nil, nil, err
+	}
+	if err := c.prepare(ctx); err != nil {
+		return nil, nil, err
+	}
+	if err := m.add(c); err != nil {
 		return nil, nil, err
 	}
 	c.event(events.ActionCreate)
@@ -117,23 +123,20 @@ func (c *Container) release() error {
 	return errors.Join(errs...)
 }
 
-// prepare makes the root filesystem, the volumes and the process of the container.
-func (c *Container) prepare(ctx context.Context) (warnings []string, err error) {
-	if c.process, warnings, err = c.settings(); err != nil {
-		return nil, err
-	}
+// prepare makes the root filesystem, the volumes and the devices of the container.
+func (c *Container) prepare(ctx context.Context) (err error) {
 	if c.root, err = Root(ctx, c.layers, c.image.Chain(), c.tmp.Path); err != nil {
-		return nil, err
+		return err
 	}
 	c.process.Root = c.root
 	if err := c.addMounts(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	devices := c.devices()
 	if err := devices.Check(); err != nil {
-		return nil, invalid(err)
+		return invalid(err)
 	}
-	return warnings, invalid(devices.Apply(c.process))
+	return invalid(devices.Apply(c.process))
 }
 
 // check refuses what mica does not have, before anything is made.

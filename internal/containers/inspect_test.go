@@ -26,7 +26,7 @@ func bare(t *testing.T, name string, h *container.HostConfig) *Container {
 	if c.nets, err = m.join(h.NetworkMode, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.reserve(c, name); err != nil {
+	if err := errors.Join(m.reserve(c, name), m.add(c)); err != nil {
 		t.Fatal(err)
 	}
 	return c

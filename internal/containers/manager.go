@@ -77,7 +77,7 @@ func (m *Manager) Close() error {
 	var wait sync.WaitGroup
 	for _, c := range m.list() {
 		wait.Go(func() {
-			err := c.Remove(RemoveOptions{Force: true})
+			err := c.Remove(RemoveOptions{Force: true, Volumes: c.host.AutoRemove})
 			mu.Lock()
 			defer mu.Unlock()
 			errs = append(errs, err)
@@ -135,14 +135,14 @@ func (m *Manager) Find(ref string) (*Container, error) {
 	return found, nil
 }
 
-// reserve gives a container its name, or one that is free.
+// reserve gives a container its name, or one that is free. Others do not see the container before it is added.
 func (m *Manager) reserve(c *Container, name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
 	case m.closed:
-		return errors.New("the server is about to end")
-	case len(m.all) >= maxContainers:
+		return errClosed
+	case len(m.names) >= maxContainers:
 		return fail(Conflict, "there are %d containers, which is the limit: remove some", maxContainers)
 	}
 	if name == "" {
@@ -156,6 +156,19 @@ func (m *Manager) reserve(c *Container, name string) error {
 	}
 	c.name = name
 	m.names[name] = c.ID
+	return nil
+}
+
+// errClosed refuses containers after Close.
+var errClosed = errors.New("the server is about to end")
+
+// add adds a container that is complete.
+func (m *Manager) add(c *Container) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return errClosed
+	}
 	m.all[c.ID] = c
 	return nil
 }

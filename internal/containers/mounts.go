@@ -147,6 +147,20 @@ func (c *Container) addVolume(ctx context.Context, m sandbox.Mount, name string,
 	return nil
 }
 
+// removeVolumes removes the anonymous volumes of the container, unless others have them. It has released them.
+func (c *Container) removeVolumes() error {
+	var errs []error
+	for _, p := range c.mounts {
+		if !p.anonymous {
+			continue
+		}
+		if err := c.m.volumes.Remove(p.Name, true); !isConflict(err) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // fill copies the image's files into an empty volume.
 func (c *Container) fill(ctx context.Context, v *volume.Volume, target string) (err error) {
 	if empty, err := isEmpty(v.Mountpoint); err != nil || !empty {

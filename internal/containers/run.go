@@ -418,13 +418,7 @@ func (c *Container) Remove(o RemoveOptions) error {
 	c.m.forget(c)
 	err := c.release()
 	if o.Volumes {
-		for _, p := range c.mounts {
-			if p.anonymous {
-				if e := c.m.volumes.Remove(p.Name, true); e != nil && !isConflict(e) {
-					err = errors.Join(err, e)
-				}
-			}
-		}
+		err = errors.Join(err, c.removeVolumes())
 	}
 	c.event(events.ActionDestroy)
 	close(c.removed)

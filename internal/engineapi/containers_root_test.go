@@ -419,7 +419,9 @@ func TestRootStartFails(t *testing.T) {
 func TestRootClose(t *testing.T) {
 	t.Parallel()
 	r := newRootRig(t)
-	id := r.create("", script("sleep 1000"))
+	o := script("sleep 1000")
+	o.HostConfig.AutoRemove, o.Config.Volumes = true, map[string]struct{}{"/v": {}}
+	id := r.create("", o)
 	r.start(id)
 	out := r.attach(id, client.ContainerAttachOptions{Stdout: true})
 	idle := r.attach(r.create("", script("true")), client.ContainerAttachOptions{Stdout: true})
@@ -433,6 +435,9 @@ func TestRootClose(t *testing.T) {
 	}
 	if _, err := r.ContainerCreate(t.Context(), script("true")); err == nil {
 		t.Error("a server that has ended makes a container")
+	}
+	if list, err := r.VolumeList(t.Context(), client.VolumeListOptions{}); err != nil || len(list.Items) != 0 {
+		t.Errorf("volumes of a container that removes itself: %+v, %v", list.Items, err)
 	}
 	if left, _ := os.ReadDir(filepath.Join(r.server.o.Root, "tmp")); len(left) != 0 {
 		t.Errorf("left in the store: %v", left)

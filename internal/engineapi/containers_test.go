@@ -435,3 +435,29 @@ func TestPruneVolumesDuringCreate(t *testing.T) {
 	close(stop)
 	<-done
 }
+
+// TestFailedCreate: a container that could not be made leaves nothing.
+func TestFailedCreate(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.image("1", "app:latest")
+	r.create("taken", client.ContainerCreateOptions{})
+	anonymous := mount.Mount{Type: mount.TypeVolume, Target: "/m"}
+	for name, o := range map[string]client.ContainerCreateOptions{
+		"taken":   {Config: &container.Config{Volumes: map[string]struct{}{"/a": {}}}},
+		"another": {HostConfig: &container.HostConfig{Mounts: []mount.Mount{anonymous, anonymous}}},
+	} {
+		o.Name = name
+		if o.Config == nil {
+			o.Config = &container.Config{}
+		}
+		o.Config.Image, o.Config.Cmd = "app", []string{"run"}
+		if _, err := r.ContainerCreate(t.Context(), o); err == nil {
+			t.Errorf("%s: made", name)
+		}
+	}
+	if list, err := r.VolumeList(t.Context(), client.VolumeListOptions{}); err != nil || len(list.Items) != 0 {
+		t.Errorf("left: %+v, %v", list.Items, err)
+	}
+	r.create("another", client.ContainerCreateOptions{})
+}
