@@ -213,11 +213,12 @@ func (c *Controller) UpdateBuildHistory(_ context.Context, req *controlapi.Updat
 	return &controlapi.UpdateBuildHistoryResponse{}, nil
 }
 
-// replay sends the progress of a build that has ended, as the history has it.
+// replay sends the progress of a build that another server or command has run, or that has ended long ago, as the history has it. A client may
+// ask before its build begins: a build that the history has by then may be one that has begun meanwhile, of which it knows only a part.
 func (c *Controller) replay(ref string, stream controlapi.Control_StatusServer) error {
 	builds := history.Open(c.o.Store)
 	b, err := builds.Find(ref)
-	if err != nil || b.Ref != ref {
+	if err != nil || b.Ref != ref || c.jobs.has(ref) {
 		return status.Errorf(codes.NotFound, "no such job %s", ref)
 	}
 	var sendErr error

@@ -89,12 +89,11 @@ func (js *jobs) end(j *job) {
 	}
 }
 
-// find returns a build that has begun.
-func (js *jobs) find(ref string) (*job, bool) {
+// has reports whether a build has begun.
+func (js *jobs) has(ref string) bool {
 	js.mu.Lock()
 	defer js.mu.Unlock()
-	j, ok := js.all[ref]
-	return j, ok
+	return js.all[ref] != nil
 }
 
 // get waits for a build to begin.
@@ -232,7 +231,7 @@ func (c *Controller) Status(req *controlapi.StatusRequest, stream controlapi.Con
 	if err := sendTime(stream); err != nil {
 		return err
 	}
-	if _, known := c.jobs.find(req.Ref); !known {
+	if !c.jobs.has(req.Ref) {
 		if err := c.replay(req.Ref, stream); status.Code(err) != codes.NotFound {
 			return err
 		}
