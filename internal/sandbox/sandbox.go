@@ -27,6 +27,7 @@ type Host struct {
 	ids     userns.IDs
 	owner   string // of cgroups
 	cgroup  string // that is delegated to an ordinary user
+	refused error  // why no process can run; nil if they can
 
 	mu   sync.Mutex
 	init *initProcess
@@ -46,6 +47,12 @@ func NewHost(s *store.Store, runtime string) (*Host, error) {
 	}
 	return h, nil
 }
+
+// Refuse makes Run fail with an error, for a host that cannot isolate processes. Nil changes nothing.
+func (h *Host) Refuse(err error) { h.refused = err }
+
+// Refused returns the error with which every process fails here, nil if processes can run.
+func (h *Host) Refused() error { return h.refused }
 
 // Close ends the processes and mounts that Run keeps between runs.
 func (h *Host) Close() error {
@@ -164,7 +171,7 @@ func (h *Host) Run(ctx context.Context, p *Process) error {
 
 // readyInit returns the init process when it is ready.
 func (h *Host) readyInit() (*initProcess, error) {
-	if h.runtime == "" {
+	if h.runtime == "" && h.refused == nil {
 		return nil, errors.New("no OCI runtime is on PATH: install crun or runc")
 	}
 	init, err := h.started()
@@ -176,6 +183,9 @@ func (h *Host) readyInit() (*initProcess, error) {
 
 // started returns the init process, and starts it first if necessary. It may not be ready.
 func (h *Host) started() (*initProcess, error) {
+	if h.refused != nil {
+		return nil, h.refused
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.init == nil {

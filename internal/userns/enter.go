@@ -8,7 +8,9 @@ import (
 	"os/exec"
 	"os/signal"
 	"os/user"
+	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -55,7 +57,8 @@ const stageVariable = "_MICA_USERNS_SOCKETS"
 // firstFD is the first file after stdin, stdout and stderr, SD_LISTEN_FDS_START of sd_listen_fds(3).
 const firstFD = 3
 
-// stage waits for the end of a pipe, which follows the sockets. The outer process closes it when the maps are written.
+// stage waits for the end of a pipe, which follows the sockets. The outer process closes it when the maps are written. To a second pipe,
+// which ends when mica is executed, it writes why the namespace is of no use.
 func stage(args []string) error {
 	sockets, err := strconv.Atoi(os.Getenv(stageVariable))
 	if err != nil {
@@ -65,7 +68,7 @@ func stage(args []string) error {
 	if sockets > 0 { // they are for this process now
 		_ = os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
 	}
-	pipe := os.NewFile(uintptr(firstFD+sockets), "sync")
+	pipe, verdict := os.NewFile(uintptr(firstFD+sockets), "sync"), os.NewFile(uintptr(firstFD+sockets+1), "verdict")
 	if _, err := io.ReadAll(pipe); err != nil {
 		return err
 	}
@@ -73,48 +76,111 @@ func stage(args []string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("ids were not mapped")
 	}
+	if err := ownMounts(); err != nil {
+		fmt.Fprint(verdict, err)
+		os.Exit(1)
+	}
+	unix.CloseOnExec(int(verdict.Fd()))
 	return unix.Exec("/proc/self/exe", append([]string{"mica"}, args...), os.Environ())
 }
 
+// ownMounts gives the thread, and the program that it executes, a mount namespace. It fails where AppArmor or SELinux take all
+// capabilities of a user namespace.
+func ownMounts() error {
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return refused(err)
+	}
+	return nil
+}
+
 // Enter executes mica with args again, in a user namespace in which the user is root. It forwards signals, exits with the exit
-// code of the inner process, and does not return. If the user is root already, it does nothing.
+// code of the inner process, and does not return. If the user is root already, it does nothing. It returns a [RefusedError] if the user
+// cannot have such a namespace.
 //
 // newuidmap and newgidmap map all subordinate ids of the user (/etc/subuid, /etc/subgid). Without subordinate ids only the
-// user's own ids are mapped.
+// user's own ids are mapped. Root without CAP_SYS_ADMIN, as in a container, keeps all of its ids.
 func Enter(args []string) error {
-	if os.Geteuid() == 0 {
+	if os.Geteuid() == 0 && Has(unix.CAP_SYS_ADMIN) {
 		return nil
-	}
-	read, write, err := os.Pipe()
-	if err != nil {
-		return fmt.Errorf("enter user namespace: %w", err)
 	}
 	maps, err := planMaps(currentUser(), "/etc/subuid", "/etc/subgid")
 	if err != nil {
 		return fmt.Errorf("enter user namespace: %w", err)
 	}
+	in, err := startStage(args, maps)
+	if err != nil {
+		return err
+	}
+	os.Exit(supervise(in.cmd, in.signals))
+	return nil
+}
+
+// inner is the process in the namespace.
+type inner struct {
+	cmd     *exec.Cmd
+	signals <-chan os.Signal
+}
+
+// startStage starts the inner process, and waits until it has executed mica.
+func startStage(args []string, maps *mapPlan) (*inner, error) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("enter user namespace: %w", err)
+	}
+	verdict, verdictIn, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("enter user namespace: %w", err)
+	}
+	defer func() { _ = verdict.Close() }()
+	cmd := stageCommand(args)
+	cmd.ExtraFiles = append(cmd.ExtraFiles, read, verdictIn)
+	maps.own(cmd.SysProcAttr)
+	signals := make(chan os.Signal, 16)
+	signal.Reset(unix.SIGINT, unix.SIGTERM) // remove earlier handlers
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
+	err = cmd.Start()
+	_, _ = read.Close(), verdictIn.Close()
+	if err == nil {
+		err = maps.write(cmd.Process.Pid)
+		_ = write.Close()
+		if err == nil {
+			err = readVerdict(verdict)
+		}
+		if err != nil {
+			_, _ = cmd.Process.Kill(), cmd.Wait()
+		}
+	} else {
+		_ = write.Close()
+		err = refused(err)
+	}
+	if err != nil {
+		signal.Stop(signals)
+		return nil, err
+	}
+	return &inner{cmd, signals}, nil
+}
+
+// stageCommand is the command of the inner process.
+func stageCommand(args []string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = append([]string{stageName}, args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.ExtraFiles = activation.Files(false)
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", marker, os.Getuid()), fmt.Sprintf("%s=%d", parentMarker, os.Getpid()), fmt.Sprintf("%s=%d", stageVariable, len(cmd.ExtraFiles)))
-	cmd.ExtraFiles = append(cmd.ExtraFiles, read)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS}
-	maps.own(cmd.SysProcAttr)
-	signals := make(chan os.Signal, 16)
-	signal.Reset(unix.SIGINT, unix.SIGTERM) // remove earlier handlers
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("enter user namespace: %w; is kernel.unprivileged_userns_clone or user.max_user_namespaces 0?", err)
-	}
-	_ = read.Close()
-	if err := maps.write(cmd.Process.Pid); err != nil {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER}
+	return cmd
+}
+
+// readVerdict returns why a namespace is of no use, nil if mica has been executed in it.
+func readVerdict(verdict io.Reader) error {
+	text, err := io.ReadAll(verdict)
+	if err != nil {
 		return fmt.Errorf("enter user namespace: %w", err)
 	}
-	_ = write.Close()
-	os.Exit(supervise(cmd, signals))
+	if len(text) > 0 {
+		return &RefusedError{strings.TrimPrefix(string(text), (&RefusedError{}).Error())}
+	}
 	return nil
 }
 
@@ -162,10 +228,15 @@ func currentUser() account {
 // mapPlan has the id maps of a user namespace.
 type mapPlan struct {
 	uids, gids []idRange // for the helpers; empty to map only the user's own ids
+	all        *IDs      // the ids of this namespace, which keep their numbers; nil to map others
 }
 
 // planMaps maps the user to root, and the subordinate ids of subuid(5) files to ids from 1.
 func planMaps(a account, subuid, subgid string) (*mapPlan, error) {
+	if a.uid == 0 && Has(unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_SETFCAP) {
+		ids := Current()
+		return &mapPlan{all: &ids}, nil
+	}
 	uids, err := subordinate(subuid, a)
 	if err != nil {
 		return nil, err
@@ -205,13 +276,30 @@ func subordinate(path string, a account) ([]idRange, error) {
 	return ranges, nil
 }
 
-// own maps the user's own ids if there are no ranges. This needs no privilege.
+// own maps what no helper needs to map: all ids of a root who may do so itself, or the user's own ids if there are no ranges.
 func (m *mapPlan) own(attr *syscall.SysProcAttr) {
+	if m.all != nil {
+		attr.UidMappings, attr.GidMappings, attr.GidMappingsEnableSetgroups = sameIDs(m.all.users), sameIDs(m.all.groups), true
+		return
+	}
 	if len(m.uids) > 0 {
 		return
 	}
 	attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
 	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+}
+
+// sameIDs maps the ids of this namespace to themselves. Of all ids of the host, the last one is left out: the map of the new namespace is then
+// another than that of the initial one (see IDs.Nested).
+func sameIDs(ranges []idRange) []syscall.SysProcIDMap {
+	var maps []syscall.SysProcIDMap
+	for _, r := range ranges {
+		if r == whole {
+			r.size--
+		}
+		maps = append(maps, syscall.SysProcIDMap{ContainerID: r.inner, HostID: r.inner, Size: r.size})
+	}
+	return maps
 }
 
 // write runs the setuid helpers of shadow-utils to map the ranges in the namespace of a process.
@@ -222,12 +310,21 @@ func (m *mapPlan) write(pid int) error {
 	for helper, ranges := range map[string][]idRange{"newuidmap": m.uids, "newgidmap": m.gids} {
 		if out, err := exec.Command(helper, helperArgs(pid, ranges)...).CombinedOutput(); err != nil {
 			if errors.Is(err, exec.ErrNotFound) {
-				return fmt.Errorf("%s is missing: install the package uidmap", helper)
+				return fmt.Errorf("enter user namespace: %s is missing: install the package uidmap", helper)
 			}
-			return fmt.Errorf("%s: %w: %s", helper, err, out)
+			if noNewPrivileges() {
+				return &RefusedError{fmt.Sprintf("%s has no privileges, since this process may not gain any (no_new_privs; in Kubernetes, allowPrivilegeEscalation: false)", helper)}
+			}
+			return fmt.Errorf("enter user namespace: %s: %w: %s", helper, err, out)
 		}
 	}
 	return nil
+}
+
+// noNewPrivileges reports whether programs that this process executes gain no privileges.
+func noNewPrivileges() bool {
+	set, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
+	return err == nil && set == 1
 }
 
 // helperArgs returns the arguments of newuidmap(1).

@@ -187,11 +187,16 @@ func TestWriteMaps(t *testing.T) {
 }
 
 func TestIsRealRoot(t *testing.T) {
-	if got := IsRealRoot(); got != (os.Geteuid() == 0 && os.Getenv(marker) == "") {
-		t.Errorf("user %d: %t", os.Geteuid(), got)
+	root := os.Geteuid() == 0
+	if IsRealRoot() != (root && Has(unix.CAP_SYS_ADMIN)) || IsNamedRoot() != root {
+		t.Errorf("user %d: %t, %t", os.Geteuid(), IsRealRoot(), IsNamedRoot())
 	}
 	t.Setenv(marker, "1000")
-	if IsRealRoot() {
+	if IsRealRoot() || IsNamedRoot() {
 		t.Error("root of a user namespace is root of the host")
+	}
+	t.Setenv(marker, "0")
+	if IsRealRoot() || !IsNamedRoot() {
+		t.Error("root of a container is root of the host, or has another name")
 	}
 }

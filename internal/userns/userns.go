@@ -5,13 +5,23 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // marker is an environment variable of the inner process of Enter: the uid of the user.
 const marker = "_MICA_USERNS_UID"
 
-// IsRealRoot reports whether the user who started mica is root of the host.
-func IsRealRoot() bool { return os.Geteuid() == 0 && os.Getenv(marker) == "" }
+// IsRealRoot reports whether the user who started mica is root of the host. Root in a container, without CAP_SYS_ADMIN, is not.
+func IsRealRoot() bool {
+	return os.Geteuid() == 0 && os.Getenv(marker) == "" && Has(unix.CAP_SYS_ADMIN)
+}
+
+// IsNamedRoot reports whether the user who started mica has the uid 0, whatever root may do there.
+func IsNamedRoot() bool {
+	uid, entered := os.LookupEnv(marker)
+	return uid == "0" || !entered && os.Geteuid() == 0
+}
 
 // IDs are the user and group ids of a user namespace.
 type IDs struct{ users, groups []idRange }

@@ -107,19 +107,19 @@ func TestPlanMaps(t *testing.T) {
 	}{
 		"by name": {
 			user: ann, subuid: "bob:100000:65536\nann:200000:65536\n", subgid: "ann:300000:1000\n",
-			want: mapPlan{[]idRange{{0, 1000, 1}, {1, 200000, 65536}}, []idRange{{0, 100, 1}, {1, 300000, 1000}}},
+			want: mapPlan{uids: []idRange{{0, 1000, 1}, {1, 200000, 65536}}, gids: []idRange{{0, 100, 1}, {1, 300000, 1000}}},
 		},
 		"by number": {
 			user: ann, subuid: "1000:200000:10\n", subgid: "1000:300000:10\n",
-			want: mapPlan{[]idRange{{0, 1000, 1}, {1, 200000, 10}}, []idRange{{0, 100, 1}, {1, 300000, 10}}},
+			want: mapPlan{uids: []idRange{{0, 1000, 1}, {1, 200000, 10}}, gids: []idRange{{0, 100, 1}, {1, 300000, 10}}},
 		},
 		"several ranges": {
 			user: ann, subuid: "ann:200000:10\n1000:500000:5\n", subgid: "ann:300000:10\n",
-			want: mapPlan{[]idRange{{0, 1000, 1}, {1, 200000, 10}, {11, 500000, 5}}, []idRange{{0, 100, 1}, {1, 300000, 10}}},
+			want: mapPlan{uids: []idRange{{0, 1000, 1}, {1, 200000, 10}, {11, 500000, 5}}, gids: []idRange{{0, 100, 1}, {1, 300000, 10}}},
 		},
 		"empty range": {
 			user: ann, subuid: "ann:200000:0\nann:500000:5\n", subgid: "ann:300000:10\n",
-			want: mapPlan{[]idRange{{0, 1000, 1}, {1, 500000, 5}}, []idRange{{0, 100, 1}, {1, 300000, 10}}},
+			want: mapPlan{uids: []idRange{{0, 1000, 1}, {1, 500000, 5}}, gids: []idRange{{0, 100, 1}, {1, 300000, 10}}},
 		},
 		"of others":       {user: ann, subuid: "bob:200000:10\n", subgid: "bob:300000:10\n"},
 		"without groups":  {user: ann, subuid: "ann:200000:10\n", subgid: ""},
@@ -149,6 +149,18 @@ func TestOwnMaps(t *testing.T) {
 	(&mapPlan{}).own(&attr)
 	want := []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
 	if !reflect.DeepEqual(attr.UidMappings, want) || attr.GidMappings[0].HostID != os.Getgid() {
+		t.Errorf("%+v", attr)
+	}
+}
+
+// Root that may map ids keeps those that it has. The map differs from that of the host's namespace.
+func TestOwnMapsOfRoot(t *testing.T) {
+	t.Parallel()
+	var attr syscall.SysProcAttr
+	(&mapPlan{all: &IDs{[]idRange{{0, 200000, 1000}, {1000, 5, 1}}, []idRange{whole}}}).own(&attr)
+	users := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1000}, {ContainerID: 1000, HostID: 1000, Size: 1}}
+	groups := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: whole.size - 1}}
+	if !reflect.DeepEqual(attr.UidMappings, users) || !reflect.DeepEqual(attr.GidMappings, groups) || !attr.GidMappingsEnableSetgroups {
 		t.Errorf("%+v", attr)
 	}
 }

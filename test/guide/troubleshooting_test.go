@@ -196,7 +196,7 @@ func (x *trouble) withoutRanges() string {
 
 // withoutNamespaces runs the user's mica in a user namespace in which no more of them may be made.
 func (x *trouble) withoutNamespaces() string {
-	inner := x.user.Command("images")
+	inner := x.user.Command("run", "base", "true")
 	cmd := exec.Command("sh", append([]string{"-c", `echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"`, "sh"}, inner.Args...)...)
 	cmd.Env = inner.Env
 	everyone := []syscall.SysProcIDMap{{Size: 1 << 16}}

@@ -45,6 +45,7 @@ func NewBakeCommand(app *command.App) *cobra.Command {
 		},
 	}
 	f.add(cmd.Flags())
+	app.AddIsolation(cmd.Flags())
 	return cmd
 }
 

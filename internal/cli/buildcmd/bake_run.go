@@ -12,7 +12,6 @@ import (
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/cli/progress"
 	"github.com/micabuild/mica/internal/crash"
-	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
 )
 
@@ -42,7 +41,7 @@ func (f *bakeFlags) build(ctx context.Context, app *command.App, def *bake.Defin
 		return err
 	}
 	defer func() { err = errors.Join(err, links.remove(context.WithoutCancel(ctx))) }()
-	host, err := sandbox.NewHost(app.Store, f.runtime)
+	host, err := app.NewHost(f.runtime)
 	if err != nil {
 		return err
 	}

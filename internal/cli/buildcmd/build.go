@@ -14,7 +14,6 @@ import (
 	"github.com/micabuild/mica/internal/explain"
 	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/oci"
-	"github.com/micabuild/mica/internal/sandbox"
 )
 
 func runBuild(ctx context.Context, app *command.App, f *buildFlags, path string) (err error) {
@@ -45,7 +44,7 @@ func runBuild(ctx context.Context, app *command.App, f *buildFlags, path string)
 	}
 	defer func() { err = errors.Join(err, cleanup()) }()
 	o.Context, o.Record = source, f.metadataFile != "" && metadataProvenance() != ""
-	host, err := sandbox.NewHost(app.Store, f.runtime)
+	host, err := app.NewHost(f.runtime)
 	if err != nil {
 		return err
 	}

@@ -179,8 +179,8 @@ func TestBuildWarnings(t *testing.T) {
 	if !strings.HasSuffix(got.Stderr, want) || got.Err != nil {
 		t.Errorf("%+v", got)
 	}
-	if got := p.run(t, NewBuildCommand, "-q --squash --isolation x --security-opt y DIR"); got.Err != nil || got.Stderr !=
-		"WARNING: --isolation is not used\nWARNING: --security-opt is not used, \"RUN --security=insecure\" is\nWARNING: --squash is not used, for one layer copy from a stage\n" {
+	if got := p.run(t, NewBuildCommand, "-q --squash --security-opt y DIR"); got.Err != nil || got.Stderr !=
+		"WARNING: --security-opt is not used, \"RUN --security=insecure\" is\nWARNING: --squash is not used, for one layer copy from a stage\n" {
 		t.Errorf("%+v", got)
 	}
 }

@@ -40,6 +40,7 @@ func NewBuildCommand(app *command.App) *cobra.Command {
 	}
 	f.add(cmd.Flags())
 	f.addHidden(cmd.Flags())
+	app.AddIsolation(cmd.Flags())
 	return cmd
 }
 

@@ -24,7 +24,6 @@ func (f *buildFlags) addHidden(fl *pflag.FlagSet) {
 	fl.Bool("force-rm", false, "Always remove intermediate containers (ignored: there are none)")
 	fl.Bool("compress", false, "Compress the build context (ignored: it is not sent)")
 	command.Hide(fl, "print", "rm", "force-rm", "compress")
-	fl.String("isolation", "", "Container isolation technology")
 	fl.StringSlice("security-opt", nil, "Security options")
 	fl.Bool("squash", false, "Squash newly built layers into one")
 	for name := range unused {
@@ -34,7 +33,6 @@ func (f *buildFlags) addHidden(fl *pflag.FlagSet) {
 
 // unused are flags whose users expect an effect that they do not have, with a hint.
 var unused = map[string]string{
-	"isolation":    "",
 	"security-opt": `, "RUN --security=insecure" is`,
 	"squash":       ", for one layer copy from a stage",
 }

@@ -15,8 +15,10 @@ import (
 
 	"github.com/micabuild/mica/internal/cgroup"
 	"github.com/micabuild/mica/internal/image"
+	"github.com/micabuild/mica/internal/isolation"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/registry"
+	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/terminal"
 	"github.com/micabuild/mica/internal/transfer"
@@ -40,13 +42,22 @@ type App struct {
 	Docker *configfile.ConfigFile // nil until DockerConfig reads it
 	Client *registry.Client       // nil until Registry makes it
 
-	root  string // --root
-	umask os.FileMode
+	// Isolation is how processes of steps and containers run. It is found by Open.
+	Isolation isolation.Found
+
+	root      string // --root
+	isolation string // --isolation
+	umask     os.FileMode
 }
 
 // AddFlags adds the flags that every command has.
 func (a *App) AddFlags(fl *pflag.FlagSet) {
 	fl.StringVar(&a.root, "root", "", "Directory of the store (default: $MICA_ROOT, /var/lib/mica, or ~/.local/share/mica)")
+}
+
+// AddIsolation adds the flag of commands that run processes.
+func (a *App) AddIsolation(fl *pflag.FlagSet) {
+	fl.StringVar(&a.isolation, "isolation", "", "How processes are isolated: auto, oci, none (default: $MICA_ISOLATION, else auto)")
 }
 
 // RootFlag is the value of --root, "" if it is not set.
@@ -74,12 +85,17 @@ func (a *App) Local() *transfer.Local {
 }
 
 // Open opens the store. An ordinary user becomes root in a user namespace first, in which the files of images can keep
-// their owners: Open then does not return, and the process starts again.
+// their owners: Open then does not return, and the process starts again. Where there can be no such namespace, as in most pods, all goes on
+// without, but for processes.
 func (a *App) Open(context.Context) error {
 	if a.Store != nil {
 		return nil
 	}
-	if err := userns.Enter(a.Args); err != nil {
+	mode, err := isolation.Parse(a.isolation)
+	if err != nil {
+		return &UsageError{Err: err}
+	}
+	if a.Isolation, err = isolation.Find(mode, a.Args); err != nil {
 		return err
 	}
 	// The user's umask is for the user's files, not for those of images.
@@ -124,11 +140,21 @@ func (a *App) OpenForClients(ctx context.Context) error {
 	return a.Open(ctx)
 }
 
+// NewHost returns the host of processes, which an OCI runtime starts (see [sandbox.NewHost]).
+func (a *App) NewHost(runtime string) (*sandbox.Host, error) {
+	host, err := sandbox.NewHost(a.Store, runtime)
+	if err != nil {
+		return nil, err
+	}
+	host.Refuse(a.Isolation.Unable())
+	return host, nil
+}
+
 func (a *App) storeDir() (string, error) {
 	if a.root != "" {
 		return a.root, nil
 	}
-	return store.DefaultRoot(userns.IsRealRoot())
+	return store.DefaultRoot(userns.IsNamedRoot())
 }
 
 // PrintNotes prints what this host could not represent of the files of images.

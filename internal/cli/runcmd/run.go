@@ -152,11 +152,14 @@ func (f *runFlags) run(ctx context.Context, app *command.App, args []string) (er
 	}
 	defer func() { err = errors.Join(err, of.release()) }()
 	img := of.image
-	host, err := sandbox.NewHost(app.Store, f.runtime)
+	host, err := app.NewHost(f.runtime)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, host.Close()) }()
+	if err := host.Refused(); err != nil {
+		return err
+	}
 	tmp, err := app.Store.TempDir("container")
 	if err != nil {
 		return err

@@ -63,6 +63,7 @@ func NewServeCommand(app *command.App) *cobra.Command {
 	fl := cmd.Flags()
 	fl.StringArrayVar(&f.addresses, "addr", nil, "Address to listen on: unix:///PATH, or tcp://HOST:PORT with TLS (default: $XDG_RUNTIME_DIR/mica/mica.sock, or /run/mica/mica.sock for root)")
 	fl.StringVar(&f.runtime, "runtime", "", "OCI runtime that runs the steps (default: $MICA_RUNTIME, else crun, else runc)")
+	app.AddIsolation(fl)
 	fl.StringVar(&f.group, "group", "", "Group whose members may use unix sockets")
 	fl.StringSliceVar(&f.entitlements, "allow-insecure-entitlement", nil, "Entitlements that clients may allow their steps (network.host, security.insecure)")
 	fl.StringVar(&f.ca, "tlscacert", "", "Certificate authority of the clients of tcp addresses")
@@ -99,7 +100,7 @@ func runServe(ctx context.Context, app *command.App, f *serveFlags, args []strin
 	if err != nil {
 		return err
 	}
-	host, err := sandbox.NewHost(app.Store, f.runtime)
+	host, err := app.NewHost(f.runtime)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@
 package systemcmd
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/cli/printer"
+	"github.com/micabuild/mica/internal/isolation"
 	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/ociruntime"
 	"github.com/micabuild/mica/internal/userns"
@@ -31,6 +33,9 @@ type systemInfo struct {
 	Network        string // of processes, where they ask for none: "own" or "host"
 	NetworkReason  string `json:",omitempty"` // why it is the host's
 	SingleID       bool
+	// Isolation is how processes are isolated: see package isolation.
+	Isolation       isolation.Mode
+	IsolationReason string `json:",omitempty"` // why it is not by an OCI runtime
 }
 
 // NewInfoCommand is `mica info`.
@@ -57,6 +62,10 @@ func runInfo(ctx context.Context, app *command.App, format string) error {
 		OSType: runtime.GOOS, Architecture: runtime.GOARCH, NCPU: runtime.NumCPU(),
 		Rootless: !userns.IsRealRoot(), SingleID: userns.Current().Single(), DefaultRuntime: "none",
 	}
+	i.Isolation = cmp.Or(app.Isolation.Mode, isolation.OCI)
+	if app.Isolation.Reason != nil {
+		i.IsolationReason = app.Isolation.Reason.Error()
+	}
 	i.Network = "own"
 	if _, err := network.Find(userns.Current().Nested()); err != nil {
 		i.Network, i.NetworkReason = "host", err.Error()
@@ -72,6 +81,7 @@ func runInfo(ctx context.Context, app *command.App, format string) error {
 	w := tabwriter.NewWriter(app.Stdout, 0, 1, 1, ' ', 0)
 	fmt.Fprintf(w, "mica version: %s\nImages: %d\nStore: %s\nStorage driver: %s\nOCI runtime: %s\nOS/Arch: %s/%s\nCPUs: %d\nRootless: %t\n",
 		i.ServerVersion, i.Images, i.DockerRootDir, i.Driver, i.DefaultRuntime, i.OSType, i.Architecture, i.NCPU, i.Rootless)
+	fmt.Fprintln(w, "Isolation of processes: "+i.isolation())
 	if i.NetworkReason == "" {
 		fmt.Fprintln(w, "Network of processes: their own, by pasta")
 	} else {
@@ -81,4 +91,13 @@ func runInfo(ctx context.Context, app *command.App, format string) error {
 		fmt.Fprintln(w, "User ids: only your own; add ranges to /etc/subuid and /etc/subgid to keep the owners of files")
 	}
 	return w.Flush()
+}
+
+// isolation describes how processes are isolated.
+func (i *systemInfo) isolation() string {
+	text := map[isolation.Mode]string{isolation.OCI: "oci, by an OCI runtime", isolation.None: "none, RUN and run do not work"}[i.Isolation]
+	if i.IsolationReason != "" {
+		text += ": " + i.IsolationReason
+	}
+	return text
 }

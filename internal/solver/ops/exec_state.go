@@ -35,6 +35,9 @@ type State struct {
 
 // prepare makes the root filesystem and the mounts of the process.
 func (o *execOp) prepare(ctx context.Context) (_ *State, err error) {
+	if err := o.w.Host.Refused(); err != nil {
+		return nil, fmt.Errorf("run process: %w", err)
+	}
 	p, err := o.process(ctx)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,77 @@
+// Package isolation names the ways in which the processes of steps are kept apart from the host, and finds the one that works.
+package isolation
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/micabuild/mica/internal/userns"
+)
+
+// Mode is a way to run the processes of steps.
+type Mode string
+
+// The modes.
+const (
+	Auto Mode = "auto" // the first of the others that works
+	// OCI runs processes by an OCI runtime, as root or in a user namespace.
+	OCI Mode = "oci"
+	// None runs no process: builds without RUN need no more.
+	None Mode = "none"
+)
+
+// Variable is the environment variable with a mode, in place of the flag.
+const Variable = "MICA_ISOLATION"
+
+// Parse returns the mode that a flag names, or else the environment.
+func Parse(flag string) (Mode, error) {
+	from := "--isolation"
+	if flag == "" {
+		flag, from = os.Getenv(Variable), Variable
+	}
+	switch mode := Mode(cmp.Or(flag, string(Auto))); mode {
+	case Auto, OCI, None:
+		return mode, nil
+	case "default": // Docker's word
+		return Auto, nil
+	default:
+		return "", fmt.Errorf("%s: invalid isolation %q: use auto, oci or none", from, flag)
+	}
+}
+
+// Found is how this process runs the processes of steps.
+type Found struct {
+	Mode Mode
+	// Reason says why Mode is not OCI; nil if it is, or if the user has chosen.
+	Reason error
+}
+
+// Find tries what works here. It enters the user namespace that the OCI runtime needs: the process then starts again with args, and Find
+// does not return. For a mode that was chosen it returns the error if that cannot work.
+func Find(chosen Mode, args []string) (Found, error) {
+	if chosen == None {
+		return Found{Mode: None}, nil
+	}
+	err := userns.Enter(args)
+	var refused *userns.RefusedError
+	switch {
+	case err == nil:
+		return Found{Mode: OCI}, nil
+	case chosen == OCI || !errors.As(err, &refused):
+		return Found{}, err
+	}
+	return Found{Mode: None, Reason: err}, nil
+}
+
+// Unable returns the error of a process that cannot run in this mode, nil if processes run.
+func (f Found) Unable() error {
+	switch {
+	case f.Mode != None:
+		return nil
+	case f.Reason == nil:
+		return errors.New("the isolation that was chosen, none, runs no processes")
+	}
+	return fmt.Errorf("no process can be isolated here: %w", f.Reason)
+}

@@ -1,0 +1,113 @@
+//go:build e2e
+
+// Package pods runs mica as Kubernetes would start it in a pod, at each level of rights: by runc, with containerd's seccomp profile and
+// capabilities.
+package pods
+
+import (
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/micabuild/mica/internal/registry/registrytest"
+	"github.com/micabuild/mica/test/rig"
+)
+
+// copyOnly is a build that needs no process: owners, modes, links, removals, stages.
+const copyOnly = `FROM base AS first
+COPY --chown=33:50 --chmod=2755 tree /srv/tree
+COPY --chown=www:staff one /srv/
+ADD archive.tar /opt/
+WORKDIR /made/by/workdir
+FROM base
+COPY --from=first /srv /copied
+COPY --from=first --chown=7:8 --chmod=600 /srv/one /one
+COPY --from=first /opt /opt
+COPY --from=base /usr/bin/netcap /usr/bin/tool /bin/
+`
+
+// makeContext makes the context of copyOnly, and the base image as a tar.
+func makeContext(t *testing.T, dir, dockerfile string) {
+	t.Helper()
+	rig.Must(t, "sh", "-ec", `
+mkdir -p "$1/tree/sub"; cd "$1"
+echo one >one; echo two >tree/sub/two; ln -s sub/two tree/link; ln tree/sub/two tree/hard
+mkdir in; echo x >in/setuid; chmod 4755 in/setuid; chown 1:2 in/setuid; mknod in/null c 1 3; mkfifo in/pipe
+tar cf archive.tar -C in .; rm -r in
+find . -exec touch -h -d '2021-03-04 05:06:07' {} +`, "sh", dir)
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// makeBase makes the base image on the host, and saves it for the pods: its ID depends on when it was imported.
+func makeBase(t *testing.T, host *rig.Mica, dir string) {
+	t.Helper()
+	rig.ImportBusybox(t, host, "base")
+	host.Run("save", "-o", filepath.Join(dir, "base.tar"), "base")
+}
+
+// buildArgs are the arguments of a build whose bytes depend on nothing but the inputs.
+func buildArgs(context, archive string) []string {
+	return []string{"build", "--progress=plain", "--build-arg", "SOURCE_DATE_EPOCH=1700000000", "-t", "app:1", "-o", "type=oci,rewrite-timestamp=true,dest=" + archive, context}
+}
+
+// Without a process, everything works in every pod, and the image is that of mica on a host.
+func TestCopyOnly(t *testing.T) {
+	context := filepath.Join(rig.TempDir(t), "context")
+	makeContext(t, context, copyOnly)
+	host := rig.NewMica(t)
+	images := rig.TempDir(t)
+	makeBase(t, host, images)
+	want := filepath.Join(rig.TempDir(t), "want.tar")
+	host.Run(buildArgs(context, want)...)
+	server := httptest.NewServer(registrytest.NewMemory())
+	defer server.Close()
+	registry := strings.TrimPrefix(server.URL, "http://")
+	for _, l := range []level{levelB, levelC, levelD} {
+		t.Run(l.name, func(t *testing.T) {
+			p := newPod(t, l)
+			rig.Must(t, "cp", "-a", context, p.work("context"))
+			p.load(filepath.Join(images, "base.tar"))
+			p.run(buildArgs("/work/context", "/work/got.tar")...)
+			if out := rig.Run(t, exec.Command("cmp", want, p.work("got.tar"))); out.Code != 0 {
+				t.Errorf("another image: %s", out.Stdout)
+			}
+			p.run("build", "--progress=plain", "-t", registry+"/"+strings.ToLower(l.name)+"/app:1", "--push", "/work/context")
+			p.run("pull", registry+"/"+strings.ToLower(l.name)+"/app:1")
+			p.run("tag", registry+"/"+strings.ToLower(l.name)+"/app:1", "other:1")
+			if list := p.run("images", "--format", "{{.Repository}}"); !strings.Contains(list, "other\n") {
+				t.Errorf("images: %s", list)
+			}
+			p.run("import", "/work/context/archive.tar", "imported")
+			p.run("save", "-o", "/work/saved.tar", "other:1")
+			p.run("rmi", "other:1")
+			p.run("load", "-i", "/work/saved.tar")
+			p.run("image", "prune", "--all", "--force")
+		})
+	}
+}
+
+// A RUN, where no process can be isolated, fails with the cause and what to do.
+func TestNoIsolation(t *testing.T) {
+	p := newPod(t, levelD)
+	makeContext(t, p.work("context"), "FROM base\nRUN true\n")
+	images := rig.TempDir(t)
+	makeBase(t, rig.NewMica(t), images)
+	p.load(filepath.Join(images, "base.tar"))
+	out := p.try("build", "--progress=plain", "/work/context")
+	if out.Code != 1 || !strings.Contains(out.Stderr, "no process can be isolated here") || !strings.Contains(out.Stderr, "RuntimeDefault") {
+		t.Errorf("exit code %d\n%s", out.Code, out.Stderr)
+	}
+	if info := p.run("info"); !strings.Contains(info, "Isolation of processes: none") || !strings.Contains(info, "seccomp") {
+		t.Errorf("info: %s", info)
+	}
+	for flag, want := range map[string]string{"oci": "enter user namespace", "none": "the isolation that was chosen", "x": "invalid isolation"} {
+		if out := p.try("build", "--isolation", flag, "/work/context"); out.Code == 0 || !strings.Contains(out.Stderr, want) {
+			t.Errorf("--isolation %s: exit code %d\n%s", flag, out.Code, out.Stderr)
+		}
+	}
+}
