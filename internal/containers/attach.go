@@ -90,7 +90,7 @@ func (s *streams) serve(ctx context.Context, o AttachOptions, tty, once bool) er
 				return err
 			}
 		}
-		go s.feed(in, detached, once && !tty)
+		go s.feed(in, a, detached, once && !tty)
 	}
 	select {
 	case <-a.done:
@@ -102,12 +102,12 @@ func (s *streams) serve(ctx context.Context, o AttachOptions, tty, once bool) er
 	}
 }
 
-// feed passes on what a client sends, and closes detached if it sends the detach keys.
-func (s *streams) feed(in io.Reader, detached chan<- struct{}, once bool) {
+// feed passes on what a client sends until the client is detached, and closes detached if it sends the detach keys.
+func (s *streams) feed(in io.Reader, a *attachment, detached chan<- struct{}, once bool) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := in.Read(buf)
-		if n > 0 && s.writeStdin(buf[:n]) != nil {
+		if n > 0 && s.writeStdin(a, buf[:n]) != nil {
 			return
 		}
 		var escape term.EscapeError

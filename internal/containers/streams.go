@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 )
 
 // streams are the standard streams of a container: what the process writes goes to the log and to all clients that are attached, and what
@@ -43,16 +44,30 @@ func (s *streams) openStdin() (*os.File, error) {
 	return s.in, nil
 }
 
-// writeStdin passes on what a client sends. What it sends to a process that has ended is lost.
-func (s *streams) writeStdin(data []byte) error {
+// stdinWait is how long a write waits for the process before it looks whether its client is still attached.
+const stdinWait = time.Second
+
+// writeStdin passes on what a client sends, until it is detached. What it sends to a process that has ended is lost.
+func (s *streams) writeStdin(a *attachment, data []byte) error {
 	s.mu.Lock()
 	to := s.stdin
 	s.mu.Unlock()
 	if to == nil {
 		return os.ErrClosed
 	}
-	_, err := to.Write(data)
-	return err
+	for {
+		_ = to.SetWriteDeadline(time.Now().Add(stdinWait))
+		n, err := to.Write(data)
+		data = data[n:]
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		select {
+		case <-a.done:
+			return os.ErrClosed
+		default:
+		}
+	}
 }
 
 // closeStdin ends the process's stdin.

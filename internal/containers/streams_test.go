@@ -101,3 +101,18 @@ func TestServeReady(t *testing.T) {
 		t.Errorf("%v, %d attached", err, len(s.attached))
 	}
 }
+
+// What a client has sent and the process does not read is given up with the client.
+func TestWriteStdinEndsWithClient(t *testing.T) {
+	t.Parallel()
+	s := newStreams(nil)
+	if _, err := s.openStdin(); err != nil {
+		t.Fatal(err)
+	}
+	defer s.stop()
+	a := s.attach(nil, nil)
+	s.detach(a)
+	if err := s.writeStdin(a, make([]byte, 1<<20)); !errors.Is(err, os.ErrClosed) { // more than a pipe holds
+		t.Error(err)
+	}
+}

@@ -161,13 +161,37 @@ func (h *hijacked) write(p []byte) (int, error) {
 	return h.Conn.Write(p)
 }
 
-// end closes the connection when all that was written can be read.
+// lingerTime is how long the end of a connection waits for the client to close its side.
+const lingerTime = 2 * time.Second
+
+// end closes the connection when all that was written can be read: input that nobody has read would reset it, and drop what the client has
+// not read yet.
 func (h *hijacked) end() {
 	_ = h.begin()
-	if half, ok := h.Conn.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite()
+	if closeWrite(h.Conn) {
+		_ = h.SetReadDeadline(time.Now().Add(lingerTime))
+		_, _ = io.Copy(io.Discard, h.Conn)
 	}
 	_ = h.Close()
+}
+
+// closeWrite ends the output of a connection, whatever wraps it, and reports whether it has.
+func closeWrite(conn net.Conn) bool {
+	for conn != nil {
+		if half, ok := conn.(interface{ CloseWrite() error }); ok {
+			return half.CloseWrite() == nil
+		}
+		conn = unwrap(conn)
+	}
+	return false
+}
+
+// unwrap is the connection that another one wraps, and nil if it wraps none.
+func unwrap(conn net.Conn) net.Conn {
+	if outer, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		return outer.NetConn()
+	}
+	return nil
 }
 
 // lookInterval is how often the server looks whether the client of a stream is still there.
@@ -176,10 +200,9 @@ const lookInterval = 5 * time.Second
 // watch ends a context when the client has gone: a client that only reads sends nothing, and one that has closed its side may still read.
 func (h *hijacked) watch(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
-	raw, ok := h.Conn.(interface{ NetConn() net.Conn })
 	conn := h.Conn
-	if ok {
-		conn = raw.NetConn()
+	for inner := unwrap(conn); inner != nil; inner = unwrap(conn) {
+		conn = inner
 	}
 	go func() {
 		tick := time.NewTicker(lookInterval)

@@ -36,6 +36,9 @@ type slotConn struct {
 	free func()
 }
 
+// NetConn is the connection itself, as tls.Conn has it: servers half-close it, and see whether its client is there.
+func (c *slotConn) NetConn() net.Conn { return c.Conn }
+
 func (c *slotConn) Close() error {
 	c.free()
 	return c.Conn.Close()
@@ -75,6 +78,9 @@ type headConn struct {
 	net.Conn
 	head []byte
 }
+
+// NetConn is the connection itself.
+func (c *headConn) NetConn() net.Conn { return c.Conn }
 
 func (c *headConn) Read(p []byte) (int, error) {
 	if len(c.head) > 0 {
