@@ -119,6 +119,7 @@ type hijacked struct {
 	in       io.Reader
 	begin    func() error // sends the head of the answer, once; the first Write does so, too
 	patience time.Duration
+	look     time.Duration
 }
 
 // hijack takes over the connection of a request.
@@ -134,7 +135,7 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request, contentType stri
 	// The server's own reader ends the context of the request where the client ends its input, which is not its end.
 	head := make([]byte, buf.Reader.Buffered())
 	_, _ = io.ReadFull(buf.Reader, head)
-	h := &hijacked{Conn: conn, in: io.MultiReader(bytes.NewReader(head), conn), patience: s.patience}
+	h := &hijacked{Conn: conn, in: io.MultiReader(bytes.NewReader(head), conn), patience: s.patience, look: s.look}
 	answer := "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n"
 	if r.Header.Get("Upgrade") != "" {
 		answer = "HTTP/1.1 101 UPGRADED\r\nContent-Type: " + contentType + "\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
@@ -194,8 +195,8 @@ func unwrap(conn net.Conn) net.Conn {
 	return nil
 }
 
-// lookInterval is how often the server looks whether the client of a stream is still there.
-const lookInterval = 5 * time.Second
+// look is how often the server looks whether the client of a stream is still there.
+const look = 5 * time.Second
 
 // watch ends a context when the client has gone: a client that only reads sends nothing, and one that has closed its side may still read.
 func (h *hijacked) watch(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -205,7 +206,7 @@ func (h *hijacked) watch(ctx context.Context) (context.Context, context.CancelFu
 		conn = inner
 	}
 	go func() {
-		tick := time.NewTicker(lookInterval)
+		tick := time.NewTicker(h.look)
 		defer tick.Stop()
 		for {
 			select {

@@ -398,6 +398,62 @@ func TestRootSlowClient(t *testing.T) {
 	}
 }
 
+// TestRootLostClient: the server closes the connection of a client that has gone, though nothing is written and what it has sent is not read.
+func TestRootLostClient(t *testing.T) {
+	t.Parallel()
+	r := newRootRig(t)
+	r.server.look = time.Millisecond
+	o := script("exec sleep 1000")
+	o.Config.OpenStdin = true
+	id := r.create("", o)
+	r.start(id)
+	made, err := r.ExecCreate(t.Context(), id, client.ExecCreateOptions{Cmd: []string{"sleep", "1000"}, AttachStdout: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec, err := r.ExecAttach(t.Context(), made.ID, client.ExecAttachOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	attached := r.attach(id, client.ContainerAttachOptions{Stdin: true, Stdout: true})
+	_ = attached.Conn.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+	for err = nil; err == nil; { // until the pipe of the process and the socket are full
+		_, err = attached.Conn.Write(make([]byte, 64<<10))
+	}
+	for len(r.closed) > 0 {
+		<-r.closed
+	}
+	exec.Close()
+	attached.Close()
+	<-r.closed
+	<-r.closed
+}
+
+// TestRootUnreadInput: a client gets all output of a process that has ended before its input.
+func TestRootUnreadInput(t *testing.T) {
+	t.Parallel()
+	r := newRootRig(t)
+	id := r.create("", script("exec sleep 1000"))
+	r.start(id)
+	made, err := r.ExecCreate(t.Context(), id, client.ExecCreateOptions{Cmd: []string{"head", "-n1"}, AttachStdin: true, AttachStdout: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := r.ExecAttach(t.Context(), made.ID, client.ExecAttachOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	go func() {
+		for _, err := io.WriteString(conn.Conn, "y\n"); err == nil; {
+			_, err = io.WriteString(conn.Conn, "y\n")
+		}
+	}()
+	if out, _ := split(t, conn.Reader); out != "y\n" {
+		t.Errorf("%q", out)
+	}
+}
+
 // TestRootStartFails: the words and codes of Docker, by which docker run ends.
 func TestRootStartFails(t *testing.T) {
 	t.Parallel()

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,6 +31,33 @@ type rig struct {
 	t      *testing.T
 	server *Server
 	socket string
+	closed chan struct{} // gets a value for each connection that the server closes
+}
+
+// wrapper is a listener whose connections are wrapped, as those of mica serve are.
+type wrapper struct {
+	net.Listener
+	closed chan<- struct{}
+}
+
+func (w *wrapper) Accept() (net.Conn, error) {
+	c, err := w.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &wrapped{c, sync.OnceFunc(func() { w.closed <- struct{}{} })}, nil
+}
+
+type wrapped struct {
+	net.Conn
+	closed func()
+}
+
+func (w *wrapped) NetConn() net.Conn { return w.Conn }
+
+func (w *wrapped) Close() error {
+	w.closed()
+	return w.Conn.Close()
 }
 
 // TestMain runs what the tests start again in namespaces.
@@ -67,9 +95,10 @@ func newRig(t *testing.T) *rig {
 	if web.Listener, err = new(net.ListenConfig).Listen(t.Context(), "unix", socket); err != nil {
 		t.Fatal(err)
 	}
+	r := &rig{t: t, server: s, socket: socket, closed: make(chan struct{}, 1000)}
+	web.Listener = &wrapper{web.Listener, r.closed}
 	web.Start()
 	t.Cleanup(web.Close)
-	r := &rig{t: t, server: s, socket: socket}
 	r.Client = r.speaking("")
 	return r
 }

@@ -2,6 +2,7 @@ package serve_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -24,15 +25,19 @@ import (
 // start serves a health service and a page on a new socket, and returns its path.
 func start(t testing.TB) string {
 	t.Helper()
+	return startWith(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "page "+r.URL.Path) })
+}
+
+// startWith is start with another page.
+func startWith(t testing.TB, page http.HandlerFunc) string {
+	t.Helper()
 	sessions, err := session.NewManager()
 	if err != nil {
 		t.Fatal(err)
 	}
 	rpc := grpc.NewServer()
 	grpc_health_v1.RegisterHealthServer(rpc, health.NewServer())
-	s := serve.New(serve.Options{GRPC: rpc, Sessions: sessions, HTTP: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.WriteString(w, "page "+r.URL.Path)
-	})})
+	s := serve.New(serve.Options{GRPC: rpc, Sessions: sessions, HTTP: page})
 	path := filepath.Join(t.TempDir(), "sub", "s.sock")
 	ctx, cancel := context.WithCancel(t.Context())
 	l, err := serve.Listen(ctx, "unix://"+path, serve.Access{})
@@ -208,4 +213,36 @@ func TestSilentClients(t *testing.T) {
 	check(t, func(ctx context.Context, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
 	})
+}
+
+// A handler that takes over a connection finds its socket: it half-closes it, and looks whether the client is there.
+func TestHijackedSocket(t *testing.T) {
+	t.Parallel()
+	socket := startWith(t, func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		inner, ok := conn, true
+		for ok {
+			var outer interface{ NetConn() net.Conn }
+			if outer, ok = inner.(interface{ NetConn() net.Conn }); ok {
+				inner = outer.NetConn()
+			}
+		}
+		_, _ = fmt.Fprintf(conn, "%T", inner)
+		_ = conn.Close()
+	})
+	conn, err := new(net.Dialer).DialContext(t.Context(), "unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: mica\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if kind, err := io.ReadAll(conn); err != nil || string(kind) != "*net.UnixConn" {
+		t.Errorf("%s, %v", kind, err)
+	}
 }
