@@ -8,7 +8,7 @@ E2E     := go test -tags e2e -count=1 -p 1 -timeout 30m
 # fail on its own deadline.
 FUZZTIME ?=
 
-.PHONY: all demo test check bench bench-publish bench-compare install setup fmt format vet lint unit fuzz e2e e2e-host e2e-vm vm parity conformance portable dist size peers peers-bench clients docker29 docker29-programs programs tools clean
+.PHONY: all demo test check bench bench-publish bench-compare install setup fmt format vet lint unit fuzz e2e e2e-host e2e-vm vm parity conformance portable dist size peers peers-bench clients clients-more docker29 docker29-programs programs tools clean
 
 all: bin/mica bin/mica-catalog
 
@@ -143,12 +143,17 @@ docker29: setup docker29-programs bin/mica
 	MICA_TEST_DOCKER29=graphdriver $(E2E) ./test/docker
 	MICA_TEST_DOCKER29=imagestore $(E2E) ./test/docker
 
-# The clients of mica serve: Docker's command, buildx and compose, whose dependencies are BuildKit's in the same versions where they can be.
+# The clients of mica serve: Docker's command, buildx, compose and dive. Docker's dependencies are BuildKit's in the same versions where they can be.
 clients: peers
 	cd test/clients && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/docker/cli/cli/version.Version=$$(go list -m -f "{{.Version}}" github.com/docker/cli | sed "s/^v//; s/+.*//")" -o ../../bin/clients/docker github.com/docker/cli/cmd/docker
 	cd test/clients && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/docker/buildx/version.Version=$$(go list -m -f "{{.Version}}" github.com/docker/buildx)" -o ../../bin/clients/docker-buildx github.com/docker/buildx/cmd/buildx
 	cd test/clients/compose && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/docker/compose/v5/internal.Version=$$(go list -m -f "{{.Version}}" github.com/docker/compose/v5)" -o ../../../bin/clients/docker-compose github.com/docker/compose/v5/cmd
 	cd test/clients/libraries && CGO_ENABLED=0 go test -tags e2e -trimpath -c -o ../../../bin/clients/libraries.test .
+	cd test/clients/dive && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../../../bin/clients/dive github.com/wagoodman/dive
+
+# Clients that take minutes to compile, for checks by hand: see docs/testing.md.
+clients-more:
+	cd test/clients/syft && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../../../bin/clients/syft github.com/anchore/syft/cmd/syft
 
 tools:
 	cd tools && go build -trimpath -o ../bin/tools/ tool

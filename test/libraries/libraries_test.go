@@ -1,11 +1,13 @@
 //go:build e2e
 
-// Package libraries runs the tests of test/clients/libraries, a module of its own, against mica's socket.
+// Package libraries runs programs that use Docker's API by its Go client against mica's socket: dive, and the tests of test/clients/libraries,
+// a module of its own.
 package libraries
 
 import (
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/micabuild/mica/test/rig"
@@ -19,5 +21,30 @@ func TestLibraries(t *testing.T) {
 	cmd.Env = append(os.Environ(), "DOCKER_HOST="+rig.Serve(t, m, rig.TempDir(t)), "TESTCONTAINERS_RYUK_DISABLED=true", "TESTCONTAINERS_HOST_OVERRIDE=127.0.0.1")
 	if out := rig.Run(t, cmd); out.Code != 0 {
 		t.Errorf("%s%s", out.Stdout, out.Stderr)
+	}
+}
+
+// TestDive: dive finds what an image wastes, and its exit code says whether that is too much.
+func TestDive(t *testing.T) {
+	m := rig.NewMica(t)
+	rig.ImportBusybox(t, m, "base")
+	dir := rig.TempDir(t)
+	docker := rig.NewClient(t, rig.Serve(t, m, dir), dir)
+	for name, text := range map[string]string{
+		"lean":   "FROM base\nRUN echo once >/file\n",
+		"wasted": "FROM base\nRUN head -c 3000000 /dev/zero >/big\nRUN rm /big\n",
+	} {
+		cmd := docker.Command("build", "-t", name, "-")
+		cmd.Stdin = strings.NewReader(text)
+		if out := rig.Run(t, cmd); out.Code != 0 {
+			t.Fatalf("build %s: %s", name, out.Stderr)
+		}
+	}
+	if out := rig.Run(t, docker.Program("dive", "--ci", "lean")); out.Code != 0 || !strings.Contains(out.Stdout, "wastedBytes: 0 bytes") {
+		t.Errorf("lean: exit code %d\n%s%s", out.Code, out.Stdout, out.Stderr)
+	}
+	out := rig.Run(t, docker.Program("dive", "--ci", "wasted"))
+	if out.Code != 1 || !strings.Contains(out.Stdout, "wastedBytes: 3000000 bytes") || !strings.Contains(out.Stdout, "3.0 MB  /big\n") {
+		t.Errorf("wasted: exit code %d\n%s%s", out.Code, out.Stdout, out.Stderr)
 	}
 }
