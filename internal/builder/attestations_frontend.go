@@ -19,6 +19,7 @@ import (
 	scan "github.com/moby/buildkit/frontend/attestations/sbom"
 	"github.com/moby/buildkit/frontend/gateway/client"
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/solver/result"
 
 	"github.com/micabuild/mica/internal/attest"
@@ -147,6 +148,31 @@ func (f *frontend) scan(ctx context.Context, o *Options, res *client.Result) err
 		}
 	}
 	return nil
+}
+
+// scannerEnv begins the names of a scanner's variables: those that BuildKit sets itself, and its parameters.
+const scannerEnv = "BUILDKIT_SCAN_"
+
+// hasParameters reports whether the scanner of a build has several parameters.
+func (o *Options) hasParameters() bool { return len(o.Attests[buildspec.AttestSBOM]) > 2 } // one is its name
+
+// sortParameters puts the parameters of scanners in order. BuildKit's scanner takes them from a map: each order would be another step.
+func sortParameters(def *pb.Definition) (*pb.Definition, error) {
+	own := []string{scannerEnv + "DESTINATION=", scannerEnv + "SOURCE=", scannerEnv + "SOURCE_EXTRAS="}
+	return rewrite(def, func(_ string, op *pb.Op) {
+		var at []int
+		var values []string
+		env := op.GetExec().GetMeta().GetEnv()
+		for i, kv := range env {
+			if strings.HasPrefix(kv, scannerEnv) && !slices.ContainsFunc(own, func(name string) bool { return strings.HasPrefix(kv, name) }) {
+				at, values = append(at, i), append(values, kv)
+			}
+		}
+		slices.Sort(values)
+		for i, v := range values {
+			env[at[i]] = v
+		}
+	})
 }
 
 func (f *frontend) scanPlatform(ctx context.Context, scanner scan.Scanner, id string, res *client.Result) error {

@@ -183,7 +183,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	front := &frontend{
 		solver: s, bases: base, layouts: layouts, opts: opts, inputs: inputs, events: o.Events, checker: dockerfile.NewChecker(opts),
 		record: rec, until: o.newUntil(worker), imports: reads, catalogs: o.catalogs(), containers: &containers{host: b.Host, worker: worker},
-		defers: o.Frontend != nil, policies: policies,
+		defers: o.Frontend != nil, sorts: o.hasParameters(), policies: policies,
 		images: &gateway{store: b.Store, worker: worker, run: b.Host.Run, user: opts},
 		by:     newRequest(o.request(opts), made), made: made,
 	}

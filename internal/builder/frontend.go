@@ -51,6 +51,8 @@ type frontend struct {
 	// needed: a front end elsewhere may look into the failure.
 	defers   bool
 	policies policies
+	// sorts is true if the parameters of scanners are put in order.
+	sorts bool
 	// untrusted is true for a front end that is not the user's own program, or that such a one has asked for.
 	untrusted bool
 }
@@ -146,6 +148,9 @@ func (f *frontend) solve(ctx context.Context, req client.SolveRequest) (*client.
 		return nil, err
 	}
 	policies, err := f.policies.with(req.SourcePolicies)
+	if err == nil && f.sorts {
+		def, err = sortParameters(def)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -219,6 +224,7 @@ func (f *frontend) nested(ctx context.Context, req client.SolveRequest) (*client
 // within is the client of a front end that this one has asked for. It has no other options than those of the request.
 func (f *frontend) within(req client.SolveRequest) (*frontend, error) {
 	inner := *f
+	inner.sorts = f.sorts || strings.Count(req.FrontendOpt["attest:"+buildspec.AttestSBOM], ",") > 1
 	policies, err := f.policies.with(req.SourcePolicies)
 	if err != nil {
 		return nil, err

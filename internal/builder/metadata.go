@@ -2,6 +2,7 @@ package builder
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -38,14 +39,35 @@ func (r *response) forOutput(e *buildspec.Output) (*response, error) {
 	for k, v := range e.Meta {
 		out.meta[k] = []byte(v)
 	}
-	for _, p := range r.platforms {
-		at := *p
+	list, err := exptypes.ParsePlatforms(out.meta)
+	if err != nil {
+		return nil, fmt.Errorf("metadata of the output: %w", err)
+	}
+	for _, p := range list.Platforms {
+		from, err := r.platform(p.ID)
+		if err != nil {
+			return nil, err
+		}
+		at := *from
+		at.id, at.platform = p.ID, p.Platform
 		if err := at.read(out.meta); err != nil {
 			return nil, err
 		}
 		out.platforms = append(out.platforms, &at)
 	}
 	return &out, nil
+}
+
+// platform returns what was built for a platform. The only result is for whichever the metadata says.
+func (r *response) platform(id string) (*built, error) {
+	i := slices.IndexFunc(r.platforms, func(b *built) bool { return b.id == id })
+	switch {
+	case i >= 0:
+		return r.platforms[i], nil
+	case !r.several:
+		return r.platforms[0], nil
+	}
+	return nil, fmt.Errorf("the build has no result for %s", id)
 }
 
 // names are the full names that an output adds to those of the build.

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	"github.com/moby/buildkit/frontend/gateway/client"
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/solver/result"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -151,5 +153,89 @@ func TestPlatformDirectoryTime(t *testing.T) {
 	h, err := tar.NewReader(archives["x"]).Next()
 	if err != nil || h.Typeflag != tar.TypeDir || h.ModTime.Unix() != 60 {
 		t.Errorf("%+v, %v", h, err)
+	}
+}
+
+// TestPlatformsOfOutput: an output may say which platform a result is for.
+func TestPlatformsOfOutput(t *testing.T) {
+	t.Parallel()
+	single := &response{platforms: []*built{{id: "linux/amd64", platform: amd64}}, attester: &attester{}}
+	several := &response{several: true, attester: &attester{}, platforms: []*built{
+		{id: "linux/amd64", platform: amd64}, {id: "linux/arm64", platform: ocispec.Platform{OS: "linux", Architecture: "arm64"}},
+	}}
+	const arm = `{"Platforms":[{"ID":"linux/arm64","Platform":{"os":"linux","architecture":"arm64"}}]}`
+	for name, c := range map[string]struct {
+		of   *response
+		meta string
+		want string // the architecture, and that of the config
+		err  string
+	}{
+		"single":               {of: single, meta: arm, want: "arm64 arm64"},
+		"one of several":       {of: several, meta: arm, want: "arm64 arm64"},
+		"none of several":      {of: several, meta: strings.ReplaceAll(arm, "arm64", "riscv64"), err: "the build has no result for linux/riscv64"},
+		"no list":              {of: single, meta: "{", err: "metadata of the output: failed to parse platforms"},
+		"an empty list":        {of: single, meta: `{"Platforms":[]}`, err: "metadata of the output: invalid empty platforms"},
+		"a platform is no one": {of: single, meta: `{"Platforms":[{}]}`, err: "metadata of the output: invalid empty platform key"},
+	} {
+		outputs, err := buildspec.ParseOutputs([]string{`type=image,"refs.platforms=` + strings.ReplaceAll(c.meta, `"`, `""`) + `"`})
+		if err != nil || len(outputs[0].Unused) > 0 {
+			t.Fatalf("%+v, %v", outputs, err)
+		}
+		got, err := c.of.forOutput(&outputs[0])
+		if (err != nil) != (c.err != "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s: %v, want %q", name, err, c.err)
+		}
+		if err != nil {
+			continue
+		}
+		var config ocispec.Image
+		if err := json.Unmarshal(got.platforms[0].config, &config); err != nil || len(got.platforms) != 1 {
+			t.Fatal(err)
+		}
+		if arch := got.platforms[0].platform.Architecture + " " + config.Architecture; arch != c.want {
+			t.Errorf("%s: %s, want %s", name, arch, c.want)
+		}
+	}
+	if single.platforms[0].platform.Architecture != "amd64" {
+		t.Error("the output has changed the result")
+	}
+}
+
+// TestSortParameters: the parameters of a scanner are in order, whichever it got them in, and other variables stay where they are.
+func TestSortParameters(t *testing.T) {
+	t.Parallel()
+	orders := [][]string{
+		{"Z=", "BUILDKIT_SCAN_DESTINATION=/out", "BUILDKIT_SCAN_SOURCE=/in", "BUILDKIT_SCAN_C=3", "BUILDKIT_SCAN_A=1", "BUILDKIT_SCAN_B=2"},
+		{"Z=", "BUILDKIT_SCAN_DESTINATION=/out", "BUILDKIT_SCAN_SOURCE=/in", "BUILDKIT_SCAN_B=2", "BUILDKIT_SCAN_C=3", "BUILDKIT_SCAN_A=1"},
+	}
+	want := []string{"Z=", "BUILDKIT_SCAN_DESTINATION=/out", "BUILDKIT_SCAN_SOURCE=/in", "BUILDKIT_SCAN_A=1", "BUILDKIT_SCAN_B=2", "BUILDKIT_SCAN_C=3"}
+	var heads []string
+	for _, env := range orders {
+		opts := []llb.RunOption{llb.Args([]string{"scan"})}
+		for _, kv := range env {
+			k, v, _ := strings.Cut(kv, "=")
+			opts = append(opts, llb.AddEnv(k, v))
+		}
+		def, err := llb.Image("scanner").Run(opts...).Root().File(llb.Mkfile("/x", 0o644, nil)).Marshal(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := sortParameters(def.ToPB())
+		if err != nil {
+			t.Fatal(err)
+		}
+		heads = append(heads, headOf(got).String())
+		for _, raw := range got.Def {
+			var op pb.Op
+			if err := op.UnmarshalVT(raw); err != nil {
+				t.Fatal(err)
+			}
+			if e := op.GetExec(); e != nil && !slices.Equal(e.Meta.Env, want) {
+				t.Errorf("%q, want %q", e.Meta.Env, want)
+			}
+		}
+	}
+	if heads[0] == "" || heads[0] != heads[1] {
+		t.Errorf("%q", heads)
 	}
 }

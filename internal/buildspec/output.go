@@ -55,7 +55,8 @@ type Output struct {
 	// StatementPrefix begins the names of the files with attestations, for local and tar.
 	StatementPrefix string
 	Form            Form
-	// Meta is metadata in place of that of the front end, by its keys (exporter/containerimage/exptypes): the config of an image.
+	// Meta is metadata in place of that of the front end, by its keys (exporter/containerimage/exptypes): the config of an image, the platforms
+	// of the results.
 	Meta map[string]string
 	// Unused describes attributes that no exporter has: probably misspelled.
 	Unused []string
@@ -174,7 +175,7 @@ func NewOutput(e Entry) (*Output, error) {
 		switch {
 		case strings.HasPrefix(k, "annotation"):
 			o.Form.Annotations[k] = v
-		case strings.HasPrefix(k, "containerimage."):
+		case strings.HasPrefix(k, "containerimage."), k == "refs.platforms":
 			if o.Meta == nil {
 				o.Meta = map[string]string{}
 			}
