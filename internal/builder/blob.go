@@ -24,7 +24,7 @@ func (ls *layouts) blob(ctx context.Context, ref sources.BlobRef) (io.ReadCloser
 	if ls.client == nil {
 		return nil, errors.New("stores of blobs are those of clients of mica serve")
 	}
-	store, err := ls.client.Store(ctx, "oci:"+ref.Store)
+	store, err := ls.client.Store(ctx, ref.Session, "oci:"+ref.Store)
 	if err != nil {
 		return nil, fmt.Errorf("layout %s: %w", ref.Store, err)
 	}

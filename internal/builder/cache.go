@@ -134,7 +134,7 @@ func (x *cacheWriter) writeLayout(ctx context.Context, c *buildspec.Cache, o rem
 
 // writeStore writes the cache to a store of the client.
 func (x *cacheWriter) writeStore(ctx context.Context, c *buildspec.Cache, o remotecache.ExportOptions, keys []remotecache.Key) error {
-	dst, err := x.client.Store(ctx, localCachePrefix+c.Dir)
+	dst, err := x.client.Store(ctx, "", localCachePrefix+c.Dir)
 	if err != nil {
 		return err
 	}

@@ -132,7 +132,7 @@ func (b *Builder) readCache(ctx context.Context, c *buildspec.Cache, client Clie
 		return limit.read(ctx, at, root)
 	}
 	if client != nil {
-		src, err := client.Store(ctx, localCachePrefix+c.Dir)
+		src, err := client.Store(ctx, "", localCachePrefix+c.Dir)
 		if err != nil {
 			return nil, err
 		}

@@ -25,8 +25,8 @@ type Client interface {
 	File(ctx context.Context, output string, made *Exported) (Sink, error)
 	// Write writes files into the directory of an output.
 	Write(ctx context.Context, output string, v view.View) error
-	// Store is a content store of the client.
-	Store(ctx context.Context, id string) (content.Storage, error)
+	// Store is a content store of the client, or of another one by its session; "" for the session of the build.
+	Store(ctx context.Context, session, id string) (content.Storage, error)
 }
 
 // ErrExists is the error of a client that has the file of an output already.

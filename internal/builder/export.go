@@ -135,7 +135,7 @@ func (x *exporter) run(ctx context.Context, e buildspec.Output) error {
 		}
 		items := []transfer.Item{{Image: x.image, Root: x.root, Annotations: notes, Names: x.names}}
 		if e.Directory && x.client != nil {
-			to, err := x.client.Store(ctx, exportStore)
+			to, err := x.client.Store(ctx, "", exportStore)
 			if err != nil {
 				return err
 			}

@@ -327,23 +327,23 @@ func TestLayouts(t *testing.T) {
 func testLayout(t *testing.T, ls *layouts, root digest.Digest) {
 	t.Helper()
 	arm := ocispec.Platform{OS: "linux", Architecture: "arm64"}
-	if _, err := ls.find(t.Context(), "", root, &arm); err == nil || !strings.Contains(err.Error(), "was not resolved") {
+	if _, err := ls.find(t.Context(), "", "", root, &arm); err == nil || !strings.Contains(err.Error(), "was not resolved") {
 		t.Errorf("before it is resolved: %v", err)
 	}
-	img, err := ls.resolve(t.Context(), "layout0", "", &arm)
+	img, err := ls.resolve(t.Context(), "", "layout0", "", &arm)
 	if err != nil || img.Config.Architecture != "arm64" {
 		t.Errorf("%v, %v", img, err)
 	}
-	if again, err := ls.resolve(context.Background(), "layout0", "", &arm); err != nil || again != img {
+	if again, err := ls.resolve(context.Background(), "", "layout0", "", &arm); err != nil || again != img {
 		t.Errorf("resolved again: %v, %v", again, err)
 	}
-	if found, err := ls.find(t.Context(), "", root, &arm); err != nil || found != img {
+	if found, err := ls.find(t.Context(), "", "", root, &arm); err != nil || found != img {
 		t.Errorf("%v, %v", found, err)
 	}
-	if _, err := ls.resolve(t.Context(), "layout0", "", &ocispec.Platform{OS: "linux", Architecture: "s390x"}); err == nil || !strings.Contains(err.Error(), "index "+root.String()) {
+	if _, err := ls.resolve(t.Context(), "", "layout0", "", &ocispec.Platform{OS: "linux", Architecture: "s390x"}); err == nil || !strings.Contains(err.Error(), "index "+root.String()) {
 		t.Errorf("%v", err)
 	}
-	if _, err := ls.resolve(t.Context(), "layout1", "", nil); text(err) != "unknown layout layout1" {
+	if _, err := ls.resolve(t.Context(), "", "layout1", "", nil); text(err) != "unknown layout layout1" {
 		t.Errorf("%v", err)
 	}
 }

@@ -26,7 +26,7 @@ import (
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/recorder"
 	"github.com/micabuild/mica/internal/solver"
-	"github.com/micabuild/mica/internal/solver/ops"
+	"github.com/micabuild/mica/internal/sources"
 )
 
 // frontend serves the Dockerfile compiler: configs of images, files, results of graphs.
@@ -84,7 +84,7 @@ func (f *frontend) build(ctx context.Context, other client.BuildFunc) (*client.R
 func (f *frontend) BuildOpts() client.BuildOpts {
 	return client.BuildOpts{
 		Opts:      maps.Clone(f.opts),
-		SessionID: ops.BuildSession,
+		SessionID: sources.BuildSession,
 		Product:   "mica",
 		Workers:   []client.WorkerInfo{{ID: "mica", Platforms: []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())}}},
 		LLBCaps:   pb.Caps.CapSet(pb.Caps.All()),
@@ -308,7 +308,7 @@ func (f *frontend) imageMetadata(ctx context.Context, op *pb.SourceOp, opt sourc
 	if opt.OCILayoutOpt != nil {
 		platform = opt.OCILayoutOpt.Platform
 	}
-	img, err = f.layouts.resolve(ctx, op.Attrs[pb.AttrOCILayoutStoreID], digest.Digest(d), platform)
+	img, err = f.layouts.resolve(ctx, sources.SessionOf(op.Attrs[pb.AttrOCILayoutSessionID]), op.Attrs[pb.AttrOCILayoutStoreID], digest.Digest(d), platform)
 	return ref, img, err
 }
 
@@ -318,6 +318,9 @@ func (f *frontend) ResolveImageConfig(ctx context.Context, ref string, opt sourc
 	op := &pb.SourceOp{Identifier: "docker-image://" + ref}
 	if l := opt.OCILayoutOpt; l != nil {
 		op = &pb.SourceOp{Identifier: layoutScheme + ref, Attrs: map[string]string{pb.AttrOCILayoutStoreID: l.Store.StoreID}}
+		if l.Store.SessionID != "" {
+			op.Attrs[pb.AttrOCILayoutSessionID] = l.Store.SessionID
+		}
 	}
 	meta, err := f.ResolveSourceMetadata(ctx, op, opt)
 	if err != nil {

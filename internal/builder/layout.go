@@ -89,7 +89,7 @@ func (ls *layouts) close() error {
 
 // resolve copies the image of a layout for a platform into the store, without a name. The digest is that of its manifest or index, "" for
 // that of an open layout.
-func (ls *layouts) resolve(ctx context.Context, id string, d digest.Digest, platform *ocispec.Platform) (*image.Image, error) {
+func (ls *layouts) resolve(ctx context.Context, session, id string, d digest.Digest, platform *ocispec.Platform) (*image.Image, error) {
 	l, ok := ls.open[id]
 	if ok && (d == "" || d == l.root.Digest) {
 		return ls.load(ctx, l.source, l.root, platform)
@@ -97,7 +97,7 @@ func (ls *layouts) resolve(ctx context.Context, id string, d digest.Digest, plat
 	if ok || ls.client == nil {
 		return nil, fmt.Errorf("unknown layout %s", id)
 	}
-	src, err := ls.client.Store(ctx, "oci:"+id)
+	src, err := ls.client.Store(ctx, session, "oci:"+id)
 	if err != nil {
 		return nil, fmt.Errorf("layout %s: %w", id, err)
 	}
@@ -123,7 +123,7 @@ func (ls *layouts) load(ctx context.Context, src content.Fetcher, root ocispec.D
 }
 
 // find returns an image that was resolved before, or one of the client.
-func (ls *layouts) find(ctx context.Context, id string, d digest.Digest, platform *ocispec.Platform) (*image.Image, error) {
+func (ls *layouts) find(ctx context.Context, session, id string, d digest.Digest, platform *ocispec.Platform) (*image.Image, error) {
 	ls.mu.Lock()
 	img, ok := ls.images[layoutKey(d, platform)]
 	ls.mu.Unlock()
@@ -133,7 +133,7 @@ func (ls *layouts) find(ctx context.Context, id string, d digest.Digest, platfor
 	case ls.client == nil || id == "":
 		return nil, fmt.Errorf("layout %s was not resolved", d)
 	}
-	return ls.resolve(ctx, id, d, platform)
+	return ls.resolve(ctx, session, id, d, platform)
 }
 
 func layoutKey(d digest.Digest, platform *ocispec.Platform) string {

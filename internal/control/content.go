@@ -15,8 +15,8 @@ import (
 )
 
 // Store returns a content store of the client: an OCI layout, or a local cache.
-func (c *sessionClient) Store(ctx context.Context, id string) (oras.Storage, error) {
-	caller, err := c.caller(ctx)
+func (c *sessionClient) Store(ctx context.Context, session, id string) (oras.Storage, error) {
+	caller, err := c.owner(ctx, session)
 	if err != nil {
 		return nil, err
 	}

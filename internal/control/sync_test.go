@@ -8,29 +8,39 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/session"
+	sessioncontent "github.com/moby/buildkit/session/content"
 	"github.com/moby/buildkit/session/filesync"
 )
 
-// TestOtherSession: a build may have directories of another session of its client, and then has none of its own.
-func TestOtherSession(t *testing.T) {
-	t.Parallel()
-	s := start(t)
-	o, out := options(t, write(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY a /\n", "a": "1"})), t.TempDir()
+// session opens a session beside that of a build.
+func (s *server) session(t *testing.T, has session.Attachable) *session.Session {
+	t.Helper()
 	other, err := session.NewSession(t.Context(), "hint")
 	if err != nil {
 		t.Fatal(err)
 	}
-	other.Allow(filesync.NewFSSyncProvider(filesync.StaticDirSource(o.LocalMounts)))
+	other.Allow(has)
 	var running sync.WaitGroup
 	running.Go(func() { _ = other.Run(t.Context(), s.client.Dialer()) })
 	t.Cleanup(func() {
 		_ = other.Close()
 		running.Wait()
 	})
+	return other
+}
+
+// TestOtherSession: a build may have directories of another session of its client, and then has none of its own.
+func TestOtherSession(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	o, out := options(t, write(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY a /\n", "a": "1"})), t.TempDir()
+	other := s.session(t, filesync.NewFSSyncProvider(filesync.StaticDirSource(o.LocalMounts)))
 	o.LocalMounts = nil
 	o.FrontendAttrs["local-sessionid:context"], o.FrontendAttrs["local-sessionid:dockerfile"] = other.ID(), other.ID()
 	o.Exports = []client.ExportEntry{{Type: client.ExporterLocal, OutputDir: out}}
@@ -38,6 +48,37 @@ func TestOtherSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(map[string]string{"a": "1"}, list(t, out)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestStoreOfOtherSession: an OCI layout may be that of another session of the client.
+func TestStoreOfOtherSession(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	layout := t.TempDir()
+	o := options(t, write(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY a /\n", "a": "1"}))
+	o.Exports = []client.ExportEntry{{Type: client.ExporterOCI, Attrs: map[string]string{"tar": "false"}, OutputDir: layout}}
+	_, res, err := s.solve(t, nil, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := local.NewStore(layout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := s.session(t, sessioncontent.NewAttachable(map[string]content.Store{"oci:theirs": store}))
+	base := llb.OCILayout("any/name@"+res.ExporterResponse["containerimage.digest"], llb.OCIStore(other.ID(), "theirs"))
+	def, err := base.File(llb.Mkfile("/b", 0o644, nil)).Marshal(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files sink
+	o = client.SolveOpt{Exports: []client.ExportEntry{{Type: client.ExporterTar, Output: files.open}}}
+	if _, err := s.client.Solve(t.Context(), def, o, nil); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"a", "b"}, files.names(t)); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -1,6 +1,7 @@
 package sources
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,11 +19,25 @@ import (
 	"github.com/micabuild/mica/internal/quota"
 )
 
+// BuildSession is the name by which compilers in this process call the session of their build, in whichever build they run: the digests of
+// their operations are the same in all.
+const BuildSession = "mica"
+
+// SessionOf is the session that an attribute of a source names, "" for that of the build.
+func SessionOf(attr string) string {
+	if attr == BuildSession {
+		return ""
+	}
+	return attr
+}
+
 // BlobRef names a blob of a repository, or of a store of the client.
 type BlobRef struct {
-	Name   string // of the repository; for people if it is in a store
-	Store  string // the ID of the client's store, "" for a repository
-	Digest digest.Digest
+	Name  string // of the repository; for people if it is in a store
+	Store string // the ID of the client's store, "" for a repository
+	// Session is that of the client with the store, "" for that of the build.
+	Session string
+	Digest  digest.Digest
 }
 
 // ParseBlobRef reads the identifier of a blob: docker-image+blob://NAME@DIGEST, or oci-layout+blob://NAME@DIGEST, whose store is named by an
@@ -40,9 +55,7 @@ func ParseBlobRef(identifier string, attrs map[string]string) (BlobRef, error) {
 	switch scheme {
 	case srctypes.DockerImageBlobScheme:
 	case srctypes.OCIBlobScheme:
-		if ref.Store = attrs[pb.AttrOCILayoutStoreID]; ref.Store == "" {
-			ref.Store = name
-		}
+		ref.Store, ref.Session = cmp.Or(attrs[pb.AttrOCILayoutStoreID], name), SessionOf(attrs[pb.AttrOCILayoutSessionID])
 	default:
 		return ref, fmt.Errorf("invalid blob %s: its scheme is not %s or %s", identifier, srctypes.DockerImageBlobScheme, srctypes.OCIBlobScheme)
 	}

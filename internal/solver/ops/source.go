@@ -178,7 +178,8 @@ func (o *layoutSource) Key(context.Context) (buildcache.Key, bool, error) {
 }
 
 func (o *layoutSource) Run(ctx context.Context) ([]*solver.Result, error) {
-	img, err := o.w.Layout(ctx, o.op.GetSource().Attrs[pb.AttrOCILayoutStoreID], o.root, platformOf(o.op))
+	attrs := o.op.GetSource().Attrs
+	img, err := o.w.Layout(ctx, sources.SessionOf(attrs[pb.AttrOCILayoutSessionID]), attrs[pb.AttrOCILayoutStoreID], o.root, platformOf(o.op))
 	if err != nil {
 		return nil, err
 	}
@@ -263,18 +264,10 @@ func (o *localSource) Run(ctx context.Context) ([]*solver.Result, error) {
 	return []*solver.Result{{Local: v}}, nil
 }
 
-// BuildSession is the name by which compilers in this process call the session of their build, in whichever build they run: the digests of
-// their operations are the same in all.
-const BuildSession = "mica"
-
 // remote is the source as a client elsewhere has it.
 func (o *localSource) remote() (*Remote, error) {
-	session := o.attrs[pb.AttrLocalSessionID]
-	if session == BuildSession {
-		session = ""
-	}
 	r := &Remote{
-		Name: o.name, Key: o.attrs[pb.AttrSharedKeyHint], Session: session,
+		Name: o.name, Key: o.attrs[pb.AttrSharedKeyHint], Session: sources.SessionOf(o.attrs[pb.AttrLocalSessionID]),
 		Once: o.attrs[pb.AttrLocalDiffer] == pb.AttrLocalDifferNone, Sent: o.t.Transfer(o.name),
 	}
 	var err error

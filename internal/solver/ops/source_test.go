@@ -52,7 +52,7 @@ func TestImages(t *testing.T) {
 			}
 			return pushed, nil
 		}
-		o.Layout = func(_ context.Context, _ string, d digest.Digest, p *ocispec.Platform) (*image.Image, error) {
+		o.Layout = func(_ context.Context, _, _ string, d digest.Digest, p *ocispec.Platform) (*image.Image, error) {
 			if d != digest.FromString("root") || p.Architecture != "amd64" {
 				return nil, errors.New("no layout " + d.String())
 			}
@@ -111,7 +111,9 @@ func TestImageNames(t *testing.T) {
 			found.Root.Digest = root
 			return &found, nil
 		},
-		Layout: func(context.Context, string, digest.Digest, *ocispec.Platform) (*image.Image, error) { return img, nil },
+		Layout: func(context.Context, string, string, digest.Digest, *ocispec.Platform) (*image.Image, error) {
+			return img, nil
+		},
 	})
 	t.Cleanup(func() {
 		if err := w.Close(); err != nil {

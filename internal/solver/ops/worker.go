@@ -60,8 +60,8 @@ type Options struct {
 	// Published returns the digest that an image has at its registry now; nil if there are no registries.
 	Published func(ctx context.Context, ref string) (digest.Digest, error)
 	// Layout finds the image that an oci-layout source names by the digest of its manifest or index. The store is the ID of the layout, "" if
-	// the source does not say it.
-	Layout func(ctx context.Context, store string, d digest.Digest, platform *ocispec.Platform) (*image.Image, error)
+	// the source does not say it. The session is that of the client that has it, "" for that of the build.
+	Layout func(ctx context.Context, session, store string, d digest.Digest, platform *ocispec.Platform) (*image.Image, error)
 	// Host starts the processes of exec operations.
 	Host *sandbox.Host
 	// Locals are the local sources by name.
