@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"os/user"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,6 +25,7 @@ const stageName = "mica-userns"
 func Init(args []string) {
 	if len(args) == 0 || args[0] != stageName {
 		dieWithParent()
+		sendVerdict()
 		return
 	}
 	if err := stage(args[1:]); err != nil {
@@ -57,8 +57,7 @@ const stageVariable = "_MICA_USERNS_SOCKETS"
 // firstFD is the first file after stdin, stdout and stderr, SD_LISTEN_FDS_START of sd_listen_fds(3).
 const firstFD = 3
 
-// stage waits for the end of a pipe, which follows the sockets. The outer process closes it when the maps are written. To a second pipe,
-// which ends when mica is executed, it writes why the namespace is of no use.
+// stage waits for the end of a pipe, which follows the sockets. The outer process closes it when the maps are written.
 func stage(args []string) error {
 	sockets, err := strconv.Atoi(os.Getenv(stageVariable))
 	if err != nil {
@@ -68,7 +67,7 @@ func stage(args []string) error {
 	if sockets > 0 { // they are for this process now
 		_ = os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
 	}
-	pipe, verdict := os.NewFile(uintptr(firstFD+sockets), "sync"), os.NewFile(uintptr(firstFD+sockets+1), "verdict")
+	pipe := os.NewFile(uintptr(firstFD+sockets), "sync")
 	if _, err := io.ReadAll(pipe); err != nil {
 		return err
 	}
@@ -76,22 +75,27 @@ func stage(args []string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("ids were not mapped")
 	}
-	if err := ownMounts(); err != nil {
-		fmt.Fprint(verdict, err)
-		os.Exit(1)
-	}
-	unix.CloseOnExec(int(verdict.Fd()))
 	return unix.Exec("/proc/self/exe", append([]string{"mica"}, args...), os.Environ())
 }
 
-// ownMounts gives the thread, and the program that it executes, a mount namespace. It fails where AppArmor or SELinux take all
-// capabilities of a user namespace.
-func ownMounts() error {
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return refused(err)
+// verdictVariable is an environment variable of the inner process: its file to which it writes why the namespace is of no use.
+const verdictVariable = "_MICA_USERNS_VERDICT"
+
+// sendVerdict tries whether mounts can be changed in the new namespaces, and ends this process if they cannot: AppArmor and SELinux can take
+// all capabilities of a user namespace. It changes nothing: the mounts are slaves of the outer ones already (mount_namespaces(7)). The process
+// that waits for the maps could not try it: the kernel gives it no capabilities (user_namespaces(7)).
+func sendVerdict() {
+	fd, err := strconv.Atoi(os.Getenv(verdictVariable))
+	if err != nil {
+		return
 	}
-	return nil
+	_ = os.Unsetenv(verdictVariable)
+	verdict := os.NewFile(uintptr(fd), "verdict")
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		fmt.Fprint(verdict, refused(err))
+		os.Exit(1)
+	}
+	_ = verdict.Close()
 }
 
 // Enter executes mica with args again, in a user namespace in which the user is root. It forwards signals, exits with the exit
@@ -122,7 +126,7 @@ type inner struct {
 	signals <-chan os.Signal
 }
 
-// startStage starts the inner process, and waits until it has executed mica.
+// startStage starts the inner process, and waits until mica runs in it.
 func startStage(args []string, maps *mapPlan) (*inner, error) {
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -167,12 +171,13 @@ func stageCommand(args []string) *exec.Cmd {
 	cmd.Args = append([]string{stageName}, args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.ExtraFiles = activation.Files(false)
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", marker, os.Getuid()), fmt.Sprintf("%s=%d", parentMarker, os.Getpid()), fmt.Sprintf("%s=%d", stageVariable, len(cmd.ExtraFiles)))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER}
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", marker, os.Getuid()), fmt.Sprintf("%s=%d", parentMarker, os.Getpid()), fmt.Sprintf("%s=%d", stageVariable, len(cmd.ExtraFiles)),
+		fmt.Sprintf("%s=%d", verdictVariable, firstFD+len(cmd.ExtraFiles)+1))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS}
 	return cmd
 }
 
-// readVerdict returns why a namespace is of no use, nil if mica has been executed in it.
+// readVerdict returns why a namespace is of no use, nil if mica runs in it.
 func readVerdict(verdict io.Reader) error {
 	text, err := io.ReadAll(verdict)
 	if err != nil {
