@@ -54,7 +54,7 @@ func (c *Container) Export(ctx context.Context, begin func() io.Writer) error {
 		return err
 	}
 	defer f.close()
-	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", f.box.Root().Fd()))
+	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", f.rootfs.Fd()))
 	if err != nil {
 		return err
 	}

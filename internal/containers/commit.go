@@ -28,6 +28,11 @@ type CommitOptions struct {
 
 // Commit makes an image of the container's files. A process that runs is not paused meanwhile.
 func (c *Container) Commit(ctx context.Context, o CommitOptions) (_ *image.Image, err error) {
+	release, err := c.keep()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	tmp, err := c.store.TempDir("commit")
 	if err != nil {
 		return nil, err

@@ -55,6 +55,10 @@ type Container struct {
 	size     pty.Size // of the terminal
 	ports    apinetwork.PortMap
 	removing bool
+
+	kept sync.RWMutex // read-locked while the files are read; removing takes it for good
+	// restarting counts the restarts that are stopping the process: its end is not that of the container.
+	restarting int
 }
 
 // run is a process of a container that runs.

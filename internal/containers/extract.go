@@ -48,7 +48,7 @@ func (c *Container) Extract(ctx context.Context, name string, from io.Reader, o 
 	}
 	x := &extractor{ctx: ctx, o: o}
 	if o.OwnUser {
-		ids, err := account.Lookup(fmt.Sprintf("/proc/self/fd/%d", f.box.Root().Fd()), c.config.User, nil)
+		ids, err := account.Lookup(fmt.Sprintf("/proc/self/fd/%d", f.rootfs.Fd()), c.config.User, nil)
 		if err != nil {
 			return invalid(err)
 		}

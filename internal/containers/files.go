@@ -19,42 +19,95 @@ import (
 
 // files are the files of a container, which runs or not.
 type files struct {
-	c     *Container
-	box   *sandbox.Container
-	close func()
+	c      *Container
+	rootfs *os.File
+	mounts []*os.File // by the index of Process.Mounts; nil for one whose files cannot be reached
+	close  func()
 }
 
-// files opens the container's files. Until they are closed, a container that does not run cannot be started.
+// files opens the container's files. Until they are closed, the container is not removed, and one that does not run cannot be started.
 func (c *Container) files(ctx context.Context) (*files, error) {
 	c.starting.Lock()
-	c.mu.Lock()
-	r, removing := c.run, c.removing
-	c.mu.Unlock()
-	if removing {
-		c.starting.Unlock()
-		return nil, fail(Conflict, "container %s is being removed", c.ID)
-	}
-	if r != nil {
-		c.starting.Unlock()
-		return &files{c: c, box: r.box, close: func() {}}, nil
-	}
-	p := *c.process
-	box, err := c.m.o.Host.Open(ctx, &p)
+	release, err := c.keep()
 	if err != nil {
 		c.starting.Unlock()
 		return nil, err
 	}
-	return &files{c: c, box: box, close: func() {
-		_ = box.Close()
+	c.mu.Lock()
+	r := c.run
+	c.mu.Unlock()
+	if r != nil {
 		c.starting.Unlock()
-	}}, nil
+		f, err := c.filesOf(r.box, release)
+		if errors.Is(err, sandbox.ErrClosed) { // the process has just ended
+			<-r.ended
+			return c.files(ctx)
+		}
+		return f, err
+	}
+	p := *c.process
+	box, err := c.m.o.Host.Open(ctx, &p)
+	if err != nil {
+		release()
+		c.starting.Unlock()
+		return nil, err
+	}
+	return c.filesOf(box, func() {
+		_ = box.Close()
+		release()
+		c.starting.Unlock()
+	})
+}
+
+// filesOf opens the files of a box again: the box may end while they are used, and does not wait for it. The end calls also.
+func (c *Container) filesOf(box *sandbox.Container, also func()) (_ *files, err error) {
+	f := &files{c: c}
+	f.close = func() {
+		for _, opened := range append(f.mounts, f.rootfs) {
+			_ = opened.Close() // a nil file can be closed
+		}
+		also()
+	}
+	defer func() {
+		if err != nil {
+			f.close()
+		}
+	}()
+	release, err := box.Hold()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if f.rootfs, err = duplicate(box.Root()); err != nil {
+		return nil, err
+	}
+	for i := range c.process.Mounts {
+		source, err := duplicate(box.Mount(i))
+		if err != nil {
+			return nil, err
+		}
+		f.mounts = append(f.mounts, source)
+	}
+	return f, nil
+}
+
+// duplicate returns another descriptor of a file, nil for nil.
+func duplicate(f *os.File) (*os.File, error) {
+	if f == nil {
+		return nil, nil
+	}
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: f.Name(), Err: err}
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
 // root is the directory that a path is to be resolved in: the root filesystem, or what is mounted on the path or above it.
 func (f *files) root(name string) (dir *os.File, mounted string, readOnly bool) {
-	dir, mounted, readOnly = f.box.Root(), "/", f.c.process.ReadOnlyRoot
+	dir, mounted, readOnly = f.rootfs, "/", f.c.process.ReadOnlyRoot
 	for i, m := range f.c.process.Mounts {
-		target, source := path.Clean("/"+m.Target), f.box.Mount(i)
+		target, source := path.Clean("/"+m.Target), f.mounts[i]
 		if source != nil && len(target) >= len(mounted) && (name == target || strings.HasPrefix(name, target+"/")) {
 			dir, mounted, readOnly = source, target, m.ReadOnly
 		}
@@ -78,8 +131,7 @@ func (f *files) open(name string, follow bool) (*os.File, error) {
 		if rest != "." {
 			return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.ENOTDIR}
 		}
-		fd, err := unix.Dup(int(dir.Fd()))
-		return os.NewFile(uintptr(fd), name), err
+		return duplicate(dir)
 	}
 	fd, err := unix.Openat2(int(dir.Fd()), rest, &how)
 	if err != nil {

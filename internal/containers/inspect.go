@@ -112,8 +112,13 @@ func (m *Manager) address() netip.Addr {
 	return own.Address()
 }
 
-// sizes are the bytes of the files that the container has changed, and of all.
+// sizes are the bytes of the files that the container has changed, and of all; those of a container that is being removed are zero.
 func (c *Container) sizes() (rw, all int64) {
+	release, err := c.keep()
+	if err != nil {
+		return 0, 0
+	}
+	defer release()
 	rw = treeSize(c.root.Upper)
 	return rw, rw + c.image.Size + c.layersSize()
 }

@@ -203,3 +203,21 @@ func TestDescribeWhileConnected(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A removal that is not forced finds the container running, however late it was started.
+func TestRemoveWhileStarting(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		c := bare(t, "box", &container.HostConfig{})
+		c.starting.Lock()
+		removed := make(chan error, 1)
+		go func() { removed <- c.Remove(RemoveOptions{}) }()
+		c.mu.Lock()
+		c.run = &run{cancel: func(error) { t.Error("killed") }, ended: make(chan struct{})}
+		c.mu.Unlock()
+		c.starting.Unlock()
+		if err := <-removed; !isConflict(err) {
+			t.Error(err)
+		}
+	}
+}

@@ -389,32 +389,27 @@ type RemoveOptions struct {
 
 // Remove removes the container.
 func (c *Container) Remove(o RemoveOptions) error {
-	c.mu.Lock()
-	r, removing := c.run, c.removing
-	switch {
-	case removing:
-		c.mu.Unlock()
-		if o.Force {
-			<-c.removed
-			return nil
-		}
-		return fail(Conflict, "removal of container %s is already in progress", c.ID)
-	case r != nil && !o.Force:
-		c.mu.Unlock()
-		return fail(Conflict, "cannot remove container %q: container is running: stop the container before removing or force remove", c.Name())
+	if err := c.checkRemoval(o.Force); err != nil {
+		return err
 	}
-	c.removing = true
-	c.mu.Unlock()
 	c.starting.Lock() // a start that is going on ends first
 	defer c.starting.Unlock()
+	if err := c.checkRemoval(o.Force); err != nil { // it may have been started
+		return err
+	}
+	if c.isRemoved() {
+		return nil
+	}
 	c.mu.Lock()
-	r = c.run
+	c.removing = true
+	r := c.run
 	c.mu.Unlock()
 	if r != nil {
 		c.event(events.ActionKill, "signal", strconv.Itoa(int(syscall.SIGKILL)))
 		r.cancel(errKilled)
 		<-r.ended
 	}
+	c.kept.Lock() // who reads the files ends first
 	c.m.forget(c)
 	err := c.release()
 	if o.Volumes {
@@ -423,6 +418,31 @@ func (c *Container) Remove(o RemoveOptions) error {
 	c.event(events.ActionDestroy)
 	close(c.removed)
 	return err
+}
+
+// checkRemoval refuses to remove a container that is being removed, or runs, unless that is forced.
+func (c *Container) checkRemoval(force bool) error {
+	c.mu.Lock()
+	removing, running := c.removing, c.run != nil
+	c.mu.Unlock()
+	switch {
+	case force:
+		return nil
+	case removing:
+		return fail(Conflict, "removal of container %s is already in progress", c.ID)
+	case running:
+		return fail(Conflict, "cannot remove container %q: container is running: stop the container before removing or force remove", c.Name())
+	}
+	return nil
+}
+
+func (c *Container) isRemoved() bool {
+	select {
+	case <-c.removed:
+		return true
+	default:
+		return false
+	}
 }
 
 func isConflict(err error) bool {

@@ -169,6 +169,11 @@ func copyAttributes(from, to string) error {
 
 // Changes are the files that the container has added, changed or removed.
 func (c *Container) Changes(ctx context.Context) ([]container.FilesystemChange, error) {
+	release, err := c.keep()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	lower, err := c.layers.View(ctx, c.image.Chain())
 	if err != nil {
 		return nil, err
