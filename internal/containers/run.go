@@ -248,13 +248,13 @@ func (c *Container) ended(r *run, err error, unpublish func()) {
 	now := time.Now()
 	c.run, c.state, c.exitCode, c.failure, c.finished = nil, container.StateExited, code, failure, now
 	took := now.Sub(c.started)
-	done := c.exit
+	done, remove := c.exit, c.host.AutoRemove && c.restarting == 0
 	c.exit = make(chan struct{})
 	c.mu.Unlock()
 	close(r.ended)
 	c.event(events.ActionDie, "exitCode", strconv.Itoa(code), "execDuration", strconv.Itoa(int(took.Seconds())))
 	close(done)
-	if c.host.AutoRemove {
+	if remove {
 		go func() { _ = c.Remove(RemoveOptions{Force: true, Volumes: true}) }()
 	}
 }
@@ -320,8 +320,8 @@ func (c *Container) Kill(name string) error {
 const defaultStop = 10
 
 // Stop sends the stop signal, and kills the process if it has not ended after a number of seconds: nil for the container's own, negative for
-// any time.
-func (c *Container) Stop(ctx context.Context, name string, seconds *int) error {
+// any time. As in Docker, it goes on when its client has gone.
+func (c *Container) Stop(name string, seconds *int) error {
 	c.mu.Lock()
 	r := c.run
 	c.mu.Unlock()
@@ -357,8 +357,6 @@ func (c *Container) Stop(ctx context.Context, name string, seconds *int) error {
 	}
 	select {
 	case <-r.ended:
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	case <-over:
 		c.event(events.ActionKill, "signal", strconv.Itoa(int(syscall.SIGKILL)))
 		r.cancel(errKilled)
@@ -368,17 +366,34 @@ func (c *Container) Stop(ctx context.Context, name string, seconds *int) error {
 	return nil
 }
 
-// Restart stops the process if it runs, and starts it again.
+// Restart stops the process if it runs, and starts it again, also when its client has gone.
 func (c *Container) Restart(ctx context.Context, name string, seconds *int) error {
 	var typed *Error
-	if err := c.Stop(ctx, name, seconds); err != nil && (!errors.As(err, &typed) || typed.Kind != Unchanged) {
+	if err := c.stopToRestart(name, seconds); err != nil && (!errors.As(err, &typed) || typed.Kind != Unchanged) {
 		return err
 	}
-	if err := c.Start(ctx); err != nil {
+	if err := c.Start(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
 	c.event(events.ActionRestart)
 	return nil
+}
+
+// stopToRestart stops the process. A container that removes itself with its process stays, unless that fails.
+func (c *Container) stopToRestart(name string, seconds *int) error {
+	c.mu.Lock()
+	c.restarting++
+	c.mu.Unlock()
+	err := c.Stop(name, seconds)
+	c.mu.Lock()
+	c.restarting--
+	ended := c.run == nil && c.state == container.StateExited
+	c.mu.Unlock()
+	var typed *Error
+	if err != nil && (!errors.As(err, &typed) || typed.Kind != Unchanged) && ended && c.host.AutoRemove {
+		return errors.Join(err, c.Remove(RemoveOptions{Force: true, Volumes: true}))
+	}
+	return err
 }
 
 // RemoveOptions say how a container is removed.

@@ -144,7 +144,7 @@ func stopContainer(w http.ResponseWriter, r *http.Request, c *containers.Contain
 	if err != nil {
 		return err
 	}
-	if err := c.Stop(r.Context(), r.URL.Query().Get("signal"), n); err != nil {
+	if err := c.Stop(r.URL.Query().Get("signal"), n); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

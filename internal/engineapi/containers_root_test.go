@@ -3,6 +3,7 @@ package engineapi
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"io"
 	"os"
 	"path/filepath"
@@ -451,6 +452,90 @@ func TestRootUnreadInput(t *testing.T) {
 	}()
 	if out, _ := split(t, conn.Reader); out != "y\n" {
 		t.Errorf("%q", out)
+	}
+}
+
+// TestRootExportDuringRemove: what reads the files of a container gets all of them, also when it is killed and removed meanwhile.
+func TestRootExportDuringRemove(t *testing.T) {
+	t.Parallel()
+	r := newRootRig(t)
+	const files = 1000 // whose tar no socket holds
+	id := r.create("", script(`i=0; while [ $i -lt 1000 ]; do : >/made-$i; i=$((i+1)); done; echo ready; exec sleep 1000`))
+	out := r.attach(id, client.ContainerAttachOptions{Stdout: true})
+	r.start(id)
+	if _, err := io.ReadFull(out.Reader, make([]byte, 8+len("ready\n"))); err != nil {
+		t.Fatal(err)
+	}
+	all, err := r.ContainerExport(t.Context(), id, client.ContainerExportOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := r.exit(id, container.WaitConditionNextExit)
+	removed := make(chan error, 1)
+	go func() {
+		_, err := r.ContainerRemove(t.Context(), id, client.ContainerRemoveOptions{Force: true})
+		removed <- err
+	}()
+	code()
+	names := tarNames(t, all)
+	if n := len(slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, "made-") })); n != files {
+		t.Errorf("%d files of %d", n, files)
+	}
+	if err := <-removed; err != nil {
+		t.Error(err)
+	}
+	if left, _ := os.ReadDir(filepath.Join(r.server.o.Root, "tmp")); len(left) != 0 {
+		t.Errorf("left in the store: %v", left)
+	}
+}
+
+// TestRootRestartToRemove: a container that removes itself stays when it is restarted.
+func TestRootRestartToRemove(t *testing.T) {
+	t.Parallel()
+	r := newRootRig(t)
+	o := script("exec sleep 1000")
+	o.HostConfig.AutoRemove = true
+	id := r.create("", o)
+	r.start(id)
+	zero := 0
+	if _, err := r.ContainerRestart(t.Context(), id, client.ContainerRestartOptions{Timeout: &zero}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := r.ContainerInspect(t.Context(), id, client.ContainerInspectOptions{}); err != nil || !got.Container.State.Running {
+		t.Errorf("%+v, %v", got.Container.State, err)
+	}
+	gone := r.exit(id, container.WaitConditionRemoved)
+	if _, err := r.ContainerStop(t.Context(), id, client.ContainerStopOptions{Timeout: &zero}); err != nil {
+		t.Fatal(err)
+	}
+	gone()
+}
+
+// TestRootStopWithoutClient: a stop goes on when its client has gone.
+func TestRootStopWithoutClient(t *testing.T) {
+	t.Parallel()
+	r := newRootRig(t)
+	id := r.create("", script(`trap 'echo signalled' TERM; echo up; while :; do sleep 0.01; done`))
+	out := r.attach(id, client.ContainerAttachOptions{Stdout: true})
+	code := r.exit(id, container.WaitConditionNextExit)
+	r.start(id)
+	if _, err := io.ReadFull(out.Reader, make([]byte, 8+len("up\n"))); err != nil {
+		t.Fatal(err)
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	stopped := make(chan error, 1)
+	go func() {
+		one := 1
+		_, err := r.ContainerStop(ctx, id, client.ContainerStopOptions{Timeout: &one})
+		stopped <- err
+	}()
+	if _, err := io.ReadFull(out.Reader, make([]byte, 8+len("signalled\n"))); err != nil {
+		t.Fatal(err)
+	}
+	leave()
+	_ = <-stopped // whatever the client has seen
+	if n := code(); n != 137 {
+		t.Errorf("exit code %d", n)
 	}
 }
 
