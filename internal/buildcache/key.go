@@ -24,6 +24,7 @@ const (
 	KindPlatform  = "platform"  // the platform of a process; without a name
 	KindLayers    = "layers"    // a chain that the result is built on or made of, by its ChainID; the name is its role in the step
 	KindMount     = "mount"     // the digest of the files that a process finds mounted at the path in the name
+	KindNetwork   = "network"   // "proxy" for a process whose only network is a proxy; without a name
 	KindOutput    = "output"    // the number of the only output that a record has; without a name
 	KindSource    = "source"    // the digest of the files that a copy selects by the path in the name, or of what was downloaded
 )

@@ -160,10 +160,16 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	defer func() { err = errors.Join(err, hostCerts.remove()) }()
 	reads := b.openCaches(ctx, o, rec)
 	defer func() { err = errors.Join(err, reads.close()) }()
+	policies, err := policies{client: o.Policy}.with(o.Policies)
+	if err != nil {
+		return nil, err
+	}
+	front := &frontend{}
 	worker := ops.New(ops.Options{
 		Store: b.Store, Layers: b.Layers, Image: base.find, Published: base.published, Layout: layouts.find, Host: b.Host, Locals: o.locals(), Sync: o.sync(), Digests: digests,
 		Secret: o.Secret, SSH: o.SSH, HTTP: o.HTTP, Blob: layouts.blob, HostCerts: hostCerts.mount, KeepFailed: o.OnFailure != nil,
 		KeepMounts: o.Frontend != nil, ClientErrors: o.Client != nil,
+		Proxy: o.proxyNetwork(policies, front.metadata),
 	})
 	defer func() { err = errors.Join(err, worker.Close()) }()
 	s := solver.New(solver.Options{
@@ -175,12 +181,8 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	if err != nil {
 		return nil, err
 	}
-	policies, err := policies{client: o.Policy}.with(o.Policies)
-	if err != nil {
-		return nil, err
-	}
 	made := cmp.Or(o.Requests, NewRequests())
-	front := &frontend{
+	*front = frontend{
 		solver: s, bases: base, layouts: layouts, opts: opts, inputs: inputs, events: o.Events, checker: dockerfile.NewChecker(opts),
 		record: rec, until: o.newUntil(worker), imports: reads, catalogs: o.catalogs(), containers: &containers{host: b.Host, worker: worker},
 		defers: o.Frontend != nil, sorts: o.hasParameters(), policies: policies,

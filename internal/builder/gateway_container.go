@@ -258,6 +258,9 @@ func (c *frontendContainer) environment(ctx context.Context, req client.StartReq
 	if req.Tty {
 		env = withDefault(env, "TERM", "xterm")
 	}
+	if c.f.containers.worker.Proxy != nil && c.network != pb.NetMode_NONE {
+		env = ops.ProxyEnv(env)
+	}
 	if certs := c.f.containers.worker.HostCerts; certs != nil {
 		env = certs.Env(env)
 	}

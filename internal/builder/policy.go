@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/solver/ops"
 )
 
 // A Resolver finds what a source is now, without asking the policy of the client.
@@ -144,6 +145,14 @@ func (p policies) applyAll(ctx context.Context, def *pb.Definition, resolve Reso
 			op.Op = source.Op
 		}
 	})
+}
+
+// proxyNetwork is the network of steps if the proxy network is asked for; nil otherwise.
+func (o *Options) proxyNetwork(p policies, resolve Resolver) *ops.ProxyNetwork {
+	if !o.ProxyNetwork {
+		return nil
+	}
+	return &ops.ProxyNetwork{Policy: func(ctx context.Context, op *pb.Op) error { return p.apply(ctx, op, resolve) }}
 }
 
 // platformOf is the platform for which a source is resolved.

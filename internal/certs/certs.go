@@ -20,18 +20,20 @@ import (
 // Bundle is a list of authorities.
 type Bundle struct{ certs []*x509.Certificate }
 
-// bundleFiles are the paths of systems' bundles, in the order of Go (crypto/x509 root_linux.go).
-var bundleFiles = []string{
-	"/etc/ssl/certs/ca-certificates.crt",
-	"/etc/pki/tls/certs/ca-bundle.crt",
-	"/etc/ssl/ca-bundle.pem",
-	"/etc/pki/tls/cacert.pem",
-	"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-	"/etc/ssl/cert.pem",
+// Files are the paths of systems' bundles, in the order of Go (crypto/x509 root_linux.go).
+func Files() []string {
+	return []string{
+		"/etc/ssl/certs/ca-certificates.crt",
+		"/etc/pki/tls/certs/ca-bundle.crt",
+		"/etc/ssl/ca-bundle.pem",
+		"/etc/pki/tls/cacert.pem",
+		"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+		"/etc/ssl/cert.pem",
+	}
 }
 
-// maxBundle bounds a file of certificates, in bytes.
-const maxBundle = 16 << 20
+// MaxFile bounds a file of certificates, in bytes.
+const MaxFile = 16 << 20
 
 // Host reads the authorities that this host trusts: those of $SSL_CERT_FILE and $SSL_CERT_DIR if they are set, else the system's
 // bundle.
@@ -49,7 +51,7 @@ func Host() (*Bundle, error) {
 		}
 	}
 	if file == "" && dirs == "" {
-		for _, name := range bundleFiles {
+		for _, name := range Files() {
 			if err := b.read(name); err == nil {
 				break
 			} else if !errors.Is(err, fs.ErrNotExist) {
@@ -86,8 +88,8 @@ func (b *Bundle) read(name string) error {
 	if err != nil {
 		return err
 	}
-	if info.Size() > maxBundle {
-		return fmt.Errorf("%s has %d bytes, more than the %d of a bundle", name, info.Size(), maxBundle)
+	if info.Size() > MaxFile {
+		return fmt.Errorf("%s has %d bytes, more than the %d of a bundle", name, info.Size(), MaxFile)
 	}
 	data, err := os.ReadFile(name)
 	if err != nil {

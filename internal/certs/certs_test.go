@@ -161,7 +161,7 @@ func TestHost(t *testing.T) {
 	write("b/other.pem", other)
 	mixed := write("mixed.pem", broken, trusted, []byte("text\n"), one)
 	large := write("large.pem", one)
-	if err := os.Truncate(large, maxBundle+1); err != nil {
+	if err := os.Truncate(large, MaxFile+1); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Symlink("missing", filepath.Join(dir, "a/dangling")); err != nil {

@@ -25,10 +25,7 @@ const outputPrefix = "output "
 
 // options turns a request into a build, with the entitlements of those that the server grants. Its front end is the caller's business.
 func options(req *controlapi.SolveRequest, granted []string) (*builder.Options, error) {
-	if req.ProxyNetwork { // not to be ignored: the client wants less than the network
-		return nil, status.Error(codes.Unimplemented, "the proxy network is not supported: build without --proxy-network")
-	}
-	o := &builder.Options{Context: builder.ClientContext{}, Attrs: maps.Clone(req.FrontendAttrs), Inputs: req.FrontendInputs, Internal: req.Internal}
+	o := &builder.Options{Context: builder.ClientContext{}, Attrs: maps.Clone(req.FrontendAttrs), Inputs: req.FrontendInputs, Internal: req.Internal, ProxyNetwork: req.ProxyNetwork}
 	if o.Attrs == nil {
 		o.Attrs = map[string]string{}
 	}

@@ -142,6 +142,31 @@ func OpenRegular(root int, name string) (*os.File, error) {
 	return f, nil
 }
 
+// OpenWritable opens a regular file inside the directory root for reading and writing. It does not open devices and pipes: ErrNotRegular.
+func OpenWritable(root int, name string) (*os.File, error) {
+	f, err := OpenRegular(root, name)
+	if err != nil {
+		return nil, err
+	}
+	_ = f.Close()
+	how := unix.OpenHow{Flags: unix.O_RDWR | unix.O_NONBLOCK | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	fd, err := unix.Openat2(root, name, &how)
+	if err != nil {
+		return nil, err
+	}
+	f = os.NewFile(uintptr(fd), name)
+	// Overlayfs may give a file that it has copied another device number: only its type can be checked.
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		err = ErrNotRegular
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
 // RemoveEmpty removes an empty file or directory below root. It leaves other files, and follows no symlinks on
 // the way to the parent. The parent keeps its times.
 func RemoveEmpty(root int, name string) {

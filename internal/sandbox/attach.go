@@ -146,12 +146,16 @@ func moveTo(source string, target int, set uint64) error {
 	return unix.MoveMount(tree, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 }
 
-// detach unmounts b.root and the mounts in it, and removes their mount points.
+// detach ends the proxy, unmounts b.root and the mounts in it, and removes their mount points and the proxy's authority.
 func (b *bundle) detach() {
+	if b.endProxy != nil {
+		b.endProxy()
+	}
 	if b.root != "" {
 		_ = unix.Unmount(b.root, unix.MNT_DETACH)
 	}
 	if b.clean != nil {
 		b.clean()
 	}
+	b.distrust()
 }

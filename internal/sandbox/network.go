@@ -81,12 +81,23 @@ func (n *ownNetwork) close() error {
 	return n.ns.Close()
 }
 
-// attachNetwork gives the process a network of its own, if it asks for one and one is possible, and writes the files that
-// depend on it. It is the last step of the preparation, because making a network takes longest.
-func (h *Host) attachNetwork(ctx context.Context, b *bundle) error {
-	if b.p.Network != NetworkOwn {
-		return b.writeNetworkFiles()
+// attachNetwork gives the process its network and writes the files that depend on it. It is the last step of the preparation, because
+// making a network takes longest.
+func (h *Host) attachNetwork(ctx context.Context, b *bundle) (err error) {
+	switch b.p.Network {
+	case NetworkOwn:
+		err = h.attachOwn(ctx, b)
+	case NetworkProxy:
+		err = b.attachIsland()
 	}
+	if err != nil {
+		return err
+	}
+	return b.writeNetworkFiles()
+}
+
+// attachOwn gives the process a network of its own, if one is possible.
+func (h *Host) attachOwn(ctx context.Context, b *bundle) error {
 	own, err := h.OwnNetwork(ctx)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -96,37 +107,46 @@ func (h *Host) attachNetwork(ctx context.Context, b *bundle) error {
 			return err
 		}
 	}
-	if err == nil {
-		if err := b.joinNetwork(own); err != nil {
-			return err
-		}
+	if err != nil {
+		return nil //nolint:nilerr // it uses the host's
 	}
-	return b.writeNetworkFiles()
+	b.own = own
+	return b.joinNetwork(own.File())
+}
+
+// attachIsland gives the process a network that ends at its proxy, which serves from now on.
+func (b *bundle) attachIsland() error {
+	island, err := network.NewIsland()
+	if err != nil {
+		return err
+	}
+	served := make(chan struct{})
+	b.endProxy = func() {
+		_ = island.Close()
+		<-served
+	}
+	go func() {
+		defer close(served)
+		b.p.Proxy(island.Listener())
+	}()
+	return b.joinNetwork(island.File())
 }
 
 // joinNetwork puts the namespace of the process's network where the runtime finds it.
-func (b *bundle) joinNetwork(own *network.Namespace) error {
-	b.own = own
-	path := b.networkPath()
+func (b *bundle) joinNetwork(ns *os.File) error {
+	path := filepath.Join(b.dir, "network")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		return fmt.Errorf("prepare sandbox: %w", err)
 	}
-	if err := bindAt(int(own.File().Fd()), path, 0, 0); err != nil {
+	if err := bindAt(int(ns.Fd()), path, 0, 0); err != nil {
 		return fmt.Errorf("prepare sandbox: mount network: %w", err)
 	}
 	b.mounted = slices.Insert(b.mounted, 0, path)
+	b.network = path
 	return nil
 }
 
 // onHostNetwork reports whether the process uses the host's network.
 func (b *bundle) onHostNetwork() bool {
 	return b.p.Network == NetworkHost || b.p.Network == NetworkOwn && b.own == nil
-}
-
-// networkPath is the path of the namespace for the runtime, or "" if the runtime makes an empty one.
-func (b *bundle) networkPath() string {
-	if b.own == nil {
-		return ""
-	}
-	return filepath.Join(b.dir, "network")
 }

@@ -45,10 +45,16 @@ type bundle struct {
 	host userns.IDs
 	// own is the network that is not the host's, nil for none.
 	own *network.Namespace
+	// network is the path of the process's namespace for the runtime, "" if the runtime makes an empty one or the process uses the host's.
+	network string
+	// endProxy ends the proxy of the process and waits for it; nil for none.
+	endProxy func()
 	// crun is set if the runtime is crun.
 	crun bool
 	// cgroup is the delegated cgroup, and owner the prefix of the names of this mica's cgroups.
 	cgroup, owner string
+	// list is the root filesystem's list of certificate authorities, while it has that of the process; "" for none.
+	list string
 	// clean removes the mount points that the runtime has made in the root filesystem; nil before attach.
 	clean func()
 	// remote is set if the streams are those of a user elsewhere, who has a terminal of this size.
@@ -97,8 +103,14 @@ func (h *Host) ready(ctx context.Context, b *bundle) (err error) {
 	if err := b.prepare(); err != nil {
 		return err
 	}
+	if err := b.trust(); err != nil {
+		return err
+	}
 	b.clean = b.stubCleaner()
 	if err := b.attach(); err != nil {
+		return err
+	}
+	if err := b.attachTrust(); err != nil {
 		return err
 	}
 	if b.env, err = account.WithHome(b.p.Env, b.root, b.ids.UID); err != nil {

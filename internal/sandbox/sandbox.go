@@ -109,9 +109,10 @@ type Network int
 
 // The networks that need neither a daemon nor privileges.
 const (
-	NetworkHost Network = iota // the host's own
-	NetworkNone                // a loopback device only
-	NetworkOwn                 // one that all such processes share; the host's, where that is not possible
+	NetworkHost  Network = iota // the host's own
+	NetworkNone                 // a loopback device only
+	NetworkOwn                  // one that all such processes share; the host's, where that is not possible
+	NetworkProxy                // a loopback device only, with Proxy at network.ProxyAddress
 )
 
 // Process is one process to run.
@@ -130,9 +131,15 @@ type Process struct {
 	// NetworkMade is called before the process starts, with the network of NetworkOwn or the reason why there is none. If it
 	// returns an error, the process does not start.
 	NetworkMade func(*network.Namespace, error) error
-	Hostname    string // "" for BuildKit's
-	ExtraHosts  []network.ExtraHost
-	Resolver    network.Resolver
+	// Proxy serves the connections to the proxy of NetworkProxy. It is called before the process starts. The listener is closed when the
+	// process has ended, and Run returns when Proxy has.
+	Proxy func(net.Listener)
+	// Authority is a certificate authority in PEM that programs trust while the process runs: it is in the root filesystem's own list, "" for
+	// none. No layer has it.
+	Authority  []byte
+	Hostname   string // "" for BuildKit's
+	ExtraHosts []network.ExtraHost
+	Resolver   network.Resolver
 	// WritableHosts lets the process change /etc/hosts, /etc/resolv.conf and /etc/hostname, as in a container. In a build the
 	// first two are read-only and there is no /etc/hostname.
 	WritableHosts bool

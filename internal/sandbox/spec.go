@@ -15,7 +15,7 @@ import (
 func (b *bundle) spec() (*specs.Spec, error) {
 	o := &runtimespec.Options{
 		Settings: b.p.Settings, Host: b.describeHost(), Root: b.root, ReadOnlyRoot: b.p.ReadOnlyRoot, Hostname: b.hostname(),
-		Args: b.argv(), Env: b.env, Cwd: b.cwd(), TTY: b.p.TTY, User: b.ids, HostNetwork: b.onHostNetwork(), Network: b.networkPath(),
+		Args: b.argv(), Env: b.env, Cwd: b.cwd(), TTY: b.p.TTY, User: b.ids, HostNetwork: b.onHostNetwork(), Network: b.network,
 	}
 	if b.ownCgroup() {
 		o.Cgroup = b.cgroupPath()

@@ -21,6 +21,7 @@ import (
 	"github.com/micabuild/mica/internal/cachemount"
 	"github.com/micabuild/mica/internal/ociruntime"
 	"github.com/micabuild/mica/internal/overlay"
+	"github.com/micabuild/mica/internal/proxynet"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
 )
@@ -30,12 +31,14 @@ type execOp struct {
 	w  *Worker
 	t  *solver.Task
 	op *pb.ExecOp
+
+	capture *proxynet.Capture // of the requests of a process with the proxy network; nil for none
 }
 
 var _ = register[*pb.Op_Exec](kind{
 	open: newExecOp,
 	prepare: func(w *Worker, v *solver.Vertex) error {
-		if v.Op.GetExec().Network == pb.NetMode_UNSET {
+		if v.Op.GetExec().Network == pb.NetMode_UNSET && w.Proxy == nil {
 			w.Host.StartNetwork()
 		}
 		return w.emptyCaches(v.Op.GetExec())
@@ -70,6 +73,9 @@ func newExecOp(w *Worker, t *solver.Task) (solver.Operation, error) {
 	if err := CheckSecurity(op.Security); err != nil {
 		return nil, err
 	}
+	if w.Proxy != nil && op.Network != pb.NetMode_UNSET && op.Network != pb.NetMode_HOST && op.Network != pb.NetMode_NONE {
+		return nil, fmt.Errorf("network mode %s is not allowed when proxy network is enabled", op.Network)
+	}
 	root := false
 	for _, m := range op.Mounts {
 		if err := checkMount(m); err != nil {
@@ -83,7 +89,7 @@ func newExecOp(w *Worker, t *solver.Task) (solver.Operation, error) {
 	if !root {
 		return nil, fmt.Errorf("process has no root filesystem")
 	}
-	return &execOp{w, t, op}, nil
+	return &execOp{w: w, t: t, op: op}, nil
 }
 
 // CheckSecurity refuses a security mode that is unknown: it may be one with fewer privileges.
@@ -112,6 +118,9 @@ func (o *execOp) Key(ctx context.Context) (k buildcache.Key, ok bool, err error)
 	}
 	if p := o.t.Vertex.Op.Platform; p != nil {
 		k.Add(buildcache.KindPlatform, "", path.Join(p.OS, p.Architecture, p.Variant))
+	}
+	if o.proxied() {
+		k.Add(buildcache.KindNetwork, "", "proxy")
 	}
 	for _, m := range o.op.Mounts {
 		in := o.input(m)
@@ -160,6 +169,7 @@ func (o *execOp) Run(ctx context.Context) (_ []*solver.Result, err error) {
 	stdout, stderr := o.clipped(p.Stdout), o.clipped(p.Stderr)
 	p.Stdout, p.Stderr = stdout, stderr
 	err = o.outcome(o.w.Host.Run(ctx, &p))
+	o.logRequests(stderr)
 	stdout.flush()
 	stderr.flush()
 	if err != nil {

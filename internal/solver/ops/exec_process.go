@@ -23,11 +23,8 @@ func (o *execOp) process(ctx context.Context) (*sandbox.Process, error) {
 		CgroupParent: meta.CgroupParent, Settings: runtimespec.Settings{Privileged: o.op.Security == pb.SecurityMode_INSECURE},
 		Stdout: o.t.Output(1), Stderr: o.t.Output(2), Seal: true,
 	}
-	switch o.op.Network {
-	case pb.NetMode_NONE:
-		p.Network = sandbox.NetworkNone
-	case pb.NetMode_UNSET:
-		p.Network, p.NetworkMade = sandbox.NetworkOwn, o.reportNetwork
+	if err := o.setNetwork(p); err != nil {
+		return nil, err
 	}
 	for _, h := range meta.ExtraHosts {
 		p.ExtraHosts = append(p.ExtraHosts, network.ExtraHost{Host: h.Host, IP: h.IP})
@@ -37,6 +34,9 @@ func (o *execOp) process(ctx context.Context) (*sandbox.Process, error) {
 	}
 	p.Resources = Resources(o.t.Vertex.Meta.GetLinuxResources())
 	p.Env = append(p.Env, proxyEnv(meta.ProxyEnv)...)
+	if o.proxied() {
+		p.Env = ProxyEnv(p.Env)
+	}
 	if !slices.ContainsFunc(p.Env, func(kv string) bool { return strings.HasPrefix(kv, "PATH=") }) {
 		p.Env = append(p.Env, "PATH="+system.DefaultPathEnvUnix) // the compiler of Dockerfiles sets it, other clients leave it to the engine
 	}

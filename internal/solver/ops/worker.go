@@ -79,6 +79,8 @@ type Options struct {
 	Blob func(ctx context.Context, ref sources.BlobRef) (io.ReadCloser, error)
 	// HostCerts are the certificates of the host that every process sees; nil for none.
 	HostCerts *HostCerts
+	// Proxy is the network of processes in place of all others but none; nil for the networks that they ask for.
+	Proxy *ProxyNetwork
 	// Digests is the cache of digests of host files.
 	Digests *digestcache.Cache
 	// KeepFailed keeps what processes that fail leave, for Failed.
