@@ -177,6 +177,11 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 		Observer: rec.Observer(), Plan: o.Explain,
 	})
 	reads.solver = s
+	caches := &cacheWriter{b: b, rec: rec, base: base, client: o.Client}
+	if caches.steps, err = b.openSteps(ctx, o, reads, base, caches); err != nil {
+		return nil, err
+	}
+	defer func() { err = cmp.Or(err, caches.steps.finish()) }()
 	inputs, err := o.states()
 	if err != nil {
 		return nil, err
@@ -234,9 +239,11 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 			return nil, err
 		}
 	}
-	remote, sums := reads.used()
-	out.elsewhere = b.locate(ctx, s, base, out, o, remote)
-	return b.finish(ctx, s, out, names, *o, &cacheWriter{b: b, cache: remote, sums: sums, rec: rec, base: base, client: o.Client})
+	if caches.cache == nil { // otherwise goroutines of caches.steps read it
+		caches.cache, caches.sums = reads.used()
+	}
+	out.elsewhere = b.locate(ctx, s, base, out, o, caches.cache)
+	return b.finish(ctx, s, out, names, *o, caches)
 }
 
 // finish fetches the missing layers of the result, and writes images, files and caches.

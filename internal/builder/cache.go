@@ -62,7 +62,7 @@ func layoutOf(c *buildspec.Cache) *ocilayout.Location {
 // writeCaches exports the results that keys identify to each cache but that of type inline, which the image contains.
 func (x *cacheWriter) writeCaches(ctx context.Context, o *Options, keys []remotecache.Key) error {
 	for _, c := range o.CacheTo {
-		if c.Type == buildspec.CacheInline {
+		if c.Type == buildspec.CacheInline || c.Steps {
 			continue
 		}
 		if x.note == nil {
@@ -85,6 +85,7 @@ type cacheWriter struct {
 	sums  *remotecache.Sums
 	rec   *recorder.Recorder
 	base  *baseImages
+	steps *stepCaches
 	note  []byte // what the caches tell of the build
 
 	client   Client              // nil for the host

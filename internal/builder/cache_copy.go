@@ -16,7 +16,7 @@ import (
 // opener opens a blob.
 type opener = func() (io.ReadCloser, error)
 
-// copyImported writes a layer that the store does not have, since no step has read it: the blob that an imported cache has of it. If all caches
+// copyImported writes a layer that the store does not have, since no step has read it: the blob that an imported cache or a base image has of it. If all caches
 // have lost theirs, the error is remotecache.ErrLost. ok is false for a layer of the store.
 func (x *cacheWriter) copyImported(
 	ctx context.Context, id digest.Digest, write func(ocispec.Descriptor, opener) error,
@@ -33,13 +33,24 @@ func (x *cacheWriter) copyImported(
 		}
 	}
 	if len(list) == 0 {
-		return ocispec.Descriptor{}, false, nil
+		return x.copyBase(ctx, id, write)
 	}
 	found, err := x.base.fetchBase(ctx, []digest.Digest{id})
 	if err == nil && !found {
 		err = remotecache.ErrLost
 	}
 	return ocispec.Descriptor{}, false, err
+}
+
+// copyBase writes a layer of a base image that was not pulled. ok is false for another layer.
+func (x *cacheWriter) copyBase(
+	ctx context.Context, id digest.Digest, write func(ocispec.Descriptor, opener) error,
+) (_ ocispec.Descriptor, ok bool, err error) {
+	at, ok := x.base.elsewhere(x.b.Registry, id)
+	if !ok {
+		return ocispec.Descriptor{}, false, nil
+	}
+	return at.Blob, true, write(at.Blob, func() (io.ReadCloser, error) { return at.Open(ctx) })
 }
 
 // importedBlob is a blob of an imported cache, which notes that the cache does not have it.

@@ -140,11 +140,17 @@ func (x *imports) opening(e client.CacheOptionsEntry, untrusted bool) (*opening,
 // errInsecure is the error for a cache by which a front end would have credentials sent to whoever answers in the place of a registry.
 var errInsecure = errors.New("the front end asks for registry.insecure: only you can, for the whole build")
 
+// errSteps is the error for a cache that counts for all graphs of a build from its beginning.
+var errSteps = errors.New("the front end asks for mode=steps: only you can, for the whole build")
+
 // readNamed reads a cache that a front end has named.
 func (x *imports) readNamed(ctx context.Context, e client.CacheOptionsEntry, untrusted bool) []*remotecache.Import {
 	caches, err := buildspec.NewCaches([]buildspec.Entry{{Type: e.Type, Attrs: e.Attrs}}, false)
 	if err == nil && untrusted && caches[0].Insecure {
 		err = errInsecure
+	}
+	if err == nil && caches[0].Steps {
+		err = errSteps
 	}
 	if err != nil {
 		if inner := errors.Unwrap(err); inner != nil {

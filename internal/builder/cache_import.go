@@ -37,7 +37,9 @@ func (b *Builder) openCaches(ctx context.Context, o *Options, rec *recorder.Reco
 	x.budget.left.Store(maxImported)
 	var list []*remotecache.Import
 	for _, c := range o.CacheFrom {
-		list = append(list, x.read(ctx, &c, nil)...)
+		if !c.Steps { // see openSteps
+			list = append(list, x.read(ctx, &c, nil)...)
+		}
 	}
 	if len(o.CacheFrom) > 0 || len(o.CacheTo) > 0 || len(o.namedCaches()) > 0 {
 		x.use(list)

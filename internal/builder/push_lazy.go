@@ -98,11 +98,11 @@ func compressed(d ocispec.Descriptor) bool {
 	return strings.HasSuffix(d.MediaType, "gzip") || strings.HasSuffix(d.MediaType, "zstd")
 }
 
-// exportsCache reports whether the build exports a cache apart from the image. An export takes layers from the store and from remote
+// exportsCache reports whether the build exports a cache apart from the image, when it has ended. An export takes layers from the store and from remote
 // caches, not from the registries of base images.
 func (o *Options) exportsCache() bool {
 	for _, c := range o.CacheTo {
-		if c.Type != buildspec.CacheInline {
+		if c.Type != buildspec.CacheInline && !c.Steps {
 			return true
 		}
 	}

@@ -31,6 +31,8 @@ type Cache struct {
 	Dir, Tag, Digest string
 	// Max also writes the results of steps that are not in the image (mode=max).
 	Max bool
+	// Steps is a cache in which each step is a record of its own (mode=steps).
+	Steps bool
 	// Compression, Level and Force say how layers are written.
 	Compression compression.Algorithm
 	Level       int
@@ -44,7 +46,7 @@ type Cache struct {
 // cacheAttributes are those that each type has, for reading and for writing.
 var cacheAttributes = map[string]struct{ from, to []string }{
 	CacheRegistry: {
-		[]string{"ref", "registry.insecure"},
+		[]string{"ref", "mode", "registry.insecure"},
 		[]string{"ref", "mode", "compression", "compression-level", "force-compression", "oci-mediatypes", "image-manifest", "ignore-error", "registry.insecure"},
 	},
 	CacheLocal: {
@@ -118,13 +120,16 @@ func newCache(e Entry, to bool) (*Cache, error) {
 	c := &Cache{Type: e.Type, Compression: compression.Gzip}
 	manifest := false
 	for _, k := range slices.Sorted(maps.Keys(e.Attrs)) {
-		if !slices.Contains(names, k) {
+		if !slices.Contains(names, k) || !to && k == "mode" && e.Attrs[k] != "steps" {
 			return nil, fmt.Errorf("cache type %s has no attribute %q", e.Type, k)
 		}
 		if err := c.set(k, e.Attrs[k]); err != nil {
 			return nil, err
 		}
 		manifest = manifest || k == "image-manifest" && !c.Index
+	}
+	if c.Steps {
+		return c, c.checkSteps(e.Attrs)
 	}
 	return c, c.check(manifest)
 }
@@ -145,10 +150,10 @@ func (c *Cache) set(key, value string) (err error) {
 	case "digest":
 		c.Digest = value
 	case "mode":
-		if value != "min" && value != "max" {
-			return fmt.Errorf("invalid cache mode %q: use min or max", value)
+		if value != "min" && value != "max" && value != "steps" {
+			return fmt.Errorf("invalid cache mode %q: use min, max or steps", value)
 		}
-		c.Max = value == "max"
+		c.Max, c.Steps = value == "max", value == "steps"
 	case "compression":
 		if value != "" {
 			c.Compression = compressionNamed(value)
@@ -190,6 +195,29 @@ func (c *Cache) check(manifest bool) error {
 	}
 	if c.Compression == compression.Estargz && c.DockerTypes {
 		return errors.New("compression=estargz conflicts with oci-mediatypes=false")
+	}
+	return compression.CheckLevel(c.Compression, c.Level)
+}
+
+// checkSteps refuses what a cache of mode=steps cannot have.
+func (c *Cache) checkSteps(attrs map[string]string) error {
+	if c.Type != CacheRegistry {
+		return fmt.Errorf("cache type %s has no mode=steps: use type=registry", c.Type)
+	}
+	name, err := reference.ParseNormalizedNamed(c.Ref)
+	if err != nil {
+		return err
+	}
+	if !reference.IsNameOnly(name) {
+		return fmt.Errorf("mode=steps uses a whole repository: leave out the tag or digest of %s", c.Ref)
+	}
+	for _, k := range []string{"image-manifest", "oci-mediatypes"} {
+		if _, ok := attrs[k]; ok {
+			return fmt.Errorf("mode=steps has no attribute %s", k)
+		}
+	}
+	if c.Compression == compression.Estargz {
+		return errors.New("mode=steps has no compression=estargz, which changes layers")
 	}
 	return compression.CheckLevel(c.Compression, c.Level)
 }

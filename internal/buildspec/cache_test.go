@@ -40,7 +40,29 @@ func TestParseCaches(t *testing.T) {
 			{Type: CacheRegistry, Ref: "a", DockerTypes: true, Index: true, Compression: compression.Gzip},
 		}},
 		"inline": {list: []string{"type=inline"}, to: true, want: []Cache{{Type: CacheInline, Compression: compression.Gzip}}},
+		"steps, read": {list: []string{"type=registry,ref=a/b,mode=steps"}, want: []Cache{
+			{Type: CacheRegistry, Ref: "a/b", Steps: true, Compression: compression.Gzip},
+		}},
+		"steps, written": {list: []string{"type=registry,ref=a,mode=steps,compression=zstd,ignore-error=true"}, to: true, want: []Cache{
+			{Type: CacheRegistry, Ref: "a", Steps: true, Compression: compression.Zstd, IgnoreError: true},
+		}},
 
+		"steps of a tag": {
+			list: []string{"type=registry,ref=a:1,mode=steps"},
+			err:  `invalid cache "type=registry,mode=steps,ref=a:1": mode=steps uses a whole repository: leave out the tag or digest of a:1`,
+		},
+		"steps in a directory": {
+			list: []string{"type=local,dest=d,mode=steps"}, to: true,
+			err: `invalid cache "type=local,dest=d,mode=steps": cache type local has no mode=steps: use type=registry`,
+		},
+		"steps in an index": {
+			list: []string{"type=registry,ref=a,mode=steps,image-manifest=false"}, to: true,
+			err: `invalid cache "type=registry,image-manifest=false,mode=steps,ref=a": mode=steps has no attribute image-manifest`,
+		},
+		"steps of estargz": {
+			list: []string{"type=registry,ref=a,mode=steps,compression=estargz"}, to: true,
+			err: `invalid cache "type=registry,compression=estargz,mode=steps,ref=a": mode=steps has no compression=estargz, which changes layers`,
+		},
 		"inline, read":    {list: []string{"type=inline"}, err: `invalid cache "type=inline": unknown cache type "inline": use registry or local, or inline to write one`},
 		"unknown":         {list: []string{"type=gha"}, to: true, err: `invalid cache "type=gha": unknown cache type "gha": use registry or local, or inline to write one`},
 		"no type":         {list: []string{"ref=a"}, err: `invalid cache "ref=a": type required for "ref=a"`},
@@ -50,7 +72,7 @@ func TestParseCaches(t *testing.T) {
 		"no value":        {list: []string{"type=local,src"}, err: `invalid cache "type=local,src": invalid value src: expected key=value`},
 		"of another type": {list: []string{"type=registry,ref=a,src=b"}, err: `invalid cache "type=registry,ref=a,src=b": cache type registry has no attribute "src"`},
 		"of writing":      {list: []string{"type=registry,ref=a,mode=max"}, err: `invalid cache "type=registry,mode=max,ref=a": cache type registry has no attribute "mode"`},
-		"mode":            {list: []string{"type=inline,mode=med"}, to: true, err: `invalid cache "type=inline,mode=med": invalid cache mode "med": use min or max`},
+		"mode":            {list: []string{"type=inline,mode=med"}, to: true, err: `invalid cache "type=inline,mode=med": invalid cache mode "med": use min, max or steps`},
 		"flag": {
 			list: []string{"type=registry,ref=a,ignore-error=x"}, to: true,
 			err: `invalid cache "type=registry,ignore-error=x,ref=a": cache attribute ignore-error: "x" is neither true nor false`,

@@ -70,9 +70,9 @@ func (w *layerList) add(chain []Layer) int {
 	return top
 }
 
-// annotate adds to a descriptor what readers need to use a layer without its content (cache/refs.go, ociDesc). A blob that
+// Annotate adds to a descriptor what readers need to use a layer without its content (cache/refs.go, ociDesc). A blob that
 // is another form of the layer has its own annotations.
-func annotate(d ocispec.Descriptor, l Layer) ocispec.Descriptor {
+func Annotate(d ocispec.Descriptor, l Layer) ocispec.Descriptor {
 	notes := map[string]string{AnnotationDiffID: l.DiffID.String()}
 	maps.Copy(notes, d.Annotations)
 	if !l.Created.IsZero() {
@@ -84,8 +84,8 @@ func annotate(d ocispec.Descriptor, l Layer) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: oci.LayerTypeOCI(d.MediaType), Digest: d.Digest, Size: d.Size, Annotations: notes}
 }
 
-// created returns the time of the newest layer, not the current time, so that the same build gives the same bytes.
-func (r *Result) created() time.Time {
+// Created returns the time of the newest layer, not the current time, so that the same build gives the same bytes.
+func (r *Result) Created() time.Time {
 	var at time.Time
 	for _, l := range r.Layers {
 		if l.Created.After(at) {

@@ -72,7 +72,7 @@ func (c *Cache) Export(ctx context.Context, o ExportOptions, keys ...Key) (*Expo
 	}
 	layers := &layerList{blobs: blobs, number: map[layerKey]int{}}
 	records := g.write(func(out *cachetypes.CacheRecord, r *Result) {
-		out.Results = []cachetypes.CacheResult{{LayerIndex: layers.add(r.Layers), CreatedAt: r.created()}}
+		out.Results = []cachetypes.CacheResult{{LayerIndex: layers.add(r.Layers), CreatedAt: r.Created()}}
 	})
 	if len(layers.list) == 0 {
 		return nil, nil
@@ -109,7 +109,7 @@ func (g *graph) blobs(ctx context.Context, blob func(context.Context, Layer) (oc
 				}
 				mu.Lock()
 				defer mu.Unlock()
-				ready[l.DiffID] = annotate(d, l)
+				ready[l.DiffID] = Annotate(d, l)
 				return nil
 			}))
 		}

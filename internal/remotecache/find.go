@@ -15,12 +15,12 @@ type Hit struct {
 	Layers  []ImportedLayer
 	Created time.Time
 
-	cache  *Import
+	cache  *Import // nil for a result from a cache of single steps
 	record int
 }
 
 // Untrusted reports whether the cache is untrusted.
-func (h *Hit) Untrusted() bool { return h.cache.Untrusted }
+func (h *Hit) Untrusted() bool { return h.cache != nil && h.cache.Untrusted }
 
 // ImportedLayer is a layer of an imported cache, and where its blob can be fetched.
 type ImportedLayer struct {
@@ -79,6 +79,9 @@ func (c *Cache) found(hits []*Hit) {
 			continue
 		}
 		for _, l := range hit.Layers {
+			if l.Blob.Digest == "" { // of a base image
+				continue
+			}
 			known := slices.ContainsFunc(c.imported[l.DiffID], func(o ImportedLayer) bool { return o.Blob.Digest == l.Blob.Digest })
 			if !known {
 				c.imported[l.DiffID] = append(c.imported[l.DiffID], l)
@@ -105,7 +108,7 @@ func (s *Step) find(ctx context.Context, output int, depth Depth) (*Hit, error) 
 			return hit, nil
 		}
 	}
-	return nil, nil
+	return s.findSingle(ctx, output, depth)
 }
 
 // reached is the result of a search. A search by definition is repeated when more content is known.
@@ -242,7 +245,7 @@ func (s *Step) contentOf(input int) []digest.Digest {
 		}
 	}
 	for _, hit := range s.hits {
-		if hit == nil {
+		if hit == nil || hit.cache == nil {
 			continue
 		}
 		add(hit.cache, hit.record)

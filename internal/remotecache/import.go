@@ -163,15 +163,20 @@ func (c *Import) chain(r *result) []ImportedLayer {
 // layer reads the annotations of a layer.
 func (c *Import) layer(d ocispec.Descriptor, parent int) configLayer {
 	l := configLayer{parent: parent}
-	l.Blob, l.From = ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}, c.From
+	l.ImportedLayer, l.usable = ReadLayer(c.From, d)
+	return l
+}
+
+// ReadLayer returns the layer that the descriptor of a blob describes by annotations. ok is false if it does not.
+func ReadLayer(from content.Fetcher, d ocispec.Descriptor) (l ImportedLayer, ok bool) {
+	l.Blob, l.From = ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}, from
 	l.DiffID = digest.Digest(d.Annotations[AnnotationDiffID])
 	l.Description = d.Annotations[annotationDescription]
-	l.usable = l.DiffID.Validate() == nil && d.Digest.Validate() == nil
 	if t := d.Annotations[annotationCreated]; t != "" {
 		// A time that cannot be parsed is ignored.
 		_ = l.Created.UnmarshalText([]byte(t))
 	}
-	return l
+	return l, l.DiffID.Validate() == nil && d.Digest.Validate() == nil
 }
 
 // named returns the records with a name and a number of inputs.

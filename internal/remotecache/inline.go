@@ -49,9 +49,9 @@ func (g *graph) inline(image []digest.Digest) ([]byte, error) {
 		}
 		some = true
 		if stacked {
-			out.Results = []cachetypes.CacheResult{{LayerIndex: len(places) - 1, CreatedAt: r.created()}}
+			out.Results = []cachetypes.CacheResult{{LayerIndex: len(places) - 1, CreatedAt: r.Created()}}
 		} else {
-			out.ChainedResults = []cachetypes.ChainedResult{{LayerIndexes: places, CreatedAt: r.created()}}
+			out.ChainedResults = []cachetypes.ChainedResult{{LayerIndexes: places, CreatedAt: r.Created()}}
 		}
 	})
 	if !some {

@@ -33,6 +33,10 @@ type Cache struct {
 	imports  []*Import
 	imported map[digest.Digest][]ImportedLayer // by DiffID
 	lost     map[digest.Digest]func() bool     // whether a layer is still missing, by DiffID
+
+	readers   []StepReader
+	writers   []StepWriter
+	lastFirst bool
 }
 
 // New returns the cache of a build. The first of imports that has a result is used. sums is a cache of the digests of files,
@@ -82,7 +86,11 @@ func (c *Cache) all() []*Import {
 }
 
 // HasImports reports whether a step may be found in an imported cache.
-func (c *Cache) HasImports() bool { return len(c.all()) > 0 }
+func (c *Cache) HasImports() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.imports) > 0 || len(c.readers) > 0
+}
 
 // Layer is one layer of a result.
 type Layer struct {

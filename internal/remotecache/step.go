@@ -26,6 +26,12 @@ type Step struct {
 	reached map[reach]reached
 	results map[int]Result
 	hits    []*Hit
+
+	// Of caches of single steps.
+	defined   digest.Digest           // of the definition, "" if it is unknown
+	byContent func(int) digest.Digest // the keys of outputs by content, nil if they are unknown
+	isNew     *bool
+	lost      bool // a result was found whose layers are gone
 }
 
 // stepInput is an input and the operation's dependency on it.
@@ -73,8 +79,9 @@ func (s *Step) Key(output int) Key { return Key{s, output} }
 // Record records the result of an output. The step ran, or a cache had the result.
 func (s *Step) Record(output int, r Result) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.results[output] = r
+	s.mu.Unlock()
+	s.keep(output, r)
 }
 
 // result returns the recorded result of the key's output.

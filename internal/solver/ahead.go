@@ -2,10 +2,12 @@ package solver
 
 import (
 	"context"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/remotecache"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -20,6 +22,8 @@ type ahead struct {
 	here  map[digest.Digest]bool // whether the store has all that a vertex needs
 	hits  map[digest.Digest][]*remotecache.Hit
 	seen  map[digest.Digest]bool
+	// lastFirst is set if nothing needs the inputs of a step that is found.
+	lastFirst bool
 }
 
 // lookAhead solves the sources of a graph, and those steps that a remote cache has a result of although it has none of their
@@ -44,10 +48,44 @@ func (s *Solver) lookAhead(ctx context.Context, g *graph) error {
 		s: s, steps: map[digest.Digest]*remotecache.Step{}, here: map[digest.Digest]bool{},
 		hits: map[digest.Digest][]*remotecache.Hit{}, seen: map[digest.Digest]bool{},
 	}
-	if !a.cached(ctx, g.head.Vertex) {
-		a.want(ctx, g.head.Vertex)
+	if a.cached(ctx, g.head.Vertex) {
+		return nil
 	}
+	a.lastFirst = s.remote.Load().AsksSteps()
+	if a.lastFirst && a.find(ctx, g.head.Vertex) == nil {
+		a.findAll(ctx, g.reachable())
+	}
+	a.want(ctx, g.head.Vertex)
 	return nil
+}
+
+// maxFinds limits how many steps are looked for at the same time.
+const maxFinds = 16
+
+// findAll looks for steps at the same time, where each is a request.
+func (a *ahead) findAll(ctx context.Context, list []*Vertex) {
+	steps := map[*Vertex]*remotecache.Step{}
+	for _, v := range list {
+		if _, ok := a.hits[v.Digest]; ok || len(v.Inputs) == 0 || a.s.finished(v) != nil {
+			continue
+		}
+		if st := a.step(v); st != nil {
+			steps[v] = st
+		}
+	}
+	var mu sync.Mutex
+	eg := errgroup.Group{}
+	eg.SetLimit(maxFinds)
+	for v, st := range steps {
+		eg.Go(crash.Guard(func() error {
+			hits, _ := st.Find(ctx, remotecache.ByLocalContent, v.wanted...) // as in find
+			mu.Lock()
+			defer mu.Unlock()
+			a.hits[v.Digest] = hits
+			return nil
+		}))
+	}
+	_ = eg.Wait()
 }
 
 // reachable returns the vertices that the graph's result is made of, inputs first.
@@ -146,6 +184,7 @@ func (s *Solver) recorded(ctx context.Context, v *Vertex, inputs []*Result) (out
 	case err != nil:
 		return nil, false
 	case cached:
+		step.identify(key)
 		outs, _ = t.lookUp(key)
 	default: // merge and diff, which join or cut lists of layers
 		outs, err = op.Run(ctx)
@@ -164,13 +203,13 @@ func (s *Solver) recorded(ctx context.Context, v *Vertex, inputs []*Result) (out
 	return outs, cached
 }
 
-// want solves v from a remote cache if an input of v would have to run otherwise. If it cannot, it does the same for the inputs.
+// want solves v from a remote cache if an input of v would have to run otherwise, or if nothing needs the inputs. If it cannot, it does the same for the inputs.
 func (a *ahead) want(ctx context.Context, v *Vertex) {
 	if a.seen[v.Digest] || a.s.finished(v) != nil {
 		return
 	}
 	a.seen[v.Digest] = true
-	if a.find(ctx, v) != nil && !a.obtainable(ctx, v.Inputs) {
+	if a.find(ctx, v) != nil && (a.lastFirst || !a.obtainable(ctx, v.Inputs)) {
 		a.take(ctx, v)
 		return
 	}
@@ -243,7 +282,9 @@ func (a *ahead) take(ctx context.Context, v *Vertex) {
 	}
 	a.s.observer.Solved(v, nil, outs)
 	a.s.found(v, outs, true)
-	a.record(ctx, v.Inputs)
+	if !a.lastFirst {
+		a.record(ctx, v.Inputs)
+	}
 }
 
 // below returns the results of the solved vertices nearest to v among all that it is made of.

@@ -67,6 +67,7 @@ func (t *Task) perform(ctx context.Context) (outs []*Result, cached bool, err er
 		outs, err = step.done(outs)
 		return outs, false, err
 	}
+	step.identify(key)
 	outs, cached, err = t.cachedOrRun(ctx, key, op, step)
 	if err != nil {
 		return nil, false, err

@@ -58,6 +58,16 @@ func (s *Solver) cacheInput(r *Result) remotecache.Input {
 	}
 }
 
+// identify gives the step its key by content.
+func (st *step) identify(key buildcache.Key) {
+	if st != nil && st.known != nil {
+		st.known.Identify(func(output int) digest.Digest {
+			of := key.Output(output)
+			return of.Digest()
+		})
+	}
+}
+
 // find returns the results that remote caches have of the step, or nil, and whether all of these caches are trusted. After an error the step
 // runs.
 func (st *step) find(ctx context.Context, depth remotecache.Depth, inputs []*Result) (outs []*Result, trusted bool) {

@@ -120,3 +120,20 @@ func (r *CacheRepository) Put(ctx context.Context, manifest ocispec.Descriptor, 
 	}
 	return nil
 }
+
+// Manifest returns the manifest that has a tag in the repository. registry.IsNotFound reports whether an error means that there is none.
+func (r *CacheRepository) Manifest(ctx context.Context, tag string) (*registry.Manifest, error) {
+	m, err := r.repo.FetchManifest(ctx, tag)
+	if err != nil && !registry.IsNotFound(err) {
+		err = r.explain(err)
+	}
+	return m, err
+}
+
+// PutTag writes a manifest, and gives it a tag.
+func (r *CacheRepository) PutTag(ctx context.Context, manifest ocispec.Descriptor, raw []byte, tag string) error {
+	if err := r.repo.PutManifest(ctx, &registry.Manifest{Descriptor: manifest, Raw: raw}, tag); err != nil {
+		return r.explain(fmt.Errorf("push build cache: %w", err))
+	}
+	return nil
+}

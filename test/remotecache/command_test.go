@@ -45,6 +45,12 @@ var (
 // ran returns the steps that mica ran, by its plain progress.
 func ran(t *testing.T, out rig.Output) []string {
 	t.Helper()
+	return ranOf(t, out, 5)
+}
+
+// ranOf is ran for a Dockerfile with so many steps at least.
+func ranOf(t *testing.T, out rig.Output, steps int) []string {
+	t.Helper()
 	if out.Code != 0 {
 		t.Fatalf("mica: %s", out.Stderr)
 	}
@@ -52,13 +58,13 @@ func ran(t *testing.T, out rig.Output) []string {
 	for _, m := range micaCached.FindAllStringSubmatch(out.Stderr, -1) {
 		cached[m[1]] = true
 	}
-	steps := micaStep.FindAllStringSubmatch(out.Stderr, -1)
-	if len(steps) < 5 {
-		t.Fatalf("mica names %d steps:\n%s", len(steps), out.Stderr)
+	named := micaStep.FindAllStringSubmatch(out.Stderr, -1)
+	if len(named) < steps {
+		t.Fatalf("mica names %d steps:\n%s", len(named), out.Stderr)
 	}
 	var list []string
 	seen := map[string]bool{} // the display names a step again when it has shown another
-	for _, m := range steps {
+	for _, m := range named {
 		if !cached[m[1]] && !seen[m[1]] {
 			list = append(list, m[2])
 		}

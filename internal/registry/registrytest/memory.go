@@ -107,6 +107,20 @@ func (m *Memory) Manifest(repo, ref string) Document {
 	return m.repo(repo).manifests[ref]
 }
 
+// Refs lists the tags and digests that a repository has manifests under, in order.
+func (m *Memory) Refs(repo string) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Sorted(maps.Keys(m.repo(repo).manifests))
+}
+
+// Blobs lists the digests of the blobs of a repository, in order.
+func (m *Memory) Blobs(repo string) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Sorted(maps.Keys(m.repo(repo).blobs))
+}
+
 func (m *Memory) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	kind, repo, ref := split(r.URL.Path)
 	switch kind {

@@ -1,0 +1,188 @@
+package remotecache
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// StepReader is a cache that is asked for one step at a time.
+type StepReader interface {
+	// Find returns the result that has a key, nil for none. It may be asked for a key more than once.
+	Find(ctx context.Context, key digest.Digest) *Hit
+}
+
+// StepWriter is a cache that gets each result as soon as it is known. Keep does not wait until the result is written.
+type StepWriter interface{ Keep(r StepResult) }
+
+// StepResult is the result of one output of a step.
+type StepResult struct {
+	Result
+	step   *Step
+	output int
+}
+
+// Keys returns the keys of the result: by the definition of the step, and by the content that it reads, as far as they are known.
+func (r *StepResult) Keys(ctx context.Context) ([]digest.Digest, error) {
+	keys, err := r.step.keys(ctx, r.output, ByContent)
+	return slices.DeleteFunc(keys, func(k digest.Digest) bool { return k == "" }), err
+}
+
+// Replaces reports whether the result takes the place of one that a cache has: that was not to be used, or has lost layers.
+func (r *StepResult) Replaces() bool {
+	r.step.mu.Lock()
+	lost := r.step.lost
+	r.step.mu.Unlock()
+	return lost || r.step.renewed()
+}
+
+// UseSteps adds caches of single steps. Find asks the readers after the caches that are imported as a whole. If lastFirst is set, nothing
+// needs the results that a found one is made of.
+func (c *Cache) UseSteps(readers []StepReader, writers []StepWriter, lastFirst bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.readers, c.writers, c.lastFirst = readers, writers, lastFirst
+}
+
+// AsksSteps reports whether steps are found one at a time, and the last of a graph is best looked for first.
+func (c *Cache) AsksSteps() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.readers) > 0 && c.lastFirst
+}
+
+// Identify gives a step the keys of its outputs by content. They are other keys than BuildKit's.
+func (s *Step) Identify(content func(output int) digest.Digest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.byContent = content
+}
+
+// keep gives a result to the caches of single steps.
+func (s *Step) keep(output int, r Result) {
+	if s.op == nil || s.noExport || len(r.Layers) == 0 {
+		return
+	}
+	s.cache.mu.Lock()
+	writers := s.cache.writers
+	s.cache.mu.Unlock()
+	for _, w := range writers {
+		w.Keep(StepResult{r, s, output})
+	}
+}
+
+// findSingle looks for an output in the caches of single steps.
+func (s *Step) findSingle(ctx context.Context, output int, depth Depth) (*Hit, error) {
+	s.cache.mu.Lock()
+	readers := s.cache.readers
+	s.cache.mu.Unlock()
+	if len(readers) == 0 || s.ignore {
+		return nil, nil
+	}
+	keys, err := s.keys(ctx, output, depth)
+	if err != nil {
+		return nil, err
+	}
+	if s.renewed() { // by definition it is what it was, although an input is not
+		keys[0] = ""
+	}
+	lost := s.cache.losses()
+	for _, key := range keys {
+		for _, c := range readers {
+			if key == "" {
+				break
+			}
+			hit := c.Find(ctx, key)
+			if hit == nil {
+				continue
+			}
+			if lost == nil || !slices.ContainsFunc(hit.Layers, func(l ImportedLayer) bool { return lost(l.DiffID) }) {
+				return hit, nil
+			}
+			s.mu.Lock()
+			s.lost = true
+			s.mu.Unlock()
+		}
+	}
+	return nil, nil
+}
+
+// renewed reports whether the step, or one that it depends on, was not to be found in a cache.
+func (s *Step) renewed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.isNew == nil {
+		isNew := s.ignore || slices.ContainsFunc(s.inputs, func(in *stepInput) bool { return in.Key.step != nil && in.Key.step.renewed() })
+		s.isNew = &isNew
+	}
+	return *s.isNew
+}
+
+// keys returns the key of an output by definition, "" if it is unknown, and at the depth ByContent that by content, if it is known.
+func (s *Step) keys(ctx context.Context, output int, depth Depth) ([]digest.Digest, error) {
+	key, err := s.definition(ctx, output, depth)
+	if err != nil {
+		return nil, err
+	}
+	list := []digest.Digest{key}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if depth == ByContent && s.byContent != nil {
+		list = append(list, s.byContent(output))
+	}
+	return list, nil
+}
+
+// definition returns the digest of what an output is by definition: the operation, and the definitions of its inputs. A directory of the host
+// has none; the content that is read of it is in its place.
+func (s *Step) definition(ctx context.Context, output int, depth Depth) (digest.Digest, error) {
+	if len(s.digests) == 0 {
+		return "", nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.defined == "" {
+		d, err := s.define(ctx, depth)
+		if err != nil || d == "" {
+			return "", err
+		}
+		s.defined = d
+	}
+	return recordDigest(s.defined, output), nil
+}
+
+func (s *Step) define(ctx context.Context, depth Depth) (digest.Digest, error) {
+	h := digest.SHA256.Digester()
+	// An image has several names. The last is the most general one: the layers.
+	_, _ = fmt.Fprintf(h.Hash(), "mica-step-1\n%s\n", s.digests[len(s.digests)-1])
+	for _, in := range s.inputs {
+		d, err := in.definition(ctx, s.cache, depth)
+		if err != nil || d == "" {
+			return "", err
+		}
+		_, _ = io.WriteString(h.Hash(), in.selector.String()+" "+d+"\n")
+	}
+	return h.Digest(), nil
+}
+
+// definition is what an input is for the definition of a step, "" if that is unknown. The caller holds the step's lock.
+func (in *stepInput) definition(ctx context.Context, c *Cache, depth Depth) (string, error) {
+	if in.Key.step != nil {
+		d, err := in.Key.step.definition(ctx, in.Key.output, depth)
+		if err != nil || d != "" {
+			return d.String(), err
+		}
+	}
+	if depth == ByContent || depth == ByLocalContent && in.Local {
+		if err := in.learn(ctx, c); err != nil {
+			return "", err
+		}
+	}
+	if len(in.records) == 0 {
+		return "", nil
+	}
+	return "content " + in.records[0].String(), nil
+}
