@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -211,6 +212,32 @@ func TestModes(t *testing.T) {
 	x, err := s.base.cache.Export(context.Background(), ExportOptions{Mode: ModeMax, Blob: blobOf}, s.final.Key(0))
 	if x != nil || err != nil {
 		t.Errorf("%v, %v", x, err)
+	}
+}
+
+// TestExportUntrusted: neither what was found in an untrusted cache is exported, nor what was made of it.
+func TestExportUntrusted(t *testing.T) {
+	imports, _ := exported(t, ExportOptions{Mode: ModeMax})
+	for untrusted, want := range map[bool]int{false: 3, true: 0} {
+		imports[0].Untrusted = untrusted
+		s := newSample(t, New(imports, nil), nil)
+		if find(t, s.copied, ByContent) == nil {
+			t.Fatal("not found")
+		}
+		s.record() // the other steps have run
+		x, err := s.base.cache.Export(t.Context(), ExportOptions{Mode: ModeMax, Blob: blobOf}, s.final.Key(0))
+		got := 0
+		if x != nil {
+			got = results(x)
+		}
+		if err != nil || got != want {
+			t.Errorf("untrusted %t: %d results, %v", untrusted, got, err)
+		}
+		image := fmt.Sprintf(`{"rootfs":{"diff_ids":[%q,%q]}}`, digest.FromString("base layer"), layerOf("final").DiffID)
+		config, err := s.base.cache.Inline(t.Context(), []byte(image), s.final.Key(0))
+		if err != nil || strings.Contains(string(config), inlineName) == untrusted {
+			t.Errorf("untrusted %t: %s, %v", untrusted, config, err)
+		}
 	}
 }
 

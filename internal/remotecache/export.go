@@ -132,6 +132,8 @@ type graph struct {
 	records []*exportRecord
 	byID    map[digest.Digest]*exportRecord
 	steps   map[Key][]*exportRecord
+	// untrusted says of the steps that were asked for whether isUntrusted.
+	untrusted map[*Step]bool
 }
 
 // exportRecord is a record. Its ID is the digest of its name and the IDs of its inputs.
@@ -149,7 +151,7 @@ type exportLink struct {
 
 // gather walks the steps of a build from its results to its sources (solver/exporter.go, ExportTo).
 func (c *Cache) gather(ctx context.Context, mode Mode, keys []Key) (*graph, error) {
-	g := &graph{cache: c, byID: map[digest.Digest]*exportRecord{}, steps: map[Key][]*exportRecord{}}
+	g := &graph{cache: c, byID: map[digest.Digest]*exportRecord{}, steps: map[Key][]*exportRecord{}, untrusted: map[*Step]bool{}}
 	final := map[digest.Digest]bool{}
 	for _, k := range keys {
 		r, _ := k.result()
@@ -187,13 +189,30 @@ func (g *graph) key(ctx context.Context, k Key) ([]*exportRecord, error) {
 		}
 	}
 	// A source has no result: other builders fetch it again.
-	if r, ok := k.result(); ok && len(inputs) > 0 && !k.step.noExport && len(r.Layers) > 0 && g.wanted(r) {
+	if r, ok := k.result(); ok && len(inputs) > 0 && !k.step.noExport && len(r.Layers) > 0 && g.wanted(r) && !g.isUntrusted(k.step) {
 		for _, rec := range list {
 			rec.result = &r
 		}
 	}
 	g.steps[k] = list
 	return list, nil
+}
+
+// isUntrusted reports whether the result of a step, or of one that it depends on, is from an untrusted cache. It is not exported: its record
+// would claim that it is what the definition of the step gives.
+func (g *graph) isUntrusted(s *Step) bool {
+	if s == nil {
+		return false
+	}
+	if known, ok := g.untrusted[s]; ok {
+		return known
+	}
+	s.mu.Lock()
+	found := slices.ContainsFunc(s.hits, func(h *Hit) bool { return h != nil && h.Untrusted() })
+	s.mu.Unlock()
+	found = found || slices.ContainsFunc(s.inputs, func(in *stepInput) bool { return g.isUntrusted(in.Key.step) })
+	g.untrusted[s] = found
+	return found
 }
 
 func (g *graph) inputs(ctx context.Context, s *Step) ([][]exportLink, error) {
