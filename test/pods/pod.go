@@ -27,8 +27,9 @@ type level struct {
 	restricted bool // no capabilities, and none can be gained
 }
 
-// The levels of docs/pods.md that have the default seccomp profile.
+// The levels of docs/pods.md.
 var (
+	levelA = level{name: "A", users: true, unmasked: true, unconfined: true}
 	levelB = level{name: "B", users: true, restricted: true}
 	levelC = level{name: "C"}
 	levelD = level{name: "D", uid: 1000, restricted: true}
@@ -61,6 +62,7 @@ func newPod(t testing.TB, l level) *pod {
 		}
 	}
 	p.install(rig.Binary(t, "mica"))
+	p.install("/usr/bin/crun")
 	owner := int(l.uid)
 	if l.users {
 		owner = firstUID

@@ -111,3 +111,29 @@ func TestNoIsolation(t *testing.T) {
 		}
 	}
 }
+
+// Where the pod may have user namespaces, an OCI runtime runs the steps: owners, modes, capabilities and devices are those of a build on a host.
+func TestNested(t *testing.T) {
+	const dockerfile = `FROM base
+RUN echo run >/run-file && chown 33:50 /run-file && chmod 2750 /run-file && mkdir -p /d/e && ln -s e /d/link && rm /one 2>/dev/null; true
+RUN test "$(stat -c %u:%g:%a /run-file)" = 33:50:2750 && test -r /proc/self/status && head -c 1 /dev/zero >/zero
+USER dev
+RUN touch /home/dev/mine && test "$(id -u)" = 1000
+`
+	context := filepath.Join(rig.TempDir(t), "context")
+	makeContext(t, context, dockerfile)
+	host, images := rig.NewMica(t), rig.TempDir(t)
+	makeBase(t, host, images)
+	want := filepath.Join(images, "want.tar")
+	host.Run(buildArgs(context, want)...)
+	p := newPod(t, levelA)
+	rig.Must(t, "cp", "-a", context, p.work("context"))
+	p.load(filepath.Join(images, "base.tar"))
+	p.run(buildArgs("/work/context", "/work/got.tar")...)
+	if out := rig.Run(t, exec.Command("cmp", want, p.work("got.tar"))); out.Code != 0 {
+		t.Errorf("another image: %s", out.Stdout)
+	}
+	if info := p.run("info"); !strings.Contains(info, "Isolation of processes: oci") {
+		t.Errorf("info: %s", info)
+	}
+}
