@@ -134,13 +134,22 @@ func initMain() int {
 		return 1
 	}
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-		fmt.Printf("mount /proc: %v\n", err)
+		fmt.Printf("mount /proc: %v%s\n", err, explainProc(err))
 		return 1
 	}
 	fmt.Println("ok")
 	memory.DropProgram() // it may be there for a server's lifetime
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	return 0
+}
+
+// explainProc explains the error of the mount of /proc. The kernel makes no second one where a part of the first is covered, as in containers
+// (mount_too_revealing, fs/namespace.c).
+func explainProc(err error) string {
+	if !errors.Is(err, unix.EPERM) {
+		return ""
+	}
+	return ": this container has a /proc of which parts are masked; in Kubernetes, set procMount: Unmasked"
 }
 
 // inNamespaces calls do on a thread with a copy of init's mount namespace, whose children are in init's pid namespace. The

@@ -133,6 +133,10 @@ RUN touch /home/dev/mine && test "$(id -u)" = 1000
 	if out := rig.Run(t, exec.Command("cmp", want, p.work("got.tar"))); out.Code != 0 {
 		t.Errorf("another image: %s", out.Stdout)
 	}
+	p.level.unmasked = false
+	if out := p.try("build", "--progress=plain", "--no-cache", "/work/context"); out.Code != 1 || !strings.Contains(out.Stderr, "procMount: Unmasked") {
+		t.Errorf("/proc is masked: exit code %d\n%s", out.Code, out.Stderr)
+	}
 	if info := p.run("info"); !strings.Contains(info, "Isolation of processes: oci") {
 		t.Errorf("info: %s", info)
 	}
