@@ -48,7 +48,7 @@ type Log struct {
 	parts   map[Stream][]byte
 	changed chan struct{} // closed when records were added, or the log has ended
 	ended   bool
-	err     error
+	closed  bool
 }
 
 // headSize is the size of what comes before the data of a record: stream, time, length.
@@ -90,7 +90,7 @@ func (l *Log) Close() {
 		_ = l.current.Close()
 		l.current = nil
 	}
-	l.ended, l.err = true, fs.ErrClosed
+	l.ended, l.closed = true, true
 	l.wake()
 }
 
@@ -122,24 +122,24 @@ func (l *Log) Write(s Stream, data []byte) {
 	l.wake()
 }
 
-// add writes a record. A log that cannot be written is cut off: the process goes on.
+// add writes a record. One that cannot be written, for the disk is full, is dropped: the process goes on, and so does the log when it can.
 func (l *Log) add(s Stream, data []byte) {
-	if l.err != nil {
+	if l.closed {
 		return
 	}
-	if l.current == nil || l.size >= segmentSize {
-		if l.err = l.rotate(); l.err != nil {
-			return
-		}
+	if (l.current == nil || l.size >= segmentSize) && l.rotate() != nil {
+		return
 	}
 	record := make([]byte, headSize, headSize+len(data))
 	record[0] = byte(s)
 	binary.BigEndian.PutUint64(record[1:], uint64(time.Now().UnixNano()))
 	binary.BigEndian.PutUint32(record[9:], uint32(len(data)))
 	record = append(record, data...)
-	if _, l.err = l.current.WriteAt(record, l.size); l.err == nil {
-		l.size += int64(len(record))
+	if _, err := l.current.WriteAt(record, l.size); err != nil {
+		_ = l.current.Truncate(l.size) // a part of it may be there
+		return
 	}
+	l.size += int64(len(record))
 }
 
 func (l *Log) rotate() error {

@@ -139,3 +139,28 @@ func TestLogFollow(t *testing.T) {
 		t.Errorf("a client that goes: %v", err)
 	}
 }
+
+// A record that cannot be written is dropped; the log goes on when the disk has room again.
+func TestLogAfterFullDisk(t *testing.T) {
+	t.Parallel()
+	l := NewLog(t.TempDir())
+	t.Cleanup(l.Close)
+	l.Begin()
+	l.Write(Stdout, []byte("before\n"))
+	whole := l.current
+	full, err := os.Open(whole.Name()) // cannot be written
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.current = full
+	l.Write(Stdout, []byte("lost\n"))
+	if err := full.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l.current = whole
+	l.Write(Stdout, []byte("after\n"))
+	l.End()
+	if got := read(t, l, LogOptions{Tail: -1}); got != "before\nafter\n" {
+		t.Errorf("%q", got)
+	}
+}
