@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
@@ -22,6 +24,7 @@ import (
 // Exec is a further process in a container that runs. It is known as long as the container runs.
 type Exec struct {
 	ID      string
+	created time.Time
 	c       *Container
 	r       *run
 	o       container.ExecCreateRequest
@@ -52,7 +55,7 @@ func (c *Container) Exec(o container.ExecCreateRequest) (*Exec, error) {
 	if r == nil {
 		return nil, fail(Conflict, "container %s is not running", c.ID)
 	}
-	e := &Exec{ID: newID(), c: c, r: r, o: o, streams: newStreams(nil), started: make(chan struct{})}
+	e := &Exec{ID: newID(), created: time.Now(), c: c, r: r, o: o, streams: newStreams(nil), started: make(chan struct{})}
 	if o.ConsoleSize != nil {
 		e.size = pty.Size{Rows: uint16(o.ConsoleSize[0]), Columns: uint16(o.ConsoleSize[1])}
 	}
@@ -63,28 +66,44 @@ func (c *Container) Exec(o container.ExecCreateRequest) (*Exec, error) {
 	return e, nil
 }
 
-// addExec adds a process. Those that have ended are forgotten when there are too many.
+// addExec adds a process. When there are too many, those that cannot be started any more are forgotten, and then the oldest that was never
+// started.
 func (m *Manager) addExec(added *Exec) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var all int
+	var all []*Exec
 	for _, e := range m.execs {
 		if e.c == added.c {
-			all++
+			all = append(all, e)
 		}
 	}
-	if all >= maxExecs {
-		for id, e := range m.execs {
-			if e.c == added.c && e.ended() {
-				delete(m.execs, id)
-				all--
-			}
+	if len(all) >= maxExecs {
+		all = m.forgetExecs(all)
+	}
+	if len(all) >= maxExecs {
+		return false
+	}
+	m.execs[added.ID] = added
+	return true
+}
+
+func (m *Manager) forgetExecs(all []*Exec) (kept []*Exec) {
+	var oldest *Exec
+	for _, e := range all {
+		if e.over() {
+			delete(m.execs, e.ID)
+			continue
+		}
+		kept = append(kept, e)
+		if !e.claimed() && (oldest == nil || e.created.Before(oldest.created)) {
+			oldest = e
 		}
 	}
-	if all < maxExecs {
-		m.execs[added.ID] = added
+	if len(kept) >= maxExecs && oldest != nil {
+		delete(m.execs, oldest.ID)
+		kept = slices.DeleteFunc(kept, func(e *Exec) bool { return e == oldest })
 	}
-	return all < maxExecs
+	return kept
 }
 
 func (e *Exec) running() bool {
@@ -93,10 +112,22 @@ func (e *Exec) running() bool {
 	return e.process != nil && e.code == nil
 }
 
-func (e *Exec) ended() bool {
+func (e *Exec) claimed() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.code != nil
+	return e.begun
+}
+
+// over reports whether the process, or that of its container, has ended.
+func (e *Exec) over() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	select {
+	case <-e.r.ended:
+		return true
+	default:
+		return e.code != nil
+	}
 }
 
 // FindExec finds a process of exec by its ID.

@@ -221,3 +221,32 @@ func TestRemoveWhileStarting(t *testing.T) {
 		}
 	}
 }
+
+// Processes of exec that are never started do not keep others out, and those of an earlier run are forgotten.
+func TestExecsNeverStarted(t *testing.T) {
+	t.Parallel()
+	c := bare(t, "box", &container.HostConfig{})
+	earlier, now := &run{ended: make(chan struct{})}, &run{ended: make(chan struct{})}
+	close(earlier.ended)
+	add := func(r *run, begun bool) bool {
+		return c.m.addExec(&Exec{ID: newID(), created: time.Now(), c: c, r: r, begun: begun})
+	}
+	for i := range maxExecs {
+		if !add(earlier, true) {
+			t.Fatal(i)
+		}
+	}
+	for i := range 2 * maxExecs {
+		if !add(now, false) {
+			t.Fatal(i)
+		}
+	}
+	for i := range maxExecs {
+		if !add(now, true) {
+			t.Fatal(i)
+		}
+	}
+	if add(now, true) {
+		t.Error("there is no limit of those that run")
+	}
+}
