@@ -81,8 +81,8 @@ func (c *Container) complete(h *container.HostConfig) {
 
 func (c *Container) mountPoints() []container.MountPoint {
 	list := []container.MountPoint{}
-	for _, p := range c.mounts {
-		list = append(list, p.MountPoint)
+	for i := range c.mounts { // not a copy: its lock may be released meanwhile
+		list = append(list, c.mounts[i].MountPoint)
 	}
 	return list
 }
