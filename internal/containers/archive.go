@@ -36,7 +36,7 @@ func (c *Container) Archive(ctx context.Context, name string, begin func(*contai
 	}
 	defer func() { _ = at.Close() }()
 	base := path.Base(path.Clean("/" + name))
-	if base == "/" || name == "." || strings.HasSuffix(name, "/.") {
+	if name == "." || strings.HasSuffix(name, "/.") {
 		base = "."
 	}
 	w := &archiver{ctx: ctx, tar: tar.NewWriter(begin(stat)), links: map[[2]uint64]string{}}
@@ -128,8 +128,11 @@ func (w *archiver) children(root *os.Root, dir, name string) error {
 
 // join keeps a directory that is called ".": docker cp replaces it by another name.
 func join(dir, base string) string {
-	if dir == "" {
+	switch dir {
+	case "":
 		return base
+	case "/":
+		return dir + base
 	}
 	return dir + "/" + base
 }
@@ -209,7 +212,7 @@ func (w *archiver) header(info fs.FileInfo, name, target string) error {
 		return err
 	}
 	h.Name = name
-	if info.IsDir() {
+	if info.IsDir() && name != "/" {
 		h.Name += "/"
 	}
 	owner(h, info)

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/account"
+	"github.com/micabuild/mica/internal/quota"
 )
 
 // ExtractOptions say how files are written into a container.
@@ -46,7 +47,10 @@ func (c *Container) Extract(ctx context.Context, name string, from io.Reader, o 
 	if isFile(at) {
 		return fail(Invalid, "extraction point is not a directory")
 	}
-	x := &extractor{ctx: ctx, o: o}
+	x := &extractor{ctx: ctx, o: o, mounts: f.mountsBelow(clean)}
+	if x.quota, err = quota.New(); err != nil {
+		return err
+	}
 	if o.OwnUser {
 		ids, err := account.Lookup(fmt.Sprintf("/proc/self/fd/%d", f.rootfs.Fd()), c.config.User, nil)
 		if err != nil {
@@ -58,7 +62,7 @@ func (c *Container) Extract(ctx context.Context, name string, from io.Reader, o 
 		return err
 	}
 	defer func() { _ = x.root.Close() }()
-	if err := x.all(tar.NewReader(from)); err != nil {
+	if err := x.all(tar.NewReader(x.quota.Reader(from))); err != nil {
 		return fmt.Errorf("copy to %s: %w", name, err)
 	}
 	c.copyEvent(events.ActionExtractToDir, name)
@@ -70,6 +74,8 @@ type extractor struct {
 	ctx      context.Context
 	o        ExtractOptions
 	root     *os.Root
+	quota    *quota.Quota
+	mounts   []string // in which nothing can be written, relative to root
 	uid, gid int
 	dirs     []*tar.Header // whose times are set at the end
 }
@@ -90,10 +96,36 @@ func (x *extractor) all(from *tar.Reader) error {
 			continue // the directory itself stays as it is
 		}
 		h.Name = name
+		if err := errors.Join(x.quota.Entry(h), x.quota.Content(h.Size)); err != nil {
+			return invalid(err)
+		}
+		if err := x.checkMounts(h); err != nil {
+			return err
+		}
 		if err := x.one(h, from); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
+}
+
+// mountsBelow are the places below a directory where something is mounted, relative to it.
+func (f *files) mountsBelow(dir string) (list []string) {
+	for _, m := range f.c.process.Mounts {
+		if rest, ok := strings.CutPrefix(path.Clean("/"+m.Target), strings.TrimSuffix(dir, "/")+"/"); ok && rest != "" {
+			list = append(list, rest)
+		}
+	}
+	return list
+}
+
+// checkMounts refuses a file that a mount would hide from the container's processes.
+func (x *extractor) checkMounts(h *tar.Header) error {
+	for _, m := range x.mounts {
+		if strings.HasPrefix(h.Name, m+"/") || h.Name == m && h.Typeflag != tar.TypeDir {
+			return fail(Unsupported, "something is mounted on %s in the container: copy into that directory itself", m)
+		}
+	}
+	return nil
 }
 
 func (x *extractor) one(h *tar.Header, content io.Reader) error {

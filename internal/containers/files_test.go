@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/micabuild/mica/internal/quota"
 )
 
 // entry is an entry of a tar.
@@ -63,7 +65,7 @@ func extract(t *testing.T, o ExtractOptions, from *tar.Reader) (dir string, err 
 		t.Fatal(err)
 	}
 	defer func() { _ = root.Close() }()
-	err = (&extractor{ctx: t.Context(), o: o, root: root}).all(from)
+	err = (&extractor{ctx: t.Context(), o: o, root: root, quota: &quota.Quota{}, mounts: []string{"mounted/here"}}).all(from)
 	if got, readErr := os.ReadFile(filepath.Join(base, "secret")); readErr != nil || string(got) != "kept" {
 		t.Errorf("the secret is %q, %v", got, readErr)
 	}
@@ -94,6 +96,20 @@ func TestExtract(t *testing.T) {
 	}
 	if info, err := os.Lstat(filepath.Join(dir, "pipe")); err != nil || info.Mode().Type() != fs.ModeNamedPipe {
 		t.Errorf("%v, %v", info, err)
+	}
+}
+
+// What a mount would hide is refused, rather than lost.
+func TestExtractBelowMount(t *testing.T) {
+	t.Parallel()
+	for name, refused := range map[string]bool{"mounted/here/f": true, "mounted/here": true, "mounted/f": false, "mounted/hereafter": false} {
+		_, err := extract(t, ExtractOptions{}, makeTar(t, entry{name: name, content: "text"}))
+		if (err != nil) != refused {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := extract(t, ExtractOptions{}, makeTar(t, entry{name: "mounted/here", kind: tar.TypeDir})); err != nil {
+		t.Errorf("the directory itself: %v", err)
 	}
 }
 
@@ -176,6 +192,7 @@ func TestArchiver(t *testing.T) {
 	for base, want := range map[string][]string{
 		"":     {"d/", "d/a", "d/e/", "d/e/b", "d/hard d/a", "d/soft /nowhere"},
 		".":    {"./d/", "./d/a", "./d/e/", "./d/e/b", "./d/hard ./d/a", "./d/soft /nowhere"},
+		"/":    {"/d/", "/d/a", "/d/e/", "/d/e/b", "/d/hard /d/a", "/d/soft /nowhere"},
 		"name": {"name/d/", "name/d/a", "name/d/e/", "name/d/e/b", "name/d/hard name/d/a", "name/d/soft /nowhere"},
 	} {
 		var buf bytes.Buffer

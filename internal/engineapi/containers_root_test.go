@@ -319,6 +319,26 @@ func TestRootCopy(t *testing.T) {
 	}
 }
 
+// TestRootCopyLimits: the root is called as Docker calls it, and what is copied has the limits of an archive.
+func TestRootCopyLimits(t *testing.T) {
+	r := newRootRig(t)
+	id := r.create("", script("true"))
+	for path, want := range map[string]string{"/": "/", "/.": "./"} {
+		got, err := r.CopyFromContainer(t.Context(), id, client.CopyFromContainerOptions{SourcePath: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if names := tarNames(t, got.Content); len(names) == 0 || names[0] != want || !slices.Contains(names, want+"f") {
+			t.Errorf("%s: %v", path, names)
+		}
+	}
+	t.Setenv("MICA_MAX_UNPACKED_SIZE", "1MB")
+	_, err := r.CopyToContainer(t.Context(), id, client.CopyToContainerOptions{DestinationPath: "/", Content: bytes.NewReader(archive(t, "large", strings.Repeat("x", 2<<20)))})
+	if err == nil || !strings.Contains(err.Error(), "MICA_MAX_UNPACKED_SIZE") {
+		t.Errorf("a large file: %v", err)
+	}
+}
+
 func tarNames(t *testing.T, from io.ReadCloser) (names []string) {
 	t.Helper()
 	defer func() { _ = from.Close() }()
@@ -523,17 +543,17 @@ func TestRootStopWithoutClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, leave := context.WithCancel(t.Context())
-	stopped := make(chan error, 1)
+	stopped := make(chan struct{})
 	go func() {
+		defer close(stopped)
 		one := 1
-		_, err := r.ContainerStop(ctx, id, client.ContainerStopOptions{Timeout: &one})
-		stopped <- err
+		_, _ = r.ContainerStop(ctx, id, client.ContainerStopOptions{Timeout: &one}) // whatever the client has seen
 	}()
 	if _, err := io.ReadFull(out.Reader, make([]byte, 8+len("signalled\n"))); err != nil {
 		t.Fatal(err)
 	}
 	leave()
-	_ = <-stopped // whatever the client has seen
+	<-stopped
 	if n := code(); n != 137 {
 		t.Errorf("exit code %d", n)
 	}
