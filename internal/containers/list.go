@@ -13,6 +13,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 	apinetwork "github.com/moby/moby/api/types/network"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
@@ -233,4 +234,18 @@ func (m *Manager) Prune(until time.Time, labels, without []string) (*container.P
 		report.SpaceReclaimed += uint64(size)
 	}
 	return report, nil
+}
+
+// UserOf returns the ID of a container that has an image, "" for none, and whether it runs: one that does is preferred.
+func (m *Manager) UserOf(img digest.Digest) (id string, running bool) {
+	for _, c := range m.list() {
+		switch {
+		case c.image.ID != img:
+		case c.Running():
+			return c.ID, true
+		case id == "":
+			id = c.ID
+		}
+	}
+	return id, false
 }

@@ -21,16 +21,3 @@ func (c *Container) Resize(height, width uint16) error {
 	c.event(events.ActionResize, "height", strconv.Itoa(int(height)), "width", strconv.Itoa(int(width)))
 	return nil
 }
-
-// VolumesInUse are the names of the volumes of containers, with how many have them.
-func (m *Manager) VolumesInUse() map[string]int {
-	used := map[string]int{}
-	for _, c := range m.list() {
-		for _, p := range c.mounts {
-			if p.Name != "" {
-				used[p.Name]++
-			}
-		}
-	}
-	return used
-}

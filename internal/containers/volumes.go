@@ -263,3 +263,25 @@ func MatchLabels(labels map[string]string, conditions []string) bool {
 		return !ok || withValue && value != want
 	})
 }
+
+// VolumesInUse are the names of the volumes of containers, with the IDs of those that have them.
+func (m *Manager) VolumesInUse() map[string][]string {
+	used := map[string][]string{}
+	for _, c := range m.list() {
+		for _, p := range c.mounts {
+			if p.Name != "" && !slices.Contains(used[p.Name], c.ID) {
+				used[p.Name] = append(used[p.Name], c.ID)
+			}
+		}
+	}
+	return used
+}
+
+// RemoveVolume removes a volume that no container has. The error of one that containers have names them.
+func (m *Manager) RemoveVolume(name string, force bool) error {
+	err := m.volumes.Remove(name, force)
+	if users := m.VolumesInUse()[name]; isConflict(err) && len(users) > 0 {
+		return fail(Conflict, "%w - [%s]", err, strings.Join(users, ", "))
+	}
+	return err
+}

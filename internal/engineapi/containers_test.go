@@ -83,7 +83,8 @@ func TestCreateContainer(t *testing.T) {
 	if status := <-wait.Result; status.StatusCode != 0 { // it does not run
 		t.Errorf("%+v", status)
 	}
-	if _, err := r.VolumeRemove(t.Context(), "data", client.VolumeRemoveOptions{}); !errdefs.IsConflict(err) {
+	_, err = r.VolumeRemove(t.Context(), "data", client.VolumeRemoveOptions{Force: true})
+	if !errdefs.IsConflict(err) || !strings.Contains(err.Error(), "remove data: volume is in use - ["+id+"]") {
 		t.Errorf("a volume in use: %v", err)
 	}
 	if _, err := r.ContainerRemove(t.Context(), id[:12], client.ContainerRemoveOptions{RemoveVolumes: true}); err != nil {
@@ -218,7 +219,12 @@ func TestRenameAndPrune(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	// An image with containers stays.
-	if _, err := r.ImageRemove(t.Context(), "app", client.ImageRemoveOptions{}); !errdefs.IsConflict(err) {
+	uno, err := r.ContainerInspect(t.Context(), "uno", client.ContainerInspectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.ImageRemove(t.Context(), "app", client.ImageRemoveOptions{Force: true})
+	if !errdefs.IsConflict(err) || !strings.Contains(err.Error(), "image is being used by stopped container "+uno.Container.ID[:12]) {
 		t.Errorf("an image in use: %v", err)
 	}
 }

@@ -145,10 +145,10 @@ func (s *Server) addVolumes(u *usage, verbose bool) error {
 	used, list := s.containers.VolumesInUse(), []volume.Volume{}
 	u.VolumeUsage = &volume.DiskUsage{TotalCount: int64(len(all))}
 	for _, v := range all {
-		v.UsageData = &volume.UsageData{RefCount: int64(used[v.Name]), Size: containers.VolumeSize(v)}
+		v.UsageData = &volume.UsageData{RefCount: int64(len(used[v.Name])), Size: containers.VolumeSize(v)}
 		list = append(list, *v)
 		u.VolumeUsage.TotalSize += v.UsageData.Size
-		if used[v.Name] > 0 {
+		if len(used[v.Name]) > 0 {
 			u.VolumeUsage.ActiveCount++
 		} else {
 			u.VolumeUsage.Reclaimable += v.UsageData.Size

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -331,11 +332,29 @@ func (s *Server) removeImage(w http.ResponseWriter, r *http.Request) error {
 	}
 	lines, err := o.images.Remove(r.Context(), name, boolean(r, "force"))
 	if err != nil {
-		return err
+		return s.usedBy(err)
 	}
 	s.removedEvents(known, lines)
 	s.collectRemoved(r.Context())
 	return writeJSON(w, lines)
+}
+
+// usedBy names the container in the error of an image that is in use. Those of other processes are unknown.
+func (s *Server) usedBy(err error) error {
+	var conflict *image.ConflictError
+	if !errors.As(err, &conflict) || conflict.Used == "" {
+		return err
+	}
+	id, running := s.containers.UserOf(conflict.Used)
+	if id == "" {
+		return err
+	}
+	state := "stopped"
+	if running {
+		state = "running"
+	}
+	return &image.ConflictError{Used: conflict.Used, Reason: fmt.Sprintf(
+		"unable to delete %s (cannot be forced) - image is being used by %s container %s", conflict.Used.Encoded()[:12], state, id[:12])}
 }
 
 // pruneImages answers docker image prune.

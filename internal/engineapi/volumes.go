@@ -46,7 +46,7 @@ func (s *Server) inspectVolume(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) removeVolume(w http.ResponseWriter, r *http.Request) error {
-	if err := s.containers.Volumes().Remove(r.PathValue("name"), boolean(r, "force")); err != nil {
+	if err := s.containers.RemoveVolume(r.PathValue("name"), boolean(r, "force")); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -70,7 +70,7 @@ func (s *Server) listVolumes(w http.ResponseWriter, r *http.Request) error {
 	used := s.containers.VolumesInUse()
 	resp := volume.ListResponse{Volumes: []volume.Volume{}}
 	for _, v := range all {
-		ok, err := matchVolume(lists, v, used[v.Name] > 0)
+		ok, err := matchVolume(lists, v, len(used[v.Name]) > 0)
 		if err != nil {
 			return err
 		}

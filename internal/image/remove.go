@@ -22,7 +22,10 @@ type Removed struct {
 }
 
 // ConflictError is the error of an image that cannot be removed.
-type ConflictError struct{ Reason string }
+type ConflictError struct {
+	Reason string
+	Used   digest.Digest // the image, if a container uses it
+}
 
 func (e *ConflictError) Error() string { return "conflict: " + e.Reason }
 
@@ -221,7 +224,7 @@ func (r *removal) untagged() ([]string, error) {
 		}
 	}
 	if (tags > 1 || len(repositories) > 1) && !r.force {
-		return nil, &ConflictError{fmt.Sprintf("unable to delete %s (must be forced) - image is referenced in multiple repositories", cmp.Or(r.id, r.manifest).Encoded()[:12])}
+		return nil, &ConflictError{Reason: fmt.Sprintf("unable to delete %s (must be forced) - image is referenced in multiple repositories", cmp.Or(r.id, r.manifest).Encoded()[:12])}
 	}
 	return gone, nil
 }
@@ -240,7 +243,7 @@ func repositoryOf(ref string) string {
 func (r *removal) checkWhole() error {
 	for _, n := range r.all {
 		if i := slices.Index(n.Images, r.id); i > 0 {
-			return &ConflictError{fmt.Sprintf("unable to delete %s (cannot be forced) - image is one platform of %s", r.id.Encoded()[:12], familiar(n.Ref))}
+			return &ConflictError{Reason: fmt.Sprintf("unable to delete %s (cannot be forced) - image is one platform of %s", r.id.Encoded()[:12], familiar(n.Ref))}
 		}
 	}
 	return nil
@@ -274,7 +277,9 @@ func (r *removal) checkUse(id digest.Digest) error {
 		return err
 	}
 	if !ok {
-		return &ConflictError{fmt.Sprintf("unable to delete %s (cannot be forced) - image is being used by running container", id.Encoded()[:12])}
+		return &ConflictError{
+			Reason: fmt.Sprintf("unable to delete %s (cannot be forced) - image is being used by running container", id.Encoded()[:12]), Used: id,
+		}
 	}
 	r.used = append(r.used, l)
 	return nil

@@ -255,6 +255,8 @@ func TestServeContainersEqualDockers(t *testing.T) {
 		"exec web ln -s /etc /outside", "cp "+tree+"/a web:/outside/planted", "exec web cat /etc/planted", "cp web:/outside/planted OUT/x-p",
 		"commit -a me -m why web made:1", "commit web BAD", "commit nosuch x", "image inspect -f {{.Author}}.{{.Comment}}.{{.Config.Cmd}}.{{.Config.Labels}}.{{.Config.Env}} made:1",
 		"commit -c ENV~A=9 -c EXPOSE~80 web made:2", "run --rm --network none made:1 cat /copied/a", "history --format {{.CreatedBy}}|{{.Comment}} made:1",
+		"volume rm data", "volume rm -f data", "diff nosuch", "stats --no-stream nosuch",
+		"run --name changed --network none -v data:/bin/data --tmpfs /tmp run-base sh -c touch~/bin/data/y~/tmp/z~/new", "port changed", "port changed 80", "stats --no-stream --format {{.Name}}|{{.CPUPerc}}|{{.MemUsage}}|{{.PIDs}} changed", "rm -v changed",
 		"rm web", "rm -fv web talker", "container prune -f", "create --network none --name a run-base", "create --network none --name b -l x=y run-base",
 		"container prune -f --filter label=x", "ps -a", "rm a a", "volume rm other data", "volume prune -f", "volume ls", "network ls --format {{.Name}}|{{.Driver}}|{{.Scope}}|{{.Internal}}|{{.IPv6}}|{{.Labels}} -f name=none",
 		"network ls -f driver=null", "network inspect -f {{.Name}}|{{.Driver}}|{{.Scope}}|{{.Options}}|{{.Labels}}|{{.Internal}}|{{.Containers}} none host", "network inspect nosuch", "network rm none", "network rm nosuch",
