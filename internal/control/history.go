@@ -144,6 +144,9 @@ func (c *Controller) historyRecord(b *history.Build) *controlapi.BuildHistoryRec
 			r.Result.Attestations = []*controlapi.Descriptor{d}
 		}
 	}
+	if b.Status == history.Interrupted && b.Completed.IsZero() {
+		r.CompletedAt = timestamppb.New(lastSeen(b)) // without it, clients show a build that runs
+	}
 	c.addError(r, b)
 	c.addExports(r, b)
 	for _, s := range b.Steps {
@@ -156,6 +159,19 @@ func (c *Controller) historyRecord(b *history.Build) *controlapi.BuildHistoryRec
 		}
 	}
 	return r
+}
+
+// lastSeen is the latest time that the record of a build has: nobody recorded when its process was killed.
+func lastSeen(b *history.Build) time.Time {
+	last := b.Started
+	for _, s := range b.Steps {
+		for _, t := range []time.Time{s.Started, s.Completed} {
+			if t.After(last) {
+				last = t
+			}
+		}
+	}
+	return last
 }
 
 // addError adds the error of a build that has not succeeded.
