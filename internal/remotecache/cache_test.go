@@ -215,16 +215,26 @@ func TestModes(t *testing.T) {
 	}
 }
 
+// keeper notes the steps whose results a cache of single steps gets.
+type keeper []*Step
+
+func (k *keeper) Keep(r StepResult) { *k = append(*k, r.step) }
+
 // TestExportUntrusted: neither what was found in an untrusted cache is exported, nor what was made of it.
 func TestExportUntrusted(t *testing.T) {
 	imports, _ := exported(t, ExportOptions{Mode: ModeMax})
 	for untrusted, want := range map[bool]int{false: 3, true: 0} {
 		imports[0].Untrusted = untrusted
 		s := newSample(t, New(imports, nil), nil)
+		var kept keeper
+		s.base.cache.UseSteps(nil, []StepWriter{&kept}, false)
 		if find(t, s.copied, ByContent) == nil {
 			t.Fatal("not found")
 		}
 		s.record() // the other steps have run
+		if slices.Contains(kept, s.copied) == untrusted || slices.Contains(kept, s.final) == untrusted {
+			t.Errorf("untrusted %t: a cache of single steps has got %d results", untrusted, len(kept))
+		}
 		x, err := s.base.cache.Export(t.Context(), ExportOptions{Mode: ModeMax, Blob: blobOf}, s.final.Key(0))
 		got := 0
 		if x != nil {

@@ -69,9 +69,21 @@ func (s *Step) keep(output int, r Result) {
 	s.cache.mu.Lock()
 	writers := s.cache.writers
 	s.cache.mu.Unlock()
+	if len(writers) == 0 || s.cache.distrusts(s) {
+		return
+	}
 	for _, w := range writers {
 		w.Keep(StepResult{r, s, output})
 	}
+}
+
+// distrusts reports whether a result is from an untrusted cache, or made of one that is.
+func (c *Cache) distrusts(s *Step) bool {
+	if !slices.ContainsFunc(c.all(), func(i *Import) bool { return i.Untrusted }) {
+		return false
+	}
+	g := &graph{cache: c, untrusted: map[*Step]bool{}}
+	return g.isUntrusted(s)
 }
 
 // findSingle looks for an output in the caches of single steps.
