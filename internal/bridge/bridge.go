@@ -36,6 +36,7 @@ type Bridge struct {
 	mounts map[string]client.Reference // of failed steps
 	// containers are those of the front end, by their IDs.
 	containers map[string]client.Container
+	processes  int            // that run in them
 	kept       int            // bytes
 	result     *client.Result // what the front end returned
 	err        error

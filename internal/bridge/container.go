@@ -35,18 +35,27 @@ func (b *Bridge) NewContainer(ctx context.Context, req *gwpb.NewContainerRequest
 	if r.Mounts, err = b.mountsOf(req.Mounts); err != nil {
 		return nil, err
 	}
+	if err := b.keepBytes(req.SizeVT()); err != nil {
+		return nil, err
+	}
 	// The ID is taken while the container is made.
 	if err := b.putContainer(req.ContainerID, nil); err != nil {
 		return nil, err
 	}
-	c, err := b.client.NewContainer(ctx, r)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err != nil {
-		delete(b.containers, req.ContainerID)
+	var c client.Container
+	defer func() { // also if making it has panicked
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if c == nil {
+			delete(b.containers, req.ContainerID)
+			return
+		}
+		b.containers[req.ContainerID] = c
+	}()
+	if c, err = b.client.NewContainer(ctx, r); err != nil {
+		c = nil
 		return nil, err
 	}
-	b.containers[req.ContainerID] = c
 	return &gwpb.NewContainerResponse{}, nil
 }
 
@@ -86,6 +95,8 @@ func (b *Bridge) putContainer(id string, c client.Container) error {
 	switch {
 	case id == "":
 		return status.Error(codes.InvalidArgument, "the container has no ID")
+	case len(id) > maxID:
+		return status.Errorf(codes.InvalidArgument, "the ID of a container has more than %d bytes", maxID)
 	case taken:
 		return status.Errorf(codes.AlreadyExists, "Container %s already exists", id)
 	case len(b.containers) >= maxContainers:
@@ -98,10 +109,26 @@ func (b *Bridge) putContainer(id string, c client.Container) error {
 func (b *Bridge) container(id string) (client.Container, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.findContainer(id)
+}
+
+// findContainer is called with the lock of the bridge.
+func (b *Bridge) findContainer(id string) (client.Container, error) {
 	if c := b.containers[id]; c != nil {
 		return c, nil
 	}
 	return nil, status.Errorf(codes.NotFound, "container %q previously released or not created", id)
+}
+
+// takeContainer returns a container that is the caller's to release.
+func (b *Bridge) takeContainer(id string) (client.Container, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c, err := b.findContainer(id)
+	if err == nil {
+		delete(b.containers, id)
+	}
+	return c, err
 }
 
 // ReleaseContainer ends the processes of a container and removes it.
@@ -111,13 +138,10 @@ func (b *Bridge) ReleaseContainer(ctx context.Context, req *gwpb.ReleaseContaine
 		return nil, err
 	}
 	defer done()
-	c, err := b.container(req.ContainerID)
+	c, err := b.takeContainer(req.ContainerID)
 	if err != nil {
 		return nil, err
 	}
-	b.mu.Lock()
-	delete(b.containers, req.ContainerID)
-	b.mu.Unlock()
 	return &gwpb.ReleaseContainerResponse{}, c.Release(ctx)
 }
 

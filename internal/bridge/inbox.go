@@ -43,19 +43,21 @@ func (b *inbox) put(data []byte) {
 }
 
 // end is the end of the input.
-func (b *inbox) end() { b.set(&b.ended) }
-
-// close ends the inbox of a process that has ended. A nil inbox can be closed.
-func (b *inbox) close() {
-	if b != nil {
-		b.set(&b.closed)
-	}
-}
-
-func (b *inbox) set(state *bool) {
+func (b *inbox) end() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	*state = true
+	b.ended = true
+	b.change.Broadcast()
+}
+
+// close ends the inbox of a process that has ended, and drops what it has not read. A nil inbox can be closed.
+func (b *inbox) close() {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed, b.data, b.size = true, nil, 0
 	b.change.Broadcast()
 }
 

@@ -19,10 +19,11 @@ import (
 	"github.com/micabuild/mica/internal/crash"
 )
 
-// Limits on the processes of one stream.
+// Limits on processes; those of one stream, if not of its front end.
 const (
-	maxProcesses = 128   // at once
+	maxProcesses = 128   // of a front end, at once
 	maxStarted   = 10000 // from its beginning
+	maxID        = 256   // bytes of the ID of a process or a container
 	// lastWait is how long a stream that ends waits for the last messages of processes to a client that may not read them.
 	lastWait = time.Second
 )
@@ -39,9 +40,6 @@ type execStream struct {
 	processes map[string]*execProcess  // also those that have ended: the client may not know it yet
 	last      map[string]chan struct{} // closed when the last process of a container has been started, by the container's ID
 	running   sync.WaitGroup
-
-	mu    sync.Mutex
-	count int // running
 }
 
 // execProcess is a process as its client sees it.
@@ -68,16 +66,21 @@ func (b *Bridge) ExecProcess(stream gwpb.LLBBridge_ExecProcessServer) error {
 	for _, p := range s.processes {
 		p.stdin.close()
 	}
+	select {
+	case <-s.ended():
+	case <-time.After(lastWait):
+	}
+	return err
+}
+
+// ended returns what is closed when the processes that have begun have ended.
+func (s *execStream) ended() <-chan struct{} {
 	ended := make(chan struct{})
 	go func() {
 		s.running.Wait()
 		close(ended)
 	}()
-	select {
-	case <-ended:
-	case <-time.After(lastWait):
-	}
-	return err
+	return ended
 }
 
 // receive handles messages until the client sends no more and its processes have ended.
@@ -94,6 +97,7 @@ func (s *execStream) receive() error {
 			select {
 			case messages <- m:
 			case <-s.ctx.Done():
+				last <- context.Cause(s.ctx)
 				return
 			}
 		}
@@ -118,13 +122,8 @@ func (s *execStream) endOfMessages(err error) error {
 	if !errors.Is(err, io.EOF) {
 		return err
 	}
-	ended := make(chan struct{})
-	go func() {
-		s.running.Wait()
-		close(ended)
-	}()
 	select {
-	case <-ended:
+	case <-s.ended():
 		return nil
 	case <-s.ctx.Done():
 		return context.Cause(s.ctx)
@@ -132,8 +131,11 @@ func (s *execStream) endOfMessages(err error) error {
 }
 
 func (s *execStream) handle(m *gwpb.ExecMessage) error {
-	if m.ProcessID == "" {
+	switch {
+	case m.ProcessID == "":
 		return status.Error(codes.InvalidArgument, "ProcessID required")
+	case len(m.ProcessID) > maxID:
+		return status.Errorf(codes.InvalidArgument, "the ID of a process has more than %d bytes", maxID)
 	}
 	p := s.processes[m.ProcessID]
 	if init := m.GetInit(); init != nil {
@@ -198,6 +200,9 @@ func (s *execStream) begin(id string, init *gwpb.InitMessage) error {
 	if err != nil {
 		return err
 	}
+	if err := s.b.keepBytes(init.SizeVT()); err != nil {
+		return err
+	}
 	p := &execProcess{id: id, ready: make(chan struct{}), after: s.last[init.ContainerID]}
 	req := client.StartRequest{
 		Args: meta.Args, Env: meta.Env, SecretEnv: init.Secretenv, User: meta.User, Cwd: meta.Cwd, Tty: init.Tty, SecurityMode: init.Security,
@@ -241,7 +246,7 @@ func (s *execStream) run(p *execProcess, c client.Container, req client.StartReq
 	failure := s.start(p, c, req)
 	if failure == nil {
 		failure = p.process.Wait()
-		s.leave()
+		s.b.leaveProcess()
 	}
 	var last []*gwpb.ExecMessage
 	for _, fd := range outputs {
@@ -264,24 +269,31 @@ func (s *execStream) start(p *execProcess, c client.Container, req client.StartR
 	if p.after != nil {
 		<-p.after
 	}
-	s.mu.Lock()
-	if s.count >= maxProcesses {
-		s.mu.Unlock()
-		return status.Errorf(codes.ResourceExhausted, "the front end runs %d processes", maxProcesses)
+	if err := s.b.enterProcess(); err != nil {
+		return err
 	}
-	s.count++
-	s.mu.Unlock()
 	if p.process, err = c.Start(s.ctx, req); err != nil {
 		p.process = nil
-		s.leave()
+		s.b.leaveProcess()
 	}
 	return err
 }
 
-func (s *execStream) leave() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.count--
+// enterProcess counts a process that is about to start.
+func (b *Bridge) enterProcess() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.processes >= maxProcesses {
+		return status.Errorf(codes.ResourceExhausted, "the front end runs %d processes", maxProcesses)
+	}
+	b.processes++
+	return nil
+}
+
+func (b *Bridge) leaveProcess() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.processes--
 }
 
 // exitMessage is the end of a process: a code, and the error unless it succeeded.

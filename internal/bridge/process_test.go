@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -213,6 +214,7 @@ func TestExecProcessRefuses(t *testing.T) {
 		"no container":   {[]*gwpb.ExecMessage{message("1", &gwpb.InitMessage{ContainerID: "x", Meta: &pb.Meta{}})}, codes.NotFound},
 		"no description": {[]*gwpb.ExecMessage{message("1", &gwpb.InitMessage{ContainerID: "c"})}, codes.InvalidArgument},
 		"descriptor":     {[]*gwpb.ExecMessage{message("1", start("copy", 3))}, codes.InvalidArgument},
+		"a long ID":      {[]*gwpb.ExecMessage{message(strings.Repeat("i", maxID+1), start("copy"))}, codes.InvalidArgument},
 		"no input":       {[]*gwpb.ExecMessage{message("1", start("missing", 1)), message("1", &gwpb.FdMessage{})}, codes.OutOfRange},
 		"into output":    {[]*gwpb.ExecMessage{message("1", start("copy", 0, 1)), message("1", &gwpb.FdMessage{Fd: 1})}, codes.OutOfRange},
 		"signal":         {[]*gwpb.ExecMessage{message("1", start("copy", 0, 1)), message("1", &gwpb.SignalMessage{Name: "X"})}, codes.InvalidArgument},
@@ -251,6 +253,64 @@ func TestExecProcessEnds(t *testing.T) {
 	}
 }
 
+// A process that reads no input does not keep its stream, and the build, from ending.
+func TestExecProcessUnread(t *testing.T) {
+	t.Parallel()
+	big := make([]byte, maxInput)
+	for range 1000 { // what ended first was a matter of chance
+		b, stream := newTalk(t, &stage{block: true})
+		stream.in <- message("1", start("wait", 0))
+		for range 3 { // one more than waits in the inbox and before it
+			stream.in <- message("1", &gwpb.FdMessage{Data: big})
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- b.ExecProcess(stream) }()
+		for len(stream.in) > 0 {
+			runtime.Gosched()
+		}
+		b.Close()
+		if err := <-ended; !errors.Is(err, errEnded) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The limit on processes is one of the front end, whatever streams it opens.
+func TestProcessLimit(t *testing.T) {
+	t.Parallel()
+	b, _ := newTalk(t, &stage{})
+	for range maxProcesses {
+		if err := b.enterProcess(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stream := &talk{ctx: t.Context(), in: make(chan *gwpb.ExecMessage, 1), done: make(chan bool, 1)}
+	stream.in <- message("1", start("copy", 1))
+	close(stream.in)
+	if err := b.ExecProcess(stream); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(stream.sent, "|"); !strings.Contains(got, "the front end runs 128 processes") {
+		t.Error(got)
+	}
+}
+
+// What a front end starts counts, as other calls do.
+func TestProcessBytes(t *testing.T) {
+	t.Parallel()
+	b, stream := newTalk(t, &stage{})
+	b.kept = maxKept - callSize - 1000
+	init := start("copy", 1)
+	init.Meta.Env = []string{strings.Repeat("e", 1000)}
+	stream.in <- message("1", init)
+	if err := b.ExecProcess(stream); status.Code(err) != codes.ResourceExhausted {
+		t.Error(err)
+	}
+	if _, err := b.NewContainer(t.Context(), &gwpb.NewContainerRequest{ContainerID: "d", Hostname: strings.Repeat("h", 1000)}); status.Code(err) != codes.ResourceExhausted {
+		t.Error(err)
+	}
+}
+
 func TestContainerLimits(t *testing.T) {
 	t.Parallel()
 	b, _ := newTalk(t, &stage{})
@@ -260,6 +320,7 @@ func TestContainerLimits(t *testing.T) {
 	}{
 		"the same ID": {&gwpb.NewContainerRequest{ContainerID: "c"}, codes.AlreadyExists},
 		"no ID":       {&gwpb.NewContainerRequest{}, codes.InvalidArgument},
+		"a long ID":   {&gwpb.NewContainerRequest{ContainerID: strings.Repeat("i", maxID+1)}, codes.InvalidArgument},
 		"no mount":    {&gwpb.NewContainerRequest{ContainerID: "d", Mounts: []*pb.Mount{nil}}, codes.InvalidArgument},
 		"no result":   {&gwpb.NewContainerRequest{ContainerID: "d", Mounts: []*pb.Mount{{ResultID: "x"}}}, codes.NotFound},
 		"no address":  {&gwpb.NewContainerRequest{ContainerID: "d", ExtraHosts: []*pb.HostIP{nil}}, codes.InvalidArgument},
@@ -305,6 +366,9 @@ func TestInbox(t *testing.T) {
 	full.put(make([]byte, maxInput))
 	cancel()
 	full.put([]byte("dropped"))
+	if full.data != nil {
+		t.Error("an inbox that is closed keeps its data")
+	}
 	if n, err := full.Read(make([]byte, 1)); n != 0 || err != io.EOF { //nolint:errorlint // readers compare
 		t.Errorf("%d, %v", n, err)
 	}
