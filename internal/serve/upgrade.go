@@ -1,13 +1,14 @@
 package serve
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
+	"time"
 
 	"github.com/moby/buildkit/session"
 )
@@ -19,11 +20,7 @@ func (s *Server) handler(next http.Handler, sessions *session.Manager) http.Hand
 	for _, prefix := range []string{"", "/{version}"} {
 		mux.HandleFunc("POST "+prefix+"/grpc", s.upgradeRPC)
 		mux.HandleFunc("POST "+prefix+"/session", func(w http.ResponseWriter, r *http.Request) {
-			ctx, cancel := context.WithCancel(r.Context())
-			defer cancel()
-			if err := sessions.HandleHTTPRequest(ctx, &sessionWriter{w, cancel}, r); err != nil {
-				refuse(w, http.StatusBadRequest, err.Error())
-			}
+			upgradeSession(w, r, sessions)
 		})
 	}
 	if next == nil {
@@ -40,18 +37,40 @@ func refuse(w http.ResponseWriter, status int, message string) {
 	_ = json.NewEncoder(w).Encode(map[string]string{"message": message}) // the client has gone
 }
 
-// sessionWriter ends a session with its connection. By itself, the session's manager finds out by checks of health, ten seconds later, which it
+// headerSessionID is the header of a session's ID.
+const headerSessionID = "X-Docker-Expose-Session-Uuid"
+
+// upgradeSession makes a connection that of a session. The manager's own handler would write the answer while no other session can be found:
+// a client that reads nothing would stop those of all others.
+func upgradeSession(w http.ResponseWriter, r *http.Request, sessions *session.Manager) {
+	id := r.Header.Get(headerSessionID)
+	switch proto := r.Header.Get("Upgrade"); {
+	case proto == "":
+		refuse(w, http.StatusBadRequest, "no upgrade proto in request")
+		return
+	case proto != "h2c":
+		refuse(w, http.StatusBadRequest, fmt.Sprintf("protocol %s not supported", proto))
+		return
+	}
+	if known, err := sessions.Get(r.Context(), id, true); err == nil && known != nil {
+		refuse(w, http.StatusBadRequest, fmt.Sprintf("session %s already exists", id))
+		return
+	}
+	c, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, "this connection cannot be upgraded")
+		return
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	if err := switchTo(c, "h2c"); err == nil {
+		_ = sessions.HandleConn(ctx, &sessionConn{c, cancel}, r.Header) // the connection has failed
+	}
+	_ = c.Close()
+}
+
+// sessionConn ends a session with its connection. By itself, the session's manager finds out by checks of health, ten seconds later, which it
 // reports as errors.
-type sessionWriter struct {
-	http.ResponseWriter
-	end context.CancelFunc
-}
-
-func (w *sessionWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	c, buffered, err := http.NewResponseController(w.ResponseWriter).Hijack()
-	return &sessionConn{c, w.end}, buffered, err
-}
-
 type sessionConn struct {
 	net.Conn
 	end context.CancelFunc
@@ -94,5 +113,11 @@ func switchTo(c net.Conn, protocol string) error {
 		StatusCode: http.StatusSwitchingProtocols, ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"Connection": {"Upgrade"}, "Upgrade": {protocol}},
 	}
-	return resp.Write(c)
+	if err := c.SetWriteDeadline(time.Now().Add(helloTimeout)); err != nil {
+		return err
+	}
+	if err := resp.Write(c); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(time.Time{})
 }
