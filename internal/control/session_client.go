@@ -99,7 +99,7 @@ func (c *sessionClient) secret(ctx context.Context, id string) ([]byte, error) {
 // agent returns an SSH agent of the client, nil for none.
 func (c *sessionClient) agent(ctx context.Context, id string) func(net.Conn) {
 	caller, err := c.caller(ctx)
-	if err != nil || sshforward.CheckSSHID(ctx, caller, id) != nil {
+	if err != nil || checkAgent(ctx, caller, id) != nil {
 		return nil
 	}
 	return func(conn net.Conn) {
@@ -113,6 +113,13 @@ func (c *sessionClient) agent(ctx context.Context, id string) func(net.Conn) {
 		}
 		_ = sshforward.Copy(ctx, conn, stream, stream.CloseSend) // a step's connection has ended
 	}
+}
+
+// checkAgent asks the client whether it has an agent.
+func checkAgent(ctx context.Context, caller session.Caller, id string) error {
+	ctx, cancel := answering(ctx)
+	defer cancel()
+	return sshforward.CheckSSHID(ctx, caller, id)
 }
 
 // credential asks the client for the credentials for a registry.

@@ -38,6 +38,10 @@ func (r *repository) fetched(ctx context.Context, f func(git *gitutil.GitCLI, ba
 	if r.bundle != nil {
 		return r.fromBundle(ctx, f)
 	}
+	git, err := r.git(ctx) // asks the client for secrets: others must not wait for its answer
+	if err != nil {
+		return err
+	}
 	name := key(r.remote)
 	lock, err := r.f.Store.Lock(ctx, GitLock+name)
 	if err != nil {
@@ -45,10 +49,6 @@ func (r *repository) fetched(ctx context.Context, f func(git *gitutil.GitCLI, ba
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	bare := r.f.Store.Path("cache", "git", name)
-	git, err := r.git(ctx)
-	if err != nil {
-		return err
-	}
 	git = git.New(gitutil.WithGitDir(bare))
 	err = r.update(ctx, git, bare)
 	if err != nil && ctx.Err() == nil {
