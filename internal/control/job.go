@@ -26,6 +26,10 @@ const (
 	maxRequests = 256 << 20
 	// maxEnded is how many builds that have ended can still be watched: a client may ask after the end of a build that was cached.
 	maxEnded = 64
+	// maxEndedBytes is how much their progress may have; that of the oldest comes from the history then.
+	maxEndedBytes = 64 << 20
+	// maxRef is the length of a reference, in bytes.
+	maxRef = 256
 	// maxLog bounds the output of a build, in bytes, that is kept for clients that come late.
 	maxLog = 8 << 20
 	// jobTime is how long a client that watches waits for the build to begin.
@@ -38,7 +42,8 @@ const (
 type jobs struct {
 	mu      sync.Mutex
 	all     map[string]*job
-	ended   []string      // oldest first
+	ended   []*job        // oldest first
+	kept    int           // bytes of the progress of those
 	changed chan struct{} // closed when a build begins
 	running int
 	bytes   int         // of the requests
@@ -54,6 +59,8 @@ func (js *jobs) begin(ref string, size int) (*job, error) {
 	switch {
 	case ref == "":
 		return nil, status.Error(codes.InvalidArgument, "the build has no reference")
+	case len(ref) > maxRef:
+		return nil, status.Errorf(codes.InvalidArgument, "the reference of the build has more than %d bytes", maxRef)
 	case js.all[ref] != nil:
 		return nil, status.Errorf(codes.AlreadyExists, "job ID %s exists", ref)
 	case js.running >= maxBuilds:
@@ -82,9 +89,12 @@ func (js *jobs) end(j *job) {
 	if js.running--; js.running == 0 {
 		js.idle = time.AfterFunc(idleTime, memory.Release)
 	}
-	js.ended = append(js.ended, j.ref)
-	if len(js.ended) > maxEnded {
-		delete(js.all, js.ended[0])
+	js.ended = append(js.ended, j)
+	js.kept += j.bytes()
+	for len(js.ended) > maxEnded || js.kept > maxEndedBytes {
+		oldest := js.ended[0]
+		delete(js.all, oldest.ref)
+		js.kept -= oldest.bytes()
 		js.ended = js.ended[1:]
 	}
 }
@@ -124,7 +134,9 @@ type job struct {
 	events  []*controlapi.StatusResponse // copies: those of the solver refer to all that it has
 	bridge  *bridge.Bridge               // of the client's front end
 	bridged chan struct{}                // closed when the bridge is there
+	total   int                          // bytes of the events
 	logged  int                          // bytes of output in the events
+	output  int                          // events before this one have no output
 	ended   bool
 	changed chan struct{} // closed when there are more events, or the build has ended
 }
@@ -142,6 +154,7 @@ func (j *job) add(st *solver.Status) {
 		for _, part := range st.Marshal() {
 			j.events = append(j.events, part)
 			j.logged += logSize(part)
+			j.total += part.SizeVT()
 		}
 		j.forget()
 	}
@@ -156,14 +169,25 @@ func logSize(st *controlapi.StatusResponse) (n int) {
 	return n
 }
 
-// forget removes the oldest output beyond the limit. What is not output is always kept.
+// bytes returns the size of the progress.
+func (j *job) bytes() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.total
+}
+
+// forget removes the oldest output beyond the limit. What is not output is always kept while the build runs.
 func (j *job) forget() {
-	for i := 0; i < len(j.events) && j.logged > maxLog; i++ {
-		if n := logSize(j.events[i]); n > 0 {
-			all := j.events[i]
-			j.events[i] = &controlapi.StatusResponse{Vertexes: all.Vertexes, Statuses: all.Statuses, Warnings: all.Warnings}
-			j.logged -= n
+	for ; j.output < len(j.events) && j.logged > maxLog; j.output++ {
+		all := j.events[j.output]
+		n := logSize(all)
+		if n == 0 {
+			continue
 		}
+		rest := &controlapi.StatusResponse{Vertexes: all.Vertexes, Statuses: all.Statuses, Warnings: all.Warnings}
+		j.events[j.output] = rest
+		j.logged -= n
+		j.total -= all.SizeVT() - rest.SizeVT()
 	}
 }
 

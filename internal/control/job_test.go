@@ -2,14 +2,18 @@ package control
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
+	bkclient "github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/identity"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/micabuild/mica/internal/history"
+	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/store"
 )
 
@@ -66,5 +70,70 @@ func TestRequestBytes(t *testing.T) {
 	}
 	if js.end(last); js.bytes != 0 || js.running != 0 {
 		t.Errorf("%d bytes of %d builds are left", js.bytes, js.running)
+	}
+}
+
+// TestEndedBytes: the progress of builds that have ended has a limit, and the oldest goes first.
+func TestEndedBytes(t *testing.T) {
+	t.Parallel()
+	js := newJobs()
+	warning := make([]byte, maxEndedBytes/3)
+	for _, ref := range []string{"a", "b", "c", "d"} {
+		j, err := js.begin(ref, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		j.add(&solver.Status{Warnings: []*bkclient.VertexWarning{{Short: warning}}})
+		js.end(j)
+	}
+	for ref, want := range map[string]bool{"a": false, "b": false, "c": true, "d": true} {
+		if js.has(ref) != want {
+			t.Errorf("%s is kept: %t", ref, !want)
+		}
+	}
+	if js.kept > maxEndedBytes || len(js.ended) != 2 {
+		t.Errorf("%d builds with %d bytes", len(js.ended), js.kept)
+	}
+}
+
+// TestForgottenOutput: the oldest output of a build goes, and what is not output stays.
+func TestForgottenOutput(t *testing.T) {
+	t.Parallel()
+	j, err := newJobs().begin("a", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const all = 5
+	for n := range all {
+		j.add(&solver.Status{Logs: []*bkclient.VertexLog{{Data: make([]byte, maxLog/4)}}})
+		j.add(&solver.Status{Warnings: []*bkclient.VertexWarning{{Short: []byte{byte(n)}}}})
+	}
+	events, _ := j.after(0)
+	var logs, warnings, total int
+	for _, e := range events {
+		logs += logSize(e)
+		warnings += len(e.Warnings)
+		total += e.SizeVT()
+	}
+	if logs != maxLog || warnings != all || total != j.total {
+		t.Errorf("%d bytes of output, %d warnings, %d bytes counted as %d", logs, warnings, total, j.total)
+	}
+}
+
+// TestLongRef: a reference that is long is refused; it would be kept after the build.
+func TestLongRef(t *testing.T) {
+	t.Parallel()
+	if _, err := newJobs().begin(strings.Repeat("r", maxRef+1), 0); status.Code(err) != codes.InvalidArgument {
+		t.Error(err)
+	}
+}
+
+// TestValidRef: a build whose reference cannot be in the name of its record is not in the history under it.
+func TestValidRef(t *testing.T) {
+	t.Parallel()
+	for ref, want := range map[string]bool{identity.NewID(): true, "a1": true, "A1": false, "a-b": false, "": false} {
+		if validRef.MatchString(ref) != want {
+			t.Errorf("%q: %t", ref, !want)
+		}
 	}
 }

@@ -58,8 +58,9 @@ func options(req *controlapi.SolveRequest, granted []string) (*builder.Options, 
 	return o, err
 }
 
-// validRef is the form of the references that clients make (identity.NewID). Another one does not name a build in the history.
-var validRef = regexp.MustCompile(`^[a-zA-Z0-9]{1,64}$`)
+// validRef is the form of the references that clients make (identity.NewID), and of those that can be in the names of records. Another one does
+// not name a build in the history.
+var validRef = regexp.MustCompile(`^[a-z0-9]{1,64}$`)
 
 // describe takes from the options of the compiler what mica knows: what the record of the build shows, and attestations.
 func describe(s *buildspec.Spec, attrs map[string]string) error {

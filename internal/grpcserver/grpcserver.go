@@ -26,12 +26,14 @@ const (
 var unread = limits{conn: 128 << 20, total: 512 << 20, share: 512 << 10, patience: 10 * time.Second}
 
 // New returns a server with a limit on the calls of one connection. Its errors have the details that BuildKit's clients show: the step, the
-// place in the Dockerfile. A panic of a method is an error for its client alone.
-func New(streams uint32) *grpc.Server { return newServer(streams, unread) }
+// place in the Dockerfile. A panic of a method is an error for its client alone. More options are those of this server.
+func New(streams uint32, more ...grpc.ServerOption) *grpc.Server {
+	return newServer(streams, unread, more...)
+}
 
-func newServer(streams uint32, l limits) *grpc.Server {
+func newServer(streams uint32, l limits, more ...grpc.ServerOption) *grpc.Server {
 	m := newMeter(l)
-	return grpc.NewServer(
+	return grpc.NewServer(append([]grpc.ServerOption{
 		grpc.Creds(meteredTransport{insecure.NewCredentials(), m}), grpc.StatsHandler(m),
 		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(connWindow),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage), grpc.MaxConcurrentStreams(streams),
@@ -39,7 +41,7 @@ func newServer(streams uint32, l limits) *grpc.Server {
 		grpc.ConnectionTimeout(handshakeTimeout), grpc.WaitForHandlers(true),
 		grpc.ChainUnaryInterceptor(grpcerrors.UnaryServerInterceptor, guardUnary),
 		grpc.ChainStreamInterceptor(grpcerrors.StreamServerInterceptor, guardStream),
-	)
+	}, more...)...)
 }
 
 func guardUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (resp any, err error) {
