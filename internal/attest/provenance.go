@@ -30,6 +30,8 @@ type Build struct {
 	Others []*pb.Definition
 	// Pin returns what a source resolved to. op is the digest of its operation.
 	Pin func(op digest.Digest) (Pin, bool)
+	// Requested returns what the process of an operation has requested, and whether it has run; nil for a build without the proxy network.
+	Requested func(op digest.Digest) (Requested, bool)
 	// Images are the images that the front end resolved.
 	Images []provenancetypes.ImageSource
 	// Environment is what the operator of the builder says of it: internal parameters with names of their own (Environment).
@@ -81,7 +83,7 @@ type Pin struct {
 }
 
 // Provenance makes the provenance of a build. attrs are those of `--attest type=provenance`: mode (min or max), version
-// (v1 or v0.2), builder-id, reproducible, filename.
+// (v1 or v0.2), builder-id, reproducible, complete-materials, filename.
 func Provenance(ctx context.Context, b *Build, attrs map[string]string) (*Attestation, error) {
 	c, err := b.capture()
 	if err != nil {
@@ -90,6 +92,9 @@ func Provenance(ctx context.Context, b *Build, attrs map[string]string) (*Attest
 	p, err := provenance.NewPredicate(c)
 	if err != nil {
 		return nil, fmt.Errorf("provenance: %w", err)
+	}
+	if err := checkComplete(p, c, attrs); err != nil {
+		return nil, err
 	}
 	meta := p.RunDetails.Metadata
 	meta.StartedOn, meta.FinishedOn, meta.InvocationID = &b.Started, &b.Finished, b.ID
@@ -173,6 +178,7 @@ func (b *Build) captureOperations(c *provenance.Capture, def *pb.Definition) err
 		}
 		if e := op.GetExec(); e != nil {
 			captureExec(c, e)
+			b.captureRequested(c, e, digest.FromBytes(raw))
 		}
 		if s := op.GetSource(); s != nil {
 			b.captureSource(c, op, s, digest.FromBytes(raw))

@@ -119,7 +119,7 @@ func (a *attester) provenance(ctx context.Context, p *built, img *image.Image, a
 	return attest.Provenance(ctx, &attest.Build{
 		Definition: p.def, Request: request, Root: root, Others: by.others(a.results), Images: a.bases.resolved(p.platform),
 		Environment: a.environment, Compatibility: a.compatibility, Started: a.started, Finished: time.Now().UTC(), ID: a.id,
-		Pin:    pinOf(a.worker),
+		Pin: pinOf(a.worker), Requested: requestedOf(a.worker),
 		Layers: func(op digest.Digest) map[int][]ocispec.Descriptor { return a.layers(op, descs) },
 	}, attrs)
 }

@@ -165,7 +165,7 @@ func (rs *Requests) describe(head digest.Digest) (found *provenancetypes.Request
 		return nil, 0
 	}
 	for _, m := range makers {
-		p, err := attest.Describe(&attest.Build{Definition: m.def, Request: m.by.Request, Pin: pinOf(m.worker)})
+		p, err := attest.Describe(&attest.Build{Definition: m.def, Request: m.by.Request, Pin: pinOf(m.worker), Requested: requestedOf(m.worker)})
 		if err != nil || found != nil && !found.Equal(p) {
 			return nil, 0
 		}
@@ -182,6 +182,26 @@ func pinOf(w *ops.Worker) func(op digest.Digest) (attest.Pin, bool) {
 	return func(op digest.Digest) (attest.Pin, bool) {
 		is, ok := w.Pin(op)
 		return attest.Pin{Digest: is.Digest, Commit: is.Object}, ok
+	}
+}
+
+// requestedOf returns what processes have requested through the proxy network, nil for a build without one.
+func requestedOf(w *ops.Worker) func(op digest.Digest) (attest.Requested, bool) {
+	if w.Proxy == nil {
+		return nil
+	}
+	return func(op digest.Digest) (r attest.Requested, ok bool) {
+		c, ok := w.Requests(op)
+		if !ok {
+			return r, false
+		}
+		for _, m := range c.Materials() {
+			r.Files = append(r.Files, provenancetypes.HTTPSource{URL: m.URL, Digest: m.Digest})
+		}
+		for _, g := range c.Gaps() {
+			r.Gaps = append(r.Gaps, provenancetypes.ProxyCaptureIncomplete{Method: g.Method, URI: g.URL, Reason: g.Reason})
+		}
+		return r, true
 	}
 }
 

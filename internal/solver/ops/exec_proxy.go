@@ -63,6 +63,9 @@ func (o *execOp) setNetwork(p *sandbox.Process) error {
 		return err
 	}
 	o.capture = &proxynet.Capture{}
+	o.w.mu.Lock()
+	o.w.requests[o.t.Vertex.Digest] = o.capture
+	o.w.mu.Unlock()
 	proxy := &proxynet.Proxy{Authority: authority, Policy: o.w.Proxy.policy, Capture: o.capture, Loopback: o.op.Network == pb.NetMode_HOST}
 	p.Network, p.Proxy, p.Authority = sandbox.NetworkProxy, proxy.Serve, authority.PEM()
 	return nil

@@ -22,6 +22,7 @@ import (
 	"github.com/micabuild/mica/internal/digestcache"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/proxynet"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/sources"
@@ -108,6 +109,8 @@ type Worker struct {
 	pins  map[digest.Digest]sources.Identity
 	temps []*store.Temp
 	kept  map[digest.Digest]*State // by operation
+	// requests are those of processes with the proxy network, by operation.
+	requests map[digest.Digest]*proxynet.Capture
 
 	emptying sync.Mutex
 	emptied  map[emptiedCache]bool // the cache mounts of steps that are not to be cached
@@ -129,7 +132,7 @@ func New(o Options) *Worker {
 	}
 	w := &Worker{
 		Options: o, fetcher: &sources.Fetcher{Store: o.Store, Secret: o.Secret, SSH: o.SSH, Client: o.HTTP, Blob: o.Blob}, mounts: cachemount.New(o.Store),
-		pins: map[digest.Digest]sources.Identity{}, kept: map[digest.Digest]*State{},
+		pins: map[digest.Digest]sources.Identity{}, kept: map[digest.Digest]*State{}, requests: map[digest.Digest]*proxynet.Capture{},
 		emptied: map[emptiedCache]bool{},
 	}
 	w.keepMounts.Store(o.KeepMounts)
@@ -162,6 +165,14 @@ func (w *Worker) Pin(op digest.Digest) (sources.Identity, bool) {
 	defer w.mu.Unlock()
 	pin, ok := w.pins[op]
 	return pin, ok
+}
+
+// Requests returns what the process of an operation has requested through the proxy network; false if it did not run in this build.
+func (w *Worker) Requests(op digest.Digest) (*proxynet.Capture, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c, ok := w.requests[op]
+	return c, ok
 }
 
 // removeAtEnd leaves a temporary directory to Close, since its files may be read until then.
