@@ -187,7 +187,7 @@ func TestBuildOlderFlags(t *testing.T) {
 		"--cpuset-cpus 0 --cpuset-mems 0":       "",
 		"--squash":                              "WARNING: --squash is not used, for one layer copy from a stage",
 		"--security-opt seccomp=unconfined":     `WARNING: --security-opt is not used, "RUN --security=insecure" is`,
-		"--isolation default":                   "WARNING: --isolation is not used",
+		"--isolation default":                   "",
 		"--print targets":                       "",
 		"--add-host a:host-gateway,b=10.1.1.1":  "",
 		"--platform local":                      "",

@@ -50,7 +50,7 @@ func raceMounts(t *testing.T, m *rig.Mica) {
 		}
 	}
 	build := func(dockerfile string) string {
-		out := m.Try(nil, "build", "--no-cache", "--progress", "plain", world(t, directory(t, map[string]string{"Dockerfile": "FROM base\n" + dockerfile})))
+		out := m.Try(nil, "build", "--progress", "plain", world(t, directory(t, map[string]string{"Dockerfile": "FROM base\n" + dockerfile})))
 		if out.Code != 0 {
 			t.Fatal(out.Stderr)
 		}
