@@ -13,7 +13,6 @@ import (
 	"regexp"
 	"strings"
 	"sync"
-	"syscall"
 
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/gitutil"
@@ -177,6 +176,9 @@ func (n *resolution) matches(checksum string) bool {
 	return strings.HasPrefix(n.commit, checksum) || n.peeled != "" && strings.HasPrefix(n.peeled, checksum)
 }
 
+// patternChars are what git ls-remote takes for a pattern. No name of a ref has them (git-check-ref-format).
+const patternChars = `*?[\`
+
 // lookUp asks a remote what the ref names now.
 func (r *repository) lookUp(ctx context.Context, remote string) (n resolution, err error) {
 	git, err := r.git(ctx)
@@ -187,6 +189,10 @@ func (r *repository) lookUp(ctx context.Context, remote string) (n resolution, e
 		if n.short, err = r.defaultBranch(ctx, git); err != nil {
 			return n, err
 		}
+	}
+	missing := fmt.Errorf("%s: repository does not contain ref %s", r.name(), n.short)
+	if strings.ContainsAny(n.short, patternChars) {
+		return n, missing
 	}
 	out, err := git.Run(ctx, "ls-remote", "--", remote, n.short, n.short+"^{}")
 	if err != nil {
@@ -206,7 +212,7 @@ func (r *repository) lookUp(ctx context.Context, remote string) (n resolution, e
 		}
 	}
 	if !gitutil.IsCommitSHA(n.commit) {
-		return n, fmt.Errorf("%s: repository does not contain ref %s", r.name(), n.short)
+		return n, missing
 	}
 	if n.fullRef == tag {
 		n.peeled = found[tag+"^{}"]
@@ -386,26 +392,4 @@ func (r *repository) Close() error {
 	}
 	r.teardown = nil
 	return errors.Join(errs...)
-}
-
-// run runs git in a process group, which ends with ctx.
-func (r *repository) run(ctx context.Context, cmd *exec.Cmd) error {
-	if r.authHeader != "" {
-		cmd.Env = append(cmd.Env, authVariable+"="+r.authHeader)
-	}
-	cmd.Env = append(cmd.Env, r.credentials()...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		_ = <-done //nolint:staticcheck // only that it has ended matters
-		return context.Cause(ctx)
-	}
 }

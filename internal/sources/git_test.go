@@ -211,6 +211,7 @@ func TestRepositoryRefuses(t *testing.T) {
 	}{
 		"#missing":                    {nil, "repository does not contain ref missing"},
 		"#--upload=x":                 {nil, `invalid git ref "--upload=x"`},
+		"#*":                          {nil, "repository does not contain ref *"},
 		"#main:none":                  {nil, "invalid subdir none: " + r.url + ": file does not exist"},
 		"#main:dir/x":                 {nil, "invalid subdir dir/x: dir/x is not a directory"},
 		"#main:link":                  {nil, "invalid subdir link: link is not a directory"},
