@@ -8,7 +8,6 @@ import (
 
 	controlapi "github.com/moby/buildkit/api/services/control"
 	bkclient "github.com/moby/buildkit/client"
-	"github.com/moby/buildkit/identity"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -125,15 +124,5 @@ func TestLongRef(t *testing.T) {
 	t.Parallel()
 	if _, err := newJobs().begin(strings.Repeat("r", maxRef+1), 0); status.Code(err) != codes.InvalidArgument {
 		t.Error(err)
-	}
-}
-
-// TestValidRef: a build whose reference cannot be in the name of its record is not in the history under it.
-func TestValidRef(t *testing.T) {
-	t.Parallel()
-	for ref, want := range map[string]bool{identity.NewID(): true, "a1": true, "A1": false, "a-b": false, "": false} {
-		if validRef.MatchString(ref) != want {
-			t.Errorf("%q: %t", ref, !want)
-		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -18,6 +17,7 @@ import (
 
 	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/buildspec"
+	"github.com/micabuild/mica/internal/history"
 )
 
 // outputPrefix begins the destination of an output, which ends with its number.
@@ -32,7 +32,7 @@ func options(req *controlapi.SolveRequest, granted []string) (*builder.Options, 
 	if req.SourcePolicy != nil {
 		o.Policies = append(o.Policies, req.SourcePolicy)
 	}
-	if validRef.MatchString(req.Ref) {
+	if history.ValidRef(req.Ref) { // another one does not name a build in the history
 		o.Ref = req.Ref
 	}
 	if err := describe(&o.Spec, o.Attrs); err != nil {
@@ -57,10 +57,6 @@ func options(req *controlapi.SolveRequest, granted []string) (*builder.Options, 
 	o.CacheFrom, o.CacheTo, err = caches(req.Cache)
 	return o, err
 }
-
-// validRef is the form of the references that clients make (identity.NewID), and of those that can be in the names of records. Another one does
-// not name a build in the history.
-var validRef = regexp.MustCompile(`^[a-z0-9]{1,64}$`)
 
 // describe takes from the options of the compiler what mica knows: what the record of the build shows, and attestations.
 func describe(s *buildspec.Spec, attrs map[string]string) error {

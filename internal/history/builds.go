@@ -98,6 +98,12 @@ func parseFile(name string) (file, bool) {
 	return file{base, at, parts[1], parts[2], running}, true
 }
 
+// maxRef is the length of a ref that can be a part of the name of a file.
+const maxRef = 64
+
+// ValidRef reports whether a build of this ref can be recorded. Those that BuildKit's clients make (identity.NewID) are valid.
+func ValidRef(ref string) bool { return len(ref) <= maxRef && alphanumeric(ref) }
+
 // alphanumeric reports whether s can be a part of the name of a file.
 func alphanumeric(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') })

@@ -29,6 +29,9 @@ type Writer struct {
 
 // Begin records that a build has begun.
 func (b *Builds) Begin(ctx context.Context, build *Build) (*Writer, error) {
+	if !ValidRef(build.Ref) { // nothing would find the file
+		return nil, fmt.Errorf("record build: invalid ref %q", build.Ref)
+	}
 	build.Status = Running
 	build.file = file{name: fileName(build), started: build.Started.UnixNano(), line: build.Line, ref: build.Ref, running: true}
 	data, err := json.Marshal(build)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/buildkit/identity"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
@@ -198,5 +199,24 @@ func TestInvalidDigests(t *testing.T) {
 	}
 	if _, err := os.Lstat(b.dir); err == nil {
 		t.Error("something was written")
+	}
+}
+
+// TestInvalidRefs: a build whose files nothing would find is not recorded.
+func TestInvalidRefs(t *testing.T) {
+	t.Parallel()
+	b := open(t)
+	for ref, want := range map[string]bool{
+		identity.NewID(): true, "a1": true, strings.Repeat("r", maxRef): true, strings.Repeat("r", maxRef+1): false, "A1": false, "a-b": false, "../a": false, "": false,
+	} {
+		w, err := b.Begin(t.Context(), &Build{Ref: ref, Line: "l", Started: time.Now().UTC()})
+		if (err == nil) != want || ValidRef(ref) != want {
+			t.Errorf("%q: %v, valid: %t", ref, err, ValidRef(ref))
+		}
+		if err == nil {
+			if err := w.End(); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 }
