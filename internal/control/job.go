@@ -30,7 +30,7 @@ const (
 	maxEndedBytes = 64 << 20
 	// maxRef is the length of a reference, in bytes.
 	maxRef = 256
-	// maxLog bounds the output of a build, in bytes, that is kept for clients that come late.
+	// maxLog bounds the output of a build that is kept for clients that come late: the bytes of its messages. Small pieces count, too.
 	maxLog = 8 << 20
 	// jobTime is how long a client that watches waits for the build to begin.
 	jobTime = 10 * time.Second
@@ -131,7 +131,7 @@ type job struct {
 	size int // of its request
 
 	mu      sync.Mutex
-	events  []*controlapi.StatusResponse // copies: those of the solver refer to all that it has
+	events  []*controlapi.StatusResponse // copies: those of the solver refer to all that it has; nil for one that was only output, and is forgotten
 	bridge  *bridge.Bridge               // of the client's front end
 	bridged chan struct{}                // closed when the bridge is there
 	total   int                          // bytes of the events
@@ -162,9 +162,10 @@ func (j *job) add(st *solver.Status) {
 	j.changed = make(chan struct{})
 }
 
+// logSize returns the size of the output in an event, in bytes: that of one letter counts as a message has it.
 func logSize(st *controlapi.StatusResponse) (n int) {
 	for _, l := range st.Logs {
-		n += len(l.Msg)
+		n += l.SizeVT()
 	}
 	return n
 }
@@ -185,9 +186,13 @@ func (j *job) forget() {
 			continue
 		}
 		rest := &controlapi.StatusResponse{Vertexes: all.Vertexes, Statuses: all.Statuses, Warnings: all.Warnings}
+		left := rest.SizeVT()
+		if left == 0 {
+			rest = nil
+		}
 		j.events[j.output] = rest
 		j.logged -= n
-		j.total -= all.SizeVT() - rest.SizeVT()
+		j.total -= all.SizeVT() - left
 	}
 }
 
@@ -267,6 +272,9 @@ func (c *Controller) Status(req *controlapi.StatusRequest, stream controlapi.Con
 	for n := 0; ; {
 		list, more := j.after(n)
 		for _, st := range list {
+			if st == nil {
+				continue
+			}
 			if err := stream.Send(st); err != nil {
 				return fmt.Errorf("send progress: %w", err)
 			}

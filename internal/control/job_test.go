@@ -8,6 +8,7 @@ import (
 
 	controlapi "github.com/moby/buildkit/api/services/control"
 	bkclient "github.com/moby/buildkit/client"
+	"github.com/opencontainers/go-digest"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -98,24 +99,31 @@ func TestEndedBytes(t *testing.T) {
 // TestForgottenOutput: the oldest output of a build goes, and what is not output stays.
 func TestForgottenOutput(t *testing.T) {
 	t.Parallel()
-	j, err := newJobs().begin("a", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const all = 5
-	for n := range all {
-		j.add(&solver.Status{Logs: []*bkclient.VertexLog{{Data: make([]byte, maxLog/4)}}})
-		j.add(&solver.Status{Warnings: []*bkclient.VertexWarning{{Short: []byte{byte(n)}}}})
-	}
-	events, _ := j.after(0)
-	var logs, warnings, total int
-	for _, e := range events {
-		logs += logSize(e)
-		warnings += len(e.Warnings)
-		total += e.SizeVT()
-	}
-	if logs != maxLog || warnings != all || total != j.total {
-		t.Errorf("%d bytes of output, %d warnings, %d bytes counted as %d", logs, warnings, total, j.total)
+	for name, c := range map[string]struct{ size, count int }{
+		"large pieces": {maxLog / 4, 6},
+		"one letter":   {1, maxLog / 64}, // a piece has the digest of its step, too
+	} {
+		j, err := newJobs().begin("a", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range c.count {
+			j.add(&solver.Status{Logs: []*bkclient.VertexLog{{Vertex: digest.FromString("v"), Data: make([]byte, c.size)}}})
+		}
+		j.add(&solver.Status{Warnings: []*bkclient.VertexWarning{{}}})
+		events, _ := j.after(0)
+		var kept, warnings, total int
+		for _, e := range events {
+			if e == nil {
+				continue
+			}
+			kept++
+			warnings += len(e.Warnings)
+			total += e.SizeVT()
+		}
+		if kept == len(events) || kept < 3 || warnings != 1 || total > maxLog+8*len(events) || total != j.total {
+			t.Errorf("%s: %d of %d events, %d warnings, %d bytes counted as %d", name, kept, len(events), warnings, total, j.total)
+		}
 	}
 }
 
