@@ -32,13 +32,19 @@ func newReceived(end context.CancelCauseFunc, show func(bytes int64, done bool))
 }
 
 // file counts a file that the client has. fsutil asks for some several times, in the order of their paths, and for those that are to be
-// removed, which have no metadata.
+// removed, which have no metadata. What a host adds to its files says nothing about an image (view.DirOptions.Anonymous): it counts, and is
+// dropped.
 func (r *received) file(path string, st *fstypes.Stat) bool {
+	metadata := len(path) + len(st.Linkname)
+	for k, v := range st.Xattrs {
+		metadata += len(k) + len(v)
+	}
+	st.Uid, st.Gid, st.Xattrs = 0, 0, nil
 	if st.Path == "" || r.last != "" && fsutil.ComparePath(path, r.last) <= 0 {
 		return true
 	}
 	r.last = path
-	if err := r.said.File(path, max(0, st.Size)); err != nil {
+	if err := r.said.File(metadata, max(0, st.Size)); err != nil {
 		r.end(err)
 	}
 	return true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	fstypes "github.com/tonistiigi/fsutil/types"
@@ -42,5 +43,39 @@ func TestDescribedLimit(t *testing.T) {
 	}
 	if _, err := withContent(&ops.Remote{Described: true, WithContent: []string{"["}}, nil); err == nil {
 		t.Error("an invalid pattern")
+	}
+}
+
+// TestReceivedMetadata: the targets of links and the attributes of files count, once, and the attributes are dropped.
+func TestReceivedMetadata(t *testing.T) {
+	t.Parallel()
+	large := strings.Repeat("l", 1<<20)
+	for name, file := range map[string]struct {
+		link       string
+		attributes map[string][]byte
+		ends       bool
+	}{
+		"a link":        {large, nil, true},
+		"an attribute":  {"", map[string][]byte{"user.x": []byte(large)}, true},
+		"its name":      {"", map[string][]byte{large: nil}, true},
+		"a common file": {"target", map[string][]byte{"user.x": []byte("x")}, false},
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		r, err := newReceived(cancel, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range quota.MaxMetadata >> 20 {
+			st := &fstypes.Stat{Path: fmt.Sprintf("file%08d", i), Linkname: file.link, Xattrs: file.attributes}
+			for range 2 { // fsutil asks again
+				r.file(st.Path, st)
+			}
+			if st.Xattrs != nil {
+				t.Fatalf("%s: attributes are left", name)
+			}
+		}
+		if err := context.Cause(ctx); errors.Is(err, quota.ErrExceeded) != file.ends {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/filesync"
 	"github.com/moby/buildkit/solver/pb"
-	fstypes "github.com/tonistiigi/fsutil/types"
 
 	"github.com/micabuild/mica/internal/cachemount"
 	"github.com/micabuild/mica/internal/quota"
@@ -67,11 +66,7 @@ func (c *sessionClient) receive(ctx context.Context, caller session.Caller, src 
 		MetadataOnly: src.Described, MetadataOnlyFilter: wanted,
 		Name: src.Name, DestDir: dir.path, IncludePatterns: opt.Include, ExcludePatterns: opt.Exclude, FollowPaths: opt.Follow,
 		ProgressCb: received.progress,
-		// What a host adds to its files says nothing about an image; see view.DirOptions.Anonymous.
-		Filter: func(path string, st *fstypes.Stat) bool {
-			st.Uid, st.Gid, st.Xattrs = 0, 0, nil
-			return received.file(path, st)
-		},
+		Filter:     received.file,
 	})
 	if cause := context.Cause(transfer); errors.Is(cause, quota.ErrExceeded) {
 		err = cause

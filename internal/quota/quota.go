@@ -116,12 +116,12 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// File counts a file of a context by its path, and the bytes that it is said to have.
-func (q *Quota) File(path string, size int64) error {
+// File counts a file of a context by the bytes of its metadata, and those of its content as the client says them.
+func (q *Quota) File(metadata int, size int64) error {
 	if q.entries++; q.entries > Entries {
 		return exceeded(fmt.Sprintf("it has more than %d files", Entries))
 	}
-	if q.metadata += int64(len(path)); q.metadata > MaxMetadata {
+	if q.metadata += int64(metadata); q.metadata > MaxMetadata {
 		return Metadata()
 	}
 	if q.content += size; size < 0 || q.content < 0 || q.limit > 0 && q.content > q.limit {

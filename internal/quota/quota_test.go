@@ -127,14 +127,14 @@ func TestContexts(t *testing.T) {
 		use   func(*Quota) error
 		want  string // "" for no error
 	}{
-		"files":          {Quota{limit: 10}, func(q *Quota) error { return errors.Join(q.File("a", 4), q.File("b", 6)) }, ""},
-		"large files":    {Quota{limit: 10}, func(q *Quota) error { return errors.Join(q.File("a", 4), q.File("b", 7)) }, "it has more than 10B, the limit of a context"},
-		"a false size":   {Quota{}, func(q *Quota) error { return q.File("a", -1) }, "the limit of a context"},
-		"many files":     {Quota{entries: Entries}, func(q *Quota) error { return q.File("a", 0) }, "it has more than 4000000 files"},
-		"long names":     {Quota{metadata: MaxMetadata}, func(q *Quota) error { return q.File("a", 0) }, "names and attributes"},
-		"bytes":          {Quota{limit: 10}, func(q *Quota) error { return errors.Join(q.File("a", 10), q.Sent(10)) }, ""},
+		"files":          {Quota{limit: 10}, func(q *Quota) error { return errors.Join(q.File(1, 4), q.File(1, 6)) }, ""},
+		"large files":    {Quota{limit: 10}, func(q *Quota) error { return errors.Join(q.File(1, 4), q.File(1, 7)) }, "it has more than 10B, the limit of a context"},
+		"a false size":   {Quota{}, func(q *Quota) error { return q.File(1, -1) }, "the limit of a context"},
+		"many files":     {Quota{entries: Entries}, func(q *Quota) error { return q.File(1, 0) }, "it has more than 4000000 files"},
+		"long names":     {Quota{metadata: MaxMetadata}, func(q *Quota) error { return q.File(1, 0) }, "names and attributes"},
+		"bytes":          {Quota{limit: 10}, func(q *Quota) error { return errors.Join(q.File(1, 10), q.Sent(10)) }, ""},
 		"too many bytes": {Quota{limit: 10}, func(q *Quota) error { return errors.Join(q.Sent(5), q.Sent(6)) }, "the limit of a context"},
-		"no limit":       {Quota{}, func(q *Quota) error { return errors.Join(q.File("a", 1<<50), q.Sent(1<<50)) }, ""},
+		"no limit":       {Quota{}, func(q *Quota) error { return errors.Join(q.File(1, 1<<50), q.Sent(1<<50)) }, ""},
 		"a stream": {Quota{limit: 10}, func(q *Quota) error {
 			_, err := io.ReadAll(q.Receiver(strings.NewReader("elevenbytes")))
 			return err
