@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/containerd/v2/pkg/filters"
 	controlapi "github.com/moby/buildkit/api/services/control"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -208,6 +209,7 @@ func (c *Controller) addExports(r *controlapi.BuildHistoryRecord, b *history.Bui
 		if _, err := c.o.Store.StatBlob(made.Digest); err != nil {
 			continue // it was removed: clients read what the record refers to
 		}
+		c.parts.shown.add(ocispec.Descriptor{MediaType: made.MediaType, Digest: made.Digest})
 		d := &controlapi.Descriptor{MediaType: made.MediaType, Digest: made.Digest.String(), Size: made.Size}
 		if r.Result.Results == nil {
 			r.Result.Results, r.Result.ResultDeprecated = map[int64]*controlapi.Descriptor{}, d

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"io/fs"
 	"slices"
 	"sync"
 
@@ -26,6 +27,7 @@ type parts struct {
 	contentapi.UnimplementedContentServer
 	find  func(ref string) (*history.Build, error)
 	store *store.Store
+	shown shown
 
 	mu    sync.Mutex
 	made  map[digest.Digest]source
@@ -89,13 +91,19 @@ func (p *parts) get(d string) (*dockerbuild.Part, error) {
 	return part, nil
 }
 
-// stored reads a small blob of the store: a manifest or an attestation, not a layer.
-func (p *parts) stored(d digest.Digest) (*dockerbuild.Part, error) {
-	data, err := p.store.ReadBlob(d)
+// stored reads a small blob of the store that clients can read: a manifest, a config or an attestation. What it lists can be read then.
+func (p *parts) stored(name digest.Digest) (*dockerbuild.Part, error) {
+	mediaType, ok := p.shown.find(name)
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	data, err := p.store.ReadBlob(name)
 	if err != nil {
 		return nil, err
 	}
-	return &dockerbuild.Part{Descriptor: ocispec.Descriptor{Digest: d, Size: int64(len(data))}, Data: data}, nil
+	d := ocispec.Descriptor{MediaType: mediaType, Digest: name, Size: int64(len(data))}
+	p.shown.add(listed(d, data)...)
+	return &dockerbuild.Part{Descriptor: d, Data: data}, nil
 }
 
 // Info returns the size of a part.
