@@ -186,6 +186,11 @@ func (b *Bridge) Evaluate(ctx context.Context, req *gwpb.EvaluateRequest) (*gwpb
 
 // Warn passes a warning on to the display.
 func (b *Bridge) Warn(ctx context.Context, req *gwpb.WarnRequest) (*gwpb.WarnResponse, error) {
+	ctx, done, err := b.call(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	for _, r := range req.Ranges {
 		if r == nil {
 			return nil, status.Error(codes.InvalidArgument, "a range of the warning has no value")
@@ -194,7 +199,7 @@ func (b *Bridge) Warn(ctx context.Context, req *gwpb.WarnRequest) (*gwpb.WarnRes
 	if err := b.keepBytes(req.SizeVT()); err != nil {
 		return nil, err
 	}
-	err := b.client.Warn(ctx, digestOf(req.Digest), string(req.Short), client.WarnOpts{
+	err = b.client.Warn(ctx, digestOf(req.Digest), string(req.Short), client.WarnOpts{
 		Level: int(req.Level), SourceInfo: req.Info, Range: req.Ranges, Detail: req.Detail, URL: req.Url,
 	})
 	return &gwpb.WarnResponse{}, err

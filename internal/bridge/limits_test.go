@@ -11,6 +11,7 @@ import (
 	"github.com/moby/buildkit/frontend/gateway/client"
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -204,4 +205,35 @@ func TestServeEnds(t *testing.T) {
 		t.Error(err)
 	}
 	running.Wait()
+}
+
+// loud is a client whose warnings wait for the end of the build.
+type loud struct {
+	client.Client
+	warned chan bool
+}
+
+func (l *loud) Warn(ctx context.Context, _ digest.Digest, _ string, _ client.WarnOpts) error {
+	close(l.warned)
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// TestLateWarning: a warning ends with the build, and none comes after it.
+func TestLateWarning(t *testing.T) {
+	t.Parallel()
+	l, ended := &loud{warned: make(chan bool)}, make(chan error, 1)
+	b := New(l, nil)
+	go func() {
+		_, err := b.Warn(context.Background(), &gwpb.WarnRequest{})
+		ended <- err
+	}()
+	<-l.warned
+	b.Close()
+	if err := <-ended; !errors.Is(err, errEnded) {
+		t.Errorf("a warning that waits: %v", err)
+	}
+	if _, err := b.Warn(t.Context(), &gwpb.WarnRequest{}); !errors.Is(err, errEnded) {
+		t.Errorf("a warning after the end: %v", err)
+	}
 }
