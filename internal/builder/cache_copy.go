@@ -16,8 +16,8 @@ import (
 // opener opens a blob.
 type opener = func() (io.ReadCloser, error)
 
-// copyImported writes a layer that the store does not have, since no step has read it: the blob that an imported cache or a base image has of it. If all caches
-// have lost theirs, the error is remotecache.ErrLost. ok is false for a layer of the store.
+// copyImported writes a layer that the store does not have, since no step has read it: the blob that an imported cache or a base image has of
+// it. If all caches have lost theirs, the error is remotecache.ErrLost. ok is false for a layer of the store.
 func (x *cacheWriter) copyImported(
 	ctx context.Context, id digest.Digest, write func(ocispec.Descriptor, opener) error,
 ) (_ ocispec.Descriptor, ok bool, err error) {

@@ -46,25 +46,33 @@ func mkfiles(ctx context.Context, c client.Client, names []string, imports ...cl
 	return c.Solve(ctx, client.SolveRequest{Definition: def.ToPB(), CacheImports: imports, Evaluate: true})
 }
 
+// stepsByName are the steps of a build.
+type stepsByName map[string]*bkclient.Vertex
+
+// events returns what collects the steps while the build runs.
+func (s stepsByName) events() solver.Events {
+	var mu sync.Mutex
+	return func(st *solver.Status) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, v := range st.Vertexes {
+			if old := s[v.Name]; old == nil || v.Completed != nil {
+				s[v.Name] = v
+			}
+		}
+	}
+}
+
 // frontBuild runs a build with a front end, and returns its steps by their names.
 func frontBuild(
 	ctx context.Context, t *testing.T, b *Builder, spec buildspec.Spec, attrs map[string]string, front func(context.Context, client.Client) (*client.Result, error),
 ) (map[string]*bkclient.Vertex, error) {
 	t.Helper()
-	var mu sync.Mutex
-	steps := map[string]*bkclient.Vertex{}
+	steps := stepsByName{}
 	if spec.Outputs == nil {
 		spec.Outputs = []buildspec.Output{{Type: buildspec.OutputNone}}
 	}
-	_, err := b.Build(ctx, Options{Spec: spec, Context: ClientContext{}, Attrs: attrs, Frontend: front, Events: func(st *solver.Status) {
-		mu.Lock()
-		defer mu.Unlock()
-		for _, v := range st.Vertexes {
-			if old := steps[v.Name]; old == nil || v.Completed != nil {
-				steps[v.Name] = v
-			}
-		}
-	}})
+	_, err := b.Build(ctx, Options{Spec: spec, Context: ClientContext{}, Attrs: attrs, Frontend: front, Events: steps.events()})
 	return steps, err
 }
 

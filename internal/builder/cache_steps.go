@@ -14,7 +14,7 @@ import (
 	"github.com/micabuild/mica/internal/stepcache"
 )
 
-// stepCaches are the caches of mode=steps of a build, which are read and written while it runs. Nil is none.
+// stepCaches are the caches of mode=steps of a build, which are read and written while it runs. A nil one has no cache.
 type stepCaches struct {
 	events  solver.Events
 	writers []*stepWriter

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,7 +16,6 @@ import (
 
 	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/registry/registrytest"
-	"github.com/micabuild/mica/internal/solver"
 )
 
 // stepsFiles is a context with stages, of which one is only copied from.
@@ -41,17 +39,8 @@ func buildSteps(t *testing.T, b *Builder, dir string, spec buildspec.Spec, from,
 	if spec.Outputs == nil {
 		spec.Outputs = []buildspec.Output{{Type: buildspec.OutputNone, Lazy: true}}
 	}
-	var mu sync.Mutex
-	steps := map[string]*bkclient.Vertex{}
-	_, err = b.Build(t.Context(), Options{Spec: spec, Context: DirContext{Dir: dir}, Events: func(st *solver.Status) {
-		mu.Lock()
-		defer mu.Unlock()
-		for _, v := range st.Vertexes {
-			if old := steps[v.Name]; old == nil || v.Completed != nil {
-				steps[v.Name] = v
-			}
-		}
-	}})
+	steps := stepsByName{}
+	_, err = b.Build(t.Context(), Options{Spec: spec, Context: DirContext{Dir: dir}, Events: steps.events()})
 	return steps, err
 }
 

@@ -186,7 +186,7 @@ func plainHost(scheme, host string) string {
 	return name
 }
 
-// allowed is the URL to fetch for a request, or the reason why there is none.
+// allowed returns the URL to fetch for a request, or an error if nothing may be fetched for it.
 func (s *serving) allowed(r *http.Request, to *url.URL) (*url.URL, error) {
 	if s.Policy == nil {
 		return to, nil

@@ -203,7 +203,8 @@ func (s *Solver) recorded(ctx context.Context, v *Vertex, inputs []*Result) (out
 	return outs, cached
 }
 
-// want solves v from a remote cache if an input of v would have to run otherwise, or if nothing needs the inputs. If it cannot, it does the same for the inputs.
+// want solves v from a remote cache if an input of v would have to run otherwise, or if nothing needs the inputs. If it cannot, it does the
+// same for the inputs.
 func (a *ahead) want(ctx context.Context, v *Vertex) {
 	if a.seen[v.Digest] || a.s.finished(v) != nil {
 		return

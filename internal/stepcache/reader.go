@@ -17,7 +17,7 @@ type Repository interface {
 	content.Fetcher
 	// Name returns its name.
 	Name() string
-	// Manifest reads the manifest that has a tag. registry.IsNotFound is true of the error if there is none.
+	// Manifest reads the manifest that has a tag. registry.IsNotFound is true of the error if no manifest has it.
 	Manifest(ctx context.Context, tag string) (*registry.Manifest, error)
 	// Blob writes a small blob, unless it is there.
 	Blob(ctx context.Context, d ocispec.Descriptor, raw []byte) error

@@ -43,7 +43,7 @@ func OpenCache(ctx context.Context, c *registry.Client, local *Local, name refer
 	return &CacheRepository{local: local, repo: repo, push: p}, nil
 }
 
-// Root returns the manifest of the tag. registry.IsNotFound reports whether an error means that there is none.
+// Root returns the manifest of the tag. The error is a registry.NotFoundError if no manifest has it.
 func (r *CacheRepository) Root(ctx context.Context) (ocispec.Descriptor, error) {
 	m, err := r.repo.FetchManifest(ctx, r.repo.Reference())
 	if err != nil {
@@ -121,7 +121,7 @@ func (r *CacheRepository) Put(ctx context.Context, manifest ocispec.Descriptor, 
 	return nil
 }
 
-// Manifest returns the manifest that has a tag in the repository. registry.IsNotFound reports whether an error means that there is none.
+// Manifest returns the manifest that has a tag in the repository. registry.IsNotFound is true of the error if no manifest has it.
 func (r *CacheRepository) Manifest(ctx context.Context, tag string) (*registry.Manifest, error) {
 	m, err := r.repo.FetchManifest(ctx, tag)
 	if err != nil && !registry.IsNotFound(err) {
