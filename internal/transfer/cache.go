@@ -92,7 +92,10 @@ func (r *CacheRepository) Layer(ctx context.Context, id digest.Digest) (ocispec.
 		}
 	}
 	l := &pushedLayer{p: r.push, id: id, desc: desc, shown: id}
-	return l.push(ctx)
+	if desc, err = l.push(ctx); err != nil {
+		return ocispec.Descriptor{}, r.explain(err)
+	}
+	return desc, nil
 }
 
 // Copy pushes a blob that open reads, unless the repository has it.

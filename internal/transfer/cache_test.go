@@ -77,6 +77,21 @@ func TestCacheRepository(t *testing.T) {
 	c.refuses(`denied`, func() error { return cache.Put(t.Context(), root, manifest) })
 }
 
+// A registry that is not there gives the same words for a layer of a cache as for other requests.
+func TestCacheRepositoryUnreachable(t *testing.T) {
+	t.Parallel()
+	c := newClient(t)
+	img := c.build("one", "app:1")
+	cache, err := OpenCache(t.Context(), c.client, c.Local, parseName(t, "localhost:1/cache:1"), PushOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.refuses("registry localhost:1 cannot be reached", func() error {
+		_, err := cache.Layer(t.Context(), img.Chain()[0])
+		return err
+	})
+}
+
 func isNotFound(err error) bool {
 	var missing *registry.NotFoundError
 	return errors.As(err, &missing)
