@@ -55,7 +55,9 @@ func Explain(what string, err error) error {
 	var dial *net.OpError
 	switch {
 	case errors.As(err, &dns):
-		return fmt.Errorf("%s: registry %s cannot be reached: no such host", what, dns.Name)
+		// In the words of the resolver, by which clients of BuildKit know it, and which also tell a server that fails from a name that is
+		// not known.
+		return fmt.Errorf("%s: registry %s cannot be reached: dial tcp: %w", what, dns.Name, dns)
 	case errors.As(err, &dial) && dial.Op == "dial" && errors.As(err, &u):
 		return fmt.Errorf("%s: registry %s cannot be reached: %w", what, hostOfURL(u.URL), dial.Err)
 	case errors.As(err, &u):
