@@ -180,7 +180,7 @@ func TestMetadata(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	opt.HTTPOpt.ChecksumReq.Algo = 9
-	if _, err := f.ResolveSourceMetadata(t.Context(), &pb.SourceOp{Identifier: server.URL}, opt); err == nil || !strings.Contains(err.Error(), "unknown checksum algorithm") {
+	if _, err := f.ResolveSourceMetadata(t.Context(), &pb.SourceOp{Identifier: server.URL}, opt); err == nil || !strings.Contains(err.Error(), "unsupported checksum algorithm") {
 		t.Errorf("%v", err)
 	}
 }

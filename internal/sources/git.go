@@ -32,6 +32,7 @@ type repository struct {
 	commitTime     bool // files have the commit's time
 	knownHosts     string
 	sshID          string
+	signature      *gitSignature // nil for none that is demanded
 	headerSecret   string
 	tokenSecret    string
 
@@ -62,7 +63,7 @@ func (f *Fetcher) newRepository(rest string, attrs map[string]string) (*reposito
 	if err != nil {
 		return nil, err
 	}
-	r := &repository{f: f, remote: u.Remote}
+	r := &repository{f: f, remote: u.Remote, signature: readGitSignature(attrs)}
 	if u.Opts != nil {
 		r.ref, r.subdir = u.Opts.Ref, u.Opts.Subdir
 	}
@@ -87,8 +88,6 @@ func (f *Fetcher) newRepository(rest string, attrs map[string]string) (*reposito
 			r.checksum = v
 		case pb.AttrGitSkipSubmodules:
 			r.skipSubmodules = v == "true"
-		case pb.AttrGitSignatureVerifyPubKey:
-			return nil, fmt.Errorf("%s: signatures of commits cannot be verified: give the commit itself", r.name())
 		case pb.AttrGitMTime:
 			r.commitTime = v == "commit"
 		}
@@ -104,7 +103,7 @@ func (f *Fetcher) newRepository(rest string, attrs map[string]string) (*reposito
 
 func (r *repository) name() string { return urlutil.RedactCredentials(r.remote) }
 
-// Pin resolves the ref to a commit, without fetching it.
+// Pin resolves the ref to a commit, without fetching it unless its signature has to be verified.
 func (r *repository) Pin(ctx context.Context) (string, error) {
 	if _, err := exec.LookPath("git"); err != nil {
 		return "", fmt.Errorf("%s: git is not installed: git repositories need it", r.name())
@@ -114,6 +113,9 @@ func (r *repository) Pin(ctx context.Context) (string, error) {
 		return "", err
 	}
 	r.pinned = pinned
+	if err := r.verifySignature(ctx); err != nil {
+		return "", err
+	}
 	for _, part := range []struct {
 		on   bool
 		text string

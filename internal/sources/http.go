@@ -36,6 +36,8 @@ type file struct {
 	placed                 // without a name it is that of the response or the URL
 	header   map[string]string
 	secretID string // of the Authorization header, "" for those of the host
+	// signature is nil for none that is demanded.
+	signature *fileSignature
 
 	got  *entry
 	temp *store.Temp // has the content after a download of this source
@@ -73,8 +75,6 @@ func (f *Fetcher) newFile(rawURL string, attrs map[string]string) (*file, error)
 			s.uid = number(v)
 		case pb.AttrHTTPGID:
 			s.gid = number(v)
-		case pb.AttrHTTPSignatureVerifyPubKey, pb.AttrHTTPSignatureVerify:
-			err = errors.New("signatures of files cannot be verified: give the file's checksum")
 		case pb.AttrHTTPAuthHeaderSecret:
 			s.secretID = v
 		default:
@@ -85,6 +85,9 @@ func (f *Fetcher) newFile(rawURL string, attrs map[string]string) (*file, error)
 		if err != nil {
 			return nil, s.fail(fmt.Errorf("attribute %s: %w", k, err))
 		}
+	}
+	if s.signature, err = readFileSignature(attrs); err != nil {
+		return nil, s.fail(err)
 	}
 	return s, nil
 }
@@ -98,17 +101,20 @@ func (s *file) fail(err error) error {
 	return fmt.Errorf("%s: %w", urlutil.RedactCredentials(s.url), err)
 }
 
-// Pin requests the file, unless the Dockerfile has its checksum.
+// Pin requests the file, unless the Dockerfile has its checksum. It verifies the signature.
 func (s *file) Pin(ctx context.Context) (string, error) {
+	var err error
 	if s.checksum != "" {
 		s.got = &entry{Digest: s.checksum, Name: s.fileName(nil)}
-		return s.pin(), nil
+	} else {
+		s.got, err = s.f.files.do(ctx, s.key(), func() (*entry, error) { return s.find(ctx) })
 	}
-	found, err := s.f.files.do(ctx, s.key(), func() (*entry, error) { return s.find(ctx) })
+	if err == nil {
+		err = s.verifySignature(ctx)
+	}
 	if err != nil {
 		return "", s.fail(err)
 	}
-	s.got = found
 	return s.pin(), nil
 }
 

@@ -69,35 +69,47 @@ func (f *Fetcher) Identify(ctx context.Context, identifier string, attrs map[str
 	return d, nil
 }
 
-// hash returns a checksum of the content that was pinned, which the Fetcher keeps if it has to be downloaded.
-func (s *file) hash(ctx context.Context, c *Checksum) (sum digest.Digest, err error) {
+// hash returns a checksum of the content that was pinned.
+func (s *file) hash(ctx context.Context, c *Checksum) (digest.Digest, error) {
 	switch {
 	case !c.Algorithm.Available():
-		return "", fmt.Errorf("unknown checksum algorithm %q", c.Algorithm)
+		return "", fmt.Errorf("unsupported checksum algorithm %q", c.Algorithm)
 	case len(c.Suffix) > maxSuffix:
-		return "", fmt.Errorf("the suffix of a checksum has more than %d bytes", maxSuffix)
+		return "", fmt.Errorf("the checksum's suffix exceeds max size %d", maxSuffix)
 	}
-	temp := s.f.take(s.key(), s.got.Digest)
-	if temp == nil {
-		pinned := s.got
-		if err := s.download(ctx); err != nil {
-			return "", err
-		}
-		if s.got.Digest != pinned.Digest {
-			return "", fmt.Errorf("digest mismatch for %s: %s (expected: %s)", urlutil.RedactCredentials(s.url), s.got.Digest, pinned.Digest)
-		}
-		temp, s.temp, s.got = s.temp, nil, pinned
-	}
-	defer s.f.keep(s.key(), &download{s.got.Digest, temp})
-	in, err := os.Open(contentOf(temp))
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, in.Close()) }()
 	digester := c.Algorithm.Digester()
-	if _, err := io.Copy(digester.Hash(), in); err != nil {
+	err := s.read(ctx, func(content io.Reader) error {
+		_, err := io.Copy(digester.Hash(), content)
+		return err
+	})
+	if err != nil {
 		return "", err
 	}
 	_, err = digester.Hash().Write(c.Suffix)
 	return digester.Digest(), err
+}
+
+// read calls f with the content that was pinned, which the Fetcher keeps if it has to be downloaded.
+func (s *file) read(ctx context.Context, f func(content io.Reader) error) (err error) {
+	temp := s.f.take(s.key(), s.got.Digest)
+	if temp == nil {
+		pinned := s.got
+		if err := s.download(ctx); err != nil {
+			return err
+		}
+		if s.got.Digest != pinned.Digest {
+			return fmt.Errorf("digest mismatch for %s: %s (expected: %s)", urlutil.RedactCredentials(s.url), s.got.Digest, pinned.Digest)
+		}
+		temp, s.temp, s.got = s.temp, nil, pinned
+	}
+	defer func() {
+		s.f.keep(s.key(), &download{s.got.Digest, temp})
+		s.kept = true
+	}()
+	in, err := os.Open(contentOf(temp))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	return f(in)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -33,7 +34,10 @@ func prepare(ctx context.Context, top string) (*rig, error) {
 			return nil, fmt.Errorf("compile %s: %w", s.dir, err)
 		}
 	}
-	return r, r.images(ctx)
+	if err := r.images(ctx); err != nil {
+		return nil, err
+	}
+	return r, r.signatures(ctx)
 }
 
 func (r *rig) copyModule(ctx context.Context) error {
@@ -96,6 +100,32 @@ func (r *rig) images(ctx context.Context) error {
 	}
 	if err := os.Symlink(registry, link); err != nil && !os.IsExist(err) {
 		return err
+	}
+	return nil
+}
+
+// signFixtures is the directory of the keys and signatures, by BuildKit's name for it in the environment.
+func (r *rig) signFixtures() string { return signFixtures + "=" + filepath.Join(r.dir, "signatures") }
+
+const signFixtures = "BUILDKIT_TEST_SIGN_FIXTURES"
+
+// signatures makes the keys of two users and what they have signed, by BuildKit's scripts. Without a key the tests of signatures are skipped.
+func (r *rig) signatures(ctx context.Context) error {
+	dir := filepath.Join(r.dir, "signatures")
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, user := range []string{"user1", "user2"} {
+		for _, kind := range []string{"gpg", "ssh"} {
+			cmd := exec.CommandContext(ctx, "sh", filepath.Join(r.source, "hack", "fixtures", "gen_"+kind+"_test_env.sh"), user)
+			cmd.Env = append(os.Environ(), r.signFixtures())
+			if out, err := cmd.CombinedOutput(); err != nil {
+				return errors.Join(fmt.Errorf("make signatures of %s: %w\n%s", user, err, out), os.RemoveAll(dir))
+			}
+		}
 	}
 	return nil
 }

@@ -57,6 +57,7 @@ func (r *rig) test(ctx context.Context, s suite, opt options) (*results, error) 
 		"TMPDIR="+temp,
 		"PATH="+filepath.Join(r.dir, "path")+":"+filepath.Join(r.top, "bin", "peers")+":"+os.Getenv("PATH"),
 		"BUILDKIT_REGISTRY_MIRROR_DIR="+r.mirror(),
+		r.signFixtures(),
 		"MICA_CONFORMANCE_BINARY="+filepath.Join(r.top, "bin", "mica"))
 	read, write := io.Pipe()
 	cmd.Stdout = io.MultiWriter(log, write)
