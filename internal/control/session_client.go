@@ -28,7 +28,7 @@ import (
 const (
 	// sessionTime is how long a build waits for its client's session.
 	sessionTime = 10 * time.Second
-	// answerTime is how long the client has to answer a question: a user may have to log in. Other builds may wait for the same step.
+	// answerTime is how long the client has to answer a question: a user may have to log in.
 	answerTime = 5 * time.Minute
 )
 

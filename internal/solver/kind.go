@@ -41,6 +41,15 @@ type Operation interface {
 	Run(ctx context.Context) ([]*Result, error)
 }
 
+// Asking is an operation that asks the client of its build for something before it runs, a secret for example.
+type Asking interface {
+	Operation
+	// Asks reports whether there is something to ask for.
+	Asks() bool
+	// Ask asks for it, while others do not wait. An error is one of Run.
+	Ask(ctx context.Context)
+}
+
 // Source is an operation that remote caches know by names, after it has run.
 type Source interface {
 	Operation

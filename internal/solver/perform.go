@@ -90,6 +90,19 @@ func (t *Task) cachedOrRun(ctx context.Context, key buildcache.Key, op Operation
 		t.s.observer.Runs(ctx, t.Vertex, key, Miss{miss, step.misses(ctx)})
 		return nil, false, ErrPlanned
 	}
+	if asks, ok := op.(Asking); ok && asks.Asks() {
+		outs, cached, err := t.locked(ctx, key, step, nil)
+		if outs != nil || err != nil {
+			return outs, cached, err
+		}
+		asks.Ask(ctx) // others may wait for the lock, and a user may have to type the answer
+	}
+	return t.locked(ctx, key, step, op)
+}
+
+// locked returns the results of a step, which it finds or runs while no other process runs it. If op is nil, it returns nil in place of
+// running the step.
+func (t *Task) locked(ctx context.Context, key buildcache.Key, step *step, op Operation) ([]*Result, bool, error) {
 	// Another process may be running the same step: this one then waits for its result.
 	lock, err := t.s.store.Lock(ctx, buildcache.StepLock+key.Digest().Encoded())
 	if err != nil {
@@ -106,6 +119,9 @@ func (t *Task) cachedOrRun(ctx context.Context, key buildcache.Key, op Operation
 			return outs, true, nil
 		}
 		return outs, true, t.record(key, outs)
+	}
+	if op == nil {
+		return nil, false, nil
 	}
 	t.start()
 	t.note(t.s.observer.Runs(ctx, t.Vertex, key, Miss{miss, step.misses(ctx)}))

@@ -109,6 +109,7 @@ type world struct {
 
 	// The functions are called by the names of operations. All may be nil.
 	run      map[string]func(ctx context.Context, t *Task) error
+	ask      map[string]func(ctx context.Context)
 	uncached map[string]bool
 	keyError map[string]error
 	closing  map[string]error
@@ -213,6 +214,10 @@ func (o *operation) Run(ctx context.Context) ([]*Result, error) {
 	}
 	return []*Result{made}, nil
 }
+
+func (o *operation) Asks() bool { return o.w.ask[o.name()] != nil }
+
+func (o *operation) Ask(ctx context.Context) { o.w.ask[o.name()](ctx) }
 
 func (o *operation) Close() error {
 	o.w.mu.Lock()

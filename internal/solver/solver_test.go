@@ -276,6 +276,36 @@ func TestCanceledWhileAnotherRuns(t *testing.T) {
 	}
 }
 
+// TestAskingHoldsUpNobody: while a client does not answer what a step asks, another build runs the same step. The first one gets its result.
+func TestAskingHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	asked, answer := make(chan struct{}), make(chan struct{})
+	w.ask = map[string]func(context.Context){"a silent": func(context.Context) {
+		close(asked)
+		<-answer
+	}}
+	silent, other := w.solver(t), w.solver(t)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if got, err := solve(t, silent, exec("a silent")); got != "a other" || err != nil {
+			t.Errorf("%s, %v", got, err)
+		}
+	})
+	<-asked
+	if got := mustSolve(t, other, exec("a other")); got != "a other" {
+		t.Errorf("result %s", got)
+	}
+	close(answer)
+	wg.Wait()
+	if got := mustSolve(t, w.solver(t), exec("a silent")); got != "a other" { // cached: nothing is asked
+		t.Errorf("result %s", got)
+	}
+	if diff := cmp.Diff(map[string]int{"a other": 1}, w.runs()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestKeyErrors(t *testing.T) {
 	t.Parallel()
 	fault := errors.New("a fault")

@@ -32,6 +32,7 @@ type execOp struct {
 	t  *solver.Task
 	op *pb.ExecOp
 
+	given   answers           // of the client
 	capture *proxynet.Capture // of the requests of a process with the proxy network; nil for none
 }
 

@@ -44,7 +44,7 @@ func (o *execOp) process(ctx context.Context) (*sandbox.Process, error) {
 		p.Env = c.Env(p.Env)
 		p.Mounts = append(p.Mounts, sandbox.Mount{Type: sandbox.MountBind, Target: c.Target, Source: c.Source, ReadOnly: true})
 	}
-	secrets, err := o.w.SecretEnv(ctx, o.op.Secretenv)
+	secrets, err := secretEnv(ctx, o.secret, o.op.Secretenv)
 	p.Env = append(p.Env, secrets...)
 	return p, err
 }

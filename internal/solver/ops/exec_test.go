@@ -177,7 +177,7 @@ func TestSecrets(t *testing.T) {
 		"error":            {id: "bad", err: "secret bad: a fault"},
 		"error, allowed":   {id: "bad", optional: true, err: "secret bad: a fault"},
 	} {
-		got, err := w.getSecret(t.Context(), c.id, c.optional)
+		got, err := getSecret(t.Context(), w.Secret, c.id, c.optional)
 		if diff := cmp.Diff(c.want, got); diff != "" || text(err) != c.err {
 			t.Errorf("%s: %v, %s", name, err, diff)
 		}

@@ -44,7 +44,7 @@ func (o *execOp) addHostMount(ctx context.Context, p *sandbox.Process, m *pb.Mou
 		})
 	case pb.MountType_SECRET:
 		opt := m.SecretOpt
-		data, err := o.w.getSecret(ctx, opt.ID, opt.Optional)
+		data, err := getSecret(ctx, o.secret, opt.ID, opt.Optional)
 		if err != nil || data == nil {
 			return err
 		}
@@ -55,7 +55,7 @@ func (o *execOp) addHostMount(ctx context.Context, p *sandbox.Process, m *pb.Mou
 	case pb.MountType_SSH:
 		opt := m.SSHOpt
 		id := cmp.Or(opt.ID, sshagent.DefaultID)
-		serve := o.w.SSH(ctx, id)
+		serve := o.agent(ctx, id)
 		if serve == nil {
 			if opt.Optional {
 				return nil
@@ -75,9 +75,13 @@ func (o *execOp) addHostMount(ctx context.Context, p *sandbox.Process, m *pb.Mou
 
 // SecretEnv are secrets as a process has them in its environment.
 func (w *Worker) SecretEnv(ctx context.Context, secrets []*pb.SecretEnv) ([]string, error) {
+	return secretEnv(ctx, w.Secret, secrets)
+}
+
+func secretEnv(ctx context.Context, get secretFunc, secrets []*pb.SecretEnv) ([]string, error) {
 	var env []string
 	for _, s := range secrets {
-		data, err := w.getSecret(ctx, s.ID, s.Optional)
+		data, err := getSecret(ctx, get, s.ID, s.Optional)
 		if err != nil {
 			return nil, err
 		}
@@ -87,9 +91,12 @@ func (w *Worker) SecretEnv(ctx context.Context, secrets []*pb.SecretEnv) ([]stri
 	return env, nil
 }
 
+// secretFunc returns the value of a secret by its ID, or fs.ErrNotExist.
+type secretFunc func(ctx context.Context, id string) ([]byte, error)
+
 // getSecret returns a secret, nil for one that is missing and may be.
-func (w *Worker) getSecret(ctx context.Context, id string, optional bool) ([]byte, error) {
-	data, err := w.Secret(ctx, id)
+func getSecret(ctx context.Context, get secretFunc, id string, optional bool) ([]byte, error) {
+	data, err := get(ctx, id)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && optional:
 		return nil, nil
