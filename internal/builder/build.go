@@ -66,7 +66,8 @@ type Result struct {
 	Recorded *history.Build
 }
 
-// Build runs a build from end to end, and records it in the store's history. A failed build leaves every name and image as it was.
+// Build runs a build from end to end, and records it in the store's history. A build that fails before all of its outputs are
+// written leaves every name as it was. After that its names move, and then images and caches are pushed.
 func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 	started := time.Now().UTC()
 	names, err := parseTags(o.Tags)

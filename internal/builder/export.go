@@ -33,30 +33,46 @@ type Exported struct {
 	Root  ocispec.Descriptor
 }
 
-// export writes the outputs. Names change only when everything else has succeeded.
-func (b *Builder) export(ctx context.Context, s *solver.Solver, out *response, names []string, o Options) (*Result, error) {
+// export writes the outputs. Names change only when all outputs are written, and images are pushed only then: a push that fails leaves the
+// image with its names in the store, as Docker does, so that the user can push it again.
+func (b *Builder) export(ctx context.Context, s *solver.Solver, out *response, names []string, o Options) (_ *Result, err error) {
 	outputs := dated(o.Outputs, o.frontendOptions())
 	if len(outputs) == 0 {
 		outputs = []buildspec.Output{{Type: buildspec.OutputImage}}
 	}
 	res := &Result{Metadata: returned(out.meta), Exports: make([]Exported, len(outputs))}
-	for _, i := range imagesLast(outputs) {
+	images := map[int]*exporter{}
+	defer func() {
+		for _, x := range images {
+			x.progress.end(err)
+		}
+	}()
+	order := imagesLast(outputs)
+	for _, i := range order {
 		if outputs[i].Type == buildspec.OutputNone {
 			continue
 		}
-		made, err := b.exportOne(ctx, s, out, names, &outputs[i], &o)
+		x, err := b.exportOne(ctx, s, out, names, outputs[i], &o)
 		if err != nil {
 			return nil, err
 		}
-		res.Exports[i] = *made
-		for _, name := range made.Names {
-			if !slices.Contains(res.Names, name) {
-				res.Names = append(res.Names, name)
+		if x.output.Type == buildspec.OutputImage {
+			images[i] = x
+		}
+		res.Exports[i] = *x.made()
+	}
+	for _, step := range []func(*exporter, context.Context) error{(*exporter).name, (*exporter).push} {
+		for _, i := range order {
+			if x := images[i]; x != nil {
+				if err := step(x, ctx); err != nil {
+					return nil, err
+				}
+				res.Exports[i] = *x.made()
 			}
 		}
-		if made.Image != nil {
-			res.Written, res.Image, res.Root = true, made.Image, made.Root
-		}
+	}
+	for _, i := range order {
+		res.add(&res.Exports[i])
 	}
 	if res.Image == nil {
 		// Outputs that are files alone have an image ID, too.
@@ -67,6 +83,18 @@ func (b *Builder) export(ctx context.Context, s *solver.Solver, out *response, n
 		res.Image, res.Root = x.image, x.root
 	}
 	return res, nil
+}
+
+// add adds the image of an output.
+func (r *Result) add(made *Exported) {
+	for _, name := range made.Names {
+		if !slices.Contains(r.Names, name) {
+			r.Names = append(r.Names, name)
+		}
+	}
+	if made.Image != nil {
+		r.Written, r.Image, r.Root = true, made.Image, made.Root
+	}
 }
 
 // imagesLast returns the outputs in the order in which they are written: images move names.
@@ -82,24 +110,25 @@ func imagesLast(outputs []buildspec.Output) []int {
 	return append(first, last...)
 }
 
-// exportOne writes one output.
-func (b *Builder) exportOne(ctx context.Context, s *solver.Solver, out *response, names []string, e *buildspec.Output, o *Options) (*Exported, error) {
-	own, err := out.forOutput(e)
+// exportOne writes one output; an image has no names yet.
+func (b *Builder) exportOne(
+	ctx context.Context, s *solver.Solver, out *response, names []string, e buildspec.Output, o *Options,
+) (*exporter, error) {
+	own, err := out.forOutput(&e)
 	if err != nil {
 		return nil, err
 	}
-	extra, err := own.names(e)
+	extra, err := own.names(&e)
 	if err != nil {
 		return nil, err
 	}
 	all := append(slices.Clone(names), extra...)
-	x := &exporter{b: b, solver: s, out: own, names: all, create: o.Create, client: o.Client, progress: startExport(o.Events, e.Type)}
-	err = x.run(ctx, *e)
-	x.progress.end(err)
-	if err != nil {
-		return nil, err
+	x := &exporter{b: b, solver: s, out: own, names: all, output: e, create: o.Create, client: o.Client, progress: startExport(o.Events, e.Type)}
+	err = x.run(ctx)
+	if err != nil || e.Type != buildspec.OutputImage {
+		x.progress.end(err)
 	}
-	return x.made(e), nil
+	return x, err
 }
 
 // exporter writes one output.
@@ -108,6 +137,7 @@ type exporter struct {
 	solver   *solver.Solver
 	out      *response
 	names    []string
+	output   buildspec.Output
 	create   func(dest string) (Sink, error)
 	client   Client // nil for the host
 	progress *exportProgress
@@ -118,10 +148,10 @@ type exporter struct {
 	notes map[string]string
 }
 
-func (x *exporter) run(ctx context.Context, e buildspec.Output) error {
-	switch e.Type {
+func (x *exporter) run(ctx context.Context) error {
+	switch e := x.output; e.Type {
 	case buildspec.OutputImage:
-		return x.store(ctx, e)
+		return x.keep(ctx)
 	case buildspec.OutputOCI, buildspec.OutputDocker:
 		if err := x.assemble(ctx, e.Form); err != nil {
 			return err
@@ -144,13 +174,13 @@ func (x *exporter) run(ctx context.Context, e buildspec.Output) error {
 		if e.Directory {
 			return x.progress.step("copying files", func() error { return x.b.local().SaveDirectory(ctx, e.Dest, items) })
 		}
-		return x.archive(ctx, e, x.made(&e), func(w io.Writer) error { return x.b.local().Save(ctx, w, items) })
+		return x.archive(ctx, e, x.made(), func(w io.Writer) error { return x.b.local().Save(ctx, w, items) })
 	case buildspec.OutputTar:
 		v, err := x.files(ctx, e)
 		if err != nil {
 			return err
 		}
-		return x.archive(ctx, e, x.made(&e), func(w io.Writer) error { return transfer.Export(ctx, w, v) })
+		return x.archive(ctx, e, x.made(), func(w io.Writer) error { return transfer.Export(ctx, w, v) })
 	case buildspec.OutputLocal:
 		v, err := x.files(ctx, e)
 		if err != nil {
@@ -163,7 +193,7 @@ func (x *exporter) run(ctx context.Context, e buildspec.Output) error {
 			return localdir.Write(ctx, v, e.Dest, e.Delete)
 		})
 	}
-	return fmt.Errorf("unknown output type %q", e.Type)
+	return fmt.Errorf("unknown output type %q", x.output.Type)
 }
 
 // archiveNotes are the annotations of the image in the index.json of an archive: with SOURCE_DATE_EPOCH, the time of the image is that.
@@ -178,33 +208,38 @@ func (x *exporter) archiveNotes(f buildspec.Form) (map[string]string, error) {
 	return notes, nil
 }
 
-// store records the image, moves the names to it, and pushes it.
-func (x *exporter) store(ctx context.Context, e buildspec.Output) error {
+// keep writes the image to the store, without names. One whose layers are elsewhere is only pushed.
+func (x *exporter) keep(ctx context.Context) error {
+	e := &x.output
+	if e.Push && len(x.names) == 0 {
+		return errors.New("tag is needed when pushing to registry")
+	}
 	if x.out.attester.hasAny(x.out) && e.Upload.Compression != "" {
 		// Attestations hold for the layers as they are: these are compressed before they are pushed.
 		e.Form.Compression, e.Upload.Force = e.Upload.Compression, false
 	}
-	if err := x.assemble(ctx, e.Form); err != nil {
+	if err := x.assemble(ctx, e.Form); err != nil || len(x.out.elsewhere) > 0 {
 		return err
-	}
-	if len(x.out.elsewhere) > 0 {
-		return x.push(ctx, e)
 	}
 	shown := x.image.ID
 	if oci.IsIndex(x.root.MediaType) {
 		shown = x.root.Digest
 	}
-	err := x.progress.step("writing image "+shown.String(), func() error {
+	return x.progress.step("writing image "+shown.String(), func() error {
 		img, err := x.b.Images.Keep(ctx, x.root)
 		if err == nil {
 			x.image = img
 		}
 		return err
 	})
-	if err != nil {
-		return err
+}
+
+// name moves the names to the image.
+func (x *exporter) name(ctx context.Context) error {
+	if len(x.out.elsewhere) > 0 {
+		return nil
 	}
-	if !e.Unnamed {
+	if !x.output.Unnamed {
 		for _, name := range x.names {
 			err := x.progress.step("naming to "+name, func() error { return x.b.Images.Tag(ctx, x.image, name) })
 			if err != nil {
@@ -212,14 +247,11 @@ func (x *exporter) store(ctx context.Context, e buildspec.Output) error {
 			}
 		}
 	}
-	if err := x.nameByDigest(ctx, e); err != nil || !e.Push {
-		return err
-	}
-	return x.push(ctx, e)
+	return x.nameByDigest(ctx, &x.output)
 }
 
 // nameByDigest gives the image names with its digest, if the output asks for them.
-func (x *exporter) nameByDigest(ctx context.Context, e buildspec.Output) error {
+func (x *exporter) nameByDigest(ctx context.Context, e *buildspec.Output) error {
 	var repositories []string
 	if e.Canonical && !e.Unnamed {
 		repositories = x.names
@@ -239,10 +271,11 @@ func (x *exporter) nameByDigest(ctx context.Context, e buildspec.Output) error {
 	return nil
 }
 
-// push pushes the image under each of its names.
-func (x *exporter) push(ctx context.Context, e buildspec.Output) error {
-	if len(x.names) == 0 {
-		return errors.New("tag is needed when pushing to registry")
+// push pushes the image under each of its names, if that is asked for.
+func (x *exporter) push(ctx context.Context) error {
+	e := &x.output
+	if !e.Push && len(x.out.elsewhere) == 0 {
+		return nil
 	}
 	o, built := transfer.PushOptions{Compression: e.Upload.Compression, Level: e.Upload.Level, Force: e.Upload.Force}, x.root
 	for _, name := range x.names {
@@ -300,10 +333,10 @@ func (x *exporter) open(ctx context.Context, dest string, made *Exported) (Sink,
 }
 
 // made is the image as it was exported.
-func (x *exporter) made(e *buildspec.Output) *Exported {
+func (x *exporter) made() *Exported {
 	made := &Exported{Image: x.image, Root: x.root}
 	made.Root.Annotations = x.notes
-	if e.IsImage() {
+	if x.output.IsImage() {
 		made.Names = x.names
 	}
 	return made

@@ -151,6 +151,41 @@ func TestBuildAndPush(t *testing.T) {
 	}
 }
 
+// TestFailedExports: names move together when all outputs are written, and before anything is pushed.
+func TestFailedExports(t *testing.T) {
+	t.Parallel()
+	m := registrytest.New(t)
+	dir := writeFiles(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY a /\n", "a": "a"})
+	push, nowhere := "type=image,push=true,name="+m.Name("app:1"), "type=image,push=true,name=127.0.0.1:1/app:1"
+	for name, c := range map[string]struct {
+		outputs []string
+		names   []string // of all outputs
+		named   bool     // the images have them
+		pushed  bool     // the first output
+	}{
+		"a push fails":             {[]string{nowhere, "type=image,name=other"}, []string{"127.0.0.1:1/app:1", "other"}, true, false},
+		"the second push fails":    {[]string{push, nowhere}, []string{m.Name("app:1"), "127.0.0.1:1/app:1"}, true, true},
+		"an image cannot be made":  {[]string{"type=image,name=one", "type=image,push=true"}, []string{"one"}, false, false},
+		"a file cannot be written": {[]string{"type=image,name=one", "type=local,dest=" + filepath.Join(dir, "a")}, []string{"one"}, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newClient(t)
+			if _, _, err := build(t, b, dir, buildspec.Spec{}, c.outputs...); err == nil {
+				t.Fatal("no error")
+			}
+			for _, name := range c.names {
+				if _, err := b.Images.Find(t.Context(), name); (err == nil) != c.named {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+			if c.pushed {
+				m.Manifest("app", "1")
+			}
+		})
+	}
+}
+
 // TestBaseImageCompression: a layer keeps the compression with which it was pushed as a base image, unless the output forces another.
 func TestBaseImageCompression(t *testing.T) {
 	t.Parallel()
