@@ -157,6 +157,9 @@ func (f *frontend) solve(ctx context.Context, req client.SolveRequest) (*client.
 	if def, err = policies.applyAll(ctx, def, f.metadata); err != nil {
 		return nil, err
 	}
+	if def, err = f.withoutNetwork(def); err != nil {
+		return nil, err
+	}
 	f.record.Graph(def)
 	f.by.solved(def)
 	if f.until.ends(def) {
