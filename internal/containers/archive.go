@@ -189,7 +189,14 @@ func (w *archiver) content(f *os.File, name string) error {
 		}
 		w.links[id] = name
 	}
-	if err := w.header(now, name, ""); err != nil {
+	h, err := newHeader(now, name, "")
+	if err == nil {
+		err = addCapability(h, f)
+	}
+	if err == nil {
+		err = w.tar.WriteHeader(h)
+	}
+	if err != nil {
 		return err
 	}
 	n, err := io.Copy(w.tar, io.LimitReader(f, now.Size()))
@@ -207,16 +214,24 @@ func (zeros) Read(p []byte) (int, error) {
 }
 
 func (w *archiver) header(info fs.FileInfo, name, target string) error {
-	h, err := tar.FileInfoHeader(info, target)
+	h, err := newHeader(info, name, target)
 	if err != nil {
 		return err
+	}
+	return w.tar.WriteHeader(h)
+}
+
+func newHeader(info fs.FileInfo, name, target string) (*tar.Header, error) {
+	h, err := tar.FileInfoHeader(info, target)
+	if err != nil {
+		return nil, err
 	}
 	h.Name = name
 	if info.IsDir() && name != "/" {
 		h.Name += "/"
 	}
 	owner(h, info)
-	return w.tar.WriteHeader(h)
+	return h, nil
 }
 
 // owner sets the owner by numbers alone: names are those of the host.

@@ -166,12 +166,7 @@ func (x *extractor) create(h *tar.Header, content io.Reader) error {
 		}
 		return err
 	case tar.TypeReg, 0:
-		f, err := x.root.OpenFile(h.Name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(f, content)
-		return errors.Join(err, f.Close())
+		return x.regular(h, content)
 	case tar.TypeSymlink:
 		return x.root.Symlink(h.Linkname, h.Name)
 	case tar.TypeLink:
@@ -182,6 +177,37 @@ func (x *extractor) create(h *tar.Header, content io.Reader) error {
 		return nil
 	}
 	return fail(Invalid, "entries of type %q are not supported", string(h.Typeflag))
+}
+
+// regular makes a regular file. Owner, mode and attributes are set by its descriptor: a process may have replaced it by another. A change of the
+// owner removes capabilities.
+func (x *extractor) regular(h *tar.Header, content io.Reader) error {
+	f, err := x.root.OpenFile(h.Name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, content)
+	if err == nil {
+		err = f.Chown(x.owner(h))
+	}
+	if err == nil {
+		err = f.Chmod(permissions(h))
+	}
+	if err == nil {
+		err = setAttributes(h, f)
+	}
+	return errors.Join(err, f.Close())
+}
+
+func (x *extractor) owner(h *tar.Header) (uid, gid int) {
+	if x.o.OwnUser {
+		return x.uid, x.gid
+	}
+	return h.Uid, h.Gid
+}
+
+func permissions(h *tar.Header) fs.FileMode {
+	return h.FileInfo().Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky)
 }
 
 // node makes a device or a pipe.
@@ -200,20 +226,20 @@ func (x *extractor) node(h *tar.Header) error {
 }
 
 func (x *extractor) metadata(h *tar.Header) error {
-	if h.Typeflag == tar.TypeLink || h.Typeflag == tar.TypeXGlobalHeader {
+	switch h.Typeflag {
+	case tar.TypeLink, tar.TypeXGlobalHeader:
 		return nil
+	case tar.TypeReg, 0:
+		return x.root.Chtimes(h.Name, h.ModTime, h.ModTime)
 	}
-	uid, gid := h.Uid, h.Gid
-	if x.o.OwnUser {
-		uid, gid = x.uid, x.gid
-	}
+	uid, gid := x.owner(h)
 	if err := x.root.Lchown(h.Name, uid, gid); err != nil {
 		return err
 	}
 	if h.Typeflag == tar.TypeSymlink {
 		return nil
 	}
-	if err := x.root.Chmod(h.Name, h.FileInfo().Mode()&(fs.ModePerm|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky)); err != nil {
+	if err := x.root.Chmod(h.Name, permissions(h)); err != nil {
 		return err
 	}
 	if h.Typeflag == tar.TypeDir {
