@@ -216,20 +216,26 @@ func (u *upper) remove(e *view.Entry) error {
 	return nil
 }
 
-// same reports whether base has the same file. The time of a directory is not compared: moving a file there and back changes it.
+// same reports whether base has the same file.
 func (u *upper) same(e, old *view.Entry) (bool, error) {
 	if old == nil || e.Type == view.TypeWhiteout {
 		return old == nil && e.Type == view.TypeWhiteout, nil
 	}
-	if e.Type != old.Type || e.UID != old.UID || e.GID != old.GID || e.Size != old.Size || e.Linkname != old.Linkname ||
-		e.Major != old.Major || e.Minor != old.Minor || e.Mode != old.Mode && e.Type != view.TypeSymlink ||
-		!e.IsDir() && !sameTime(e.ModTime, old.ModTime) || !maps.Equal(e.Xattrs, old.Xattrs) {
+	if !SameMetadata(e, old) {
 		return false, nil
 	}
 	if e.Type != view.TypeRegular || e.Size == 0 {
 		return true, nil
 	}
 	return u.sameContent(e, old)
+}
+
+// SameMetadata reports whether two files of one name have the same metadata and, unless they are regular files, the same content. The time of a
+// directory is not compared: moving a file there and back changes it.
+func SameMetadata(e, old *view.Entry) bool {
+	return e.Type == old.Type && e.UID == old.UID && e.GID == old.GID && e.Size == old.Size && e.Linkname == old.Linkname &&
+		e.Major == old.Major && e.Minor == old.Minor && (e.Mode == old.Mode || e.Type == view.TypeSymlink) &&
+		(e.IsDir() || sameTime(e.ModTime, old.ModTime)) && maps.Equal(e.Xattrs, old.Xattrs)
 }
 
 func (u *upper) sameContent(e, old *view.Entry) (bool, error) {
