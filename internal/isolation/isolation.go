@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/micabuild/mica/internal/chroot"
 	"github.com/micabuild/mica/internal/userns"
 )
 
@@ -18,6 +19,8 @@ const (
 	Auto Mode = "auto" // the first of the others that works
 	// OCI runs processes by an OCI runtime, as root or in a user namespace.
 	OCI Mode = "oci"
+	// Chroot runs processes as root by chroot, in copies of root filesystems, without namespaces.
+	Chroot Mode = "chroot"
 	// None runs no process: builds without RUN need no more.
 	None Mode = "none"
 )
@@ -32,12 +35,12 @@ func Parse(flag string) (Mode, error) {
 		flag, from = os.Getenv(Variable), Variable
 	}
 	switch mode := Mode(cmp.Or(flag, string(Auto))); mode {
-	case Auto, OCI, None:
+	case Auto, OCI, Chroot, None:
 		return mode, nil
 	case "default": // Docker's word
 		return Auto, nil
 	default:
-		return "", fmt.Errorf("%s: invalid isolation %q: use auto, oci or none", from, flag)
+		return "", fmt.Errorf("%s: invalid isolation %q: use auto, oci, chroot or none", from, flag)
 	}
 }
 
@@ -51,8 +54,14 @@ type Found struct {
 // Find tries what works here. It enters the user namespace that the OCI runtime needs: the process then starts again with args, and Find
 // does not return. For a mode that was chosen it returns the error if that cannot work.
 func Find(chosen Mode, args []string) (Found, error) {
-	if chosen == None {
+	switch chosen {
+	case None:
 		return Found{Mode: None}, nil
+	case Chroot:
+		if err := chroot.Try(); err != nil {
+			return Found{}, err
+		}
+		return Found{Mode: Chroot}, nil
 	}
 	err := userns.Enter(args)
 	var refused *userns.RefusedError
@@ -61,6 +70,9 @@ func Find(chosen Mode, args []string) (Found, error) {
 		return Found{Mode: OCI}, nil
 	case chosen == OCI || !errors.As(err, &refused):
 		return Found{}, err
+	}
+	if chroot.Try() == nil {
+		return Found{Mode: Chroot, Reason: err}, nil
 	}
 	return Found{Mode: None, Reason: err}, nil
 }

@@ -34,7 +34,7 @@ func (b *bundle) makeCwd() error {
 		}
 		return nil
 	}
-	if b.p.ReadOnlyRoot || b.p.Root.Upper == "" {
+	if b.p.ReadOnlyRoot || b.p.Root.Upper == "" && b.p.Plain == nil {
 		return nil // the runtime says so if it matters
 	}
 	owner := b.ids

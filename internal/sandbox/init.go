@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/micabuild/mica/internal/chroot"
 	"github.com/micabuild/mica/internal/containerinit"
 	"github.com/micabuild/mica/internal/memory"
 	"github.com/micabuild/mica/internal/network"
@@ -31,6 +32,7 @@ var mayRestart bool
 func Init(args []string) {
 	mayRestart = true
 	network.Init(args)
+	chroot.Init(args)
 	switch {
 	case len(args) == 1 && args[0] == initName:
 		os.Exit(initMain())

@@ -14,6 +14,7 @@ import (
 	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/ociruntime"
 	"github.com/micabuild/mica/internal/overlay"
+	"github.com/micabuild/mica/internal/rootfs"
 	"github.com/micabuild/mica/internal/runtimespec"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/userns"
@@ -28,6 +29,7 @@ type Host struct {
 	owner   string // of cgroups
 	cgroup  string // that is delegated to an ordinary user
 	refused error  // why no process can run; nil if they can
+	plain   bool   // processes run by chroot
 
 	mu   sync.Mutex
 	init *initProcess
@@ -81,6 +83,7 @@ const (
 	MountTmpfs                   // Size, Options
 	MountSecret                  // Data, in a file in memory; Mode, UID, GID
 	MountSocket                  // Serve, behind a socket; Mode, UID, GID
+	MountPlain                   // Source: files that belong to the process alone; only with Process.Plain
 
 	mountInit // this program
 )
@@ -117,7 +120,9 @@ const (
 
 // Process is one process to run.
 type Process struct {
-	Root         overlay.Options
+	Root overlay.Options
+	// Plain is the root filesystem, in place of Root, where Host.Plain.
+	Plain        *rootfs.Tree
 	ReadOnlyRoot bool
 	Args, Env    []string
 	// Init runs an init as process 1. It starts the command, forwards signals and reaps processes.
@@ -159,6 +164,9 @@ type Process struct {
 // the process cannot be started. Mount points made for the process are gone from Root.Upper when Run returns. Cancelling ctx
 // kills all processes that p has started.
 func (h *Host) Run(ctx context.Context, p *Process) error {
+	if h.plain && h.refused == nil {
+		return h.runPlain(ctx, p)
+	}
 	init, err := h.readyInit()
 	if err != nil {
 		return err
@@ -192,6 +200,9 @@ func (h *Host) readyInit() (*initProcess, error) {
 func (h *Host) started() (*initProcess, error) {
 	if h.refused != nil {
 		return nil, h.refused
+	}
+	if h.plain {
+		return nil, errPlain
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -141,3 +141,61 @@ RUN touch /home/dev/mine && test "$(id -u)" = 1000
 		t.Errorf("info: %s", info)
 	}
 }
+
+// runSteps is a build with what a RUN can do to files: each of its layers is that of a build on a host.
+const runSteps = `FROM base
+COPY --chown=33:50 tree /srv/tree
+RUN echo run >/run-file && chown 33:50 /run-file && chmod 2750 /run-file && mkdir -p /d/e && ln -s e /d/link && ln /run-file /d/hard
+RUN test "$(stat -c %u:%g:%a /run-file)" = 33:50:2750 && head -c 1 /dev/zero >/zero && rm /d/hard && rm -r /srv/tree/sub && rm /zero
+RUN --mount=type=bind,target=/context,source=tree --mount=type=secret,id=s,target=/secret --mount=type=tmpfs,target=/memory \
+    --mount=type=cache,target=/cache test "$(cat /secret)" = secret && cp -r /context /copied && touch /memory/x /cache/x && test ! -e /memory/y
+RUN --mount=type=cache,target=/cache test -e /cache/x && rm -r /d/e && mkdir -m 700 /d/e && touch /d/e/new && mv /copied /moved
+USER dev
+WORKDIR /home/dev
+RUN touch mine && test "$(id -u)" = 1000 && test "$(pwd)" = /home/dev && ! touch /root-only 2>/dev/null
+USER root
+RUN (sleep 100000 &) && cp /usr/bin/netcap /bin/other && test -e /etc/resolv.conf
+`
+
+// Where there is no namespace but root has chroot, steps run in a copy of the root filesystem.
+func TestChroot(t *testing.T) {
+	context := filepath.Join(rig.TempDir(t), "context")
+	makeContext(t, context, runSteps)
+	host, images := rig.NewMica(t), rig.TempDir(t)
+	makeBase(t, host, images)
+	if err := os.WriteFile(filepath.Join(context, ".secret"), []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := func(context, archive string) []string {
+		list := buildArgs(context, archive)
+		return append(list[:len(list)-1], "--secret", "id=s,src="+context+"/.secret", context)
+	}
+	want := filepath.Join(images, "want.tar")
+	host.Run(args(context, want)...)
+	p := newPod(t, levelC)
+	rig.Must(t, "cp", "-a", context, p.work("context"))
+	p.load(filepath.Join(images, "base.tar"))
+	p.run(args("/work/context", "/work/got.tar")...)
+	if out := rig.Run(t, exec.Command("cmp", want, p.work("got.tar"))); out.Code != 0 {
+		t.Errorf("another image: %s", out.Stdout)
+	}
+	if info := p.run("info"); !strings.Contains(info, "Isolation of processes: chroot") {
+		t.Errorf("info: %s", info)
+	}
+	for step, want := range map[string]string{
+		"RUN --network=none true": "--network=none", "RUN exit 7": "exit code: 7", "RUN /no/such": "exit code: 127",
+		"RUN chroot / true": "exit code: 1",
+	} {
+		if err := os.WriteFile(p.work("context/Dockerfile"), []byte("FROM base\n"+step+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if out := p.try("build", "--progress=plain", "/work/context"); out.Code != 1 || !strings.Contains(out.Stderr, want) {
+			t.Errorf("%s: exit code %d\n%s", step, out.Code, out.Stderr)
+		}
+	}
+	for _, dir := range []string{"tmp"} {
+		if list, err := os.ReadDir(p.work("store/" + dir)); err == nil && len(list) > 0 {
+			t.Errorf("left in the store's %s: %v", dir, list)
+		}
+	}
+}

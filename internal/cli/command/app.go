@@ -57,7 +57,7 @@ func (a *App) AddFlags(fl *pflag.FlagSet) {
 
 // AddIsolation adds the flag of commands that run processes.
 func (a *App) AddIsolation(fl *pflag.FlagSet) {
-	fl.StringVar(&a.isolation, "isolation", "", "How processes are isolated: auto, oci, none (default: $MICA_ISOLATION, else auto)")
+	fl.StringVar(&a.isolation, "isolation", "", "How processes are isolated: auto, oci, chroot, none (default: $MICA_ISOLATION, else auto)")
 }
 
 // RootFlag is the value of --root, "" if it is not set.
@@ -147,6 +147,9 @@ func (a *App) NewHost(runtime string) (*sandbox.Host, error) {
 		return nil, err
 	}
 	host.Refuse(a.Isolation.Unable())
+	if a.Isolation.Mode == isolation.Chroot {
+		host.UseChroot()
+	}
 	return host, nil
 }
 

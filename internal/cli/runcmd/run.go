@@ -160,6 +160,9 @@ func (f *runFlags) run(ctx context.Context, app *command.App, args []string) (er
 	if err := host.Refused(); err != nil {
 		return err
 	}
+	if host.Plain() {
+		return errors.New("isolation chroot runs the steps of builds alone: run needs user namespaces")
+	}
 	tmp, err := app.Store.TempDir("container")
 	if err != nil {
 		return err

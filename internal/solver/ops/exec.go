@@ -180,7 +180,7 @@ func (o *execOp) Run(ctx context.Context) (_ []*solver.Result, err error) {
 		return nil, o.explain(ctx, err, st)
 	}
 	defer func() { err = errors.Join(err, st.close()) }()
-	return o.commit(ctx, st.uppers)
+	return o.commit(ctx, st)
 }
 
 // addMount adds a mount to the process, and returns the directory of what the process writes there, "" for none that is kept. What an
@@ -298,8 +298,8 @@ func (o *execOp) failure(ctx context.Context, err error) error {
 	return fmt.Errorf("process %q could not be run: %w", args, err)
 }
 
-// commit makes layers of the uppers whose mounts have an output.
-func (o *execOp) commit(ctx context.Context, uppers []string) ([]*solver.Result, error) {
+// commit makes layers of what the process has written to mounts that have an output.
+func (o *execOp) commit(ctx context.Context, st *State) ([]*solver.Result, error) {
 	outs := map[int64]*solver.Result{}
 	for i, m := range o.op.Mounts {
 		// Only a bind mount has an output, whatever the field says.
@@ -310,7 +310,15 @@ func (o *execOp) commit(ctx context.Context, uppers []string) ([]*solver.Result,
 		if in == nil {
 			in = &solver.Result{}
 		}
-		if uppers[i] == "" {
+		if st.trees[i] != nil && !m.Readonly {
+			out, err := o.commitPlain(ctx, st, i, in)
+			if err != nil {
+				return nil, err
+			}
+			outs[m.Output] = out
+			continue
+		}
+		if st.uppers[i] == "" {
 			outs[m.Output] = in
 			continue
 		}
@@ -322,7 +330,7 @@ func (o *execOp) commit(ctx context.Context, uppers []string) ([]*solver.Result,
 		if err != nil {
 			return nil, err
 		}
-		l, err := o.w.Layers.Commit(ctx, uppers[i], base)
+		l, err := o.w.Layers.Commit(ctx, st.uppers[i], base)
 		if err != nil {
 			return nil, err
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/micabuild/mica/internal/cachemount"
+	"github.com/micabuild/mica/internal/rootfs"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/store"
@@ -29,8 +30,10 @@ type State struct {
 	w      *Worker
 	tmp    *store.Temp
 	caches *cachemount.Locks
-	uppers []string // of the mounts of the operation, by their indexes
-	shown  []int    // the indexes of these mounts in Process.Mounts, -1 for one that is not there
+	trees  []*rootfs.Tree // in their place, where the host needs plain files
+	root   *plainRoot     // of Process.Plain, until it is kept
+	uppers []string       // of the mounts of the operation, by their indexes
+	shown  []int          // the indexes of these mounts in Process.Mounts, -1 for one that is not there
 }
 
 // prepare makes the root filesystem and the mounts of the process.
@@ -49,7 +52,7 @@ func (o *execOp) prepare(ctx context.Context) (_ *State, err error) {
 	if err != nil {
 		return nil, err
 	}
-	st := &State{Name: o.t.Vertex.Name, Process: p, w: o.w, tmp: tmp, uppers: make([]string, len(o.op.Mounts)), shown: make([]int, len(o.op.Mounts))}
+	st := &State{Name: o.t.Vertex.Name, Process: p, w: o.w, tmp: tmp, uppers: make([]string, len(o.op.Mounts)), trees: make([]*rootfs.Tree, len(o.op.Mounts)), shown: make([]int, len(o.op.Mounts))}
 	if err := o.addMounts(ctx, st); err != nil {
 		return nil, errors.Join(err, st.close())
 	}
@@ -62,7 +65,13 @@ func (o *execOp) addMounts(ctx context.Context, st *State) (err error) {
 	}
 	for _, i := range o.mountOrder() {
 		m, before := o.op.Mounts[i], len(st.Process.Mounts)
-		if st.uppers[i], err = o.addMount(ctx, st.Process, st.caches, m, filepath.Join(st.tmp.Path, fmt.Sprint(i))); err != nil {
+		dir := filepath.Join(st.tmp.Path, fmt.Sprint(i))
+		if m.MountType == pb.MountType_BIND && o.w.Host.Plain() {
+			err = o.addPlain(ctx, st, i, dir)
+		} else {
+			st.uppers[i], err = o.addMount(ctx, st.Process, st.caches, m, dir)
+		}
+		if err != nil {
 			return err
 		}
 		st.shown[i] = -1
@@ -101,6 +110,10 @@ func (st *State) Close() error { return st.close() }
 // close unlocks the cache mounts, and removes what is left of the root filesystem while other steps run.
 func (st *State) close() error {
 	st.w.removeLater(st.tmp)
+	if st.root != nil {
+		st.w.removeLater(st.root.temp)
+		st.root = nil
+	}
 	return st.unlock()
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/ociruntime"
+	"github.com/micabuild/mica/internal/rootfs"
 	"github.com/micabuild/mica/internal/runtimespec"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
@@ -328,15 +329,15 @@ func TestCommitOfReadOnlyMounts(t *testing.T) {
 			op.Mounts = append(op.Mounts, &pb.Mount{Dest: "/m", Input: 0, Output: out, MountType: kind})
 		}
 	}
-	outs, err := newExec(t, New(Options{}), mount(0, pb.MountType_BIND), in).commit(t.Context(), make([]string, 2))
+	outs, err := newExec(t, New(Options{}), mount(0, pb.MountType_BIND), in).commit(t.Context(), &State{uppers: make([]string, 2), trees: make([]*rootfs.Tree, 2)})
 	if err != nil || len(outs) != 1 || outs[0] != in {
 		t.Errorf("%v, %v", outs, err)
 	}
-	outs, err = newExec(t, New(Options{}), mount(0, pb.MountType_TMPFS), in).commit(t.Context(), make([]string, 2))
+	outs, err = newExec(t, New(Options{}), mount(0, pb.MountType_TMPFS), in).commit(t.Context(), &State{uppers: make([]string, 2), trees: make([]*rootfs.Tree, 2)})
 	if err != nil || len(outs) != 0 {
 		t.Errorf("of memory: %v, %v", outs, err)
 	}
-	_, err = newExec(t, New(Options{}), mount(1, pb.MountType_BIND), in).commit(t.Context(), make([]string, 2))
+	_, err = newExec(t, New(Options{}), mount(1, pb.MountType_BIND), in).commit(t.Context(), &State{uppers: make([]string, 2), trees: make([]*rootfs.Tree, 2)})
 	if text(err) != "process has no output 0" {
 		t.Errorf("%v", err)
 	}

@@ -29,7 +29,11 @@ func (w *Worker) asLayers(ctx context.Context, r *solver.Result, selector string
 	if err != nil {
 		return nil, err
 	}
-	l, err := w.Layers.Write(ctx, changes, layer.AsTree)
+	form := layer.AsTree
+	if w.Host.Plain() {
+		form = layer.AsBlob
+	}
+	l, err := w.Layers.Write(ctx, changes, form)
 	if err != nil {
 		return nil, err
 	}

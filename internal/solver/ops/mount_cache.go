@@ -25,6 +25,9 @@ func (o *execOp) lockCaches(ctx context.Context) (*cachemount.Locks, error) {
 			return nil, fmt.Errorf("cache mount %s: %w", m.Dest, err)
 		}
 		wanted[name] = max(wanted[name], m.CacheOpt.Sharing) // shared, private, locked
+		if o.w.Host.Plain() && wanted[name] == pb.CacheSharingOpt_SHARED {
+			wanted[name] = pb.CacheSharingOpt_LOCKED // it is moved into the root filesystem
+		}
 	}
 	return o.w.mounts.Lock(ctx, wanted)
 }

@@ -105,10 +105,11 @@ type Worker struct {
 	fetcher *sources.Fetcher
 	mounts  *cachemount.Mounts
 
-	mu    sync.Mutex
-	pins  map[digest.Digest]sources.Identity
-	temps []*store.Temp
-	kept  map[digest.Digest]*State // by operation
+	mu         sync.Mutex
+	pins       map[digest.Digest]sources.Identity
+	temps      []*store.Temp
+	kept       map[digest.Digest]*State // by operation
+	plainRoots []*plainRoot             // the oldest first
 	// requests are those of processes with the proxy network, by operation.
 	requests map[digest.Digest]*proxynet.Capture
 
@@ -156,6 +157,10 @@ func (w *Worker) Close() error {
 		errs = append(errs, t.Remove())
 	}
 	w.temps = nil
+	for _, r := range w.plainRoots {
+		errs = append(errs, r.temp.Remove())
+	}
+	w.plainRoots = nil
 	return errors.Join(append(errs, w.fetcher.Close())...)
 }
 
@@ -188,7 +193,7 @@ func (w *Worker) removeLater(t *store.Temp) { w.removals.Go(t.Remove) }
 // write makes a layer of changes, in the form that the graph needs next.
 func (w *Worker) write(ctx context.Context, changes []view.Change, v *solver.Vertex) (buildcache.Link, error) {
 	form := layer.AsBlob
-	if v.NeedsTree {
+	if v.NeedsTree && !w.Host.Plain() {
 		form = layer.AsTree
 	}
 	l, err := w.Layers.Write(ctx, changes, form)

@@ -1,0 +1,262 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/account"
+	"github.com/micabuild/mica/internal/chroot"
+	"github.com/micabuild/mica/internal/rootfs"
+	"github.com/micabuild/mica/internal/runtimespec"
+	"github.com/micabuild/mica/internal/userns"
+)
+
+// errPlain is why a host that uses chroot cannot do what needs namespaces.
+var errPlain = errors.New("isolation chroot has no namespaces: only the processes of steps run, on the host's network")
+
+// UseChroot makes the host run processes by chroot, in root filesystems that are plain files (Process.Plain).
+func (h *Host) UseChroot() { h.plain = true }
+
+// Plain reports whether processes need Process.Plain.
+func (h *Host) Plain() bool { return h != nil && h.plain }
+
+// runPlain runs a process by chroot. What mounts would show is moved or copied into the root filesystem, and taken back.
+func (h *Host) runPlain(ctx context.Context, p *Process) (err error) {
+	if err := p.checkPlain(); err != nil {
+		return err
+	}
+	if p.NetworkMade != nil && p.Network == NetworkOwn {
+		if err := p.NetworkMade(nil, errPlain); err != nil {
+			return err
+		}
+	}
+	tmp, err := h.store.TempDir("run")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tmp.Remove()) }()
+	b := &bundle{dir: tmp.Path, rootfs: p.Plain.Path(), root: p.Plain.Path(), p: p, host: h.ids}
+	if b.ids, err = account.Lookup(b.rootfs, p.User, p.Groups); err != nil {
+		return err
+	}
+	if err := b.makeCwd(); err != nil {
+		return err
+	}
+	if err := errors.Join(b.makeNetworkFiles(), b.writeNetworkFiles()); err != nil {
+		return err
+	}
+	cover, err := p.Plain.NewCover(filepath.Join(b.dir, "covered"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cover.Uncover()) }()
+	defer b.closeListeners()
+	if err := b.cover(cover); err != nil {
+		return err
+	}
+	if b.env, err = account.WithHome(p.Env, b.root, b.ids.UID); err != nil {
+		return err
+	}
+	cmd, err := b.chrootCommand()
+	if err != nil {
+		return err
+	}
+	return chroot.Run(ctx, cmd)
+}
+
+// checkPlain refuses what chroot cannot do.
+func (p *Process) checkPlain() error {
+	switch {
+	case p.Plain == nil, p.TTY, p.Init:
+		return errPlain
+	case p.Network == NetworkNone, p.Network == NetworkProxy:
+		return errors.New("isolation chroot: a step cannot be kept from the network: leave out --network=none, or use isolation oci")
+	case p.Privileged:
+		return errors.New("isolation chroot: a step cannot be privileged: leave out --security=insecure, or use isolation oci")
+	case p.Resources != nil:
+		return errors.New("isolation chroot: resources cannot be limited: limit those of the pod, or use isolation oci")
+	case len(p.Devices) > 0:
+		return errors.New("isolation chroot: devices cannot be given to a step")
+	}
+	return nil
+}
+
+func (b *bundle) closeListeners() {
+	for _, l := range b.listeners {
+		_ = l.Close()
+	}
+}
+
+// cover puts in place what a container would have mounted, in the order of attachAll.
+func (b *bundle) cover(c *rootfs.Cover) error {
+	for _, dir := range kernels {
+		source := filepath.Join(b.dir, path.Base(dir))
+		if err := os.Mkdir(source, 0o755); err != nil {
+			return err
+		}
+		if dir == "/dev" {
+			if err := makeDevices(source); err != nil {
+				return fmt.Errorf("make devices: %w", err)
+			}
+		}
+		if err := c.Show(source, dir); err != nil {
+			return fmt.Errorf("prepare %s: %w", dir, cause(err))
+		}
+	}
+	for _, name := range b.networkFiles() {
+		target := "/etc/" + name
+		if slices.ContainsFunc(b.p.Mounts, func(m Mount) bool { return path.Clean("/"+m.Target) == target }) {
+			continue
+		}
+		if err := c.Show(filepath.Join(b.dir, name), target); err != nil {
+			return fmt.Errorf("prepare %s: %w", target, cause(err))
+		}
+	}
+	for i, m := range b.p.Mounts {
+		if err := b.coverMount(c, filepath.Join(b.dir, fmt.Sprintf("mount%d", i)), m); err != nil {
+			return fmt.Errorf("mount %s: %w", m.Target, cause(err))
+		}
+	}
+	return nil
+}
+
+// coverMount puts a mount in place, for which source is a path of its own.
+func (b *bundle) coverMount(c *rootfs.Cover, source string, m Mount) error {
+	switch m.Type {
+	case MountPlain:
+		return c.Move(m.Source, m.Target)
+	case MountTmpfs:
+		if err := os.Mkdir(source, 0o755); err != nil {
+			return err
+		}
+		if err := os.Chmod(source, 0o777|os.ModeSticky); err != nil {
+			return err
+		}
+	case MountSecret:
+		if err := os.WriteFile(source, m.Data, 0o600); err != nil {
+			return err
+		}
+		if err := own(source, m); err != nil {
+			return err
+		}
+	case MountSocket:
+		if err := b.listen(source, m); err != nil {
+			return err
+		}
+	case MountBind:
+		if m.Shared {
+			return b.moveShared(c, m)
+		}
+		if err := os.CopyFS(source, os.DirFS(m.Source)); err != nil {
+			return err
+		}
+	default:
+		return errPlain
+	}
+	return c.Show(source, m.Target)
+}
+
+// moveShared moves a cache, which the step has alone, into the root filesystem.
+func (b *bundle) moveShared(c *rootfs.Cover, m Mount) error {
+	source := filepath.Join(m.Source, filepath.Join("/", m.Selector))
+	var st unix.Stat_t
+	if err := unix.Lstat(source, &st); err != nil {
+		return &fs.PathError{Op: "open", Path: m.Selector, Err: err}
+	}
+	if strings.Trim(m.Selector, "/") != "" {
+		return errors.New("isolation chroot: a part of a cache cannot be mounted: leave out source=")
+	}
+	return c.Move(source, m.Target)
+}
+
+// listen listens at a path, which may be longer than the address of a socket.
+func (b *bundle) listen(source string, m Mount) error {
+	dir, err := os.Open(filepath.Dir(source))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	l, err := net.Listen("unix", fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(source)))
+	if err != nil {
+		return err
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) //nolint:forcetypeassert // it is one
+	b.listeners = append(b.listeners, l)
+	if err := own(source, m); err != nil {
+		return err
+	}
+	go serve(l, m.Serve)
+	return nil
+}
+
+// devices are those that every container has.
+var devices = []struct {
+	name  string
+	major uint32
+	minor uint32
+}{{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}}
+
+// makeDevices makes what can be made of a /dev without mounts.
+func makeDevices(dir string) error {
+	for _, d := range devices {
+		at := filepath.Join(dir, d.name)
+		if err := unix.Mknod(at, unix.S_IFCHR|0o666, int(unix.Mkdev(d.major, d.minor))); err != nil {
+			return &fs.PathError{Op: "mknod", Path: "/dev/" + d.name, Err: err}
+		}
+		if err := os.Chmod(at, 0o666); err != nil {
+			return err
+		}
+	}
+	for name, target := range map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"} {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{"shm", "mqueue"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			return err
+		}
+		if err := os.Chmod(filepath.Join(dir, name), 0o777|os.ModeSticky); err != nil {
+			return err
+		}
+	}
+	return os.Mkdir(filepath.Join(dir, "pts"), 0o755)
+}
+
+// chrootCommand describes the process for chroot. It gets the capabilities that it has in a container, without CAP_SYS_CHROOT, by which
+// it would leave its root directory. Root of a host, whose devices no cgroup hides, makes none.
+func (b *bundle) chrootCommand() (*chroot.Command, error) {
+	o := runtimespec.Options{Settings: b.p.Settings, HostNetwork: true}
+	names, err := o.ProcessCapabilities()
+	if err != nil {
+		return nil, err
+	}
+	cmd := &chroot.Command{
+		Root: b.root, Args: b.p.Args, Env: b.env, Cwd: b.cwd(), UID: b.ids.UID, GID: b.ids.GID, Groups: b.ids.Supplementary(),
+		Stdin: b.p.Stdin, Stdout: b.p.Stdout, Stderr: b.p.Stderr,
+	}
+	for _, n := range names {
+		host := n == unix.CAP_MKNOD && userns.Has(unix.CAP_SYS_ADMIN)
+		if n != unix.CAP_SYS_CHROOT && !host && userns.Has(n) {
+			cmd.Capabilities = append(cmd.Capabilities, n)
+		}
+	}
+	for _, l := range b.p.Rlimits {
+		resource, ok := runtimespec.Resource(l.Name)
+		if !ok {
+			return nil, fmt.Errorf("invalid ulimit %q", l.Name)
+		}
+		cmd.Limits = append(cmd.Limits, chroot.Limit{Resource: resource, Soft: uint64(l.Soft), Hard: uint64(l.Hard)})
+	}
+	return cmd, nil
+}
