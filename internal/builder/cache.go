@@ -62,13 +62,13 @@ func layoutOf(c *buildspec.Cache) *ocilayout.Location {
 // writeCaches exports the results that keys identify to each cache but that of type inline, which the image contains.
 func (x *cacheWriter) writeCaches(ctx context.Context, o *Options, keys []remotecache.Key) error {
 	for _, c := range o.CacheTo {
-		if c.Type == buildspec.CacheInline || c.Steps {
+		if c.Type == buildspec.CacheInline || c.Steps || !o.hasCache(&c) {
 			continue
 		}
 		if x.note == nil {
 			x.note = x.rec.Note()
 		}
-		p := startStep(o.Events, "exporting cache to "+map[string]string{buildspec.CacheRegistry: "registry", buildspec.CacheLocal: "client directory"}[c.Type])
+		p := startStep(o.Events, "exporting cache to "+map[string]string{buildspec.CacheRegistry: "registry", buildspec.CacheLocal: "client directory", buildspec.CacheActions: "GitHub Actions Cache"}[c.Type])
 		err := x.write(ctx, &c, keys)
 		p.end(err)
 		if err != nil && !c.IgnoreError {
@@ -96,7 +96,10 @@ type cacheWriter struct {
 func (x *cacheWriter) write(ctx context.Context, c *buildspec.Cache, keys []remotecache.Key) error {
 	o := exportOptions(c)
 	o.Note = x.note
-	if c.Type == buildspec.CacheLocal {
+	switch c.Type {
+	case buildspec.CacheActions:
+		return x.writeActions(ctx, c, o, keys)
+	case buildspec.CacheLocal:
 		return x.writeLayout(ctx, c, o, keys)
 	}
 	at, err := x.b.cacheRepository(ctx, c)
@@ -150,14 +153,21 @@ func (x *cacheWriter) writeStore(ctx context.Context, c *buildspec.Cache, o remo
 func (x *cacheWriter) push(
 	ctx context.Context, dst content.Storage, c *buildspec.Cache, o remotecache.ExportOptions, keys []remotecache.Key,
 ) (*ocispec.Descriptor, error) {
-	o.Blob = func(ctx context.Context, l remotecache.Layer) (ocispec.Descriptor, error) {
-		return x.toLayout(ctx, dst, c, l.DiffID)
-	}
-	got, err := x.cache.Export(ctx, o, keys...)
+	got, err := x.exported(ctx, dst, c, o, keys)
 	if err != nil || got == nil {
 		return nil, err
 	}
 	return &got.ManifestDescriptor, got.Push(ctx, dst)
+}
+
+// exported writes the layers of the cache to a storage; nil if there is nothing to write.
+func (x *cacheWriter) exported(
+	ctx context.Context, dst content.Storage, c *buildspec.Cache, o remotecache.ExportOptions, keys []remotecache.Key,
+) (*remotecache.Exported, error) {
+	o.Blob = func(ctx context.Context, l remotecache.Layer) (ocispec.Descriptor, error) {
+		return x.toLayout(ctx, dst, c, l.DiffID)
+	}
+	return x.cache.Export(ctx, o, keys...)
 }
 
 // toRegistry writes a layer to a repository, and returns its blob.

@@ -2,6 +2,7 @@ package builder
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -73,6 +74,9 @@ func (x *imports) requested(e client.CacheOptionsEntry) bool {
 		if e.Type == buildspec.CacheLocal {
 			return c.Type == e.Type && c.Dir == e.Attrs["src"]
 		}
+		if e.Type == buildspec.CacheActions {
+			return c.Type == e.Type && c.Actions.Scope == cmp.Or(e.Attrs["scope"], buildspec.DefaultScope)
+		}
 		return c.Type == e.Type && c.Ref == e.Attrs["ref"]
 	})
 }
@@ -143,11 +147,17 @@ var errInsecure = errors.New("the front end asks for registry.insecure: only you
 // errSteps is the error for a cache that counts for all graphs of a build from its beginning.
 var errSteps = errors.New("the front end asks for mode=steps: only you can, for the whole build")
 
+// errActions is the error for a cache by which a front end would have mica send requests to any URL.
+var errActions = errors.New("the front end asks for a cache of type gha: only you can")
+
 // readNamed reads a cache that a front end has named.
 func (x *imports) readNamed(ctx context.Context, e client.CacheOptionsEntry, untrusted bool) []*remotecache.Import {
 	caches, err := buildspec.NewCaches([]buildspec.Entry{{Type: e.Type, Attrs: e.Attrs}}, false)
 	if err == nil && untrusted && caches[0].Insecure {
 		err = errInsecure
+	}
+	if err == nil && untrusted && caches[0].Type == buildspec.CacheActions {
+		err = errActions
 	}
 	if err == nil && caches[0].Steps {
 		err = errSteps

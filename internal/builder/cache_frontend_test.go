@@ -158,7 +158,7 @@ func TestFrontendImportsThatFail(t *testing.T) {
 		shown, err string
 	}{
 		"missing":       {imports: []client.CacheOptionsEntry{registryCache(m.Name("no:1"))}, shown: "manifest for " + m.Name("no:1") + " not found"},
-		"unknown":       {imports: []client.CacheOptionsEntry{{Type: "gha", Attrs: map[string]string{"token": "hidden"}}}, shown: `unknown cache type "gha"`},
+		"unknown":       {imports: []client.CacheOptionsEntry{{Type: "azblob", Attrs: map[string]string{"token": "hidden"}}}, shown: `unknown cache type "azblob"`},
 		"no type":       {imports: []client.CacheOptionsEntry{{}}, shown: `unknown cache type ""`},
 		"no name":       {imports: []client.CacheOptionsEntry{{Type: "registry"}}, shown: "cache type registry needs ref"},
 		"invalid name":  {imports: []client.CacheOptionsEntry{registryCache("../x")}, shown: "invalid cache reference"},
@@ -286,7 +286,10 @@ func TestGatewayImports(t *testing.T) {
 	if _, err := f.runImage(t.Context(), map[string]string{"do": "import"}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(map[string]string{importing + "localhost/x": errInsecure.Error()}, errs); diff != "" {
+	if _, err := f.runImage(t.Context(), map[string]string{"do": "import", "type": "gha"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]string{importing + "localhost/x": errInsecure.Error(), importing + "type gha": errActions.Error()}, errs); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -37,7 +37,7 @@ func (b *Builder) openCaches(ctx context.Context, o *Options, rec *recorder.Reco
 	x.budget.left.Store(maxImported)
 	var list []*remotecache.Import
 	for _, c := range o.CacheFrom {
-		if !c.Steps { // see openSteps
+		if !c.Steps && o.hasCache(&c) { // see openSteps
 			list = append(list, x.read(ctx, &c, nil)...)
 		}
 	}
@@ -80,6 +80,10 @@ func (x *imports) read(ctx context.Context, c *buildspec.Cache, b *budget) []*re
 	name, shown := c.Ref, c.Ref
 	if c.Type == buildspec.CacheLocal {
 		name, shown = c.Dir, "local cache "+c.Dir
+	}
+	if c.Type == buildspec.CacheActions {
+		name = "GitHub Actions cache " + c.Actions.Scope
+		shown = name
 	}
 	p := startStep(x.o.Events, importing+shown)
 	list, err := x.b.readCache(ctx, c, x.o.Client, x.keep, b)
@@ -132,6 +136,9 @@ func (b *Builder) readCache(ctx context.Context, c *buildspec.Cache, client Clie
 			return nil, err
 		}
 		return limit.read(ctx, at, root)
+	}
+	if c.Type == buildspec.CacheActions {
+		return readActions(ctx, c, client, limit)
 	}
 	if client != nil {
 		src, err := client.Store(ctx, "", localCachePrefix+c.Dir)

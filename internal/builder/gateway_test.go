@@ -51,6 +51,9 @@ func testFrontend(ctx context.Context, c client.Client) (*client.Result, error) 
 	switch opts["do"] {
 	case "import":
 		e := client.CacheOptionsEntry{Type: "registry", Attrs: map[string]string{"ref": "localhost/x", "registry.insecure": "true"}}
+		if opts["type"] != "" {
+			e = client.CacheOptionsEntry{Type: opts["type"], Attrs: map[string]string{"url_v2": "http://localhost/", "token": "hidden"}}
+		}
 		return c.Solve(ctx, client.SolveRequest{Definition: made.ToPB(), CacheImports: []client.CacheOptionsEntry{e}})
 	case "dockerfile":
 		return c.Solve(ctx, client.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: map[string]string{"target": "a"}})

@@ -1,6 +1,7 @@
 package buildspec
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -19,6 +20,7 @@ const (
 	CacheRegistry = "registry"
 	CacheLocal    = "local"
 	CacheInline   = "inline"
+	CacheActions  = "gha" // the cache service of GitHub Actions
 )
 
 // Cache is a remote cache that is read or written, with BuildKit's attributes (docs.docker.com/build/cache/backends).
@@ -29,6 +31,8 @@ type Cache struct {
 	Insecure bool
 	// Dir is the directory of a local cache, Tag and Digest name a manifest in it; "" is the default.
 	Dir, Tag, Digest string
+	// Actions is the cache of type gha.
+	Actions ActionsCache
 	// Max also writes the results of steps that are not in the image (mode=max).
 	Max bool
 	// Steps is a cache in which each step is a record of its own (mode=steps).
@@ -53,7 +57,8 @@ var cacheAttributes = map[string]struct{ from, to []string }{
 		[]string{"src", "digest", "tag"},
 		[]string{"dest", "mode", "tag", "compression", "compression-level", "force-compression", "oci-mediatypes", "image-manifest", "ignore-error"},
 	},
-	CacheInline: {nil, []string{"mode"}},
+	CacheInline:  {nil, []string{"mode"}},
+	CacheActions: {actionsAttributes, append([]string{"mode", "ignore-error"}, actionsAttributes...)},
 }
 
 // ParseCaches reads --cache-from or, if to is set, --cache-to.
@@ -95,7 +100,7 @@ func NewCaches(entries []Entry, to bool) ([]Cache, error) {
 	for _, e := range entries {
 		c, err := newCache(e, to)
 		if err != nil {
-			return nil, fmt.Errorf("invalid cache %q: %w", e, err)
+			return nil, fmt.Errorf("invalid cache %q: %w", e.withoutTokens(), err)
 		}
 		caches = append(caches, *c)
 	}
@@ -113,7 +118,7 @@ func newCache(e Entry, to bool) (*Cache, error) {
 	}
 	switch {
 	case !ok || !to && e.Type == CacheInline:
-		return nil, fmt.Errorf("unknown cache type %q: use registry or local, or inline to write one", e.Type)
+		return nil, fmt.Errorf("unknown cache type %q: use registry, local or gha, or inline to write one", e.Type)
 	case needs != "" && e.Attrs[needs] == "":
 		return nil, fmt.Errorf("cache type %s needs %s", e.Type, needs)
 	}
@@ -127,6 +132,9 @@ func newCache(e Entry, to bool) (*Cache, error) {
 			return nil, err
 		}
 		manifest = manifest || k == "image-manifest" && !c.Index
+	}
+	if c.Type == CacheActions {
+		c.Actions.Scope = cmp.Or(c.Actions.Scope, DefaultScope)
 	}
 	if c.Steps {
 		return c, c.checkSteps(e.Attrs)
@@ -162,6 +170,8 @@ func (c *Cache) set(key, value string) (err error) {
 		if c.Level, err = strconv.Atoi(value); err != nil {
 			return fmt.Errorf("cache attribute %s: %q is not a number", key, value)
 		}
+	case "scope", "url", "url_v2", "token", "timeout", "version", "ghtoken", "repository":
+		return c.Actions.set(key, value)
 	default:
 		return c.setFlag(key, value)
 	}

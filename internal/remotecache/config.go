@@ -112,16 +112,29 @@ func encode(config *cachetypes.CacheConfig, byLayer map[digest.Digest]ocispec.De
 		}
 		blobs[d.Digest] = d
 	}
-	for _, l := range config.Layers {
+	byDigest := maps.Clone(blobs)
+	for i, l := range config.Layers {
+		if o.Describe {
+			config.Layers[i].Annotations = describeLayer(byDigest[l.Blob])
+		}
 		if d, ok := blobs[l.Blob]; ok {
 			x.Layers = append(x.Layers, d)
 			delete(blobs, l.Blob)
 		}
 	}
-	var err error
+	return x, x.encode(config, o)
+}
+
+// describeLayer returns what a config says of a layer that no manifest describes.
+func describeLayer(d ocispec.Descriptor) *cachetypes.LayerAnnotations {
+	l, _ := ReadLayer(nil, d)
+	return &cachetypes.LayerAnnotations{MediaType: d.MediaType, DiffID: l.DiffID, Size: d.Size, CreatedAt: l.Created}
+}
+
+func (x *Exported) encode(config *cachetypes.CacheConfig, o ExportOptions) (err error) {
 	x.Config, x.ConfigDescriptor, err = document(cachetypes.CacheConfigMediaTypeV0, configDocument{*config, o.Note})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if o.Index || o.DockerTypes {
 		m := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: append(slices.Clone(x.Layers), x.ConfigDescriptor)}
@@ -130,12 +143,12 @@ func encode(config *cachetypes.CacheConfig, byLayer map[digest.Digest]ocispec.De
 		}
 		m.SchemaVersion = 2
 		x.Manifest, x.ManifestDescriptor, err = document(m.MediaType, m)
-		return x, err
+		return err
 	}
 	m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: x.ConfigDescriptor, Layers: x.Layers}
 	m.SchemaVersion = 2
 	x.Manifest, x.ManifestDescriptor, err = document(m.MediaType, m)
-	return x, err
+	return err
 }
 
 func document(mediaType string, doc any) ([]byte, ocispec.Descriptor, error) {

@@ -39,6 +39,8 @@ type ExportOptions struct {
 	Index bool
 	// DockerTypes uses Docker's media types, for which the manifest is always an index.
 	DockerTypes bool
+	// Describe describes the layers in the config, for caches that have no manifest.
+	Describe bool
 }
 
 // ErrLost is the error for a layer that an imported cache names, and no longer has.

@@ -122,6 +122,27 @@ func (r *reader) add(config *cachetypes.CacheConfig, layers map[digest.Digest]oc
 	return err
 }
 
+// ReadConfig reads the cache of a config whose layers are described in it, as in caches that have no manifest. from has their blobs.
+func ReadConfig(from content.Fetcher, raw []byte) (*Import, error) {
+	var config configDocument
+	if err := json.Unmarshal(raw, &config); err != nil {
+		return nil, fmt.Errorf("read build cache: %w", err)
+	}
+	layers := make(map[digest.Digest]ocispec.Descriptor, len(config.Layers))
+	for _, l := range config.Layers {
+		if a := l.Annotations; a != nil {
+			d := ocispec.Descriptor{MediaType: a.MediaType, Digest: l.Blob, Size: a.Size}
+			layers[l.Blob] = Annotate(d, Layer{DiffID: a.DiffID, Created: a.CreatedAt})
+		}
+	}
+	c, err := newImport(from, &config.CacheConfig, layers)
+	if err != nil {
+		return nil, fmt.Errorf("read build cache: %w", err)
+	}
+	c.Note = config.Note
+	return c, nil
+}
+
 // inlineName is the field of an image config with the records of the image's layers, as JSON in base64.
 const inlineName = "moby.buildkit.cache.v0"
 
