@@ -21,7 +21,7 @@ func (i *Isolation) Check() error {
 	ofContainer := func(mode string) bool { return strings.HasPrefix(mode, "container:") }
 	switch {
 	case ofContainer(i.IPC) || ofContainer(i.PID):
-		return errors.New("namespaces of another container cannot be joined: mica's containers have no names")
+		return errors.New("the namespaces of another container are not supported")
 	case i.IPC != "" && i.IPC != "private" && i.IPC != "shareable" && i.IPC != "none" && i.IPC != "host":
 		return fmt.Errorf("invalid IPC mode: %s", i.IPC)
 	case i.PID == "host":

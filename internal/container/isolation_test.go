@@ -14,7 +14,7 @@ import (
 
 func TestIsolationCheck(t *testing.T) {
 	t.Parallel()
-	const joined = "namespaces of another container cannot be joined: mica's containers have no names"
+	const joined = "the namespaces of another container are not supported"
 	for name, c := range map[string]struct {
 		of   Isolation
 		want string

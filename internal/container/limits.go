@@ -47,7 +47,10 @@ func (l *Limits) Resources() (*specs.LinuxResources, error) {
 func (l *Limits) memoryLimits() (*specs.LinuxMemory, error) {
 	m := &specs.LinuxMemory{Limit: nonZero(l.Memory), Reservation: nonZero(l.Reservation)}
 	switch swap := l.Swap; {
-	case swap > 0, swap < 0 && m.Limit != nil:
+	case swap > 0:
+		m.Swap = &swap
+	case swap < 0 && m.Limit != nil:
+		swap = -1 // the kernel knows no other number for any amount
 		m.Swap = &swap
 	case m.Limit != nil:
 		swap = 2 * *m.Limit

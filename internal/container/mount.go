@@ -47,15 +47,15 @@ func checkedMount(m mount.Mount, named bool) (sandbox.Mount, error) {
 	case mount.TypeBind:
 		return bindMount(s, m)
 	case mount.TypeVolume:
-		if m.Source != "" && named {
-			return s, checkDriver(m.VolumeOptions)
+		if named {
+			return s, checkNamedVolume(m)
 		}
 		return s, checkVolume(m)
 	case mount.TypeTmpfs:
 		if m.Source != "" {
 			return s, errors.New("field Source must not be specified")
 		}
-		return tmpfsMount(m), nil
+		return tmpfsMount(m)
 	case mount.TypeImage, mount.TypeNamedPipe, mount.TypeCluster:
 		return s, errors.New("mica has bind, volume and tmpfs mounts: use one of these")
 	}
@@ -76,6 +76,12 @@ func bindMount(s sandbox.Mount, m mount.Mount) (sandbox.Mount, error) {
 		return s, fmt.Errorf("invalid propagation mode: %s", o.Propagation)
 	}
 	switch {
+	case o.ReadOnlyNonRecursive && !m.ReadOnly:
+		return s, errors.New("mount options conflict: !ReadOnly && BindOptions.ReadOnlyNonRecursive")
+	case o.ReadOnlyForceRecursive && !m.ReadOnly:
+		return s, errors.New("mount options conflict: !ReadOnly && BindOptions.ReadOnlyForceRecursive")
+	case o.ReadOnlyNonRecursive && o.ReadOnlyForceRecursive:
+		return s, errors.New("mount options conflict: ReadOnlyNonRecursive && BindOptions.ReadOnlyForceRecursive")
 	case m.Source == "":
 		return s, errors.New("field Source must not be empty")
 	case !filepath.IsAbs(m.Source):
@@ -111,6 +117,19 @@ func checkVolume(m mount.Mount) error {
 	return checkDriver(o)
 }
 
+// checkNamedVolume refuses what a volume of the store cannot have.
+func checkNamedVolume(m mount.Mount) error {
+	if o := m.VolumeOptions; o != nil && o.Subpath != "" {
+		switch {
+		case m.Source == "":
+			return errors.New("must not set Subpath when using anonymous volumes")
+		case !filepath.IsLocal(o.Subpath):
+			return errors.New("subpath must be a relative path within the volume")
+		}
+	}
+	return checkDriver(m.VolumeOptions)
+}
+
 // checkDriver refuses volumes that are not directories of the store.
 func checkDriver(o *mount.VolumeOptions) error {
 	if o != nil && o.DriverConfig != nil && (o.DriverConfig.Name != "" && o.DriverConfig.Name != "local" || len(o.DriverConfig.Options) > 0) {
@@ -127,16 +146,30 @@ func SortMounts(mounts []sandbox.Mount) {
 }
 
 // tmpfsMount has the options of --tmpfs, as the daemon makes them of --mount's.
-func tmpfsMount(m mount.Mount) sandbox.Mount {
+func tmpfsMount(m mount.Mount) (sandbox.Mount, error) {
 	s := tmpfs(m.Target, "")
 	s.ReadOnly = m.ReadOnly
-	if o := m.TmpfsOptions; o != nil {
-		s.Size = o.SizeBytes
-		if o.Mode != 0 {
-			s.Options += fmt.Sprintf(",mode=%o", o.Mode)
-		}
+	o := m.TmpfsOptions
+	if o == nil {
+		return s, nil
 	}
-	return s
+	if o.SizeBytes < 0 {
+		return s, fmt.Errorf("invalid size of a tmpfs: %d", o.SizeBytes)
+	}
+	s.Size = o.SizeBytes
+	if o.Mode != 0 {
+		s.Options += fmt.Sprintf(",mode=%o", o.Mode)
+	}
+	for _, option := range o.Options {
+		switch {
+		case len(option) < 1 || len(option) > 2:
+			return s, errors.New("invalid option array length")
+		case option[0] != "exec" && option[0] != "noexec":
+			return s, fmt.Errorf("invalid option: %s", option[0])
+		}
+		s.Options += "," + option[0] // what is given comes after Docker's
+	}
+	return s, nil
 }
 
 // CheckDuplicates refuses two mounts that were asked for on one target.

@@ -75,6 +75,12 @@ func HeldCapabilities() []string {
 	return held
 }
 
+// CheckCapabilities refuses names that are not those of capabilities, nor "ALL".
+func CheckCapabilities(names []string) error {
+	_, err := normalizeCaps(names)
+	return err
+}
+
 // normalizeCaps turns "net_admin" into CAP_NET_ADMIN.
 func normalizeCaps(names []string) ([]string, error) {
 	var caps []string
@@ -83,7 +89,7 @@ func normalizeCaps(names []string) ([]string, error) {
 		if c != "ALL" {
 			c = "CAP_" + strings.TrimPrefix(c, "CAP_")
 			if !slices.Contains(allCapabilities, c) {
-				return nil, fmt.Errorf("invalid capability: %q", n)
+				return nil, fmt.Errorf("unknown capability: %q", c)
 			}
 		}
 		caps = append(caps, c)

@@ -80,7 +80,7 @@ func TestCapabilities(t *testing.T) {
 		for _, change := range []func(*Options){func(o *Options) { o.CapAdd = []string{bad} }, func(o *Options) { o.CapDrop = []string{bad} }} {
 			o := usual()
 			change(o)
-			if _, err := New(o); err == nil || err.Error() != fmt.Sprintf("invalid capability: %q", bad) {
+			if _, err := New(o); err == nil || err.Error() != fmt.Sprintf("unknown capability: %q", "CAP_"+strings.TrimPrefix(strings.ToUpper(bad), "CAP_")) {
 				t.Errorf("%q: %v", bad, err)
 			}
 		}

@@ -77,7 +77,7 @@ func TestSpec(t *testing.T) {
 		t.Errorf("%s, %+v", s.Root.Path, s.Process.User)
 	}
 	p.CapAdd = []string{"nosuch"}
-	if _, err := b.spec(); err == nil || err.Error() != `invalid capability: "nosuch"` {
+	if _, err := b.spec(); err == nil || err.Error() != `unknown capability: "CAP_NOSUCH"` {
 		t.Errorf("%v", err)
 	}
 }
