@@ -6,7 +6,6 @@ import (
 	"errors"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +14,6 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	apinetwork "github.com/moby/moby/api/types/network"
-	"github.com/moby/sys/signal"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/image"
@@ -137,40 +135,6 @@ func (c *Container) prepare(ctx context.Context) (err error) {
 		return invalid(err)
 	}
 	return invalid(devices.Apply(c.process))
-}
-
-// check refuses what mica does not have, before anything is made.
-func (c *Container) check() error {
-	h := c.host
-	switch {
-	case c.config.Image == "":
-		return fail(Invalid, "config cannot be empty in order to create a container")
-	case h.RestartPolicy.Name != "" && h.RestartPolicy.Name != container.RestartPolicyDisabled:
-		return fail(Unsupported, "restart policies are not supported: containers live as long as the server")
-	case h.AutoRemove && h.RestartPolicy.Name != "" && h.RestartPolicy.Name != container.RestartPolicyDisabled:
-		return fail(Invalid, "can't create 'AutoRemove' container with restart policy")
-	case len(h.Links) > 0:
-		return fail(Unsupported, "links are not supported: containers share one network")
-	case len(h.VolumesFrom) > 0:
-		return fail(Unsupported, "volumes of other containers are not supported: name a volume")
-	case h.VolumeDriver != "" && h.VolumeDriver != "local":
-		return fail(Unsupported, "volume drivers are not supported: %s", h.VolumeDriver)
-	case len(h.StorageOpt) > 0:
-		return fail(Unsupported, "storage options are not supported: use a quota of the store's filesystem")
-	case h.Isolation != "" && !h.Isolation.IsDefault():
-		return fail(Invalid, "invalid isolation: %q", h.Isolation)
-	case h.LogConfig.Type != "" && h.LogConfig.Type != "json-file" && h.LogConfig.Type != "local":
-		return fail(Unsupported, "the log driver %s is not supported: use json-file", h.LogConfig.Type)
-	}
-	if s := c.config.StopSignal; s != "" {
-		if _, err := signal.ParseSignal(s); err != nil {
-			return invalid(err)
-		}
-	}
-	if c.config.WorkingDir != "" && !filepath.IsAbs(c.config.WorkingDir) {
-		return fail(Invalid, "the working directory '%s' is invalid, it needs to be an absolute path", c.config.WorkingDir)
-	}
-	return nil
 }
 
 // merge completes a config by that of the image, as Docker does.

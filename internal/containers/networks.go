@@ -211,6 +211,9 @@ func (m *Manager) join(mode container.NetworkMode, given map[string]*apinetwork.
 	}
 	nets[first.network.Name] = first
 	for _, ref := range slices.Sorted(maps.Keys(given)) {
+		if given[ref] == nil {
+			return nil, fail(Invalid, "invalid config for network %s: EndpointsConfig is nil", ref)
+		}
 		e, err := m.endpoint(ref, given[ref])
 		if err != nil {
 			return nil, err

@@ -20,9 +20,13 @@ const maxRequest = 4 << 20
 
 // decode reads the JSON of a request; nothing is no error where the request may have none.
 func decode(w http.ResponseWriter, r *http.Request, into any) error {
-	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest)).Decode(into)
-	if err != nil && !errors.Is(err, io.EOF) {
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+	switch err := dec.Decode(into); {
+	case errors.Is(err, io.EOF):
+	case err != nil:
 		return badRequest("invalid JSON: %w", err)
+	case dec.More():
+		return badRequest("unexpected content after JSON")
 	}
 	return nil
 }
