@@ -397,6 +397,43 @@ func TestKeptContext(t *testing.T) {
 	want(get(dir, "key"), map[string]string{"b": "2", "c": "3"})
 }
 
+// TestWithoutKey: clients without a key keep one directory. A file of one is not taken for that of another if somebody has set their times,
+// and is not sent again if the time tells when it was written.
+func TestWithoutKey(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	written, set := time.Unix(1_700_000_000, 123_456_789), time.Unix(1_700_000_000, 0)
+	made := func(at time.Time, text string) string {
+		dir := write(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY f /\n", "f": text})
+		if err := os.Chtimes(filepath.Join(dir, "f"), at, at); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	size := 1 << 20
+	one, two := strings.Repeat("1", size), strings.Repeat("2", size)
+	for _, test := range []struct {
+		name, dir, want string
+		sent            bool
+	}{
+		{"first", made(written, one), one, true},
+		{"unchanged", made(written, one), one, false},
+		{"written at another time", made(written.Add(time.Nanosecond), two), two, true},
+		{"of a set time", made(set, one), one, true},
+		{"of another client, of the same time", made(set, two), two, true},
+	} {
+		o, out := options(t, test.dir), t.TempDir()
+		o.Exports = []client.ExportEntry{{Type: client.ExporterLocal, OutputDir: out}}
+		sent := s.sent(t, o)["transferring context:"]
+		if got := list(t, out)["f"]; got != test.want {
+			t.Errorf("%s: a file of %d bytes that begins with %.1q", test.name, len(got), got)
+		}
+		if (sent > int64(size)) != test.sent {
+			t.Errorf("%s: %d bytes are sent", test.name, sent)
+		}
+	}
+}
+
 // TestCanceledBuild: a client that goes away ends its build.
 func TestCanceledBuild(t *testing.T) {
 	t.Parallel()

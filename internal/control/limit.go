@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/moby/patternmatcher"
 	"github.com/tonistiigi/fsutil"
@@ -19,7 +20,11 @@ type received struct {
 	end        context.CancelCauseFunc
 	show       func(bytes int64, done bool) // the progress
 	last       string                       // the path that was counted last
-	bytes      int
+	// again is set if the directory that is kept may be that of another client. Files are compared by name, mode, size and time: a time of
+	// whole seconds may have been set, to that of a commit or of a release, and says little about the content. Such a file is sent again.
+	// One with nanoseconds tells when it was written.
+	again bool
+	bytes int
 }
 
 func newReceived(end context.CancelCauseFunc, show func(bytes int64, done bool)) (*received, error) {
@@ -44,6 +49,9 @@ func (r *received) file(path string, st *fstypes.Stat) bool {
 		return true
 	}
 	r.last = path
+	if r.again && st.ModTime%int64(time.Second) == 0 {
+		st.ModTime++ // fsutil asks first to compare: it is another time than that of the file that is kept
+	}
 	if err := r.said.File(metadata, max(0, st.Size)); err != nil {
 		r.end(err)
 	}

@@ -17,9 +17,9 @@ import (
 	"github.com/micabuild/mica/internal/view"
 )
 
-// Sync copies files of the client to a directory, and returns a view of it. Directories of clients with a key of their own are kept between
-// builds: only what has changed is sent then. The key of another client, or of another directory, names another one; two builds at the same
-// time do not share one either.
+// Sync copies files of the client to a directory, and returns a view of it. Directories are kept between builds: only what has changed is sent
+// then. The key of another client, or of another directory, names another one; two builds at the same time do not share one either. All
+// clients without a key have one key together: see received.again.
 func (c *sessionClient) Sync(ctx context.Context, src ops.Remote, opt view.DirOptions) (view.View, error) {
 	caller, err := c.owner(ctx, src.Session)
 	if err != nil {
@@ -58,6 +58,7 @@ func (c *sessionClient) receive(ctx context.Context, caller session.Caller, src 
 	if err != nil {
 		return nil, err
 	}
+	received.again = caller.SharedKey() == ""
 	wanted, err := withContent(&src, cancel)
 	if err != nil {
 		return nil, err
@@ -89,7 +90,7 @@ type directory struct {
 
 // directory returns one that no other build uses until this one ends.
 func (c *sessionClient) directory(ctx context.Context, shared string, src ops.Remote) (*directory, error) {
-	if shared == "" || src.Once {
+	if src.Once {
 		tmp, err := c.store.TempDir("context")
 		if err != nil {
 			return nil, err
