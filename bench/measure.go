@@ -101,6 +101,10 @@ func (b *bench) one(w row, k kind, i int) (m measurement, err error) {
 		return m, err
 	}
 	m, err = b.time(e, cmd, i == 0 || !b.warm)
+	if w.rest {
+		time.Sleep(5 * time.Second)
+		m.memory = statusField(fmt.Sprintf("/proc/%d", e.daemon()), "VmRSS:")
+	}
 	if err == nil && w.content > 0 {
 		m.disk, err = diskUsage(e.dir())
 	}

@@ -15,6 +15,8 @@ type row struct {
 	kinds       []kind // who takes part
 	of          kind   // whose time the target is of, if not mica's
 	memory      int64  // the peak memory that is asked for, if not memoryTarget
+	// rest says that the memory is not the peak of a run, but what the engine has when nothing has happened for a while.
+	rest bool
 	// store names the engines, shared with other rows of the same name; without a name, each run has an engine of its
 	// own, made for it.
 	store string
