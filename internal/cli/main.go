@@ -15,6 +15,7 @@ import (
 
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/memory"
 	"github.com/micabuild/mica/internal/redact"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/terminal"
@@ -25,7 +26,7 @@ import (
 func Main(args []string) int {
 	sandbox.Init(args)
 	userns.Init(args)
-	delayCollection()
+	memory.DelayCollection()
 	ctx, stop := interruptible()
 	defer stop()
 	app := &command.App{Stdin: os.Stdin, Stdout: terminal.NewWriter(os.Stdout), Stderr: terminal.NewWriter(os.Stderr), Args: args}

@@ -1,4 +1,4 @@
-// Package memory returns memory to the system that a process which waits does not need.
+// Package memory says when garbage is collected, and returns memory to the system that a process which waits does not need.
 package memory
 
 import (

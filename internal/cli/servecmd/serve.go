@@ -133,6 +133,7 @@ func (f *serveFlags) environment() (map[string]any, error) {
 // newServer returns the server of both APIs, whose steps and containers a host runs, and the function that ends the containers. The server of
 // a command is there until the command ends.
 func (f *serveFlags) newServer(app *command.App, host *sandbox.Host, forCommand bool) (*serve.Server, func() error, error) {
+	memory.Stay()
 	sessions, err := session.NewManager()
 	if err != nil {
 		return nil, nil, err
