@@ -27,7 +27,7 @@ func newRoot(t *testing.T) string {
 	dir := t.TempDir()
 	busybox, err := exec.LookPath("busybox")
 	if err != nil {
-		t.Skip("no busybox")
+		t.Fatal("no busybox: install busybox-static")
 	}
 	for at := dir; at != "/"; at = filepath.Dir(at) {
 		if strings.HasPrefix(at, os.TempDir()+"/") {

@@ -70,13 +70,13 @@ func TestSecurityOptions(t *testing.T) {
 		"no-new-privileges=true":                    {NoNewPrivileges: true},
 		"seccomp=unconfined":                        {NoSeccomp: true},
 		"seccomp:unconfined seccomp=builtin":        {},
-		"systempaths=unconfined":                    {OpenSystemPaths: true},
+		"systempaths=unconfined":                    {MaskedPaths: []string{}, ReadonlyPaths: []string{}},
 		"apparmor=unconfined label=disable":         {},
 		"label:disable":                             {},
 	} {
 		var got runtimespec.Isolation
 		if err := securityOptions(strings.Fields(flags), &got); err != nil || got.NoNewPrivileges != want.NoNewPrivileges || got.NoSeccomp != want.NoSeccomp ||
-			got.OpenSystemPaths != want.OpenSystemPaths || got.SeccompProfile != "" {
+			(got.MaskedPaths == nil) != (want.MaskedPaths == nil) || (got.ReadonlyPaths == nil) != (want.ReadonlyPaths == nil) || got.SeccompProfile != "" {
 			t.Errorf("%s: %+v %v", flags, got, err)
 		}
 	}
@@ -85,11 +85,19 @@ func TestSecurityOptions(t *testing.T) {
 		"bogus":               `invalid --security-opt: "bogus"`,
 		"bogus=1":             `invalid --security-opt 2: "bogus=1"`,
 		"no-new-privileges=x": `invalid --security-opt 2: "no-new-privileges=x"`,
-		"seccomp=/nosuch":     "opening seccomp profile (/nosuch) failed: open /nosuch: no such file or directory",
-		"seccomp=/etc/passwd": "compacting json for seccomp profile (/etc/passwd) failed: invalid character 'r' looking for beginning of value",
+		"seccomp=/etc/passwd": "decoding seccomp profile failed: it is not JSON", // the engine reads no file
 	} {
 		if err := securityOptions([]string{flag}, &runtimespec.Isolation{}); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %s", flag, err, want)
+		}
+	}
+	for flag, want := range map[string]string{
+		"bogus":               `invalid --security-opt: "bogus"`,
+		"seccomp=/nosuch":     "opening seccomp profile (/nosuch) failed: open /nosuch: no such file or directory",
+		"seccomp=/etc/passwd": "compacting json for seccomp profile (/etc/passwd) failed: invalid character 'r' looking for beginning of value",
+	} {
+		if list, err := ReadProfiles([]string{flag}); err == nil || err.Error() != want {
+			t.Errorf("%s: %v %v, want %s", flag, list, err, want)
 		}
 	}
 }

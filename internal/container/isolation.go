@@ -13,7 +13,9 @@ type Isolation struct {
 	IPC, PID, UTS, UserNS string // modes of namespaces
 	Domainname            string
 	Sysctls               map[string]string
-	Security              []string // --security-opt
+	Security              []string // --security-opt, with the text of a profile (see ReadProfiles)
+	// MaskedPaths and ReadonlyPaths are the paths of /proc and /sys that are hidden and read-only, nil for Docker's.
+	MaskedPaths, ReadonlyPaths []string
 }
 
 // Check refuses modes of namespaces that a container cannot have.
@@ -40,6 +42,7 @@ func (i *Isolation) Check() error {
 func (i *Isolation) Sandbox() (runtimespec.Isolation, error) {
 	s := runtimespec.Isolation{
 		HostIPC: i.IPC == "host", NoShm: i.IPC == "none", HostUTS: i.UTS == "host", Domainname: i.Domainname, Sysctls: i.Sysctls,
+		MaskedPaths: i.MaskedPaths, ReadonlyPaths: i.ReadonlyPaths,
 	}
 	return s, securityOptions(i.Security, &s)
 }

@@ -45,6 +45,10 @@ func TestIsolationOfASandbox(t *testing.T) {
 	if err := os.WriteFile(profile, []byte("{\n  \"defaultAction\": \"SCMP_ACT_ALLOW\"\n}\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	read, err := ReadProfiles([]string{"seccomp:" + profile})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		of   Isolation
 		want runtimespec.Isolation
@@ -53,8 +57,9 @@ func TestIsolationOfASandbox(t *testing.T) {
 		"the host's":       {Isolation{IPC: "host", UTS: "host"}, runtimespec.Isolation{HostIPC: true, HostUTS: true}},
 		"no IPC":           {Isolation{IPC: "none"}, runtimespec.Isolation{NoShm: true}},
 		"names":            {Isolation{Domainname: "d", Sysctls: map[string]string{"a": "b"}}, runtimespec.Isolation{Domainname: "d", Sysctls: map[string]string{"a": "b"}}},
-		"a profile":        {Isolation{Security: []string{"seccomp=" + profile}}, runtimespec.Isolation{SeccompProfile: `{"defaultAction":"SCMP_ACT_ALLOW"}`}},
-		"the last profile": {Isolation{Security: []string{"seccomp=" + profile, "seccomp=unconfined"}}, runtimespec.Isolation{NoSeccomp: true}},
+		"a profile":        {Isolation{Security: read}, runtimespec.Isolation{SeccompProfile: `{"defaultAction":"SCMP_ACT_ALLOW"}`}},
+		"the last profile": {Isolation{Security: append(read, "seccomp=unconfined")}, runtimespec.Isolation{NoSeccomp: true}},
+		"paths":            {Isolation{MaskedPaths: []string{}, ReadonlyPaths: []string{"/proc/a"}}, runtimespec.Isolation{MaskedPaths: []string{}, ReadonlyPaths: []string{"/proc/a"}}},
 	} {
 		got, err := c.of.Sandbox()
 		if diff := cmp.Diff(c.want, got); diff != "" || err != nil {

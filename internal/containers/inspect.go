@@ -71,8 +71,13 @@ func (c *Container) complete(h *container.HostConfig) {
 	if h.Runtime == "" {
 		h.Runtime = "runc"
 	}
-	if h.MaskedPaths == nil && !h.Privileged {
-		h.MaskedPaths, h.ReadonlyPaths = runtimespec.HiddenPaths()
+	if masked, readonly := runtimespec.HiddenPaths(); !h.Privileged {
+		if h.MaskedPaths == nil {
+			h.MaskedPaths = masked
+		}
+		if h.ReadonlyPaths == nil {
+			h.ReadonlyPaths = readonly
+		}
 	}
 	if h.PortBindings == nil {
 		h.PortBindings = apinetwork.PortMap{}

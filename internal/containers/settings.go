@@ -39,7 +39,7 @@ func (c *Container) settings() (*sandbox.Process, []string, error) {
 		CgroupNS: string(h.CgroupnsMode), CgroupParent: h.CgroupParent,
 		Isolation: grammar.Isolation{
 			IPC: string(h.IpcMode), PID: string(h.PidMode), UTS: string(h.UTSMode), UserNS: string(h.UsernsMode), Domainname: c.config.Domainname,
-			Sysctls: h.Sysctls, Security: h.SecurityOpt,
+			Sysctls: h.Sysctls, Security: h.SecurityOpt, MaskedPaths: h.MaskedPaths, ReadonlyPaths: h.ReadonlyPaths,
 		},
 	}
 	for _, a := range h.DNS {

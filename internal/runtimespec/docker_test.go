@@ -45,7 +45,9 @@ var sameOptions = map[string]func(*Options){
 	"isolation": func(o *Options) {
 		o.Isolation.NoNewPrivileges, o.Isolation.Sysctls, o.ShmSize = true, map[string]string{"kernel.msgmax": "1000"}, 1<<20
 	},
-	"unconfined": func(o *Options) { o.Isolation.NoSeccomp, o.Isolation.OpenSystemPaths = true, true },
+	"unconfined": func(o *Options) {
+		o.Isolation.NoSeccomp, o.Isolation.MaskedPaths, o.Isolation.ReadonlyPaths = true, []string{}, []string{}
+	},
 	"host": func(o *Options) {
 		o.Isolation.HostUTS, o.Isolation.HostIPC, o.HostCgroupns = true, true, true
 	},

@@ -16,10 +16,11 @@ type Isolation struct {
 	Domainname       string // of NIS
 	Sysctls          map[string]string
 	NoNewPrivileges  bool
-	OpenSystemPaths  bool   // nothing of /proc and /sys is hidden or read-only
 	NoSeccomp        bool   // all system calls
 	SeccompProfile   string // in place of Docker's, in its form
 	AppArmorProfile  string
+	// MaskedPaths and ReadonlyPaths are the paths of /proc and /sys that are hidden and read-only, each nil for Docker's.
+	MaskedPaths, ReadonlyPaths []string
 }
 
 // isolate applies the process's Isolation to a specification.
@@ -38,14 +39,25 @@ func (o *Options) isolate(s *specs.Spec) error {
 	}
 	s.Linux.Sysctl = i.Sysctls
 	o.setDomainname(s)
-	if !o.Privileged && !i.OpenSystemPaths {
-		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = HiddenPaths()
+	if !o.Privileged {
+		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = i.hiddenPaths()
 	}
 	var err error
 	if s.Linux.Seccomp, err = o.seccomp(s); err != nil {
 		return fmt.Errorf("prepare sandbox: %w", err)
 	}
 	return nil
+}
+
+func (i *Isolation) hiddenPaths() (masked, readonly []string) {
+	masked, readonly = HiddenPaths()
+	if i.MaskedPaths != nil {
+		masked = i.MaskedPaths
+	}
+	if i.ReadonlyPaths != nil {
+		readonly = i.ReadonlyPaths
+	}
+	return masked, readonly
 }
 
 // checkSysctls rejects sysctls of namespaces that are the host's: not every runtime does.

@@ -139,8 +139,12 @@ func newRunner(t *testing.T) *runner {
 func TestServeRunEqualsDockers(t *testing.T) {
 	s := newRunner(t)
 	dir := rig.TempDir(t)
-	if err := os.WriteFile(filepath.Join(dir, "f"), []byte("from the host\n"), 0o644); err != nil {
-		t.Fatal(err)
+	for name, text := range map[string]string{
+		"f": "from the host\n", "profile": `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ERRNO"}]}`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	sh := func(flags, script string) talk {
 		return talk{args: append(append([]string{"run", "--rm", "--network", "none"}, strings.Fields(flags)...), "run-base", "sh", "-c", script)}
@@ -179,6 +183,9 @@ func TestServeRunEqualsDockers(t *testing.T) {
 		sh("--read-only", "touch /x"),
 		sh("--read-only --tmpfs /tmp", "touch /tmp/x"),
 		sh("--cap-drop ALL", "chown 1:1 /bin"),
+		sh("--security-opt seccomp="+dir+"/profile", "mkdir /x"),
+		sh("--security-opt seccomp=/nosuch", "true"),
+		sh("--security-opt systempaths=unconfined", "grep -c ' /proc/' /proc/mounts"),
 		sh("-m 1k", "true"),
 		sh("--cpus 1000", "true"),
 		sh("--network nosuch", "true"),

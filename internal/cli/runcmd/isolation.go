@@ -34,7 +34,11 @@ func (i *runIsolation) add(fl *pflag.FlagSet) {
 // check finds mistakes before anything is pulled.
 func (i *runIsolation) check(f *runFlags) error {
 	i.read()
-	_, err := i.Sandbox()
+	var err error
+	if i.Security, err = container.ReadProfiles(i.Security); err != nil {
+		return err
+	}
+	_, err = i.Sandbox()
 	switch {
 	case err != nil:
 		return err
