@@ -81,4 +81,8 @@ func flock(f *os.File, how int) error {
 }
 
 // Unlock releases the lock.
-func (l *Lock) Unlock() error { return l.f.Close() }
+func (l *Lock) Unlock() error { return Release(l.f) }
+
+// Release releases the lock of f, and closes f. To close it is not enough: a process that is being started has a copy of the descriptor until it
+// executes its program, and keeps the lock so long.
+func Release(f *os.File) error { return errors.Join(flock(f, unix.LOCK_UN), f.Close()) }

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestOpenExcludes(t *testing.T) {
@@ -109,5 +111,32 @@ func TestTry(t *testing.T) {
 				t.Error("a closed file is locked")
 			}
 		})
+	}
+}
+
+// TestUnlockWithACopy: a process that is being started has copies of all descriptors for a moment. They do not keep a lock that is released.
+func TestUnlockWithACopy(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "lock")
+	l, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Dup(int(l.f.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := os.NewFile(uintptr(fd), "copy")
+	defer held.Close() //nolint:errcheck // only for its lock
+	if err := l.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() //nolint:errcheck // only for its lock
+	if ok, err := Try(f, Exclusive); err != nil || !ok {
+		t.Errorf("%v, %v: the copy keeps the lock", ok, err)
 	}
 }

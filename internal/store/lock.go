@@ -99,4 +99,4 @@ func (s *Store) RemoveLocks(prefix string) error {
 }
 
 // Unlock releases the lock.
-func (l *Lock) Unlock() error { return l.f.Close() }
+func (l *Lock) Unlock() error { return flock.Release(l.f) }
