@@ -1,6 +1,7 @@
 package containers
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -85,6 +86,30 @@ func TestParsePS(t *testing.T) {
 	}
 	if _, err := parsePS("UID CMD\nroot sh\n", []int{7}); err == nil {
 		t.Error("no error without PID")
+	}
+}
+
+// TestCheckPS: no column but that of the IDs of processes has their title.
+func TestCheckPS(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]string{
+		"-ef": "", "-o pid=x,comm": "", "-eo pid=PID,args": "", "-eopid=PID": "", "-o comm,pid=PID": "", "--format=pid=PID": "", "-o comm=x": "",
+		"-eo uid=PID -o args": "uid=PID",
+		"-ouid=PID":           "-ouid=PID",
+		"o ppid=PID":          "ppid=PID",
+		"--format=uid=PID":    "uid=PID",
+		"-o pid,ppid=PID":     "pid,ppid=PID",
+	} {
+		if want != "" {
+			want = fmt.Sprintf("specifying %q is not allowed", want)
+		}
+		got := ""
+		if err := checkPS(strings.Fields(args)); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%q: %q, want %q", args, got, want)
+		}
 	}
 }
 

@@ -1,11 +1,11 @@
 package containers
 
 import (
+	"context"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
-
-	"context"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
@@ -23,6 +23,9 @@ func (c *Container) Top(ctx context.Context, args string) (*container.TopRespons
 		args = "-ef"
 	}
 	fields := strings.Fields(args)
+	if err := checkPS(fields); err != nil {
+		return nil, err
+	}
 	pids := r.box.PIDs()
 	if len(pids) == 0 {
 		return nil, fail(Conflict, "container %s is not running", c.ID)
@@ -36,6 +39,21 @@ func (c *Container) Top(ctx context.Context, args string) (*container.TopRespons
 		c.event(events.ActionTop)
 	}
 	return top, err
+}
+
+// pidColumn matches what comes before the title of a column of ps that has IDs of processes.
+var pidColumn = regexp.MustCompile(`(^|,|^-[a-zA-Z]*o)pid$`)
+
+// checkPS refuses to give another column the title of the one that says which processes are the container's: those of the host would be shown.
+// The words are those of Docker's engine.
+func checkPS(args []string) error {
+	for _, arg := range args {
+		column, title, ok := strings.Cut(strings.TrimPrefix(arg, "--format="), "=")
+		if ok && strings.Contains(title, "PID") && !pidColumn.MatchString(column) {
+			return fail(Kind(0), "specifying %q is not allowed", column+"="+title)
+		}
+	}
+	return nil
 }
 
 // parsePS picks the lines of some processes.

@@ -214,7 +214,7 @@ func TestServeContainersEqualDockers(t *testing.T) {
 		"ps -a --filter exited=137", "ps -a --filter exited=x", "ps --filter ancestor=run-base", "ps --filter ancestor=nosuch", "ps --filter volume=data", "ps --filter volume=/data",
 		"ps --filter network=none", "ps --filter network=bridge", "ps --filter publish=80", "ps --filter expose=80/tcp", "ps --filter before=web", "ps --filter since=web", "ps --filter since=nosuch",
 		"ps --filter health=none", "ps --filter is-task=false", "ps --filter nosuch=x", "ps -n 1", "ps -l",
-		"top web -o pid=x,comm", "top web -eo comm", "top nosuch", "port web", "port web 80", "exec web sh -c exit~5", "exec nosuch true",
+		"top web -o pid=x,comm", "top web -eo comm", "top web -eo uid=PID", "top nosuch", "port web", "port web 80", "exec web sh -c exit~5", "exec nosuch true",
 		"exec -w /data web pwd", "exec -u 5:6 web id -u", "exec -d web touch /flag", "exec -t web tty",
 		"rename web", "rename web front", "rename front front", "rename nosuch x", "rename front -bad", "kill -s NOSUCH front", "rm nosuch", "rm -f nosuch",
 		"attach nosuch", "wait nosuch", "logs nosuch", "stop nosuch", "kill front", "kill front", "wait front", "attach front", "exec front true", "top front", "stop front", "rename front web",
