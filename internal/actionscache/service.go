@@ -30,7 +30,7 @@ type keyRequest struct {
 	Version     string   `json:"version"`
 }
 
-// find returns the newest entry whose key begins with a text. The error is errdef.ErrNotFound if there is none.
+// find returns the newest entry whose key begins with a text. The error is errdef.ErrNotFound if there is no such entry.
 func (c *Cache) find(ctx context.Context, key string) (*entry, error) {
 	var got struct {
 		OK  bool   `json:"ok"`
