@@ -53,7 +53,7 @@ func TestShownBlobs(t *testing.T) {
 	s := &shelf{t, st}
 	other := s.put(ocispec.MediaTypeImageConfig, "of an image of another client")
 	hidden := s.manifest(other)
-	// What a client writes looks like a manifest, and is none.
+	// What a client writes looks like a manifest, and is not one.
 	config := s.put(ocispec.MediaTypeImageConfig, ocispec.Index{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{hidden},
 	})
