@@ -57,7 +57,7 @@ func (b *Builder) openSteps(ctx context.Context, o *Options, x *imports, base *b
 			return nil, err
 		}
 		writer := stepcache.NewWriter(ctx, at, stepcache.WriterOptions{
-			Reader: readers[at.Name()], Base: base.beneath,
+			Reader: readers[at.Name()], Base: base.beneath, Leases: !c.NoLeases,
 			Blob: func(ctx context.Context, l remotecache.Layer) (ocispec.Descriptor, error) {
 				return w.toRegistry(ctx, at, &c, l.DiffID)
 			},

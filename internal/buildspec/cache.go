@@ -37,6 +37,8 @@ type Cache struct {
 	Max bool
 	// Steps is a cache in which each step is a record of its own (mode=steps).
 	Steps bool
+	// NoLeases lets builds run a step of such a cache that another build runs.
+	NoLeases bool
 	// Compression, Level and Force say how layers are written.
 	Compression compression.Algorithm
 	Level       int
@@ -51,7 +53,7 @@ type Cache struct {
 var cacheAttributes = map[string]struct{ from, to []string }{
 	CacheRegistry: {
 		[]string{"ref", "mode", "registry.insecure"},
-		[]string{"ref", "mode", "compression", "compression-level", "force-compression", "oci-mediatypes", "image-manifest", "ignore-error", "registry.insecure"},
+		[]string{"ref", "mode", "compression", "compression-level", "force-compression", "oci-mediatypes", "image-manifest", "ignore-error", "registry.insecure", "lease"},
 	},
 	CacheLocal: {
 		[]string{"src", "digest", "tag"},
@@ -194,12 +196,17 @@ func (c *Cache) setFlag(key, value string) error {
 		c.Index = !on
 	case "ignore-error":
 		c.IgnoreError = on
+	case "lease":
+		c.NoLeases = !on
 	}
 	return nil
 }
 
 // check refuses attributes that conflict. manifest is set if the user asked for an image manifest.
 func (c *Cache) check(manifest bool) error {
+	if c.NoLeases {
+		return errors.New("lease=false is for mode=steps")
+	}
 	if manifest && c.DockerTypes {
 		return errors.New("image-manifest=true conflicts with oci-mediatypes=false")
 	}

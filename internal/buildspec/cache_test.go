@@ -46,7 +46,10 @@ func TestParseCaches(t *testing.T) {
 		"steps, written": {list: []string{"type=registry,ref=a,mode=steps,compression=zstd,ignore-error=true"}, to: true, want: []Cache{
 			{Type: CacheRegistry, Ref: "a", Steps: true, Compression: compression.Zstd, IgnoreError: true},
 		}},
-
+		"lease of an image": {
+			list: []string{"type=registry,ref=a,lease=false"}, to: true,
+			err: `invalid cache "type=registry,lease=false,ref=a": lease=false is for mode=steps`,
+		},
 		"steps of a tag": {
 			list: []string{"type=registry,ref=a:1,mode=steps"},
 			err:  `invalid cache "type=registry,mode=steps,ref=a:1": mode=steps uses a whole repository: leave out the tag or digest of a:1`,

@@ -18,11 +18,31 @@ type StepReader interface {
 // StepWriter is a cache that gets each result as soon as it is known. Keep does not wait until the result is written.
 type StepWriter interface{ Keep(r StepResult) }
 
+// StepLeaser is a StepWriter by which builds that need the same step at once wait for the one that runs it.
+type StepLeaser interface {
+	// Lease waits while another build runs the step with a key, and calls waiting if it has to. found is set if the cache has a result
+	// by then. Otherwise the caller runs the step, and ends the lease unless it is nil.
+	Lease(ctx context.Context, key digest.Digest, waiting func() (done func())) (lease StepLease, found bool)
+}
+
+// StepLease is a step that no other build runs meanwhile.
+type StepLease interface {
+	// End ends it as soon as the results that were kept are written. err is the error of the step.
+	End(err error)
+}
+
 // StepResult is the result of one output of a step.
 type StepResult struct {
 	Result
 	step   *Step
 	output int
+}
+
+// Lease returns the lease under which the step ran, nil for none.
+func (r *StepResult) Lease() StepLease {
+	r.step.mu.Lock()
+	defer r.step.mu.Unlock()
+	return r.step.lease
 }
 
 // Keys returns the keys of the result: by the definition of the step, and by the content that it reads, as far as they are known.
@@ -61,14 +81,59 @@ func (s *Step) Identify(content func(output int) digest.Digest) {
 	s.byContent = content
 }
 
+// Lease waits while another build runs a process that the step is, if a cache of single steps has leases. It reports whether the caches may
+// have the result by then. Otherwise the step runs. The caller ends it with EndLease.
+func (s *Step) Lease(ctx context.Context, output int, waiting func() (done func())) bool {
+	if s.op.GetExec() == nil || s.noExport || s.renewed() || s.cache.distrusts(s) {
+		return false
+	}
+	s.mu.Lock()
+	known, lost := s.byContent, s.lost
+	s.mu.Unlock()
+	if known == nil || lost {
+		return false
+	}
+	for _, w := range s.cache.stepWriters() {
+		l, ok := w.(StepLeaser)
+		if !ok {
+			continue
+		}
+		lease, found := l.Lease(ctx, known(output), waiting)
+		if lease != nil {
+			s.mu.Lock()
+			s.lease = lease
+			s.mu.Unlock()
+		}
+		if lease != nil || found {
+			return found
+		}
+	}
+	return false
+}
+
+// EndLease ends the lease of the step, if it has one. err is the error of the step.
+func (s *Step) EndLease(err error) {
+	s.mu.Lock()
+	l := s.lease
+	s.lease = nil
+	s.mu.Unlock()
+	if l != nil {
+		l.End(err)
+	}
+}
+
+func (c *Cache) stepWriters() []StepWriter {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.writers
+}
+
 // keep gives a result to the caches of single steps.
 func (s *Step) keep(output int, r Result) {
 	if s.op == nil || s.noExport || len(r.Layers) == 0 {
 		return
 	}
-	s.cache.mu.Lock()
-	writers := s.cache.writers
-	s.cache.mu.Unlock()
+	writers := s.cache.stepWriters()
 	if len(writers) == 0 || s.cache.distrusts(s) {
 		return
 	}

@@ -32,6 +32,7 @@ type Step struct {
 	byContent func(int) digest.Digest // the keys of outputs by content, nil if they are unknown
 	isNew     *bool
 	lost      bool // a result was found whose layers are gone
+	lease     StepLease
 }
 
 // stepInput is an input and the operation's dependency on it.

@@ -68,6 +68,7 @@ func (t *Task) perform(ctx context.Context) (outs []*Result, cached bool, err er
 		return outs, false, err
 	}
 	step.identify(key)
+	defer func() { step.endLease(err) }()
 	outs, cached, err = t.cachedOrRun(ctx, key, op, step)
 	if err != nil {
 		return nil, false, err
@@ -113,15 +114,19 @@ func (t *Task) locked(ctx context.Context, key buildcache.Key, step *step, op Op
 	if outs != nil {
 		return outs, true, nil
 	}
-	if outs, trusted := step.find(ctx, byContent, t.Inputs); outs != nil {
-		t.s.observer.Found(ctx, t.Vertex, key)
-		if !trusted { // other builds do not get the results
-			return outs, true, nil
-		}
-		return outs, true, t.record(key, outs)
+	if outs, err := t.imported(ctx, key, step); outs != nil {
+		return outs, true, err
 	}
 	if op == nil {
 		return nil, false, nil
+	}
+	if step.lease(ctx, func() func() { return t.activity("waiting for another build that runs this step") }) {
+		if outs, err := t.imported(ctx, key, step); outs != nil {
+			return outs, true, err
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, false, context.Cause(ctx)
 	}
 	t.start()
 	t.note(t.s.observer.Runs(ctx, t.Vertex, key, Miss{miss, step.misses(ctx)}))
@@ -129,6 +134,19 @@ func (t *Task) locked(ctx context.Context, key buildcache.Key, step *step, op Op
 		return nil, false, err
 	}
 	return outs, false, t.record(key, outs)
+}
+
+// imported returns the results that remote caches have of a step, nil for none.
+func (t *Task) imported(ctx context.Context, key buildcache.Key, step *step) ([]*Result, error) {
+	outs, trusted := step.find(ctx, byContent, t.Inputs)
+	if outs == nil {
+		return nil, nil
+	}
+	t.s.observer.Found(ctx, t.Vertex, key)
+	if !trusted { // other builds do not get the results
+		return outs, nil
+	}
+	return outs, t.record(key, outs)
 }
 
 // lookUp returns the results that the cache has for key, or nil and what the cache has instead.

@@ -74,6 +74,22 @@ func (t *tracker) complete(cached bool, err error) {
 	t.s.events(&Status{Vertexes: []*client.Vertex{ev}})
 }
 
+// activity shows that the vertex does something other than to run, until done is called.
+func (t *tracker) activity(name string) (done func()) {
+	t.start()
+	began := time.Now()
+	show := func(completed *time.Time) {
+		t.s.events(&Status{Statuses: []*client.VertexStatus{{
+			ID: name, Name: name, Vertex: t.v.Digest, Timestamp: time.Now(), Started: &began, Completed: completed,
+		}}})
+	}
+	show(nil)
+	return func() {
+		now := time.Now()
+		show(&now)
+	}
+}
+
 // output is a writer whose lines the display shows under a vertex.
 type output struct {
 	t      *tracker

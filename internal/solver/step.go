@@ -85,6 +85,21 @@ func (st *step) find(ctx context.Context, depth remotecache.Depth, inputs []*Res
 	return outs, !slices.ContainsFunc(hits, func(h *remotecache.Hit) bool { return h != nil && h.Untrusted() })
 }
 
+// lease waits while another build runs the step, and reports whether it may be found after that.
+func (st *step) lease(ctx context.Context, waiting func() (done func())) bool {
+	if st == nil || st.known == nil || st.v.Meta.GetIgnoreCache() || len(st.v.wanted) == 0 {
+		return false
+	}
+	return st.known.Lease(ctx, st.v.wanted[0], waiting)
+}
+
+// endLease ends the lease of a step that has one. err is the error of the step.
+func (st *step) endLease(err error) {
+	if st != nil && st.known != nil {
+		st.known.EndLease(err)
+	}
+}
+
 // misses says why remote caches have no result of the step, after find has found none.
 func (st *step) misses(ctx context.Context) []remotecache.Miss {
 	if st == nil || st.known == nil || st.v.Meta.GetIgnoreCache() {

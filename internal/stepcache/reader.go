@@ -25,7 +25,7 @@ type Repository interface {
 	PutTag(ctx context.Context, d ocispec.Descriptor, raw []byte, tag string) error
 }
 
-// Reader finds records of steps. It asks for a key once in a build. It is safe for concurrent use.
+// Reader finds records of steps. It asks for a key once in a build, and again if another build has written records. It is safe for concurrent use.
 type Reader struct {
 	at     Repository
 	failed func(error)
@@ -34,6 +34,7 @@ type Reader struct {
 	asked    map[digest.Digest]*answer
 	reported bool
 	failures int // one after the other
+	age      int // how often it became known that other builds have added records
 }
 
 // maxFailures is how many requests may fail, one after the other, before the cache is not asked again: a build does not wait for a registry
@@ -45,6 +46,7 @@ type answer struct {
 	turn  chan struct{} // to ask
 	known bool
 	rec   *Record // nil for none
+	age   int     // of the reader when it was asked
 }
 
 // NewReader returns a reader of a cache. failed is called with the first error; a build continues without what cannot be read.
@@ -75,6 +77,7 @@ func (r *Reader) get(ctx context.Context, key digest.Digest) *Record {
 		a = &answer{turn: make(chan struct{}, 1)}
 		r.asked[key] = a
 	}
+	age := r.age
 	r.mu.Unlock()
 	select {
 	case a.turn <- struct{}{}:
@@ -82,7 +85,7 @@ func (r *Reader) get(ctx context.Context, key digest.Digest) *Record {
 		return nil
 	}
 	defer func() { <-a.turn }()
-	if a.known {
+	if a.known && (a.rec != nil || a.age >= age) {
 		return a.rec
 	}
 	if r.broken() {
@@ -93,8 +96,20 @@ func (r *Reader) get(ctx context.Context, key digest.Digest) *Record {
 		return nil
 	}
 	r.note(err)
-	a.known, a.rec = true, rec
+	a.known, a.rec, a.age = true, rec, age
 	return rec
+}
+
+// again asks for a record that may have been written since it was not found, and reports whether there is one. If all is set, the same may
+// be true of all records that were not found.
+func (r *Reader) again(ctx context.Context, key digest.Digest, all bool) bool {
+	r.mu.Lock()
+	delete(r.asked, key)
+	if all {
+		r.age++
+	}
+	r.mu.Unlock()
+	return r.get(ctx, key) != nil
 }
 
 // has reports whether a record was found under a key.

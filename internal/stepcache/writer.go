@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -23,6 +24,8 @@ type WriterOptions struct {
 	Blob func(ctx context.Context, l remotecache.Layer) (ocispec.Descriptor, error)
 	// Base returns how many layers at the bottom of a chain are those of a base image.
 	Base func(chain []remotecache.Layer) int
+	// Leases makes builds that need the same step at once wait for the one that runs it. They need Reader.
+	Leases bool
 }
 
 // Writer writes records of steps while a build runs. It is safe for concurrent use.
@@ -33,6 +36,8 @@ type Writer struct {
 
 	work  sync.WaitGroup
 	slots chan struct{}
+
+	unleased atomic.Bool // leases cannot be written
 
 	mu   sync.Mutex
 	done map[digest.Digest]bool // keys of results that were given
@@ -49,8 +54,17 @@ func NewWriter(ctx context.Context, at Repository, o WriterOptions) *Writer {
 
 // Keep begins to write a result.
 func (w *Writer) Keep(r remotecache.StepResult) {
+	under, _ := r.Lease().(*lease)
+	if under != nil && under.w != w { // of another cache
+		under = nil
+	}
+	if under != nil {
+		under.writes.Add(1)
+	}
 	w.work.Go(func() {
-		w.fail(crash.Guard(func() error {
+		kept := false
+		defer func() { under.wrote(kept) }()
+		w.fail(crash.Guard(func() (err error) {
 			select {
 			case w.slots <- struct{}{}:
 			case <-w.ctx.Done():
@@ -60,7 +74,8 @@ func (w *Writer) Keep(r remotecache.StepResult) {
 			if w.failed() != nil {
 				return nil
 			}
-			return w.write(w.ctx, &r)
+			kept, err = w.write(w.ctx, &r)
+			return err
 		})())
 	})
 }
@@ -97,15 +112,15 @@ func (w *Writer) begin(key digest.Digest) bool {
 	return true
 }
 
-// write writes the record of a result, unless there is one: the first stays.
-func (w *Writer) write(ctx context.Context, r *remotecache.StepResult) error {
+// write writes the record of a result, unless there is one: the first stays. It reports whether the cache has one.
+func (w *Writer) write(ctx context.Context, r *remotecache.StepResult) (bool, error) {
 	keys, err := r.Keys(ctx)
 	if err != nil || len(keys) == 0 {
-		return err
+		return false, err
 	}
 	first := w.begin(keys[0])
 	if !r.Replaces() && (!first || w.exists(ctx, keys[0])) {
-		return nil
+		return true, nil
 	}
 	rec := Record{Keys: keys}
 	base := w.o.Base(r.Layers)
@@ -114,10 +129,10 @@ func (w *Writer) write(ctx context.Context, r *remotecache.StepResult) error {
 		if i >= base {
 			at.Blob, err = w.o.Blob(ctx, l)
 			if errors.Is(err, remotecache.ErrLost) {
-				return nil
+				return false, nil
 			}
 			if err != nil {
-				return fmt.Errorf("layer %s: %w", l.DiffID, err)
+				return false, fmt.Errorf("layer %s: %w", l.DiffID, err)
 			}
 		}
 		rec.Layers = append(rec.Layers, at)
@@ -134,22 +149,22 @@ func (w *Writer) exists(ctx context.Context, key digest.Digest) bool {
 	return err == nil && rec != nil
 }
 
-// put writes a record under each of its keys.
-func (w *Writer) put(ctx context.Context, rec *Record) error {
+// put writes a record under each of its keys, and reports whether it can be one.
+func (w *Writer) put(ctx context.Context, rec *Record) (bool, error) {
 	d, raw, err := rec.encode()
 	if err != nil {
-		return err
+		return false, err
 	}
 	if d.Size > registry.MaxManifest {
-		return nil // a chain of thousands of layers: what follows is found by content
+		return false, nil // a chain of thousands of layers: what follows is found by content
 	}
 	if err := w.at.Blob(ctx, empty, empty.Data); err != nil {
-		return err
+		return false, err
 	}
 	for _, key := range rec.Keys {
 		if err := w.at.PutTag(ctx, d, raw, Tag(key)); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return true, nil
 }
