@@ -86,11 +86,21 @@ func (a *attester) attestations(ctx context.Context, p *built, img *image.Image)
 }
 
 // record is the provenance of each platform, whether the image has it or not, in the form that buildx writes (SLSA 0.2) and with
-// no more detail than that of the image. A single platform has the key "".
+// no more detail than that of the image.
 func (a *attester) record(ctx context.Context, out *response) (map[string]json.RawMessage, error) {
 	attrs := map[string]string{"mode": "min"}
 	maps.Copy(attrs, a.provenanceAttrs)
 	attrs["version"] = "v0.2"
+	return a.predicates(ctx, out, attrs)
+}
+
+// complete is the provenance of each platform with all that is known, for the history (SLSA 1).
+func (a *attester) complete(ctx context.Context, out *response) (map[string]json.RawMessage, error) {
+	return a.predicates(ctx, out, map[string]string{"mode": "max", "builder-id": a.provenanceAttrs["builder-id"]})
+}
+
+// predicates is the provenance of each platform. A single platform has the key "".
+func (a *attester) predicates(ctx context.Context, out *response, attrs map[string]string) (map[string]json.RawMessage, error) {
 	all := map[string]json.RawMessage{}
 	for _, p := range out.platforms {
 		statement, err := a.provenance(ctx, p, nil, attrs)

@@ -84,7 +84,7 @@ func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 		return b.build(ctx, &o, names, started, nil)
 	}
 	rec, err := recorder.Start(ctx, b.Store, recorder.Options{
-		Spec: &o.Spec, Ref: o.Ref, Started: started, Exporters: o.Exporters, Details: o.Client != nil, Plan: o.Explain, LayerSize: b.Layers.Size,
+		Spec: &o.Spec, Ref: o.Ref, Started: started, Request: o.Request, Exporters: o.Exporters, Details: o.Client != nil, Plan: o.Explain, LayerSize: b.Layers.Size,
 		Events: o.Events,
 	})
 	if err != nil && o.Explain {
@@ -187,15 +187,15 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	if err != nil {
 		return nil, err
 	}
-	made := cmp.Or(o.Requests, NewRequests())
+	requests := cmp.Or(o.Requests, NewRequests())
 	*front = frontend{
 		solver: s, bases: base, layouts: layouts, opts: opts, inputs: inputs, events: o.Events, checker: dockerfile.NewChecker(opts),
 		record: rec, until: o.newUntil(worker), imports: reads, catalogs: o.catalogs(), containers: &containers{host: b.Host, worker: worker},
 		defers: o.Frontend != nil, sorts: o.hasParameters(), policies: policies,
 		images: &gateway{store: b.Store, worker: worker, run: b.Host.Run, user: opts},
-		by:     newRequest(o.request(opts), made), made: made,
+		by:     newRequest(o.request(opts), requests), made: requests,
 	}
-	defer made.forget(worker)
+	defer requests.forget(worker)
 	res, err := front.build(ctx, o.Frontend)
 	err = errors.Join(err, front.containers.close())
 	// The digests of the host's files are saved even if a step failed.
@@ -222,7 +222,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	if err := front.scan(ctx, o, res); err != nil {
 		return nil, err
 	}
-	if err := o.addOutputs(ctx, res); err != nil {
+	if err := o.addOutputs(ctx, res, rec); err != nil {
 		return nil, err
 	}
 	out, err := newResponse(res)
@@ -244,7 +244,11 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 		caches.cache, caches.sums = reads.used()
 	}
 	out.elsewhere = b.locate(ctx, s, base, out, o, caches.cache)
-	return b.finish(ctx, s, out, names, *o, caches)
+	made, err := b.finish(ctx, s, out, names, *o, caches)
+	if err == nil && o.Request != nil {
+		rec.Provenance(out.attester.complete(ctx, out))
+	}
+	return made, err
 }
 
 // finish fetches the missing layers of the result, and writes images, files and caches.

@@ -18,6 +18,7 @@ import (
 	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/network"
+	"github.com/micabuild/mica/internal/recorder"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/solver/ops"
 )
@@ -58,10 +59,12 @@ type Options struct {
 	Record bool
 	// ProvenanceEnv is what provenance says of this builder, beside the build.
 	ProvenanceEnv map[string]any
-	// Exporters are what the client has asked for, for the history; nil for a build of the command line.
+	// Request and Exporters are what a client of BuildKit's API has asked for, for the history; nil for another build.
+	Request   *history.Request
 	Exporters []history.Exporter
-	// MoreOutputs returns outputs that the client names when it knows the result of the front end; nil for none.
-	MoreOutputs func(ctx context.Context, res *client.Result) ([]buildspec.Output, error)
+	// MoreOutputs returns outputs that the client names when it knows the result of the front end, and the exporters by which it has named
+	// them; nil for none.
+	MoreOutputs func(ctx context.Context, res *client.Result) ([]buildspec.Output, []history.Exporter, error)
 	// Compatibility is the version of BuildKit's behaviour that provenance names (solver/llbsolver/compat); 0 for the current one.
 	Compatibility int
 	// Explain finds out which steps would run, and why, in place of building.
@@ -78,11 +81,12 @@ type Options struct {
 }
 
 // addOutputs adds the outputs that the client names now that the front end has returned.
-func (o *Options) addOutputs(ctx context.Context, res *client.Result) error {
+func (o *Options) addOutputs(ctx context.Context, res *client.Result, rec *recorder.Recorder) error {
 	if o.MoreOutputs == nil {
 		return nil
 	}
-	more, err := o.MoreOutputs(ctx, res)
+	more, named, err := o.MoreOutputs(ctx, res)
+	rec.Exporters(named)
 	if err != nil || len(more) == 0 {
 		return err
 	}

@@ -59,10 +59,18 @@ func (d *exporterDefaults) set(kind string, attrs map[string]string) {
 	}
 }
 
-// exporters are those of a request as the history has them.
-func exporters(req *controlapi.SolveRequest) []history.Exporter {
+// exportersOf are those of a request. Clients before BuildKit 0.13 name one in other fields.
+func exportersOf(req *controlapi.SolveRequest) []*controlapi.Exporter {
+	if len(req.Exporters) == 0 && req.ExporterDeprecated != "" {
+		return []*controlapi.Exporter{{Type: req.ExporterDeprecated, Attrs: req.ExporterAttrsDeprecated}}
+	}
+	return req.Exporters
+}
+
+// recorded are exporters as the history has them.
+func recorded(exporters []*controlapi.Exporter) []history.Exporter {
 	list := []history.Exporter{}
-	for _, e := range req.Exporters {
+	for _, e := range exporters {
 		list = append(list, history.Exporter{Type: e.Type, Attrs: e.Attrs})
 	}
 	return list

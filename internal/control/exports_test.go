@@ -148,6 +148,9 @@ func TestSessionExporters(t *testing.T) {
 			if c.err != "" {
 				return
 			}
+			if r := s.record(t, "naming"); c.kind != "" && (len(r.Exporters) != number+1 || r.Exporters[number].Type != c.kind) {
+				t.Errorf("the record has the exporters %v", r.Exporters)
+			}
 			if n.reads && len(n.listed) != 1 {
 				t.Errorf("the client has read %q", n.listed)
 			}

@@ -135,15 +135,13 @@ func historyFilter(req *controlapi.BuildHistoryRequest) (func(*history.Build) bo
 // historyRecord is a build in BuildKit's form.
 func (c *Controller) historyRecord(b *history.Build) *controlapi.BuildHistoryRecord {
 	r := &controlapi.BuildHistoryRecord{
-		Ref: b.Ref, Frontend: "dockerfile.v0", FrontendAttrs: dockerbuild.Attributes(b), CreatedAt: timestamppb.New(b.Started), ExporterResponse: map[string]string{},
-		Result: &controlapi.BuildResultInfo{},
+		Ref: b.Ref, CreatedAt: timestamppb.New(b.Started), ExporterResponse: map[string]string{}, Result: &controlapi.BuildResultInfo{},
 	}
+	r.Frontend, r.FrontendAttrs = dockerbuild.Request(b)
 	if !b.Completed.IsZero() {
 		r.CompletedAt = timestamppb.New(b.Completed)
 		r.Trace = c.parts.add(b, dockerbuild.Trace)
-		if d := c.parts.add(b, dockerbuild.Provenance); d != nil {
-			r.Result.Attestations = []*controlapi.Descriptor{d}
-		}
+		c.addProvenance(r, b)
 	}
 	if b.Status == history.Interrupted && b.Completed.IsZero() {
 		r.CompletedAt = timestamppb.New(lastSeen(b)) // without it, clients show a build that runs
@@ -160,6 +158,35 @@ func (c *Controller) historyRecord(b *history.Build) *controlapi.BuildHistoryRec
 		}
 	}
 	return r
+}
+
+// addProvenance adds the provenance of a build: that of each platform, or what its record knows.
+func (c *Controller) addProvenance(r *controlapi.BuildHistoryRecord, b *history.Build) {
+	builds := history.Open(c.o.Store)
+	all, err := builds.Provenance(b)
+	if err != nil || len(all) == 0 {
+		if d := c.parts.add(b, dockerbuild.Provenance); d != nil {
+			r.Result.Attestations = []*controlapi.Descriptor{d}
+		}
+		return
+	}
+	for platform := range all {
+		d := c.parts.add(b, func(b *history.Build) (*dockerbuild.Part, error) {
+			all, err := builds.Provenance(b)
+			if err != nil {
+				return nil, err
+			}
+			return dockerbuild.Attestation(all[platform]), nil
+		})
+		if platform == "" {
+			r.Result.Attestations = []*controlapi.Descriptor{d}
+			continue
+		}
+		if r.Results == nil {
+			r.Results = map[string]*controlapi.BuildResultInfo{}
+		}
+		r.Results[platform] = &controlapi.BuildResultInfo{Attestations: []*controlapi.Descriptor{d}}
+	}
 }
 
 // lastSeen is the latest time that the record of a build has: nobody recorded when its process was killed.
@@ -194,13 +221,11 @@ func (c *Controller) addError(r *controlapi.BuildHistoryRecord, b *history.Build
 
 // addExports adds the exporters of a build and what they made: of a build of the command line, the image.
 func (c *Controller) addExports(r *controlapi.BuildHistoryRecord, b *history.Build) {
-	for _, e := range b.Exporters {
+	for _, e := range dockerbuild.Exporters(b) {
 		r.Exporters = append(r.Exporters, &controlapi.Exporter{Type: e.Type, Attrs: e.Attrs})
 	}
 	if len(b.Names) > 0 {
-		names := strings.Join(b.Names, ",")
-		r.Exporters = append(r.Exporters, &controlapi.Exporter{Type: "image", Attrs: map[string]string{"name": names}})
-		r.ExporterResponse["image.name"] = names
+		r.ExporterResponse["image.name"] = strings.Join(b.Names, ",")
 	}
 	if b.Image != "" {
 		r.ExporterResponse["containerimage.digest"] = b.Image.String()

@@ -1,14 +1,20 @@
 package control_test
 
 import (
+	"bytes"
+	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"maps"
 	"testing"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/content/proxy"
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/client/llb"
+	gateway "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/errdefs"
 	provenancetypes "github.com/moby/buildkit/solver/llbsolver/provenance/types"
 	"github.com/moby/buildkit/util/grpcerrors"
@@ -80,6 +86,79 @@ func TestRecordOfExports(t *testing.T) {
 	}
 	if infos := prov.RunDetails.Metadata.BuildKitMetadata.Source.Infos; len(infos) != 1 || string(infos[0].Data) != dockerfile || len(infos[0].Definition) == 0 {
 		t.Errorf("%+v", infos)
+	}
+	if steps := prov.BuildDefinition.InternalParameters.BuildConfig; steps == nil || len(steps.Definition) < 2 || len(steps.DigestMapping) < 2 {
+		t.Errorf("the steps are not there: %+v", steps)
+	}
+}
+
+// TestProvenanceOfRecord: the record of a build has the provenance of each platform, whatever the image has, without secrets.
+func TestProvenanceOfRecord(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	o := options(t, write(t, map[string]string{"Dockerfile": "FROM scratch\nARG API_TOKEN\nARG V\nCOPY <<E /secret\n$API_TOKEN\nE\n"}))
+	o.Ref, o.FrontendAttrs = "platforms", map[string]string{"platform": "linux/amd64,linux/arm64", "build-arg:API_TOKEN": "hunter22", "build-arg:V": "1"}
+	if _, _, err := s.solve(t, nil, o); err != nil {
+		t.Fatal(err)
+	}
+	r := s.record(t, "platforms")
+	if len(r.Results) != 2 || len(r.Result.Attestations) != 0 {
+		t.Fatalf("%+v", r)
+	}
+	for platform, made := range r.Results {
+		var prov provenancetypes.ProvenancePredicateSLSA1
+		data := s.part(t, made.Attestations[0])
+		if err := json.Unmarshal(data, &prov); err != nil {
+			t.Fatal(err)
+		}
+		asked := prov.BuildDefinition.ExternalParameters.Request
+		if asked.Frontend != "dockerfile.v0" || asked.Args["build-arg:V"] != "1" || prov.BuildDefinition.InternalParameters.BuildConfig == nil {
+			t.Errorf("%s: %s", platform, data)
+		}
+		if secret := base64.StdEncoding.EncodeToString([]byte("hunter22\n")); bytes.Contains(data, []byte("hunter22")) || bytes.Contains(data, []byte(secret)) {
+			t.Errorf("%s has a secret: %s", platform, data)
+		}
+	}
+}
+
+// TestRecordOfRequest: a record has the front end and its options as the client has asked for them.
+func TestRecordOfRequest(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	def, err := llb.Scratch().File(llb.Mkfile("/a", 0o644, nil)).Marshal(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := options(t, write(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}))
+	o.Ref = "compiler"
+	o.FrontendAttrs = map[string]string{
+		"build-arg:V": "1", "label:l": "x", "attest:provenance": "mode=min", "build-arg:API_TOKEN": "hunter22", "build-arg:HTTP_PROXY": "http://u:pw@proxy",
+		"build-arg:FROM": "https://u:pw@host/ hunter22",
+	}
+	if _, _, err := s.solve(t, nil, o); err != nil {
+		t.Fatal(err)
+	}
+	o.Ref, o.Frontend, o.FrontendAttrs = "llb", "", nil
+	if _, _, err := s.solve(t, def, o); err != nil {
+		t.Fatal(err)
+	}
+	o.Ref, o.FrontendAttrs = "itself", map[string]string{"x": "y"}
+	own := func(ctx context.Context, g gateway.Client) (*gateway.Result, error) {
+		return g.Solve(ctx, gateway.SolveRequest{Definition: def.ToPB()})
+	}
+	if _, err := s.client.Build(t.Context(), o, "", own, nil); err != nil {
+		t.Fatal(err)
+	}
+	for ref, want := range map[string]*controlapi.BuildHistoryRecord{
+		"compiler": {Frontend: "dockerfile.v0", FrontendAttrs: map[string]string{
+			"build-arg:V": "1", "label:l": "x", "attest:provenance": "mode=min", "build-arg:FROM": "https://xxxxx:xxxxx@host/ xxxxx",
+		}},
+		"llb":    {},
+		"itself": {FrontendAttrs: map[string]string{"x": "y"}},
+	} {
+		if r := s.record(t, ref); r.Frontend != want.Frontend || !maps.Equal(r.FrontendAttrs, want.FrontendAttrs) {
+			t.Errorf("%s: %q, %v, want %q, %v", ref, r.Frontend, r.FrontendAttrs, want.Frontend, want.FrontendAttrs)
+		}
 	}
 }
 

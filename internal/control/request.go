@@ -109,10 +109,7 @@ func attestAttrs(text string) (map[string]string, error) {
 
 // outputs reads the exporters. Without one nothing is written: the steps are in the cache.
 func outputs(req *controlapi.SolveRequest, d *exporterDefaults) ([]buildspec.Output, error) {
-	list := req.Exporters
-	if len(list) == 0 && req.ExporterDeprecated != "" { // before BuildKit 0.13
-		list = []*controlapi.Exporter{{Type: req.ExporterDeprecated, Attrs: req.ExporterAttrsDeprecated}}
-	}
+	list := exportersOf(req)
 	if len(list) == 0 {
 		return []buildspec.Output{{Type: buildspec.OutputNone}}, nil
 	}

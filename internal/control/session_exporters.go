@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/micabuild/mica/internal/buildspec"
+	"github.com/micabuild/mica/internal/history"
 )
 
 // sessionExporters are the exporters that a client names when it knows the result of its build, beside those of its request.
@@ -22,11 +23,12 @@ type sessionExporters struct {
 	defaults *exporterDefaults
 
 	asked bool
-	found []buildspec.Output
+	named []*controlapi.Exporter
+	found []buildspec.Output // what they are
 }
 
 // outputs are what the client names for a result. It asks a client whose build has another front end than itself.
-func (s *sessionExporters) outputs(ctx context.Context, res *client.Result) ([]buildspec.Output, error) {
+func (s *sessionExporters) outputs(ctx context.Context, res *client.Result) ([]buildspec.Output, []history.Exporter, error) {
 	err := s.find(ctx, res, func(refs ...client.Reference) []string {
 		ids := make([]string, len(refs))
 		for i := range refs {
@@ -34,7 +36,7 @@ func (s *sessionExporters) outputs(ctx context.Context, res *client.Result) ([]b
 		}
 		return ids
 	})
-	return s.found, err
+	return s.found, recorded(s.named), err
 }
 
 // find asks the client once, when all steps have succeeded. ids are the IDs by which it can read references.
@@ -68,11 +70,12 @@ func (s *sessionExporters) find(ctx context.Context, res *client.Result, ids fun
 		if e == nil {
 			return status.Error(codes.InvalidArgument, "an exporter has no value")
 		}
-		o, err := output(s.given+i, &controlapi.Exporter{Type: e.Type, Attrs: e.Attrs}, s.defaults)
+		named := &controlapi.Exporter{Type: e.Type, Attrs: e.Attrs}
+		o, err := output(s.given+i, named, s.defaults)
 		if err != nil {
 			return err
 		}
-		s.found = append(s.found, *o)
+		s.named, s.found = append(s.named, named), append(s.found, *o)
 	}
 	return nil
 }

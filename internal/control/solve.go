@@ -14,6 +14,7 @@ import (
 
 	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/buildspec"
+	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/registry"
 )
@@ -29,7 +30,8 @@ func (c *Controller) Solve(ctx context.Context, req *controlapi.SolveRequest) (_
 	if err != nil {
 		return nil, err
 	}
-	o.Exporters = exporters(req)
+	o.Request = &history.Request{Frontend: req.Frontend, Attrs: req.FrontendAttrs}
+	o.Exporters = recorded(exportersOf(req))
 	o.FrontendName, o.Requests, o.ProvenanceEnv = req.Frontend, c.requests, c.o.ProvenanceEnv
 	client := &sessionClient{sessions: c.o.Sessions, id: req.Session, ctx: ctx}
 	more := &sessionExporters{client: client, enabled: req.EnableSessionExporter, given: len(req.Exporters), defaults: defaultsOf(o)}

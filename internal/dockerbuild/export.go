@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
+	"slices"
 
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
@@ -33,8 +35,8 @@ const (
 	// look for what it refers to.
 	originalType = "vnd.export-build.descriptor.mediatype"
 	// reference is the annotation with the ref of a build among several.
-	reference = "vnd.buildkit.history.reference"
-	predicate = "in-toto.io/predicate-type"
+	reference     = "vnd.buildkit.history.reference"
+	predicateNote = "in-toto.io/predicate-type"
 )
 
 // Build is a build to export.
@@ -44,6 +46,8 @@ type Build struct {
 	Progress func(send func(*bkclient.SolveStatus)) error
 	// Image returns the manifest or index that was made, and its media type; fs.ErrNotExist if it is no longer there.
 	Image func(digest.Digest) (mediaType string, raw []byte, err error)
+	// Provenance is that of each platform, "" for the only one (SLSA 1); nil for what the record knows.
+	Provenance map[string]json.RawMessage
 }
 
 // Export writes builds to a file.
@@ -102,7 +106,10 @@ func (x *exporter) build(b *Build) (ocispec.Descriptor, error) {
 		return ocispec.Descriptor{}, err
 	}
 	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Config: config}
-	m.Layers = []ocispec.Descriptor{parts.trace, parts.status, parts.provenance}
+	m.Layers = []ocispec.Descriptor{parts.trace, parts.status}
+	for _, platform := range slices.Sorted(maps.Keys(parts.provenance)) {
+		m.Layers = append(m.Layers, parts.provenance[platform])
+	}
 	if parts.image != nil {
 		as := *parts.image
 		as.Annotations, as.MediaType = map[string]string{originalType: as.MediaType}, "application/json"
@@ -113,8 +120,9 @@ func (x *exporter) build(b *Build) (ocispec.Descriptor, error) {
 
 // parts are what a build has beside its record.
 type parts struct {
-	trace, status, provenance ocispec.Descriptor
-	image                     *ocispec.Descriptor // nil if it is not there
+	trace, status ocispec.Descriptor
+	provenance    map[string]ocispec.Descriptor // by platform, "" for the only one
+	image         *ocispec.Descriptor           // nil if it is not there
 }
 
 func (x *exporter) parts(b *Build) (p parts, err error) {
@@ -131,7 +139,7 @@ func (x *exporter) parts(b *Build) (p parts, err error) {
 	if p.trace, err = x.blob(traceType, trace.Bytes()); err != nil {
 		return p, err
 	}
-	if p.provenance, err = x.provenance(b.Build); err != nil {
+	if p.provenance, err = x.provenance(b); err != nil {
 		return p, err
 	}
 	if b.Build.Image == "" {

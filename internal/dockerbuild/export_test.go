@@ -190,6 +190,29 @@ func checkProgress(t *testing.T, data []byte) {
 	}
 }
 
+// TestExportProvenance: the provenance of each platform is that which its builder has made, in the older version.
+func TestExportProvenance(t *testing.T) {
+	t.Parallel()
+	b := sample("abc", history.Completed)
+	b.Request = &history.Request{Frontend: "gateway.v0", Attrs: map[string]string{"source": "frontend"}}
+	b.Exporters = []history.Exporter{{Type: "tar"}}
+	made := `{"buildDefinition":{"internalParameters":{"buildConfig":{"llbDefinition":[{"id":"step0"}]}}}}`
+	b.Provenance = map[string]json.RawMessage{"linux/amd64": json.RawMessage(made), "linux/arm64": json.RawMessage(made)}
+	o, root := export(t, b)
+	var m ocispec.Manifest
+	o.document(root, &m)
+	var rec control.BuildHistoryRecord
+	o.document(m.Config, &rec)
+	if rec.Frontend != "gateway.v0" || rec.FrontendAttrs["source"] != "frontend" || rec.Exporters[0].Type != "tar" || len(rec.Results) != 2 {
+		t.Errorf("%+v", &rec)
+	}
+	var prov provenancetypes.ProvenancePredicateSLSA02
+	o.document(layerOf(t, &m, provenanceType), &prov)
+	if prov.BuildConfig == nil || len(prov.BuildConfig.Definition) != 1 || prov.BuildConfig.Definition[0].ID != "step0" {
+		t.Errorf("%+v", prov)
+	}
+}
+
 // TestExportSeveral: an index lists several builds by their refs; errors have BuildKit's codes.
 func TestExportSeveral(t *testing.T) {
 	t.Parallel()

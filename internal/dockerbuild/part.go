@@ -23,7 +23,7 @@ func newPart(mediaType string, data []byte) *Part {
 	return &Part{ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}, data}
 }
 
-// Provenance is the provenance of a build as far as it is recorded (SLSA 1).
+// Provenance is the provenance of a build as far as its record knows it (SLSA 1).
 func Provenance(b *history.Build) (*Part, error) {
 	doc, err := provenanceOf(b)
 	if err != nil {
@@ -32,13 +32,20 @@ func Provenance(b *history.Build) (*Part, error) {
 	return provenancePart(doc, slsa1.PredicateSLSAProvenance)
 }
 
+// Attestation is the provenance of one platform as the history has it (SLSA 1).
+func Attestation(predicate []byte) *Part {
+	p := newPart(provenanceType, predicate)
+	p.Descriptor.Annotations = map[string]string{predicateNote: slsa1.PredicateSLSAProvenance}
+	return p
+}
+
 func provenancePart(doc any, version string) (*Part, error) {
 	data, err := json.MarshalIndent(doc, "", "  ")
 	if err != nil {
 		return nil, err
 	}
 	p := newPart(provenanceType, data)
-	p.Descriptor.Annotations = map[string]string{predicate: version}
+	p.Descriptor.Annotations = map[string]string{predicateNote: version}
 	return p, nil
 }
 
@@ -58,7 +65,3 @@ func Trace(b *history.Build) (*Part, error) {
 	}
 	return newPart(traceType, data.Bytes()), nil
 }
-
-// Attributes are the options of the front end of a build, as far as they are recorded. Arguments that are secrets by their names are left
-// out.
-func Attributes(b *history.Build) map[string]string { return attributes(b) }

@@ -2,8 +2,11 @@ package dockerbuild
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 
 	slsa02 "github.com/in-toto/in-toto-golang/in_toto/slsa_provenance/v0.2"
@@ -18,23 +21,40 @@ import (
 )
 
 // provenance writes the provenance of a build, in the version that all readers know.
-func (x *exporter) provenance(b *history.Build) (ocispec.Descriptor, error) {
-	doc, err := provenanceOf(b)
-	if err != nil {
-		return ocispec.Descriptor{}, err
+func (x *exporter) provenance(b *Build) (map[string]ocispec.Descriptor, error) {
+	docs := map[string]*provenancetypes.ProvenancePredicateSLSA1{}
+	for platform, data := range b.Provenance {
+		docs[platform] = &provenancetypes.ProvenancePredicateSLSA1{}
+		if err := json.Unmarshal(data, docs[platform]); err != nil {
+			return nil, fmt.Errorf("provenance: %w", err)
+		}
 	}
-	p, err := provenancePart(doc.ConvertToSLSA02(), slsa02.PredicateSLSAProvenance)
-	if err != nil {
-		return ocispec.Descriptor{}, err
+	if len(docs) == 0 {
+		doc, err := provenanceOf(b.Build)
+		if err != nil {
+			return nil, err
+		}
+		docs[""] = doc
 	}
-	_, err = x.blob(p.Descriptor.MediaType, p.Data)
-	return p.Descriptor, err
+	written := map[string]ocispec.Descriptor{}
+	for _, platform := range slices.Sorted(maps.Keys(docs)) {
+		p, err := provenancePart(docs[platform].ConvertToSLSA02(), slsa02.PredicateSLSAProvenance)
+		if err != nil {
+			return nil, err
+		}
+		if _, err = x.blob(p.Descriptor.MediaType, p.Data); err != nil {
+			return nil, err
+		}
+		written[platform] = p.Descriptor
+	}
+	return written, nil
 }
 
-// provenanceOf is the provenance of a build as far as it is recorded: of its sources, the images.
+// provenanceOf is the provenance of a build as far as its record knows it: of its sources, the images.
 func provenanceOf(b *history.Build) (*provenancetypes.ProvenancePredicateSLSA1, error) {
 	c := &provenance.Capture{IncompleteMaterials: true}
-	c.Request.Frontend, c.Request.Args = "dockerfile.v0", provenance.FilterArgs(attributes(b))
+	c.Request.Frontend, c.Request.Args = Request(b)
+	c.Request.Args = provenance.FilterArgs(c.Request.Args)
 	for _, s := range b.Steps {
 		if s.Source == nil {
 			continue
@@ -77,7 +97,7 @@ func addSource(p *provenancetypes.ProvenancePredicateSLSA1, c *provenance.Captur
 	if _, err := provenance.AddBuildConfig(context.Background(), p, c, of, false); err != nil {
 		return fmt.Errorf("provenance: %w", err)
 	}
-	p.BuildDefinition.InternalParameters.BuildConfig = nil // the steps of the build are not recorded as LLB
+	p.BuildDefinition.InternalParameters.BuildConfig = nil // the record does not have the steps as LLB
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"io"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,9 +27,10 @@ type record struct {
 	Trace                  *blob             `json:"trace"`
 	ExporterResponse       map[string]string `json:",omitempty"`
 	Result                 result
-	NumCachedSteps         int `json:"numCachedSteps,omitempty"`
-	NumTotalSteps          int `json:"numTotalSteps,omitempty"`
-	NumCompletedSteps      int `json:"numCompletedSteps,omitempty"`
+	Results                map[string]result `json:",omitempty"` // by platform
+	NumCachedSteps         int               `json:"numCachedSteps,omitempty"`
+	NumTotalSteps          int               `json:"numTotalSteps,omitempty"`
+	NumCompletedSteps      int               `json:"numCompletedSteps,omitempty"`
 
 	DefaultPlatform string
 	LocalState      *localState `json:"localState,omitempty"`
@@ -77,9 +79,23 @@ type localState struct {
 
 func newRecord(b *history.Build, p parts) record {
 	r := record{
-		Ref: b.Ref, Frontend: "dockerfile.v0", FrontendAttrs: attributes(b), CreatedAt: at(b.Started), CompletedAt: at(b.Completed),
+		Ref: b.Ref, CreatedAt: at(b.Started), CompletedAt: at(b.Completed),
 		Logs: blobOf(p.status), Trace: blobOf(p.trace), ExporterResponse: map[string]string{},
-		Result: result{Attestations: []*blob{blobOf(p.provenance)}},
+	}
+	for platform, d := range p.provenance {
+		made := result{Attestations: []*blob{blobOf(d)}}
+		if platform == "" {
+			r.Result = made
+			continue
+		}
+		if r.Results == nil {
+			r.Results = map[string]result{}
+		}
+		r.Results[platform] = made
+	}
+	r.Frontend, r.FrontendAttrs = Request(b)
+	for _, e := range Exporters(b) {
+		r.Exporters = append(r.Exporters, exporterOf(e))
 	}
 	switch b.Status {
 	case history.Completed:
@@ -89,7 +105,6 @@ func newRecord(b *history.Build, p parts) record {
 		r.Error = &failure{unknown, b.Error}
 	}
 	if len(b.Names) > 0 || b.Image != "" {
-		r.Exporters = []exporterOf{{"image", map[string]string{"name": strings.Join(b.Names, ",")}}}
 		r.ExporterResponse["image.name"] = strings.Join(b.Names, ",")
 	}
 	if b.Image != "" {
@@ -114,6 +129,23 @@ func newRecord(b *history.Build, p parts) record {
 		r.LocalState = &localState{b.Target, b.Context, b.Dockerfile}
 	}
 	return r
+}
+
+// Request is the front end of a build and its options, as its client has asked for them. A build of another kind is that of a Dockerfile.
+func Request(b *history.Build) (frontend string, attrs map[string]string) {
+	if b.Request != nil {
+		return b.Request.Frontend, b.Request.Attrs
+	}
+	return "dockerfile.v0", attributes(b)
+}
+
+// Exporters are the exporters of a build: those that its client has asked for, and of another build the image.
+func Exporters(b *history.Build) []history.Exporter {
+	list := slices.Clone(b.Exporters)
+	if len(b.Names) > 0 || b.Image != "" && b.Request == nil {
+		list = append(list, history.Exporter{Type: "image", Attrs: map[string]string{"name": strings.Join(b.Names, ",")}})
+	}
+	return list
 }
 
 // attributes are the options of the front end. Arguments that are secrets by their names are left out.

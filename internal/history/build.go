@@ -44,6 +44,8 @@ type Build struct {
 	// Failure is the error with what BuildKit's clients show of it: a google.rpc.Status; nil if no client of BuildKit's has built.
 	Failure []byte        `json:"failure,omitempty"`
 	Image   digest.Digest `json:"image,omitempty"` // the manifest or index that was made
+	// Request is what a client of BuildKit's API has asked for, without credentials; nil for another build, that of a Dockerfile.
+	Request *Request `json:"request,omitempty"`
 	// Exporters are those that a client of BuildKit's API has asked for, without credentials. Results are the images that they made.
 	Exporters []Exporter `json:"exporters,omitempty"`
 	Results   []Exported `json:"results,omitempty"`
@@ -52,6 +54,12 @@ type Build struct {
 	Steps  []*Step `json:"steps,omitempty"` // inputs before the steps that use them
 	// Caches are the remote caches that the build could not read.
 	Caches []UnreadCache `json:"unreadCaches,omitempty"`
+}
+
+// Request is the front end that a client of BuildKit's API has asked for, and its options.
+type Request struct {
+	Frontend string            `json:"frontend,omitempty"` // "" for LLB, and for a client that is the front end itself
+	Attrs    map[string]string `json:"attrs,omitempty"`
 }
 
 // Exporter is an output of a build as its client has asked for it.

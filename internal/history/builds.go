@@ -64,6 +64,8 @@ func (m *memory) save(path string, data []byte) {
 const (
 	runningSuffix = ".running" // its record at the start, then each update; its process holds the lock
 	logSuffix     = ".log"     // what its steps wrote: Log, a line each
+	// provenanceSuffix is that of what a client of BuildKit's API learns of how its build was made: JSON by platform.
+	provenanceSuffix = ".provenance"
 )
 
 // file is the parsed name of a build's file.
@@ -140,7 +142,9 @@ func (b *Builds) names() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list builds: %w", err)
 	}
-	return slices.DeleteFunc(all, func(name string) bool { return !strings.Contains(name, "-") || strings.HasSuffix(name, logSuffix) }), nil
+	return slices.DeleteFunc(all, func(name string) bool {
+		return !strings.Contains(name, "-") || strings.HasSuffix(name, logSuffix) || strings.HasSuffix(name, provenanceSuffix)
+	}), nil
 }
 
 // List returns all builds, the newest first. A damaged record is left out.
@@ -371,7 +375,7 @@ func (b *Builds) Remove(names ...string) (removed []string, errs []error) {
 func (b *Builds) removeFiles(f file) error {
 	path := filepath.Join(b.dir, f.name)
 	var errs []error
-	for _, suffix := range []string{logSuffix, runningSuffix, ""} {
+	for _, suffix := range []string{logSuffix, provenanceSuffix, runningSuffix, ""} {
 		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("remove build: %w", err))
 		}

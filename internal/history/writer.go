@@ -150,6 +150,39 @@ func (w *Writer) Log(l Log) error {
 	return nil
 }
 
+// maxProvenance bounds the provenance of one build, in bytes.
+const maxProvenance = 16 << 20
+
+// Provenance records the provenance of the build by platform, "" for the only one (SLSA 1), before the end of the build.
+func (w *Writer) Provenance(all map[string]json.RawMessage) error {
+	data, err := json.Marshal(all)
+	if err == nil && len(data) > maxProvenance {
+		err = fmt.Errorf("the provenance has %d bytes, the limit is %d", len(data), maxProvenance)
+	}
+	if err == nil {
+		err = w.builds.store.WriteCacheFile(filepath.Join(w.builds.dir, fileName(w.build)+provenanceSuffix), data)
+	}
+	if err != nil {
+		return fmt.Errorf("record build: %w", err)
+	}
+	return nil
+}
+
+// Provenance returns the provenance of a build as Writer.Provenance has recorded it; nothing for a build of which it was not.
+func (b *Builds) Provenance(build *Build) (all map[string]json.RawMessage, err error) {
+	data, err := os.ReadFile(filepath.Join(b.dir, build.file.name+provenanceSuffix))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &all)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the provenance of build %s: %w", build.Ref, err)
+	}
+	return all, nil
+}
+
 // End records the end of the build. It may be called again if it has failed, as on a full disk.
 func (w *Writer) End() error {
 	w.mu.Lock()

@@ -23,6 +23,32 @@ import (
 // redact returns a text without credentials and the values of secret arguments.
 func (r *Recorder) redact(text string) string { return r.secrets.Replace(redact.URLs(text)) }
 
+// request is a request without credentials, proxies and the values of secret arguments.
+func (r *Recorder) request(asked *history.Request) *history.Request {
+	if asked == nil {
+		return nil
+	}
+	safe := &history.Request{Frontend: asked.Frontend, Attrs: map[string]string{}}
+	for k, v := range asked.Attrs {
+		if arg, ok := strings.CutPrefix(k, "build-arg:"); !ok || !isProxy(arg) && !redact.IsSecret(arg) {
+			safe.Attrs[k] = r.redact(v)
+		}
+	}
+	return safe
+}
+
+// Exporters records exporters that the client has asked for, after those that it has asked for before.
+func (r *Recorder) Exporters(list []history.Exporter) {
+	if r == nil || len(list) == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range list {
+		r.build.Exporters = append(r.build.Exporters, r.exporter(e))
+	}
+}
+
 // exporter is an exporter without credentials.
 func (r *Recorder) exporter(e history.Exporter) history.Exporter {
 	safe := history.Exporter{Type: e.Type, Attrs: map[string]string{}}
@@ -37,6 +63,58 @@ func (r *Recorder) Made(results []history.Exported) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.build.Results = results
+}
+
+// Provenance records the provenance of each platform, without credentials. If it could not be made, the history has what it knows itself.
+func (r *Recorder) Provenance(all map[string]json.RawMessage, err error) {
+	if r == nil || r.writer == nil {
+		return
+	}
+	for platform, predicate := range all {
+		if all[platform], err = r.redactDocument(predicate); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		err = r.writer.Provenance(all)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.keep(err)
+}
+
+// redactDocument returns JSON without credentials. Its strings may be data in base64.
+func (r *Recorder) redactDocument(data []byte) ([]byte, error) {
+	doc, err := decode(data)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(r.redactValue(doc))
+}
+
+func (r *Recorder) redactValue(v any) any {
+	switch v := v.(type) {
+	case string:
+		if data, err := base64.StdEncoding.DecodeString(v); err == nil {
+			if safe := r.redact(string(data)); safe != string(data) {
+				return base64.StdEncoding.EncodeToString([]byte(safe))
+			}
+		}
+		return r.redact(v)
+	case []any:
+		for i := range v {
+			v[i] = r.redactValue(v[i])
+		}
+	case map[string]any:
+		safe := map[string]any{}
+		for k, e := range v {
+			if arg, ok := strings.CutPrefix(k, "build-arg:"); !ok || !redact.IsSecret(arg) {
+				safe[r.redact(k)] = r.redactValue(e)
+			}
+		}
+		return safe
+	}
+	return v
 }
 
 // definition is a graph as it is recorded; nil for one with credentials.
@@ -89,10 +167,15 @@ func (r *Recorder) safeDetails(all []*anypb.Any) (safe []*anypb.Any) {
 
 // isSafe reports whether the detail of an error, which is JSON, has no credentials. Its strings may be data in base64.
 func (r *Recorder) isSafe(detail []byte) bool {
-	var doc any
-	dec := json.NewDecoder(bytes.NewReader(detail))
+	doc, err := decode(detail)
+	return err == nil && r.isSafeValue(doc)
+}
+
+// decode reads JSON, numbers as they are written.
+func decode(data []byte) (doc any, err error) {
+	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
-	return dec.Decode(&doc) == nil && r.isSafeValue(doc)
+	return doc, dec.Decode(&doc)
 }
 
 func (r *Recorder) isSafeValue(v any) bool {

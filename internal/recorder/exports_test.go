@@ -1,6 +1,8 @@
 package recorder
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -63,6 +65,37 @@ func TestFailure(t *testing.T) {
 		if strings.Contains(string(b.Failure), "hunter22") || strings.Contains(string(b.Failure), "u:pw") || strings.Contains(string(b.Failure), "test.timeout") {
 			t.Errorf("%s: the record has a secret, or the arguments of the process", name)
 		}
+	}
+}
+
+// TestProvenance: the provenance of a build is recorded without credentials, and goes with the build.
+func TestProvenance(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	r := start(t, s, Options{Spec: &buildspec.Spec{Path: "/context", BuildArgs: map[string]string{"API_TOKEN": "hunter22"}}})
+	data := base64.StdEncoding.EncodeToString([]byte("login hunter22"))
+	doc := `{"n":12345678901234567890,"args":{"build-arg:API_TOKEN":"abc","build-arg:V":"1"},"env":["T=hunter22"],"url":"https://u:pw@host/","data":"` + data + `"}`
+	r.Provenance(map[string]json.RawMessage{"": json.RawMessage(doc)}, nil)
+	r.Provenance(nil, errors.New("another cannot be made"))
+	if err := r.End("", nil); err == nil || err.Error() != "another cannot be made" {
+		t.Errorf("%v", err)
+	}
+	builds := history.Open(s)
+	b, err := builds.Find("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := builds.Provenance(b)
+	want := `{"args":{"build-arg:V":"1"},"data":"` + base64.StdEncoding.EncodeToString([]byte("login xxxxx")) +
+		`","env":["T=xxxxx"],"n":12345678901234567890,"url":"https://xxxxx:xxxxx@host/"}`
+	if err != nil || string(all[""]) != want {
+		t.Errorf("%s, want %s, %v", all[""], want, err)
+	}
+	if _, errs := builds.Remove(b.Ref); len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	if all, err := builds.Provenance(b); all != nil || err != nil {
+		t.Errorf("%s, %v", all, err)
 	}
 }
 

@@ -58,7 +58,8 @@ type Options struct {
 	// Ref names the build; "" for a new name.
 	Ref     string
 	Started time.Time
-	// Exporters are those that the client has asked for; nil for a build of the command line.
+	// Request and Exporters are what a client of BuildKit's API has asked for; nil for another build.
+	Request   *history.Request
 	Exporters []history.Exporter
 	// Details is true if errors are recorded with what BuildKit's clients show of them.
 	Details bool
@@ -82,9 +83,8 @@ func Start(ctx context.Context, s *store.Store, o Options) (*Recorder, error) {
 		lines: map[digest.Digest]int{}, bases: map[string]dockerspec.DockerOCIImageConfig{}, explainer: explain.New(builds, build),
 		secrets: secretsOf(o.Spec.BuildArgs), details: o.Details,
 	}
-	for _, e := range o.Exporters {
-		build.Exporters = append(build.Exporters, r.exporter(e))
-	}
+	build.Request = r.request(o.Request)
+	r.Exporters(o.Exporters)
 	r.explainer.Lock = &r.mu
 	if o.Plan {
 		return r, nil

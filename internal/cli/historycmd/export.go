@@ -54,9 +54,14 @@ func runExport(ctx context.Context, app *command.App, f *exportFlags, args []str
 	}
 	files := make([]dockerbuild.Build, len(list))
 	for i, b := range list {
+		provenance, err := builds.Provenance(b)
+		if err != nil {
+			return err
+		}
 		files[i] = dockerbuild.Build{
 			Build: b, Image: func(d digest.Digest) (string, []byte, error) { return manifestOf(app, d) },
-			Progress: func(send func(*bkclient.SolveStatus)) error { return replay(builds, b, send) },
+			Progress:   func(send func(*bkclient.SolveStatus)) error { return replay(builds, b, send) },
+			Provenance: provenance,
 		}
 	}
 	return app.WritePrivate(f.output, func(w io.Writer) error { return dockerbuild.Export(w, files...) })
