@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/micabuild/mica/internal/oci"
+	"github.com/micabuild/mica/internal/registry"
 )
 
 // Options say where a cache is.
@@ -30,6 +32,8 @@ type Options struct {
 	Scope string
 	// Timeout limits the time of a call of the service.
 	Timeout time.Duration
+	// Objects sends the requests.
+	Objects *registry.Objects
 }
 
 // Cache is a cache of a repository. It is a content.Storage of layers.
@@ -114,12 +118,12 @@ func (c *Cache) Indexes(ctx context.Context) (list [][]byte, err error) {
 }
 
 func (c *Cache) readIndex(ctx context.Context, url string) ([]byte, error) {
-	r, err := download(ctx, url)
+	resp, err := c.send(ctx, http.MethodGet, url, nil, nil)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := io.ReadAll(io.LimitReader(r, maxIndex+1))
-	if err = errors.Join(err, r.Close()); err != nil {
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxIndex+1))
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
 		return nil, err
 	}
 	if len(raw) > maxIndex {
@@ -186,7 +190,7 @@ func (c *Cache) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser,
 	if err != nil {
 		return nil, err
 	}
-	return download(ctx, e.url)
+	return c.download(ctx, d, e)
 }
 
 func (c *Cache) findBlob(ctx context.Context, d ocispec.Descriptor) (*entry, error) {

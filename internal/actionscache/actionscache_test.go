@@ -13,18 +13,19 @@ import (
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/micabuild/mica/internal/actionscache/actionscachetest"
+	"github.com/micabuild/mica/internal/registry"
 )
 
 func open(t *testing.T, s *actionscachetest.Server, scope string) *Cache {
 	t.Helper()
-	c, err := New(Options{URL: s.URL, Token: s.Token, Scope: scope, Timeout: time.Minute})
+	c, err := New(Options{URL: s.URL, Token: s.Token, Scope: scope, Timeout: time.Minute, Objects: registry.New(registry.Options{FirstWait: time.Millisecond}).Objects()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
 }
 
-// TestBlobs: a blob of several blocks comes back, also from a service that fails at times.
+// TestBlobs: a blob of several blocks comes back, also from a service that fails at times, and whose downloads break off.
 func TestBlobs(t *testing.T) {
 	t.Parallel()
 	s := actionscachetest.New(t)
@@ -43,6 +44,7 @@ func TestBlobs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	s.Break(3)
 	r, err := c.Fetch(t.Context(), d)
 	if err != nil {
 		t.Fatal(err)

@@ -6,9 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/micabuild/mica/internal/registry"
 )
 
 // Blocks of an Azure blob: an upload holds one in memory.
@@ -17,17 +22,31 @@ const (
 	maxBlocks = 50_000
 )
 
-// download reads the blob of a signed URL.
-func download(ctx context.Context, at string) (io.ReadCloser, error) {
-	resp, err := send(ctx, http.MethodGet, at, nil, nil)
-	if err != nil {
-		return nil, err
-	}
-	return resp.Body, nil
+// download reads the blob of an entry. A download that breaks off asks for another signed URL: they are valid for a short time.
+func (c *Cache) download(ctx context.Context, d ocispec.Descriptor, e *entry) (io.ReadCloser, error) {
+	return c.o.Objects.Open(ctx, registry.Object{
+		Descriptor: d,
+		Request: func(ctx context.Context, header http.Header) (*http.Request, error) {
+			at := e
+			if e == nil {
+				var err error
+				if at, err = c.findBlob(ctx, d); err != nil {
+					return nil, err
+				}
+			}
+			e = nil
+			req, err := newRequest(ctx, http.MethodGet, at.url, nil)
+			if err == nil {
+				maps.Copy(req.Header, header)
+			}
+			return req, err
+		},
+		Refused: refusal,
+	})
 }
 
 // upload writes the blob of a signed URL, block by block.
-func upload(ctx context.Context, at string, size int64, r io.Reader) error {
+func (c *Cache) upload(ctx context.Context, at string, size int64, r io.Reader) error {
 	u, err := url.Parse(at)
 	if err != nil {
 		return errors.New("the service returns an invalid URL")
@@ -42,7 +61,7 @@ func upload(ctx context.Context, at string, size int64, r io.Reader) error {
 		}
 		if n > 0 {
 			id := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "%08d", i))
-			if err := put(ctx, u, url.Values{"comp": {"block"}, "blockid": {id}}, block[:n]); err != nil {
+			if err := c.put(ctx, u, url.Values{"comp": {"block"}, "blockid": {id}}, block[:n]); err != nil {
 				return err
 			}
 			list.WriteString("<Latest>" + id + "</Latest>")
@@ -52,13 +71,13 @@ func upload(ctx context.Context, at string, size int64, r io.Reader) error {
 		}
 	}
 	list.WriteString("</BlockList>")
-	return put(ctx, u, url.Values{"comp": {"blocklist"}}, []byte(list.String()))
+	return c.put(ctx, u, url.Values{"comp": {"blocklist"}}, []byte(list.String()))
 }
 
-func put(ctx context.Context, at *url.URL, query url.Values, body []byte) error {
+func (c *Cache) put(ctx context.Context, at *url.URL, query url.Values, body []byte) error {
 	u := *at
 	u.RawQuery = strings.TrimPrefix(u.RawQuery+"&"+query.Encode(), "&")
-	resp, err := send(ctx, http.MethodPut, u.String(), body, nil)
+	resp, err := c.send(ctx, http.MethodPut, u.String(), body, nil)
 	if err != nil {
 		return err
 	}

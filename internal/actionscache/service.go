@@ -8,13 +8,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
-	"time"
 
 	"oras.land/oras-go/v2/errdef"
-
-	"github.com/micabuild/mica/internal/version"
 )
 
 // errExists is the error for an entry that another has written, or writes.
@@ -59,7 +55,7 @@ func (c *Cache) save(ctx context.Context, key string, size int64, r io.Reader) e
 	if !made.OK {
 		return fmt.Errorf("%s: the GitHub Actions cache does not take the entry", key)
 	}
-	if err := upload(ctx, made.URL, size, r); err != nil {
+	if err := c.upload(ctx, made.URL, size, r); err != nil {
 		return fmt.Errorf("%s: %w", key, err)
 	}
 	var done struct {
@@ -86,7 +82,7 @@ func (c *Cache) call(ctx context.Context, method string, in, out any) error {
 		return err
 	}
 	at := strings.TrimRight(c.o.URL, "/") + "/twirp/github.actions.results.api.v1.CacheService/" + method
-	resp, err := send(ctx, http.MethodPost, at, raw, map[string]string{"Authorization": "Bearer " + c.o.Token, "Content-Type": "application/json"})
+	resp, err := c.send(ctx, http.MethodPost, at, raw, map[string]string{"Authorization": "Bearer " + c.o.Token, "Content-Type": "application/json"})
 	if err != nil {
 		return fmt.Errorf("GitHub Actions cache: %s: %w", method, err)
 	}
@@ -97,55 +93,36 @@ func (c *Cache) call(ctx context.Context, method string, in, out any) error {
 	return nil
 }
 
-// client follows no redirects: neither the service nor its storage sends any.
-var client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-
-// What is tried again, and how often.
-const (
-	maxTries  = 5
-	firstWait = 250 * time.Millisecond
-	maxWait   = 8 * time.Second
-)
-
-// send sends a request until the answer is no failure that passes. Signed URLs are not in the error.
-func send(ctx context.Context, method, at string, body []byte, header map[string]string) (*http.Response, error) {
-	wait := firstWait
-	for try := 1; ; try++ {
-		resp, again, err := sendOnce(ctx, method, at, body, header)
-		if err == nil || !again || try == maxTries {
-			return resp, err
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-		wait = min(2*wait, maxWait)
-	}
-}
-
-func sendOnce(ctx context.Context, method, at string, body []byte, header map[string]string) (_ *http.Response, again bool, _ error) {
-	req, err := http.NewRequestWithContext(ctx, method, at, bytes.NewReader(body))
+// send sends a request, and returns the error of a response that refuses it. Signed URLs are not in the error.
+func (c *Cache) send(ctx context.Context, method, at string, body []byte, header map[string]string) (*http.Response, error) {
+	req, err := newRequest(ctx, method, at, body)
 	if err != nil {
-		return nil, false, errors.New("invalid URL")
+		return nil, err
 	}
-	req.Header.Set("User-Agent", "mica/"+version.String())
 	for k, v := range header {
 		req.Header.Set(k, v)
 	}
-	resp, err := client.Do(req)
+	resp, err := c.o.Objects.Do(req)
 	if err != nil {
-		var u *url.Error
-		if errors.As(err, &u) {
-			err = u.Err // which would repeat the URL
-		}
-		return nil, ctx.Err() == nil, err
+		return nil, err
 	}
 	if resp.StatusCode < http.StatusMultipleChoices {
-		return resp, false, nil
+		return resp, nil
 	}
 	defer func() { _ = resp.Body.Close() }()
-	return nil, resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= http.StatusInternalServerError, refusal(resp)
+	return nil, refusal(resp)
+}
+
+func newRequest(ctx context.Context, method, at string, body []byte) (*http.Request, error) {
+	var r io.Reader
+	if body != nil {
+		r = bytes.NewReader(body)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, at, r)
+	if err != nil {
+		return nil, errors.New("invalid URL")
+	}
+	return req, nil
 }
 
 // refusal reads the error of a response: Twirp's JSON, or else its status.

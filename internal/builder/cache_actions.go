@@ -33,17 +33,18 @@ func actionsOptions(c *buildspec.Cache, client Client) actionscache.Options {
 	return actionscache.Options{URL: a.URL, Token: a.Token, Scope: a.Scope, Timeout: cmp.Or(a.Timeout, actionsTimeout)}
 }
 
-func openActions(c *buildspec.Cache, client Client) (*actionscache.Cache, error) {
+func (b *Builder) openActions(c *buildspec.Cache, client Client) (*actionscache.Cache, error) {
 	o := actionsOptions(c, client)
 	if o.URL == "" || o.Token == "" {
 		return nil, errors.New("cache type gha needs url_v2 and token, or ACTIONS_RESULTS_URL and ACTIONS_RUNTIME_TOKEN in the environment of the client")
 	}
+	o.Objects = b.Registry.Objects()
 	return actionscache.New(o)
 }
 
 // readActions reads a cache of type gha, with an Import for each branch that has one.
-func readActions(ctx context.Context, c *buildspec.Cache, client Client, limit *budget) (list []*remotecache.Import, err error) {
-	at, err := openActions(c, client)
+func (b *Builder) readActions(ctx context.Context, c *buildspec.Cache, client Client, limit *budget) (list []*remotecache.Import, err error) {
+	at, err := b.openActions(c, client)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +69,7 @@ func readActions(ctx context.Context, c *buildspec.Cache, client Client, limit *
 
 // writeActions exports to a cache of type gha.
 func (x *cacheWriter) writeActions(ctx context.Context, c *buildspec.Cache, o remotecache.ExportOptions, keys []remotecache.Key) error {
-	at, err := openActions(c, x.client)
+	at, err := x.b.openActions(c, x.client)
 	if err != nil {
 		return err
 	}

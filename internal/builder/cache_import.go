@@ -138,7 +138,7 @@ func (b *Builder) readCache(ctx context.Context, c *buildspec.Cache, client Clie
 		return limit.read(ctx, at, root)
 	}
 	if c.Type == buildspec.CacheActions {
-		return readActions(ctx, c, client, limit)
+		return b.readActions(ctx, c, client, limit)
 	}
 	if client != nil {
 		src, err := client.Store(ctx, "", localCachePrefix+c.Dir)

@@ -2,6 +2,7 @@
 package actionscachetest
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/xml"
@@ -22,6 +23,7 @@ type Server struct {
 	mu      sync.Mutex
 	entries []*entry // in the order in which they were made
 	fails   int
+	breaks  int
 }
 
 type entry struct {
@@ -55,6 +57,13 @@ func (s *Server) Fail(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fails = n
+}
+
+// Break makes the next downloads break off in the middle of what is left.
+func (s *Server) Break(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.breaks = n
 }
 
 // Keys returns the keys of the entries that are whole.
@@ -155,6 +164,20 @@ func (s *Server) signed(e *entry) string {
 	return fmt.Sprintf("%sblobs/%s?sig=signed", s.URL, base64.RawURLEncoding.EncodeToString([]byte(e.key)))
 }
 
+// breaking is a response that ends after some bytes.
+type breaking struct {
+	http.ResponseWriter
+	left int
+}
+
+func (b *breaking) Write(p []byte) (int, error) {
+	n, err := b.ResponseWriter.Write(p[:min(len(p), b.left)])
+	if b.left -= n; b.left == 0 {
+		panic(http.ErrAbortHandler)
+	}
+	return n, err
+}
+
 // blob is what Azure's storage does: Put Block, Put Block List, Put Blob, Get Blob.
 func (s *Server) blob(w http.ResponseWriter, req *http.Request, body []byte) {
 	key, _ := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(req.URL.Path, "/blobs/"))
@@ -167,7 +190,11 @@ func (s *Server) blob(w http.ResponseWriter, req *http.Request, body []byte) {
 		if r := req.Header.Get("X-Ms-Range"); r != "" {
 			req.Header.Set("Range", r)
 		}
-		http.ServeContent(w, req, "", time.Time{}, strings.NewReader(string(e.data)))
+		if s.breaks > 0 {
+			s.breaks--
+			w = &breaking{w, len(e.data) / 4}
+		}
+		http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(e.data))
 	case q.Get("comp") == "block":
 		e.blocks[q.Get("blockid")] = body
 		w.WriteHeader(http.StatusCreated)
