@@ -64,9 +64,16 @@ func ParseBlobRef(identifier string, attrs map[string]string) (BlobRef, error) {
 
 // blob is the source of a file that is a blob.
 type blob struct {
-	f    *Fetcher
-	ref  BlobRef
-	file placed
+	f      *Fetcher
+	ref    BlobRef
+	file   placed
+	opened *openedBlob // by Ask; nil if nobody has asked
+}
+
+// openedBlob is a blob that is read, or the error of opening it.
+type openedBlob struct {
+	io.ReadCloser
+	err error
 }
 
 // placed is how a file is written: its name, "" for that of its content, and its metadata.
@@ -81,7 +88,7 @@ func (f *Fetcher) newBlob(identifier string, attrs map[string]string) (*blob, er
 	if err != nil {
 		return nil, err
 	}
-	b := &blob{f, ref, placed{name: ref.Digest.Encoded(), perm: 0o600}}
+	b := &blob{f: f, ref: ref, file: placed{name: ref.Digest.Encoded(), perm: 0o600}}
 	if v := attrs[pb.AttrHTTPFilename]; v != "" {
 		b.file.name = safeName(v)
 	}
@@ -108,12 +115,27 @@ func (b *blob) Identity() Identity {
 	return Identity{Name: b.file.name, Digest: b.ref.Digest, Blob: true}
 }
 
-func (b *blob) Close() error { return nil }
+// Asks reports whether the blob has to be opened.
+func (b *blob) Asks() bool { return b.opened == nil }
+
+// Ask opens the blob: the client may be asked for credentials, or for the blob.
+func (b *blob) Ask(ctx context.Context) { b.opened = b.f.openBlob(ctx, b.ref) }
+
+// Close ends the reading of a blob that Ask has opened.
+func (b *blob) Close() error {
+	if b.opened == nil || b.opened.ReadCloser == nil {
+		return nil
+	}
+	return b.opened.Close()
+}
 
 // Fetch writes the blob to a file.
 func (b *blob) Fetch(ctx context.Context, dir string) error {
 	path := filepath.Join(dir, b.file.name)
-	if err := b.f.writeBlob(ctx, b.ref, path); err != nil {
+	if b.opened == nil {
+		b.Ask(ctx)
+	}
+	if err := b.opened.write(b.ref, path); err != nil {
 		return err
 	}
 	return b.file.apply(path, time.Unix(0, 0))
@@ -133,29 +155,44 @@ func (p placed) apply(path string, at time.Time) error {
 
 // writeBlob writes a blob to a file, and verifies it.
 func (f *Fetcher) writeBlob(ctx context.Context, ref BlobRef, path string) (err error) {
+	opened := f.openBlob(ctx, ref)
+	if opened.ReadCloser != nil {
+		defer func() { err = errors.Join(err, opened.Close()) }()
+	}
+	return opened.write(ref, path)
+}
+
+func (f *Fetcher) openBlob(ctx context.Context, ref BlobRef) *openedBlob {
+	if f.Blob == nil {
+		return &openedBlob{err: errors.New("this build has no blobs")}
+	}
+	r, err := f.Blob(ctx, ref)
+	if err != nil {
+		return &openedBlob{err: err}
+	}
+	return &openedBlob{ReadCloser: r}
+}
+
+// write writes the blob to a file, and verifies it.
+func (b *openedBlob) write(ref BlobRef, path string) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("blob %s@%s: %w", ref.Name, ref.Digest, err)
 		}
 	}()
-	if f.Blob == nil {
-		return errors.New("this build has no blobs")
+	if b.err != nil {
+		return b.err
 	}
 	limit, err := quota.New()
 	if err != nil {
 		return err
 	}
-	r, err := f.Blob(ctx, ref)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
 	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	check := ref.Digest.Verifier()
-	_, err = io.Copy(io.MultiWriter(out, check), limit.Receiver(r))
+	_, err = io.Copy(io.MultiWriter(out, check), limit.Receiver(b))
 	if err := errors.Join(err, out.Close()); err != nil {
 		return err
 	}

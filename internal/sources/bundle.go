@@ -48,8 +48,8 @@ func (r *repository) setBundles(attrs map[string]string) error {
 
 // stage makes a bare repository of the bundle, until Close, and returns its directory.
 func (r *repository) stage(ctx context.Context) (_ string, err error) {
-	if r.staged != "" {
-		return r.staged, nil
+	if r.staged != "" || r.askErr != nil {
+		return r.staged, r.askErr
 	}
 	temp, err := r.f.Store.TempDir("bundle")
 	if err != nil {

@@ -40,10 +40,13 @@ type repository struct {
 	asBundle bool     // the result is a bundle
 
 	resolution
-	staged     string   // the repository of the bundle, "" as long as it is not there
-	pinned     string   // the commit, or the object if the result has .git
+	staged     string // the repository of the bundle, "" as long as it is not there
+	pinned     string // the commit, or the object if the result has .git
+	asked      bool   // the client, for what follows
+	askErr     error
 	auth       []string // arguments of git that name authHeader's variable
 	authHeader string
+	serve      func(net.Conn) // an agent, nil for none
 	teardown   []func() error
 }
 
@@ -275,14 +278,14 @@ func (r *repository) credentials() []string {
 
 // git returns the program with credentials, an agent and known hosts, and without the user's configuration.
 func (r *repository) git(ctx context.Context) (*gitutil.GitCLI, error) {
-	if err := r.authenticate(ctx); err != nil {
-		return nil, err
+	if r.authenticate(ctx); r.askErr != nil {
+		return nil, r.askErr
 	}
 	opts := []gitutil.Option{gitutil.WithArgs(r.auth...), gitutil.WithExec(r.run)}
 	if ca := os.Getenv("GIT_SSL_CAINFO"); ca != "" {
 		opts = append(opts, gitutil.WithArgs("-c", "http.sslCAInfo="+ca))
 	}
-	if r.sshID == "" && r.knownHosts == "" {
+	if !r.usesSSH() {
 		return gitutil.NewGitCLI(opts...), nil
 	}
 	temp, err := r.f.Store.TempDir("git")
@@ -297,22 +300,14 @@ func (r *repository) git(ctx context.Context) (*gitutil.GitCLI, error) {
 		}
 		opts = append(opts, gitutil.WithSSHKnownHosts(hosts))
 	}
-	if serve := r.agent(ctx); serve != nil {
-		socket, err := r.listen(serve)
+	if r.serve != nil {
+		socket, err := r.listen(r.serve)
 		if err != nil {
 			return nil, err
 		}
 		opts = append(opts, gitutil.WithSSHAuthSock(socket))
 	}
 	return gitutil.NewGitCLI(opts...), nil
-}
-
-// agent is the agent that git may use, nil for none.
-func (r *repository) agent(ctx context.Context) func(net.Conn) {
-	if r.f.SSH == nil {
-		return nil
-	}
-	return r.f.SSH(ctx, r.sshID)
 }
 
 // listen serves an agent on a socket. The path of a socket must be short: it is not in the store.
@@ -339,12 +334,34 @@ func (r *repository) listen(serve func(net.Conn)) (string, error) {
 	return path, nil
 }
 
-// authenticate reads the secret for the remote: that of its host, else the one for all hosts.
-func (r *repository) authenticate(ctx context.Context) error {
-	if r.auth != nil {
-		return nil
+// Asks reports whether git needs a secret, an agent or a bundle.
+func (r *repository) Asks() bool {
+	return r.bundle != nil && r.staged == "" || !r.asked && (r.headerSecret != "" || r.tokenSecret != "" || r.usesSSH())
+}
+
+// Ask asks for them. The bundle is read whole.
+func (r *repository) Ask(ctx context.Context) {
+	if r.authenticate(ctx); r.askErr == nil && r.bundle != nil {
+		_, r.askErr = r.stage(ctx)
 	}
-	r.auth = []string{}
+}
+
+// usesSSH reports whether git may use an agent.
+func (r *repository) usesSSH() bool { return r.sshID != "" || r.knownHosts != "" }
+
+// authenticate asks for the secret for the remote, and for the agent, once.
+func (r *repository) authenticate(ctx context.Context) {
+	if r.asked {
+		return
+	}
+	r.asked = true
+	if r.askErr = r.readSecret(ctx); r.askErr == nil && r.usesSSH() && r.f.SSH != nil {
+		r.serve = r.f.SSH(ctx, r.sshID)
+	}
+}
+
+// readSecret asks for the secret for the remote: that of its host, else the one for all hosts.
+func (r *repository) readSecret(ctx context.Context) error {
 	for _, s := range []struct {
 		id    string
 		token bool

@@ -39,6 +39,10 @@ type file struct {
 	// signature is nil for none that is demanded.
 	signature *fileSignature
 
+	asked         bool // the client, for the secret
+	askErr        error
+	authorization string // the header, "" for none
+
 	got  *entry
 	temp *store.Temp // has the content after a download of this source
 	kept bool        // Pin has left the content to the Fetcher
@@ -205,27 +209,53 @@ func (s *file) request(ctx context.Context, method string) (*http.Request, error
 	for k, v := range s.header {
 		req.Header.Set(k, v)
 	}
-	// As in BuildKit: the secret that the build names, or those with the host's name.
-	ids := []string{"HTTP_AUTH_HEADER_" + req.URL.Hostname(), "HTTP_AUTH_TOKEN_" + req.URL.Hostname()}
+	if s.Ask(ctx); s.askErr != nil {
+		return nil, s.askErr
+	}
+	if s.authorization != "" {
+		req.Header.Set("Authorization", s.authorization)
+	}
+	return req, nil
+}
+
+// Asks reports whether a request needs a secret.
+func (s *file) Asks() bool { return !s.asked && s.f.Secret != nil }
+
+// Ask asks for the secret, once.
+func (s *file) Ask(ctx context.Context) {
+	if s.asked {
+		return
+	}
+	s.asked = true
+	s.authorization, s.askErr = s.readSecret(ctx)
+}
+
+// readSecret returns the Authorization header, "" for none. As in BuildKit it is the secret that the build names, or one with the host's name.
+func (s *file) readSecret(ctx context.Context) (header string, err error) {
+	u, err := url.Parse(s.url)
+	if err != nil {
+		return "", err
+	}
+	ids := []string{"HTTP_AUTH_HEADER_" + u.Hostname(), "HTTP_AUTH_TOKEN_" + u.Hostname()}
 	if s.secretID != "" {
 		ids = []string{s.secretID}
 	}
 	for _, id := range ids {
 		value, ok, err := s.f.secret(ctx, id)
 		if err != nil {
-			return nil, err
+			return "", err
 		}
 		if !ok && s.secretID != "" {
-			return nil, fmt.Errorf("secret %s: not found: give it with --secret id=%s", id, id)
+			return "", fmt.Errorf("secret %s: not found: give it with --secret id=%s", id, id)
 		}
 		if ok && strings.HasPrefix(id, "HTTP_AUTH_TOKEN_") {
 			value = "Bearer " + value
 		}
 		if ok {
-			req.Header.Set("Authorization", strings.TrimSpace(value))
+			header = strings.TrimSpace(value)
 		}
 	}
-	return req, nil
+	return header, nil
 }
 
 // unchanged reports whether the content still has the validator of an entry. HEAD comes first: some servers have ETags and do

@@ -29,6 +29,10 @@ type Source interface {
 	Pin(ctx context.Context) (string, error)
 	// Identity describes the content that was pinned.
 	Identity() Identity
+	// Asks reports whether Fetch needs something of the client that the source has not asked for yet: credentials, or a blob. Ask asks for it,
+	// before others have to wait for Fetch. An error is one of Fetch.
+	Asks() bool
+	Ask(ctx context.Context)
 	// Fetch writes the content that was pinned to an empty directory.
 	Fetch(ctx context.Context, dir string) error
 	// Close removes what Pin has downloaded and Fetch did not use.

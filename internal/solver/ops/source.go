@@ -57,6 +57,8 @@ func (w *Worker) Identify(ctx context.Context, op *pb.SourceOp, want sources.Wan
 	return w.fetcher.Identify(ctx, op.Identifier, op.Attrs, want)
 }
 
+var _ solver.Asking = (*remoteSource)(nil)
+
 // remoteSource is a file over http, or a git repository. Every build asks the server for its current pin (a digest or a commit); the
 // store has what was fetched before by its pin.
 type remoteSource struct {
@@ -111,6 +113,11 @@ func (o *remoteSource) Run(ctx context.Context) ([]*solver.Result, error) {
 	}
 	return []*solver.Result{{Chain: buildcache.NewChain(buildcache.Link{DiffID: l.DiffID})}}, nil
 }
+
+// Asks and Ask ask the client for what the download needs: nobody waits for its answer.
+func (o *remoteSource) Asks() bool { return o.src.Asks() }
+
+func (o *remoteSource) Ask(ctx context.Context) { o.src.Ask(ctx) }
 
 func (o *remoteSource) Close() error { return o.src.Close() }
 
