@@ -333,7 +333,7 @@ func (b *Builds) readRunning(path string) (*Build, error) {
 	if err != nil {
 		return nil, err
 	}
-	if free {
+	if free && build.Status == Running {
 		build.Status = Interrupted
 	}
 	return build, nil

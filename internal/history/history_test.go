@@ -140,7 +140,7 @@ func TestUpdates(t *testing.T) {
 	if err := errors.Join(err, w.Update("", run)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.running.WriteString(`{"steps":[{"vertex":"sha256:run","state":"fai`); err != nil {
+	if _, err := w.running.WriteAt([]byte(`{"steps":[{"vertex":"sha256:run","state":"fai`), w.end); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []Status{Running, Interrupted} {

@@ -2,6 +2,7 @@ package history
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,8 +23,10 @@ type Writer struct {
 	builds  *Builds
 	build   *Build
 	running *os.File // locked
+	room    int64    // where it has room for the end
 
 	mu   sync.Mutex
+	end  int64 // of what running has
 	log  *os.File
 	size int64
 }
@@ -38,11 +42,13 @@ func (b *Builds) Begin(ctx context.Context, build *Build) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("record build: %w", err)
 	}
-	running, err := b.begin(ctx, build.file, append(data, '\n'))
+	room := int64(len(data))
+	data = append(append(data, bytes.Repeat([]byte{' '}, endRoom)...), '\n')
+	running, err := b.begin(ctx, build.file, data)
 	if err != nil {
 		return nil, fmt.Errorf("record build: %w", err)
 	}
-	return &Writer{builds: b, build: build, running: running}, nil
+	return &Writer{builds: b, build: build, running: running, room: room, end: int64(len(data))}, nil
 }
 
 // begin makes the file of a build that runs. Others see it with its lock and its first record, and not while they sweep.
@@ -80,19 +86,25 @@ func (b *Builds) publish(ctx context.Context, temporary, path string) error {
 type update struct {
 	Text  string  `json:"text,omitempty"`
 	Steps []*Step `json:"steps,omitempty"` // new ones, and those that have changed
+	End   *ending `json:"end,omitempty"`
 }
 
 // Update records, while the build runs, the text of its Dockerfile, if that is not "", and steps that are new or have changed.
 func (w *Writer) Update(text string, steps ...*Step) error {
-	data, err := json.Marshal(update{text, steps})
+	data, err := json.Marshal(update{Text: text, Steps: steps})
 	if err != nil {
 		return fmt.Errorf("record build: %w", err)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if _, err := w.running.Write(append(data, '\n')); err != nil {
-		return fmt.Errorf("record build: %w", err)
+	if w.running == nil {
+		return nil
 	}
+	n, err := w.running.WriteAt(append(data, '\n'), w.end)
+	if err != nil { // a part of a line would hide those after it
+		return fmt.Errorf("record build: %w", errors.Join(err, w.running.Truncate(w.end)))
+	}
+	w.end += int64(n)
 	return nil
 }
 
@@ -100,6 +112,9 @@ func (w *Writer) Update(text string, steps ...*Step) error {
 func (b *Build) apply(u update) {
 	if u.Text != "" {
 		b.Text = u.Text
+	}
+	if e := u.End; e != nil {
+		b.Completed, b.Status, b.Error, b.Image = e.Completed, e.Status, e.Error, e.Image
 	}
 	for _, s := range u.Steps {
 		if s == nil {
@@ -110,6 +125,35 @@ func (b *Build) apply(u update) {
 		} else {
 			b.Steps = append(b.Steps, s)
 		}
+	}
+}
+
+// ending is how a build ended.
+type ending struct {
+	Completed time.Time     `json:"completed"`
+	Status    Status        `json:"status"`
+	Error     string        `json:"error,omitempty"`
+	Image     digest.Digest `json:"image,omitempty"`
+}
+
+// endRoom is the room that the record of a build that runs has for its end, in bytes. On a full disk nothing else can be written.
+const endRoom = 2 << 10
+
+// noteEnd writes how the build ended over the room for it. A long error is cut.
+func (w *Writer) noteEnd() error {
+	e := &ending{Completed: w.build.Completed, Status: w.build.Status, Error: w.build.Error, Image: w.build.Image}
+	if len(e.Error) > endRoom {
+		e.Error = strings.ToValidUTF8(e.Error[:endRoom], "")
+	}
+	for {
+		data, err := json.Marshal(update{End: e})
+		if err == nil && len(data) <= endRoom {
+			_, err = w.running.WriteAt(data, w.room)
+		} else if err == nil && e.Error != "" { // escaped, it is longer
+			e.Error = strings.ToValidUTF8(e.Error[:len(e.Error)/2], "")
+			continue
+		}
+		return err
 	}
 }
 
@@ -143,10 +187,10 @@ func (w *Writer) Log(l Log) error {
 		return fmt.Errorf("record build: %w", err)
 	}
 	n, err := w.log.Write(append(data, '\n'))
-	w.size += int64(n)
-	if err != nil {
-		return fmt.Errorf("record build: %w", err)
+	if err != nil { // a part of a line would hide those after it
+		return fmt.Errorf("record build: %w", errors.Join(err, w.log.Truncate(w.size)))
 	}
+	w.size += int64(n)
 	return nil
 }
 
@@ -183,7 +227,8 @@ func (b *Builds) Provenance(build *Build) (all map[string]json.RawMessage, err e
 	return all, nil
 }
 
-// End records the end of the build. It may be called again if it has failed, as on a full disk.
+// End records the end of the build. It may be called again if it has failed, as on a full disk. Until then the record of the build that runs has
+// how it ended.
 func (w *Writer) End() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -196,6 +241,9 @@ func (w *Writer) End() error {
 		if err = os.Remove(path + runningSuffix); errors.Is(err, fs.ErrNotExist) {
 			err = nil // the build was removed, now that it has ended
 		}
+	}
+	if err != nil && w.running != nil {
+		err = errors.Join(err, w.noteEnd())
 	}
 	for _, f := range []**os.File{&w.log, &w.running} {
 		if *f != nil {

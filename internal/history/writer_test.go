@@ -220,3 +220,43 @@ func TestInvalidRefs(t *testing.T) {
 		}
 	}
 }
+
+// TestEndOnFullDisk: a build whose end finds no room for a file has ended as it did; a later End writes all of it.
+func TestEndOnFullDisk(t *testing.T) {
+	t.Parallel()
+	for name, message := range map[string]string{"short": "no space left on device", "long": strings.Repeat("\x01é", 10000), "none": ""} {
+		b := open(t)
+		w, err := b.Begin(t.Context(), &Build{Ref: "r", Line: "l", Started: time.Now().UTC()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Update("FROM x", &Step{Name: "step"}); err != nil {
+			t.Fatal(err)
+		}
+		w.build.Text, w.build.Steps = "FROM x", []*Step{{Name: "step"}}
+		w.build.Completed, w.build.Status, w.build.Error = time.Now().UTC(), Failed, message
+		tmp := b.store.Path("tmp")
+		if err := os.Rename(tmp, tmp+".away"); err != nil {
+			t.Fatal(err)
+		}
+		if w.End() == nil {
+			t.Fatal("a file could be made")
+		}
+		got, err := b.Find("r")
+		if err != nil || got.Status != Failed || !got.Completed.Equal(w.build.Completed) || !strings.HasPrefix(message, got.Error) || got.Error == "" && message != "" {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+		if err == nil && (got.Text != "FROM x" || len(got.Steps) != 1) {
+			t.Errorf("%s: the updates are lost: %+v", name, got)
+		}
+		if err := os.Rename(tmp+".away", tmp); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.End(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := b.Find("r"); err != nil || got.Status != Failed || got.Error != message {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+}

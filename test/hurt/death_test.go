@@ -47,6 +47,7 @@ func TestFullDisk(t *testing.T) {
 	p.refuses(1, full, bytes.NewReader(tarOf(t, member{name: "big", data: strings.Repeat("x", 30<<20)})), "import", "-", "x")
 	p.refuses(1, full, bytes.NewReader(archive), "build", "-t", "app", "-")
 	p.healthy()
+	p.recordsFull(t)
 	// To the last byte: names and records find no room either.
 	filler := filepath.Join(p.Root, "filler")
 	_ = exec.Command("dd", "if=/dev/zero", "of="+filler, "bs=4k").Run()
@@ -61,6 +62,25 @@ func TestFullDisk(t *testing.T) {
 	}
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
+	}
+	p.healthy()
+}
+
+// recordsFull: the history says of a build how it has ended on a disk that it has left full, and has the output for which there was room.
+func (p *patient) recordsFull(t *testing.T) {
+	t.Helper()
+	const mount = "FROM base\nRUN --mount=type=cache,target=/c echo begins; dd if=/dev/zero of=/c/fill bs=4k; "
+	p.refuses(1, `exit code: 7`, nil, "build", "-t", "app", context(t, mount+"seq 3000; exit 7\n"))
+	if list := p.Run("builds", "ls"); !strings.Contains(strings.Split(list, "\n")[1], "Error") {
+		t.Errorf("the build is not shown as failed: %s", list)
+	}
+	if out := p.Run("builds", "inspect"); !strings.Contains(out, "exit code: 7") {
+		t.Errorf("the error is not shown: %s", out)
+	}
+	p.Run("builder", "prune", "-af")
+	p.refuses(1, `exit code: 8`, nil, "build", "-t", "app", context(t, mount+"seq 3000; rm /c/fill; echo ends; exit 8\n"))
+	if out := p.Run("builds", "logs"); !strings.Contains(out, "begins") || !strings.Contains(out, "ends") {
+		t.Errorf("the output is lost: %s", out)
 	}
 	p.healthy()
 }
