@@ -29,6 +29,8 @@ type Options struct {
 	Credential func(ctx context.Context, host string) (user, secret string, err error)
 	// RegistriesConf is the file in place of registries.conf(5); "" is the usual ones.
 	RegistriesConf string
+	// Access says how hosts are reached, beside registries.conf and certs.d.
+	Access Access
 	// UserAgent is what registries see, "mica/1.0".
 	UserAgent string
 	// FirstWait is how long to wait before a request is repeated. It doubles with each try; 0 is 250 ms.
@@ -40,6 +42,7 @@ type Client struct {
 	docker  *configfile.ConfigFile
 	ask     func(ctx context.Context, host string) (user, secret string, err error)
 	system  *types.SystemContext // says where registries.conf is
+	access  Access
 	auth    *auth.Client
 	conns   *transports
 	backoff backoff
@@ -53,10 +56,10 @@ type Client struct {
 // New returns a client. It reads no file and opens no connection before it is needed.
 func New(o Options) *Client {
 	c := &Client{
-		docker: o.Docker, ask: o.Credential, system: &types.SystemContext{SystemRegistriesConfPath: o.RegistriesConf},
+		docker: o.Docker, ask: o.Credential, system: &types.SystemContext{SystemRegistriesConfPath: o.RegistriesConf}, access: o.Access,
 		backoff: backoff(cmp.Or(o.FirstWait, firstWait)), plain: map[string]bool{},
 	}
-	c.conns = &transports{insecure: c.insecure, limits: defaultLimits, byHost: map[string]*http.Transport{}}
+	c.conns = &transports{insecure: c.insecure, access: &c.access, limits: defaultLimits, byHost: map[string]*http.Transport{}}
 	c.auth = &auth.Client{
 		Client:     &http.Client{Transport: &retrying{c.conns, c.backoff}},
 		Cache:      auth.NewCache(),
@@ -92,14 +95,17 @@ func (c *Client) endpoints(name reference.Named) ([]reference.Named, error) {
 	if err != nil {
 		return nil, err
 	}
+	list, err := c.access.mirrorsOf(name)
+	if err != nil {
+		return nil, err
+	}
 	if r == nil {
-		return []reference.Named{name}, nil
+		return append(list, name), nil
 	}
 	sources, err := r.PullSourcesFromReference(name)
 	if err != nil {
 		return nil, fmt.Errorf("registries configuration: %w", err)
 	}
-	var list []reference.Named
 	for _, s := range sources {
 		list = append(list, s.Reference)
 	}
@@ -129,7 +135,7 @@ func (c *Client) AllowInsecure(name reference.Named) { c.trusted.Store(reference
 
 // insecure reports whether registries.conf lets a host be spoken to without TLS, or with a certificate of anybody's.
 func (c *Client) insecure(host string) bool {
-	if _, ok := c.trusted.Load(host); ok {
+	if _, ok := c.trusted.Load(host); ok || c.access.insecure(host) {
 		return true
 	}
 	r, err := sysregistriesv2.FindRegistry(c.system, host)

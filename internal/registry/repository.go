@@ -55,6 +55,7 @@ func (c *Client) Try(ctx context.Context, name reference.Named, do func(context.
 	if err != nil {
 		return err
 	}
+	list = c.access.pullable(name, list)
 	for i, at := range list {
 		err = c.try(endpointContext(ctx, list, i), at, do)
 		if err == nil || ctx.Err() != nil || IsLocal(err) {

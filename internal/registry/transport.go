@@ -22,6 +22,7 @@ const maxHeader = 256 << 10
 // transports has one HTTP transport for each host, as certificates belong to hosts.
 type transports struct {
 	insecure func(host string) bool
+	access   *Access
 	limits   limits
 
 	mu     sync.Mutex
@@ -80,6 +81,9 @@ func (t *transports) of(host string) (*http.Transport, error) {
 		return tr, nil
 	}
 	config, err := tlsConfig(host, t.insecure(host))
+	if err == nil && t.access != nil {
+		err = t.access.configure(host, config)
+	}
 	if err != nil {
 		return nil, err
 	}
