@@ -123,7 +123,7 @@ func (b *Builder) exportOne(
 		return nil, err
 	}
 	all := append(slices.Clone(names), extra...)
-	x := &exporter{b: b, solver: s, out: own, names: all, output: e, create: o.Create, client: o.Client, progress: startExport(o.Events, e.Type)}
+	x := &exporter{b: b, solver: s, out: own, names: all, output: e, create: o.Create, client: o.Client, pushFailed: o.PushFailed, progress: startExport(o.Events, e.Type)}
 	err = x.run(ctx)
 	if err != nil || e.Type != buildspec.OutputImage {
 		x.progress.end(err)
@@ -141,6 +141,8 @@ type exporter struct {
 	create   func(dest string) (Sink, error)
 	client   Client // nil for the host
 	progress *exportProgress
+	// pushFailed is that of the Options.
+	pushFailed func(error) error
 	// image is the one that was built, of several platforms that for this host; root is its manifest or the index.
 	image *image.Image
 	root  ocispec.Descriptor
@@ -298,6 +300,11 @@ func (x *exporter) push(ctx context.Context) error {
 		}
 		got, err := transfer.Push(ctx, x.b.Registry, x.b.local(), named, built, o)
 		done()
+		if err != nil && x.pushFailed != nil {
+			if err = x.pushFailed(err); err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return err
 		}

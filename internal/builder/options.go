@@ -55,6 +55,8 @@ type Options struct {
 	HTTP *http.Client
 	// Create opens the destination of an output that is not a directory.
 	Create func(dest string) (Sink, error)
+	// PushFailed decides about an error of the push of a name: nil goes on with the other names; nil for no exception.
+	PushFailed func(error) error
 	// Record asks for the provenance, whether the image has it or not.
 	Record bool
 	// ProvenanceEnv is what provenance says of this builder, beside the build.

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/cli/kanikocmd"
 	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/memory"
 	"github.com/micabuild/mica/internal/redact"
@@ -27,6 +28,7 @@ func Main(args []string) int {
 	sandbox.Init(args)
 	userns.Init(args)
 	memory.DelayCollection()
+	args = kanikocmd.Args(args)
 	ctx, stop := interruptible()
 	defer stop()
 	app := &command.App{Stdin: os.Stdin, Stdout: terminal.NewWriter(os.Stdout), Stderr: terminal.NewWriter(os.Stderr), Args: args}

@@ -9,6 +9,7 @@ import (
 	"github.com/micabuild/mica/internal/cli/explorecmd"
 	"github.com/micabuild/mica/internal/cli/historycmd"
 	"github.com/micabuild/mica/internal/cli/imagecmd"
+	"github.com/micabuild/mica/internal/cli/kanikocmd"
 	"github.com/micabuild/mica/internal/cli/registrycmd"
 	"github.com/micabuild/mica/internal/cli/runcmd"
 	"github.com/micabuild/mica/internal/cli/servecmd"
@@ -70,6 +71,7 @@ func newRootCommand(app *command.App) *cobra.Command {
 		registrycmd.NewManifestCommand(app),
 		systemcmd.NewInfoCommand(app),
 		systemcmd.NewVersionCommand(app),
+		kanikocmd.NewExecutorCommand(app, buildcmd.Build),
 	)
 	root.AddCommand(managementCommands(app)...)
 	useDockersHelp(root)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/spf13/pflag"
+
 	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/cli/command"
@@ -16,42 +18,58 @@ import (
 	"github.com/micabuild/mica/internal/oci"
 )
 
-func runBuild(ctx context.Context, app *command.App, f *buildFlags, path string) (err error) {
+// Build runs a build with the arguments of `mica build`, for a command that has other flags. pushFailed decides about an error of the push of a
+// name: nil goes on with the other names. The result is nil if the arguments ask for something else than a build.
+func Build(ctx context.Context, app *command.App, args []string, pushFailed func(error) error) (*builder.Result, error) {
+	f := buildFlags{pushFailed: pushFailed}
+	fl := pflag.NewFlagSet("build", pflag.ContinueOnError)
+	f.add(fl)
+	if err := fl.Parse(args); err != nil {
+		return nil, err
+	}
+	if fl.NArg() != 1 {
+		return nil, fmt.Errorf("one context is needed, not %d", fl.NArg())
+	}
+	return runBuild(ctx, app, &f, fl.Arg(0))
+}
+
+func runBuild(ctx context.Context, app *command.App, f *buildFlags, path string) (res *builder.Result, err error) {
 	if err := errors.Join(checkDirectoryOf("metadata-file", f.metadataFile), checkDirectoryOf("iidfile", f.iidFile)); err != nil {
-		return err
+		return nil, err
 	}
 	spec, err := f.spec(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := openBuilds(ctx, app, spec); err != nil {
-		return err
+		return nil, err
 	}
 	if err := f.checkModes(spec); err != nil {
-		return err
+		return nil, err
 	}
 	inspect, err := f.inspect.open(app)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	o, err := buildOptions(app, spec)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	source, cleanup, err := openContext(ctx, app, spec)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, cleanup()) }()
+	o.PushFailed = f.pushFailed
 	o.Context, o.Record = source, f.metadataFile != "" && metadataProvenance() != ""
 	host, err := app.NewHost(f.runtime)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, host.Close()) }()
 	display, err := progress.StartBuild(ctx, app.Stderr, f.progressMode())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	o.Events, o.Explain = display.Events, f.explain
 	if f.explain {
@@ -59,18 +77,23 @@ func runBuild(ctx context.Context, app *command.App, f *buildFlags, path string)
 	}
 	inspect.apply(o, display)
 	b := &builder.Builder{Store: app.Store, Layers: app.Layers, Images: app.Images, Host: host, Registry: app.Registry()}
-	res, err := b.Build(ctx, *o)
+	res, err = b.Build(ctx, *o)
 	display.Finish()
 	app.PrintNotes()
 	if inspect.hasRun() {
-		return err
+		return nil, err
 	}
 	if err != nil {
-		return buildError(app, err, inspect.hasShown(), "build")
+		return nil, buildError(app, err, inspect.hasShown(), "build")
 	}
 	if f.explain {
-		return printPlan(app.Stdout, res.Recorded)
+		return nil, printPlan(app.Stdout, res.Recorded)
 	}
+	return res, f.finish(app, o, res, display)
+}
+
+// finish writes and shows what has been built.
+func (f *buildFlags) finish(app *command.App, o *builder.Options, res *builder.Result, display *progress.Build) error {
 	if err := f.writeMetadata(app, res, display); err != nil {
 		return err
 	}

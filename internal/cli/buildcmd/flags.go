@@ -23,6 +23,7 @@ type buildFlags struct {
 	shmSize                                                                                               opts.MemBytes
 	ulimits                                                                                               *opts.UlimitOpt
 	inspect                                                                                               inspectFlags
+	pushFailed                                                                                            func(error) error // see Build
 }
 
 // NewBuildCommand is `mica build`.
@@ -35,7 +36,8 @@ func NewBuildCommand(app *command.App) *cobra.Command {
 		Aliases: []string{"b"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			warnUnused(app, cmd.Flags())
-			return runBuild(cmd.Context(), app, &f, args[0])
+			_, err := runBuild(cmd.Context(), app, &f, args[0])
+			return err
 		},
 	}
 	f.add(cmd.Flags())

@@ -2,6 +2,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -62,6 +63,9 @@ func (a *App) AddIsolation(fl *pflag.FlagSet) {
 
 // RootFlag is the value of --root, "" if it is not set.
 func (a *App) RootFlag() string { return a.root }
+
+// SetRoot sets the directory of the store where --root does not.
+func (a *App) SetRoot(dir string) { a.root = cmp.Or(a.root, dir) }
 
 // DockerConfig is docker's configuration file: credentials, proxies. It is read once.
 func (a *App) DockerConfig() *configfile.ConfigFile {
