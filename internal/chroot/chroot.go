@@ -31,7 +31,11 @@ type Command struct {
 	Groups       []uint32
 	Capabilities []uint // that root may have, those of them that this process has
 	Limits       []Limit
+	// Own: the process has the root directory, ids and capabilities of this one, whatever the fields above say.
+	Own bool
 
+	// Held is a file that stays open until no process of the command runs; nil for none.
+	Held           *os.File  `json:"-"`
 	Stdin          io.Reader `json:"-"`
 	Stdout, Stderr io.Writer `json:"-"`
 }
@@ -60,6 +64,7 @@ func Try() error {
 const (
 	controlFD = 3 // the command comes from it; that it ends means that all must
 	statusFD  = 4 // the result goes to it
+	heldFD    = 5 // of the supervisor, if there is one
 )
 
 // result is how a command has ended.
@@ -128,6 +133,9 @@ func start(c *Command) (control, status *os.File, cmd *exec.Cmd, err error) {
 	cmd.Args, cmd.Env, cmd.Dir = []string{supervisorName}, []string{}, "/"
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
 	cmd.ExtraFiles = []*os.File{theirControl, theirStatus}
+	if c.Held != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, c.Held)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal of the user's, and no Ctrl-C from it
 	if err := cmd.Start(); err != nil {
 		return nil, nil, nil, errors.Join(err, control.Close(), status.Close())

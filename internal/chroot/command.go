@@ -41,8 +41,10 @@ func (c *Command) enter() error {
 			return fmt.Errorf("setrlimit: %w", err)
 		}
 	}
-	if err := unix.Chroot(c.Root); err != nil {
-		return fmt.Errorf("chroot: %w", err)
+	if !c.Own {
+		if err := unix.Chroot(c.Root); err != nil {
+			return fmt.Errorf("chroot: %w", err)
+		}
 	}
 	if err := unix.Chdir("/"); err != nil {
 		return err
@@ -51,11 +53,13 @@ func (c *Command) enter() error {
 	if err := os.MkdirAll(c.Cwd, 0o755); err != nil {
 		return fmt.Errorf("working directory: %w", err)
 	}
-	if err := c.limitCapabilities(); err != nil {
-		return fmt.Errorf("drop capabilities: %w", err)
-	}
-	if err := c.setIDs(); err != nil {
-		return fmt.Errorf("set user: %w", err)
+	if !c.Own {
+		if err := c.limitCapabilities(); err != nil {
+			return fmt.Errorf("drop capabilities: %w", err)
+		}
+		if err := c.setIDs(); err != nil {
+			return fmt.Errorf("set user: %w", err)
+		}
 	}
 	if err := unix.Chdir(c.Cwd); err != nil {
 		return fmt.Errorf("working directory %s: %w", c.Cwd, err)

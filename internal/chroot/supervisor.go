@@ -20,6 +20,7 @@ import (
 func supervise() int {
 	unix.CloseOnExec(controlFD)
 	unix.CloseOnExec(statusFD)
+	unix.CloseOnExec(heldFD)
 	status := os.NewFile(statusFD, "status")
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return report(status, result{Code: ociruntime.CodeOther, Reason: fmt.Sprintf("start process: adopt processes: %v", err)})

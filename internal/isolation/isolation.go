@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/micabuild/mica/internal/chroot"
+	"github.com/micabuild/mica/internal/podroot"
 	"github.com/micabuild/mica/internal/userns"
 )
 
@@ -21,6 +22,8 @@ const (
 	OCI Mode = "oci"
 	// Chroot runs processes as root by chroot, in copies of root filesystems, without namespaces.
 	Chroot Mode = "chroot"
+	// Fakeroot runs processes in the root directory of the container, with no more rights than its user.
+	Fakeroot Mode = "fakeroot"
 	// None runs no process: builds without RUN need no more.
 	None Mode = "none"
 )
@@ -35,12 +38,12 @@ func Parse(flag string) (Mode, error) {
 		flag, from = os.Getenv(Variable), Variable
 	}
 	switch mode := Mode(cmp.Or(flag, string(Auto))); mode {
-	case Auto, OCI, Chroot, None:
+	case Auto, OCI, Chroot, Fakeroot, None:
 		return mode, nil
 	case "default": // Docker's word
 		return Auto, nil
 	default:
-		return "", fmt.Errorf("%s: invalid isolation %q: use auto, oci, chroot or none", from, flag)
+		return "", fmt.Errorf("%s: invalid isolation %q: use auto, oci, chroot, fakeroot or none", from, flag)
 	}
 }
 
@@ -49,6 +52,8 @@ type Found struct {
 	Mode Mode
 	// Reason says why Mode is not OCI; nil if it is, or if the user has chosen.
 	Reason error
+	// Root is where processes run by Fakeroot.
+	Root *podroot.Root
 }
 
 // Find tries what works here. It enters the user namespace that the OCI runtime needs: the process then starts again with args, and Find
@@ -62,6 +67,12 @@ func Find(chosen Mode, args []string) (Found, error) {
 			return Found{}, err
 		}
 		return Found{Mode: Chroot}, nil
+	case Fakeroot:
+		root, err := podroot.Find()
+		if err != nil {
+			return Found{}, fmt.Errorf("isolation fakeroot: %w", err)
+		}
+		return Found{Mode: Fakeroot, Root: root}, nil
 	}
 	err := userns.Enter(args)
 	var refused *userns.RefusedError
@@ -73,6 +84,9 @@ func Find(chosen Mode, args []string) (Found, error) {
 	}
 	if chroot.Try() == nil {
 		return Found{Mode: Chroot, Reason: err}, nil
+	}
+	if root, rootErr := podroot.Find(); rootErr == nil {
+		return Found{Mode: Fakeroot, Reason: err, Root: root}, nil
 	}
 	return Found{Mode: None, Reason: err}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -76,6 +77,10 @@ func (d *differ) found(name string, st *unix.Stat_t) error {
 	if err != nil {
 		return err
 	}
+	if p.now.Type == view.TypeChar && p.now.Major == 0 && p.now.Minor == 0 { // a whiteout, as on overlayfs
+		delete(d.seen, name)
+		return nil
+	}
 	if isDir {
 		d.both[name] = p.old != nil && p.old.IsDir()
 		d.dirs = append(d.dirs, p)
@@ -98,9 +103,12 @@ func (d *differ) found(name string, st *unix.Stat_t) error {
 }
 
 func (d *differ) pair(name string, st *unix.Stat_t) (*pair, error) {
-	e := view.StatEntry(st)
-	e.Path = name
 	full := filepath.Join(d.t.path, name)
+	e, err := d.t.entry(full, st)
+	if err != nil {
+		return nil, err
+	}
+	e.Path = name
 	if e.Type == view.TypeSymlink {
 		target, err := os.Readlink(full)
 		if err != nil {
@@ -108,9 +116,14 @@ func (d *differ) pair(name string, st *unix.Stat_t) (*pair, error) {
 		}
 		e.Linkname = target
 	}
-	var err error
-	if e.Xattrs, err = view.ReadXattrs(full); err != nil {
+	xattrs, err := view.ReadXattrs(full)
+	if err != nil {
 		return nil, &fs.PathError{Op: "read attributes", Path: name, Err: err}
+	}
+	if e.Xattrs == nil {
+		e.Xattrs = xattrs
+	} else {
+		maps.Copy(e.Xattrs, xattrs)
 	}
 	p := &pair{now: e}
 	if dir, _ := view.Split(name); d.both[dir] {
@@ -120,6 +133,18 @@ func (d *differ) pair(name string, st *unix.Stat_t) (*pair, error) {
 		}
 	}
 	return p, nil
+}
+
+// entry describes a file.
+func (t *Tree) entry(path string, st *unix.Stat_t) (*view.Entry, error) {
+	if t.owners == nil {
+		return view.StatEntry(st), nil
+	}
+	m, err := t.owners.Get(path, st)
+	if err != nil {
+		return nil, err
+	}
+	return tree.OwnedEntry(st, m), nil
 }
 
 // removed adds whiteouts for what base alone has in a directory and those below.

@@ -19,6 +19,8 @@ type Cover struct {
 	root    string
 	holding string // a directory in the same filesystem that no process sees
 	places  []*place
+	// Linked has what cannot be moved, being in another filesystem, shown by a symlink: the process sees all files of this one.
+	Linked bool
 }
 
 // place is a name in a directory of the tree. The directory is open: the process may move it.
@@ -31,12 +33,12 @@ type place struct {
 	times  [2]unix.Timespec
 }
 
-// NewCover returns the Cover of a tree. It makes the directory holding.
-func (t *Tree) NewCover(holding string) (*Cover, error) {
+// NewCover returns the Cover of a root filesystem. It makes the directory holding.
+func NewCover(root, holding string) (*Cover, error) {
 	if err := os.Mkdir(holding, 0o700); err != nil {
 		return nil, err
 	}
-	return &Cover{root: t.path, holding: holding}, nil
+	return &Cover{root: root, holding: holding}, nil
 }
 
 // Move moves source, a file or directory of the same filesystem, to a place of the tree. Uncover moves it back.
@@ -68,7 +70,11 @@ func (c *Cover) put(source, back, target string) (err error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	if err := os.Rename(source, full); err != nil {
+	err = os.Rename(source, full)
+	if errors.Is(err, unix.EXDEV) && c.Linked && back != "" {
+		p.source, err = "", os.Symlink(source, full)
+	}
+	if err != nil {
 		return err
 	}
 	return p.setTimes()

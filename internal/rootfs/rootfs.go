@@ -21,6 +21,7 @@ import (
 type Tree struct {
 	path   string
 	states map[string]state // of all files, as they were laid out or last compared
+	owners tree.Owners      // nil where files have owners of their own
 }
 
 // state is what tells that a file has not changed. The kernel alone sets the time.
@@ -35,10 +36,15 @@ func stateOf(st *unix.Stat_t) state {
 	return state{inode: st.Ino, size: st.Size, mode: st.Mode, changeTime: unix.TimespecToNsec(st.Ctim)}
 }
 
-// Lay makes a directory with the files of a view at or below a path, "." for all, with their owners, modes, times and attributes, and returns it as a Tree. It needs the rights
-// of root. No process may have the directory open that is not trusted.
-func Lay(ctx context.Context, v view.View, only, path string) (*Tree, error) {
-	w, err := tree.NewHost(func() bool { return false }).CreateDirectory(path)
+// Lay makes a directory with the files of a view at or below a path, "." for all, with their owners, modes, times and attributes, and returns it
+// as a Tree. It needs the rights of root if owners is nil; else what the files cannot have is kept there. No process may have the directory
+// open that is not trusted.
+func Lay(ctx context.Context, v view.View, only, path string, owners tree.Owners) (*Tree, error) {
+	host := tree.NewHost(func() bool { return false })
+	if owners != nil {
+		host = tree.NewOwnersHost(owners)
+	}
+	w, err := host.CreateDirectory(path)
 	if err != nil {
 		return nil, err
 	}
@@ -60,12 +66,15 @@ func Lay(ctx context.Context, v view.View, only, path string) (*Tree, error) {
 	if err := w.Finish(l.others, l.dirs); err != nil {
 		return nil, err
 	}
-	t := &Tree{path: path}
+	t := &Tree{path: path, owners: owners}
 	return t, t.Settle(ctx)
 }
 
 // Path is the directory.
 func (t *Tree) Path() string { return t.path }
+
+// Owners keeps the owners of the files, nil where they have owners of their own.
+func (t *Tree) Owners() tree.Owners { return t.owners }
 
 // list is the files of a view by how they are made, parents first.
 type list struct {

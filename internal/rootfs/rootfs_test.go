@@ -8,6 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/micabuild/mica/internal/layer/tree"
+	"github.com/micabuild/mica/internal/podroot"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -74,7 +78,7 @@ func TestRootChanges(t *testing.T) {
 		"chmod 700 d/e":                        "d d/e",
 		"python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"d/s\")'": "",
 	} {
-		tree, err := Lay(t.Context(), v, ".", filepath.Join(t.TempDir(), "root"))
+		tree, err := Lay(t.Context(), v, ".", filepath.Join(t.TempDir(), "root"), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +97,7 @@ func TestRootChanges(t *testing.T) {
 func TestRootLay(t *testing.T) {
 	t.Parallel()
 	v := base(t)
-	tree, err := Lay(t.Context(), v, ".", filepath.Join(t.TempDir(), "root"))
+	tree, err := Lay(t.Context(), v, ".", filepath.Join(t.TempDir(), "root"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,12 +126,12 @@ func TestRootCover(t *testing.T) {
 		"printf 1 >etc/new":                          {"etc etc/new", ""},
 	} {
 		dir := t.TempDir()
-		tree, err := Lay(t.Context(), v, ".", filepath.Join(dir, "root"))
+		tree, err := Lay(t.Context(), v, ".", filepath.Join(dir, "root"), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		script(t, dir, "mkdir source; printf own >hosts")
-		c, err := tree.NewCover(filepath.Join(dir, "holding"))
+		c, err := NewCover(tree.Path(), filepath.Join(dir, "holding"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,6 +164,45 @@ func TestRootCover(t *testing.T) {
 			}
 		}); strings.Join(names, " ") != want.cache {
 			t.Errorf("%s: the source has %v, want %s", text, names, want.cache)
+		}
+	}
+}
+
+// Owners, modes, devices and capabilities that this process cannot give files are what owners say, in the files that stay and in those that change.
+func TestOwners(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	script(t, dir, `printf x >setuid; chown 7:8 setuid; chmod 4711 setuid; printf y >closed; chmod 000 closed; mkdir d; chown 5 d; chmod 2500 d
+		ln -s x link; chown -h 3:4 link; mknod null c 1 3; ln setuid d/hard; printf z >same; find . -exec touch -h -d 2020-01-02 {} +`)
+	v, err := view.Dir(dir, view.DirOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	owners := podroot.NewOwners()
+	root, err := Lay(t.Context(), v, ".", filepath.Join(t.TempDir(), "root"), owners)
+	if err != nil {
+		t.Fatal(err)
+	}
+	script(t, root.Path(), `test "$(stat -c %u:%a setuid closed d null | xargs)" = "0:711 0:600 0:700 0:644"; test -f null; test setuid -ef d/hard`)
+	if changes, err := root.Changes(t.Context(), v); err != nil || len(changes) != 0 {
+		t.Errorf("unchanged: %s, %v", listing(changes), err)
+	}
+	// A change of what the kernel knows of files shows which are to be asked for.
+	script(t, root.Path(), "chown 0 same setuid closed null; printf new >d/new")
+	if err := owners.Set(filepath.Join(root.Path(), "same"), &tree.Meta{UID: 9, Mode: unix.S_IFREG | 0o644}); err != nil {
+		t.Fatal(err)
+	}
+	changes, err := root.Changes(t.Context(), v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := listing(changes); got != "d d/new same" {
+		t.Errorf("changed: %s", got)
+	}
+	for _, c := range changes {
+		e := c.Entry
+		if want := map[string][3]int{"d": {5, 0, 0o2500}, "d/new": {0, 0, 0o644}, "same": {9, 0, 0o644}}[e.Path]; [3]int{e.UID, e.GID, int(e.Mode)} != want {
+			t.Errorf("%s: %d %d %o", e.Path, e.UID, e.GID, e.Mode)
 		}
 	}
 }

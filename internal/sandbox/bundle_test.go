@@ -55,8 +55,8 @@ func newBundle(t *testing.T, p *Process, files map[string]string) *bundle {
 	return b
 }
 
-// tree lists what is in a directory: directories with a slash, links with an arrow.
-func tree(t *testing.T, dir string) string {
+// fileTree lists what is in a directory: directories with a slash, links with an arrow.
+func fileTree(t *testing.T, dir string) string {
 	t.Helper()
 	var names []string
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -104,7 +104,7 @@ func TestMakeCwd(t *testing.T) {
 		if err := b.makeCwd(); err != nil {
 			got = err.Error()
 		}
-		if made := tree(t, b.rootfs); got != c.fail || made != c.want {
+		if made := fileTree(t, b.rootfs); got != c.fail || made != c.want {
 			t.Errorf("%s: %q with %q, want %q with %q", name, made, got, c.want, c.fail)
 		}
 	}
@@ -131,7 +131,7 @@ func TestNetworkFiles(t *testing.T) {
 		if err := b.makeNetworkFiles(); err != nil {
 			t.Fatal(err)
 		}
-		if got := tree(t, b.dir); got != files {
+		if got := fileTree(t, b.dir); got != files {
 			t.Errorf("writable: %t: %s, want %s", writable, got, files)
 		}
 		if err := b.writeNetworkFiles(); err != nil {

@@ -168,7 +168,7 @@ func TestRootContainer(t *testing.T) {
 			if _, err := c.Exec(t.Context(), sh("true")); !errors.Is(err, ErrClosed) {
 				t.Errorf("after the end: %v", err)
 			}
-			if got := tree(t, p.Root.Upper); got != "file" {
+			if got := fileTree(t, p.Root.Upper); got != "file" {
 				t.Errorf("the container left %s", got)
 			}
 		})

@@ -9,6 +9,7 @@ import (
 	"github.com/moby/sys/user"
 
 	"github.com/micabuild/mica/internal/account"
+	"github.com/micabuild/mica/internal/podroot"
 )
 
 // cwd returns the working directory of the process.
@@ -41,7 +42,11 @@ func (b *bundle) makeCwd() error {
 	if b.p.RootOwnsCwd {
 		owner = account.IDs{}
 	}
-	err = user.MkdirAllAndChown(dir, 0o755, int(owner.UID), int(owner.GID))
+	if b.p.Plain != nil && b.p.Plain.Owners() != nil {
+		err = podroot.MakeDir(b.p.Plain.Owners(), dir, owner.UID, owner.GID)
+	} else {
+		err = user.MkdirAllAndChown(dir, 0o755, int(owner.UID), int(owner.GID))
+	}
 	if err != nil {
 		return fmt.Errorf("make working directory %s: %w", b.p.Cwd, cause(err))
 	}

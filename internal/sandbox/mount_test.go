@@ -109,7 +109,7 @@ func TestRootMounts(t *testing.T) {
 		}
 		return err
 	})
-	if got, want := tree(t, b.rootfs), "data/ etc/ etc/hostname etc/hosts etc/resolv.conf out-> outside/ outside/one run/ run/agent run/secret t/ t2/"; got != want {
+	if got, want := fileTree(t, b.rootfs), "data/ etc/ etc/hostname etc/hosts etc/resolv.conf out-> outside/ outside/one run/ run/agent run/secret t/ t2/"; got != want {
 		t.Errorf("mount points in the root are %s, want %s", got, want)
 	}
 }

@@ -7,9 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -40,7 +38,7 @@ func (h *Host) runPlain(ctx context.Context, p *Process) (err error) {
 			return err
 		}
 	}
-	tmp, err := h.store.TempDir("run")
+	tmp, err := h.PlainTemp("run")
 	if err != nil {
 		return err
 	}
@@ -55,16 +53,27 @@ func (h *Host) runPlain(ctx context.Context, p *Process) (err error) {
 	if err := errors.Join(b.makeNetworkFiles(), b.writeNetworkFiles()); err != nil {
 		return err
 	}
-	cover, err := p.Plain.NewCover(filepath.Join(b.dir, "covered"))
+	leave, err := b.enter(ctx, h.podRoot)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, leave()) }()
+	return b.runCovered(ctx)
+}
+
+// runCovered runs the process with what mounts would show.
+func (b *bundle) runCovered(ctx context.Context) (err error) {
+	cover, err := rootfs.NewCover(b.root, filepath.Join(b.dir, "covered"))
+	if err != nil {
+		return err
+	}
+	cover.Linked = b.use != nil
 	defer func() { err = errors.Join(err, cover.Uncover()) }()
 	defer b.closeListeners()
 	if err := b.cover(cover); err != nil {
 		return err
 	}
-	if b.env, err = account.WithHome(p.Env, b.root, b.ids.UID); err != nil {
+	if b.env, err = account.WithHome(b.p.Env, b.root, b.ids.UID); err != nil {
 		return err
 	}
 	cmd, err := b.chrootCommand()
@@ -80,13 +89,13 @@ func (p *Process) checkPlain() error {
 	case p.Plain == nil, p.TTY, p.Init:
 		return errPlain
 	case p.Network == NetworkNone, p.Network == NetworkProxy:
-		return errors.New("isolation chroot: a step cannot be kept from the network: leave out --network=none, or use isolation oci")
+		return errors.New("without namespaces a step cannot be kept from the network: leave out --network=none, or use --isolation oci")
 	case p.Privileged:
-		return errors.New("isolation chroot: a step cannot be privileged: leave out --security=insecure, or use isolation oci")
+		return errors.New("without namespaces a step cannot be privileged: leave out --security=insecure, or use --isolation oci")
 	case p.Resources != nil:
-		return errors.New("isolation chroot: resources cannot be limited: limit those of the pod, or use isolation oci")
+		return errors.New("without namespaces resources cannot be limited: limit those of the pod, or use --isolation oci")
 	case len(p.Devices) > 0:
-		return errors.New("isolation chroot: devices cannot be given to a step")
+		return errors.New("without namespaces devices cannot be given to a step")
 	}
 	return nil
 }
@@ -100,29 +109,19 @@ func (b *bundle) closeListeners() {
 // cover puts in place what a container would have mounted, in the order of attachAll.
 func (b *bundle) cover(c *rootfs.Cover) error {
 	for _, dir := range kernels {
-		source := filepath.Join(b.dir, path.Base(dir))
-		if err := os.Mkdir(source, 0o755); err != nil {
-			return err
-		}
-		if dir == "/dev" {
-			if err := makeDevices(source); err != nil {
-				return fmt.Errorf("make devices: %w", err)
-			}
-		}
-		if err := c.Show(source, dir); err != nil {
+		if err := b.coverKernel(c, dir); err != nil {
 			return fmt.Errorf("prepare %s: %w", dir, cause(err))
 		}
 	}
 	for _, name := range b.networkFiles() {
-		target := "/etc/" + name
-		if slices.ContainsFunc(b.p.Mounts, func(m Mount) bool { return path.Clean("/"+m.Target) == target }) {
-			continue
-		}
-		if err := c.Show(filepath.Join(b.dir, name), target); err != nil {
-			return fmt.Errorf("prepare %s: %w", target, cause(err))
+		if err := b.coverNetworkFile(c, name); err != nil {
+			return fmt.Errorf("prepare /etc/%s: %w", name, cause(err))
 		}
 	}
 	for i, m := range b.p.Mounts {
+		if b.stays(m.Target) {
+			return fmt.Errorf("mount %s: the pod has a mount there or below: use another target", m.Target)
+		}
 		if err := b.coverMount(c, filepath.Join(b.dir, fmt.Sprintf("mount%d", i)), m); err != nil {
 			return fmt.Errorf("mount %s: %w", m.Target, cause(err))
 		}
@@ -146,7 +145,7 @@ func (b *bundle) coverMount(c *rootfs.Cover, source string, m Mount) error {
 		if err := os.WriteFile(source, m.Data, 0o600); err != nil {
 			return err
 		}
-		if err := own(source, m); err != nil {
+		if err := b.ownPlain(source, m); err != nil {
 			return err
 		}
 	case MountSocket:
@@ -174,7 +173,7 @@ func (b *bundle) moveShared(c *rootfs.Cover, m Mount) error {
 		return &fs.PathError{Op: "open", Path: m.Selector, Err: err}
 	}
 	if strings.Trim(m.Selector, "/") != "" {
-		return errors.New("isolation chroot: a part of a cache cannot be mounted: leave out source=")
+		return errors.New("without namespaces a part of a cache cannot be mounted: leave out source=")
 	}
 	return c.Move(source, m.Target)
 }
@@ -192,7 +191,7 @@ func (b *bundle) listen(source string, m Mount) error {
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false) //nolint:forcetypeassert // it is one
 	b.listeners = append(b.listeners, l)
-	if err := own(source, m); err != nil {
+	if err := b.ownPlain(source, m); err != nil {
 		return err
 	}
 	go serve(l, m.Serve)
@@ -242,8 +241,16 @@ func (b *bundle) chrootCommand() (*chroot.Command, error) {
 		return nil, err
 	}
 	cmd := &chroot.Command{
+		Own:  b.use != nil,
 		Root: b.root, Args: b.p.Args, Env: b.env, Cwd: b.cwd(), UID: b.ids.UID, GID: b.ids.GID, Groups: b.ids.Supplementary(),
 		Stdin: b.p.Stdin, Stdout: b.p.Stdout, Stderr: b.p.Stderr,
+	}
+	if b.use != nil {
+		if b.ids.UID != 0 || b.ids.GID != 0 {
+			return nil, errors.New("isolation fakeroot: steps of other users than root cannot run yet")
+		}
+		cmd.Held = b.use.Lock()
+		names = nil
 	}
 	for _, n := range names {
 		host := n == unix.CAP_MKNOD && userns.Has(unix.CAP_SYS_ADMIN)

@@ -18,6 +18,7 @@ import (
 	"github.com/micabuild/mica/internal/account"
 	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/overlay"
+	"github.com/micabuild/mica/internal/podroot"
 	"github.com/micabuild/mica/internal/pty"
 	"github.com/micabuild/mica/internal/userns"
 )
@@ -39,6 +40,8 @@ type bundle struct {
 	mounted   []string
 	listeners []net.Listener
 	ids       account.IDs
+	// use is the root directory of the container, where the process runs there.
+	use *podroot.Use
 	// env is the process's environment.
 	env []string
 	// host are the ids of this user namespace.

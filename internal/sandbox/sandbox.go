@@ -11,9 +11,11 @@ import (
 
 	"github.com/micabuild/mica/internal/cgroup"
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/ociruntime"
 	"github.com/micabuild/mica/internal/overlay"
+	"github.com/micabuild/mica/internal/podroot"
 	"github.com/micabuild/mica/internal/rootfs"
 	"github.com/micabuild/mica/internal/runtimespec"
 	"github.com/micabuild/mica/internal/store"
@@ -29,7 +31,10 @@ type Host struct {
 	owner   string // of cgroups
 	cgroup  string // that is delegated to an ordinary user
 	refused error  // why no process can run; nil if they can
-	plain   bool   // processes run by chroot
+	plain   bool   // processes run without namespaces, in Process.Plain
+
+	podRoot *podroot.Root // where they run; nil to run them by chroot
+	owners  tree.Owners
 
 	mu   sync.Mutex
 	init *initProcess

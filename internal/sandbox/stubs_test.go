@@ -55,7 +55,7 @@ func TestMakeStubs(t *testing.T) {
 		if err := b.makeStubs(stubs); err != nil {
 			got = err.Error()
 		}
-		if made := tree(t, stubs); got != c.fail || made != c.want {
+		if made := fileTree(t, stubs); got != c.fail || made != c.want {
 			t.Errorf("%s: %s with %q, want %s with %q", name, made, got, c.want, c.fail)
 		}
 	}
@@ -134,7 +134,7 @@ func TestStubCleaner(t *testing.T) {
 		t.Fatal(err)
 	}
 	clean()
-	if got, want := tree(t, b.rootfs), "etc/ etc/hosts kept/ kept/y link-> lost-> out/ out/x/ used/ used/x/ used/x/y"; got != want {
+	if got, want := fileTree(t, b.rootfs), "etc/ etc/hosts kept/ kept/y link-> lost-> out/ out/x/ used/ used/x/ used/x/y"; got != want {
 		t.Errorf("left are %s, want %s", got, want)
 	}
 	clean() // nothing is left to be removed

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -24,8 +25,11 @@ type Temp struct {
 const lockSuffix = ".lock"
 
 // TempDir makes a temporary directory. Its name begins with kind.
-func (s *Store) TempDir(kind string) (*Temp, error) {
-	f, err := s.tempLock(kind)
+func (s *Store) TempDir(kind string) (*Temp, error) { return TempIn(s.Path("tmp"), kind) }
+
+// TempIn makes a temporary directory in another directory than that of a store.
+func TempIn(dir, kind string) (*Temp, error) {
+	f, err := tempLock(dir, kind)
 	if err != nil {
 		return nil, fmt.Errorf("make temporary directory: %w", err)
 	}
@@ -41,13 +45,15 @@ func (s *Store) TempDir(kind string) (*Temp, error) {
 func (s *Store) LockedFile() (*os.File, error) { return s.tempFile(filePrefix + "*") }
 
 // tempLock makes the lock file of a temporary directory. It is made first: a directory without a lock file has no owner.
-func (s *Store) tempLock(kind string) (*os.File, error) { return s.tempFile(kind + "-*" + lockSuffix) }
+func tempLock(dir, kind string) (*os.File, error) { return tempFile(dir, kind+"-*"+lockSuffix) }
 
-// tempFile makes a file in tmp/ and locks it, as a sign that its owner is alive. RemoveStaleTemp of another process may remove
+func (s *Store) tempFile(pattern string) (*os.File, error) { return tempFile(s.Path("tmp"), pattern) }
+
+// tempFile makes a file in a directory for temporary ones and locks it, as a sign that its owner is alive. RemoveStaleTemp of another process may remove
 // the file before it is locked; tempFile tries again then.
-func (s *Store) tempFile(pattern string) (*os.File, error) {
+func tempFile(dir, pattern string) (*os.File, error) {
 	for {
-		f, err := os.CreateTemp(s.Path("tmp"), pattern)
+		f, err := os.CreateTemp(dir, pattern)
 		if err != nil {
 			return nil, err
 		}
@@ -76,8 +82,11 @@ var ownTemp = sync.OnceValue(func() *regexp.Regexp {
 // RemoveStaleTemp removes what dead processes left in tmp/, and returns the disk space that became free, in bytes. Locks show
 // whether an owner is alive, not times, so that this is safe at any moment. Files whose names mica does not make stay, and so do
 // interrupted downloads of the last day.
-func (s *Store) RemoveStaleTemp() (int64, error) {
-	entries, err := os.ReadDir(s.Path("tmp"))
+func (s *Store) RemoveStaleTemp() (int64, error) { return RemoveStaleTempIn(s.Path("tmp")) }
+
+// RemoveStaleTempIn removes what dead processes left in a directory of TempIn.
+func RemoveStaleTempIn(dir string) (int64, error) {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return 0, fmt.Errorf("clean tmp: %w", err)
 	}
@@ -87,7 +96,7 @@ func (s *Store) RemoveStaleTemp() (int64, error) {
 		if !ownTemp().MatchString(e.Name()) || resumable(e) {
 			continue
 		}
-		size, err := removeStale(s.Path("tmp", e.Name()), e)
+		size, err := removeStale(filepath.Join(dir, e.Name()), e)
 		freed += size
 		errs = append(errs, err)
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/test/rig"
 )
@@ -63,6 +62,9 @@ func newPod(t testing.TB, l level) *pod {
 	}
 	p.install(rig.Binary(t, "mica"))
 	p.install("/usr/bin/crun")
+	if err := os.WriteFile(filepath.Join(p.dir, "rootfs/mica/image"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	owner := int(l.uid)
 	if l.users {
 		owner = firstUID
@@ -154,6 +156,13 @@ func (p *pod) mounts() []specs.Mount {
 // try runs mica in the pod.
 func (p *pod) try(args ...string) rig.Output {
 	p.t.Helper()
+	cmd, _ := p.command(args...)
+	return rig.Run(p.t, cmd)
+}
+
+// command returns a command that runs mica in the pod, and the name of its container.
+func (p *pod) command(args ...string) (cmd *exec.Cmd, name string) {
+	p.t.Helper()
 	bundle, err := os.MkdirTemp(p.dir, "bundle")
 	if err != nil {
 		p.t.Fatal(err)
@@ -165,12 +174,12 @@ func (p *pod) try(args ...string) rig.Output {
 	if err := os.WriteFile(filepath.Join(bundle, "config.json"), config, 0o600); err != nil {
 		p.t.Fatal(err)
 	}
-	cmd := exec.Command("runc", "--root", filepath.Join(p.dir, "state"), "run", "--bundle", bundle, filepath.Base(bundle))
-	out := rig.Run(p.t, cmd)
-	if err := unix.Rmdir(bundle); err != nil {
-		_ = os.RemoveAll(bundle)
-	}
-	return out
+	name = filepath.Base(bundle)
+	return p.runc("run", "--bundle", bundle, name), name
+}
+
+func (p *pod) runc(args ...string) *exec.Cmd {
+	return exec.Command("runc", append([]string{"--root", filepath.Join(p.dir, "state")}, args...)...)
 }
 
 // run is try for a command that must succeed.

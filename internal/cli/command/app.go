@@ -4,6 +4,7 @@ package command
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"os"
@@ -58,7 +59,7 @@ func (a *App) AddFlags(fl *pflag.FlagSet) {
 
 // AddIsolation adds the flag of commands that run processes.
 func (a *App) AddIsolation(fl *pflag.FlagSet) {
-	fl.StringVar(&a.isolation, "isolation", "", "How processes are isolated: auto, oci, chroot, none (default: $MICA_ISOLATION, else auto)")
+	fl.StringVar(&a.isolation, "isolation", "", "How processes are isolated: auto, oci, chroot, fakeroot, none (default: $MICA_ISOLATION, else auto)")
 }
 
 // RootFlag is the value of --root, "" if it is not set.
@@ -151,10 +152,21 @@ func (a *App) NewHost(runtime string) (*sandbox.Host, error) {
 		return nil, err
 	}
 	host.Refuse(a.Isolation.Unable())
-	if a.Isolation.Mode == isolation.Chroot {
+	switch a.Isolation.Mode {
+	case isolation.Chroot:
 		host.UseChroot()
+	case isolation.Fakeroot:
+		a.readBeforeSteps()
+		a.Isolation.Root.Keep(a.Store.Root())
+		host.UseRoot(a.Isolation.Root)
 	}
 	return host, nil
+}
+
+// readBeforeSteps reads what mica needs of the root directory, which the files of steps cover.
+func (a *App) readBeforeSteps() {
+	a.DockerConfig()
+	_, _ = x509.SystemCertPool() // it is kept
 }
 
 func (a *App) storeDir() (string, error) {

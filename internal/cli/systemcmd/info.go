@@ -95,7 +95,10 @@ func runInfo(ctx context.Context, app *command.App, format string) error {
 
 // isolation describes how processes are isolated.
 func (i *systemInfo) isolation() string {
-	text := map[isolation.Mode]string{isolation.OCI: "oci, by an OCI runtime", isolation.Chroot: "chroot, without namespaces: RUN works, run does not", isolation.None: "none, RUN and run do not work"}[i.Isolation]
+	text := map[isolation.Mode]string{
+		isolation.OCI: "oci, by an OCI runtime", isolation.Chroot: "chroot, without namespaces: RUN works, run does not",
+		isolation.Fakeroot: "fakeroot, in the root directory of the container: RUN works, run does not", isolation.None: "none, RUN and run do not work",
+	}[i.Isolation]
 	if i.IsolationReason != "" {
 		text += ": " + i.IsolationReason
 	}

@@ -13,6 +13,7 @@ import (
 type Host struct {
 	images func() bool
 	nested func() bool
+	owners Owners // nil where files have owners of their own
 
 	mu    sync.Mutex
 	notes map[string]bool

@@ -101,7 +101,10 @@ func (h *directoryFiles) Create(e *view.Entry) (File, error) {
 		return nil, err
 	}
 	mode := uint32(0o600)
-	if t.modeAtCreation(e) {
+	switch {
+	case t.host.owners != nil:
+		mode = ownMode(e)
+	case t.modeAtCreation(e):
 		mode = e.Mode
 	}
 	fd, err := openat(at, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, mode)
@@ -170,7 +173,21 @@ func (f *directoryFile) seal() error {
 			return &fs.PathError{Op: "write", Path: f.entry.Path, Err: err}
 		}
 	}
+	if err := f.setMetadata(); err != nil {
+		return err
+	}
+	if err := futimens(f.fd, timesOf(f.entry)); err != nil {
+		return &fs.PathError{Op: "set times", Path: f.entry.Path, Err: err}
+	}
+	return nil
+}
+
+// setMetadata sets all but the times.
+func (f *directoryFile) setMetadata() error {
 	e := f.entry
+	if f.t.host.owners != nil {
+		return f.t.keep(e)
+	}
 	if e.UID != 0 || e.GID != 0 {
 		if err := f.t.owner(e, unix.Fchown(f.fd, e.UID, e.GID)); err != nil {
 			return err
@@ -186,9 +203,6 @@ func (f *directoryFile) seal() error {
 		if err := f.t.xattr(e, name, unix.Fsetxattr(f.fd, name, []byte(value), 0)); err != nil {
 			return err
 		}
-	}
-	if err := futimens(f.fd, timesOf(e)); err != nil {
-		return &fs.PathError{Op: "set times", Path: e.Path, Err: err}
 	}
 	return nil
 }
@@ -264,6 +278,9 @@ func (t *directoryWriter) makeSpecial(at int, base string, e *view.Entry) error 
 		if e.Type == view.TypeBlock {
 			kind = unix.S_IFBLK
 		}
+		if t.host.owners != nil {
+			kind = unix.S_IFREG
+		}
 		err = unix.Mknodat(at, base, kind|0o600, int(unix.Mkdev(uint32(e.Major), uint32(e.Minor))))
 		if t.host.Nested() && errors.Is(err, unix.EPERM) {
 			t.host.note("device nodes cannot be made without root and are left out of root filesystems")
@@ -274,6 +291,12 @@ func (t *directoryWriter) makeSpecial(at int, base string, e *view.Entry) error 
 	}
 	if err != nil {
 		return &fs.PathError{Op: "make", Path: e.Path, Err: err}
+	}
+	if t.host.owners != nil {
+		if err := t.keep(e); err != nil {
+			return err
+		}
+		return setTimes(at, base, e)
 	}
 	if e.UID != 0 || e.GID != 0 {
 		if err := t.owner(e, unix.Fchownat(at, base, e.UID, e.GID, unix.AT_SYMLINK_NOFOLLOW)); err != nil {
@@ -311,6 +334,12 @@ func (t *directoryWriter) sealDir(d *dirs, e *view.Entry) error {
 	at, base, err := d.parent(e.Path)
 	if err != nil {
 		return err
+	}
+	if t.host.owners != nil {
+		if err := t.keep(e); err != nil {
+			return err
+		}
+		return setTimes(at, base, e)
 	}
 	if e.UID != 0 || e.GID != 0 {
 		if err := t.owner(e, unix.Fchownat(at, base, e.UID, e.GID, unix.AT_SYMLINK_NOFOLLOW)); err != nil {

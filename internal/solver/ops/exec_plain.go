@@ -37,11 +37,11 @@ func (w *Worker) plainRoot(ctx context.Context, v view.View, chain []digest.Dige
 	if r := w.takePlainRoot(chain); r != nil {
 		return r, nil
 	}
-	temp, err := w.Store.TempDir("root")
+	temp, err := w.Host.PlainTemp("root")
 	if err != nil {
 		return nil, err
 	}
-	tree, err := rootfs.Lay(ctx, v, ".", filepath.Join(temp.Path, "root"))
+	tree, err := rootfs.Lay(ctx, v, ".", filepath.Join(temp.Path, "root"), w.Host.Owners())
 	if err != nil {
 		w.removeLater(temp)
 		return nil, fmt.Errorf("prepare root filesystem: %w", err)
@@ -101,7 +101,7 @@ func (o *execOp) addPlain(ctx context.Context, st *State, i int, dir string) err
 			return missing(err, m.Selector, false)
 		}
 	}
-	if st.trees[i], err = rootfs.Lay(ctx, v, only, dir); err != nil {
+	if st.trees[i], err = rootfs.Lay(ctx, v, only, dir, o.w.Host.Owners()); err != nil {
 		return err
 	}
 	source, err := securejoin.SecureJoin(dir, selector(m))

@@ -48,7 +48,7 @@ func (o *execOp) prepare(ctx context.Context) (_ *State, err error) {
 	if p.Network == sandbox.NetworkOwn {
 		o.w.Host.StartNetwork()
 	}
-	tmp, err := o.w.Store.TempDir("exec")
+	tmp, err := o.w.execTemp()
 	if err != nil {
 		return nil, err
 	}
@@ -57,6 +57,14 @@ func (o *execOp) prepare(ctx context.Context) (_ *State, err error) {
 		return nil, errors.Join(err, st.close())
 	}
 	return st, nil
+}
+
+// execTemp makes the directory for the mounts of a process.
+func (w *Worker) execTemp() (*store.Temp, error) {
+	if w.Host.Plain() {
+		return w.Host.PlainTemp("exec")
+	}
+	return w.Store.TempDir("exec")
 }
 
 func (o *execOp) addMounts(ctx context.Context, st *State) (err error) {

@@ -1,0 +1,97 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+
+	"github.com/micabuild/mica/internal/layer/tree"
+	"github.com/micabuild/mica/internal/podroot"
+	"github.com/micabuild/mica/internal/rootfs"
+	"github.com/micabuild/mica/internal/store"
+)
+
+// UseRoot makes the host run processes in the root directory of its container, one at a time, in root filesystems that are plain files
+// (Process.Plain) of this process.
+func (h *Host) UseRoot(r *podroot.Root) {
+	h.plain, h.podRoot, h.owners = true, r, podroot.NewOwners()
+}
+
+// Owners keeps the owners of files in root filesystems, nil where the files have them.
+func (h *Host) Owners() tree.Owners {
+	if h == nil {
+		return nil
+	}
+	return h.owners
+}
+
+// PlainTemp makes a temporary directory for root filesystems of plain files, and for what is shown in them.
+func (h *Host) PlainTemp(kind string) (*store.Temp, error) {
+	if h != nil && h.podRoot != nil {
+		return h.podRoot.Temp(kind)
+	}
+	return h.store.TempDir(kind)
+}
+
+// enter moves the root filesystem to where the process runs. What it returns moves it back.
+func (b *bundle) enter(ctx context.Context, r *podroot.Root) (leave func() error, err error) {
+	if r == nil {
+		return func() error { return nil }, nil
+	}
+	use, err := r.Enter(ctx, b.root, b.p.Plain.Owners())
+	if err != nil {
+		return nil, err
+	}
+	b.rootfs, b.root, b.use = r.Dir(), r.Dir(), use
+	return use.Leave, nil
+}
+
+// stays reports whether the container has something at a path that cannot be replaced.
+func (b *bundle) stays(path string) bool { return b.use != nil && b.use.Stays(path) }
+
+// coverKernel puts what can be had of a filesystem of the kernel in place.
+func (b *bundle) coverKernel(c *rootfs.Cover, dir string) error {
+	if b.stays(dir) {
+		return nil // the container's
+	}
+	source := filepath.Join(b.dir, path.Base(dir))
+	if err := os.Mkdir(source, 0o755); err != nil {
+		return err
+	}
+	if dir == "/dev" {
+		if err := makeDevices(source); err != nil {
+			return fmt.Errorf("make devices: %w", err)
+		}
+	}
+	return c.Show(source, dir)
+}
+
+// coverNetworkFile puts a file of /etc in place, unless a mount follows there, or the container has its own.
+func (b *bundle) coverNetworkFile(c *rootfs.Cover, name string) error {
+	target := "/etc/" + name
+	if slices.ContainsFunc(b.p.Mounts, func(m Mount) bool { return path.Clean("/"+m.Target) == target }) {
+		return nil
+	}
+	if b.stays(target) {
+		if name == "hosts" && len(b.p.ExtraHosts) > 0 {
+			return errors.New("the pod has its own: hosts cannot be added for a step, but by hostAliases of the pod")
+		}
+		return nil
+	}
+	return c.Show(filepath.Join(b.dir, name), target)
+}
+
+// ownPlain gives a file that was made for a mount to the user of the mount.
+func (b *bundle) ownPlain(source string, m Mount) error {
+	if b.p.Plain.Owners() == nil {
+		return own(source, m)
+	}
+	if err := os.Chmod(source, m.Mode); err != nil {
+		return err
+	}
+	return podroot.Own(b.p.Plain.Owners(), source, uint32(m.UID), uint32(m.GID))
+}
