@@ -47,14 +47,20 @@ func (c *Container) Archive(ctx context.Context, name string, begin func(*contai
 	return w.tar.Close()
 }
 
-// Export writes the root filesystem as a tar.
+// openRoot opens the directory of a descriptor again.
+func openRoot(dir *os.File) (*os.Root, error) {
+	return os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", dir.Fd()))
+}
+
+// Export writes the root filesystem as a tar, without what is mounted in it.
 func (c *Container) Export(ctx context.Context, begin func() io.Writer) error {
-	f, err := c.files(ctx)
+	rootfs, release, err := c.rootfs(ctx)
 	if err != nil {
 		return err
 	}
-	defer f.close()
-	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", f.rootfs.Fd()))
+	defer release()
+	root, err := openRoot(rootfs)
+	_ = rootfs.Close()
 	if err != nil {
 		return err
 	}
@@ -78,7 +84,7 @@ type archiver struct {
 func (w *archiver) write(at *os.File, info fs.FileInfo, name string) error {
 	switch {
 	case info.IsDir():
-		root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", at.Fd()))
+		root, err := openRoot(at)
 		if err != nil {
 			return err
 		}

@@ -41,12 +41,12 @@ func TestRootCapabilities(t *testing.T) {
 	if err := w.tar.Close(); err != nil {
 		t.Fatal(err)
 	}
-	target, err := os.OpenRoot(to)
+	target, err := os.Open(to)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = target.Close() }()
-	x := &extractor{ctx: t.Context(), root: target, quota: &quota.Quota{}, o: ExtractOptions{OwnUser: true}, uid: 7, gid: 8}
+	x := &extractor{ctx: t.Context(), root: int(target.Fd()), dir: "/", quota: &quota.Quota{}, o: ExtractOptions{OwnUser: true}, uid: 7, gid: 8}
 	if err := x.all(tar.NewReader(&buf)); err != nil {
 		t.Fatal(err)
 	}

@@ -10,13 +10,14 @@ import (
 	"os"
 	"path"
 	"strings"
-	"syscall"
 
 	"github.com/moby/moby/api/types/events"
 	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/account"
+	"github.com/micabuild/mica/internal/inroot"
 	"github.com/micabuild/mica/internal/quota"
+	"github.com/micabuild/mica/internal/sandbox"
 )
 
 // ExtractOptions say how files are written into a container.
@@ -32,36 +33,21 @@ func (c *Container) Extract(ctx context.Context, name string, from io.Reader, o 
 		return err
 	}
 	defer f.close()
-	clean := path.Clean("/" + name)
-	if _, _, readOnly := f.root(clean); readOnly {
-		return fail(Invalid, "container rootfs is marked read-only")
-	}
-	at, err := f.open(name, true)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fail(NotFound, "Could not find the file %s in container %s", name, c.Name())
-	}
+	dir, err := f.destination(name)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = at.Close() }()
-	if isFile(at) {
-		return fail(Invalid, "extraction point is not a directory")
-	}
-	x := &extractor{ctx: ctx, o: o, mounts: f.mountsBelow(clean)}
+	x := &extractor{ctx: ctx, o: o, root: int(f.tree.Root().Fd()), dir: dir, mounts: f.tree.Mounts()}
 	if x.quota, err = quota.New(); err != nil {
 		return err
 	}
 	if o.OwnUser {
-		ids, err := account.Lookup(fmt.Sprintf("/proc/self/fd/%d", f.rootfs.Fd()), c.config.User, nil)
+		ids, err := account.Lookup(fmt.Sprintf("/proc/self/fd/%d", x.root), c.config.User, nil)
 		if err != nil {
 			return invalid(err)
 		}
 		x.uid, x.gid = int(ids.UID), int(ids.GID)
 	}
-	if x.root, err = os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", at.Fd())); err != nil {
-		return err
-	}
-	defer func() { _ = x.root.Close() }()
 	if err := x.all(tar.NewReader(x.quota.Reader(from))); err != nil {
 		return fmt.Errorf("copy to %s: %w", name, err)
 	}
@@ -69,13 +55,56 @@ func (c *Container) Extract(ctx context.Context, name string, from io.Reader, o 
 	return nil
 }
 
-// extractor writes files below a directory, which links do not leave.
+// destination is the path of a directory to write to, after links.
+func (f *files) destination(name string) (dir string, err error) {
+	at, err := f.open(name, true)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fail(NotFound, "Could not find the file %s in container %s", name, f.c.Name())
+	}
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = at.Close() }()
+	if isFile(at) {
+		return "", fail(Invalid, "extraction point is not a directory")
+	}
+	if dir, err = f.path(at); err != nil {
+		return "", err
+	}
+	return dir, f.checkWritable(dir)
+}
+
+// checkWritable refuses a path where nothing can be written, in Docker's words.
+func (f *files) checkWritable(dir string) error {
+	at, readOnly := -1, false
+	for _, m := range f.tree.Mounts() {
+		if within(dir, m.Path) && len(m.Path) >= at { // one on the same path covers it
+			at, readOnly = len(m.Path), m.ReadOnly
+		}
+	}
+	switch {
+	case readOnly:
+		return fail(Invalid, "mounted volume is marked read-only")
+	case at < 0 && f.c.process.ReadOnlyRoot:
+		return fail(Invalid, "container rootfs is marked read-only")
+	}
+	return nil
+}
+
+// within reports whether a path is dir or below it.
+func within(name, dir string) bool {
+	return name == dir || strings.HasPrefix(name, strings.TrimSuffix(dir, "/")+"/")
+}
+
+// extractor writes files below a directory. Links lead as for a process whose root is root, and nowhere else, whatever processes put there
+// meanwhile.
 type extractor struct {
 	ctx      context.Context
 	o        ExtractOptions
-	root     *os.Root
+	root     int    // a descriptor
+	dir      string // in root
 	quota    *quota.Quota
-	mounts   []string // in which nothing can be written, relative to root
+	mounts   []sandbox.Mounted
 	uid, gid int
 	dirs     []*tar.Header // whose times are set at the end
 }
@@ -99,42 +128,19 @@ func (x *extractor) all(from *tar.Reader) error {
 		if err := errors.Join(x.quota.Entry(h), x.quota.Content(h.Size)); err != nil {
 			return invalid(err)
 		}
-		if err := x.checkMounts(h); err != nil {
-			return err
-		}
 		if err := x.one(h, from); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 }
 
-// mountsBelow are the places below a directory where something is mounted, relative to it.
-func (f *files) mountsBelow(dir string) (list []string) {
-	for _, m := range f.c.process.Mounts {
-		if rest, ok := strings.CutPrefix(path.Clean("/"+m.Target), strings.TrimSuffix(dir, "/")+"/"); ok && rest != "" {
-			list = append(list, rest)
-		}
-	}
-	return list
-}
-
-// checkMounts refuses a file that a mount would hide from the container's processes.
-func (x *extractor) checkMounts(h *tar.Header) error {
-	for _, m := range x.mounts {
-		if strings.HasPrefix(h.Name, m+"/") || h.Name == m && h.Typeflag != tar.TypeDir {
-			return fail(Unsupported, "something is mounted on %s in the container: copy into that directory itself", m)
-		}
-	}
-	return nil
-}
-
 func (x *extractor) one(h *tar.Header, content io.Reader) error {
-	if dir := path.Dir(h.Name); dir != "." {
-		if err := x.root.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
+	p, err := x.parent(h.Name, true)
+	if err != nil {
+		return err
 	}
-	now, err := x.root.Lstat(h.Name)
+	defer p.close()
+	now, err := p.Lstat(p.base)
 	if err == nil {
 		isDir := h.Typeflag == tar.TypeDir
 		switch {
@@ -144,45 +150,70 @@ func (x *extractor) one(h *tar.Header, content io.Reader) error {
 		case x.o.KeepDirectories && !now.IsDir() && isDir:
 			return fail(Invalid, "cannot overwrite non-directory %q with directory", h.Name)
 		default:
-			if err := x.root.RemoveAll(h.Name); err != nil {
+			if err := x.remove(p); err != nil {
 				return err
 			}
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := x.create(h, content); err != nil {
+	if err := x.create(p, h, content); err != nil {
 		return err
 	}
-	return x.metadata(h)
+	return x.metadata(p, h)
 }
 
-func (x *extractor) create(h *tar.Header, content io.Reader) error {
+// remove removes what an entry replaces, but not the files of a volume.
+func (x *extractor) remove(p *parent) error {
+	if dir, err := inroot.Path(x.root, int(p.at.Fd())); err == nil {
+		for _, m := range x.mounts {
+			if within(m.Path, path.Join(dir, p.base)) {
+				return fail(Invalid, "cannot replace %s: something is mounted on it in the container", m.Path)
+			}
+		}
+	}
+	return p.RemoveAll(p.base)
+}
+
+func (x *extractor) create(p *parent, h *tar.Header, content io.Reader) error {
 	switch h.Typeflag {
 	case tar.TypeDir:
-		err := x.root.Mkdir(h.Name, 0o700)
+		err := p.Mkdir(p.base, 0o700)
 		if errors.Is(err, fs.ErrExist) {
 			return nil
 		}
 		return err
 	case tar.TypeReg, 0:
-		return x.regular(h, content)
+		return x.regular(p, h, content)
 	case tar.TypeSymlink:
-		return x.root.Symlink(h.Linkname, h.Name)
+		return p.Symlink(h.Linkname, p.base)
 	case tar.TypeLink:
-		return x.root.Link(strings.TrimPrefix(path.Clean("/"+h.Linkname), "/"), h.Name)
+		return x.link(p, h)
 	case tar.TypeFifo, tar.TypeChar, tar.TypeBlock:
-		return x.node(h)
+		return p.node(h)
 	case tar.TypeXGlobalHeader:
 		return nil
 	}
 	return fail(Invalid, "entries of type %q are not supported", string(h.Typeflag))
 }
 
+// link makes a hard link, whose target is in the directory of the tar.
+func (x *extractor) link(p *parent, h *tar.Header) error {
+	to, err := x.parent(strings.TrimPrefix(path.Clean("/"+h.Linkname), "/"), false)
+	if err != nil {
+		return err
+	}
+	defer to.close()
+	if err := unix.Linkat(int(to.at.Fd()), to.base, int(p.at.Fd()), p.base, 0); err != nil {
+		return &os.LinkError{Op: "link", Old: h.Linkname, New: h.Name, Err: err}
+	}
+	return nil
+}
+
 // regular makes a regular file. Owner, mode and attributes are set by its descriptor: a process may have replaced it by another. A change of the
 // owner removes capabilities.
-func (x *extractor) regular(h *tar.Header, content io.Reader) error {
-	f, err := x.root.OpenFile(h.Name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+func (x *extractor) regular(p *parent, h *tar.Header, content io.Reader) error {
+	f, err := p.OpenFile(p.base, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -210,50 +241,44 @@ func permissions(h *tar.Header) fs.FileMode {
 	return h.FileInfo().Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky)
 }
 
-// node makes a device or a pipe.
-func (x *extractor) node(h *tar.Header) error {
-	dir, err := x.root.Open(path.Dir(h.Name))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = dir.Close() }()
-	kind := map[byte]uint32{tar.TypeFifo: unix.S_IFIFO, tar.TypeChar: unix.S_IFCHR, tar.TypeBlock: unix.S_IFBLK}[h.Typeflag]
-	err = unix.Mknodat(int(dir.Fd()), path.Base(h.Name), kind|0o600, int(unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor))))
-	if errors.Is(err, syscall.EPERM) && h.Typeflag != tar.TypeFifo {
-		return fmt.Errorf("make device: %w", err)
-	}
-	return err
-}
-
-func (x *extractor) metadata(h *tar.Header) error {
+func (x *extractor) metadata(p *parent, h *tar.Header) error {
 	switch h.Typeflag {
 	case tar.TypeLink, tar.TypeXGlobalHeader:
 		return nil
 	case tar.TypeReg, 0:
-		return x.root.Chtimes(h.Name, h.ModTime, h.ModTime)
+		return p.Chtimes(p.base, h.ModTime, h.ModTime)
 	}
 	uid, gid := x.owner(h)
-	if err := x.root.Lchown(h.Name, uid, gid); err != nil {
+	if err := p.Lchown(p.base, uid, gid); err != nil {
 		return err
 	}
 	if h.Typeflag == tar.TypeSymlink {
 		return nil
 	}
-	if err := x.root.Chmod(h.Name, permissions(h)); err != nil {
+	if err := p.Chmod(p.base, permissions(h)); err != nil {
 		return err
 	}
 	if h.Typeflag == tar.TypeDir {
 		x.dirs = append(x.dirs, h)
 		return nil
 	}
-	return x.root.Chtimes(h.Name, h.ModTime, h.ModTime)
+	return p.Chtimes(p.base, h.ModTime, h.ModTime)
 }
 
 func (x *extractor) times() error {
 	for _, h := range x.dirs {
-		if err := x.root.Chtimes(h.Name, h.ModTime, h.ModTime); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := x.time(h); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 	return nil
+}
+
+func (x *extractor) time(h *tar.Header) error {
+	p, err := x.parent(h.Name, false)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	return p.Chtimes(p.base, h.ModTime, h.ModTime)
 }

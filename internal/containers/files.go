@@ -14,19 +14,50 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"golang.org/x/sys/unix"
 
+	"github.com/micabuild/mica/internal/inroot"
 	"github.com/micabuild/mica/internal/sandbox"
 )
 
-// files are the files of a container, which runs or not.
+// files are the files of a container, which runs or not, with those of its volumes and binds.
 type files struct {
-	c      *Container
-	rootfs *os.File
-	mounts []*os.File // by the index of Process.Mounts; nil for one whose files cannot be reached
-	close  func()
+	c    *Container
+	tree *sandbox.Tree
+	free func()
 }
 
 // files opens the container's files. Until they are closed, the container is not removed, and one that does not run cannot be started.
 func (c *Container) files(ctx context.Context) (*files, error) {
+	f := &files{c: c}
+	release, err := c.withBox(ctx, func(box *sandbox.Container) (err error) {
+		f.tree, err = box.Tree()
+		return err
+	})
+	f.free = release
+	return f, err
+}
+
+func (f *files) close() {
+	f.tree.Close()
+	f.free()
+}
+
+// rootfs opens the root filesystem without mounts. It is to be closed before release is called, which ends what files says.
+func (c *Container) rootfs(ctx context.Context) (root *os.File, release func(), err error) {
+	release, err = c.withBox(ctx, func(box *sandbox.Container) error {
+		done, err := box.Hold()
+		if err != nil {
+			return err
+		}
+		defer done()
+		root, err = duplicate(box.Root())
+		return err
+	})
+	return root, release, err
+}
+
+// withBox calls use with the box of the container's process, or with one that is made for it. What it returns ends the use: the box of a
+// process that ends does not wait for it.
+func (c *Container) withBox(ctx context.Context, use func(*sandbox.Container) error) (func(), error) {
 	c.starting.Lock()
 	release, err := c.keep()
 	if err != nil {
@@ -38,64 +69,37 @@ func (c *Container) files(ctx context.Context) (*files, error) {
 	c.mu.Unlock()
 	if r != nil {
 		c.starting.Unlock()
-		f, err := c.filesOf(r.box, release)
+		if err = use(r.box); err == nil {
+			return release, nil
+		}
+		release()
 		if errors.Is(err, sandbox.ErrClosed) { // the process has just ended
 			<-r.ended
-			return c.files(ctx)
+			return c.withBox(ctx, use)
 		}
-		return f, err
+		return nil, err
 	}
 	p := *c.process
 	box, err := c.m.o.Host.Open(ctx, &p)
-	if err != nil {
+	end := func() {
+		if box != nil {
+			_ = box.Close()
+		}
 		release()
 		c.starting.Unlock()
-		return nil, err
 	}
-	return c.filesOf(box, func() {
-		_ = box.Close()
-		release()
-		c.starting.Unlock()
-	})
-}
-
-// filesOf opens the files of a box again: the box may end while they are used, and does not wait for it. The end calls also.
-func (c *Container) filesOf(box *sandbox.Container, also func()) (_ *files, err error) {
-	f := &files{c: c}
-	f.close = func() {
-		for _, opened := range append(f.mounts, f.rootfs) {
-			_ = opened.Close() // a nil file can be closed
-		}
-		also()
+	if err == nil {
+		err = use(box)
 	}
-	defer func() {
-		if err != nil {
-			f.close()
-		}
-	}()
-	release, err := box.Hold()
 	if err != nil {
+		end()
 		return nil, err
 	}
-	defer release()
-	if f.rootfs, err = duplicate(box.Root()); err != nil {
-		return nil, err
-	}
-	for i := range c.process.Mounts {
-		source, err := duplicate(box.Mount(i))
-		if err != nil {
-			return nil, err
-		}
-		f.mounts = append(f.mounts, source)
-	}
-	return f, nil
+	return end, nil
 }
 
-// duplicate returns another descriptor of a file, nil for nil.
+// duplicate returns another descriptor of a file.
 func duplicate(f *os.File) (*os.File, error) {
-	if f == nil {
-		return nil, nil
-	}
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: f.Name(), Err: err}
@@ -103,41 +107,23 @@ func duplicate(f *os.File) (*os.File, error) {
 	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
-// root is the directory that a path is to be resolved in: the root filesystem, or what is mounted on the path or above it.
-func (f *files) root(name string) (dir *os.File, mounted string, readOnly bool) {
-	dir, mounted, readOnly = f.rootfs, "/", f.c.process.ReadOnlyRoot
-	for i, m := range f.c.process.Mounts {
-		target, source := path.Clean("/"+m.Target), f.mounts[i]
-		if source != nil && len(target) >= len(mounted) && (name == target || strings.HasPrefix(name, target+"/")) {
-			dir, mounted, readOnly = source, target, m.ReadOnly
-		}
-	}
-	return dir, mounted, readOnly
-}
-
-// open opens a path (O_PATH). Links lead nowhere outside of the root filesystem or the mount; the last one is followed if follow is set.
+// open opens a path (O_PATH) as the container's processes do. The last link is followed if follow is set.
 func (f *files) open(name string, follow bool) (*os.File, error) {
 	name = path.Clean("/" + name)
-	dir, mounted, _ := f.root(name)
-	rest := strings.TrimPrefix(strings.TrimPrefix(name, strings.TrimSuffix(mounted, "/")), "/")
-	if rest == "" {
-		rest = "."
+	open := inroot.OpenLink
+	if follow {
+		open = inroot.Open
 	}
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	if !follow {
-		how.Flags |= unix.O_NOFOLLOW
-	}
-	if isFile(dir) { // a bind of a file
-		if rest != "." {
-			return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.ENOTDIR}
-		}
-		return duplicate(dir)
-	}
-	fd, err := unix.Openat2(int(dir.Fd()), rest, &how)
+	fd, err := open(int(f.tree.Root().Fd()), name)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
 	return os.NewFile(uintptr(fd), name), nil
+}
+
+// path is the path of an opened file, after links.
+func (f *files) path(at *os.File) (string, error) {
+	return inroot.Path(int(f.tree.Root().Fd()), int(at.Fd()))
 }
 
 func isFile(f *os.File) bool {
@@ -174,21 +160,46 @@ func (f *files) stat(name string) (*container.PathStat, error) {
 	defer func() { _ = at.Close() }()
 	s := &container.PathStat{Name: path.Base(path.Clean("/" + name)), Size: info.Size(), Mode: info.Mode(), Mtime: info.ModTime()}
 	if info.Mode()&fs.ModeSymlink != 0 {
-		target, err := readlink(at)
-		if err != nil {
-			return nil, err
-		}
-		if !path.IsAbs(target) {
-			target = path.Join(path.Dir(path.Clean("/"+name)), target)
-		}
-		s.LinkTarget = path.Clean(target)
+		s.LinkTarget = f.target(path.Clean("/" + name))
 	}
 	return s, nil
 }
 
-func readlink(at *os.File) (string, error) {
+// maxLinks bounds how many links are followed, as the kernel does.
+const maxLinks = 40
+
+// target is where a link leads in the end, or as far as its directories exist.
+func (f *files) target(name string) string {
+	for range maxLinks {
+		parent, err := f.open(path.Dir(name), true)
+		if err != nil {
+			return name
+		}
+		dir, err := f.path(parent)
+		if err != nil {
+			dir = path.Dir(name)
+		}
+		to, err := readlinkAt(parent, path.Base(name))
+		_ = parent.Close()
+		name = path.Join(dir, path.Base(name))
+		if err != nil {
+			return name
+		}
+		if !path.IsAbs(to) {
+			to = path.Join(dir, to)
+		}
+		if name = path.Clean(to); name == "/" {
+			return name
+		}
+	}
+	return name
+}
+
+func readlink(at *os.File) (string, error) { return readlinkAt(at, "") }
+
+func readlinkAt(at *os.File, name string) (string, error) {
 	buf := make([]byte, unix.PathMax)
-	n, err := unix.Readlinkat(int(at.Fd()), "", buf)
+	n, err := unix.Readlinkat(int(at.Fd()), name, buf)
 	if err != nil {
 		return "", fmt.Errorf("read link %s: %w", at.Name(), err)
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/micabuild/mica/internal/quota"
+	"github.com/micabuild/mica/internal/sandbox"
 )
 
 // entry is an entry of a tar.
@@ -60,12 +62,13 @@ func extract(t *testing.T, o ExtractOptions, from *tar.Reader) (dir string, err 
 			t.Fatal(err)
 		}
 	}
-	root, err := os.OpenRoot(dir)
+	root, err := os.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = root.Close() }()
-	err = (&extractor{ctx: t.Context(), o: o, root: root, quota: &quota.Quota{}, mounts: []string{"mounted/here"}}).all(from)
+	x := &extractor{ctx: t.Context(), o: o, root: int(root.Fd()), dir: "/", quota: &quota.Quota{}, mounts: []sandbox.Mounted{{Path: "/mounted/here"}}}
+	err = x.all(from)
 	if got, readErr := os.ReadFile(filepath.Join(base, "secret")); readErr != nil || string(got) != "kept" {
 		t.Errorf("the secret is %q, %v", got, readErr)
 	}
@@ -99,17 +102,30 @@ func TestExtract(t *testing.T) {
 	}
 }
 
-// What a mount would hide is refused, rather than lost.
-func TestExtractBelowMount(t *testing.T) {
+// A volume is not emptied by what would replace it.
+func TestExtractOverMount(t *testing.T) {
 	t.Parallel()
-	for name, refused := range map[string]bool{"mounted/here/f": true, "mounted/here": true, "mounted/f": false, "mounted/hereafter": false} {
-		_, err := extract(t, ExtractOptions{}, makeTar(t, entry{name: name, content: "text"}))
+	for name, refused := range map[string]bool{"mounted": true, "mounted/here": true, "mounted/here/f": false, "mounted/f": false, "mounted/hereafter": false} {
+		dir, err := extract(t, ExtractOptions{}, makeTar(t, entry{name: "mounted/here/kept", content: "text"}, entry{name: name, content: "text"}))
 		if (err != nil) != refused {
 			t.Errorf("%s: %v", name, err)
 		}
+		if got, err := os.ReadFile(filepath.Join(dir, "mounted/here/kept")); string(got) != "text" {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
 	}
-	if _, err := extract(t, ExtractOptions{}, makeTar(t, entry{name: "mounted/here", kind: tar.TypeDir})); err != nil {
-		t.Errorf("the directory itself: %v", err)
+}
+
+// A path may be longer than those that the kernel takes.
+func TestExtractLongPath(t *testing.T) {
+	t.Parallel()
+	name := strings.Repeat(strings.Repeat("d", 200)+"/", 50) + "f"
+	dir, err := extract(t, ExtractOptions{}, makeTar(t, entry{name: name, content: "text"}, entry{name: path.Dir(name) + "/", kind: tar.TypeDir}, entry{name: "hard", kind: tar.TypeLink, link: name}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "hard")); string(got) != "text" {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 
@@ -122,7 +138,8 @@ func TestExtractHostile(t *testing.T) {
 	}{
 		"a parent":              {[]entry{{name: "../../secret", content: "x"}}, true}, // which is below the directory, as for tar
 		"an absolute path":      {[]entry{{name: "/secret", content: "x"}}, true},
-		"through a link":        {[]entry{{name: "l", kind: tar.TypeSymlink, link: ".."}, {name: "l/secret", content: "x"}}, false},
+		"through a link":        {[]entry{{name: "l", kind: tar.TypeSymlink, link: ".."}, {name: "l/secret", content: "x"}}, true}, // whose root is the directory
+		"by an absolute link":   {[]entry{{name: "l", kind: tar.TypeSymlink, link: "/"}, {name: "l/secret", content: "x"}}, true},
 		"a link to a link":      {[]entry{{name: "l", kind: tar.TypeSymlink, link: "../secret"}, {name: "l", content: "x"}}, true},
 		"a hard link outside":   {[]entry{{name: "h", kind: tar.TypeLink, link: "../secret"}, {name: "h", content: "x"}}, false},
 		"a hard link by a link": {[]entry{{name: "l", kind: tar.TypeSymlink, link: ".."}, {name: "h", kind: tar.TypeLink, link: "l/secret"}}, false},

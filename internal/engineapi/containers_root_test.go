@@ -322,7 +322,9 @@ func TestRootCopy(t *testing.T) {
 // TestRootCopyLimits: the root is called as Docker calls it, and what is copied has the limits of an archive.
 func TestRootCopyLimits(t *testing.T) {
 	r := newRootRig(t)
-	id := r.create("", script("true"))
+	o := script("true")
+	o.HostConfig.Binds = nil // they are copied, too
+	id := r.create("", o)
 	for path, want := range map[string]string{"/": "/", "/.": "./"} {
 		got, err := r.CopyFromContainer(t.Context(), id, client.CopyFromContainerOptions{SourcePath: path})
 		if err != nil {

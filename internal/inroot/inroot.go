@@ -6,8 +6,10 @@ package inroot
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,8 +24,13 @@ func OpenDir(name string) (int, error) {
 const maxResolutions = 10000
 
 // Open opens a path (O_PATH) as a process does whose root is the directory root: symlinks and ".." stay inside.
-func Open(root int, name string) (int, error) {
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+func Open(root int, name string) (int, error) { return open(root, name, 0) }
+
+// OpenLink is Open, but for a symlink at the end of the path, which it opens itself.
+func OpenLink(root int, name string) (int, error) { return open(root, name, unix.O_NOFOLLOW) }
+
+func open(root int, name string, flags uint64) (int, error) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | flags, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	for n := 0; ; n++ {
 		fd, err := unix.Openat2(root, name, &how)
 		if again := errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR); !again || n == maxResolutions {
@@ -96,6 +103,23 @@ func readLink(parent int, name string) (string, error) {
 		return "", unix.EAGAIN // it was a link a moment ago
 	}
 	return string(to[:max(n, 0)]), err
+}
+
+// Path is the absolute path, inside the directory root, of a file of which there is a descriptor: without symlinks, as it is at the moment.
+func Path(root, fd int) (string, error) {
+	top, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", root))
+	if err != nil {
+		return "", err
+	}
+	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil {
+		return "", err
+	}
+	rest, ok := strings.CutPrefix(name, strings.TrimSuffix(top, "/"))
+	if !ok || rest != "" && rest[0] != '/' {
+		return "", &os.PathError{Op: "find", Path: name, Err: os.ErrNotExist} // it was moved
+	}
+	return path.Join("/", rest), nil
 }
 
 // IsDir reports whether a descriptor refers to a directory.

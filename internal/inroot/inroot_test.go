@@ -224,3 +224,49 @@ func TestRemoveEmptyRace(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestPath: the path of an opened file is without links, and one outside has none.
+func TestPath(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "a/b"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/a", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	root := openRoot(t, dir)
+	for name, want := range map[string]string{"/": "/", "link/b": "/a/b", "../../a": "/a"} {
+		fd, err := Open(root, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Path(root, fd); err != nil || got != want {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+		_ = unix.Close(fd)
+	}
+	if got, err := Path(openRoot(t, filepath.Join(dir, "a")), root); err == nil {
+		t.Errorf("a file outside has the path %q", got)
+	}
+}
+
+// TestOpenLink: only a link at the end is not followed.
+func TestOpenLink(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "a"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, to := range map[string]string{"link": "/a", "a/link": "/nowhere"} {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root := openRoot(t, dir)
+	fd, err := OpenLink(root, "link/link")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := pathOf(t, fd); got != filepath.Join(dir, "a/link") {
+		t.Errorf("opened %s", got)
+	}
+}
