@@ -25,24 +25,32 @@ func Compile(filter *specs.LinuxSeccomp) ([]byte, error) {
 }
 
 func compile(filter *specs.LinuxSeccomp, arches []architecture) ([]byte, error) {
-	if len(filter.Flags) > 0 || filter.ListenerPath != "" || !sameArchitectures(filter.Architectures, arches) {
+	if len(filter.Flags) > 0 || filter.ListenerPath != "" || !sameArchitectures(filter.Architectures, arches) || notifies(filter) {
 		return nil, ErrUnsupported
 	}
 	fallback, err := action(filter.DefaultAction, filter.DefaultErrnoRet)
 	if err != nil {
 		return nil, err
 	}
+	return program(filter, arches, fallback, foreign{abi: fallback, architecture: unix.SECCOMP_RET_KILL_THREAD})
+}
+
+// foreign are the actions for calls that no rule knows: those of another ABI of an architecture, and those of other architectures.
+type foreign struct{ abi, architecture uint32 }
+
+// program returns the instructions of a filter, an array of struct sock_filter.
+func program(filter *specs.LinuxSeccomp, arches []architecture, fallback uint32, other foreign) ([]byte, error) {
 	program := []unix.SockFilter{load(offsetArch)}
 	for _, a := range arches {
 		calls, err := a.rules(filter, fallback)
 		if err != nil {
 			return nil, err
 		}
-		block := a.block(calls, fallback)
+		block := a.block(calls, fallback, other.abi)
 		program = append(program, branch(unix.BPF_JEQ, a.audit, len(block))...)
 		program = append(program, block...)
 	}
-	program = append(program, ret(unix.SECCOMP_RET_KILL_THREAD))
+	program = append(program, ret(other.architecture))
 	if len(program) > unix.BPF_MAXINSNS {
 		return nil, ErrUnsupported
 	}
@@ -76,6 +84,8 @@ func action(a specs.LinuxSeccompAction, errno *uint) (uint32, error) {
 			return 0, fmt.Errorf("%w: errno %d", ErrUnsupported, code)
 		}
 		return unix.SECCOMP_RET_ERRNO | uint32(code), nil
+	case specs.ActNotify:
+		return unix.SECCOMP_RET_USER_NOTIF, nil
 	}
 	return 0, fmt.Errorf("%w: action %s", ErrUnsupported, a)
 }
@@ -143,13 +153,13 @@ func checkArgs(args []specs.LinuxSeccompArg) error {
 }
 
 // block returns the instructions for calls of the architecture.
-func (a *architecture) block(calls map[uint32]call, fallback uint32) []unix.SockFilter {
+func (a *architecture) block(calls map[uint32]call, fallback, foreign uint32) []unix.SockFilter {
 	block := []unix.SockFilter{load(offsetNumber)}
 	if a.foreignBit != 0 {
 		// The numbers of another ABI, which is not allowed. -1 is none of them: a tracer skips a call so.
 		kill := []unix.SockFilter{ret(unix.SECCOMP_RET_KILL_THREAD)}
 		block = append(block, slices.Concat(branch(unix.BPF_JGE, a.foreignBit, 3), branch(unix.BPF_JEQ, ^uint32(0), 1),
-			[]unix.SockFilter{ret(fallback)}, kill)...)
+			[]unix.SockFilter{ret(foreign)}, kill)...)
 	}
 	return append(block, search(intervals(calls, fallback))...)
 }

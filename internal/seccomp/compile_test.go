@@ -230,3 +230,16 @@ func BenchmarkCompile(b *testing.B) {
 		}
 	}
 }
+
+func TestCompileNotify(t *testing.T) {
+	notify := []specs.LinuxSyscall{{Names: []string{"getuid"}, Action: specs.ActNotify}}
+	if _, err := CompileNotify(notify, nil); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("without an ABI: %v", err)
+	}
+	if _, err := CompileNotify(notify, ABIs()); err != nil {
+		t.Error(err)
+	}
+	if _, err := Compile(&specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Architectures: []specs.Arch{specs.ArchX86_64, specs.ArchX86}, Syscalls: notify}); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("for a runtime: %v", err)
+	}
+}
