@@ -3,6 +3,8 @@
 // Two processes of this program come before the command. The supervisor adopts what the command leaves (PR_SET_CHILD_SUBREAPER) and kills it when
 // the command has ended, or when the process that has started the supervisor has. The second enters the root directory, gives up what a step
 // must not have, and executes the command.
+//
+// Where chroot(2) is not allowed either, a command runs as this process may (Own), perhaps under a seccomp filter that has a supervisor.
 package chroot
 
 import (
@@ -33,6 +35,10 @@ type Command struct {
 	Limits       []Limit
 	// Own: the process has the root directory, ids and capabilities of this one, whatever the fields above say.
 	Own bool
+	// Filter is a seccomp filter, an array of struct sock_filter, for the command; empty for nothing.
+	Filter []byte
+	// Listener is a socket that gets the descriptor of the filter's listener (seccomp_unotify(2)). Run closes it.
+	Listener *os.File `json:"-"`
 
 	// Held is a file that stays open until no process of the command runs; nil for none.
 	Held           *os.File  `json:"-"`
@@ -62,9 +68,10 @@ func Try() error {
 
 // The descriptors of both processes, beside the usual ones.
 const (
-	controlFD = 3 // the command comes from it; that it ends means that all must
-	statusFD  = 4 // the result goes to it
-	heldFD    = 5 // of the supervisor, if there is one
+	controlFD  = 3 // the command comes from it; that it ends means that all must
+	statusFD   = 4 // the result goes to it
+	listenerFD = 5 // the listener of a filter goes to it, if there is a filter
+	heldFD     = 6 // of the supervisor, if there is one
 )
 
 // result is how a command has ended.
@@ -130,11 +137,11 @@ func start(c *Command) (control, status *os.File, cmd *exec.Cmd, err error) {
 	}
 	defer func() { _ = theirStatus.Close() }()
 	cmd = exec.Command("/proc/self/exe")
-	cmd.Args, cmd.Env, cmd.Dir = []string{supervisorName}, []string{}, "/"
+	cmd.Args, cmd.Env, cmd.Dir = c.argv(supervisorName), []string{}, "/"
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
-	cmd.ExtraFiles = []*os.File{theirControl, theirStatus}
-	if c.Held != nil {
-		cmd.ExtraFiles = append(cmd.ExtraFiles, c.Held)
+	cmd.ExtraFiles = []*os.File{theirControl, theirStatus, c.Listener, c.Held}
+	if c.Listener != nil {
+		defer func() { _ = c.Listener.Close() }()
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal of the user's, and no Ctrl-C from it
 	if err := cmd.Start(); err != nil {
@@ -143,11 +150,19 @@ func start(c *Command) (control, status *os.File, cmd *exec.Cmd, err error) {
 	return control, status, cmd, nil
 }
 
-// argv[0] of the two processes.
+// argv[0] of the two processes, and the argument that says that they have a listenerFD.
 const (
 	supervisorName = "mica-chroot"
 	commandName    = "mica-chroot-command"
+	withListener   = "listener"
 )
+
+func (c *Command) argv(name string) []string {
+	if c.Listener != nil {
+		return []string{name, withListener}
+	}
+	return []string{name}
+}
 
 // initialized is set by Init.
 var initialized bool
@@ -155,10 +170,17 @@ var initialized bool
 // Init runs one of the two processes and does not return, if args name one. It is called first thing.
 func Init(args []string) {
 	initialized = true
-	switch {
-	case slices.Equal(args, []string{supervisorName}):
-		os.Exit(supervise())
-	case slices.Equal(args, []string{commandName}):
+	if len(args) == 0 {
+		return
+	}
+	more := args[1:]
+	if len(more) > 0 && !slices.Equal(more, []string{withListener}) {
+		return
+	}
+	switch args[0] {
+	case supervisorName:
+		os.Exit(supervise(more))
+	case commandName:
 		os.Exit(execute())
 	}
 }

@@ -19,6 +19,7 @@ import (
 func execute() int {
 	unix.CloseOnExec(controlFD)
 	unix.CloseOnExec(statusFD)
+	unix.CloseOnExec(listenerFD) // if there is one
 	control, status := os.NewFile(controlFD, "control"), os.NewFile(statusFD, "status")
 	var c Command
 	err := json.NewDecoder(control).Decode(&c)
@@ -54,15 +55,28 @@ func (c *Command) enter() error {
 		return fmt.Errorf("working directory: %w", err)
 	}
 	if !c.Own {
-		if err := c.limitCapabilities(); err != nil {
-			return fmt.Errorf("drop capabilities: %w", err)
-		}
-		if err := c.setIDs(); err != nil {
-			return fmt.Errorf("set user: %w", err)
+		if err := c.limit(); err != nil {
+			return err
 		}
 	}
 	if err := unix.Chdir(c.Cwd); err != nil {
 		return fmt.Errorf("working directory %s: %w", c.Cwd, err)
+	}
+	if len(c.Filter) > 0 {
+		if err := listen(c.Filter, listenerFD); err != nil {
+			return fmt.Errorf("seccomp filter: %w", err)
+		}
+	}
+	return nil
+}
+
+// limit takes what the command must not have.
+func (c *Command) limit() error {
+	if err := c.limitCapabilities(); err != nil {
+		return fmt.Errorf("drop capabilities: %w", err)
+	}
+	if err := c.setIDs(); err != nil {
+		return fmt.Errorf("set user: %w", err)
 	}
 	return nil
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/micabuild/mica/internal/ociruntime"
 )
 
-// supervise is the supervisor.
-func supervise() int {
+// supervise is the supervisor. more are the arguments after its name.
+func supervise(more []string) int {
 	unix.CloseOnExec(controlFD)
 	unix.CloseOnExec(statusFD)
 	unix.CloseOnExec(heldFD)
@@ -31,14 +31,21 @@ func supervise() int {
 		return report(status, result{Code: ociruntime.CodeOther, Reason: fmt.Sprintf("start process: %v", err)})
 	}
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Args, cmd.Env = []string{commandName}, []string{}
+	cmd.Args, cmd.Env = append([]string{commandName}, more...), []string{}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{r, status}
+	if len(more) > 0 {
+		listener := os.NewFile(listenerFD, "listener")
+		cmd.ExtraFiles = append(cmd.ExtraFiles, listener)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return report(status, result{Code: ociruntime.CodeOther, Reason: fmt.Sprintf("start process: %v", err)})
 	}
 	_ = r.Close()
+	for _, f := range cmd.ExtraFiles[2:] {
+		_ = f.Close() // that the command has ended is seen by its end of the socket
+	}
 	// The end of control is that of the process that has started this one.
 	var once sync.Once
 	go func() {
