@@ -17,6 +17,7 @@ import (
 
 	"github.com/micabuild/mica/internal/chroot"
 	"github.com/micabuild/mica/internal/containerinit"
+	"github.com/micabuild/mica/internal/fakeroot"
 	"github.com/micabuild/mica/internal/memory"
 	"github.com/micabuild/mica/internal/network"
 )
@@ -33,6 +34,7 @@ func Init(args []string) {
 	mayRestart = true
 	network.Init(args)
 	chroot.Init(args)
+	fakeroot.Init(args)
 	switch {
 	case len(args) == 1 && args[0] == initName:
 		os.Exit(initMain())
