@@ -166,11 +166,16 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 		return nil, err
 	}
 	front := &frontend{}
+	caches := &cacheWriter{b: b, rec: rec, base: base, client: o.Client}
+	elsewhere, err := b.elsewhere(ctx, o, reads, caches)
+	if err != nil {
+		return nil, err
+	}
 	worker := ops.New(ops.Options{
 		Store: b.Store, Layers: b.Layers, Image: base.find, Published: base.published, Layout: layouts.find, Host: b.Host, Locals: o.locals(), Sync: o.sync(), Digests: digests,
 		Secret: o.Secret, SSH: o.SSH, HTTP: o.HTTP, Blob: layouts.blob, HostCerts: hostCerts.mount, KeepFailed: o.OnFailure != nil,
 		KeepMounts: o.Frontend != nil, ClientErrors: o.Client != nil,
-		Proxy: o.proxyNetwork(policies, front.metadata),
+		Proxy: o.proxyNetwork(policies, front.metadata), Elsewhere: elsewhere,
 	})
 	defer func() { err = errors.Join(err, worker.Close()) }()
 	s := solver.New(solver.Options{
@@ -178,7 +183,6 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 		Observer: rec.Observer(), Plan: o.Explain,
 	})
 	reads.solver = s
-	caches := &cacheWriter{b: b, rec: rec, base: base, client: o.Client}
 	if caches.steps, err = b.openSteps(ctx, o, reads, base, caches); err != nil {
 		return nil, err
 	}

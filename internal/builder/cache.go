@@ -88,8 +88,34 @@ type cacheWriter struct {
 	steps *stepCaches
 	note  []byte // what the caches tell of the build
 
+	at map[writtenTo]*transfer.CacheRepository // opened by repository
+
 	client   Client              // nil for the host
 	manifest *ocispec.Descriptor // of the cache that the client has got, which adds it to the list of its layout
+}
+
+// writtenTo is a repository and the form of the layers in it.
+type writtenTo struct {
+	ref         string
+	compression compression.Algorithm
+	level       int
+	force       bool
+}
+
+// repository opens the repository of a cache, once: what is written to it by several ways is written one after the other.
+func (x *cacheWriter) repository(ctx context.Context, c *buildspec.Cache) (*transfer.CacheRepository, error) {
+	key := writtenTo{c.Ref, c.Compression, c.Level, c.Force}
+	if at := x.at[key]; at != nil {
+		return at, nil
+	}
+	at, err := x.b.cacheRepository(ctx, c)
+	if err == nil {
+		if x.at == nil {
+			x.at = map[writtenTo]*transfer.CacheRepository{}
+		}
+		x.at[key] = at
+	}
+	return at, err
 }
 
 // write exports to one cache.

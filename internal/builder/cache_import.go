@@ -41,7 +41,7 @@ func (b *Builder) openCaches(ctx context.Context, o *Options, rec *recorder.Reco
 			list = append(list, x.read(ctx, &c, nil)...)
 		}
 	}
-	if len(o.CacheFrom) > 0 || len(o.CacheTo) > 0 || len(o.namedCaches()) > 0 {
+	if len(o.CacheFrom) > 0 || len(o.CacheTo) > 0 || len(o.namedCaches()) > 0 || o.Elsewhere != nil {
 		x.use(list)
 	}
 	return x

@@ -52,7 +52,7 @@ func (b *Builder) openSteps(ctx context.Context, o *Options, x *imports, base *b
 		if !c.Steps || o.Explain {
 			continue
 		}
-		at, err := b.cacheRepository(ctx, &c)
+		at, err := w.repository(ctx, &c)
 		if err != nil {
 			return nil, err
 		}

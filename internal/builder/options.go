@@ -51,6 +51,8 @@ type Options struct {
 	Policy   PolicyClient
 	// ProxyNetwork makes a proxy of this process the only way out of steps. The policies decide about their requests as about sources.
 	ProxyNetwork bool
+	// Elsewhere runs the processes of steps in place of this host; nil for this host.
+	Elsewhere *Elsewhere
 	// HTTP sends the requests of http sources; nil for Go's default.
 	HTTP *http.Client
 	// Create opens the destination of an output that is not a directory.

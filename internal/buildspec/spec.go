@@ -57,6 +57,8 @@ type Spec struct {
 	SSH         []SSH
 	CacheFrom   []Cache
 	CacheTo     []Cache
+	// On says where the processes of steps run; nil for this host.
+	On *On
 	// Tags are names for the image, in any form that a user may type.
 	Tags    []string
 	Attests Attests

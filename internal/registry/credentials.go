@@ -26,6 +26,16 @@ func serverKey(host string) string {
 	return host
 }
 
+// Credential returns the credentials for a registry, for one that pulls and pushes on behalf of this client: empty for none, a user of ""
+// for an identity token.
+func (c *Client) Credential(ctx context.Context, host string) (user, secret string, err error) {
+	cred, err := c.credential(ctx, host, "")
+	if err != nil || cred.Username == "" {
+		return "", cred.RefreshToken, err
+	}
+	return cred.Username, cred.Password, nil
+}
+
 // credential finds the credentials for a repository of a registry: docker's, through its helpers, then podman's.
 func (c *Client) credential(ctx context.Context, host, repository string) (auth.Credential, error) {
 	if c.ask != nil {

@@ -90,6 +90,9 @@ func (c *Cache) found(hits []*Hit) {
 	}
 }
 
+// AddLayers records where layers can be fetched that are in no imported cache.
+func (c *Cache) AddLayers(layers ...ImportedLayer) { c.found([]*Hit{{Layers: layers}}) }
+
 // Imported returns where a layer of the results that were found can be fetched. Steps build on a result before its layers
 // are fetched, and most layers are never needed.
 func (c *Cache) Imported(id digest.Digest) []ImportedLayer {

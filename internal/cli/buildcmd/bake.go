@@ -26,7 +26,7 @@ import (
 // bakeFlags are the flags of `docker buildx bake` as they were typed.
 type bakeFlags struct {
 	files, set, vars, allow                                                   []string
-	call, list, metadataFile, progress, runtime, sbom, provenance             string
+	call, list, metadataFile, progress, runtime, sbom, provenance, on         string
 	print, load, push, noCache, pull, check, hostCerts, setNoCache, setUpdate bool
 	inspect                                                                   inspectFlags
 }
@@ -59,6 +59,7 @@ func (f *bakeFlags) add(fl *pflag.FlagSet) {
 	fl.StringVar(&f.metadataFile, "metadata-file", "", "Write build result metadata to a file")
 	fl.StringVar(&f.progress, "progress", cmp.Or(os.Getenv("BUILDKIT_PROGRESS"), "auto"), "Set type of progress output (auto, plain, tty, quiet, rawjson)")
 	fl.StringVar(&f.runtime, "runtime", "", "OCI runtime that runs the steps (default: $MICA_RUNTIME, else crun, else runc)")
+	fl.StringVar(&f.on, "on", "", onUsage)
 	f.inspect.addFailure(fl)
 	fl.StringVar(&f.sbom, "sbom", "", `Shorthand for "--set=*.attest=type=sbom"`)
 	fl.StringVar(&f.provenance, "provenance", "", `Shorthand for "--set=*.attest=type=provenance"`)

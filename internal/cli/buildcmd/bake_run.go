@@ -26,6 +26,7 @@ type baking struct {
 	results map[string]*builder.Result // of those whose channels are closed
 	record  bool                       // the metadata have their provenance
 	inspect *bakeInspection            // nil to look into nothing
+	remote  engine                     // runs the steps of targets with an On
 }
 
 // build builds the targets: each when those it links to are built, otherwise all at the same time.
@@ -50,6 +51,11 @@ func (f *bakeFlags) build(ctx context.Context, app *command.App, def *bake.Defin
 	if err != nil {
 		return err
 	}
+	for _, t := range targets {
+		if err := checkOn(t.spec, inspect); err != nil {
+			return err
+		}
+	}
 	display, err := progress.StartBuild(ctx, app.Stderr, f.progress)
 	if err != nil {
 		return err
@@ -60,7 +66,7 @@ func (f *bakeFlags) build(ctx context.Context, app *command.App, def *bake.Defin
 		done:    map[string]chan struct{}{}, results: map[string]*builder.Result{},
 		record: f.metadataFile != "" && metadataProvenance() != "", inspect: newBakeInspection(inspect, display, targets),
 	}
-	err = b.all(ctx)
+	err = errors.Join(b.all(ctx), b.remote.close())
 	display.Finish()
 	app.PrintNotes()
 	if err != nil {
@@ -141,7 +147,7 @@ func (b *baking) one(ctx context.Context, t *bakeTarget) (_ *builder.Result, err
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, cleanup()) }()
-	o.Context = source
+	o.Context, o.Elsewhere = source, b.remote.elsewhere(t.spec)
 	for name, other := range t.links {
 		o.Contexts[name] = b.links.context(other)
 	}

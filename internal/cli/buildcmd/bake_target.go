@@ -33,6 +33,9 @@ func (f *bakeFlags) targets(def *bake.Definition) (map[string]*bakeTarget, error
 			return nil, fmt.Errorf("target %s: %w", name, err)
 		}
 		spec.HostCerts = f.hostCerts
+		if spec.On, err = buildspec.ParseOn(f.on, spec.CacheTo); err != nil {
+			return nil, fmt.Errorf("target %s: %w", name, err)
+		}
 		if slices.ContainsFunc(spec.Outputs, func(o buildspec.Output) bool { return o.Stdout() }) {
 			if stdout != "" {
 				return nil, fmt.Errorf("targets %s and %s cannot both be written to stdout: give one of them a dest", stdout, name)

@@ -51,6 +51,9 @@ func runBuild(ctx context.Context, app *command.App, f *buildFlags, path string)
 	if err != nil {
 		return nil, err
 	}
+	if err := checkOn(spec, inspect); err != nil {
+		return nil, err
+	}
 	o, err := buildOptions(app, spec)
 	if err != nil {
 		return nil, err
@@ -71,6 +74,9 @@ func runBuild(ctx context.Context, app *command.App, f *buildFlags, path string)
 	if err != nil {
 		return nil, err
 	}
+	var remote engine
+	defer func() { err = errors.Join(err, remote.close()) }()
+	o.Elsewhere = remote.elsewhere(spec)
 	o.Events, o.Explain = display.Events, f.explain
 	if f.explain {
 		o.Events = nil

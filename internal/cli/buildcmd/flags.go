@@ -16,14 +16,14 @@ import (
 
 // buildFlags are the flags of `docker buildx build` as they were typed.
 type buildFlags struct {
-	file, target, network, iidFile, metadataFile, progress, runtime, cgroupParent, call, provenance, sbom string
-	tags, platforms, buildArgs, labels, addHosts, outputs, contexts, secrets, ssh, noCacheFilter          []string
-	allow, resources, limits, annotations, cacheFrom, cacheTo, attests                                    []string
-	noCache, pull, push, load, quiet, check, hostCerts, explain                                           bool
-	shmSize                                                                                               opts.MemBytes
-	ulimits                                                                                               *opts.UlimitOpt
-	inspect                                                                                               inspectFlags
-	pushFailed                                                                                            func(error) error // see Build
+	file, target, network, iidFile, metadataFile, progress, runtime, cgroupParent, call, provenance, sbom, on string
+	tags, platforms, buildArgs, labels, addHosts, outputs, contexts, secrets, ssh, noCacheFilter              []string
+	allow, resources, limits, annotations, cacheFrom, cacheTo, attests                                        []string
+	noCache, pull, push, load, quiet, check, hostCerts, explain                                               bool
+	shmSize                                                                                                   opts.MemBytes
+	ulimits                                                                                                   *opts.UlimitOpt
+	inspect                                                                                                   inspectFlags
+	pushFailed                                                                                                func(error) error // see Build
 }
 
 // NewBuildCommand is `mica build`.
@@ -56,6 +56,7 @@ func (f *buildFlags) add(fl *pflag.FlagSet) {
 	fl.StringVar(&f.metadataFile, "metadata-file", "", "Write build result metadata to a file")
 	fl.StringVar(&f.progress, "progress", cmp.Or(os.Getenv("BUILDKIT_PROGRESS"), "auto"), "Set type of progress output (auto, plain, tty, quiet, rawjson)")
 	fl.StringVar(&f.runtime, "runtime", "", "OCI runtime that runs the steps (default: $MICA_RUNTIME, else crun, else runc)")
+	fl.StringVar(&f.on, "on", "", onUsage)
 	fl.StringArrayVarP(&f.tags, "tag", "t", nil, "Name and optionally a tag (format: name:tag)")
 	fl.StringSliceVar(&f.platforms, "platform", nil, "Set target platform for build")
 	fl.StringArrayVar(&f.buildArgs, "build-arg", nil, "Set build-time variables")
@@ -144,6 +145,9 @@ func (f *buildFlags) parseResults(s *buildspec.Spec) (err error) {
 		return err
 	}
 	if s.CacheTo, err = buildspec.ParseCaches(f.cacheTo, true); err != nil {
+		return err
+	}
+	if s.On, err = buildspec.ParseOn(f.on, s.CacheTo); err != nil {
 		return err
 	}
 	if s.Outputs, err = buildspec.ParseOutputs(f.outputs); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/micabuild/mica/internal/dockerfile"
 	"github.com/micabuild/mica/internal/ociruntime"
 	"github.com/micabuild/mica/internal/redact"
+	"github.com/micabuild/mica/internal/solver/ops"
 )
 
 // printHint says how to look into a step that has failed. verb is the command: build or bake.
@@ -25,6 +26,10 @@ func printHint(app *command.App, verb string, err error) {
 		if stage := missingIn(err); stage != "" && verb == "build" {
 			fmt.Fprintf(app.Stderr, "To look into stage %s: %s\n", stage, again(app, verb, "--shell-at="+stage, ""))
 		}
+		return
+	}
+	var remote *ops.RemoteError
+	if errors.As(err, &remote) { // what it has left is not on this host
 		return
 	}
 	text := again(app, verb, "", "--on-error=shell")

@@ -39,6 +39,9 @@ type execOp struct {
 var _ = register[*pb.Op_Exec](kind{
 	open: newExecOp,
 	prepare: func(w *Worker, v *solver.Vertex) error {
+		if w.Elsewhere != nil {
+			return nil
+		}
 		if v.Op.GetExec().Network == pb.NetMode_UNSET && w.Proxy == nil {
 			w.Host.StartNetwork()
 		}
@@ -162,6 +165,9 @@ func selector(m *pb.Mount) string { return path.Join("/", m.Selector) }
 
 // Run prepares the root filesystem and the mounts, runs the process, and commits what has an output.
 func (o *execOp) Run(ctx context.Context) (_ []*solver.Result, err error) {
+	if o.w.Elsewhere != nil {
+		return o.runElsewhere(ctx)
+	}
 	st, err := o.prepare(ctx)
 	if err != nil {
 		return nil, o.explain(ctx, err, nil)

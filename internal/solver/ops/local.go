@@ -29,9 +29,9 @@ func (w *Worker) asLayers(ctx context.Context, r *solver.Result, selector string
 	if err != nil {
 		return nil, err
 	}
-	form := layer.AsTree
-	if w.Host.Plain() {
-		form = layer.AsBlob
+	form := layer.AsBlob
+	if w.wantsTrees() {
+		form = layer.AsTree
 	}
 	l, err := w.Layers.Write(ctx, changes, form)
 	if err != nil {

@@ -65,6 +65,8 @@ type Options struct {
 	Layout func(ctx context.Context, session, store string, d digest.Digest, platform *ocispec.Platform) (*image.Image, error)
 	// Host starts the processes of exec operations.
 	Host *sandbox.Host
+	// Elsewhere runs the processes of exec operations in place of Host; nil for Host.
+	Elsewhere Elsewhere
 	// Locals are the local sources by name.
 	Locals map[string]Local
 	// Sync returns the view of a local source that Locals does not have; nil if there are no others.
@@ -193,7 +195,7 @@ func (w *Worker) removeLater(t *store.Temp) { w.removals.Go(t.Remove) }
 // write makes a layer of changes, in the form that the graph needs next.
 func (w *Worker) write(ctx context.Context, changes []view.Change, v *solver.Vertex) (buildcache.Link, error) {
 	form := layer.AsBlob
-	if v.NeedsTree && !w.Host.Plain() {
+	if v.NeedsTree && w.wantsTrees() {
 		form = layer.AsTree
 	}
 	l, err := w.Layers.Write(ctx, changes, form)
@@ -202,6 +204,9 @@ func (w *Worker) write(ctx context.Context, changes []view.Change, v *solver.Ver
 	}
 	return buildcache.Link{DiffID: l.DiffID, Created: time.Now().UTC(), Description: v.Name}, nil
 }
+
+// wantsTrees reports whether processes run on the trees of layers.
+func (w *Worker) wantsTrees() bool { return w.Elsewhere == nil && !w.Host.Plain() }
 
 // kind is a solver.Kind without Open, Prepare and the Worker that they use.
 type kind struct {
