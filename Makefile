@@ -127,6 +127,7 @@ size: bin/mica bin/mica-catalog
 
 peers:
 	cd test/peers && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/moby/buildkit/version.Version=$$(go list -m -f "{{.Version}}" github.com/moby/buildkit)" -o ../../bin/peers/ tool
+	cd test/peers/s3 && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../../../bin/peers/ tool
 
 # Buildah's dependencies are not BuildKit's; only the benchmark needs it. It is C in part.
 peers-bench:

@@ -68,7 +68,7 @@ func (x *cacheWriter) writeCaches(ctx context.Context, o *Options, keys []remote
 		if x.note == nil {
 			x.note = x.rec.Note()
 		}
-		p := startStep(o.Events, "exporting cache to "+map[string]string{buildspec.CacheRegistry: "registry", buildspec.CacheLocal: "client directory", buildspec.CacheActions: "GitHub Actions Cache"}[c.Type])
+		p := startStep(o.Events, "exporting cache to "+exportedTo[c.Type])
 		err := x.write(ctx, &c, keys)
 		p.end(err)
 		if err != nil && !c.IgnoreError {
@@ -76,6 +76,12 @@ func (x *cacheWriter) writeCaches(ctx context.Context, o *Options, keys []remote
 		}
 	}
 	return nil
+}
+
+// exportedTo is what BuildKit calls the types of caches.
+var exportedTo = map[string]string{
+	buildspec.CacheRegistry: "registry", buildspec.CacheLocal: "client directory", buildspec.CacheActions: "GitHub Actions Cache",
+	buildspec.CacheS3: "Amazon S3",
 }
 
 // cacheWriter exports the results of a build to remote caches.
@@ -125,6 +131,8 @@ func (x *cacheWriter) write(ctx context.Context, c *buildspec.Cache, keys []remo
 	switch c.Type {
 	case buildspec.CacheActions:
 		return x.writeActions(ctx, c, o, keys)
+	case buildspec.CacheS3:
+		return x.writeS3(ctx, c, o, keys)
 	case buildspec.CacheLocal:
 		return x.writeLayout(ctx, c, o, keys)
 	}

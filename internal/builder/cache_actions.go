@@ -1,11 +1,9 @@
 package builder
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
-	"io"
 	"os"
 	"time"
 
@@ -53,12 +51,7 @@ func (b *Builder) readActions(ctx context.Context, c *buildspec.Cache, client Cl
 		return nil, err
 	}
 	for _, raw := range indexes {
-		if limit != nil { // counts what the index takes in memory
-			if _, err := io.Copy(io.Discard, &limitedReader{io.NopCloser(bytes.NewReader(raw)), limit}); err != nil {
-				return nil, err
-			}
-		}
-		i, err := remotecache.ReadConfig(at, raw)
+		i, err := limit.readConfig(at, raw)
 		if err != nil {
 			return nil, err
 		}

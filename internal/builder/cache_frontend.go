@@ -77,6 +77,10 @@ func (x *imports) requested(e client.CacheOptionsEntry) bool {
 		if e.Type == buildspec.CacheActions {
 			return c.Type == e.Type && c.Actions.Scope == cmp.Or(e.Attrs["scope"], buildspec.DefaultScope)
 		}
+		if e.Type == buildspec.CacheS3 {
+			same, err := buildspec.NewCaches([]buildspec.Entry{{Type: e.Type, Attrs: e.Attrs}}, false)
+			return err == nil && c.Type == e.Type && c.S3 == same[0].S3
+		}
 		return c.Type == e.Type && c.Ref == e.Attrs["ref"]
 	})
 }
@@ -147,8 +151,8 @@ var errInsecure = errors.New("the front end asks for registry.insecure: only you
 // errSteps is the error for a cache that counts for all graphs of a build from its beginning.
 var errSteps = errors.New("the front end asks for mode=steps: only you can, for the whole build")
 
-// errActions is the error for a cache by which a front end would have mica send requests to any URL.
-var errActions = errors.New("the front end asks for a cache of type gha: only you can")
+// errElsewhere is the error for a cache by which a front end would have mica send requests to any URL.
+var errElsewhere = errors.New("the front end asks for a cache of type gha or s3: only you can")
 
 // readNamed reads a cache that a front end has named.
 func (x *imports) readNamed(ctx context.Context, e client.CacheOptionsEntry, untrusted bool) []*remotecache.Import {
@@ -156,8 +160,8 @@ func (x *imports) readNamed(ctx context.Context, e client.CacheOptionsEntry, unt
 	if err == nil && untrusted && caches[0].Insecure {
 		err = errInsecure
 	}
-	if err == nil && untrusted && caches[0].Type == buildspec.CacheActions {
-		err = errActions
+	if err == nil && untrusted && (caches[0].Type == buildspec.CacheActions || caches[0].Type == buildspec.CacheS3) {
+		err = errElsewhere
 	}
 	if err == nil && caches[0].Steps {
 		err = errSteps
@@ -190,6 +194,16 @@ func (b *budget) read(ctx context.Context, from content.Fetcher, root ocispec.De
 		i.From = from // layers are not kept in memory
 	}
 	return list, err
+}
+
+// readConfig reads a cache that is a config alone. The budget counts what it takes in memory.
+func (b *budget) readConfig(from content.Fetcher, raw []byte) (*remotecache.Import, error) {
+	if b != nil {
+		if _, err := io.Copy(io.Discard, &limitedReader{io.NopCloser(bytes.NewReader(raw)), b}); err != nil {
+			return nil, err
+		}
+	}
+	return remotecache.ReadConfig(from, raw)
 }
 
 type limitedFetcher struct {

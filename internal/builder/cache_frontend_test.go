@@ -289,7 +289,7 @@ func TestGatewayImports(t *testing.T) {
 	if _, err := f.runImage(t.Context(), map[string]string{"do": "import", "type": "gha"}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(map[string]string{importing + "localhost/x": errInsecure.Error(), importing + "type gha": errActions.Error()}, errs); diff != "" {
+	if diff := cmp.Diff(map[string]string{importing + "localhost/x": errInsecure.Error(), importing + "type gha": errElsewhere.Error()}, errs); diff != "" {
 		t.Error(diff)
 	}
 }

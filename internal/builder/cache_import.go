@@ -78,11 +78,14 @@ func (x *imports) close() error {
 // read shows the reading of one cache, and returns an Import for each of its platforms. b limits what is read, nil for a cache of the request.
 func (x *imports) read(ctx context.Context, c *buildspec.Cache, b *budget) []*remotecache.Import {
 	name, shown := c.Ref, c.Ref
-	if c.Type == buildspec.CacheLocal {
+	switch c.Type {
+	case buildspec.CacheLocal:
 		name, shown = c.Dir, "local cache "+c.Dir
-	}
-	if c.Type == buildspec.CacheActions {
+	case buildspec.CacheActions:
 		name = "GitHub Actions cache " + c.Actions.Scope
+		shown = name
+	case buildspec.CacheS3:
+		name = "S3 cache " + c.S3.Name
 		shown = name
 	}
 	p := startStep(x.o.Events, importing+shown)
@@ -139,6 +142,9 @@ func (b *Builder) readCache(ctx context.Context, c *buildspec.Cache, client Clie
 	}
 	if c.Type == buildspec.CacheActions {
 		return b.readActions(ctx, c, client, limit)
+	}
+	if c.Type == buildspec.CacheS3 {
+		return b.readS3(ctx, c, client, limit)
 	}
 	if client != nil {
 		src, err := client.Store(ctx, "", localCachePrefix+c.Dir)

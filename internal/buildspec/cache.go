@@ -21,6 +21,7 @@ const (
 	CacheLocal    = "local"
 	CacheInline   = "inline"
 	CacheActions  = "gha" // the cache service of GitHub Actions
+	CacheS3       = "s3"
 )
 
 // Cache is a remote cache that is read or written, with BuildKit's attributes (docs.docker.com/build/cache/backends).
@@ -33,6 +34,8 @@ type Cache struct {
 	Dir, Tag, Digest string
 	// Actions is the cache of type gha.
 	Actions ActionsCache
+	// S3 is the cache of type s3.
+	S3 S3Cache
 	// Max also writes the results of steps that are not in the image (mode=max).
 	Max bool
 	// Steps is a cache in which each step is a record of its own (mode=steps).
@@ -61,6 +64,7 @@ var cacheAttributes = map[string]struct{ from, to []string }{
 	},
 	CacheInline:  {nil, []string{"mode"}},
 	CacheActions: {actionsAttributes, append([]string{"mode", "ignore-error"}, actionsAttributes...)},
+	CacheS3:      {s3Attributes, append([]string{"mode", "ignore-error"}, s3Attributes...)},
 }
 
 // ParseCaches reads --cache-from or, if to is set, --cache-to.
@@ -120,11 +124,14 @@ func newCache(e Entry, to bool) (*Cache, error) {
 	}
 	switch {
 	case !ok || !to && e.Type == CacheInline:
-		return nil, fmt.Errorf("unknown cache type %q: use registry, local or gha, or inline to write one", e.Type)
+		return nil, fmt.Errorf("unknown cache type %q: use registry, local, gha or s3, or inline to write one", e.Type)
 	case needs != "" && e.Attrs[needs] == "":
 		return nil, fmt.Errorf("cache type %s needs %s", e.Type, needs)
 	}
 	c := &Cache{Type: e.Type, Compression: compression.Gzip}
+	if e.Type == CacheS3 {
+		c.S3 = newS3Cache()
+	}
 	manifest := false
 	for _, k := range slices.Sorted(maps.Keys(e.Attrs)) {
 		if !slices.Contains(names, k) || !to && k == "mode" && e.Attrs[k] != "steps" {
@@ -146,6 +153,9 @@ func newCache(e Entry, to bool) (*Cache, error) {
 
 // set reads one attribute.
 func (c *Cache) set(key, value string) (err error) {
+	if c.Type == CacheS3 && slices.Contains(s3Attributes, key) {
+		return c.S3.set(key, value)
+	}
 	switch key {
 	case "ref":
 		c.Ref = value

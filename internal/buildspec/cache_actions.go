@@ -40,7 +40,7 @@ func (a *ActionsCache) set(key, value string) (err error) {
 // withoutTokens returns the entry as errors show it.
 func (e Entry) withoutTokens() Entry {
 	attrs := maps.Clone(e.Attrs)
-	for _, k := range []string{"token", "ghtoken"} {
+	for _, k := range []string{"token", "ghtoken", "access_key_id", "secret_access_key", "session_token"} {
 		if _, ok := attrs[k]; ok {
 			attrs[k] = "xxxxx"
 		}

@@ -84,7 +84,7 @@ func TestAttributesOfOtherExporters(t *testing.T) {
 // TestCacheAttributes: every attribute of a type is read where it is listed, and nowhere else.
 func TestCacheAttributes(t *testing.T) {
 	t.Parallel()
-	values := map[string]string{"ref": "a", "src": "d", "dest": "d", "mode": "max", "compression": "zstd", "compression-level": "1", "timeout": "1m", "version": "2"}
+	values := map[string]string{"ref": "a", "src": "d", "dest": "d", "mode": "max", "compression": "zstd", "compression-level": "1", "timeout": "1m", "version": "2", "touch_refresh": "1h", "upload_parallelism": "2"}
 	for kind, attributes := range cacheAttributes {
 		for to, names := range map[bool][]string{false: attributes.from, true: attributes.to} {
 			if names == nil {

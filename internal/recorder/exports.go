@@ -30,6 +30,9 @@ func (r *Recorder) request(asked *history.Request) *history.Request {
 	}
 	safe := &history.Request{Frontend: asked.Frontend, Attrs: map[string]string{}}
 	for k, v := range asked.Attrs {
+		if k == "cache-imports" { // which has the credentials of caches
+			continue
+		}
 		if arg, ok := strings.CutPrefix(k, "build-arg:"); !ok || !isProxy(arg) && !redact.IsSecret(arg) {
 			safe.Attrs[k] = r.redact(v)
 		}

@@ -33,6 +33,8 @@ type ExportOptions struct {
 	// Blob stores a layer in the destination of the cache, and returns the descriptor of its blob. It is called once for every
 	// layer, from several goroutines. The error is ErrLost for a layer that nobody has: results with it are left out.
 	Blob func(ctx context.Context, l Layer) (ocispec.Descriptor, error)
+	// Parallel is how many layers are stored at the same time, 0 for the usual number.
+	Parallel int
 	// Note describes the build, for Import.Note; nil for nothing.
 	Note []byte
 	// Index writes the manifest as an index, as old versions of BuildKit do.
@@ -68,7 +70,7 @@ func (c *Cache) Export(ctx context.Context, o ExportOptions, keys ...Key) (*Expo
 	if err != nil {
 		return nil, err
 	}
-	blobs, err := g.blobs(ctx, o.Blob)
+	blobs, err := g.blobs(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -86,11 +88,11 @@ func (c *Cache) Export(ctx context.Context, o ExportOptions, keys ...Key) (*Expo
 const parallelBlobs = 4
 
 // blobs stores every layer of the results, and returns the annotated descriptors. It removes results with layers that are lost.
-func (g *graph) blobs(ctx context.Context, blob func(context.Context, Layer) (ocispec.Descriptor, error)) (map[digest.Digest]ocispec.Descriptor, error) {
+func (g *graph) blobs(ctx context.Context, o ExportOptions) (map[digest.Digest]ocispec.Descriptor, error) {
 	var mu sync.Mutex
 	ready := map[digest.Digest]ocispec.Descriptor{}
 	eg, ctx := errgroup.WithContext(ctx)
-	eg.SetLimit(parallelBlobs)
+	eg.SetLimit(cmp.Or(o.Parallel, parallelBlobs))
 	seen := map[digest.Digest]bool{}
 	for _, rec := range g.records {
 		if rec.result == nil {
@@ -102,7 +104,7 @@ func (g *graph) blobs(ctx context.Context, blob func(context.Context, Layer) (oc
 			}
 			seen[l.DiffID] = true
 			eg.Go(crash.Guard(func() error {
-				d, err := blob(ctx, l)
+				d, err := o.Blob(ctx, l)
 				if errors.Is(err, ErrLost) {
 					return nil
 				}

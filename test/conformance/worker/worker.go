@@ -19,8 +19,7 @@ import (
 // unsupported are the features that mica does not have: the suites skip their tests.
 var unsupported = []string{
 	workers.FeatureCacheBackendAzblob,
-	workers.FeatureCacheBackendGha,
-	workers.FeatureCacheBackendS3,
+	workers.FeatureCacheBackendS3, // its test needs the programs minio and mc; test/remotecache has another service
 	workers.FeatureCDI,
 	workers.FeatureCNINetwork,
 }

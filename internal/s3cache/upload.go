@@ -1,0 +1,200 @@
+package s3cache
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/micabuild/mica/internal/crash"
+)
+
+// Parts of objects. An upload holds as many in memory as it sends at the same time.
+const (
+	partSize = 8 << 20
+	maxParts = 10_000
+	maxCopy  = 5 << 30 // bytes that one request copies
+
+	abortTime = 10 * time.Second
+)
+
+// put writes an object: in parts, if it is large.
+func (c *Cache) put(ctx context.Context, key string, size int64, r io.Reader) error {
+	if size > c.part {
+		return c.inParts(ctx, key, func(u *upload) error { return u.send(ctx, size, r) })
+	}
+	buf, err := c.buffer(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { c.buffers <- buf }()
+	buf = slices.Grow(buf[:0], int(size))
+	if err := readPart(r, buf[:size], true); err != nil {
+		return err
+	}
+	return c.ask(ctx, call{method: http.MethodPut, key: key, body: buf[:size]}, nil)
+}
+
+// buffer waits for the turn of a part, and returns the buffer of an earlier one.
+func (c *Cache) buffer(ctx context.Context) ([]byte, error) {
+	select {
+	case buf := <-c.buffers:
+		return buf, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// readPart reads a part. The last is at the end, where the digest is verified.
+func readPart(r io.Reader, p []byte, last bool) error {
+	if _, err := io.ReadFull(r, p); err != nil {
+		return err
+	}
+	if !last {
+		return nil
+	}
+	_, err := io.ReadFull(r, make([]byte, 1))
+	switch {
+	case err == nil:
+		return errors.New("it is longer than its size")
+	case errors.Is(err, io.EOF):
+		return nil
+	}
+	return err
+}
+
+// upload is an object that is written in parts.
+type upload struct {
+	c       *Cache
+	key, id string
+
+	mu    sync.Mutex
+	parts []part
+}
+
+type part struct {
+	PartNumber int
+	ETag       string
+}
+
+// inParts writes an object of which add adds the parts.
+func (c *Cache) inParts(ctx context.Context, key string, add func(*upload) error) (err error) {
+	var made struct{ UploadId string }
+	if err := c.ask(ctx, call{method: http.MethodPost, key: key, query: url.Values{"uploads": {""}}}, &made); err != nil {
+		return err
+	}
+	u := &upload{c: c, key: key, id: made.UploadId}
+	defer func() {
+		if err != nil {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTime)
+			defer cancel()
+			_ = c.ask(ctx, call{method: http.MethodDelete, key: key, query: url.Values{"uploadId": {u.id}}}, nil)
+		}
+	}()
+	if err := add(u); err != nil {
+		return err
+	}
+	slices.SortFunc(u.parts, func(a, b part) int { return a.PartNumber - b.PartNumber })
+	list, err := xml.Marshal(struct {
+		XMLName xml.Name `xml:"CompleteMultipartUpload"`
+		Parts   []part   `xml:"Part"`
+	}{Parts: u.parts})
+	if err != nil {
+		return err
+	}
+	err = c.ask(ctx, call{method: http.MethodPost, key: key, query: url.Values{"uploadId": {u.id}}, body: list}, nil)
+	var refused *serviceError
+	if errors.As(err, &refused) && refused.Code == "NoSuchUpload" { // the answer to an earlier try was lost
+		resp, err := c.send(ctx, call{method: http.MethodHead, key: key})
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		return err
+	}
+	return err
+}
+
+func (u *upload) query(number int) url.Values {
+	return url.Values{"uploadId": {u.id}, "partNumber": {strconv.Itoa(number)}}
+}
+
+func (u *upload) add(number int, tag string) error {
+	if tag == "" {
+		return fmt.Errorf("part %d has no ETag", number)
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.parts = append(u.parts, part{number, tag})
+	return nil
+}
+
+// send sends the parts of an object, some of them at the same time.
+func (u *upload) send(ctx context.Context, size int64, r io.Reader) error {
+	each := max(u.c.part, size/maxParts+1)
+	eg, egctx := errgroup.WithContext(ctx)
+	for number := 1; size > 0; number++ {
+		buf, err := u.c.buffer(egctx)
+		if err != nil {
+			break // as the group says
+		}
+		n := min(each, size)
+		buf = slices.Grow(buf[:0], int(n))
+		if err := readPart(r, buf[:n], n == size); err != nil {
+			u.c.buffers <- buf
+			return errors.Join(err, eg.Wait())
+		}
+		size -= n
+		eg.Go(crash.Guard(func() error {
+			defer func() { u.c.buffers <- buf }()
+			return u.part(egctx, number, buf[:n])
+		}))
+	}
+	if err := eg.Wait(); err != nil {
+		return err
+	}
+	return context.Cause(ctx)
+}
+
+func (u *upload) part(ctx context.Context, number int, body []byte) error {
+	resp, err := u.c.send(ctx, call{method: http.MethodPut, key: u.key, query: u.query(number), body: body})
+	if err != nil {
+		return err
+	}
+	_ = resp.Body.Close()
+	return u.add(number, resp.Header.Get("ETag"))
+}
+
+// touch gives an object the current time: it is copied onto itself.
+func (c *Cache) touch(ctx context.Context, key string, size int64) error {
+	source := (&url.URL{Path: "/" + c.o.Bucket + "/" + key}).EscapedPath()
+	if size < maxCopy {
+		return c.ask(ctx, call{method: http.MethodPut, key: key, header: http.Header{
+			"X-Amz-Copy-Source": {source}, "X-Amz-Metadata-Directive": {"REPLACE"},
+			"X-Amz-Meta-Updated-At": {time.Now().UTC().Format(time.RFC3339)},
+		}}, nil)
+	}
+	return c.inParts(ctx, key, func(u *upload) error {
+		for number, from := 1, int64(0); from < size; number, from = number+1, from+maxCopy {
+			var copied struct{ ETag string }
+			header := http.Header{
+				"X-Amz-Copy-Source": {source}, "X-Amz-Copy-Source-Range": {fmt.Sprintf("bytes=%d-%d", from, min(from+maxCopy, size)-1)},
+			}
+			if err := c.ask(ctx, call{method: http.MethodPut, key: key, query: u.query(number), header: header}, &copied); err != nil {
+				return err
+			}
+			if err := u.add(number, copied.ETag); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
