@@ -49,7 +49,7 @@ func (c *Container) Archive(ctx context.Context, name string, begin func(*contai
 
 // openRoot opens the directory of a descriptor again.
 func openRoot(dir *os.File) (*os.Root, error) {
-	return os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", dir.Fd()))
+	return os.OpenRoot(procPath(dir))
 }
 
 // Export writes the root filesystem as a tar, without what is mounted in it.
@@ -103,7 +103,7 @@ func (w *archiver) write(at *os.File, info fs.FileInfo, name string) error {
 	if !info.Mode().IsRegular() {
 		return w.header(info, name, "")
 	}
-	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", at.Fd()))
+	f, err := os.Open(procPath(at))
 	if err != nil {
 		return err
 	}
@@ -165,11 +165,24 @@ func (w *archiver) child(root *os.Root, at, name string) error {
 	case !info.Mode().IsRegular():
 		return w.header(info, name, "")
 	}
-	f, err := root.OpenFile(at, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
+	f, err := openRegular(root, at)
+	if err != nil || f == nil {
 		return err
 	}
 	return w.content(f, name)
+}
+
+// openRegular opens a regular file. It returns nil for what a process has put in its place: to open a device can change it.
+func openRegular(root *os.Root, name string) (*os.File, error) {
+	at, err := root.OpenFile(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = at.Close() }()
+	if info, err := at.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, err
+	}
+	return os.Open(procPath(at))
 }
 
 // content writes a regular file, and closes it.
@@ -178,9 +191,6 @@ func (w *archiver) content(f *os.File, name string) error {
 	now, err := f.Stat()
 	if err != nil {
 		return err
-	}
-	if !now.Mode().IsRegular() { // replaced in the meantime
-		return nil
 	}
 	if st, ok := now.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
 		id := [2]uint64{st.Dev, st.Ino}

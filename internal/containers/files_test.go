@@ -254,3 +254,49 @@ func TestCopyUpper(t *testing.T) {
 		t.Errorf("%d bytes", treeSize(to))
 	}
 }
+
+// TestWalkLongPaths: what a container has changed may have paths of any length. Errors do not have the paths of the store.
+func TestWalkLongPaths(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+	if err := os.Mkdir(from, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	top, err := os.OpenRoot(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = top.Close() }()
+	long := strings.Repeat(strings.Repeat("d", 200)+"/", 50)
+	err = top.MkdirAll(long, 0o755)
+	if err == nil {
+		err = top.WriteFile(long+"f", []byte("text"), 0o600)
+	}
+	if err == nil {
+		err = top.Link(long+"f", "hard")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := copyUpper(t.Context(), from, to); err != nil {
+		t.Fatal(err)
+	}
+	if treeSize(from) != 4 || treeSize(to) != 4 {
+		t.Errorf("%d and %d bytes", treeSize(from), treeSize(to))
+	}
+	copied, err := os.OpenRoot(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = copied.Close() }()
+	if text, err := copied.ReadFile(long + "f"); err != nil || string(text) != "text" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if list, _ := os.ReadDir(dir); len(list) != 2 {
+		t.Errorf("left: %v", list)
+	}
+	if err := copyUpper(t.Context(), from, to); err == nil || strings.Contains(err.Error(), dir) {
+		t.Errorf("a copy to what exists: %v", err)
+	}
+}

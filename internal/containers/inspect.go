@@ -2,17 +2,15 @@ package containers
 
 import (
 	"context"
-	"io/fs"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
 	apinetwork "github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/storage"
+	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/runtimespec"
 )
@@ -140,27 +138,30 @@ func (c *Container) layersSize() (total int64) {
 }
 
 // treeSize is the size of the files below a directory, each counted once.
-func treeSize(dir string) (total int64) {
-	seen := map[uint64]bool{}
-	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() {
-			return nil //nolint:nilerr // what has gone in the meantime has no size
-		}
-		info, err := e.Info()
-		if err != nil {
-			return nil //nolint:nilerr // see above
-		}
-		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
-			if seen[st.Ino] {
-				return nil
-			}
-			seen[st.Ino] = true
-		}
-		total += info.Size()
-		return nil
-	})
-	return total
+func treeSize(dir string) int64 {
+	size := &sizeSum{seen: map[uint64]bool{}}
+	_ = walkTree(context.Background(), dir, size)
+	return size.total
 }
+
+// sizeSum is the visitor that adds sizes.
+type sizeSum struct {
+	total int64
+	seen  map[uint64]bool
+}
+
+func (s *sizeSum) visit(f *found) error {
+	if f.st.Mode&unix.S_IFMT != unix.S_IFREG || s.seen[f.st.Ino] {
+		return nil
+	}
+	if f.st.Nlink > 1 {
+		s.seen[f.st.Ino] = true
+	}
+	s.total += f.st.Size
+	return nil
+}
+
+func (*sizeSum) leave(*found) error { return nil }
 
 // Summary describes the container in a list.
 func (c *Container) Summary(withSize bool) container.Summary {

@@ -225,7 +225,7 @@ func moveInto(from, to string) error {
 	if err := unix.Chmod(to, st.Mode&0o7777); err != nil {
 		return &os.PathError{Op: "chmod", Path: to, Err: err}
 	}
-	return setTimes(to, &st)
+	return setTimes(to, &st, unix.AT_SYMLINK_NOFOLLOW)
 }
 
 func (c *Container) add(m sandbox.Mount, p container.MountPoint) {

@@ -7,10 +7,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/moby/moby/api/types/container"
 	"golang.org/x/sys/unix"
@@ -19,103 +19,117 @@ import (
 )
 
 // copyUpper copies what a container has changed into a new directory, with all that overlayfs marks: the container may run, and keeps its own.
-func copyUpper(ctx context.Context, from, to string) error {
-	u := &upperCopy{from: from, to: to, links: map[uint64]string{}}
-	err := filepath.WalkDir(from, func(name string, e fs.DirEntry, err error) error {
-		if err == nil && ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		if err == nil {
-			err = u.copy(strings.TrimPrefix(name, from))
-		}
-		if errors.Is(err, fs.ErrNotExist) && name != from { // removed in the meantime
-			if e != nil && e.IsDir() {
-				return fs.SkipDir
-			}
-			return nil
-		}
+// It makes another directory beside the new one.
+func copyUpper(ctx context.Context, from, to string) (err error) {
+	u := &upperCopy{to: to, links: to + "-links"}
+	if err := os.Mkdir(u.links, 0o700); err != nil {
 		return err
-	})
-	if err != nil {
-		return fmt.Errorf("copy the changes of the container: %w", err)
 	}
-	for _, d := range slices.Backward(u.dirs) {
-		if err := setTimes(filepath.Join(to, d.name), &d.st); err != nil {
-			return err
-		}
+	defer func() { err = errors.Join(err, u.close(), os.RemoveAll(u.links)) }()
+	if err := walkTree(ctx, from, u); err != nil {
+		return fmt.Errorf("copy the changes of the container: %w", err)
 	}
 	return nil
 }
 
+// upperCopy is the visitor that copies.
 type upperCopy struct {
-	from, to string
-	links    map[uint64]string
-	dirs     []copiedDir
+	to    string
+	links string     // a directory with a name of each copy that gets more names: its inode number
+	dirs  []*os.File // the copies of the directories that the walk is in
 }
 
-type copiedDir struct {
-	name string
-	st   unix.Stat_t
-}
-
-func (u *upperCopy) copy(name string) error {
-	from, to := filepath.Join(u.from, name), filepath.Join(u.to, name)
-	var st unix.Stat_t
-	if err := unix.Lstat(from, &st); err != nil {
-		return &fs.PathError{Op: "lstat", Path: name, Err: err}
+// name is the path of a copy, which is short.
+func (u *upperCopy) name(f *found) string {
+	if len(u.dirs) == 0 {
+		return u.to
 	}
-	kind := st.Mode & unix.S_IFMT
-	if kind == unix.S_IFSOCK { // which no layer has
+	return filepath.Join(procPath(u.dirs[len(u.dirs)-1]), path.Base(f.path))
+}
+
+func (u *upperCopy) visit(f *found) error {
+	to, first := u.name(f), ""
+	switch kind := f.st.Mode & unix.S_IFMT; {
+	case kind == unix.S_IFSOCK: // which no layer has
 		return nil
-	}
-	if kind != unix.S_IFDIR && st.Nlink > 1 {
-		if first, ok := u.links[st.Ino]; ok {
-			return os.Link(first, to)
-		}
-		u.links[st.Ino] = to
-	}
-	if err := create(from, to, &st); err != nil {
-		return err
-	}
-	if err := copyAttributes(from, to); err != nil {
-		return err
-	}
-	if err := os.Lchown(to, int(st.Uid), int(st.Gid)); err != nil {
-		return err
-	}
-	if kind != unix.S_IFLNK {
-		if err := unix.Chmod(to, st.Mode&0o7777); err != nil {
-			return &fs.PathError{Op: "chmod", Path: name, Err: err}
+	case kind != unix.S_IFDIR && f.st.Nlink > 1:
+		first = filepath.Join(u.links, strconv.FormatUint(f.st.Ino, 10))
+		if err := os.Link(first, to); !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
 	}
-	if kind == unix.S_IFDIR {
-		u.dirs = append(u.dirs, copiedDir{name, st})
+	if err := copyOne(f, to); err != nil {
+		return err
+	}
+	if first != "" {
+		return os.Link(to, first)
+	}
+	if f.st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return nil
 	}
-	return setTimes(to, &st)
+	dir, err := os.Open(to)
+	if err == nil {
+		u.dirs = append(u.dirs, dir)
+	}
+	return err
 }
 
-func create(from, to string, st *unix.Stat_t) error {
-	switch st.Mode & unix.S_IFMT {
+// leave sets the times of a directory when it has its files.
+func (u *upperCopy) leave(f *found) error {
+	last := len(u.dirs) - 1
+	dir := u.dirs[last]
+	u.dirs = u.dirs[:last]
+	return errors.Join(setTimes(procPath(dir), &f.st, 0), dir.Close())
+}
+
+func (u *upperCopy) close() error {
+	var errs []error
+	for _, d := range u.dirs { // of a walk that has failed
+		errs = append(errs, d.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// copyOne copies a file, or makes a directory, with its metadata.
+func copyOne(f *found, to string) error {
+	if err := create(f, to); err != nil {
+		return err
+	}
+	if err := copyAttributes(procPath(f.at), to); err != nil {
+		return err
+	}
+	if err := os.Lchown(to, int(f.st.Uid), int(f.st.Gid)); err != nil {
+		return err
+	}
+	if f.st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		if err := unix.Chmod(to, f.st.Mode&0o7777); err != nil {
+			return &fs.PathError{Op: "chmod", Path: to, Err: err}
+		}
+	}
+	return setTimes(to, &f.st, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+func create(f *found, to string) error {
+	switch f.st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		return os.Mkdir(to, 0o700)
 	case unix.S_IFLNK:
-		target, err := os.Readlink(from)
+		target, err := readlink(f.at)
 		if err != nil {
 			return err
 		}
 		return os.Symlink(target, to)
 	case unix.S_IFREG:
-		return copyFile(from, to)
+		return copyFile(procPath(f.at), to)
 	}
-	if err := unix.Mknod(to, st.Mode&^0o7777|0o600, int(st.Rdev)); err != nil {
+	if err := unix.Mknod(to, f.st.Mode&^0o7777|0o600, int(f.st.Rdev)); err != nil {
 		return &fs.PathError{Op: "mknod", Path: to, Err: err}
 	}
 	return nil
 }
 
 func copyFile(from, to string) error {
-	in, err := os.OpenFile(from, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	in, err := os.Open(from)
 	if err != nil {
 		return err
 	}
@@ -128,8 +142,8 @@ func copyFile(from, to string) error {
 	return errors.Join(err, out.Close())
 }
 
-func setTimes(name string, st *unix.Stat_t) error {
-	err := unix.UtimesNanoAt(unix.AT_FDCWD, name, []unix.Timespec{st.Atim, st.Mtim}, unix.AT_SYMLINK_NOFOLLOW)
+func setTimes(name string, st *unix.Stat_t, flags int) error {
+	err := unix.UtimesNanoAt(unix.AT_FDCWD, name, []unix.Timespec{st.Atim, st.Mtim}, flags)
 	if err != nil {
 		return &fs.PathError{Op: "set time", Path: name, Err: err}
 	}
@@ -141,7 +155,7 @@ const maxAttribute = 64 << 10
 
 func copyAttributes(from, to string) error {
 	names := make([]byte, maxAttribute)
-	n, err := unix.Llistxattr(from, names)
+	n, err := unix.Listxattr(from, names)
 	if errors.Is(err, unix.ENOTSUP) {
 		return nil
 	}
@@ -153,7 +167,7 @@ func copyAttributes(from, to string) error {
 		if name == "" || strings.HasPrefix(name, "security.selinux") {
 			continue
 		}
-		size, err := unix.Lgetxattr(from, name, value)
+		size, err := unix.Getxattr(from, name, value)
 		if errors.Is(err, unix.ENODATA) {
 			continue
 		}
@@ -178,35 +192,38 @@ func (c *Container) Changes(ctx context.Context) ([]container.FilesystemChange, 
 	if err != nil {
 		return nil, err
 	}
-	list := []container.FilesystemChange{}
-	err = filepath.WalkDir(c.root.Upper, func(name string, e fs.DirEntry, err error) error {
-		rel := strings.TrimPrefix(name, c.root.Upper)
-		if err != nil || rel == "" {
-			return ignoreMissing(err)
-		}
-		kind, err := changeKind(ctx, lower, rel, e)
-		list = append(list, container.FilesystemChange{Kind: kind, Path: rel})
-		return ignoreMissing(err)
-	})
-	return list, err
+	changes := &changeList{ctx: ctx, lower: lower, list: []container.FilesystemChange{}}
+	if err := walkTree(ctx, c.root.Upper, changes); err != nil {
+		return nil, fmt.Errorf("list the changes of the container: %w", err)
+	}
+	return changes.list, nil
 }
 
-func ignoreMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
+// changeList is the visitor that lists changes.
+type changeList struct {
+	ctx   context.Context
+	lower view.View
+	list  []container.FilesystemChange
+}
+
+func (l *changeList) visit(f *found) error {
+	if f.path == "/" {
 		return nil
+	}
+	kind, err := l.kind(f)
+	if err == nil {
+		l.list = append(l.list, container.FilesystemChange{Kind: kind, Path: f.path})
 	}
 	return err
 }
 
-func changeKind(ctx context.Context, lower view.View, name string, e fs.DirEntry) (container.ChangeType, error) {
-	info, err := e.Info()
-	if err != nil {
-		return container.ChangeModify, err
-	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0 {
+func (*changeList) leave(*found) error { return nil }
+
+func (l *changeList) kind(f *found) (container.ChangeType, error) {
+	if f.st.Mode&unix.S_IFMT == unix.S_IFCHR && f.st.Rdev == 0 {
 		return container.ChangeDelete, nil
 	}
-	_, err = lower.Lstat(ctx, view.Clean(name))
+	_, err := l.lower.Lstat(l.ctx, view.Clean(f.path))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return container.ChangeAdd, nil
