@@ -3,6 +3,7 @@ package engineapi
 import (
 	"context"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,7 +60,7 @@ func TestPastEvents(t *testing.T) {
 		return strconv.FormatFloat(float64(now.Add(time.Duration(n)*time.Second).UnixMilli())/1000, 'f', 3, 64)
 	}
 	for query, want := range map[string]int{
-		"since=1&until=" + at(-1): 3, "since=" + at(-9) + "&until=" + at(-8): 1, "until=" + at(-1): 0,
+		"since=1&until=" + at(-1): 3, "since=" + at(-9) + "&until=" + at(-8): 1, "until=" + at(-1): 3, "until=" + at(-9): 1, "since=" + at(-11) + "&until=" + at(-11): 0,
 		`since=1&until=` + at(-1) + `&filters={"image":["b:1"]}`:                                    1,
 		`since=1&until=` + at(-1) + `&filters={"image":["c"]}`:                                      1,
 		`since=1&until=` + at(-1) + `&filters={"label":["k=a:1"]}`:                                  1,
@@ -87,8 +88,8 @@ func TestPastEvents(t *testing.T) {
 func TestHub(t *testing.T) {
 	t.Parallel()
 	h := newHub()
-	_, slow := h.watch()
-	_, fast := h.watch()
+	_, slow := h.subscribe()
+	_, fast := h.subscribe()
 	for range waitingEvents + 1 {
 		h.publish(events.ImageEventType, events.ActionTag, "x", nil)
 		<-fast
@@ -103,9 +104,42 @@ func TestHub(t *testing.T) {
 	if n != waitingEvents {
 		t.Errorf("%d events of a slow client", n)
 	}
-	h.leave(slow)
-	h.leave(fast)
-	if old, ch := h.watch(); h.listeners() != 1 || !slices.EqualFunc(old, h.kept, func(a, b events.Message) bool { return a.TimeNano == b.TimeNano }) || len(ch) != 0 {
+	h.unsubscribe(slow)
+	h.unsubscribe(fast)
+	if old, ch := h.subscribe(); h.listeners() != 1 || !slices.EqualFunc(old, h.kept, func(a, b events.Message) bool { return a.TimeNano == b.TimeNano }) || len(ch) != 0 {
 		t.Error("the kept events are not those of the hub")
+	}
+}
+
+// TestEventsUntil: a client gets what has happened before its time, and nothing after it, whatever waits in its channel.
+func TestEventsUntil(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	ch := make(chan events.Message, 4)
+	for _, at := range []time.Duration{-2, -1, 1, 2} {
+		ch <- events.Message{Type: events.ImageEventType, Action: events.ActionTag, TimeNano: now.Add(at * time.Hour).UnixNano()}
+	}
+	w := httptest.NewRecorder()
+	e := &eventStream{w: w, r: httptest.NewRequest(http.MethodGet, "/events", nil), times: span{until: now}, sequence: true}
+	if !e.follow(ch) {
+		t.Error("the stream ended before its time")
+	}
+	e.drain(ch)
+	if got := w.Body.String(); strings.Count(got, recordSeparator+"{") != 2 || strings.Count(got, "\n") != 2 {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestEventsType(t *testing.T) {
+	t.Parallel()
+	for accept, want := range map[string]string{
+		"": "application/jsonl", "*/*": "application/jsonl", "application/json-seq": "application/json-seq",
+		"application/json-seq;q=0.5, application/x-ndjson": "application/x-ndjson", "application/json-seq;q=0": "application/jsonl",
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/events", nil)
+		r.Header.Set("Accept", accept)
+		if got := eventsType(r); got != want {
+			t.Errorf("%q: %s, want %s", accept, got, want)
+		}
 	}
 }

@@ -83,7 +83,7 @@ func (s *Server) addRoutes() {
 		"GET /version":   s.version,
 		"GET /info":      s.info,
 		"POST /auth":     s.auth,
-		"GET /events":    s.watch,
+		"GET /events":    s.streamEvents,
 		"GET /system/df": s.diskUsage,
 		"POST /build":    s.build,
 
