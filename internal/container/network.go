@@ -42,9 +42,12 @@ func Ports(publish, exposed []string, all bool) ([]network.Port, error) {
 			return nil, fmt.Errorf("invalid port format for --expose: %s", e)
 		}
 	}
-	more, err := network.ParsePorts(slices.Compact(exposed))
-	if err != nil || !all {
-		return ports, err
+	if exposed = slices.Compact(exposed); !all {
+		return ports, network.CheckPorts(exposed) // nobody listens: a process may use any protocol
+	}
+	more, err := network.ParsePorts(exposed)
+	if err != nil {
+		return nil, err
 	}
 	for _, m := range more {
 		same := func(p network.Port) bool { return p.String() == m.String() }

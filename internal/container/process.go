@@ -33,6 +33,8 @@ type Options struct {
 	Ulimits                 []*container.Ulimit
 	OOMScoreAdj             int
 	CgroupNS, CgroupParent  string
+	Umask                   *uint32
+	Annotations             map[string]string
 }
 
 // Process is the process that the options describe.
@@ -45,6 +47,7 @@ func (o *Options) Process() (*sandbox.Process, error) {
 		ReadOnlyRoot: o.ReadOnlyRoot, WritableHosts: true, Hostname: o.Hostname, CgroupParent: o.CgroupParent, TTY: o.TTY,
 		Settings: runtimespec.Settings{
 			CapAdd: o.CapAdd, CapDrop: o.CapDrop, Privileged: o.Privileged, ShmSize: o.ShmSize, Resources: o.Resources, OOMScoreAdj: o.OOMScoreAdj,
+			Umask: o.Umask, Annotations: o.Annotations,
 		},
 	}
 	for _, u := range o.Ulimits {

@@ -98,14 +98,8 @@ func splitVolume(v string) (m sandbox.Mount, name string, err error) {
 		return m, "", fmt.Errorf("invalid volume specification: '%s'", v)
 	}
 	if len(parts) == 3 {
-		for o := range strings.SplitSeq(parts[2], ",") {
-			switch o {
-			case "ro":
-				m.ReadOnly = true
-			case "rw", "z", "Z", "cached", "delegated", "consistent", "rprivate", "private":
-			default:
-				return m, "", fmt.Errorf("invalid volume specification: '%s': unknown option %q", v, o)
-			}
+		if m.ReadOnly, err = bindMode(v, parts[2]); err != nil {
+			return m, "", err
 		}
 	}
 	if !path.IsAbs(m.Target) || path.Clean(m.Target) == "/" {
@@ -115,6 +109,29 @@ func splitVolume(v string) (m sandbox.Mount, name string, err error) {
 		m.Source, name = "", m.Source
 	}
 	return m, name, nil
+}
+
+// modeKinds are the kinds of the options of a bind, of each of which it has one at most.
+var modeKinds = map[string]string{
+	"ro": "access", "rw": "access", "z": "label", "Z": "label", "cached": "consistency", "delegated": "consistency", "consistent": "consistency",
+	"rprivate": "propagation", "private": "propagation",
+}
+
+// bindMode reads the options of a volume.
+func bindMode(v, mode string) (readOnly bool, err error) {
+	given := map[string]bool{}
+	for o := range strings.SplitSeq(mode, ",") {
+		kind, ok := modeKinds[o]
+		switch {
+		case !ok:
+			return false, fmt.Errorf("invalid volume specification: '%s': unknown option %q", v, o)
+		case given[kind]:
+			return false, fmt.Errorf("invalid mode: %s", mode)
+		}
+		given[kind] = true
+		readOnly = readOnly || o == "ro"
+	}
+	return readOnly, nil
 }
 
 // makeSource makes the directory that is to be mounted if there is nothing, as docker does for -v.

@@ -70,6 +70,9 @@ func TestParseBind(t *testing.T) {
 		"/d":                  {err: "invalid volume specification: '/d'"},
 		":/d":                 {err: "invalid volume specification: ':/d'"},
 		"data:d":              {err: "invalid volume specification: 'data:d': destination must be an absolute path other than /"},
+		"data:/d:ro,rw":       {err: "invalid mode: ro,rw"},
+		"data:/d:z,Z":         {err: "invalid mode: z,Z"},
+		"data:/d:z,ro":        {want: sandbox.Mount{Target: "/d", ReadOnly: true}, name: "data"},
 		"data:/d:ro,whatever": {err: "invalid volume specification: 'data:/d:ro,whatever': unknown option \"whatever\""},
 	} {
 		got, name, noCopy, err := ParseBind(flag)

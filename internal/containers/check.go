@@ -124,6 +124,13 @@ func checkModes(c *container.Config, h *container.HostConfig) error {
 	return nil
 }
 
+// runtimes are the names of the runtime that containers have: Docker's, and those of the programs. Which one runs is set where the server is
+// started.
+var runtimes = []string{"", "runc", "crun", "io.containerd.runc.v2"}
+
+// maxUmask has the bits that umask(2) uses.
+const maxUmask = 0o777
+
 func checkHost(h *container.HostConfig) error {
 	if h.AutoRemove && !h.RestartPolicy.IsNone() {
 		return fail(Invalid, "can't create 'AutoRemove' container with restart policy")
@@ -144,6 +151,12 @@ func checkHost(h *container.HostConfig) error {
 	}
 	if _, ok := h.Annotations[""]; ok {
 		return fail(Invalid, "invalid Annotations: the empty string is not permitted as an annotation key")
+	}
+	if !slices.Contains(runtimes, h.Runtime) {
+		return fail(Invalid, "unknown or invalid runtime name: %s", h.Runtime)
+	}
+	if h.Umask != nil && *h.Umask > maxUmask {
+		return fail(Invalid, "invalid umask: %#o: it must be at most %#o", *h.Umask, maxUmask)
 	}
 	if h.ShmSize < 0 {
 		return fail(Invalid, "SHM size can not be less than 0")

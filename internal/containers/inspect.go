@@ -177,6 +177,7 @@ func (c *Container) Summary(withSize bool) container.Summary {
 	if s.HostConfig.NetworkMode == "" || s.HostConfig.NetworkMode == "default" {
 		s.HostConfig.NetworkMode = "bridge"
 	}
+	s.HostConfig.Annotations = c.host.Annotations
 	if c.image.Target.Digest != "" {
 		target := c.image.Target
 		s.ImageManifestDescriptor = &target

@@ -47,7 +47,8 @@ type ListOptions struct {
 
 // listFilters are the keys that a list takes.
 var listFilters = []string{
-	"ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish", "since", "status", "volume",
+	"ancestor", "annotation", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish", "since",
+	"status", "volume",
 }
 
 // List describes the containers, the newest first.
@@ -71,7 +72,7 @@ func (m *Manager) List(ctx context.Context, o ListOptions) ([]container.Summary,
 
 type condition func(*Container) bool
 
-// matcher returns what tests filters: each key by one of its values, all labels.
+// matcher returns what tests filters: each key by one of its values, all labels and annotations.
 func (m *Manager) matcher(ctx context.Context, filters map[string][]string) (condition, error) {
 	var conditions []condition
 	for key, values := range filters {
@@ -81,8 +82,12 @@ func (m *Manager) matcher(ctx context.Context, filters map[string][]string) (con
 		if len(values) == 0 {
 			continue
 		}
-		if key == "label" {
+		switch key {
+		case "label":
 			conditions = append(conditions, func(c *Container) bool { return MatchLabels(c.config.Labels, values) })
+			continue
+		case "annotation":
+			conditions = append(conditions, func(c *Container) bool { return MatchLabels(c.host.Annotations, values) })
 			continue
 		}
 		var any []condition

@@ -36,7 +36,7 @@ func (c *Container) settings() (*sandbox.Process, []string, error) {
 		Network: c.network(), ExtraHosts: h.ExtraHosts, Resolver: network.Resolver{Search: h.DNSSearch, Options: h.DNSOptions},
 		ReadOnlyRoot: h.ReadonlyRootfs, Init: h.Init != nil && *h.Init, TTY: c.config.Tty, Privileged: h.Privileged, CapAdd: h.CapAdd,
 		CapDrop: h.CapDrop, ShmSize: h.ShmSize, Resources: set, Ulimits: h.Ulimits, OOMScoreAdj: h.OomScoreAdj,
-		CgroupNS: string(h.CgroupnsMode), CgroupParent: h.CgroupParent,
+		CgroupNS: string(h.CgroupnsMode), CgroupParent: h.CgroupParent, Umask: h.Umask, Annotations: h.Annotations,
 		Isolation: grammar.Isolation{
 			IPC: string(h.IpcMode), PID: string(h.PidMode), UTS: string(h.UTSMode), UserNS: string(h.UsernsMode), Domainname: c.config.Domainname,
 			Sysctls: h.Sysctls, Security: h.SecurityOpt, MaskedPaths: h.MaskedPaths, ReadonlyPaths: h.ReadonlyPaths,

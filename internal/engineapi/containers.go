@@ -102,6 +102,9 @@ func (s *Server) createContainer(w http.ResponseWriter, r *http.Request) error {
 	if req.Config == nil {
 		return badRequest("config cannot be empty in order to create a container")
 	}
+	if req.HostConfig != nil && !since(r, "1.56") {
+		req.HostConfig.Umask = nil // older versions do not have it
+	}
 	p, err := platform(r)
 	if err != nil {
 		return err

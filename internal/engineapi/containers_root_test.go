@@ -16,6 +16,7 @@ import (
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 )
 
@@ -639,6 +640,31 @@ func TestRootNames(t *testing.T) {
 	}{"web": {conn.Reader, "web\nwww\ndb\n"}, "db": {dbOut.Reader, "db\nweb\nwww\n"}, "stranger": {strangerOut.Reader, ""}} {
 		if got, _ := split(t, c.from); got != c.want {
 			t.Errorf("%s finds %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+// TestRootUmask: the umask is that of the container's processes, and an exposed port of a protocol that mica does not publish is no obstacle.
+func TestRootUmask(t *testing.T) {
+	t.Parallel()
+	r := newRootRig(t)
+	o := script(`umask`)
+	mask := uint32(0o27)
+	o.HostConfig.Umask, o.HostConfig.Annotations = &mask, map[string]string{"org.example.a": "b"}
+	o.Config.ExposedPorts = network.PortSet{network.MustParsePort("7/sctp"): {}}
+	id := r.create("umask", o)
+	wait := r.exit(id, container.WaitConditionNextExit)
+	r.start(id)
+	if code := wait(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if out, _ := r.logs(id, client.ContainerLogsOptions{}); out != "0027\n" {
+		t.Errorf("umask is %q", out)
+	}
+	for filter, want := range map[string]int{"org.example.a": 1, "org.example.a=b": 1, "org.example.a=c": 0} {
+		list, err := r.ContainerList(t.Context(), client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("annotation", filter)})
+		if err != nil || len(list.Items) != want {
+			t.Errorf("%s: %v, %v", filter, list.Items, err)
 		}
 	}
 }

@@ -44,6 +44,16 @@ func ParsePorts(specs []string) ([]Port, error) {
 	return ports, nil
 }
 
+// CheckPorts refuses ports that are not in the grammar of ParsePorts. Those of other protocols are valid.
+func CheckPorts(specs []string) error {
+	for _, spec := range specs {
+		if _, err := nat.ParsePortSpec(spec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func newPort(m nat.PortMapping) (Port, error) {
 	p := Port{Protocol: m.Port.Proto(), Port: uint16(m.Port.Int()), HostIP: m.Binding.HostIP}
 	if p.Protocol != "tcp" && p.Protocol != "udp" {

@@ -4,6 +4,7 @@ package runtimespec
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 
@@ -25,7 +26,9 @@ type Settings struct {
 	OOMScoreAdj     int
 	HostCgroupns    bool // no cgroup namespace
 	Resources       *specs.LinuxResources
-	ShmSize         int64 // of /dev/shm, in bytes; 0 for Docker's default
+	ShmSize         int64             // of /dev/shm, in bytes; 0 for Docker's default
+	Umask           *uint32           // of the process; nil for the runtime's, which is 0022
+	Annotations     map[string]string // for the runtime
 }
 
 // Rlimit is a resource limit of the process (setrlimit(2)), called as docker calls it: "nofile".
@@ -71,9 +74,11 @@ func New(o *Options) (*specs.Spec, error) {
 		Version:  "1.0.2",
 		Hostname: o.Hostname,
 		Root:     &specs.Root{Path: o.Root, Readonly: o.ReadOnlyRoot},
+		// a copy: the runtime's own are added
+		Annotations: maps.Clone(o.Annotations),
 		Process: &specs.Process{
 			Terminal: o.TTY, Args: o.Args, Env: o.Env, Cwd: o.Cwd,
-			User:         specs.User{UID: o.User.UID, GID: o.User.GID, AdditionalGids: o.User.Supplementary()},
+			User:         specs.User{UID: o.User.UID, GID: o.User.GID, AdditionalGids: o.User.Supplementary(), Umask: o.Umask},
 			Capabilities: processCapabilities(caps, o.User.UID),
 		},
 		Mounts: o.mounts(),

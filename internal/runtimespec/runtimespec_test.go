@@ -366,3 +366,13 @@ func TestSeccompProfiles(t *testing.T) {
 		t.Errorf("an action that mica does not know: %v, %v", s.Annotations, err)
 	}
 }
+
+// TestAnnotations: the runtime gets those of the user beside its own, which are not the user's to change.
+func TestAnnotations(t *testing.T) {
+	t.Parallel()
+	given := map[string]string{"a": "b", compiledFilter: "mine"}
+	s := made(t, func(o *Options) { o.Annotations = given })
+	if err := AdaptToCrun(s); err != nil || s.Annotations["a"] != "b" || s.Annotations[compiledFilter] == "mine" || given[compiledFilter] != "mine" {
+		t.Errorf("%v, %v", s.Annotations, err)
+	}
+}
