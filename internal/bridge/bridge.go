@@ -16,13 +16,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Limits on what is kept of a front end until its build ends.
-const (
-	maxRefs = 10000     // results
-	maxKept = 256 << 20 // bytes of graphs, options, names and warnings
-	// callSize is what a call leaves beside what it has sent, in bytes: progress, records.
-	callSize = 1 << 10
-)
+// maxRefs is how many results are kept of a front end until its build ends.
+const maxRefs = 10000
 
 // Bridge is the service for one build. It is safe for concurrent use.
 type Bridge struct {
@@ -30,14 +25,14 @@ type Bridge struct {
 
 	client client.Client
 	inputs map[string]*pb.Definition
+	kept   *Kept
 
 	mu     sync.Mutex
 	refs   map[string]client.Reference
 	mounts map[string]client.Reference // of failed steps
 	// containers are those of the front end, by their IDs.
-	containers map[string]client.Container
+	containers map[string]heldContainer
 	processes  int            // that run in them
-	kept       int            // bytes
 	result     *client.Result // what the front end returned
 	err        error
 	set        bool // the front end has returned
@@ -48,10 +43,10 @@ type Bridge struct {
 	calls    sync.WaitGroup
 }
 
-// New returns a bridge to a client, with the inputs of the front end.
-func New(c client.Client, inputs map[string]*pb.Definition) *Bridge {
-	b := &Bridge{client: c, inputs: inputs, refs: map[string]client.Reference{}, returned: make(chan struct{})}
-	b.mounts, b.containers = map[string]client.Reference{}, map[string]client.Container{}
+// New returns a bridge to a client, with the inputs of the front end. What is kept of the front end is accounted for in the account of its build.
+func New(c client.Client, inputs map[string]*pb.Definition, kept *Kept) *Bridge {
+	b := &Bridge{client: c, inputs: inputs, kept: kept, refs: map[string]client.Reference{}, returned: make(chan struct{})}
+	b.mounts, b.containers = map[string]client.Reference{}, map[string]heldContainer{}
 	b.ended, b.end = context.WithCancelCause(context.Background())
 	return b
 }
@@ -77,14 +72,11 @@ func (b *Bridge) Result(ctx context.Context) (*client.Result, error) {
 }
 
 // keepBytes accounts for a call with n bytes of which something is kept until the build ends.
-func (b *Bridge) keepBytes(n int) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if n += callSize; n > maxKept-b.kept {
-		return status.Errorf(codes.ResourceExhausted, "the front end has asked for more than a build can keep: %d bytes", maxKept)
-	}
-	b.kept += n
-	return nil
+func (b *Bridge) keepBytes(n int) error { return b.kept.Grow(n + callSize) }
+
+// dropBytes gives n bytes of a call back: nothing of them is kept any more. What the call has left beside them stays.
+func (b *Bridge) dropBytes(n int) {
+	_ = b.kept.Grow(-n) // which fails only after the end of the build
 }
 
 // errEnded is the error of calls after the build's end.

@@ -85,7 +85,7 @@ func newProject(t *testing.T) *project {
 func (p *project) call(t *testing.T, inputs map[string]*pb.Definition, front func(ctx context.Context, c gwpb.LLBBridgeClient) error) error {
 	t.Helper()
 	p.options.Frontend = func(ctx context.Context, c client.Client) (*client.Result, error) {
-		b := bridge.New(c, inputs)
+		b := bridge.New(c, inputs, new(bridge.Kept))
 		here, there := net.Pipe()
 		var running sync.WaitGroup
 		defer running.Wait()
@@ -431,7 +431,7 @@ func TestForwarder(t *testing.T) {
 	p := newProject(t)
 	made := marshal(t, mkfile("/made", "made"))
 	p.options.Frontend = func(ctx context.Context, c client.Client) (*client.Result, error) {
-		b := bridge.New(c, map[string]*pb.Definition{"in": made})
+		b := bridge.New(c, map[string]*pb.Definition{"in": made}, new(bridge.Kept))
 		f := &bridge.Forwarder{Find: func(_ context.Context, build string) (*bridge.Bridge, error) {
 			if build != "mine" {
 				return nil, status.Errorf(codes.NotFound, "no build %s", build)

@@ -17,6 +17,12 @@ import (
 // maxContainers is how many containers a front end may have at once.
 const maxContainers = 64
 
+// heldContainer is a container of a front end. It has no client's container while it is made.
+type heldContainer struct {
+	client.Container
+	size int // of the request, in bytes
+}
+
 // NewContainer mounts results for processes. The front end chooses the ID.
 func (b *Bridge) NewContainer(ctx context.Context, req *gwpb.NewContainerRequest) (*gwpb.NewContainerResponse, error) {
 	ctx, done, err := b.call(ctx)
@@ -35,11 +41,13 @@ func (b *Bridge) NewContainer(ctx context.Context, req *gwpb.NewContainerRequest
 	if r.Mounts, err = b.mountsOf(req.Mounts); err != nil {
 		return nil, err
 	}
-	if err := b.keepBytes(req.SizeVT()); err != nil {
+	size := req.SizeVT()
+	if err := b.keepBytes(size); err != nil {
 		return nil, err
 	}
 	// The ID is taken while the container is made.
-	if err := b.putContainer(req.ContainerID, nil); err != nil {
+	if err := b.putContainer(req.ContainerID); err != nil {
+		b.dropBytes(size)
 		return nil, err
 	}
 	var c client.Container
@@ -48,9 +56,10 @@ func (b *Bridge) NewContainer(ctx context.Context, req *gwpb.NewContainerRequest
 		defer b.mu.Unlock()
 		if c == nil {
 			delete(b.containers, req.ContainerID)
+			b.dropBytes(size)
 			return
 		}
-		b.containers[req.ContainerID] = c
+		b.containers[req.ContainerID] = heldContainer{c, size}
 	}()
 	if c, err = b.client.NewContainer(ctx, r); err != nil {
 		c = nil
@@ -88,7 +97,7 @@ func (b *Bridge) mountRef(id string) (client.Reference, error) {
 	return b.ref(id)
 }
 
-func (b *Bridge) putContainer(id string, c client.Container) error {
+func (b *Bridge) putContainer(id string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	_, taken := b.containers[id]
@@ -102,7 +111,7 @@ func (b *Bridge) putContainer(id string, c client.Container) error {
 	case len(b.containers) >= maxContainers:
 		return status.Errorf(codes.ResourceExhausted, "the front end has %d containers: release some", maxContainers)
 	}
-	b.containers[id] = c
+	b.containers[id] = heldContainer{}
 	return nil
 }
 
@@ -114,8 +123,8 @@ func (b *Bridge) container(id string) (client.Container, error) {
 
 // findContainer is called with the lock of the bridge.
 func (b *Bridge) findContainer(id string) (client.Container, error) {
-	if c := b.containers[id]; c != nil {
-		return c, nil
+	if c := b.containers[id]; c.Container != nil {
+		return c.Container, nil
 	}
 	return nil, status.Errorf(codes.NotFound, "container %q previously released or not created", id)
 }
@@ -126,6 +135,7 @@ func (b *Bridge) takeContainer(id string) (client.Container, error) {
 	defer b.mu.Unlock()
 	c, err := b.findContainer(id)
 	if err == nil {
+		b.dropBytes(b.containers[id].size)
 		delete(b.containers, id)
 	}
 	return c, err
@@ -149,9 +159,12 @@ func (b *Bridge) ReleaseContainer(ctx context.Context, req *gwpb.ReleaseContaine
 func (b *Bridge) releaseAll() {
 	b.mu.Lock()
 	left := b.containers
-	b.containers = map[string]client.Container{}
+	b.containers = map[string]heldContainer{}
 	b.mu.Unlock()
 	for _, c := range left {
+		if c.Container == nil {
+			continue
+		}
 		_ = c.Release(context.Background()) // the host of the client reports it
 	}
 }

@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 func overBridge(t *testing.T, front client.BuildFunc) client.BuildFunc {
 	t.Helper()
 	return func(ctx context.Context, c client.Client) (*client.Result, error) {
-		b := bridge.New(c, nil)
+		b := bridge.New(c, nil, new(bridge.Kept))
 		l := bufconn.Listen(1 << 20)
 		s := grpc.NewServer(grpc.UnaryInterceptor(grpcerrors.UnaryServerInterceptor), grpc.StreamInterceptor(grpcerrors.StreamServerInterceptor))
 		gwpb.RegisterLLBBridgeServer(s, b)

@@ -32,7 +32,7 @@ func (s *stuck) Solve(ctx context.Context, _ client.SolveRequest) (*client.Resul
 func TestEnd(t *testing.T) {
 	t.Parallel()
 	s := &stuck{begun: make(chan struct{})}
-	b := New(s, nil)
+	b := New(s, nil, new(Kept))
 	var running sync.WaitGroup
 	running.Go(func() {
 		_, err := b.Solve(context.Background(), &gwpb.SolveRequest{AllowResultReturn: true})
@@ -72,7 +72,7 @@ func TestEnd(t *testing.T) {
 func TestReturnBeforeEnd(t *testing.T) {
 	t.Parallel()
 	for range 100 { // a select between the two would be random
-		b := New(nil, nil)
+		b := New(nil, nil, new(Kept))
 		req := &gwpb.ReturnRequest{Result: &gwpb.Result{Metadata: map[string][]byte{"k": []byte("v")}}}
 		if _, err := b.Return(t.Context(), req); err != nil {
 			t.Fatal(err)
@@ -92,13 +92,13 @@ func TestReturnBeforeEnd(t *testing.T) {
 // TestBounds: what is kept of a front end until its build ends is bounded.
 func TestBounds(t *testing.T) {
 	t.Parallel()
-	b := New(nil, nil)
+	b := New(nil, nil, new(Kept))
 	graph := &pb.Definition{Def: [][]byte{make([]byte, 1<<20)}}
-	b.kept = maxKept - 1<<20
+	b.kept.bytes = maxKept - 1<<20
 	if _, err := b.Solve(t.Context(), &gwpb.SolveRequest{AllowResultReturn: true, Definition: graph}); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("graphs: %v", err)
 	}
-	b.kept = maxKept - callSize
+	b.kept.bytes = maxKept - callSize
 	if _, err := b.Warn(t.Context(), &gwpb.WarnRequest{Short: []byte("w")}); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("warnings: %v", err)
 	}
@@ -126,7 +126,7 @@ type ref struct{ client.Reference }
 // TestOldFrontends: front ends that know no graphs of results get and return plain IDs.
 func TestOldFrontends(t *testing.T) {
 	t.Parallel()
-	b := New(nil, nil)
+	b := New(nil, nil, new(Kept))
 	single, err := b.toPB(&client.Result{Ref: ref{}}, false)
 	if err != nil || b.refs[single.GetRefDeprecated()] == nil {
 		t.Errorf("one result: %v, %v", single, err)
@@ -147,7 +147,7 @@ func TestOldFrontends(t *testing.T) {
 // TestInvalidMessages: messages can lack what their types need not have.
 func TestInvalidMessages(t *testing.T) {
 	t.Parallel()
-	b := New(nil, nil)
+	b := New(nil, nil, new(Kept))
 	for name, call := range map[string]func() error{
 		"cache import": func() error {
 			_, err := b.Solve(t.Context(), &gwpb.SolveRequest{AllowResultReturn: true, CacheImports: []*gwpb.CacheOptionsEntry{nil}})
@@ -181,7 +181,7 @@ func TestStdio(t *testing.T) {
 			t.Fatal(err)
 		}
 		speak(s)
-		if err := New(nil, nil).Serve(s.Conn()); err != nil {
+		if err := New(nil, nil, new(Kept)).Serve(s.Conn()); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		s.Close()
@@ -197,7 +197,7 @@ func TestServeEnds(t *testing.T) {
 	here, there := net.Pipe()
 	var running sync.WaitGroup
 	running.Go(func() {
-		if err := New(nil, nil).Serve(here); err != nil {
+		if err := New(nil, nil, new(Kept)).Serve(here); err != nil {
 			t.Error(err)
 		}
 	})
@@ -223,7 +223,7 @@ func (l *loud) Warn(ctx context.Context, _ digest.Digest, _ string, _ client.War
 func TestLateWarning(t *testing.T) {
 	t.Parallel()
 	l, ended := &loud{warned: make(chan bool)}, make(chan error, 1)
-	b := New(l, nil)
+	b := New(l, nil, new(Kept))
 	go func() {
 		_, err := b.Warn(context.Background(), &gwpb.WarnRequest{})
 		ended <- err

@@ -200,9 +200,6 @@ func (s *execStream) begin(id string, init *gwpb.InitMessage) error {
 	if err != nil {
 		return err
 	}
-	if err := s.b.keepBytes(init.SizeVT()); err != nil {
-		return err
-	}
 	p := &execProcess{id: id, ready: make(chan struct{}), after: s.last[init.ContainerID]}
 	req := client.StartRequest{
 		Args: meta.Args, Env: meta.Env, SecretEnv: init.Secretenv, User: meta.User, Cwd: meta.Cwd, Tty: init.Tty, SecurityMode: init.Security,
@@ -224,8 +221,13 @@ func (s *execStream) begin(id string, init *gwpb.InitMessage) error {
 			return status.Errorf(codes.InvalidArgument, "fd %d of process %s is not supported", fd, id)
 		}
 	}
+	size := init.SizeVT()
+	if err := s.b.keepBytes(size); err != nil {
+		return err
+	}
 	s.processes[id], s.last[init.ContainerID] = p, p.ready
 	s.running.Go(func() {
+		defer s.b.dropBytes(size)
 		if err := s.run(p, c, req, outputs); err != nil {
 			s.cancel(err)
 		}

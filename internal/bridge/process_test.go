@@ -159,7 +159,7 @@ func start(arg string, fds ...uint32) *gwpb.InitMessage {
 // newTalk returns a bridge with a container, and a stream to it.
 func newTalk(t *testing.T, s *stage) (*Bridge, *talk) {
 	t.Helper()
-	b := New(s, nil)
+	b := New(s, nil, new(Kept))
 	if _, err := b.NewContainer(t.Context(), &gwpb.NewContainerRequest{ContainerID: "c"}); err != nil {
 		t.Fatal(err)
 	}
@@ -299,7 +299,7 @@ func TestProcessLimit(t *testing.T) {
 func TestProcessBytes(t *testing.T) {
 	t.Parallel()
 	b, stream := newTalk(t, &stage{})
-	b.kept = maxKept - callSize - 1000
+	b.kept.bytes = maxKept - callSize - 1000
 	init := start("copy", 1)
 	init.Meta.Env = []string{strings.Repeat("e", 1000)}
 	stream.in <- message("1", init)

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/bridge"
 	"github.com/micabuild/mica/internal/digestcache"
 	"github.com/micabuild/mica/internal/dockerfile"
 	"github.com/micabuild/mica/internal/history"
@@ -197,7 +198,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 		record: rec, until: o.newUntil(worker), imports: reads, catalogs: o.catalogs(), containers: &containers{host: b.Host, worker: worker},
 		defers: o.Frontend != nil, sorts: o.hasParameters(), policies: policies,
 		images: &gateway{store: b.Store, worker: worker, run: b.Host.Run, user: opts},
-		by:     newRequest(o.request(opts), requests), made: requests,
+		by:     newRequest(o.request(opts), requests), made: requests, kept: cmp.Or(o.Kept, new(bridge.Kept)),
 	}
 	defer requests.forget(worker)
 	res, err := front.build(ctx, o.Frontend)

@@ -20,6 +20,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/micabuild/mica/internal/bridge"
 	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/dockerfile"
@@ -41,9 +42,10 @@ type frontend struct {
 	record  *recorder.Recorder // nil for a build that is not recorded
 	until   *until             // nil for a build of the whole Dockerfile
 	imports *imports
-	images  *gateway  // runs front ends that are images
-	by      *request  // that the results are of; nil for none that provenance describes
-	made    *Requests // by the graphs that they have made; nil for none
+	images  *gateway     // runs front ends that are images
+	by      *request     // that the results are of; nil for none that provenance describes
+	made    *Requests    // by the graphs that they have made; nil for none
+	kept    *bridge.Kept // of front ends in images
 	// catalogs is true if mica makes the SBOMs: the compiler would run a scanner's image.
 	catalogs   bool
 	containers *containers

@@ -15,6 +15,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/bridge"
 	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/dockerfile"
 	"github.com/micabuild/mica/internal/solver"
@@ -50,6 +51,7 @@ func newFrontendOf(t *testing.T, b *Builder, opts map[string]string, files map[s
 	return &frontend{
 		solver: s, bases: bases, layouts: ls, opts: opts, checker: dockerfile.NewChecker(opts), containers: &containers{host: b.Host, worker: w},
 		images: &gateway{store: b.Store, worker: w, run: runHere}, imports: b.openCaches(t.Context(), &Options{}, nil),
+		kept: new(bridge.Kept),
 	}
 }
 

@@ -61,7 +61,7 @@ func (f *frontend) runGateway(ctx context.Context, img *gatewayImage, inputs map
 	if p.Network == sandbox.NetworkOwn {
 		p.NetworkMade = reportNetwork(p)
 	}
-	res, err := f.converse(ctx, p, bridge.New(f, inputs))
+	res, err := f.converse(ctx, p, bridge.New(f, inputs, f.kept))
 	flush()
 	var own *gatewayError
 	if errors.As(err, &own) {

@@ -15,6 +15,7 @@ import (
 	spb "github.com/moby/buildkit/sourcepolicy/pb"
 	"github.com/moby/buildkit/util/entitlements"
 
+	"github.com/micabuild/mica/internal/bridge"
 	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/network"
@@ -36,6 +37,8 @@ type Options struct {
 	FrontendName string
 	// Requests are those of other builds whose results may be inputs of this one; nil for none.
 	Requests *Requests
+	// Kept is the account of what is kept of front ends until the end of the build; nil for one of its own.
+	Kept *bridge.Kept
 	// Attrs are options for the compiler, under its names, in place of those that the Spec gives. Inputs are states that it uses in place of sources.
 	Attrs  map[string]string
 	Inputs map[string]*pb.Definition

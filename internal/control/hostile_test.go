@@ -6,17 +6,23 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/identity"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/upload/uploadprovider"
 	"github.com/tonistiigi/fsutil"
 	"github.com/tonistiigi/fsutil/types"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/micabuild/mica/internal/quota"
 )
@@ -86,6 +92,47 @@ func TestContextLimits(t *testing.T) {
 		}
 		s.builds(t)
 	})
+}
+
+// TestSessionEnds: a build whose session ends is canceled, though its client waits for it.
+func TestSessionEnds(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	begun, gone := make(chan bool, 1), make(chan bool, 1)
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		begun <- true
+		<-r.Context().Done()
+		gone <- true
+	}))
+	defer silent.Close()
+	def, err := llb.HTTP(silent.URL).Marshal(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sess, err := session.NewSession(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	running.Go(func() { _ = sess.Run(t.Context(), s.client.Dialer()) })
+	ended := make(chan error, 1)
+	go func() {
+		req := &controlapi.SolveRequest{Ref: "left", Session: sess.ID(), Definition: def.ToPB()}
+		_, err := s.client.ControlClient().Solve(t.Context(), req)
+		ended <- err
+	}()
+	<-begun
+	if err := sess.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; status.Code(err) != codes.Canceled {
+		t.Errorf("%v", err)
+	}
+	<-gone
+	running.Wait()
+	if r := s.record(t, "left"); codes.Code(r.Error.GetCode()) != codes.Canceled {
+		t.Errorf("the history has %v", r.Error)
+	}
 }
 
 // TestHalfOpenSessions: sessions that never answer, and builds that name them, keep nobody else from building.

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -46,14 +47,17 @@ type jobs struct {
 	kept    int           // bytes of the progress of those
 	changed chan struct{} // closed when a build begins
 	running int
-	bytes   int         // of the requests
-	idle    *time.Timer // returns memory to the system when nothing has run for a while
+	bytes   int            // of the requests
+	memory  *bridge.Memory // of the front ends
+	idle    *time.Timer    // returns memory to the system when nothing has run for a while
 }
 
-func newJobs() *jobs { return &jobs{all: map[string]*job{}, changed: make(chan struct{})} }
+func newJobs() *jobs {
+	return &jobs{all: map[string]*job{}, changed: make(chan struct{}), memory: &bridge.Memory{}}
+}
 
-// begin adds a build whose request has a size in bytes.
-func (js *jobs) begin(ref string, size int) (*job, error) {
+// begin adds a build whose request has a size in bytes. ctx is that of the request.
+func (js *jobs) begin(ctx context.Context, ref string, size int) (*job, error) {
 	js.mu.Lock()
 	defer js.mu.Unlock()
 	switch {
@@ -68,7 +72,8 @@ func (js *jobs) begin(ref string, size int) (*job, error) {
 	case js.bytes+size > maxRequests:
 		return nil, status.Errorf(codes.ResourceExhausted, "the requests of the builds that run have %d bytes: try again when one has ended", js.bytes)
 	}
-	j := &job{ref: ref, size: size, changed: make(chan struct{}), bridged: make(chan struct{})}
+	j := &job{ref: ref, size: size, kept: js.memory.Build(), changed: make(chan struct{}), bridged: make(chan struct{})}
+	j.ctx, j.cancel = context.WithCancelCause(ctx)
 	js.all[ref] = j
 	js.running++
 	js.bytes += size
@@ -83,6 +88,8 @@ func (js *jobs) begin(ref string, size int) (*job, error) {
 // end notes the end of a build, and forgets the oldest that have ended.
 func (js *jobs) end(j *job) {
 	j.add(nil)
+	j.cancel(nil)
+	j.kept.Close()
 	js.mu.Lock()
 	defer js.mu.Unlock()
 	js.bytes -= j.size
@@ -127,8 +134,11 @@ func (js *jobs) get(ctx context.Context, ref string) (*job, error) {
 
 // job is the progress of one build.
 type job struct {
-	ref  string
-	size int // of its request
+	ref    string
+	size   int             // of its request
+	ctx    context.Context // of the build
+	cancel context.CancelCauseFunc
+	kept   *bridge.Kept // of its front ends, and of its progress beside output
 
 	mu      sync.Mutex
 	events  []*controlapi.StatusResponse // copies: those of the solver refer to all that it has; nil for one that was only output, and is forgotten
@@ -152,9 +162,14 @@ func (j *job) add(st *solver.Status) {
 		j.ended, j.bridge = true, nil // it has all that the build had
 	} else {
 		for _, part := range st.Marshal() {
+			size, logged := part.SizeVT(), logSize(part)
+			if err := j.kept.Grow(size - logged); err != nil {
+				j.cancel(err) // the build is about to end
+				return
+			}
 			j.events = append(j.events, part)
-			j.logged += logSize(part)
-			j.total += part.SizeVT()
+			j.logged += logged
+			j.total += size
 		}
 		j.forget()
 	}
@@ -207,10 +222,18 @@ func (j *job) after(n int) (list []*controlapi.StatusResponse, more <-chan struc
 	return list, more
 }
 
+// reason is the error of a build with the reason why this server has canceled it, if it has.
+func (j *job) reason(err error) error {
+	if why := context.Cause(j.ctx); err != nil && why != nil && !errors.Is(err, why) && !errors.Is(why, context.Canceled) {
+		return why
+	}
+	return err
+}
+
 // front waits for the client that is the front end of its build. The client may name exporters when it knows the result.
 func (j *job) front(inputs map[string]*pb.Definition, more *sessionExporters) client.BuildFunc {
 	return func(ctx context.Context, c client.Client) (*client.Result, error) {
-		b := bridge.New(c, inputs)
+		b := bridge.New(c, inputs, j.kept)
 		defer b.Close()
 		j.mu.Lock()
 		j.bridge = b

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -39,7 +40,7 @@ func TestReplay(t *testing.T) {
 	if err := c.replay("running", sink{}); err != nil {
 		t.Errorf("a build of another process: %v", err)
 	}
-	j, err := c.jobs.begin("running", 0)
+	j, err := c.jobs.begin(t.Context(), "running", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,15 +57,15 @@ func TestReplay(t *testing.T) {
 func TestRequestBytes(t *testing.T) {
 	t.Parallel()
 	js := newJobs()
-	first, err := js.begin("a", maxRequests-10)
+	first, err := js.begin(t.Context(), "a", maxRequests-10)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := js.begin("b", 11); status.Code(err) != codes.ResourceExhausted {
+	if _, err := js.begin(t.Context(), "b", 11); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("more than the limit: %v", err)
 	}
 	js.end(first)
-	last, err := js.begin("b", 11)
+	last, err := js.begin(t.Context(), "b", 11)
 	if err != nil {
 		t.Fatalf("after the end of a build: %v", err)
 	}
@@ -79,7 +80,7 @@ func TestEndedBytes(t *testing.T) {
 	js := newJobs()
 	warning := make([]byte, maxEndedBytes/3)
 	for _, ref := range []string{"a", "b", "c", "d"} {
-		j, err := js.begin(ref, 0)
+		j, err := js.begin(t.Context(), ref, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,7 +104,7 @@ func TestForgottenOutput(t *testing.T) {
 		"large pieces": {maxLog / 4, 6},
 		"one letter":   {1, maxLog / 64}, // a piece has the digest of its step, too
 	} {
-		j, err := newJobs().begin("a", 0)
+		j, err := newJobs().begin(t.Context(), "a", 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,10 +128,41 @@ func TestForgottenOutput(t *testing.T) {
 	}
 }
 
+// TestProgressLimit: the progress of a build that runs counts with what its front ends keep, but not its output, which is forgotten. A build with
+// too much is canceled.
+func TestProgressLimit(t *testing.T) {
+	t.Parallel()
+	js := newJobs()
+	j, err := js.begin(t.Context(), "a", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 70 {
+		j.add(&solver.Status{Logs: []*bkclient.VertexLog{{Data: make([]byte, maxLog/2)}}})
+	}
+	if j.ctx.Err() != nil {
+		t.Fatalf("output: %v", context.Cause(j.ctx))
+	}
+	name := strings.Repeat("n", 8<<20)
+	for n := 0; j.ctx.Err() == nil; n++ {
+		if n > 100 {
+			t.Fatal("vertices have no limit")
+		}
+		j.add(&solver.Status{Vertexes: []*bkclient.Vertex{{Digest: digest.FromString("v"), Name: name}}})
+	}
+	if err := j.reason(context.Canceled); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("%v", err)
+	}
+	if err := j.reason(nil); err != nil {
+		t.Errorf("a build that has ended: %v", err)
+	}
+	js.end(j)
+}
+
 // TestLongRef: a reference that is long is refused; it would be kept after the build.
 func TestLongRef(t *testing.T) {
 	t.Parallel()
-	if _, err := newJobs().begin(strings.Repeat("r", maxRef+1), 0); status.Code(err) != codes.InvalidArgument {
+	if _, err := newJobs().begin(t.Context(), strings.Repeat("r", maxRef+1), 0); status.Code(err) != codes.InvalidArgument {
 		t.Error(err)
 	}
 }

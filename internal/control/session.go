@@ -15,6 +15,22 @@ import (
 // sessionID is the header of a session's ID.
 const sessionID = "x-docker-expose-session-uuid"
 
+// errSessionEnded is why a build is canceled whose client has gone, though its request may be there still.
+var errSessionEnded = fmt.Errorf("the session of the client has ended: %w", context.Canceled)
+
+// watchSession cancels a build when its session ends.
+func (c *Controller) watchSession(id string, j *job) {
+	if id == "" {
+		return
+	}
+	caller, err := c.o.Sessions.Get(j.ctx, id, false)
+	if err != nil { // the build has ended
+		return
+	}
+	<-caller.Context(j.ctx).Done()
+	j.cancel(errSessionEnded)
+}
+
 // Session keeps the connection by which builds ask the client for files, secrets and credentials. It ends with the client.
 func (c *Controller) Session(stream controlapi.Control_SessionServer) error {
 	md, _ := metadata.FromIncomingContext(stream.Context())

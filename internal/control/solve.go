@@ -19,20 +19,22 @@ import (
 	"github.com/micabuild/mica/internal/registry"
 )
 
-// Solve builds. The build ends with the request: a client that goes away cancels it.
+// Solve builds. The build ends with the request, and with the session: a client that goes away cancels it.
 func (c *Controller) Solve(ctx context.Context, req *controlapi.SolveRequest) (_ *controlapi.SolveResponse, err error) {
-	j, err := c.jobs.begin(req.Ref, req.SizeVT())
+	j, err := c.jobs.begin(ctx, req.Ref, req.SizeVT())
 	if err != nil {
 		return nil, err
 	}
 	defer c.jobs.end(j)
+	ctx = j.ctx
+	go c.watchSession(req.Session, j)
 	o, err := options(req, c.o.Entitlements)
 	if err != nil {
 		return nil, err
 	}
 	o.Request = &history.Request{Frontend: req.Frontend, Attrs: req.FrontendAttrs}
 	o.Exporters = recorded(exportersOf(req))
-	o.FrontendName, o.Requests, o.ProvenanceEnv = req.Frontend, c.requests, c.o.ProvenanceEnv
+	o.FrontendName, o.Requests, o.ProvenanceEnv, o.Kept = req.Frontend, c.requests, c.o.ProvenanceEnv, j.kept
 	client := &sessionClient{sessions: c.o.Sessions, id: req.Session, ctx: ctx}
 	more := &sessionExporters{client: client, enabled: req.EnableSessionExporter, given: len(req.Exporters), defaults: defaultsOf(o)}
 	if o.Frontend, err = frontendOf(req, j.front(req.FrontendInputs, more)); err != nil {
@@ -44,7 +46,7 @@ func (c *Controller) Solve(ctx context.Context, req *controlapi.SolveRequest) (_
 		return nil, err
 	}
 	client.store = b.Store
-	defer func() { err = bare(errors.Join(err, client.close())) }()
+	defer func() { err = bare(errors.Join(j.reason(err), client.close())) }()
 	o.Client, o.Secret, o.SSH, o.HTTP, o.Events = client, client.secret, client.agent, client.http(), j.add
 	o.Policy = client.policy(req.SourcePolicySession)
 	res, err := b.Build(ctx, *o)
