@@ -93,6 +93,34 @@ func TestKilledServer(t *testing.T) {
 	again.build(t, directory(t, map[string]string{"Dockerfile": "FROM base\nRUN echo works\n"}))
 }
 
+// TestRestartedServer: a server removes at its start what a killed one has left, and nothing of one that lives.
+func TestRestartedServer(t *testing.T) {
+	m := rig.NewMica(t)
+	rig.ImportBusybox(t, m, "base")
+	living := start(t, m, rig.TempDir(t))
+	dir := directory(t, map[string]string{"Dockerfile": "FROM base\nRUN echo begun >/file; echo begun; sleep 1000\n"})
+	other := living.buildctl(t, dir, "--no-cache")
+	begin(t, other, "begun")
+	t.Cleanup(func() {
+		_ = other.Process.Kill()
+		_ = other.Wait()
+	})
+	temporary := func() string { return rig.Must(t, "ls", filepath.Join(m.Root, "tmp")) }
+	before := temporary()
+	place := rig.TempDir(t)
+	killed := start(t, m, place)
+	build := killed.buildctl(t, directory(t, map[string]string{"Dockerfile": "FROM base\nRUN echo begun >/other; echo begun; sleep 1000\n"}))
+	begin(t, build, "begun")
+	_ = killed.cmd.Process.Kill()
+	_ = killed.cmd.Wait()
+	_ = build.Wait()
+	if temporary() == before {
+		t.Fatal("the killed server has left nothing")
+	}
+	start(t, m, place)
+	rig.Eventually(t, "what the killed server has left is removed", func() bool { return temporary() == before })
+}
+
 // TestOneStep: clients that build the same step at the same time run it once.
 func TestOneStep(t *testing.T) {
 	m := rig.NewMica(t)

@@ -21,6 +21,7 @@ import (
 	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/cli/command"
 	"github.com/micabuild/mica/internal/control"
+	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/engineapi"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
@@ -110,6 +111,7 @@ func runServe(ctx context.Context, app *command.App, f *serveFlags, args []strin
 		return err
 	}
 	defer func() { err = errors.Join(err, end()) }()
+	defer tidy(app)()
 	if len(args) == 0 {
 		return server.Serve(ctx, listeners...)
 	}
@@ -120,6 +122,17 @@ func runServe(ctx context.Context, app *command.App, f *serveFlags, args []strin
 	err = runCommand(ctx, app, args, forCommand)
 	stop()
 	return errors.Join(err, <-ended)
+}
+
+// tidy removes, beside what is served, what a killed server has left: its containers have changed as much as they could. The function that it
+// returns waits for that.
+func tidy(app *command.App) (wait func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = crash.Guard(func() error { app.Tidy(); return nil })() // what it could not remove is tried again at the end
+	}()
+	return func() { <-done }
 }
 
 // environment is what provenance says of this server.
