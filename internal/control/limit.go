@@ -36,24 +36,30 @@ func newReceived(end context.CancelCauseFunc, show func(bytes int64, done bool))
 	return &received{said: said, sent: sent, end: end, show: show}, err
 }
 
-// file counts a file that the client has. fsutil asks for some several times, in the order of their paths, and for those that are to be
-// removed, which have no metadata. What a host adds to its files says nothing about an image (view.DirOptions.Anonymous): it counts, and is
-// dropped.
-func (r *received) file(path string, st *fstypes.Stat) bool {
-	metadata := len(path) + len(st.Linkname)
+// file counts a file that the client has, and reports whether it is to be sent again. What a host adds to its files says nothing about an image
+// (view.DirOptions.Anonymous): it counts, and is dropped.
+func (r *received) file(st *fstypes.Stat) bool {
+	metadata := len(st.Path) + len(st.Linkname)
 	for k, v := range st.Xattrs {
 		metadata += len(k) + len(v)
 	}
 	st.Uid, st.Gid, st.Xattrs = 0, 0, nil
+	if err := r.said.File(metadata, max(0, st.Size)); err != nil {
+		r.end(err)
+	}
+	return r.again && st.ModTime%int64(time.Second) == 0
+}
+
+// described counts a file of a directory of which most files are not sent. fsutil asks for some several times, in the order of their paths,
+// and for those that are to be removed, which have no metadata.
+func (r *received) described(path string, st *fstypes.Stat) bool {
 	if st.Path == "" || r.last != "" && fsutil.ComparePath(path, r.last) <= 0 {
+		st.Uid, st.Gid, st.Xattrs = 0, 0, nil
 		return true
 	}
 	r.last = path
-	if r.again && st.ModTime%int64(time.Second) == 0 {
+	if r.file(st) {
 		st.ModTime++ // fsutil asks first to compare: it is another time than that of the file that is kept
-	}
-	if err := r.said.File(metadata, max(0, st.Size)); err != nil {
-		r.end(err)
 	}
 	return true
 }
@@ -61,12 +67,8 @@ func (r *received) file(path string, st *fstypes.Stat) bool {
 // maxDescribed bounds the metadata of a directory of which most files are not sent, in bytes: it is in memory.
 const maxDescribed = 128 << 20
 
-// withContent returns the filter for the files that are sent with their content; nil for a directory of which all are. It ends the transfer at
-// the limit. fsutil calls it while it calls others.
+// withContent returns the filter for the files that are sent with their content. It ends the transfer at the limit. fsutil calls it while it calls others.
 func withContent(src *ops.Remote, end context.CancelCauseFunc) (func(path string, st *fstypes.Stat) bool, error) {
-	if !src.Described {
-		return nil, nil //nolint:nilnil // see above
-	}
 	patterns, err := patternmatcher.New(src.WithContent)
 	if err != nil {
 		return nil, err

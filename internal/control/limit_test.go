@@ -38,9 +38,6 @@ func TestDescribedLimit(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if wanted, err := withContent(&ops.Remote{}, nil); wanted != nil || err != nil {
-		t.Errorf("a filter for a directory that is sent: %v", err)
-	}
 	if _, err := withContent(&ops.Remote{Described: true, WithContent: []string{"["}}, nil); err == nil {
 		t.Error("an invalid pattern")
 	}
@@ -68,7 +65,7 @@ func TestReceivedMetadata(t *testing.T) {
 		for i := range quota.MaxMetadata >> 20 {
 			st := &fstypes.Stat{Path: fmt.Sprintf("file%08d", i), Linkname: file.link, Xattrs: file.attributes}
 			for range 2 { // fsutil asks again
-				r.file(st.Path, st)
+				r.described(st.Path, st)
 			}
 			if st.Xattrs != nil {
 				t.Fatalf("%s: attributes are left", name)

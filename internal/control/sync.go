@@ -12,6 +12,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 
 	"github.com/micabuild/mica/internal/cachemount"
+	"github.com/micabuild/mica/internal/dirsync"
 	"github.com/micabuild/mica/internal/quota"
 	"github.com/micabuild/mica/internal/solver/ops"
 	"github.com/micabuild/mica/internal/view"
@@ -49,9 +50,6 @@ func (c *sessionClient) receive(ctx context.Context, caller session.Caller, src 
 	if err != nil {
 		return nil, err
 	}
-	if err := dir.prepare(); err != nil {
-		return nil, err
-	}
 	transfer, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	received, err := newReceived(cancel, src.Sent)
@@ -59,45 +57,66 @@ func (c *sessionClient) receive(ctx context.Context, caller session.Caller, src 
 		return nil, err
 	}
 	received.again = caller.SharedKey() == ""
-	wanted, err := withContent(&src, cancel)
-	if err != nil {
-		return nil, err
+	var v view.View
+	if src.Described {
+		v, err = receiveMetadata(transfer, caller, &src, dir, opt, received)
+	} else {
+		v, err = receiveFiles(transfer, caller, src.Name, dir, opt, received)
 	}
-	err = filesync.FSSync(transfer, caller, filesync.FSSendRequestOpt{
-		MetadataOnly: src.Described, MetadataOnlyFilter: wanted,
-		Name: src.Name, DestDir: dir.path, IncludePatterns: opt.Include, ExcludePatterns: opt.Exclude, FollowPaths: opt.Follow,
-		ProgressCb: received.progress,
-		Filter:     received.file,
-	})
 	if cause := context.Cause(transfer); errors.Is(cause, quota.ErrExceeded) {
 		err = cause
 	}
+	return v, err
+}
+
+// receiveFiles receives what has changed in a directory.
+func receiveFiles(
+	ctx context.Context, caller session.Caller, name, dir string, opt view.DirOptions, received *received,
+) (view.View, error) {
+	req := dirsync.Request{Name: name, Include: opt.Include, Exclude: opt.Exclude, Follow: opt.Follow}
+	files, err := dirsync.From(ctx, caller, req, dirsync.Options{Dir: dir, File: received.file, Progress: received.progress})
 	if err != nil {
 		return nil, err
 	}
-	if err := dir.finish(); err != nil {
-		return nil, err
-	}
-	return view.Dir(dir.path, view.DirOptions{Digests: opt.Digests, Anonymous: opt.Anonymous})
+	return files.View(opt.Digests), nil
 }
 
-// directory is where the files of a client are received.
-type directory struct {
-	path string
-	// partial exists while files are received. What is there after a build that was killed is not complete; "" for a new directory.
-	partial string
+// receiveMetadata receives the metadata of a directory, and few of its files.
+func receiveMetadata(
+	ctx context.Context, caller session.Caller, src *ops.Remote, path string, opt view.DirOptions, received *received,
+) (view.View, error) {
+	wanted, err := withContent(src, received.end)
+	if err != nil {
+		return nil, err
+	}
+	dir := directory{path, path + ".partial"}
+	if err := dir.prepare(); err != nil {
+		return nil, err
+	}
+	err = filesync.FSSync(ctx, caller, filesync.FSSendRequestOpt{
+		MetadataOnly: true, MetadataOnlyFilter: wanted,
+		Name: src.Name, DestDir: path, IncludePatterns: opt.Include, ExcludePatterns: opt.Exclude, FollowPaths: opt.Follow,
+		ProgressCb: received.progress, Filter: received.described,
+	})
+	if err == nil {
+		err = dir.finish()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return view.Dir(path, view.DirOptions{Digests: opt.Digests, Anonymous: opt.Anonymous})
 }
 
 // directory returns one that no other build uses until this one ends.
-func (c *sessionClient) directory(ctx context.Context, shared string, src ops.Remote) (*directory, error) {
+func (c *sessionClient) directory(ctx context.Context, shared string, src ops.Remote) (string, error) {
 	if src.Once {
 		tmp, err := c.store.TempDir("context")
 		if err != nil {
-			return nil, err
+			return "", err
 		}
 		c.atEnd(tmp.Remove)
 		path := filepath.Join(tmp.Path, "files")
-		return &directory{path: path}, os.Mkdir(path, 0o755)
+		return path, os.Mkdir(path, 0o755)
 	}
 	mounts := cachemount.New(c.store)
 	key := fmt.Sprintf("client/%q/%q/%q", shared, src.Name, src.Key)
@@ -107,21 +126,21 @@ func (c *sessionClient) directory(ctx context.Context, shared string, src ops.Re
 	mount, id := cachemount.ClientFiles(src.Name, key)
 	locks, err := mounts.Lock(ctx, map[string]pb.CacheSharingOpt{mount: pb.CacheSharingOpt_PRIVATE})
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	c.atEnd(locks.Unlock)
-	path, err := mounts.Open(ctx, locks.Name(mount), id, func() (view.View, error) { return view.Empty(), nil })
-	if err != nil {
-		return nil, err
-	}
-	return &directory{path: path, partial: path + ".partial"}, nil
+	return mounts.Open(ctx, locks.Name(mount), id, func() (view.View, error) { return view.Empty(), nil })
+}
+
+// directory is where files are received as files.
+type directory struct {
+	path string
+	// partial exists while files are received. What is there after a build that was killed is not complete.
+	partial string
 }
 
 // prepare removes what an interrupted build has left.
 func (d *directory) prepare() error {
-	if d.partial == "" {
-		return nil
-	}
 	f, err := os.OpenFile(d.partial, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err == nil {
 		return f.Close()
@@ -136,9 +155,4 @@ func (d *directory) prepare() error {
 }
 
 // finish notes that all files were received.
-func (d *directory) finish() error {
-	if d.partial == "" {
-		return nil
-	}
-	return os.Remove(d.partial)
-}
+func (d *directory) finish() error { return os.Remove(d.partial) }

@@ -372,7 +372,7 @@ func (c *copier) metadata(e *Entry) Entry {
 	switch {
 	case e.Type == TypeSymlink:
 	case c.modes != nil:
-		m.Mode = unixMode(c.modes.Apply(e.FileMode()))
+		m.Mode = UnixMode(c.modes.Apply(e.FileMode()))
 	case c.opt.Mode != nil:
 		m.Mode = *c.opt.Mode & 0o7777
 	}

@@ -42,6 +42,12 @@ func newHostDir(root *os.Root, w *dirWalk) *hostDir {
 	return d
 }
 
+// Stated is a view of files whose state is known: what steps select of them has a digest in the cache, if there is one, by that state. The index
+// has the digests of all files, and is made when somebody asks for a file.
+func Stated(state digestcache.Sum, digests *digestcache.Cache, index func() *Index) View {
+	return &hostDir{state: state, settled: true, digests: digests, index: index}
+}
+
 // Lstat implements View.
 func (d *hostDir) Lstat(ctx context.Context, name string) (*Entry, error) {
 	return d.index().Lstat(ctx, name)
@@ -68,6 +74,9 @@ func (d *hostDir) KnownDigest(_ context.Context, name string) (digest.Digest, bo
 	n, err := x.regular("read", name)
 	if err != nil {
 		return "", false
+	}
+	if n.entry.Digest != "" {
+		return n.entry.Digest, true
 	}
 	content, ok := x.content.(*hostContent)
 	if !ok {

@@ -126,7 +126,7 @@ func TestModeBits(t *testing.T) {
 	for _, m := range []uint32{0, 0o644, 0o755, 0o4755, 0o2755, 0o1777, 0o7777} {
 		for _, dir := range []Type{TypeRegular, TypeDir} {
 			g := (&Entry{Mode: m, Type: dir}).FileMode()
-			if got := unixMode(g); got != m || g.IsDir() != (dir == TypeDir) {
+			if got := UnixMode(g); got != m || g.IsDir() != (dir == TypeDir) {
 				t.Errorf("%04o is %v to Go, and that is %04o", m, g, got)
 			}
 		}

@@ -22,7 +22,8 @@ func (e *Entry) FileMode() fs.FileMode {
 	return m
 }
 
-func unixMode(m fs.FileMode) uint32 {
+// UnixMode returns the permission bits of a mode as the kernel has them.
+func UnixMode(m fs.FileMode) uint32 {
 	u := uint32(m.Perm())
 	for _, b := range modeBits {
 		if m&b.mode != 0 {
