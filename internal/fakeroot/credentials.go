@@ -1,6 +1,7 @@
 package fakeroot
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
 	"sync"
@@ -56,7 +57,7 @@ func (c *credentials) key() credentialsKey {
 
 // registry knows the credentials of processes. The kernel keeps for each process which of them it has, as it keeps no other value that a
 // process hands on to those that it starts: as the soft limit of the time that a process of a real-time scheduling policy may run, which
-// begins at decades. So nothing is remembered of a process, and nothing is forgotten when its parent ends.
+// begins at decades. Processes see no such limit, and do not change it: PAM resets all limits when a user logs in. So nothing is remembered of a process, and nothing is forgotten when its parent ends.
 type registry struct {
 	mu    sync.RWMutex
 	list  []*credentials // the first are those of the step
@@ -66,6 +67,7 @@ type registry struct {
 
 // The limits that mean credentials.
 const (
+	tagLimit       = unix.RLIMIT_RTTIME
 	firstTag       = 1 << 60
 	maxCredentials = 1 << 16
 )
@@ -81,7 +83,7 @@ func (r *registry) of(pid int) *credentials {
 	var tag uint64
 	if r.count.Load() > 1 {
 		var l unix.Rlimit
-		if err := unix.Prlimit(pid, unix.RLIMIT_RTTIME, nil, &l); err == nil && l.Cur >= firstTag {
+		if err := unix.Prlimit(pid, tagLimit, nil, &l); err == nil && l.Cur >= firstTag {
 			tag = l.Cur - firstTag
 		}
 	}
@@ -100,11 +102,11 @@ func (r *registry) give(pid int, c *credentials) error {
 		return err
 	}
 	var l unix.Rlimit
-	if err := unix.Prlimit(pid, unix.RLIMIT_RTTIME, nil, &l); err != nil {
+	if err := unix.Prlimit(pid, tagLimit, nil, &l); err != nil {
 		return err
 	}
 	l.Cur = firstTag + uint64(tag)
-	return unix.Prlimit(pid, unix.RLIMIT_RTTIME, &l, nil)
+	return unix.Prlimit(pid, tagLimit, &l, nil)
 }
 
 func (r *registry) tag(c *credentials) (int, error) {
@@ -144,4 +146,21 @@ func (c *call) become(change func(*credentials)) error {
 		return unix.ESRCH
 	}
 	return c.registry.give(c.process(), &now)
+}
+
+// getLimit is getrlimit(2) of the limit that holds the credentials.
+func getLimit(c *call) (int64, error) {
+	// Two words of the architecture, all of whose bits are set.
+	return 0, c.write(c.args[1], bytes.Repeat([]byte{0xff}, 2*c.abi.word))
+}
+
+// setLimit is setrlimit(2) of it, which does nothing.
+func setLimit(*call) (int64, error) { return 0, nil }
+
+// swapLimit is prlimit(2) of it.
+func swapLimit(c *call) (int64, error) {
+	if c.args[3] == 0 {
+		return 0, nil
+	}
+	return 0, put(c, c.args[3], unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY})
 }

@@ -142,6 +142,13 @@ d/g 5:6 750 directory
 d/l 5:6 777 symbolic link`)
 }
 
+// Login programs set all limits, also the one that holds the ids.
+func TestLimits(t *testing.T) {
+	s := newStep(t)
+	s.want(`setpriv --reuid 5 --regid 6 --clear-groups sh -c 'prlimit --rttime --raw --noheadings -o SOFT,HARD; prlimit --rttime=7:9 id -u; prlimit --rttime --pid $$ --raw --noheadings -o SOFT'; bash -c 'ulimit -R; ulimit -R 5; ulimit -R'`,
+		"unlimited unlimited\n5\nunlimited\nunlimited\nunlimited")
+}
+
 func TestDevices(t *testing.T) {
 	s := newStep(t)
 	s.want(`mknod -m 640 c c 1 3; mknod b b 8 1; stat -c '%n %F %t:%T %a' c b; cp -a c d; stat -c '%n %F %t:%T %a' d; ! setpriv --reuid 5 mknod e c 1 3 2>/dev/null`, `

@@ -37,7 +37,9 @@ func handlers() map[string]handler {
 }
 
 // conditional are the calls that some arguments alone hand to the supervisor.
-var conditional = map[string]handler{"open": openPath, "openat": openat, "prctl": control}
+var conditional = map[string]handler{
+	"open": openPath, "openat": openat, "prctl": control, "getrlimit": getLimit, "ugetrlimit": getLimit, "setrlimit": setLimit, "prlimit64": swapLimit,
+}
 
 // wide are calls whose ids have 16 bits on an architecture of 32 bits, and 32 under these names.
 var wide = []string{
@@ -66,6 +68,8 @@ func forbidden() []specs.LinuxSyscall {
 		fail(unix.EPERM, []specs.LinuxSeccompArg{{Index: 0, Value: unix.CLONE_NEWUSER, ValueTwo: unix.CLONE_NEWUSER, Op: specs.OpMaskedEqual}}, "clone"),
 		// Flags in memory cannot be seen. Libraries fall back to clone.
 		fail(unix.ENOSYS, nil, "clone3", "setxattrat", "getxattrat", "listxattrat", "removexattrat", "file_setattr"),
+		// As where the kernel has no audit: programs that log users in go on without, but not where it is forbidden.
+		fail(unix.EPROTONOSUPPORT, []specs.LinuxSeccompArg{{Index: 0, Value: unix.AF_NETLINK, Op: specs.OpEqualTo}, {Index: 2, Value: unix.NETLINK_AUDIT, Op: specs.OpEqualTo}}, "socket"),
 		// A process that is not dumpable cannot be read; privileges are pretended.
 		fail(0, is(unix.PR_SET_DUMPABLE), "prctl"), fail(0, is(unix.PR_GET_NO_NEW_PRIVS), "prctl"),
 	}
@@ -93,6 +97,9 @@ func rules() []specs.LinuxSyscall {
 			list = append(list, specs.LinuxSyscall{Names: []string{name}, Action: specs.ActNotify, Args: []specs.LinuxSeccompArg{{Index: flags, Value: match[0], ValueTwo: match[1], Op: specs.OpMaskedEqual}}})
 		}
 	}
+	for name, resource := range map[string]uint{"getrlimit": 0, "ugetrlimit": 0, "setrlimit": 0, "prlimit64": 1} {
+		list = append(list, specs.LinuxSyscall{Names: []string{name}, Action: specs.ActNotify, Args: []specs.LinuxSeccompArg{{Index: resource, Value: tagLimit, Op: specs.OpEqualTo}}})
+	}
 	for _, option := range []uint64{
 		unix.PR_GET_KEEPCAPS, unix.PR_SET_KEEPCAPS, unix.PR_GET_SECUREBITS, unix.PR_SET_SECUREBITS, unix.PR_CAPBSET_READ, unix.PR_CAPBSET_DROP, unix.PR_CAP_AMBIENT,
 	} {
@@ -105,13 +112,14 @@ func rules() []specs.LinuxSyscall {
 type abi struct {
 	handlers   map[int32]handler
 	encodeStat func(*unix.Statx_t) []byte
+	word       int // bytes
 }
 
 // newABIs returns the ABIs of a step's processes, by their values in a notification.
 func newABIs() map[uint32]*abi {
 	abis := map[uint32]*abi{}
 	for _, a := range seccomp.ABIs() {
-		made := &abi{handlers: map[int32]handler{}, encodeStat: encodeStat64}
+		made := &abi{handlers: map[int32]handler{}, encodeStat: encodeStat64, word: 8}
 		add := func(name string, h handler) {
 			if n, ok := a.Number(name); ok {
 				made.handlers[int32(n)] = h
@@ -124,10 +132,10 @@ func newABIs() map[uint32]*abi {
 		}
 		switch a.Name() {
 		case specs.ArchX86:
-			made.encodeStat = encodeStat32(4)
+			made.encodeStat, made.word = encodeStat32(4), 4
 			addNarrow(add)
 		case specs.ArchARM:
-			made.encodeStat = encodeStat32(8)
+			made.encodeStat, made.word = encodeStat32(8), 4
 			addNarrow(add)
 		}
 		abis[a.Audit()] = made
