@@ -312,7 +312,7 @@ func TestArm64(t *testing.T) {
 	}
 }
 
-// TestImage builds with mica in its own container, where there is no runtime for RUN.
+// TestImage builds with mica in its own container.
 func TestImage(t *testing.T) {
 	t.Parallel()
 	m := rig.At(t, artifact(t, "mica-linux-amd64"))
@@ -327,11 +327,13 @@ func TestImage(t *testing.T) {
 	if got := rig.Must(t, "skopeo", "inspect", "--format", "{{.Os}}", "oci-archive:"+filepath.Join(work, "image.tar")); got != "linux\n" {
 		t.Errorf("skopeo inspect: %q", got)
 	}
-	for _, arch := range []string{"amd64", "arm64"} {
-		config := rig.Must(t, "skopeo", "--override-arch", arch, "inspect", "--format", "{{.Architecture}} {{index .Labels \"org.opencontainers.image.version\"}}",
-			"oci-archive:"+artifact(t, "mica-image.tar"))
-		if want := arch + " " + released(t) + "\n"; config != want {
-			t.Errorf("skopeo inspect: %q, not %q", config, want)
+	for _, archive := range []string{"mica-image.tar", "mica-kaniko-image.tar"} {
+		for _, arch := range []string{"amd64", "arm64"} {
+			config := rig.Must(t, "skopeo", "--override-arch", arch, "inspect", "--format", "{{.Architecture}} {{index .Labels \"org.opencontainers.image.version\"}}",
+				"oci-archive:"+artifact(t, archive))
+			if want := arch + " " + released(t) + "\n"; config != want {
+				t.Errorf("%s: skopeo inspect: %q, not %q", archive, config, want)
+			}
 		}
 	}
 }
