@@ -49,12 +49,14 @@ type pod struct {
 	level level
 	dir   string
 	env   []string
+	// program is what commands are the arguments of.
+	program string
 }
 
 // newPod makes a pod whose image is mica with crun. Its directory /work is a volume.
 func newPod(t testing.TB, l level) *pod {
 	t.Helper()
-	p := &pod{t: t, level: l, dir: rig.TempDir(t)}
+	p := &pod{t: t, level: l, dir: rig.TempDir(t), program: "/mica/mica"}
 	for _, dir := range []string{"rootfs/mica", "rootfs/tmp", "rootfs/etc", "rootfs/proc", "rootfs/sys", "rootfs/dev", "work"} {
 		if err := os.MkdirAll(filepath.Join(p.dir, dir), 0o755); err != nil {
 			t.Fatal(err)
@@ -65,6 +67,14 @@ func newPod(t testing.TB, l level) *pod {
 	if err := os.WriteFile(filepath.Join(p.dir, "rootfs/mica/image"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	p.open()
+	return p
+}
+
+// open gives the files of a pod to its users.
+func (p *pod) open() {
+	t, l := p.t, p.level
+	t.Helper()
 	owner := int(l.uid)
 	if l.users {
 		owner = firstUID
@@ -79,7 +89,6 @@ func newPod(t testing.TB, l level) *pod {
 			t.Fatal(err)
 		}
 	}
-	return p
 }
 
 // install copies a program into the pod's image, with the libraries that it needs.
@@ -167,7 +176,7 @@ func (p *pod) command(args ...string) (cmd *exec.Cmd, name string) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	config, err := json.Marshal(p.spec(append([]string{"/mica/mica"}, args...)))
+	config, err := json.Marshal(p.spec(append([]string{p.program}, args...)))
 	if err != nil {
 		p.t.Fatal(err)
 	}
