@@ -50,6 +50,7 @@ type Container struct {
 	exit     chan struct{}
 	exitCode int
 	failure  string
+	oom      bool // the kernel has killed a process of it for lack of memory
 	started  time.Time
 	finished time.Time
 	size     pty.Size // of the terminal
@@ -109,6 +110,14 @@ func (c *Container) event(action events.Action, more ...string) {
 		attributes[more[i]] = more[i+1]
 	}
 	c.m.publish(events.ContainerEventType, action, c.ID, attributes)
+}
+
+// oomKilled notes that the kernel has killed a process of the container for lack of memory.
+func (c *Container) oomKilled() {
+	c.mu.Lock()
+	c.oom = true
+	c.mu.Unlock()
+	c.event(events.ActionOOM)
 }
 
 // Removed is closed when the container has been removed.

@@ -19,7 +19,7 @@ import (
 func (c *Container) Inspect(_ context.Context, withSize bool) *container.InspectResponse {
 	c.mu.Lock()
 	state := &container.State{
-		Status: c.state, Running: c.run != nil, ExitCode: c.exitCode, Error: c.failure, StartedAt: stamp(c.started), FinishedAt: stamp(c.finished),
+		Status: c.state, Running: c.run != nil, ExitCode: c.exitCode, OOMKilled: c.oom, Error: c.failure, StartedAt: stamp(c.started), FinishedAt: stamp(c.finished),
 	}
 	if c.run != nil {
 		state.Pid = c.run.pid

@@ -52,6 +52,7 @@ func (c *Container) start(ctx context.Context) (tried bool, err error) {
 		c.mu.Unlock()
 		return false, fail(Conflict, "container is marked for removal and cannot be started")
 	}
+	c.oom = false
 	c.mu.Unlock()
 	if err := c.checkNets(); err != nil {
 		return true, err
@@ -83,7 +84,7 @@ func (c *Container) launch(ctx context.Context, r *run) (unpublish func(), err e
 	unpublish = c.publishPorts(ctx, &p)
 	cmd := sandbox.Command{
 		Args: p.Args, Env: p.Env, Cwd: p.Cwd, User: p.User, Groups: p.Groups, Privileged: p.Privileged, TTY: p.TTY,
-		Stdout: output{c.streams, Stdout}, Stderr: output{c.streams, Stderr},
+		Stdout: output{c.streams, Stdout}, Stderr: output{c.streams, Stderr}, OOMKilled: c.oomKilled,
 	}
 	c.mu.Lock()
 	cmd.Size = c.size

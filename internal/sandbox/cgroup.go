@@ -44,6 +44,15 @@ func (b *bundle) cgroupPath() string {
 	return path.Join("/", b.cgroup, path.Join("/", parent), b.cgroupName())
 }
 
+// containerCgroup returns the path of the process's cgroup for the runtime. That of a container is inside cgroupPath where what the kernel
+// counts in it is to be read after its end.
+func (b *bundle) containerCgroup() string {
+	if b.remote {
+		return cgroup.Counted(b.cgroupPath())
+	}
+	return b.cgroupPath()
+}
+
 // ownCgroup reports whether the process gets a visible cgroup of its own, by which programs size memory and threads. In a user
 // namespace this needs a delegated cgroup.
 func (b *bundle) ownCgroup() bool {

@@ -48,6 +48,8 @@ type Container struct {
 	first    *RunningProcess
 	others   map[*RunningProcess]bool
 	launched int // processes, for their names
+
+	cgroup string // of the processes; "" before the start, and without one
 }
 
 // ErrClosed is the error of calls after Close, and of the processes that it has ended.
@@ -156,6 +158,9 @@ func (c *Container) live(p *Process, opened chan<- struct{}) (err error) {
 		}
 	}
 	c.endProcesses()
+	if c.cgroup != "" {
+		removeCgroup(filepath.Join(cgroupRoot, c.cgroup)) // the runtime removes only that of the container
+	}
 	c.closeFiles()
 	c.b.detach()
 	return c.b.seal()

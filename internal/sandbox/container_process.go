@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/account"
+	"github.com/micabuild/mica/internal/cgroup"
 	"github.com/micabuild/mica/internal/ociruntime"
 	"github.com/micabuild/mica/internal/pty"
 )
@@ -36,6 +37,9 @@ type Command struct {
 	// Stdin is read until it ends, also after the end of the process: its owner closes it then.
 	Stdin          io.Reader // nil for none
 	Stdout, Stderr io.Writer // nil for none
+	// OOMKilled is called when the kernel has killed a process of the container for lack of memory, for the command of Start alone. All
+	// calls are made before Wait returns. Where there is no cgroup of memory it is not called; nil for nobody.
+	OOMKilled func()
 }
 
 // drainTime is how long output is awaited after the end of a process from processes that it has started and that keep its streams: as in
@@ -49,8 +53,10 @@ type RunningProcess struct {
 	done  chan struct{} // closed when err is set
 	err   error
 
-	mu  sync.Mutex
-	pid *os.File // its directory in /proc, by which it gets signals; nil before it is known and after the end
+	mu     sync.Mutex
+	pid    *os.File // its directory in /proc, by which it gets signals; nil before it is known and after the end
+	memory *cgroup.OOMWatch
+	ending bool // memory is not set any more
 }
 
 // Wait waits for the end of the process. Its errors are those of [Host.Run].
@@ -109,6 +115,9 @@ func (c *Container) Start(ctx context.Context, cmd Command) (*RunningProcess, er
 	if err := c.started(p, firstPid); err != nil {
 		return nil, err
 	}
+	if c.cgroup != "" && cmd.OOMKilled != nil {
+		p.watchMemory(c.cgroup, cmd.OOMKilled)
+	}
 	context.AfterFunc(ctx, func() {
 		_ = c.do(func() error {
 			if !p.hasEnded() {
@@ -133,6 +142,9 @@ func (c *Container) startFirst(p *RunningProcess, cmd Command) error {
 	}
 	b := c.b.with(cmd)
 	c.b = b
+	if b.ownCgroup() {
+		c.cgroup = b.cgroupPath()
+	}
 	if err := c.host.ready(p.ctx, b); err != nil {
 		return err
 	}
@@ -165,8 +177,35 @@ func (c *Container) launch(p *RunningProcess, b *bundle, cmd *exec.Cmd, t *pty.T
 	return nil
 }
 
+// watchMemory reports the processes of a cgroup that the kernel kills for lack of memory, until the end of the process.
+func (p *RunningProcess) watchMemory(path string, killed func()) {
+	w, err := cgroup.WatchOOM(path, killed)
+	if err != nil {
+		return // there is no cgroup of memory
+	}
+	p.mu.Lock()
+	ending := p.ending
+	p.memory = w
+	p.mu.Unlock()
+	if ending {
+		w.Close()
+	}
+}
+
+// endMemory ends the watch of the memory.
+func (p *RunningProcess) endMemory() {
+	p.mu.Lock()
+	p.ending = true
+	w := p.memory
+	p.mu.Unlock()
+	if w != nil {
+		w.Close()
+	}
+}
+
 // end sets the result of a process.
 func (p *RunningProcess) end(c *Container, err error) {
+	p.endMemory()
 	for _, ctx := range []context.Context{p.ctx, c.ctx} {
 		if err != nil && ctx.Err() != nil {
 			err = context.Cause(ctx)

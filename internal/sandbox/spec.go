@@ -18,7 +18,7 @@ func (b *bundle) spec() (*specs.Spec, error) {
 		Args: b.argv(), Env: b.env, Cwd: b.cwd(), TTY: b.p.TTY, User: b.ids, HostNetwork: b.onHostNetwork(), Network: b.network,
 	}
 	if b.ownCgroup() {
-		o.Cgroup = b.cgroupPath()
+		o.Cgroup = b.containerCgroup()
 	}
 	for i, m := range b.p.Mounts {
 		if b.left[i] {
