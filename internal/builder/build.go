@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/distribution/reference"
+	"github.com/moby/buildkit/solver/llbsolver/compat"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -176,7 +177,8 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 		Store: b.Store, Layers: b.Layers, Image: base.find, Published: base.published, Layout: layouts.find, Host: b.Host, Locals: o.locals(), Sync: o.sync(), Digests: digests,
 		Secret: o.Secret, SSH: o.SSH, HTTP: o.HTTP, Blob: layouts.blob, HostCerts: hostCerts.mount, KeepFailed: o.OnFailure != nil,
 		KeepMounts: o.Frontend != nil, ClientErrors: o.Client != nil,
-		Proxy: o.proxyNetwork(policies, front.metadata), Elsewhere: elsewhere,
+		Writable: o.Compatibility == compat.CompatibilityVersion013,
+		Proxy:    o.proxyNetwork(policies, front.metadata), Elsewhere: elsewhere,
 	})
 	defer func() { err = errors.Join(err, worker.Close()) }()
 	s := solver.New(solver.Options{

@@ -72,7 +72,7 @@ type Options struct {
 	// MoreOutputs returns outputs that the client names when it knows the result of the front end, and the exporters by which it has named
 	// them; nil for none.
 	MoreOutputs func(ctx context.Context, res *client.Result) ([]buildspec.Output, []history.Exporter, error)
-	// Compatibility is the version of BuildKit's behaviour that provenance names (solver/llbsolver/compat); 0 for the current one.
+	// Compatibility is the version of BuildKit's behaviour (solver/llbsolver/compat), which provenance names; 0 for the current one.
 	Compatibility int
 	// Explain finds out which steps would run, and why, in place of building.
 	Explain bool

@@ -187,10 +187,34 @@ func (r *repository) checkout(ctx context.Context, git *gitutil.GitCLI, bare, di
 			return err
 		}
 	}
+	if r.f.Writable {
+		if err := makeWritable(dir); err != nil {
+			return err
+		}
+	}
 	if !r.commitTime {
 		return nil
 	}
 	return r.setTimes(ctx, git, dir)
+}
+
+// makeWritable lets everybody write the files that nobody may execute (BuildKit, source/git, resetCompatibility014FileModes).
+func makeWritable(dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	return fs.WalkDir(root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil || info.Mode()&0o111 != 0 {
+			return err
+		}
+		return root.Chmod(name, info.Mode()|0o222)
+	})
 }
 
 // clone makes a repository with one commit, whose origin is the remote.

@@ -124,7 +124,7 @@ func (r *repository) Pin(ctx context.Context) (string, error) {
 		text string
 	}{
 		{r.keepGitDir, ".git#" + r.fullRef}, {r.subdir != "", ":" + r.subdir},
-		{r.skipSubmodules, "(skip-submodules)"}, {r.commitTime, "(mtime=commit)"}, {r.asBundle, "(bundle)"},
+		{r.skipSubmodules, "(skip-submodules)"}, {r.commitTime, "(mtime=commit)"}, {r.asBundle, "(bundle)"}, {r.f.Writable && !r.asBundle, "(writable)"},
 	} {
 		if part.on {
 			pinned += part.text

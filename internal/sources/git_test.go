@@ -197,6 +197,47 @@ func (r *gitRepository) checkClone(name, dir string) {
 	}
 }
 
+// TestWritable: files that nobody may execute can be written by all, and are other content than those that cannot.
+func TestWritable(t *testing.T) {
+	t.Parallel()
+	r := newRepository(t, nil)
+	script := filepath.Join(r.dir, "script")
+	if err := errors.Join(os.WriteFile(script, nil, 0o755), os.Symlink("/etc/passwd", filepath.Join(r.dir, "link"))); err != nil {
+		t.Fatal(err)
+	}
+	r.commit("dir/f", "two")
+	f := newFetcher(t)
+	pins := map[string]bool{}
+	for writable, want := range map[bool]string{false: "drwxr-xr-x -rw-r--r-- -rwxr-xr-x", true: "drwxr-xr-x -rw-rw-rw- -rwxr-xr-x"} {
+		build := next(f)
+		build.Writable = writable
+		src, err := build.Open("git://"+r.rest, r.attrs())
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		pin, err := src.Pin(t.Context())
+		if err := errors.Join(err, src.Fetch(t.Context(), dir), src.Close()); err != nil {
+			t.Fatal(err)
+		}
+		pins[pin] = true
+		var modes []string
+		for _, name := range []string{"dir", "dir/f", "script"} {
+			info, err := os.Lstat(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			modes = append(modes, info.Mode().String())
+		}
+		if got := strings.Join(modes, " "); got != want {
+			t.Errorf("%t: %s, want %s", writable, got, want)
+		}
+	}
+	if len(pins) != 2 {
+		t.Errorf("pins %v", pins)
+	}
+}
+
 func TestRepositoryRefuses(t *testing.T) {
 	t.Parallel()
 	r := newRepository(t, nil)

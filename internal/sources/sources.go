@@ -60,6 +60,8 @@ type Fetcher struct {
 	SSH func(ctx context.Context, id string) func(net.Conn)
 	// Client sends requests over http; nil for Go's default.
 	Client *http.Client
+	// Writable lets everybody write the files of git repositories that nobody may execute, as BuildKit did before 0.15.
+	Writable bool
 	// Blob opens a blob, whose content is not verified yet; nil for a build without blobs.
 	Blob func(ctx context.Context, ref BlobRef) (io.ReadCloser, error)
 

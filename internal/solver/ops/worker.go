@@ -78,6 +78,8 @@ type Options struct {
 	SSH func(ctx context.Context, id string) func(net.Conn)
 	// HTTP sends the requests of http sources; nil for Go's default.
 	HTTP *http.Client
+	// Writable is as in sources.Fetcher.
+	Writable bool
 	// Blob opens a blob of a registry or of the client; nil for a build that has neither.
 	Blob func(ctx context.Context, ref sources.BlobRef) (io.ReadCloser, error)
 	// HostCerts are the certificates of the host that every process sees; nil for none.
@@ -134,7 +136,7 @@ func New(o Options) *Worker {
 		o.SSH = func(context.Context, string) func(net.Conn) { return nil }
 	}
 	w := &Worker{
-		Options: o, fetcher: &sources.Fetcher{Store: o.Store, Secret: o.Secret, SSH: o.SSH, Client: o.HTTP, Blob: o.Blob}, mounts: cachemount.New(o.Store),
+		Options: o, fetcher: &sources.Fetcher{Store: o.Store, Secret: o.Secret, SSH: o.SSH, Client: o.HTTP, Blob: o.Blob, Writable: o.Writable}, mounts: cachemount.New(o.Store),
 		pins: map[digest.Digest]sources.Identity{}, kept: map[digest.Digest]*State{}, requests: map[digest.Digest]*proxynet.Capture{},
 		emptied: map[emptiedCache]bool{},
 	}
