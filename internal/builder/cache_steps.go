@@ -16,6 +16,8 @@ import (
 
 // stepCaches are the caches of mode=steps of a build, which are read and written while it runs. A nil one has no cache.
 type stepCaches struct {
+	ctx     context.Context // of the build
+	cache   *remotecache.Cache
 	events  solver.Events
 	writers []*stepWriter
 	end     sync.Once
@@ -29,7 +31,7 @@ type stepWriter struct {
 
 // openSteps opens the caches of mode=steps, without a request. w writes the layers.
 func (b *Builder) openSteps(ctx context.Context, o *Options, x *imports, base *baseImages, w *cacheWriter) (*stepCaches, error) {
-	s := &stepCaches{events: o.Events}
+	s := &stepCaches{ctx: ctx, events: o.Events}
 	readers := map[string]*stepcache.Reader{}
 	var reads []remotecache.StepReader
 	for _, c := range o.CacheFrom {
@@ -67,6 +69,7 @@ func (b *Builder) openSteps(ctx context.Context, o *Options, x *imports, base *b
 	}
 	if len(reads)+len(writes) > 0 {
 		w.cache, w.sums = x.used()
+		s.cache = w.cache
 		w.cache.UseSteps(reads, writes, !o.exportsCache() && !o.InlineCache())
 	}
 	return s, nil
@@ -81,6 +84,9 @@ func (s *stepCaches) finish() error {
 		for _, w := range s.writers {
 			p := startStep(s.events, "exporting steps to "+w.spec.Ref)
 			err := w.Wait()
+			if err == nil {
+				err = w.Use(s.ctx, s.cache.UsedKeys(s.ctx))
+			}
 			p.end(err)
 			if err != nil && !w.spec.IgnoreError {
 				s.err = errors.Join(s.err, fmt.Errorf("export build cache: %w", err))

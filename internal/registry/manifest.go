@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/errcode"
 
 	"github.com/micabuild/mica/internal/oci"
 )
@@ -50,6 +53,19 @@ func (r *Repository) ReadBlob(ctx context.Context, desc ocispec.Descriptor) ([]b
 			return nil, fmt.Errorf("digest mismatch: %s was asked for, the registry sent %s", desc.Digest, got)
 		}
 	}
+}
+
+var errNoDeletion = errors.New("the registry does not allow that manifests are removed (Docker's registry does with REGISTRY_STORAGE_DELETE_ENABLED=true)")
+
+// DeleteManifest removes a manifest with its tags. Many registries allow it only if they are set up so.
+func (r *Repository) DeleteManifest(ctx context.Context, d ocispec.Descriptor) error {
+	ctx = auth.AppendRepositoryScope(ctx, r.remote.Reference, auth.ActionPull, auth.ActionDelete)
+	err := r.remote.Manifests().Delete(ctx, d)
+	var resp *errcode.ErrorResponse
+	if errors.As(err, &resp) && resp.StatusCode == http.StatusMethodNotAllowed {
+		return errNoDeletion
+	}
+	return err
 }
 
 func decodeJSON(r io.Reader, into any) error { return json.NewDecoder(r).Decode(into) }

@@ -37,6 +37,7 @@ type Cache struct {
 	readers   []StepReader
 	writers   []StepWriter
 	lastFirst bool
+	used      []*Step // that have results, if there are writers
 }
 
 // New returns the cache of a build. The first of imports that has a result is used. sums is a cache of the digests of files,

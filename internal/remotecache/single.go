@@ -133,13 +133,62 @@ func (s *Step) keep(output int, r Result) {
 	if s.op == nil || s.noExport || len(r.Layers) == 0 {
 		return
 	}
-	writers := s.cache.stepWriters()
+	s.cache.mu.Lock()
+	writers := s.cache.writers
+	if len(writers) > 0 {
+		s.cache.used = append(s.cache.used, s)
+	}
+	s.cache.mu.Unlock()
 	if len(writers) == 0 || s.cache.distrusts(s) {
 		return
 	}
 	for _, w := range writers {
 		w.Keep(StepResult{r, s, output})
 	}
+}
+
+// UsedKeys returns keys of the results that the build has used, and of all that they are made of: that by definition of each, or that by content
+// where it has no definition. It reads no files.
+func (c *Cache) UsedKeys(ctx context.Context) (keys []digest.Digest) {
+	c.mu.Lock()
+	list := slices.Clone(c.used)
+	c.mu.Unlock()
+	seen := map[*Step]bool{}
+	for len(list) > 0 {
+		s := list[len(list)-1]
+		list = list[:len(list)-1]
+		if seen[s] {
+			continue
+		}
+		seen[s] = true
+		for _, in := range s.inputs {
+			if in.Key.step != nil {
+				list = append(list, in.Key.step)
+			}
+		}
+		for output := range s.outputs {
+			if key := s.usedKey(ctx, output); key != "" {
+				keys = append(keys, key)
+			}
+		}
+	}
+	return keys
+}
+
+func (s *Step) usedKey(ctx context.Context, output int) digest.Digest {
+	if s.op == nil {
+		return ""
+	}
+	key, err := s.definition(ctx, output, ByDefinition)
+	if err == nil && key != "" {
+		return key
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byContent == nil {
+		return ""
+	}
+	return s.byContent(output)
 }
 
 // distrusts reports whether a result is from an untrusted cache, or made of one that is.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"strconv"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -67,18 +68,8 @@ func parseLease(raw []byte) leaseState {
 
 // writeLease moves the tag of a lease.
 func writeLease(ctx context.Context, at Repository, key digest.Digest, s leaseState) error {
-	if err := at.Blob(ctx, empty, empty.Data); err != nil {
-		return err
-	}
-	m := ocispec.Manifest{
-		MediaType: ocispec.MediaTypeImageManifest, ArtifactType: LeaseType, Config: empty, Layers: []ocispec.Descriptor{empty},
-		Annotations: map[string]string{annotationHolder: s.holder, annotationState: s.state, annotationRenewal: strconv.Itoa(s.renewal)},
-	}
-	m.SchemaVersion = 2
-	raw, err := json.Marshal(m)
-	if err != nil {
-		return err
-	}
-	d := ocispec.Descriptor{MediaType: m.MediaType, ArtifactType: LeaseType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
-	return at.PutTag(ctx, d, raw, LeaseTag(key))
+	return writeNote(ctx, at, LeaseType, LeaseTag(key), map[string]string{
+		annotationHolder: s.holder, annotationState: s.state, annotationRenewal: strconv.Itoa(s.renewal),
+		annotationWritten: time.Now().UTC().Format(time.RFC3339), // for Prune alone
+	})
 }

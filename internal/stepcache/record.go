@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -30,6 +31,8 @@ const ArtifactType = "application/vnd.mica.step.v1"
 const (
 	annotationKeys  = "mica.step.keys"  // the keys, separated by spaces
 	annotationChain = "mica.step.chain" // the DiffIDs of all layers, bottom first, separated by spaces
+
+	annotationWritten = "mica.written" // when a manifest was written, for Prune
 )
 
 // What a record may have.
@@ -49,6 +52,8 @@ type Record struct {
 	Keys []digest.Digest
 	// Layers are those of the result, bottom first. Without a blob are those of a base image.
 	Layers []remotecache.ImportedLayer
+	// Written is when the record was written, the zero time if that is unknown. It is not read.
+	Written time.Time
 }
 
 // empty is the config of a record, the empty JSON object.
@@ -75,6 +80,9 @@ func (r *Record) encode() (ocispec.Descriptor, []byte, error) {
 	m.Annotations = map[string]string{annotationKeys: join(r.Keys), annotationChain: join(ids)}
 	if at := result.Created(); !at.IsZero() {
 		m.Annotations[ocispec.AnnotationCreated] = at.Format("2006-01-02T15:04:05.999999999Z07:00")
+	}
+	if !r.Written.IsZero() {
+		m.Annotations[annotationWritten] = r.Written.UTC().Format(time.RFC3339)
 	}
 	raw, err := json.Marshal(m)
 	if err != nil {

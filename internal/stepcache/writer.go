@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -122,7 +123,7 @@ func (w *Writer) write(ctx context.Context, r *remotecache.StepResult) (bool, er
 	if !r.Replaces() && (!first || w.exists(ctx, keys[0])) {
 		return true, nil
 	}
-	rec := Record{Keys: keys}
+	rec := Record{Keys: keys, Written: time.Now()}
 	base := w.o.Base(r.Layers)
 	for i, l := range r.Layers {
 		at := remotecache.ImportedLayer{Layer: l}

@@ -133,6 +133,20 @@ func (r *CacheRepository) Manifest(ctx context.Context, tag string) (*registry.M
 	return m, err
 }
 
+// Tags lists the tags of the repository.
+func (r *CacheRepository) Tags(ctx context.Context) ([]string, error) {
+	return r.repo.Client().Tags(ctx, reference.TrimNamed(r.push.name))
+}
+
+// Delete removes a manifest with its tags. registry.IsNotFound is true of the error if it is not there.
+func (r *CacheRepository) Delete(ctx context.Context, d ocispec.Descriptor) error {
+	err := r.repo.DeleteManifest(ctx, d)
+	if err != nil && !registry.IsNotFound(err) {
+		err = r.explain(err)
+	}
+	return err
+}
+
 // PutTag writes a manifest, and gives it a tag.
 func (r *CacheRepository) PutTag(ctx context.Context, manifest ocispec.Descriptor, raw []byte, tag string) error {
 	if err := r.repo.PutManifest(ctx, &registry.Manifest{Descriptor: manifest, Raw: raw}, tag); err != nil {

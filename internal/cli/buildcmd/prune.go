@@ -16,6 +16,7 @@ type builderPruneFlags struct {
 	all, force  bool
 	filters     command.FilterFlag
 	keepStorage string
+	remote      string
 }
 
 // NewBuilderPruneCommand is `mica builder prune`.
@@ -32,10 +33,14 @@ func NewBuilderPruneCommand(app *command.App) *cobra.Command {
 	fl.BoolVarP(&f.force, "force", "f", false, "Do not prompt for confirmation")
 	fl.Var(&f.filters, "filter", `Provide filter values (e.g. "until=24h")`)
 	fl.StringVar(&f.keepStorage, "keep-storage", "", "Amount of disk space to keep for cache")
+	fl.StringVar(&f.remote, "remote", "", `Remove steps of a shared cache (type=registry,mode=steps) in place of those of the store`)
 	return cmd
 }
 
 func runBuilderPrune(ctx context.Context, app *command.App, f *builderPruneFlags) error {
+	if f.remote != "" {
+		return runRemotePrune(ctx, app, f)
+	}
 	limits, err := prune.ParseLimits(f.all, f.filters, f.keepStorage, time.Now())
 	if err != nil {
 		return err

@@ -171,12 +171,28 @@ func (m *Memory) manifest(w http.ResponseWriter, r *http.Request, repo, ref stri
 		Refuse(w, http.StatusNotFound, "MANIFEST_UNKNOWN")
 		return
 	}
+	if r.Method == http.MethodDelete {
+		m.deleteManifest(repo, ref)
+		w.WriteHeader(http.StatusAccepted)
+		return
+	}
 	w.Header().Set("Content-Type", d.Type)
 	w.Header().Set("Docker-Content-Digest", Digest(d.Data))
 	w.Header().Set("Content-Length", strconv.Itoa(len(d.Data)))
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(d.Data)
 	}
+}
+
+// deleteManifest removes a manifest by its digest with its tags, or a tag.
+func (m *Memory) deleteManifest(repo, ref string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	list := m.repo(repo).manifests
+	if strings.HasPrefix(ref, "sha256:") {
+		maps.DeleteFunc(list, func(_ string, d Document) bool { return Digest(d.Data) == ref })
+	}
+	delete(list, ref)
 }
 
 // Descriptor points at a blob or a manifest (image-spec, descriptor.md).
