@@ -46,10 +46,6 @@ func (c *sessionClient) owner(ctx context.Context, id string) (session.Caller, e
 }
 
 func (c *sessionClient) receive(ctx context.Context, caller session.Caller, src ops.Remote, opt view.DirOptions) (view.View, error) {
-	dir, err := c.directory(ctx, caller.SharedKey(), src)
-	if err != nil {
-		return nil, err
-	}
 	transfer, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	received, err := newReceived(cancel, src.Sent)
@@ -59,9 +55,9 @@ func (c *sessionClient) receive(ctx context.Context, caller session.Caller, src 
 	received.again = caller.SharedKey() == ""
 	var v view.View
 	if src.Described {
-		v, err = receiveMetadata(transfer, caller, &src, dir, opt, received)
+		v, err = c.receiveMetadata(transfer, caller, &src, opt, received)
 	} else {
-		v, err = receiveFiles(transfer, caller, src.Name, dir, opt, received)
+		v, err = c.receiveFiles(transfer, caller, &src, opt, received)
 	}
 	if cause := context.Cause(transfer); errors.Is(cause, quota.ErrExceeded) {
 		err = cause
@@ -70,11 +66,17 @@ func (c *sessionClient) receive(ctx context.Context, caller session.Caller, src 
 }
 
 // receiveFiles receives what has changed in a directory.
-func receiveFiles(
-	ctx context.Context, caller session.Caller, name, dir string, opt view.DirOptions, received *received,
-) (view.View, error) {
-	req := dirsync.Request{Name: name, Include: opt.Include, Exclude: opt.Exclude, Follow: opt.Follow}
-	files, err := dirsync.From(ctx, caller, req, dirsync.Options{Dir: dir, File: received.file, Progress: received.progress})
+func (c *sessionClient) receiveFiles(
+	ctx context.Context, caller session.Caller, src *ops.Remote, opt view.DirOptions, received *received,
+) (_ view.View, err error) {
+	to := dirsync.Options{File: received.file, Progress: received.progress}
+	if src.Once {
+		to.Temp = c.temp
+	} else if to.Dir, err = c.directory(ctx, caller.SharedKey(), src); err != nil {
+		return nil, err
+	}
+	req := dirsync.Request{Name: src.Name, Include: opt.Include, Exclude: opt.Exclude, Follow: opt.Follow}
+	files, err := dirsync.From(ctx, caller, req, to)
 	if err != nil {
 		return nil, err
 	}
@@ -82,9 +84,13 @@ func receiveFiles(
 }
 
 // receiveMetadata receives the metadata of a directory, and few of its files.
-func receiveMetadata(
-	ctx context.Context, caller session.Caller, src *ops.Remote, path string, opt view.DirOptions, received *received,
+func (c *sessionClient) receiveMetadata(
+	ctx context.Context, caller session.Caller, src *ops.Remote, opt view.DirOptions, received *received,
 ) (view.View, error) {
+	path, err := c.plainDirectory(ctx, caller.SharedKey(), src)
+	if err != nil {
+		return nil, err
+	}
 	wanted, err := withContent(src, received.end)
 	if err != nil {
 		return nil, err
@@ -107,17 +113,18 @@ func receiveMetadata(
 	return view.Dir(path, view.DirOptions{Digests: opt.Digests, Anonymous: opt.Anonymous})
 }
 
-// directory returns one that no other build uses until this one ends.
-func (c *sessionClient) directory(ctx context.Context, shared string, src ops.Remote) (string, error) {
-	if src.Once {
-		tmp, err := c.store.TempDir("context")
-		if err != nil {
-			return "", err
-		}
-		c.atEnd(tmp.Remove)
-		path := filepath.Join(tmp.Path, "files")
-		return path, os.Mkdir(path, 0o755)
+// temp returns an empty directory that is there until the build ends.
+func (c *sessionClient) temp() (string, error) {
+	tmp, err := c.store.TempDir("context")
+	if err != nil {
+		return "", err
 	}
+	c.atEnd(tmp.Remove)
+	return tmp.Path, nil
+}
+
+// directory returns one that no other build uses until this one ends.
+func (c *sessionClient) directory(ctx context.Context, shared string, src *ops.Remote) (string, error) {
 	mounts := cachemount.New(c.store)
 	key := fmt.Sprintf("client/%q/%q/%q", shared, src.Name, src.Key)
 	if src.Described {
@@ -130,6 +137,19 @@ func (c *sessionClient) directory(ctx context.Context, shared string, src ops.Re
 	}
 	c.atEnd(locks.Unlock)
 	return mounts.Open(ctx, locks.Name(mount), id, func() (view.View, error) { return view.Empty(), nil })
+}
+
+// plainDirectory returns a directory for files that are received as files.
+func (c *sessionClient) plainDirectory(ctx context.Context, shared string, src *ops.Remote) (string, error) {
+	if !src.Once {
+		return c.directory(ctx, shared, src)
+	}
+	temp, err := c.temp()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(temp, "files")
+	return path, os.Mkdir(path, 0o755)
 }
 
 // directory is where files are received as files.

@@ -24,11 +24,12 @@ const (
 
 // contents writes what arrives of files.
 type contents struct {
-	dir    string
-	number uint32   // of the last file
-	made   []uint32 // in this transfer, to be removed if it fails
+	dir    string                 // "" until temp has made it
+	temp   func() (string, error) // nil for a directory that is there
+	number uint32                 // of the last file
+	made   []uint32               // in this transfer, to be removed if it fails
 
-	// shared has the contents of small files, buffer those of its last bytes that are not written.
+	// shared has the contents of small files, buffer its last bytes, which are not written: all of them, if it is nil.
 	shared *os.File
 	id     uint32
 	offset int64
@@ -53,8 +54,8 @@ type buffers struct {
 	data []byte
 }
 
-func newContents(dir string, kept []record) *contents {
-	c := &contents{dir: dir, open: map[*incoming]bool{}}
+func newContents(opt Options, kept []record) *contents {
+	c := &contents{dir: opt.Dir, temp: opt.Temp, open: map[*incoming]bool{}}
 	for i := range kept {
 		c.number = max(c.number, kept[i].content.file)
 	}
@@ -73,8 +74,9 @@ func (c *contents) write(f *incoming, data []byte) error {
 		return nil
 	}
 	if f.own == nil {
+		f.id = c.next()
 		var err error
-		if f.own, f.id, err = c.create(); err != nil {
+		if f.own, err = c.create(f.id); err != nil {
 			return err
 		}
 		if _, err := f.own.Write(f.data); err != nil {
@@ -123,11 +125,8 @@ func (c *contents) share(at *content, data []byte) error {
 	if len(data) == 0 {
 		return nil
 	}
-	if c.shared == nil {
-		var err error
-		if c.shared, c.id, err = c.create(); err != nil {
-			return err
-		}
+	if c.id == 0 {
+		c.id = c.next()
 	}
 	at.file, at.offset = c.id, c.offset
 	c.offset += int64(len(data))
@@ -138,18 +137,34 @@ func (c *contents) share(at *content, data []byte) error {
 }
 
 func (c *contents) flush() error {
+	if c.shared == nil {
+		var err error
+		if c.shared, err = c.create(c.id); err != nil {
+			return err
+		}
+	}
 	_, err := c.shared.Write(c.buffer)
 	c.buffer = c.buffer[:0]
 	return err
 }
 
-func (c *contents) create() (*os.File, uint32, error) {
+func (c *contents) next() uint32 {
 	c.number++
-	f, err := os.OpenFile(contentPath(c.dir, c.number), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err == nil {
-		c.made = append(c.made, c.number)
+	return c.number
+}
+
+func (c *contents) create(number uint32) (*os.File, error) {
+	if c.dir == "" {
+		var err error
+		if c.dir, err = c.temp(); err != nil {
+			return nil, err
+		}
 	}
-	return f, c.number, err
+	f, err := os.OpenFile(contentPath(c.dir, number), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err == nil {
+		c.made = append(c.made, number)
+	}
+	return f, err
 }
 
 func contentPath(dir string, number uint32) string {
@@ -169,6 +184,16 @@ func (c *contents) finish(files []record) error {
 			}
 		}
 	}
+	if len(c.buffer) > 0 {
+		if err := c.flush(); err != nil {
+			return err
+		}
+	}
+	return c.complete()
+}
+
+// complete ends the shared file of this transfer, if it has been begun.
+func (c *contents) complete() error {
 	if c.shared == nil {
 		return nil
 	}

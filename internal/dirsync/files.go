@@ -1,6 +1,7 @@
 package dirsync
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -19,8 +20,11 @@ import (
 
 // Files are the files of a client that were received.
 type Files struct {
-	dir     string
 	records []record
+	dir     string
+	// memory has the contents that are not in dir but would be in the file with the number inMemory.
+	memory   []byte
+	inMemory uint32
 }
 
 // View returns a view of the files. Digests of what steps select of them are kept in a cache; nil for none.
@@ -47,7 +51,7 @@ func (f *Files) state() (state digestcache.Sum) {
 
 // index makes the view of the files.
 func (f *Files) index() *view.Index {
-	x := view.NewIndex(&reader{files: f.records, open: newOpener(f.dir)}, len(f.records))
+	x := view.NewIndex(&reader{Files: f, open: newOpener(f.dir)}, len(f.records))
 	entries := make([]view.Entry, len(f.records))
 	for i := range f.records {
 		r, e, tag := &f.records[i], &entries[i], i
@@ -89,23 +93,25 @@ func typeOf(mode fs.FileMode) view.Type {
 
 // reader reads the contents of files.
 type reader struct {
-	files []record
-	open  *opener
+	*Files
+	open *opener
 }
 
 // Open implements view.Content.
 func (r *reader) Open(_ context.Context, e *view.Entry, tag int) (io.ReadCloser, error) {
 	if tag < 0 {
-		return r.content(&find(r.files, e.Hardlink).content)
+		return r.content(&find(r.records, e.Hardlink).content)
 	}
-	return r.content(&r.files[tag].content)
+	return r.content(&r.records[tag].content)
 }
 
 func (r *reader) content(at *content) (io.ReadCloser, error) {
-	if at.file == 0 {
-		return io.NopCloser(io.NewSectionReader(nil, 0, 0)), nil
-	}
-	if at.length > small {
+	switch {
+	case at.file == 0:
+		return io.NopCloser(bytes.NewReader(nil)), nil
+	case at.file == r.inMemory && len(r.memory) > 0:
+		return io.NopCloser(bytes.NewReader(r.memory[at.offset:][:at.length])), nil
+	case at.length > small:
 		return os.Open(contentPath(r.open.dir, at.file)) // it can be cloned
 	}
 	f, err := r.open.file(at.file)

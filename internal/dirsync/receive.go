@@ -31,6 +31,8 @@ type Stream interface {
 type Options struct {
 	// Dir is the directory where the files are kept. Nothing else uses it meanwhile, nor while they are read.
 	Dir string
+	// Temp, if it is set, makes an empty directory in place of Dir for files that are not kept. It is called unless they are few and small.
+	Temp func() (string, error)
 	// File is called with the metadata of each file that the client has, in the order of their paths. If it returns true, the file is sent even
 	// if one with the same metadata is kept.
 	File func(st *types.Stat) bool
@@ -40,18 +42,21 @@ type Options struct {
 
 // Receive returns the files that the client has now. Owners and extended attributes of files are not kept.
 func Receive(ctx context.Context, stream Stream, opt Options) (*Files, error) {
-	kept, err := load(opt.Dir)
-	if err != nil {
-		return nil, err
+	var kept []record
+	if opt.Temp == nil {
+		var err error
+		if kept, err = load(opt.Dir); err != nil {
+			return nil, err
+		}
 	}
-	r := &receiver{opt: opt, stream: stream, list: newList(kept), contents: newContents(opt.Dir, kept), requests: newRequests()}
+	r := &receiver{opt: opt, stream: stream, list: newList(kept), contents: newContents(opt, kept), requests: newRequests()}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(crash.Guard(func() error { return r.answer(ctx) }))
 	g.Go(crash.Guard(r.receive))
 	if err := g.Wait(); err != nil {
 		return nil, errors.Join(err, r.contents.discard())
 	}
-	return &Files{dir: opt.Dir, records: r.list.files}, nil
+	return &Files{records: r.list.files, dir: r.contents.dir, memory: r.contents.buffer, inMemory: r.contents.id}, nil
 }
 
 // receiver is one transfer.
@@ -173,6 +178,9 @@ func (r *receiver) answer(ctx context.Context) error {
 
 // keep writes the index, unless the client has nothing else than before.
 func (r *receiver) keep() error {
+	if r.opt.Temp != nil {
+		return r.contents.complete()
+	}
 	if !r.list.differs() {
 		return nil
 	}

@@ -68,6 +68,7 @@ func (p *pipe) RecvMsg(m any) error {
 // transfer is one from a client's directory.
 type transfer struct {
 	from, to string
+	temp     func() (string, error)
 	again    bool
 	cut      func(*types.Packet) bool // ends it at a packet
 	sent     []string                 // the files of which content was sent
@@ -103,7 +104,7 @@ func (tr *transfer) run(t *testing.T) (*Files, error) {
 	})
 	g.Go(func() (err error) {
 		files, err = Receive(ctx, server, Options{
-			Dir: tr.to, File: func(*types.Stat) bool { return tr.again }, Progress: func(n int, _ bool) { tr.bytes = n },
+			Dir: tr.to, Temp: tr.temp, File: func(*types.Stat) bool { return tr.again }, Progress: func(n int, _ bool) { tr.bytes = n },
 		})
 		return err
 	})
@@ -115,12 +116,16 @@ func (tr *transfer) run(t *testing.T) (*Files, error) {
 // receive transfers a directory, and compares what was received with it. It returns the names of the files that were sent.
 func receive(t *testing.T, from, to string) []string {
 	t.Helper()
-	tr := transfer{from: from, to: to}
+	return (&transfer{from: from, to: to}).compare(t)
+}
+
+func (tr *transfer) compare(t *testing.T) []string {
+	t.Helper()
 	files, err := tr.run(t)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := view.Dir(from, view.DirOptions{Anonymous: true})
+	want, err := view.Dir(tr.from, view.DirOptions{Anonymous: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,6 +230,34 @@ func TestReceive(t *testing.T) {
 	}
 	if left, err := os.ReadDir(to); err != nil || len(left) > 0 {
 		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// TestReceiveOnce: files that are not kept are in memory unless they are large or many.
+func TestReceiveOnce(t *testing.T) {
+	t.Parallel()
+	many := map[string]string{}
+	for i := range 20 {
+		many[fmt.Sprint("many", i)] = strings.Repeat("many", 10_000)
+	}
+	for name, c := range map[string]struct {
+		put   map[string]string
+		files int
+	}{
+		"none":         {nil, 0},
+		"a small file": {map[string]string{"Dockerfile": "FROM scratch\n"}, 0},
+		"a large file": {map[string]string{"Dockerfile": "FROM scratch\n", "large": strings.Repeat("large", 20_000)}, 1},
+		"many files":   {many, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			from, to := t.TempDir(), t.TempDir()
+			put(t, from, c.put)
+			(&transfer{from: from, temp: func() (string, error) { return to, nil }}).compare(t)
+			if files, err := os.ReadDir(to); err != nil || len(files) != c.files {
+				t.Errorf("files: %v, %v", files, err)
+			}
+		})
 	}
 }
 
