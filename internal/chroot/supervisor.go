@@ -89,7 +89,7 @@ func endAll() {
 
 // killDescendants kills all processes below this one.
 func killDescendants() {
-	parents := processParents()
+	parents := Parents()
 	self := os.Getpid()
 	for pid := range parents {
 		for at, n := pid, 0; at > 1 && n < len(parents); at, n = parents[at], n+1 {
@@ -101,8 +101,8 @@ func killDescendants() {
 	}
 }
 
-// processParents returns the parent of each process.
-func processParents() map[int]int {
+// Parents returns the parent of each process.
+func Parents() map[int]int {
 	parents := map[int]int{}
 	dir, err := os.Open("/proc")
 	if err != nil {

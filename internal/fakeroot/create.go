@@ -1,11 +1,8 @@
 package fakeroot
 
 import (
-	"bytes"
 	"errors"
-	"os"
 	"path"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -251,21 +248,6 @@ func (c *call) made(fd int, in *place, f File) error {
 	}
 	c.table.update(&st, func(now *File) { *now = f })
 	return nil
-}
-
-// umask returns that of the process.
-func (c *call) umask() uint32 {
-	status, err := os.ReadFile("/proc/" + strconv.Itoa(c.process()) + "/status")
-	if err != nil {
-		return 0o022
-	}
-	_, rest, _ := bytes.Cut(status, []byte("\nUmask:\t"))
-	text, _, _ := bytes.Cut(rest, []byte("\n"))
-	mask, err := strconv.ParseUint(string(text), 8, 32)
-	if err != nil {
-		return 0o022
-	}
-	return uint32(mask)
 }
 
 func mkdir(c *call) (int64, error) { return c.mkdir(unix.AT_FDCWD, c.args[0], c.arg(1)) }

@@ -7,6 +7,9 @@
 // This is not a security boundary. The processes have this process's own user, and can do what it can: a call is read from memory that other
 // threads may change, before it is made. But no process makes this one do what the process could not do itself.
 //
+// A call that is handed over takes some 5 to 20 microseconds more. These are the calls about states, owners, modes, ids and attributes, those that
+// make, remove and rename files, open them to write, and execute programs; reading and writing take what they take elsewhere.
+//
 // What a step sees differs from a container in this: chroot(2) is not allowed; a file that a pretended user may not read can be read; the
 // credentials of the other end of a socket, and /proc/PID/status, are real; a device cannot be opened.
 package fakeroot

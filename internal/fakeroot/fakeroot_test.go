@@ -3,7 +3,9 @@ package fakeroot
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -171,4 +173,30 @@ func TestSetUID(t *testing.T) {
 func TestInheritedGroup(t *testing.T) {
 	s := newStep(t)
 	s.want(`mkdir d; chgrp 50 d; chmod 2775 d; cd d; touch a; mkdir b; ln -s a c; touch b/e; stat -c '%n %u:%g %a' a b b/e c`, "a 0:50 644\nb 0:50 2755\nb/e 0:50 644\nc 0:50 777")
+}
+
+// The processes of a step signal those of the step alone.
+func TestSignals(t *testing.T) {
+	s := newStep(t)
+	s.want(fmt.Sprintf(`sleep 1000 & kill -0 $!; kill -0 %d 2>/dev/null || echo no; kill -0 $PPID 2>/dev/null || echo no; kill -9 -1; wait $! 2>/dev/null || echo $?; sleep 1000 & kill $!; wait $! 2>/dev/null || echo $?`, os.Getpid()), "no\nno\n137\n143")
+}
+
+// The state of a file is written as the kernel writes it for 386.
+func TestStat32(t *testing.T) {
+	x := &unix.Statx_t{
+		Dev_major: 1, Dev_minor: 2, Ino: 1<<32 | 3, Mode: 4, Nlink: 5, Uid: 6, Gid: 7, Rdev_minor: 8, Size: 9, Blksize: 10, Blocks: 11,
+		Atime: unix.StatxTimestamp{Sec: 12, Nsec: 13}, Mtime: unix.StatxTimestamp{Sec: 14, Nsec: 15}, Ctime: unix.StatxTimestamp{Sec: 16, Nsec: 17},
+	}
+	for align, want := range map[int][]uint32{
+		4: {0x102, 0, 0, 3, 4, 5, 6, 7, 8, 0, 0, 9, 0, 10, 11, 0, 12, 13, 14, 15, 16, 17, 3, 1},
+		8: {0x102, 0, 0, 3, 4, 5, 6, 7, 8, 0, 0, 0, 9, 0, 10, 0, 11, 0, 12, 13, 14, 15, 16, 17, 3, 1},
+	} {
+		var got []uint32
+		for b := encodeStat32(align)(x); len(b) > 0; b = b[4:] {
+			got = append(got, binary.LittleEndian.Uint32(b))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("alignment %d: %d", align, got)
+		}
+	}
 }

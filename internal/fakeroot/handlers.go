@@ -32,6 +32,7 @@ func handlers() map[string]handler {
 		"setuid": users.set, "setreuid": users.setTwo, "setresuid": users.setAll, "setfsuid": users.setFS,
 		"setgid": groups.set, "setregid": groups.setTwo, "setresgid": groups.setAll, "setfsgid": groups.setFS,
 		"getgroups": getGroups, "setgroups": setGroups,
+		"kill": kill, "tkill": signalOne, "tgkill": signalOne, "rt_sigqueueinfo": signalOne, "rt_tgsigqueueinfo": signalOne, "pidfd_open": signalOne, "ptrace": ptrace,
 	}
 	return all
 }
