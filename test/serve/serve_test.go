@@ -188,3 +188,31 @@ func TestRootless(t *testing.T) {
 	}
 	_ = c.Close()
 }
+
+// TestRootlessCopy: files are copied into the volumes of an ordinary user's container, and out of them.
+func TestRootlessCopy(t *testing.T) {
+	m := rig.AsUser(t, "micacopy", true)
+	dir := rig.TempDir(t)
+	docker := rig.NewClient(t, start(t, m, filepath.Dir(m.Path)).address, dir)
+	base, err := rig.BusyboxTar(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	docker.Run("import", "-c", "ENV PATH=/usr/bin:/bin", base, "base")
+	docker.Run("run", "-d", "--network", "none", "--name", "web", "-v", "data:/data", "base", "sh", "-c", "ln -s /data /link; touch /data/ready; exec sleep 1000")
+	docker.Run("exec", "web", "sh", "-c", "while ! test -e /data/ready; do sleep 0.02; done")
+	docker.Run("create", "--network", "none", "--name", "idle", "-v", "data:/data", "base", "true")
+	file := filepath.Join(directory(t, map[string]string{"a": "text"}), "a")
+	docker.Run("cp", file, "web:/link/running")
+	docker.Run("cp", file, "idle:/data/created")
+	if got := docker.Run("exec", "web", "sh", "-c", "cd /data; cat running created; stat -c %u running"); got != "texttext0\n" {
+		t.Errorf("the process reads %q", got)
+	}
+	for _, name := range []string{"web:/link/created", "idle:/data/running"} {
+		out := filepath.Join(dir, "out")
+		docker.Run("cp", name, out)
+		if data, err := os.ReadFile(out); string(data) != "text" {
+			t.Errorf("%s: %q, %v", name, data, err)
+		}
+	}
+}
