@@ -15,8 +15,8 @@ import (
 
 // Elsewhere is another mica that runs the processes of a build's steps.
 type Elsewhere struct {
-	// Connect returns a connection to one that runs processes of a platform. It stays open after the build.
-	Connect func(ctx context.Context, p ocispec.Platform) (*bkclient.Client, error)
+	// Connect returns a connection to one that runs processes of a platform (see remoteexec.Options). It stays open after the build.
+	Connect func(ctx context.Context, p ocispec.Platform, lost *bkclient.Client) (*bkclient.Client, error)
 	// Layers is the repository by which layers come and go.
 	Layers buildspec.Cache
 }

@@ -15,18 +15,23 @@ func TestParseOn(t *testing.T) {
 		"tcp://h:1,cacert=a,cert=b,key=c,servername=d": "r/steps",
 		"tcp://h:1":                         "error needs TLS",
 		"tcp://h:1,cacert=a,key=c":          "error needs TLS",
-		"ssh://h":                           "error use unix:///PATH or tcp://HOST:PORT",
-		"h:1":                               "error use unix:///PATH or tcp://HOST:PORT",
+		"ssh://h":                           "error use unix:///PATH, tcp://HOST:PORT or kubernetes",
+		"h:1":                               "error use unix:///PATH, tcp://HOST:PORT or kubernetes",
 		"unix:///s,repo":                    "error key=value",
 		"unix:///s,repo=":                   "error key=value",
 		"unix:///s,repo=r/x:tag":            "error without a tag",
 		"unix:///s,repo=UPPER":              "error repo: ",
 		"unix:///s,registry.insecure=maybe": "error neither true nor false",
-		"unix:///s,nothing=1":               `error unknown key "nothing"`,
+		"kubernetes,image=i,namespace=n,context=c,isolation=oci,template=f,timeout=5m": "r/steps",
+		"kubernetes,timeout=soon": "error timeout: ",
+		"kubernetes,timeout=-1s":  "error timeout: ",
+		"kubernetes,cert=c":       "error unknown key",
+		"unix:///s,image=i":       "error unknown key",
+		"unix:///s,nothing=1":     `error unknown key "nothing"`,
 		"unix:///s,repo=r/x@sha256:" + strings.Repeat("0123456789abcdef", 4): "error without a tag",
 	} {
 		on, err := ParseOn(text, steps)
-		got := ""
+		var got string
 		if err != nil {
 			got = "error " + err.Error()
 		} else {

@@ -62,6 +62,7 @@ func newRootCommand(app *command.App) *cobra.Command {
 		diffcmd.NewDiffCommand(app),
 		uicmd.NewUICommand(app),
 		servecmd.NewServeCommand(app),
+		servecmd.NewDialCommand(app),
 		explorecmd.NewAnalyzeCommand(app),
 		explorecmd.NewExploreCommand(app),
 		explorecmd.NewSBOMCommand(app),

@@ -10,6 +10,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/containerd/platforms"
 	bkclient "github.com/moby/buildkit/client"
@@ -18,8 +19,10 @@ import (
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/entitlements"
+	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"google.golang.org/grpc/codes"
 	"oras.land/oras-go/v2/content"
 
 	"github.com/micabuild/mica/internal/buildcache"
@@ -43,8 +46,9 @@ type Repository interface {
 
 // Options say where processes run.
 type Options struct {
-	// Connect returns a connection to a mica that runs processes of a platform. The caller of New closes it.
-	Connect func(ctx context.Context, p ocispec.Platform) (*bkclient.Client, error)
+	// Connect returns a connection to a mica that runs processes of a platform, another one than lost, which is nil or does not work any more.
+	// The caller of New closes it.
+	Connect func(ctx context.Context, p ocispec.Platform, lost *bkclient.Client) (*bkclient.Client, error)
 	// Repository is one that both sides reach. Insecure lets the other side speak to it without TLS.
 	Repository Repository
 	Insecure   bool
@@ -74,15 +78,7 @@ func (x *Executor) Run(ctx context.Context, p *ops.RemoteProcess) ([]buildcache.
 		platform = p.Platform.Spec()
 	}
 	platform = platforms.Normalize(platform)
-	c, err := x.o.Connect(ctx, platform)
-	if err != nil {
-		return nil, fmt.Errorf("run elsewhere: %w", err)
-	}
-	g, err := x.graph(ctx, p, platform)
-	if err != nil {
-		return nil, fmt.Errorf("run elsewhere: %w", err)
-	}
-	made, err := x.solve(ctx, c, g, p)
+	made, err := x.try(ctx, p, platform)
 	if err != nil {
 		return nil, err
 	}
@@ -96,6 +92,31 @@ func (x *Executor) Run(ctx context.Context, p *ops.RemoteProcess) ([]buildcache.
 		links[i] = l.Layer
 	}
 	return links, nil
+}
+
+// maxTries is how often a process is begun whose worker goes away: a node of a cluster may.
+const maxTries = 3
+
+// try runs a process, again if its worker goes away, and returns the digest of the image that was made of the result. A process that has failed
+// is not run again.
+func (x *Executor) try(ctx context.Context, p *ops.RemoteProcess, platform ocispec.Platform) (digest.Digest, error) {
+	var lost *bkclient.Client
+	for n := 1; ; n++ {
+		c, err := x.o.Connect(ctx, platform, lost)
+		if err != nil {
+			return "", fmt.Errorf("run elsewhere: %w", err)
+		}
+		g, err := x.graph(ctx, p, platform)
+		if err != nil {
+			return "", fmt.Errorf("run elsewhere: %w", err)
+		}
+		made, err := x.solve(ctx, c, g, p)
+		if err == nil || ctx.Err() != nil || grpcerrors.Code(err) != codes.Unavailable || n == maxTries {
+			return made, err
+		}
+		lost = c
+		fmt.Fprintf(p.Stderr, "WARNING: the connection to where the step runs was lost: the step begins again\n")
+	}
 }
 
 // graph returns the definition of a process whose inputs are images in the repository.
@@ -148,13 +169,23 @@ func (x *Executor) solve(ctx context.Context, c *bkclient.Client, g *graph, p *o
 	resp, err := c.Solve(ctx, def, opt, progress)
 	<-shown
 	if err != nil {
-		return "", err
+		return "", bare(err)
 	}
 	made, err := digest.Parse(resp.ExporterResponse[exptypes.ExporterImageDigestKey])
 	if err != nil {
 		return "", errors.New("run elsewhere: the answer names no image")
 	}
 	return made, nil
+}
+
+// bare returns an error of Solve without what the client adds in front of the server's words.
+func bare(err error) error {
+	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
+		if !strings.HasPrefix(inner.Error(), "failed to solve: ") {
+			return inner
+		}
+	}
+	return err
 }
 
 // show writes the output of a process.

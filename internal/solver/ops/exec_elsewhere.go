@@ -67,10 +67,13 @@ func (o *execOp) runElsewhere(ctx context.Context) ([]*solver.Result, error) {
 	links, err := o.w.Elsewhere.Run(ctx, p)
 	if err != nil {
 		var exit *gwpb.ExitError
-		if errors.As(err, &exit) {
-			err = &ociruntime.ExitError{Code: int(exit.ExitCode)}
+		switch {
+		case ctx.Err() != nil:
+			err = context.Canceled
+		case errors.As(err, &exit):
+			err = o.failure(ctx, &ociruntime.ExitError{Code: int(exit.ExitCode)})
 		}
-		return nil, &RemoteError{o.failure(ctx, err)}
+		return nil, &RemoteError{err}
 	}
 	below := p.Chains[root]
 	if below.Len() > 0 && !below.IsBeneath(links) || len(links) < below.Len() {
