@@ -74,8 +74,7 @@ func (s *supervisor) serve(socket *os.File, stop <-chan struct{}) error {
 		return nil
 	}
 	defer func() { _ = unix.Close(fd) }()
-	(&listener{fd: uintptr(fd)}).serve(s.answer, stop)
-	return nil
+	return (&listener{fd: uintptr(fd)}).serve(s.answer, stop)
 }
 
 var errNoListener = errors.New("no descriptor was sent")

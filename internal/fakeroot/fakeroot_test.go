@@ -26,6 +26,9 @@ const ordinaryUser = "MICA_TEST_FAKEROOT_USER"
 func TestMain(m *testing.M) {
 	chroot.Init(os.Args)
 	Init(os.Args)
+	if slices.Equal(os.Args, hostileArgs) {
+		os.Exit(hostile())
+	}
 	if os.Getuid() == 0 && os.Getenv(ordinaryUser) == "" {
 		os.Exit(runAsUser())
 	}

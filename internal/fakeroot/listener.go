@@ -46,6 +46,9 @@ type descriptor struct {
 type listener struct {
 	fd    uintptr
 	ended atomic.Bool
+
+	mu      sync.Mutex
+	failure error // of this program, when it answered a call
 }
 
 func (l *listener) ioctl(request uintptr, arg unsafe.Pointer) error {
@@ -95,25 +98,24 @@ func (l *listener) sendFile(id uint64, fd int, flags uint32) error {
 	return err
 }
 
-// serve answers calls by several threads, until stop is closed.
-func (l *listener) serve(answer func(*call), stop <-chan struct{}) {
+// serve answers calls by several threads, until stop is closed. It returns an error if one could not be answered.
+func (l *listener) serve(answer func(*call), stop <-chan struct{}) error {
 	// The kernel wakes the one that waits for the other on the same processor (from Linux 6.6).
 	_, _, _ = unix.Syscall(unix.SYS_IOCTL, l.fd, unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
 	var wg sync.WaitGroup
-	var mu sync.Mutex
 	threads := map[int]bool{}
 	for range max(4, runtime.NumCPU()) {
 		wg.Go(func() {
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
 			tid := unix.Gettid()
-			mu.Lock()
+			l.mu.Lock()
 			threads[tid] = true
-			mu.Unlock()
+			l.mu.Unlock()
 			l.work(answer)
-			mu.Lock()
+			l.mu.Lock()
 			delete(threads, tid)
-			mu.Unlock()
+			l.mu.Unlock()
 		})
 	}
 	ended := make(chan struct{})
@@ -125,14 +127,14 @@ func (l *listener) serve(answer func(*call), stop <-chan struct{}) {
 	l.ended.Store(true)
 	for {
 		// A signal that Go's runtime uses itself ends the wait for a call. It is repeated: a thread may not have begun to wait.
-		mu.Lock()
+		l.mu.Lock()
 		for tid := range threads {
 			_ = unix.Tgkill(os.Getpid(), tid, unix.SIGURG)
 		}
-		mu.Unlock()
+		l.mu.Unlock()
 		select {
 		case <-ended:
-			return
+			return l.failure
 		case <-time.After(time.Millisecond):
 		}
 	}
@@ -144,7 +146,13 @@ func (l *listener) work(answer func(*call)) {
 	for l.receive(&c.notification) {
 		c.answered, c.cred = false, nil
 		err := crash.Guard(func() error { answer(c); return nil })()
-		if err != nil && !c.answered {
+		if err == nil {
+			continue
+		}
+		l.mu.Lock()
+		l.failure = err
+		l.mu.Unlock()
+		if !c.answered {
 			l.send(response{id: c.id, errno: -int32(unix.EIO)})
 		}
 	}
