@@ -107,7 +107,7 @@ func TestHostileImports(t *testing.T) {
 			shown[name] = true
 		}
 	}
-	if diff := cmp.Diff(map[string]bool{"importing cache manifest from local cache " + dir: true, "importing cache manifest from type s3": true}, shown); diff != "" {
+	if diff := cmp.Diff(map[string]bool{"importing cache manifest from local cache " + dir: true, "importing cache manifest from S3 cache buildkit": true}, shown); diff != "" {
 		t.Error(diff)
 	}
 	many := make([]gwclient.CacheOptionsEntry, 10_000)
