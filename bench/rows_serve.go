@@ -35,6 +35,7 @@ func (b *bench) serveRows() []row {
 		{
 			group: groupServe, name: "socket: rebuild, all cached, 50,000 files", target: target{Ratio: 0.30}, of: kindBuildctl, kinds: served, store: mainStore,
 			setup: once(many), command: b.building(many),
+			note: "The client reads the metadata of all files, and sends it: that takes it 0.7 s of processor time at any server.",
 		},
 		{
 			group: groupServe, name: "socket: cold, 2 files", target: target{Ratio: 0.30}, of: kindBuildctl, kinds: served, store: mainStore,
@@ -43,6 +44,7 @@ func (b *bench) serveRows() []row {
 		{
 			group: groupServe, name: "socket: cold, COPY of 50,000 files, then a RUN", target: target{Ratio: 0.30}, of: kindBuildctl, kinds: served,
 			command: b.building(cold(many)),
+			note:    "The client reads and sends all files, by four at once, which takes it 2 s of processor time at any server; mica keeps them in a few files.",
 		},
 		{
 			group: groupServe, name: fmt.Sprintf("socket: docker images, %d tags", n), of: kindServe, kinds: clients, store: fmt.Sprintf("%d tags", n),

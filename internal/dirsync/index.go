@@ -201,17 +201,15 @@ func (d *decoder) string() string { return d.take(int(d.uint())) }
 
 func (d *decoder) uint() uint64 {
 	var n uint64
-	for shift := 0; shift < 64; shift += 7 {
-		b := d.take(1)
-		if b == "" {
-			return 0
-		}
-		n |= uint64(b[0]&0x7f) << shift
-		if b[0] < 0x80 {
+	for i := 0; i < len(d.text) && i < binary.MaxVarintLen64; i++ {
+		b := d.text[i]
+		n |= uint64(b&0x7f) << (7 * i)
+		if b < 0x80 {
+			d.text = d.text[i+1:]
 			return n
 		}
 	}
-	d.damaged = true
+	d.damaged, d.text = true, ""
 	return 0
 }
 

@@ -38,13 +38,13 @@ func (r *record) same(o *record) bool {
 
 // list compares what the client has with what is kept, in the order of their paths.
 type list struct {
-	kept, rest []record // all, and those that may follow
-	files      []record
-	open       []string // the directories on the way to the last file
-	changed    bool
+	rest    []record // of what is kept, that which may follow
+	files   []record
+	open    []string // the directories on the way to the last file
+	changed bool
 }
 
-func newList(kept []record) *list { return &list{kept: kept, rest: kept} }
+func newList(kept []record) *list { return &list{rest: kept, files: make([]record, 0, len(kept))} }
 
 // differs reports whether the client has something else than what is kept.
 func (l *list) differs() bool { return l.changed || len(l.rest) > 0 }

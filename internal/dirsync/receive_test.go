@@ -228,7 +228,7 @@ func TestReceive(t *testing.T) {
 	if got := receive(t, t.TempDir(), to); got != nil {
 		t.Errorf("of an empty directory, %v are sent", got)
 	}
-	if left, err := os.ReadDir(to); err != nil || len(left) > 0 {
+	if left, err := os.ReadDir(to); err != nil || len(left) != 1 || left[0].Name() != indexName {
 		t.Errorf("left: %v, %v", left, err)
 	}
 }
