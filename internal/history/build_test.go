@@ -88,6 +88,7 @@ func TestRemoteCauseText(t *testing.T) {
 		"it has the step without its result, as with mode=min":         {Kind: NoResult},
 		"it has the step, but not all layers of its result":            {Kind: NoLayers},
 		"it names the result of the step, but layers of that are gone": {Kind: LostLayers},
+		"it has no record of this step with what it reads here":        {Kind: NoRecord},
 		"its result came from a cache that no longer has its layers":   {Kind: Lost},
 		"its record of build abc was pruned from the build cache":      {Kind: Pruned, Name: "abc"},
 		"its layers of build abc are no longer in the store":           {Kind: Gone, Name: "abc"},

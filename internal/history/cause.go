@@ -44,6 +44,7 @@ const (
 	NoResult      Kind = "no-result"      // the step is there without its result
 	NoLayers      Kind = "no-layers"      // layers of the result are not there
 	LostLayers    Kind = "lost-layers"    // layers of the result were there, and are gone
+	NoRecord      Kind = "no-record"      // a cache of single steps has no result of the step with these inputs
 )
 
 // The kinds of inputs that a remote cache has others of.
@@ -157,7 +158,7 @@ func (c Cause) Text(name func(digest.Digest) string) string {
 		return "it was canceled the last time"
 	case Failure:
 		return "it failed the last time"
-	case NoStep, OtherPlatform, OtherInput, NoResult, NoLayers, LostLayers:
+	case NoStep, OtherPlatform, OtherInput, NoResult, NoLayers, LostLayers, NoRecord:
 		return c.remote(name)
 	}
 	return c.Name
@@ -200,6 +201,8 @@ func (c Cause) remote(name func(digest.Digest) string) string {
 		return "it has the step, but not all layers of its result"
 	case LostLayers:
 		return "it names the result of the step, but layers of that are gone"
+	case NoRecord:
+		return "it has no record of this step with what it reads here"
 	}
 	switch c.Change {
 	case OfFiles:

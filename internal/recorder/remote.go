@@ -146,6 +146,8 @@ func (r *Recorder) remoteCauses(v *solver.Vertex, m remotecache.Miss) []history.
 		return []history.Cause{{Kind: history.NoResult}}
 	case remotecache.Lost:
 		return []history.Cause{{Kind: history.LostLayers}}
+	case remotecache.NoRecord:
+		return []history.Cause{{Kind: history.NoRecord}}
 	case remotecache.NoLayers:
 		return []history.Cause{{Kind: history.NoLayers}}
 	case remotecache.Unsearched:

@@ -21,6 +21,7 @@ const (
 	NoLayers                    // the result is there, and the manifest has not all of its layers
 	Lost                        // the result was there, and blobs of its layers are gone
 	Unsearched                  // the files that the step reads could not be compared
+	NoRecord                    // a cache of single steps has no result of the step with these inputs
 )
 
 // Miss says why an imported cache has no result of a step.
@@ -40,7 +41,7 @@ type MissedInput struct {
 	Known bool
 }
 
-// Misses says of each imported cache why it has no result of a wanted output of the step, after Find has found none. It reads no file
+// Misses says of each imported cache, and of each cache of single steps, why it has no result of a wanted output of the step, after Find has found none. It reads no file
 // that Find has not read.
 func (s *Step) Misses(ctx context.Context, wanted ...int) (list []Miss) {
 	for _, c := range s.cache.all() {
@@ -50,6 +51,12 @@ func (s *Step) Misses(ctx context.Context, wanted ...int) (list []Miss) {
 				break
 			}
 		}
+	}
+	s.cache.mu.Lock()
+	named := s.cache.named
+	s.cache.mu.Unlock()
+	for _, c := range named {
+		list = append(list, s.missSingle(c))
 	}
 	return list
 }

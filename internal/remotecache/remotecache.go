@@ -36,6 +36,7 @@ type Cache struct {
 
 	readers   []StepReader
 	writers   []StepWriter
+	named     []*Import // the names of readers
 	lastFirst bool
 	used      []*Step // that have results, if there are writers
 }

@@ -13,6 +13,8 @@ import (
 type StepReader interface {
 	// Find returns the result that has a key, nil for none. It may be asked for a key more than once.
 	Find(ctx context.Context, key digest.Digest) *Hit
+	// Name returns the name of the cache, for users.
+	Name() string
 }
 
 // StepWriter is a cache that gets each result as soon as it is known. Keep does not wait until the result is written.
@@ -65,6 +67,9 @@ func (c *Cache) UseSteps(readers []StepReader, writers []StepWriter, lastFirst b
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.readers, c.writers, c.lastFirst = readers, writers, lastFirst
+	for _, r := range readers {
+		c.named = append(c.named, &Import{Name: r.Name()})
+	}
 }
 
 // AsksSteps reports whether steps are found one at a time, and the last of a graph is best looked for first.
@@ -225,15 +230,46 @@ func (s *Step) findSingle(ctx context.Context, output int, depth Depth) (*Hit, e
 			if hit == nil {
 				continue
 			}
-			if lost == nil || !slices.ContainsFunc(hit.Layers, func(l ImportedLayer) bool { return lost(l.DiffID) }) {
+			usable := lost == nil || !slices.ContainsFunc(hit.Layers, func(l ImportedLayer) bool { return lost(l.DiffID) })
+			s.mu.Lock()
+			s.found = s.found || usable
+			s.lost = s.lost || !usable
+			s.mu.Unlock()
+			if usable {
 				return hit, nil
 			}
-			s.mu.Lock()
-			s.lost = true
-			s.mu.Unlock()
 		}
 	}
+	s.mu.Lock()
+	s.missed = s.missed || depth == ByContent && s.byContent != nil
+	s.mu.Unlock()
 	return nil, nil
+}
+
+// missSingle says why a cache of single steps has no result of the step, after Find has found none. A record is found by a key that has all that the
+// step depends on: all that can be known is which of the steps that it is made of the caches do not have either.
+func (s *Step) missSingle(c *Import) Miss {
+	m := Miss{Cache: c, Reason: NoRecord}
+	s.mu.Lock()
+	lost := s.lost
+	s.mu.Unlock()
+	if lost {
+		m.Reason = Lost
+		return m
+	}
+	for i, in := range s.inputs {
+		if below := in.Key.step; below != nil && below.missedSingle() {
+			m.Reason, m.Inputs = OtherInputs, append(m.Inputs, MissedInput{Index: i})
+		}
+	}
+	return m
+}
+
+// missedSingle reports whether caches of single steps were asked for the step by all of its keys, and had no result.
+func (s *Step) missedSingle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.missed && !s.found
 }
 
 // renewed reports whether the step, or one that it depends on, was not to be found in a cache.

@@ -32,6 +32,8 @@ type Step struct {
 	byContent func(int) digest.Digest // the keys of outputs by content, nil if they are unknown
 	isNew     *bool
 	lost      bool // a result was found whose layers are gone
+	found     bool // a result was found
+	missed    bool // no result was found by all keys
 	lease     StepLease
 }
 

@@ -54,6 +54,9 @@ func NewReader(at Repository, failed func(error)) *Reader {
 	return &Reader{at: at, failed: failed, asked: map[digest.Digest]*answer{}}
 }
 
+// Name returns the name of the repository.
+func (r *Reader) Name() string { return r.at.Name() }
+
 // Find returns the result that has a key, nil for none.
 func (r *Reader) Find(ctx context.Context, key digest.Digest) *remotecache.Hit {
 	rec := r.get(ctx, key)

@@ -29,7 +29,7 @@ const maxUsed = 20_000
 
 // Use notes that a build has used the records with some keys, for Prune.
 func (w *Writer) Use(ctx context.Context, keys []digest.Digest) error {
-	if len(keys) == 0 || w.failed() != nil {
+	if len(keys) == 0 {
 		return nil
 	}
 	slices.Sort(keys)
@@ -38,10 +38,11 @@ func (w *Writer) Use(ctx context.Context, keys []digest.Digest) error {
 	}
 	list := join(keys)
 	tag := usedPrefix + time.Now().UTC().Format(usedDay) + "-" + digest.FromString(list).Encoded()[:usedDigits]
-	if _, err := w.at.Manifest(ctx, tag); err == nil || !registry.IsNotFound(err) {
-		return err
+	_, err := w.at.Manifest(ctx, tag)
+	if registry.IsNotFound(err) {
+		return writeNote(ctx, w.at, UsedType, tag, map[string]string{annotationKeys: list})
 	}
-	return writeNote(ctx, w.at, UsedType, tag, map[string]string{annotationKeys: list})
+	return err
 }
 
 // usedAt returns the day of the tag of a list; ok is false for another tag.
