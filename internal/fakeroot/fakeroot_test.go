@@ -173,6 +173,12 @@ func TestSetUID(t *testing.T) {
 	s.want(`cp /usr/bin/id i; chown 3:4 i; chmod 6755 i; chmod 755 .; ./i -u; ./i -g; ./i -ru; setpriv --reuid 5 ./i -u; chown 0:0 i; chmod 4755 i; setpriv --reuid 5 ./i -u`, "3\n4\n0\n3\n0")
 }
 
+// A server changes the mode of its socket, and removes it from a directory that all may write to.
+func TestSocket(t *testing.T) {
+	s := newStep(t)
+	s.want(`mkdir -m 1777 d; cd d; setpriv --reuid 5 --regid 5 --clear-groups perl -MSocket -e 'socket(S,AF_UNIX,SOCK_STREAM,0); bind(S,sockaddr_un("s")) or die $!; chmod(0750,"s") or die $!; chown(5,5,"s") or die $!; printf "%o\n", (stat("s"))[2]; unlink("s") or die $!'; ls`, "140750")
+}
+
 func TestInheritedGroup(t *testing.T) {
 	s := newStep(t)
 	s.want(`mkdir d; chgrp 50 d; chmod 2775 d; cd d; touch a; mkdir b; ln -s a c; touch b/e; stat -c '%n %u:%g %a' a b b/e c`, "a 0:50 644\nb 0:50 2755\nb/e 0:50 644\nc 0:50 777")

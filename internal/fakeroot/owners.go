@@ -91,8 +91,8 @@ func (c *call) mayChown(st *unix.Statx_t, uid, gid uint32) bool {
 	if cred.can(unix.CAP_CHOWN) {
 		return true
 	}
-	owner := cred.uid.fs == st.Uid
-	return (uid == keep || owner && uid == st.Uid) && (gid == keep || owner && (gid == st.Gid || cred.inGroup(gid)))
+	owner := cred.owns(st)
+	return (uid == keep || owner && (uid == st.Uid || uid == cred.uid.fs)) && (gid == keep || owner && (gid == st.Gid || cred.inGroup(gid)))
 }
 
 // dropPrivileges takes from a file what it loses when its owner changes.
@@ -119,7 +119,7 @@ func touch(fd int) error {
 func (c *call) chmod(dir int32, name uint64, flags, mode uint32) (int64, error) {
 	return c.change(dir, name, flags, func(fd int, real *unix.Statx_t) error {
 		st, cred := c.seen(real), c.credentials()
-		if cred.uid.fs != st.Uid && !cred.can(unix.CAP_FOWNER) {
+		if !cred.owns(st) && !cred.can(unix.CAP_FOWNER) {
 			return unix.EPERM
 		}
 		mode := mode&0o7777 | uint32(st.Mode)&unix.S_IFMT
