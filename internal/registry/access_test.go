@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"encoding/pem"
+	"io"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/docker/cli/cli/config/configfile"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/registry/registrytest"
@@ -50,6 +53,36 @@ func TestAccessMirrors(t *testing.T) {
 	a.Mirrors[m.Addr] = []string{"no host"}
 	if _, err := fetch(t, reached(a), m.Name("app:1")); err == nil || !strings.Contains(err.Error(), "invalid mirror") {
 		t.Errorf("an invalid mirror: %v", err)
+	}
+}
+
+// Blobs come from a mirror that has them, and else from the host.
+func TestAccessBlobs(t *testing.T) {
+	t.Parallel()
+	m, mirror := registrytest.New(t), registrytest.New(t)
+	layer := m.PutBlob("app", registrytest.TypeLayer, []byte("blob"))
+	d := ocispec.Descriptor{MediaType: layer.MediaType, Digest: digest.Digest(layer.Digest), Size: int64(layer.Size)}
+	c := reached(registry.Access{Mirrors: map[string][]string{m.Addr: {mirror.Addr}}})
+	open := func() error {
+		raw, err := c.OpenBlob(t.Context(), m.Name("app"), d)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = raw.Close() }()
+		_, err = io.Copy(io.Discard, raw)
+		return err
+	}
+	if err := open(); err != nil {
+		t.Errorf("from the host: %v", err)
+	}
+	mirror.PutBlob("app", registrytest.TypeLayer, []byte("blob"))
+	m.Misbehave(registrytest.Always(registrytest.Status(500)))
+	if err := open(); err != nil {
+		t.Errorf("from the mirror: %v", err)
+	}
+	mirror.Misbehave(registrytest.Always(registrytest.Status(500)))
+	if err := open(); err == nil {
+		t.Error("a blob from nowhere")
 	}
 }
 

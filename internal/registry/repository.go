@@ -73,17 +73,35 @@ func (c *Client) try(ctx context.Context, at reference.Named, do func(context.Co
 	return Explain(reference.FamiliarString(at), err)
 }
 
-// OpenBlob opens a blob of a repository, "docker.io/library/nginx". It is a layer.Fetch.
+// OpenBlob opens a blob of a repository, "docker.io/library/nginx", at the first of its mirrors that has it, or at the registry itself. It is a
+// layer.Fetch.
 func (c *Client) OpenBlob(ctx context.Context, name string, d ocispec.Descriptor) (io.ReadCloser, error) {
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
 		return nil, err
 	}
-	repo, err := c.Repository(ctx, named)
+	list, err := c.endpoints(named)
+	if err != nil {
+		return nil, err
+	}
+	repo, err := c.holder(ctx, c.access.pullable(named, list), d)
 	if err != nil {
 		return nil, err
 	}
 	return repo.OpenBlob(ctx, d, 0), nil
+}
+
+// holder opens the first of endpoints that has a blob, or else the last.
+func (c *Client) holder(ctx context.Context, list []reference.Named, d ocispec.Descriptor) (repo *Repository, err error) {
+	for i, at := range list {
+		if repo, err = c.open(ctx, at); err != nil || i == len(list)-1 {
+			continue
+		}
+		if has, err := repo.HasBlob(endpointContext(ctx, list, i), d); err == nil && has {
+			break
+		}
+	}
+	return repo, err
 }
 
 // Client returns the client that the repository was opened by.

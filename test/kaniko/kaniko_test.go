@@ -123,6 +123,25 @@ func TestPush(t *testing.T) {
 	}
 }
 
+// Where only the mirror of a registry can be reached, a build with everything cached takes the layers of its base image from there.
+func TestCachedBehindMirror(t *testing.T) {
+	t.Parallel()
+	e := newExecutor(t)
+	context := e.context(t, "FROM gone.invalid/base:1\nRUN echo x >/x\n", map[string]string{})
+	for i, name := range []string{"one", "two"} {
+		target, err := rig.StartRegistry(rig.TempDir(t)) // without the layers
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = target.Stop() })
+		out := e.fresh(t).Try(nil, "-c", context, "-d", target.Addr+"/"+name, "--cache", "--cache-repo="+e.registry+"/cache",
+			"--registry-map=gone.invalid="+e.registry, "--skip-default-registry-fallback")
+		if cached := strings.Contains(out.Stderr, "CACHED"); out.Code != 0 || cached != (i == 1) {
+			t.Errorf("%s: exit code %d, cached %v\n%s", name, out.Code, cached, out.Stderr)
+		}
+	}
+}
+
 // The digest of a build that is not pushed is that of its push.
 func TestDigestWithoutPush(t *testing.T) {
 	t.Parallel()
