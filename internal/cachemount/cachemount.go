@@ -28,10 +28,16 @@ const (
 )
 
 // Mounts are the cache mounts of a store.
-type Mounts struct{ store *store.Store }
+type Mounts struct {
+	store *store.Store
+	// Lay makes a directory with the initial content of a cache.
+	Lay func(ctx context.Context, v view.View, dir string) error
+}
 
 // New returns the cache mounts of a store.
-func New(s *store.Store) *Mounts { return &Mounts{s} }
+func New(s *store.Store) *Mounts {
+	return &Mounts{store: s, Lay: func(ctx context.Context, v view.View, dir string) error { return localdir.Copy(ctx, v, ".", dir) }}
+}
 
 func (m *Mounts) dir(name string) string { return m.store.Path(mountsDir, name) }
 
@@ -80,7 +86,7 @@ func (m *Mounts) make(ctx context.Context, name, id string, initial func() (view
 	if err := os.WriteFile(filepath.Join(made, idName), []byte(id), 0o600); err != nil {
 		return err
 	}
-	if err := localdir.Copy(ctx, v, ".", filepath.Join(made, dataName)); err != nil {
+	if err := m.Lay(ctx, v, filepath.Join(made, dataName)); err != nil {
 		return err
 	}
 	dir := m.dir(name)

@@ -3,11 +3,13 @@ package isolation
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 
 	"github.com/micabuild/mica/internal/chroot"
+	"github.com/micabuild/mica/internal/fakeroot"
 	"github.com/micabuild/mica/internal/podroot"
 	"github.com/micabuild/mica/internal/userns"
 )
@@ -22,7 +24,7 @@ const (
 	OCI Mode = "oci"
 	// Chroot runs processes as root by chroot, in copies of root filesystems, without namespaces.
 	Chroot Mode = "chroot"
-	// Fakeroot runs processes in the root directory of the container, with no more rights than its user.
+	// Fakeroot runs processes as a pretended root in the root directory of the container, with no more rights than its user.
 	Fakeroot Mode = "fakeroot"
 	// None runs no process: builds without RUN need no more.
 	None Mode = "none"
@@ -58,7 +60,7 @@ type Found struct {
 
 // Find tries what works here. It enters the user namespace that the OCI runtime needs: the process then starts again with args, and Find
 // does not return. For a mode that was chosen it returns the error if that cannot work.
-func Find(chosen Mode, args []string) (Found, error) {
+func Find(ctx context.Context, chosen Mode, args []string) (Found, error) {
 	switch chosen {
 	case None:
 		return Found{Mode: None}, nil
@@ -68,7 +70,7 @@ func Find(chosen Mode, args []string) (Found, error) {
 		}
 		return Found{Mode: Chroot}, nil
 	case Fakeroot:
-		root, err := podroot.Find()
+		root, err := findRoot(ctx)
 		if err != nil {
 			return Found{}, fmt.Errorf("isolation fakeroot: %w", err)
 		}
@@ -85,10 +87,20 @@ func Find(chosen Mode, args []string) (Found, error) {
 	if chroot.Try() == nil {
 		return Found{Mode: Chroot, Reason: err}, nil
 	}
-	if root, rootErr := podroot.Find(); rootErr == nil {
+	root, rootErr := findRoot(ctx)
+	if rootErr == nil {
 		return Found{Mode: Fakeroot, Reason: err, Root: root}, nil
 	}
-	return Found{Mode: None, Reason: err}, nil
+	return Found{Mode: None, Reason: fmt.Errorf("%w; isolation fakeroot: %w", err, rootErr)}, nil
+}
+
+// findRoot returns the root directory of this container if processes can run there as a pretended root.
+func findRoot(ctx context.Context) (*podroot.Root, error) {
+	root, err := podroot.Find()
+	if err != nil {
+		return nil, err
+	}
+	return root, fakeroot.Try(ctx)
 }
 
 // Unable returns the error of a process that cannot run in this mode, nil if processes run.

@@ -32,13 +32,13 @@ func TestParse(t *testing.T) {
 
 func TestFind(t *testing.T) {
 	t.Parallel()
-	if got, err := Find(None, nil); got.Mode != None || got.Unable() == nil || err != nil {
+	if got, err := Find(t.Context(), None, nil); got.Mode != None || got.Unable() == nil || err != nil {
 		t.Errorf("none: %+v, %v", got, err)
 	}
 	if os.Geteuid() != 0 {
 		return // the process would start again
 	}
-	if got, err := Find(Auto, nil); got.Mode != OCI || got.Unable() != nil || err != nil {
+	if got, err := Find(t.Context(), Auto, nil); got.Mode != OCI || got.Unable() != nil || err != nil {
 		t.Errorf("root: %+v, %v", got, err)
 	}
 }

@@ -30,7 +30,13 @@ type dirTimes struct {
 	here   unix.Timespec // of the directory itself, when all had come
 }
 
-func (m *move) all() error { return m.dir(".") }
+// all moves all files. The root directory of the container keeps its own mode and times, but is pretended to be the other.
+func (m *move) all() error {
+	if err := m.dir("."); err != nil {
+		return err
+	}
+	return m.copyOwner(m.from, m.to)
+}
 
 func (m *move) dir(dir string) error {
 	list, err := os.ReadDir(filepath.Join(m.from, dir))

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/layer/tree"
+	"github.com/micabuild/mica/internal/rootfs"
 )
 
 func script(t *testing.T, dir, text string) {
@@ -90,8 +91,8 @@ func TestEnter(t *testing.T) {
 	t.Parallel()
 	r := testRoot(t)
 	dir := testTree(t, r)
-	owners := NewOwners()
-	if err := Own(owners, filepath.Join(dir, "etc"), 7, 8); err != nil {
+	owners := rootfs.NewOwners()
+	if err := Own(owners, filepath.Join(dir, "etc"), 7, 8, 0o750); err != nil {
 		t.Fatal(err)
 	}
 	use := enter(t, r, dir, owners)
@@ -102,7 +103,7 @@ func TestEnter(t *testing.T) {
 	if err := unix.Lstat(r.Dir()+"/etc", &st); err != nil {
 		t.Fatal(err)
 	}
-	if m, err := owners.Get(r.Dir()+"/etc", &st); err != nil || st.Mode&0o7777 != 0o700 || m.UID != 7 || m.GID != 8 {
+	if m, err := owners.Get(r.Dir()+"/etc", &st); err != nil || m.Mode != unix.S_IFDIR|0o750 || m.UID != 7 || m.GID != 8 {
 		t.Errorf("etc: %o %+v, %v", st.Mode, m, err)
 	}
 	for path, want := range map[string]bool{"/etc": true, "/etc/resolv.conf": true, "/vol/x": true, "/etc/x": false, "/bin": false, "/mica/y": true} {

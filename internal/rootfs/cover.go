@@ -102,7 +102,7 @@ func makeParents(dir string) (made []string, times [2]unix.Timespec, err error) 
 	}
 	times = [2]unix.Timespec{st.Atim, st.Mtim}
 	if len(made) > 0 {
-		err = unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Dir(made[0]), times[:], unix.AT_SYMLINK_NOFOLLOW)
+		err = setTimes(filepath.Dir(made[0]), times, unix.AT_SYMLINK_NOFOLLOW)
 	}
 	return made, times, err
 }
@@ -114,7 +114,16 @@ func (p *place) setTimes() error {
 	if len(p.made) > 0 {
 		return nil
 	}
-	return unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Dir(p.path()), p.times[:], 0)
+	return setTimes(filepath.Dir(p.path()), p.times, 0)
+}
+
+// setTimes sets the times of a directory, unless it belongs to another user than a process without privileges.
+func setTimes(dir string, times [2]unix.Timespec, flags int) error {
+	err := unix.UtimesNanoAt(unix.AT_FDCWD, dir, times[:], flags)
+	if errors.Is(err, unix.EPERM) {
+		return nil
+	}
+	return err
 }
 
 // Uncover takes back what was put, the last first. What it cannot take back because a process has removed it stays removed.
@@ -145,7 +154,7 @@ func (c *Cover) uncover(p *place) error {
 			return err
 		}
 	}
-	if err := unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Dir(p.path()), p.times[:], 0); err != nil {
+	if err := setTimes(filepath.Dir(p.path()), p.times, 0); err != nil {
 		return err
 	}
 	return c.removeMade(p)
@@ -182,7 +191,7 @@ func (c *Cover) removeMade(p *place) error {
 		if unix.Rmdir(at) != nil {
 			return nil // the process has put something there
 		}
-		if err := unix.UtimesNanoAt(unix.AT_FDCWD, parent, []unix.Timespec{st.Atim, st.Mtim}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		if err := setTimes(parent, [2]unix.Timespec{st.Atim, st.Mtim}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return err
 		}
 	}

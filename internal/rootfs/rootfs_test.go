@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/layer/tree"
-	"github.com/micabuild/mica/internal/podroot"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -178,7 +177,7 @@ func TestOwners(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	owners := podroot.NewOwners()
+	owners := NewOwners()
 	root, err := Lay(t.Context(), v, ".", filepath.Join(t.TempDir(), "root"), owners)
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -58,11 +59,11 @@ func (h *Host) runPlain(ctx context.Context, p *Process) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, leave()) }()
-	return b.runCovered(ctx)
+	return b.runCovered(ctx, h.owners)
 }
 
 // runCovered runs the process with what mounts would show.
-func (b *bundle) runCovered(ctx context.Context) (err error) {
+func (b *bundle) runCovered(ctx context.Context, owners *rootfs.Owners) (err error) {
 	cover, err := rootfs.NewCover(b.root, filepath.Join(b.dir, "covered"))
 	if err != nil {
 		return err
@@ -79,6 +80,9 @@ func (b *bundle) runCovered(ctx context.Context) (err error) {
 	cmd, err := b.chrootCommand()
 	if err != nil {
 		return err
+	}
+	if b.use != nil {
+		return b.runPretended(ctx, cmd, owners)
 	}
 	return chroot.Run(ctx, cmd)
 }
@@ -232,8 +236,8 @@ func makeDevices(dir string) error {
 	return os.Mkdir(filepath.Join(dir, "pts"), 0o755)
 }
 
-// chrootCommand describes the process for chroot. It gets the capabilities that it has in a container, without CAP_SYS_CHROOT, by which
-// it would leave its root directory. Root of a host, whose devices no cgroup hides, makes none.
+// chrootCommand describes the process for chroot, or for a pretended root. It gets the capabilities that it has in a container. By chroot it is
+// without CAP_SYS_CHROOT, by which it would leave its root directory, and root of a host, whose devices no cgroup hides, makes none.
 func (b *bundle) chrootCommand() (*chroot.Command, error) {
 	o := runtimespec.Options{Settings: b.p.Settings, HostNetwork: true}
 	names, err := o.ProcessCapabilities()
@@ -241,22 +245,15 @@ func (b *bundle) chrootCommand() (*chroot.Command, error) {
 		return nil, err
 	}
 	cmd := &chroot.Command{
-		Own:  b.use != nil,
 		Root: b.root, Args: b.p.Args, Env: b.env, Cwd: b.cwd(), UID: b.ids.UID, GID: b.ids.GID, Groups: b.ids.Supplementary(),
 		Stdin: b.p.Stdin, Stdout: b.p.Stdout, Stderr: b.p.Stderr,
 	}
-	if b.use != nil {
-		if b.ids.UID != 0 || b.ids.GID != 0 {
-			return nil, errors.New("isolation fakeroot: steps of other users than root cannot run yet")
-		}
-		cmd.Held = b.use.Lock()
-		names = nil
-	}
-	for _, n := range names {
-		host := n == unix.CAP_MKNOD && userns.Has(unix.CAP_SYS_ADMIN)
-		if n != unix.CAP_SYS_CHROOT && !host && userns.Has(n) {
-			cmd.Capabilities = append(cmd.Capabilities, n)
-		}
+	cmd.Capabilities = names
+	if b.use == nil {
+		cmd.Capabilities = slices.DeleteFunc(names, func(n uint) bool {
+			host := n == unix.CAP_MKNOD && userns.Has(unix.CAP_SYS_ADMIN)
+			return n == unix.CAP_SYS_CHROOT || host || !userns.Has(n)
+		})
 	}
 	for _, l := range b.p.Rlimits {
 		resource, ok := runtimespec.Resource(l.Name)

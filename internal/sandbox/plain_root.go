@@ -9,21 +9,24 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/micabuild/mica/internal/chroot"
+	"github.com/micabuild/mica/internal/fakeroot"
 	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/podroot"
 	"github.com/micabuild/mica/internal/rootfs"
 	"github.com/micabuild/mica/internal/store"
 )
 
-// UseRoot makes the host run processes in the root directory of its container, one at a time, in root filesystems that are plain files
-// (Process.Plain) of this process.
+// UseRoot makes the host run processes as a pretended root in the root directory of its container, one at a time, in root filesystems that are
+// plain files of this process's user (Process.Plain).
 func (h *Host) UseRoot(r *podroot.Root) {
-	h.plain, h.podRoot, h.owners = true, r, podroot.NewOwners()
+	owners := rootfs.NewOwners()
+	h.plain, h.podRoot, h.owners = true, r, &owners
 }
 
 // Owners keeps the owners of files in root filesystems, nil where the files have them.
 func (h *Host) Owners() tree.Owners {
-	if h == nil {
+	if h == nil || h.owners == nil {
 		return nil
 	}
 	return h.owners
@@ -87,11 +90,18 @@ func (b *bundle) coverNetworkFile(c *rootfs.Cover, name string) error {
 
 // ownPlain gives a file that was made for a mount to the user of the mount.
 func (b *bundle) ownPlain(source string, m Mount) error {
-	if b.p.Plain.Owners() == nil {
+	if b.use == nil {
 		return own(source, m)
 	}
-	if err := os.Chmod(source, m.Mode); err != nil {
+	mode := uint32(m.Mode.Perm())
+	if err := os.Chmod(source, os.FileMode(fakeroot.RealMode(mode))); err != nil {
 		return err
 	}
-	return podroot.Own(b.p.Plain.Owners(), source, uint32(m.UID), uint32(m.GID))
+	return podroot.Own(b.p.Plain.Owners(), source, uint32(m.UID), uint32(m.GID), mode)
+}
+
+// runPretended runs the process as a pretended root.
+func (b *bundle) runPretended(ctx context.Context, cmd *chroot.Command, owners *rootfs.Owners) error {
+	cmd.Root, cmd.Own, cmd.Held = "", true, b.use.Lock()
+	return fakeroot.Run(ctx, cmd, owners.Table)
 }

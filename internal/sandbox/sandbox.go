@@ -11,7 +11,6 @@ import (
 
 	"github.com/micabuild/mica/internal/cgroup"
 	"github.com/micabuild/mica/internal/crash"
-	"github.com/micabuild/mica/internal/layer/tree"
 	"github.com/micabuild/mica/internal/network"
 	"github.com/micabuild/mica/internal/ociruntime"
 	"github.com/micabuild/mica/internal/overlay"
@@ -34,7 +33,7 @@ type Host struct {
 	plain   bool   // processes run without namespaces, in Process.Plain
 
 	podRoot *podroot.Root // where they run; nil to run them by chroot
-	owners  tree.Owners
+	owners  *rootfs.Owners
 
 	mu   sync.Mutex
 	init *initProcess

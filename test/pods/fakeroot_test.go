@@ -13,15 +13,8 @@ import (
 	"github.com/micabuild/mica/test/rig"
 )
 
-// rootSteps is a build whose steps need no other owners than root.
-const rootSteps = `FROM base
-COPY --chown=33:50 tree /srv/tree
-RUN echo run >/run-file && chmod 750 /run-file && mkdir -p /d/e && ln -s e /d/link && ln /run-file /d/hard
-RUN test "$(stat -c %a /run-file)" = 750 && rm /d/hard && rm -r /srv/tree/sub
-RUN --mount=type=bind,target=/context,source=tree --mount=type=secret,id=s,target=/secret --mount=type=tmpfs,target=/memory \
-    --mount=type=cache,target=/cache test "$(cat /secret)" = secret && cp -r /context /copied && touch /memory/x /cache/x && test ! -e /memory/y
-RUN --mount=type=cache,target=/cache test -e /cache/x && rm -r /d/e && mkdir -m 700 /d/e && touch /d/e/new && mv /copied /moved
-RUN (sleep 100000 &) && test -e /etc/resolv.conf && echo more >>/etc/passwd && rm /etc/group && mkdir /etc/new
+// moreSteps change files that the pod has, too, and the stage.
+const moreSteps = `RUN (sleep 100000 &) && test -e /etc/resolv.conf && echo more >>/etc/passwd && rm /etc/group && mkdir /etc/new
 FROM base
 RUN test ! -e /run-file && test -e /etc/group && touch /other
 COPY --from=0 /moved /moved
@@ -31,7 +24,7 @@ COPY --from=0 /etc /copied
 // Where there is neither a namespace nor chroot, steps run in the root directory of the pod.
 func TestFakeroot(t *testing.T) {
 	context := filepath.Join(rig.TempDir(t), "context")
-	makeContext(t, context, rootSteps)
+	makeContext(t, context, runSteps+moreSteps)
 	host, images := rig.NewMica(t), rig.TempDir(t)
 	makeBase(t, host, images)
 	if err := os.WriteFile(filepath.Join(context, ".secret"), []byte("secret"), 0o644); err != nil {
@@ -43,14 +36,23 @@ func TestFakeroot(t *testing.T) {
 	}
 	want := filepath.Join(images, "want.tar")
 	host.Run(args(context, want)...)
-	p := newPod(t, levelB)
-	rig.Must(t, "cp", "-a", context, p.work("context"))
-	p.load(filepath.Join(images, "base.tar"))
-	before := p.files()
-	p.run(args("/work/context", "/work/got.tar")...)
-	if out := rig.Run(t, exec.Command("cmp", want, p.work("got.tar"))); out.Code != 0 {
-		t.Errorf("another image: %s", out.Stdout)
+	for _, l := range []level{levelB, levelD} {
+		t.Run(l.name, func(t *testing.T) {
+			p := newPod(t, l)
+			rig.Must(t, "cp", "-a", context, p.work("context"))
+			p.load(filepath.Join(images, "base.tar"))
+			before := p.files()
+			p.run(args("/work/context", "/work/got.tar")...)
+			if out := rig.Run(t, exec.Command("cmp", want, p.work("got.tar"))); out.Code != 0 {
+				t.Errorf("another image: %s", out.Stdout)
+			}
+			testFakerootPod(t, p, before)
+		})
 	}
+}
+
+// testFakerootPod checks that builds that fail or are killed leave the pod as it was.
+func testFakerootPod(t *testing.T, p *pod, before string) {
 	if after := p.files(); after != before {
 		t.Errorf("the root directory has\n%s\nwant\n%s", after, before)
 	}
@@ -59,10 +61,10 @@ func TestFakeroot(t *testing.T) {
 	}
 	for step, want := range map[string]string{
 		"RUN exit 7": "exit code: 7", "RUN /no/such": "exit code: 127", "RUN --mount=type=tmpfs,target=/etc/resolv.conf true": "the pod has a mount there",
-		"RUN --network=none true": "--network=none",
+		"RUN --network=none true": "--network=none", "RUN ! grep -qa MICA_ROOT /proc/[0-9]*/environ": "",
 	} {
 		p.write("context/Dockerfile", "FROM base\n"+step+"\n")
-		if out := p.try("build", "--progress=plain", "/work/context"); out.Code != 1 || !strings.Contains(out.Stderr, want) {
+		if out := p.try("build", "--progress=plain", "/work/context"); (out.Code == 0) != (want == "") || !strings.Contains(out.Stderr, want) {
 			t.Errorf("%s: exit code %d\n%s", step, out.Code, out.Stderr)
 		}
 	}
@@ -91,9 +93,7 @@ func TestFakeroot(t *testing.T) {
 // Without the mark of mica's image, a root directory is never touched.
 func TestFakerootWithoutMarker(t *testing.T) {
 	p := newPod(t, levelB)
-	if err := os.Remove(filepath.Join(p.dir, "rootfs/mica/image")); err != nil {
-		t.Fatal(err)
-	}
+	p.unmark()
 	makeContext(t, p.work("context"), "FROM scratch\nCOPY one /\nRUN [\"/x\"]\n")
 	if out := p.try("build", "--isolation=fakeroot", "/work/context"); out.Code != 1 || !strings.Contains(out.Stderr, "not made of mica's image") {
 		t.Errorf("exit code %d\n%s", out.Code, out.Stderr)

@@ -67,6 +67,8 @@ func newPod(t testing.TB, l level) *pod {
 	if err := os.WriteFile(filepath.Join(p.dir, "rootfs/mica/image"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	// As in mica's image: a pod of another user than root moves files out of all directories.
+	rig.Must(t, "find", filepath.Join(p.dir, "rootfs"), "-type", "d", "-exec", "chmod", "777", "{}", "+")
 	p.open()
 	return p
 }
@@ -88,6 +90,14 @@ func (p *pod) open() {
 		if err := os.Chmod(at, 0o755); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// unmark takes the mark of mica's image from the pod's root directory.
+func (p *pod) unmark() {
+	p.t.Helper()
+	if err := os.Remove(filepath.Join(p.dir, "rootfs/mica/image")); err != nil {
+		p.t.Fatal(err)
 	}
 }
 

@@ -94,6 +94,7 @@ func TestCopyOnly(t *testing.T) {
 // A RUN, where no process can be isolated, fails with the cause and what to do.
 func TestNoIsolation(t *testing.T) {
 	p := newPod(t, levelD)
+	p.unmark()
 	makeContext(t, p.work("context"), "FROM base\nRUN true\n")
 	images := rig.TempDir(t)
 	makeBase(t, rig.NewMica(t), images)

@@ -14,6 +14,7 @@ import (
 	"github.com/docker/cli/cli/config/configfile"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/cgroup"
 	"github.com/micabuild/mica/internal/image"
@@ -92,7 +93,7 @@ func (a *App) Local() *transfer.Local {
 // Open opens the store. An ordinary user becomes root in a user namespace first, in which the files of images can keep
 // their owners: Open then does not return, and the process starts again. Where there can be no such namespace, as in most pods, all goes on
 // without, but for processes.
-func (a *App) Open(context.Context) error {
+func (a *App) Open(ctx context.Context) error {
 	if a.Store != nil {
 		return nil
 	}
@@ -100,7 +101,7 @@ func (a *App) Open(context.Context) error {
 	if err != nil {
 		return &UsageError{Err: err}
 	}
-	if a.Isolation, err = isolation.Find(mode, a.Args); err != nil {
+	if a.Isolation, err = isolation.Find(ctx, mode, a.Args); err != nil {
 		return err
 	}
 	// The user's umask is for the user's files, not for those of images.
@@ -156,17 +157,24 @@ func (a *App) NewHost(runtime string) (*sandbox.Host, error) {
 	case isolation.Chroot:
 		host.UseChroot()
 	case isolation.Fakeroot:
-		a.readBeforeSteps()
+		if err := a.prepareForSteps(); err != nil {
+			return nil, err
+		}
 		a.Isolation.Root.Keep(a.Store.Root())
 		host.UseRoot(a.Isolation.Root)
 	}
 	return host, nil
 }
 
-// readBeforeSteps reads what mica needs of the root directory, which the files of steps cover.
-func (a *App) readBeforeSteps() {
+// prepareForSteps prepares this process for steps of its own user in its own root directory: it reads what their files cover, and closes its
+// environment and memory, which have credentials, to them.
+func (a *App) prepareForSteps() error {
 	a.DockerConfig()
 	_, _ = x509.SystemCertPool() // it is kept
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("isolation fakeroot: PR_SET_DUMPABLE: %w", err)
+	}
+	return nil
 }
 
 func (a *App) storeDir() (string, error) {

@@ -23,6 +23,7 @@ import (
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/proxynet"
+	"github.com/micabuild/mica/internal/rootfs"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/sources"
@@ -139,6 +140,12 @@ func New(o Options) *Worker {
 		Options: o, fetcher: &sources.Fetcher{Store: o.Store, Secret: o.Secret, SSH: o.SSH, Client: o.HTTP, Blob: o.Blob, Writable: o.Writable}, mounts: cachemount.New(o.Store),
 		pins: map[digest.Digest]sources.Identity{}, kept: map[digest.Digest]*State{}, requests: map[digest.Digest]*proxynet.Capture{},
 		emptied: map[emptiedCache]bool{},
+	}
+	if owners := w.Host.Owners(); owners != nil {
+		w.mounts.Lay = func(ctx context.Context, v view.View, dir string) error {
+			_, err := rootfs.Lay(ctx, v, ".", dir, owners)
+			return err
+		}
 	}
 	w.keepMounts.Store(o.KeepMounts)
 	return w
