@@ -70,10 +70,11 @@ func (m *move) file(at string, isDir bool) error {
 	switch {
 	case err == nil:
 		return nil
-	case !errors.Is(err, unix.EXDEV) || !isDir:
+	case !isDir || !errors.Is(err, unix.EXDEV) && !errors.Is(err, unix.EACCES):
 		return &os.LinkError{Op: "move", Old: from, New: to, Err: err}
 	}
-	// Overlayfs does not move directories of lower layers.
+	// Overlayfs does not move directories of lower layers, and only who may write to a directory moves it: an empty one of another user is made
+	// again.
 	if err := m.around(at, true); err != nil {
 		return err
 	}

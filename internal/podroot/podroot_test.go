@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -234,4 +235,43 @@ func TestFindWithoutMarker(t *testing.T) {
 	if r, err := Find(); err == nil || !strings.Contains(err.Error(), "not made of mica's image") {
 		t.Errorf("%v, %v", r, err)
 	}
+}
+
+// Root without capabilities may not move a directory of another user: an empty one is made again.
+func TestRootMoveOthersDirectory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	script(t, dir, `mkdir -p from/home/other to; chmod 755 from/home/other; chown -R 12345:12345 from to; chown 12346 from/home/other; chmod 777 .`)
+	for at := dir; at != os.TempDir() && at != "/"; at = filepath.Dir(at) {
+		if err := os.Chmod(at, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	as(t, 12345, func() {
+		m := &move{from: filepath.Join(dir, "from"), to: filepath.Join(dir, "to"), stay: &staying{kinds: map[string]kind{"home": around}}}
+		if err := m.all(); err != nil {
+			t.Error(err)
+		}
+	})
+	if got := files(t, dir); got != "from/home/ to/home/other/" {
+		t.Error(got)
+	}
+}
+
+// as calls f on a thread of another user.
+func as(t *testing.T, uid int, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // which ends with the goroutine
+		_, _, e1 := unix.RawSyscall(unix.SYS_SETGID, uintptr(uid), 0, 0)
+		_, _, e2 := unix.RawSyscall(unix.SYS_SETUID, uintptr(uid), 0, 0)
+		if e1 != 0 || e2 != 0 {
+			t.Error(e1, e2)
+			return
+		}
+		f()
+	}()
+	<-done
 }
