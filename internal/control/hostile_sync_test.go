@@ -72,9 +72,9 @@ func (l *liar) DiffCopy(stream filesync.FileSync_DiffCopyServer) error {
 }
 
 // receive builds the directory of a client with a key, and returns the files.
-func (s *server) receive(t *testing.T, key string, has session.Attachable) (map[string]string, error) {
+func (s *server) receive(t *testing.T, key string, has session.Attachable, options ...llb.LocalOption) (map[string]string, error) {
 	t.Helper()
-	def, err := llb.Scratch().File(llb.Copy(llb.Local("context"), "/", "/", &llb.CopyInfo{CopyDirContentsOnly: true})).Marshal(t.Context())
+	def, err := llb.Scratch().File(llb.Copy(llb.Local("context", options...), "/", "/", &llb.CopyInfo{CopyDirContentsOnly: true})).Marshal(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,6 +177,25 @@ func TestReplacedByLinks(t *testing.T) {
 	}
 	if got := contents(t, outside); !maps.Equal(got, map[string]string{"secret": "secret"}) {
 		t.Errorf("the directory outside has %v", got)
+	}
+}
+
+// TestLinkInPlaceOfDescribed: a directory of which the metadata is sent is not replaced by a link, through which the next files would be written.
+func TestLinkInPlaceOfDescribed(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	for _, path := range []string{".", ".."} {
+		outside := write(t, map[string]string{"secret": "secret"})
+		link := &types.Stat{Path: path, Mode: uint32(os.ModeSymlink) | 0o777, Linkname: outside}
+		for _, has := range []*liar{{stats: []*types.Stat{link}}, {stats: []*types.Stat{regular("f", 6)}, content: map[string]string{"f": "broken"}}} {
+			_, err := s.receive(t, "key", has, llb.MetadataOnlyTransfer([]string{".", "..", "f"}))
+			if has.content == nil && err == nil {
+				t.Errorf("%s: no error", path)
+			}
+		}
+		if got := contents(t, outside); !maps.Equal(got, map[string]string{"secret": "secret"}) {
+			t.Errorf("%s: the directory outside has %v", path, got)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -67,6 +68,9 @@ func (r *received) described(path string, st *fstypes.Stat) bool {
 // maxDescribed bounds the metadata of a directory of which most files are not sent, in bytes: it is in memory.
 const maxDescribed = 128 << 20
 
+// errDirectoryItself is the error for a client that sends a directory as a file in itself.
+var errDirectoryItself = errors.New(`invalid path ".": it is not below the directory`)
+
 // withContent returns the filter for the files that are sent with their content. It ends the transfer at the limit. fsutil calls it while it calls others.
 func withContent(src *ops.Remote, end context.CancelCauseFunc) (func(path string, st *fstypes.Stat) bool, error) {
 	patterns, err := patternmatcher.New(src.WithContent)
@@ -75,6 +79,10 @@ func withContent(src *ops.Remote, end context.CancelCauseFunc) (func(path string
 	}
 	size := 0
 	return func(path string, st *fstypes.Stat) bool {
+		if path == "." { // fsutil would let a link take the place of the directory, and write the next files where it leads
+			end(errDirectoryItself)
+			return false
+		}
 		if size += st.SizeVT(); size > maxDescribed {
 			end(fmt.Errorf("%w: the metadata of its files takes more than %d MiB", quota.ErrExceeded, maxDescribed>>20))
 		}

@@ -59,7 +59,7 @@ func (c *sessionClient) receive(ctx context.Context, caller session.Caller, src 
 	} else {
 		v, err = c.receiveFiles(transfer, caller, &src, opt, received)
 	}
-	if cause := context.Cause(transfer); errors.Is(cause, quota.ErrExceeded) {
+	if cause := context.Cause(transfer); errors.Is(cause, quota.ErrExceeded) || errors.Is(cause, errDirectoryItself) {
 		err = cause
 	}
 	return v, err
