@@ -95,6 +95,7 @@ type difference struct {
 	causes        []history.Cause
 	seen          map[history.Cause]bool
 	raw           string        // the instruction in the Dockerfile, if it is the same in both builds
+	proxied       bool          // the network is another one because it is a proxy, now or before
 	edited        bool          // the instruction is not the same in the Dockerfile
 	excludes      [2][]string   // the patterns of a copy, now and before
 	moved         *history.Step // the WORKDIR that explains another directory
@@ -132,11 +133,22 @@ func (d *difference) compare(nowList, oldList []history.Ingredient) {
 	if from, to := first(old["platform"]), first(now["platform"]); from != to {
 		d.add(history.Cause{Kind: history.Platform, Old: from, New: to})
 	}
+	d.proxy(now, old)
 	d.operations(now["operation"], old["operation"])
 	d.layers(now["layers"], old["layers"])
 	for _, kind := range []string{"source", "mount"} {
 		d.sources(now[kind], old[kind])
 	}
+}
+
+// proxy explains that the network of a process is a proxy now, or no longer is. An instruction does not say so.
+func (d *difference) proxy(now, old map[string][]history.Ingredient) {
+	from, to := first(old["network"]), first(now["network"])
+	if from == to {
+		return
+	}
+	d.proxied = true
+	d.option("network", cmp.Or(from, network(decode(first(old["operation"])))), cmp.Or(to, network(decode(first(now["operation"])))))
 }
 
 func first(list []history.Ingredient) string {

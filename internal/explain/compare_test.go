@@ -192,3 +192,30 @@ func TestIgnores(t *testing.T) {
 		}
 	}
 }
+
+// TestProxy: the network of a process is a proxy now, or no longer is.
+func TestProxy(t *testing.T) {
+	t.Parallel()
+	op := func(network string) history.Ingredient { return exec(`"meta":{"args":["x"]}` + network) }
+	proxy := history.Ingredient{Kind: "network", Value: "proxy", Input: -1}
+	for name, tt := range map[string]struct {
+		old, now []history.Ingredient
+		want     string
+	}{
+		"on":              {[]history.Ingredient{op("")}, []history.Ingredient{op(""), proxy}, `network: "default" → "proxy"`},
+		"off":             {[]history.Ingredient{op(""), proxy}, []history.Ingredient{op("")}, `network: "proxy" → "default"`},
+		"from the host's": {[]history.Ingredient{op(`,"network":1`)}, []history.Ingredient{op(""), proxy}, `network: "host" → "proxy"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			l.build(&history.Build{}, l.step("[1/1] RUN x", tt.old))
+			s := l.step("[1/1] RUN x", tt.now)
+			b := l.build(&history.Build{}, s)
+			causes := New(l.builds, b).Why(s, history.Pruned)
+			if got := texts(b, causes); !slices.Equal(got, []string{tt.want}) {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}

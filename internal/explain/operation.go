@@ -115,7 +115,9 @@ func (d *difference) exec(now, old fields, otherText bool) {
 	if d.edited {
 		return // what follows is part of the instruction
 	}
-	d.option("network", network(old), network(now))
+	if !d.proxied {
+		d.option("network", network(old), network(now))
+	}
 	d.option("security", old.text("security"), now.text("security"))
 	mounts, shm := withoutShm(now)
 	oldMounts, oldShm := withoutShm(old)
