@@ -426,7 +426,6 @@ func TestRootSlowClient(t *testing.T) {
 func TestRootLostClient(t *testing.T) {
 	t.Parallel()
 	r := newRootRig(t)
-	r.server.look = time.Millisecond
 	o := script("exec sleep 1000")
 	o.Config.OpenStdin = true
 	id := r.create("", o)

@@ -53,7 +53,7 @@ func (s *Server) startExec(w http.ResponseWriter, r *http.Request) error {
 	if err := h.begin(); err != nil {
 		return err
 	}
-	ctx, cancel := h.watch(r.Context())
+	ctx, cancel := h.whileConnected(r.Context())
 	defer cancel()
 	stdout, stderr := outputs(h, e.TTY())
 	err = e.Start(ctx, size, &containers.AttachOptions{Stdin: h, Stdout: stdout, Stderr: stderr})

@@ -53,13 +53,11 @@ type Server struct {
 	garbage garbage
 	// patience is that of this server.
 	patience time.Duration
-	// look is that of this server.
-	look time.Duration
 }
 
 // New returns a server. It opens the store with each request.
 func New(o Options) *Server {
-	s := &Server{o: o, mux: http.NewServeMux(), events: newHub(), patience: patience, look: look}
+	s := &Server{o: o, mux: http.NewServeMux(), events: newHub(), patience: patience}
 	s.containers = containers.NewManager(containers.Options{Root: o.Root, Host: o.Host, Publish: s.events.publish})
 	s.addRoutes()
 	return s
