@@ -28,7 +28,7 @@ func Counted(path string) string {
 
 // OOMWatch reports the processes of a cgroup that the kernel kills for lack of memory.
 type OOMWatch struct {
-	file    *os.File // of notifications; nil if there are none
+	file    *os.File // of notifications; nil for none
 	ended   chan struct{}
 	counter string // the file with the number of processes
 	seen    uint64

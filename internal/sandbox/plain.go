@@ -21,7 +21,7 @@ import (
 )
 
 // errPlain is why a host that uses chroot cannot do what needs namespaces.
-var errPlain = errors.New("isolation chroot has no namespaces: only the processes of steps run, on the host's network")
+var errPlain = errors.New("chroot and fakeroot isolation have no namespaces: only the processes of steps run, on the host's network")
 
 // UseChroot makes the host run processes by chroot, in root filesystems that are plain files (Process.Plain).
 func (h *Host) UseChroot() { h.plain = true }
