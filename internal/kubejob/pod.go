@@ -62,6 +62,9 @@ func (p *pod) state() (ready bool, waits string, err error) {
 	return false, waits, nil
 }
 
+// watchAgain is how long to wait before a watch that has ended is begun again.
+const watchAgain = time.Second
+
 // errTimeout ends the wait for a pod.
 var errTimeout = errors.New("it does not run")
 
@@ -79,6 +82,10 @@ func (c *cluster) waitForPod(ctx context.Context, job string, timeout time.Durat
 			return "", fmt.Errorf("kubernetes: the pod of Job %s does not run after %s: %s", job, timeout, c.why(job, waits))
 		case err != nil:
 			return "", err
+		}
+		select { // a server that ends each watch at once is not asked without a pause
+		case <-time.After(watchAgain):
+		case <-ctx.Done():
 		}
 	}
 }
