@@ -132,7 +132,7 @@ func (e *FailedError) Error() string { return e.Err.Error() }
 func (e *FailedError) Unwrap() error { return e.Err }
 
 func (b *Builder) build(ctx context.Context, o *Options, names []string, started time.Time, rec *recorder.Recorder) (_ *Result, err error) {
-	if err := b.findCatalog(o); err != nil {
+	if err := b.findCatalog(ctx, o); err != nil {
 		return nil, err
 	}
 	opts := o.frontendOptions()

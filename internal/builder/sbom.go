@@ -27,11 +27,11 @@ func (o *Options) catalogs() bool {
 }
 
 // findCatalog looks for the program that lists packages, before a build that needs it at its end.
-func (b *Builder) findCatalog(o *Options) error {
+func (b *Builder) findCatalog(ctx context.Context, o *Options) error {
 	if !o.catalogs() || o.Explain || o.Call.Name != "" {
 		return nil
 	}
-	if err := (&catalog.Cataloguer{Store: b.Store}).Find(); err != nil {
+	if err := (&catalog.Cataloguer{Store: b.Store}).Find(ctx); err != nil {
 		return fmt.Errorf("sbom: %w", err)
 	}
 	return nil

@@ -28,14 +28,14 @@ func TestFindCatalog(t *testing.T) {
 		"SBOM of a scanner": {attests(map[string]string{"generator": "scanner:1"}), false},
 		"call":              {call, false},
 	} {
-		if err := b.findCatalog(&Options{Spec: c.spec}); errors.As(err, new(*catalog.NotInstalledError)) != c.needs {
+		if err := b.findCatalog(t.Context(), &Options{Spec: c.spec}); errors.As(err, new(*catalog.NotInstalledError)) != c.needs {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if err := os.WriteFile(filepath.Join(os.Getenv("PATH"), catalog.Program), []byte("#!/bin/sh\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.findCatalog(&Options{Spec: attests(map[string]string{})}); err != nil {
+	if err := b.findCatalog(t.Context(), &Options{Spec: attests(map[string]string{})}); err != nil {
 		t.Error(err)
 	}
 }

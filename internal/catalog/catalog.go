@@ -17,6 +17,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/micabuild/mica/internal/hostfiles"
 	"github.com/micabuild/mica/internal/store"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -77,7 +78,7 @@ func (c *Cataloguer) View(ctx context.Context, v view.View) (*Catalog, error) {
 
 // view catalogues a filesystem. It returns in again whether another try may find more.
 func (c *Cataloguer) view(ctx context.Context, v view.View) (_ *Catalog, again bool, err error) {
-	program, err := c.find()
+	program, err := c.find(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -95,13 +96,21 @@ func (c *Cataloguer) view(ctx context.Context, v view.View) (_ *Catalog, again b
 }
 
 // Find returns a *NotInstalledError on a host without mica-catalog.
-func (c *Cataloguer) Find() error {
-	_, err := c.find()
+func (c *Cataloguer) Find(ctx context.Context) error {
+	_, err := c.find(ctx)
 	return err
 }
 
 // find returns the path of mica-catalog: beside mica, or else on PATH.
-func (c *Cataloguer) find() (string, error) {
+func (c *Cataloguer) find(ctx context.Context) (program string, err error) {
+	err = hostfiles.With(ctx, func() error {
+		program, err = c.look()
+		return err
+	})
+	return program, err
+}
+
+func (c *Cataloguer) look() (string, error) {
 	if c.Program != "" {
 		if _, err := os.Stat(c.Program); errors.Is(err, fs.ErrNotExist) {
 			return "", &NotInstalledError{}

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/hostfiles"
 	"github.com/micabuild/mica/internal/view"
 )
 
@@ -85,7 +86,7 @@ func (s *server) play(parent context.Context, program string) error {
 	if err := errors.Join(inErr, outErr); err != nil {
 		return errors.Join(err, theirs.Close())
 	}
-	err = cmd.Start()
+	err = hostfiles.With(ctx, cmd.Start)
 	_ = theirs.Close()
 	if err != nil {
 		return fmt.Errorf("start %s: %w", program, err)

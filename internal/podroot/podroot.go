@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/flock"
@@ -22,6 +24,9 @@ import (
 // in their place while a step runs, beside its own directory and the program of mica.
 const Marker = "/mica/image"
 
+// allTurns is how many may keep steps out of the directory at once.
+const allTurns = math.MaxInt32
+
 // Root is the root directory of this container.
 type Root struct {
 	dir    string // "/"
@@ -29,7 +34,7 @@ type Root struct {
 	own    []string
 	mounts func() ([]string, error)
 
-	turn chan struct{} // held by who uses the directory
+	turns *semaphore.Weighted // a step has all, who keeps steps out has one
 }
 
 // Find returns the root directory of this container, or an error if it is not that of mica's image.
@@ -55,7 +60,7 @@ func Find() (*Root, error) {
 }
 
 func newRoot(dir string, own []string, mounts func() ([]string, error)) (*Root, error) {
-	r := &Root{dir: dir, stash: filepath.Join(dir, filepath.Dir(Marker), "roots"), mounts: mounts, turn: make(chan struct{}, 1)}
+	r := &Root{dir: dir, stash: filepath.Join(dir, filepath.Dir(Marker), "roots"), mounts: mounts, turns: semaphore.NewWeighted(allTurns)}
 	for _, path := range own {
 		r.own = append(r.own, relative(path))
 	}
@@ -95,21 +100,19 @@ type Use struct {
 // Enter moves the files of a directory that [Root.Temp] made, or of one below, to the root directory. It waits until nobody else uses it. Leave moves them back.
 // The owners of directories in which something stays are kept in owners.
 func (r *Root) Enter(ctx context.Context, from string, owners tree.Owners) (*Use, error) {
-	select {
-	case r.turn <- struct{}{}:
-	case <-ctx.Done():
+	if err := r.turns.Acquire(ctx, allTurns); err != nil {
 		return nil, context.Cause(ctx)
 	}
 	u, err := r.enter(ctx, from, owners)
 	if err != nil {
-		<-r.turn
+		r.turns.Release(allTurns)
 		return nil, fmt.Errorf("use the root directory: %w", err)
 	}
 	return u, nil
 }
 
 func (r *Root) enter(ctx context.Context, from string, owners tree.Owners) (*Use, error) {
-	lock, err := os.OpenFile(filepath.Join(r.stash, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := r.openLock()
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +195,7 @@ func (u *Use) Leave() error {
 		err = errors.Join(fmt.Errorf("leave the root directory: %w", err), r.recover())
 	}
 	err = errors.Join(err, flock.Release(u.lock))
-	<-r.turn
+	r.turns.Release(allTurns)
 	return err
 }
 

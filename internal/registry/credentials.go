@@ -11,7 +11,10 @@ import (
 
 	"github.com/docker/cli/cli/config/configfile"
 	"github.com/docker/cli/cli/config/types"
+	"go.podman.io/image/v5/pkg/sysregistriesv2"
 	"oras.land/oras-go/v2/registry/remote/auth"
+
+	"github.com/micabuild/mica/internal/hostfiles"
 )
 
 // dockerHub is how the files of credentials call Docker Hub.
@@ -50,16 +53,16 @@ func (c *Client) credential(ctx context.Context, host, repository string) (auth.
 	}
 	key := serverKey(host)
 	if c.docker != nil {
-		got, err := c.docker.GetAuthConfig(key)
+		cred, err := configured(ctx, c.docker, key)
 		if err != nil {
 			return auth.EmptyCredential, fmt.Errorf("credentials of %s: %w", host, err)
 		}
-		if cred := credentialOf(got); cred != auth.EmptyCredential {
+		if cred != auth.EmptyCredential {
 			return cred, nil
 		}
 	}
 	for _, file := range podmanFiles() {
-		cred, err := podmanCredential(file, host, repository)
+		cred, err := c.podmanCredential(ctx, file, host, repository)
 		if err != nil {
 			return auth.EmptyCredential, fmt.Errorf("credentials of %s: %s: %w", host, file, err)
 		}
@@ -95,20 +98,65 @@ func podmanFiles() []string {
 	return files
 }
 
-// podmanCredential reads one of podman's files, which has docker's form. A key may be longer than a registry's name
-// ("quay.io/team"): the longest one that the repository begins with counts.
-func podmanCredential(file, host, repository string) (auth.Credential, error) {
+// configured is the credential that a file of docker's form has for a key, or the helper that the file names for it.
+func configured(ctx context.Context, config *configfile.ConfigFile, key string) (cred auth.Credential, err error) {
+	get := func() error {
+		got, err := config.GetAuthConfig(key)
+		cred = credentialOf(got)
+		return err
+	}
+	if config.CredentialsStore == "" && config.CredentialHelpers[key] == "" {
+		return cred, get()
+	}
+	err = hostfiles.With(ctx, get)
+	return cred, err
+}
+
+// podmanFile is one of podman's files, which has docker's form; nil if it cannot be read.
+func podmanFile(file string) (*configfile.ConfigFile, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
-			return auth.EmptyCredential, nil
+			return nil, nil
 		}
-		return auth.EmptyCredential, err
+		return nil, err
 	}
 	defer func() { _ = f.Close() }()
 	config := configfile.New(file)
 	if err := config.LoadFromReader(io.LimitReader(f, MaxManifest)); err != nil {
-		return auth.EmptyCredential, err
+		return nil, err
+	}
+	return config, nil
+}
+
+// ReadHostFiles reads registries.conf(5) and the files of credentials, once and for all: what this host's root directory has later does not count.
+func (c *Client) ReadHostFiles() error {
+	if _, err := sysregistriesv2.GetRegistries(c.system); err != nil { // the package keeps them
+		return fmt.Errorf("registries configuration: %w", err)
+	}
+	c.podman = map[string]*configfile.ConfigFile{}
+	for _, file := range podmanFiles() {
+		config, err := podmanFile(file)
+		if err != nil {
+			return fmt.Errorf("credentials: %s: %w", file, err)
+		}
+		c.podman[file] = config
+	}
+	return nil
+}
+
+// podmanCredential is that of one of podman's files. A key may be longer than a registry's name ("quay.io/team"): the longest one that the repository
+// begins with counts.
+func (c *Client) podmanCredential(ctx context.Context, file, host, repository string) (auth.Credential, error) {
+	config, read := c.podman[file]
+	if !read {
+		var err error
+		if config, err = podmanFile(file); err != nil {
+			return auth.EmptyCredential, err
+		}
+	}
+	if config == nil {
+		return auth.EmptyCredential, nil
 	}
 	name := host
 	if serverKey(host) == dockerHub {
@@ -120,12 +168,9 @@ func podmanCredential(file, host, repository string) (auth.Credential, error) {
 		}
 	}
 	for _, key := range []string{name, serverKey(host)} {
-		got, err := config.GetAuthConfig(key)
-		if err != nil {
-			return auth.EmptyCredential, err
-		}
-		if cred := credentialOf(got); cred != auth.EmptyCredential {
-			return cred, nil
+		cred, err := configured(ctx, config, key)
+		if err != nil || cred != auth.EmptyCredential {
+			return cred, err
 		}
 	}
 	return auth.EmptyCredential, nil

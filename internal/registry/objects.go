@@ -41,7 +41,7 @@ func (c *Client) Objects() *Objects {
 type objectTransports struct{ transports }
 
 func (t *objectTransports) RoundTrip(req *http.Request) (*http.Response, error) {
-	host, err := t.of(req.URL.Host)
+	host, err := t.of(req.Context(), req.URL.Host)
 	if err != nil {
 		return nil, err
 	}

@@ -43,6 +43,7 @@ type Client struct {
 	ask     func(ctx context.Context, host string) (user, secret string, err error)
 	system  *types.SystemContext // says where registries.conf is
 	access  Access
+	podman  map[string]*configfile.ConfigFile // podman's files of credentials that were read, nil for one that is not there
 	auth    *auth.Client
 	conns   *transports
 	backoff backoff

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"go.podman.io/image/v5/pkg/tlsclientconfig"
+
+	"github.com/micabuild/mica/internal/hostfiles"
 )
 
 // maxHeader bounds the header of a response, in bytes.
@@ -30,7 +32,7 @@ type transports struct {
 }
 
 func (t *transports) RoundTrip(req *http.Request) (*http.Response, error) {
-	host, err := t.of(req.URL.Host)
+	host, err := t.of(req.Context(), req.URL.Host)
 	if err != nil {
 		return nil, err
 	}
@@ -74,20 +76,36 @@ func chooseChallenge(h http.Header) {
 	}
 }
 
-func (t *transports) of(host string) (*http.Transport, error) {
+// of returns the transport of a host. The first call for a host reads its certificates.
+func (t *transports) of(ctx context.Context, host string) (tr *http.Transport, err error) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if tr, ok := t.byHost[host]; ok {
+	tr = t.byHost[host]
+	t.mu.Unlock()
+	if tr != nil {
 		return tr, nil
 	}
-	config, err := tlsConfig(host, t.insecure(host))
-	if err == nil && t.access != nil {
-		err = t.access.configure(host, config)
-	}
-	if err != nil {
-		return nil, err
-	}
-	tr := &http.Transport{
+	err = hostfiles.With(ctx, func() error {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if tr = t.byHost[host]; tr != nil {
+			return nil
+		}
+		config, err := tlsConfig(host, t.insecure(host))
+		if err == nil && t.access != nil {
+			err = t.access.configure(host, config)
+		}
+		if err != nil {
+			return err
+		}
+		tr = newTransport(config)
+		t.byHost[host] = tr
+		return nil
+	})
+	return tr, err
+}
+
+func newTransport(config *tls.Config) *http.Transport {
+	return &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		TLSClientConfig:     config,
@@ -102,8 +120,6 @@ func (t *transports) of(host string) (*http.Transport, error) {
 		ReadBufferSize:         64 << 10,
 		WriteBufferSize:        64 << 10,
 	}
-	t.byHost[host] = tr
-	return tr, nil
 }
 
 // tlsConfig trusts the system's CAs and those in the host's directory in certs.d, and presents its client certificates.

@@ -18,6 +18,7 @@ import (
 	"github.com/moby/buildkit/util/gitutil"
 	"github.com/moby/buildkit/util/urlutil"
 
+	"github.com/micabuild/mica/internal/hostfiles"
 	"github.com/micabuild/mica/internal/redact"
 )
 
@@ -108,8 +109,10 @@ func (r *repository) name() string { return urlutil.RedactCredentials(r.remote) 
 
 // Pin resolves the ref to a commit, without fetching it unless its signature has to be verified.
 func (r *repository) Pin(ctx context.Context) (string, error) {
-	if _, err := exec.LookPath("git"); err != nil {
+	if err := hostfiles.With(ctx, func() error { _, err := exec.LookPath(program); return err }); errors.Is(err, exec.ErrNotFound) {
 		return "", fmt.Errorf("%s: git is not installed: git repositories need it", r.name())
+	} else if err != nil {
+		return "", err
 	}
 	pinned, err := r.resolve(ctx)
 	if err != nil {

@@ -6,10 +6,22 @@ import (
 	"io"
 	"os/exec"
 	"syscall"
+
+	"github.com/micabuild/mica/internal/hostfiles"
 )
+
+// program is git, on PATH.
+const program = "git"
 
 // run runs git in a process group, which ends with ctx, or when it writes too much: the server may have as many refs as it likes.
 func (r *repository) run(ctx context.Context, cmd *exec.Cmd) error {
+	return hostfiles.With(ctx, func() error {
+		cmd.Path, cmd.Err = exec.LookPath(program)
+		return r.runAlone(ctx, cmd)
+	})
+}
+
+func (r *repository) runAlone(ctx context.Context, cmd *exec.Cmd) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if r.authHeader != "" {

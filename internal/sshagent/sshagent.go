@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
+	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/crash"
 )
@@ -80,7 +81,7 @@ func (s *Source) open() (Serve, error) {
 			if len(paths) > 1 {
 				return nil, errors.New("a socket must be alone: it cannot be combined with keys or with another")
 			}
-			return forward(path, s.Raw), nil
+			return forward(path, s.Raw)
 		}
 		if s.Raw {
 			return nil, fmt.Errorf("%s is not a socket: raw needs one", path)
@@ -121,11 +122,15 @@ func serveAgent(c net.Conn, a agent.Agent) {
 	_ = crash.Guard(func() error { return agent.ServeAgent(&signer{a}, c) })()
 }
 
-// forward forwards connections to a socket.
-func forward(path string, raw bool) Serve {
+// forward forwards connections to a socket: that which the path names now, wherever it is moved.
+func forward(path string, raw bool) (Serve, error) {
+	socket, err := os.OpenFile(path, unix.O_PATH, 0)
+	if err != nil {
+		return nil, err
+	}
 	return func(c net.Conn) {
 		defer func() { _ = c.Close() }()
-		to, err := net.DialTimeout("unix", path, dialTime) //nolint:gosec // the socket that the user named
+		to, err := net.DialTimeout("unix", fmt.Sprintf("/proc/self/fd/%d", socket.Fd()), dialTime) //nolint:gosec // the socket that the user named
 		if err != nil {
 			return // the step sees that the connection ended
 		}
@@ -139,7 +144,7 @@ func forward(path string, raw bool) Serve {
 			return
 		}
 		serveAgent(c, agent.NewClient(to))
-	}
+	}, nil
 }
 
 // signer is an agent that lists its keys and signs with them. A step cannot change the user's agent.

@@ -17,6 +17,7 @@ import (
 	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/cli/command"
+	"github.com/micabuild/mica/internal/hostfiles"
 	"github.com/micabuild/mica/internal/sshagent"
 )
 
@@ -104,8 +105,11 @@ func openSecrets(list []buildspec.Secret) (func(context.Context, string) ([]byte
 	if err != nil {
 		return nil, fmt.Errorf("secret: %w", err)
 	}
-	return func(ctx context.Context, id string) ([]byte, error) {
-		data, err := store.GetSecret(ctx, id)
+	return func(ctx context.Context, id string) (data []byte, err error) {
+		err = hostfiles.With(ctx, func() error {
+			data, err = store.GetSecret(ctx, id)
+			return err
+		})
 		if errors.Is(err, secrets.ErrNotFound) {
 			return nil, fs.ErrNotExist
 		}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/cgroup"
+	"github.com/micabuild/mica/internal/hostfiles"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/isolation"
 	"github.com/micabuild/mica/internal/layer"
@@ -161,6 +162,7 @@ func (a *App) NewHost(runtime string) (*sandbox.Host, error) {
 			return nil, err
 		}
 		a.Isolation.Root.Keep(a.Store.Root())
+		hostfiles.SetLender(a.Isolation.Root)
 		host.UseRoot(a.Isolation.Root)
 	}
 	return host, nil
@@ -169,7 +171,9 @@ func (a *App) NewHost(runtime string) (*sandbox.Host, error) {
 // prepareForSteps prepares this process for steps of its own user in its own root directory: it reads what their files cover, and closes its
 // environment and memory, which have credentials, to them.
 func (a *App) prepareForSteps() error {
-	a.DockerConfig()
+	if err := a.Registry().ReadHostFiles(); err != nil {
+		return err
+	}
 	_, _ = x509.SystemCertPool() // it is kept
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("isolation fakeroot: PR_SET_DUMPABLE: %w", err)

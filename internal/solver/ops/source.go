@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/micabuild/mica/internal/buildcache"
+	"github.com/micabuild/mica/internal/hostfiles"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/remotecache"
 	"github.com/micabuild/mica/internal/solver"
@@ -244,11 +245,13 @@ func (o *localSource) Run(ctx context.Context) ([]*solver.Result, error) {
 		return nil, fmt.Errorf("local source %s: %w", o.name, err)
 	}
 	open, ok := o.w.Locals[o.name]
+	wait := hostfiles.With // for the time of opening: a directory that is open is read wherever it is moved
 	switch {
 	case ok && remote.Described:
 		return nil, fmt.Errorf("local source %s: only a client of mica serve sends the metadata of files alone", o.name)
 	case !ok && o.w.Sync != nil:
 		open = func(opt view.DirOptions) (view.View, error) { return o.w.Sync(ctx, *remote, opt) }
+		wait = func(_ context.Context, f func() error) error { return f() }
 	case !ok:
 		return nil, fmt.Errorf("no local source is called %q", o.name)
 	}
@@ -264,7 +267,11 @@ func (o *localSource) Run(ctx context.Context) ([]*solver.Result, error) {
 			}
 		}
 	}
-	v, err := open(opt)
+	var v view.View
+	err = wait(ctx, func() (err error) {
+		v, err = open(opt)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
