@@ -126,12 +126,10 @@ func (c *frontendContainer) ReadDir(_ context.Context, req client.ReadDirContain
 		return nil, err
 	}
 	defer done()
-	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	fd, err := unix.Openat2(int(dir.Fd()), req.Path, &how)
+	d, err := inroot.OpenList(int(dir.Fd()), req.Path)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: req.Path, Err: err}
 	}
-	d := os.NewFile(uintptr(fd), req.Path)
 	defer func() { _ = d.Close() }()
 	names, err := d.ReadDir(-1)
 	if err != nil {
@@ -149,7 +147,7 @@ func (c *frontendContainer) ReadDir(_ context.Context, req client.ReadDirContain
 				continue
 			}
 		}
-		st, err := statFile(fd, entry.Name(), entry.Name())
+		st, err := statFile(int(d.Fd()), entry.Name(), entry.Name())
 		if err != nil {
 			return nil, err
 		}

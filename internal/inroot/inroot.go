@@ -30,9 +30,13 @@ func Open(root int, name string) (int, error) { return open(root, name, 0) }
 func OpenLink(root int, name string) (int, error) { return open(root, name, unix.O_NOFOLLOW) }
 
 func open(root int, name string, flags uint64) (int, error) {
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | flags, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	return resolve(root, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | flags, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+}
+
+// resolve is openat2(2), again when the kernel asks for it.
+func resolve(root int, name string, how *unix.OpenHow) (int, error) {
 	for n := 0; ; n++ {
-		fd, err := unix.Openat2(root, name, &how)
+		fd, err := unix.Openat2(root, name, how)
 		if again := errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR); !again || n == maxResolutions {
 			return fd, err
 		}
@@ -137,58 +141,57 @@ var ErrNotRegular = errors.New("it is not a regular file")
 // OpenRegular opens a regular file inside the directory root for reading. It does not open devices and pipes, which may block or
 // have no end: ErrNotRegular.
 func OpenRegular(root int, name string) (*os.File, error) {
+	return openRegular(root, name, unix.O_RDONLY)
+}
+
+// OpenWritable opens a regular file inside the directory root for reading and writing. It does not open devices and pipes: ErrNotRegular.
+func OpenWritable(root int, name string) (*os.File, error) {
+	return openRegular(root, name, unix.O_RDWR)
+}
+
+// openRegular looks at the type of a file, and then opens it by its path: in the namespaces of a step, /proc has no descriptors of this process.
+func openRegular(root int, name string, flags uint64) (*os.File, error) {
 	at, err := Open(root, name)
 	if err != nil {
 		return nil, err
 	}
-	var before, after unix.Stat_t
-	err = unix.Fstat(at, &before)
+	err = checkRegular(at)
 	_ = unix.Close(at)
-	if err == nil && before.Mode&unix.S_IFMT != unix.S_IFREG {
-		err = ErrNotRegular
-	}
 	if err != nil {
 		return nil, err
 	}
-	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_NONBLOCK | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	fd, err := unix.Openat2(root, name, &how)
+	f, err := openFile(root, name, flags|unix.O_NONBLOCK)
 	if err != nil {
 		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), name)
-	err = unix.Fstat(fd, &after)
-	if err == nil && (after.Dev != before.Dev || after.Ino != before.Ino) {
-		err = ErrNotRegular
-	}
-	if err != nil {
+	if err := checkRegular(int(f.Fd())); err != nil { // another file is in its place now
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
 
-// OpenWritable opens a regular file inside the directory root for reading and writing. It does not open devices and pipes: ErrNotRegular.
-func OpenWritable(root int, name string) (*os.File, error) {
-	f, err := OpenRegular(root, name)
-	if err != nil {
-		return nil, err
-	}
-	_ = f.Close()
-	how := unix.OpenHow{Flags: unix.O_RDWR | unix.O_NONBLOCK | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	fd, err := unix.Openat2(root, name, &how)
-	if err != nil {
-		return nil, err
-	}
-	f = os.NewFile(uintptr(fd), name)
-	// Overlayfs may give a file that it has copied another device number: only its type can be checked.
+func checkRegular(fd int) error {
 	var st unix.Stat_t
-	err = unix.Fstat(fd, &st)
-	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
-		err = ErrNotRegular
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
 	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return ErrNotRegular
+	}
+	return nil
+}
+
+// OpenList opens a directory inside the directory root, to list what is in it.
+func OpenList(root int, name string) (*os.File, error) {
+	return openFile(root, name, unix.O_RDONLY|unix.O_DIRECTORY)
+}
+
+func openFile(root int, name string, flags uint64) (*os.File, error) {
+	fd, err := resolve(root, name, &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, err
 	}
-	return f, nil
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // RemoveEmpty removes an empty file or directory below root. It leaves other files, and follows no symlinks on
@@ -197,7 +200,7 @@ func RemoveEmpty(root int, name string) {
 	how := unix.OpenHow{
 		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
 	}
-	parent, err := unix.Openat2(root, path.Dir(name), &how)
+	parent, err := resolve(root, path.Dir(name), &how)
 	if err != nil {
 		return
 	}

@@ -62,17 +62,13 @@ func parseInterpreter(line []byte) []string {
 
 // firstLine returns the beginning of an executable file, or nil. name is resolved inside root.
 func (b *bundle) firstLine(root int, name string) []byte {
-	how := unix.OpenHow{
-		Flags: unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	}
 	if !b.executableIn(root, name) {
 		return nil
 	}
-	fd, err := unix.Openat2(root, name, &how)
+	f, err := inroot.OpenRegular(root, name)
 	if err != nil {
 		return nil
 	}
-	f := os.NewFile(uintptr(fd), name)
 	defer func() { _ = f.Close() }()
 	data, err := io.ReadAll(io.LimitReader(f, maxInterpreter))
 	if err != nil {
