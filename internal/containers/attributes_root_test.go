@@ -61,6 +61,40 @@ func TestRootCapabilities(t *testing.T) {
 	}
 }
 
+// TestRootCommittedCapabilities: a program keeps its capabilities, its owner and its mode when the files of a container are committed.
+func TestRootCommittedCapabilities(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("this test needs root")
+	}
+	from, to := t.TempDir(), filepath.Join(t.TempDir(), "copy")
+	program := filepath.Join(from, "program")
+	err := os.WriteFile(program, []byte("text"), 0o600)
+	if err == nil {
+		err = os.Chown(program, 7, 8)
+	}
+	if err == nil {
+		err = unix.Chmod(program, 0o4755)
+	}
+	if err == nil {
+		err = unix.Setxattr(program, capability, []byte(netRaw), 0)
+	}
+	if err == nil {
+		err = copyUpper(t.Context(), from, to)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	value := make([]byte, sizeOfRevision3)
+	n, err := unix.Getxattr(filepath.Join(to, "program"), capability, value)
+	if err != nil || string(value[:n]) != netRaw {
+		t.Errorf("%q, %v", value[:max(n, 0)], err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(filepath.Join(to, "program"), &st); err != nil || st.Uid != 7 || st.Gid != 8 || st.Mode&0o7777 != 0o4755 {
+		t.Errorf("%+v, %v", st, err)
+	}
+}
+
 // TestRootAttributes: of the attributes in a tar, those of security modules and of filesystems are not set.
 func TestRootAttributes(t *testing.T) {
 	if os.Geteuid() != 0 {

@@ -90,15 +90,15 @@ func (u *upperCopy) close() error {
 	return errors.Join(errs...)
 }
 
-// copyOne copies a file, or makes a directory, with its metadata.
+// copyOne copies a file, or makes a directory, with its metadata. A change of the owner removes capabilities.
 func copyOne(f *found, to string) error {
 	if err := create(f, to); err != nil {
 		return err
 	}
-	if err := copyAttributes(procPath(f.at), to); err != nil {
+	if err := os.Lchown(to, int(f.st.Uid), int(f.st.Gid)); err != nil {
 		return err
 	}
-	if err := os.Lchown(to, int(f.st.Uid), int(f.st.Gid)); err != nil {
+	if err := copyAttributes(procPath(f.at), to); err != nil {
 		return err
 	}
 	if f.st.Mode&unix.S_IFMT != unix.S_IFLNK {
