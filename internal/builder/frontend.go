@@ -228,6 +228,7 @@ func (f *frontend) nested(ctx context.Context, req client.SolveRequest) (*client
 
 // within is the client of a front end that this one has asked for. It has no other options than those of the request.
 func (f *frontend) within(req client.SolveRequest) (*frontend, error) {
+	f.record.Asked(req.FrontendOpt)
 	inner := *f
 	inner.sorts = f.sorts || strings.Count(req.FrontendOpt["attest:"+buildspec.AttestSBOM], ",") > 1
 	policies, err := f.policies.with(req.SourcePolicies)

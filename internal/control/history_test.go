@@ -121,6 +121,30 @@ func TestProvenanceOfRecord(t *testing.T) {
 	}
 }
 
+// TestRecordOfNestedSecrets: the record of a build has no secrets that a front end gives to another one.
+func TestRecordOfNestedSecrets(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	o := options(t, write(t, map[string]string{"Dockerfile": "FROM scratch\nARG API_TOKEN\nCOPY <<E /secret\n$API_TOKEN\nE\n"}))
+	o.Ref, o.Frontend = "nested", ""
+	own := func(ctx context.Context, g gateway.Client) (*gateway.Result, error) {
+		return g.Solve(ctx, gateway.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: map[string]string{"build-arg:API_TOKEN": "hunter22"}})
+	}
+	if _, err := s.client.Build(t.Context(), o, "", own, nil); err != nil {
+		t.Fatal(err)
+	}
+	r := s.record(t, "nested")
+	text, err := proto.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{"record": text, "provenance": s.part(t, r.Result.Attestations[0])} {
+		if secret := base64.StdEncoding.EncodeToString([]byte("hunter22\n")); bytes.Contains(data, []byte("hunter22")) || bytes.Contains(data, []byte(secret)) {
+			t.Errorf("the %s has a secret: %s", name, data)
+		}
+	}
+}
+
 // TestRecordOfRequest: a record has the front end and its options as the client has asked for them.
 func TestRecordOfRequest(t *testing.T) {
 	t.Parallel()

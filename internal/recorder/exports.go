@@ -21,7 +21,7 @@ import (
 )
 
 // redact returns a text without credentials and the values of secret arguments.
-func (r *Recorder) redact(text string) string { return r.secrets.Replace(redact.URLs(text)) }
+func (r *Recorder) redact(text string) string { return r.secrets.mask(redact.URLs(text)) }
 
 // request is a request without credentials, proxies and the values of secret arguments.
 func (r *Recorder) request(asked *history.Request) *history.Request {

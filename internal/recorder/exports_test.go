@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -97,6 +98,23 @@ func TestProvenance(t *testing.T) {
 	if all, err := builds.Provenance(b); all != nil || err != nil {
 		t.Errorf("%s, %v", all, err)
 	}
+}
+
+// TestNestedSecrets: the secrets of front ends that others ask for are masked, too, the longest first, and there is a limit.
+func TestNestedSecrets(t *testing.T) {
+	t.Parallel()
+	r := start(t, newStore(t), Options{Spec: &buildspec.Spec{BuildArgs: map[string]string{"A_TOKEN": "hunter"}}})
+	r.Asked(map[string]string{"build-arg:B_TOKEN": "hunter22", "build-arg:C": "plain", "D_TOKEN": "no argument"})
+	if got := r.redact("hunter hunter22 plain no argument"); got != "xxxxx xxxxx plain no argument" {
+		t.Errorf("%q", got)
+	}
+	for i := range 2 * maxSecrets {
+		r.Asked(map[string]string{"build-arg:TOKEN": fmt.Sprintf("secret-%d", i)})
+	}
+	if n := len(r.secrets.values); n != maxSecrets {
+		t.Errorf("%d secrets are kept", n)
+	}
+	(*Recorder)(nil).Asked(nil)
 }
 
 // TestExporters: exporters and what they made are recorded, without credentials.

@@ -46,10 +46,10 @@ type Recorder struct {
 	grown     bool                                       // the build has recorded more than itself
 	explainer *explain.Explainer
 	caches    caches
-	secrets   *strings.Replacer // of the values of secret arguments, which the compiler expands in the names of steps
-	details   bool              // of errors are recorded
-	err       error             // the first failure to record; the build goes on
-	written   bool              // the end of the build
+	secrets   *secrets
+	details   bool  // of errors are recorded
+	err       error // the first failure to record; the build goes on
+	written   bool  // the end of the build
 }
 
 // Options describe the build that is recorded.
@@ -81,7 +81,7 @@ func Start(ctx context.Context, s *store.Store, o Options) (*Recorder, error) {
 	r := &Recorder{
 		builds: builds, size: o.LayerSize, forward: o.Events, build: build, steps: map[digest.Digest]*history.Step{},
 		lines: map[digest.Digest]int{}, bases: map[string]dockerspec.DockerOCIImageConfig{}, explainer: explain.New(builds, build),
-		secrets: secretsOf(o.Spec.BuildArgs), details: o.Details,
+		secrets: newSecrets(o.Spec.BuildArgs), details: o.Details,
 	}
 	build.Request = r.request(o.Request)
 	r.Exporters(o.Exporters)
@@ -122,20 +122,6 @@ func describe(o *Options) *history.Build {
 	build.Line = history.LineOf(build.Context, build.Dockerfile, build.Target)
 	return build
 }
-
-// secretsOf replaces the values of arguments that are secrets by their names.
-func secretsOf(args map[string]string) *strings.Replacer {
-	var secrets []string
-	for k, v := range args {
-		if redact.IsSecret(k) && len(v) >= minSecret {
-			secrets = append(secrets, v, "xxxxx")
-		}
-	}
-	return strings.NewReplacer(secrets...)
-}
-
-// minSecret is how long a secret is at least: shorter values are in texts by chance.
-const minSecret = 4
 
 // Build returns the build as far as it is recorded. It is complete after End.
 func (r *Recorder) Build() *history.Build { return r.build }
@@ -243,7 +229,7 @@ func (r *Recorder) log(l history.Log) {
 func (r *Recorder) vertex(v *bkclient.Vertex) {
 	s := r.steps[v.Digest]
 	if s == nil {
-		s = &history.Step{Vertex: v.Digest, Name: r.secrets.Replace(v.Name), Inputs: v.Inputs, Line: r.lines[v.Digest]}
+		s = &history.Step{Vertex: v.Digest, Name: r.secrets.mask(v.Name), Inputs: v.Inputs, Line: r.lines[v.Digest]}
 		r.steps[v.Digest] = s
 		r.build.Steps = append(r.build.Steps, s)
 		r.explainer.Announced()
@@ -263,7 +249,7 @@ func (r *Recorder) vertex(v *bkclient.Vertex) {
 	case v.Error == context.Canceled.Error() || strings.HasSuffix(v.Error, ": "+context.Canceled.Error()):
 		s.State = history.StepCanceled
 	case v.Error != "":
-		s.State, s.Error = history.StepFailed, r.secrets.Replace(v.Error)
+		s.State, s.Error = history.StepFailed, r.secrets.mask(v.Error)
 	default:
 		s.State = history.StepRan
 	}

@@ -11,7 +11,7 @@ import (
 // TestRequest: what the history has of a request has no credentials.
 func TestRequest(t *testing.T) {
 	t.Parallel()
-	r := &Recorder{secrets: secretsOf(nil)}
+	r := &Recorder{secrets: newSecrets(nil)}
 	got := r.request(&history.Request{Frontend: "dockerfile.v0", Attrs: map[string]string{
 		"target": "a", "build-arg:PASSWORD": "secret", "build-arg:HTTP_PROXY": "http://secret@proxy", "context": "https://user:secret@host/x.git",
 		"cache-imports": `[{"Type":"s3","Attrs":{"secret_access_key":"secret"}}]`,
