@@ -25,6 +25,8 @@ const (
 	maxBuilds = 128 // at once
 	// maxRequests is how many bytes the requests of all builds may have that run: most is the graph, which is kept until the end.
 	maxRequests = 256 << 20
+	// freeRequest is what a request may have beside that: large ones do not shut out those of other clients.
+	freeRequest = 1 << 20
 	// maxEnded is how many builds that have ended can still be watched: a client may ask after the end of a build that was cached.
 	maxEnded = 64
 	// maxEndedBytes is how much their progress may have; that of the oldest comes from the history then.
@@ -47,7 +49,7 @@ type jobs struct {
 	kept    int           // bytes of the progress of those
 	changed chan struct{} // closed when a build begins
 	running int
-	bytes   int            // of the requests
+	bytes   int            // of the requests, without what is free
 	memory  *bridge.Memory // of the front ends
 	idle    *time.Timer    // returns memory to the system when nothing has run for a while
 }
@@ -69,14 +71,14 @@ func (js *jobs) begin(ctx context.Context, ref string, size int) (*job, error) {
 		return nil, status.Errorf(codes.AlreadyExists, "job ID %s exists", ref)
 	case js.running >= maxBuilds:
 		return nil, status.Errorf(codes.ResourceExhausted, "%d builds run: try again when one has ended", js.running)
-	case js.bytes+size > maxRequests:
+	case js.bytes+counted(size) > maxRequests:
 		return nil, status.Errorf(codes.ResourceExhausted, "the requests of the builds that run have %d bytes: try again when one has ended", js.bytes)
 	}
 	j := &job{ref: ref, size: size, kept: js.memory.Build(), changed: make(chan struct{}), bridged: make(chan struct{})}
 	j.ctx, j.cancel = context.WithCancelCause(ctx)
 	js.all[ref] = j
 	js.running++
-	js.bytes += size
+	js.bytes += counted(size)
 	if js.idle != nil {
 		js.idle.Stop()
 	}
@@ -85,6 +87,9 @@ func (js *jobs) begin(ctx context.Context, ref string, size int) (*job, error) {
 	return j, nil
 }
 
+// counted is the part of a request that counts for all builds.
+func counted(size int) int { return max(0, size-freeRequest) }
+
 // end notes the end of a build, and forgets the oldest that have ended.
 func (js *jobs) end(j *job) {
 	j.add(nil)
@@ -92,7 +97,7 @@ func (js *jobs) end(j *job) {
 	j.kept.Close()
 	js.mu.Lock()
 	defer js.mu.Unlock()
-	js.bytes -= j.size
+	js.bytes -= counted(j.size)
 	if js.running--; js.running == 0 {
 		js.idle = time.AfterFunc(idleTime, memory.Release)
 	}

@@ -53,19 +53,24 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// TestRequestBytes: the requests of the builds that run have a limit together.
+// TestRequestBytes: the requests of the builds that run have a limit together, which leaves small ones alone.
 func TestRequestBytes(t *testing.T) {
 	t.Parallel()
 	js := newJobs()
-	first, err := js.begin(t.Context(), "a", maxRequests-10)
+	first, err := js.begin(t.Context(), "a", freeRequest+maxRequests)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := js.begin(t.Context(), "b", 11); status.Code(err) != codes.ResourceExhausted {
+	if _, err := js.begin(t.Context(), "b", freeRequest+1); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("more than the limit: %v", err)
 	}
+	small, err := js.begin(t.Context(), "c", freeRequest)
+	if err != nil {
+		t.Fatalf("a small request beside large ones: %v", err)
+	}
+	js.end(small)
 	js.end(first)
-	last, err := js.begin(t.Context(), "b", 11)
+	last, err := js.begin(t.Context(), "b", freeRequest+1)
 	if err != nil {
 		t.Fatalf("after the end of a build: %v", err)
 	}
