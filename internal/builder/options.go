@@ -52,8 +52,6 @@ type Options struct {
 	// Policies say which sources the build may have, and what replaces some; Policy asks the client as well, if it is not nil.
 	Policies []*spb.Policy
 	Policy   PolicyClient
-	// ProxyNetwork makes a proxy of this process the only way out of steps. The policies decide about their requests as about sources.
-	ProxyNetwork bool
 	// Elsewhere runs the processes of steps in place of this host; nil for this host.
 	Elsewhere *Elsewhere
 	// HTTP sends the requests of http sources; nil for Go's default.

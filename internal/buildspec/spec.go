@@ -44,6 +44,8 @@ type Spec struct {
 	Pull          bool
 	// HostCerts lets steps trust the certificate authorities of the host.
 	HostCerts bool
+	// ProxyNetwork makes a proxy of this process the only way out of steps. The policies decide about their requests as about sources.
+	ProxyNetwork bool
 	// ShmSize is the size of /dev/shm in bytes; 0 is the default.
 	ShmSize int64
 	// Ulimits are "name=soft:hard".

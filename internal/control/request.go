@@ -25,7 +25,8 @@ const outputPrefix = "output "
 
 // options turns a request into a build, with the entitlements of those that the server grants. Its front end is the caller's business.
 func options(req *controlapi.SolveRequest, granted []string) (*builder.Options, error) {
-	o := &builder.Options{Context: builder.ClientContext{}, Attrs: maps.Clone(req.FrontendAttrs), Inputs: req.FrontendInputs, Internal: req.Internal, ProxyNetwork: req.ProxyNetwork}
+	o := &builder.Options{Context: builder.ClientContext{}, Attrs: maps.Clone(req.FrontendAttrs), Inputs: req.FrontendInputs, Internal: req.Internal}
+	o.ProxyNetwork = req.ProxyNetwork
 	if o.Attrs == nil {
 		o.Attrs = map[string]string{}
 	}

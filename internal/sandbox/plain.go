@@ -92,8 +92,10 @@ func (p *Process) checkPlain() error {
 	switch {
 	case p.Plain == nil, p.TTY, p.Init:
 		return errPlain
-	case p.Network == NetworkNone, p.Network == NetworkProxy:
+	case p.Network == NetworkNone:
 		return errors.New("without namespaces a step cannot be kept from the network: leave out --network=none, or use --isolation oci")
+	case p.Network == NetworkProxy:
+		return errors.New("without namespaces a step cannot be kept from the network: leave out --proxy-network, or use --isolation oci")
 	case p.Privileged:
 		return errors.New("without namespaces a step cannot be privileged: leave out --security=insecure, or use --isolation oci")
 	case p.Resources != nil:

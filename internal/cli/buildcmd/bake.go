@@ -25,10 +25,10 @@ import (
 
 // bakeFlags are the flags of `docker buildx bake` as they were typed.
 type bakeFlags struct {
-	files, set, vars, allow                                                   []string
-	call, list, metadataFile, progress, runtime, sbom, provenance, on         string
-	print, load, push, noCache, pull, check, hostCerts, setNoCache, setUpdate bool
-	inspect                                                                   inspectFlags
+	files, set, vars, allow                                                                 []string
+	call, list, metadataFile, progress, runtime, sbom, provenance, on                       string
+	print, load, push, noCache, pull, check, hostCerts, proxyNetwork, setNoCache, setUpdate bool
+	inspect                                                                                 inspectFlags
 }
 
 // NewBakeCommand is `mica bake`.
@@ -70,6 +70,7 @@ func (f *bakeFlags) add(fl *pflag.FlagSet) {
 	fl.BoolVar(&f.pull, "pull", false, "Always attempt to pull all referenced images")
 	fl.BoolVar(&f.check, "check", false, `Shorthand for "--call=check"`)
 	fl.BoolVar(&f.hostCerts, "host-certs", false, "Let RUN instructions trust the host's certificate authorities")
+	fl.BoolVar(&f.proxyNetwork, "proxy-network", false, proxyUsage)
 }
 
 func runBake(ctx context.Context, app *command.App, f *bakeFlags, targets []string) error {

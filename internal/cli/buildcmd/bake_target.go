@@ -32,7 +32,7 @@ func (f *bakeFlags) targets(def *bake.Definition) (map[string]*bakeTarget, error
 		if err != nil {
 			return nil, fmt.Errorf("target %s: %w", name, err)
 		}
-		spec.HostCerts = f.hostCerts
+		spec.HostCerts, spec.ProxyNetwork = f.hostCerts, f.proxyNetwork
 		if spec.On, err = buildspec.ParseOn(f.on, spec.CacheTo); err != nil {
 			return nil, fmt.Errorf("target %s: %w", name, err)
 		}

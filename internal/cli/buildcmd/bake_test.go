@@ -132,7 +132,7 @@ func TestBakeTargets(t *testing.T) {
 func TestBakeLinks(t *testing.T) {
 	t.Parallel()
 	def := readBake(t, "target \"a\" {\n contexts = { \"docker.io/library/base:latest\" = \"target:b\" }\n}\ntarget \"b\" {}\ntarget \"c\" {\n contexts = { base = \"target:b\" }\n call = \"outline\"\n}")
-	targets, err := (&bakeFlags{call: "build", hostCerts: true}).targets(def)
+	targets, err := (&bakeFlags{call: "build", hostCerts: true, proxyNetwork: true}).targets(def)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func TestBakeLinks(t *testing.T) {
 	if c := targets["c"]; len(c.links) > 0 || c.spec.Contexts["base"] != "docker-image://scratch" || !c.calls() || !anyCall(targets) {
 		t.Errorf("links %v, contexts %v", c.links, c.spec.Contexts)
 	}
-	if !targets["a"].spec.HostCerts || targets["a"].hidden {
+	if !targets["a"].spec.HostCerts || !targets["a"].spec.ProxyNetwork || targets["a"].hidden {
 		t.Errorf("%+v", targets["a"])
 	}
 }

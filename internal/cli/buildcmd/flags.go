@@ -19,12 +19,14 @@ type buildFlags struct {
 	file, target, network, iidFile, metadataFile, progress, runtime, cgroupParent, call, provenance, sbom, on string
 	tags, platforms, buildArgs, labels, addHosts, outputs, contexts, secrets, ssh, noCacheFilter              []string
 	allow, resources, limits, annotations, cacheFrom, cacheTo, attests                                        []string
-	noCache, pull, push, load, quiet, check, hostCerts, explain                                               bool
+	noCache, pull, push, load, quiet, check, hostCerts, proxyNetwork, explain                                 bool
 	shmSize                                                                                                   opts.MemBytes
 	ulimits                                                                                                   *opts.UlimitOpt
 	inspect                                                                                                   inspectFlags
 	pushFailed                                                                                                func(error) error // see Build
 }
+
+const proxyUsage = "Let RUN instructions reach http and https servers only, by a proxy that records what they fetch"
 
 // NewBuildCommand is `mica build`.
 func NewBuildCommand(app *command.App) *cobra.Command {
@@ -82,6 +84,7 @@ func (f *buildFlags) add(fl *pflag.FlagSet) {
 	fl.Var(&f.shmSize, "shm-size", "Shared memory size for the RUN instructions")
 	fl.Var(f.ulimits, "ulimit", "Ulimit options")
 	fl.BoolVar(&f.hostCerts, "host-certs", false, "Let RUN instructions trust the host's certificate authorities")
+	fl.BoolVar(&f.proxyNetwork, "proxy-network", false, proxyUsage)
 	fl.BoolVar(&f.noCache, "no-cache", false, "Do not use cache when building the image")
 	fl.BoolVar(&f.pull, "pull", false, "Always attempt to pull all referenced images")
 	fl.BoolVar(&f.push, "push", false, `Shorthand for "--output=type=registry"`)
@@ -95,6 +98,7 @@ func (f *buildFlags) spec(path string) (*buildspec.Spec, error) {
 		Path: path, Dockerfile: f.file, Target: f.target, Tags: f.tags, CgroupParent: f.cgroupParent, ShmSize: f.shmSize.Value(),
 		BuildArgs: buildspec.ParseArgs(f.buildArgs, os.LookupEnv), Labels: buildspec.ParseLabels(f.labels),
 		NoCache: f.noCache, NoCacheFilter: buildspec.ParseNoCacheFilter(f.noCacheFilter), Pull: f.pull, HostCerts: f.hostCerts,
+		ProxyNetwork: f.proxyNetwork,
 	}
 	s.Allow, s.AllowDelete = buildspec.ParseAllow(f.allow)
 	for _, u := range f.ulimits.GetList() {

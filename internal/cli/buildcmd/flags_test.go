@@ -58,8 +58,8 @@ func TestBuildSpec(t *testing.T) {
 		"limits": {[]string{"-m", "1m", "--resource", "cpuset-cpus=0", "--shm-size", "2m", "--ulimit", "nofile=1:2", "--cgroup-parent", "/p"}, func(s *buildspec.Spec) {
 			s.Limits, s.ShmSize, s.Ulimits, s.CgroupParent = buildspec.Limits{Memory: &memory, CPUs: "0"}, 2<<20, []string{"nofile=1:2"}, "/p"
 		}},
-		"host": {[]string{"--network", "host", "--add-host", "h:1.2.3.4", "--host-certs", "--allow", "network.host", "--allow", "buildx.local.delete"}, func(s *buildspec.Spec) {
-			s.Network, s.Hosts, s.HostCerts = "host", []buildspec.Host{{Name: "h", Addresses: []string{"1.2.3.4"}}}, true
+		"host": {[]string{"--network", "host", "--add-host", "h:1.2.3.4", "--host-certs", "--proxy-network", "--allow", "network.host", "--allow", "buildx.local.delete"}, func(s *buildspec.Spec) {
+			s.Network, s.Hosts, s.HostCerts, s.ProxyNetwork = "host", []buildspec.Host{{Name: "h", Addresses: []string{"1.2.3.4"}}}, true, true
 			s.Allow, s.AllowDelete = []string{"network.host"}, true
 		}},
 		"platforms": {[]string{"--platform", "linux/amd64,linux/arm64"}, func(s *buildspec.Spec) {
@@ -284,4 +284,18 @@ func withoutSpool(c builder.Context) builder.Context {
 		return c
 	}
 	return c
+}
+
+// TestCheckOn: what only this host can give to steps is refused for steps that run elsewhere.
+func TestCheckOn(t *testing.T) {
+	t.Parallel()
+	for flag, spec := range map[string]*buildspec.Spec{"--host-certs": {HostCerts: true}, "--proxy-network": {ProxyNetwork: true}} {
+		if err := checkOn(spec, nil); err != nil {
+			t.Errorf("%s here: %v", flag, err)
+		}
+		spec.On = &buildspec.On{}
+		if err := checkOn(spec, nil); err == nil || !strings.HasPrefix(err.Error(), flag+" cannot be used with --on") {
+			t.Errorf("%s elsewhere: %v", flag, err)
+		}
+	}
 }

@@ -178,6 +178,8 @@ func checkOn(spec *buildspec.Spec, i *inspection) error {
 		return &command.UsageError{Err: errors.New("--on-error and --invoke cannot be used with --on: what a step that fails has left is not on this host")}
 	case spec.HostCerts:
 		return &command.UsageError{Err: errors.New("--host-certs cannot be used with --on: give them as a secret")}
+	case spec.ProxyNetwork:
+		return &command.UsageError{Err: errors.New("--proxy-network cannot be used with --on: the proxy is on this host")}
 	}
 	return nil
 }
