@@ -15,45 +15,89 @@ import (
 	"github.com/micabuild/mica/test/rig"
 )
 
-// TestCompose builds, starts and removes a service with a published port, a volume and the project's network.
+// TestCompose builds, starts and removes a service with a published port, a volume and the project's network, as root and as an ordinary user.
 func TestCompose(t *testing.T) {
-	m, dir, project := rig.NewMica(t), rig.TempDir(t), rig.TempDir(t)
-	rig.ImportBusybox(t, m, "base")
-	c := rig.NewClient(t, rig.Serve(t, m, dir), dir)
-	address := freeAddress(t)
+	for _, who := range []string{"root", "user"} {
+		t.Run(who, func(t *testing.T) {
+			m, dir := rig.NewMica(t), rig.TempDir(t)
+			if who == "user" {
+				m = rig.AsUser(t, "mica-compose", true)
+				dir = filepath.Dir(m.Path)
+			}
+			rig.ImportBusybox(t, m, "base")
+			c := rig.NewClient(t, rig.Serve(t, m, dir), dir)
+			if who == "user" {
+				c.As(m)
+			}
+			s := newShop(t, c)
+			s.build(t)
+			s.serve(t)
+			s.end(t)
+		})
+	}
+}
+
+// shop is a project of one service.
+type shop struct {
+	docker           *rig.Client
+	project, address string
+}
+
+func newShop(t *testing.T, docker *rig.Client) *shop {
+	t.Helper()
+	s := &shop{docker, rig.TempDir(t), freeAddress(t)}
 	for name, text := range map[string]string{
 		"Dockerfile": "FROM base\nSTOPSIGNAL SIGKILL\nARG V\nCOPY index.html /www/\nRUN echo $V >/v\nCMD [\"busybox\", \"httpd\", \"-f\", \"-p\", \"80\", \"-h\", \"/www\"]\n",
 		"index.html": "served\n",
-		"compose.yaml": "services:\n  web:\n    build: {context: ., args: {V: \"3\"}}\n    ports: [\"" + address + ":80\"]\n" +
+		"compose.yaml": "services:\n  web:\n    image: shop-web\n    build: {context: ., args: {V: \"3\"}}\n    ports: [\"" + s.address + ":80\"]\n" +
 			"    environment: {WORD: said}\n    volumes: [\"data:/data\"]\nvolumes: {data: {}}\n",
 	} {
-		if err := os.WriteFile(filepath.Join(project, name), []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(s.project, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	compose := func(args ...string) string {
-		return c.Run(append([]string{"compose", "--progress", "plain", "--project-name", "shop", "--project-directory", project}, args...)...)
+	rig.Must(t, "chmod", "-R", "a+rX", s.project)
+	return s
+}
+
+func (s *shop) compose(args ...string) string {
+	return s.docker.Run(append([]string{"compose", "--progress", "plain", "--project-name", "shop", "--project-directory", s.project}, args...)...)
+}
+
+// build builds the service with compose, and bake builds none of its steps again.
+func (s *shop) build(t *testing.T) {
+	s.compose("build")
+	out := s.docker.Try(nil, "buildx", "bake", "--progress", "plain", "--allow", "fs.read="+s.project, "--set", "*.context="+s.project, "--file", filepath.Join(s.project, "compose.yaml"))
+	if out.Code != 0 || strings.Count(out.Stderr, " CACHED") < 2 {
+		t.Errorf("docker buildx bake: exit code %d\n%s", out.Code, out.Stderr)
 	}
-	compose("build")
-	compose("up", "--detach")
-	if got := get(t, "http://"+address+"/"); got != "served\n" {
+}
+
+// serve starts the service, asks it, and starts it again with its volume.
+func (s *shop) serve(t *testing.T) {
+	s.compose("up", "--detach")
+	if got := get(t, "http://"+s.address+"/"); got != "served\n" {
 		t.Errorf("the service answers %q", got)
 	}
-	if got := compose("ps"); !strings.Contains(got, "shop-web-1") || !strings.Contains(got, address+"->80/tcp") {
+	if got := s.compose("ps"); !strings.Contains(got, "shop-web-1") || !strings.Contains(got, s.address+"->80/tcp") {
 		t.Errorf("ps:\n%s", got)
 	}
-	if got := compose("exec", "-T", "web", "sh", "-c", "echo $WORD; cat /v; echo kept >/data/f"); got != "said\n3\n" {
+	if got := s.compose("exec", "-T", "web", "sh", "-c", "echo $WORD; cat /v; echo kept >/data/f"); got != "said\n3\n" {
 		t.Errorf("exec says %q", got)
 	}
-	compose("down")
-	compose("up", "--detach")
-	if got := compose("exec", "-T", "web", "cat", "/data/f"); got != "kept\n" {
+	s.compose("down")
+	s.compose("up", "--detach", "web")
+	if got := s.compose("exec", "-T", "web", "cat", "/data/f"); got != "kept\n" {
 		t.Errorf("the volume has %q", got)
 	}
-	compose("down", "--volumes", "--rmi", "all")
-	for _, list := range []string{c.Run("ps", "-aq"), c.Run("volume", "ls", "-q"), c.Run("images", "-q", "shop-web"), c.Run("network", "ls", "-q", "-f", "name=shop")} {
-		if list != "" {
-			t.Errorf("left: %s", list)
+}
+
+// end removes the service with all that it has made.
+func (s *shop) end(t *testing.T) {
+	s.compose("down", "--volumes", "--rmi", "all")
+	for _, args := range [][]string{{"ps", "-aq"}, {"volume", "ls", "-q"}, {"images", "-q", "shop-web"}, {"network", "ls", "-q", "-f", "name=shop"}} {
+		if list := s.docker.Run(args...); list != "" {
+			t.Errorf("docker %s: left: %s", strings.Join(args, " "), list)
 		}
 	}
 }

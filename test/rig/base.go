@@ -52,12 +52,14 @@ func BusyboxTar(dir string) (string, error) {
 	return path, cmd.Run()
 }
 
-// ImportBusybox gives mica the small base image under a name.
+// ImportBusybox gives mica, whoever its user is, the small base image under a name.
 func ImportBusybox(t testing.TB, m *Mica, name string) {
 	t.Helper()
-	tar, err := BusyboxTar(TempDir(t))
+	dir := TempDir(t)
+	tar, err := BusyboxTar(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
+	Must(t, "chmod", "a+rX", dir, tar)
 	m.Run("import", "-c", "ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin", "-c", `CMD ["sh"]`, tar, name)
 }
