@@ -46,7 +46,7 @@ func settingsOf(m *Manager, o CreateOptions) error {
 		return err
 	}
 	var err error
-	if c.nets, err = m.join(o.Host.NetworkMode, o.Networks); err != nil {
+	if c.endpoints, err = m.join(o.Host.NetworkMode, o.Networks); err != nil {
 		return err
 	}
 	if c.process, _, err = c.settings(); err != nil {

@@ -28,7 +28,7 @@ type CommitOptions struct {
 
 // Commit makes an image of the container's files. A process that runs is not paused meanwhile.
 func (c *Container) Commit(ctx context.Context, o CommitOptions) (_ *image.Image, err error) {
-	release, err := c.keep()
+	release, err := c.holdFiles()
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package containers
 
 import (
 	"maps"
+	"strconv"
 	"sync"
 	"time"
 
@@ -42,22 +43,22 @@ type Container struct {
 	// starting is held while the container starts, is copied from, or is removed.
 	starting sync.Mutex
 
-	mu       sync.Mutex
-	name     string               // guarded by the manager
-	nets     map[string]*endpoint // by the name of the network; guarded by the manager
-	state    container.ContainerState
-	run      *run // nil unless it runs
-	exit     chan struct{}
-	exitCode int
-	failure  string
-	oom      bool // the kernel has killed a process of it for lack of memory
-	started  time.Time
-	finished time.Time
-	size     pty.Size // of the terminal
-	ports    apinetwork.PortMap
-	removing bool
+	mu        sync.Mutex
+	name      string               // guarded by the manager
+	endpoints map[string]*endpoint // by the name of the network; guarded by the manager
+	state     container.ContainerState
+	run       *run // nil unless it runs
+	exit      chan struct{}
+	exitCode  int
+	failure   string
+	oom       bool // the kernel has killed a process of it for lack of memory
+	started   time.Time
+	finished  time.Time
+	size      pty.Size // of the terminal
+	ports     apinetwork.PortMap
+	removing  bool
 
-	kept sync.RWMutex // read-locked while the files are read; removing takes it for good
+	fileUsers sync.RWMutex // read-locked while the files are used; removing takes it for good
 	// restarting counts the restarts that are stopping the process: its end is not that of the container.
 	restarting int
 }
@@ -70,8 +71,8 @@ type run struct {
 	cancel  func(error)
 	ended   chan struct{} // closed when the process has ended and its state is that
 
-	telling sync.Mutex
-	told    map[string]bool // the names in its /etc/hosts
+	hostsMu sync.Mutex
+	hosts   map[string]bool // the names in its /etc/hosts
 }
 
 // Name is the container's name.
@@ -122,3 +123,37 @@ func (c *Container) oomKilled() {
 
 // Removed is closed when the container has been removed.
 func (c *Container) Removed() <-chan struct{} { return c.removed }
+
+// holdFiles keeps the files of the container, and what it has of the store, from being removed until release is called. It refuses a
+// container whose removal has begun.
+func (c *Container) holdFiles() (release func(), err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.removing || !c.fileUsers.TryRLock() {
+		return nil, fail(Conflict, "container %s is being removed", c.ID)
+	}
+	return c.fileUsers.RUnlock, nil
+}
+
+// Rename gives the container another name.
+func (c *Container) Rename(name string) error {
+	old, err := c.m.rename(c, name)
+	if err == nil {
+		c.event(events.ActionRename, "oldName", "/"+old)
+	}
+	return err
+}
+
+// Resize changes the size of the process's terminal.
+func (c *Container) Resize(height, width uint16) error {
+	c.mu.Lock()
+	c.size = pty.Size{Rows: height, Columns: width}
+	r := c.run
+	c.mu.Unlock()
+	if r == nil {
+		return fail(Conflict, "cannot resize a stopped container: container %s is not running", c.ID)
+	}
+	r.process.Resize(pty.Size{Rows: height, Columns: width})
+	c.event(events.ActionResize, "height", strconv.Itoa(int(height)), "width", strconv.Itoa(int(width)))
+	return nil
+}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/store"
 )
 
 // CreateOptions describe a container.
@@ -47,7 +48,7 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ *Container, wa
 	if err := c.check(); err != nil {
 		return nil, nil, err
 	}
-	if c.nets, err = m.join(c.host.NetworkMode, o.Networks); err != nil {
+	if c.endpoints, err = m.join(c.host.NetworkMode, o.Networks); err != nil {
 		return nil, nil, err
 	}
 	if err := c.open(ctx, o.Platform); err != nil {
@@ -77,7 +78,7 @@ const shortID = 12
 
 // open finds the image, and keeps it and what is made of it until the container is removed.
 func (c *Container) open(ctx context.Context, platform *ocispec.Platform) (err error) {
-	if c.store, err = c.m.openStore(); err != nil {
+	if c.store, err = store.Open(c.m.o.Root); err != nil {
 		return err
 	}
 	c.layers = layer.New(c.store)

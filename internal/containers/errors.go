@@ -1,6 +1,9 @@
 package containers
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // Kind says what kind of error a request has met.
 type Kind int
@@ -34,4 +37,10 @@ func invalid(err error) error {
 		return nil
 	}
 	return &Error{Invalid, err}
+}
+
+// isKind reports whether an error is of a kind.
+func isKind(err error, kind Kind) bool {
+	var typed *Error
+	return errors.As(err, &typed) && typed.Kind == kind
 }

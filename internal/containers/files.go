@@ -59,7 +59,7 @@ func (c *Container) rootfs(ctx context.Context) (root *os.File, release func(), 
 // process that ends does not wait for it.
 func (c *Container) withBox(ctx context.Context, use func(*sandbox.Container) error) (func(), error) {
 	c.starting.Lock()
-	release, err := c.keep()
+	release, err := c.holdFiles()
 	if err != nil {
 		c.starting.Unlock()
 		return nil, err

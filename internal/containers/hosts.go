@@ -15,10 +15,10 @@ import (
 // Containers of a network with a name find each other in /etc/hosts: that of a container gets the names of the others when it starts, and
 // when one of them does. The address is that which all share.
 
-// hosts are the names that the container finds: its own aliases, and the names of the containers of its networks that run.
-func (c *Container) hosts() []network.ExtraHost {
+// networkHosts are the names that the container finds: its own aliases, and the names of the containers of its networks that run.
+func (c *Container) networkHosts() []network.ExtraHost {
 	var names []string
-	for _, n := range c.named() {
+	for _, n := range c.namedNetworks() {
 		for _, other := range c.m.members(n, true) {
 			names = append(names, other.namesIn(n)...)
 		}
@@ -39,69 +39,67 @@ func (c *Container) hosts() []network.ExtraHost {
 	return list
 }
 
-// named are the networks of the container in which names are found.
-func (c *Container) named() []string {
+// namedNetworks are the networks of the container in which names are found.
+func (c *Container) namedNetworks() []string {
 	c.m.mu.Lock()
 	defer c.m.mu.Unlock()
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(c.nets)), IsBuiltin)
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(c.endpoints)), IsBuiltin)
 }
 
 // namesIn are the names of the container in a network.
 func (c *Container) namesIn(network string) []string {
 	c.m.mu.Lock()
 	defer c.m.mu.Unlock()
-	e := c.nets[network]
+	e := c.endpoints[network]
 	if e == nil {
 		return nil
 	}
 	return append([]string{c.name, c.ID[:shortID]}, e.aliases...)
 }
 
-// announce adds the names of a container to the files of those in its networks, and theirs to its own.
-func (m *Manager) announce(c *Container) error {
-	told := map[*Container]bool{}
-	var errs []error
-	for _, n := range c.named() {
-		for _, other := range m.members(n, true) {
-			if !told[other] {
-				told[other] = true
-				errs = append(errs, other.tell())
+// updateHosts adds the names of a container to the /etc/hosts of those in its networks, and theirs to its own.
+func (m *Manager) updateHosts(c *Container) error {
+	var members []*Container
+	for _, n := range c.namedNetworks() {
+		for _, member := range m.members(n, true) {
+			if !slices.Contains(members, member) {
+				members = append(members, member)
 			}
 		}
+	}
+	var errs []error
+	for _, member := range members {
+		errs = append(errs, member.addHosts())
 	}
 	return errors.Join(errs...)
 }
 
-// tell adds the names that the container does not have yet to its /etc/hosts.
-func (c *Container) tell() error {
-	list := c.hosts()
+// addHosts adds the names that /etc/hosts of the container does not have yet.
+func (c *Container) addHosts() error {
+	list := c.networkHosts()
 	c.mu.Lock()
 	r := c.run
 	c.mu.Unlock()
 	if r == nil {
 		return nil
 	}
-	r.telling.Lock()
-	defer r.telling.Unlock()
-	list = slices.DeleteFunc(list, func(h network.ExtraHost) bool { return r.told[h.Host] })
+	r.hostsMu.Lock()
+	defer r.hostsMu.Unlock()
+	list = slices.DeleteFunc(list, func(h network.ExtraHost) bool { return r.hosts[h.Host] })
 	if err := r.box.AddHosts(list); err != nil {
 		return err
 	}
-	r.note(list)
+	for _, h := range list {
+		r.hosts[h.Host] = true
+	}
 	return nil
 }
 
-func (r *run) note(list []network.ExtraHost) {
-	for _, h := range list {
-		r.told[h.Host] = true
-	}
-}
-
-// checkNets refuses the start of a container whose network has been removed.
-func (c *Container) checkNets() error {
+// checkNetworks refuses the start of a container whose network has been removed.
+func (c *Container) checkNetworks() error {
 	c.m.mu.Lock()
 	defer c.m.mu.Unlock()
-	for name, e := range c.nets {
+	for name, e := range c.endpoints {
 		if !IsBuiltin(name) && c.m.networks[name].ID != e.network.ID {
 			return fail(NotFound, "network %s not found", e.network.ID)
 		}
@@ -109,10 +107,10 @@ func (c *Container) checkNets() error {
 	return nil
 }
 
-// endpoints are the container's networks, as Docker's API has them.
-func (c *Container) endpoints() map[string]*apinetwork.EndpointSettings {
+// endpointSettings are the container's networks, as Docker's API has them.
+func (c *Container) endpointSettings() map[string]*apinetwork.EndpointSettings {
 	c.m.mu.Lock()
-	nets := maps.Clone(c.nets)
+	nets := maps.Clone(c.endpoints)
 	name := c.name
 	c.m.mu.Unlock()
 	running := c.Running()
@@ -133,8 +131,8 @@ func (c *Container) endpoints() map[string]*apinetwork.EndpointSettings {
 	return list
 }
 
-// network is the network's name in mica run's words: those with names are bridge's.
-func (c *Container) network() string {
+// networkMode is the network's name in mica run's words: those with names are bridge's.
+func (c *Container) networkMode() string {
 	c.m.mu.Lock()
 	defer c.m.mu.Unlock()
 	switch mode := string(c.host.NetworkMode); {
@@ -142,9 +140,9 @@ func (c *Container) network() string {
 		return "none"
 	case mode == "" || IsBuiltin(mode):
 		return cmp.Or(mode, "default")
-	case c.nets["host"] != nil: // by its ID
+	case c.endpoints["host"] != nil: // by its ID
 		return "host"
-	case c.nets["none"] != nil:
+	case c.endpoints["none"] != nil:
 		return "none"
 	case mode == "default":
 		return mode

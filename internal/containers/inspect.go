@@ -19,7 +19,7 @@ import (
 func (c *Container) Inspect(_ context.Context, withSize bool) *container.InspectResponse {
 	c.mu.Lock()
 	state := &container.State{
-		Status: c.state, Running: c.run != nil, ExitCode: c.exitCode, OOMKilled: c.oom, Error: c.failure, StartedAt: stamp(c.started), FinishedAt: stamp(c.finished),
+		Status: c.state, Running: c.run != nil, ExitCode: c.exitCode, OOMKilled: c.oom, Error: c.failure, StartedAt: formatTime(c.started), FinishedAt: formatTime(c.finished),
 	}
 	if c.run != nil {
 		state.Pid = c.run.pid
@@ -28,7 +28,7 @@ func (c *Container) Inspect(_ context.Context, withSize bool) *container.Inspect
 	host := *c.host
 	c.complete(&host)
 	r := &container.InspectResponse{
-		ID: c.ID, Created: stamp(c.created), State: state, Image: c.image.ID.String(), Name: "/" + c.Name(), Driver: "overlay2", Platform: "linux",
+		ID: c.ID, Created: formatTime(c.created), State: state, Image: c.image.ID.String(), Name: "/" + c.Name(), Driver: "overlay2", Platform: "linux",
 		HostConfig: &host, Config: c.config, Mounts: c.mountPoints(), NetworkSettings: c.networkSettings(), ExecIDs: c.execIDs(),
 		Storage: &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: "overlayfs"}}},
 	}
@@ -84,14 +84,14 @@ func (c *Container) complete(h *container.HostConfig) {
 
 func (c *Container) mountPoints() []container.MountPoint {
 	list := []container.MountPoint{}
-	for i := range c.mounts { // not a copy: its lock may be released meanwhile
-		list = append(list, c.mounts[i].MountPoint)
+	for _, p := range c.mounts {
+		list = append(list, p.MountPoint)
 	}
 	return list
 }
 
 func (c *Container) networkSettings() *container.NetworkSettings {
-	s := &container.NetworkSettings{Ports: apinetwork.PortMap{}, Networks: c.endpoints()}
+	s := &container.NetworkSettings{Ports: apinetwork.PortMap{}, Networks: c.endpointSettings()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.run == nil {
@@ -117,7 +117,7 @@ func (m *Manager) address() netip.Addr {
 
 // sizes are the bytes of the files that the container has changed, and of all; those of a container that is being removed are zero.
 func (c *Container) sizes() (rw, all int64) {
-	release, err := c.keep()
+	release, err := c.holdFiles()
 	if err != nil {
 		return 0, 0
 	}
@@ -171,7 +171,7 @@ func (c *Container) Summary(withSize bool) container.Summary {
 	s := container.Summary{
 		ID: c.ID, Names: []string{"/" + c.Name()}, Image: c.config.Image, ImageID: c.image.ID.String(), Command: command(c.process.Args),
 		Created: c.created.Unix(), Ports: c.portSummaries(), Labels: c.config.Labels, State: state, Status: status,
-		NetworkSettings: &container.NetworkSettingsSummary{Networks: c.endpoints()}, Mounts: c.mountPoints(),
+		NetworkSettings: &container.NetworkSettingsSummary{Networks: c.endpointSettings()}, Mounts: c.mountPoints(),
 	}
 	s.HostConfig.NetworkMode = string(c.host.NetworkMode)
 	if s.HostConfig.NetworkMode == "" || s.HostConfig.NetworkMode == "default" {
@@ -197,27 +197,6 @@ func command(args []string) string {
 		}
 	}
 	return strings.Join(parts, " ")
-}
-
-func (c *Container) portSummaries() []container.PortSummary {
-	list := []container.PortSummary{}
-	for port, bindings := range c.networkSettings().Ports {
-		if len(bindings) == 0 {
-			list = append(list, container.PortSummary{PrivatePort: port.Num(), Type: string(port.Proto())})
-		}
-		for _, b := range bindings {
-			p := container.PortSummary{IP: b.HostIP, PrivatePort: port.Num(), Type: string(port.Proto())}
-			p.PublicPort = portNumber(b.HostPort)
-			list = append(list, p)
-		}
-	}
-	slices.SortFunc(list, func(a, b container.PortSummary) int {
-		if a.PrivatePort != b.PrivatePort {
-			return int(a.PrivatePort) - int(b.PrivatePort)
-		}
-		return a.IP.Compare(b.IP)
-	})
-	return list
 }
 
 func (c *Container) execIDs() []string {

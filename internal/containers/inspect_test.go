@@ -23,7 +23,7 @@ func bare(t *testing.T, name string, h *container.HostConfig) *Container {
 		removed: make(chan struct{}), exit: make(chan struct{}),
 	}
 	var err error
-	if c.nets, err = m.join(h.NetworkMode, nil); err != nil {
+	if c.endpoints, err = m.join(h.NetworkMode, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(m.reserve(c, name), m.add(c)); err != nil {
@@ -54,13 +54,13 @@ func TestNetworkOfContainer(t *testing.T) {
 		"": "default", "default": "default", "bridge": "bridge", "host": "host", "none": "none",
 		container.NetworkMode(builtin[1].ID): "host", container.NetworkMode(builtin[2].ID): "none", container.NetworkMode(builtin[0].ID): "bridge",
 	} {
-		if got := bare(t, "box", &container.HostConfig{NetworkMode: mode}).network(); got != want {
+		if got := bare(t, "box", &container.HostConfig{NetworkMode: mode}).networkMode(); got != want {
 			t.Errorf("%q: %q, want %q", mode, got, want)
 		}
 	}
 	c := bare(t, "box", &container.HostConfig{})
 	c.config.NetworkDisabled = true
-	if got := c.network(); got != "none" {
+	if got := c.networkMode(); got != "none" {
 		t.Errorf("disabled: %q", got)
 	}
 }
@@ -128,7 +128,7 @@ func TestFindNetwork(t *testing.T) {
 			t.Fatalf("%d: %v", i, err)
 		}
 	}
-	if _, err := m.CreateNetwork(apinetwork.CreateRequest{Name: "more"}); !isConflict(err) {
+	if _, err := m.CreateNetwork(apinetwork.CreateRequest{Name: "more"}); !isKind(err, Conflict) {
 		t.Errorf("one too many: %v", err)
 	}
 	if _, err := m.FindNetwork(m.Networks()[5].ID[:1]); err == nil {
@@ -140,7 +140,7 @@ func TestFindNetwork(t *testing.T) {
 func TestHosts(t *testing.T) {
 	t.Parallel()
 	c := bare(t, "web", &container.HostConfig{})
-	if got := c.hosts(); got != nil {
+	if got := c.networkHosts(); got != nil {
 		t.Errorf("without a network of a name: %v", got)
 	}
 	n, err := c.m.CreateNetwork(apinetwork.CreateRequest{Name: "mine"})
@@ -153,7 +153,7 @@ func TestHosts(t *testing.T) {
 	if diff := cmp.Diff([]string{"web", c.ID[:shortID], "www"}, c.namesIn("mine")); diff != "" || c.namesIn("bridge")[0] != "web" || c.namesIn("none") != nil {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{"mine"}, c.named()); diff != "" {
+	if diff := cmp.Diff([]string{"mine"}, c.namedNetworks()); diff != "" {
 		t.Error(diff)
 	}
 	if got := c.m.members("mine", true); len(got) != 0 {
@@ -162,7 +162,7 @@ func TestHosts(t *testing.T) {
 	if got := c.m.members("mine", false); len(got) != 1 || got[0] != c {
 		t.Errorf("members: %v", got)
 	}
-	if err := c.checkNets(); err != nil {
+	if err := c.checkNetworks(); err != nil {
 		t.Error(err)
 	}
 	if err := c.m.RemoveNetwork(n.ID); err != nil {
@@ -171,7 +171,7 @@ func TestHosts(t *testing.T) {
 	if _, err := c.m.CreateNetwork(apinetwork.CreateRequest{Name: "mine"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.checkNets(); err == nil {
+	if err := c.checkNetworks(); err == nil {
 		t.Error("another network of the name is taken for the one that was removed")
 	}
 }
@@ -194,10 +194,10 @@ func TestDescribeWhileConnected(t *testing.T) {
 		done <- nil
 	}()
 	for range 100 {
-		if got := c.network(); got != "bridge" {
+		if got := c.networkMode(); got != "bridge" {
 			t.Errorf("%q", got)
 		}
-		_ = c.endpoints()
+		_ = c.endpointSettings()
 	}
 	if err := <-done; err != nil {
 		t.Error(err)
@@ -216,7 +216,7 @@ func TestRemoveWhileStarting(t *testing.T) {
 		c.run = &run{cancel: func(error) { t.Error("killed") }, ended: make(chan struct{})}
 		c.mu.Unlock()
 		c.starting.Unlock()
-		if err := <-removed; !isConflict(err) {
+		if err := <-removed; !isKind(err, Conflict) {
 			t.Error(err)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
+	"github.com/micabuild/mica/internal/store"
 )
 
 // status is the state in words, as docker ps shows it. c.mu is held.
@@ -31,11 +32,6 @@ func (c *Container) status(now time.Time) string {
 		return fmt.Sprintf("Exited (%d) %s ago", c.exitCode, ago(c.finished))
 	}
 	return "Created"
-}
-
-func portNumber(text string) uint16 {
-	n, _ := strconv.ParseUint(text, 10, 16)
-	return uint16(n)
 }
 
 // ListOptions select containers.
@@ -175,7 +171,7 @@ func statusCondition(value string) (condition, error) {
 
 // ancestorCondition matches containers of an image, or of one that has its layers.
 func (m *Manager) ancestorCondition(ctx context.Context, ref string) (condition, error) {
-	s, err := m.openStore()
+	s, err := store.Open(m.o.Root)
 	if err != nil {
 		return nil, err
 	}
@@ -229,7 +225,7 @@ func (m *Manager) Prune(until time.Time, labels, without []string) (*container.P
 		}
 		size, _ := c.sizes()
 		err := c.Remove(RemoveOptions{})
-		if isConflict(err) {
+		if isKind(err, Conflict) {
 			continue
 		}
 		if err != nil {

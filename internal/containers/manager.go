@@ -18,7 +18,6 @@ import (
 	apinetwork "github.com/moby/moby/api/types/network"
 
 	"github.com/micabuild/mica/internal/sandbox"
-	"github.com/micabuild/mica/internal/store"
 )
 
 // Limits of a manager.
@@ -213,11 +212,8 @@ func newID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// openStore opens the store for one container, which holds what it uses of it.
-func (m *Manager) openStore() (*store.Store, error) { return store.Open(m.o.Root) }
-
-// stamp is a time as Docker's API has it.
-func stamp(t time.Time) string {
+// formatTime is a time as Docker's API has it.
+func formatTime(t time.Time) string {
 	if t.IsZero() {
 		return "0001-01-01T00:00:00Z"
 	}

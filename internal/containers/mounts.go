@@ -34,9 +34,7 @@ func (p *mountPoint) release() error {
 	if p.hold == nil {
 		return nil
 	}
-	err := p.hold.Unlock()
-	p.hold = nil
-	return err
+	return p.hold.Unlock()
 }
 
 // addMounts adds binds, mounts, tmpfs and volumes, and those of the image where nothing else is mounted.
@@ -154,7 +152,7 @@ func (c *Container) removeVolumes() error {
 		if !p.anonymous {
 			continue
 		}
-		if err := c.m.volumes.Remove(p.Name, true); !isConflict(err) {
+		if err := c.m.volumes.Remove(p.Name, true); !isKind(err, Conflict) {
 			errs = append(errs, err)
 		}
 	}

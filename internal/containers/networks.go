@@ -179,7 +179,7 @@ func (m *Manager) members(name string, running bool) (list []*Container) {
 func (c *Container) isIn(network string) bool {
 	c.m.mu.Lock()
 	defer c.m.mu.Unlock()
-	_, ok := c.nets[network]
+	_, ok := c.endpoints[network]
 	return ok
 }
 
@@ -188,7 +188,7 @@ func (m *Manager) Members(name string) map[string]apinetwork.EndpointResource {
 	list := map[string]apinetwork.EndpointResource{}
 	for _, c := range m.members(name, true) {
 		e := apinetwork.EndpointResource{Name: c.Name()}
-		if s := c.endpoints()[name]; s != nil {
+		if s := c.endpointSettings()[name]; s != nil {
 			e.EndpointID = s.EndpointID
 			if s.IPAddress.IsValid() {
 				e.IPv4Address, _ = s.IPAddress.Prefix(s.IPPrefixLen)
@@ -268,22 +268,22 @@ func (m *Manager) Connect(ref, name string, s *apinetwork.EndpointSettings) erro
 		return err
 	}
 	m.mu.Lock()
-	switch _, in := c.nets[e.network.Name]; {
+	switch _, in := c.endpoints[e.network.Name]; {
 	case in:
 		err = fail(Forbidden, "endpoint with name %s already exists in network %s", c.name, e.network.Name)
-	case c.nets["host"] != nil || e.network.Name == "host":
+	case c.endpoints["host"] != nil || e.network.Name == "host":
 		err = fail(Forbidden, "container sharing network namespace with another container or host cannot be connected to any other network")
-	case c.nets["none"] != nil || e.network.Name == "none":
+	case c.endpoints["none"] != nil || e.network.Name == "none":
 		err = fail(Forbidden, "container cannot be connected to multiple networks with one of the networks in private (none) mode")
 	default:
-		c.nets[e.network.Name] = e
+		c.endpoints[e.network.Name] = e
 	}
 	m.mu.Unlock()
 	if err != nil {
 		return err
 	}
 	m.networkEvent(events.ActionConnect, e.network, c.ID)
-	return m.announce(c)
+	return m.updateHosts(c)
 }
 
 // Disconnect takes a container out of a network. It keeps its address, which is that of all.
@@ -297,13 +297,13 @@ func (m *Manager) Disconnect(ref, name string) error {
 		return err
 	}
 	m.mu.Lock()
-	switch _, in := c.nets[n.Name]; {
+	switch _, in := c.endpoints[n.Name]; {
 	case !in:
 		err = fail(Forbidden, "container %s is not connected to network %s", c.ID, n.Name)
-	case n.Driver != "bridge" || len(c.nets) == 1:
+	case n.Driver != "bridge" || len(c.endpoints) == 1:
 		err = fail(Unsupported, "container %s cannot leave its last network: remove it, and create it with --network none", c.name)
 	default:
-		delete(c.nets, n.Name)
+		delete(c.endpoints, n.Name)
 	}
 	m.mu.Unlock()
 	if err == nil {

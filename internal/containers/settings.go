@@ -33,7 +33,7 @@ func (c *Container) settings() (*sandbox.Process, []string, error) {
 	}
 	o := grammar.Options{
 		Args: args, Env: env, Cwd: c.config.WorkingDir, User: c.config.User, Groups: h.GroupAdd, Hostname: c.hostname(),
-		Network: c.network(), ExtraHosts: h.ExtraHosts, Resolver: network.Resolver{Search: h.DNSSearch, Options: h.DNSOptions},
+		Network: c.networkMode(), ExtraHosts: h.ExtraHosts, Resolver: network.Resolver{Search: h.DNSSearch, Options: h.DNSOptions},
 		ReadOnlyRoot: h.ReadonlyRootfs, Init: h.Init != nil && *h.Init, TTY: c.config.Tty, Privileged: h.Privileged, CapAdd: h.CapAdd,
 		CapDrop: h.CapDrop, ShmSize: h.ShmSize, Resources: set, Ulimits: h.Ulimits, OOMScoreAdj: h.OomScoreAdj,
 		CgroupNS: string(h.CgroupnsMode), CgroupParent: h.CgroupParent, Umask: h.Umask, Annotations: h.Annotations,

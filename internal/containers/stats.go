@@ -39,7 +39,7 @@ func (c *Container) Stats(context.Context) *container.StatsResponse {
 	if c.host.Memory > 0 {
 		s.MemoryStats.Limit = min(s.MemoryStats.Limit, uint64(c.host.Memory))
 	}
-	if len(pids) > 0 && c.network() != "host" && c.network() != "none" {
+	if len(pids) > 0 && c.networkMode() != "host" && c.networkMode() != "none" {
 		s.Networks["eth0"] = networkStats(pids[0])
 	}
 	return s

@@ -183,7 +183,7 @@ func copyAttributes(from, to string) error {
 
 // Changes are the files that the container has added, changed or removed.
 func (c *Container) Changes(ctx context.Context) ([]container.FilesystemChange, error) {
-	release, err := c.keep()
+	release, err := c.holdFiles()
 	if err != nil {
 		return nil, err
 	}

@@ -189,8 +189,7 @@ func (v *Volumes) Remove(name string, force bool) error {
 		return err
 	}
 	if _, err := v.read(s, name); err != nil {
-		var typed *Error
-		if force && errors.As(err, &typed) && typed.Kind == NotFound {
+		if force && isKind(err, NotFound) {
 			return nil
 		}
 		return err
@@ -232,8 +231,7 @@ func (v *Volumes) Prune(wanted func(*volume.Volume) bool) (*volume.PruneReport, 
 			continue
 		}
 		freed, err := v.remove(s, found.Name)
-		var typed *Error
-		if errors.As(err, &typed) && typed.Kind == Conflict {
+		if isKind(err, Conflict) {
 			continue
 		}
 		if err != nil {
@@ -280,7 +278,7 @@ func (m *Manager) VolumesInUse() map[string][]string {
 // RemoveVolume removes a volume that no container has. The error of one that containers have names them.
 func (m *Manager) RemoveVolume(name string, force bool) error {
 	err := m.volumes.Remove(name, force)
-	if users := m.VolumesInUse()[name]; isConflict(err) && len(users) > 0 {
+	if users := m.VolumesInUse()[name]; isKind(err, Conflict) && len(users) > 0 {
 		return fail(Conflict, "%w - [%s]", err, strings.Join(users, ", "))
 	}
 	return err

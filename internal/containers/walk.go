@@ -49,7 +49,7 @@ func walk(ctx context.Context, at *os.File, name string, v visitor) error {
 	if f.st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return nil
 	}
-	names, err := namesIn(at)
+	names, err := sortedNames(at)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, withoutPath(err))
 	}
@@ -75,8 +75,8 @@ func walk(ctx context.Context, at *os.File, name string, v visitor) error {
 	return nil
 }
 
-// namesIn are the names in a directory, sorted.
-func namesIn(dir *os.File) ([]string, error) {
+// sortedNames are the names in a directory.
+func sortedNames(dir *os.File) ([]string, error) {
 	d, err := os.Open(procPath(dir))
 	if err != nil {
 		return nil, err
