@@ -3,6 +3,7 @@ package containers
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -298,5 +299,30 @@ func TestWalkLongPaths(t *testing.T) {
 	}
 	if err := copyUpper(t.Context(), from, to); err == nil || strings.Contains(err.Error(), dir) {
 		t.Errorf("a copy to what exists: %v", err)
+	}
+}
+
+// TestWalkDepth: a walk refuses directories that are nested without end, before they use up the files of the server.
+func TestWalkDepth(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	at, err := os.OpenRoot(dir)
+	for range maxDepth + 2 {
+		if err != nil {
+			t.Fatal(err)
+		}
+		var below *os.Root
+		if err = at.Mkdir("d", 0o755); err == nil {
+			below, err = at.OpenRoot("d")
+		}
+		_ = at.Close()
+		at = below
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = at.Close() }()
+	if err := walkTree(t.Context(), dir, &sizeSum{seen: map[uint64]bool{}}); !errors.Is(err, errTooDeep) {
+		t.Errorf("%v", err)
 	}
 }

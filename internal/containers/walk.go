@@ -32,12 +32,21 @@ func walkTree(ctx context.Context, dir string, v visitor) error {
 	if err != nil {
 		return err
 	}
-	return walk(ctx, at, "/", v)
+	return walk(ctx, at, "/", 0, v)
 }
 
+// maxDepth bounds how deep directories are nested: a walk has each open, and the server has a limit of open files for all of its clients. The
+// kernel resolves no deeper path at once.
+const maxDepth = unix.PathMax / 2
+
+var errTooDeep = fmt.Errorf("directories are nested deeper than %d", maxDepth)
+
 // walk visits a file, and closes it. Errors have its path.
-func walk(ctx context.Context, at *os.File, name string, v visitor) error {
+func walk(ctx context.Context, at *os.File, name string, depth int, v visitor) error {
 	defer func() { _ = at.Close() }()
+	if depth > maxDepth {
+		return errTooDeep
+	}
 	f := &found{at: at, path: name}
 	err := unix.Fstat(int(at.Fd()), &f.st)
 	if err == nil {
@@ -65,7 +74,7 @@ func walk(ctx context.Context, at *os.File, name string, v visitor) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", below, err)
 		}
-		if err := walk(ctx, os.NewFile(uintptr(fd), base), below, v); err != nil {
+		if err := walk(ctx, os.NewFile(uintptr(fd), base), below, depth+1, v); err != nil {
 			return err
 		}
 	}
