@@ -25,6 +25,10 @@ func notImplemented(_ http.ResponseWriter, r *http.Request) error {
 	return &requestError{http.StatusNotImplemented, fmt.Errorf("%s %s: mica serve does not have it", r.Method, r.URL.Path)}
 }
 
+func notSupported(text string) error {
+	return &requestError{http.StatusNotImplemented, errors.New(text)}
+}
+
 // lookup answers that a name means nothing, in Docker's words. docker inspect asks for names of images, which have slashes, too.
 func lookup(suffix, words string) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {

@@ -50,7 +50,7 @@ func TestAnswer(t *testing.T) {
 func TestPatience(t *testing.T) {
 	t.Parallel()
 	s := New(Options{})
-	s.patience = 10 * time.Millisecond
+	s.writeTimeout = 10 * time.Millisecond
 	canceled := make(chan struct{})
 	web := httptest.NewServer(s.answer(func(w http.ResponseWriter, r *http.Request) error {
 		out := newStream(w)

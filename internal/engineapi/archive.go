@@ -38,7 +38,7 @@ func (s *Server) save(w http.ResponseWriter, r *http.Request, names []string) er
 	if err != nil {
 		return err
 	}
-	return s.withStore(r.Context(), nil, func(o *opened) error {
+	return s.withStore(r.Context(), nil, func(o *requestStore) error {
 		items, err := o.local().Items(r.Context(), names, wanted)
 		if err != nil {
 			return err
@@ -73,7 +73,7 @@ func (s *Server) loadImages(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	out := newStream(w)
-	err = s.withStore(r.Context(), nil, func(o *opened) error {
+	err = s.withStore(r.Context(), nil, func(o *requestStore) error {
 		loaded, err := o.local().Load(r.Context(), r.Body, wanted...)
 		for _, l := range loaded {
 			s.sayLoaded(out, l)
@@ -126,7 +126,7 @@ func (s *Server) importImage(w http.ResponseWriter, r *http.Request) error {
 	defer func() { _ = in.Close() }()
 	out := newStream(w)
 	var img *image.Image
-	err = s.withStore(r.Context(), nil, func(o *opened) error {
+	err = s.withStore(r.Context(), nil, func(o *requestStore) error {
 		if img, err = o.local().Import(r.Context(), in, what); err != nil || name == nil {
 			return err
 		}

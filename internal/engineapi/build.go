@@ -25,8 +25,11 @@ const maxBuilds = 128
 type running struct {
 	mu     sync.Mutex
 	number int
-	cancel map[string]context.CancelCauseFunc
+	named  map[string]*namedBuild
 }
+
+// namedBuild is a build that a client can cancel.
+type namedBuild struct{ cancel context.CancelCauseFunc }
 
 var errBusy = &requestError{http.StatusServiceUnavailable, fmt.Errorf("%d builds are running: try again when one has ended", maxBuilds)}
 
@@ -41,19 +44,20 @@ func (b *running) start(ctx context.Context, id string) (context.Context, func()
 	}
 	b.number++
 	ctx, cancel := context.WithCancelCause(ctx)
+	build := &namedBuild{cancel}
 	if id != "" {
-		if b.cancel == nil {
-			b.cancel = map[string]context.CancelCauseFunc{}
+		if b.named == nil {
+			b.named = map[string]*namedBuild{}
 		}
-		b.cancel[id] = cancel
+		b.named[id] = build
 	}
 	return ctx, func() {
 		cancel(nil)
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.number--
-		if id != "" {
-			delete(b.cancel, id)
+		if b.named[id] == build { // and not a later one with the same ID
+			delete(b.named, id)
 		}
 	}, nil
 }
@@ -66,8 +70,8 @@ func (s *Server) cancelBuild(_ http.ResponseWriter, r *http.Request) error {
 	}
 	s.builds.mu.Lock()
 	defer s.builds.mu.Unlock()
-	if cancel, ok := s.builds.cancel[id]; ok {
-		cancel(errCanceled)
+	if build := s.builds.named[id]; build != nil {
+		build.cancel(errCanceled)
 	}
 	return nil
 }
@@ -83,7 +87,7 @@ func (s *Server) build(w http.ResponseWriter, r *http.Request) (err error) {
 		return err
 	}
 	defer end()
-	st, err := s.open(registryConfig(r))
+	st, err := s.openStore(registryConfig(r))
 	if err != nil {
 		return err
 	}
@@ -166,7 +170,7 @@ func endFailed(ctx context.Context, out *stream, shown *buildOutput, err error) 
 }
 
 // openContext opens the context of a build: a URL, or the archive in the body.
-func openContext(st *opened, r *http.Request) (builder.Context, func() error, error) {
+func openContext(st *requestStore, r *http.Request) (builder.Context, func() error, error) {
 	dockerfile := r.URL.Query().Get("dockerfile")
 	remote := r.URL.Query().Get("remote")
 	if remote == "" {

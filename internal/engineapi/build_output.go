@@ -21,12 +21,12 @@ type buildOutput struct {
 	out   *stream
 	quiet bool
 
-	mu    sync.Mutex
-	kept  []string // of a quiet build
-	size  int
-	known map[digest.Digest]string // steps that are announced, with their instructions
-	shown map[digest.Digest]int    // steps that have begun, with their numbers
-	told  map[digest.Digest]bool   // steps whose end was shown
+	mu           sync.Mutex
+	kept         []string // of a quiet build
+	size         int
+	instructions map[digest.Digest]string // of the steps that are announced
+	begun        map[digest.Digest]bool   // the steps that were shown
+	cached       map[digest.Digest]bool   // those of which it was shown that they are
 }
 
 // numbered is the name of a step in a stage: "[build 2/3] RUN make".
@@ -36,12 +36,12 @@ var numbered = regexp.MustCompile(`(?s)^\[(?:[^\]]* )?\d+/\d+\] (.*)$`)
 func (b *buildOutput) events(st *solver.Status) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.known == nil {
-		b.known, b.shown, b.told = map[digest.Digest]string{}, map[digest.Digest]int{}, map[digest.Digest]bool{}
+	if b.instructions == nil {
+		b.instructions, b.begun, b.cached = map[digest.Digest]string{}, map[digest.Digest]bool{}, map[digest.Digest]bool{}
 	}
 	for _, v := range st.Vertexes {
 		if m := numbered.FindStringSubmatch(v.Name); m != nil {
-			b.known[v.Digest] = m[1]
+			b.instructions[v.Digest] = m[1]
 		}
 	}
 	for _, v := range st.Vertexes {
@@ -55,18 +55,18 @@ func (b *buildOutput) events(st *solver.Status) {
 	}
 }
 
-// vertex shows the begin and the end of a step.
+// vertex shows that a step has begun, and that it was cached.
 func (b *buildOutput) vertex(v *bkclient.Vertex) {
-	instruction, ok := b.known[v.Digest]
+	instruction, ok := b.instructions[v.Digest]
 	if !ok || v.Started == nil {
 		return
 	}
-	if _, begun := b.shown[v.Digest]; !begun {
-		b.shown[v.Digest] = len(b.shown) + 1
-		b.add(fmt.Sprintf("Step %d/%d : %s\n", len(b.shown), len(b.known), redact.URLs(instruction)))
+	if !b.begun[v.Digest] {
+		b.begun[v.Digest] = true
+		b.add(fmt.Sprintf("Step %d/%d : %s\n", len(b.begun), len(b.instructions), redact.URLs(instruction)))
 	}
-	if v.Completed != nil && v.Cached && !b.told[v.Digest] {
-		b.told[v.Digest] = true
+	if v.Completed != nil && v.Cached && !b.cached[v.Digest] {
+		b.cached[v.Digest] = true
 		b.add(" ---> Using cache\n")
 	}
 }

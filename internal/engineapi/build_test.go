@@ -2,8 +2,10 @@ package engineapi
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -186,8 +188,27 @@ func TestCancelBuild(t *testing.T) {
 	if resp, _ := r.do(http.MethodPost, "/build/cancel", nil); resp.StatusCode != http.StatusBadRequest {
 		t.Error(resp.Status)
 	}
-	if len(r.server.builds.cancel) != 0 {
+	if len(r.server.builds.named) != 0 {
 		t.Error("an ended build can be canceled")
+	}
+}
+
+// TestSameBuildID: the end of a build leaves a later one with the same ID, which can still be canceled.
+func TestSameBuildID(t *testing.T) {
+	t.Parallel()
+	s := &Server{}
+	_, endFirst, err := s.builds.start(t.Context(), "id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end, err := s.builds.start(t.Context(), "id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end()
+	endFirst()
+	if err := s.cancelBuild(nil, request(url.Values{"id": {"id"}})); err != nil || !errors.Is(context.Cause(ctx), errCanceled) {
+		t.Errorf("%v, %v", err, context.Cause(ctx))
 	}
 }
 

@@ -1,7 +1,6 @@
 package engineapi
 
 import (
-	"encoding/json"
 	"net/http"
 
 	"github.com/containerd/platforms"
@@ -36,9 +35,7 @@ func (s *Server) commit(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusCreated)
-	return json.NewEncoder(w).Encode(container.CommitResponse{ID: img.ID.String()})
+	return writeCreated(w, container.CommitResponse{ID: img.ID.String()})
 }
 
 // changesOfContainer answers docker diff.

@@ -95,7 +95,7 @@ func logOptions(r *http.Request) (o containers.LogOptions, err error) {
 	}
 	for name, to := range map[string]*time.Time{"since": &o.Since, "until": &o.Until} {
 		if text := q.Get(name); text != "" && text != "0" {
-			if *to, err = unixTime(text); err != nil {
+			if *to, err = parseUnixTime(text); err != nil {
 				return o, badRequest("invalid value for %q: %w", name, err)
 			}
 		}
@@ -134,8 +134,8 @@ func (s *Server) attachContainer(w http.ResponseWriter, r *http.Request, c *cont
 	return nil
 }
 
-// size reads the size of a terminal.
-func size(r *http.Request) (height, width uint16, err error) {
+// terminalSize reads the size of a terminal.
+func terminalSize(r *http.Request) (height, width uint16, err error) {
 	for name, to := range map[string]*uint16{"h": &height, "w": &width} {
 		n, err := strconv.ParseUint(r.URL.Query().Get(name), 10, 16)
 		if err != nil {
@@ -147,7 +147,7 @@ func size(r *http.Request) (height, width uint16, err error) {
 }
 
 func resizeContainer(_ http.ResponseWriter, r *http.Request, c *containers.Container) error {
-	height, width, err := size(r)
+	height, width, err := terminalSize(r)
 	if err != nil {
 		return err
 	}

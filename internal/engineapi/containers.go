@@ -2,12 +2,8 @@ package engineapi
 
 import (
 	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
@@ -15,27 +11,11 @@ import (
 	"github.com/micabuild/mica/internal/containers"
 )
 
-// maxRequest bounds the JSON of a request.
-const maxRequest = 4 << 20
-
-// decode reads the JSON of a request; nothing is no error where the request may have none.
-func decode(w http.ResponseWriter, r *http.Request, into any) error {
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
-	switch err := dec.Decode(into); {
-	case errors.Is(err, io.EOF):
-	case err != nil:
-		return badRequest("invalid JSON: %w", err)
-	case dec.More():
-		return badRequest("unexpected content after JSON")
-	}
-	return nil
-}
-
 // containerHandler serves a request about one container.
 type containerHandler func(w http.ResponseWriter, r *http.Request, c *containers.Container) error
 
-// of finds the container that the path names.
-func (s *Server) of(h containerHandler) handler {
+// withContainer finds the container that the path names.
+func (s *Server) withContainer(h containerHandler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		c, err := s.containers.Find(r.PathValue("name"))
 		if err != nil {
@@ -50,39 +30,38 @@ func (s *Server) containerRoutes() map[string]handler {
 		"GET /containers/json":             s.listContainers,
 		"POST /containers/create":          s.createContainer,
 		"POST /containers/prune":           s.pruneContainers,
-		"GET /containers/{name}/json":      s.of(inspectContainer),
-		"GET /containers/{name}/logs":      s.of(s.containerLogs),
-		"GET /containers/{name}/top":       s.of(topContainer),
-		"GET /containers/{name}/stats":     s.of(s.containerStats),
-		"GET /containers/{name}/changes":   s.of(changesOfContainer),
-		"GET /containers/{name}/export":    s.of(exportContainer),
-		"GET /containers/{name}/archive":   s.of(getArchive),
-		"HEAD /containers/{name}/archive":  s.of(statArchive),
-		"PUT /containers/{name}/archive":   s.of(putArchive),
-		"POST /containers/{name}/start":    s.of(startContainer),
-		"POST /containers/{name}/stop":     s.of(stopContainer),
-		"POST /containers/{name}/restart":  s.of(restartContainer),
-		"POST /containers/{name}/kill":     s.of(killContainer),
-		"POST /containers/{name}/wait":     s.of(waitContainer),
-		"POST /containers/{name}/rename":   s.of(renameContainer),
-		"POST /containers/{name}/resize":   s.of(resizeContainer),
-		"POST /containers/{name}/attach":   s.of(s.attachContainer),
-		"POST /containers/{name}/exec":     s.of(s.createExec),
-		"POST /containers/{name}/pause":    s.of(notPaused),
-		"POST /containers/{name}/unpause":  s.of(notPaused),
-		"POST /containers/{name}/update":   s.of(notUpdated),
-		"DELETE /containers/{name}":        s.of(removeContainer),
+		"GET /containers/{name}/json":      s.withContainer(inspectContainer),
+		"GET /containers/{name}/logs":      s.withContainer(s.containerLogs),
+		"GET /containers/{name}/top":       s.withContainer(topContainer),
+		"GET /containers/{name}/stats":     s.withContainer(s.containerStats),
+		"GET /containers/{name}/changes":   s.withContainer(changesOfContainer),
+		"GET /containers/{name}/export":    s.withContainer(exportContainer),
+		"GET /containers/{name}/archive":   s.withContainer(getArchive),
+		"HEAD /containers/{name}/archive":  s.withContainer(statArchive),
+		"PUT /containers/{name}/archive":   s.withContainer(putArchive),
+		"POST /containers/{name}/start":    s.withContainer(startContainer),
+		"POST /containers/{name}/stop":     s.withContainer(stopContainer),
+		"POST /containers/{name}/restart":  s.withContainer(restartContainer),
+		"POST /containers/{name}/kill":     s.withContainer(killContainer),
+		"POST /containers/{name}/wait":     s.withContainer(waitContainer),
+		"POST /containers/{name}/rename":   s.withContainer(renameContainer),
+		"POST /containers/{name}/resize":   s.withContainer(resizeContainer),
+		"POST /containers/{name}/attach":   s.withContainer(s.attachContainer),
+		"POST /containers/{name}/exec":     s.withContainer(s.createExec),
+		"POST /containers/{name}/pause":    s.withContainer(notPaused),
+		"POST /containers/{name}/unpause":  s.withContainer(notPaused),
+		"POST /containers/{name}/update":   s.withContainer(notUpdated),
+		"DELETE /containers/{name}":        s.withContainer(removeContainer),
 		"POST /exec/{id}/start":            s.startExec,
 		"POST /exec/{id}/resize":           s.resizeExec,
 		"GET /exec/{id}/json":              s.inspectExec,
 		"POST /commit":                     s.commit,
-		"GET /containers/{name}/attach/ws": s.of(noWebSocket),
-		"POST /containers/{name}/copy":     s.of(noWebSocket),
+		"GET /containers/{name}/attach/ws": s.withContainer(noWebSocket),
 	}
 }
 
-func noWebSocket(_ http.ResponseWriter, r *http.Request, _ *containers.Container) error {
-	return notImplemented(nil, r)
+func noWebSocket(http.ResponseWriter, *http.Request, *containers.Container) error {
+	return notSupported("streams over WebSocket are not supported: attach by an upgraded connection")
 }
 
 func notPaused(http.ResponseWriter, *http.Request, *containers.Container) error {
@@ -120,21 +99,15 @@ func (s *Server) createContainer(w http.ResponseWriter, r *http.Request) error {
 	if warnings == nil {
 		warnings = []string{}
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusCreated)
-	return json.NewEncoder(w).Encode(container.CreateResponse{ID: c.ID, Warnings: warnings})
+	return writeCreated(w, container.CreateResponse{ID: c.ID, Warnings: warnings})
 }
 
 func startContainer(w http.ResponseWriter, r *http.Request, c *containers.Container) error {
-	if err := c.Start(r.Context()); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return noContent(w, c.Start(r.Context()))
 }
 
-// seconds reads the time that a process has to end, nil for none.
-func seconds(r *http.Request) (*int, error) {
+// stopTimeout reads the time that a process has to end, nil for none.
+func stopTimeout(r *http.Request) (*int, error) {
 	text := r.URL.Query().Get("t")
 	if text == "" {
 		return nil, nil
@@ -147,35 +120,23 @@ func seconds(r *http.Request) (*int, error) {
 }
 
 func stopContainer(w http.ResponseWriter, r *http.Request, c *containers.Container) error {
-	n, err := seconds(r)
+	n, err := stopTimeout(r)
 	if err != nil {
 		return err
 	}
-	if err := c.Stop(r.URL.Query().Get("signal"), n); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return noContent(w, c.Stop(r.URL.Query().Get("signal"), n))
 }
 
 func restartContainer(w http.ResponseWriter, r *http.Request, c *containers.Container) error {
-	n, err := seconds(r)
+	n, err := stopTimeout(r)
 	if err != nil {
 		return err
 	}
-	if err := c.Restart(r.Context(), r.URL.Query().Get("signal"), n); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return noContent(w, c.Restart(r.Context(), r.URL.Query().Get("signal"), n))
 }
 
 func killContainer(w http.ResponseWriter, r *http.Request, c *containers.Container) error {
-	if err := c.Kill(r.URL.Query().Get("signal")); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return noContent(w, c.Kill(r.URL.Query().Get("signal")))
 }
 
 // waitContainer answers docker wait. The head of the answer says that it waits: docker run starts the container then.
@@ -199,26 +160,27 @@ func waitContainer(w http.ResponseWriter, r *http.Request, c *containers.Contain
 }
 
 func renameContainer(w http.ResponseWriter, r *http.Request, c *containers.Container) error {
-	if err := c.Rename(r.URL.Query().Get("name")); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return noContent(w, c.Rename(r.URL.Query().Get("name")))
 }
 
 func removeContainer(w http.ResponseWriter, r *http.Request, c *containers.Container) error {
 	if boolean(r, "link") {
 		return notSupported("links are not supported")
 	}
-	if err := c.Remove(containers.RemoveOptions{Force: boolean(r, "force"), Volumes: boolean(r, "v")}); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return noContent(w, c.Remove(containers.RemoveOptions{Force: boolean(r, "force"), Volumes: boolean(r, "v")}))
 }
 
 func inspectContainer(w http.ResponseWriter, r *http.Request, c *containers.Container) error {
 	return writeJSON(w, c.Inspect(r.Context(), boolean(r, "size")))
+}
+
+// topContainer answers docker top.
+func topContainer(w http.ResponseWriter, r *http.Request, c *containers.Container) error {
+	top, err := c.Top(r.Context(), r.URL.Query().Get("ps_args"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, top)
 }
 
 // listContainers answers docker ps.
@@ -254,17 +216,4 @@ func (s *Server) pruneContainers(w http.ResponseWriter, r *http.Request) error {
 	}
 	s.events.publish(events.ContainerEventType, events.ActionPrune, "", map[string]string{"reclaimed": decimal(int64(report.SpaceReclaimed))})
 	return writeJSON(w, report)
-}
-
-// timeOf reads a time of Docker's API: seconds since 1970, a duration before now, or a date.
-func timeOf(text string, now time.Time) (time.Time, error) {
-	if d, err := time.ParseDuration(text); err == nil {
-		return now.Add(-d), nil
-	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02"} {
-		if t, err := time.Parse(layout, text); err == nil {
-			return t, nil
-		}
-	}
-	return unixTime(strings.TrimSpace(text))
 }

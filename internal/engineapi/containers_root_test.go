@@ -412,7 +412,7 @@ func TestRootStop(t *testing.T) {
 func TestRootSlowClient(t *testing.T) {
 	t.Parallel()
 	r := newRootRig(t)
-	r.server.patience = 100 * time.Millisecond
+	r.server.writeTimeout = 100 * time.Millisecond
 	id := r.create("", script("head -c 8000000 /dev/zero; exit 3"))
 	r.attach(id, client.ContainerAttachOptions{Stdout: true})
 	code := r.exit(id, container.WaitConditionNextExit)

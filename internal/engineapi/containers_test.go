@@ -364,12 +364,12 @@ func TestTimeOf(t *testing.T) {
 		"2020-01-02T03:04:05": time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC), "2020-01-02T03:04:05+01:00": time.Date(2020, 1, 2, 2, 4, 5, 0, time.UTC),
 		"1577934245": time.Unix(1577934245, 0), "1577934245.5": time.Unix(1577934245, 5e8),
 	} {
-		if got, err := timeOf(text, now); err != nil || !got.Equal(want) {
+		if got, err := parseTime(text, now); err != nil || !got.Equal(want) {
 			t.Errorf("%s: %v, %v", text, got, err)
 		}
 	}
 	for _, text := range []string{"yesterday", "2020-13-01", "1.2.3"} {
-		if got, err := timeOf(text, now); err == nil {
+		if got, err := parseTime(text, now); err == nil {
 			t.Errorf("%q: %v", text, got)
 		}
 	}

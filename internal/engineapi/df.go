@@ -52,7 +52,7 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *http.Request) error {
 	}
 	verbose := boolean(r, "verbose") && since(r, "1.52")
 	s.CollectLeft(r.Context())
-	o, err := s.open(nil)
+	o, err := s.openStore(nil)
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, u)
 }
 
-func (s *Server) addImages(r *http.Request, o *opened, u *usage, row prune.Row, verbose bool) error {
+func (s *Server) addImages(r *http.Request, o *requestStore, u *usage, row prune.Row, verbose bool) error {
 	all, err := o.images.List(r.Context())
 	if err != nil && all == nil {
 		return err
@@ -162,7 +162,7 @@ func (s *Server) addVolumes(u *usage, verbose bool) error {
 }
 
 // addCache adds the steps and the cache mounts of builds.
-func addCache(o *opened, u *usage, used *prune.Usage, verbose bool) {
+func addCache(o *requestStore, u *usage, used *prune.Usage, verbose bool) {
 	records := []build.CacheRecord{}
 	for _, r := range used.Records {
 		last := r.Used
@@ -189,7 +189,7 @@ func addCache(o *opened, u *usage, used *prune.Usage, verbose bool) {
 const shownID = 25
 
 // ownSize is the size of the uppermost layers of the results of a step: those that it made, as far as its record shows that.
-func ownSize(o *opened, r *buildcache.Record) (total int64) {
+func ownSize(o *requestStore, r *buildcache.Record) (total int64) {
 	for _, out := range r.Outputs {
 		if len(out) > 0 {
 			n, _ := o.layers.Size(out[len(out)-1].DiffID) // a layer that is gone has no size

@@ -100,12 +100,3 @@ func writeError(w http.ResponseWriter, err error) {
 	}
 	_, _ = w.Write(append(body, '\n'))
 }
-
-// writeJSON sends a value.
-func writeJSON(w http.ResponseWriter, v any) error {
-	w.Header().Set("Content-Type", "application/json")
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(v) // the client may have gone
-	return nil
-}

@@ -2,7 +2,6 @@ package engineapi
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -20,10 +19,10 @@ type span struct{ since, until time.Time }
 func newSpan(r *http.Request) (span, error) {
 	var s span
 	var err error
-	if s.since, err = unixTime(r.URL.Query().Get("since")); err != nil {
+	if s.since, err = parseUnixTime(r.URL.Query().Get("since")); err != nil {
 		return s, badRequest("invalid value for 'since': %w", err)
 	}
-	if s.until, err = unixTime(r.URL.Query().Get("until")); err != nil {
+	if s.until, err = parseUnixTime(r.URL.Query().Get("until")); err != nil {
 		return s, badRequest("invalid value for 'until': %w", err)
 	}
 	if !s.until.IsZero() && s.until.Before(s.since) {
@@ -42,29 +41,6 @@ func (s span) kept(m events.Message) bool {
 
 func (s span) beforeEnd(m events.Message) bool {
 	return s.until.IsZero() || !time.Unix(0, m.TimeNano).After(s.until)
-}
-
-// maxSeconds is in the year 36812: nanoseconds of much later times overflow.
-const maxSeconds = 1 << 40
-
-// unixTime reads seconds since 1970, with nanoseconds after a point.
-func unixTime(text string) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	whole, part, _ := strings.Cut(text, ".")
-	seconds, err := strconv.ParseInt(whole, 10, 64)
-	if err != nil || seconds > maxSeconds {
-		return time.Time{}, fmt.Errorf("%q is not a time", text)
-	}
-	if part = (part + "000000000")[:9]; part == "000000000" {
-		return time.Unix(seconds, 0), nil
-	}
-	nanoseconds, err := strconv.ParseInt(part, 10, 64)
-	if err != nil || nanoseconds < 0 {
-		return time.Time{}, fmt.Errorf("%q is not a time", text)
-	}
-	return time.Unix(seconds, nanoseconds), nil
 }
 
 // eventStream is the answer to a client that asks for events.

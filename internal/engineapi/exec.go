@@ -1,7 +1,6 @@
 package engineapi
 
 import (
-	"encoding/json"
 	"net/http"
 
 	"github.com/moby/moby/api/types/container"
@@ -20,9 +19,7 @@ func (s *Server) createExec(w http.ResponseWriter, r *http.Request, c *container
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusCreated)
-	return json.NewEncoder(w).Encode(container.ExecCreateResponse{ID: e.ID})
+	return writeCreated(w, container.ExecCreateResponse{ID: e.ID})
 }
 
 // startExec starts a process, and serves its streams.
@@ -68,7 +65,7 @@ func (s *Server) resizeExec(_ http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	height, width, err := size(r)
+	height, width, err := terminalSize(r)
 	if err != nil {
 		return err
 	}

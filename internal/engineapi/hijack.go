@@ -18,9 +18,9 @@ import (
 // hijacked is a connection that a request has taken over.
 type hijacked struct {
 	net.Conn
-	in       io.Reader
-	begin    func() error // sends the head of the answer, once; the first Write does so, too
-	patience time.Duration
+	in           io.Reader
+	begin        func() error // sends the head of the answer, once; the first Write does so, too
+	writeTimeout time.Duration
 }
 
 // hijack takes over the connection of a request.
@@ -29,14 +29,14 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request, contentType stri
 	if err != nil {
 		return nil, &requestError{http.StatusInternalServerError, fmt.Errorf("take over the connection: %w", err)}
 	}
-	if p, ok := w.(*patient); ok {
-		p.begun = true
+	if t, ok := w.(*timedWriter); ok {
+		t.begun = true
 	}
 	_ = conn.SetDeadline(time.Time{})
 	// The server's own reader ends the context of the request where the client ends its input, which is not its end.
 	head := make([]byte, buf.Reader.Buffered())
 	_, _ = io.ReadFull(buf.Reader, head)
-	h := &hijacked{Conn: conn, in: io.MultiReader(bytes.NewReader(head), conn), patience: s.patience}
+	h := &hijacked{Conn: conn, in: io.MultiReader(bytes.NewReader(head), conn), writeTimeout: s.writeTimeout}
 	answer := "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n"
 	if r.Header.Get("Upgrade") != "" {
 		answer = "HTTP/1.1 101 UPGRADED\r\nContent-Type: " + contentType + "\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
@@ -59,7 +59,7 @@ func (h *hijacked) Write(p []byte) (int, error) {
 }
 
 func (h *hijacked) write(p []byte) (int, error) {
-	_ = h.SetWriteDeadline(time.Now().Add(h.patience))
+	_ = h.SetWriteDeadline(time.Now().Add(h.writeTimeout))
 	return h.Conn.Write(p)
 }
 

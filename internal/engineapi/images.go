@@ -30,7 +30,7 @@ func (s *Server) listImages(w http.ResponseWriter, r *http.Request) error {
 	if boolean(r, "identity") {
 		return badRequest("mica does not know the identities of images")
 	}
-	o, err := s.open(nil)
+	o, err := s.openStore(nil)
 	if err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func (s *Server) listImages(w http.ResponseWriter, r *http.Request) error {
 }
 
 // newFilter parses conditions. A mistake in one is the client's.
-func newFilter(ctx context.Context, o *opened, conditions []string, allowed ...string) (*image.Filter, error) {
+func newFilter(ctx context.Context, o *requestStore, conditions []string, allowed ...string) (*image.Filter, error) {
 	f, err := o.images.NewFilter(ctx, conditions, allowed...)
 	if err != nil && !image.IsMissing(err) {
 		err = &requestError{http.StatusBadRequest, err}
@@ -65,7 +65,7 @@ type oldSummary struct {
 }
 
 // summaries describes the images that a filter selects.
-func (s *Server) summaries(r *http.Request, o *opened, all []*image.Image, filter *image.Filter) ([]any, error) {
+func (s *Server) summaries(r *http.Request, o *requestStore, all []*image.Image, filter *image.Filter) ([]any, error) {
 	shared := func(*image.Image) int64 { return -1 }
 	if boolean(r, "shared-size") && since(r, "1.42") {
 		shared = sharedSizes(o, all)
@@ -92,7 +92,7 @@ func (s *Server) summaries(r *http.Request, o *opened, all []*image.Image, filte
 }
 
 // complete adds to a summary what depends on the version of the API.
-func (s *Server) complete(r *http.Request, o *opened, img *image.Image, sum *imagetypes.Summary) (err error) {
+func (s *Server) complete(r *http.Request, o *requestStore, img *image.Image, sum *imagetypes.Summary) (err error) {
 	if !since(r, "1.43") && len(sum.RepoTags) == 0 && len(sum.RepoDigests) == 0 {
 		sum.RepoTags, sum.RepoDigests = []string{"<none>:<none>"}, []string{"<none>@<none>"}
 	}
@@ -117,7 +117,7 @@ func (s *Server) complete(r *http.Request, o *opened, img *image.Image, sum *ima
 }
 
 // usingContainers is 1 for an image that a container runs: the store does not count them.
-func usingContainers(o *opened, img *image.Image) (int64, error) {
+func usingContainers(o *requestStore, img *image.Image) (int64, error) {
 	running, err := o.images.InUse(img)
 	if running {
 		return 1, err
@@ -126,7 +126,7 @@ func usingContainers(o *opened, img *image.Image) (int64, error) {
 }
 
 // sharedSizes returns a function of the size of the layers that an image shares with others.
-func sharedSizes(o *opened, all []*image.Image) func(*image.Image) int64 {
+func sharedSizes(o *requestStore, all []*image.Image) func(*image.Image) int64 {
 	count := map[digest.Digest]int{}
 	for _, img := range all {
 		for id := range unique(img.Chain()) {
@@ -193,7 +193,7 @@ func (s *Server) inspectImage(w http.ResponseWriter, r *http.Request, name strin
 	if withManifests && want != nil {
 		return badRequest("conflicting options: manifests and platform options cannot both be set")
 	}
-	o, err := s.open(nil)
+	o, err := s.openStore(nil)
 	if err != nil {
 		return err
 	}
@@ -264,7 +264,7 @@ func (s *Server) history(w http.ResponseWriter, r *http.Request, name string) er
 	if err != nil {
 		return err
 	}
-	o, err := s.open(nil)
+	o, err := s.openStore(nil)
 	if err != nil {
 		return err
 	}
@@ -299,7 +299,7 @@ func (s *Server) tag(w http.ResponseWriter, r *http.Request, source string) erro
 	if target == nil {
 		return badRequest("invalid reference format")
 	}
-	return s.withStore(r.Context(), nil, func(o *opened) error {
+	return s.withStore(r.Context(), nil, func(o *requestStore) error {
 		img, err := o.images.Find(r.Context(), source)
 		if err != nil {
 			return err
@@ -322,7 +322,7 @@ func (s *Server) removeImage(w http.ResponseWriter, r *http.Request) error {
 	if len(r.URL.Query()["platforms"]) > 0 {
 		return badRequest("mica removes images with all of their platforms")
 	}
-	o, err := s.open(nil)
+	o, err := s.openStore(nil)
 	if err != nil {
 		return err
 	}
@@ -369,7 +369,7 @@ func (s *Server) pruneImages(w http.ResponseWriter, r *http.Request) error {
 		delete(lists, "dangling")
 		all = d[0] == "false" || d[0] == "0"
 	}
-	o, err := s.open(nil)
+	o, err := s.openStore(nil)
 	if err != nil {
 		return err
 	}

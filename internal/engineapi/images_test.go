@@ -194,7 +194,7 @@ func TestPruneImages(t *testing.T) {
 	old := r.image("one", "a:1")
 	r.image("two", "a:1")
 	kept := r.image("three", "b:1")
-	if err := r.server.withStore(t.Context(), nil, func(*opened) error { // another request that goes on
+	if err := r.server.withStore(t.Context(), nil, func(*requestStore) error { // another request that goes on
 		got, err := r.ImagePrune(t.Context(), client.ImagePruneOptions{})
 		if err != nil || len(got.Report.ImagesDeleted) == 0 || got.Report.ImagesDeleted[0].Deleted != old {
 			t.Errorf("%+v, %v", got, err)

@@ -25,7 +25,7 @@ func root(img *image.Image) *ocispec.Descriptor {
 }
 
 // manifests describes the manifests of an image: its own, or the entries of its index.
-func manifests(o *opened, img *image.Image) ([]imagetypes.ManifestSummary, error) {
+func manifests(o *requestStore, img *image.Image) ([]imagetypes.ManifestSummary, error) {
 	top := root(img)
 	if !oci.IsIndex(top.MediaType) {
 		return []imagetypes.ManifestSummary{imageManifest(o, img.Target, img)}, nil
@@ -61,7 +61,7 @@ func manifests(o *opened, img *image.Image) ([]imagetypes.ManifestSummary, error
 }
 
 // imageManifest describes the manifest of an image, which is nil if the store does not have it.
-func imageManifest(o *opened, d ocispec.Descriptor, img *image.Image) imagetypes.ManifestSummary {
+func imageManifest(o *requestStore, d ocispec.Descriptor, img *image.Image) imagetypes.ManifestSummary {
 	m := imagetypes.ManifestSummary{ID: d.Digest.String(), Descriptor: d, Kind: imagetypes.ManifestKindImage}
 	data := &imagetypes.ImageProperties{Containers: []string{}}
 	m.ImageData = data
@@ -84,7 +84,7 @@ func imageManifest(o *opened, d ocispec.Descriptor, img *image.Image) imagetypes
 }
 
 // addContent adds the size of a blob that the store has.
-func addContent(o *opened, m *imagetypes.ManifestSummary, d ocispec.Descriptor) bool {
+func addContent(o *requestStore, m *imagetypes.ManifestSummary, d ocispec.Descriptor) bool {
 	size, err := o.store.StatBlob(d.Digest)
 	if errors.Is(err, store.ErrNotFound) || err != nil {
 		return false

@@ -1,8 +1,6 @@
 package engineapi
 
 import (
-	"encoding/json"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -25,10 +23,6 @@ func (s *Server) networkRoutes() map[string]handler {
 		"DELETE /networks/{name}":          s.removeNetwork,
 		"/networks/":                       notImplemented,
 	}
-}
-
-func notSupported(format string, args ...any) error {
-	return &requestError{http.StatusNotImplemented, fmt.Errorf(format, args...)}
 }
 
 // networkFilters are the keys that a list takes.
@@ -98,17 +92,11 @@ func (s *Server) createNetwork(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusCreated)
-	return json.NewEncoder(w).Encode(network.CreateResponse{ID: n.ID})
+	return writeCreated(w, network.CreateResponse{ID: n.ID})
 }
 
 func (s *Server) removeNetwork(w http.ResponseWriter, r *http.Request) error {
-	if err := s.containers.RemoveNetwork(r.PathValue("name")); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return noContent(w, s.containers.RemoveNetwork(r.PathValue("name")))
 }
 
 func (s *Server) connectNetwork(w http.ResponseWriter, r *http.Request) error {
@@ -153,7 +141,7 @@ func pruneFilters(lists map[string][]string) (until time.Time, err error) {
 		}
 	}
 	for _, v := range lists["until"] {
-		if until, err = timeOf(v, time.Now()); err != nil {
+		if until, err = parseTime(v, time.Now()); err != nil {
 			return until, badRequest("invalid filter 'until=%s': %w", v, err)
 		}
 	}

@@ -25,7 +25,7 @@ func (s *Server) pruneBuilds(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return &requestError{http.StatusBadRequest, err}
 	}
-	o, err := s.open(nil)
+	o, err := s.openStore(nil)
 	if err != nil {
 		return err
 	}

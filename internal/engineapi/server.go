@@ -19,6 +19,7 @@ import (
 	"github.com/micabuild/mica/internal/containers"
 	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/sandbox"
+	"github.com/micabuild/mica/internal/version"
 )
 
 // The versions of the API that the server speaks.
@@ -51,13 +52,13 @@ type Server struct {
 	containers *containers.Manager
 	// garbage is what removals of images have left.
 	garbage garbage
-	// patience is that of this server.
-	patience time.Duration
+	// writeTimeout is how long clients may read nothing.
+	writeTimeout time.Duration
 }
 
 // New returns a server. It opens the store with each request.
 func New(o Options) *Server {
-	s := &Server{o: o, mux: http.NewServeMux(), events: newHub(), patience: patience}
+	s := &Server{o: o, mux: http.NewServeMux(), events: newHub(), writeTimeout: writeTimeout}
 	s.containers = containers.NewManager(containers.Options{Root: o.Root, Host: o.Host, Publish: s.events.publish})
 	s.addRoutes()
 	return s
@@ -117,7 +118,7 @@ type versionKey struct{}
 // ServeHTTP answers a request, of any version of the API.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Set("Server", "Docker/"+serverVersion()+" ("+runtime.GOOS+")")
+	h.Set("Server", "Docker/"+version.String()+" ("+runtime.GOOS+")")
 	h.Set("Api-Version", MaxVersion)
 	h.Set("Ostype", runtime.GOOS)
 	h.Set("Docker-Experimental", "false")

@@ -47,7 +47,7 @@ func (s *Server) builderVersion() string {
 
 func (s *Server) version(w http.ResponseWriter, _ *http.Request) error {
 	v := system.VersionResponse{
-		Platform: system.PlatformInfo{Name: "mica"}, Version: serverVersion(), APIVersion: MaxVersion, MinAPIVersion: MinVersion,
+		Platform: system.PlatformInfo{Name: "mica"}, Version: version.String(), APIVersion: MaxVersion, MinAPIVersion: MinVersion,
 		Os: runtime.GOOS, Arch: runtime.GOARCH, GitCommit: version.Revision(), GoVersion: runtime.Version(), KernelVersion: kernel(),
 	}
 	v.Components = []system.ComponentVersion{{Name: "Engine", Version: v.Version, Details: map[string]string{
@@ -58,7 +58,7 @@ func (s *Server) version(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func (s *Server) info(w http.ResponseWriter, r *http.Request) error {
-	o, err := s.open(nil)
+	o, err := s.openStore(nil)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (s *Server) info(w http.ResponseWriter, r *http.Request) error {
 		SystemTime: time.Now().Format(time.RFC3339Nano), CgroupDriver: "cgroupfs", CgroupVersion: cgroupVersion(),
 		KernelVersion: kernel(), OperatingSystem: operatingSystem(), OSType: runtime.GOOS, Architecture: machine(),
 		IndexServerAddress: "https://index.docker.io/v1/", RegistryConfig: &apiregistry.ServiceConfig{IndexConfigs: map[string]*apiregistry.IndexInfo{}},
-		NCPU: runtime.NumCPU(), MemTotal: memory(), Labels: []string{}, ServerVersion: serverVersion(),
+		NCPU: runtime.NumCPU(), MemTotal: memory(), Labels: []string{}, ServerVersion: version.String(),
 		Runtimes: map[string]system.RuntimeWithStatus{}, Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		SecurityOptions: []string{"name=seccomp,profile=builtin"}, CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"}, Warnings: []string{},
 	}

@@ -36,7 +36,7 @@ func (s *Server) pull(w http.ResponseWriter, r *http.Request) error {
 		o.Platforms = []ocispec.Platform{*p}
 	}
 	out := newStream(w)
-	return out.end(s.withStore(r.Context(), registryAuth(r, name), func(st *opened) error {
+	return out.end(s.withStore(r.Context(), registryAuth(r, name), func(st *requestStore) error {
 		names := []reference.Named{name}
 		if reference.IsNameOnly(name) {
 			if names, err = remoteTags(r.Context(), st, name); err != nil {
@@ -52,7 +52,7 @@ func (s *Server) pull(w http.ResponseWriter, r *http.Request) error {
 	}))
 }
 
-func (s *Server) pullOne(ctx context.Context, st *opened, out *stream, name reference.Named, o transfer.PullOptions) error {
+func (s *Server) pullOne(ctx context.Context, st *requestStore, out *stream, name reference.Named, o transfer.PullOptions) error {
 	first := func() {
 		m := message{}
 		m.ID, m.Status = tagOrDigest(name), "Pulling from "+reference.Path(name)
@@ -74,7 +74,7 @@ func (s *Server) pullOne(ctx context.Context, st *opened, out *stream, name refe
 }
 
 // remoteTags are the names that a registry has in a repository.
-func remoteTags(ctx context.Context, st *opened, name reference.Named) (names []reference.Named, err error) {
+func remoteTags(ctx context.Context, st *requestStore, name reference.Named) (names []reference.Named, err error) {
 	tags, err := st.registry.Tags(ctx, name)
 	if err != nil {
 		return nil, err
@@ -116,7 +116,7 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request, repository string)
 		}
 	}
 	out := newStream(w)
-	return out.end(s.withStore(r.Context(), registryAuth(r, name), func(st *opened) error {
+	return out.end(s.withStore(r.Context(), registryAuth(r, name), func(st *requestStore) error {
 		out.status("The push refers to repository [%s]", reference.TrimNamed(name))
 		names, err := localTags(r.Context(), st, name)
 		if err != nil {
@@ -132,7 +132,7 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request, repository string)
 }
 
 // localTags are the names that the images of a repository have in the store.
-func localTags(ctx context.Context, st *opened, name reference.Named) ([]reference.Named, error) {
+func localTags(ctx context.Context, st *requestStore, name reference.Named) ([]reference.Named, error) {
 	missing := fmt.Errorf("An image does not exist locally with the tag: %s", reference.FamiliarName(name)) //nolint:staticcheck // Docker's words
 	if !reference.IsNameOnly(name) {
 		if _, err := st.images.Root(ctx, name.String()); err != nil {
@@ -165,7 +165,7 @@ type pushResult struct {
 	Size   int
 }
 
-func (s *Server) pushOne(ctx context.Context, st *opened, out *stream, name reference.Named, o transfer.PushOptions) error {
+func (s *Server) pushOne(ctx context.Context, st *requestStore, out *stream, name reference.Named, o transfer.PushOptions) error {
 	root, err := st.images.Root(ctx, name.String())
 	if err != nil {
 		return err

@@ -1,7 +1,6 @@
 package engineapi
 
 import (
-	"encoding/json"
 	"net/http"
 	"regexp"
 	"slices"
@@ -32,9 +31,7 @@ func (s *Server) createVolume(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusCreated)
-	return json.NewEncoder(w).Encode(v)
+	return writeCreated(w, v)
 }
 
 func (s *Server) inspectVolume(w http.ResponseWriter, r *http.Request) error {
@@ -46,11 +43,7 @@ func (s *Server) inspectVolume(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) removeVolume(w http.ResponseWriter, r *http.Request) error {
-	if err := s.containers.RemoveVolume(r.PathValue("name"), boolean(r, "force")); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return noContent(w, s.containers.RemoveVolume(r.PathValue("name"), boolean(r, "force")))
 }
 
 func (s *Server) listVolumes(w http.ResponseWriter, r *http.Request) error {
