@@ -132,3 +132,16 @@ func TestNames(t *testing.T) {
 		t.Error("no name finds a container")
 	}
 }
+
+// TestValidNames: the grammar of names, and of aliases in files of hosts, for which an underscore may be the first.
+func TestValidNames(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string][2]bool{
+		"a": {true, true}, "Z9_.-": {true, true}, "0": {true, true}, "a.b-c_d": {true, true}, "_a": {false, true},
+		"": {}, ".a": {}, "-a": {}, "a b": {}, "a/b": {}, "container:a": {}, "a\n": {}, "\u00e9": {}, "a\u00e9": {}, "a@": {}, "a[": {}, "a`": {}, "a{": {}, "a\x00": {},
+	} {
+		if got := [2]bool{validName(name), validAlias(name)}; got != want {
+			t.Errorf("%q: %v, want %v", name, got, want)
+		}
+	}
+}

@@ -147,7 +147,7 @@ func (m *Manager) reserve(c *Container, name string) error {
 	if name == "" {
 		name = m.freeName()
 	}
-	if !validName.MatchString(name) {
+	if len(name) < 2 || !validName(name) {
 		return fail(Invalid, "Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
 	}
 	if id, ok := m.names[name]; ok {
@@ -192,7 +192,7 @@ func (m *Manager) rename(c *Container, name string) (old string, err error) {
 	switch id, taken := m.names[name]; {
 	case name == "":
 		return "", fail(Invalid, "Neither old nor new names may be empty")
-	case !validName.MatchString(name):
+	case len(name) < 2 || !validName(name):
 		return "", fail(Invalid, "Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
 	case name == c.name:
 		return "", fail(Invalid, "Renaming a container with the same name as its current name")

@@ -3,10 +3,37 @@ package containers
 import (
 	"fmt"
 	"math/rand/v2"
-	"regexp"
+	"strings"
 )
 
-var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
+// Limits of names, in bytes. As in Docker, those of containers have none.
+const (
+	maxVolumeName  = 200
+	maxNetworkName = 200
+	maxAlias       = 253 // of a name of a host
+)
+
+// validName reports whether a name has Docker's grammar, which keeps it apart from paths and from modes such as container:ID: letters and
+// digits, and after the first of them also "_", "." and "-".
+func validName(name string) bool {
+	return name != "" && !strings.ContainsRune(separators, rune(name[0])) && validAlias(name)
+}
+
+// validAlias reports whether a name may be in a line of hosts(5).
+func validAlias(name string) bool {
+	if name == "" || name[0] == '.' || name[0] == '-' {
+		return false
+	}
+	for _, c := range []byte(name) {
+		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
+		if !letter && (c < '0' || c > '9') && !strings.ContainsRune(separators, rune(c)) {
+			return false
+		}
+	}
+	return true
+}
+
+const separators = "_.-"
 
 // Containers without a name get one of these words each, as in Docker.
 var (

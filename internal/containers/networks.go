@@ -3,7 +3,6 @@ package containers
 import (
 	"cmp"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -65,9 +64,6 @@ func (m *Manager) CreateNetwork(req apinetwork.CreateRequest) (apinetwork.Networ
 	return n, nil
 }
 
-// validNetwork is Docker's grammar of names, which keeps them apart from paths and modes such as container:ID.
-var validNetwork = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,199}$`)
-
 func checkNetworkRequest(req *apinetwork.CreateRequest) error {
 	switch req.Driver {
 	case "", "default", "bridge":
@@ -79,7 +75,7 @@ func checkNetworkRequest(req *apinetwork.CreateRequest) error {
 	switch {
 	case IsBuiltin(req.Name) || req.Name == "default":
 		return fail(Forbidden, "operation is not permitted on predefined %s network", req.Name)
-	case !validNetwork.MatchString(req.Name):
+	case len(req.Name) > maxNetworkName || !validName(req.Name):
 		return fail(Invalid, "invalid network name %q: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", req.Name)
 	case req.Internal:
 		return fail(Unsupported, "internal networks are not supported: containers of all networks share one address, and reach the outside")
@@ -226,9 +222,6 @@ func (m *Manager) join(mode container.NetworkMode, given map[string]*apinetwork.
 	return nets, nil
 }
 
-// validAlias is what may stand in a line of hosts(5).
-var validAlias = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,252}$`)
-
 // endpoint is a new place in a network.
 func (m *Manager) endpoint(ref string, s *apinetwork.EndpointSettings) (*endpoint, error) {
 	n, err := m.FindNetwork(ref)
@@ -249,7 +242,7 @@ func (m *Manager) endpoint(ref string, s *apinetwork.EndpointSettings) (*endpoin
 		return nil, fail(Invalid, "invalid config for network %s: network-scoped aliases are only supported for user-defined networks", n.Name)
 	}
 	for _, a := range s.Aliases {
-		if !validAlias.MatchString(a) {
+		if len(a) > maxAlias || !validAlias(a) {
 			return nil, fail(Invalid, "invalid alias %q: it is not a name of a host", a)
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -30,11 +29,8 @@ const (
 	volumesDir     = "volumes"
 	dataDir        = "_data"
 	recordFile     = "volume.json"
-	maxVolumeName  = 200
 	anonymousLabel = "com.docker.volume.anonymous"
 )
-
-var validVolume = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
 
 // record is what the store keeps of a volume.
 type record struct {
@@ -46,7 +42,7 @@ func checkVolumeName(name string) error {
 	switch {
 	case len(name) > maxVolumeName:
 		return fail(Invalid, "create: the name of a volume has at most %d characters", maxVolumeName)
-	case !validVolume.MatchString(name):
+	case !validName(name):
 		return fail(Invalid, "create %s: %q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", name, name)
 	}
 	return nil
@@ -136,7 +132,7 @@ func (v *Volumes) make(s *store.Store, name string, labels map[string]string) (*
 }
 
 func (v *Volumes) read(s *store.Store, name string) (*volume.Volume, error) {
-	if validVolume.MatchString(name) && len(name) <= maxVolumeName {
+	if len(name) <= maxVolumeName && validName(name) {
 		raw, err := os.ReadFile(s.Path(volumesDir, name, recordFile))
 		if err == nil {
 			var r record
