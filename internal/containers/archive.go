@@ -21,7 +21,7 @@ import (
 // Archive calls begin with the description of a file or directory of the container, and then writes it as a tar to the writer that begin
 // returns.
 func (c *Container) Archive(ctx context.Context, name string, begin func(*container.PathStat) io.Writer) error {
-	f, err := c.files(ctx)
+	f, err := c.files(ctx, reading)
 	if err != nil {
 		return err
 	}

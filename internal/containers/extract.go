@@ -28,7 +28,7 @@ type ExtractOptions struct {
 
 // Extract writes the files of a tar into a directory of the container.
 func (c *Container) Extract(ctx context.Context, name string, from io.Reader, o ExtractOptions) error {
-	f, err := c.files(ctx)
+	f, err := c.files(ctx, writing)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/inroot"
+	"github.com/micabuild/mica/internal/overlay"
 	"github.com/micabuild/mica/internal/sandbox"
 )
 
@@ -25,10 +27,18 @@ type files struct {
 	free func()
 }
 
+// access is what the files of a container are opened for.
+type access bool
+
+const (
+	reading access = false
+	writing access = true
+)
+
 // files opens the container's files. Until they are closed, the container is not removed, and one that does not run cannot be started.
-func (c *Container) files(ctx context.Context) (*files, error) {
+func (c *Container) files(ctx context.Context, a access) (*files, error) {
 	f := &files{c: c}
-	release, err := c.withBox(ctx, func(box *sandbox.Container) (err error) {
+	release, err := c.withBox(ctx, a, func(box *sandbox.Container) (err error) {
 		f.tree, err = box.Tree()
 		return err
 	})
@@ -43,7 +53,7 @@ func (f *files) close() {
 
 // rootfs opens the root filesystem without mounts. It is to be closed before release is called, which ends what files says.
 func (c *Container) rootfs(ctx context.Context) (root *os.File, release func(), err error) {
-	release, err = c.withBox(ctx, func(box *sandbox.Container) error {
+	release, err = c.withBox(ctx, reading, func(box *sandbox.Container) error {
 		done, err := box.Hold()
 		if err != nil {
 			return err
@@ -57,7 +67,7 @@ func (c *Container) rootfs(ctx context.Context) (root *os.File, release func(), 
 
 // withBox calls use with the box of the container's process, or with one that is made for it. What it returns ends the use: the box of a
 // process that ends does not wait for it.
-func (c *Container) withBox(ctx context.Context, use func(*sandbox.Container) error) (func(), error) {
+func (c *Container) withBox(ctx context.Context, a access, use func(*sandbox.Container) error) (func(), error) {
 	c.starting.Lock()
 	release, err := c.holdFiles()
 	if err != nil {
@@ -75,27 +85,43 @@ func (c *Container) withBox(ctx context.Context, use func(*sandbox.Container) er
 		release()
 		if errors.Is(err, sandbox.ErrClosed) { // the process has just ended
 			<-r.ended
-			return c.withBox(ctx, use)
+			return c.withBox(ctx, a, use)
 		}
 		return nil, err
 	}
-	p := *c.process
-	box, err := c.m.o.Host.Open(ctx, &p)
-	end := func() {
-		if box != nil {
-			_ = box.Close()
-		}
+	box, err := c.openBox(ctx, a, use)
+	if err != nil {
 		release()
 		c.starting.Unlock()
-	}
-	if err == nil {
-		err = use(box)
-	}
-	if err != nil {
-		end()
 		return nil, err
 	}
-	return end, nil
+	return func() {
+		_ = box.Close()
+		release()
+		c.starting.Unlock()
+	}, nil
+}
+
+// openBox opens the files of a container that does not run, and calls use. To read them needs no room on the disk, unless a mount point has
+// been removed.
+func (c *Container) openBox(ctx context.Context, a access, use func(*sandbox.Container) error) (*sandbox.Container, error) {
+	p := *c.process
+	if a == reading {
+		p.Root = overlay.Options{Lowers: append(slices.Clone(c.root.Lowers), c.root.Upper)}
+		p.Dir = c.root.Work // which nothing uses meanwhile
+	}
+	box, err := c.m.o.Host.Open(ctx, &p)
+	if err != nil {
+		return nil, err
+	}
+	if err = use(box); err == nil {
+		return box, nil
+	}
+	err = errors.Join(err, box.Close())
+	if a == reading && errors.Is(err, unix.EROFS) {
+		return c.openBox(ctx, writing, use)
+	}
+	return nil, err
 }
 
 // duplicate returns another descriptor of a file.
@@ -208,7 +234,7 @@ func readlinkAt(at *os.File, name string) (string, error) {
 
 // StatPath describes a file of the container.
 func (c *Container) StatPath(ctx context.Context, name string) (*container.PathStat, error) {
-	f, err := c.files(ctx)
+	f, err := c.files(ctx, reading)
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/micabuild/mica/internal/crash"
 	"github.com/micabuild/mica/internal/network"
-	"github.com/micabuild/mica/internal/store"
 )
 
 // Container is a root filesystem with its mounts, in which processes run at the same time: the first one, and others while it runs. With
@@ -28,7 +27,7 @@ import (
 //	err = c.Close()
 type Container struct {
 	host *Host
-	tmp  *store.Temp
+	at   string // the directory of the bundle, by its name
 
 	ctx   context.Context // ends with Close, and with that of Open
 	close context.CancelCauseFunc
@@ -66,15 +65,20 @@ func (h *Host) Open(ctx context.Context, p *Process) (*Container, error) {
 		return nil, err
 	}
 	c := &Container{host: h, calls: make(chan func()), ended: make(chan struct{}), others: map[*RunningProcess]bool{}}
-	if c.tmp, err = h.store.TempDir("run"); err != nil {
-		return nil, err
+	remove := func() error { return nil }
+	if c.at = p.Dir; c.at == "" {
+		tmp, err := h.store.TempDir("run")
+		if err != nil {
+			return nil, err
+		}
+		c.at, remove = tmp.Path, tmp.Remove
 	}
 	c.ctx, c.close = context.WithCancelCause(ctx)
 	opened := make(chan struct{})
 	go func() {
 		err := inNamespaces(init, crash.Guard(func() error { return c.live(p, opened) }))
 		c.close(ErrClosed)
-		c.err = errors.Join(err, c.tmp.Remove())
+		c.err = errors.Join(err, remove())
 		close(c.ended)
 	}()
 	select {
@@ -136,7 +140,7 @@ func (c *Container) AddHosts(hosts []network.ExtraHost) error {
 
 // live is the container from its beginning to its end, on its thread.
 func (c *Container) live(p *Process, opened chan<- struct{}) (err error) {
-	b, err := c.host.newBundle(p, c.tmp.Path)
+	b, err := c.host.newBundle(p, c.at)
 	if err != nil {
 		return err
 	}

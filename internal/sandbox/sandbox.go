@@ -128,7 +128,10 @@ type Process struct {
 	// Plain is the root filesystem, in place of Root, where Host.Plain.
 	Plain        *rootfs.Tree
 	ReadOnlyRoot bool
-	Args, Env    []string
+	// Dir is a directory, of which Open uses the name alone: on it the files of the container are mounted, where nobody else sees them. "" is
+	// for a new one in the store.
+	Dir       string
+	Args, Env []string
 	// Init runs an init as process 1. It starts the command, forwards signals and reaps processes.
 	Init        bool
 	Cwd         string // made in the root filesystem if it is missing

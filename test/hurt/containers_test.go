@@ -76,10 +76,16 @@ func (p *patient) containersOnFullDisk(t *testing.T) {
 	if after := p.state(); after != before {
 		t.Errorf("the store changed:\n%s", difference(before, after))
 	}
-	docker.Run("rm", "changed") // which makes room
-	if out := docker.Try(nil, "cp", "other:/own", filepath.Join(dir, "own")); out.Code != 0 {
-		t.Errorf("cp from a container: %q", out.Stderr)
+	for _, from := range []string{"other:/own", "created:/f", "changed:/large"} {
+		if out := docker.Try(nil, "cp", from, filepath.Join(dir, "copy")); out.Code != 0 {
+			t.Errorf("cp %s: %q", from, out.Stderr)
+		}
 	}
+	if info, err := os.Stat(filepath.Join(dir, "copy")); err != nil || info.Size() != 4<<20 {
+		t.Errorf("the copy of what a container has written: %v, %v", info, err)
+	}
+	docker.Run("export", "-o", filepath.Join(dir, "export.tar"), "changed")
+	docker.Run("rm", "changed") // which makes room
 	rig.Must(t, "rm", filler+"bs=1M", filler+"bs=1k")
 	docker.Run("commit", "other", "made")
 	if got := docker.Run("run", "--rm", "--network", "none", "made", "cat", "/own"); got != "content of f\n" {
