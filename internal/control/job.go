@@ -13,16 +13,19 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/micabuild/mica/internal/bridge"
+	"github.com/micabuild/mica/internal/fairshare"
 	"github.com/micabuild/mica/internal/memory"
 	"github.com/micabuild/mica/internal/solver"
 )
 
 // Limits on builds.
 const (
-	maxBuilds = 128 // at once
+	maxBuilds = 128 // at once, beside those of each client
+	ownBuilds = 4
 	// maxRequests is how many bytes the requests of all builds may have that run: most is the graph, which is kept until the end.
 	maxRequests = 256 << 20
 	// freeRequest is what a request may have beside that: large ones do not shut out those of other clients.
@@ -49,17 +52,19 @@ type jobs struct {
 	kept    int           // bytes of the progress of those
 	changed chan struct{} // closed when a build begins
 	running int
+	builds  *fairshare.Limit
 	bytes   int            // of the requests, without what is free
 	memory  *bridge.Memory // of the front ends
 	idle    *time.Timer    // returns memory to the system when nothing has run for a while
 }
 
 func newJobs() *jobs {
-	return &jobs{all: map[string]*job{}, changed: make(chan struct{}), memory: &bridge.Memory{}}
+	return &jobs{all: map[string]*job{}, changed: make(chan struct{}), memory: &bridge.Memory{}, builds: &fairshare.Limit{Own: ownBuilds, Shared: maxBuilds}}
 }
 
 // begin adds a build whose request has a size in bytes. ctx is that of the request.
 func (js *jobs) begin(ctx context.Context, ref string, size int) (*job, error) {
+	client := clientOf(ctx)
 	js.mu.Lock()
 	defer js.mu.Unlock()
 	switch {
@@ -69,12 +74,12 @@ func (js *jobs) begin(ctx context.Context, ref string, size int) (*job, error) {
 		return nil, status.Errorf(codes.InvalidArgument, "the reference of the build has more than %d bytes", maxRef)
 	case js.all[ref] != nil:
 		return nil, status.Errorf(codes.AlreadyExists, "job ID %s exists", ref)
-	case js.running >= maxBuilds:
-		return nil, status.Errorf(codes.ResourceExhausted, "%d builds run: try again when one has ended", js.running)
 	case js.bytes+counted(size) > maxRequests:
 		return nil, status.Errorf(codes.ResourceExhausted, "the requests of the builds that run have %d bytes: try again when one has ended", js.bytes)
+	case !js.builds.Take(client):
+		return nil, status.Errorf(codes.ResourceExhausted, "%d builds run: try again when one has ended", js.running)
 	}
-	j := &job{ref: ref, size: size, kept: js.memory.Build(), changed: make(chan struct{}), bridged: make(chan struct{})}
+	j := &job{ref: ref, client: client, size: size, kept: js.memory.Build(), changed: make(chan struct{}), bridged: make(chan struct{})}
 	j.ctx, j.cancel = context.WithCancelCause(ctx)
 	js.all[ref] = j
 	js.running++
@@ -85,6 +90,14 @@ func (js *jobs) begin(ctx context.Context, ref string, size int) (*job, error) {
 	close(js.changed)
 	js.changed = make(chan struct{})
 	return j, nil
+}
+
+// clientOf is the client of a call.
+func clientOf(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok {
+		return fairshare.Client(p.Addr.String())
+	}
+	return ""
 }
 
 // counted is the part of a request that counts for all builds.
@@ -98,6 +111,7 @@ func (js *jobs) end(j *job) {
 	js.mu.Lock()
 	defer js.mu.Unlock()
 	js.bytes -= counted(j.size)
+	js.builds.Return(j.client)
 	if js.running--; js.running == 0 {
 		js.idle = time.AfterFunc(idleTime, memory.Release)
 	}
@@ -140,6 +154,7 @@ func (js *jobs) get(ctx context.Context, ref string) (*job, error) {
 // job is the progress of one build.
 type job struct {
 	ref    string
+	client string
 	size   int             // of its request
 	ctx    context.Context // of the build
 	cancel context.CancelCauseFunc

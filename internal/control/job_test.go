@@ -2,7 +2,9 @@ package control
 
 import (
 	"context"
+	"net"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/micabuild/mica/internal/history"
@@ -76,6 +79,32 @@ func TestRequestBytes(t *testing.T) {
 	}
 	if js.end(last); js.bytes != 0 || js.running != 0 {
 		t.Errorf("%d bytes of %d builds are left", js.bytes, js.running)
+	}
+}
+
+// TestManyBuilds: a client runs a number of builds at once, and does not shut out others.
+func TestManyBuilds(t *testing.T) {
+	t.Parallel()
+	js := newJobs()
+	of := func(address string) context.Context {
+		return peer.NewContext(t.Context(), &peer.Peer{Addr: &net.UnixAddr{Name: address, Net: "unix"}})
+	}
+	var last *job
+	for i := range maxBuilds + ownBuilds {
+		var err error
+		if last, err = js.begin(of("greedy"), strconv.Itoa(i), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := js.begin(of("greedy"), "more", 0); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("more than the limit: %v", err)
+	}
+	if _, err := js.begin(of("modest"), "modest", 0); err != nil {
+		t.Errorf("another client: %v", err)
+	}
+	js.end(last)
+	if _, err := js.begin(of("greedy"), "more", 0); err != nil {
+		t.Errorf("after the end of a build: %v", err)
 	}
 }
 

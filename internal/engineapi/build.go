@@ -3,7 +3,6 @@ package engineapi
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -14,35 +13,39 @@ import (
 	"github.com/moby/moby/api/types/jsonstream"
 
 	"github.com/micabuild/mica/internal/builder"
+	"github.com/micabuild/mica/internal/fairshare"
 	"github.com/micabuild/mica/internal/ociruntime"
 	"github.com/micabuild/mica/internal/sandbox"
 )
 
-// maxBuilds is how many builds run at once.
-const maxBuilds = 128
+// Limits on builds that run at once.
+const (
+	maxBuilds = 128 // of all clients, beside those of each
+	ownBuilds = 4
+)
 
 // running are the builds that run, and those that a client can cancel, by the IDs that clients gave them.
 type running struct {
-	mu     sync.Mutex
-	number int
-	named  map[string]*namedBuild
+	limit fairshare.Limit
+
+	mu    sync.Mutex
+	named map[string]*namedBuild
 }
 
 // namedBuild is a build that a client can cancel.
 type namedBuild struct{ cancel context.CancelCauseFunc }
 
-var errBusy = &requestError{http.StatusServiceUnavailable, fmt.Errorf("%d builds are running: try again when one has ended", maxBuilds)}
+var errBusy = &requestError{http.StatusServiceUnavailable, errors.New("too many builds are running: try again when one has ended")}
 
 var errCanceled = errors.New("the build was canceled")
 
-// start returns the context of a build, and what ends it.
-func (b *running) start(ctx context.Context, id string) (context.Context, func(), error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.number >= maxBuilds {
+// start returns the context of a client's build, and what ends it.
+func (b *running) start(ctx context.Context, client, id string) (context.Context, func(), error) {
+	if !b.limit.Take(client) {
 		return nil, nil, errBusy
 	}
-	b.number++
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	ctx, cancel := context.WithCancelCause(ctx)
 	build := &namedBuild{cancel}
 	if id != "" {
@@ -53,9 +56,9 @@ func (b *running) start(ctx context.Context, id string) (context.Context, func()
 	}
 	return ctx, func() {
 		cancel(nil)
+		b.limit.Return(client)
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		b.number--
 		if b.named[id] == build { // and not a later one with the same ID
 			delete(b.named, id)
 		}
@@ -82,7 +85,7 @@ func (s *Server) build(w http.ResponseWriter, r *http.Request) (err error) {
 	if err != nil {
 		return err
 	}
-	ctx, end, err := s.builds.start(r.Context(), r.URL.Query().Get("buildid"))
+	ctx, end, err := s.builds.start(r.Context(), fairshare.Client(r.RemoteAddr), r.URL.Query().Get("buildid"))
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -196,12 +197,12 @@ func TestCancelBuild(t *testing.T) {
 // TestSameBuildID: the end of a build leaves a later one with the same ID, which can still be canceled.
 func TestSameBuildID(t *testing.T) {
 	t.Parallel()
-	s := &Server{}
-	_, endFirst, err := s.builds.start(t.Context(), "id")
+	s := New(Options{Root: t.TempDir()})
+	_, endFirst, err := s.builds.start(t.Context(), "client", "id")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, end, err := s.builds.start(t.Context(), "id")
+	ctx, end, err := s.builds.start(t.Context(), "client", "id")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,25 +213,32 @@ func TestSameBuildID(t *testing.T) {
 	}
 }
 
-// TestManyBuilds: a number of builds run at once, and another can begin when one has ended.
+// TestManyBuilds: a client runs a number of builds at once, and another one can begin when one has ended. It does not shut out other clients.
 func TestManyBuilds(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var end func()
-	for range maxBuilds {
+	for range maxBuilds + ownBuilds {
 		var err error
-		if _, end, err = r.server.builds.start(t.Context(), ""); err != nil {
+		if _, end, err = r.server.builds.start(t.Context(), "greedy", ""); err != nil {
 			t.Fatal(err)
 		}
 	}
 	body := archive(t, "Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
-	if resp, got := r.do(http.MethodPost, "/build", bytes.NewReader(body)); resp.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("%s, %s", resp.Status, got)
+	build := func(client string, want int) {
+		t.Helper()
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/build", bytes.NewReader(body))
+		req.RemoteAddr = client
+		got := httptest.NewRecorder()
+		r.server.ServeHTTP(got, req)
+		if got.Code != want {
+			t.Errorf("%s: %d, %s", client, got.Code, got.Body)
+		}
 	}
+	build("greedy", http.StatusServiceUnavailable)
+	build("modest:80", http.StatusOK)
 	end()
-	if resp, got := r.do(http.MethodPost, "/build", bytes.NewReader(body)); resp.StatusCode != http.StatusOK {
-		t.Errorf("%s, %s", resp.Status, got)
-	}
+	build("greedy", http.StatusOK)
 }
 
 func TestPruneBuilds(t *testing.T) {

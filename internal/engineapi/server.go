@@ -17,6 +17,7 @@ import (
 	"github.com/moby/moby/client/pkg/versions"
 
 	"github.com/micabuild/mica/internal/containers"
+	"github.com/micabuild/mica/internal/fairshare"
 	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/sandbox"
 	"github.com/micabuild/mica/internal/version"
@@ -59,6 +60,7 @@ type Server struct {
 // New returns a server. It opens the store with each request.
 func New(o Options) *Server {
 	s := &Server{o: o, mux: http.NewServeMux(), events: newHub(), writeTimeout: writeTimeout}
+	s.builds.limit = fairshare.Limit{Own: ownBuilds, Shared: maxBuilds}
 	s.containers = containers.NewManager(containers.Options{Root: o.Root, Host: o.Host, Publish: s.events.publish})
 	s.addRoutes()
 	return s

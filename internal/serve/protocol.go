@@ -7,34 +7,41 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/micabuild/mica/internal/fairshare"
 )
 
 // accept gives the connections of a listener to the server of their protocol.
 func (s *Server) accept(l net.Listener) error {
-	slots := make(chan struct{}, maxConnections) // of this listener: clients of another one do not take them
+	limit := &fairshare.Limit{Own: ownConnections, Shared: maxConnections} // of this listener: clients of another one do not take them
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return err
 		}
-		select {
-		case slots <- struct{}{}:
-			left := s.idle.enter()
-			go s.route(&slotConn{Conn: c, free: sync.OnceFunc(func() {
-				<-slots
-				left()
-			})})
-		default:
+		addr := fairshare.Addr(c)
+		client := fairshare.Client(addr.String())
+		if !limit.Take(client) {
 			_ = c.Close() // the client sees that the server is there, and refuses
+			continue
 		}
+		left := s.idle.enter()
+		go s.route(&slotConn{Conn: c, addr: addr, free: sync.OnceFunc(func() {
+			limit.Return(client)
+			left()
+		})})
 	}
 }
 
 // slotConn is one of a limited number of connections.
 type slotConn struct {
 	net.Conn
+	addr net.Addr
 	free func()
 }
+
+// RemoteAddr is the client (package fairshare): both servers know it by its address.
+func (c *slotConn) RemoteAddr() net.Addr { return c.addr }
 
 // NetConn is the connection itself, as tls.Conn has it: servers half-close it, and see whether its client is there.
 func (c *slotConn) NetConn() net.Conn { return c.Conn }

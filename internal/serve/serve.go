@@ -17,7 +17,8 @@ import (
 
 // Limits on clients.
 const (
-	maxConnections = 1024 // for each listener
+	maxConnections = 1024 // for each listener, beside those of each client
+	ownConnections = 16
 	// helloTimeout is the time in which a client says which protocol it speaks, and sends the headers of a request.
 	helloTimeout = 10 * time.Second
 	idleTimeout  = 10 * time.Minute

@@ -1,6 +1,7 @@
 package serve_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -213,6 +214,61 @@ func TestSilentClients(t *testing.T) {
 	check(t, func(ctx context.Context, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
 	})
+}
+
+// TestManyConnections: a client that opens connections without end is refused at some number, and shuts out no other.
+func TestManyConnections(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rpc := grpc.NewServer()
+	s := serve.New(serve.Options{GRPC: rpc, HTTP: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.RemoteAddr) })})
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = s.Serve(ctx, l) })
+	defer running.Wait()
+	defer cancel()
+	// answered asks over a new connection, which stays.
+	answered := func(from string) bool {
+		c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: mica\r\n\r\n")
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			return false
+		}
+		body, err := io.ReadAll(resp.Body)
+		return err == nil && resp.Body.Close() == nil && strings.HasPrefix(string(body), from+":")
+	}
+	n := 0
+	for n < 2000 && answered("127.0.0.2") {
+		n++
+	}
+	if n < 1024 || n == 2000 {
+		t.Errorf("a client has %d connections", n)
+	}
+	if !answered("127.0.0.3") {
+		t.Error("another client is refused")
+	}
+}
+
+// TestUserOfSocket: a server knows a client by a unix socket as a user of the host.
+func TestUserOfSocket(t *testing.T) {
+	t.Parallel()
+	socket := startWith(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.RemoteAddr) })
+	resp, err := web(t, socket).Get("http://docker/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != fmt.Sprintf("user %d", os.Geteuid()) {
+		t.Errorf("%q, %v", body, err)
+	}
 }
 
 // A handler that takes over a connection finds its socket: it half-closes it, and looks whether the client is there.
