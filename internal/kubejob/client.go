@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"time"
 
 	"k8s.io/client-go/rest"
 )
@@ -18,6 +19,7 @@ type cluster struct {
 	http      *http.Client
 	base      *url.URL
 	namespace string
+	slow      time.Duration // see slowStart
 }
 
 func (c *cluster) pods() string { return "/api/v1/namespaces/" + url.PathEscape(c.namespace) + "/pods" }

@@ -25,7 +25,7 @@ type Options struct {
 	Isolation string
 	// Template is YAML that is merged into the Job, nil for nothing.
 	Template []byte
-	// Timeout is how long the pod has until it runs; 0 for 10 minutes.
+	// Timeout is how long the pod has until it runs; 0 for 10 minutes, or one if no node of the cluster has the platform.
 	Timeout time.Duration
 }
 
@@ -39,36 +39,90 @@ type Job struct {
 // startTime is the default of Options.Timeout.
 const startTime = 10 * time.Minute
 
-// Start creates a Job for a platform and waits until its pod runs. The caller closes it.
-func Start(ctx context.Context, o Options, p ocispec.Platform) (_ *Job, err error) {
+// Check returns an error if no Job can be made of the options, without asking the cluster.
+func (o *Options) Check() error {
+	patch, err := readTemplate(o.Template)
+	if err != nil {
+		return err
+	}
+	for _, isolation := range o.isolations() {
+		if _, err := newJob(o, isolation, ocispec.Platform{}, patch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isolations are those that are tried.
+func (o *Options) isolations() []string {
+	if o.Isolation != "" {
+		return []string{o.Isolation}
+	}
+	return isolations
+}
+
+// Start creates a Job for a platform and waits until its pod runs. The Job has the first isolation whose pods the cluster admits and can start.
+// The caller closes it.
+func Start(ctx context.Context, o Options, p ocispec.Platform) (*Job, error) {
 	c, err := connect(&o)
 	if err != nil {
 		return nil, err
 	}
+	return c.start(ctx, &o, p)
+}
+
+func (c *cluster) start(ctx context.Context, o *Options, p ocispec.Platform) (*Job, error) {
 	patch, err := readTemplate(o.Template)
 	if err != nil {
 		return nil, err
 	}
-	spec, isolation, err := c.admitted(ctx, &o, p, patch)
-	if err != nil {
+	var refused []error
+	for _, isolation := range o.isolations() {
+		spec, err := newJob(o, isolation, p, patch)
+		if err != nil {
+			return nil, err
+		}
+		j, err := c.startAs(ctx, spec, o.Timeout)
+		if err == nil {
+			j.Isolation = isolation
+			return j, nil
+		}
+		var status *StatusError
+		var pod *isolationError
+		if ctx.Err() != nil || !errors.As(err, &pod) && (!errors.As(err, &status) || !status.refuses()) {
+			return nil, err
+		}
+		refused = append(refused, fmt.Errorf("isolation %s: %w", isolation, err))
+	}
+	return nil, fmt.Errorf("the cluster runs no pod of mica in namespace %s: %w", c.namespace, errors.Join(refused...))
+}
+
+// maxLost is how often a Job is created whose pod the cluster takes away before it serves.
+const maxLost = 3
+
+// startAs creates a Job if its pods are admitted, and waits until one serves.
+func (c *cluster) startAs(ctx context.Context, spec map[string]any, timeout time.Duration) (*Job, error) {
+	if err := c.tryPod(ctx, spec); err != nil {
 		return nil, err
 	}
+	for n := 1; ; n++ {
+		j, err := c.startJob(ctx, spec, timeout)
+		if err == nil || n == maxLost || !errors.Is(err, errLost) {
+			return j, err
+		}
+	}
+}
+
+func (c *cluster) startJob(ctx context.Context, spec map[string]any, timeout time.Duration) (*Job, error) {
 	name, err := c.createJob(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
-	j := &Job{c: c, name: name, Isolation: isolation}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, j.Close(ctx))
-		}
-	}()
-	timeout := o.Timeout
-	if timeout == 0 {
-		timeout = startTime
+	j := &Job{c: c, name: name}
+	if j.pod, err = c.waitForPod(ctx, name, timeout); err != nil {
+		return nil, errors.Join(err, j.Close(ctx))
 	}
-	j.pod, err = c.waitForPod(ctx, name, timeout)
-	return j, err
+	return j, nil
 }
 
 // connect reads the kubeconfig, as kubectl does, or the service account of a pod.
@@ -94,31 +148,7 @@ func connect(o *Options) (*cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes: %w", err)
 	}
-	return &cluster{config: config, http: client, base: base, namespace: namespace}, nil
-}
-
-// admitted returns the Job of the first isolation whose pods the cluster admits.
-func (c *cluster) admitted(ctx context.Context, o *Options, p ocispec.Platform, patch map[string]any) (spec map[string]any, isolation string, err error) {
-	list := isolations
-	if o.Isolation != "" {
-		list = []string{o.Isolation}
-	}
-	var refused error
-	for _, name := range list {
-		if spec, err = newJob(o, name, p, patch); err != nil {
-			return nil, "", err
-		}
-		err := c.tryPod(ctx, spec)
-		if err == nil {
-			return spec, name, nil
-		}
-		var status *StatusError
-		if !errors.As(err, &status) || !status.refuses() {
-			return nil, "", err
-		}
-		refused = fmt.Errorf("isolation %s: %w", name, err)
-	}
-	return nil, "", fmt.Errorf("the cluster admits no pod of mica in namespace %s: %w", c.namespace, refused)
+	return &cluster{config: config, http: client, base: base, namespace: namespace, slow: slowStart}, nil
 }
 
 // tryPod lets the API server check a pod of the Job, and makes none: a Job itself is always admitted.

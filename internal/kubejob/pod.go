@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"time"
 )
 
 // pod is what is read of a pod.
@@ -31,28 +30,57 @@ type pod struct {
 	}
 }
 
-// final are reasons of a container that waits for what will not come.
-var final = []string{"InvalidImageName", "ErrImageNeverPull", "ImagePullBackOff", "CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+// noImage are reasons of a container that waits for an image that will not come.
+var noImage = []string{"InvalidImageName", "ErrImageNeverPull", "ImagePullBackOff"}
+
+// notMade are reasons of a container that the node cannot start.
+var notMade = []string{"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+
+// isolationError is the error of a pod that was admitted and does not serve. One with another isolation may.
+type isolationError struct{ err error }
+
+func (e *isolationError) Error() string { return e.err.Error() }
+func (e *isolationError) Unwrap() error { return e.err }
+
+// errLost is the error of a pod that the cluster has taken away. Another one like it may serve.
+var errLost = errors.New("the cluster has taken the pod away")
+
+// lost reports whether the cluster has ended the pod for a reason of its own.
+func (p *pod) lost() bool {
+	for _, c := range p.Status.Conditions {
+		if c.Type == "DisruptionTarget" && c.Status == "True" {
+			return true
+		}
+	}
+	return p.Status.Reason == "Evicted" || p.Status.Reason == "NodeLost"
+}
 
 // state returns whether the container of mica serves, what it waits for, and an error if it will never serve.
 func (p *pod) state() (ready bool, waits string, err error) {
+	if p.lost() {
+		return false, "", fmt.Errorf("pod %s: %w: %s %s", p.Metadata.Name, errLost, p.Status.Reason, p.Status.Message)
+	}
 	for _, c := range p.Status.ContainerStatuses {
 		if c.Name != containerName {
 			continue
 		}
+		w, ended := c.State.Waiting, c.State.Terminated
 		switch {
 		case c.Ready:
 			return true, "", nil
-		case c.State.Terminated != nil:
-			return false, "", fmt.Errorf("pod %s has ended with exit code %d: %s %s", p.Metadata.Name, c.State.Terminated.ExitCode, c.State.Terminated.Reason, c.State.Terminated.Message)
-		case c.State.Waiting != nil && slices.Contains(final, c.State.Waiting.Reason):
-			return false, "", fmt.Errorf("pod %s: %s: %s", p.Metadata.Name, c.State.Waiting.Reason, c.State.Waiting.Message)
-		case c.State.Waiting != nil:
-			waits = c.State.Waiting.Reason
+		case ended != nil:
+			return false, "", &isolationError{fmt.Errorf("pod %s has ended with exit code %d: %s %s", p.Metadata.Name, ended.ExitCode, ended.Reason, ended.Message)}
+		case w == nil:
+		case slices.Contains(notMade, w.Reason):
+			return false, "", &isolationError{fmt.Errorf("pod %s: %s: %s", p.Metadata.Name, w.Reason, w.Message)}
+		case slices.Contains(noImage, w.Reason):
+			return false, "", fmt.Errorf("pod %s: %s: %s", p.Metadata.Name, w.Reason, w.Message)
+		default:
+			waits = w.Reason
 		}
 	}
 	if p.Status.Phase == "Failed" || p.Status.Phase == "Succeeded" {
-		return false, "", fmt.Errorf("pod %s has ended: %s %s", p.Metadata.Name, p.Status.Reason, p.Status.Message)
+		return false, "", &isolationError{fmt.Errorf("pod %s has ended: %s %s", p.Metadata.Name, p.Status.Reason, p.Status.Message)}
 	}
 	for _, c := range p.Status.Conditions {
 		if c.Type == "PodScheduled" && c.Status == "False" {
@@ -62,36 +90,8 @@ func (p *pod) state() (ready bool, waits string, err error) {
 	return false, waits, nil
 }
 
-// watchAgain is how long to wait before a watch that has ended is begun again.
-const watchAgain = time.Second
-
-// errTimeout ends the wait for a pod.
-var errTimeout = errors.New("it does not run")
-
-// waitForPod returns the name of the pod of a Job when it serves.
-func (c *cluster) waitForPod(ctx context.Context, job string, timeout time.Duration) (string, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errTimeout)
-	defer cancel()
-	waits := "no pod was created"
-	for {
-		name, err := c.watchPod(ctx, job, &waits)
-		switch {
-		case name != "" && err == nil:
-			return name, nil
-		case errors.Is(context.Cause(ctx), errTimeout):
-			return "", fmt.Errorf("kubernetes: the pod of Job %s does not run after %s: %s", job, timeout, c.why(job, waits))
-		case err != nil:
-			return "", err
-		}
-		select { // a server that ends each watch at once is not asked without a pause
-		case <-time.After(watchAgain):
-		case <-ctx.Done():
-		}
-	}
-}
-
 // watchPod reads the states of the pod of a Job until it serves. It returns "" if the API server ends the watch, which it does from time to time.
-func (c *cluster) watchPod(ctx context.Context, job string, waits *string) (string, error) {
+func (c *cluster) watchPod(ctx context.Context, job string, waits *waiting) (string, error) {
 	q := url.Values{"labelSelector": {"batch.kubernetes.io/job-name=" + job}, "watch": {"true"}}
 	resp, err := c.send(ctx, http.MethodGet, c.pods()+"?"+q.Encode(), nil)
 	if err != nil {
@@ -109,7 +109,7 @@ func (c *cluster) watchPod(ctx context.Context, job string, waits *string) (stri
 		switch event.Type {
 		case "ADDED", "MODIFIED":
 		case "DELETED":
-			return "", fmt.Errorf("kubernetes: pod %s was deleted", event.Object.Metadata.Name)
+			return "", fmt.Errorf("kubernetes: pod %s was deleted: %w", event.Object.Metadata.Name, errLost)
 		case "ERROR":
 			return "", nil
 		default:
@@ -122,27 +122,6 @@ func (c *cluster) watchPod(ctx context.Context, job string, waits *string) (stri
 		if ready {
 			return event.Object.Metadata.Name, nil
 		}
-		if what != "" {
-			*waits = what
-		}
+		waits.set(event.Object.Metadata.Name, what)
 	}
-}
-
-// why returns the last event of a Job, or else what its pod waits for.
-func (c *cluster) why(job, waits string) string {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
-	defer cancel()
-	raw, err := c.do(ctx, http.MethodGet, c.events()+"?"+url.Values{"fieldSelector": {"involvedObject.name=" + job}}.Encode(), nil)
-	var events struct {
-		Items []struct{ Reason, Message string }
-	}
-	if err != nil || json.Unmarshal(raw, &events) != nil {
-		return waits
-	}
-	for _, e := range slices.Backward(events.Items) {
-		if e.Reason == "FailedCreate" {
-			return e.Message
-		}
-	}
-	return waits
 }

@@ -91,19 +91,19 @@ func newJob(o *Options, isolation string, p ocispec.Platform, patch object) (obj
 	}, patch)
 	for _, c := range list(at(job, "spec", "template", "spec"), "containers") {
 		if m, ok := c.(object); ok && m["name"] == containerName && (m["image"] == nil || m["image"] == "") {
-			return nil, errors.New("--on kubernetes needs an image of mica: add image=REGISTRY/mica:TAG")
+			return nil, errors.New("kubernetes needs an image of mica: add image=REGISTRY/mica:TAG")
 		}
 	}
 	return job, nil
 }
 
-// maxTemplate limits a template, in bytes.
-const maxTemplate = 1 << 20
+// MaxTemplate limits a template, in bytes.
+const MaxTemplate = 1 << 20
 
 // readTemplate reads YAML that is merged into the Job.
 func readTemplate(raw []byte) (object, error) {
-	if len(raw) > maxTemplate {
-		return nil, fmt.Errorf("template: it has more than %d bytes", maxTemplate)
+	if len(raw) > MaxTemplate {
+		return nil, fmt.Errorf("template: it has more than %d bytes", MaxTemplate)
 	}
 	var patch object
 	if err := yaml.Unmarshal(raw, &patch); err != nil {

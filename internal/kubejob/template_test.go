@@ -67,7 +67,7 @@ func TestInvalidTemplate(t *testing.T) {
 		{"x", "oci", "kind: Pod", "it is a Pod, not a Job"},
 		{"x", "oci", "{", "template: "},
 		{"x", "oci", "- a", "template: "},
-		{"x", "oci", strings.Repeat("#", maxTemplate+1), "more than"},
+		{"x", "oci", strings.Repeat("#", MaxTemplate+1), "more than"},
 	} {
 		_, err := jobOf(t, Options{Image: c.image}, c.isolation, c.template)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
@@ -86,7 +86,7 @@ func TestPodState(t *testing.T) {
 		`{"containerStatuses":[{"name":"mica","state":{"terminated":{"reason":"Error","exitCode":3}}}]}`:             "error pod p has ended with exit code 3: Error ",
 		`{"containerStatuses":[{"name":"other","ready":true},{"name":"mica","ready":false,"state":{"running":{}}}]}`: "waits ",
 		`{"containerStatuses":[{"name":"mica","ready":true}]}`:                                                       "ready",
-		`{"phase":"Failed","reason":"Evicted","message":"the node was low on resource"}`:                             "error pod p has ended: Evicted the node was low on resource",
+		`{"phase":"Failed","reason":"Evicted","message":"the node was low on resource"}`:                             "error pod p: the cluster has taken the pod away: Evicted the node was low on resource",
 	} {
 		var p pod
 		if err := json.Unmarshal([]byte(`{"metadata":{"name":"p"},"status":`+status+`}`), &p); err != nil {

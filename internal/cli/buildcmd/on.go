@@ -142,21 +142,28 @@ func answers(ctx context.Context, c *bkclient.Client, name string, err error) (*
 	return c, nil
 }
 
-// maxTemplate limits the template of a Job, in bytes.
-const maxTemplate = 1 << 20
+// jobOptions reads the options of Jobs.
+func jobOptions(on *buildspec.OnJob) (o kubejob.Options, err error) {
+	o = kubejob.Options{Context: on.Context, Namespace: on.Namespace, Image: on.Image, Isolation: on.Isolation, Timeout: on.Timeout}
+	if on.Template == "" {
+		return o, nil
+	}
+	f, err := os.Open(on.Template)
+	if err != nil {
+		return o, fmt.Errorf("template: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	if o.Template, err = io.ReadAll(io.LimitReader(f, kubejob.MaxTemplate+1)); err != nil {
+		return o, fmt.Errorf("template: %w", err)
+	}
+	return o, nil
+}
 
 // startJob starts a Job and connects to it.
 func startJob(ctx context.Context, on *buildspec.OnJob, p ocispec.Platform) (*bkclient.Client, *kubejob.Job, error) {
-	o := kubejob.Options{Context: on.Context, Namespace: on.Namespace, Image: on.Image, Isolation: on.Isolation, Timeout: on.Timeout}
-	if on.Template != "" {
-		f, err := os.Open(on.Template)
-		if err != nil {
-			return nil, nil, fmt.Errorf("template: %w", err)
-		}
-		defer func() { _ = f.Close() }()
-		if o.Template, err = io.ReadAll(io.LimitReader(f, maxTemplate+1)); err != nil {
-			return nil, nil, fmt.Errorf("template: %w", err)
-		}
+	o, err := jobOptions(on)
+	if err != nil {
+		return nil, nil, err
 	}
 	job, err := kubejob.Start(ctx, o, p)
 	if err != nil {
@@ -169,7 +176,7 @@ func startJob(ctx context.Context, on *buildspec.OnJob, p ocispec.Platform) (*bk
 	return c, job, nil
 }
 
-// checkOn refuses what only this host can give to steps.
+// checkOn refuses what only this host can give to steps, and options that no Job can be made of.
 func checkOn(spec *buildspec.Spec, i *inspection) error {
 	switch {
 	case spec.On == nil:
@@ -180,6 +187,15 @@ func checkOn(spec *buildspec.Spec, i *inspection) error {
 		return &command.UsageError{Err: errors.New("--host-certs cannot be used with --on: give them as a secret")}
 	case spec.ProxyNetwork:
 		return &command.UsageError{Err: errors.New("--proxy-network cannot be used with --on: the proxy is on this host")}
+	case spec.On.Engine != buildspec.Kubernetes:
+		return nil
+	}
+	o, err := jobOptions(&spec.On.Job)
+	if err == nil {
+		err = o.Check()
+	}
+	if err != nil {
+		return &command.UsageError{Err: fmt.Errorf("--on: %w", err)}
 	}
 	return nil
 }
