@@ -21,6 +21,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
 
+	"github.com/micabuild/mica/internal/objectstorage"
 	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/registry"
 )
@@ -40,6 +41,7 @@ type Options struct {
 type Cache struct {
 	o      Options
 	scopes []scope
+	sender *objectstorage.Sender
 }
 
 // scope is a branch, or a pull request, whose entries the token opens.
@@ -52,6 +54,7 @@ const (
 	permissionWrite = 2
 	maxScopes       = 32
 	maxIndex        = 64 << 20 // bytes
+	parallel        = 4        // blocks of layers that are sent at the same time, as by BuildKit
 )
 
 // New returns the cache that a token opens, without a request.
@@ -60,7 +63,7 @@ func New(o Options) (*Cache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("token of the GitHub Actions cache: %w", err)
 	}
-	return &Cache{o: o, scopes: scopes}, nil
+	return &Cache{o: o, scopes: scopes, sender: objectstorage.NewSender(parallel)}, nil
 }
 
 // scopesOf reads the scopes in the claims of a JSON web token. The service verifies the token.

@@ -16,6 +16,8 @@ import (
 	"github.com/minio/minio-go/v7/pkg/s3utils"
 	"github.com/minio/minio-go/v7/pkg/signer"
 	"oras.land/oras-go/v2/errdef"
+
+	"github.com/micabuild/mica/internal/objectstorage"
 )
 
 // call is a request of the service.
@@ -88,7 +90,7 @@ func (c *Cache) ask(ctx context.Context, r call, out any) error {
 	if err = errors.Join(err, resp.Body.Close()); err != nil {
 		return err
 	}
-	if err := said(resp.Status, raw); err != nil {
+	if err := objectstorage.ParseError(resp.Status, raw); err != nil {
 		return err
 	}
 	if out == nil {
@@ -100,40 +102,10 @@ func (c *Cache) ask(ctx context.Context, r call, out any) error {
 	return nil
 }
 
-// serviceError is an error of the service.
-type serviceError struct {
-	status string
-	Code   string
-	Text   string `xml:"Message"`
-}
-
-func (e *serviceError) Error() string {
-	return fmt.Sprintf("%s: %.100s: %.500q", e.status, e.Code, e.Text)
-}
-
-// Is makes an object that does not exist an errdef.ErrNotFound.
-func (e *serviceError) Is(target error) bool {
-	return target == errdef.ErrNotFound && e.Code == "NoSuchKey"
-}
-
-// said returns the error that an answer is, nil for none.
-func said(status string, raw []byte) error {
-	var doc struct {
-		XMLName xml.Name
-		serviceError
-	}
-	_ = xml.Unmarshal(raw, &doc) // any text may be an answer
-	if doc.XMLName.Local != "Error" {
-		return nil
-	}
-	doc.status = status
-	return &doc.serviceError
-}
-
 // refusal reads the error of a response. One to HEAD has only a status.
 func refusal(resp *http.Response) error {
 	raw, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err := said(resp.Status, raw); err != nil {
+	if err := objectstorage.ParseError(resp.Status, raw); err != nil {
 		return err
 	}
 	if resp.StatusCode == http.StatusNotFound && resp.Request.Method == http.MethodHead {

@@ -18,6 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
 
+	"github.com/micabuild/mica/internal/objectstorage"
 	"github.com/micabuild/mica/internal/oci"
 	"github.com/micabuild/mica/internal/registry"
 )
@@ -43,10 +44,10 @@ type Options struct {
 
 // Cache is a cache in a bucket. It is a content.Storage of layers, and safe for concurrent use.
 type Cache struct {
-	o       Options
-	base    url.URL     // of the bucket
-	part    int64       // bytes of an upload
-	buffers chan []byte // of parts that are sent
+	o      Options
+	base   url.URL // of the bucket
+	part   int64   // bytes of an upload
+	sender *objectstorage.Sender
 }
 
 // maxManifest limits the config of a cache, in bytes.
@@ -58,11 +59,7 @@ func New(o Options) (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cache{o: o, base: *base, part: partSize, buffers: make(chan []byte, max(o.Parallel, 1))}
-	for range cap(c.buffers) {
-		c.buffers <- nil
-	}
-	return c, nil
+	return &Cache{o: o, base: *base, part: partSize, sender: objectstorage.NewSender(o.Parallel)}, nil
 }
 
 // bucketURL returns the URL of a bucket. One whose name has a dot would not match the certificate of its host.

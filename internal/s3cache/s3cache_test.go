@@ -247,8 +247,11 @@ func TestFailedUploads(t *testing.T) {
 			if len(b.objects)+len(b.uploads) > 0 {
 				t.Errorf("%d objects, %d uploads", len(b.objects), len(b.uploads))
 			}
-			if len(cache.buffers) != cap(cache.buffers) {
-				t.Error("a buffer is lost")
+			b.fault = nil
+			for range 3 { // more than the parts that can be sent at the same time: no buffer is lost
+				if err := cache.Push(t.Context(), d, bytes.NewReader(data)); err != nil {
+					t.Fatal(err)
+				}
 			}
 		})
 	}

@@ -13,12 +13,10 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/micabuild/mica/internal/crash"
+	"github.com/micabuild/mica/internal/objectstorage"
 )
 
-// Parts of objects. An upload holds as many in memory as it sends at the same time.
+// Parts of objects.
 const (
 	partSize = 8 << 20
 	maxParts = 10_000
@@ -32,44 +30,9 @@ func (c *Cache) put(ctx context.Context, key string, size int64, r io.Reader) er
 	if size > c.part {
 		return c.inParts(ctx, key, func(u *upload) error { return u.send(ctx, size, r) })
 	}
-	buf, err := c.buffer(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { c.buffers <- buf }()
-	buf = slices.Grow(buf[:0], int(size))
-	if err := readPart(r, buf[:size], true); err != nil {
-		return err
-	}
-	return c.ask(ctx, call{method: http.MethodPut, key: key, body: buf[:size]}, nil)
-}
-
-// buffer waits for the turn of a part, and returns the buffer of an earlier one.
-func (c *Cache) buffer(ctx context.Context) ([]byte, error) {
-	select {
-	case buf := <-c.buffers:
-		return buf, nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-}
-
-// readPart reads a part. The last is at the end, where the digest is verified.
-func readPart(r io.Reader, p []byte, last bool) error {
-	if _, err := io.ReadFull(r, p); err != nil {
-		return err
-	}
-	if !last {
-		return nil
-	}
-	_, err := io.ReadFull(r, make([]byte, 1))
-	switch {
-	case err == nil:
-		return errors.New("it is longer than its size")
-	case errors.Is(err, io.EOF):
-		return nil
-	}
-	return err
+	return c.sender.Send(ctx, r, size, max(size, 1), func(ctx context.Context, p objectstorage.Part) error {
+		return c.ask(ctx, call{method: http.MethodPut, key: key, body: p.Body}, nil)
+	})
 }
 
 // upload is an object that is written in parts.
@@ -112,7 +75,7 @@ func (c *Cache) inParts(ctx context.Context, key string, add func(*upload) error
 		return err
 	}
 	err = c.ask(ctx, call{method: http.MethodPost, key: key, query: url.Values{"uploadId": {u.id}}, body: list}, nil)
-	var refused *serviceError
+	var refused *objectstorage.Error
 	if errors.As(err, &refused) && refused.Code == "NoSuchUpload" { // the answer to an earlier try was lost
 		resp, err := c.send(ctx, call{method: http.MethodHead, key: key})
 		if err == nil {
@@ -139,38 +102,16 @@ func (u *upload) add(number int, tag string) error {
 
 // send sends the parts of an object, some of them at the same time.
 func (u *upload) send(ctx context.Context, size int64, r io.Reader) error {
-	each := max(u.c.part, size/maxParts+1)
-	eg, egctx := errgroup.WithContext(ctx)
-	for number := 1; size > 0; number++ {
-		buf, err := u.c.buffer(egctx)
-		if err != nil {
-			break // as the group says
-		}
-		n := min(each, size)
-		buf = slices.Grow(buf[:0], int(n))
-		if err := readPart(r, buf[:n], n == size); err != nil {
-			u.c.buffers <- buf
-			return errors.Join(err, eg.Wait())
-		}
-		size -= n
-		eg.Go(crash.Guard(func() error {
-			defer func() { u.c.buffers <- buf }()
-			return u.part(egctx, number, buf[:n])
-		}))
-	}
-	if err := eg.Wait(); err != nil {
-		return err
-	}
-	return context.Cause(ctx)
+	return u.c.sender.Send(ctx, r, size, max(u.c.part, size/maxParts+1), u.part)
 }
 
-func (u *upload) part(ctx context.Context, number int, body []byte) error {
-	resp, err := u.c.send(ctx, call{method: http.MethodPut, key: u.key, query: u.query(number), body: body})
+func (u *upload) part(ctx context.Context, p objectstorage.Part) error {
+	resp, err := u.c.send(ctx, call{method: http.MethodPut, key: u.key, query: u.query(p.Number), body: p.Body})
 	if err != nil {
 		return err
 	}
 	_ = resp.Body.Close()
-	return u.add(number, resp.Header.Get("ETag"))
+	return u.add(p.Number, resp.Header.Get("ETag"))
 }
 
 // touch gives an object the current time: it is copied onto itself.
