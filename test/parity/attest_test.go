@@ -26,8 +26,8 @@ func TestProvenance(t *testing.T) {
 		t.Run(attrs, func(t *testing.T) {
 			c := readCase(t, "testdata/provenance.txtar", 1000+i)
 			c.ownBase = true
-			c.args = append(c.args, "--attest", "type=provenance,"+attrs)
-			c.opts = append(c.opts, "attest:provenance="+attrs)
+			c.Args = append(c.Args, "--attest", "type=provenance,"+attrs)
+			c.Opts = append(c.Opts, "attest:provenance="+attrs)
 			want, got := c.statement(t, mica)
 			if want.Type != got.Type || want.PredicateType != got.PredicateType || len(want.Subject) != len(got.Subject) {
 				t.Errorf("a statement %s %s of %d, want %s %s of %d", got.Type, got.PredicateType, len(got.Subject),
@@ -46,9 +46,9 @@ func TestProvenanceOfFiles(t *testing.T) {
 	mica.Run("load", "-i", peer.base)
 	c := readCase(t, "testdata/provenance.txtar", 1200)
 	c.ownBase = true
-	c.args = append(c.args, "--attest", "type=provenance,mode=max")
-	c.opts = append(c.opts, "attest:provenance=mode=max")
-	dir := filepath.Join(c.dir, "..")
+	c.Args = append(c.Args, "--attest", "type=provenance,mode=max")
+	c.Opts = append(c.Opts, "attest:provenance=mode=max")
+	dir := filepath.Join(c.Dir, "..")
 	// BuildKit lists the layers of every step that it has packed for some image before: here those of the base image alone.
 	if out := rig.Run(t, peer.Command("prune", "--all")); out.Code != 0 {
 		t.Fatal(out.Stderr)
@@ -56,7 +56,7 @@ func TestProvenanceOfFiles(t *testing.T) {
 	if out := c.withBuildKit(t, "--output", "type=local,attestation-prefix=of-,dest="+dir+"/want"); out.Code != 0 {
 		t.Fatalf("buildkit: %s", out.Stderr)
 	}
-	args := append([]string{"build", "-o", "type=local,attestation-prefix=of-,dest=" + dir + "/got"}, c.args...)
+	args := append([]string{"build", "-o", "type=local,attestation-prefix=of-,dest=" + dir + "/got"}, c.Args...)
 	if out := c.mica(t, mica, args...); out.Code != 0 {
 		t.Fatalf("mica: %s", out.Stderr)
 	}
@@ -132,8 +132,8 @@ func TestSBOM(t *testing.T) {
 	}
 	c := readCase(t, "testdata/provenance.txtar", 1100)
 	c.ownBase = true
-	c.args = append(c.args, "--sbom", "generator="+name)
-	c.opts = append(c.opts, "attest:sbom=generator="+name)
+	c.Args = append(c.Args, "--sbom", "generator="+name)
+	c.Opts = append(c.Opts, "attest:sbom=generator="+name)
 	want, got := c.statement(t, mica)
 	if want.PredicateType != got.PredicateType || len(want.Subject) != len(got.Subject) || want.Predicate["name"] != got.Predicate["name"] {
 		t.Errorf("%s of %v says %v, want %s of %v: %v", got.PredicateType, got.Subject, got.Predicate, want.PredicateType, want.Subject, want.Predicate)
@@ -146,11 +146,11 @@ func TestSBOM(t *testing.T) {
 // statement builds c with both.
 func (c *testCase) statement(t *testing.T, m *rig.Mica) (want, got compare.Statement) {
 	t.Helper()
-	wantTar, gotTar := filepath.Join(c.dir, "..", "want.tar"), filepath.Join(c.dir, "..", "got.tar")
+	wantTar, gotTar := filepath.Join(c.Dir, "..", "want.tar"), filepath.Join(c.Dir, "..", "got.tar")
 	if out := c.withBuildKit(t, "--output", c.output("name=example.com/app:1,dest="+wantTar)); out.Code != 0 {
 		t.Fatalf("buildkit: %s", out.Stderr)
 	}
-	c.attrs = append(c.attrs, "name=example.com/app:1")
+	c.Attrs = append(c.Attrs, "name=example.com/app:1")
 	if out := c.withMica(t, m, gotTar); out.Code != 0 {
 		t.Fatalf("mica: %s", out.Stderr)
 	}

@@ -15,8 +15,8 @@ import (
 // ask has BuildKit's front end answer a call, as buildx does: buildctl has no way to.
 func (c *testCase) ask(t *testing.T) []byte {
 	t.Helper()
-	request := "frontend." + c.call
-	if c.call == "check" {
+	request := "frontend." + c.Call
+	if c.Call == "check" {
 		request = "frontend.lint"
 	}
 	k, err := client.New(t.Context(), peer.Addr)
@@ -24,7 +24,7 @@ func (c *testCase) ask(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	defer func() { _ = k.Close() }()
-	dir, err := fsutil.NewFS(c.dir)
+	dir, err := fsutil.NewFS(c.Dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func (c *testCase) ask(t *testing.T) []byte {
 	var answer []byte
 	_, err = k.Build(t.Context(), opt, "", func(ctx context.Context, g gateway.Client) (*gateway.Result, error) {
 		res, err := g.Solve(ctx, gateway.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: map[string]string{
-			"requestid": request, "frontend.caps": "moby.buildkit.frontend.subrequests", "filename": filepath.Base(c.dockerfile),
+			"requestid": request, "frontend.caps": "moby.buildkit.frontend.subrequests", "filename": filepath.Base(c.Dockerfile),
 			"context:base": "docker-image://" + peer.registry.Addr + "/base:latest",
 		}})
 		if err == nil {

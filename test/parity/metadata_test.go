@@ -57,15 +57,15 @@ func TestMetadata(t *testing.T) {
 			c := readCase(t, file, 1300+i)
 			c.ownBase = true
 			if tt.name == "warnings" {
-				appendTo(t, filepath.Join(c.dir, c.dockerfile), "FROM scratch as last\nCOPY attest-all /\n")
+				appendTo(t, filepath.Join(c.Dir, c.Dockerfile), "FROM scratch as last\nCOPY attest-all /\n")
 			}
-			c.opts, c.args, c.env = append(c.opts, tt.opts...), append(c.args, tt.args...), append(c.env, tt.env...)
-			dir := filepath.Join(c.dir, "..")
+			c.Opts, c.Args, c.Env = append(c.Opts, tt.opts...), append(c.Args, tt.args...), append(c.Env, tt.env...)
+			dir := filepath.Join(c.Dir, "..")
 			output := strings.ReplaceAll(tt.output, "$OUT", dir)
 			if out := c.withBuildKit(t, "--output", output, "--metadata-file", dir+"/want.json"); out.Code != 0 {
 				t.Fatal(out.Stderr)
 			}
-			if out := c.mica(t, mica, append([]string{"build", "-o", output, "--metadata-file", dir + "/got.json"}, c.args...)...); out.Code != 0 {
+			if out := c.mica(t, mica, append([]string{"build", "-o", output, "--metadata-file", dir + "/got.json"}, c.Args...)...); out.Code != 0 {
 				t.Fatal(out.Stderr)
 			}
 			want, got := readMetadata(t, dir+"/want.json"), readMetadata(t, dir+"/got.json")
@@ -96,12 +96,12 @@ func TestProvenanceOfMetadata(t *testing.T) {
 		{env: "max", arg: "--provenance=mode=max", want: true},
 	} {
 		c := readCase(t, "testdata/provenance.txtar", 1400+i)
-		file := filepath.Join(c.dir, "..", "metadata.json")
+		file := filepath.Join(c.Dir, "..", "metadata.json")
 		if tt.arg != "" {
-			c.args = append(c.args, tt.arg)
+			c.Args = append(c.Args, tt.arg)
 		}
-		c.env = append(c.env, "BUILDX_METADATA_PROVENANCE="+tt.env)
-		if out := c.mica(t, mica, append([]string{"build", "--metadata-file", file}, c.args...)...); out.Code != 0 {
+		c.Env = append(c.Env, "BUILDX_METADATA_PROVENANCE="+tt.env)
+		if out := c.mica(t, mica, append([]string{"build", "--metadata-file", file}, c.Args...)...); out.Code != 0 {
 			t.Fatal(out.Stderr)
 		}
 		p, _ := readMetadata(t, file)["buildx.build.provenance"].(map[string]any)

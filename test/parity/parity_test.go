@@ -18,6 +18,7 @@ import (
 	"testing"
 
 	"github.com/micabuild/mica/test/compare"
+	"github.com/micabuild/mica/test/parity/cases"
 	"github.com/micabuild/mica/test/rig"
 )
 
@@ -26,7 +27,7 @@ var peer struct {
 	*rig.BuildKit
 	registry *rig.Registry
 	base     string // an OCI archive of the base image
-	web      *web
+	web      *cases.Web
 }
 
 func TestMain(m *testing.M) { os.Exit(serve(m)) }
@@ -46,7 +47,7 @@ func serve(m *testing.M) int {
 		err = makeBase(dir)
 	}
 	if err == nil {
-		peer.web = newWeb()
+		peer.web = cases.NewWeb()
 		defer peer.web.Close()
 	}
 	if err != nil {
@@ -101,14 +102,9 @@ func allCases(t *testing.T, env, except []string) {
 	mica := rig.NewMica(t)
 	mica.Env = append(mica.Env, env...)
 	mica.Run("load", "-i", peer.base)
-	files, err := filepath.Glob("testdata/*/*.txtar")
-	if err != nil || len(files) < 250 {
-		t.Fatalf("%d cases: %v", len(files), err)
-	}
 	t.Run("cases", func(t *testing.T) {
-		for i, file := range files {
-			group, name := filepath.Split(strings.TrimSuffix(file, ".txtar"))
-			name = filepath.Base(group) + "/" + name
+		for i, file := range cases.Files(t) {
+			name := cases.Name(file)
 			if slices.Contains(except, name) {
 				continue
 			}
@@ -116,9 +112,9 @@ func allCases(t *testing.T, env, except []string) {
 				t.Parallel()
 				c := readCase(t, file, i)
 				switch {
-				case c.fails:
+				case c.Fails:
 					c.compareRefusals(t, mica)
-				case c.call != "":
+				case c.Call != "":
 					c.compareAnswers(t, mica)
 				default:
 					c.compareImages(t, mica)
@@ -128,21 +124,32 @@ func allCases(t *testing.T, env, except []string) {
 	})
 }
 
+// testCase is a case that both builders build.
+type testCase struct {
+	*cases.Case
+	ownBase bool // base has no meaning
+}
+
+func readCase(t *testing.T, file string, number int) *testCase {
+	t.Helper()
+	return &testCase{Case: cases.Read(t, file, rig.TempDir(t), number, cases.Servers{Web: peer.web, Registry: peer.registry.Addr})}
+}
+
 func (c *testCase) withMica(t *testing.T, m *rig.Mica, dest string) rig.Output {
 	t.Helper()
-	args := append([]string{"build", "-o", c.output("dest=" + dest)}, c.args...)
+	args := append([]string{"build", "-o", c.output("dest=" + dest)}, c.Args...)
 	return c.mica(t, m, args...)
 }
 
 func (c *testCase) mica(t *testing.T, m *rig.Mica, args ...string) rig.Output {
 	t.Helper()
-	context := c.url
+	context := c.URL
 	if context == "" {
-		context = c.dir
-		args = append(args, "-f", filepath.Join(c.dir, c.dockerfile))
+		context = c.Dir
+		args = append(args, "-f", filepath.Join(c.Dir, c.Dockerfile))
 	}
 	cmd := m.Command(append(args, context)...)
-	cmd.Env = append(cmd.Env, c.env...)
+	cmd.Env = append(cmd.Env, c.Env...)
 	return rig.Run(t, cmd)
 }
 
@@ -152,28 +159,28 @@ func (c *testCase) withBuildKit(t *testing.T, more ...string) rig.Output {
 	if !c.ownBase {
 		args = append(args, "--opt", "context:base=docker-image://"+peer.registry.Addr+"/base:latest")
 	}
-	if c.url != "" {
-		args = append(args, "--opt", "context="+c.url)
+	if c.URL != "" {
+		args = append(args, "--opt", "context="+c.URL)
 	} else {
-		args = append(args, "--local", "context="+c.dir, "--local", "dockerfile="+filepath.Dir(filepath.Join(c.dir, c.dockerfile)),
-			"--opt", "filename="+filepath.Base(c.dockerfile))
+		args = append(args, "--local", "context="+c.Dir, "--local", "dockerfile="+filepath.Dir(filepath.Join(c.Dir, c.Dockerfile)),
+			"--opt", "filename="+filepath.Base(c.Dockerfile))
 	}
-	for _, o := range c.opts {
+	for _, o := range c.Opts {
 		args = append(args, "--opt", o)
 	}
-	cmd := peer.Command(append(append(args, c.peerArgs...), more...)...)
-	cmd.Env = append(os.Environ(), c.env...)
+	cmd := peer.Command(append(append(args, c.PeerArgs...), more...)...)
+	cmd.Env = append(os.Environ(), c.Env...)
 	return rig.Run(t, cmd)
 }
 
 // output is the exporter's attributes, the same for both.
 func (c *testCase) output(more string) string {
-	return strings.Join(append([]string{"type=oci"}, append(c.attrs, more)...), ",")
+	return strings.Join(append([]string{"type=oci"}, append(c.Attrs, more)...), ",")
 }
 
 func (c *testCase) compareImages(t *testing.T, m *rig.Mica) {
 	t.Helper()
-	wantTar, gotTar := filepath.Join(c.dir, "..", "want.tar"), filepath.Join(c.dir, "..", "got.tar")
+	wantTar, gotTar := filepath.Join(c.Dir, "..", "want.tar"), filepath.Join(c.Dir, "..", "got.tar")
 	if out := c.withBuildKit(t, "--output", c.output("dest="+wantTar)); out.Code != 0 {
 		t.Fatalf("buildkit: %s", out.Stderr)
 	}
@@ -188,7 +195,7 @@ func (c *testCase) compareImages(t *testing.T, m *rig.Mica) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range compare.DiffIndexes(want, got, compare.Options{Fixed: inputTime.AddDate(1, 0, 0)}) {
+	for _, d := range compare.DiffIndexes(want, got, compare.Options{Fixed: cases.InputTime.AddDate(1, 0, 0)}) {
 		t.Error(d)
 	}
 }
@@ -197,7 +204,7 @@ func (c *testCase) compareImages(t *testing.T, m *rig.Mica) {
 func (c *testCase) compareAnswers(t *testing.T, m *rig.Mica) {
 	t.Helper()
 	text := c.ask(t)
-	out := c.mica(t, m, append([]string{"build", "--call", c.call + ",format=json,ignorestatus=true"}, c.args...)...)
+	out := c.mica(t, m, append([]string{"build", "--call", c.Call + ",format=json,ignorestatus=true"}, c.Args...)...)
 	if out.Code != 0 {
 		t.Fatalf("mica: %s", out.Stderr)
 	}
@@ -222,14 +229,14 @@ func (c *testCase) compareAnswers(t *testing.T, m *rig.Mica) {
 
 func (c *testCase) compareRefusals(t *testing.T, m *rig.Mica) {
 	t.Helper()
-	dest := filepath.Join(c.dir, "..", "out.tar")
+	dest := filepath.Join(c.Dir, "..", "out.tar")
 	want := c.withBuildKit(t, "--output", c.output("dest="+dest+".want"))
 	if want.Code == 0 {
 		t.Fatal("buildkit does not refuse")
 	}
 	// mica may name a line where BuildKit names none.
-	if lines := c.linesNamed(want.Stderr); len(lines) > 0 && !slices.Contains(lines, c.line) {
-		t.Errorf("buildkit names the lines %s, not %s", lines, c.line)
+	if lines := c.linesNamed(want.Stderr); len(lines) > 0 && !slices.Contains(lines, c.Line) {
+		t.Errorf("buildkit names the lines %s, not %s", lines, c.Line)
 	}
 	out := c.withMica(t, m, dest)
 	if out.Code != 1 {
@@ -240,8 +247,8 @@ func (c *testCase) compareRefusals(t *testing.T, m *rig.Mica) {
 	if !strings.HasPrefix(last, "ERROR: ") {
 		t.Errorf("last line is %q", last)
 	}
-	if c.line != "0" && !strings.Contains(last, fmt.Sprintf("%s:%s:", filepath.Base(c.dockerfile), c.line)) {
-		t.Errorf("line %s is not named: %s", c.line, last)
+	if c.Line != "0" && !strings.Contains(last, fmt.Sprintf("%s:%s:", filepath.Base(c.Dockerfile), c.Line)) {
+		t.Errorf("line %s is not named: %s", c.Line, last)
 	}
 	if _, err := os.Stat(dest); err == nil {
 		t.Error("there is an output all the same")
@@ -250,7 +257,7 @@ func (c *testCase) compareRefusals(t *testing.T, m *rig.Mica) {
 
 // linesNamed are the lines of the Dockerfile that BuildKit shows for an error.
 func (c *testCase) linesNamed(stderr string) (lines []string) {
-	shown := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(filepath.Base(c.dockerfile)) + `:(\d+)\n-----`)
+	shown := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(filepath.Base(c.Dockerfile)) + `:(\d+)\n-----`)
 	for _, m := range shown.FindAllStringSubmatch(stderr, -1) {
 		lines = append(lines, m[1])
 	}

@@ -1,6 +1,6 @@
 //go:build e2e
 
-package parity
+package cases
 
 import (
 	"fmt"
@@ -11,21 +11,22 @@ import (
 	"sync/atomic"
 )
 
-// web serves the directories www of all cases, on loopback.
-type web struct {
+// Web serves the directories www of all cases, on loopback.
+type Web struct {
 	*httptest.Server
 	served      atomic.Int64
 	directories sync.Map // by the first part of the path
 }
 
-func newWeb() *web {
-	w := &web{}
+// NewWeb starts a web server.
+func NewWeb() *Web {
+	w := &Web{}
 	w.Server = httptest.NewServer(http.HandlerFunc(w.answer))
 	return w
 }
 
 // serve gives the URL under which a directory is served: another one for each, for BuildKit remembers what it has fetched.
-func (w *web) serve(dir string) string {
+func (w *Web) serve(dir string) string {
 	name := fmt.Sprint(w.served.Add(1))
 	w.directories.Store(name, dir)
 	return w.URL + "/" + name
@@ -33,7 +34,7 @@ func (w *web) serve(dir string) string {
 
 // answer sends a file with a validator. Under "named/" it is called otherwise than its URL, "moved/" leads to the file
 // itself, and "gone/" has nothing.
-func (w *web) answer(rw http.ResponseWriter, r *http.Request) {
+func (w *Web) answer(rw http.ResponseWriter, r *http.Request) {
 	name, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	dir, ok := w.directories.Load(name)
 	if !ok {
