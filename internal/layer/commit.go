@@ -42,7 +42,11 @@ func (l *Layers) Commit(ctx context.Context, upper string, base view.View) (*Lay
 
 // plainRoot makes a tree's root directory what it is in layers that do not describe it. xattr is what marks it opaque.
 func plainRoot(path, xattr string) error {
-	err := unix.Lremovexattr(path, xattr)
+	// Without CAP_SYS_ADMIN no file has attributes of the class trusted, and removing one is not permitted.
+	_, err := unix.Lgetxattr(path, xattr, nil)
+	if err == nil {
+		err = unix.Lremovexattr(path, xattr)
+	}
 	if err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.ENOTSUP) {
 		return &fs.PathError{Op: "remove attribute", Path: path, Err: err}
 	}
