@@ -29,6 +29,7 @@ type place struct {
 	base   string
 	held   string // what was there, "" for nothing
 	source string // where what is there now was moved from, "" for what is removed
+	isDir  bool   // of source
 	made   []string
 	times  [2]unix.Timespec
 }
@@ -55,7 +56,11 @@ func (c *Cover) put(source, back, target string) (err error) {
 	if full == c.root {
 		return errors.New("the root directory cannot be covered")
 	}
-	p := &place{base: filepath.Base(full), source: back}
+	var st unix.Stat_t
+	if err := unix.Lstat(source, &st); err != nil {
+		return &fs.PathError{Op: "lstat", Path: source, Err: err}
+	}
+	p := &place{base: filepath.Base(full), source: back, isDir: st.Mode&unix.S_IFMT == unix.S_IFDIR}
 	if p.made, p.times, err = makeParents(filepath.Dir(full)); err != nil {
 		return err
 	}
@@ -165,12 +170,20 @@ func (c *Cover) uncover(p *place) error {
 func (c *Cover) takeBack(p *place) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(p.path(), &st); err != nil {
-		return ignoreMissing(err)
+		return errors.Join(ignoreMissing(err), p.restore())
 	}
 	if p.source != "" && st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return os.Rename(p.path(), p.source)
 	}
-	return os.Rename(p.path(), filepath.Join(c.holding, "used-"+strconv.Itoa(len(c.places))+"-"+strconv.Itoa(p.dir)))
+	return errors.Join(os.Rename(p.path(), filepath.Join(c.holding, "used-"+strconv.Itoa(len(c.places))+"-"+strconv.Itoa(p.dir))), p.restore())
+}
+
+// restore makes the directory again that was moved here and that the process has removed. It could not have removed a mount.
+func (p *place) restore() error {
+	if p.source == "" || !p.isDir {
+		return nil
+	}
+	return os.Mkdir(p.source, 0o755)
 }
 
 func ignoreMissing(err error) error {

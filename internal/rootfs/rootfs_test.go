@@ -151,8 +151,8 @@ func TestRootCover(t *testing.T) {
 		if got := listing(changes); got != want.changes {
 			t.Errorf("%s: %s, want %s", text, got, want.changes)
 		}
-		if info, err := os.Lstat(filepath.Join(dir, "source")); err == nil && !info.IsDir() {
-			t.Errorf("%s: the source is %s", text, info.Mode())
+		if info, err := os.Lstat(filepath.Join(dir, "source")); err != nil || !info.IsDir() {
+			t.Errorf("%s: the source is %v, %v", text, info, err)
 		}
 		list, _ := os.ReadDir(filepath.Join(dir, "source"))
 		if names := slices.Collect(func(yield func(string) bool) {

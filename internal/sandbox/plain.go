@@ -9,8 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
+	securejoin "github.com/cyphar/filepath-securejoin"
 	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/internal/account"
@@ -20,8 +20,11 @@ import (
 	"github.com/micabuild/mica/internal/userns"
 )
 
-// errPlain is why a host that uses chroot cannot do what needs namespaces.
-var errPlain = errors.New("chroot and fakeroot isolation have no namespaces: only the processes of steps run, on the host's network")
+// Why a host that uses chroot or fakeroot cannot do what needs namespaces.
+var (
+	errPlain   = errors.New("isolation by chroot or fakeroot runs the steps of builds alone, without terminals: --isolation oci has containers")
+	errNetwork = errors.New("isolation by chroot or fakeroot has no network for steps")
+)
 
 // UseChroot makes the host run processes by chroot, in root filesystems that are plain files (Process.Plain).
 func (h *Host) UseChroot() { h.plain = true }
@@ -35,7 +38,7 @@ func (h *Host) runPlain(ctx context.Context, p *Process) (err error) {
 		return err
 	}
 	if p.NetworkMade != nil && p.Network == NetworkOwn {
-		if err := p.NetworkMade(nil, errPlain); err != nil {
+		if err := p.NetworkMade(nil, errNetwork); err != nil {
 			return err
 		}
 	}
@@ -141,12 +144,7 @@ func (b *bundle) coverMount(c *rootfs.Cover, source string, m Mount) error {
 	case MountPlain:
 		return c.Move(m.Source, m.Target)
 	case MountTmpfs:
-		if err := os.Mkdir(source, 0o755); err != nil {
-			return err
-		}
-		if err := os.Chmod(source, 0o777|os.ModeSticky); err != nil {
-			return err
-		}
+		return b.coverTmpfs(c, source, m)
 	case MountSecret:
 		if err := os.WriteFile(source, m.Data, 0o600); err != nil {
 			return err
@@ -171,15 +169,38 @@ func (b *bundle) coverMount(c *rootfs.Cover, source string, m Mount) error {
 	return c.Show(source, m.Target)
 }
 
-// moveShared moves a cache, which the step has alone, into the root filesystem.
+// coverTmpfs shows an empty directory of root, with the mode of the one that it covers, as mountTmpfs does.
+func (b *bundle) coverTmpfs(c *rootfs.Cover, source string, m Mount) error {
+	covered, err := securejoin.SecureJoin(b.root, m.Target)
+	if err != nil {
+		return err
+	}
+	mode := uint32(0o755)
+	var st unix.Stat_t
+	if err := unix.Lstat(covered, &st); err == nil {
+		if mode, err = b.plainMode(covered, &st); err != nil {
+			return err
+		}
+	}
+	if err := b.makePlainDirectory(source, mode); err != nil {
+		return err
+	}
+	return c.Show(source, m.Target)
+}
+
+// moveShared moves a cache, which the step has alone, into the root filesystem, or the directory in it that the mount selects. What earlier
+// steps have left in the cache does not lead out of it.
 func (b *bundle) moveShared(c *rootfs.Cover, m Mount) error {
-	source := filepath.Join(m.Source, filepath.Join("/", m.Selector))
+	source, err := securejoin.SecureJoin(m.Source, m.Selector)
+	if err != nil {
+		return err
+	}
 	var st unix.Stat_t
 	if err := unix.Lstat(source, &st); err != nil {
 		return &fs.PathError{Op: "open", Path: m.Selector, Err: err}
 	}
-	if strings.Trim(m.Selector, "/") != "" {
-		return errors.New("without namespaces a part of a cache cannot be mounted: leave out source=")
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return &fs.PathError{Op: "open", Path: m.Selector, Err: unix.ENOTDIR}
 	}
 	return c.Move(source, m.Target)
 }

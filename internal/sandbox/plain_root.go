@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/micabuild/mica/internal/chroot"
 	"github.com/micabuild/mica/internal/fakeroot"
 	"github.com/micabuild/mica/internal/layer/tree"
@@ -98,6 +100,34 @@ func (b *bundle) ownPlain(source string, m Mount) error {
 		return err
 	}
 	return podroot.Own(b.p.Plain.Owners(), source, uint32(m.UID), uint32(m.GID), mode)
+}
+
+// plainMode returns the mode that a file of the root filesystem has for the process.
+func (b *bundle) plainMode(path string, st *unix.Stat_t) (uint32, error) {
+	mode := st.Mode
+	if owners := b.p.Plain.Owners(); owners != nil {
+		m, err := owners.Get(path, st)
+		if err != nil {
+			return 0, err
+		}
+		mode = m.Mode
+	}
+	return mode & 0o7777, nil
+}
+
+// makePlainDirectory makes a directory of root for a mount.
+func (b *bundle) makePlainDirectory(path string, mode uint32) error {
+	if err := os.Mkdir(path, 0o700); err != nil {
+		return err
+	}
+	owners := b.p.Plain.Owners()
+	if owners == nil {
+		return unix.Chmod(path, mode)
+	}
+	if err := unix.Chmod(path, fakeroot.RealMode(unix.S_IFDIR|mode)); err != nil {
+		return err
+	}
+	return podroot.Own(owners, path, 0, 0, mode)
 }
 
 // runPretended runs the process as a pretended root.

@@ -95,16 +95,17 @@ func (o *execOp) addPlain(ctx context.Context, st *State, i int, dir string) err
 		st.trees[i] = st.root.tree
 		return nil
 	}
-	only := "."
+	only, from := ".", selector(m)
 	if m.Output == int64(pb.SkipOutput) {
 		if only, err = view.Resolve(ctx, v, strings.TrimPrefix(selector(m), "/"), true); err != nil {
 			return missing(err, m.Selector, false)
 		}
+		from = only // the links that lead there are not laid out
 	}
 	if st.trees[i], err = rootfs.Lay(ctx, v, only, dir, o.w.Host.Owners()); err != nil {
 		return err
 	}
-	source, err := securejoin.SecureJoin(dir, selector(m))
+	source, err := securejoin.SecureJoin(dir, from)
 	if err != nil {
 		return err
 	}
