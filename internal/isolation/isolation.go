@@ -103,6 +103,9 @@ func findRoot(ctx context.Context) (*podroot.Root, error) {
 	return root, fakeroot.Try(ctx)
 }
 
+// HasContainers reports whether processes other than steps run, such as a shell in a step that has failed.
+func (f Found) HasContainers() bool { return f.Mode == OCI || f.Mode == "" }
+
 // Unable returns the error of a process that cannot run in this mode, nil if processes run.
 func (f Found) Unable() error {
 	switch {

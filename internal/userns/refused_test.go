@@ -61,3 +61,35 @@ func TestReadVerdict(t *testing.T) {
 		t.Errorf("%v, want %v", got, sent)
 	}
 }
+
+func TestMasked(t *testing.T) {
+	t.Parallel()
+	const (
+		root = "20 1 8:1 / / rw - ext4 /dev/sda rw\n"
+		proc = "30 20 0:50 / /proc rw - proc proc rw\n"
+	)
+	for name, c := range map[string]struct {
+		mounts string
+		want   bool
+	}{
+		"a host":              {root + proc + "31 30 0:51 / /proc/sys/fs/binfmt_misc rw - autofs systemd-1 rw\n", false},
+		"a masked file":       {root + proc + "31 30 0:52 /null /proc/kcore rw - tmpfs tmpfs rw\n", true},
+		"a read-only part":    {root + proc + "31 30 0:50 /sys /proc/sys ro - proc proc rw\n", true},
+		"another whole one":   {root + proc + "31 30 0:52 /null /proc/kcore rw - tmpfs tmpfs rw\n40 20 0:60 / /mnt rw - proc proc rw\n", false},
+		"a part alone":        {root + "31 20 0:50 /sys /proc/sys ro - proc proc rw\n", true},
+		"nothing can be read": {"", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			if c.mounts != "" {
+				if err := errors.Join(os.Mkdir(filepath.Join(dir, "self"), 0o755), os.WriteFile(filepath.Join(dir, "self/mountinfo"), []byte(c.mounts), 0o644)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := (host{dir}).masked(); got != c.want {
+				t.Errorf("masked: %v", got)
+			}
+		})
+	}
+}

@@ -20,6 +20,9 @@ import (
 
 // printHint says how to look into a step that has failed. verb is the command: build or bake.
 func printHint(app *command.App, verb string, err error) {
+	if !app.Isolation.HasContainers() {
+		return // there is no shell to look into it
+	}
 	var exit *ociruntime.ExitError
 	var start *ociruntime.StartError
 	if !errors.As(err, &exit) && !errors.As(err, &start) {
