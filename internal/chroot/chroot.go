@@ -60,6 +60,9 @@ func Try() error {
 	if os.Geteuid() != 0 || !userns.Has(needed...) {
 		return errors.New("chroot needs root with the capabilities that containers have by default")
 	}
+	if userns.Current().Nested() {
+		return errors.New("chroot needs devices, which cannot be made in a user namespace (in Kubernetes, hostUsers: false)")
+	}
 	if err := unix.Chroot("/"); err != nil { // changes nothing
 		return fmt.Errorf("chroot: %w", err)
 	}

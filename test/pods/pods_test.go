@@ -142,7 +142,7 @@ RUN touch /home/dev/mine && test "$(id -u)" = 1000
 	p.load(filepath.Join(images, "base.tar"))
 	makeContext(t, p.work("context"), "FROM base\nRUN true\n")
 	p.run("build", "/work/context")
-	if info := p.run("info"); !strings.Contains(info, "Isolation of processes: chroot") || !strings.Contains(info, "procMount: Unmasked") {
+	if info := p.run("info"); !strings.Contains(info, "Isolation of processes: fakeroot") || !strings.Contains(info, "procMount: Unmasked") {
 		t.Errorf("info: %s", info)
 	}
 	if out := p.try("build", "--isolation=oci", "/work/context"); out.Code != 1 || !strings.Contains(out.Stderr, "procMount: Unmasked") {
