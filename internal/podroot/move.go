@@ -2,7 +2,6 @@ package podroot
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -100,7 +99,7 @@ func renameClosed(from, to string) error {
 func (m *move) around(at string, isDir bool) error {
 	from, to := filepath.Join(m.from, at), filepath.Join(m.to, at)
 	if !isDir {
-		return fmt.Errorf("the pod mounts something below /%s, which is not a directory in the root filesystem: mount it elsewhere", at)
+		return notDirectory(at)
 	}
 	var source, target unix.Stat_t
 	if err := unix.Lstat(from, &source); err != nil {
@@ -108,8 +107,11 @@ func (m *move) around(at string, isDir bool) error {
 	}
 	err := unix.Lstat(to, &target)
 	made := errors.Is(err, unix.ENOENT)
-	if made {
+	switch {
+	case made:
 		err = os.Mkdir(to, 0o700)
+	case err == nil && target.Mode&unix.S_IFMT != unix.S_IFDIR: // never through a link
+		err = unix.ENOTDIR
 	}
 	if err != nil {
 		return &fs.PathError{Op: "make", Path: to, Err: err}

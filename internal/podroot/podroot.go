@@ -135,6 +135,9 @@ func (u *Use) begin(owners tree.Owners) error {
 	if err != nil {
 		return err
 	}
+	if err := stay.fits(u.tree); err != nil {
+		return err
+	}
 	if err := os.Mkdir(u.image, 0o700); err != nil {
 		return err
 	}
@@ -145,7 +148,10 @@ func (u *Use) begin(owners tree.Owners) error {
 		return err
 	}
 	u.in = &move{from: u.tree, to: r.dir, stay: stay, owners: owners, times: map[string]dirTimes{}}
-	return u.in.all()
+	if err := u.in.all(); err != nil {
+		return errors.Join(err, u.leave()) // what has come goes back
+	}
+	return nil
 }
 
 // Lock is the lock of the root directory. A process that has it keeps others from using the directory.

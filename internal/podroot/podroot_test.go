@@ -228,6 +228,41 @@ func TestConflict(t *testing.T) {
 	if got := files(t, r.Dir()); got != imageFiles {
 		t.Errorf("left:\n%s\nwant\n%s", got, imageFiles)
 	}
+	if got, want := files(t, dir), strings.Replace(ofTree, "usr/bin/mica=base usr/bin/tool=tool", "usr>/other", 1); got != want {
+		t.Errorf("root filesystem:\n%s\nwant\n%s", got, want)
+	}
+}
+
+// brokenOwners cannot keep an owner, once.
+type brokenOwners struct {
+	tree.Owners
+	failed bool
+}
+
+var errBroken = errors.New("broken")
+
+func (o *brokenOwners) Set(path string, m *tree.Meta) error {
+	if !o.failed {
+		o.failed = true
+		return errBroken
+	}
+	return o.Owners.Set(path, m)
+}
+
+// Where a move fails, what has been moved goes back: the root filesystem is not lost.
+func TestFailedMove(t *testing.T) {
+	t.Parallel()
+	r := testRoot(t)
+	dir := testTree(t, r)
+	if _, err := r.Enter(t.Context(), dir, &brokenOwners{Owners: rootfs.NewOwners()}); !errors.Is(err, errBroken) {
+		t.Errorf("%v", err)
+	}
+	if got := files(t, r.Dir()); got != imageFiles {
+		t.Errorf("left:\n%s\nwant\n%s", got, imageFiles)
+	}
+	if got := files(t, dir); got != ofTree {
+		t.Errorf("root filesystem:\n%s\nwant\n%s", got, ofTree)
+	}
 }
 
 func TestFindWithoutMarker(t *testing.T) {

@@ -2,12 +2,14 @@ package podroot
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 
 	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
 )
 
 // mountPoints returns what is mounted in this container.
@@ -63,6 +65,28 @@ func (s *staying) add(at string) {
 			s.kinds[dir] = around
 		}
 	}
+}
+
+// fits returns an error if a root filesystem has something else than a directory above a mount: nothing of it is moved then.
+func (s *staying) fits(root string) error {
+	for at, kind := range s.kinds {
+		if kind != around {
+			continue
+		}
+		info, err := os.Lstat(filepath.Join(root, at))
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
+		case err != nil:
+			return err
+		case !info.IsDir():
+			return notDirectory(at)
+		}
+	}
+	return nil
+}
+
+func notDirectory(at string) error {
+	return fmt.Errorf("the pod mounts something below /%s, which is not a directory in the root filesystem: mount it elsewhere", at)
 }
 
 // kind says how a path is moved. What is in something that stays, stays.
