@@ -4,6 +4,7 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -19,21 +20,28 @@ type closure struct {
 	files map[string]bool
 }
 
-// addAll adds programs, and what all packages of the tree say of themselves.
+// addAll adds programs, and what the packages that they are from say of themselves.
 func (c *closure) addAll(programs []string) error {
 	for _, p := range programs {
 		if err := c.add(p); err != nil {
 			return fmt.Errorf("%s: %w", p, err)
 		}
 	}
-	for _, pattern := range []string{"usr/share/doc/*/copyright", "var/lib/dpkg/status.d/*"} {
-		list, err := fs.Glob(os.DirFS(c.tree), pattern)
+	lists, err := fs.Glob(os.DirFS(c.tree), "var/lib/dpkg/info/*.list")
+	if err != nil {
+		return err
+	}
+	for _, list := range lists {
+		text, err := os.ReadFile(filepath.Join(c.tree, list))
 		if err != nil {
 			return err
 		}
-		for _, name := range list {
-			c.files[name] = true
+		if !slices.ContainsFunc(strings.Split(string(text), "\n"), func(name string) bool { return c.files[relative(name)] }) {
+			continue
 		}
+		name := strings.TrimSuffix(path.Base(list), ".list")
+		c.files["usr/share/doc/"+name+"/copyright"] = true
+		c.files["var/lib/dpkg/status.d/"+name] = true
 	}
 	return nil
 }
@@ -53,6 +61,9 @@ func (c *closure) add(name string) error {
 		}
 		c.files[name] = true
 		if info.Mode()&fs.ModeSymlink == 0 {
+			if script, err := c.isScript(name); script || err != nil {
+				return err
+			}
 			return c.linked(name)
 		}
 		target, err := os.Readlink(filepath.Join(c.tree, name))
@@ -65,6 +76,20 @@ func (c *closure) add(name string) error {
 		name = relative(target)
 	}
 	return errors.New("too many links")
+}
+
+// isScript reports whether a program is a script, or a part of one. Its interpreter is the shell, which all images have.
+func (c *closure) isScript(name string) (bool, error) {
+	f, err := os.Open(filepath.Join(c.tree, name))
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = f.Close() }()
+	var start [1]byte
+	if _, err := io.ReadFull(f, start[:]); err != nil {
+		return false, err
+	}
+	return start[0] == '#', nil
 }
 
 // linked adds the dynamic linker and the libraries of a program or library.

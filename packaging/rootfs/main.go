@@ -75,6 +75,7 @@ type writer struct {
 func (w *writer) write(names, commands []string) error {
 	for _, dir := range []tar.Header{
 		{Name: "home/mica", Mode: 0o755, Uid: uid, Gid: uid}, {Name: "root", Mode: 0o700}, {Name: "tmp", Mode: 0o1777}, {Name: "var/tmp", Mode: 0o1777},
+		{Name: "usr/share/git-core/templates", Mode: 0o755}, // git warns if it is missing
 	} {
 		if err := w.directory(dir); err != nil {
 			return err

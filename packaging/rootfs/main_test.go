@@ -52,14 +52,20 @@ func TestWrite(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.MkdirAll(filepath.Join(tree, "usr/share/doc/x"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(tree, "usr/share/doc/x/copyright"), []byte("c"), 0o600); err != nil {
-		t.Fatal(err)
+	for name, text := range map[string]string{
+		"var/lib/dpkg/info/x.list": "./\n./bin/\n./bin/cat\n", "var/lib/dpkg/status.d/x": "x", "usr/share/doc/x/copyright": "x",
+		"var/lib/dpkg/info/y.list": "./\n./bin/\n./bin/tac\n", "var/lib/dpkg/status.d/y": "y", "usr/share/doc/y/copyright": "y",
+		"usr/bin/script": "#!/bin/sh\n",
+	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(tree, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(tree, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	c := &closure{tree: tree, files: map[string]bool{}}
-	if err := c.addAll([]string{"/usr/bin/newuidmap"}); err != nil {
+	if err := c.addAll([]string{"/usr/bin/newuidmap", "usr/bin/script"}); err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
@@ -83,9 +89,14 @@ func TestWrite(t *testing.T) {
 		}
 		names = append(names, h.Name)
 	}
-	for _, want := range []string{"usr/bin/newuidmap", "bin/link", "bin/cat", "etc/subuid", "usr/share/doc/x/copyright", "busybox/ls", "bin/sh", "home/mica/"} {
+	for _, want := range []string{"usr/bin/newuidmap", "bin/link", "bin/cat", "etc/subuid", "usr/share/doc/x/copyright", "var/lib/dpkg/status.d/x", "usr/bin/script", "busybox/ls", "bin/sh", "home/mica/"} {
 		if !slices.Contains(names, want) {
 			t.Errorf("no %s in %q", want, names)
+		}
+	}
+	for _, other := range []string{"usr/share/doc/y/copyright", "var/lib/dpkg/status.d/y"} {
+		if slices.Contains(names, other) {
+			t.Errorf("%s is of a package of which nothing is in the image", other)
 		}
 	}
 	if !slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(filepath.Base(n), "libc.so") }) {
