@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -20,6 +21,7 @@ type cluster struct {
 	base      *url.URL
 	namespace string
 	slow      time.Duration // see slowStart
+	patience  patience
 }
 
 func (c *cluster) pods() string { return "/api/v1/namespaces/" + url.PathEscape(c.namespace) + "/pods" }
@@ -32,8 +34,9 @@ func (c *cluster) events() string {
 
 // StatusError is a refusal of the API server.
 type StatusError struct {
-	Code    int
-	Message string
+	Code       int
+	Message    string
+	retryAfter time.Duration
 }
 
 func (e *StatusError) Error() string { return "kubernetes: " + e.Message }
@@ -43,15 +46,21 @@ func (e *StatusError) refuses() bool {
 	return e.Code == http.StatusForbidden || e.Code == http.StatusUnprocessableEntity || e.Code == http.StatusBadRequest
 }
 
+// exceedsQuota reports whether a quota is used up. The API server checks quotas after all else: the pod is admitted when there is room.
+func (e *StatusError) exceedsQuota() bool {
+	return e.Code == http.StatusForbidden && strings.Contains(e.Message, "exceeded quota")
+}
+
 // maxAnswer limits an object of the API server, in bytes.
 const maxAnswer = 8 << 20
 
-func (c *cluster) post(ctx context.Context, path string, object any) ([]byte, error) {
+func (c *cluster) post(ctx context.Context, path string, object any) error {
 	raw, err := json.Marshal(object)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return c.do(ctx, http.MethodPost, path, raw)
+	_, err = c.do(ctx, http.MethodPost, path, raw)
+	return err
 }
 
 func (c *cluster) delete(ctx context.Context, path string) error {
@@ -76,8 +85,8 @@ func (c *cluster) do(ctx context.Context, method, path string, body []byte) ([]b
 	return raw, nil
 }
 
-// send sends a request. The error of another status than success is a StatusError.
-func (c *cluster) send(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+// once sends a request.
+func (c *cluster) once(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
 	at, err := c.url(path)
 	if err != nil {
 		return nil, err
@@ -96,7 +105,7 @@ func (c *cluster) send(ctx context.Context, method, path string, body []byte) (*
 		return resp, nil
 	}
 	defer func() { _ = resp.Body.Close() }()
-	status := &StatusError{Code: resp.StatusCode, Message: resp.Status}
+	status := &StatusError{Code: resp.StatusCode, Message: resp.Status, retryAfter: retryAfter(resp.Header)}
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	var said struct{ Message string }
 	if err == nil && json.Unmarshal(raw, &said) == nil && said.Message != "" {

@@ -4,10 +4,13 @@ package kubejob
 
 import (
 	"context"
-	"encoding/json"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"net/http"
+	"strings"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -148,7 +151,7 @@ func connect(o *Options) (*cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes: %w", err)
 	}
-	return &cluster{config: config, http: client, base: base, namespace: namespace, slow: slowStart}, nil
+	return &cluster{config: config, http: client, base: base, namespace: namespace, slow: slowStart, patience: patience{firstWait, maxWait}}, nil
 }
 
 // tryPod lets the API server check a pod of the Job, and makes none: a Job itself is always admitted.
@@ -157,20 +160,34 @@ func (c *cluster) tryPod(ctx context.Context, job map[string]any) error {
 	pod := map[string]any{
 		"apiVersion": "v1", "kind": "Pod", "metadata": merge(map[string]any{"generateName": namePrefix}, at(template, "metadata")), "spec": template["spec"],
 	}
-	_, err := c.post(ctx, c.pods()+"?dryRun=All", pod)
+	err := c.post(ctx, c.pods()+"?dryRun=All", pod)
+	var status *StatusError
+	if errors.As(err, &status) && status.exceedsQuota() { // the Job waits for room
+		return nil
+	}
 	return err
 }
 
+// createJob creates a Job and returns its name, which is chosen here: a request that is sent again creates no second one.
 func (c *cluster) createJob(ctx context.Context, job map[string]any) (string, error) {
-	raw, err := c.post(ctx, c.jobs(), job)
-	if err != nil {
-		return "", err
+	meta := maps.Clone(at(job, "metadata"))
+	name, own := meta["name"].(string)
+	if !own {
+		prefix, ok := meta["generateName"].(string)
+		if !ok {
+			prefix = namePrefix
+		}
+		name = prefix + strings.ToLower(rand.Text())[:nameLength]
+		meta["name"] = name
 	}
-	var made struct{ Metadata struct{ Name string } }
-	if err := json.Unmarshal(raw, &made); err != nil {
-		return "", fmt.Errorf("kubernetes: %w", err)
+	job = maps.Clone(job)
+	job["metadata"] = meta
+	err := c.post(ctx, c.jobs(), job)
+	var status *StatusError
+	if !own && errors.As(err, &status) && status.Code == http.StatusConflict {
+		return name, nil // the answer to an earlier request was lost
 	}
-	return made.Metadata.Name, nil
+	return name, err
 }
 
 // Name returns the name of the Job.

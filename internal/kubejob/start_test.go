@@ -24,8 +24,8 @@ type apiServer struct {
 	events string
 
 	mu             sync.Mutex
-	tried, deleted []string // isolations
-	jobs           []string // isolations by the numbers of Jobs
+	tried, deleted []string          // isolations
+	jobs           map[string]string // isolations by the names of Jobs
 }
 
 func (s *apiServer) start(t *testing.T, o Options) (*Job, error) {
@@ -62,8 +62,12 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	case r.Method == http.MethodPost:
 		s.tried = append(s.tried, isolation)
-		s.jobs = append(s.jobs, isolation)
-		_ = json.NewEncoder(w).Encode(map[string]any{"metadata": map[string]any{"name": fmt.Sprintf("job-%d", len(s.jobs)-1)}})
+		var job struct{ Metadata struct{ Name string } }
+		_ = json.Unmarshal(raw, &job)
+		if s.jobs == nil {
+			s.jobs = map[string]string{}
+		}
+		s.jobs[job.Metadata.Name] = isolation
 	case strings.HasSuffix(r.URL.Path, "/events"):
 		_, _ = io.WriteString(w, `{"items":`+s.events+`}`)
 	default:
@@ -87,12 +91,12 @@ func (s *apiServer) hold(ctx context.Context, w http.ResponseWriter) {
 
 // of returns the isolation of a Job.
 func (s *apiServer) of(job string) string {
-	var n int
-	if _, err := fmt.Sscanf(job, "job-%d", &n); err != nil || n >= len(s.jobs) {
+	isolation, ok := s.jobs[job]
+	if !ok {
 		s.t.Errorf("no Job %q", job)
 		return isolations[0]
 	}
-	return s.jobs[n]
+	return isolation
 }
 
 const (
@@ -122,7 +126,7 @@ func TestStart(t *testing.T) {
 		"refused":        {map[string][]string{"fakeroot": {"refused"}, "oci": {serves}}, "", Options{}, "oci", []string{"oci"}},
 		"cannot start":   {map[string][]string{"fakeroot": {cannot}, "oci": {exits}, "chroot": {serves}}, "", Options{}, "chroot", isolations},
 		"no userns":      {map[string][]string{"fakeroot": {created}, "oci": {created}, "chroot": {serves}}, noUserns, Options{}, "chroot", isolations},
-		"nothing":        {map[string][]string{"fakeroot": {"refused"}, "oci": {exits}, "chroot": {cannot}}, "", Options{}, "error isolation chroot: kubernetes: pod job-1-x: RunContainerError: no seccomp", []string{"oci", "chroot"}},
+		"nothing":        {map[string][]string{"fakeroot": {"refused"}, "oci": {exits}, "chroot": {cannot}}, "", Options{}, "error -x: RunContainerError: no seccomp", []string{"oci", "chroot"}},
 		"chosen":         {map[string][]string{"oci": {cannot}}, "", Options{Isolation: "oci"}, "error isolation oci", []string{"oci"}},
 		"no image":       {map[string][]string{"fakeroot": {noPull}}, "", Options{}, "error ImagePullBackOff: gone", []string{"fakeroot"}},
 		"evicted":        {map[string][]string{"fakeroot": {evicted, serves}}, "", Options{}, "fakeroot", []string{"fakeroot", "fakeroot"}},

@@ -12,6 +12,7 @@ import (
 
 const (
 	namePrefix    = "mica-build-"
+	nameLength    = 10 // of what follows the prefix
 	containerName = "mica"
 	socketDir     = "/run/mica"
 	storeDir      = "/var/lib/mica"
@@ -83,7 +84,7 @@ func newJob(o *Options, isolation string, p ocispec.Platform, patch object) (obj
 	})
 	job := merge(object{
 		"apiVersion": "batch/v1", "kind": "Job",
-		"metadata": object{"generateName": namePrefix, "labels": labels},
+		"metadata": object{"labels": labels},
 		"spec": object{
 			"backoffLimit": 0, "ttlSecondsAfterFinished": removeAfter, "activeDeadlineSeconds": longest,
 			"template": object{"metadata": object{"labels": labels}, "spec": pod},

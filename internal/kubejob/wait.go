@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -69,7 +70,7 @@ func (c *cluster) waitForPod(ctx context.Context, job string, timeout time.Durat
 			return "", err
 		}
 		select { // a server that ends each watch at once is not asked without a pause
-		case <-time.After(watchAgain):
+		case <-time.After(watchAgain + rand.N(watchAgain)): //nolint:gosec // nobody gains by guessing it
 		case <-ctx.Done():
 		}
 	}
