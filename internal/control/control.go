@@ -19,6 +19,7 @@ import (
 
 	"github.com/micabuild/mica/internal/bridge"
 	"github.com/micabuild/mica/internal/builder"
+	"github.com/micabuild/mica/internal/grpcserver"
 	"github.com/micabuild/mica/internal/registry"
 	"github.com/micabuild/mica/internal/store"
 )
@@ -36,8 +37,8 @@ type Options struct {
 	ProvenanceEnv map[string]any
 	// Built is called with each build that has put an image into the store; nil for nothing.
 	Built    func(*builder.Result)
-	Version  string // of mica
-	Revision string
+	Version  string // of the BuildKit whose API this is
+	Revision string // of mica
 }
 
 // Controller answers BuildKit's clients. It is safe for concurrent use.
@@ -73,21 +74,26 @@ func workerLabels() map[string]string {
 }
 
 // ListWorkers returns this host.
-func (c *Controller) ListWorkers(context.Context, *controlapi.ListWorkersRequest) (*controlapi.ListWorkersResponse, error) {
+func (c *Controller) ListWorkers(ctx context.Context, _ *controlapi.ListWorkersRequest) (*controlapi.ListWorkersResponse, error) {
 	host := []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())}
 	return &controlapi.ListWorkersResponse{Record: []*apitypes.WorkerRecord{{
 		ID: workerID, Labels: workerLabels(),
-		Platforms: pb.PlatformsFromSpec(host), BuildkitVersion: c.version(),
+		Platforms: pb.PlatformsFromSpec(host), BuildkitVersion: c.version(ctx),
 	}}}, nil
 }
 
-// Info returns the version of BuildKit's API, as that of mica.
-func (c *Controller) Info(context.Context, *controlapi.InfoRequest) (*controlapi.InfoResponse, error) {
-	return &controlapi.InfoResponse{BuildkitVersion: c.version()}, nil
+// Info returns the version of BuildKit's API.
+func (c *Controller) Info(ctx context.Context, _ *controlapi.InfoRequest) (*controlapi.InfoResponse, error) {
+	return &controlapi.InfoResponse{BuildkitVersion: c.version(ctx)}, nil
 }
 
-func (c *Controller) version() *apitypes.BuildkitVersion {
+// version is that of BuildKit, not of mica: by it, build actions choose what they ask for. Of a Docker engine, they expect its suffix.
+func (c *Controller) version(ctx context.Context) *apitypes.BuildkitVersion {
+	version := c.o.Version
+	if grpcserver.Upgraded(ctx) {
+		version += "-moby"
+	}
 	return &apitypes.BuildkitVersion{
-		Package: "github.com/micabuild/mica", Version: c.o.Version, Revision: c.o.Revision, DockerfileVersion: dockerfileversion.Version(),
+		Package: "github.com/micabuild/mica", Version: version, Revision: c.o.Revision, DockerfileVersion: dockerfileversion.Version(),
 	}
 }

@@ -29,10 +29,12 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/tonistiigi/fsutil"
+	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/micabuild/mica/internal/builder"
 	"github.com/micabuild/mica/internal/buildspec"
 	"github.com/micabuild/mica/internal/control"
+	"github.com/micabuild/mica/internal/grpcserver"
 	"github.com/micabuild/mica/internal/history"
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/layer"
@@ -169,6 +171,48 @@ func TestInfo(t *testing.T) {
 	if err != nil || len(workers) != 1 || len(workers[0].Platforms) == 0 || workers[0].Labels["org.mobyproject.buildkit.worker.snapshotter"] == "" {
 		t.Errorf("%+v, %v", workers, err)
 	}
+}
+
+// TestInfoForDocker: buildx and build actions know the BuildKit of a Docker engine by the suffix of its version.
+func TestInfoForDocker(t *testing.T) {
+	t.Parallel()
+	s, err := store.Open(filepath.Join(t.TempDir(), "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rpc := control.NewServer()
+	control.New(control.Options{Store: s, Version: "v1.2.3"}).Register(rpc)
+	l := bufconn.Listen(1 << 16)
+	var running sync.WaitGroup
+	running.Go(func() { _ = rpc.Serve(upgradedListener{l}) })
+	c, err := client.New(t.Context(), "unix:///", client.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = c.Close()
+		rpc.Stop()
+		running.Wait()
+	})
+	info, err := c.Info(t.Context())
+	if err != nil || info.BuildkitVersion.Version != "v1.2.3-moby" {
+		t.Errorf("%+v, %v", info, err)
+	}
+	workers, err := c.ListWorkers(t.Context())
+	if err != nil || len(workers) != 1 || workers[0].BuildkitVersion.Version != "v1.2.3-moby" {
+		t.Errorf("%+v, %v", workers, err)
+	}
+}
+
+// upgradedListener accepts what Docker's API would hand over.
+type upgradedListener struct{ net.Listener }
+
+func (l upgradedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return grpcserver.Upgrade(c), nil
 }
 
 func TestDockerfileToDirectory(t *testing.T) {

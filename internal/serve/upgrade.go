@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/session"
+
+	"github.com/micabuild/mica/internal/grpcserver"
 )
 
 // handler answers the requests that upgrade a connection, and gives all others to next. Docker's clients put the version of the API before
@@ -104,7 +106,7 @@ func (s *Server) upgradeRPC(w http.ResponseWriter, r *http.Request) {
 		_ = c.Close()
 		return
 	}
-	s.toRPC.add(&headConn{c, head})
+	s.toRPC.add(grpcserver.Upgrade(&headConn{c, head}))
 }
 
 // switchTo answers that the connection speaks another protocol from here on.

@@ -19,6 +19,7 @@ import (
 type bench struct {
 	*rig.Client
 	t        *testing.T
+	address  string
 	dir, out string
 }
 
@@ -26,7 +27,8 @@ func newBench(t *testing.T) *bench {
 	t.Helper()
 	m, dir := rig.NewMica(t), rig.TempDir(t)
 	rig.ImportBusybox(t, m, "base")
-	b := &bench{Client: rig.NewClient(t, rig.Serve(t, m, dir), dir), t: t, dir: rig.TempDir(t), out: rig.TempDir(t)}
+	address := rig.Serve(t, m, dir)
+	b := &bench{Client: rig.NewClient(t, address, dir), t: t, address: address, dir: rig.TempDir(t), out: rig.TempDir(t)}
 	b.write("Dockerfile", "FROM base\nARG V=1\nRUN echo value $V >/v\nCOPY f /\n")
 	b.write("f", "of the context\n")
 	return b
@@ -212,7 +214,17 @@ func TestHistory(t *testing.T) {
 func TestUsage(t *testing.T) {
 	b := newBench(t)
 	b.build()
-	contains(t, b.Run("buildx", "inspect"), "Driver:", "running", "linux/amd64")
+	inspected := b.Run("buildx", "inspect")
+	contains(t, inspected, "Driver:", "running", "linux/amd64")
+	// build-push-action attests by default only if it finds such a version.
+	if !regexp.MustCompile(`BuildKit version: +v0\.\d+\.\d+\S*-moby\n`).MatchString(inspected) {
+		t.Errorf("no version of BuildKit:\n%s", inspected)
+	}
+	b.Run("buildx", "create", "--name", "remote", "--driver", "remote", b.address)
+	if remote := b.Run("buildx", "inspect", "--bootstrap", "--builder", "remote"); strings.Contains(remote, "-moby") ||
+		!regexp.MustCompile(`BuildKit version: +v0\.\d+\.\d+`).MatchString(remote) {
+		t.Errorf("no version of BuildKit:\n%s", remote)
+	}
 	contains(t, b.Run("buildx", "ls"), "default")
 	if got := b.Run("buildx", "du"); strings.Contains(got, "Total:\t\t0B") {
 		t.Errorf("du:\n%s", got)

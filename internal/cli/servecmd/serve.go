@@ -160,7 +160,7 @@ func (f *serveFlags) newServer(app *command.App, host *sandbox.Host, forCommand 
 	})
 	rpc := control.NewServer()
 	control.New(control.Options{
-		Sessions: sessions, Store: app.Store, Entitlements: f.entitlements, Version: version.String(), Revision: version.Revision(),
+		Sessions: sessions, Store: app.Store, Entitlements: f.entitlements, Version: version.BuildKit(), Revision: version.Revision(),
 		ProvenanceEnv: env, Built: engine.Built,
 		NewBuilder: func(c *registry.Client) (*builder.Builder, error) { return newBuilder(app.Store.Root(), host, c) },
 	}).Register(rpc)
