@@ -52,6 +52,8 @@ type job struct {
 	noCache bool
 	runc    bool   // steps run with runc, also those of an engine that takes another runtime
 	push    string // the image is pushed under this name
+	cache   string // a remote cache, as --cache-from and --cache-to take it
+	fill    bool   // the remote cache is written, not read
 }
 
 // flags are those that mica, Docker and Buildah have in common.

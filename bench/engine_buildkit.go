@@ -61,6 +61,11 @@ func (e *buildkit) buildTo(j job, output string) *exec.Cmd {
 			args = append(args, "--opt", "context:"+name+"=docker-image://"+from)
 		}
 	}
+	if j.cache != "" && j.fill {
+		args = append(args, "--export-cache", j.cache)
+	} else if j.cache != "" {
+		args = append(args, "--import-cache", j.cache)
+	}
 	if j.noCache {
 		args = append(args, "--no-cache")
 	}

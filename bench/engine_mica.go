@@ -5,6 +5,7 @@ package main
 import (
 	"os"
 	"os/exec"
+	"strings"
 )
 
 // mica is the engine that this is all about.
@@ -34,6 +35,11 @@ func (m *mica) build(j job) *exec.Cmd {
 	args := append([]string{"build", "-q", "--network", "host"}, j.flags()...)
 	if j.runc {
 		args = append(args, "--runtime", "runc")
+	}
+	if j.cache != "" && j.fill {
+		args = append(args, "--cache-to", j.cache)
+	} else if j.cache != "" {
+		args = append(args, "--cache-from", strings.TrimSuffix(j.cache, ",mode=max")) // only a cache that is written has that mode
 	}
 	tag := j.tag
 	if j.push != "" {

@@ -47,7 +47,7 @@ var (
 
 // rows lists what is measured, in the order of the table.
 func (b *bench) rows() []row {
-	return join(b.cachedRows(), b.coldRows(), b.transferRows(), b.archiveRows(), b.listingRows(), b.removalRows(), b.hugeRows(), b.whyRows(), b.diffRows(), b.exploreRows(), b.serveRows())
+	return join(b.cachedRows(), b.coldRows(), b.runnerRows(), b.transferRows(), b.archiveRows(), b.listingRows(), b.removalRows(), b.hugeRows(), b.whyRows(), b.diffRows(), b.exploreRows(), b.serveRows())
 }
 
 func join(lists ...[]row) []row {
