@@ -23,7 +23,7 @@ import (
 // moved meanwhile keeps its first meaning.
 type baseImages struct {
 	images *image.Images
-	pull   func(ctx context.Context, name reference.Named, platform *ocispec.Platform, progress transfer.Progress) error
+	pull   func(ctx context.Context, name reference.Named, platform *ocispec.Platform, unpack bool, progress transfer.Progress) error
 	events solver.Events
 	// inspect reads an image at a registry without its layers; nil if these are always needed.
 	inspect func(ctx context.Context, name reference.Named) (*transfer.Published, error)
@@ -144,7 +144,7 @@ func (b *baseImages) search(ctx context.Context, ref string, platform *ocispec.P
 			return img, nil
 		}
 		p := startStep(b.events, "pull "+name.String())
-		err = b.pull(ctx, name, platform, p.layer)
+		err = b.pull(ctx, name, platform, false, p.layer)
 		p.end(err)
 	}
 	var other *image.PlatformError

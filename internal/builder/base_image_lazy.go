@@ -12,6 +12,7 @@ import (
 
 	"github.com/micabuild/mica/internal/image"
 	"github.com/micabuild/mica/internal/oci"
+	"github.com/micabuild/mica/internal/solver"
 	"github.com/micabuild/mica/internal/transfer"
 )
 
@@ -68,8 +69,8 @@ func isPlain(img *transfer.PublishedImage) bool {
 	return oci.IsImageConfig(img.Manifest.Config.MediaType)
 }
 
-// fetchBase pulls the lazy base image that a chain is built on, or that has the only layer of the chain.
-func (b *baseImages) fetchBase(ctx context.Context, chain []digest.Digest) (found bool, err error) {
+// findLazy finds the lazy base image that a chain is built on, or that has the only layer of the chain.
+func (b *baseImages) findLazy(chain []digest.Digest) *solver.Base {
 	b.mu.Lock()
 	list := b.lazy
 	b.mu.Unlock()
@@ -77,19 +78,27 @@ func (b *baseImages) fetchBase(ctx context.Context, chain []digest.Digest) (foun
 		n := len(lazy.chain)
 		on := n > 0 && n <= len(chain) && slices.Equal(lazy.chain, chain[:n])
 		if on || len(chain) == 1 && slices.Contains(lazy.chain, chain[0]) {
-			return true, b.pullLazy(ctx, lazy)
+			return b.base(lazy)
 		}
 	}
 	for _, lazy := range list { // on some of its layers (pb.AttrImageLayerLimit)
 		if len(chain) > 0 && len(lazy.chain) > 0 && lazy.chain[0] == chain[0] {
-			return true, b.pullLazy(ctx, lazy)
+			return b.base(lazy)
 		}
 	}
-	return false, nil
+	return nil
+}
+
+// base is a lazy base image as the solver fetches it.
+func (b *baseImages) base(lazy *lazyBase) *solver.Base {
+	return &solver.Base{
+		Chain: lazy.chain,
+		Fetch: func(ctx context.Context, unpack bool) error { return b.pullLazy(ctx, lazy, unpack) },
+	}
 }
 
 // pullLazy pulls the image that the name had when it was inspected, and gives it that name.
-func (b *baseImages) pullLazy(ctx context.Context, lazy *lazyBase) (err error) {
+func (b *baseImages) pullLazy(ctx context.Context, lazy *lazyBase, unpack bool) (err error) {
 	lazy.mu.Lock()
 	defer lazy.mu.Unlock()
 	if lazy.here {
@@ -101,7 +110,7 @@ func (b *baseImages) pullLazy(ctx context.Context, lazy *lazyBase) (err error) {
 	}
 	p := startStep(b.events, "pull "+lazy.name.String())
 	defer func() { p.end(err) }()
-	if err := b.pull(ctx, pinned, lazy.want, p.layer); err != nil {
+	if err := b.pull(ctx, pinned, lazy.want, unpack, p.layer); err != nil {
 		return err
 	}
 	lazy.here = true

@@ -182,7 +182,7 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	})
 	defer func() { err = errors.Join(err, worker.Close()) }()
 	s := solver.New(solver.Options{
-		Store: b.Store, Layers: b.Layers, Kinds: worker.Kinds(), FetchBase: base.fetchBase, Remote: reads.cache, Allowed: allowed, Events: o.Events,
+		Store: b.Store, Layers: b.Layers, Kinds: worker.Kinds(), FindBase: base.findLazy, Trees: worker.WantsTrees, Remote: reads.cache, Allowed: allowed, Events: o.Events,
 		Observer: rec.Observer(), Plan: o.Explain,
 	})
 	reads.solver = s
@@ -291,9 +291,9 @@ func (b *Builder) local() *transfer.Local {
 	return &transfer.Local{Store: b.Store, Layers: b.Layers, Images: b.Images}
 }
 
-// pull pulls a base image. Its layers are unpacked when a step needs them.
-func (b *Builder) pull(ctx context.Context, name reference.Named, platform *ocispec.Platform, progress transfer.Progress) error {
-	o := transfer.PullOptions{Progress: progress}
+// pull pulls a base image. Without unpack, its layers are unpacked when a step needs them.
+func (b *Builder) pull(ctx context.Context, name reference.Named, platform *ocispec.Platform, unpack bool, progress transfer.Progress) error {
+	o := transfer.PullOptions{Progress: progress, Unpack: unpack}
 	if platform != nil {
 		o.Platforms = []ocispec.Platform{*platform}
 	}

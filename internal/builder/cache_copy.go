@@ -35,11 +35,10 @@ func (x *cacheWriter) copyImported(
 	if len(list) == 0 {
 		return x.copyBase(ctx, id, write)
 	}
-	found, err := x.base.fetchBase(ctx, []digest.Digest{id})
-	if err == nil && !found {
-		err = remotecache.ErrLost
+	if base := x.base.findLazy([]digest.Digest{id}); base != nil {
+		return ocispec.Descriptor{}, false, base.Fetch(ctx, false)
 	}
-	return ocispec.Descriptor{}, false, err
+	return ocispec.Descriptor{}, false, remotecache.ErrLost
 }
 
 // copyBase writes a layer of a base image that was not pulled. ok is false for another layer.

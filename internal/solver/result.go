@@ -41,13 +41,18 @@ func chains(results []*Result) []buildcache.Chain {
 
 // View is the result's filesystem.
 func (s *Solver) View(ctx context.Context, r *Result) (view.View, error) {
+	return s.view(ctx, r, false)
+}
+
+// view is View. With unpack, layers that are fetched for it are unpacked.
+func (s *Solver) view(ctx context.Context, r *Result, unpack bool) (view.View, error) {
 	switch {
 	case r.Local != nil:
 		return r.Local, nil
 	case r.Chain.Len() == 0:
 		return view.Empty(), nil
 	}
-	if err := s.Fetch(ctx, r); err != nil {
+	if err := s.fetch(ctx, r, unpack); err != nil {
 		return nil, err
 	}
 	diffIDs, chainIDs := r.Chain.IDs()

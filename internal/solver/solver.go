@@ -28,9 +28,12 @@ type Options struct {
 	Layers *layer.Layers
 	// Kinds are the operations that graphs may contain.
 	Kinds Kinds
-	// FetchBase fetches the layers of the image, known without them so far, that a chain begins with, or that has the only layer of the
-	// chain; nil if all images have their layers.
-	FetchBase func(ctx context.Context, chain []digest.Digest) (found bool, err error)
+	// FindBase returns the image, known without its layers so far, that a chain begins with, or that has the only layer of the chain; nil for
+	// another chain. It is nil if all images have their layers.
+	FindBase func(chain []digest.Digest) *Base
+	// Trees reports whether processes run on the trees of layers: those that are fetched for a process are unpacked while they arrive. nil if
+	// they do not.
+	Trees func() bool
 	// Remote are the remote caches that are read and written; nil for none.
 	Remote *remotecache.Cache
 	// Allowed are the entitlements that the user grants to steps.
@@ -46,16 +49,17 @@ type Options struct {
 // Solver solves the graphs of one build. An operation that several graphs share runs once.
 // The caller holds store.Use for as long as it uses results.
 type Solver struct {
-	store     *store.Store
-	layers    *layer.Layers
-	kinds     Kinds
-	fetchBase func(ctx context.Context, chain []digest.Digest) (bool, error)
-	allow     entitlements.Set
-	remote    atomic.Pointer[remotecache.Cache] // nil until a cache is read or written
-	events    Events
-	observer  Observer
-	plan      bool
-	cache     *buildcache.Cache
+	store    *store.Store
+	layers   *layer.Layers
+	kinds    Kinds
+	findBase func(chain []digest.Digest) *Base
+	trees    func() bool
+	allow    entitlements.Set
+	remote   atomic.Pointer[remotecache.Cache] // nil until a cache is read or written
+	events   Events
+	observer Observer
+	plan     bool
+	cache    *buildcache.Cache
 
 	usage *usage
 
@@ -75,8 +79,15 @@ func New(o Options) *Solver {
 	if observer == nil {
 		observer = silent{}
 	}
+	findBase, trees := o.FindBase, o.Trees
+	if findBase == nil {
+		findBase = func([]digest.Digest) *Base { return nil }
+	}
+	if trees == nil {
+		trees = func() bool { return false }
+	}
 	s := &Solver{
-		store: o.Store, layers: o.Layers, kinds: o.Kinds, fetchBase: o.FetchBase, allow: o.Allowed, events: events, observer: observer, plan: o.Plan,
+		store: o.Store, layers: o.Layers, kinds: o.Kinds, findBase: findBase, trees: trees, allow: o.Allowed, events: events, observer: observer, plan: o.Plan,
 		cache: buildcache.New(o.Store), flights: map[digest.Digest]*flight{}, usage: newUsage(),
 	}
 	s.remote.Store(o.Remote)

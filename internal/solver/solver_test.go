@@ -448,12 +448,12 @@ func TestFetch(t *testing.T) {
 	var asked [][]digest.Digest
 	restore := false
 	s = w.solver(t, func(o *Options) {
-		o.FetchBase = func(_ context.Context, chain []digest.Digest) (bool, error) {
+		o.FindBase = func(chain []digest.Digest) *Base {
 			asked = append(asked, chain)
 			if !restore {
-				return false, nil
+				return nil
 			}
-			return true, os.Rename(dir+".away", dir)
+			return &Base{Chain: chain[:1], Fetch: func(context.Context, bool) error { return os.Rename(dir+".away", dir) }}
 		}
 	})
 	if _, err := s.View(t.Context(), whole); err == nil {

@@ -2,15 +2,11 @@ package solver
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
-	"oras.land/oras-go/v2/errdef"
 
 	"github.com/micabuild/mica/internal/buildcache"
-	"github.com/micabuild/mica/internal/layer"
 	"github.com/micabuild/mica/internal/remotecache"
 	"github.com/micabuild/mica/internal/view"
 )
@@ -177,71 +173,4 @@ func (st *step) done(outs []*Result) ([]*Result, error) {
 		keyed[i] = &again
 	}
 	return keyed, nil
-}
-
-// Fetch fetches the layers of a result that are not in the store, from a remote cache or from the registry of the image that the
-// result is built on.
-func (s *Solver) Fetch(ctx context.Context, r *Result) error {
-	missing := s.missing(r)
-	if len(missing) == 0 {
-		return nil
-	}
-	if s.fetchBase != nil {
-		found, err := s.fetchBase(ctx, r.Chain.DiffIDs())
-		if err != nil {
-			return err
-		}
-		if found {
-			missing = s.missing(r)
-		}
-	}
-	for _, l := range missing {
-		if err := s.fetchLayer(ctx, l); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// fetchLayer fetches a layer from the first remote cache that has it. Two operations that need it fetch it once.
-func (s *Solver) fetchLayer(ctx context.Context, l buildcache.Link) error {
-	remote := s.remote.Load()
-	if remote == nil {
-		return nil // opening the layer gives the error
-	}
-	lock, err := s.store.Lock(ctx, buildcache.FetchLock+l.DiffID.Encoded())
-	if err != nil {
-		return err
-	}
-	defer func() { _ = lock.Unlock() }()
-	if got, err := s.layers.Get(l.DiffID); err == nil && got.Present() {
-		return nil
-	}
-	var errs []error
-	gone := true // from all that had it
-	for _, at := range remote.Imported(l.DiffID) {
-		r, err := at.From.Fetch(ctx, at.Blob)
-		if err == nil {
-			_, _, err = s.layers.IngestFrom(ctx, layer.Incoming{Reader: r, Blob: at.Blob.Digest, DiffID: l.DiffID})
-			err = errors.Join(err, r.Close())
-		}
-		if err == nil {
-			return nil
-		}
-		errs = append(errs, err)
-		gone = gone && errors.Is(err, errdef.ErrNotFound)
-	}
-	if s.fetchBase != nil {
-		if found, err := s.fetchBase(ctx, []digest.Digest{l.DiffID}); found || err != nil {
-			return err
-		}
-	}
-	if len(errs) == 0 {
-		return nil
-	}
-	err = fmt.Errorf("fetch layer %s from the build cache: %w (build without --cache-from, or export the cache again)", l.DiffID, errors.Join(errs...))
-	if gone {
-		return &lostError{l.DiffID, err}
-	}
-	return err
 }

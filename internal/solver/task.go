@@ -33,7 +33,18 @@ func (t *Task) View(ctx context.Context, r *Result) (view.View, error) {
 	if t.offline && len(t.s.missing(r)) > 0 {
 		return nil, errOffline
 	}
-	return t.s.View(ctx, r)
+	return t.s.view(ctx, r, t.runsOn(r))
+}
+
+// runsOn reports whether a process will run on the trees of a result, which a step then fetches with them: an input, or what the step makes of
+// one.
+func (t *Task) runsOn(r *Result) bool {
+	for i, from := range t.Vertex.Inputs {
+		if in := t.Inputs[i]; from.Vertex.NeedsTree && in.Chain.Len() > 0 && in.Chain.IsBeneath(r.Chain.Links()) {
+			return t.s.trees()
+		}
+	}
+	return false
 }
 
 var errOffline = errors.New("layers are not in the store")
@@ -49,8 +60,10 @@ func (t *Task) keyOffline(ctx context.Context, op Operation) *buildcache.Key {
 	return &key
 }
 
-// Fetch fetches the layers of a result that are not in the store.
-func (t *Task) Fetch(ctx context.Context, r *Result) error { return t.s.Fetch(ctx, r) }
+// FetchTrees fetches the layers of a result that are not in the store, for a process that runs on their trees.
+func (t *Task) FetchTrees(ctx context.Context, r *Result) error {
+	return t.s.fetch(ctx, r, t.s.trees())
+}
 
 // Output returns a writer whose lines the display shows under the vertex. stream is 1 for stdout, 2 for stderr.
 func (t *Task) Output(stream int) io.Writer { return &output{t.tracker, stream} }

@@ -232,7 +232,7 @@ func (o *execOp) union(ctx context.Context, m *pb.Mount, dir string) (overlay.Op
 	if err != nil {
 		return u, err
 	}
-	if err := o.t.Fetch(ctx, in); err != nil {
+	if err := o.t.FetchTrees(ctx, in); err != nil {
 		return u, err
 	}
 	u.Lowers, err = o.w.Layers.Lowers(ctx, in.Chain.DiffIDs(), dir)

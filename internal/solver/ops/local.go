@@ -30,7 +30,7 @@ func (w *Worker) asLayers(ctx context.Context, r *solver.Result, selector string
 		return nil, err
 	}
 	form := layer.AsBlob
-	if w.wantsTrees() {
+	if w.WantsTrees() {
 		form = layer.AsTree
 	}
 	l, err := w.Layers.Write(ctx, changes, form)

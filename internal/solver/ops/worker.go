@@ -204,7 +204,7 @@ func (w *Worker) removeLater(t *store.Temp) { w.removals.Go(t.Remove) }
 // write makes a layer of changes, in the form that the graph needs next.
 func (w *Worker) write(ctx context.Context, changes []view.Change, v *solver.Vertex) (buildcache.Link, error) {
 	form := layer.AsBlob
-	if v.NeedsTree && w.wantsTrees() {
+	if v.NeedsTree && w.WantsTrees() {
 		form = layer.AsTree
 	}
 	l, err := w.Layers.Write(ctx, changes, form)
@@ -214,8 +214,8 @@ func (w *Worker) write(ctx context.Context, changes []view.Change, v *solver.Ver
 	return buildcache.Link{DiffID: l.DiffID, Created: time.Now().UTC(), Description: v.Name}, nil
 }
 
-// wantsTrees reports whether processes run on the trees of layers.
-func (w *Worker) wantsTrees() bool { return w.Elsewhere == nil && !w.Host.Plain() }
+// WantsTrees reports whether processes run on the trees of layers.
+func (w *Worker) WantsTrees() bool { return w.Elsewhere == nil && !w.Host.Plain() }
 
 // kind is a solver.Kind without Open, Prepare and the Worker that they use.
 type kind struct {
