@@ -135,6 +135,19 @@ func TestTry(t *testing.T) {
 	}
 }
 
+// What the kernel or a sysctl lacks is named.
+func TestTryCauses(t *testing.T) {
+	for code, want := range map[int]string{tryFailed: "exit code", tryNoMemory: "ptrace_scope", tryNoDescriptor: "Linux 5.14"} {
+		if err := causeOf(&ociruntime.ExitError{Code: code}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%d: %v", code, err)
+		}
+	}
+	// Outside of a supervisor, the first call already fails.
+	if code := tryCalls(); code != tryFailed {
+		t.Errorf("without a supervisor: %d", code)
+	}
+}
+
 func TestIDs(t *testing.T) {
 	s := newStep(t)
 	s.want(`setpriv --reuid 5 --regid 6 --groups 7,8 sh -c 'id -u; id -g; id -G; sh -c "id -u"; touch f; echo $?; setpriv --reuid 0 true || echo no' 2>/dev/null; id -u`, "5\n6\n6 7 8\n5\n1\nno\n0")
