@@ -61,6 +61,7 @@ func (c *credentials) key() credentialsKey {
 type registry struct {
 	mu    sync.RWMutex
 	list  []*credentials // the first are those of the step
+	room  int            // for groups in list
 	index map[credentialsKey]int
 	count atomic.Int64
 }
@@ -70,10 +71,11 @@ const (
 	tagLimit       = unix.RLIMIT_RTTIME
 	firstTag       = 1 << 60
 	maxCredentials = 1 << 16
+	maxAllGroups   = 1 << 20 // in all credentials
 )
 
 func newRegistry(first *credentials) *registry {
-	r := &registry{list: []*credentials{first}, index: map[credentialsKey]int{first.key(): 0}}
+	r := &registry{room: maxAllGroups, list: []*credentials{first}, index: map[credentialsKey]int{first.key(): 0}}
 	r.count.Store(1)
 	return r
 }
@@ -116,9 +118,10 @@ func (r *registry) tag(c *credentials) (int, error) {
 	if tag, ok := r.index[key]; ok {
 		return tag, nil
 	}
-	if len(r.list) >= maxCredentials {
+	if len(r.list) >= maxCredentials || len(c.groups) > r.room {
 		return 0, unix.EAGAIN
 	}
+	r.room -= len(c.groups)
 	r.list = append(r.list, c)
 	r.index[key] = len(r.list) - 1
 	r.count.Add(1)

@@ -1,6 +1,7 @@
 package fakeroot
 
 import (
+	"math"
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -32,7 +33,7 @@ func handlers() map[string]handler {
 		"setuid": users.set, "setreuid": users.setTwo, "setresuid": users.setAll, "setfsuid": users.setFS,
 		"setgid": groups.set, "setregid": groups.setTwo, "setresgid": groups.setAll, "setfsgid": groups.setFS,
 		"getgroups": getGroups, "setgroups": setGroups,
-		"kill": kill, "tkill": signalOne, "tgkill": signalOne, "rt_sigqueueinfo": signalOne, "rt_tgsigqueueinfo": signalOne, "pidfd_open": signalOne, "ptrace": ptrace,
+		"kill": kill, "tkill": signalOne, "tgkill": signalOne, "rt_sigqueueinfo": signalOne, "rt_tgsigqueueinfo": signalOne, "pidfd_open": signalOne, "pidfd_send_signal": signalDescriptor, "ptrace": ptrace,
 	}
 	return all
 }
@@ -40,6 +41,7 @@ func handlers() map[string]handler {
 // conditional are the calls that some arguments alone hand to the supervisor.
 var conditional = map[string]handler{
 	"open": openPath, "openat": openat, "prctl": control, "getrlimit": getLimit, "ugetrlimit": getLimit, "setrlimit": setLimit, "prlimit64": swapLimit,
+	"fcntl": setOwner, "fcntl64": setOwner, "ioctl": setSocketOwner,
 }
 
 // wide are calls whose ids have 16 bits on an architecture of 32 bits, and 32 under these names.
@@ -61,9 +63,7 @@ func forbidden() []specs.LinuxSyscall {
 		code := uint(errno)
 		return specs.LinuxSyscall{Names: names, Action: specs.ActErrno, ErrnoRet: &code, Args: args}
 	}
-	is := func(value uint64) []specs.LinuxSeccompArg {
-		return []specs.LinuxSeccompArg{{Index: 0, Value: value, Op: specs.OpEqualTo}}
-	}
+	is := func(value uint64) []specs.LinuxSeccompArg { return []specs.LinuxSeccompArg{equals(0, value)} }
 	return []specs.LinuxSyscall{
 		fail(unix.EPERM, nil, "unshare", "setns", "io_uring_setup", "io_uring_enter", "io_uring_register"),
 		fail(unix.EPERM, []specs.LinuxSeccompArg{{Index: 0, Value: unix.CLONE_NEWUSER, ValueTwo: unix.CLONE_NEWUSER, Op: specs.OpMaskedEqual}}, "clone"),
@@ -74,6 +74,11 @@ func forbidden() []specs.LinuxSyscall {
 		// A process that is not dumpable cannot be read; privileges are pretended.
 		fail(0, is(unix.PR_SET_DUMPABLE), "prctl"), fail(0, is(unix.PR_GET_NO_NEW_PRIVS), "prctl"),
 	}
+}
+
+// equals is for an argument that has 32 bits: the kernel does not look at the others.
+func equals(index uint, value uint64) specs.LinuxSeccompArg {
+	return specs.LinuxSeccompArg{Index: index, Value: math.MaxUint32, ValueTwo: value, Op: specs.OpMaskedEqual}
 }
 
 // rules returns the filter of a step's processes.
@@ -99,12 +104,18 @@ func rules() []specs.LinuxSyscall {
 		}
 	}
 	for name, resource := range map[string]uint{"getrlimit": 0, "ugetrlimit": 0, "setrlimit": 0, "prlimit64": 1} {
-		list = append(list, specs.LinuxSyscall{Names: []string{name}, Action: specs.ActNotify, Args: []specs.LinuxSeccompArg{{Index: resource, Value: tagLimit, Op: specs.OpEqualTo}}})
+		list = append(list, specs.LinuxSyscall{Names: []string{name}, Action: specs.ActNotify, Args: []specs.LinuxSeccompArg{equals(resource, tagLimit)}})
 	}
 	for _, option := range []uint64{
 		unix.PR_GET_KEEPCAPS, unix.PR_SET_KEEPCAPS, unix.PR_GET_SECUREBITS, unix.PR_SET_SECUREBITS, unix.PR_CAPBSET_READ, unix.PR_CAPBSET_DROP, unix.PR_CAP_AMBIENT,
 	} {
-		list = append(list, specs.LinuxSyscall{Names: []string{"prctl"}, Action: specs.ActNotify, Args: []specs.LinuxSeccompArg{{Index: 0, Value: option, Op: specs.OpEqualTo}}})
+		list = append(list, specs.LinuxSyscall{Names: []string{"prctl"}, Action: specs.ActNotify, Args: []specs.LinuxSeccompArg{equals(0, option)}})
+	}
+	for _, command := range []uint64{unix.F_SETOWN, unix.F_SETOWN_EX} {
+		list = append(list, specs.LinuxSyscall{Names: []string{"fcntl", "fcntl64"}, Action: specs.ActNotify, Args: []specs.LinuxSeccompArg{equals(1, command)}})
+	}
+	for _, command := range []uint64{fioSetOwn, siocSetGroup} {
+		list = append(list, specs.LinuxSyscall{Names: []string{"ioctl"}, Action: specs.ActNotify, Args: []specs.LinuxSeccompArg{equals(1, command)}})
 	}
 	return list
 }

@@ -7,12 +7,17 @@ import (
 )
 
 // status returns a field of /proc/PID/status, whose number has a base.
-func status(pid int, field string, base int) (int, bool) {
+func status(pid int, name string, base int) (int, bool) {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {
 		return 0, false
 	}
-	_, rest, _ := bytes.Cut(text, []byte("\n"+field+":\t"))
+	return field(text, name, base)
+}
+
+// field returns a number of a file of /proc.
+func field(text []byte, name string, base int) (int, bool) {
+	_, rest, _ := bytes.Cut(text, []byte("\n"+name+":\t"))
 	value, _, _ := bytes.Cut(rest, []byte("\n"))
 	n, err := strconv.ParseUint(string(value), base, 31)
 	return int(n), err == nil
