@@ -108,11 +108,27 @@ func (o *remoteSource) Run(ctx context.Context) ([]*solver.Result, error) {
 	if err := o.src.Fetch(ctx, dir); err != nil {
 		return nil, err
 	}
-	l, err := o.w.Layers.Commit(ctx, dir, nil)
+	r, err := o.w.commitFetched(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	return []*solver.Result{{Chain: buildcache.NewChain(buildcache.Link{DiffID: l.DiffID})}}, nil
+	return []*solver.Result{r}, nil
+}
+
+// commitFetched makes a layer of files that were fetched. They belong to root in the layer, also where this process cannot give them to root.
+func (w *Worker) commitFetched(ctx context.Context, dir string) (*solver.Result, error) {
+	if os.Geteuid() != 0 {
+		v, err := view.Dir(dir, view.DirOptions{Anonymous: true})
+		if err != nil {
+			return nil, err
+		}
+		return w.asLayers(ctx, &solver.Result{Local: v}, "/")
+	}
+	l, err := w.Layers.Commit(ctx, dir, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &solver.Result{Chain: buildcache.NewChain(buildcache.Link{DiffID: l.DiffID})}, nil
 }
 
 // Asks and Ask ask the client for what the download needs: nobody waits for its answer.
