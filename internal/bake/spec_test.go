@@ -162,7 +162,7 @@ func TestSpecErrors(t *testing.T) {
 		"network":             {file: `network = "bridge"`, want: `network mode "bridge" is not supported: use default, host or none`, printed: true},
 		"host":                {file: `extra-hosts = { h = "x" }`, want: `invalid host h=x: "x" is not an IP address`, printed: true},
 		"agent":               {file: `ssh = ["a=b,raw=x"]`, want: `invalid ssh "a": raw is true or false, not "x"`, printed: true},
-		"cache":               {file: `cache-from = ["type=azblob"]`, want: `invalid cache "type=azblob": unknown cache type "azblob": use registry, local, gha or s3, or inline to write one`, printed: true},
+		"cache":               {file: `cache-from = ["type=other"]`, want: `invalid cache "type=other": unknown cache type "other": use registry, local, gha, s3 or azblob, or inline to write one`, printed: true},
 		"attestation":         {file: `attest = ["type=x"]`, want: `invalid attestation "type=x": the type is provenance or sbom`, printed: true},
 		"output":              {file: `output = ["type=cake"]`, want: `unknown output type "cake": use image, registry, oci, docker, tar, local or cacheonly`, printed: true},
 		"annotation":          {file: `annotations = ["x"]`, want: `invalid annotation "x", expected key=value`, printed: true},

@@ -81,7 +81,7 @@ func (x *cacheWriter) writeCaches(ctx context.Context, o *Options, keys []remote
 // exportedTo is what BuildKit calls the types of caches.
 var exportedTo = map[string]string{
 	buildspec.CacheRegistry: "registry", buildspec.CacheLocal: "client directory", buildspec.CacheActions: "GitHub Actions Cache",
-	buildspec.CacheS3: "Amazon S3",
+	buildspec.CacheS3: "Amazon S3", buildspec.CacheAzure: "Azure Blob Storage",
 }
 
 // cacheWriter exports the results of a build to remote caches.
@@ -131,8 +131,8 @@ func (x *cacheWriter) write(ctx context.Context, c *buildspec.Cache, keys []remo
 	switch c.Type {
 	case buildspec.CacheActions:
 		return x.writeActions(ctx, c, o, keys)
-	case buildspec.CacheS3:
-		return x.writeS3(ctx, c, o, keys)
+	case buildspec.CacheS3, buildspec.CacheAzure:
+		return x.writeObjects(ctx, c, o, keys)
 	case buildspec.CacheLocal:
 		return x.writeLayout(ctx, c, o, keys)
 	}

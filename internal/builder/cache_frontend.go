@@ -77,9 +77,9 @@ func (x *imports) requested(e client.CacheOptionsEntry) bool {
 		if e.Type == buildspec.CacheActions {
 			return c.Type == e.Type && c.Actions.Scope == cmp.Or(e.Attrs["scope"], buildspec.DefaultScope)
 		}
-		if e.Type == buildspec.CacheS3 {
+		if e.Type == buildspec.CacheS3 || e.Type == buildspec.CacheAzure {
 			same, err := buildspec.NewCaches([]buildspec.Entry{{Type: e.Type, Attrs: e.Attrs}}, false)
-			return err == nil && c.Type == e.Type && c.S3 == same[0].S3
+			return err == nil && c.Type == e.Type && c.S3 == same[0].S3 && c.Azure == same[0].Azure
 		}
 		return c.Type == e.Type && c.Ref == e.Attrs["ref"]
 	})
@@ -151,8 +151,10 @@ var errInsecure = errors.New("the front end asks for registry.insecure: only you
 // errSteps is the error for a cache that counts for all graphs of a build from its beginning.
 var errSteps = errors.New("the front end asks for mode=steps: only you can, for the whole build")
 
-// errElsewhere is the error for a cache by which a front end would have mica send requests to any URL.
-var errElsewhere = errors.New("the front end asks for a cache of type gha or s3: only you can")
+// anyURL are the types of caches by which a front end would have mica send requests to any URL.
+var anyURL = []string{buildspec.CacheActions, buildspec.CacheS3, buildspec.CacheAzure}
+
+var errElsewhere = errors.New("the front end asks for a cache of type gha, s3 or azblob: only you can")
 
 // readNamed reads a cache that a front end has named.
 func (x *imports) readNamed(ctx context.Context, e client.CacheOptionsEntry, untrusted bool) []*remotecache.Import {
@@ -160,7 +162,7 @@ func (x *imports) readNamed(ctx context.Context, e client.CacheOptionsEntry, unt
 	if err == nil && untrusted && caches[0].Insecure {
 		err = errInsecure
 	}
-	if err == nil && untrusted && (caches[0].Type == buildspec.CacheActions || caches[0].Type == buildspec.CacheS3) {
+	if err == nil && untrusted && slices.Contains(anyURL, caches[0].Type) {
 		err = errElsewhere
 	}
 	if err == nil && caches[0].Steps {

@@ -158,7 +158,7 @@ func TestFrontendImportsThatFail(t *testing.T) {
 		shown, err string
 	}{
 		"missing":       {imports: []client.CacheOptionsEntry{registryCache(m.Name("no:1"))}, shown: "manifest for " + m.Name("no:1") + " not found"},
-		"unknown":       {imports: []client.CacheOptionsEntry{{Type: "azblob", Attrs: map[string]string{"token": "hidden"}}}, shown: `unknown cache type "azblob"`},
+		"unknown":       {imports: []client.CacheOptionsEntry{{Type: "other", Attrs: map[string]string{"token": "hidden"}}}, shown: `unknown cache type "other"`},
 		"no type":       {imports: []client.CacheOptionsEntry{{}}, shown: `unknown cache type ""`},
 		"no name":       {imports: []client.CacheOptionsEntry{{Type: "registry"}}, shown: "cache type registry needs ref"},
 		"invalid name":  {imports: []client.CacheOptionsEntry{registryCache("../x")}, shown: "invalid cache reference"},

@@ -87,6 +87,9 @@ func (x *imports) read(ctx context.Context, c *buildspec.Cache, b *budget) []*re
 	case buildspec.CacheS3:
 		name = "S3 cache " + c.S3.Name
 		shown = name
+	case buildspec.CacheAzure:
+		name = "Azure Blob Storage cache " + c.Azure.Name
+		shown = name
 	}
 	p := startStep(x.o.Events, importing+shown)
 	list, err := x.b.readCache(ctx, c, x.o.Client, x.keep, b)
@@ -143,8 +146,8 @@ func (b *Builder) readCache(ctx context.Context, c *buildspec.Cache, client Clie
 	if c.Type == buildspec.CacheActions {
 		return b.readActions(ctx, c, client, limit)
 	}
-	if c.Type == buildspec.CacheS3 {
-		return b.readS3(ctx, c, client, limit)
+	if c.Type == buildspec.CacheS3 || c.Type == buildspec.CacheAzure {
+		return b.readObjects(ctx, c, client, limit)
 	}
 	if client != nil {
 		src, err := client.Store(ctx, "", localCachePrefix+c.Dir)

@@ -2,15 +2,11 @@ package builder
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"os"
 	"strings"
 
-	"oras.land/oras-go/v2/errdef"
-
 	"github.com/micabuild/mica/internal/buildspec"
-	"github.com/micabuild/mica/internal/remotecache"
 	"github.com/micabuild/mica/internal/s3cache"
 )
 
@@ -37,38 +33,4 @@ func (b *Builder) openS3(c *buildspec.Cache, client Client) (*s3cache.Cache, err
 		Bucket: s.Bucket, Region: s.Region, Endpoint: s.Endpoint, PathStyle: s.PathStyle, Keys: keys, Prefix: s.Prefix, Blobs: s.Blobs,
 		Manifests: s.Manifests, Names: strings.Split(s.Name, ";"), Refresh: s.Refresh, Parallel: s.Parallel, Objects: b.Registry.Objects(),
 	})
-}
-
-// readS3 reads a cache of type s3. There is no Import of a cache that was never written.
-func (b *Builder) readS3(ctx context.Context, c *buildspec.Cache, client Client, limit *budget) ([]*remotecache.Import, error) {
-	at, err := b.openS3(c, client)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := at.Manifest(ctx)
-	if errors.Is(err, errdef.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	i, err := limit.readConfig(at, raw)
-	if err != nil {
-		return nil, err
-	}
-	return []*remotecache.Import{i}, nil
-}
-
-// writeS3 exports to a cache of type s3.
-func (x *cacheWriter) writeS3(ctx context.Context, c *buildspec.Cache, o remotecache.ExportOptions, keys []remotecache.Key) error {
-	at, err := x.b.openS3(c, x.client)
-	if err != nil {
-		return err
-	}
-	o.Describe, o.Parallel = true, c.S3.Parallel
-	got, err := x.exported(ctx, at, c, o, keys)
-	if err != nil || got == nil {
-		return err
-	}
-	return at.PutManifest(ctx, got.Config)
 }

@@ -22,6 +22,7 @@ const (
 	CacheInline   = "inline"
 	CacheActions  = "gha" // the cache service of GitHub Actions
 	CacheS3       = "s3"
+	CacheAzure    = "azblob" // Azure Blob Storage
 )
 
 // Cache is a remote cache that is read or written, with BuildKit's attributes (docs.docker.com/build/cache/backends).
@@ -36,6 +37,8 @@ type Cache struct {
 	Actions ActionsCache
 	// S3 is the cache of type s3.
 	S3 S3Cache
+	// Azure is the cache of type azblob.
+	Azure AzureCache
 	// Max also writes the results of steps that are not in the image (mode=max).
 	Max bool
 	// Steps is a cache in which each step is a record of its own (mode=steps).
@@ -65,6 +68,7 @@ var cacheAttributes = map[string]struct{ from, to []string }{
 	CacheInline:  {nil, []string{"mode"}},
 	CacheActions: {actionsAttributes, append([]string{"mode", "ignore-error"}, actionsAttributes...)},
 	CacheS3:      {s3Attributes, append([]string{"mode", "ignore-error"}, s3Attributes...)},
+	CacheAzure:   {azureAttributes, append([]string{"mode", "ignore-error"}, azureAttributes...)},
 }
 
 // ParseCaches reads --cache-from or, if to is set, --cache-to.
@@ -124,13 +128,16 @@ func newCache(e Entry, to bool) (*Cache, error) {
 	}
 	switch {
 	case !ok || !to && e.Type == CacheInline:
-		return nil, fmt.Errorf("unknown cache type %q: use registry, local, gha or s3, or inline to write one", e.Type)
+		return nil, fmt.Errorf("unknown cache type %q: use registry, local, gha, s3 or azblob, or inline to write one", e.Type)
 	case needs != "" && e.Attrs[needs] == "":
 		return nil, fmt.Errorf("cache type %s needs %s", e.Type, needs)
 	}
 	c := &Cache{Type: e.Type, Compression: compression.Gzip}
-	if e.Type == CacheS3 {
+	switch e.Type {
+	case CacheS3:
 		c.S3 = newS3Cache()
+	case CacheAzure:
+		c.Azure = newAzureCache()
 	}
 	manifest := false
 	for _, k := range slices.Sorted(maps.Keys(e.Attrs)) {
@@ -155,6 +162,10 @@ func newCache(e Entry, to bool) (*Cache, error) {
 func (c *Cache) set(key, value string) (err error) {
 	if c.Type == CacheS3 && slices.Contains(s3Attributes, key) {
 		return c.S3.set(key, value)
+	}
+	if c.Type == CacheAzure && slices.Contains(azureAttributes, key) {
+		c.Azure.set(key, value)
+		return nil
 	}
 	switch key {
 	case "ref":

@@ -45,6 +45,9 @@ func (e Entry) withoutTokens() Entry {
 			attrs[k] = "xxxxx"
 		}
 	}
+	if v, ok := attrs["account_url"]; ok {
+		attrs["account_url"] = withoutSignature(v)
+	}
 	e.Attrs = attrs
 	return e
 }

@@ -66,8 +66,16 @@ func TestParseCaches(t *testing.T) {
 			list: []string{"type=registry,ref=a,mode=steps,compression=estargz"}, to: true,
 			err: `invalid cache "type=registry,compression=estargz,mode=steps,ref=a": mode=steps has no compression=estargz, which changes layers`,
 		},
-		"inline, read":    {list: []string{"type=inline"}, err: `invalid cache "type=inline": unknown cache type "inline": use registry, local, gha or s3, or inline to write one`},
-		"unknown":         {list: []string{"type=azblob"}, to: true, err: `invalid cache "type=azblob": unknown cache type "azblob": use registry, local, gha or s3, or inline to write one`},
+		"inline, read": {list: []string{"type=inline"}, err: `invalid cache "type=inline": unknown cache type "inline": use registry, local, gha, s3 or azblob, or inline to write one`},
+		"unknown":      {list: []string{"type=other"}, to: true, err: `invalid cache "type=other": unknown cache type "other": use registry, local, gha, s3 or azblob, or inline to write one`},
+		"azblob": {list: []string{"type=azblob,account_url=https://a.blob.core.windows.net?sig=s,container=c,name=a;b"}, want: []Cache{{
+			Type: CacheAzure, Compression: compression.Gzip,
+			Azure: AzureCache{URL: "https://a.blob.core.windows.net?sig=s", Container: "c", Blobs: "blobs", Manifests: "manifests", Name: "a;b"},
+		}}},
+		"azblob, credentials": {
+			list: []string{"type=azblob,account_url=https://a?sig=secret,secret_access_key=secret,ref=x"},
+			err:  `invalid cache "type=azblob,account_url=https://a?xxxxx,ref=x,secret_access_key=xxxxx": cache type azblob has no attribute "ref"`,
+		},
 		"no type":         {list: []string{"ref=a"}, err: `invalid cache "ref=a": type required for "ref=a"`},
 		"no ref":          {list: []string{"type=registry"}, err: `invalid cache "type=registry": cache type registry needs ref`},
 		"no src":          {list: []string{"type=local,tag=t"}, err: `invalid cache "type=local,tag=t": cache type local needs src`},

@@ -103,7 +103,7 @@ func TestUsageErrors(t *testing.T) {
 		"none":               {[]string{"version", "a"}, 1, "mica: 'mica version' accepts no arguments"},
 		"name":               {[]string{"tag", "a", "B"}, 1, `error parsing reference: "B" is not a valid repository/tag: invalid reference format: repository name (library/B) must be lowercase`},
 		"output":             {[]string{"build", "-o", "type=cake", "."}, 1, `Error: unknown output type "cake": use image, registry, oci, docker, tar, local or cacheonly`},
-		"cache":              {[]string{"build", "--cache-to", "type=azblob", "."}, 1, `Error: invalid cache "type=azblob": unknown cache type "azblob": use registry, local, gha or s3, or inline to write one`},
+		"cache":              {[]string{"build", "--cache-to", "type=other", "."}, 1, `Error: invalid cache "type=other": unknown cache type "other": use registry, local, gha, s3 or azblob, or inline to write one`},
 		"secret":             {[]string{"build", "--secret", "x", "."}, 1, `Error: invalid secret "x": field "x" must be a key=value pair`},
 		"agent":              {[]string{"build", "--ssh", "a=b,raw=x", "."}, 1, `Error: invalid ssh "a=b,raw=x": raw is true or false, not "x"`},
 		"attestation":        {[]string{"build", "--attest", "type=x", "."}, 1, `Error: invalid attestation "type=x": the type is provenance or sbom`},

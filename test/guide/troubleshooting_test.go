@@ -59,7 +59,7 @@ func scenes() map[string]func(*trouble) string {
 		"network.host is not":      func(x *trouble) string { return x.build("FROM base\nRUN --network=host true") },
 		"security.insecure is not": func(x *trouble) string { return x.build("FROM base\nRUN --security=insecure true") },
 		"front end":                func(x *trouble) string { return x.build("# syntax=base\nFROM base") },
-		"unknown cache type":       func(x *trouble) string { return x.mica(&x.root, "build", "--cache-to", "type=azblob", x.dir) },
+		"unknown cache type":       func(x *trouble) string { return x.mica(&x.root, "build", "--cache-to", "type=other", x.dir) },
 		"cannot be reached":        func(x *trouble) string { return x.mica(&x.root, "pull", "127.0.0.1:1/app") },
 		"does not support TLS":     (*trouble).plainRegistry,
 		"x509":                     func(x *trouble) string { return x.secureRegistry(false) },

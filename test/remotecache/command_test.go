@@ -204,7 +204,7 @@ func TestCommandWithoutCache(t *testing.T) {
 	if _, out := c.mica(t, "--cache-to", "type=registry,ref=127.0.0.1:1/x,ignore-error=true"); out.Code != 0 {
 		t.Errorf("exit code %d: %s", out.Code, out.Stderr)
 	}
-	for _, bad := range []string{"type=s3,nothing=x", "type=azblob,account_url=x", "type=registry", "type=local", "type=registry,ref=UPPER", "type=local,src=/x,mode=max"} {
+	for _, bad := range []string{"type=s3,nothing=x", "type=azblob,nothing=x", "type=registry", "type=local", "type=registry,ref=UPPER", "type=local,src=/x,mode=max"} {
 		if _, out := c.mica(t, "--cache-from", bad); out.Code != 1 {
 			t.Errorf("%s: exit code %d", bad, out.Code)
 		}
