@@ -1,6 +1,7 @@
 package solver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,14 +51,26 @@ func (s *Solver) fetch(ctx context.Context, r *Result, unpack bool) error {
 	return s.fetchLayers(ctx, s.missing(r), unpack)
 }
 
-// fetchLayers fetches layers at the same time.
+// fetchLayers fetches layers at the same time. If several are lost, the error is that of the lowest: the steps above run again after its step,
+// and once.
 func (s *Solver) fetchLayers(ctx context.Context, list []buildcache.Link, unpack bool) error {
+	lost := make([]error, len(list))
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.SetLimit(maxFetches)
-	for _, l := range list {
-		eg.Go(crash.Guard(func() error { return s.fetchLayer(ctx, l, unpack) }))
+	for i, l := range list {
+		eg.Go(crash.Guard(func() error {
+			err := s.fetchLayer(ctx, l, unpack)
+			if gone := (*lostError)(nil); errors.As(err, &gone) {
+				lost[i] = err
+				return nil
+			}
+			return err
+		}))
 	}
-	return eg.Wait()
+	if err := eg.Wait(); err != nil {
+		return err
+	}
+	return cmp.Or(lost...)
 }
 
 // fetchLayer fetches a layer from the first remote cache that has it. Two operations that need it fetch it once.
