@@ -8,7 +8,7 @@ E2E     := go test -tags e2e -count=1 -p 1 -timeout 30m
 # fail on its own deadline.
 FUZZTIME ?=
 
-.PHONY: all demo test check bench bench-publish bench-compare install setup fmt format vet lint unit fuzz e2e e2e-host e2e-vm vm parity conformance cluster-programs cluster-test portable dist size peers peers-bench clients clients-more docker29 docker29-programs programs tools clean
+.PHONY: all demo test check bench bench-publish bench-compare install setup fmt format vet lint unit fuzz e2e e2e-host e2e-vm vm parity conformance cluster-programs cluster-test cluster-bench portable dist size peers peers-bench clients clients-more docker29 docker29-programs programs tools clean
 
 all: bin/mica bin/mica-catalog
 
@@ -117,6 +117,10 @@ cluster-programs:
 ## cluster-test: mica build --on kubernetes, on a Kubernetes of one node that the test starts
 cluster-test: setup cluster-programs dist bin/mica bin/mica-catalog
 	go test -tags cluster -count=1 -timeout 30m ./test/cluster
+
+## cluster-bench: many builds at once on a real control plane with simulated nodes. FLEET='-builds 1000 -share' measures others
+cluster-bench: cluster-programs bin/mica
+	go run -tags e2e ./test/cluster/fleet $(FLEET)
 
 portable:
 	GOARCH=amd64 $(GOBUILD) -o bin/portable/mica-linux-amd64 ./cmd/mica
