@@ -4,6 +4,7 @@
 package tree
 
 import (
+	"os"
 	"sync"
 
 	"github.com/micabuild/mica/internal/userns"
@@ -23,12 +24,12 @@ type Host struct {
 func NewHost(images func() bool) *Host {
 	return &Host{
 		images: images,
-		nested: sync.OnceValue(func() bool { return userns.Current().Nested() }),
+		nested: sync.OnceValue(func() bool { return os.Geteuid() != 0 || userns.Current().Nested() }),
 		notes:  map[string]bool{},
 	}
 }
 
-// Nested reports whether the process is in a user namespace. Overlayfs is then mounted with userxattr, and devices cannot be made.
+// Nested reports whether the process is not the host's root: it is in a user namespace, or an ordinary user who enters none. Overlayfs is then mounted with userxattr, and devices cannot be made.
 func (h *Host) Nested() bool { return h.nested() }
 
 // OverlayXattr is the name of one of overlayfs's own attributes (Documentation/filesystems/overlayfs.rst, "userxattr").
