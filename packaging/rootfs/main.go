@@ -21,6 +21,17 @@ import (
 // uid is the ordinary user of the image.
 const uid = 1000
 
+// open is the mode of directories: a pod of any user moves the files in them away and back, to lend its root directory to steps (docs/pods.md).
+const open = 0o777
+
+// directories are those that no file is in.
+var directories = []tar.Header{
+	{Name: "etc/ssl/certs", Mode: open}, {Name: "home/mica", Mode: open, Uid: uid, Gid: uid}, {Name: "root", Mode: open}, {Name: "run", Mode: open},
+	{Name: "tmp", Mode: 0o1777},
+	{Name: "usr/share/git-core/templates", Mode: open}, // git warns if it is missing
+	{Name: "var/tmp", Mode: 0o1777}, {Name: "work", Mode: open}, {Name: "workspace", Mode: open},
+}
+
 // texts are files that no package has.
 var texts = map[string]string{ //nolint:gosec // passwd has no passwords
 	"etc/passwd": "root:x:0:0:root:/root:/bin/sh\nmica:x:1000:1000:mica:/home/mica:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
@@ -73,10 +84,12 @@ type writer struct {
 
 // write writes files of the tree, those that no package has, and links for the commands of busybox.
 func (w *writer) write(names, commands []string) error {
-	for _, dir := range []tar.Header{
-		{Name: "home/mica", Mode: 0o755, Uid: uid, Gid: uid}, {Name: "root", Mode: 0o700}, {Name: "tmp", Mode: 0o1777}, {Name: "var/tmp", Mode: 0o1777},
-		{Name: "usr/share/git-core/templates", Mode: 0o755}, // git warns if it is missing
-	} {
+	// The root directory itself. containerd gives that of a container the owner of the image's, or the root of the pod where the pod has a user
+	// namespace, but always the mode 0755.
+	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "./", Mode: open, Uid: uid, Gid: uid, ModTime: w.at}); err != nil {
+		return err
+	}
+	for _, dir := range directories {
 		if err := w.directory(dir); err != nil {
 			return err
 		}
@@ -90,19 +103,27 @@ func (w *writer) write(names, commands []string) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
+	// What a pod mounts below /var/run, its service account's token, is then below /run, which is a directory in all images; /var/run is a link in most.
+	if err := w.link("var/run", "/run"); err != nil {
+		return err
+	}
 	links := []string{"bin/sh"}
 	for _, c := range commands {
 		links = append(links, "busybox/"+c)
 	}
 	for _, name := range links {
-		if err := w.directory(tar.Header{Name: path.Dir(name), Mode: 0o755}); err != nil {
-			return err
-		}
-		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: "/bin/busybox", Mode: 0o777, ModTime: w.at}); err != nil {
+		if err := w.link(name, "/bin/busybox"); err != nil {
 			return err
 		}
 	}
 	return w.Close()
+}
+
+func (w *writer) link(name, target string) error {
+	if err := w.directory(tar.Header{Name: path.Dir(name), Mode: open}); err != nil {
+		return err
+	}
+	return w.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777, ModTime: w.at})
 }
 
 // directory writes a directory, once.
@@ -110,7 +131,7 @@ func (w *writer) directory(h tar.Header) error {
 	if h.Name == "." || w.made[h.Name] {
 		return nil
 	}
-	if err := w.directory(tar.Header{Name: path.Dir(h.Name), Mode: 0o755}); err != nil {
+	if err := w.directory(tar.Header{Name: path.Dir(h.Name), Mode: open}); err != nil {
 		return err
 	}
 	w.made[h.Name] = true
@@ -119,7 +140,7 @@ func (w *writer) directory(h tar.Header) error {
 }
 
 func (w *writer) file(name string) error {
-	if err := w.directory(tar.Header{Name: path.Dir(name), Mode: 0o755}); err != nil {
+	if err := w.directory(tar.Header{Name: path.Dir(name), Mode: open}); err != nil {
 		return err
 	}
 	h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, ModTime: w.at}

@@ -87,6 +87,12 @@ func TestWrite(t *testing.T) {
 		if dir != "./" && !slices.Contains(names, dir) || slices.Contains(names, h.Name) || h.ModTime.Unix() != 7 {
 			t.Errorf("entry %+v after %q", h, names)
 		}
+		if h.Typeflag == tar.TypeDir && h.Mode&0o777 != 0o777 {
+			t.Errorf("directory %s: a pod of another user cannot write to it, mode %o", h.Name, h.Mode)
+		}
+		if h.Name == "./" && h.Uid != uid {
+			t.Errorf("the root directory belongs to %d", h.Uid)
+		}
 		names = append(names, h.Name)
 	}
 	for _, want := range []string{"usr/bin/newuidmap", "bin/link", "bin/cat", "etc/subuid", "usr/share/doc/x/copyright", "var/lib/dpkg/status.d/x", "usr/bin/script", "busybox/ls", "bin/sh", "home/mica/"} {

@@ -3,10 +3,14 @@
 package pods
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/micabuild/mica/test/rig"
 )
@@ -22,17 +26,65 @@ func newImagePod(t *testing.T, l level, archive, program string) *pod {
 	host := rig.NewMica(t)
 	host.Run("load", "-i", path)
 	name := strings.Fields(host.Run("images", "--format", "{{.Repository}}:{{.Tag}}"))[0]
-	tar := filepath.Join(p.dir, "rootfs.tar")
-	host.Run("export", "-o", tar, name)
+	saved := filepath.Join(p.dir, "saved")
+	rig.Must(t, "mkdir", saved, filepath.Join(p.dir, "rootfs"), filepath.Join(p.dir, "work"))
+	host.Run("save", "-o", saved+".tar", name)
+	rig.Must(t, "tar", "-C", saved, "-xf", saved+".tar")
+	for _, layer := range savedLayers(t, saved) {
+		rig.Must(t, "tar", "-C", filepath.Join(p.dir, "rootfs"), "--numeric-owner", "--same-permissions", "--xattrs", "--xattrs-include=*", "-xf", layer)
+	}
+	rig.Must(t, "rm", "-r", saved, saved+".tar")
 	for _, dir := range []string{"proc", "sys", "dev", "work"} {
-		rig.Must(t, "mkdir", "-p", filepath.Join(p.dir, "rootfs", dir), filepath.Join(p.dir, "work"))
+		rig.Must(t, "mkdir", "-p", filepath.Join(p.dir, "rootfs", dir))
 	}
-	rig.Must(t, "tar", "-C", filepath.Join(p.dir, "rootfs"), "--numeric-owner", "--same-permissions", "--xattrs", "--xattrs-include=*", "-xf", tar)
-	if err := os.Remove(tar); err != nil {
-		t.Fatal(err)
-	}
+	p.overlay()
 	p.open()
 	return p
+}
+
+// savedLayers returns the layers of an image that was saved to a directory: unlike an export, they have the owner of the root directory.
+func savedLayers(t *testing.T, dir string) []string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var images []struct{ Layers []string }
+	if err := json.Unmarshal(data, &images); err != nil || len(images) != 1 {
+		t.Fatalf("%s: %v", data, err)
+	}
+	for i, layer := range images[0].Layers {
+		images[0].Layers[i] = filepath.Join(dir, layer)
+	}
+	return images[0].Layers
+}
+
+// overlay has the pod's root directory be an overlay of the image, as containerd makes it: the root itself has the owner of the image's, but a
+// mode of its own.
+func (p *pod) overlay() {
+	t, image, root := p.t, filepath.Join(p.dir, "image"), filepath.Join(p.dir, "rootfs")
+	t.Helper()
+	if err := os.Rename(root, image); err != nil {
+		t.Fatal(err)
+	}
+	if p.level.users {
+		rig.Must(t, "chown", "-R", "200000:200000", image) // the mount has mapped ids
+	}
+	for _, dir := range []string{root, filepath.Join(p.dir, "upper"), filepath.Join(p.dir, "overlay")} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rig.Must(t, "chown", "--reference="+image, filepath.Join(p.dir, "upper"))
+	options := "lowerdir=" + image + ",upperdir=" + filepath.Join(p.dir, "upper") + ",workdir=" + filepath.Join(p.dir, "overlay")
+	if err := unix.Mount("overlay", root, "overlay", 0, options); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(root, 0); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // pushedBase pushes a base image with the times of a build on the host to a registry.
@@ -95,18 +147,32 @@ func TestKanikoImage(t *testing.T) {
 func TestImagesWithoutRights(t *testing.T) {
 	_, registry := pushedBase(t)
 	context := filepath.Join(rig.TempDir(t), "context")
-	makeContext(t, context, "FROM "+registry+"/base\nRUN echo run >/run-file\nRUN cat /run-file >/copy\n")
+	makeContext(t, context, "FROM "+registry+"/base\nRUN echo run >/run-file\nRUN cat /run-file >/copy\nRUN rm -rf /var/run && ln -s /run /var/run\nRUN echo x >/run/x\n")
 	want := filepath.Join(rig.TempDir(t), "want.tar")
 	rig.NewMica(t).Run(buildArgs(context, want)...)
-	p := newImagePod(t, levelB, "mica-image.tar", "/usr/bin/mica")
-	rig.Must(t, "cp", "-a", context, p.work("context"))
-	p.run(buildArgs("/work/context", "/work/got.tar")...)
-	rig.Must(t, "cmp", want, p.work("got.tar"))
-	p = newImagePod(t, levelB, "mica-kaniko-image.tar", "/kaniko/executor")
-	rig.Must(t, "cp", "-a", context, p.work("context"))
-	p.run("--context=/work/context", "--destination="+registry+"/b", "--tar-path=/work/app.tar")
-	if link, err := os.Readlink(filepath.Join(p.dir, "rootfs", "kaniko", "executor")); err != nil || link != "/usr/bin/mica" {
-		t.Errorf("/kaniko/executor afterwards: %q, %v", link, err)
+	for _, l := range []level{levelB, levelD} {
+		t.Run(l.name, func(t *testing.T) {
+			p := newImagePod(t, l, "mica-image.tar", "/usr/bin/mica")
+			rig.Must(t, "cp", "-a", context, p.work("context"))
+			// A pod has the token of its service account there. Most images have a link at /var/run.
+			token := specs.Mount{Destination: "/var/run/secrets/kubernetes.io/serviceaccount", Type: "tmpfs", Source: "tmpfs"}
+			p.volumes = append(p.volumes, token)
+			p.run("info") // the runtime makes its mount point
+			before := p.files()
+			for range 2 { // the second finds what the first has moved
+				p.run(append(buildArgs("/work/context", "/work/got.tar"), "--no-cache")...)
+				rig.Must(t, "cmp", want, p.work("got.tar"))
+			}
+			if after := p.files(); after != before {
+				t.Errorf("the root directory has\n%s\nwant\n%s", after, before)
+			}
+			p = newImagePod(t, l, "mica-kaniko-image.tar", "/kaniko/executor")
+			rig.Must(t, "cp", "-a", context, p.work("context"))
+			p.run("--context=/work/context", "--destination="+registry+"/b", "--tar-path=/work/app.tar")
+			if link, err := os.Readlink(filepath.Join(p.dir, "rootfs", "kaniko", "executor")); err != nil || link != "/usr/bin/mica" {
+				t.Errorf("/kaniko/executor afterwards: %q, %v", link, err)
+			}
+		})
 	}
 }
 

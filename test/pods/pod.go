@@ -49,6 +49,8 @@ type pod struct {
 	level level
 	dir   string
 	env   []string
+	// volumes are mounted beside those of every pod.
+	volumes []specs.Mount
 	// program is what commands are the arguments of.
 	program string
 }
@@ -80,7 +82,7 @@ func (p *pod) open() {
 	owner := int(l.uid)
 	if l.users {
 		owner = firstUID
-		rig.Must(t, "chown", "-R", "200000:200000", filepath.Join(p.dir, "rootfs"))
+		rig.Must(t, "sh", "-c", `mountpoint -q "$1" || chown -R 200000:200000 "$1"`, "sh", filepath.Join(p.dir, "rootfs"))
 	}
 	if err := os.Chown(filepath.Join(p.dir, "work"), owner, owner); err != nil {
 		t.Fatal(err)
@@ -160,7 +162,7 @@ func (p *pod) spec(args []string) *specs.Spec {
 
 func (p *pod) mounts() []specs.Mount {
 	plain := []string{"nosuid", "noexec", "nodev"}
-	return []specs.Mount{
+	return append([]specs.Mount{
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: plain},
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
 		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
@@ -169,7 +171,7 @@ func (p *pod) mounts() []specs.Mount {
 		{Destination: "/sys", Type: "none", Source: "/sys", Options: append([]string{"rbind", "ro"}, plain...)},
 		{Destination: "/work", Type: "bind", Source: filepath.Join(p.dir, "work"), Options: []string{"rbind", "rprivate"}},
 		{Destination: "/etc/resolv.conf", Type: "bind", Source: "/etc/resolv.conf", Options: []string{"rbind", "rprivate", "ro"}},
-	}
+	}, p.volumes...)
 }
 
 // try runs mica in the pod.
