@@ -198,8 +198,8 @@ func (j *Job) Dial(ctx context.Context) (net.Conn, error) {
 	return j.c.exec(ctx, j.pod, dialCommand)
 }
 
-// closeTime is how long Close may take, also after its context has ended.
-const closeTime = 10 * time.Second
+// closeTime is how long Close may take, also after its context has ended: long enough for an API server that many clients ask at once.
+const closeTime = time.Minute
 
 // Close deletes the Job and its pod. Without it, the server ends when nobody has used it for a minute, and the cluster removes the Job.
 func (j *Job) Close(ctx context.Context) error {

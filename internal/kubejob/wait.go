@@ -152,9 +152,12 @@ func (c *cluster) eventsOf(ctx context.Context, name string) ([]event, error) {
 	return events.Items, nil
 }
 
+// whyTime is how long the events of a Job that has failed are waited for.
+const whyTime = 10 * time.Second
+
 // why returns the last failure among the events of a Job and its pod, or else what the pod waits for.
 func (c *cluster) why(job string, waits *waiting) string {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	ctx, cancel := context.WithTimeout(context.Background(), whyTime)
 	defer cancel()
 	pod, text := waits.get()
 	of := map[string]string{job: "FailedCreate"}
