@@ -35,13 +35,14 @@ type baseImages struct {
 	lazy  []*lazyBase
 }
 
-// newBaseImages returns the base images of a build. With remote caches, an image is pulled only when a step needs its files.
+// newBaseImages returns the base images of a build. With remote caches, or where steps run elsewhere, an image is pulled only when a step needs
+// its files here.
 func (b *Builder) newBaseImages(o *Options) *baseImages {
 	base := &baseImages{images: b.Images, pull: b.pull, events: o.Events, found: map[string]*baseImage{}}
 	base.look = func(ctx context.Context, name reference.Named) (*transfer.Published, error) {
 		return transfer.Inspect(ctx, b.Registry, name)
 	}
-	if len(o.CacheFrom) > 0 || len(o.namedCaches()) > 0 {
+	if len(o.CacheFrom) > 0 || len(o.namedCaches()) > 0 || o.Elsewhere != nil {
 		base.inspect = base.look
 	}
 	return base

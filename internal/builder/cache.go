@@ -206,7 +206,7 @@ func (x *cacheWriter) exported(
 
 // toRegistry writes a layer to a repository, and returns its blob.
 func (x *cacheWriter) toRegistry(ctx context.Context, at *transfer.CacheRepository, c *buildspec.Cache, id digest.Digest) (ocispec.Descriptor, error) {
-	desc, ok, err := x.copyImported(ctx, id, func(d ocispec.Descriptor, open opener) error { return at.Copy(ctx, d, open) })
+	desc, ok, err := x.copyImported(ctx, id, func(b *blobElsewhere) error { return at.Copy(ctx, b.desc, b.repositories, b.open) })
 	if ok || err != nil {
 		return desc, err
 	}
@@ -263,7 +263,7 @@ func (x *cacheWriter) toLayout(ctx context.Context, dst content.Storage, c *buil
 		}
 		return errors.Join(dst.Push(ctx, d, r), r.Close())
 	}
-	desc, ok, err := x.copyImported(ctx, id, push)
+	desc, ok, err := x.copyImported(ctx, id, func(b *blobElsewhere) error { return push(b.desc, b.open) })
 	if ok || err != nil {
 		return desc, err
 	}

@@ -11,15 +11,23 @@ import (
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/micabuild/mica/internal/remotecache"
+	"github.com/micabuild/mica/internal/transfer"
 )
 
 // opener opens a blob.
 type opener = func() (io.ReadCloser, error)
 
+// blobElsewhere is a blob that the store does not have.
+type blobElsewhere struct {
+	desc         ocispec.Descriptor
+	repositories []string // that are known to have it
+	open         opener
+}
+
 // copyImported writes a layer that the store does not have, since no step has read it: the blob that an imported cache or a base image has of
 // it. If all caches have lost theirs, the error is remotecache.ErrLost. ok is false for a layer of the store.
 func (x *cacheWriter) copyImported(
-	ctx context.Context, id digest.Digest, write func(ocispec.Descriptor, opener) error,
+	ctx context.Context, id digest.Digest, write func(*blobElsewhere) error,
 ) (_ ocispec.Descriptor, ok bool, err error) {
 	if got, err := x.b.Layers.Get(id); err == nil && got.Present() {
 		return ocispec.Descriptor{}, false, nil
@@ -27,7 +35,11 @@ func (x *cacheWriter) copyImported(
 	list := x.cache.Imported(id)
 	for _, at := range list {
 		blob := &importedBlob{ImportedLayer: at}
-		err := write(at.Blob, func() (io.ReadCloser, error) { return blob.open(ctx) })
+		b := &blobElsewhere{desc: at.Blob, open: func() (io.ReadCloser, error) { return blob.open(ctx) }}
+		if r, ok := at.From.(*transfer.CacheRepository); ok {
+			b.repositories = []string{r.Name()}
+		}
+		err := write(b)
 		if !blob.gone.Load() {
 			return at.Blob, true, err
 		}
@@ -43,13 +55,13 @@ func (x *cacheWriter) copyImported(
 
 // copyBase writes a layer of a base image that was not pulled. ok is false for another layer.
 func (x *cacheWriter) copyBase(
-	ctx context.Context, id digest.Digest, write func(ocispec.Descriptor, opener) error,
+	ctx context.Context, id digest.Digest, write func(*blobElsewhere) error,
 ) (_ ocispec.Descriptor, ok bool, err error) {
 	at, ok := x.base.elsewhere(x.b.Registry, id)
 	if !ok {
 		return ocispec.Descriptor{}, false, nil
 	}
-	return at.Blob, true, write(at.Blob, func() (io.ReadCloser, error) { return at.Open(ctx) })
+	return at.Blob, true, write(&blobElsewhere{at.Blob, at.Repositories, func() (io.ReadCloser, error) { return at.Open(ctx) }})
 }
 
 // importedBlob is a blob of an imported cache, which notes that the cache does not have it.

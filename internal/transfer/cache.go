@@ -98,18 +98,24 @@ func (r *CacheRepository) Layer(ctx context.Context, id digest.Digest) (ocispec.
 	return desc, nil
 }
 
-// Copy pushes a blob that open reads, unless the repository has it.
-func (r *CacheRepository) Copy(ctx context.Context, d ocispec.Descriptor, open func() (io.ReadCloser, error)) error {
+// Copy makes the repository have a blob: it is mounted from one of the repositories that are known to have it if one is of the same registry, and
+// else pushed as open reads it.
+func (r *CacheRepository) Copy(ctx context.Context, d ocispec.Descriptor, from []string, open func() (io.ReadCloser, error)) error {
 	there, err := r.repo.HasBlob(ctx, d)
 	if err != nil || there {
 		return err
+	}
+	for _, other := range r.repo.Mountable(from) {
+		if r.push.mount(ctx, d, other) {
+			return nil
+		}
 	}
 	return r.repo.PushBlob(ctx, d, open)
 }
 
 // Blob pushes a small blob, unless the repository has it.
 func (r *CacheRepository) Blob(ctx context.Context, d ocispec.Descriptor, raw []byte) error {
-	err := r.Copy(ctx, d, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil })
+	err := r.Copy(ctx, d, nil, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil })
 	if err != nil {
 		return r.explain(fmt.Errorf("push build cache: %w", err))
 	}

@@ -43,7 +43,7 @@ func TestCacheRepository(t *testing.T) {
 	copied := registrytest.Noise(1000)
 	d := describe(ocispec.MediaTypeImageLayerGzip, copied)
 	for range 2 {
-		if err := cache.Copy(t.Context(), d, reopen(copied)); err != nil {
+		if err := cache.Copy(t.Context(), d, nil, reopen(copied)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -75,6 +75,32 @@ func TestCacheRepository(t *testing.T) {
 	}
 	m.Misbehave(registrytest.On("PUT", registrytest.Manifest, 1, 0, registrytest.Status(403)))
 	c.refuses(`denied`, func() error { return cache.Put(t.Context(), root, manifest) })
+}
+
+// TestCacheCopyMounts: a blob of another repository of the registry is not read, unless the registry refuses to mount it.
+func TestCacheCopyMounts(t *testing.T) {
+	t.Parallel()
+	m := registrytest.New(t)
+	c := newClient(t)
+	data := registrytest.Noise(1000)
+	d := describe(ocispec.MediaTypeImageLayerGzip, data)
+	m.AddBlob("base", data)
+	for repo, from := range map[string][]string{
+		"mounted": {"other.example.com/base", m.Name("missing"), m.Name("base")}, "pushed": {"other.example.com/base", m.Name("missing")},
+	} {
+		cache, err := OpenCache(t.Context(), c.client, c.Local, parseName(t, m.Name(repo)), PushOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		read := false
+		err = cache.Copy(t.Context(), d, from, func() (io.ReadCloser, error) {
+			read = true
+			return reopen(data)()
+		})
+		if err != nil || read != (repo == "pushed") || m.Blob(repo, d.Digest.String()) == nil {
+			t.Errorf("%s: read %v, %v", repo, read, err)
+		}
+	}
 }
 
 // A registry that is not there gives the same words for a layer of a cache as for other requests.

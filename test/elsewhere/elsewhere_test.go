@@ -228,3 +228,36 @@ func TestRootCancel(t *testing.T) {
 	_ = cmd.Wait()
 	rig.Eventually(t, "the step ends", func() bool { return rig.Run(t, exec.Command("pgrep", "-f", "sleep 98765")).Code == 1 })
 }
+
+// TestRootBaseStaysAway: layers of a base image that only the other side reads are not fetched here, where the image is pushed.
+func TestRootBaseStaysAway(t *testing.T) {
+	s := newSide(t)
+	m := rig.NewMica(t)
+	dir := context(t, "-- Dockerfile --\nFROM "+s.base+"\nRUN echo made >/made\n")
+	m.Run("build", "--on", s.on(), "-t", s.registry.Addr+"/app:1", "--push", dir)
+	if has := sizeOf(t, m.Root); has > sizeOf(t, "/bin/busybox")/8 { // compressed, it has about half of its size
+		t.Errorf("the client has %d bytes", has)
+	}
+	if got := s.Mica.Run("run", "--rm", s.registry.Addr+"/app:1", "cat", "/made"); got != "made\n" {
+		t.Errorf("the file holds %q", got)
+	}
+}
+
+// sizeOf is what the files of a directory hold.
+func sizeOf(t *testing.T, dir string) (sum int64) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(_ string, e os.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil {
+			sum += info.Size()
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sum
+}
