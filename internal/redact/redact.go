@@ -19,7 +19,7 @@ const mask = "xxxxx"
 
 // URLs returns text with the credentials in URLs masked.
 func URLs(text string) string {
-	if !strings.Contains(text, "://") || !strings.Contains(text, "@") {
+	if !mayHaveUserinfo(text) {
 		return text
 	}
 	return userinfo().ReplaceAllStringFunc(text, func(found string) string {
@@ -29,6 +29,24 @@ func URLs(text string) string {
 		}
 		return scheme + "://" + mask + "@"
 	})
+}
+
+// mayHaveUserinfo reports whether an "@" follows a "://" before what ends an authority: it costs a hundredth of the expression.
+func mayHaveUserinfo(text string) bool {
+	for {
+		_, rest, found := strings.Cut(text, "://")
+		if !found {
+			return false
+		}
+		end := strings.IndexAny(rest, "/?# \t\n\v\f\r\"'`<>|")
+		if end < 0 {
+			end = len(rest)
+		}
+		if strings.Contains(rest[:end], "@") {
+			return true
+		}
+		text = rest
+	}
 }
 
 // secretName matches names of variables that hold secrets, as the check SecretsUsedInArgOrEnv of BuildKit's linter does.

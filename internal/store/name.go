@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -25,8 +27,9 @@ type Name struct {
 	Target ocispec.Descriptor `json:"target"`
 	// Images are the IDs of the images that Target describes, the one for this host first. If it is empty, the image is that
 	// whose record points at Target.
-	Images  []digest.Digest `json:"images,omitempty"`
-	Updated time.Time       `json:"updated"`
+	Images []digest.Digest `json:"images,omitempty"`
+	// Updated is when the name was last given: what the file says, or when it was last modified, whichever is later.
+	Updated time.Time `json:"updated"`
 }
 
 // Refs is a directory of Name files.
@@ -70,7 +73,7 @@ func readName(path string) (Name, error) {
 	if err != nil {
 		return Name{}, fmt.Errorf("name file %s is %w", file, ErrDamaged)
 	}
-	data, err := os.ReadFile(path)
+	data, modified, err := readDated(path)
 	if err != nil {
 		return Name{}, err
 	}
@@ -79,17 +82,42 @@ func readName(path string) (Name, error) {
 		slices.ContainsFunc(name.Images, func(id digest.Digest) bool { return validDigest(id) != nil }) {
 		return Name{}, fmt.Errorf("name %s is %w: remove it or set it again", ref, ErrDamaged)
 	}
+	if modified.After(name.Updated) {
+		name.Updated = modified.UTC()
+	}
 	return name, nil
 }
 
-// Set points ref at target. images are the IDs of the images that target describes: see Name.
+// readDated returns the content of a file and when it was modified.
+func readDated(path string) (data []byte, modified time.Time, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, modified, err
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, modified, err
+	}
+	data = make([]byte, info.Size())
+	_, err = io.ReadFull(f, data)
+	return data, info.ModTime(), err
+}
+
+// Set points ref at target. images are the IDs of the images that target describes: see Name. A name that points there already is not written again, and
+// so need not reach the disk: it is only dated.
 func (n *Refs) Set(ref string, target ocispec.Descriptor, images ...digest.Digest) error {
 	for _, d := range append([]digest.Digest{target.Digest}, images...) {
 		if err := validDigest(d); err != nil {
 			return err
 		}
 	}
-	data, err := json.Marshal(Name{ref, target, images, time.Now().UTC()})
+	now := time.Now()
+	if old, err := n.Get(ref); err == nil && slices.Equal(old.Images, images) && reflect.DeepEqual(old.Target, target) &&
+		os.Chtimes(n.path(ref), now, now) == nil {
+		return nil
+	}
+	data, err := json.Marshal(Name{ref, target, images, now.UTC()})
 	if err == nil {
 		err = n.s.WriteFileAtomic(n.path(ref), data)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
@@ -352,4 +353,36 @@ func FuzzNames(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// A name that is given again is dated, and not written again.
+func TestNameGivenAgain(t *testing.T) {
+	names := newStore(t).Names()
+	const app = "docker.io/library/app:latest"
+	state := func() (os.FileInfo, time.Time) {
+		info, err := os.Stat(names.path(app))
+		n, getErr := names.Get(app)
+		if err := errors.Join(err, getErr); err != nil {
+			t.Fatal(err)
+		}
+		return info, n.Updated
+	}
+	setName(t, names, app, "1")
+	past := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(names.path(app), past, past); err != nil {
+		t.Fatal(err)
+	}
+	first, given := state()
+	if !given.After(past.Add(time.Minute)) {
+		t.Errorf("the file says when it was given: %v", given)
+	}
+	setName(t, names, app, "1")
+	second, again := state()
+	if !os.SameFile(first, second) || !again.After(given) {
+		t.Errorf("given at %v and again at %v, the same file: %t", given, again, os.SameFile(first, second))
+	}
+	setName(t, names, app, "2")
+	if third, _ := state(); os.SameFile(second, third) {
+		t.Error("a name that moves is changed in its place")
+	}
 }
