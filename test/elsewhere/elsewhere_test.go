@@ -238,7 +238,7 @@ func TestRootBaseStaysAway(t *testing.T) {
 	if has := sizeOf(t, m.Root); has > sizeOf(t, "/bin/busybox")/8 { // compressed, it has about half of its size
 		t.Errorf("the client has %d bytes", has)
 	}
-	if got := s.Mica.Run("run", "--rm", s.registry.Addr+"/app:1", "cat", "/made"); got != "made\n" {
+	if got := s.Run("run", "--rm", s.registry.Addr+"/app:1", "cat", "/made"); got != "made\n" {
 		t.Errorf("the file holds %q", got)
 	}
 }
