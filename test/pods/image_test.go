@@ -87,6 +87,18 @@ func (p *pod) overlay() {
 	})
 }
 
+// keepRootMode gives the pod's root directory the mode of the image's, as CRI-O does (containers/storage, drivers/overlay).
+func (p *pod) keepRootMode() {
+	p.t.Helper()
+	info, err := os.Stat(filepath.Join(p.dir, "image"))
+	if err == nil {
+		err = os.Chmod(filepath.Join(p.dir, "rootfs"), info.Mode().Perm())
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 // pushedBase pushes a base image with the times of a build on the host to a registry.
 func pushedBase(t *testing.T) (host *rig.Mica, registry string) {
 	t.Helper()
