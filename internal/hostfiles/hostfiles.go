@@ -17,14 +17,14 @@ type Lender interface {
 // lender is that of this process: a process has one root directory.
 var lender atomic.Pointer[Lender]
 
-// SetLender has [With] wait for l.
+// SetLender has [With] wait for l; nil lends nothing.
 func SetLender(l Lender) { lender.Store(&l) }
 
 // With calls f, which reads files of the host or runs its programs, while they are the host's own. It must not be called by f, and not by what a step
 // waits for. The error is that of f, or of ctx.
 func With(ctx context.Context, f func() error) (err error) {
 	l := lender.Load()
-	if l == nil {
+	if l == nil || *l == nil {
 		return f()
 	}
 	release, err := (*l).Exclude(ctx)

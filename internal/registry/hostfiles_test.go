@@ -21,6 +21,7 @@ func (l *lent) Exclude(context.Context) (func() error, error) {
 func TestHelperIsTheHosts(t *testing.T) { //nolint:paralleltest // the lender is the process's
 	var count lent
 	hostfiles.SetLender(&count)
+	t.Cleanup(func() { hostfiles.SetLender(nil) }) // before the tests that run at the same time
 	t.Setenv("PATH", "")
 	docker := configfile.New("")
 	docker.CredentialHelpers = map[string]string{"example.com": "none"}
