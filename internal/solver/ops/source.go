@@ -260,15 +260,11 @@ func (o *localSource) Run(ctx context.Context) ([]*solver.Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("local source %s: %w", o.name, err)
 	}
-	open, ok := o.w.Locals[o.name]
-	wait := hostfiles.With // for the time of opening: a directory that is open is read wherever it is moved
+	local, ok := o.w.Locals[o.name]
 	switch {
 	case ok && remote.Described:
 		return nil, fmt.Errorf("local source %s: only a client of mica serve sends the metadata of files alone", o.name)
-	case !ok && o.w.Sync != nil:
-		open = func(opt view.DirOptions) (view.View, error) { return o.w.Sync(ctx, *remote, opt) }
-		wait = func(_ context.Context, f func() error) error { return f() }
-	case !ok:
+	case !ok && o.w.Sync == nil:
 		return nil, fmt.Errorf("no local source is called %q", o.name)
 	}
 	opt := view.DirOptions{Digests: o.w.Digests, Anonymous: true}
@@ -284,10 +280,14 @@ func (o *localSource) Run(ctx context.Context) ([]*solver.Result, error) {
 		}
 	}
 	var v view.View
-	err = wait(ctx, func() (err error) {
-		v, err = open(opt)
-		return err
-	})
+	if !ok {
+		v, err = o.w.Sync(ctx, *remote, opt)
+	} else { // a directory that is open is read wherever it is moved
+		err = hostfiles.With(ctx, func() error {
+			v, err = local(opt)
+			return err
+		})
+	}
 	if err != nil {
 		return nil, err
 	}
