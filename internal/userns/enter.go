@@ -81,8 +81,8 @@ func stage(args []string) error {
 // verdictVariable is an environment variable of the inner process: its file to which it writes why the namespace is of no use.
 const verdictVariable = "_MICA_USERNS_VERDICT"
 
-// sendVerdict tries whether mounts can be changed in the new namespaces, and whether steps can have a /proc, and ends this process if not: AppArmor and SELinux can take
-// all capabilities of a user namespace. It changes nothing: the mounts are slaves of the outer ones already (mount_namespaces(7)). The process
+// sendVerdict tries whether mounts can be changed in the new namespaces, and whether steps can have a /proc, and ends this process if not:
+// AppArmor and SELinux can take all capabilities of a user namespace. It changes nothing: the mounts are slaves of the outer ones already (mount_namespaces(7)). The process
 // that waits for the maps could not try it: the kernel gives it no capabilities (user_namespaces(7)).
 func sendVerdict() {
 	fd, err := strconv.Atoi(os.Getenv(verdictVariable))

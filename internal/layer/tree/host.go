@@ -29,7 +29,8 @@ func NewHost(images func() bool) *Host {
 	}
 }
 
-// Nested reports whether the process is not the host's root: it is in a user namespace, or an ordinary user who enters none. Overlayfs is then mounted with userxattr, and devices cannot be made.
+// Nested reports whether the process is not the host's root: it is in a user namespace, or an ordinary user who enters none. Overlayfs is then
+// mounted with userxattr, and devices cannot be made.
 func (h *Host) Nested() bool { return h.nested() }
 
 // OverlayXattr is the name of one of overlayfs's own attributes (Documentation/filesystems/overlayfs.rst, "userxattr").
