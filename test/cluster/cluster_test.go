@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/micabuild/mica/test/cluster/plane"
 	"github.com/micabuild/mica/test/rig"
 )
 
@@ -58,7 +59,7 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	for _, level := range []string{"restricted", "baseline"} {
-		script := fmt.Sprintf("%[1]s --kubeconfig %[2]s create namespace %[3]s && %[1]s --kubeconfig %[2]s label namespace %[3]s pod-security.kubernetes.io/enforce=%[3]s", program("kubectl"), shared.kubeconfig, level)
+		script := fmt.Sprintf("%[1]s --kubeconfig %[2]s create namespace %[3]s && %[1]s --kubeconfig %[2]s label namespace %[3]s pod-security.kubernetes.io/enforce=%[3]s", plane.Program("kubectl"), shared.Kubeconfig, level)
 		if out, err := exec.Command("sh", "-c", script).CombinedOutput(); err != nil {
 			return 1, fmt.Errorf("%w\n%s", err, out)
 		}
@@ -68,7 +69,7 @@ func run(m *testing.M) (code int, err error) {
 
 // startRegistry starts a registry at the address of the node.
 func startRegistry(dir string) (stop func(), err error) {
-	l, err := net.Listen("tcp", shared.ip+":0")
+	l, err := net.Listen("tcp", shared.IP+":0")
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +110,7 @@ func loadImages(dir string) error {
 	if err := os.Mkdir(context, 0o755); err != nil {
 		return err
 	}
-	data, err := os.ReadFile(program("pause"))
+	data, err := os.ReadFile(plane.Program("pause"))
 	if err != nil {
 		return err
 	}
@@ -155,7 +156,7 @@ func on(more ...string) string {
 func client(t *testing.T) *rig.Mica {
 	t.Helper()
 	m := rig.NewMica(t)
-	m.Env = append(m.Env, "KUBECONFIG="+shared.kubeconfig, "SOURCE_DATE_EPOCH=1700000000")
+	m.Env = append(m.Env, "KUBECONFIG="+shared.Kubeconfig, "SOURCE_DATE_EPOCH=1700000000")
 	m.Run("load", "-q", "-i", shared.base)
 	return m
 }
@@ -206,7 +207,7 @@ func built(t *testing.T, m *rig.Mica, dir string, args ...string) string {
 // jobs are the Jobs that there are, by name.
 func jobs(t *testing.T) string {
 	t.Helper()
-	out := rig.Run(t, shared.kubectl("get", "jobs,pods", "-A", "-o", "name"))
+	out := rig.Run(t, shared.Kubectl("get", "jobs,pods", "-A", "-o", "name"))
 	return out.Stdout
 }
 
@@ -244,7 +245,7 @@ func TestPodLost(t *testing.T) {
 	cmd := m.Command("build", "--progress", "plain", "--on", on("isolation=chroot"), "-t", "x", dir)
 	shown := follow(t, cmd)
 	shown.until("begun\n")
-	rig.Must(t, program("kubectl"), "--kubeconfig", shared.kubeconfig, "delete", "pod", "--all", "--force", "--grace-period=0")
+	rig.Must(t, plane.Program("kubectl"), "--kubeconfig", shared.Kubeconfig, "delete", "pod", "--all", "--force", "--grace-period=0")
 	shown.until("the step begins again")
 	shown.until("begun\n")
 	if err := shown.end(); err != nil {
