@@ -135,6 +135,9 @@ func (b *Builder) build(ctx context.Context, o *Options, names []string, started
 	if err := b.findCatalog(ctx, o); err != nil {
 		return nil, err
 	}
+	if err := b.checkObjects(o); err != nil {
+		return nil, err
+	}
 	opts := o.frontendOptions()
 	allowed, err := o.entitlements()
 	if err != nil {

@@ -3,6 +3,7 @@ package builder
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
@@ -25,6 +26,19 @@ func (b *Builder) openObjects(c *buildspec.Cache, client Client) (objectCache, e
 		return b.openAzure(c, client)
 	}
 	return b.openS3(c, client)
+}
+
+// checkObjects refuses caches of type s3 and azblob that cannot be opened: better before a long build than after it.
+func (b *Builder) checkObjects(o *Options) error {
+	for _, c := range o.CacheTo {
+		if c.Type != buildspec.CacheS3 && c.Type != buildspec.CacheAzure || c.IgnoreError {
+			continue
+		}
+		if _, err := b.openObjects(&c, o.Client); err != nil {
+			return fmt.Errorf("export build cache: %w", err)
+		}
+	}
+	return nil
 }
 
 // readObjects reads a cache of type s3 or azblob. There is no Import of a cache that was never written.
