@@ -16,7 +16,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"oras.land/oras-go/v2/errdef"
 
 	"github.com/micabuild/mica/internal/objectstorage"
 	"github.com/micabuild/mica/internal/oci"
@@ -40,16 +39,16 @@ type Options struct {
 
 // Cache is a cache in a container. It is a content.Storage of layers, and safe for concurrent use.
 type Cache struct {
-	o      Options
-	base   url.URL // of the container
-	key    []byte  // empty for a signature in the URL
-	sender *objectstorage.Sender
+	o       Options
+	base    url.URL // of the container
+	key     []byte  // empty for a signature in the URL
+	service objectstorage.Service
+	sender  *objectstorage.Sender
 }
 
 const (
-	maxManifest = 64 << 20 // bytes
-	singlePut   = 8 << 20  // bytes of a blob that one request writes
-	parallel    = 4        // blocks of layers that are sent at the same time, as by BuildKit
+	singlePut = 8 << 20 // bytes of a blob that one request writes
+	parallel  = 4       // blocks of layers that are sent at the same time, as by BuildKit
 )
 
 // New returns the cache in a container, without a request.
@@ -73,7 +72,9 @@ func New(o Options) (*Cache, error) {
 	}
 	u.Path = strings.TrimRight(u.Path, "/") + "/" + o.Container
 	u.RawPath = ""
-	return &Cache{o: o, base: *u, key: key, sender: objectstorage.NewSender(parallel)}, nil
+	c := &Cache{o: o, base: *u, key: key, sender: objectstorage.NewSender(parallel)}
+	c.service = objectstorage.Service{Objects: o.Objects, Sign: c.sign, Refused: refusal}
+	return c, nil
 }
 
 // errNoKey is the error where no credentials are given.
@@ -89,19 +90,7 @@ func (c *Cache) manifestName(name string) string {
 
 // Manifest returns the config of the cache. The error is errdef.ErrNotFound if the container has none.
 func (c *Cache) Manifest(ctx context.Context) ([]byte, error) {
-	name := c.manifestName(c.o.Names[0])
-	resp, err := c.send(ctx, call{method: http.MethodGet, name: name})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxManifest+1))
-	if err = errors.Join(err, resp.Body.Close()); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	if len(raw) > maxManifest {
-		return nil, fmt.Errorf("%s: it is larger than %d bytes", name, maxManifest)
-	}
-	return raw, nil
+	return c.service.Manifest(ctx, c.manifestName(c.o.Names[0]))
 }
 
 // PutManifest writes the config of the cache under all of its names.
@@ -120,34 +109,13 @@ func (c *Cache) Exists(ctx context.Context, d ocispec.Descriptor) (bool, error) 
 	if err := oci.CheckDescriptor(d); err != nil {
 		return false, err
 	}
-	name := c.blobName(d.Digest)
-	resp, err := c.send(ctx, call{method: http.MethodHead, name: name})
-	if errors.Is(err, errdef.ErrNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("%s: %w", name, err)
-	}
-	_ = resp.Body.Close()
-	return resp.ContentLength == d.Size, nil
+	_, ok, err := c.service.Head(ctx, c.blobName(d.Digest), d.Size)
+	return ok, err
 }
 
 // Fetch reads a blob, unverified.
 func (c *Cache) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	if err := oci.CheckDescriptor(d); err != nil {
-		return nil, err
-	}
-	name := c.blobName(d.Digest)
-	r, err := c.o.Objects.Open(ctx, registry.Object{
-		Descriptor: d, Refused: refusal,
-		Request: func(ctx context.Context, header http.Header) (*http.Request, error) {
-			return c.request(ctx, call{method: http.MethodGet, name: name, header: header})
-		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return r, nil
+	return c.service.Open(ctx, d, c.blobName(d.Digest))
 }
 
 // Push writes a blob. Another that writes it at the same time is no error.
@@ -174,24 +142,24 @@ func (c *Cache) Push(ctx context.Context, d ocispec.Descriptor, r io.Reader) err
 func (c *Cache) write(ctx context.Context, name string, size int64, r io.Reader) error {
 	if size > singlePut {
 		return objectstorage.PutBlocks(ctx, c.sender, r, size, func(ctx context.Context, query url.Values, body []byte) error {
-			return c.put(ctx, call{name: name, query: query, body: body})
+			return c.put(ctx, objectstorage.Call{Name: name, Query: query, Body: body})
 		})
 	}
 	header := http.Header{"X-Ms-Blob-Type": {"BlockBlob"}}
 	return c.sender.Send(ctx, r, size, max(size, 1), func(ctx context.Context, p objectstorage.Part) error {
-		return c.put(ctx, call{name: name, header: header, body: p.Body})
+		return c.put(ctx, objectstorage.Call{Name: name, Header: header, Body: p.Body})
 	})
 }
 
 // put sends a request that writes. The first one in a new account makes the container.
-func (c *Cache) put(ctx context.Context, r call) error {
-	r.method = http.MethodPut
+func (c *Cache) put(ctx context.Context, r objectstorage.Call) error {
+	r.Method = http.MethodPut
 	err := c.done(ctx, r)
 	var refused *objectstorage.Error
 	if !errors.As(err, &refused) || refused.Code != "ContainerNotFound" {
 		return err
 	}
-	err = c.done(ctx, call{method: http.MethodPut, query: url.Values{"restype": {"container"}}})
+	err = c.done(ctx, objectstorage.Call{Method: http.MethodPut, Query: url.Values{"restype": {"container"}}})
 	if errors.As(err, &refused) && refused.Code == "ContainerAlreadyExists" { // another has made it
 		err = nil
 	}

@@ -23,36 +23,28 @@ import (
 // version is that of the REST API.
 const version = "2021-12-02"
 
-// call is a request of the service. One without a name is for the container.
-type call struct {
-	method, name string
-	query        url.Values
-	header       http.Header
-	body         []byte
-}
-
-// request makes a request with its credentials.
-func (c *Cache) request(ctx context.Context, r call) (*http.Request, error) {
+// sign makes a request with its credentials.
+func (c *Cache) sign(ctx context.Context, r objectstorage.Call) (*http.Request, error) {
 	at := c.base
-	if r.name != "" {
-		at.Path += "/" + r.name
+	if r.Name != "" {
+		at.Path += "/" + r.Name
 	}
 	query := url.Values{}
 	if len(c.key) == 0 {
 		query = at.Query()
 	}
-	maps.Copy(query, r.query)
+	maps.Copy(query, r.Query)
 	at.RawQuery = query.Encode()
 	var body io.Reader
-	if r.body != nil {
-		body = bytes.NewReader(r.body)
+	if r.Body != nil {
+		body = bytes.NewReader(r.Body)
 	}
-	req, err := http.NewRequestWithContext(ctx, r.method, at.String(), body)
+	req, err := http.NewRequestWithContext(ctx, r.Method, at.String(), body)
 	if err != nil {
 		return nil, errors.New("invalid URL")
 	}
-	if r.header != nil {
-		req.Header = r.header.Clone()
+	if r.Header != nil {
+		req.Header = r.Header.Clone()
 	}
 	req.Header.Set("X-Ms-Version", version)
 	req.Header.Set("X-Ms-Date", time.Now().UTC().Format(http.TimeFormat))
@@ -98,26 +90,9 @@ func textToSign(req *http.Request, account string) string {
 	return strings.Join(lines, "\n")
 }
 
-// send sends a request, and returns the error of a response that refuses it.
-func (c *Cache) send(ctx context.Context, r call) (*http.Response, error) {
-	req, err := c.request(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := c.o.Objects.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode < http.StatusMultipleChoices {
-		return resp, nil
-	}
-	defer func() { _ = resp.Body.Close() }()
-	return nil, refusal(resp)
-}
-
 // done sends a request whose response says nothing.
-func (c *Cache) done(ctx context.Context, r call) error {
-	resp, err := c.send(ctx, r)
+func (c *Cache) done(ctx context.Context, r objectstorage.Call) error {
+	resp, err := c.service.Send(ctx, r)
 	if err != nil {
 		return err
 	}

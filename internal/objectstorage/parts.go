@@ -1,4 +1,4 @@
-// Package objectstorage is what the clients of object storage have in common: blobs that are sent in parts, and the errors of services.
+// Package objectstorage is what the clients of object storage have in common: requests for objects, blobs that are sent in parts, and the errors of services.
 package objectstorage
 
 import (

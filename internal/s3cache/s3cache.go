@@ -3,6 +3,7 @@
 package s3cache
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -16,7 +17,6 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"oras.land/oras-go/v2/errdef"
 
 	"github.com/micabuild/mica/internal/objectstorage"
 	"github.com/micabuild/mica/internal/oci"
@@ -44,14 +44,12 @@ type Options struct {
 
 // Cache is a cache in a bucket. It is a content.Storage of layers, and safe for concurrent use.
 type Cache struct {
-	o      Options
-	base   url.URL // of the bucket
-	part   int64   // bytes of an upload
-	sender *objectstorage.Sender
+	o       Options
+	base    url.URL // of the bucket
+	part    int64   // bytes of an upload
+	service objectstorage.Service
+	sender  *objectstorage.Sender
 }
-
-// maxManifest limits the config of a cache, in bytes.
-const maxManifest = 64 << 20
 
 // New returns the cache in a bucket, without a request.
 func New(o Options) (*Cache, error) {
@@ -59,7 +57,9 @@ func New(o Options) (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Cache{o: o, base: *base, part: partSize, sender: objectstorage.NewSender(o.Parallel)}, nil
+	c := &Cache{o: o, base: *base, part: partSize, sender: objectstorage.NewSender(o.Parallel)}
+	c.service = objectstorage.Service{Objects: o.Objects, Sign: c.sign, Refused: refusal}
+	return c, nil
 }
 
 // bucketURL returns the URL of a bucket. One whose name has a dot would not match the certificate of its host.
@@ -91,34 +91,18 @@ func (c *Cache) blobKey(d digest.Digest) string { return c.o.Prefix + c.o.Blobs 
 
 // Manifest returns the config of the cache. The error is errdef.ErrNotFound if the bucket has none.
 func (c *Cache) Manifest(ctx context.Context) ([]byte, error) {
-	key := c.o.Prefix + c.o.Manifests + c.o.Names[0]
-	resp, err := c.send(ctx, call{method: http.MethodGet, key: key})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
-	}
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxManifest+1))
-	if err = errors.Join(err, resp.Body.Close()); err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
-	}
-	if len(raw) > maxManifest {
-		return nil, fmt.Errorf("%s: it is larger than %d bytes", key, maxManifest)
-	}
-	return raw, nil
+	return c.service.Manifest(ctx, c.o.Prefix+c.o.Manifests+c.o.Names[0])
 }
 
 // PutManifest writes the config of the cache under all of its names.
 func (c *Cache) PutManifest(ctx context.Context, raw []byte) error {
 	for _, name := range c.o.Names {
 		key := c.o.Prefix + c.o.Manifests + name
-		if err := c.put(ctx, key, int64(len(raw)), oci.NewVerifiedReader(strings.NewReader(string(raw)), descriptor(raw))); err != nil {
+		if err := c.put(ctx, key, int64(len(raw)), bytes.NewReader(raw)); err != nil {
 			return fmt.Errorf("%s: %w", key, err)
 		}
 	}
 	return nil
-}
-
-func descriptor(raw []byte) ocispec.Descriptor {
-	return ocispec.Descriptor{Digest: digest.FromBytes(raw), Size: int64(len(raw))}
 }
 
 // Exists reports whether the bucket has a blob. One that is old gets the current time.
@@ -127,38 +111,21 @@ func (c *Cache) Exists(ctx context.Context, d ocispec.Descriptor) (bool, error) 
 		return false, err
 	}
 	key := c.blobKey(d.Digest)
-	resp, err := c.send(ctx, call{method: http.MethodHead, key: key})
-	if errors.Is(err, errdef.ErrNotFound) {
-		return false, nil
+	header, ok, err := c.service.Head(ctx, key, d.Size)
+	if err != nil || header == nil {
+		return false, err
 	}
-	if err != nil {
-		return false, fmt.Errorf("%s: %w", key, err)
-	}
-	_ = resp.Body.Close()
-	if at, err := http.ParseTime(resp.Header.Get("Last-Modified")); err == nil && time.Since(at) > c.o.Refresh {
+	if at, err := http.ParseTime(header.Get("Last-Modified")); err == nil && time.Since(at) > c.o.Refresh {
 		if err := c.touch(ctx, key, d.Size); err != nil {
 			return false, fmt.Errorf("refresh %s: %w", key, err)
 		}
 	}
-	return resp.ContentLength == d.Size, nil // another size is what an upload has left that was interrupted elsewhere
+	return ok, nil
 }
 
 // Fetch reads a blob, unverified.
 func (c *Cache) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	if err := oci.CheckDescriptor(d); err != nil {
-		return nil, err
-	}
-	key := c.blobKey(d.Digest)
-	r, err := c.o.Objects.Open(ctx, registry.Object{
-		Descriptor: d, Refused: refusal,
-		Request: func(ctx context.Context, header http.Header) (*http.Request, error) {
-			return c.request(ctx, call{method: http.MethodGet, key: key, header: header})
-		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
-	}
-	return r, nil
+	return c.service.Open(ctx, d, c.blobKey(d.Digest))
 }
 
 // Push writes a blob.

@@ -31,7 +31,7 @@ func (c *Cache) put(ctx context.Context, key string, size int64, r io.Reader) er
 		return c.inParts(ctx, key, func(u *upload) error { return u.send(ctx, size, r) })
 	}
 	return c.sender.Send(ctx, r, size, max(size, 1), func(ctx context.Context, p objectstorage.Part) error {
-		return c.ask(ctx, call{method: http.MethodPut, key: key, body: p.Body}, nil)
+		return c.ask(ctx, objectstorage.Call{Method: http.MethodPut, Name: key, Body: p.Body}, nil)
 	})
 }
 
@@ -52,7 +52,7 @@ type part struct {
 // inParts writes an object of which add adds the parts.
 func (c *Cache) inParts(ctx context.Context, key string, add func(*upload) error) (err error) {
 	var made struct{ UploadId string }
-	if err := c.ask(ctx, call{method: http.MethodPost, key: key, query: url.Values{"uploads": {""}}}, &made); err != nil {
+	if err := c.ask(ctx, objectstorage.Call{Method: http.MethodPost, Name: key, Query: url.Values{"uploads": {""}}}, &made); err != nil {
 		return err
 	}
 	u := &upload{c: c, key: key, id: made.UploadId}
@@ -60,7 +60,7 @@ func (c *Cache) inParts(ctx context.Context, key string, add func(*upload) error
 		if err != nil {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTime)
 			defer cancel()
-			_ = c.ask(ctx, call{method: http.MethodDelete, key: key, query: url.Values{"uploadId": {u.id}}}, nil)
+			_ = c.ask(ctx, objectstorage.Call{Method: http.MethodDelete, Name: key, Query: url.Values{"uploadId": {u.id}}}, nil)
 		}
 	}()
 	if err := add(u); err != nil {
@@ -74,10 +74,10 @@ func (c *Cache) inParts(ctx context.Context, key string, add func(*upload) error
 	if err != nil {
 		return err
 	}
-	err = c.ask(ctx, call{method: http.MethodPost, key: key, query: url.Values{"uploadId": {u.id}}, body: list}, nil)
+	err = c.ask(ctx, objectstorage.Call{Method: http.MethodPost, Name: key, Query: url.Values{"uploadId": {u.id}}, Body: list}, nil)
 	var refused *objectstorage.Error
 	if errors.As(err, &refused) && refused.Code == "NoSuchUpload" { // the answer to an earlier try was lost
-		resp, err := c.send(ctx, call{method: http.MethodHead, key: key})
+		resp, err := c.service.Send(ctx, objectstorage.Call{Method: http.MethodHead, Name: key})
 		if err == nil {
 			_ = resp.Body.Close()
 		}
@@ -106,7 +106,7 @@ func (u *upload) send(ctx context.Context, size int64, r io.Reader) error {
 }
 
 func (u *upload) part(ctx context.Context, p objectstorage.Part) error {
-	resp, err := u.c.send(ctx, call{method: http.MethodPut, key: u.key, query: u.query(p.Number), body: p.Body})
+	resp, err := u.c.service.Send(ctx, objectstorage.Call{Method: http.MethodPut, Name: u.key, Query: u.query(p.Number), Body: p.Body})
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (u *upload) part(ctx context.Context, p objectstorage.Part) error {
 func (c *Cache) touch(ctx context.Context, key string, size int64) error {
 	source := (&url.URL{Path: "/" + c.o.Bucket + "/" + key}).EscapedPath()
 	if size < maxCopy {
-		return c.ask(ctx, call{method: http.MethodPut, key: key, header: http.Header{
+		return c.ask(ctx, objectstorage.Call{Method: http.MethodPut, Name: key, Header: http.Header{
 			"X-Amz-Copy-Source": {source}, "X-Amz-Metadata-Directive": {"REPLACE"},
 			"X-Amz-Meta-Updated-At": {time.Now().UTC().Format(time.RFC3339)},
 		}}, nil)
@@ -129,7 +129,7 @@ func (c *Cache) touch(ctx context.Context, key string, size int64) error {
 			header := http.Header{
 				"X-Amz-Copy-Source": {source}, "X-Amz-Copy-Source-Range": {fmt.Sprintf("bytes=%d-%d", from, min(from+maxCopy, size)-1)},
 			}
-			if err := c.ask(ctx, call{method: http.MethodPut, key: key, query: u.query(number), header: header}, &copied); err != nil {
+			if err := c.ask(ctx, objectstorage.Call{Method: http.MethodPut, Name: key, Query: u.query(number), Header: header}, &copied); err != nil {
 				return err
 			}
 			if err := u.add(number, copied.ETag); err != nil {
